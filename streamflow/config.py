@@ -1,0 +1,225 @@
+"""Every runtime setting: its name, its default, and where its value comes from (argument, environment, default).
+
+`Settings` holds resolved values only: durations in microseconds, sizes in bytes. `Settings.resolve` is the one place
+that reads text such as "5ms" or "64MB" and the `STREAMFLOW_…` variables. What a job file wants to be told by its user
+(an input path, a threshold) is not here: see `streamflow.job_settings`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import Any, Final, Literal
+
+from streamflow.errors import ConfigError, JobDefinitionError, unknown_name
+from streamflow.time.timestamps import parse_duration
+
+__all__ = ["ENVIRONMENT_PREFIX", "Mode", "Settings", "StateBackend", "parse_size"]
+
+Mode = Literal["auto", "streaming", "micro-batch", "batch"]
+StateBackend = Literal["rocksdb", "memory"]
+
+ENVIRONMENT_PREFIX: Final = "STREAMFLOW_"
+
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)", re.IGNORECASE)
+_SIZE_UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+# A variable this close to a setting's name is a misspelt setting. Others with the prefix may be anybody's: Kubernetes,
+# for one, puts STREAMFLOW_SERVICE_HOST into every pod beside a service called streamflow.
+_MISSPELT: Final = 0.8
+
+
+def parse_size(value: int | str, *, what: str = "size") -> int:
+    """A size in bytes; units are binary (`"64MB"` and `"64MiB"` are both 64 · 2²⁰). Raises ConfigError for what is none.
+
+    >>> parse_size("64MB"), parse_size("1.5 GiB"), parse_size(4096)
+    (67108864, 1610612736, 4096)
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise ConfigError(
+            f"{what} {value!r} is not a size", hint='write it like "64MB", "1.5GiB", or as bytes'
+        )
+    unit = found[2].lower().rstrip("b").rstrip("i")
+    return round(float(found[1]) * _SIZE_UNITS[unit])
+
+
+def _choice(*names: str) -> Callable[[Any, str], str]:
+    def parse(value: Any, what: str) -> str:
+        if value not in names:
+            near = get_close_matches(str(value), names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the default is {names[0]!r}"
+            raise ConfigError(f"{what} is {value!r}, not one of {', '.join(names)}", hint=hint)
+        return str(value)
+
+    return parse
+
+
+def _count(least: int = 1, most: int | None = None) -> Callable[[Any, str], int]:
+    def parse(value: Any, what: str) -> int:
+        try:
+            number = int(value.replace("_", "") if isinstance(value, str) else value)
+        except (TypeError, ValueError):
+            number = None
+        if number is None or isinstance(value, bool | float):
+            raise ConfigError(f"{what} is {value!r}", hint="write a whole number")
+        if number < least or (most is not None and number > most):
+            upto = f" and at most {most}" if most is not None else ""
+            raise ConfigError(f"{what} is {number}", hint=f"it must be at least {least}{upto}")
+        return number
+
+    return parse
+
+
+def _bytes(value: Any, what: str) -> int:
+    size = parse_size(value, what=what)
+    if size <= 0:
+        raise ConfigError(f"{what} is {value!r}", hint="it must be more than nothing")
+    return size
+
+
+def _duration(*, zero: bool) -> Callable[[Any, str], int]:
+    def parse(value: Any, what: str) -> int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = timedelta(microseconds=value)
+        try:
+            micros = parse_duration(value, what=what, positive=not zero)
+        except JobDefinitionError as error:
+            raise ConfigError(error.message, hint=error.hint) from error
+        if micros < 0:
+            raise ConfigError(f"{what} is {value!r}", hint="it must not be negative")
+        return micros
+
+    return parse
+
+
+def _text(value: Any, what: str) -> str:
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or not text:
+        raise ConfigError(f"{what} is {value!r}", hint="write it as text")
+    return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a job runs, resolved. Durations are microseconds, sizes bytes. Make one with `Settings.resolve`.
+
+    >>> Settings().batch_rows, Settings.resolve({"linger": "20ms"}, environ={}).linger
+    (65536, 20000)
+    """
+
+    mode: Mode = "auto"
+    """auto: batch if every source is bounded, else streaming."""
+    parallelism: int = 1
+    """Subtasks per operator; an operator's own `parallel(n)` wins."""
+    max_parallelism: int = 128
+    """Key groups: fixed for the life of the state."""
+    batch_rows: int = 65_536
+    """Rows a source aims for in one batch."""
+    linger: int = 5_000
+    """How long a source may wait for a fuller batch in streaming mode."""
+    channel_rows: int = 262_144
+    """Rows in flight between two subtasks before the sender waits."""
+    channel_bytes: int = 64 << 20
+    """Bytes in flight between two subtasks before the sender waits."""
+    memory_budget: int = 256 << 20
+    """Window and operator state held in memory, per process, before it spills."""
+    read_ahead: int = 3
+    """Pieces of input a source decodes at the same time."""
+    io_threads: int = 4
+    """Threads for blocking reads, writes and state."""
+    epoch_interval: int = 10_000_000
+    """Time between barriers in streaming mode: sinks commit this often."""
+    micro_batch_interval: int = 1_000_000
+    """Time between slices in micro-batch mode."""
+    state_backend: StateBackend = "rocksdb"
+    """Where keyed state lives while the job runs."""
+    state_dir: str | None = None
+    """Directory for state while the job runs; None: a temporary one."""
+    metrics_port: int | None = None
+    """Port for Prometheus' scrapes; None: none, 0: any free one."""
+    metrics_address: str = "127.0.0.1"
+    """Address for Prometheus' scrapes."""
+
+    @classmethod
+    def resolve(
+        cls, arguments: Mapping[str, Any] | None = None, *, environ: Mapping[str, str] | None = None
+    ) -> Settings:
+        """Settings from arguments, else `STREAMFLOW_<NAME>` variables, else defaults.
+
+        An argument that is None counts as not given. Raises ConfigError for an unknown name (with the nearest one)
+        and for a value that makes no sense, saying where it came from.
+
+        >>> Settings.resolve({"parallelism": 2}, environ={"STREAMFLOW_BATCH_ROWS": "1024"}).batch_rows
+        1024
+        >>> Settings.resolve({"paralelism": 2}, environ={})
+        Traceback (most recent call last):
+        streamflow.errors.ConfigError: no setting 'paralelism'; there are: ...; did you mean 'parallelism'?
+        """
+        given = {name: value for name, value in (arguments or {}).items() if value is not None}
+        for name in given:
+            if name not in cls.names():
+                message, hint = unknown_name("setting", name, cls.names())
+                raise ConfigError(message, hint=hint)
+        variables = _variables(os.environ if environ is None else environ, cls.names())
+        values: dict[str, Any] = {}
+        for each in fields(cls):
+            if each.name in given:
+                values[each.name] = _PARSERS[each.name](given[each.name], each.name)
+            elif each.name in variables:
+                what = ENVIRONMENT_PREFIX + each.name.upper()
+                values[each.name] = _PARSERS[each.name](variables[each.name], f"environment variable {what}")
+        settings = cls(**values)
+        if settings.parallelism > settings.max_parallelism:
+            raise ConfigError(
+                f"parallelism is {settings.parallelism}, more than max_parallelism {settings.max_parallelism}",
+                hint="a subtask owns at least one key group: raise max_parallelism, for state that is new",
+            )
+        return settings
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The names of all settings."""
+        return tuple(each.name for each in fields(cls))
+
+
+_PARSERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
+    "mode": _choice("auto", "streaming", "micro-batch", "batch"),
+    "parallelism": _count(most=32_768),
+    "max_parallelism": _count(most=32_768),
+    "batch_rows": _count(),
+    "linger": _duration(zero=True),
+    "channel_rows": _count(),
+    "channel_bytes": _bytes,
+    "memory_budget": _bytes,
+    "read_ahead": _count(),
+    "io_threads": _count(),
+    "epoch_interval": _duration(zero=False),
+    "micro_batch_interval": _duration(zero=False),
+    "state_backend": _choice("rocksdb", "memory"),
+    "state_dir": _text,
+    "metrics_port": _count(least=0, most=65_535),
+    "metrics_address": _text,
+}
+
+
+def _variables(environ: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
+    """The environment's settings by name; an empty variable counts as not set."""
+    found: dict[str, str] = {}
+    for variable, value in environ.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or not value:
+            continue
+        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if name in names:
+            found[name] = value
+        elif near := get_close_matches(name, names, n=1, cutoff=_MISSPELT):
+            meant = ENVIRONMENT_PREFIX + near[0].upper()
+            raise ConfigError(
+                f"environment variable {variable} names no setting", hint=f"did you mean {meant}?"
+            )
+    return found
