@@ -1,0 +1,1 @@
+"""Operators, sources and sinks: synchronous logic that a task drives."""

@@ -1,0 +1,187 @@
+"""The operator contract: what the planner may know and what the task loop calls.
+
+An operator comes in two halves. An `OperatorSpec` is immutable data in the graph: it knows its layout and schemas and
+builds the logic. An `Operator` is the logic of one subtask.
+
+Concurrency promise: one thread at a time calls an operator, and nothing else runs between two of its calls for the
+same subtask. No method may block on I/O or await; what happens inside one call is atomic with respect to barriers,
+watermarks and timers, so operators need no locks. A *pure* spec (`pure = True`) promises more: its logic keeps no
+state between batches and may run on several threads at once, each with its own instance, where the data is read.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, Literal, Protocol
+
+from streamflow.metrics.registry import NO_METRICS, OperatorMetrics
+from streamflow.records.batch import Layout
+from streamflow.records.elements import AnyBatch
+from streamflow.records.schema import StreamSchema
+from streamflow.state.backend import KeyedStateBackend
+from streamflow.time.clock import Clock, Randomness
+
+__all__ = [
+    "ERRORS",
+    "LATE",
+    "MAIN",
+    "BatchFunction",
+    "Collector",
+    "ErrorPolicy",
+    "Layout",
+    "Operator",
+    "OperatorContext",
+    "OperatorSpec",
+    "PureSpec",
+    "StreamType",
+    "UpdateCadence",
+]
+
+MAIN: Final = "main"
+LATE: Final = "late"
+ERRORS: Final = "errors"
+
+ErrorPolicy = Literal["fail", "skip", "dead_letter"]
+UpdateCadence = Literal["batch", "epoch", "end"]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamType:
+    """What a stream carries, known when the job is built: its columns, and whether records have event times."""
+
+    schema: StreamSchema
+    timed: bool
+
+
+class Collector(Protocol):
+    """Where an operator puts its output; buffered, so that it never blocks."""
+
+    def emit(self, batch: AnyBatch) -> None:
+        """To the main output."""
+        ...
+
+    def emit_to(self, output: str, batch: AnyBatch) -> None:
+        """To a side output (`LATE`, `ERRORS`, or a name from `split`); dropped where nothing reads it."""
+        ...
+
+    def connected(self, output: str) -> bool:
+        """Whether anything reads that output: late records are counted as dropped where nothing does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorContext:
+    """What a subtask's operator is handed when it is built; everything outside the program comes through it."""
+
+    operator_id: str
+    subtask: int
+    parallelism: int
+    max_parallelism: int
+    clock: Clock
+    random: Randomness
+    state: KeyedStateBackend
+    metrics: OperatorMetrics = NO_METRICS
+    updates: UpdateCadence = "batch"
+    memory_budget: int = 256 << 20
+
+
+class Operator(ABC):
+    """The logic of one operator in one subtask. Defaults: pass watermarks on, keep no state."""
+
+    @abstractmethod
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        """Take one batch that arrived on input `port`."""
+
+    def on_watermark(self, watermark: int, out: Collector) -> int | None:
+        """Event time has reached `watermark` (microseconds). Emit all that it triggers; return the watermark to
+        forward after it (normally the same; smaller to hold it back; None for none)."""
+        return watermark
+
+    def on_epoch_end(self, epoch: int, out: Collector) -> None:
+        """A barrier has been aligned: emit what is due once an epoch. Called before `snapshot`."""
+
+    def finish(self, out: Collector) -> None:
+        """All inputs have ended (after watermark +∞): emit what is left."""
+
+    def snapshot(self) -> Mapping[str, Any]:
+        """The state that is not in the keyed backend, as msgpack-able values. Called between two elements."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what `snapshot` gave, before the first element."""
+
+    def close(self) -> None:
+        """Release what is held; called once, also after a failure."""
+
+
+class OperatorSpec(ABC):
+    """One operator as immutable data: frozen dataclasses, compared and rendered by their fields."""
+
+    kind: ClassVar[str]
+    accepts: ClassVar[Layout] = Layout.ANY
+    emits: ClassVar[Layout] = Layout.ANY
+    """ANY: the layout that came in."""
+    pure: ClassVar[bool] = False
+
+    @abstractmethod
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        """The type of the main output; raises JobDefinitionError where the inputs do not fit."""
+
+    def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
+        """The type of a side output: the input's, unless said otherwise."""
+        return inputs[0]
+
+    @abstractmethod
+    def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
+        """The logic for one subtask."""
+
+    @property
+    def partition_by(self) -> tuple[str, ...] | None:
+        """The key columns by which its input must be partitioned; None: any distribution will do."""
+        return None
+
+    def split_combiner(self, inputs: Sequence[StreamType]) -> tuple[OperatorSpec, OperatorSpec] | None:
+        """(combiner, the rest): a pure partial aggregate to run where the data is read, before the hash exchange,
+        and this operator as it is when fed by it. None where that would change a result."""
+        return None
+
+    def fuse(self, following: OperatorSpec) -> OperatorSpec | None:
+        """One spec that does what this and then `following` does, where that is cheaper; None otherwise."""
+        return None
+
+    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+        """The input columns it takes to give the `needed` columns of the output; None means all."""
+        return None
+
+    def describe(self) -> str:
+        """One short line for plans: what it does, without its kind."""
+        return ""
+
+
+class BatchFunction(Protocol):
+    """A pure operator's whole logic: one batch in, batches out through the collector."""
+
+    def __call__(self, batch: AnyBatch, out: Collector) -> None: ...
+
+
+class PureSpec(OperatorSpec):
+    """A spec whose logic is a function of one batch."""
+
+    pure: ClassVar[bool] = True
+
+    @abstractmethod
+    def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
+        """The function; called from several threads at once."""
+
+    def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
+        return _PureOperator(self.function(ctx, inputs))
+
+
+@dataclass(slots=True)
+class _PureOperator(Operator):
+    apply: BatchFunction = field()
+
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        self.apply(batch, out)

@@ -1,0 +1,239 @@
+"""Stateless operators on columns: filter, select, with_columns, rename, drop, explode. All pure Polars expressions.
+
+Each is data plus one function from frame to frame; the output's columns come from running that function lazily on an
+empty frame, so that a misspelt column is an error when the job is built.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+from polars.exceptions import ColumnNotFoundError, PolarsError
+
+from streamflow.errors import JobDefinitionError, cut, unknown_name
+from streamflow.operators.base import (
+    BatchFunction,
+    Collector,
+    ErrorPolicy,
+    Layout,
+    OperatorContext,
+    PureSpec,
+    StreamType,
+)
+from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
+
+__all__ = ["ColumnSpec", "Drop", "Explode", "Filter", "Rename", "Select", "WithColumns", "resolved_type", "roots"]
+
+_UNKNOWN = pl.Unknown()
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnSpec(PureSpec):
+    """What the operators here share: a frame goes in, `apply` makes another."""
+
+    accepts: ClassVar[Layout] = Layout.FRAME
+    emits: ClassVar[Layout] = Layout.FRAME
+    on_error: ErrorPolicy = "fail"
+
+    @abstractmethod
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """The transformation; keeps the event-time column."""
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        return resolved_type(inputs[0], self.apply)
+
+    def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
+        return DEAD_LETTER_TYPE
+
+    def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
+        guard = Guard(ctx.operator_id, self.on_error, ctx.metrics)
+
+        def run(batch: AnyBatch, out: Collector) -> None:
+            assert isinstance(batch, FrameBatch)
+            out.emit(FrameBatch(guard.frame(batch.frame, lambda frame: self.apply(frame.lazy()).collect(), out)))
+
+        return run
+
+
+@dataclass(frozen=True, eq=False)
+class Filter(ColumnSpec):
+    """Keep the rows for which a boolean expression is true (null counts as false, as in Polars)."""
+
+    kind: ClassVar[str] = "filter"
+    predicate: pl.Expr = pl.lit(True)  # noqa: RUF009 — an expression is immutable
+
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        return frame.filter(self.predicate)
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        checked = resolved_type(inputs[0], lambda frame: frame.select(self.predicate.alias("predicate")))
+        assert isinstance(checked.schema, Schema)
+        dtype = checked.schema["predicate"]
+        if dtype not in (pl.Boolean(), _UNKNOWN):
+            raise JobDefinitionError(f"filter needs a yes or no for each row, and {self.predicate} is {dtype}")
+        return inputs[0]
+
+    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+        return None if needed is None else needed | roots(self.predicate)
+
+    def describe(self) -> str:
+        return str(self.predicate)
+
+
+@dataclass(frozen=True, eq=False)
+class Select(ColumnSpec):
+    """These columns and no others; event time goes along."""
+
+    kind: ClassVar[str] = "select"
+    expressions: tuple[pl.Expr, ...] = ()
+
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        # Constants alone would give one row instead of one per record.
+        timed = EVENT_TIME in frame.collect_schema().names()
+        if timed:
+            return frame.select(*self.expressions, pl.col(EVENT_TIME))
+        return frame.select(*self.expressions)
+
+    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+        return roots(*self.expressions)
+
+    def describe(self) -> str:
+        return ", ".join(_short(e) for e in self.expressions)
+
+
+@dataclass(frozen=True, eq=False)
+class WithColumns(ColumnSpec):
+    """All columns, some of them new or replaced."""
+
+    kind: ClassVar[str] = "with_columns"
+    expressions: tuple[pl.Expr, ...] = ()
+
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        return frame.with_columns(*self.expressions)
+
+    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+        if needed is None:
+            return None
+        made = {name for e in self.expressions if (name := _output_name(e)) is not None}
+        return (needed - made) | roots(*self.expressions)
+
+    def describe(self) -> str:
+        return ", ".join(_short(e) for e in self.expressions)
+
+
+@dataclass(frozen=True, eq=False)
+class Rename(ColumnSpec):
+    """Columns under other names: pairs of (old, new)."""
+
+    kind: ClassVar[str] = "rename"
+    names: tuple[tuple[str, str], ...] = ()
+
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        return frame.rename(dict(self.names), strict=True)
+
+    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+        if needed is None:
+            return None
+        back = {new: old for old, new in self.names}
+        return frozenset(back.get(name, name) for name in needed) | {old for old, _ in self.names}
+
+    def describe(self) -> str:
+        return ", ".join(f"{old} → {new}" for old, new in self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class Drop(ColumnSpec):
+    """All columns but these."""
+
+    kind: ClassVar[str] = "drop"
+    names: tuple[str, ...] = ()
+
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        return frame.drop(*self.names, strict=True)
+
+    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+        return None if needed is None else needed | set(self.names)
+
+    def describe(self) -> str:
+        return ", ".join(self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class Explode(ColumnSpec):
+    """A row for each element of the lists in these columns."""
+
+    kind: ClassVar[str] = "explode"
+    names: tuple[str, ...] = ()
+
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        return frame.explode(*self.names)
+
+    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+        return None if needed is None else needed | set(self.names)
+
+    def describe(self) -> str:
+        return ", ".join(self.names)
+
+
+def roots(*expressions: pl.Expr) -> frozenset[str] | None:
+    """The columns that expressions read; None where that cannot be told (selectors, all columns)."""
+    names: set[str] = set()
+    for expression in expressions:
+        if expression.meta.has_multiple_outputs() or expression.meta.is_regex_projection():
+            return None
+        names.update(expression.meta.root_names())
+    return frozenset(names)
+
+
+def resolved_type(before: StreamType, apply: Callable[[pl.LazyFrame], pl.LazyFrame]) -> StreamType:
+    """The type after a transformation, tried on no rows; raises JobDefinitionError naming the column and the nearest one.
+
+    Columns whose type is known only when the job runs make it unknown for what depends on them.
+    """
+    schema = before.schema
+    if not isinstance(schema, Schema):
+        raise JobDefinitionError(
+            "this stream holds Python objects, and columns were asked for",
+            hint="give the source a schema=, or the function before a return annotation or schema=",
+        )
+    unknown = {name for name, dtype in schema.items() if dtype == _UNKNOWN}
+    fields: dict[str, pl.DataType] = {name: pl.Null() if name in unknown else d for name, d in schema.items()}
+    if before.timed:
+        fields[EVENT_TIME] = EVENT_TIME_TYPE
+    try:
+        after = apply(pl.LazyFrame(schema=fields)).collect().schema
+    except ColumnNotFoundError as error:
+        name = str(error).splitlines()[0].strip().strip('"').removeprefix("unable to find column ").strip('"')
+        name = name.split('"')[0]
+        message, hint = unknown_name("column", name, schema)
+        raise JobDefinitionError(message, hint=hint) from error
+    except PolarsError as error:
+        raise JobDefinitionError(cut(str(error).splitlines()[0])) from error
+    timed = EVENT_TIME in after.names()
+    return StreamType(
+        Schema(
+            {
+                name: _UNKNOWN if dtype == pl.Null() and unknown else dtype
+                for name, dtype in after.items()
+                if name != EVENT_TIME
+            }
+        ),
+        timed=timed,
+    )
+
+
+def _output_name(expression: pl.Expr) -> str | None:
+    if expression.meta.has_multiple_outputs():
+        return None
+    return expression.meta.output_name(raise_if_undetermined=False)
+
+
+def _short(expression: pl.Expr) -> str:
+    return cut(str(expression), 60)

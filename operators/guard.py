@@ -1,0 +1,113 @@
+"""Error policies: what happens to a record whose expression or function raises.
+
+`fail` raises a RecordError that shows the record; `skip` counts it; `dead_letter` also sends it, with reason and
+origin, to the operator's ERRORS output. For columns the failing rows are found by halving the frame, so that the cost
+falls only on batches in which something is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import polars as pl
+
+from streamflow.errors import RecordError, StreamflowError, Where, cut
+from streamflow.metrics.registry import OperatorMetrics
+from streamflow.operators.base import ERRORS, Collector, ErrorPolicy, StreamType
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import EVENT_TIME, Schema
+
+__all__ = ["DEAD_LETTER_TYPE", "Guard", "dead_letters"]
+
+DEAD_LETTER_TYPE: Final = StreamType(
+    Schema({"operator": pl.String, "split": pl.String, "offset": pl.String, "reason": pl.String, "record": pl.String}),
+    timed=False,
+)
+"""The columns of an ERRORS output: where it happened, why, and the record as text."""
+
+
+def dead_letters(errors: Sequence[RecordError]) -> FrameBatch:
+    """Bad records as a batch of DEAD_LETTER_TYPE."""
+    schema = DEAD_LETTER_TYPE.schema
+    assert isinstance(schema, Schema)
+    rows = [
+        {
+            "operator": error.where.operator,
+            "split": error.where.split,
+            "offset": error.where.offset,
+            "reason": error.message,
+            "record": error.record,
+        }
+        for error in errors
+    ]
+    return FrameBatch(pl.DataFrame(rows, schema=dict(schema)))
+
+
+class Guard:
+    """One operator's error policy in one subtask."""
+
+    def __init__(self, operator: str, policy: ErrorPolicy, metrics: OperatorMetrics) -> None:
+        self._operator = operator
+        self._policy: ErrorPolicy = policy
+        self._metrics = metrics
+
+    def bad(self, errors: Sequence[RecordError], out: Collector) -> None:
+        """Treat records that are known to be bad by policy; raises the first under `fail`."""
+        if not errors:
+            return
+        for error in errors:
+            error.at(Where(operator=self._operator))
+        if self._policy == "fail":
+            raise errors[0]
+        self._metrics.errors.add(len(errors))
+        if self._policy == "dead_letter":
+            out.emit_to(ERRORS, dead_letters(errors))
+
+    def error(self, cause: Exception, record: Any) -> RecordError:
+        """A record's error out of the exception that its expression or function raised."""
+        if isinstance(cause, RecordError):
+            return cause
+        text = cause.message if isinstance(cause, StreamflowError) else f"{type(cause).__name__}: {cut(str(cause))}"
+        return RecordError(text, record=record, hint="on_error('skip') or a dead-letter sink would go on without it")
+
+    def frame(
+        self, frame: pl.DataFrame, apply: Callable[[pl.DataFrame], pl.DataFrame], out: Collector
+    ) -> pl.DataFrame:
+        """`apply(frame)`, without the rows for which it raises; for functions that treat each row alone."""
+        try:
+            return apply(frame)
+        except Exception as error:
+            errors: list[RecordError] = []
+            parts = self._halve(frame, apply, error, errors)
+            if not errors:
+                raise StreamflowError(
+                    f"{type(error).__name__}: {cut(str(error))}", where=Where(operator=self._operator)
+                ) from error
+            self.bad(errors, out)
+            return pl.concat(parts) if parts else apply(frame.clear())
+
+    def _halve(
+        self,
+        frame: pl.DataFrame,
+        apply: Callable[[pl.DataFrame], pl.DataFrame],
+        cause: Exception,
+        errors: list[RecordError],
+    ) -> list[pl.DataFrame]:
+        if frame.height <= 1:
+            if frame.height == 1:
+                shown = frame.drop(EVENT_TIME, strict=False).row(0, named=True)
+                error = self.error(cause, shown)
+                error.__cause__ = cause
+                errors.append(error)
+            return []
+        if self._policy == "fail" and errors:
+            return []
+        parts: list[pl.DataFrame] = []
+        middle = frame.height // 2
+        for half in (frame[:middle], frame[middle:]):
+            try:
+                parts.append(apply(half))
+            except Exception as error:
+                parts.extend(self._halve(half, apply, error, errors))
+        return parts

@@ -1,0 +1,94 @@
+"""Operators that only route: `Union` of streams of one type, `SplitBy` into named side outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+
+from streamflow.errors import JobDefinitionError
+from streamflow.operators.base import (
+    BatchFunction,
+    Collector,
+    Layout,
+    OperatorContext,
+    PureSpec,
+    StreamType,
+)
+from streamflow.operators.columns import resolved_type
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import Schema
+
+__all__ = ["SplitBy", "Union"]
+
+
+@dataclass(frozen=True)
+class Union(PureSpec):
+    """All records of several streams; their columns must be the same."""
+
+    kind: ClassVar[str] = "union"
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        first = inputs[0]
+        for other in inputs[1:]:
+            if other.timed != first.timed:
+                raise JobDefinitionError(
+                    "one stream of the union has event time and another has none",
+                    hint="read each with event_time=, or none",
+                )
+            if not _same(first, other):
+                raise JobDefinitionError(
+                    f"the streams of a union differ: {first.schema} and {other.schema}",
+                    hint="bring them to the same columns with select() first",
+                )
+        return first
+
+    def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
+        def run(batch: AnyBatch, out: Collector) -> None:
+            out.emit(batch)
+
+        return run
+
+
+def _same(left: StreamType, right: StreamType) -> bool:
+    if isinstance(left.schema, Schema) and isinstance(right.schema, Schema):
+        return list(left.schema.items()) == list(right.schema.items())
+    return left.schema is right.schema
+
+
+@dataclass(frozen=True, eq=False)
+class SplitBy(PureSpec):
+    """Each row to the first branch whose expression is true; the rest stays on the main output."""
+
+    kind: ClassVar[str] = "split"
+    accepts: ClassVar[Layout] = Layout.FRAME
+    emits: ClassVar[Layout] = Layout.FRAME
+    branches: tuple[tuple[str, pl.Expr], ...] = ()
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        for name, predicate in self.branches:
+            checked = resolved_type(inputs[0], lambda frame, p=predicate: frame.select(p.alias("predicate")))  # type: ignore[misc]
+            assert isinstance(checked.schema, Schema)
+            if checked.schema["predicate"] != pl.Boolean():
+                raise JobDefinitionError(f"branch {name!r} needs a yes or no for each row: {predicate}")
+        return inputs[0]
+
+    def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
+        def run(batch: AnyBatch, out: Collector) -> None:
+            assert isinstance(batch, FrameBatch)
+            rest = batch.frame
+            for name, predicate in self.branches:
+                chosen = rest.select(predicate.fill_null(False).alias("chosen")).to_series()
+                taken = rest.filter(chosen)
+                if taken.height:
+                    out.emit_to(name, FrameBatch(taken))
+                rest = rest.filter(~chosen)
+            out.emit(FrameBatch(rest))
+
+        return run
+
+    def describe(self) -> str:
+        return ", ".join(f"{name}: {predicate}" for name, predicate in self.branches)

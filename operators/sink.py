@@ -1,0 +1,79 @@
+"""The sink contract: a writer per subtask and one committer, the halves of a two-phase sink.
+
+Within an epoch the writer takes batches and makes nothing visible. At the barrier it seals what it wrote and hands out
+a committable; when the epoch is complete everywhere, the committer makes all committables of the epoch visible. A sink
+without two phases (console) writes at once and hands out nothing: its delivery is at least once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from streamflow.operators.base import StreamType
+from streamflow.records.elements import AnyBatch
+from streamflow.time.clock import Clock, Randomness
+
+__all__ = ["Committable", "Committer", "Delivery", "Sink", "SinkContext", "SinkWriter"]
+
+Committable = Mapping[str, Any]
+"""What is sealed and not yet visible: msgpack-able, opaque to the runtime."""
+
+Delivery = Literal["exactly_once", "at_least_once"]
+
+
+@dataclass(frozen=True, slots=True)
+class SinkContext:
+    """What a writer or committer is handed."""
+
+    operator_id: str
+    subtask: int
+    parallelism: int
+    clock: Clock
+    random: Randomness
+    run_blocking: Callable[..., Any]
+    """`await run_blocking(fn, *args)` runs a blocking call on the I/O threads."""
+
+
+class SinkWriter(Protocol):
+    """Takes one subtask's output."""
+
+    async def write(self, batch: AnyBatch) -> None: ...
+
+    async def prepare(self, epoch: int) -> Sequence[Committable]:
+        """Seal what was written in this epoch; called at each barrier and at the end of input."""
+        ...
+
+    async def close(self) -> None:
+        """Release what is held; what was not prepared is discarded. Called once, also after a failure."""
+        ...
+
+
+class Committer(Protocol):
+    """Makes sealed output visible; one per sink."""
+
+    async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
+        """Make visible; must be safe to repeat after a crash with the same arguments."""
+        ...
+
+
+class Sink(ABC):
+    """A sink as immutable data."""
+
+    delivery: Delivery = "at_least_once"
+
+    def check(self, input_type: StreamType) -> None:
+        """Raise JobDefinitionError if the stream cannot be written here (called when the job is built)."""
+
+    @abstractmethod
+    def writer(self, input_type: StreamType, ctx: SinkContext) -> SinkWriter: ...
+
+    def committer(self, ctx: SinkContext) -> Committer | None:
+        """None for a sink without a second phase."""
+        return None
+
+    def describe(self) -> str:
+        """One short line for plans."""
+        return type(self).__name__

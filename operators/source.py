@@ -1,0 +1,140 @@
+"""The source contract: splits, readers, enumerators.
+
+A `Split` is a unit of source work (a file, a range of one, a Kafka partition). The `Enumerator` finds splits and the
+runtime hands each to one subtask. A `SplitReader` reads one split in order. Reading has two steps: `fetch` awaits
+the next piece and is cheap on the event loop; the `decode` it returns is synchronous, may take long, and runs on a
+thread, several pieces ahead. Watermarks are made per split by the runtime, from the decoded batches.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from streamflow.errors import RecordError
+from streamflow.operators.base import ErrorPolicy, StreamType
+from streamflow.records.elements import AnyBatch
+from streamflow.time.clock import Clock, Randomness
+
+__all__ = [
+    "Decoded",
+    "Discovery",
+    "Enumerator",
+    "Fetch",
+    "Position",
+    "Source",
+    "SourceContext",
+    "Split",
+    "SplitReader",
+]
+
+Position = Mapping[str, Any]
+"""Where to go on in a split: msgpack-able, opaque to the runtime."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A unit of source work.
+
+    `holds_watermark`: as long as the split waits to be read, the source's watermark waits too (files side by
+    side). False where splits follow one another in time (ranges of one file, files of a watched folder).
+    """
+
+    id: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    holds_watermark: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a piece of a split turned out to hold: a batch, and the records that could not be decoded."""
+
+    batch: AnyBatch
+    bad: Sequence[RecordError] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """A piece of a split that has been fetched and not yet decoded.
+
+    `decode` may run on a thread and beside the decodes of later pieces. `position` is where to go on after it.
+    `nbytes` is its size as read, for the bytes-in counter.
+    """
+
+    decode: Callable[[], Decoded]
+    position: Position
+    nbytes: int = 0
+
+
+class SplitReader(Protocol):
+    """Reads one split in order."""
+
+    async def fetch(self) -> Fetch | None:
+        """The next piece; waits until there is one. None: the split has come to its end. Cancelling is safe: a
+        cancelled fetch has consumed nothing."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What an enumerator found: new splits, in the order in which to read them, and whether more may come."""
+
+    splits: Sequence[Split]
+    final: bool
+
+
+class Enumerator(Protocol):
+    """Finds splits. One per source, whatever its parallelism."""
+
+    async def discover(self) -> Discovery:
+        """Splits not reported before. Called again until `final`; later calls wait until there is news."""
+        ...
+
+    def snapshot(self) -> Mapping[str, Any]: ...
+
+    def restore(self, state: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What a reader or enumerator is handed.
+
+    `batch_rows` is the size to aim for; `on_error` says whether bad records end up in `Decoded.bad` ("skip",
+    "dead_letter") or raise ("fail"). `columns`: the only columns anybody reads (projection), None for all.
+    """
+
+    operator_id: str
+    clock: Clock
+    random: Randomness
+    run_blocking: Callable[..., Any]
+    """`await run_blocking(fn, *args)` runs a blocking call on the I/O threads."""
+    batch_rows: int
+    on_error: ErrorPolicy = "fail"
+    columns: Sequence[str] | None = None
+
+
+class Source(ABC):
+    """A source as immutable data (a frozen dataclass)."""
+
+    @property
+    @abstractmethod
+    def bounded(self) -> bool: ...
+
+    @abstractmethod
+    def output_type(self) -> StreamType:
+        """Columns and whether records carry their own event time; may look at the input (files without schema)."""
+
+    @abstractmethod
+    def enumerator(self, ctx: SourceContext) -> Enumerator: ...
+
+    @abstractmethod
+    def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
+        """A reader for the split, from its start or from `position`."""
+
+    def describe(self) -> str:
+        """One short line for plans."""
+        return type(self).__name__

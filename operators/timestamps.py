@@ -1,0 +1,175 @@
+"""`AssignTimestamps`: gives each record its event time, where the data is read.
+
+A record without a time, or with one that is no time, is treated by the error policy: it could belong to any window.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import polars as pl
+
+from streamflow.errors import JobDefinitionError, RecordError
+from streamflow.operators.base import (
+    BatchFunction,
+    Collector,
+    ErrorPolicy,
+    OperatorContext,
+    PureSpec,
+    StreamType,
+)
+from streamflow.operators.columns import resolved_type, roots
+from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
+from streamflow.operators.rows import rows_of
+from streamflow.records.batch import RowBatch
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
+from streamflow.time.timestamps import Epoch, to_micros
+
+__all__ = ["AssignTimestamps"]
+
+_SCALE = {"s": 1_000_000, "ms": 1_000, "us": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class AssignTimestamps(PureSpec):
+    """Event time from a column name, an expression, an `Epoch`, or a function of one row."""
+
+    kind: ClassVar[str] = "event_time"
+    event_time: str | pl.Expr | Epoch | Callable[[Any], Any] = ""
+    on_error: ErrorPolicy = "fail"
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        before = inputs[0]
+        if isinstance(before.schema, Schema) and not _is_function(self.event_time):
+            checked = resolved_type(before, lambda frame: frame.select(self._expression().alias("time")))
+            assert isinstance(checked.schema, Schema)
+            dtype = checked.schema["time"]
+            if not isinstance(dtype, (pl.Datetime, pl.Date)):
+                raise JobDefinitionError(
+                    f"event time {self.describe()} is {dtype}",
+                    hint='it must be a Datetime; an integer needs its unit: sf.epoch("column", unit="ms"), and text '
+                    'a conversion: col("column").str.to_datetime(time_zone="UTC")',
+                )
+        elif isinstance(self.event_time, pl.Expr):
+            raise JobDefinitionError(
+                "event time is an expression, and the source gives Python objects",
+                hint='use a field\'s name, sf.epoch("field", unit="ms"), or a function of the record',
+            )
+        return StreamType(before.schema, timed=True)
+
+    def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
+        return DEAD_LETTER_TYPE
+
+    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+        if needed is None or _is_function(self.event_time):
+            return None
+        return needed | roots(self._expression())
+
+    def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
+        guard = Guard(ctx.operator_id, self.on_error, ctx.metrics)
+        schema = inputs[0].schema
+        if isinstance(schema, Schema) and not _is_function(self.event_time):
+            expression = self._expression().cast(pl.Datetime("us"))
+            column = resolved_type(inputs[0], lambda frame: frame.select(self._expression().alias("time"))).schema
+            assert isinstance(column, Schema)
+            zone = column["time"]
+            if isinstance(zone, pl.Datetime) and zone.time_zone is not None:
+                expression = self._expression().dt.convert_time_zone("UTC").cast(EVENT_TIME_TYPE)
+            else:
+                expression = expression.dt.replace_time_zone("UTC")
+            stamp = expression.alias(EVENT_TIME)
+
+            def run(batch: AnyBatch, out: Collector) -> None:
+                assert isinstance(batch, FrameBatch)
+                frame = guard.frame(batch.frame, lambda frame: frame.with_columns(stamp), out)
+                if frame[EVENT_TIME].null_count():
+                    timeless = frame.filter(pl.col(EVENT_TIME).is_null()).drop(EVENT_TIME)
+                    guard.bad([self._missing(row) for row in timeless.iter_rows(named=True)], out)
+                    frame = frame.filter(pl.col(EVENT_TIME).is_not_null())
+                out.emit(FrameBatch(frame))
+
+            return run
+
+        moment = self._function()
+
+        def run_rows(batch: AnyBatch, out: Collector) -> None:
+            values: list[Any] = []
+            times: list[int] = []
+            bad: list[RecordError] = []
+            for value in rows_of(batch).values:
+                try:
+                    time = moment(value)
+                except Exception as cause:
+                    bad.append(guard.error(cause, value))
+                    continue
+                if time is None:
+                    bad.append(self._missing(value))
+                    continue
+                values.append(value)
+                times.append(time)
+            guard.bad(bad, out)
+            rows = RowBatch(values, times)
+            if isinstance(batch, FrameBatch):
+                stamp = pl.Series(EVENT_TIME, times, dtype=pl.Int64).cast(EVENT_TIME_TYPE)
+                if len(times) != len(batch):
+                    raise JobDefinitionError("a function for event time on columns cannot skip records")
+                out.emit(FrameBatch(batch.frame.with_columns(stamp)))
+            else:
+                out.emit(rows)
+
+        return run_rows
+
+    def describe(self) -> str:
+        if isinstance(self.event_time, Epoch):
+            return f"{self.event_time.column} ({self.event_time.unit})"
+        return getattr(self.event_time, "__name__", str(self.event_time))
+
+    def _missing(self, record: object) -> RecordError:
+        return RecordError(
+            f"event time {self.describe()} is null",
+            record=record,
+            hint="filter such records before, or read with on_error='skip' or a dead-letter sink",
+        )
+
+    def _expression(self) -> pl.Expr:
+        if isinstance(self.event_time, Epoch):
+            return self.event_time.expression()
+        if isinstance(self.event_time, pl.Expr):
+            return self.event_time
+        assert isinstance(self.event_time, str)
+        return pl.col(self.event_time)
+
+    def _function(self) -> Callable[[Any], int | None]:
+        chosen = self.event_time
+        if isinstance(chosen, Epoch):
+            name, unit = chosen.column, chosen.unit
+            if unit == "ns":
+                return lambda row: None if row[name] is None else int(row[name]) // 1_000
+            scale = _SCALE[unit]
+            return lambda row: None if row[name] is None else int(row[name]) * scale
+        if isinstance(chosen, str):
+            field = chosen
+            return lambda row: _micros(row[field])
+        assert not isinstance(chosen, pl.Expr)
+        function = chosen
+        return lambda row: _micros(function(row))
+
+
+def _is_function(event_time: object) -> bool:
+    return callable(event_time) and not isinstance(event_time, pl.Expr)
+
+
+def _micros(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (dt.date, str)):
+        raise JobDefinitionError(
+            f"event time is {value!r}, a {type(value).__name__}",
+            hint='give a datetime, ISO 8601 text, or sf.epoch("field", unit="ms") for integers',
+        )
+    return to_micros(value)

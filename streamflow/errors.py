@@ -1,0 +1,142 @@
+"""What can go wrong, whose it is, where, and what to do next.
+
+Every error a user can meet derives from `StreamflowError` and carries its place (operator, split, offset) and a
+hint as data, so that the command line prints one readable message and never a traceback for a user's mistake.
+Third-party exceptions are mapped to these at the seam where they enter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "ConfigError",
+    "JobDefinitionError",
+    "JobFailedError",
+    "RecordError",
+    "SinkError",
+    "SourceError",
+    "StateError",
+    "StreamflowError",
+    "Where",
+    "cut",
+    "unknown_name",
+]
+
+_SHOWN = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The place an error belongs to; each part is optional.
+
+    >>> str(Where(operator="window", split="flights.ndjson", offset="line 7"))
+    'operator window, split flights.ndjson, line 7'
+    """
+
+    operator: str | None = None
+    split: str | None = None
+    offset: str | None = None
+
+    def __str__(self) -> str:
+        parts = []
+        if self.operator:
+            parts.append(f"operator {self.operator}")
+        if self.split:
+            parts.append(f"split {self.split}")
+        if self.offset:
+            parts.append(self.offset)
+        return ", ".join(parts)
+
+
+class StreamflowError(Exception):
+    """The base of all errors raised on purpose.
+
+    >>> str(StreamflowError("no column 'orgin'", hint="did you mean 'origin'?"))
+    "no column 'orgin'; did you mean 'origin'?"
+    """
+
+    def __init__(self, message: str, *, where: Where | None = None, hint: str | None = None) -> None:
+        self.message = message
+        self.where = where or Where()
+        self.hint = hint
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        place = str(self.where)
+        text = f"{place}: {self.message}" if place else self.message
+        return f"{text}; {self.hint}" if self.hint else text
+
+    def at(self, where: Where) -> StreamflowError:
+        """The same error with the parts of `where` filled in that it does not know itself."""
+        mine = self.where
+        self.where = Where(
+            operator=mine.operator or where.operator,
+            split=mine.split or where.split,
+            offset=mine.offset or where.offset,
+        )
+        return self
+
+
+class JobDefinitionError(StreamflowError):
+    """The user's: the job cannot be built (unknown column, wrong type, no event time, negative size)."""
+
+
+class ConfigError(StreamflowError):
+    """The user's: a setting, flag or environment variable has a value that makes no sense."""
+
+
+class SourceError(StreamflowError):
+    """External: input that is missing, unreadable or not what its schema says."""
+
+
+class SinkError(StreamflowError):
+    """External: output that cannot be written."""
+
+
+class StateError(StreamflowError):
+    """State that is missing, damaged, locked or written by something newer."""
+
+
+class RecordError(StreamflowError):
+    """One record that could not be decoded or whose function raised; `record` shows it, cut."""
+
+    def __init__(
+        self, message: str, *, record: object = None, where: Where | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.record = cut(record)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n  record: {self.record}"
+
+
+class JobFailedError(StreamflowError):
+    """The job stopped because a task failed for a reason that was not foreseen; the cause is attached."""
+
+
+def cut(value: object, limit: int = _SHOWN) -> str:
+    """A record as text, at most `limit` characters.
+
+    >>> cut("x" * 10, limit=4)
+    'xxxx… (10 characters)'
+    """
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> tuple[str, str]:
+    """The message and the hint for a name that is not there: what there is, and the nearest.
+
+    >>> unknown_name("column", "orgin", ["origin", "dest"])
+    ("no column 'orgin'; there are: dest, origin", "did you mean 'origin'?")
+    """
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"use one of the {len(names)} {kind}s above"
+    return f"no {kind} {name!r}; there are: {', '.join(names) or 'none'}", hint

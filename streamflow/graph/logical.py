@@ -1,0 +1,121 @@
+"""The logical graph: what the user asked for, immutable, before any thought of tasks and threads.
+
+Nodes are in topological order by construction: each refers only to earlier ones. Each knows the type of its output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from streamflow.operators.base import MAIN, ErrorPolicy, OperatorSpec, StreamType
+from streamflow.operators.sink import Sink
+from streamflow.operators.source import Source
+from streamflow.time.timestamps import Epoch
+from streamflow.time.watermarks import BoundedDisorder
+
+__all__ = ["EventTime", "Input", "LogicalGraph", "Node", "OperatorNode", "SinkNode", "SourceNode"]
+
+EventTime = pl.Expr | Epoch | str | Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An edge's upper end: an output of an earlier node."""
+
+    node: str
+    output: str = MAIN
+
+
+@dataclass(frozen=True, slots=True)
+class SourceNode:
+    """Reading: a source, where event time comes from, how watermarks are made."""
+
+    id: str
+    source: Source
+    type: StreamType
+    timestamps: OperatorSpec | None
+    """The pure operator that gives each record its event time; None: the stream has none, or its own."""
+    watermark: BoundedDisorder
+    on_error: ErrorPolicy = "fail"
+    parallelism: int | None = None
+    kind: str = field(default="read", init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorNode:
+    """An operator and what it reads; `type` is its main output's."""
+
+    id: str
+    spec: OperatorSpec
+    inputs: tuple[Input, ...]
+    type: StreamType
+    parallelism: int | None = None
+
+    @property
+    def kind(self) -> str:
+        return self.spec.kind
+
+
+@dataclass(frozen=True, slots=True)
+class SinkNode:
+    """Writing."""
+
+    id: str
+    sink: Sink
+    input: Input
+    type: StreamType
+    kind: str = field(default="write", init=False)
+
+
+Node = SourceNode | OperatorNode | SinkNode
+
+
+@dataclass(frozen=True, slots=True)
+class LogicalGraph:
+    """All nodes of a job, each after its inputs."""
+
+    job: str
+    nodes: tuple[Node, ...]
+
+    def node(self, id: str) -> Node:
+        """The node of that id; KeyError if there is none."""
+        for node in self.nodes:
+            if node.id == id:
+                return node
+        raise KeyError(id)
+
+    def readers(self, id: str, output: str | None = None) -> list[Node]:
+        """The nodes that read an output of `id` (any output if none is named)."""
+        return [
+            node
+            for node in self.nodes
+            for read in inputs_of(node)
+            if read.node == id and (output is None or read.output == output)
+        ]
+
+    @property
+    def bounded(self) -> bool:
+        """Whether every source comes to an end."""
+        return all(node.source.bounded for node in self.nodes if isinstance(node, SourceNode))
+
+    def type_of(self, read: Input) -> StreamType:
+        """The type of one output of a node."""
+        node = self.node(read.node)
+        if read.output == MAIN or not isinstance(node, OperatorNode):
+            return node.type
+        return node.spec.side_type(read.output, [self.type_of(upper) for upper in node.inputs])
+
+
+def inputs_of(node: Node) -> tuple[Input, ...]:
+    """What a node reads; nothing for a source."""
+    match node:
+        case SourceNode():
+            return ()
+        case OperatorNode():
+            return node.inputs
+        case SinkNode():
+            return (node.input,)

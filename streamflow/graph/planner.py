@@ -1,0 +1,254 @@
+"""From the logical graph to the physical plan, in five steps, each a function of immutable data.
+
+1. combine: a partial aggregate goes before every keyed aggregate that allows it.
+2. fuse: Python functions that follow one another become one operator.
+3. convert: a visible `Convert` goes between two operators whose layouts differ.
+4. exchange and chain: an edge is forward, hash, rebalance or broadcast; forward edges with one reader are chained.
+5. read ahead: the pure operators behind a source move to where it is read; unread columns are not read at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from streamflow.errors import JobDefinitionError
+from streamflow.graph.logical import Input, LogicalGraph, Node, OperatorNode, SinkNode, SourceNode, inputs_of
+from streamflow.graph.physical import (
+    ExchangeKind,
+    PhysicalEdge,
+    PhysicalOperator,
+    PhysicalPlan,
+    PhysicalSink,
+    PhysicalTask,
+)
+from streamflow.graph.projection import columns_read
+from streamflow.operators.base import MAIN, Layout, OperatorSpec, StreamType
+from streamflow.records.schema import Schema
+
+__all__ = ["ConvertFactory", "plan"]
+
+ConvertFactory = Callable[[Layout, StreamType], OperatorSpec]
+"""(layout wanted, type of the stream) → the converting operator; handed in, so that no concrete one is known here."""
+
+
+def plan(graph: LogicalGraph, *, parallelism: int, max_parallelism: int, convert: ConvertFactory) -> PhysicalPlan:
+    """The physical plan of a job at a parallelism.
+
+    Raises JobDefinitionError where a node asks for more subtasks than there are key groups.
+    """
+    for width in [parallelism, *(node.parallelism or 1 for node in graph.nodes if not isinstance(node, SinkNode))]:
+        if not 1 <= width <= max_parallelism:
+            raise JobDefinitionError(
+                f"parallelism {width} is not between 1 and {max_parallelism}", hint="max_parallelism bounds it"
+            )
+    rewritten = _convert(_fuse(_combine(graph)), convert)
+    widths = _widths(rewritten, parallelism)
+    return _Chainer(rewritten, widths, max_parallelism).plan()
+
+
+def _combine(graph: LogicalGraph) -> LogicalGraph:
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if isinstance(node, OperatorNode) and len(node.inputs) == 1:
+            types = [graph.type_of(upper) for upper in node.inputs]
+            parts = node.spec.split_combiner(types)
+            if parts is not None:
+                combiner, rest = parts
+                partial = combiner.output_type(types)
+                combined = OperatorNode(f"{node.id}-combine", combiner, node.inputs, partial)
+                nodes.append(combined)
+                node = replace(node, spec=rest, inputs=(Input(combined.id),))
+        nodes.append(node)
+    return LogicalGraph(graph.job, tuple(nodes))
+
+
+def _fuse(graph: LogicalGraph) -> LogicalGraph:
+    nodes: dict[str, Node] = {node.id: node for node in graph.nodes}
+    for node in graph.nodes:
+        if not isinstance(node, OperatorNode) or len(node.inputs) != 1 or node.inputs[0].output != MAIN:
+            continue
+        upper = nodes.get(node.inputs[0].node)
+        if not isinstance(upper, OperatorNode) or len(graph.readers(upper.id)) != 1:
+            continue
+        if upper.parallelism != node.parallelism:
+            continue
+        fused = upper.spec.fuse(node.spec)
+        if fused is not None:
+            del nodes[upper.id]
+            nodes[node.id] = replace(node, spec=fused, inputs=upper.inputs)
+    return LogicalGraph(graph.job, tuple(nodes[node.id] for node in graph.nodes if node.id in nodes))
+
+
+def _convert(graph: LogicalGraph, convert: ConvertFactory) -> LogicalGraph:
+    nodes: list[Node] = []
+    layouts: dict[Input, Layout] = {}
+    converted: dict[tuple[Input, Layout], Input] = {}
+
+    def layout_of(read: Input) -> Layout:
+        if read not in layouts:
+            layouts[read] = natural_layout(graph.type_of(read))
+        return layouts[read]
+
+    def through(read: Input, wanted: Layout) -> Input:
+        if wanted is Layout.ANY or layout_of(read) is wanted:
+            return read
+        if (read, wanted) not in converted:
+            type_ = graph.type_of(read)
+            spec = convert(wanted, type_)
+            node = OperatorNode(f"{read.node}-to-{wanted.value}", spec, (read,), spec.output_type([type_]))
+            nodes.append(node)
+            converted[read, wanted] = Input(node.id)
+            layouts[Input(node.id)] = wanted
+        return converted[read, wanted]
+
+    for node in graph.nodes:
+        if isinstance(node, OperatorNode):
+            node = replace(node, inputs=tuple(through(read, node.spec.accepts) for read in node.inputs))
+            emitted = node.spec.emits
+            layouts[Input(node.id)] = layout_of(node.inputs[0]) if emitted is Layout.ANY else emitted
+        nodes.append(node)
+    return LogicalGraph(graph.job, tuple(nodes))
+
+
+def natural_layout(type_: StreamType) -> Layout:
+    """The layout in which a source delivers a stream of this type."""
+    return Layout.FRAME if isinstance(type_.schema, Schema) else Layout.ROWS
+
+
+def _widths(graph: LogicalGraph, default: int) -> dict[str, int]:
+    """The parallelism of each node: its own, one where all records must meet, else its input's or the default."""
+    widths: dict[str, int] = {}
+    for node in graph.nodes:
+        match node:
+            case SourceNode():
+                widths[node.id] = node.parallelism or default
+            case OperatorNode():
+                keys = node.spec.partition_by
+                if keys == ():
+                    widths[node.id] = 1
+                elif node.parallelism is not None:
+                    widths[node.id] = node.parallelism
+                elif keys is not None:
+                    widths[node.id] = default
+                else:
+                    widths[node.id] = widths[node.inputs[0].node]
+            case SinkNode():
+                widths[node.id] = widths[node.input.node]
+    return widths
+
+
+@dataclass(slots=True)
+class _Building:
+    """A task while it grows; `members` are logical ids in chain order."""
+
+    members: list[str]
+
+
+class _Chainer:
+    """Step 4 and 5: decides each edge, grows the chains, cuts the read-ahead part."""
+
+    def __init__(self, graph: LogicalGraph, widths: dict[str, int], max_parallelism: int) -> None:
+        self._graph = graph
+        self._widths = widths
+        self._max = max_parallelism
+        self._task_of: dict[str, _Building] = {}
+        self._tasks: list[_Building] = []
+        self._partitioned: dict[str, tuple[str, ...] | None] = {}
+
+    def plan(self) -> PhysicalPlan:
+        edges: list[tuple[Input, Node, int, ExchangeKind, tuple[str, ...]]] = []
+        for node in self._graph.nodes:
+            if isinstance(node, SinkNode):
+                continue
+            decided = [self._exchange(read, node) for read in inputs_of(node)]
+            if len(decided) == 1 and self._chainable(inputs_of(node)[0], decided[0][0]):
+                building = self._task_of[inputs_of(node)[0].node]
+                building.members.append(node.id)
+            else:
+                building = _Building([node.id])
+                self._tasks.append(building)
+                for port, (read, (kind, keys)) in enumerate(zip(inputs_of(node), decided, strict=True)):
+                    edges.append((read, node, port, kind, keys))
+            self._task_of[node.id] = building
+            self._partitioned[node.id] = node.spec.partition_by if isinstance(node, OperatorNode) else None
+        tasks = tuple(self._finish(building) for building in self._tasks)
+        return PhysicalPlan(self._graph.job, tasks, tuple(self._edge(*edge) for edge in edges), self._max)
+
+    def _exchange(self, read: Input, node: Node) -> tuple[ExchangeKind, tuple[str, ...]]:
+        upper, lower = self._widths[read.node], self._widths[node.id]
+        keys = node.spec.partition_by if isinstance(node, OperatorNode) else None
+        if keys:
+            already = upper == lower and self._partitioned.get(read.node) == keys and read.output == MAIN
+            if already or (upper == 1 and lower == 1):
+                return ExchangeKind.FORWARD, ()
+            return ExchangeKind.HASH, keys
+        return (ExchangeKind.FORWARD if upper == lower else ExchangeKind.REBALANCE), ()
+
+    def _chainable(self, read: Input, kind: ExchangeKind) -> bool:
+        if kind is not ExchangeKind.FORWARD or read.output != MAIN:
+            return False
+        others = self._graph.readers(read.node, MAIN)
+        building = self._task_of[read.node]
+        return len(others) == 1 and building.members[-1] == read.node
+
+
+    def _finish(self, building: _Building) -> PhysicalTask:
+        head = self._graph.node(building.members[0])
+        source = head if isinstance(head, SourceNode) else None
+        members = building.members[1:] if source else building.members
+        chain: list[PhysicalOperator] = []
+        if source and source.timestamps is not None:
+            raw = source.source.output_type()
+            stamp = f"{source.id}-event-time"
+            chain.append(PhysicalOperator(stamp, source.timestamps, (raw,), source.type))
+        for id in members:
+            node = self._graph.node(id)
+            assert isinstance(node, OperatorNode)
+            types = tuple(self._graph.type_of(read) for read in node.inputs)
+            chain.append(PhysicalOperator(node.id, node.spec, types, node.type))
+        ahead = 0
+        if source:
+            while ahead < len(chain) and chain[ahead].spec.pure:
+                ahead += 1
+        return PhysicalTask(
+            id=self._id(building),
+            parallelism=self._widths[building.members[0]],
+            chain=tuple(chain),
+            source=source,
+            read_ahead=ahead,
+            columns=columns_read(self._graph, source) if source else None,
+            sinks=tuple(
+                PhysicalSink(node, self._position(building, node.input.node), node.input.output)
+                for node in self._graph.nodes
+                if isinstance(node, SinkNode) and self._task_of[node.input.node] is building
+            ),
+        )
+
+    def _position(self, building: _Building, id: str) -> int:
+        """Where in the finished chain a member's operator stands; −1 for a bare source."""
+        head = self._graph.node(building.members[0])
+        index = building.members.index(id)
+        if isinstance(head, SourceNode):
+            return index if head.timestamps is not None else index - 1
+        return index
+
+    def _edge(
+        self, read: Input, node: Node, port: int, kind: ExchangeKind, keys: tuple[str, ...]
+    ) -> PhysicalEdge:
+        upper = self._task_of[read.node]
+        lower = self._task_of[node.id]
+        return PhysicalEdge(
+            upper=self._id(upper),
+            position=self._position(upper, read.node),
+            output=read.output,
+            lower=self._id(lower),
+            port=port,
+            exchange=kind,
+            keys=keys,
+        )
+
+    def _id(self, building: _Building) -> str:
+        members = building.members
+        return members[0] if len(members) == 1 else f"{members[0]}…{members[-1]}"
+

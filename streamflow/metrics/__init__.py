@@ -1,0 +1,1 @@
+"""Metric handles with a no-op default, and the one exporter."""

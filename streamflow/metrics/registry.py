@@ -1,0 +1,100 @@
+"""Metric handles: plain numbers that the runtime always keeps, and that an exporter reads when it is asked.
+
+Adding is cheap and safe from any thread; nothing here knows Prometheus. Names follow Prometheus' conventions (base units,
+`_total` on counters) with Flink's notions; labels are `operator` and `subtask`, never a record's content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Final, Literal
+
+__all__ = ["NO_METRICS", "Metric", "MetricsRegistry", "OperatorMetrics"]
+
+
+@dataclass(slots=True)
+class Metric:
+    """One number with its name and labels. `add` for counters, `set` for gauges."""
+
+    name: str
+    help: str
+    kind: Literal["counter", "gauge"]
+    labels: dict[str, str]
+    value: float = 0.0
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    def add(self, amount: float = 1) -> None:
+        # Read-ahead threads count too, and += is not atomic. Once a batch, never once a record.
+        with self._lock:
+            self.value += amount
+
+    def set(self, value: float) -> None:
+        self.value = value
+
+
+class OperatorMetrics:
+    """The handles of one operator in one subtask.
+
+    >>> metrics = OperatorMetrics("window-1", 0)
+    >>> metrics.late_dropped.add(3)
+    >>> metrics.late_dropped.value
+    3.0
+    """
+
+    def __init__(self, operator: str, subtask: int) -> None:
+        self._labels = {"operator": operator, "subtask": str(subtask)}
+        self._metrics: dict[str, Metric] = {}
+        self.records_in = self.counter("streamflow_records_in_total", "Records taken in")
+        self.records_out = self.counter("streamflow_records_out_total", "Records put out")
+        self.bytes_in = self.counter("streamflow_bytes_in_total", "Bytes taken in")
+        self.bytes_out = self.counter("streamflow_bytes_out_total", "Bytes put out")
+        self.late_dropped = self.counter(
+            "streamflow_late_records_dropped_total", "Records late for all of their windows that nothing else took"
+        )
+        self.errors = self.counter(
+            "streamflow_record_errors_total", "Records that could not be decoded or whose function raised"
+        )
+
+    def counter(self, name: str, help: str) -> Metric:
+        """The counter of that name (made when first asked for)."""
+        return self._metrics.setdefault(name, Metric(name, help, "counter", self._labels))
+
+    def gauge(self, name: str, help: str) -> Metric:
+        """The gauge of that name (made when first asked for)."""
+        return self._metrics.setdefault(name, Metric(name, help, "gauge", self._labels))
+
+    def __iter__(self) -> Iterator[Metric]:
+        return iter(list(self._metrics.values()))
+
+
+@dataclass(slots=True)
+class MetricsRegistry:
+    """All metrics of one job run."""
+
+    job: str = "job"
+    operators: dict[tuple[str, int], OperatorMetrics] = field(default_factory=dict)
+
+    def operator(self, operator: str, subtask: int) -> OperatorMetrics:
+        """The handles of one operator in one subtask (made when first asked for)."""
+        key = (operator, subtask)
+        if key not in self.operators:
+            self.operators[key] = OperatorMetrics(operator, subtask)
+        return self.operators[key]
+
+    def __iter__(self) -> Iterator[Metric]:
+        for metrics in list(self.operators.values()):
+            yield from metrics
+
+    def total(self, name: str, operator: str | None = None) -> float:
+        """A metric summed over subtasks, of one operator or of all."""
+        return sum(
+            metric.value
+            for metric in self
+            if metric.name == name and (operator is None or metric.labels["operator"] == operator)
+        )
+
+
+NO_METRICS: Final = OperatorMetrics("none", 0)
+"""Handles that nothing reads, for operators built outside of a job."""

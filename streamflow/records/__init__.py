@@ -1,0 +1,1 @@
+"""What flows: batches in two layouts, the union of stream elements, and how they become bytes."""

@@ -1,0 +1,1 @@
+"""Where a plan's subtasks live: in this process, or elsewhere."""

@@ -1,0 +1,154 @@
+"""The local runner: all subtasks in this process, on the running event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from streamflow.config import Settings
+from streamflow.graph.logical import LogicalGraph, OperatorNode, SinkNode, SourceNode
+from streamflow.graph.physical import PhysicalPlan
+from streamflow.metrics.registry import MetricsRegistry
+from streamflow.runtime.ports import Ports
+from streamflow.runtime.profile import ExecutionProfile
+from streamflow.runtime.status import JobResult, JobStatus, OperatorStatus
+from streamflow.runtime.worker import Worker, held_back_by
+
+__all__ = ["LocalJob"]
+
+
+class LocalJob:
+    """A job in this process; started when it is made, inside a running event loop."""
+
+    def __init__(
+        self,
+        graph: LogicalGraph,
+        plan: PhysicalPlan,
+        profile: ExecutionProfile,
+        settings: Settings,
+        *,
+        ports: Ports | None = None,
+        on_end: Callable[[], None] | None = None,
+    ) -> None:
+        self._graph = graph
+        self._plan = plan
+        self._profile = profile
+        self._own_ports = ports is None
+        self._ports = ports or Ports(
+            io_threads=settings.io_threads, cpu_threads=max(2, settings.parallelism)
+        )
+        self.registry = MetricsRegistry(job=graph.job)
+        self._worker = Worker(plan, profile, settings, self._ports, self.registry)
+        self._started = self._ports.clock.monotonic()
+        self._ended: float | None = None
+        self._stopped = False
+        self._on_end = on_end
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            await self._worker.run()
+        finally:
+            self._ended = self._ports.clock.monotonic()
+            if self._own_ports:
+                self._ports.close()
+            if self._on_end is not None:
+                self._on_end()
+
+    async def wait(self) -> JobResult:
+        """Until it has ended; raises what made it fail."""
+        await asyncio.shield(self._task)
+        return self._result()
+
+    async def stop(self, *, drain: bool = False) -> JobResult:
+        """Read no more, process and commit what is in flight, and end."""
+        self._stopped = not self._task.done()
+        self._worker.stop(drain=drain)
+        return await self.wait()
+
+    async def cancel(self) -> None:
+        """End at once; what is not committed is discarded."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start, until the end."""
+        return (self._ended if self._ended is not None else self._ports.clock.monotonic()) - self._started
+
+    def status(self) -> JobStatus:
+        """Its figures now."""
+        if not self._task.done():
+            state = "running"
+        elif self._task.cancelled() or self._task.exception() is not None:
+            state = "failed"
+        else:
+            state = "stopped" if self._stopped else "finished"
+        sources = [node.id for node in self._graph.nodes if isinstance(node, SourceNode)]
+        sinks = [node.id for node in self._graph.nodes if isinstance(node, SinkNode)]
+        total = self.registry.total
+        return JobStatus(
+            job=self._graph.job,
+            mode=self._profile.name,
+            state=state,
+            elapsed=self.elapsed,
+            records_read=int(sum(total("streamflow_records_in_total", id) for id in sources)),
+            records_written=int(sum(total("streamflow_records_in_total", id) for id in sinks)),
+            watermark=self._worker.watermark,
+            epoch=self._worker.coordinator.epoch,
+            operators=tuple(self._operator(id, kind, width) for id, kind, width in self._operators()),
+        )
+
+    def _operators(self) -> list[tuple[str, str, int]]:
+        """(id, kind, parallelism) of every operator as it runs, in the plan's order."""
+        listed: list[tuple[str, str, int]] = []
+        for task in self._plan.tasks:
+            if task.source is not None:
+                listed.append((task.source.id, "read", task.parallelism))
+            listed.extend((physical.id, physical.spec.kind, task.parallelism) for physical in task.chain)
+            listed.extend((sink.node.id, "write", task.parallelism) for sink in task.sinks)
+        return listed
+
+    def _operator(self, id: str, kind: str, parallelism: int) -> OperatorStatus:
+        def total(name: str) -> int:
+            return int(self.registry.total(f"streamflow_{name}", id))
+
+        def ratio(name: str) -> float:
+            return self.registry.total(f"streamflow_{name}_ratio", id) / parallelism
+
+        task = next((t.id for t in self._plan.tasks if t.source is not None and t.source.id == id), "")
+        return OperatorStatus(
+            operator=id,
+            kind=kind,
+            parallelism=parallelism,
+            records_in=total("records_in_total"),
+            records_out=total("records_out_total"),
+            bytes_in=total("bytes_in_total"),
+            late_dropped=total("late_records_dropped_total"),
+            errors=total("record_errors_total"),
+            watermark=self._worker.watermark_of(id),
+            busy=ratio("busy"),
+            backpressured=ratio("backpressured"),
+            held_back_by=held_back_by(self._worker.sources, task),
+        )
+
+    def _result(self) -> JobResult:
+        status = self.status()
+        late = sum(
+            int(self.registry.total("streamflow_late_records_total", node.id))
+            for node in self._graph.nodes
+            if isinstance(node, OperatorNode)
+        )
+        return JobResult(
+            job=status.job,
+            mode=status.mode,
+            duration=self.elapsed,
+            records_in={operator.operator: operator.records_in for operator in status.operators},
+            records_out={operator.operator: operator.records_out for operator in status.operators},
+            late=late,
+            dropped=sum(operator.late_dropped for operator in status.operators),
+            errors=sum(operator.errors for operator in status.operators),
+            epochs=status.epoch,
+            stopped=self._stopped,
+            operators=status.operators,
+        )

@@ -1,0 +1,1 @@
+"""Running one subtask: channels, exchanges, alignment and the task loop."""

@@ -1,0 +1,140 @@
+"""A chain: the operators of one subtask, one feeding the next by a plain call. Synchronous; the task awaits around it.
+
+Depth first: what an operator emits has gone through the whole rest of the chain before the operator goes on, so that
+everything a watermark triggers leaves before the watermark does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from streamflow.errors import JobFailedError, StreamflowError, Where
+from streamflow.metrics.registry import OperatorMetrics
+from streamflow.operators.base import MAIN, Operator
+from streamflow.records.elements import AnyBatch
+from streamflow.runtime.outlet import Outlet
+
+__all__ = ["Chain", "Link", "failure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An operator in its place; `logic` is None for one that has already run where the data was read."""
+
+    id: str
+    logic: Operator | None
+    metrics: OperatorMetrics
+
+
+class _Tap:
+    """The collector of one operator in the chain."""
+
+    __slots__ = ("_chain", "_position")
+
+    def __init__(self, chain: Chain, position: int) -> None:
+        self._chain = chain
+        self._position = position
+
+    def emit(self, batch: AnyBatch) -> None:
+        self._chain.deliver(self._position, MAIN, batch)
+
+    def emit_to(self, output: str, batch: AnyBatch) -> None:
+        self._chain.deliver(self._position, output, batch)
+
+    def connected(self, output: str) -> bool:
+        return self._chain.connected(self._position, output)
+
+
+class Chain:
+    """Operators in a row and the outlets beside them; `first` is the first that runs here."""
+
+    def __init__(self, links: Sequence[Link], outlets: Sequence[Outlet], *, first: int = 0) -> None:
+        self._links = list(links)
+        self._taps = [_Tap(self, position) for position in range(len(links))]
+        self._outlets: dict[tuple[int, str], list[Outlet]] = {}
+        for outlet in outlets:
+            self._outlets.setdefault((outlet.position, outlet.output), []).append(outlet)
+        self.first = first
+
+    def connected(self, position: int, output: str) -> bool:
+        """Whether an outlet reads this output."""
+        return (position, output) in self._outlets
+
+    def process(self, batch: AnyBatch, port: int = 0) -> None:
+        """Take a batch at the head of the chain."""
+        self._process(self.first, batch, port)
+
+    def deliver(self, position: int, output: str, batch: AnyBatch) -> None:
+        """What the operator at `position` put out goes to whatever reads it."""
+        if len(batch) == 0:
+            return
+        if position >= 0 and output == MAIN:
+            self._links[position].metrics.records_out.add(len(batch))
+        for outlet in self._outlets.get((position, output), ()):
+            outlet.put(batch)
+        if output == MAIN and position + 1 < len(self._links):
+            self._process(position + 1, batch, 0)
+
+    def watermark(self, time: int) -> list[tuple[int, int]]:
+        """Event time has reached `time` at the head; (position, watermark) pairs to forward, the head's input as
+        position first − 1."""
+        forwarded = [(self.first - 1, time)]
+        current: int | None = time
+        for position in range(self.first, len(self._links)):
+            link = self._links[position]
+            if link.logic is None or current is None:
+                continue
+            try:
+                current = link.logic.on_watermark(current, self._taps[position])
+            except Exception as error:
+                raise failure(error, link.id) from error
+            if current is not None:
+                forwarded.append((position, current))
+        return forwarded
+
+    def end_epoch(self, epoch: int) -> None:
+        """A barrier has come: whatever is due once an epoch."""
+        for position in range(self.first, len(self._links)):
+            link = self._links[position]
+            if link.logic is None:
+                continue
+            try:
+                link.logic.on_epoch_end(epoch, self._taps[position])
+            except Exception as error:
+                raise failure(error, link.id) from error
+
+    def finish(self) -> None:
+        """The input has ended: whatever is left."""
+        for position in range(self.first, len(self._links)):
+            link = self._links[position]
+            if link.logic is None:
+                continue
+            try:
+                link.logic.finish(self._taps[position])
+            except Exception as error:
+                raise failure(error, link.id) from error
+
+    def close(self) -> None:
+        """Release what operators hold."""
+        for link in self._links:
+            if link.logic is not None:
+                link.logic.close()
+
+    def _process(self, position: int, batch: AnyBatch, port: int) -> None:
+        if position >= len(self._links):
+            return
+        link = self._links[position]
+        assert link.logic is not None
+        link.metrics.records_in.add(len(batch))
+        try:
+            link.logic.process_batch(batch, port, self._taps[position])
+        except Exception as error:
+            raise failure(error, link.id) from error
+
+
+def failure(error: Exception, operator: str) -> Exception:
+    """An exception out of an operator, with the operator's name; one that is nobody's own is the job's failure."""
+    if isinstance(error, StreamflowError):
+        return error.at(Where(operator=operator))
+    return JobFailedError(f"{type(error).__name__}: {error}", where=Where(operator=operator))

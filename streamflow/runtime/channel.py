@@ -1,0 +1,104 @@
+"""Bounded channels between subtasks, and the inbox that reads several of them.
+
+A channel holds so many rows and so many bytes; a sender waits until there is room, so that a slow reader slows its
+source down and memory stays bounded. Everything runs on one event loop: no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from streamflow.records.batch import RowBatch
+from streamflow.records.elements import StreamElement
+from streamflow.records.frame import FrameBatch
+
+__all__ = ["Channel", "Inbox"]
+
+
+class Channel:
+    """One sender, one reader, in order. `port` is the input of the reader that it feeds."""
+
+    def __init__(self, *, port: int = 0, max_rows: int = 262_144, max_bytes: int = 64 << 20) -> None:
+        self.port = port
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._queue: deque[tuple[StreamElement, int, int]] = deque()
+        self._rows = 0
+        self._bytes = 0
+        self._room: asyncio.Future[None] | None = None
+        self.inbox: Inbox | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows waiting to be read."""
+        return self._rows
+
+    async def send(self, element: StreamElement) -> None:
+        """Put an element in, waiting for room; one larger than the channel goes in once the channel is empty."""
+        rows, size = 0, 0
+        if isinstance(element, (FrameBatch, RowBatch)):
+            rows, size = len(element), element.nbytes
+            while self._queue and (self._rows + rows > self._max_rows or self._bytes + size > self._max_bytes):
+                self._room = asyncio.get_running_loop().create_future()
+                await self._room
+        self._queue.append((element, rows, size))
+        self._rows += rows
+        self._bytes += size
+        if self.inbox is not None:
+            self.inbox.wake()
+
+    def receive_nowait(self) -> StreamElement | None:
+        """The next element, or None if there is none now."""
+        if not self._queue:
+            return None
+        element, rows, size = self._queue.popleft()
+        self._rows -= rows
+        self._bytes -= size
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        return element
+
+
+class Inbox:
+    """Reads several channels in turn; a blocked channel is left alone until it is unblocked."""
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self.channels = list(channels)
+        self._blocked: set[int] = set()
+        self._next = 0
+        self._waiting: asyncio.Future[None] | None = None
+        for channel in self.channels:
+            channel.inbox = self
+
+    def wake(self) -> None:
+        """Something may have become readable."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def block(self, channel: int) -> None:
+        """Read nothing from this channel: its barrier has come and others' have not."""
+        self._blocked.add(channel)
+
+    def unblock_all(self) -> None:
+        """Read every channel again."""
+        self._blocked.clear()
+
+    def receive_nowait(self) -> tuple[int, StreamElement] | None:
+        """The next element and the number of its channel, or None if nothing can be read now."""
+        count = len(self.channels)
+        for step in range(count):
+            index = (self._next + step) % count
+            if index in self._blocked:
+                continue
+            element = self.channels[index].receive_nowait()
+            if element is not None:
+                self._next = (index + 1) % count
+                return index, element
+        return None
+
+    async def wait(self) -> None:
+        """Return once something may be readable. Cancelling is safe."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        await self._waiting

@@ -1,0 +1,60 @@
+"""Exchanges: which subtask of the next task gets which part of a batch. Pure functions of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from streamflow.errors import JobDefinitionError
+from streamflow.graph.physical import ExchangeKind, PhysicalEdge
+from streamflow.keys import key_groups, subtask_of
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+
+__all__ = ["Route", "route_for"]
+
+Route = Callable[[AnyBatch], list[tuple[int, AnyBatch]]]
+"""A batch → (number of the lower subtask, its part) pairs."""
+
+
+def route_for(edge: PhysicalEdge, *, subtask: int, lower: int, max_parallelism: int) -> Route:
+    """The routing function of one upper subtask on an edge to `lower` subtasks."""
+    match edge.exchange:
+        case ExchangeKind.FORWARD:
+            return lambda batch: [(subtask, batch)]
+        case ExchangeKind.BROADCAST:
+            return lambda batch: [(target, batch) for target in range(lower)]
+        case ExchangeKind.REBALANCE:
+            return _Rebalance(subtask, lower)
+        case ExchangeKind.HASH:
+            return _by_hash(edge.keys, lower, max_parallelism)
+
+
+class _Rebalance:
+    """Whole batches in turn, beginning at the subtask's own number so that several senders spread out."""
+
+    def __init__(self, subtask: int, lower: int) -> None:
+        self._next = subtask % lower
+        self._lower = lower
+
+    def __call__(self, batch: AnyBatch) -> list[tuple[int, AnyBatch]]:
+        target = self._next
+        self._next = (target + 1) % self._lower
+        return [(target, batch)]
+
+
+def _by_hash(keys: tuple[str, ...], lower: int, max_parallelism: int) -> Route:
+    def route(batch: AnyBatch) -> list[tuple[int, AnyBatch]]:
+        if not isinstance(batch, FrameBatch):
+            raise JobDefinitionError("a hash exchange needs columns")
+        if lower == 1:
+            return [(0, batch)]
+        groups = key_groups(batch.frame, keys, max_parallelism)
+        targets = subtask_of(groups, lower, max_parallelism)
+        parts: list[tuple[int, AnyBatch]] = []
+        for target in range(lower):
+            part = batch.frame.filter(targets == target)
+            if part.height:
+                parts.append((target, FrameBatch(part)))
+        return parts
+
+    return route

@@ -1,0 +1,101 @@
+"""Outlets: where a chain's output leaves its subtask, into channels or into a sink.
+
+Operators never block, so an outlet buffers what is put in synchronously and hands it on when the task awaits `flush`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from streamflow.metrics.registry import OperatorMetrics
+from streamflow.operators.sink import Committable, SinkWriter
+from streamflow.records.elements import AnyBatch, StreamElement
+from streamflow.runtime.channel import Channel
+from streamflow.runtime.exchange import Route
+
+__all__ = ["ChannelOutlet", "Outlet", "SinkOutlet"]
+
+
+class Outlet(Protocol):
+    """One way out of a subtask."""
+
+    position: int
+    """The operator in the chain that feeds it (−1: the source)."""
+    output: str
+
+    def put(self, batch: AnyBatch) -> None: ...
+
+    async def flush(self) -> None: ...
+
+    async def send(self, element: StreamElement) -> None:
+        """A watermark, barrier, idleness or the end, after everything put in before."""
+        ...
+
+    async def seal(self, epoch: int) -> Sequence[tuple[str, Committable]]:
+        """What became ready to be committed in this epoch."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class ChannelOutlet:
+    """To the subtasks of another task."""
+
+    def __init__(self, position: int, output: str, channels: Mapping[int, Channel], route: Route) -> None:
+        self.position = position
+        self.output = output
+        self._channels = channels
+        self._route = route
+        self._buffer: list[tuple[int, AnyBatch]] = []
+
+    def put(self, batch: AnyBatch) -> None:
+        self._buffer.extend(self._route(batch))
+
+    async def flush(self) -> None:
+        buffer, self._buffer = self._buffer, []
+        for target, batch in buffer:
+            await self._channels[target].send(batch)
+
+    async def send(self, element: StreamElement) -> None:
+        for channel in self._channels.values():
+            await channel.send(element)
+
+    async def seal(self, epoch: int) -> Sequence[tuple[str, Committable]]:
+        return ()
+
+    async def close(self) -> None:
+        """Channels hold nothing that needs releasing."""
+
+
+class SinkOutlet:
+    """To a sink's writer."""
+
+    def __init__(
+        self, position: int, output: str, sink_id: str, writer: SinkWriter, metrics: OperatorMetrics
+    ) -> None:
+        self.position = position
+        self.output = output
+        self._sink_id = sink_id
+        self._writer = writer
+        self._metrics = metrics
+        self._buffer: list[AnyBatch] = []
+
+    def put(self, batch: AnyBatch) -> None:
+        self._buffer.append(batch)
+
+    async def flush(self) -> None:
+        buffer, self._buffer = self._buffer, []
+        for batch in buffer:
+            await self._writer.write(batch)
+            self._metrics.records_in.add(len(batch))
+            self._metrics.records_out.add(len(batch))
+
+    async def send(self, element: StreamElement) -> None:
+        """Sinks see batches and epochs only."""
+
+    async def seal(self, epoch: int) -> Sequence[tuple[str, Committable]]:
+        return [(self._sink_id, committable) for committable in await self._writer.prepare(epoch)]
+
+    async def close(self) -> None:
+        await self._writer.close()

@@ -1,0 +1,68 @@
+"""What a job run is handed from outside: time, randomness, threads. The simulator hands in others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from streamflow.time.clock import Clock, Randomness, SeededRandom, SystemClock
+
+__all__ = ["Blocking", "Inline", "Ports", "Threads"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Blocking(Protocol):
+    """Runs functions that take long, or that block, beside the event loop."""
+
+    async def __call__(self, function: Callable[..., T], *args: Any) -> T: ...
+
+
+class Threads:
+    """A pool of threads; Polars and file I/O release the GIL."""
+
+    def __init__(self, count: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix=f"streamflow-{name}")
+
+    async def __call__(self, function: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Inline:
+    """Runs everything at once in the calling task: for tests, where the order has to be the same each time."""
+
+    async def __call__(self, function: Callable[..., T], *args: Any) -> T:
+        return function(*args)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class Ports:
+    """All ports of one run. `io` reads, decodes and writes; `cpu` runs the operators' larger batches."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        random: Randomness | None = None,
+        io: Threads | Inline | None = None,
+        cpu: Threads | Inline | None = None,
+        io_threads: int = 4,
+        cpu_threads: int = 2,
+    ) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.random: Randomness = random or SeededRandom()
+        self.io = io or Threads(io_threads, "io")
+        self.cpu = cpu or Threads(cpu_threads, "cpu")
+
+    def close(self) -> None:
+        """Give the threads back."""
+        self.io.close()
+        self.cpu.close()

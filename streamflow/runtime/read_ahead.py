@@ -1,0 +1,242 @@
+"""Read-ahead: pieces of a split are decoded, and run through the pure operators behind the source, on threads.
+
+Several pieces are in flight at once and are handed to the source task in order, each with what the task needs to know
+of it: its largest event time, the counts for metrics, the records that could not be decoded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from streamflow.errors import RecordError, StreamflowError, Where
+from streamflow.operators.base import MAIN, Operator
+from streamflow.operators.source import Fetch, Position, Split, SplitReader
+from streamflow.records.batch import RowBatch
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE
+from streamflow.runtime.chain import failure
+from streamflow.runtime.ports import Blocking
+from streamflow.time.clock import Clock
+
+__all__ = ["Piece", "Prefix", "SplitPump"]
+
+_INLINE_BYTES = 16_384
+
+
+@dataclass(slots=True)
+class Piece:
+    """A decoded piece of a split. `outputs` are (position, output, batch) in the order in which they were put out."""
+
+    position: Position
+    outputs: list[tuple[int, str, AnyBatch]]
+    max_time: int | None
+    rows: int
+    nbytes: int
+    bad: list[RecordError]
+    ahead: int
+    """Records whose event time was too far ahead to move the watermark."""
+    counts: list[tuple[int, int, int]]
+    """(position, records in, records out) of the pure operators."""
+
+
+@dataclass(slots=True)
+class _Recorder:
+    """The collector of one pure operator for one piece."""
+
+    position: int
+    outputs: list[tuple[str, AnyBatch]] = field(default_factory=list)
+    is_connected: Callable[[int, str], bool] = field(kw_only=True)
+
+    def emit(self, batch: AnyBatch) -> None:
+        self.outputs.append((MAIN, batch))
+
+    def emit_to(self, output: str, batch: AnyBatch) -> None:
+        self.outputs.append((output, batch))
+
+    def connected(self, output: str) -> bool:
+        return self.is_connected(self.position, output)
+
+
+class Prefix:
+    """The pure operators behind a source. Safe to run on several threads: it keeps nothing between two pieces."""
+
+    def __init__(
+        self,
+        operators: Sequence[tuple[str, Operator]],
+        *,
+        stamped: bool,
+        connected: Callable[[int, str], bool],
+        max_ahead: int,
+        clock: Clock,
+    ) -> None:
+        self._operators = list(operators)
+        self._stamped = stamped
+        self._connected = connected
+        self._max_ahead = max_ahead
+        self._clock = clock
+
+    def run(self, split: Split, fetch: Fetch) -> Piece:
+        """Decode a piece and run it through."""
+        try:
+            decoded = fetch.decode()
+        except StreamflowError as error:
+            raise error.at(Where(split=split.id)) from error
+        piece = Piece(
+            position=fetch.position,
+            outputs=[],
+            max_time=None,
+            rows=len(decoded.batch),
+            nbytes=fetch.nbytes,
+            bad=list(decoded.bad),
+            ahead=0,
+            counts=[],
+        )
+        for error in piece.bad:
+            error.at(Where(split=split.id))
+        if not self._stamped:
+            self._note_time(decoded.batch, piece)
+        try:
+            self._pass(0, decoded.batch, piece)
+        except StreamflowError as error:
+            raise error.at(Where(split=split.id)) from error
+        return piece
+
+    def _pass(self, position: int, batch: AnyBatch, piece: Piece) -> None:
+        if self._stamped and position == 1:
+            self._note_time(batch, piece)
+        if len(batch) == 0:
+            return
+        if position == len(self._operators):
+            piece.outputs.append((position - 1, MAIN, batch))
+            return
+        id, operator = self._operators[position]
+        recorder = _Recorder(position, is_connected=self._connected)
+        try:
+            operator.process_batch(batch, 0, recorder)
+        except Exception as error:
+            raise failure(error, id) from error
+        out = sum(len(b) for name, b in recorder.outputs if name == MAIN)
+        piece.counts.append((position, len(batch), out))
+        for name, part in recorder.outputs:
+            if name == MAIN:
+                self._pass(position + 1, part, piece)
+            else:
+                piece.outputs.append((position, name, part))
+
+    def _note_time(self, batch: AnyBatch, piece: Piece) -> None:
+        largest = batch.max_time
+        if largest is None:
+            return
+        limit = self._clock.now() + self._max_ahead
+        if largest > limit:
+            largest, ahead = _within(batch, limit)
+            piece.ahead += ahead
+        if largest is not None:
+            piece.max_time = largest if piece.max_time is None else max(piece.max_time, largest)
+
+
+def _within(batch: AnyBatch, limit: int) -> tuple[int | None, int]:
+    """The largest event time up to `limit`, and how many lie beyond it."""
+    if isinstance(batch, RowBatch):
+        times = batch.times or ()
+        near = [time for time in times if time <= limit]
+        return (max(near) if near else None), len(times) - len(near)
+    assert isinstance(batch, FrameBatch)
+    bound = pl.lit(limit, dtype=pl.Int64).cast(EVENT_TIME_TYPE)
+    kept = batch.frame.filter(pl.col(EVENT_TIME) <= bound)
+    return FrameBatch(kept).max_time, batch.frame.height - kept.height
+
+
+class SplitPump:
+    """Keeps up to `depth` pieces of one split in flight and hands them out in order."""
+
+    def __init__(
+        self,
+        split: Split,
+        reader: SplitReader,
+        prefix: Prefix,
+        run_blocking: Blocking,
+        *,
+        depth: int,
+        notify: Callable[[], None],
+    ) -> None:
+        self.split = split
+        self.position: Position | None = None
+        self.exhausted = False
+        self.waited = 0.0
+        """Seconds it has kept the task waiting since its last piece."""
+        self._reader = reader
+        self._prefix = prefix
+        self._run_blocking = run_blocking
+        self._depth = depth
+        self._notify = notify
+        self._pieces: deque[asyncio.Future[Piece]] = deque()
+        self._room: asyncio.Future[None] | None = None
+        self._error: BaseException | None = None
+        self._task = asyncio.get_running_loop().create_task(self._pump())
+
+    @property
+    def ready(self) -> bool:
+        """Whether `take` gives a piece, or raises, at once."""
+        return self._error is not None and not self._pieces or bool(self._pieces) and self._pieces[0].done()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the split has been read and handed out to its end."""
+        return self.exhausted and not self._pieces and self._error is None
+
+    def take(self) -> Piece:
+        """The next piece; raises what reading or decoding it raised."""
+        if not self._pieces:
+            assert self._error is not None
+            raise self._error
+        piece = self._pieces.popleft().result()
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        self.position = piece.position
+        self.waited = 0.0
+        return piece
+
+    async def close(self) -> None:
+        """Stop reading; pieces in flight are dropped."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        for future in self._pieces:
+            future.cancel()
+        await asyncio.gather(*self._pieces, return_exceptions=True)
+        await self._reader.close()
+
+    async def _pump(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                while len(self._pieces) >= self._depth:
+                    self._room = loop.create_future()
+                    await self._room
+                fetch = await self._reader.fetch()
+                if fetch is None:
+                    break
+                future: asyncio.Future[Piece]
+                if 0 < fetch.nbytes <= _INLINE_BYTES:
+                    # A hop to a thread and back costs more than so little work.
+                    future = loop.create_future()
+                    try:
+                        future.set_result(self._prefix.run(self.split, fetch))
+                    except Exception as error:
+                        future.set_exception(error)
+                else:
+                    future = asyncio.ensure_future(self._run_blocking(self._prefix.run, self.split, fetch))
+                future.add_done_callback(lambda _: self._notify())
+                self._pieces.append(future)
+        except StreamflowError as error:
+            self._error = error.at(Where(split=self.split.id))
+        except Exception as error:
+            self._error = error
+        self.exhausted = True
+        self._notify()

@@ -1,0 +1,275 @@
+"""The source task: reads splits ahead, hands their pieces to the chain in order, makes watermarks, injects barriers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from streamflow.metrics.registry import OperatorMetrics
+from streamflow.operators.base import MAIN
+from streamflow.operators.guard import Guard
+from streamflow.operators.source import Source, Split, SplitReader
+from streamflow.records.elements import AnyBatch
+from streamflow.runtime.assignment import SplitAssigner
+from streamflow.runtime.ports import Blocking
+from streamflow.runtime.profile import ExecutionProfile
+from streamflow.runtime.read_ahead import Piece, Prefix, SplitPump
+from streamflow.runtime.subtask import Reports, Subtask
+from streamflow.time.clock import Clock
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME
+from streamflow.time.watermarks import BoundedDisorder, SplitWatermark, WatermarkMerger
+
+__all__ = ["SourceTask"]
+
+_TICK_SECONDS = 0.2
+"""How often the watermark moves while it follows processing time."""
+
+
+class SourceTask:
+    """A subtask fed by splits."""
+
+    def __init__(
+        self,
+        subtask: Subtask,
+        *,
+        source: Source,
+        open_reader: Callable[[Split], SplitReader],
+        assigner: SplitAssigner,
+        prefix: Prefix,
+        prefix_metrics: list[OperatorMetrics],
+        strategy: BoundedDisorder,
+        profile: ExecutionProfile,
+        read_ahead: int,
+        guard: Guard,
+        metrics: OperatorMetrics,
+        reports: Reports,
+        run_blocking: Blocking,
+        clock: Clock,
+    ) -> None:
+        self._subtask = subtask
+        self._source = source
+        self._open_reader = open_reader
+        self._assigner = assigner
+        self._prefix = prefix
+        self._prefix_metrics = prefix_metrics
+        self._strategy = strategy
+        self._profile = profile
+        self._read_ahead = read_ahead
+        self._guard = guard
+        self._metrics = metrics
+        self._reports = reports
+        self._run_blocking = run_blocking
+        self._clock = clock
+        self._pumps: list[SplitPump] = []
+        self._marks: dict[str, SplitWatermark] = {}
+        self._merger = WatermarkMerger([])
+        self._signal: asyncio.Future[None] | None = None
+        self._barrier: int | None = None
+        self._stopping: bool | None = None
+        self._sliced = 0
+        self._idle_sent = False
+        self._idle_since: tuple[int, int] | None = None
+        self._ahead = metrics.counter(
+            "streamflow_future_events_total", "Records whose event time was too far ahead to move the watermark"
+        )
+        assigner.listen(self.notify)
+
+    @property
+    def held_back_by(self) -> str | None:
+        """The split that holds this subtask's watermark back."""
+        holder = self._merger.holder
+        return None if holder is None else str(holder)
+
+    def inject(self, epoch: int) -> None:
+        """End the epoch at the next point between two pieces."""
+        self._barrier = epoch
+        self.notify()
+
+    def stop(self, *, drain: bool) -> None:
+        """Read no more; with `drain` what is open counts as complete."""
+        self._stopping = drain
+        self.notify()
+
+    def notify(self) -> None:
+        """Something has changed that the loop may be waiting for."""
+        if self._signal is not None and not self._signal.done():
+            self._signal.set_result(None)
+
+    async def run(self) -> None:
+        """Until every split has been read, or until told to stop."""
+        try:
+            while self._stopping is None:
+                if self._barrier is not None:
+                    await self._end_epoch(self._barrier)
+                self._open_splits()
+                pump = self._choose()
+                if pump is not None:
+                    await self._emit(pump)
+                elif self._assigner.exhausted and not self._pumps:
+                    break
+                else:
+                    await self._wait()
+        finally:
+            await self.close()
+        drained = self._stopping is not False
+        if drained:
+            await self._subtask.advance(MAX_TIME)
+        await self._subtask.finish(drained=drained)
+
+    async def close(self) -> None:
+        """Stop reading."""
+        pumps, self._pumps = self._pumps, []
+        for pump in pumps:
+            await pump.close()
+
+    def _open_splits(self) -> None:
+        while (split := self._assigner.take(sum(not pump.exhausted for pump in self._pumps))) is not None:
+            reader = self._open_reader(split)
+            pump = SplitPump(
+                split, reader, self._prefix, self._run_blocking, depth=self._read_ahead, notify=self.notify
+            )
+            self._pumps.append(pump)
+            self._marks[split.id] = SplitWatermark(self._strategy)
+            self._merger.add(split.id)
+
+    def _choose(self) -> SplitPump | None:
+        """The split to go on with. Bounded splits wait for the one whose turn it is, so that the order in which
+        records come does not depend on which thread was faster."""
+        if self._profile.slice_rows is not None and self._sliced >= self._profile.slice_rows:
+            return None
+        waiting = [pump for pump in self._pumps if not pump.finished]
+        if not self._source.bounded:
+            waiting = [pump for pump in waiting if pump.ready]
+        if not waiting:
+            return None
+        if self._profile.by_watermark:
+            pump = min(waiting, key=lambda pump: self._marks[pump.split.id].current)
+        else:
+            pump = waiting[0]
+        return pump if pump.ready else None
+
+    async def _emit(self, pump: SplitPump) -> None:
+        piece = pump.take()
+        split = pump.split.id
+        self._count(piece)
+        if piece.bad:
+            self._guard.bad(piece.bad, _BadRecords(piece))
+        for position, output, batch in piece.outputs:
+            await self._subtask.deliver(position, output, batch)
+        await self._subtask.flush()
+        self._merger.active(split)
+        self._idle_sent = False
+        self._idle_since = None
+        if piece.max_time is not None:
+            self._marks[split].observe(piece.max_time)
+            self._merger.advance(split, self._marks[split].current)
+        self._retire()
+        await self._forward()
+        self._sliced += piece.rows
+        if self._profile.slice_rows is not None and self._sliced >= self._profile.slice_rows:
+            self._reports.request_epoch()
+        # Lets the other tasks run: taking a piece that is ready does not give the loop a chance to.
+        await asyncio.sleep(0)
+
+    def _count(self, piece: Piece) -> None:
+        self._metrics.records_in.add(piece.rows)
+        self._metrics.bytes_in.add(piece.nbytes)
+        self._metrics.records_out.add(piece.rows)
+        self._ahead.add(piece.ahead)
+        for position, taken, given in piece.counts:
+            self._prefix_metrics[position].records_in.add(taken)
+            self._prefix_metrics[position].records_out.add(given)
+
+    def _retire(self) -> None:
+        """Splits that have been read to their end hold nothing back any more."""
+        for pump in [pump for pump in self._pumps if pump.finished]:
+            self._pumps.remove(pump)
+            self._open_splits()
+            self._merger.remove(pump.split.id)
+            del self._marks[pump.split.id]
+
+    async def _forward(self, *, epoch_end: bool = False) -> None:
+        cadence = self._profile.watermarks
+        if cadence == "end" or (cadence == "epoch" and not epoch_end) or self._assigner.holds_watermark:
+            return
+        if self._merger.current > MIN_TIME:
+            await self._subtask.advance(self._merger.current)
+
+    async def _end_epoch(self, epoch: int) -> None:
+        self._barrier = None
+        await self._forward(epoch_end=True)
+        await self._subtask.end_epoch(epoch)
+        self._sliced = 0
+
+    async def _wait(self) -> None:
+        """Until there is news; meanwhile splits may turn idle. Only time spent here counts as quiet: a source that
+        is held back downstream is not idle."""
+        if self._retire_finished():
+            return
+        started = self._clock.monotonic()
+        self._signal = asyncio.get_running_loop().create_future()
+        timeout = self._until_idle()
+        if timeout is None:
+            await self._signal
+        else:
+            sleeper = asyncio.ensure_future(self._clock.sleep(timeout))
+            await asyncio.wait({self._signal, sleeper}, return_when=asyncio.FIRST_COMPLETED)
+            sleeper.cancel()
+        self._signal = None
+        waited = self._clock.monotonic() - started
+        for pump in self._pumps:
+            if not pump.ready:
+                pump.waited += waited
+        await self._mark_idle()
+
+    def _retire_finished(self) -> bool:
+        before = len(self._pumps)
+        self._retire()
+        return len(self._pumps) != before
+
+    def _until_idle(self) -> float | None:
+        """Seconds until a split turns idle, or until the watermark moves with processing time."""
+        after = self._strategy.idle_after
+        if self._idle_since is not None:
+            return _TICK_SECONDS
+        if after is None:
+            return None
+        quiet = [after / 1e6 - pump.waited for pump in self._pumps if not self._merger.is_idle(pump.split.id)]
+        return max(0.0, min(quiet)) if quiet else None
+
+    async def _mark_idle(self) -> None:
+        after = self._strategy.idle_after
+        if after is not None:
+            for pump in self._pumps:
+                if pump.waited * 1e6 >= after and not self._merger.is_idle(pump.split.id) and not pump.ready:
+                    self._merger.idle(pump.split.id)
+            await self._forward()
+        nothing_open = self._assigner.discovered and not self._pumps and not self._assigner.exhausted
+        if not (self._merger.all_idle or nothing_open) or self._assigner.holds_watermark:
+            return
+        if self._strategy.advance_when_idle and self._merger.current > MIN_TIME:
+            now = self._clock.now()
+            if self._idle_since is None:
+                self._idle_since = (now, self._merger.current)
+            since, watermark = self._idle_since
+            self._merger.push(watermark + now - since)
+            await self._forward()
+        elif not self._idle_sent:
+            self._idle_sent = True
+            await self._subtask.idle()
+
+
+class _BadRecords:
+    """Collects the dead letters of a piece beside its other outputs."""
+
+    def __init__(self, piece: Piece) -> None:
+        self._piece = piece
+
+    def emit(self, batch: AnyBatch) -> None:
+        self._piece.outputs.append((-1, MAIN, batch))
+
+    def emit_to(self, output: str, batch: AnyBatch) -> None:
+        self._piece.outputs.append((-1, output, batch))
+
+    def connected(self, output: str) -> bool:
+        return True

@@ -1,0 +1,69 @@
+"""What a job says of itself while it runs (`JobStatus`) and when it has ended (`JobResult`)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["JobResult", "JobStatus", "OperatorStatus"]
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorStatus:
+    """One operator's figures, summed over its subtasks. Times are microseconds of event time; ratios 0 to 1.
+
+    `held_back_by` names the split that holds a source's watermark back.
+    """
+
+    operator: str
+    kind: str
+    parallelism: int
+    records_in: int
+    records_out: int
+    bytes_in: int
+    late_dropped: int
+    errors: int
+    watermark: int
+    busy: float
+    backpressured: float
+    held_back_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A running job at one moment. `elapsed` in seconds, `watermark` the smallest of all operators' in microseconds."""
+
+    job: str
+    mode: str
+    state: str
+    elapsed: float
+    records_read: int
+    records_written: int
+    watermark: int
+    epoch: int
+    operators: tuple[OperatorStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """A job that has ended. Records by operator id; `duration` in seconds.
+
+    `dropped` counts late records that nothing took, `errors` records that the error policy skipped or sent away.
+    """
+
+    job: str
+    mode: str
+    duration: float
+    records_in: dict[str, int]
+    records_out: dict[str, int]
+    late: int = 0
+    dropped: int = 0
+    errors: int = 0
+    epochs: int = 0
+    restarts: int = 0
+    stopped: bool = False
+    operators: tuple[OperatorStatus, ...] = field(default=(), repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain values, for `--json`."""
+        return asdict(self)

@@ -1,0 +1,166 @@
+"""What every subtask does, whatever feeds it: run its chain, hand on what comes out, end epochs, finish.
+
+Busy time is spent in operators, backpressured time waiting for room downstream; the rest is idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from streamflow.metrics.registry import OperatorMetrics
+from streamflow.operators.sink import Committable
+from streamflow.records.elements import AnyBatch, Barrier, EndOfInput, Idle, StreamElement, Watermark
+from streamflow.runtime.chain import Chain
+from streamflow.runtime.epochs import Sealed
+from streamflow.runtime.outlet import Outlet
+from streamflow.runtime.ports import Blocking
+from streamflow.time.clock import Clock
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME
+
+__all__ = ["Reports", "Subtask"]
+
+T = TypeVar("T")
+
+_THREAD_ROWS = 8_192
+_RATIO_SECONDS = 1.0
+
+
+class Reports(Protocol):
+    """Whom subtasks tell how far they are."""
+
+    def acknowledge(self, subtask: str, epoch: int, sealed: Sealed) -> None: ...
+
+    def finish(self, subtask: str, sealed: Sealed) -> None: ...
+
+    def request_epoch(self) -> None:
+        """A source has read its slice: end the epoch."""
+        ...
+
+
+class Subtask:
+    """One parallel instance of a task."""
+
+    def __init__(
+        self,
+        name: str,
+        chain: Chain,
+        outlets: Sequence[Outlet],
+        *,
+        reports: Reports,
+        run_blocking: Blocking,
+        clock: Clock,
+        metrics: OperatorMetrics,
+    ) -> None:
+        self.name = name
+        self.chain = chain
+        self.watermark = MIN_TIME
+        self._outlets = list(outlets)
+        self._reports = reports
+        self._run_blocking = run_blocking
+        self._clock = clock
+        self._large = False
+        self._epoch = 0
+        self._seconds = {
+            kind: metrics.counter(f"streamflow_{kind}_seconds_total", f"Seconds spent {kind}")
+            for kind in ("busy", "backpressured")
+        }
+        self._ratios = {
+            kind: metrics.gauge(f"streamflow_{kind}_ratio", f"Share of the last second spent {kind}")
+            for kind in ("busy", "backpressured", "idle")
+        }
+        self._watermark_gauge = metrics.gauge(
+            "streamflow_watermark_timestamp_seconds", "Event time up to which this subtask has seen everything"
+        )
+        self._marked = (clock.monotonic(), 0.0, 0.0)
+
+    async def process(self, batch: AnyBatch, port: int = 0) -> None:
+        """Run a batch through the chain; a large one beside the event loop, which keeps answering."""
+        self._large = len(batch) >= _THREAD_ROWS
+        await self._work(self.chain.process, batch, port)
+        await self.flush()
+
+    async def deliver(self, position: int, output: str, batch: AnyBatch) -> None:
+        """Hand on what was put out where the data was read."""
+        self._large = self._large or len(batch) >= _THREAD_ROWS
+        await self._work(self.chain.deliver, position, output, batch)
+
+    async def advance(self, time: int) -> None:
+        """Event time has come to `time`: everything it triggers goes out first, the watermark after it."""
+        if time <= self.watermark:
+            return
+        self.watermark = time
+        if MIN_TIME < time < MAX_TIME:
+            self._watermark_gauge.set(time / 1e6)
+        self._large = self._large or time == MAX_TIME
+        forwarded = await self._work(self.chain.watermark, time)
+        await self.flush()
+        marks = dict(forwarded)
+        for outlet in self._outlets:
+            # An operator that has already run where the data was read passes on what its chain's head was told.
+            mark = marks.get(outlet.position, time if outlet.position < self.chain.first else None)
+            if mark is not None:
+                await outlet.send(Watermark(mark))
+
+    async def idle(self) -> None:
+        """No input holds anything back: say so downstream."""
+        await self.broadcast(Idle())
+
+    async def end_epoch(self, epoch: int) -> None:
+        """A barrier has been aligned (or injected): end the epoch, seal the sinks, pass the barrier on."""
+        self._epoch = epoch
+        await self._work(self.chain.end_epoch, epoch)
+        await self.flush()
+        sealed = await self._seal(epoch)
+        await self.broadcast(Barrier(epoch))
+        self._reports.acknowledge(self.name, epoch, sealed)
+
+    async def finish(self, *, drained: bool) -> None:
+        """The input has ended, or the job was stopped before its end (then what is open is no result)."""
+        if drained:
+            await self._work(self.chain.finish)
+            await self.flush()
+        sealed = await self._seal(self._epoch + 1)
+        await self.broadcast(EndOfInput(drained))
+        self._reports.finish(self.name, sealed)
+
+    async def flush(self) -> None:
+        """Hand on what the operators put out, waiting for room."""
+        started = self._clock.monotonic()
+        for outlet in self._outlets:
+            await outlet.flush()
+        self._seconds["backpressured"].add(self._clock.monotonic() - started)
+
+    async def broadcast(self, element: StreamElement) -> None:
+        """To every outlet."""
+        for outlet in self._outlets:
+            await outlet.send(element)
+
+    async def close(self) -> None:
+        """Release what operators and writers hold."""
+        self.chain.close()
+        for outlet in self._outlets:
+            await outlet.close()
+
+    async def _seal(self, epoch: int) -> list[tuple[str, Committable]]:
+        return [entry for outlet in self._outlets for entry in await outlet.seal(epoch)]
+
+    async def _work(self, function: Callable[..., T], *args: Any) -> T:
+        started = self._clock.monotonic()
+        result = await self._run_blocking(function, *args) if self._large else function(*args)
+        now = self._clock.monotonic()
+        self._seconds["busy"].add(now - started)
+        self._note_ratios(now)
+        return result
+
+    def _note_ratios(self, now: float) -> None:
+        since, busy, backpressured = self._marked
+        if now - since < _RATIO_SECONDS:
+            return
+        span = now - since
+        totals = (self._seconds["busy"].value, self._seconds["backpressured"].value)
+        shares = ((totals[0] - busy) / span, (totals[1] - backpressured) / span)
+        self._ratios["busy"].set(min(1.0, shares[0]))
+        self._ratios["backpressured"].set(min(1.0, shares[1]))
+        self._ratios["idle"].set(max(0.0, 1.0 - sum(shares)))
+        self._marked = (now, *totals)

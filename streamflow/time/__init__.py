@@ -1,0 +1,1 @@
+"""Event time and processing time: timestamps, durations, clocks, watermark strategies."""

@@ -1,0 +1,167 @@
+"""Watermarks: how a split makes them, and how many inputs become one.
+
+`BoundedDisorder` is the strategy (immutable), `SplitWatermark` its logic for one split, `WatermarkMerger` the minimum
+over the active inputs of a task or the splits of a source. All are pure: time comes in as a parameter.
+Rules: the Dataflow Model paper; idleness as in Flink (FLIP-27, FLINK-18934).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME, Duration, parse_duration
+
+__all__ = ["BoundedDisorder", "SplitWatermark", "WatermarkMerger", "bounded_disorder"]
+
+
+@dataclass(frozen=True, slots=True)
+class BoundedDisorder:
+    """Events arrive at most `bound` behind the latest seen in their split. All in microseconds.
+
+    `idle_after`: a split quiet for that long (processing time) holds nothing back. `advance_when_idle`: while every
+    split is quiet, the watermark goes on at the pace of processing time. `max_ahead`: an event further ahead of
+    processing time than this does not move the watermark (KIP-937 asks the same of brokers).
+    """
+
+    bound: int = 0
+    idle_after: int | None = None
+    max_ahead: int = 86_400_000_000
+    advance_when_idle: bool = False
+
+
+def bounded_disorder(
+    bound: Duration = "0s",
+    *,
+    idle_after: Duration | None = None,
+    max_ahead: Duration = "1d",
+    advance_when_idle: bool = False,
+) -> BoundedDisorder:
+    """A watermark that trails the latest event of each split by `bound`.
+
+    >>> bounded_disorder("5s", idle_after="1m").bound
+    5000000
+    """
+    parsed = parse_duration(bound, what="the disorder bound")
+    if parsed < 0:
+        parse_duration(bound, what="the disorder bound", positive=True)
+    return BoundedDisorder(
+        bound=parsed,
+        idle_after=None if idle_after is None else parse_duration(idle_after, what="idle_after", positive=True),
+        max_ahead=parse_duration(max_ahead, what="max_ahead", positive=True),
+        advance_when_idle=advance_when_idle,
+    )
+
+
+class SplitWatermark:
+    """The watermark of one split: `max − bound − 1 µs`.
+
+    >>> split = SplitWatermark(BoundedDisorder(bound=5))
+    >>> split.observe(100)
+    >>> split.current
+    94
+    """
+
+    __slots__ = ("_bound", "current")
+
+    def __init__(self, strategy: BoundedDisorder, restored: int = MIN_TIME) -> None:
+        self._bound = strategy.bound
+        self.current = restored
+
+    def observe(self, max_time: int) -> None:
+        """A batch has been emitted whose largest event time (not too far ahead) is `max_time`."""
+        self.current = max(self.current, max_time - self._bound - 1)
+
+
+@dataclass(slots=True)
+class _Input:
+    watermark: int = MIN_TIME
+    idle: bool = False
+    aligned: bool = True
+
+
+class WatermarkMerger:
+    """One watermark out of several inputs': the minimum over the active ones; it never goes back.
+
+    Idle inputs are left out. One that returns counts again once it has reached the last output watermark, so that a
+    quiet partition never makes the others' data wait twice, nor later data late.
+
+    >>> merger = WatermarkMerger(["a", "b"])
+    >>> merger.advance("a", 10), merger.advance("b", 7), merger.idle("b"), merger.advance("b", 8)
+    (None, 7, 10, None)
+    """
+
+    def __init__(self, inputs: Iterable[object]) -> None:
+        self._inputs: dict[object, _Input] = {name: _Input() for name in inputs}
+        self.current = MIN_TIME
+
+    def add(self, name: object, watermark: int = MIN_TIME) -> None:
+        """A new input; it holds the output where it is until it has caught up."""
+        self._inputs[name] = _Input(watermark=watermark)
+
+    def remove(self, name: object) -> int | None:
+        """An input is gone (its split has been read); the new output watermark if that moves it."""
+        self._inputs.pop(name, None)
+        return self._recompute() if self._inputs else None
+
+    def advance(self, name: object, watermark: int) -> int | None:
+        """An input says `watermark` (which also ends its idleness); the new output watermark if that moves it."""
+        state = self._inputs[name]
+        self._wake(state)
+        if watermark <= state.watermark:
+            return None
+        state.watermark = watermark
+        if not state.aligned and watermark >= self.current:
+            state.aligned = True
+        return self._recompute()
+
+    def active(self, name: object) -> None:
+        """An input has sent data: it is idle no longer."""
+        self._wake(self._inputs[name])
+
+    def idle(self, name: object) -> int | None:
+        """An input has gone quiet; the new output watermark if that moves it."""
+        self._inputs[name].idle = True
+        return self._recompute()
+
+    def end(self, name: object) -> int | None:
+        """An input has ended: +∞."""
+        return self.advance(name, MAX_TIME)
+
+    def push(self, watermark: int) -> None:
+        """The output watermark goes on although no input moved it: all are idle, and processing time passes."""
+        self.current = max(self.current, watermark)
+
+    def is_idle(self, name: object) -> bool:
+        """Whether this input is idle."""
+        return self._inputs[name].idle
+
+    @property
+    def all_idle(self) -> bool:
+        """Whether no input is active (ended ones aside)."""
+        open_inputs = [state for state in self._inputs.values() if state.watermark < MAX_TIME]
+        return bool(open_inputs) and all(state.idle for state in open_inputs)
+
+    @property
+    def holder(self) -> object | None:
+        """The input that holds the output back: the active one with the smallest watermark."""
+        active = [(state.watermark, str(name), name) for name, state in self._inputs.items() if not state.idle]
+        return min(active)[2] if active else None
+
+    def _wake(self, state: _Input) -> None:
+        if state.idle:
+            state.idle = False
+            state.aligned = state.watermark >= self.current
+
+    def _recompute(self) -> int | None:
+        counted = [s.watermark for s in self._inputs.values() if not s.idle and s.aligned]
+        if not counted:
+            return None
+        smallest = min(counted)
+        if smallest == MAX_TIME and any(s.watermark < MAX_TIME for s in self._inputs.values()):
+            # Ended inputs say nothing about idle or returning ones, which may still send events.
+            return None
+        if smallest <= self.current:
+            return None
+        self.current = smallest
+        return smallest
