@@ -27,6 +27,7 @@ __all__ = [
     "ERRORS",
     "LATE",
     "MAIN",
+    "AsyncOperator",
     "BatchFunction",
     "Collector",
     "ErrorPolicy",
@@ -116,6 +117,17 @@ class Operator(ABC):
         """Release what is held; called once, also after a failure."""
 
 
+class AsyncOperator(Operator):
+    """An operator that awaits: the head of its task, called by the task loop instead of by an operator before it."""
+
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        raise TypeError("an asynchronous operator is awaited by the task loop")
+
+    @abstractmethod
+    async def process_async(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        """Take one batch; when it returns, nothing of the batch is in flight any more."""
+
+
 class OperatorSpec(ABC):
     """One operator as immutable data: frozen dataclasses, compared and rendered by their fields."""
 
@@ -124,6 +136,8 @@ class OperatorSpec(ABC):
     emits: ClassVar[Layout] = Layout.ANY
     """ANY: the layout that came in."""
     pure: ClassVar[bool] = False
+    asynchronous: ClassVar[bool] = False
+    """Builds an `AsyncOperator`, which the planner puts at the head of a task."""
 
     @abstractmethod
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:

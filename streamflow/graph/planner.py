@@ -162,7 +162,7 @@ class _Chainer:
             if isinstance(node, SinkNode):
                 continue
             decided = [self._exchange(read, node) for read in inputs_of(node)]
-            if len(decided) == 1 and self._chainable(inputs_of(node)[0], decided[0][0]):
+            if len(decided) == 1 and self._chainable(inputs_of(node)[0], decided[0][0], node):
                 building = self._task_of[inputs_of(node)[0].node]
                 building.members.append(node.id)
             else:
@@ -185,8 +185,10 @@ class _Chainer:
             return ExchangeKind.HASH, keys
         return (ExchangeKind.FORWARD if upper == lower else ExchangeKind.REBALANCE), ()
 
-    def _chainable(self, read: Input, kind: ExchangeKind) -> bool:
+    def _chainable(self, read: Input, kind: ExchangeKind, node: Node) -> bool:
         if kind is not ExchangeKind.FORWARD or read.output != MAIN:
+            return False
+        if isinstance(node, OperatorNode) and node.spec.asynchronous:
             return False
         others = self._graph.readers(read.node, MAIN)
         building = self._task_of[read.node]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from typing import Protocol
 
 from streamflow.config import Settings
 from streamflow.graph.logical import LogicalGraph, OperatorNode, SinkNode, SourceNode
@@ -17,6 +17,10 @@ from streamflow.runtime.worker import Worker, held_back_by
 __all__ = ["LocalJob"]
 
 
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
 class LocalJob:
     """A job in this process; started when it is made, inside a running event loop."""
 
@@ -28,7 +32,6 @@ class LocalJob:
         settings: Settings,
         *,
         ports: Ports | None = None,
-        on_end: Callable[[], None] | None = None,
     ) -> None:
         self._graph = graph
         self._plan = plan
@@ -42,7 +45,7 @@ class LocalJob:
         self._started = self._ports.clock.monotonic()
         self._ended: float | None = None
         self._stopped = False
-        self._on_end = on_end
+        self._metrics_server: _Closable | None = None
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
@@ -52,8 +55,12 @@ class LocalJob:
             self._ended = self._ports.clock.monotonic()
             if self._own_ports:
                 self._ports.close()
-            if self._on_end is not None:
-                self._on_end()
+            if self._metrics_server is not None:
+                self._metrics_server.close()
+
+    def serve_metrics(self, server: _Closable) -> None:
+        """Keep a metrics server open until the job has ended."""
+        self._metrics_server = server
 
     async def wait(self) -> JobResult:
         """Until it has ended; raises what made it fail."""

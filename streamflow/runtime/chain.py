@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from streamflow.errors import JobFailedError, StreamflowError, Where
 from streamflow.metrics.registry import OperatorMetrics
-from streamflow.operators.base import MAIN, Operator
+from streamflow.operators.base import MAIN, AsyncOperator, Operator
 from streamflow.records.elements import AnyBatch
 from streamflow.runtime.outlet import Outlet
 
@@ -64,6 +64,21 @@ class Chain:
     def process(self, batch: AnyBatch, port: int = 0) -> None:
         """Take a batch at the head of the chain."""
         self._process(self.first, batch, port)
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether the head has to be awaited."""
+        return self.first < len(self._links) and isinstance(self._links[self.first].logic, AsyncOperator)
+
+    async def process_async(self, batch: AnyBatch, port: int = 0) -> None:
+        """Take a batch at a head that awaits."""
+        link = self._links[self.first]
+        assert isinstance(link.logic, AsyncOperator)
+        link.metrics.records_in.add(len(batch))
+        try:
+            await link.logic.process_async(batch, port, self._taps[self.first])
+        except Exception as error:
+            raise failure(error, link.id) from error
 
     def deliver(self, position: int, output: str, batch: AnyBatch) -> None:
         """What the operator at `position` put out goes to whatever reads it."""

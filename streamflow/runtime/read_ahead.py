@@ -127,7 +127,9 @@ class Prefix:
             if name == MAIN:
                 self._pass(position + 1, part, piece)
             else:
-                piece.outputs.append((position, name, part))
+                # A record without an event time is the source's bad record: event time is part of reading.
+                at_source = self._stamped and position == 0
+                piece.outputs.append((-1 if at_source else position, name, part))
 
     def _note_time(self, batch: AnyBatch, piece: Piece) -> None:
         largest = batch.max_time

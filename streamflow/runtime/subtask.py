@@ -77,7 +77,10 @@ class Subtask:
     async def process(self, batch: AnyBatch, port: int = 0) -> None:
         """Run a batch through the chain; a large one beside the event loop, which keeps answering."""
         self._large = len(batch) >= _THREAD_ROWS
-        await self._work(self.chain.process, batch, port)
+        if self.chain.asynchronous:
+            await self.chain.process_async(batch, port)
+        else:
+            await self._work(self.chain.process, batch, port)
         await self.flush()
 
     async def deliver(self, position: int, output: str, batch: AnyBatch) -> None:

@@ -1,0 +1,103 @@
+"""The graph while it is being written down: each call of the fluent API adds one node, and nothing runs.
+
+Nodes are immutable; a later word about one (`named`, `on_error`, `parallel`, `.late`) replaces it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from streamflow.errors import JobDefinitionError, StreamflowError, Where
+from streamflow.graph.logical import Input, LogicalGraph, Node, OperatorNode, SinkNode, SourceNode
+from streamflow.operators.base import OperatorSpec
+from streamflow.operators.sink import Sink
+
+__all__ = ["GraphBuilder"]
+
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+class GraphBuilder:
+    """Collects nodes in the order in which they are written."""
+
+    def __init__(self, job: str) -> None:
+        self.job = job
+        self._nodes: dict[str, Node] = {}
+        self._counts: dict[str, int] = {}
+
+    @property
+    def graph(self) -> LogicalGraph:
+        """The graph as it stands."""
+        return LogicalGraph(self.job, tuple(self._nodes.values()))
+
+    def node(self, id: str) -> Node:
+        """The node of that id."""
+        return self._nodes[id]
+
+    def new_id(self, kind: str) -> str:
+        """An id for a new node: its kind and a number. The same program gives the same ids."""
+        base = kind.replace("_", "-")
+        while True:
+            self._counts[base] = self._counts.get(base, 0) + 1
+            id = f"{base}-{self._counts[base]}"
+            if id not in self._nodes:
+                return id
+
+    def add(self, node: Node) -> str:
+        """A node that is complete."""
+        self._nodes[node.id] = node
+        return node.id
+
+    def add_operator(self, spec: OperatorSpec, inputs: tuple[Input, ...]) -> str:
+        """An operator on earlier outputs; raises JobDefinitionError naming it where it does not fit them."""
+        id = self.new_id(spec.kind)
+        graph = self.graph
+        with_place(id, lambda: spec.split_combiner([graph.type_of(read) for read in inputs]))
+        type_ = with_place(id, lambda: spec.output_type([graph.type_of(read) for read in inputs]))
+        return self.add(OperatorNode(id, spec, inputs, type_))
+
+    def add_sink(self, sink: Sink, read: Input) -> str:
+        """A sink on an earlier output."""
+        id = self.new_id("write")
+        type_ = self.graph.type_of(read)
+        with_place(id, lambda: sink.check(type_))
+        return self.add(SinkNode(id, sink, read, type_))
+
+    def change(self, id: str, **changes: Any) -> None:
+        """The same node with some fields changed."""
+        self._nodes[id] = replace(self._nodes[id], **changes)
+
+    def rename(self, old: str, new: str) -> None:
+        """Another id for a node, everywhere."""
+        if not _ID.fullmatch(new):
+            raise JobDefinitionError(
+                f"{new!r} cannot name an operator", hint="use lower-case letters, digits, - and _, at most 63"
+            )
+        if new in self._nodes and new != old:
+            raise JobDefinitionError(f"two operators are named {new!r}", hint="choose another name")
+
+        def moved(read: Input) -> Input:
+            return replace(read, node=new) if read.node == old else read
+
+        nodes: dict[str, Node] = {}
+        for node in self._nodes.values():
+            id = new if node.id == old else node.id
+            match node:
+                case SourceNode():
+                    nodes[id] = replace(node, id=id)
+                case OperatorNode():
+                    nodes[id] = replace(node, id=id, inputs=tuple(map(moved, node.inputs)))
+                case SinkNode():
+                    nodes[id] = replace(node, id=id, input=moved(node.input))
+        self._nodes = nodes
+
+
+def with_place(id: str, call: Callable[[], Any]) -> Any:
+    """`call()`, whose errors then name the operator."""
+    try:
+        return call()
+    except StreamflowError as error:
+        raise error.at(Where(operator=id)) from error.__cause__

@@ -1,0 +1,108 @@
+"""`WindowedStream`: a keyed stream cut into windows, and `AggregatedStream`: its results and its late records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import polars as pl
+
+from streamflow.api.stream import Stream
+from streamflow.errors import JobDefinitionError, Where
+from streamflow.graph.logical import Input, OperatorNode
+from streamflow.operators.base import LATE
+from streamflow.operators.windowing import WindowAggregateSpec
+from streamflow.windows.aggregates import Aggregate, collect_list, reduced, top_k
+from streamflow.windows.assigners import Assigner
+
+if TYPE_CHECKING:
+    from streamflow.api.keyed import KeyedStream
+
+__all__ = ["AggregatedStream", "WindowedStream", "aggregate_inputs"]
+
+
+class AggregatedStream(Stream):
+    """Window results: keys, `window_start`, `window_end`, the aggregates. Event time is the window's last moment."""
+
+    @property
+    def late(self) -> Stream:
+        """The records that were too late for every one of their windows, as they came in."""
+        node = self._builder.node(self._read.node)
+        assert isinstance(node, OperatorNode)
+        assert isinstance(node.spec, WindowAggregateSpec)
+        self._builder.change(node.id, spec=replace(node.spec, late_used=True))
+        return Stream(self._builder, Input(node.id, LATE))
+
+
+@dataclass(frozen=True)
+class WindowedStream:
+    """Windows per key; made by `KeyedStream.window`."""
+
+    keyed: KeyedStream
+    assigner: Assigner
+    allowed_lateness: int
+    accumulation: Literal["accumulating", "discarding", "retracting"]
+
+    def aggregate(self, **aggregates: Aggregate) -> AggregatedStream:
+        """Several aggregates per key and window at once, each under its own name."""
+        stream, prepared = self.keyed.columns(aggregates)
+        spec = WindowAggregateSpec(
+            keys=self.keyed.keys,
+            assigner=self.assigner,
+            aggregates=prepared,
+            allowed_lateness=self.allowed_lateness,
+            accumulation=self.accumulation,
+            late_used=False,
+            null_keys=self.keyed.null_keys,
+        )
+        return AggregatedStream(stream._builder, Input(stream._builder.add_operator(spec, (stream._read,))))
+
+    def reduce(self, function: Callable[[Any, Any], Any]) -> AggregatedStream:
+        """The records of a key and window combined two by two; the column `value` holds the result."""
+        return self.aggregate(value=reduced(function))
+
+    def collect_list(self, input: str | pl.Expr | Callable[[Any], Any]) -> AggregatedStream:
+        """The values of a key and window as a list, in event-time order; the column `values`."""
+        return self.aggregate(values=collect_list(input))
+
+    def top_k(self, k: int, by: str | pl.Expr | Callable[[Any], Any]) -> AggregatedStream:
+        """The k largest values of `by` in each key and window; the column `top`."""
+        return self.aggregate(top=top_k(by, k))
+
+
+def aggregate_inputs(
+    aggregates: dict[str, Aggregate], *, objects: bool
+) -> tuple[tuple[tuple[str, Callable[[Any], Any]], ...], tuple[tuple[str, Aggregate], ...]]:
+    """Inputs that are functions (and fields of objects) as columns to be made, and the aggregates over them."""
+    if not aggregates:
+        raise JobDefinitionError("aggregate without an aggregate", hint="give some, like total=sf.sum('value')")
+    made: list[tuple[str, Callable[[Any], Any]]] = []
+    prepared: list[tuple[str, Aggregate]] = []
+    for name, aggregate in aggregates.items():
+        if not isinstance(aggregate, Aggregate):
+            raise JobDefinitionError(
+                f"{name}={aggregate!r} is no aggregate", hint="give one like sf.count() or sf.sum('value')"
+            )
+        function = aggregate.function
+        if function is None and objects and isinstance(aggregate.input, str):
+            function = _field(aggregate.input)
+        elif function is None and objects and isinstance(aggregate.input, pl.Expr):
+            raise JobDefinitionError(
+                f"{name} aggregates an expression, and this stream holds Python objects",
+                where=Where(operator="aggregate"),
+                hint="give a field's name or a function of the record",
+            )
+        if function is not None:
+            column = f"__in{len(made)}"
+            made.append((column, function))
+            aggregate = aggregate.with_input(pl.col(column))
+        prepared.append((name, aggregate))
+    return tuple(made), tuple(prepared)
+
+
+def _field(name: str) -> Callable[[Any], Any]:
+    def field(row: Any) -> Any:
+        return row[name]
+
+    return field
