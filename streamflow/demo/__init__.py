@@ -1,0 +1,1 @@
+"""The bundled job on bundled real data that `streamflow demo` runs."""
