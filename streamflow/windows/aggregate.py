@@ -1,0 +1,197 @@
+"""The aggregate contract: how one value per key and window is made of partial results.
+
+An aggregate is immutable data. In columns it has three steps, all of them Polars expressions for a `group_by`: `partials`
+(records to partial columns), `merges` (partial columns to fewer), `value` (partial columns to the result). Merging is
+associative and commutative, so batches, splits and panes may be combined in any grouping. Partial columns have
+reserved names, given by the `Slot`.
+
+`FoldedAggregate` is the contract for what columns cannot do (sketches, Python classes and functions): its one partial
+column holds bytes, and Python folds each group.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import polars as pl
+
+from streamflow.errors import JobDefinitionError, cut
+
+__all__ = ["Aggregate", "AggregateInput", "FoldedAggregate", "Slot", "checked_input", "is_known"]
+
+AggregateInput = str | pl.Expr | Callable[[Any], Any] | None
+"""A column's name, an expression, a function of one row, or None for aggregates of whole records."""
+
+_UNKNOWN = pl.Unknown()
+
+
+def is_known(dtype: pl.DataType) -> bool:
+    """Whether a type is known when the job is built; columns made by Python functions may say theirs only later."""
+    return dtype not in (_UNKNOWN, pl.Null())
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where one aggregate's partial columns live and what it is given: its input's type, and event time if there is any.
+
+    >>> Slot(2, pl.Float64()).column(1)
+    '__p2_1'
+    """
+
+    index: int
+    dtype: pl.DataType = _UNKNOWN
+    time: pl.Expr | None = None
+
+    def column(self, part: int = 0) -> str:
+        """The name of a partial column."""
+        return f"__p{self.index}_{part}"
+
+
+@dataclass(frozen=True, eq=False)
+class Aggregate(ABC):
+    """One aggregate of a window; made by `sf.count`, `sf.sum`, … Compared and rendered by its fields."""
+
+    input: AggregateInput = None
+    label: ClassVar[str] = "aggregate"
+    constant_type: ClassVar[pl.DataType | None] = None
+    """The type of the value where it is the same for all inputs."""
+
+    @property
+    def function(self) -> Callable[[Any], Any] | None:
+        """The Python function that makes the input of a row; None where the input is a column or an expression."""
+        return self.input if callable(self.input) and not isinstance(self.input, pl.Expr) else None
+
+    @property
+    def expression(self) -> pl.Expr:
+        """The input as an expression; raises JobDefinitionError while it is still a Python function."""
+        match self.input:
+            case pl.Expr():
+                return self.input
+            case str():
+                return pl.col(self.input)
+            case None:
+                return pl.lit(None)
+            case _:
+                raise JobDefinitionError(
+                    f"{self} has a Python function as its input where a column is needed",
+                    hint="evaluate it into a column first and hand that over with with_input()",
+                )
+
+    @property
+    def expressions(self) -> tuple[pl.Expr, ...]:
+        """All expressions that it reads of a record."""
+        return () if self.input is None else (self.expression,)
+
+    def with_input(self, expression: str | pl.Expr) -> Self:
+        """The same aggregate over another input."""
+        other = copy(self)  # not replace(): subclasses by users may have constructors of their own
+        object.__setattr__(other, "input", expression)
+        return other
+
+    @abstractmethod
+    def partials(self, slot: Slot) -> list[pl.Expr]:
+        """Records of a group to its partial columns."""
+
+    @abstractmethod
+    def merges(self, slot: Slot) -> list[pl.Expr]:
+        """Partial columns of several partials of a group to one of each."""
+
+    @abstractmethod
+    def value(self, slot: Slot) -> pl.Expr:
+        """The value, out of the partial columns of one row."""
+
+    def output(self, dtype: pl.DataType) -> pl.DataType:
+        """The type of the value for an input of type `dtype`; Unknown where that shows only when the job runs.
+
+        Found by running the aggregate over no rows; raises JobDefinitionError where the input's type does not fit.
+        """
+        if self.input is not None and not is_known(dtype):
+            return self.constant_type or _UNKNOWN
+        slot = Slot(0, dtype, pl.col("time"))
+        over = self if self.input is None else self.with_input("value")
+        empty = pl.DataFrame(schema={"key": pl.Int8(), "value": dtype, "time": pl.Int64()})
+        try:
+            partial = empty.group_by("key").agg(over.partials(slot))
+            merged = partial.group_by("key").agg(over.merges(slot))
+            return merged.select(over.value(slot).alias("value")).schema["value"]
+        except pl.exceptions.PolarsError as error:
+            raise JobDefinitionError(
+                f"{self} does not work on {dtype}: {cut(str(error).splitlines()[0])}",
+                hint="cast the input, or choose another aggregate",
+            ) from error
+
+    def __str__(self) -> str:
+        return f"{self.label}({', '.join(self._shown())})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._identity() == other._identity()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), str(self)))
+
+    def _parameters(self) -> dict[str, Any]:
+        """What distinguishes it beside the input."""
+        return {name: value for name, value in vars(self).items() if name != "input"}
+
+    def _identity(self) -> tuple[Any, ...]:
+        return (_key(self.input), *((name, _key(value)) for name, value in self._parameters().items()))
+
+    def _shown(self) -> list[str]:
+        shown = [] if self.input is None else [_text(self.input)]
+        return shown + [f"{name}={_text(value)}" for name, value in self._parameters().items() if value is not None]
+
+
+@dataclass(frozen=True, eq=False)
+class FoldedAggregate(Aggregate):
+    """An aggregate whose accumulators Python folds, one group at a time; they travel as bytes."""
+
+    @abstractmethod
+    def fold(self, values: pl.Series, groups: Sequence[Sequence[int]]) -> list[bytes]:
+        """An accumulator for each group; a group is the positions of its records in `values`."""
+
+    @abstractmethod
+    def combine(self, accumulators: Sequence[bytes]) -> bytes:
+        """Several accumulators of one group (at least two) as one."""
+
+    @abstractmethod
+    def finish(self, accumulators: pl.Series, dtype: pl.DataType) -> pl.Series:
+        """The values of finished groups; `dtype` is the input's type where it is known."""
+
+    def partials(self, slot: Slot) -> list[pl.Expr]:
+        return []
+
+    def merges(self, slot: Slot) -> list[pl.Expr]:
+        return [pl.col(slot.column())]
+
+    def value(self, slot: Slot) -> pl.Expr:
+        return pl.col(slot.column())
+
+    @abstractmethod
+    def output(self, dtype: pl.DataType) -> pl.DataType: ...
+
+
+def checked_input(label: str, value: Any) -> AggregateInput:
+    """An aggregate's input, refused with a JobDefinitionError where it is none.
+
+    >>> checked_input("sum", "value")
+    'value'
+    """
+    if isinstance(value, (str, pl.Expr)) or callable(value):
+        return value  # type: ignore[no-any-return]
+    raise JobDefinitionError(
+        f"{label}({value!r}) has no input", hint="name a column, or give an expression or a function of one row"
+    )
+
+
+def _key(value: Any) -> Any:
+    return ("expression", str(value)) if isinstance(value, pl.Expr) else value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return getattr(value, "__name__", None) or str(value)

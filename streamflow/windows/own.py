@@ -1,0 +1,182 @@
+"""Aggregates in Python: a user's `Aggregator`, and `reduce` by a function of two values.
+
+Accumulators are kept as msgpack bytes between batches (`windows.accumulators` says what can be kept). Records of one
+group are folded within a batch, and the batches' accumulators merged, in no promised order: give operations whose
+result does not depend on it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, ClassVar
+
+import polars as pl
+
+from streamflow.errors import RecordError, StreamflowError, cut
+from streamflow.windows.accumulators import pack, unpack
+from streamflow.windows.aggregate import FoldedAggregate, is_known
+
+__all__ = ["Aggregator", "Reduce"]
+
+_TYPES: dict[Any, pl.DataType] = {
+    bool: pl.Boolean(),
+    int: pl.Int64(),
+    float: pl.Float64(),
+    str: pl.String(),
+    bytes: pl.Binary(),
+    dt.datetime: pl.Datetime("us", "UTC"),
+    dt.date: pl.Date(),
+    dt.time: pl.Time(),
+    dt.timedelta: pl.Duration("us"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Aggregator(FoldedAggregate):
+    """The base of own aggregates: say how to begin, add a value, merge two accumulators, and give the result.
+
+    The input is a column, an expression or a function of one row; nulls arrive as None. An accumulator is anything
+    that `windows.accumulators.pack` can keep; `add` and `merge` may change and return the one they were given. The
+    return annotation of `result` (bool, int, float, str, bytes, datetime, date, time, timedelta) is the column's type;
+    without one it is taken from the values when the job runs.
+
+    >>> class Range(Aggregator):
+    ...     def create(self) -> list[float]:
+    ...         return []
+    ...     def add(self, accumulator, value):
+    ...         return [min([*accumulator, value]), max([*accumulator, value])]
+    ...     def merge(self, left, right):
+    ...         return [min(left + right), max(left + right)]
+    ...     def result(self, accumulator) -> float:
+    ...         return accumulator[1] - accumulator[0]
+    >>> Range("delay").output(pl.Float64())
+    Float64
+    """
+
+    @abstractmethod
+    def create(self) -> Any:
+        """An accumulator of nothing."""
+
+    @abstractmethod
+    def add(self, accumulator: Any, value: Any) -> Any:
+        """The accumulator with one more value."""
+
+    @abstractmethod
+    def merge(self, left: Any, right: Any) -> Any:
+        """Two accumulators of different records as one."""
+
+    @abstractmethod
+    def result(self, accumulator: Any) -> Any:
+        """The value that goes out."""
+
+    @property
+    def label(self) -> str:  # type: ignore[override]
+        return type(self).__name__
+
+    def output(self, dtype: pl.DataType) -> pl.DataType:
+        try:
+            hint = typing.get_type_hints(type(self).result).get("return")
+        except (NameError, TypeError):
+            return pl.Unknown()
+        return _TYPES.get(hint, pl.Unknown())
+
+    def fold(self, values: pl.Series, groups: Sequence[Sequence[int]]) -> list[bytes]:
+        items = values.to_list()
+        folded: list[bytes] = []
+        for positions in groups:
+            accumulator, item = self.create(), None
+            try:
+                for position in positions:
+                    item = items[position]
+                    accumulator = self.add(accumulator, item)
+            except Exception as error:
+                raise _failed(f"{self.label}.add", error, item) from error
+            folded.append(pack(accumulator, what=f"the accumulator of {self.label}"))
+        return folded
+
+    def combine(self, accumulators: Sequence[bytes]) -> bytes:
+        unpacked = [unpack(accumulator) for accumulator in accumulators]
+        try:
+            merged = reduce(self.merge, unpacked)
+        except Exception as error:
+            raise _failed(f"{self.label}.merge", error, unpacked) from error
+        return pack(merged, what=f"the accumulator of {self.label}")
+
+    def finish(self, accumulators: pl.Series, dtype: pl.DataType) -> pl.Series:
+        found: list[Any] = []
+        for packed in accumulators:
+            accumulator = unpack(packed)
+            try:
+                found.append(self.result(accumulator))
+            except Exception as error:
+                raise _failed(f"{self.label}.result", error, accumulator) from error
+        return _series(accumulators.name, found, self.output(dtype), self.label)
+
+
+@dataclass(frozen=True, eq=False)
+class Reduce(FoldedAggregate):
+    """Values reduced pairwise by a function; one value is its own result.
+
+    The value is what the input column holds: a dict for a struct of columns, else the bare value. With `packed` the
+    column holds values that `windows.accumulators.pack` made bytes of (streams of objects), and so does the result.
+    """
+
+    label: ClassVar[str] = "reduce"
+    reducer: Callable[[Any, Any], Any] = max
+    packed: bool = False
+
+    def output(self, dtype: pl.DataType) -> pl.DataType:
+        if self.packed:
+            return pl.Binary()
+        return dtype if is_known(dtype) else pl.Unknown()
+
+    def fold(self, values: pl.Series, groups: Sequence[Sequence[int]]) -> list[bytes]:
+        items = values.to_list()
+        if self.packed:
+            items = [unpack(item) for item in items]
+        return [self._reduced([items[position] for position in positions]) for positions in groups]
+
+    def combine(self, accumulators: Sequence[bytes]) -> bytes:
+        return self._reduced([unpack(accumulator) for accumulator in accumulators])
+
+    def finish(self, accumulators: pl.Series, dtype: pl.DataType) -> pl.Series:
+        if self.packed:
+            return accumulators
+        return _series(accumulators.name, [unpack(a) for a in accumulators], self.output(dtype), str(self))
+
+    def _shown(self) -> list[str]:
+        return [*([] if self.packed else super()._shown()[:1]), _name(self.reducer)]
+
+    def _reduced(self, items: list[Any]) -> bytes:
+        value = items[0]
+        for item in items[1:]:
+            try:
+                value = self.reducer(value, item)
+            except Exception as error:
+                raise _failed(_name(self.reducer), error, (value, item)) from error
+        return pack(value, what=f"the value of {_name(self.reducer)}")
+
+
+def _series(name: str, values: list[Any], dtype: pl.DataType, what: str) -> pl.Series:
+    try:
+        return pl.Series(name, values, dtype=dtype if is_known(dtype) else None, strict=is_known(dtype))
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+        raise StreamflowError(
+            f"results of {what} do not fit one column: {cut(str(error))}",
+            hint="annotate what the function returns, and return that",
+        ) from error
+
+
+def _failed(what: str, cause: Exception, record: Any) -> StreamflowError:
+    if isinstance(cause, StreamflowError):
+        return cause
+    return RecordError(f"{what} raised {type(cause).__name__}: {cut(str(cause))}", record=record)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", "reduce")

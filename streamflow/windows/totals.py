@@ -1,0 +1,197 @@
+"""Aggregates whose partials are single numbers: count, sum, mean, min, max, any, all, and std and var by moments.
+
+Nulls are treated as Polars treats them: they are skipped, the sum of nothing is 0, the mean of nothing is null.
+Whole numbers narrower than 64 bits are summed in 64, because a stream does not end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+
+from streamflow.errors import JobDefinitionError
+from streamflow.windows.aggregate import Aggregate, Slot
+
+__all__ = ["AllTrue", "AnyTrue", "Count", "Max", "Mean", "Min", "Moments", "Sum"]
+
+
+@dataclass(frozen=True, eq=False)
+class Count(Aggregate):
+    """The number of records, or of non-null values of the input; Int64."""
+
+    label: ClassVar[str] = "count"
+    constant_type: ClassVar[pl.DataType | None] = pl.Int64()
+
+    def partials(self, slot: Slot) -> list[pl.Expr]:
+        counted = pl.len() if self.input is None else self.expression.count()
+        return [counted.cast(pl.Int64).alias(slot.column())]
+
+    def merges(self, slot: Slot) -> list[pl.Expr]:
+        return [pl.col(slot.column()).sum()]
+
+    def value(self, slot: Slot) -> pl.Expr:
+        return pl.col(slot.column())
+
+
+@dataclass(frozen=True, eq=False)
+class Sum(Aggregate):
+    """The sum of the non-null values."""
+
+    label: ClassVar[str] = "sum"
+
+    def partials(self, slot: Slot) -> list[pl.Expr]:
+        value = self.expression
+        if slot.dtype == pl.Boolean() or (slot.dtype.is_integer() and _narrow(slot.dtype)):
+            value = value.cast(pl.Int64)
+        return [value.sum().alias(slot.column())]
+
+    def merges(self, slot: Slot) -> list[pl.Expr]:
+        return [pl.col(slot.column()).sum()]
+
+    def value(self, slot: Slot) -> pl.Expr:
+        return pl.col(slot.column())
+
+
+@dataclass(frozen=True, eq=False)
+class Mean(Aggregate):
+    """The arithmetic mean of the non-null values; of times and durations in their own type, else Float64."""
+
+    label: ClassVar[str] = "mean"
+    constant_type: ClassVar[pl.DataType | None] = pl.Float64()
+
+    def partials(self, slot: Slot) -> list[pl.Expr]:
+        value = self.expression
+        # Times since 1970 in microseconds leave 64 bits after a few thousand of them.
+        number = value.to_physical().cast(pl.Int128) if slot.dtype.is_temporal() else value.cast(pl.Float64)
+        return [number.sum().alias(slot.column(0)), value.count().cast(pl.Int64).alias(slot.column(1))]
+
+    def merges(self, slot: Slot) -> list[pl.Expr]:
+        return [pl.col(slot.column(0)).sum(), pl.col(slot.column(1)).sum()]
+
+    def value(self, slot: Slot) -> pl.Expr:
+        total, count = pl.col(slot.column(0)), pl.col(slot.column(1))
+        if slot.dtype.is_temporal():
+            physical = pl.Int32 if slot.dtype == pl.Date() else pl.Int64
+            return pl.when(count > 0).then(total // count).cast(physical).cast(slot.dtype)
+        return pl.when(count > 0).then(total / count)
+
+
+@dataclass(frozen=True, eq=False)
+class _OneColumn(Aggregate):
+    def value(self, slot: Slot) -> pl.Expr:
+        return pl.col(slot.column())
+
+
+@dataclass(frozen=True, eq=False)
+class _Extreme(_OneColumn):
+    def output(self, dtype: pl.DataType) -> pl.DataType:
+        # Polars gives null for these instead of refusing them.
+        if dtype.is_nested() or dtype == pl.Object():
+            raise JobDefinitionError(
+                f"{self} does not work on {dtype}", hint="take it of one field: col(name).struct.field(…)"
+            )
+        return super().output(dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Min(_Extreme):
+    """The smallest non-null value."""
+
+    label: ClassVar[str] = "min"
+
+    def partials(self, slot: Slot) -> list[pl.Expr]:
+        return [self.expression.min().alias(slot.column())]
+
+    def merges(self, slot: Slot) -> list[pl.Expr]:
+        return [pl.col(slot.column()).min()]
+
+
+@dataclass(frozen=True, eq=False)
+class Max(_Extreme):
+    """The largest non-null value."""
+
+    label: ClassVar[str] = "max"
+
+    def partials(self, slot: Slot) -> list[pl.Expr]:
+        return [self.expression.max().alias(slot.column())]
+
+    def merges(self, slot: Slot) -> list[pl.Expr]:
+        return [pl.col(slot.column()).max()]
+
+
+@dataclass(frozen=True, eq=False)
+class AnyTrue(_OneColumn):
+    """Whether any value is true; null counts as false."""
+
+    label: ClassVar[str] = "any"
+    constant_type: ClassVar[pl.DataType | None] = pl.Boolean()
+
+    def partials(self, slot: Slot) -> list[pl.Expr]:
+        return [self.expression.any().alias(slot.column())]
+
+    def merges(self, slot: Slot) -> list[pl.Expr]:
+        return [pl.col(slot.column()).any()]
+
+
+@dataclass(frozen=True, eq=False)
+class AllTrue(_OneColumn):
+    """Whether all values are true; null counts as true."""
+
+    label: ClassVar[str] = "all"
+    constant_type: ClassVar[pl.DataType | None] = pl.Boolean()
+
+    def partials(self, slot: Slot) -> list[pl.Expr]:
+        return [self.expression.all().alias(slot.column())]
+
+    def merges(self, slot: Slot) -> list[pl.Expr]:
+        return [pl.col(slot.column()).all()]
+
+
+@dataclass(frozen=True, eq=False)
+class Moments(Aggregate):
+    """Variance or (with `root`) standard deviation of the non-null values; null for no more than `ddof` of them.
+
+    Partials are count, mean and sum of squared distances from it, merged as in Chan, Golub and LeVeque (1979): the
+    difference of two large sums, which loses all digits, never arises.
+    """
+
+    constant_type: ClassVar[pl.DataType | None] = pl.Float64()
+    ddof: int = 1
+    root: bool = False
+
+    @property
+    def label(self) -> str:  # type: ignore[override]
+        return "std" if self.root else "var"
+
+    def partials(self, slot: Slot) -> list[pl.Expr]:
+        value = self.expression.cast(pl.Float64)
+        count = value.count().cast(pl.Int64)
+        return [
+            count.alias(slot.column(0)),
+            value.mean().alias(slot.column(1)),
+            (value.var(ddof=0) * count).alias(slot.column(2)),
+        ]
+
+    def merges(self, slot: Slot) -> list[pl.Expr]:
+        count, mean, squares = (pl.col(slot.column(part)) for part in range(3))
+        merged = pl.when(count.sum() > 0).then((count * mean).sum() / count.sum())
+        return [
+            count.sum(),
+            merged.alias(slot.column(1)),
+            (squares.sum() + (count * (mean - merged) ** 2).sum()).alias(slot.column(2)),
+        ]
+
+    def value(self, slot: Slot) -> pl.Expr:
+        count, squares = pl.col(slot.column(0)), pl.col(slot.column(2))
+        variance = pl.when(count > self.ddof).then(squares / (count - self.ddof))
+        return variance.sqrt() if self.root else variance
+
+    def _shown(self) -> list[str]:
+        shown = [str(self.input)] if self.input is not None else []
+        return shown if self.ddof == 1 else [*shown, f"ddof={self.ddof}"]
+
+
+def _narrow(dtype: pl.DataType) -> bool:
+    return dtype in (pl.Int8(), pl.Int16(), pl.Int32(), pl.UInt8(), pl.UInt16(), pl.UInt32())
