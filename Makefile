@@ -1,0 +1,75 @@
+# Everything a fresh clone needs; `make` alone lists the targets. Only python3 (3.11 or newer) and make have to be there.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+export PYTHONNOUSERSITE := 1
+
+# What a user has, and what a developer has on top of it.
+RUNTIME := $(VENV)/.runtime-installed
+DEVELOPMENT := $(VENV)/.development-installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint types format check bench dist lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(RUNTIME) ## run the bundled job on January's flights (ARGS="--mode batch")
+	@$(BIN)/streamflow demo $(ARGS)
+
+test: $(DEVELOPMENT) ## run every test, doctest and architecture check (ARGS="-k session")
+	@$(BIN)/pytest $(ARGS)
+
+lint: $(DEVELOPMENT) ## check style, formatting and the layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+
+types: $(DEVELOPMENT) ## check types with mypy and pyright, both strict
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(DEVELOPMENT) ## format, and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: lint types ## lint and types
+
+bench: $(DEVELOPMENT) ## measure against the peers that are installed (ARGS="W1 --events 5000000")
+	@$(BIN)/streamflow bench $(ARGS)
+
+dist: $(DEVELOPMENT) ## build sdist and wheel, install the wheel into an empty environment, run the demo there
+	@sh .ci/dist "$(CURDIR)/$(BIN)/python"
+
+lock: ## resolve the lock files again (needs uv; UPGRADE=--upgrade for newer versions)
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 2; }
+	uv pip compile $(LOCK) pyproject.toml -o requirements.lock
+	uv pip compile $(LOCK) --group build -c requirements.lock -o requirements-build.lock
+	uv pip compile $(LOCK) pyproject.toml --group dev --group bench \
+		-c requirements.lock -c requirements-build.lock -o requirements-dev.lock
+
+LOCK := --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
+	--custom-compile-command "make lock" $(UPGRADE)
+
+clean: ## remove the environment and everything that was built
+	rm -rf $(VENV) build dist streamflow.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment. A stamp says what is installed, so that the second call has nothing to do.
+
+$(BIN)/python:
+	@python=$$(sh .ci/find-python) && echo "making $(VENV) with $$python (once)" >&2 && "$$python" -m venv $(VENV)
+
+$(RUNTIME): requirements.lock requirements-build.lock pyproject.toml | $(BIN)/python
+	@echo "installing streamflow and its dependencies into $(VENV) (once, about a minute)" >&2
+	@$(PIP) install --require-hashes -r requirements-build.lock
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEVELOPMENT): requirements-dev.lock $(RUNTIME) | $(BIN)/python
+	@echo "installing the tools for developers into $(VENV) (once, about a minute)" >&2
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,1 @@
+"""Keyed state behind one protocol: descriptors, handles, backends, timers, panes."""

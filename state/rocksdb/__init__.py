@@ -1,0 +1,1 @@
+"""The RocksDB backend, the only place that imports rocksdict."""

@@ -1,0 +1,1 @@
+"""Testing a job: virtual time, harnesses, transcripts. A part of the product."""
