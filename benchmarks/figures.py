@@ -1,0 +1,53 @@
+"""What is to be reached, and one measured figure beside its target.
+
+A ratio above 1 means that streamflow is the faster one. Targets on ratios to streaming peers hold without
+start-up and, further, for the whole process.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+INSIDE_TARGETS = {
+    ("W1", "polars"): 0.6,
+    ("W1p", "polars"): 0.2,
+    ("W4", "polars"): 0.4,
+    ("W1py", "hand loop"): 0.8,
+    ("W2", "W1"): 0.6,
+    ("W3", "W1"): 0.35,
+} | {
+    (workload, peer): target
+    for workload in ("W1", "W1p", "W2", "W3", "W4")
+    for peer, target in (("pyflink sql", 2.0), ("pyspark", 2.0), ("bytewax", 20.0))
+}
+"""(workload, compared with): least ratio of speeds without start-up."""
+
+STREAMING_PEERS_WHOLE_TARGET = 4.0
+MEMORY_MB = 450.0
+MEMORY_GROWTH = 1.1
+LATENCY_P99_MS = 60.0
+IMPORT_SECONDS = 0.5
+DEMO_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value; with a target also whether it was reached."""
+
+    name: str
+    value: float
+    unit: str
+    sense: Literal["≥", "≤"] = "≥"
+    target: float | None = None
+
+    @property
+    def reached(self) -> bool | None:
+        """None where there is no target."""
+        if self.target is None:
+            return None
+        return self.value >= self.target if self.sense == "≥" else self.value <= self.target
+
+    def cells(self) -> list[str]:
+        """name, value, target, verdict."""
+        target = "" if self.target is None else f"{self.sense} {self.target:g} {self.unit}".rstrip()
+        verdict = {None: "", True: "yes", False: "NO"}[self.reached]
+        return [self.name, f"{self.value:.3g} {self.unit}".rstrip(), target, verdict]

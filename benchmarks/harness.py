@@ -1,0 +1,119 @@
+"""The harness: ours and each installed peer in turn over the same data, results checked, ratios beside their
+targets.
+
+`run("W1")`, `run("memory")`, or `run()` for everything. A failing program is reported and the rest goes on.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks import data, footprint
+from benchmarks.pairing import compare
+from benchmarks.program import Program, ProgramFailed, installed_peers, missing_peers, ours
+from benchmarks.report import Report
+from benchmarks.verify import Verifier
+from benchmarks.workloads.table import WORKLOADS, Workload
+
+ALONE = ("memory", "latency", "startup")
+NAMES = (*WORKLOADS, *ALONE)
+RELATIVE_TO_W1 = {"W2", "W3"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the benchmarks run."""
+
+    events: int = 1_000_000
+    rounds: int = 3
+    peers: bool = True
+    only: str | None = None
+    """Only this peer."""
+    slope: bool = False
+    """Also over a fifth of the events, for the ratio without start-up."""
+    mode: str = "streaming"
+    parallelism: int = 1
+
+    def describe(self) -> str:
+        return f"{self.mode} mode, parallelism {self.parallelism}"
+
+
+def run(
+    name: str | None = None, options: Options | None = None, say: Callable[[str], None] = print
+) -> Report:
+    """Runs one benchmark, or all. Raises ValueError for a name that does not exist."""
+    if name is not None and name not in NAMES:
+        raise ValueError(f"no benchmark {name!r}; there are {', '.join(NAMES)}")
+    options = options or Options()
+    report = Report(
+        options.events, options.rounds, options.describe(), missing=missing_peers() if options.peers else []
+    )
+    verifier = Verifier()
+    for workload in WORKLOADS.values():
+        if name in (None, workload.name):
+            _run_workload(workload, options, verifier, report, say)
+    for alone in ALONE:
+        if name in (None, alone):
+            say(alone)
+            _guarded(partial(_add_figures, alone, verifier, report), report, say)
+    return report
+
+
+def sources(workload: Workload, events: int) -> Path:
+    """The workload's data; text is 100 bytes an event, at most 100 MB."""
+    match workload.data:
+        case "text":
+            return data.text_lines(min(data.TEXT_BYTES, events * 100))
+        case "parquet":
+            return data.events_parquet(events)
+        case "ndjson":
+            data.events_parquet(events)  # the reference reads it
+            return data.events_ndjson(events)
+
+
+def _run_workload(
+    workload: Workload, options: Options, verifier: Verifier, report: Report, say: Callable[[str], None]
+) -> None:
+    sizes = (
+        (options.events, options.events // 5)
+        if options.slope and workload.data != "text"
+        else (options.events,)
+    )
+    files = tuple(sources(workload, size) for size in sizes)
+    mine = ours(workload.name, mode=options.mode, parallelism=options.parallelism)
+    others: list[Program] = []
+    if workload.name in RELATIVE_TO_W1:
+        others.append(ours("W1", mode=options.mode, parallelism=options.parallelism))
+    if options.peers:
+        others += [peer for peer in installed_peers(workload.name) if options.only in (None, peer.name)]
+    for other in others or [mine]:
+        say(f"{workload.name}: {workload.title}; against {other.name} {other.workload}")
+        _guarded(partial(_add_comparison, mine, other, files, options.rounds, verifier, report), report, say)
+
+
+def _add_comparison(
+    mine: Program, other: Program, files: tuple[Path, ...], rounds: int, verifier: Verifier, report: Report
+) -> None:
+    """Streaming peers take ten seconds and more a run, so they get fewer rounds and no warm-up."""
+    slow = other.streaming_peer
+    rounds = max(1, rounds // 3) if slow else rounds
+    report.comparisons.append(compare(mine, other, files, rounds=rounds, verifier=verifier, warm_up=not slow))
+
+
+def _add_figures(name: str, verifier: Verifier, report: Report) -> None:
+    match name:
+        case "memory":
+            report.figures += footprint.memory(verifier)
+        case "latency":
+            report.figures += footprint.latency()
+        case "startup":
+            report.figures += footprint.startup()
+
+
+def _guarded(measure: Callable[[], None], report: Report, say: Callable[[str], None]) -> None:
+    try:
+        measure()
+    except ProgramFailed as failure:
+        say(f"failed: {failure}")
+        report.failures.append(str(failure).splitlines()[0])

@@ -1,0 +1,117 @@
+"""A measured program in a fresh process: how it is started, and what it said.
+
+Whole-process time runs from the spawn to the result in hand; the checks that follow in the process are not
+counted.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import SPAWNED
+from benchmarks.peers.table import PEERS, Peer, interpreter_for
+
+ROOT = Path(__file__).resolve().parent.parent
+TIMEOUT_SECONDS = 900
+
+
+class ProgramFailed(Exception):
+    """A measured program ended with an error or gave a wrong result."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to start: a module under an interpreter, for a workload."""
+
+    name: str
+    module: str
+    workload: str
+    python: str = sys.executable
+    environment: dict[str, str] = field(default_factory=dict)
+    closed_gap: bool = False
+    streaming_peer: bool = False
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a program said: times in seconds, memory in MiB."""
+
+    events: int
+    seconds: float
+    startup: float
+    whole: float
+    peak_mb: float
+    rows: int
+    checksum: str
+    sum: float
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, line: str) -> "Measurement":
+        said = json.loads(line)
+        known = {name: said.pop(name) for name in cls.__dataclass_fields__ if name in said}
+        return cls(**known, more=said)
+
+
+def ours(workload: str, *, mode: str = "streaming", parallelism: int = 1, sink: str = "collect") -> Program:
+    """streamflow's program for a workload."""
+    settings = {"MODE": mode, "PARALLELISM": str(parallelism), "SINK": sink}
+    environment = {f"STREAMFLOW_BENCH_{name}": value for name, value in settings.items()}
+    return Program("streamflow", "benchmarks.workloads.run", workload, environment=environment)
+
+
+def installed_peers(workload: str) -> list[Program]:
+    """The peers that can do a workload and are installed somewhere that we know of."""
+    found = ((peer, interpreter_for(peer)) for peer in PEERS if workload in peer.workloads)
+    return [_peer_program(peer, workload, python) for peer, python in found if python]
+
+
+def missing_peers() -> list[str]:
+    """The names of peers that no known interpreter can import."""
+    return [peer.name for peer in PEERS if interpreter_for(peer) is None]
+
+
+def measure(program: Program, source: Path, result: Path | None = None) -> Measurement:
+    """Runs the program once in a fresh process."""
+    command = [
+        program.python,
+        "-m",
+        program.module,
+        program.workload,
+        str(source),
+        *([str(result)] if result else []),
+    ]
+    return Measurement.parse(run_fresh(command, program.environment).splitlines()[-1])
+
+
+def run_fresh(command: list[str], environment: dict[str, str] | None = None) -> str:
+    """Runs a command from the checkout's root; its output, or `ProgramFailed` with the end of its errors."""
+    environ = os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}) | {SPAWNED: str(time.monotonic())}
+    run = partial(
+        subprocess.run, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+    )
+    try:
+        ended = run(command, check=False)
+    except subprocess.TimeoutExpired as expired:
+        raise ProgramFailed(f"{' '.join(command)} did not end within {TIMEOUT_SECONDS} s") from expired
+    if ended.returncode:
+        tail = "\n".join(ended.stderr.strip().splitlines()[-15:])
+        raise ProgramFailed(f"{' '.join(command)} ended with {ended.returncode}:\n{tail}")
+    return ended.stdout
+
+
+def _peer_program(peer: Peer, workload: str, python: str) -> Program:
+    return Program(
+        peer.name,
+        f"benchmarks.peers.{peer.program}",
+        workload,
+        python=python,
+        closed_gap=peer.closed_gap,
+        streaming_peer=peer.kind in {"jvm", "python"},
+    )

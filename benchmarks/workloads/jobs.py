@@ -1,0 +1,64 @@
+"""streamflow's programs for the workloads, as a user would write them."""
+
+from pathlib import Path
+
+import streamflow as sf
+from benchmarks.workloads.functions import is_wanted, to_reading
+from streamflow import col
+
+EVENT = {"ts": sf.Int64, "key": sf.String, "value": sf.Float64, "kind": sf.String}
+
+
+def read_events(job: sf.Job, path: Path) -> sf.Stream:
+    """The events, from ndjson or Parquet by suffix, with event time and a disorder of 5 s."""
+    source = sf.FileSource(str(path), schema=EVENT)
+    return job.read(source, event_time=sf.epoch("ts", unit="ms"), watermark=sf.bounded_disorder("5s"))
+
+
+def tumbling(job: sf.Job, path: Path) -> sf.Stream:
+    """W1 and W1p."""
+    windows = read_events(job, path).key_by("key").window(sf.tumbling("10s"))
+    return windows.aggregate(n=sf.count(), total=sf.sum("value"))
+
+
+def python_functions(job: sf.Job, path: Path) -> sf.Stream:
+    """W1py: key and summed value are Python functions."""
+    windows = read_events(job, path).key_by(lambda row: row["key"]).window(sf.tumbling("10s"))
+    return windows.aggregate(n=sf.count(), total=sf.sum(lambda row: row["value"]))
+
+
+def python_everywhere(job: sf.Job, path: Path) -> sf.Stream:
+    """W1fn: a filter and a map in front of that."""
+    readings = read_events(job, path).filter(is_wanted).map(to_reading)
+    windows = readings.key_by(lambda row: row["key"]).window(sf.tumbling("10s"))
+    return windows.aggregate(n=sf.count(), total=sf.sum(lambda row: row["value"]))
+
+
+def sliding(job: sf.Job, path: Path) -> sf.Stream:
+    """W2."""
+    windows = read_events(job, path).key_by("key").window(sf.sliding("60s", every="10s"))
+    return windows.aggregate(n=sf.count(), total=sf.sum("value"))
+
+
+def sessions(job: sf.Job, path: Path) -> sf.Stream:
+    """W3."""
+    windows = read_events(job, path).key_by("key").window(sf.session(gap="5s"))
+    return windows.aggregate(n=sf.count(), total=sf.sum("value"))
+
+
+def word_count(job: sf.Job, path: Path) -> sf.Stream:
+    """W4: one global window per word, which fires at the end of the input."""
+    lines = job.read(sf.FileSource(str(path), format="text"))
+    words = lines.select(key=col("line").str.split(" ")).explode("key")
+    return words.key_by("key").window(sf.global_window()).aggregate(n=sf.count())
+
+
+JOBS = {
+    "W1": tumbling,
+    "W1p": tumbling,
+    "W1py": python_functions,
+    "W1fn": python_everywhere,
+    "W2": sliding,
+    "W3": sessions,
+    "W4": word_count,
+}
