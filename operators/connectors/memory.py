@@ -1,0 +1,124 @@
+"""`MemorySource`: records that are already in memory, as a bounded source. For tests, examples and small tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from streamflow.errors import JobDefinitionError
+from streamflow.operators.connectors.fixed_splits import FixedSplits
+from streamflow.operators.source import Decoded, Enumerator, Fetch, Position, Source, SourceContext, Split, SplitReader
+from streamflow.operators.base import StreamType
+from streamflow.records.batch import RowBatch
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import EVENT_TIME, OBJECTS, Objects, Schema
+
+__all__ = ["MemorySource"]
+
+_ROW_BYTES = 200
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemorySource(Source):
+    """Reads a DataFrame or a list of rows, in order, in batches of `batch_rows` (default: what the mode asks for).
+
+    Rows that are dicts become columns, their types inferred from all rows or given by `schema`; other values, and
+    dicts under `schema=OBJECTS`, stay Python objects. A DataFrame with a column `__event_time` brings its own event
+    time. Raises JobDefinitionError where the rows do not fit one schema.
+
+    >>> MemorySource([{"word": "hello"}, {"word": "world"}]).output_type().schema
+    Schema(word: String)
+    >>> MemorySource(["hello", "world"]).output_type().schema
+    OBJECTS
+    """
+
+    data: pl.DataFrame | Iterable[Any] = field(repr=False)
+    batch_rows: int | None = None
+    schema: Mapping[str, Any] | Objects | None = field(default=None, repr=False)
+    _held: pl.DataFrame | Sequence[Any] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.batch_rows is not None and self.batch_rows < 1:
+            raise JobDefinitionError(f"batch_rows is {self.batch_rows}", hint="it must be at least 1")
+        object.__setattr__(self, "_held", _hold(self.data, self.schema))
+
+    @property
+    def bounded(self) -> bool:
+        return True
+
+    def output_type(self) -> StreamType:
+        if not isinstance(self._held, pl.DataFrame):
+            return StreamType(OBJECTS, timed=False)
+        columns = dict(self._held.schema)
+        timed = columns.pop(EVENT_TIME, None) is not None
+        return StreamType(Schema(columns), timed=timed)
+
+    def enumerator(self, ctx: SourceContext) -> Enumerator:
+        return FixedSplits(Split("memory"))
+
+    def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
+        row = 0 if position is None else int(position["row"])
+        held = self._held
+        if isinstance(held, pl.DataFrame) and ctx.columns is not None:
+            held = held.select([name for name in held.columns if name in ctx.columns or name == EVENT_TIME])
+        return _MemoryReader(held, row, self.batch_rows or ctx.batch_rows)
+
+    def describe(self) -> str:
+        return f"MemorySource({len(self._held)} rows)"
+
+
+class _MemoryReader:
+    def __init__(self, held: pl.DataFrame | Sequence[Any], row: int, batch_rows: int) -> None:
+        self._held = held
+        self._row = row
+        self._batch_rows = batch_rows
+
+    async def fetch(self) -> Fetch | None:
+        start, end = self._row, min(self._row + self._batch_rows, len(self._held))
+        if start >= end:
+            return None
+        self._row = end
+        if isinstance(self._held, pl.DataFrame):
+            frame = FrameBatch(self._held.slice(start, end - start))
+            return Fetch(lambda: Decoded(frame), {"row": end}, frame.nbytes)
+        rows = RowBatch(self._held[start:end])
+        return Fetch(lambda: Decoded(rows), {"row": end}, len(rows) * _ROW_BYTES)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+
+def _hold(data: pl.DataFrame | Iterable[Any], schema: Mapping[str, Any] | Objects | None) -> pl.DataFrame | list[Any]:
+    if isinstance(data, pl.DataFrame):
+        if isinstance(schema, Objects):
+            return data.to_dicts()
+        return data if schema is None else _fit(lambda: data.cast(dict(Schema(schema))).select(list(schema)))
+    if isinstance(data, (str, bytes, Mapping)) or not isinstance(data, Iterable):
+        raise JobDefinitionError(f"MemorySource got {type(data).__name__}", hint="give a DataFrame or a list of rows")
+    rows = list(data)
+    if isinstance(schema, Objects):
+        return rows
+    if schema is not None:
+        pinned = Schema(schema)
+        return _fit(lambda: pl.DataFrame(rows, schema=dict(pinned), orient="row"))
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        return rows
+    return _fit(lambda: pl.DataFrame(rows, infer_schema_length=None, orient="row"))
+
+
+def _fit(build: Any) -> pl.DataFrame:
+    try:
+        frame: pl.DataFrame = build()
+    except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
+        raise JobDefinitionError(
+            f"the rows do not fit one schema: {error}", hint="give schema={…}, or schema=sf.OBJECTS for Python objects"
+        ) from error
+    odd = [name for name, dtype in frame.schema.items() if dtype == pl.Object]
+    if odd:
+        raise JobDefinitionError(
+            f"column {odd[0]!r} holds values that are no column type", hint="schema=sf.OBJECTS keeps Python objects"
+        )
+    return frame
