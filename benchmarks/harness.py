@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks import data, footprint
 from benchmarks.pairing import compare
-from benchmarks.program import Program, ProgramFailed, installed_peers, missing_peers, ours
+from benchmarks.program import Program, ProgramError, installed_peers, missing_peers, ours
 from benchmarks.report import Report
 from benchmarks.verify import Verifier
 from benchmarks.workloads.table import WORKLOADS, Workload
@@ -114,6 +114,6 @@ def _add_figures(name: str, verifier: Verifier, report: Report) -> None:
 def _guarded(measure: Callable[[], None], report: Report, say: Callable[[str], None]) -> None:
     try:
         measure()
-    except ProgramFailed as failure:
+    except ProgramError as failure:
         say(f"failed: {failure}")
         report.failures.append(str(failure).splitlines()[0])

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT_SECONDS = 900
 
 
-class ProgramFailed(Exception):
+class ProgramError(Exception):
     """A measured program ended with an error or gave a wrong result."""
 
 
@@ -91,7 +91,7 @@ def measure(program: Program, source: Path, result: Path | None = None) -> Measu
 
 
 def run_fresh(command: list[str], environment: dict[str, str] | None = None) -> str:
-    """Runs a command from the checkout's root; its output, or `ProgramFailed` with the end of its errors."""
+    """Runs a command from the checkout's root; its output, or `ProgramError` with the end of its errors."""
     environ = os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}) | {SPAWNED: str(time.monotonic())}
     run = partial(
         subprocess.run, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
@@ -99,10 +99,10 @@ def run_fresh(command: list[str], environment: dict[str, str] | None = None) -> 
     try:
         ended = run(command, check=False)
     except subprocess.TimeoutExpired as expired:
-        raise ProgramFailed(f"{' '.join(command)} did not end within {TIMEOUT_SECONDS} s") from expired
+        raise ProgramError(f"{' '.join(command)} did not end within {TIMEOUT_SECONDS} s") from expired
     if ended.returncode:
         tail = "\n".join(ended.stderr.strip().splitlines()[-15:])
-        raise ProgramFailed(f"{' '.join(command)} ended with {ended.returncode}:\n{tail}")
+        raise ProgramError(f"{' '.join(command)} ended with {ended.returncode}:\n{tail}")
     return ended.stdout
 
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from benchmarks import data
-from benchmarks.program import Measurement, Program, ProgramFailed, measure
+from benchmarks.program import Measurement, Program, ProgramError, measure
 from benchmarks.reference import differences, expected, read_result
 from benchmarks.workloads.table import WORKLOADS
 
@@ -24,7 +24,7 @@ class Verifier:
         self._verified: dict[tuple[str, str, Path], Measurement] = {}
 
     def measure(self, program: Program, source: Path) -> Measurement:
-        """A measurement with a right result, or `ProgramFailed`."""
+        """A measurement with a right result, or `ProgramError`."""
         key = (program.name, program.workload, source)
         if (before := self._verified.get(key)) is None:
             self._verified[key] = before = measured = self._measure_in_full(program, source)
@@ -32,7 +32,7 @@ class Verifier:
             measured = measure(program, source)
         same = (measured.rows, measured.checksum) == (before.rows, before.checksum)
         if not same or abs(measured.sum - before.sum) > SUM_TOLERANCE:
-            raise ProgramFailed(f"{program.name} {program.workload}: another result than in its first run")
+            raise ProgramError(f"{program.name} {program.workload}: another result than in its first run")
         return measured
 
     def _measure_in_full(self, program: Program, source: Path) -> Measurement:
@@ -41,7 +41,7 @@ class Verifier:
             measured = measure(program, source, result)
             wrong = differences(read_result(result), right_answer(program, source))
         if wrong:
-            raise ProgramFailed(f"{program.name} {program.workload}: {wrong}")
+            raise ProgramError(f"{program.name} {program.workload}: {wrong}")
         return measured
 
 
