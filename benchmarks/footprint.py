@@ -28,7 +28,9 @@ def memory(verifier: Verifier, *, small: int = 5_000_000, large: int = 20_000_00
 
 def latency(*, seconds: float = 20.0) -> list[Figure]:
     """From the event that closes a window to the window's last result, at 50,000 events a second."""
-    said = json.loads(run_fresh([sys.executable, "-m", "benchmarks.latency", str(seconds)]).splitlines()[-1])
+    said = json.loads(
+        run_fresh("latency", [sys.executable, "-m", "benchmarks.latency", str(seconds)]).splitlines()[-1]
+    )
     due, emitted = said["from_due_ms"], said["from_emission_ms"]
     return [
         Figure(
@@ -43,7 +45,9 @@ def latency(*, seconds: float = 20.0) -> list[Figure]:
 
 def startup(*, rounds: int = 5) -> list[Figure]:
     """`import streamflow`, and the whole process of `streamflow demo --mode batch`; after one warm-up."""
-    imports = [float(run_fresh([sys.executable, "-c", IMPORT])) for _ in range(rounds + 1)]
+    imports = [
+        float(run_fresh("import streamflow", [sys.executable, "-c", IMPORT])) for _ in range(rounds + 1)
+    ]
     demo = [_seconds_of([*_command_line(), "demo", "--mode", "batch"]) for _ in range(min(rounds, 3) + 1)]
     return [
         Figure("import streamflow", median(imports[1:]), "s", "≤", figures.IMPORT_SECONDS),
@@ -59,5 +63,5 @@ def _command_line() -> list[str]:
 
 def _seconds_of(command: list[str]) -> float:
     started = time.monotonic()
-    run_fresh(command)
+    run_fresh("streamflow demo", command)
     return time.monotonic() - started

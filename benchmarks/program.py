@@ -87,10 +87,12 @@ def measure(program: Program, source: Path, result: Path | None = None) -> Measu
         str(source),
         *([str(result)] if result else []),
     ]
-    return Measurement.parse(run_fresh(command, program.environment).splitlines()[-1])
+    return Measurement.parse(
+        run_fresh(f"{program.name} {program.workload}", command, program.environment).splitlines()[-1]
+    )
 
 
-def run_fresh(command: list[str], environment: dict[str, str] | None = None) -> str:
+def run_fresh(what: str, command: list[str], environment: dict[str, str] | None = None) -> str:
     """Runs a command from the checkout's root; its output, or `ProgramError` with the end of its errors."""
     environ = os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}) | {SPAWNED: str(time.monotonic())}
     run = partial(
@@ -99,10 +101,10 @@ def run_fresh(command: list[str], environment: dict[str, str] | None = None) -> 
     try:
         ended = run(command, check=False)
     except subprocess.TimeoutExpired as expired:
-        raise ProgramError(f"{' '.join(command)} did not end within {TIMEOUT_SECONDS} s") from expired
+        raise ProgramError(f"{what} did not end within {TIMEOUT_SECONDS} s") from expired
     if ended.returncode:
-        tail = "\n".join(ended.stderr.strip().splitlines()[-15:])
-        raise ProgramError(f"{' '.join(command)} ended with {ended.returncode}:\n{tail}")
+        said = ended.stderr.strip().splitlines() or ["nothing said"]
+        raise ProgramError("\n".join([f"{what} ended with {ended.returncode}: {said[-1]}", *said[-15:]]))
     return ended.stdout
 
 
