@@ -1,0 +1,45 @@
+"""Word count with Python functions: a mapper that yields words, a reducer that adds two counts.
+
+What the functions return is declared by their annotations, so that the stream has columns. The reducer is run where
+the text is read as well, so a word crosses to the subtask that owns it with the sum of its counts so far.
+
+    python examples/wordcount_functions.py
+    streamflow run examples/wordcount_functions.py --parallelism 2
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypedDict
+
+import streamflow as sf
+
+TEXTS = Path(__file__).parent / "data" / "*.txt"
+WORD = re.compile("[a-z]+")
+
+
+class Counted(TypedDict):
+    word: str
+    n: int
+
+
+def mapper(line: str) -> Iterator[Counted]:
+    for word in WORD.findall(line.lower()):
+        yield {"word": word, "n": 1}
+
+
+def reducer(left: Counted, right: Counted) -> Counted:
+    return {"word": left["word"], "n": left["n"] + right["n"]}
+
+
+job = sf.Job("word-count")
+
+lines = job.read(sf.FileSource(sf.setting("input", str(TEXTS)), format="text"))
+out = lines.flat_map(mapper).key_by("word").reduce(reducer).collect()
+
+if __name__ == "__main__":
+    job.run(mode="batch")
+    counts = sorted((row["value"]["n"], row["word"]) for row in out.rows())
+    for n, word in reversed(counts[-10:]):
+        print(f"{n:6,} {word}")
+    print(f"{len(counts):,} different words")

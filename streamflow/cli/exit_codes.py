@@ -1,0 +1,16 @@
+"""What the process's exit code says."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+__all__ = ["ExitCode"]
+
+
+class ExitCode(IntEnum):
+    """0 done, 1 the job failed or could not be built, 2 wrong usage (retrying is no use), 130 interrupted."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    INTERRUPTED = 130

@@ -1,0 +1,64 @@
+"""What a failed command says: one readable message on stderr, and which exit code goes with it.
+
+A traceback is printed only where `--debug` asks for it; without that an unforeseen error says so in two lines.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Final, TextIO
+
+from streamflow.cli.exit_codes import ExitCode
+from streamflow.errors import ConfigError, JobFailedError, RecordError, StreamflowError
+
+__all__ = ["describe", "exit_code_for", "report"]
+
+_DEBUG_HINT: Final = "run the command again with --debug for the traceback"
+
+
+def exit_code_for(error: BaseException) -> ExitCode:
+    """The exit code that belongs to an error."""
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    return ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.FAILED
+
+
+def describe(error: BaseException) -> str:
+    """The message, and below it, indented, where it happened, the record, the cause, and what to do next.
+
+    >>> print(describe(ConfigError("mode is 'steam'", hint="did you mean 'streaming'?")))
+    error: mode is 'steam'
+      hint: did you mean 'streaming'?
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if not isinstance(error, StreamflowError):
+        return f"error: unforeseen {_short(error)}\n  hint: {_DEBUG_HINT}"
+    lines = [f"error: {error.message}"]
+    if place := str(error.where):
+        lines.append(f"where: {place}")
+    if isinstance(error, RecordError):
+        lines.append(f"record: {error.record}")
+    hint = error.hint
+    if isinstance(error, JobFailedError):
+        if error.__cause__ is not None and str(error.__cause__) not in error.message:
+            lines.append(f"cause: {_short(error.__cause__)}")
+        hint = hint or _DEBUG_HINT
+    if hint:
+        lines.append(f"hint: {hint}")
+    return "\n  ".join(line.replace("\n", "\n    ") for line in lines)
+
+
+def report(error: BaseException, *, debug: bool, stream: TextIO | None = None) -> ExitCode:
+    """Print the message (and with `debug` the traceback before it); returns the exit code."""
+    target = sys.stderr if stream is None else stream
+    if debug and not isinstance(error, KeyboardInterrupt):
+        traceback.print_exception(error, file=target)
+    print(describe(error), file=target)
+    return exit_code_for(error)
+
+
+def _short(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,64 @@
+"""Numbers as people read them in a line of a terminal: counts, rates, spans of time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME, format_time
+
+__all__ = ["count", "moment", "rate", "span"]
+
+_SPANS: Final = ((365 * 86_400, "y"), (86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+def count(number: int) -> str:
+    """
+    >>> count(1234567)
+    '1,234,567'
+    """
+    return f"{number:,}"
+
+
+def rate(per_second: float) -> str:
+    """Records per second with three digits.
+
+    >>> rate(0), rate(12.34), rate(45_678), rate(2_300_000)
+    ('0/s', '12.3/s', '45.7 k/s', '2.30 M/s')
+    """
+    for factor, unit in ((1e6, " M"), (1e3, " k"), (1.0, "")):
+        if per_second >= factor:
+            scaled = per_second / factor
+            digits = 2 if scaled < 10 and unit else 1 if scaled < 100 else 0
+            return f"{scaled:.{digits}f}{unit}/s"
+    return "0/s" if per_second == 0 else f"{per_second:.2f}/s"
+
+
+def span(seconds: float) -> str:
+    """A length of time in its two largest units.
+
+    >>> span(0.25), span(75), span(3 * 86_400 + 7_200), span(-5)
+    ('0.2 s', '1 min 15 s', '3 d 2 h', '-5.0 s')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for at, (size, unit) in enumerate(_SPANS):
+        if whole >= size:
+            first, rest = divmod(whole, size)
+            small, small_unit = _SPANS[at + 1] if at + 1 < len(_SPANS) else (1, "")
+            second = rest // small if small_unit else 0
+            return f"{first} {unit} {second} {small_unit}" if second else f"{first} {unit}"
+    return f"{whole} s"
+
+
+def moment(micros: int) -> str:
+    """Event time to the second, without the T and Z; a dash for −∞.
+
+    >>> moment(1_357_017_420_500_000), moment(MIN_TIME), moment(MAX_TIME)
+    ('2013-01-01 05:17:00', '–', 'end')
+    """
+    if micros <= MIN_TIME:
+        return "–"
+    if micros >= MAX_TIME:
+        return "end"
+    return format_time(micros).removesuffix("Z").partition(".")[0].replace("T", " ")

@@ -1,0 +1,154 @@
+"""Finds the job a user means by `FILE[:job]`: imports the file and takes the one `Job` in it, or the one named.
+
+What goes wrong in the user's file is told with the user's own line; the frames of streamflow and of libraries above
+it help nobody there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from streamflow.config import Settings
+from streamflow.errors import ConfigError, JobDefinitionError, StreamflowError, unknown_name
+from streamflow.job_settings import handed_over
+
+if TYPE_CHECKING:
+    from streamflow.api.job import Job
+
+__all__ = ["Loaded", "load"]
+
+Loaded = tuple["Job", dict[str, str]]
+
+
+def load(target: str, given: Mapping[str, str] | None = None) -> Loaded:
+    """The job that `FILE` or `FILE:job` means, and those of the `given` settings that are the runtime's.
+
+    `job` is the variable's name or the job's own. The other given settings are handed to the file's `sf.setting`.
+    Raises ConfigError for a file that cannot be read, holds no job or several, and for a setting nobody asked for;
+    JobDefinitionError, with the line, for an error in the file itself.
+    """
+    from streamflow.api.job import Job
+
+    path, name = _split(target)
+    given = given or {}
+    runtime = {key: value for key, value in given.items() if key in Settings.names()}
+    own = {key: value for key, value in given.items() if key not in runtime}
+    with handed_over(own) as handed:
+        module = _import(path)
+    for key in own:
+        if key not in handed.asked:
+            message, hint = unknown_name("setting", key, [*Settings.names(), *handed.asked])
+            raise ConfigError(f"--set {key}: {message}", hint=hint)
+    jobs = {variable: value for variable, value in vars(module).items() if isinstance(value, Job)}
+    return _choose(path, name, jobs), runtime
+
+
+def _split(target: str) -> tuple[Path, str | None]:
+    path, colon, name = target.rpartition(":")
+    if colon and name.isidentifier() and not Path(target).exists():
+        return Path(path), name
+    return Path(target), None
+
+
+def _choose(path: Path, name: str | None, jobs: Mapping[str, Job]) -> Job:
+    if not jobs:
+        raise ConfigError(f"{path} has no job", hint='assign one at the top level of the file: job = sf.Job("name")')
+    if name is None:
+        different = {id(job): job for job in jobs.values()}
+        if len(different) == 1:
+            return next(iter(different.values()))
+        raise ConfigError(
+            f"{path} has {len(different)} jobs: {', '.join(sorted(jobs))}",
+            hint=f"say which: {path}:{min(jobs)}",
+        )
+    for variable, job in jobs.items():
+        if name in (variable, job.name):
+            return job
+    message, hint = unknown_name("job", name, jobs)
+    raise ConfigError(f"{path}: {message}", hint=hint)
+
+
+def _import(path: Path) -> ModuleType:
+    if not path.exists():
+        raise ConfigError(f"no file {path}", hint=_near(path))
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder", hint="name the Python file that holds the job")
+    name = f"__job_{path.stem}__"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} is not a Python file", hint="its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and type hints look their module up by name, and the file may import what lies beside it.
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    except (ConfigError, KeyboardInterrupt):
+        raise
+    except SyntaxError as error:
+        raise _syntax_error(error) from error
+    except OSError as error:
+        if _line_in(error, path) is None:
+            raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+        raise _own_error(error, path) from error
+    except SystemExit as error:
+        raise JobDefinitionError(
+            f"{path} left the program with sys.exit({error.code!r}) while it was imported",
+            hint='put what runs the job under: if __name__ == "__main__":',
+        ) from error
+    except StreamflowError as error:
+        line = _line_in(error, path)
+        if line is not None:
+            error.message = f"{error.message}\n{line}"
+        raise
+    except Exception as error:
+        raise _own_error(error, path) from error
+    return module
+
+
+def _syntax_error(error: SyntaxError) -> ConfigError:
+    """The line and a caret under the place, as Python itself shows it."""
+    where = f"{_shown(error.filename)}, line {error.lineno}"
+    line = (error.text or "").rstrip("\n")
+    indent = len(line) - len(line.lstrip())
+    caret = " " * max((error.offset or 1) - 1 - indent, 0) + "^"
+    shown = f"\n{line.strip()}\n{caret}" if line.strip() else ""
+    return ConfigError(f"{where}: {error.msg}{shown}")
+
+
+def _own_error(error: Exception, path: Path) -> JobDefinitionError:
+    line = _line_in(error, path) or f"{path}, while it was imported"
+    text = f": {error}" if str(error) else ""
+    return JobDefinitionError(f"{type(error).__name__}{text}\n{line}")
+
+
+def _line_in(error: BaseException, path: Path) -> str | None:
+    """The innermost frame of the error that lies in the user's own folder, as `file, line, code`."""
+    folder = path.resolve().parent
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        own = Path(frame.filename).resolve()
+        if own == path.resolve() or (own.parent == folder and "site-packages" not in own.parts):
+            return f"{_shown(frame.filename)}, line {frame.lineno}, in {frame.name}: {frame.line}"
+    return None
+
+
+def _shown(filename: str | None) -> str:
+    """A path as the user would write it: relative where it lies below the current folder."""
+    path = Path(filename or "?")
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _near(path: Path) -> str:
+    from difflib import get_close_matches
+
+    folder = path.parent
+    if not folder.is_dir():
+        return f"there is no folder {folder} either"
+    near = get_close_matches(path.name, sorted(each.name for each in folder.glob("*.py")), n=1)
+    return f"did you mean {folder / near[0]}?" if near else f"the current folder is {Path.cwd()}"

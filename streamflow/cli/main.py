@@ -1,0 +1,74 @@
+"""The `streamflow` command: hands what was typed to a command, and turns every error into a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from cyclopts import App, CycloptsError, Parameter
+
+from streamflow.cli.exit_codes import ExitCode
+from streamflow.cli.failure import report
+
+__all__ = ["app", "main"]
+
+
+_COMMANDS: Final = {
+    "demo": "Run the bundled job on real flight delays, live.",
+    "run": "Run the job in a Python file.",
+    "plan": "Show a job's plan without running it.",
+    "bench": "Measure throughput, memory and latency.",
+}
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"streamflow {version('streamflow')}"
+    except PackageNotFoundError:
+        return "streamflow (from a source tree)"
+
+
+app = App(
+    name="streamflow",
+    help="A stream processor for Python: event-time jobs as streaming, micro-batch or batch.",
+    help_format="plaintext",
+    version=_version,
+    version_flags=["--version"],
+    result_action="return_value",
+    default_parameter=Parameter(negative="", show_default=False),
+)
+for _place, (_name, _help) in enumerate(_COMMANDS.items()):
+    # By path, so that one command's imports cost the others nothing; the help likewise needs no import.
+    app.command(f"streamflow.cli.{_name}:{_name}", name=_name, help=_help, sort_key=_place)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; never raises."""
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = app(tokens, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except CycloptsError as error:
+        print(f"error: {str(error).strip()}\n  hint: see {_command(tokens)} --help", file=sys.stderr)
+        return ExitCode.USAGE
+    except BrokenPipeError:
+        # The reader (`| head`) has gone. What the interpreter would still flush at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
+    except (Exception, KeyboardInterrupt) as error:
+        return report(error, debug="--debug" in tokens)
+    return int(code) if code is not None else ExitCode.DONE
+
+
+def _command(tokens: Sequence[str]) -> str:
+    """The command that was meant, for the hint."""
+    known = tokens and tokens[0] in _COMMANDS
+    return f"streamflow {tokens[0]}" if known else "streamflow"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""`streamflow plan`: what a job would do, without running it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from streamflow.cli.assignments import assignments
+from streamflow.cli.exit_codes import ExitCode
+from streamflow.errors import ConfigError, unknown_name
+
+__all__ = ["plan"]
+
+_FORMATS = ("text", "mermaid")
+
+
+def plan(
+    target: Annotated[str, Parameter(name="FILE[:job]")],
+    /,
+    *,
+    physical: bool = False,
+    format: str = "text",
+    parallelism: str | None = None,
+    set: tuple[str, ...] = (),
+    debug: bool = False,
+) -> int:
+    """Show a job's plan without running it.
+
+    Parameters
+    ----------
+    target
+        The Python file that holds the job; with several jobs in it, which one.
+    physical
+        The tasks as they would run (chains, exchanges, parallelism), not the operators as they were written.
+    format
+        text, or mermaid for a diagram in Markdown.
+    parallelism
+        Subtasks per operator, for --physical.
+    set
+        key=value, as often as needed: a runtime setting or one the file asks for (sf.setting).
+    debug
+        Show the traceback of an error.
+    """
+    from streamflow.cli.loading import load
+
+    if format not in _FORMATS:
+        message, hint = unknown_name("format", format, _FORMATS)
+        raise ConfigError(message, hint=hint)
+    job, arguments = load(target, assignments(set))
+    if parallelism is not None:
+        arguments["parallelism"] = parallelism
+    shown = job.plan(physical=physical, **arguments)
+    print(shown.text() if format == "text" else shown.mermaid())
+    return ExitCode.DONE

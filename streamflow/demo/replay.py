@@ -1,0 +1,130 @@
+"""January's flights as a source that gives them out in scheduled order, paced or as fast as they are taken.
+
+Records come in slices of scheduled time, as they would arrive: with all of January in one batch nothing would be out
+of order. Pacing needs the injected clock only, so a test replays the month in no time.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from streamflow.demo.build_data import DATA
+from streamflow.operators.base import StreamType
+from streamflow.operators.source import (
+    Decoded,
+    Discovery,
+    Enumerator,
+    Fetch,
+    Position,
+    Source,
+    SourceContext,
+    Split,
+    SplitReader,
+)
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import Schema
+from streamflow.time.timestamps import Duration, parse_duration
+
+__all__ = ["Replay"]
+
+_HOUR: Final = 3_600_000_000
+
+
+@dataclass(frozen=True)
+class Replay(Source):
+    """Scheduled departures, one slice of `every` at a time; `speed` in hours of January per second, None: unpaced.
+
+    `every=None` gives them all at once: what batch mode is for.
+    """
+
+    speed: float | None = None
+    every: Duration | None = "1h"
+    path: Path = DATA
+
+    @property
+    def bounded(self) -> bool:
+        return True
+
+    def output_type(self) -> StreamType:
+        return StreamType(Schema(pl.read_parquet_schema(self.path)), timed=False)
+
+    def enumerator(self, ctx: SourceContext) -> Enumerator:
+        return _OneSplit(Split(self.path.stem))
+
+    def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
+        return _Reader(self, 0 if position is None else int(position["row"]), ctx)
+
+    def describe(self) -> str:
+        pace = "unpaced" if self.speed is None else f"{self.speed:g} h/s"
+        return f"{self.path.name}, {pace}"
+
+
+class _OneSplit:
+    def __init__(self, split: Split) -> None:
+        self._split = split
+
+    async def discover(self) -> Discovery:
+        return Discovery([self._split], final=True)
+
+    def snapshot(self) -> Mapping[str, Any]:
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Nothing to take back: there is one split, and it is always there."""
+
+
+class _Reader:
+    """Waits for each slice to be due, then hands it out."""
+
+    def __init__(self, replay: Replay, row: int, ctx: SourceContext) -> None:
+        self._replay = replay
+        self._row = row
+        self._ctx = ctx
+        self._frame: pl.DataFrame | None = None
+        self._ends: Sequence[int] = ()
+        self._begun = 0.0
+
+    async def fetch(self) -> Fetch | None:
+        if self._frame is None:
+            self._frame, self._ends = await self._ctx.run_blocking(_read, self._replay)
+            self._begun = self._ctx.clock.monotonic() - self._seconds_in(self._row)
+        if self._row >= self._frame.height:
+            return None
+        end = self._ends[bisect_left(self._ends, self._row + 1)]
+        await self._until_due(end - 1)
+        piece = self._frame[self._row : end]
+        self._row = end
+        return Fetch(lambda: Decoded(FrameBatch(piece)), {"row": end}, nbytes=int(piece.estimated_size()))
+
+    async def close(self) -> None:
+        self._frame = None
+
+    async def _until_due(self, row: int) -> None:
+        if self._replay.speed is not None:
+            ahead = self._begun + self._seconds_in(row) - self._ctx.clock.monotonic()
+            if ahead > 0:
+                await self._ctx.clock.sleep(ahead)
+
+    def _seconds_in(self, row: int) -> float:
+        """How long after the first record this one is due."""
+        if self._replay.speed is None or self._frame is None or not 0 < row < self._frame.height:
+            return 0.0
+        scheduled = self._frame["scheduled"].to_physical()
+        return (int(scheduled[row]) - int(scheduled[0])) / _HOUR / self._replay.speed
+
+
+def _read(replay: Replay) -> tuple[pl.DataFrame, list[int]]:
+    """The rows, and the row at which each slice ends."""
+    frame = pl.read_parquet(replay.path)
+    if replay.every is None:
+        return frame, [frame.height]
+    width = parse_duration(replay.every, what="every", positive=True)
+    number = frame["scheduled"].to_physical() // width
+    ends = [index + 1 for index in (number != number.shift(-1)).fill_null(value=True).arg_true()]
+    return frame, ends
