@@ -29,7 +29,7 @@ from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
 
-__all__ = ["ColumnSpec", "Drop", "Explode", "Filter", "Rename", "Select", "WithColumns", "resolved_type", "roots"]
+__all__ = ["ColumnSpec", "Drop", "Explode", "Filter", "Rename", "Select", "WithColumns", "resolved_type", "roots", "union"]
 
 _UNKNOWN = pl.Unknown()
 
@@ -81,7 +81,7 @@ class Filter(ColumnSpec):
         return inputs[0]
 
     def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
-        return None if needed is None else needed | roots(self.predicate)
+        return union(needed, roots(self.predicate))
 
     def describe(self) -> str:
         return str(self.predicate)
@@ -122,7 +122,7 @@ class WithColumns(ColumnSpec):
         if needed is None:
             return None
         made = {name for e in self.expressions if (name := _output_name(e)) is not None}
-        return (needed - made) | roots(*self.expressions)
+        return union(needed - made, roots(*self.expressions))
 
     def describe(self) -> str:
         return ", ".join(_short(e) for e in self.expressions)
@@ -190,6 +190,16 @@ def roots(*expressions: pl.Expr) -> frozenset[str] | None:
             return None
         names.update(expression.meta.root_names())
     return frozenset(names)
+
+
+def union(*columns: frozenset[str] | None) -> frozenset[str] | None:
+    """All of these columns; None (all there are) if one of them is."""
+    joined: frozenset[str] = frozenset()
+    for some in columns:
+        if some is None:
+            return None
+        joined |= some
+    return joined
 
 
 def resolved_type(before: StreamType, apply: Callable[[pl.LazyFrame], pl.LazyFrame]) -> StreamType:

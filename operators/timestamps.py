@@ -21,7 +21,7 @@ from streamflow.operators.base import (
     PureSpec,
     StreamType,
 )
-from streamflow.operators.columns import resolved_type, roots
+from streamflow.operators.columns import resolved_type, roots, union
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.rows import rows_of
 from streamflow.records.batch import RowBatch
@@ -68,7 +68,7 @@ class AssignTimestamps(PureSpec):
     def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
         if needed is None or _is_function(self.event_time):
             return None
-        return needed | roots(self._expression())
+        return union(needed, roots(self._expression()))
 
     def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
         guard = Guard(ctx.operator_id, self.on_error, ctx.metrics)

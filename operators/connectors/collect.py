@@ -8,8 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from streamflow.errors import StreamflowError
+from streamflow.errors import RecordError, StreamflowError
 from streamflow.operators.base import StreamType
+from streamflow.operators.rows import frame_of
 from streamflow.operators.sink import Committable, Committer, Delivery, Sink, SinkContext, SinkWriter
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
@@ -38,10 +39,12 @@ class Collected:
         kind = self._started()
         batches = [batch for piece in self._visible.values() for batch in piece]
         if isinstance(kind.schema, Schema):
-            frames = [batch.user_frame() for batch in batches if isinstance(batch, FrameBatch)]
-            if len(frames) == len(batches):
-                return pl.concat(frames) if frames else kind.schema.empty(timed=False)
-            return pl.DataFrame(self.rows(), schema=dict(kind.schema), orient="row")
+            bad: list[RecordError] = []
+            frames = [frame_of(batch, kind.schema, bad).user_frame() for batch in batches]
+            if bad:
+                raise bad[0]
+            # A column whose type was not known when the job was built may have widened from batch to batch.
+            return pl.concat(frames, how="vertical_relaxed") if frames else kind.schema.empty(timed=False)
         rows = self.rows()
         if not all(isinstance(row, dict) for row in rows):
             rows = [{"value": row} for row in rows]

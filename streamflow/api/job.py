@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from streamflow.api.builder import GraphBuilder, with_place
@@ -136,7 +136,7 @@ class Job:
             )
 
 
-def _run(coroutine: Any) -> JobResult:
+def _run(coroutine: Coroutine[Any, Any, JobResult]) -> JobResult:
     """On uvloop where it exists: its loop answers small batches about twice as fast."""
     try:
         import uvloop

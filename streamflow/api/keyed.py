@@ -9,14 +9,14 @@ from typing import Any, Literal
 import polars as pl
 
 from streamflow.api.stream import IntoExpr, Stream
-from streamflow.api.windowed import WindowedStream, aggregate_inputs
+from streamflow.api.windowed import WindowedStream, aggregate_inputs, reduction
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.graph.logical import Input
 from streamflow.operators.extract import Extract
 from streamflow.operators.running import RunningAggregateSpec
 from streamflow.records.schema import Schema
 from streamflow.time.timestamps import Duration, parse_duration
-from streamflow.windows.aggregates import Aggregate, reduced
+from streamflow.windows.aggregates import Aggregate
 from streamflow.windows.assigners import Assigner
 
 __all__ = ["KeyedStream", "keyed_stream"]
@@ -75,8 +75,10 @@ class KeyedStream:
         return Stream(stream._builder, Input(stream._builder.add_operator(spec, (stream._read,))))
 
     def reduce(self, function: Callable[[Any, Any], Any]) -> Stream:
-        """The records of a key combined two by two, running; the column `value` holds the result."""
-        return self.aggregate(value=reduced(function))
+        """The records of a key combined two by two, running; the column `value` holds the result. The function is
+        to give the same whatever the order."""
+        aggregate, unpack = reduction(self.stream, function)
+        return unpack(self.aggregate(value=aggregate))
 
     def columns(self, aggregates: dict[str, Aggregate]) -> tuple[Stream, tuple[tuple[str, Aggregate], ...]]:
         """The stream with every key and aggregate input as a column, and the aggregates over those columns."""

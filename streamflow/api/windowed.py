@@ -13,13 +13,15 @@ from streamflow.errors import JobDefinitionError, Where
 from streamflow.graph.logical import Input, OperatorNode
 from streamflow.operators.base import LATE
 from streamflow.operators.windowing import WindowAggregateSpec
-from streamflow.windows.aggregates import Aggregate, collect_list, reduced, top_k
+from streamflow.records.schema import OBJECTS, Schema
+from streamflow.windows.accumulators import pack, unpack
+from streamflow.windows.aggregates import Aggregate, collect_list, reduce, top_k
 from streamflow.windows.assigners import Assigner
 
 if TYPE_CHECKING:
     from streamflow.api.keyed import KeyedStream
 
-__all__ = ["AggregatedStream", "WindowedStream", "aggregate_inputs"]
+__all__ = ["AggregatedStream", "WindowedStream", "aggregate_inputs", "reduction"]
 
 
 class AggregatedStream(Stream):
@@ -58,9 +60,11 @@ class WindowedStream:
         )
         return AggregatedStream(stream._builder, Input(stream._builder.add_operator(spec, (stream._read,))))
 
-    def reduce(self, function: Callable[[Any, Any], Any]) -> AggregatedStream:
-        """The records of a key and window combined two by two; the column `value` holds the result."""
-        return self.aggregate(value=reduced(function))
+    def reduce(self, function: Callable[[Any, Any], Any]) -> Stream:
+        """The records of a key and window combined two by two; the column `value` holds the result. The function is
+        to give the same whatever the order."""
+        aggregate, unpack = reduction(self.keyed.stream, function)
+        return unpack(self.aggregate(value=aggregate))
 
     def collect_list(self, input: str | pl.Expr | Callable[[Any], Any]) -> AggregatedStream:
         """The values of a key and window as a list, in event-time order; the column `values`."""
@@ -69,6 +73,27 @@ class WindowedStream:
     def top_k(self, k: int, by: str | pl.Expr | Callable[[Any], Any]) -> AggregatedStream:
         """The k largest values of `by` in each key and window; the column `top`."""
         return self.aggregate(top=top_k(by, k))
+
+
+def reduction(
+    stream: Stream, function: Callable[[Any, Any], Any]
+) -> tuple[Aggregate, Callable[[Stream], Stream]]:
+    """The aggregate that reduces whole records of a stream, and what turns its results into records again."""
+    schema = stream.schema
+    if isinstance(schema, Schema):
+        names = list(schema)
+        whole = pl.col(names[0]) if len(names) == 1 else pl.struct(names)
+        return reduce(function, whole), lambda results: results
+    # Objects cross exchanges and enter state as msgpack.
+    return reduce(function, _packed, packed=True), lambda results: results.map(_unpacked, schema=OBJECTS)
+
+
+def _packed(record: Any) -> bytes:
+    return pack(record)
+
+
+def _unpacked(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "value": unpack(row["value"])}
 
 
 def aggregate_inputs(

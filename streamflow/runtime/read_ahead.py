@@ -43,6 +43,10 @@ class Piece:
     """Records whose event time was too far ahead to move the watermark."""
     counts: list[tuple[int, int, int]]
     """(position, records in, records out) of the pure operators."""
+    watermark: int | None = None
+    """The split's own word on event time, which stands in for `max_time`."""
+    idle: bool = False
+    """The split says that it has nothing more for now."""
 
 
 @dataclass(slots=True)
@@ -96,9 +100,11 @@ class Prefix:
             bad=list(decoded.bad),
             ahead=0,
             counts=[],
+            watermark=decoded.watermark,
+            idle=decoded.idle,
         )
-        for error in piece.bad:
-            error.at(Where(split=split.id))
+        for bad in piece.bad:
+            bad.at(Where(split=split.id))
         if not self._stamped:
             self._note_time(decoded.batch, piece)
         try:

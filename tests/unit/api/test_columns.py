@@ -1,0 +1,158 @@
+"""Stateless operators on columns, through the public API: each gives what Polars gives, in every mode."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+import streamflow as sf
+from streamflow import col
+
+FRAME = pl.DataFrame({"k": ["a", "b", None, "a"], "v": [1, 2, 3, None], "tags": [["x"], ["y", "z"], [], ["w"]]})
+MODES = ["batch", "streaming", "micro-batch"]
+
+
+def result(build, mode: str = "batch", frame: pl.DataFrame = FRAME) -> pl.DataFrame:
+    job = sf.Job("test")
+    out = build(job.read(sf.MemorySource(frame, batch_rows=3))).collect()
+    job.run(mode=mode)
+    return out.frame()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [
+        (lambda s: s.filter(col("v") > 1), lambda f: f.filter(col("v") > 1)),
+        (lambda s: s.select("k", w=col("v") * 2), lambda f: f.select("k", w=col("v") * 2)),
+        (lambda s: s.with_columns(w=7), lambda f: f.with_columns(w=7)),
+        (lambda s: s.with_columns(v=col("v").fill_null(0)), lambda f: f.with_columns(v=col("v").fill_null(0))),
+        (lambda s: s.rename({"k": "key"}), lambda f: f.rename({"k": "key"})),
+        (lambda s: s.drop("tags"), lambda f: f.drop("tags")),
+        (lambda s: s.explode("tags"), lambda f: f.explode("tags")),
+        (lambda s: s.map_batches(lambda f: f.unique("v")), None),
+    ],
+)
+def test_a_column_operator_gives_what_polars_gives(build, expected, mode: str) -> None:
+    if expected is None:
+        assert result(build, mode).height == FRAME.height
+        return
+    assert_frame_equal(result(build, mode), expected(FRAME), check_dtypes=False)
+
+
+def test_unread_columns_are_not_read() -> None:
+    job = sf.Job("test")
+    job.read(sf.MemorySource(FRAME)).filter(col("v") > 1).select("k").collect()
+    assert "columns: k, v" in job.plan(physical=True).text()
+
+
+def test_everything_is_read_where_everything_is_written() -> None:
+    job = sf.Job("test")
+    job.read(sf.MemorySource(FRAME)).filter(col("v") > 1).collect()
+    assert "columns:" not in job.plan(physical=True).text()
+
+
+def test_split_sends_each_record_to_one_branch() -> None:
+    job = sf.Job("test")
+    branches = job.read(sf.MemorySource(FRAME)).split(small=col("v") < 2, any=col("v").is_not_null())
+    outs = {name: stream.collect() for name, stream in branches.items()}
+    job.run()
+    assert {name: out.frame()["v"].to_list() for name, out in outs.items()} == {
+        "small": [1],
+        "any": [2, 3],
+        "rest": [None],
+    }
+
+
+def test_union_gives_all_records_of_both() -> None:
+    job = sf.Job("test")
+    left = job.read(sf.MemorySource(FRAME))
+    out = left.filter(col("v") > 1).union(left.filter(col("v") <= 1)).select("v").collect()
+    job.run()
+    assert sorted(out.frame()["v"].to_list()) == [1, 2, 3]
+
+
+class TestErrorPolicies:
+    frame = pl.DataFrame({"text": ["1", "2", "three", "4", "five"]})
+
+    def build(self, policy) -> tuple[sf.Job, sf.Collected]:
+        job = sf.Job("test")
+        stream = job.read(sf.MemorySource(self.frame)).with_columns(n=col("text").cast(pl.Int64)).named("parse")
+        return job, (stream.on_error(policy) if policy else stream).collect()
+
+    def test_fail_names_the_operator_and_shows_the_record(self) -> None:
+        job, _ = self.build(None)
+        with pytest.raises(sf.RecordError, match=r"operator parse.*(?s:.*)three"):
+            job.run()
+
+    def test_skip_counts_and_goes_on(self) -> None:
+        job, out = self.build("skip")
+        result = job.run()
+        assert out.frame()["n"].to_list() == [1, 2, 4]
+        assert result.errors == 2
+
+    def test_a_sink_gets_the_record_with_its_reason_and_origin(self) -> None:
+        class Letters(sf.Collected):
+            pass
+
+        from streamflow.operators.connectors.collect import CollectSink
+
+        letters = Letters()
+        job, out = self.build(CollectSink(letters))
+        job.run()
+        assert out.frame()["n"].to_list() == [1, 2, 4]
+        rows = letters.rows()
+        assert [row["record"] for row in rows] == ["{'text': 'three'}", "{'text': 'five'}"]
+        assert {row["operator"] for row in rows} == {"parse"}
+        assert all("conversion" in row["reason"] for row in rows)
+
+    def test_an_unknown_policy_is_refused(self) -> None:
+        with pytest.raises(sf.JobDefinitionError, match="did you mean 'skip'"):
+            self.build("skipp")
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda s: s.filter(col("vv") > 1), r"no column 'vv'; there are: k, tags, v; did you mean 'v'"),
+        (lambda s: s.filter(col("v") + 1), "needs a yes or no"),
+        (lambda s: s.filter("v > 1"), "give an expression"),
+        (lambda s: s.select("kk"), "no column 'kk'"),
+        (lambda s: s.drop("nope"), "no column 'nope'"),
+        (lambda s: s.rename({"nope": "x"}), "no column 'nope'"),
+        (lambda s: s.with_columns(x=col("v").str.len_chars()), "operator with-columns-1"),
+        (lambda s: s.map_batches(lambda f: 1), "returned a int"),
+        (lambda s: s.map_batches(lambda f: f.select("zzz")), "failed on an empty frame"),
+        (lambda s: s.union(s.select("k")), "differ"),
+        (lambda s: s.split(rest=col("v") > 1), "'rest'"),
+        (lambda s: s.named("Not A Name"), "cannot name an operator"),
+        (lambda s: s.parallel(0), "at least 1"),
+        (lambda s: s.write("out.parquet"), "give a sink"),
+        (lambda s: s.key_by(), "without a key"),
+        (lambda s: s.key_by("kk"), "no column 'kk'"),
+        (lambda s: s.key_by("k").window(sf.tumbling("1m")), "no event time"),
+        (lambda s: s.key_by("k").aggregate(), "without an aggregate"),
+        (lambda s: s.key_by("k").aggregate(n=3), "no aggregate"),
+        (lambda s: s.key_by("k").aggregate(n=sf.sum("vv")), "no column 'vv'"),
+    ],
+)
+def test_a_mistake_is_an_error_when_the_job_is_built(build, message: str) -> None:
+    job = sf.Job("test")
+    with pytest.raises(sf.JobDefinitionError, match=message):
+        build(job.read(sf.MemorySource(FRAME)))
+
+
+def test_a_job_that_writes_nothing_is_refused() -> None:
+    job = sf.Job("test")
+    job.read(sf.MemorySource(FRAME))
+    with pytest.raises(sf.JobDefinitionError, match="writes nothing"):
+        job.run()
+
+
+def test_a_job_can_be_run_twice() -> None:
+    job = sf.Job("test")
+    out = job.read(sf.MemorySource(FRAME)).collect()
+    job.run()
+    job.run()
+    assert out.frame().height == FRAME.height
