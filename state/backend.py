@@ -1,16 +1,27 @@
 """The keyed state backend protocol: ordered bytes under (key group, operator, state, key).
 
-Everything an operator remembers by key goes through this. The memory backend is the specification; RocksDB has to
-pass the same suite. Blocking calls are short; what takes long says so.
+Everything an operator remembers by key goes through this. The memory backend is the specification; RocksDB
+has to pass the same suite. One thread at a time uses a backend. Calls are short but hold the interpreter:
+whoever has many changes writes them in slices of a few thousand (`SLICE`) and does other things in between.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
+from typing import Final, Protocol
 
-__all__ = ["KeyedStateBackend", "StateAddress"]
+from streamflow.errors import StateError
+from streamflow.keys import MAX_PARALLELISM_LIMIT
+
+__all__ = ["SLICE", "KeyedStateBackend", "StateAddress", "check_address", "check_change", "check_group"]
+
+SLICE: Final = 2_000
+"""How many small changes one `write` should hold at most: about 2 ms in RocksDB."""
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +33,8 @@ class StateAddress:
 
 
 class KeyedStateBackend(Protocol):
-    """Ordered bytes to bytes, by key group, operator and state."""
+    """Ordered bytes to bytes, by key group, operator and state. Everything raises StateError, nothing
+    else."""
 
     def get(self, address: StateAddress, group: int, key: bytes) -> bytes | None: ...
 
@@ -30,20 +42,51 @@ class KeyedStateBackend(Protocol):
 
     def delete(self, address: StateAddress, group: int, key: bytes) -> None: ...
 
-    def write(
-        self, address: StateAddress, changes: Iterable[tuple[int, bytes, bytes | None]]
-    ) -> None:
-        """Many changes (group, key, value) at once, all or none; value None deletes."""
+    def write(self, address: StateAddress, changes: Iterable[tuple[int, bytes, bytes | None]]) -> None:
+        """Many changes (group, key, value) at once, all or none; value None deletes; of two to one key the
+        last counts."""
         ...
 
     def scan(
         self, address: StateAddress, group: int, start: bytes = b"", end: bytes | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Keys with start ≤ key < end in byte order, as they were when the scan began."""
+        """Keys with start ≤ key < end in byte order, as they were when `scan` was called; damage raises, it
+        is never a short answer. A scan does not outlive `close`."""
         ...
 
     def groups(self, address: StateAddress) -> Iterator[int]:
         """The key groups in which this state has any key, ascending."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release what is held; may be called twice. Every other call after it raises."""
+        ...
+
+
+@lru_cache(maxsize=4096)
+def check_address(address: StateAddress) -> StateAddress:
+    """The address, if its names are ones that can stand in keys, paths and metrics; StateError if not.
+
+    >>> check_address(StateAddress("window-3", "panes"))
+    StateAddress(operator='window-3', state='panes')
+    """
+    for kind, name in (("operator", address.operator), ("state", address.state)):
+        if not _NAME.fullmatch(name):
+            raise StateError(
+                f"{kind} name {name!r} cannot be used",
+                hint="use 1 to 63 lower-case letters, digits, '-' and '_', beginning with a letter or digit",
+            )
+    return address
+
+
+def check_group(group: int) -> None:
+    """Refuses a key group that has no place in a key."""
+    if not 0 <= group < MAX_PARALLELISM_LIMIT:
+        raise StateError(f"key group {group} is not one of 0 to {MAX_PARALLELISM_LIMIT - 1}")
+
+
+def check_change(group: int, key: object, value: object) -> None:
+    """Refuses a change that is not bytes to bytes, or in no key group."""
+    check_group(group)
+    if not isinstance(key, bytes) or not isinstance(value, (bytes, type(None))):
+        raise StateError(f"state holds bytes, not {type(key).__name__} to {type(value).__name__}")

@@ -1,0 +1,344 @@
+"""Keyed state in RocksDB: raw bytes only, without RocksDB's own log (a checkpoint is the recovery point).
+
+rocksdict raises plain exceptions; all of them become StateError here. Its iterators end silently at a damaged
+block, so a scan asks for the iterator's status before it says that it is at its end. Its other, non-raw mode
+unpickles what it reads: it is never used, and a database written in it is refused unread.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from streamflow.errors import StateError
+from streamflow.state.backend import StateAddress, check_change
+from streamflow.state.rocksdb.encoding import (
+    AFTER_LAST_GROUP,
+    address_prefix,
+    group_of,
+    prefix_end,
+    state_prefix,
+)
+
+if TYPE_CHECKING:
+    from rocksdict import Options, Rdict, RdictIter
+
+__all__ = ["RocksDBBackend"]
+
+_WRITE_BUFFER: Final = 16 << 20
+_WRITE_BUFFERS: Final = 3
+_BLOCK_CACHE: Final = 16 << 20
+_CONFIG_LIMIT: Final = 1 << 16
+
+
+class RocksDBBackend:
+    """Keyed state in the RocksDB database in `directory`, made if there is none; without one in a private
+    temporary directory, removed at close.
+
+    `must_exist` refuses to make a database where one was expected. The directory is readable by its owner
+    only. Raises StateError with a hint for a database that is missing, locked, damaged or not this program's.
+    RocksDB's own memory stays below about 70 MB.
+    """
+
+    def __init__(self, directory: Path | None = None, *, must_exist: bool = False) -> None:
+        self._temporary: weakref.finalize[..., RocksDBBackend] | None = None
+        self._scans: weakref.WeakSet[_Scan] = weakref.WeakSet()
+        if directory is None:
+            if must_exist:
+                raise StateError(
+                    "a temporary database cannot exist already", hint="give the directory of the database"
+                )
+            directory = Path(tempfile.mkdtemp(prefix="streamflow-state-"))
+            self._temporary = weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+        self._directory = directory
+        self._database: Rdict | None = _open(directory, must_exist=must_exist)
+
+    @property
+    def directory(self) -> Path:
+        """Where the database is."""
+        return self._directory
+
+    def get(self, address: StateAddress, group: int, key: bytes) -> bytes | None:
+        whole = state_prefix(address, group) + key
+        try:
+            value: bytes | None = self._opened().get(whole)
+        except Exception as error:
+            raise self._mapped("read", error) from error
+        return value
+
+    def put(self, address: StateAddress, group: int, key: bytes, value: bytes) -> None:
+        check_change(group, key, value)
+        whole = state_prefix(address, group) + key
+        try:
+            self._opened().put(whole, value)
+        except Exception as error:
+            raise self._mapped("write to", error) from error
+
+    def delete(self, address: StateAddress, group: int, key: bytes) -> None:
+        check_change(group, key, None)
+        whole = state_prefix(address, group) + key
+        try:
+            self._opened().delete(whole)
+        except Exception as error:
+            raise self._mapped("write to", error) from error
+
+    def write(self, address: StateAddress, changes: Iterable[tuple[int, bytes, bytes | None]]) -> None:
+        from rocksdict import WriteBatch
+
+        database, names = self._opened(), address_prefix(address)
+        batch = WriteBatch(raw_mode=True)
+        for group, key, value in changes:
+            check_change(group, key, value)
+            whole = group.to_bytes(2, "big") + names + key
+            if value is None:
+                batch.delete(whole)
+            else:
+                batch.put(whole, value)
+        try:
+            database.write(batch)
+        except Exception as error:
+            raise self._mapped("write to", error) from error
+
+    def scan(
+        self, address: StateAddress, group: int, start: bytes = b"", end: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        prefix = state_prefix(address, group)
+        rows = self._iterate(prefix + start, prefix_end(prefix) if end is None else prefix + end)
+        return _Rows(rows, len(prefix))
+
+    def groups(self, address: StateAddress) -> Iterator[int]:
+        names, rows = address_prefix(address), self._iterate(b"", AFTER_LAST_GROUP)
+        try:
+            group = 0
+            while (key := rows.seek(group.to_bytes(2, "big") + names)) is not None:
+                found = group_of(key)
+                if found == group and key.startswith(names, 2):
+                    yield group
+                group = max(found, group + 1)
+        finally:
+            rows.close()
+
+    def flush(self) -> None:
+        """Everything written so far into files, synced. Releases the interpreter, so a thread may call it."""
+        try:
+            self._opened().flush()
+        except Exception as error:
+            raise self._mapped("write to", error) from error
+        _restrict(self._directory)
+
+    def close(self) -> None:
+        if self._database is None:
+            return
+        # An iterator that is still there would keep the lock on the database.
+        for scan in list(self._scans):
+            scan.close()
+        database, self._database = self._database, None
+        try:
+            database.close()
+        except Exception as error:
+            raise self._mapped("close", error) from error
+        finally:
+            if self._temporary is not None:
+                self._temporary()
+            else:
+                _restrict(self._directory)
+
+    def _iterate(self, start: bytes, end: bytes) -> _Scan:
+        try:
+            scan = _Scan(self._opened().iter(), start, end, self._directory)
+        except Exception as error:
+            raise self._mapped("read", error) from error
+        self._scans.add(scan)
+        return scan
+
+    def _opened(self) -> Rdict:
+        if self._database is None:
+            raise StateError("the state backend is closed", hint="a scan or a write came after close")
+        return self._database
+
+    def _mapped(self, action: str, error: Exception) -> StateError:
+        return _state_error(action, self._directory, error)
+
+
+class _Scan:
+    """A RocksDB iterator up to `end` that cannot end early unnoticed and does not outlive its database.
+
+    It compares with `end` itself: rocksdict's upper bound points into read options that may be gone by then.
+    """
+
+    __slots__ = ("__weakref__", "_directory", "_end", "_iterator")
+
+    def __init__(self, iterator: RdictIter, start: bytes, end: bytes, directory: Path) -> None:
+        self._iterator: RdictIter | None = iterator
+        self._end = end
+        self._directory = directory
+        iterator.seek(start)
+
+    def seek(self, key: bytes) -> bytes | None:
+        """The first key from there on, or None."""
+        try:
+            iterator = self._opened()
+            iterator.seek(key)
+            if iterator.valid():
+                found: bytes = iterator.key()
+                return found
+            iterator.status()
+        except StateError:
+            raise
+        except Exception as error:
+            raise _state_error("read", self._directory, error) from error
+        return None
+
+    def take(self) -> tuple[bytes, bytes] | None:
+        """The row it stands on, moving on; None at the end."""
+        iterator = self._opened()
+        try:
+            if iterator.valid():
+                key: bytes = iterator.key()
+                if key < self._end:
+                    value: bytes = iterator.value()
+                    iterator.next()
+                    return key, value
+            else:
+                iterator.status()
+        except Exception as error:
+            raise _state_error("read", self._directory, error) from error
+        self.close()
+        return None
+
+    def close(self) -> None:
+        self._iterator = None
+
+    def _opened(self) -> RdictIter:
+        if self._iterator is None:
+            raise StateError("the state backend is closed", hint="a scan or a write came after close")
+        return self._iterator
+
+
+class _Rows:
+    """The rows of a scan, without the prefix of their keys."""
+
+    __slots__ = ("_prefix", "_scan")
+
+    def __init__(self, scan: _Scan, prefix: int) -> None:
+        self._scan: _Scan | None = scan
+        self._prefix = prefix
+
+    def __iter__(self) -> _Rows:
+        return self
+
+    def __next__(self) -> tuple[bytes, bytes]:
+        row = None if self._scan is None else self._scan.take()
+        if row is None:
+            self._scan = None
+            raise StopIteration
+        return row[0][self._prefix :], row[1]
+
+
+def _open(directory: Path, *, must_exist: bool) -> Rdict:
+    from rocksdict import Rdict, WriteOptions
+
+    # RocksDB leaves an empty directory behind even where it then refuses to make a database.
+    exists = (directory / "CURRENT").exists()
+    if must_exist and not exists:
+        raise StateError(
+            f"no state database in {directory}",
+            hint="check the path; an empty one is not made where state was expected",
+        )
+    if exists:
+        _check_raw(directory)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        database = Rdict(str(directory), _options(create=not must_exist))
+    except Exception as error:
+        raise _state_error("open", directory, error) from error
+    writes = WriteOptions()
+    _disable_wal(writes)
+    database.set_write_options(writes)
+    _restrict(directory)
+    return database
+
+
+def _options(*, create: bool) -> Options:
+    from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options
+
+    blocks = BlockBasedOptions()
+    blocks.set_block_cache(Cache(_BLOCK_CACHE))
+    blocks.set_bloom_filter(10, False)
+    options = Options(raw_mode=True)
+    options.create_if_missing(create)
+    options.set_block_based_table_factory(blocks)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_write_buffer_size(_WRITE_BUFFER)
+    options.set_max_write_buffer_number(_WRITE_BUFFERS)
+    options.set_paranoid_checks(True)
+    options.set_keep_log_file_num(2)
+    options.set_max_log_file_size(1 << 20)
+    options.set_stats_dump_period_sec(0)
+    return options
+
+
+def _disable_wal(writes: object) -> None:
+    """rocksdict's stub says that this is a method; it is a property."""
+    setattr(writes, "disable_wal", True)  # noqa: B010
+
+
+def _check_raw(directory: Path) -> None:
+    """Refuses a database whose values rocksdict would unpickle, before it is opened: opening it would change
+    it."""
+    path = directory / "rocksdict-config.json"
+    try:
+        with path.open("rb") as file:
+            raw = json.loads(file.read(_CONFIG_LIMIT)).get("raw_mode")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise StateError(
+            f"the state database in {directory} cannot be opened: {path.name} is missing or damaged ({error})",
+            hint="restore it from a checkpoint",
+        ) from error
+    if raw is not True:
+        raise StateError(
+            f"the database in {directory} was not written by streamflow", hint="give another state directory"
+        )
+
+
+def _restrict(directory: Path) -> None:
+    """Files for their owner only. Not by umask, which is the whole process's; the directory is closed to
+    others anyway."""
+    for path in directory.iterdir():
+        try:
+            path.chmod(0o600)
+        except FileNotFoundError:
+            continue  # compaction has just removed it
+
+
+_HINTS: Final = (
+    (
+        "lock hold by current process",
+        "this process has it open already; close that backend and its scans first",
+    ),
+    ("While lock file", "another process has it open; stop that one, or use another state directory"),
+    (
+        "Resource temporarily unavailable",
+        "another process has it open; stop that one, or use another state directory",
+    ),
+    ("Corruption", "its files are damaged; restore it from a checkpoint"),
+    ("does not match existing comparator", "it was written by another program; give another state directory"),
+    ("No space left", "free some disk space; nothing written before is lost"),
+    ("Permission denied", "check who owns the directory"),
+    ("os error 13", "check who owns the directory"),
+    ("File exists", "there is a file where the directory should be"),
+    ("Not a directory", "there is a file where the directory should be"),
+    ("No such file", "a file of it is missing; restore it from a checkpoint"),
+)
+
+
+def _state_error(action: str, directory: Path, error: Exception) -> StateError:
+    text = str(error)
+    hint = next((hint for part, hint in _HINTS if part in text), None)
+    return StateError(f"cannot {action} the state database in {directory}: {text}", hint=hint)
