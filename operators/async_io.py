@@ -107,7 +107,7 @@ class _MapAsyncOperator(AsyncOperator):
             async with room:
                 try:
                     results[index] = await self._request(value)
-                except Exception as cause:
+                except Exception as cause:  # noqa: BLE001 — whatever a user's code raises is the record's error
                     error = self._guard.error(cause, value)
                     error.__cause__ = cause
                     bad.append(error)

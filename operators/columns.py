@@ -29,7 +29,18 @@ from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
 
-__all__ = ["ColumnSpec", "Drop", "Explode", "Filter", "Rename", "Select", "WithColumns", "resolved_type", "roots", "union"]
+__all__ = [
+    "ColumnSpec",
+    "Drop",
+    "Explode",
+    "Filter",
+    "Rename",
+    "Select",
+    "WithColumns",
+    "resolved_type",
+    "roots",
+    "union",
+]
 
 _UNKNOWN = pl.Unknown()
 
@@ -57,7 +68,9 @@ class ColumnSpec(PureSpec):
 
         def run(batch: AnyBatch, out: Collector) -> None:
             assert isinstance(batch, FrameBatch)
-            out.emit(FrameBatch(guard.frame(batch.frame, lambda frame: self.apply(frame.lazy()).collect(), out)))
+            out.emit(
+                FrameBatch(guard.frame(batch.frame, lambda frame: self.apply(frame.lazy()).collect(), out))
+            )
 
         return run
 
@@ -77,10 +90,14 @@ class Filter(ColumnSpec):
         assert isinstance(checked.schema, Schema)
         dtype = checked.schema["predicate"]
         if dtype not in (pl.Boolean(), _UNKNOWN):
-            raise JobDefinitionError(f"filter needs a yes or no for each row, and {self.predicate} is {dtype}")
+            raise JobDefinitionError(
+                f"filter needs a yes or no for each row, and {self.predicate} is {dtype}"
+            )
         return inputs[0]
 
-    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
         return union(needed, roots(self.predicate))
 
     def describe(self) -> str:
@@ -101,7 +118,9 @@ class Select(ColumnSpec):
             return frame.select(*self.expressions, pl.col(EVENT_TIME))
         return frame.select(*self.expressions)
 
-    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
         return roots(*self.expressions)
 
     def describe(self) -> str:
@@ -118,7 +137,9 @@ class WithColumns(ColumnSpec):
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         return frame.with_columns(*self.expressions)
 
-    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
         if needed is None:
             return None
         made = {name for e in self.expressions if (name := _output_name(e)) is not None}
@@ -138,7 +159,9 @@ class Rename(ColumnSpec):
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         return frame.rename(dict(self.names), strict=True)
 
-    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
         if needed is None:
             return None
         back = {new: old for old, new in self.names}
@@ -158,7 +181,9 @@ class Drop(ColumnSpec):
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         return frame.drop(*self.names, strict=True)
 
-    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
         return None if needed is None else needed | set(self.names)
 
     def describe(self) -> str:
@@ -175,7 +200,9 @@ class Explode(ColumnSpec):
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         return frame.explode(*self.names)
 
-    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
         return None if needed is None else needed | set(self.names)
 
     def describe(self) -> str:
@@ -203,7 +230,9 @@ def union(*columns: frozenset[str] | None) -> frozenset[str] | None:
 
 
 def resolved_type(before: StreamType, apply: Callable[[pl.LazyFrame], pl.LazyFrame]) -> StreamType:
-    """The type after a transformation, tried on no rows; raises JobDefinitionError naming the column and the nearest one.
+    """The type after a transformation, tried on no rows.
+
+    Raises JobDefinitionError naming the column and the nearest one.
 
     Columns whose type is known only when the job runs make it unknown for what depends on them.
     """

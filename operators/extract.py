@@ -75,7 +75,7 @@ class _ExtractOperator(Operator):
         frame = batch.frame if isinstance(batch, FrameBatch) else None
         try:
             columns = [self._series(name, list(map(function, values))) for name, function in self._columns]
-        except Exception:
+        except Exception:  # noqa: BLE001 — whatever a user's code raises is the record's error
             keep, bad = self._sift(values)
             self._guard.bad(bad, out)
             values = [values[i] for i in keep]
@@ -96,7 +96,7 @@ class _ExtractOperator(Operator):
             try:
                 for name, function in self._columns:
                     self._series(name, [function(value)])
-            except Exception as cause:
+            except Exception as cause:  # noqa: BLE001 — whatever a user's code raises is the record's error
                 error = self._guard.error(cause, value)
                 error.__cause__ = cause
                 bad.append(error)

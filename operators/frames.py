@@ -55,12 +55,16 @@ class MapBatches(OperatorSpec):
         after = self.function(frame)
         self._check(after)
         if expected.timed and EVENT_TIME not in after.columns:
-            raise StreamflowError(f"the function lost the column {EVENT_TIME}", hint="keep it: it is the event time")
+            raise StreamflowError(
+                f"the function lost the column {EVENT_TIME}", hint="keep it: it is the event time"
+            )
         return after
 
     def _check(self, after: object) -> None:
         if not isinstance(after, pl.DataFrame):
-            raise JobDefinitionError(f"the function returned a {type(after).__name__}", hint="return a DataFrame")
+            raise JobDefinitionError(
+                f"the function returned a {type(after).__name__}", hint="return a DataFrame"
+            )
 
 
 class _MapBatchesOperator(Operator):

@@ -80,7 +80,9 @@ class Functions(OperatorSpec):
 
 class _FunctionsOperator(Operator):
     def __init__(self, steps: tuple[Step, ...], ctx: OperatorContext) -> None:
-        self._steps = [(step, Guard(step.name or ctx.operator_id, step.on_error, ctx.metrics)) for step in steps]
+        self._steps = [
+            (step, Guard(step.name or ctx.operator_id, step.on_error, ctx.metrics)) for step in steps
+        ]
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         rows = rows_of(batch)
@@ -100,7 +102,7 @@ def _apply(step: Step, guard: Guard, batch: RowBatch, out: Collector) -> RowBatc
         try:
             # list.extend keeps what it had taken when the function raises: its length tells which record it was.
             results.extend(map(function, values[len(results) :] if results else values))
-        except Exception as cause:
+        except Exception as cause:  # noqa: BLE001 — whatever a user's code raises is the record's error
             record = values[len(results)]
             error = guard.error(cause, record)
             error.__cause__ = cause
@@ -184,7 +186,11 @@ def _fields(annotation: Any) -> dict[str, pl.DataType] | None:
     scalar = _column(annotation)
     if scalar is not None:
         return {"value": scalar}
-    named = dataclasses.is_dataclass(annotation) or typing.is_typeddict(annotation) or hasattr(annotation, "_fields")
+    named = (
+        dataclasses.is_dataclass(annotation)
+        or typing.is_typeddict(annotation)
+        or hasattr(annotation, "_fields")
+    )
     if not named:
         return None
     fields: dict[str, pl.DataType] = {}
@@ -223,6 +229,7 @@ def declared_schema(schema: object, function: Callable[..., Any], *, flat: bool)
     fields = _fields(schema)
     if fields is None:
         raise JobDefinitionError(
-            f"schema={schema!r} says no columns", hint='write schema={"name": sf.String, …} or schema=sf.OBJECTS'
+            f"schema={schema!r} says no columns",
+            hint='write schema={"name": sf.String, …} or schema=sf.OBJECTS',
         )
     return Schema(fields)

@@ -21,7 +21,15 @@ from streamflow.records.schema import EVENT_TIME, Schema
 __all__ = ["DEAD_LETTER_TYPE", "Guard", "dead_letters"]
 
 DEAD_LETTER_TYPE: Final = StreamType(
-    Schema({"operator": pl.String, "split": pl.String, "offset": pl.String, "reason": pl.String, "record": pl.String}),
+    Schema(
+        {
+            "operator": pl.String,
+            "split": pl.String,
+            "offset": pl.String,
+            "reason": pl.String,
+            "record": pl.String,
+        }
+    ),
     timed=False,
 )
 """The columns of an ERRORS output: where it happened, why, and the record as text."""
@@ -68,8 +76,14 @@ class Guard:
         """A record's error out of the exception that its expression or function raised."""
         if isinstance(cause, RecordError):
             return cause
-        text = cause.message if isinstance(cause, StreamflowError) else f"{type(cause).__name__}: {cut(str(cause))}"
-        return RecordError(text, record=record, hint="on_error('skip') or a dead-letter sink would go on without it")
+        text = (
+            cause.message
+            if isinstance(cause, StreamflowError)
+            else f"{type(cause).__name__}: {cut(str(cause))}"
+        )
+        return RecordError(
+            text, record=record, hint="on_error('skip') or a dead-letter sink would go on without it"
+        )
 
     def frame(
         self, frame: pl.DataFrame, apply: Callable[[pl.DataFrame], pl.DataFrame], out: Collector
@@ -108,6 +122,6 @@ class Guard:
         for half in (frame[:middle], frame[middle:]):
             try:
                 parts.append(apply(half))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 — whatever an expression raises is the record's error
                 parts.extend(self._halve(half, apply, error, errors))
         return parts

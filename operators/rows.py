@@ -54,7 +54,9 @@ class Convert(PureSpec):
     def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
         return DEAD_LETTER_TYPE
 
-    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
         return None
 
     def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
@@ -109,7 +111,14 @@ def frame_of(batch: AnyBatch, schema: Schema, bad: list[RecordError]) -> FrameBa
             time = None if batch.times is None else [batch.times[position]]
             try:
                 _build([value], time, schema)
-            except (pl.exceptions.PolarsError, TypeError, ValueError, KeyError, OverflowError, AttributeError) as error:
+            except (
+                pl.exceptions.PolarsError,
+                TypeError,
+                ValueError,
+                KeyError,
+                OverflowError,
+                AttributeError,
+            ) as error:
                 bad.append(
                     RecordError(
                         f"a value does not fit the columns {schema}: {error}",

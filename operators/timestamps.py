@@ -65,7 +65,9 @@ class AssignTimestamps(PureSpec):
     def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
         return DEAD_LETTER_TYPE
 
-    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
         if needed is None or _is_function(self.event_time):
             return None
         return union(needed, roots(self._expression()))
@@ -75,7 +77,9 @@ class AssignTimestamps(PureSpec):
         schema = inputs[0].schema
         if isinstance(schema, Schema) and not _is_function(self.event_time):
             expression = self._expression().cast(pl.Datetime("us"))
-            column = resolved_type(inputs[0], lambda frame: frame.select(self._expression().alias("time"))).schema
+            column = resolved_type(
+                inputs[0], lambda frame: frame.select(self._expression().alias("time"))
+            ).schema
             assert isinstance(column, Schema)
             zone = column["time"]
             if isinstance(zone, pl.Datetime) and zone.time_zone is not None:
@@ -104,7 +108,7 @@ class AssignTimestamps(PureSpec):
             for value in rows_of(batch).values:
                 try:
                     time = moment(value)
-                except Exception as cause:
+                except Exception as cause:  # noqa: BLE001 — whatever a user's code raises is the record's error
                     bad.append(guard.error(cause, value))
                     continue
                 if time is None:

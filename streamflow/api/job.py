@@ -41,7 +41,9 @@ class Job:
 
     def __init__(self, name: str = "job") -> None:
         if not isinstance(name, str) or not name:
-            raise JobDefinitionError(f"{name!r} cannot name a job", hint='give a text, like sf.Job("departures")')
+            raise JobDefinitionError(
+                f"{name!r} cannot name a job", hint='give a text, like sf.Job("departures")'
+            )
         self.name = name
         self._builder = GraphBuilder(name)
 
@@ -64,13 +66,17 @@ class Job:
         has to be looked at and cannot be.
         """
         if not isinstance(source, Source):
-            raise JobDefinitionError(f"read got {source!r}", hint='give a source, like sf.FileSource("in.ndjson")')
+            raise JobDefinitionError(
+                f"read got {source!r}", hint='give a source, like sf.FileSource("in.ndjson")'
+            )
         id = self._builder.new_id("read")
         raw = with_place(id, source.output_type)
         timestamps = None if event_time is None else AssignTimestamps(event_time=event_time)
         type_ = raw if timestamps is None else with_place(id, lambda: timestamps.output_type([raw]))
         if watermark is not None and not type_.timed:
-            raise JobDefinitionError("a watermark without event time", hint='give event_time="column" as well')
+            raise JobDefinitionError(
+                "a watermark without event time", hint='give event_time="column" as well'
+            )
         node = SourceNode(id, source, type_, timestamps, watermark or bounded_disorder())
         return Stream(self._builder, Input(self._builder.add(node)))
 
@@ -114,7 +120,8 @@ class Job:
         profile = profile_for(resolved.mode, resolved, bounded=self.graph.bounded)
         if profile.name == "batch" and not self.graph.bounded:
             raise JobDefinitionError(
-                "batch mode needs input that ends", hint="run it in streaming or micro-batch mode, or bound its sources"
+                "batch mode needs input that ends",
+                hint="run it in streaming or micro-batch mode, or bound its sources",
             )
         job = LocalJob(self.graph, self.physical(resolved), profile, resolved, ports=ports)
         if resolved.metrics_port is not None:

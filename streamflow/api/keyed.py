@@ -63,7 +63,8 @@ class KeyedStream:
             )
         if not isinstance(assigner, Assigner):
             raise JobDefinitionError(
-                f"{assigner!r} assigns no windows", hint='give one like sf.tumbling("10s") or sf.session(gap="30m")'
+                f"{assigner!r} assigns no windows",
+                hint='give one like sf.tumbling("10s") or sf.session(gap="30m")',
             )
         return WindowedStream(self, assigner, lateness, accumulation)
 
@@ -98,40 +99,30 @@ def keyed_stream(
     """What `Stream.key_by` does."""
     if not keys:
         raise JobDefinitionError(
-            "key_by without a key", where=Where(operator=stream._read.node), hint='give columns, like key_by("origin")'
+            "key_by without a key",
+            where=Where(operator=stream._read.node),
+            hint='give columns, like key_by("origin")',
         )
     if null_keys not in ("fail", "group"):
         raise JobDefinitionError(f"null_keys is {null_keys!r}", hint='choose "fail" or "group"')
     schema = stream.schema
-    names: list[str] = []
-    functions: list[tuple[str, Callable[[Any], Any]]] = []
-    made: list[pl.Expr] = []
-    for key in keys:
-        if isinstance(key, str) and isinstance(schema, Schema):
-            schema.need(key, where=Where(operator="key_by"))
-            names.append(key)
-        elif isinstance(key, str):
-            names.append(key)
-            functions.append((key, _field(key)))
-        elif isinstance(key, pl.Expr):
-            names.append(key.meta.output_name())
-            if not key.meta.is_column():
-                made.append(key)
-        elif callable(key):
-            name = getattr(key, "__name__", "key")
-            names.append(_free("key" if name == "<lambda>" else name, names))
-            functions.append((names[-1], key))
-        else:
-            raise JobDefinitionError(f"{key!r} cannot be a key", hint="give a column, an expression or a function")
+    named = [_key(key, columns=isinstance(schema, Schema)) for key in keys]
+    names = tuple(name for name, _ in named)
     if len(set(names)) != len(names):
-        raise JobDefinitionError(f"two keys have one name: {', '.join(names)}", hint="name them with .alias()")
+        raise JobDefinitionError(
+            f"two keys have one name: {', '.join(names)}", hint="name them with .alias()"
+        )
+    made = [made for _, made in named if isinstance(made, pl.Expr)]
     if made:
         stream = stream.with_columns(*made)
-    elif isinstance(schema, Schema):
+    functions = tuple(
+        (name, made) for name, made in named if made is not None and not isinstance(made, pl.Expr)
+    )
+    if isinstance(stream.schema, Schema):
         for name in names:
             if name not in dict(functions):
-                schema.need(name, where=Where(operator="key_by"))
-    return KeyedStream(stream, tuple(names), tuple(functions), null_keys)
+                stream.schema.need(name, where=Where(operator="key_by"))
+    return KeyedStream(stream, names, functions, null_keys)
 
 
 def _field(name: str) -> Callable[[Any], Any]:
@@ -141,7 +132,13 @@ def _field(name: str) -> Callable[[Any], Any]:
     return field
 
 
-def _free(name: str, taken: list[str]) -> str:
-    return name if name not in taken else f"{name}_{len(taken) + 1}"
-
-
+def _key(key: object, *, columns: bool) -> tuple[str, pl.Expr | Callable[[Any], Any] | None]:
+    """A key's name, and what makes its column where it is not one already."""
+    if isinstance(key, str):
+        return key, None if columns else _field(key)
+    if isinstance(key, pl.Expr):
+        return key.meta.output_name(), None if key.meta.is_column() else key
+    if callable(key):
+        name = getattr(key, "__name__", "key")
+        return "key" if name == "<lambda>" else name, key
+    raise JobDefinitionError(f"{key!r} cannot be a key", hint="give a column, an expression or a function")

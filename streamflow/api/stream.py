@@ -96,7 +96,9 @@ class Stream:
 
     def flat_map(self, function: Callable[[Any], Iterable[Any]], *, schema: object = None) -> Stream:
         """A function that gives any number of records for one row."""
-        return self._then(Functions((Step("flat_map", function, declared_schema(schema, function, flat=True)),)))
+        return self._then(
+            Functions((Step("flat_map", function, declared_schema(schema, function, flat=True)),))
+        )
 
     def map_async(
         self,
@@ -134,12 +136,16 @@ class Stream:
     def split(self, **branches: pl.Expr) -> dict[str, Stream]:
         """Each record to the first branch whose expression is true, the rest to the stream called `rest`."""
         if "rest" in branches:
-            raise JobDefinitionError("a branch is called 'rest'", hint="that is the name of what no branch takes")
+            raise JobDefinitionError(
+                "a branch is called 'rest'", hint="that is the name of what no branch takes"
+            )
         id = self._builder.add_operator(SplitBy(branches=tuple(branches.items())), (self._read,))
         streams = {name: Stream(self._builder, Input(id, name)) for name in branches}
         return {**streams, "rest": Stream(self._builder, Input(id))}
 
-    def key_by(self, *keys: IntoExpr | Callable[[Any], Any], null_keys: Literal["fail", "group"] = "fail") -> KeyedStream:
+    def key_by(
+        self, *keys: IntoExpr | Callable[[Any], Any], null_keys: Literal["fail", "group"] = "fail"
+    ) -> KeyedStream:
         """Partition by columns, expressions or a function of one row.
 
         Null keys are refused with an error; with `null_keys="group"` null is a key like any other.
@@ -228,5 +234,3 @@ def _with_policy(id: str, spec: OperatorSpec, policy: ErrorPolicy) -> OperatorSp
             hint="call on_error right after the function, expression or read that may fail",
         )
     return replace(spec, on_error=policy)  # type: ignore[type-var]
-
-

@@ -101,7 +101,9 @@ def aggregate_inputs(
 ) -> tuple[tuple[tuple[str, Callable[[Any], Any]], ...], tuple[tuple[str, Aggregate], ...]]:
     """Inputs that are functions (and fields of objects) as columns to be made, and the aggregates over them."""
     if not aggregates:
-        raise JobDefinitionError("aggregate without an aggregate", hint="give some, like total=sf.sum('value')")
+        raise JobDefinitionError(
+            "aggregate without an aggregate", hint="give some, like total=sf.sum('value')"
+        )
     made: list[tuple[str, Callable[[Any], Any]]] = []
     prepared: list[tuple[str, Aggregate]] = []
     for name, aggregate in aggregates.items():

@@ -32,15 +32,21 @@ ConvertFactory = Callable[[Layout, StreamType], OperatorSpec]
 """(layout wanted, type of the stream) → the converting operator; handed in, so that no concrete one is known here."""
 
 
-def plan(graph: LogicalGraph, *, parallelism: int, max_parallelism: int, convert: ConvertFactory) -> PhysicalPlan:
+def plan(
+    graph: LogicalGraph, *, parallelism: int, max_parallelism: int, convert: ConvertFactory
+) -> PhysicalPlan:
     """The physical plan of a job at a parallelism.
 
     Raises JobDefinitionError where a node asks for more subtasks than there are key groups.
     """
-    for width in [parallelism, *(node.parallelism or 1 for node in graph.nodes if not isinstance(node, SinkNode))]:
+    for width in [
+        parallelism,
+        *(node.parallelism or 1 for node in graph.nodes if not isinstance(node, SinkNode)),
+    ]:
         if not 1 <= width <= max_parallelism:
             raise JobDefinitionError(
-                f"parallelism {width} is not between 1 and {max_parallelism}", hint="max_parallelism bounds it"
+                f"parallelism {width} is not between 1 and {max_parallelism}",
+                hint="max_parallelism bounds it",
             )
     rewritten = _convert(_fuse(_combine(graph)), convert)
     widths = _widths(rewritten, parallelism)
@@ -194,7 +200,6 @@ class _Chainer:
         building = self._task_of[read.node]
         return len(others) == 1 and building.members[-1] == read.node
 
-
     def _finish(self, building: _Building) -> PhysicalTask:
         head = self._graph.node(building.members[0])
         source = head if isinstance(head, SourceNode) else None
@@ -253,4 +258,3 @@ class _Chainer:
     def _id(self, building: _Building) -> str:
         members = building.members
         return members[0] if len(members) == 1 else f"{members[0]}…{members[-1]}"
-

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from streamflow.graph.logical import LogicalGraph, Node, OperatorNode, SinkNode, SourceNode, inputs_of
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge, PhysicalPlan, PhysicalTask
 from streamflow.operators.base import MAIN
+
+_ESCAPES = str.maketrans({"&": "&amp;", '"': "&quot;", "<": "&lt;", ">": "&gt;", "|": "&#124;"})
 
 __all__ = ["Plan", "logical_lines", "physical_lines"]
 
@@ -110,7 +113,7 @@ def _physical_mermaid(plan: PhysicalPlan) -> list[str]:
         lines.append(f'  subgraph t{number}["{_escape(task.id)} ×{task.parallelism}"]')
         members = [f"t{number}m{index}" for index, _ in enumerate(_members(task))]
         lines.extend(f'    {id}["{_escape(text)}"]' for id, text in zip(members, _members(task), strict=True))
-        lines.extend(f"    {a} --> {b}" for a, b in zip(members, members[1:], strict=False))
+        lines.extend(f"    {a} --> {b}" for a, b in pairwise(members))
         lines.append("  end")
         first[task.id], last[task.id] = members[0], members[-1 - len(task.sinks)]
     for edge in plan.edges:
@@ -121,4 +124,4 @@ def _physical_mermaid(plan: PhysicalPlan) -> list[str]:
 
 
 def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "&#124;")
+    return text.translate(_ESCAPES)

@@ -1,7 +1,7 @@
 """Metric handles: plain numbers that the runtime always keeps, and that an exporter reads when it is asked.
 
-Adding is cheap and safe from any thread; nothing here knows Prometheus. Names follow Prometheus' conventions (base units,
-`_total` on counters) with Flink's notions; labels are `operator` and `subtask`, never a record's content.
+Adding is cheap and safe from any thread; nothing here knows Prometheus. Names follow Prometheus' conventions (base
+units, `_total` on counters) with Flink's notions; labels are `operator` and `subtask`, never a record's content.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class OperatorMetrics:
         self.bytes_in = self.counter("streamflow_bytes_in_total", "Bytes taken in")
         self.bytes_out = self.counter("streamflow_bytes_out_total", "Bytes put out")
         self.late_dropped = self.counter(
-            "streamflow_late_records_dropped_total", "Records late for all of their windows that nothing else took"
+            "streamflow_late_records_dropped_total",
+            "Records late for all of their windows that nothing else took",
         )
         self.errors = self.counter(
             "streamflow_record_errors_total", "Records that could not be decoded or whose function raised"

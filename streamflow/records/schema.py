@@ -13,7 +13,16 @@ import polars as pl
 
 from streamflow.errors import JobDefinitionError, Where, unknown_name
 
-__all__ = ["CHANGE", "EVENT_TIME", "EVENT_TIME_TYPE", "OBJECTS", "CHANGE_TYPE", "Objects", "Schema", "StreamSchema"]
+__all__ = [
+    "CHANGE",
+    "CHANGE_TYPE",
+    "EVENT_TIME",
+    "EVENT_TIME_TYPE",
+    "OBJECTS",
+    "Objects",
+    "Schema",
+    "StreamSchema",
+]
 
 EVENT_TIME: Final = "__event_time"
 EVENT_TIME_TYPE: Final = pl.Datetime("us", "UTC")

@@ -22,7 +22,7 @@ trusted with bytes that this program wrote, not with damaged ones.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import partial
@@ -45,6 +45,7 @@ MAX_PACKED_BYTES: Final = 64 << 20
 Compression = Literal["uncompressed", "lz4", "zstd"]
 
 _BIG_INT, _DATETIME, _DATE, _TIME, _TIMEDELTA, _DECIMAL, _TUPLE, _UUID = range(1, 9)
+_msgpack: Any = msgpack  # it has no types
 _NAIVE_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001  (naive on purpose)
 _MICRO: Final = timedelta(microseconds=1)
 _DAY: Final = timedelta(days=1) // _MICRO
@@ -148,14 +149,14 @@ def ipc_to_frame(data: bytes) -> pl.DataFrame:
 
 
 def _pack(value: object, depth: int) -> bytes:
-    packed = msgpack.packb(
+    packed: bytes = _msgpack.packb(
         value, default=_EXTENSIONS_BELOW[depth], use_bin_type=True, strict_types=True, datetime=True
     )
-    return cast("bytes", packed)
+    return packed
 
 
 def _unpack(data: bytes, depth: int) -> Any:
-    return msgpack.unpackb(
+    return _msgpack.unpackb(
         data, raw=False, strict_map_key=False, timestamp=3, use_list=True, ext_hook=_READERS_BELOW[depth]
     )
 
@@ -178,10 +179,10 @@ def _read(depth: int, code: int, payload: bytes) -> Any:
     if code == _TUPLE:
         if depth >= MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH}")
-        items = _unpack(payload, depth + 1)
-        if type(items) is not list:
+        items: object = _unpack(payload, depth + 1)
+        if not isinstance(items, list):
             raise ValueError("a tuple that is not a list of values")
-        return tuple(items)
+        return tuple(cast("list[object]", items))
     reader = _READERS.get(code)
     if reader is None:
         raise ValueError(f"extension type {code} is not known")
@@ -248,10 +249,11 @@ def _deeper_than(value: object, depth: int) -> bool:
         inner: list[object] = []
         for item in level:
             if isinstance(item, (list, tuple)):
-                inner.extend(item)
+                inner.extend(cast("Sequence[object]", item))
             elif isinstance(item, dict):
-                inner.extend(item.keys())
-                inner.extend(item.values())
+                entries = cast("Mapping[object, object]", item)
+                inner.extend(entries)
+                inner.extend(entries.values())
         if not inner:
             return False
         level = inner

@@ -37,9 +37,7 @@ class LocalJob:
         self._plan = plan
         self._profile = profile
         self._own_ports = ports is None
-        self._ports = ports or Ports(
-            io_threads=settings.io_threads, cpu_threads=max(2, settings.parallelism)
-        )
+        self._ports = ports or Ports(io_threads=settings.io_threads, cpu_threads=max(2, settings.parallelism))
         self.registry = MetricsRegistry(job=graph.job)
         self._worker = Worker(plan, profile, settings, self._ports, self.registry)
         self._started = self._ports.clock.monotonic()

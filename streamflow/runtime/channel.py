@@ -40,7 +40,9 @@ class Channel:
         rows, size = 0, 0
         if isinstance(element, (FrameBatch, RowBatch)):
             rows, size = len(element), element.nbytes
-            while self._queue and (self._rows + rows > self._max_rows or self._bytes + size > self._max_bytes):
+            while self._queue and (
+                self._rows + rows > self._max_rows or self._bytes + size > self._max_bytes
+            ):
                 self._room = asyncio.get_running_loop().create_future()
                 await self._room
         self._queue.append((element, rows, size))

@@ -192,7 +192,7 @@ class SplitPump:
     @property
     def ready(self) -> bool:
         """Whether `take` gives a piece, or raises, at once."""
-        return self._error is not None and not self._pieces or bool(self._pieces) and self._pieces[0].done()
+        return self._pieces[0].done() if self._pieces else self._error is not None
 
     @property
     def finished(self) -> bool:
@@ -236,7 +236,7 @@ class SplitPump:
                     future = loop.create_future()
                     try:
                         future.set_result(self._prefix.run(self.split, fetch))
-                    except Exception as error:
+                    except Exception as error:  # noqa: BLE001 — raised where the piece is taken
                         future.set_exception(error)
                 else:
                     future = asyncio.ensure_future(self._run_blocking(self._prefix.run, self.split, fetch))
@@ -244,7 +244,7 @@ class SplitPump:
                 self._pieces.append(future)
         except StreamflowError as error:
             self._error = error.at(Where(split=self.split.id))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 — raised where the next piece is taken
             self._error = error
         self.exhausted = True
         self._notify()

@@ -70,7 +70,8 @@ class SourceTask:
         self._idle_sent = False
         self._idle_since: tuple[int, int] | None = None
         self._ahead = metrics.counter(
-            "streamflow_future_events_total", "Records whose event time was too far ahead to move the watermark"
+            "streamflow_future_events_total",
+            "Records whose event time was too far ahead to move the watermark",
         )
         assigner.listen(self.notify)
 
@@ -152,6 +153,7 @@ class SourceTask:
         piece = pump.take()
         split = pump.split.id
         self._count(piece)
+        self._subtask.expect(piece.rows)
         if piece.bad:
             self._guard.bad(piece.bad, _BadRecords(piece))
         for position, output, batch in piece.outputs:
@@ -160,11 +162,17 @@ class SourceTask:
         self._merger.active(split)
         self._idle_sent = False
         self._idle_since = None
-        if piece.max_time is not None:
-            self._marks[split].observe(piece.max_time)
-            self._merger.advance(split, self._marks[split].current)
+        mark = self._marks[split]
+        if piece.watermark is not None:
+            mark.reach(piece.watermark)
+        elif piece.max_time is not None:
+            mark.observe(piece.max_time)
+        self._merger.advance(split, mark.current)
         self._retire()
         await self._forward()
+        if piece.idle and split in self._marks:
+            self._merger.idle(split)
+            await self._mark_idle()
         self._sliced += piece.rows
         if self._profile.slice_rows is not None and self._sliced >= self._profile.slice_rows:
             self._reports.request_epoch()

@@ -70,22 +70,26 @@ class Subtask:
             for kind in ("busy", "backpressured", "idle")
         }
         self._watermark_gauge = metrics.gauge(
-            "streamflow_watermark_timestamp_seconds", "Event time up to which this subtask has seen everything"
+            "streamflow_watermark_timestamp_seconds",
+            "Event time up to which this subtask has seen everything",
         )
         self._marked = (clock.monotonic(), 0.0, 0.0)
 
     async def process(self, batch: AnyBatch, port: int = 0) -> None:
         """Run a batch through the chain; a large one beside the event loop, which keeps answering."""
-        self._large = len(batch) >= _THREAD_ROWS
+        self.expect(len(batch))
         if self.chain.asynchronous:
             await self.chain.process_async(batch, port)
         else:
             await self._work(self.chain.process, batch, port)
         await self.flush()
 
+    def expect(self, rows: int) -> None:
+        """So many records are about to be worked on: many are worked on beside the event loop."""
+        self._large = rows >= _THREAD_ROWS
+
     async def deliver(self, position: int, output: str, batch: AnyBatch) -> None:
         """Hand on what was put out where the data was read."""
-        self._large = self._large or len(batch) >= _THREAD_ROWS
         await self._work(self.chain.deliver, position, output, batch)
 
     async def advance(self, time: int) -> None:
@@ -95,7 +99,9 @@ class Subtask:
         self.watermark = time
         if MIN_TIME < time < MAX_TIME:
             self._watermark_gauge.set(time / 1e6)
-        self._large = self._large or time == MAX_TIME
+        if time == MAX_TIME:
+            # Whatever is still open fires now.
+            self.expect(_THREAD_ROWS)
         forwarded = await self._work(self.chain.watermark, time)
         await self.flush()
         marks = dict(forwarded)

@@ -67,5 +67,3 @@ class Task:
                 self._inbox.unblock_all()
             case None:
                 return
-
-

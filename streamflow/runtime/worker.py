@@ -75,7 +75,7 @@ class Worker:
         try:
             pending = {*tasks, *background}
             while not all(task.done() for task in tasks):
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
             await epochs

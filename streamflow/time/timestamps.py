@@ -11,7 +11,17 @@ import polars as pl
 
 from streamflow.errors import JobDefinitionError
 
-__all__ = ["MAX_TIME", "MIN_TIME", "Duration", "Epoch", "TimeUnit", "epoch", "format_time", "parse_duration", "to_micros"]
+__all__ = [
+    "MAX_TIME",
+    "MIN_TIME",
+    "Duration",
+    "Epoch",
+    "TimeUnit",
+    "epoch",
+    "format_time",
+    "parse_duration",
+    "to_micros",
+]
 
 MIN_TIME: Final = -(2**63) + 1
 """Watermark −∞: nothing is known yet."""
@@ -48,7 +58,8 @@ def parse_duration(value: Duration, *, what: str = "duration", positive: bool = 
         micros = _parse_text(value.strip(), what)
     else:
         raise JobDefinitionError(
-            f"{what} is {value!r}, a {type(value).__name__}", hint='write it like "90s", "1h30m", or as a timedelta'
+            f"{what} is {value!r}, a {type(value).__name__}",
+            hint='write it like "90s", "1h30m", or as a timedelta',
         )
     if positive and micros <= 0:
         raise JobDefinitionError(f"{what} is {value!r}", hint="it must be longer than zero")
@@ -60,7 +71,8 @@ def _parse_text(text: str, what: str) -> int:
     parts = _PART.findall(body)
     if not parts or "".join(number + unit for number, unit in parts) != body:
         raise JobDefinitionError(
-            f"{what} {text!r} is not a duration", hint=f'write it like "90s", "5m", "1h30m" (units: {", ".join(_UNITS)})'
+            f"{what} {text!r} is not a duration",
+            hint=f'write it like "90s", "5m", "1h30m" (units: {", ".join(_UNITS)})',
         )
     return sign * sum(round(float(number) * _UNITS[unit]) for number, unit in parts)
 
@@ -77,7 +89,9 @@ def to_micros(value: datetime | date | str | int) -> int:
         try:
             value = datetime.fromisoformat(value)
         except ValueError as error:
-            raise JobDefinitionError(f"{value!r} is not a time", hint="write it like 2013-01-01T05:17:00Z") from error
+            raise JobDefinitionError(
+                f"{value!r} is not a time", hint="write it like 2013-01-01T05:17:00Z"
+            ) from error
     elif not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day, tzinfo=UTC)
     moment = value.replace(tzinfo=UTC) if value.tzinfo is None else value
@@ -111,7 +125,9 @@ class Epoch:
     def expression(self) -> pl.Expr:
         """The column as event time."""
         column = pl.col(self.column).cast(pl.Int64)
-        scaled = {"s": column * 1_000_000, "ms": column * 1_000, "us": column, "ns": column // 1_000}[self.unit]
+        scaled = {"s": column * 1_000_000, "ms": column * 1_000, "us": column, "ns": column // 1_000}[
+            self.unit
+        ]
         return scaled.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 
 

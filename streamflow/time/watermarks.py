@@ -47,7 +47,9 @@ def bounded_disorder(
         parse_duration(bound, what="the disorder bound", positive=True)
     return BoundedDisorder(
         bound=parsed,
-        idle_after=None if idle_after is None else parse_duration(idle_after, what="idle_after", positive=True),
+        idle_after=None
+        if idle_after is None
+        else parse_duration(idle_after, what="idle_after", positive=True),
         max_ahead=parse_duration(max_ahead, what="max_ahead", positive=True),
         advance_when_idle=advance_when_idle,
     )
@@ -71,6 +73,10 @@ class SplitWatermark:
     def observe(self, max_time: int) -> None:
         """A batch has been emitted whose largest event time (not too far ahead) is `max_time`."""
         self.current = max(self.current, max_time - self._bound - 1)
+
+    def reach(self, watermark: int) -> None:
+        """The split itself says that its event time has come to `watermark`."""
+        self.current = max(self.current, watermark)
 
 
 @dataclass(slots=True)
@@ -145,7 +151,9 @@ class WatermarkMerger:
     @property
     def holder(self) -> object | None:
         """The input that holds the output back: the active one with the smallest watermark."""
-        active = [(state.watermark, str(name), name) for name, state in self._inputs.items() if not state.idle]
+        active = [
+            (state.watermark, str(name), name) for name, state in self._inputs.items() if not state.idle
+        ]
         return min(active)[2] if active else None
 
     def _wake(self, state: _Input) -> None:
