@@ -19,8 +19,8 @@ __all__ = ["MemoryBackend"]
 class _Group:
     """The keys of one state in one key group: values by key, and the keys in byte order."""
 
-    values: dict[bytes, bytes] = field(default_factory=dict)
-    ordered: list[bytes] = field(default_factory=list)
+    values: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
+    ordered: list[bytes] = field(default_factory=list[bytes])
 
     def put(self, key: bytes, value: bytes) -> None:
         if key not in self.values:

@@ -39,11 +39,11 @@ _GROUP: Final = 0
 class _Pane:
     """What one pane has in memory (`partials`, the first of them merged) and in the backend (`chunks`)."""
 
-    partials: list[pl.DataFrame] = field(default_factory=list)
+    partials: list[pl.DataFrame] = field(default_factory=list[pl.DataFrame])
     merged_rows: int = 0
     pending_rows: int = 0
     nbytes: int = 0
-    chunks: list[int] = field(default_factory=list)
+    chunks: list[int] = field(default_factory=list[int])
     spilled_rows: int = 0
     next_chunk: int = 0
 
@@ -200,7 +200,7 @@ class PaneStore:
         width = frame.width
         overhead = self._row_overhead.get(width)
         if overhead is None:
-            views = sum(dtype in (pl.String, pl.Binary) for dtype in frame.dtypes)
+            views = sum(isinstance(dtype, (pl.String, pl.Binary)) for dtype in frame.dtypes)
             overhead = self._row_overhead[width] = _VIEW_BYTES * views
         return int(frame.estimated_size()) + overhead * frame.height + _FRAME_BYTES * width
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache, reduce
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, cast, overload
 
 import polars as pl
 
@@ -228,11 +228,11 @@ def _digest(value: object) -> int:
     if value is None:
         return _NULL
     if isinstance(value, tuple):
-        return _combine([_digest(item) for item in value])
+        return _combine([_digest(item) for item in cast("tuple[object, ...]", value)])
     if isinstance(value, Mapping):
-        return _combine([_digest(item) for item in value.values()])
+        return _combine([_digest(item) for item in cast("Mapping[str, object]", value).values()])
     if isinstance(value, list):
-        return _hash_one(f"[{','.join(str(_digest(item)) for item in value)}]")
+        return _hash_one(f"[{','.join(str(_digest(item)) for item in cast('list[object]', value))}]")
     return _hash_one(_canonical_value(value))
 
 
