@@ -49,10 +49,17 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a piece of a split turned out to hold: a batch, and the records that could not be decoded."""
+    """What a piece of a split turned out to hold: a batch, and the records that could not be decoded.
+
+    `watermark` is the split's own word for how far event time has come with this piece (microseconds); it stands in
+    for what would be told from the events' times. `idle`: the split has nothing more for now and holds no watermark
+    back until its next piece. Both are for sources that know (punctuated input, test scripts).
+    """
 
     batch: AnyBatch
     bad: Sequence[RecordError] = ()
+    watermark: int | None = None
+    idle: bool = False
 
 
 @dataclass(frozen=True, slots=True)

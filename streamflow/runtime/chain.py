@@ -84,7 +84,8 @@ class Chain:
         """What the operator at `position` put out goes to whatever reads it."""
         if len(batch) == 0:
             return
-        if position >= 0 and output == MAIN:
+        if position >= self.first and output == MAIN:
+            # What ran where the data was read has been counted there.
             self._links[position].metrics.records_out.add(len(batch))
         for outlet in self._outlets.get((position, output), ()):
             outlet.put(batch)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from streamflow.config import Settings
 from streamflow.errors import JobFailedError, StreamflowError
@@ -61,7 +62,8 @@ class Worker:
         self._enumerators: list[tuple[Enumerator, SplitAssigner]] = []
         self._committers: dict[str, Committer | None] = {}
         self._backends: list[LazyBackend] = []
-        self._wake_coordinator = asyncio.Event()
+        self._news = asyncio.Event()
+        self._epoch_asked = False
         self._commits: asyncio.Queue[Commit] = asyncio.Queue()
         self._build()
         self.coordinator = EpochCoordinator(subtask.name for subtask in self._subtasks)
@@ -71,7 +73,8 @@ class Worker:
         discoveries = [asyncio.create_task(self._discover(*pair)) for pair in self._enumerators]
         epochs = asyncio.create_task(self._drive_epochs())
         tasks = [asyncio.create_task(loop.run()) for loop in self._loops]
-        background = [*discoveries, epochs]
+        commits = asyncio.create_task(self._carry_out_commits())
+        background = [*discoveries, epochs, commits]
         try:
             pending = {*tasks, *background}
             while not all(task.done() for task in tasks):
@@ -79,6 +82,7 @@ class Worker:
                 for task in done:
                     task.result()
             await epochs
+            await commits
         except StreamflowError:
             raise
         except Exception as error:
@@ -120,10 +124,11 @@ class Worker:
 
     def finish(self, subtask: str, sealed: Sealed) -> None:
         self._enqueue(self.coordinator.finish(subtask, sealed))
-        self._wake_coordinator.set()
+        self._news.set()
 
     def request_epoch(self) -> None:
-        self._wake_coordinator.set()
+        self._epoch_asked = True
+        self._news.set()
 
     def _enqueue(self, commit: Commit | None) -> None:
         if commit is not None:
@@ -134,29 +139,36 @@ class Worker:
             assigner.found(await enumerator.discover())
 
     async def _drive_epochs(self) -> None:
-        """Begins epochs in time and carries out what the coordinator decides."""
-        committing = asyncio.create_task(self._carry_out_commits())
-        try:
-            interval = self._profile.epoch_interval
-            while not self.coordinator.finished and interval is not None:
-                await self._until_epoch(interval / 1e6)
-                epoch = self.coordinator.begin()
-                if epoch is not None:
-                    for source in (task for loops in self.sources.values() for task in loops):
-                        source.inject(epoch)
-            await committing
-        finally:
-            committing.cancel()
+        """Begins an epoch when its time has come, or when a source asks for its end; one after the other."""
+        interval = self._profile.epoch_interval
+        if interval is None:
+            return
+        clock = self._ports.clock
+        due = clock.monotonic() + interval / 1e6
+        while not self.coordinator.finished:
+            wait = due - clock.monotonic()
+            if self.coordinator.in_flight:
+                await self._until_news(None)
+            elif wait > 0 and not self._epoch_asked:
+                await self._until_news(wait)
+            elif (epoch := self.coordinator.begin()) is not None:
+                self._epoch_asked = False
+                due = clock.monotonic() + interval / 1e6
+                for source in (task for loops in self.sources.values() for task in loops):
+                    source.inject(epoch)
 
-    async def _until_epoch(self, seconds: float) -> None:
-        self._wake_coordinator.clear()
-        sleeper = asyncio.ensure_future(self._ports.clock.sleep(seconds))
-        asked = asyncio.ensure_future(self._wake_coordinator.wait())
+    async def _until_news(self, seconds: float | None) -> None:
+        """Until an epoch is asked for, is committed or a subtask ends; no longer than `seconds`."""
+        self._news.clear()
+        news = asyncio.ensure_future(self._news.wait())
+        waiting: set[asyncio.Future[Any]] = {news}
+        if seconds is not None:
+            waiting.add(asyncio.ensure_future(self._ports.clock.sleep(seconds)))
         try:
-            await asyncio.wait({sleeper, asked}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            sleeper.cancel()
-            asked.cancel()
+            for each in waiting:
+                each.cancel()
 
     async def _carry_out_commits(self) -> None:
         while True:
@@ -169,7 +181,7 @@ class Worker:
                     await committer.commit(commit.epoch, by_sink[sink])
             following = self.coordinator.committed()
             self._enqueue(following)
-            self._wake_coordinator.set()
+            self._news.set()
             if self.coordinator.finished and following is None and self._commits.empty():
                 return
 

@@ -1,0 +1,115 @@
+"""The ends of a job's graph in a test: sinks that gather instead of writing, and the names people call ends by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from streamflow.graph.logical import LogicalGraph, Node, SinkNode
+from streamflow.operators.base import StreamType
+from streamflow.operators.connectors.collect import CollectSink
+from streamflow.operators.sink import Committable, Sink, SinkContext, SinkWriter
+from streamflow.records.batch import RowBatch
+from streamflow.records.elements import AnyBatch
+from streamflow.records.schema import EVENT_TIME, Schema
+from streamflow.testing.rows import values_of
+
+__all__ = ["Gathered", "gathering", "stems"]
+
+_FIELDS: Final = ("path", "paths", "pattern", "patterns", "location", "topic", "topics", "directory", "target")
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What came to one sink, in the order in which it was written; there at once, before any commit."""
+
+    type: StreamType
+    stands_for: object = None
+    """The `Collected` that the job's own sink would have filled, if it was a `collect()`."""
+    batches: list[AnyBatch] = field(default_factory=list)
+
+    def rows(self) -> list[Any]:
+        """Dicts for columns, the values themselves for objects."""
+        return [value for batch in self.batches for value in values_of(batch)]
+
+    def event_times(self) -> list[int]:
+        """The event time of each row in microseconds; empty where the stream has none."""
+        times: list[int] = []
+        for batch in self.batches:
+            if isinstance(batch, RowBatch):
+                times.extend(batch.times or ())
+            elif batch.timed:
+                times.extend(batch.frame[EVENT_TIME].to_physical().to_list())
+        return times
+
+    def frame(self) -> pl.DataFrame:
+        """A DataFrame of the stream's columns; a stream of values that are no dicts becomes the column `value`."""
+        schema = self.type.schema
+        fields = dict(schema) if isinstance(schema, Schema) else None
+        rows = self.rows()
+        if not rows:
+            return pl.DataFrame(schema=fields)
+        if not isinstance(rows[0], dict):
+            rows = [{"value": row} for row in rows]
+        return pl.DataFrame(rows, schema=fields, infer_schema_length=None)
+
+
+@dataclass(frozen=True, eq=False)
+class _GatheringSink(Sink):
+    gathered: Gathered
+    text: str
+
+    def writer(self, input_type: StreamType, ctx: SinkContext) -> SinkWriter:
+        return _GatheringWriter(self.gathered)
+
+    def describe(self) -> str:
+        return self.text
+
+
+@dataclass(slots=True)
+class _GatheringWriter:
+    gathered: Gathered
+
+    async def write(self, batch: AnyBatch) -> None:
+        self.gathered.batches.append(batch)
+
+    async def prepare(self, epoch: int) -> Sequence[Committable]:
+        return ()
+
+    async def close(self) -> None:
+        """What was gathered stays."""
+
+
+def gathering(graph: LogicalGraph) -> tuple[LogicalGraph, dict[str, Gathered]]:
+    """The graph with every sink replaced by one that gathers, and what they gather, by operator id."""
+    nodes: list[Node] = []
+    gathered: dict[str, Gathered] = {}
+    for node in graph.nodes:
+        if isinstance(node, SinkNode):
+            sink = node.sink
+            gathered[node.id] = Gathered(node.type, sink.into if isinstance(sink, CollectSink) else None)
+            node = replace(node, sink=_GatheringSink(gathered[node.id], sink.describe()))
+        nodes.append(node)
+    return LogicalGraph(graph.job, tuple(nodes)), gathered
+
+
+def stems(end: object) -> set[str]:
+    """The names by which people call a source or sink: of a file, a folder or a topic among its fields.
+
+    >>> from types import SimpleNamespace
+    >>> stems(SimpleNamespace(path="data/flights/*.ndjson")), stems(SimpleNamespace(topic="delays"))
+    ({'flights'}, {'delays'})
+    """
+    found: set[str] = set()
+    for name in _FIELDS:
+        value = getattr(end, name, None)
+        for each in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(each, (str, Path)):
+                parts = [part.partition(".")[0] for part in str(each).replace("\\", "/").split("/")]
+                named = [part for part in parts if part and not set(part) & set("*?[:")]
+                found.update(named[-1:])
+    return found

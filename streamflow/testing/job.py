@@ -1,0 +1,286 @@
+"""`TestJob`: a user's job under virtual time. Sources say what the test tells them, sinks collect, nothing sleeps.
+
+The job's graph is taken as it is; only its two ends and its surroundings (clock, threads, event loop) are replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from types import TracebackType
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+import polars as pl
+
+from streamflow.api.job import Job
+from streamflow.config import Settings
+from streamflow.errors import JobDefinitionError, unknown_name
+from streamflow.graph.logical import LogicalGraph, Node, SinkNode, SourceNode
+from streamflow.graph.planner import plan
+from streamflow.operators.connectors.collect import Collected
+from streamflow.operators.rows import convert
+from streamflow.operators.source import Decoded
+from streamflow.runners.local import LocalJob
+from streamflow.runtime.ports import Inline, Ports
+from streamflow.runtime.profile import profile_for
+from streamflow.runtime.status import JobResult, JobStatus
+from streamflow.testing.clock import TestClock
+from streamflow.testing.ends import Gathered, gathering, stems
+from streamflow.testing.rows import Times, batch_of
+from streamflow.testing.scripted import ScriptedSource, ScriptedSplit
+from streamflow.testing.stepping import SteppedLoop
+from streamflow.time.clock import SeededRandom
+from streamflow.time.timestamps import MIN_TIME, Duration, parse_duration, to_micros
+
+__all__ = ["TestJob", "TestOutput", "TestSource", "Watermarks"]
+
+Watermarks = Literal["script", "job"]
+End = TypeVar("End")
+
+
+class TestJob:
+    """Runs a job step by step; use it as a context manager.
+
+    After each `push`, `advance_watermark`, … everything that follows from it has happened when the call returns; what
+    made the job fail is raised there. With `watermarks="script"` event time moves only where the test says so; with
+    `"job"` it follows the job's own strategy (disorder bound, idleness). `splits` says how many splits each source has
+    (by source name, or one number for all). `settings` are those of `job.run`; the mode is streaming and state is kept
+    in memory unless they say otherwise; environment variables do not count. Kafka's TopologyTestDriver is the model.
+
+    >>> import streamflow as sf
+    >>> job = sf.Job("totals")
+    >>> rows = job.read(sf.MemorySource([{"k": "a", "ts": 0, "v": 1}]), event_time=sf.epoch("ts", unit="s"))
+    >>> out = rows.key_by("k").window(sf.tumbling("10s")).aggregate(total=sf.sum("v")).collect()
+    >>> with TestJob(job) as t:
+    ...     _ = t.source().push([{"k": "a", "ts": 3, "v": 4}, {"k": "a", "ts": 9, "v": 5}])
+    ...     _ = t.source().advance_watermark(9_999_999)
+    ...     [row["total"] for row in t.output().rows()]
+    [9]
+    """
+
+    __test__: ClassVar[bool] = False  # not a pytest class
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        watermarks: Watermarks = "script",
+        splits: int | Mapping[str, int] = 1,
+        clock: TestClock | None = None,
+        **settings: Any,
+    ) -> None:
+        job.plan()  # the checks that a run makes
+        given = {"mode": "streaming", "state_backend": "memory", **settings}
+        self.clock = clock or TestClock()
+        self._settings = Settings.resolve(given, environ={})
+        self._explicit = watermarks == "script"
+        self._loop = SteppedLoop(self.clock)
+        self._handle: LocalJob | None = None
+        self._sources: dict[str, TestSource] = {}
+        self._outputs: dict[str, TestOutput] = {}
+        original = job.graph
+        graph = self._scripted(original, splits)
+        self._graph, gathered = gathering(graph)
+        for node in original.nodes:
+            if isinstance(node, SinkNode):
+                self._outputs[node.id] = TestOutput(gathered[node.id], frozenset({node.id, *stems(node.sink)}))
+
+    def __enter__(self) -> Self:
+        self._handle = self._loop.run_virtually(self._start())
+        self._step()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.close_quietly()
+
+    def source(self, name: str | None = None) -> TestSource:
+        """A source by its operator's id, by what it reads (a file's, folder's or topic's name), or the only one."""
+        return _one("source", name, self._sources, lambda source: source.names)
+
+    def output(self, name: str | Collected | None = None) -> TestOutput:
+        """What went to a sink, by its operator's id, by where it writes, by what `collect()` gave, or the only one."""
+        if isinstance(name, Collected):
+            name = next((id for id, output in self._outputs.items() if output.gathered.stands_for is name), "collect()")
+        return _one("output", name, self._outputs, lambda output: output.names)
+
+    def advance_processing_time(self, duration: Duration) -> TestJob:
+        """Let time pass (`"10s"`); whoever wakes on the way does so at the right moment."""
+        self._running()
+        micros = parse_duration(duration, what="the duration", positive=True)
+        self._loop.advance_to(self.clock.now() + micros)
+        self._step()
+        return self
+
+    def finish(self) -> JobResult:
+        """End every source and let the job come to its end, however long it takes on the virtual clock."""
+        handle = self._running()
+        for source in self._sources.values():
+            source.end()
+        return self._loop.run_virtually(handle.wait())
+
+    def stop(self, *, drain: bool = False) -> JobResult:
+        """Stop it as `handle.stop()` would: with `drain` what is open counts as complete."""
+        return self._loop.run_virtually(self._running().stop(drain=drain))
+
+    def status(self) -> JobStatus:
+        """The job's figures now: watermarks, counts of late and bad records."""
+        return self._running().status()
+
+    def _scripted(self, graph: LogicalGraph, splits: int | Mapping[str, int]) -> LogicalGraph:
+        nodes: list[Node] = []
+        for node in graph.nodes:
+            if isinstance(node, SourceNode):
+                names = frozenset({node.id, *stems(node.source)})
+                count = splits if isinstance(splits, int) else next((splits[n] for n in names if n in splits), 1)
+                if count < 1:
+                    raise JobDefinitionError(f"{count} splits", hint="a source has at least one")
+                script = tuple(ScriptedSplit() for _ in range(count))
+                source = ScriptedSource(
+                    node.source.output_type(), script, node.source.describe(), self._settings.mode == "batch"
+                )
+                self._sources[node.id] = TestSource(self, source, node.timestamps is None, names)
+                node = replace(node, source=source)
+            nodes.append(node)
+        return LogicalGraph(graph.job, tuple(nodes))
+
+    async def _start(self) -> LocalJob:
+        settings = self._settings
+        physical = plan(
+            self._graph,
+            parallelism=settings.parallelism,
+            max_parallelism=settings.max_parallelism,
+            convert=convert,
+        )
+        ports = Ports(clock=self.clock, random=SeededRandom(0), io=Inline(), cpu=Inline())
+        profile = profile_for(settings.mode, settings, bounded=self._graph.bounded)
+        return LocalJob(self._graph, physical, profile, settings, ports=ports)
+
+    def _running(self) -> LocalJob:
+        if self._handle is None:
+            raise JobDefinitionError("the test job has not been started", hint="write: with TestJob(job) as t: …")
+        return self._handle
+
+    def _step(self) -> None:
+        """Let everything happen that can; raise what made the job fail."""
+        handle = self._running()
+        self._loop.settle()
+        if handle.status().state == "failed":
+            self._loop.run_virtually(handle.wait())
+
+    def _tell(self, source: ScriptedSource, split: int | None, piece: Decoded | None) -> None:
+        handle = self._running()
+        if handle.status().state != "running":
+            raise JobDefinitionError("the job has ended", hint="push before .end(), .finish() and .stop()")
+        chosen = source.splits if split is None else source.splits[split : split + 1]
+        if not chosen or (split is not None and split < 0):
+            raise JobDefinitionError(
+                f"no split {split} of {len(source.splits)}", hint="say how many there are: TestJob(job, splits=2)"
+            )
+        if piece is not None and any(each.ended for each in chosen):
+            raise JobDefinitionError("the source has ended", hint="push before .end()")
+        for each in chosen:
+            if piece is None:
+                each.end()
+            else:
+                each.tell(piece)
+        self._step()
+
+
+class TestSource:
+    """One source under a test's control. Every method returns the source, so that calls can be chained."""
+
+    __test__: ClassVar[bool] = False
+
+    def __init__(self, job: TestJob, source: ScriptedSource, own_times: bool, names: frozenset[str]) -> None:
+        self.names = names
+        self._job = job
+        self._source = source
+        self._own_times = own_times
+        self._empty = batch_of([], source.type_)
+
+    def push(self, records: pl.DataFrame | Iterable[Any], *, times: Times | None = None, split: int = 0) -> TestSource:
+        """Records as the source would give them: dicts, bare values, or a DataFrame; one call is one batch.
+
+        `times` are for streams whose records bring their own event time; where the job takes it from a column, it does.
+        Raises JobDefinitionError for records that do not fit the source's columns.
+        """
+        if times is not None and not self._own_times:
+            raise JobDefinitionError(
+                "the job takes event time from the records themselves", hint="put it there and leave times= out"
+            )
+        timed = self._source.type_.timed and self._own_times
+        batch = batch_of(records, self._source.type_, times)
+        if timed and times is None and batch.max_time is None:
+            raise JobDefinitionError("records of this source bring their own event time", hint="give times=[…]")
+        self._tell(Decoded(batch, watermark=MIN_TIME if self._job._explicit else None), split)
+        return self
+
+    def advance_watermark(self, time: datetime | str | int, *, split: int | None = None) -> TestSource:
+        """No more events with a time up to and including `time` will come (in this split, or in any).
+
+        A datetime, ISO 8601 text, or microseconds since 1970, in UTC. An earlier one than before has no effect.
+        """
+        self._tell(Decoded(self._empty, watermark=to_micros(time)), split)
+        return self
+
+    def idle(self, *, split: int | None = None) -> TestSource:
+        """Nothing comes for now, and nobody waits for it, until the next push or watermark."""
+        self._tell(Decoded(self._empty, watermark=MIN_TIME, idle=True), split)
+        return self
+
+    def end(self, *, split: int | None = None) -> TestSource:
+        """Nothing follows: the watermark goes to +∞. Ending twice is ending once."""
+        if self._job.status().state == "running":
+            self._job._tell(self._source, split, None)
+        return self
+
+    def _tell(self, piece: Decoded, split: int | None) -> None:
+        self._job._tell(self._source, split, piece)
+
+
+class TestOutput:
+    """What a job has written to one sink so far."""
+
+    __test__: ClassVar[bool] = False
+
+    def __init__(self, gathered: Gathered, names: frozenset[str]) -> None:
+        self.names = names
+        self.gathered = gathered
+        self._seen = 0
+
+    def rows(self) -> list[Any]:
+        """All records so far, in the order in which they were written: dicts for columns, else the values."""
+        return self.gathered.rows()
+
+    def new_rows(self) -> list[Any]:
+        """The records since `new_rows` was called last."""
+        rows = self.gathered.rows()
+        new, self._seen = rows[self._seen :], len(rows)
+        return new
+
+    def event_times(self) -> list[int]:
+        """The event time of each record so far in microseconds; empty where the stream has none."""
+        return self.gathered.event_times()
+
+    def frame(self) -> pl.DataFrame:
+        """All records so far as a DataFrame."""
+        return self.gathered.frame()
+
+
+def _one(
+    kind: str, name: str | None, candidates: Mapping[str, End], names: Callable[[End], frozenset[str]]
+) -> End:
+    """The candidate of that name, or the only one; raises JobDefinitionError naming those there are."""
+    found = [each for each in candidates.values() if name is None or name in names(each)]
+    if len(found) == 1:
+        return found[0]
+    ids = ", ".join(candidates)
+    if name is None:
+        raise JobDefinitionError(f"the job has {len(found)} {kind}s: {ids}", hint="say which")
+    if found:
+        raise JobDefinitionError(f"{len(found)} {kind}s answer to {name!r}", hint=f"use an operator's id: {ids}")
+    message, hint = unknown_name(kind, name, {n for each in candidates.values() for n in names(each)})
+    raise JobDefinitionError(message, hint=hint)

@@ -1,0 +1,119 @@
+"""A source that says what a test tells it to: records, watermarks, idleness, the end, split by split."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from streamflow.operators.base import StreamType
+from streamflow.operators.source import (
+    Decoded,
+    Discovery,
+    Enumerator,
+    Fetch,
+    Position,
+    Source,
+    SourceContext,
+    Split,
+    SplitReader,
+)
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import EVENT_TIME
+
+__all__ = ["ScriptedSource", "ScriptedSplit"]
+
+
+@dataclass(slots=True)
+class ScriptedSplit:
+    """What one split has been told and has not given yet."""
+
+    ended: bool = False
+    _pieces: deque[Decoded] = field(default_factory=deque)
+    _reading: asyncio.Future[None] | None = None
+
+    def tell(self, piece: Decoded) -> None:
+        """The next piece."""
+        self._pieces.append(piece)
+        self._wake()
+
+    def end(self) -> None:
+        """Nothing follows."""
+        self.ended = True
+        self._wake()
+
+    async def next(self) -> Decoded | None:
+        """The next piece once there is one; None at the end."""
+        while not self._pieces and not self.ended:
+            self._reading = asyncio.get_running_loop().create_future()
+            await self._reading
+        return self._pieces.popleft() if self._pieces else None
+
+    def _wake(self) -> None:
+        if self._reading is not None and not self._reading.done():
+            self._reading.set_result(None)
+
+
+@dataclass(frozen=True, eq=False)
+class ScriptedSource(Source):
+    """Stands in for a job's own source: same type, same text in plans, but a test decides what comes and when."""
+
+    type_: StreamType
+    splits: tuple[ScriptedSplit, ...]
+    text: str = "script"
+    ends: bool = False
+
+    @property
+    def bounded(self) -> bool:
+        return self.ends
+
+    def output_type(self) -> StreamType:
+        return self.type_
+
+    def enumerator(self, ctx: SourceContext) -> Enumerator:
+        return _AllAtOnce(len(self.splits))
+
+    def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
+        return _ScriptReader(self.splits[int(split.payload["number"])], ctx)
+
+    def describe(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class _AllAtOnce:
+    count: int
+
+    async def discover(self) -> Discovery:
+        return Discovery([Split(f"split-{number}", {"number": number}) for number in range(self.count)], final=True)
+
+    def snapshot(self) -> Mapping[str, object]:
+        return {}
+
+    def restore(self, state: Mapping[str, object]) -> None:
+        """The splits are always the same."""
+
+
+@dataclass(slots=True)
+class _ScriptReader:
+    split: ScriptedSplit
+    ctx: SourceContext
+    given: int = 0
+
+    async def fetch(self) -> Fetch | None:
+        piece = await self.split.next()
+        if piece is None:
+            return None
+        self.given += 1
+        projected = self._projected(piece)
+        return Fetch(lambda: projected, {"piece": self.given}, nbytes=piece.batch.nbytes)
+
+    async def close(self) -> None:
+        """A script outlives its readers."""
+
+    def _projected(self, piece: Decoded) -> Decoded:
+        if self.ctx.columns is None or not isinstance(piece.batch, FrameBatch):
+            return piece
+        wanted = [name for name in piece.batch.frame.columns if name in self.ctx.columns or name == EVENT_TIME]
+        return replace(piece, batch=FrameBatch(piece.batch.frame.select(wanted)))
