@@ -1,4 +1,4 @@
-"""Session windows: the days of each aircraft. Departures of one tail number less than eight hours apart belong together.
+"""Session windows: the days of each aircraft. Departures less than eight hours apart belong together.
 
 The watermark waits for 24 hours, longer than any flight in the data was delayed, so that every session is whole.
 

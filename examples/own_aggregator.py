@@ -11,6 +11,8 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
+import polars as pl
+
 import streamflow as sf
 from streamflow import col
 from streamflow.demo.build_data import DATA
@@ -19,6 +21,8 @@ LATE_MINUTES = 15
 
 
 class LongestLateRun(sf.Aggregator):
+    """How many flights in a row left late, at most."""
+
     def create(self) -> list[tuple[datetime, str, bool]]:
         return []
 
@@ -45,7 +49,7 @@ runs = (
     .filter(col("departed_at").is_not_null())
     .key_by("origin")
     .window(sf.tumbling("1d"))
-    .aggregate(longest=LongestLateRun(sf.struct("departed_at", "flight", "dep_delay")))
+    .aggregate(longest=LongestLateRun(pl.struct("departed_at", "flight", "dep_delay")))
 )
 out = runs.collect()
 

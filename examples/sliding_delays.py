@@ -1,4 +1,4 @@
-"""Sliding event-time windows over real, really disordered data: departure delays per airport, an hour every ten minutes.
+"""Sliding event-time windows over really disordered data: delays per airport, an hour every ten minutes.
 
 Flights arrive in scheduled order; event time is the actual departure. The watermark waits four hours; what comes later
 than a day after its window's end would go to `late`.

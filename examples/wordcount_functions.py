@@ -19,6 +19,8 @@ WORD = re.compile("[a-z]+")
 
 
 class Counted(TypedDict):
+    """A word and how often it was seen."""
+
     word: str
     n: int
 

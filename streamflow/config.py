@@ -33,7 +33,7 @@ _MISSPELT: Final = 0.8
 
 
 def parse_size(value: int | str, *, what: str = "size") -> int:
-    """A size in bytes; units are binary (`"64MB"` and `"64MiB"` are both 64 · 2²⁰). Raises ConfigError for what is none.
+    """A size in bytes; units are binary: `"64MB"` and `"64MiB"` are both 64 · 2²⁰. Raises ConfigError.
 
     >>> parse_size("64MB"), parse_size("1.5 GiB"), parse_size(4096)
     (67108864, 1610612736, 4096)
@@ -157,7 +157,7 @@ class Settings:
 
         >>> Settings.resolve({"parallelism": 2}, environ={"STREAMFLOW_BATCH_ROWS": "1024"}).batch_rows
         1024
-        >>> Settings.resolve({"paralelism": 2}, environ={})
+        >>> Settings.resolve({"paralelism": 2}, environ={})  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         streamflow.errors.ConfigError: no setting 'paralelism'; there are: ...; did you mean 'parallelism'?
         """

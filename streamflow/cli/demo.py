@@ -51,7 +51,9 @@ def demo(
         Show the traceback of an error.
     """
     if speed is not None and not 0 <= speed < float("inf"):
-        raise ConfigError(f"--speed is {speed:g}", hint="give hours of January per second, like 30; 0: no pacing")
+        raise ConfigError(
+            f"--speed is {speed:g}", hint="give hours of January per second, like 30; 0: no pacing"
+        )
     live = sys.stderr.isatty() and not quiet
     pace = speed or None if speed is not None or not live or mode == "batch" else _HOURS_PER_SECOND
 
@@ -78,11 +80,18 @@ def _prepare(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SinkError(f"cannot write to {out}: {error.strerror}", hint="choose another folder with --out") from error
+        raise SinkError(
+            f"cannot write to {out}: {error.strerror}", hint="choose another folder with --out"
+        ) from error
 
 
 def _run(january: Demo, mode: str, board: Board | None) -> Outcome:
-    arguments = {"mode": mode, "micro_batch_interval": "200ms", "epoch_interval": "1s", "state_backend": "memory"}
+    arguments = {
+        "mode": mode,
+        "micro_batch_interval": "200ms",
+        "epoch_interval": "1s",
+        "state_backend": "memory",
+    }
     if board is None:
         return drive(january.job, arguments, lambda _: None)
     from rich.console import Console
@@ -112,7 +121,9 @@ def _write(came_to: Results, out: Path) -> dict[str, Path]:
             files["chart"] = out / "delays.svg"
             files["chart"].write_text(_chart(came_to), encoding="utf-8")
     except OSError as error:
-        raise SinkError(f"cannot write to {out}: {error.strerror}", hint="choose another folder with --out") from error
+        raise SinkError(
+            f"cannot write to {out}: {error.strerror}", hint="choose another folder with --out"
+        ) from error
     return files
 
 
@@ -123,7 +134,9 @@ def _chart(came_to: Results) -> str:
         str(origin): list(lines.select("day", "mean_delay").iter_rows())
         for (origin,), lines in came_to.daily.group_by("origin", maintain_order=True)
     }
-    marks = [Mark(day, f"{day:%a} {day.day}: {mean:.0f} min") for day, mean in came_to.worst_days(_WORST_DAYS)]
+    marks = [
+        Mark(day, f"{day:%a} {day.day}: {mean:.0f} min") for day, mean in came_to.worst_days(_WORST_DAYS)
+    ]
     flights = figures.count(int(came_to.airports["flights"].sum()))
     return line_chart(
         series,
@@ -141,7 +154,9 @@ def _as_json(came_to: Results, outcome: Outcome, files: dict[str, Path]) -> dict
         "windows": came_to.windows.height,
         "corrections": came_to.corrections,
         "aircraft_days": came_to.aircraft.height,
-        "airports": airports.with_columns(airports["worst_hour"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")).to_dicts(),
+        "airports": airports.with_columns(
+            airports["worst_hour"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+        ).to_dicts(),
         "files": {name: str(path) for name, path in files.items()},
         "job": outcome.result.as_dict(),
     }
@@ -176,13 +191,15 @@ def _show(came_to: Results, outcome: Outcome, files: dict[str, Path]) -> None:
     for row in busiest:
         hours = figures.span((row["window_end"] - row["window_start"]).total_seconds() - 8 * 3600)
         console.print(
-            f"Aircraft days (sessions, gap 8 h): {figures.count(came_to.aircraft.height)}; the busiest: {row['tailnum']}, "
-            f"{row['departures']} departures in {hours}, {figures.count(row['miles'])} miles."
+            f"Aircraft days (sessions, gap 8 h): {figures.count(came_to.aircraft.height)}; the busiest: "
+            f"{row['tailnum']}, {row['departures']} departures in {hours}, {figures.count(row['miles'])} miles."
         )
     console.print(
         f"Windows: {figures.count(came_to.windows.height)}, corrected {figures.count(came_to.corrections)} times by "
         f"flights more than 4 h behind; dropped as too late: {figures.count(result.dropped)} flights."
     )
-    console.print(f"Digest of the results: {came_to.digest}, the same in every mode ({result.mode}, {result.duration:.2f} s).")
+    console.print(
+        f"Digest of the results: {came_to.digest}, the same in every mode ({result.mode}, {result.duration:.2f} s)."
+    )
     if "chart" in files:
         console.print(f"Chart: {files['chart']}")

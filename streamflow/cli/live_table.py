@@ -37,7 +37,9 @@ def picture(board: Board, status: JobStatus, rate: float) -> RenderableType:
     done = min(max(status.watermark, _BEGIN), _END) - _BEGIN if status.watermark > MIN_TIME else 0
     return Panel(
         Group(
-            ProgressBar(total=_END - _BEGIN, completed=done, width=None, complete_style="cyan", finished_style="cyan"),
+            ProgressBar(
+                total=_END - _BEGIN, completed=done, width=None, complete_style="cyan", finished_style="cyan"
+            ),
             Text(),
             _table(board),
             Text(),

@@ -58,7 +58,9 @@ def _split(target: str) -> tuple[Path, str | None]:
 
 def _choose(path: Path, name: str | None, jobs: Mapping[str, Job]) -> Job:
     if not jobs:
-        raise ConfigError(f"{path} has no job", hint='assign one at the top level of the file: job = sf.Job("name")')
+        raise ConfigError(
+            f"{path} has no job", hint='assign one at the top level of the file: job = sf.Job("name")'
+        )
     if name is None:
         different = {id(job): job for job in jobs.values()}
         if len(different) == 1:

@@ -1,4 +1,4 @@
-"""The `streamflow` command: hands what was typed to a command, and turns every error into a message and an exit code."""
+"""The `streamflow` command: hands what was typed to a command and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (`| head`) has gone. What the interpreter would still flush at exit goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost place: everything is told here
         return report(error, debug="--debug" in tokens)
     return int(code) if code is not None else ExitCode.DONE
 

@@ -123,7 +123,7 @@ class ProgressLine:
     def __enter__(self) -> Self:
         if sys.stdout.isatty():
             self._stdout = sys.stdout
-            sys.stdout = _Above(sys.stdout, self)  # type: ignore[assignment]
+            sys.stdout = _Above(sys.stdout, self)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -73,10 +73,25 @@ def _ending(outcome: Outcome) -> str:
     result = outcome.result
     read = sum(each.records_in for each in result.operators if each.kind == "read")
     written = sum(each.records_in for each in result.operators if each.kind == "write")
-    how = "interrupted" if outcome.exit_code == ExitCode.INTERRUPTED else "stopped" if result.stopped else "done"
+    how = (
+        "interrupted"
+        if outcome.exit_code == ExitCode.INTERRUPTED
+        else "stopped"
+        if result.stopped
+        else "done"
+    )
     rate = figures.rate(read / result.duration) if result.duration > 0 else "–"
-    parts = [f"{figures.count(read)} read", f"{figures.count(written)} written", f"{result.duration:.2f} s", rate]
-    for number, what in ((result.late, "late"), (result.dropped, "dropped as too late"), (result.errors, "bad")):
+    parts = [
+        f"{figures.count(read)} read",
+        f"{figures.count(written)} written",
+        f"{result.duration:.2f} s",
+        rate,
+    ]
+    for number, what in (
+        (result.late, "late"),
+        (result.dropped, "dropped as too late"),
+        (result.errors, "bad"),
+    ):
         if number:
             parts.append(f"{figures.count(number)} {what}")
     return f"{result.job} {how} ({result.mode}): " + " · ".join(parts)

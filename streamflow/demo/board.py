@@ -50,7 +50,9 @@ class Board:
             self._pane(row["origin"], row["window_end"], row)
 
     def _pane(self, origin: str, end: int, row: dict[str, object]) -> None:
-        flights, cancelled, mean, worst = (row[name] for name in ("flights", "cancelled", "mean_delay", "worst"))
+        flights, cancelled, mean, worst = (
+            row[name] for name in ("flights", "cancelled", "mean_delay", "worst")
+        )
         assert isinstance(flights, int)
         assert isinstance(cancelled, int)
         assert mean is None or isinstance(mean, float)

@@ -23,7 +23,10 @@ def build(archive: Path, target: Path = DATA) -> pl.DataFrame:
     """Write January's flights out of the archive to `target` and return them."""
     with zipfile.ZipFile(archive) as packed:
         everything = pl.read_csv(
-            packed.read("flights.csv"), null_values="NA", schema_overrides={"time_hour": pl.String}, infer_schema_length=None
+            packed.read("flights.csv"),
+            null_values="NA",
+            schema_overrides={"time_hour": pl.String},
+            infer_schema_length=None,
         )
     # time_hour is the scheduled departure's hour in UTC; the airports' own clocks show five hours less.
     hour = pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", time_zone="UTC")

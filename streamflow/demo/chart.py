@@ -70,10 +70,11 @@ def line_chart(
     if not days or len(series) > len(_DASHES):
         raise ValueError(f"a chart of {len(series)} lines over {len(days)} days")
     scale = _Scale.over(days, [value for points in series.values() for _, value in points])
+    size = f'width="{_WIDTH}" height="{_HEIGHT}"'
+    words = f'role="img" aria-label="{escape(f"{title}. {subtitle}", quote=True)}"'
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" '
-            f'height="{_HEIGHT}" role="img" aria-label="{escape(f"{title}. {subtitle}")}">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" {size} {words}>',
             f"<style>{_style(theme)}</style>",
             f'<rect class="paper" width="{_WIDTH}" height="{_HEIGHT}"/>',
             f'<text class="title" x="{_LEFT - 40}" y="36">{escape(title)}</text>',
@@ -136,8 +137,12 @@ def _axes(scale: _Scale, unit: str) -> list[str]:
     shapes: list[str] = []
     for value in range(scale.low, scale.high + 1, scale.step):
         y = scale.y(value)
-        shapes.append(f'<line class="{"zero" if value == 0 else "grid"}" x1="{_LEFT}" x2="{_RIGHT}" y1="{y}" y2="{y}"/>')
-        shapes.append(f'<text class="tick" text-anchor="end" x="{_LEFT - 9}" y="{y + 4:.1f}">{_signed(value)}</text>')
+        shapes.append(
+            f'<line class="{"zero" if value == 0 else "grid"}" x1="{_LEFT}" x2="{_RIGHT}" y1="{y}" y2="{y}"/>'
+        )
+        shapes.append(
+            f'<text class="tick" text-anchor="end" x="{_LEFT - 9}" y="{y + 4:.1f}">{_signed(value)}</text>'
+        )
     shapes.append(f'<text class="tick" x="{_LEFT - 40}" y="{_TOP - 14}">{escape(unit)}</text>')
     for day in scale.days():
         if day.weekday() == 0 or day == scale.first:
@@ -147,7 +152,7 @@ def _axes(scale: _Scale, unit: str) -> list[str]:
                 f'<text class="tick" text-anchor="middle" x="{x}" y="{_BOTTOM + 21}">{_named(day)}</text>'
             )
     shapes.append(
-        f'<text class="tick" text-anchor="end" x="{_RIGHT}" y="{_BOTTOM + 46}">shaded: weekends, and the worst days</text>'
+        f'<text class="tick" text-anchor="end" x="{_RIGHT}" y="{_BOTTOM + 46}">shaded: weekends, worst days</text>'
     )
     return shapes
 
@@ -176,7 +181,9 @@ def _mark_texts(scale: _Scale, marks: Sequence[Mark]) -> list[str]:
         row = next((n for n, end in enumerate(taken) if end + _LETTER <= left), len(taken))
         taken[row:] = [left + width, *taken[row + 1 :]]
         x, y = left + width / 2, _TOP - 7 - row * 16
-        shapes.append(f'<text class="marked" text-anchor="middle" x="{x:.1f}" y="{y}">{escape(mark.text)}</text>')
+        shapes.append(
+            f'<text class="marked" text-anchor="middle" x="{x:.1f}" y="{y}">{escape(mark.text)}</text>'
+        )
     return shapes
 
 
@@ -219,6 +226,7 @@ def _colours(palette: Mapping[str, object]) -> str:
         f".title,.name,.marked{{fill:{palette['ink']}}}.soft,.tick{{fill:{palette['soft']}}}"
         f".grid{{stroke:{palette['grid']}}}.zero{{stroke:{palette['zero']}}}"
         + "".join(
-            f".l{n}{{stroke:{colour}}}.d{n}{{fill:{colour};stroke:{palette['paper']}}}" for n, colour in enumerate(lines)
+            f".l{n}{{stroke:{colour}}}.d{n}{{fill:{colour};stroke:{palette['paper']}}}"
+            for n, colour in enumerate(lines)
         )
     )

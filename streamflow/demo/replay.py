@@ -7,18 +7,18 @@ of order. Pacing needs the injected clock only, so a test replays the month in n
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
 from streamflow.demo.build_data import DATA
 from streamflow.operators.base import StreamType
+from streamflow.operators.connectors.fixed_splits import FixedSplits
 from streamflow.operators.source import (
     Decoded,
-    Discovery,
     Enumerator,
     Fetch,
     Position,
@@ -55,7 +55,7 @@ class Replay(Source):
         return StreamType(Schema(pl.read_parquet_schema(self.path)), timed=False)
 
     def enumerator(self, ctx: SourceContext) -> Enumerator:
-        return _OneSplit(Split(self.path.stem))
+        return FixedSplits(Split(self.path.stem))
 
     def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
         return _Reader(self, 0 if position is None else int(position["row"]), ctx)
@@ -63,20 +63,6 @@ class Replay(Source):
     def describe(self) -> str:
         pace = "unpaced" if self.speed is None else f"{self.speed:g} h/s"
         return f"{self.path.name}, {pace}"
-
-
-class _OneSplit:
-    def __init__(self, split: Split) -> None:
-        self._split = split
-
-    async def discover(self) -> Discovery:
-        return Discovery([self._split], final=True)
-
-    def snapshot(self) -> Mapping[str, Any]:
-        return {}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Nothing to take back: there is one split, and it is always there."""
 
 
 class _Reader:

@@ -75,7 +75,9 @@ def _mean() -> pl.Expr:
 
 
 def _daily(windows: pl.DataFrame) -> pl.DataFrame:
-    by_day = _hourly(windows).group_by("origin", "day").agg(mean_delay=_mean(), departed=pl.col("departed").sum())
+    by_day = (
+        _hourly(windows).group_by("origin", "day").agg(mean_delay=_mean(), departed=pl.col("departed").sum())
+    )
     # The last local day runs into a few flights after midnight of the next month: no day of its own.
     return by_day.filter(pl.col("day").dt.month() == 1, pl.col("departed") > 0).sort("origin", "day")
 
@@ -91,7 +93,9 @@ def _airports(windows: pl.DataFrame) -> pl.DataFrame:
             worst=pl.col("worst").max(),
         )
     )
-    telling = windows.filter(pl.col("flights") - pl.col("cancelled") >= _ENOUGH, pl.col("mean_delay").is_not_null())
+    telling = windows.filter(
+        pl.col("flights") - pl.col("cancelled") >= _ENOUGH, pl.col("mean_delay").is_not_null()
+    )
     hour = (
         telling.sort("mean_delay", "window_start", descending=[True, False])
         .group_by("origin", maintain_order=True)

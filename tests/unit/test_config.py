@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+
 from streamflow.config import Settings, parse_size
 from streamflow.errors import ConfigError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from streamflow.errors import ConfigError, JobDefinitionError
 from streamflow.job_settings import handed_over, setting
 

@@ -1,0 +1,122 @@
+"""Progress in a terminal and elsewhere, fed with made-up statuses."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from streamflow.cli.progress import LogLines, ProgressLine, Silent, progress_for, summary
+from streamflow.cli.smoothed_rate import SmoothedRate
+from streamflow.runtime.status import JobStatus, OperatorStatus
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME, to_micros
+
+NOW = to_micros("2013-01-01T10:00:00Z")
+
+
+class _StoppedClock:
+    def now(self) -> int:
+        return NOW
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("nothing here waits")
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _operator(name: str, *, busy: float = 0.0, late: int = 0, errors: int = 0) -> OperatorStatus:
+    return OperatorStatus(
+        operator=name,
+        kind="window",
+        parallelism=1,
+        records_in=0,
+        records_out=0,
+        bytes_in=0,
+        late_dropped=late,
+        errors=errors,
+        watermark=MIN_TIME,
+        busy=busy,
+        backpressured=0.0,
+    )
+
+
+def _status(
+    elapsed: float = 1.0,
+    read: int = 1_000,
+    watermark: int = NOW - 90_000_000,
+    operators: tuple[OperatorStatus, ...] = (),
+) -> JobStatus:
+    return JobStatus("delays", "streaming", "running", elapsed, read, 7, watermark, 0, operators)
+
+
+def test_the_line_says_what_a_person_wants_to_know() -> None:
+    operators = (_operator("window-1", busy=0.83, late=12), _operator("read-1", busy=0.2, errors=3))
+    assert summary(_status(operators=operators), 45_678.0, NOW) == (
+        "delays: 1,000 read · 45.7 k/s · watermark 2013-01-01 09:58:30 (1 min 30 s behind) · 7 written · "
+        "12 late · 3 bad · window-1 83% busy"
+    )
+
+
+@pytest.mark.parametrize("watermark", [MIN_TIME, MAX_TIME])
+def test_without_a_watermark_there_is_no_lag(watermark: int) -> None:
+    assert "watermark" not in summary(_status(watermark=watermark), 0.0, NOW)
+
+
+def test_the_rate_is_smooth_and_starts_with_the_first_look() -> None:
+    rate = SmoothedRate()
+    assert rate.observe(_status(1.0, 1_000)) == 1_000
+    assert rate.observe(_status(2.0, 3_000)) == pytest.approx(1_300)
+    assert rate.observe(_status(2.0, 3_000)) == pytest.approx(1_300)
+
+
+def test_a_terminal_shows_one_line_that_is_redrawn_and_then_wiped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    terminal = _Terminal()
+    with ProgressLine(terminal, _StoppedClock()) as line:
+        line.update(_status())
+        line.update(_status(2.0, 2_000))
+    shown = terminal.getvalue()
+    assert "\n" not in shown
+    drawn = shown.split("\r\x1b[2K")
+    assert [text[:19] for text in drawn] == ["", "delays: 1,000 read ", "delays: 2,000 read ", ""]
+    assert all(len(text) <= 29 for text in drawn)
+
+
+def test_what_the_job_prints_goes_above_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    with ProgressLine(terminal, _StoppedClock()) as line:
+        line.update(_status())
+        sys.stdout.write("half")
+        line.update(_status())
+        sys.stdout.write(" a line\n")
+        line.update(_status())
+    assert sys.stdout is terminal
+    wipe = "\r\x1b[2K"
+    drawn, half, rest = terminal.getvalue().partition(f"{wipe}half a line\n{wipe}")
+    assert half
+    assert drawn.startswith(f"{wipe}delays")
+    assert rest.startswith("delays")
+
+
+def test_elsewhere_there_is_a_log_line_every_five_seconds() -> None:
+    stream = io.StringIO()
+    with LogLines(stream, _StoppedClock()) as lines:
+        for second in range(1, 13):
+            lines.update(_status(float(second)))
+    logged = stream.getvalue().splitlines()
+    assert len(logged) == 2
+    assert logged[0].startswith("2013-01-01T10:00:00Z delays: 1,000 read")
+
+
+def test_the_stream_decides_how_progress_is_shown() -> None:
+    assert isinstance(progress_for(_Terminal(), quiet=False), ProgressLine)
+    assert isinstance(progress_for(io.StringIO(), quiet=False), LogLines)
+    assert isinstance(progress_for(_Terminal(), quiet=True), Silent)
