@@ -1,0 +1,60 @@
+"""docker-compose.yml, as far as no engine is needed: ports, mounts, the command, what Prometheus scrapes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from streamflow.cli.main import main
+from tests.architecture.repository import ROOT
+
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+def _streamflow() -> dict[str, Any]:
+    return SERVICES["streamflow"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_port_is_open_on_this_machine_only(name: str) -> None:
+    for port in SERVICES[name].get("ports", []):
+        assert re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_is_mounted_exists_and_cannot_be_written(name: str) -> None:
+    for mount in SERVICES[name].get("volumes", []):
+        source, _, access = mount.split(":")
+        assert (ROOT / source).is_file(), f"{source}: docker would make an empty folder of it"
+        assert access == "ro"
+
+
+def test_the_image_is_built_from_what_is_in_the_repository() -> None:
+    steps = _streamflow()["build"]["dockerfile_inline"]
+    for lock in re.findall(r"requirements[a-z-]*\.lock", steps):
+        assert (ROOT / lock).is_file()
+    assert re.match(r"FROM python:3\.11-slim\n", steps)
+
+
+def test_the_command_is_one_that_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    program, command, job, *flags = _streamflow()["command"]
+    assert program == "streamflow"
+    assert (ROOT / job).is_file()
+    assert main([command, "--help"]) == 0
+    usage = capsys.readouterr().out
+    assert [flag for flag in flags if flag.startswith("--") and flag not in usage] == []
+    assert main(["plan", str(ROOT / job)]) == 0
+
+
+def test_prometheus_scrapes_the_port_that_the_job_serves() -> None:
+    command = _streamflow()["command"]
+    port = command[command.index("--metrics-port") + 1]
+    settings = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    groups = [group for job in settings["scrape_configs"] for group in job["static_configs"]]
+    targets = [target for group in groups for target in group["targets"]]
+    assert targets == [f"streamflow:{port}"]
+    assert _streamflow()["environment"]["STREAMFLOW_METRICS_ADDRESS"] == "0.0.0.0"

@@ -1,0 +1,71 @@
+"""What is declared, what is imported and what is locked are the same."""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import cache
+from importlib.metadata import packages_distributions
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.architecture.repository import ROOT, imports_of, package_modules, pyproject
+
+LOCKS = ["requirements.lock", "requirements-build.lock", "requirements-dev.lock"]
+
+
+def _declared() -> dict[str, Requirement]:
+    return {canonicalize_name(r.name): r for r in map(Requirement, pyproject()["project"]["dependencies"])}
+
+
+@cache
+def _locked(lock: str) -> dict[str, str]:
+    text = (ROOT / lock).read_text(encoding="utf-8")
+    return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", text, re.MULTILINE))
+
+
+def test_core_depends_on_what_it_imports_and_on_nothing_else() -> None:
+    imported = {module.partition(".")[0] for file in package_modules() for module, _ in imports_of(file)}
+    # `streamflow bench` loads the checkout's benchmarks where there is a checkout.
+    third_party = imported - set(sys.stdlib_module_names) - {"streamflow", "benchmarks"}
+    distributions = packages_distributions()
+    unknown = sorted(module for module in third_party if module not in distributions)
+    assert not unknown, f"imported, but installed by no package: {unknown}"
+    needed = {canonicalize_name(distributions[module][0]) for module in third_party}
+    declared = set(_declared())
+    assert not needed - declared, f"imported, but not in project.dependencies: {sorted(needed - declared)}"
+    assert not declared - needed, (
+        f"in project.dependencies, but imported nowhere: {sorted(declared - needed)}"
+    )
+
+
+@pytest.mark.parametrize("requirement", pyproject()["project"]["dependencies"])
+def test_a_dependency_has_both_bounds(requirement: str) -> None:
+    operators = {specifier.operator for specifier in Requirement(requirement).specifier}
+    assert ">=" in operators
+    assert "<" in operators
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_locked_version_has_hashes(lock: str) -> None:
+    entries = re.split(r"\n(?=\S)", (ROOT / lock).read_text(encoding="utf-8"))
+    packages = [entry for entry in entries if not entry.startswith("#")]
+    assert packages
+    for entry in packages:
+        assert re.match(r"[a-z0-9-]+==\S+", entry), entry
+        assert "--hash=sha256:" in entry, entry
+
+
+def test_the_lock_satisfies_the_bounds() -> None:
+    for name, requirement in _declared().items():
+        version = _locked("requirements.lock").get(name)
+        assert version is not None, f"{name} is not in requirements.lock: make lock"
+        assert requirement.specifier.contains(version), f"{name}=={version} is locked: make lock"
+
+
+def test_developers_have_the_versions_that_users_have() -> None:
+    for lock in LOCKS[:2]:
+        for name, version in _locked(lock).items():
+            assert _locked("requirements-dev.lock").get(name) == version, f"{name}: make lock"

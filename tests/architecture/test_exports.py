@@ -1,0 +1,66 @@
+"""The façade: explicit imports and `__all__`, nothing else, and light to import."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import streamflow
+from tests.architecture.repository import PACKAGE
+
+# Each costs start-up time or brings a platform's trouble to programs that never use it.
+LOADED_ON_USE = [
+    "aiokafka", "cyclopts", "datasketches", "matplotlib", "numpy", "prometheus_client", "pyarrow", "ray",
+    "rich", "rocksdict", "zstandard",
+]  # fmt: skip
+
+
+def _loaded_by(statement: str) -> set[str]:
+    program = f"{statement}\nimport json, sys\nprint(json.dumps(list(sys.modules)))"
+    # -I: neither the caller's environment nor the current folder decides what is imported.
+    result = subprocess.run([sys.executable, "-I", "-c", program], check=True, capture_output=True, text=True)
+    return set(json.loads(result.stdout))
+
+
+def test_all_is_sorted_and_every_name_is_there() -> None:
+    exported = streamflow.__all__
+    assert list(exported) == sorted(exported)
+    assert [name for name, count in Counter(exported).items() if count > 1] == []
+    assert [name for name in exported if not hasattr(streamflow, name)] == []
+
+
+def test_what_the_facade_imports_is_what_it_exports() -> None:
+    body = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
+    imported = {
+        alias.asname or alias.name
+        for node in body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")
+    }
+    assert imported == set(streamflow.__all__)
+
+
+def test_the_facade_has_no_code() -> None:
+    for node in ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body:
+        match node:
+            case ast.Expr(value=ast.Constant(value=str())) | ast.Import() | ast.ImportFrom():
+                pass
+            case ast.Assign(targets=[ast.Name(id="__all__")]):
+                pass
+            case _:
+                raise AssertionError(f"streamflow/__init__.py:{node.lineno} is neither an import nor __all__")
+
+
+def test_importing_streamflow_loads_nothing_heavy() -> None:
+    loaded = _loaded_by("import streamflow")
+    assert "polars" in loaded
+    assert not loaded & set(LOADED_ON_USE)
+
+
+def test_importing_streamflow_takes_nothing_else_of_the_name() -> None:
+    loaded = _loaded_by("import streamflow")
+    assert not loaded & {"operators", "state"}
