@@ -1,0 +1,205 @@
+"""One watermark out of several inputs': the rules of SEMANTICS §3, one by one, and laws over random histories."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME
+from streamflow.time.watermarks import WatermarkMerger
+
+
+def merger(*names: str) -> WatermarkMerger:
+    return WatermarkMerger(names or ("a", "b"))
+
+
+def test_it_is_the_minimum() -> None:
+    m = merger()
+    assert m.advance("a", 10) is None
+    assert m.current == MIN_TIME
+    assert m.advance("b", 7) == 7
+    assert m.advance("b", 12) == 10
+
+
+def test_a_smaller_one_of_an_input_is_ignored() -> None:
+    m = merger("a")
+    assert m.advance("a", 10) == 10
+    assert m.advance("a", 4) is None
+    assert m.current == 10
+
+
+def test_an_idle_input_is_left_out() -> None:
+    m = merger()
+    m.advance("a", 10)
+    assert m.idle("b") == 10
+    assert m.is_idle("b")
+    assert m.advance("a", 20) == 20
+
+
+def test_an_idle_input_that_has_never_spoken_is_left_out_too() -> None:
+    m = merger("a", "b", "c")
+    m.idle("c")
+    m.advance("a", 3)
+    assert m.advance("b", 5) == 3
+
+
+def test_one_that_returns_behind_counts_only_once_it_has_caught_up() -> None:
+    m = merger()
+    m.advance("a", 100)
+    m.idle("b")
+    m.active("b")
+    # b is awake but behind: it holds nothing back,
+    assert m.advance("a", 110) == 110
+    assert m.advance("b", 50) is None
+    assert m.advance("a", 120) == 120
+    # until it has reached the output; from then on it does.
+    assert m.advance("b", 120) is None
+    assert m.advance("a", 200) is None
+    assert m.advance("b", 130) == 130
+
+
+def test_one_that_returns_at_or_past_the_output_counts_at_once() -> None:
+    m = merger()
+    m.advance("a", 100)
+    m.advance("b", 105)
+    m.idle("b")
+    m.advance("a", 104)
+    m.active("b")
+    assert m.advance("a", 200) == 105
+
+
+def test_when_all_are_idle_the_watermark_stays() -> None:
+    m = merger()
+    m.advance("a", 10)
+    m.advance("b", 5)
+    assert m.idle("a") is None
+    assert not m.all_idle
+    assert m.idle("b") is None
+    assert m.all_idle
+    assert m.current == 5
+
+
+def test_the_last_one_to_turn_idle_lets_the_rest_go_on() -> None:
+    m = merger()
+    m.advance("a", 10)
+    m.advance("b", 5)
+    m.idle("b")
+    assert m.current == 10
+
+
+def test_after_a_quiet_time_a_watermark_behind_changes_nothing() -> None:
+    m = merger()
+    m.advance("a", 10)
+    m.advance("b", 20)
+    m.idle("a")
+    m.idle("b")
+    assert m.current == 20
+    assert m.advance("a", 15) is None
+    assert m.current == 20
+    assert m.advance("a", 25) == 25
+
+
+def test_ended_inputs_hold_nothing_back() -> None:
+    m = merger()
+    m.advance("a", 10)
+    assert m.end("b") == 10
+    assert m.end("a") == MAX_TIME
+
+
+def test_an_ended_input_does_not_close_the_windows_of_an_idle_one() -> None:
+    m = merger()
+    m.advance("a", 10)
+    m.idle("a")
+    assert m.end("b") is None
+    assert m.current < MAX_TIME
+    assert m.all_idle
+    assert m.advance("a", 20) == 20
+
+
+def test_an_input_that_is_gone_is_not_waited_for() -> None:
+    m = merger()
+    m.advance("a", 10)
+    assert m.remove("b") == 10
+    assert m.remove("a") is None
+    assert m.current == 10
+
+
+def test_a_new_input_holds_the_output_until_it_has_caught_up() -> None:
+    m = merger("a")
+    m.advance("a", 10)
+    m.add("b")
+    assert m.advance("a", 20) is None
+    assert m.advance("b", 15) == 15
+
+
+def test_the_holder_is_named() -> None:
+    m = merger()
+    m.advance("a", 10)
+    assert m.holder == "b"
+    m.idle("b")
+    assert m.holder == "a"
+    m.idle("a")
+    assert m.holder is None
+
+
+def test_processing_time_may_push_it_and_it_does_not_go_back_after() -> None:
+    m = merger("a")
+    m.advance("a", 10)
+    m.idle("a")
+    m.push(50)
+    assert m.current == 50
+    assert m.advance("a", 30) is None
+    assert m.advance("a", 60) == 60
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("advance"), st.sampled_from("abc"), st.integers(-50, 50)),
+        st.tuples(st.just("idle"), st.sampled_from("abc"), st.just(0)),
+        st.tuples(st.just("active"), st.sampled_from("abc"), st.just(0)),
+        st.tuples(st.just("end"), st.sampled_from("abc"), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@given(steps)
+def test_the_output_only_moves_forward(history: list[tuple[str, str, int]]) -> None:
+    m = merger("a", "b", "c")
+    outputs = [m.current]
+    for word, name, time in history:
+        before = m.current
+        answer = m.advance(name, time) if word == "advance" else getattr(m, word)(name)
+        outputs.append(m.current)
+        assert (answer is not None) == (m.current > before)
+        assert answer is None or answer == m.current
+    assert outputs == sorted(outputs)
+
+
+@given(steps)
+def test_no_input_that_counts_is_behind_the_output(history: list[tuple[str, str, int]]) -> None:
+    """Whenever the output moves, it moves to the smallest watermark of the inputs that are awake and have caught up."""
+    m = merger("a", "b", "c")
+    marks = dict.fromkeys("abc", MIN_TIME)
+    idle = dict.fromkeys("abc", False)
+    counts = dict.fromkeys("abc", True)
+    for word, name, time in history:
+        before = m.current
+        if word == "idle":
+            idle[name] = True
+        else:
+            if idle[name]:
+                idle[name], counts[name] = False, marks[name] >= before
+            marks[name] = max(marks[name], {"advance": time, "end": MAX_TIME, "active": MIN_TIME}[word])
+            counts[name] = counts[name] or marks[name] >= before
+        answer = m.advance(name, time) if word == "advance" else getattr(m, word)(name)
+        if answer is not None:
+            assert answer == min(marks[n] for n in "abc" if not idle[n] and counts[n])
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(-50, 50)), max_size=40))
+def test_without_idleness_it_is_exactly_the_minimum(words: list[tuple[str, int]]) -> None:
+    m = merger("a", "b", "c")
+    marks = dict.fromkeys("abc", MIN_TIME)
+    for name, time in words:
+        m.advance(name, time)
+        marks[name] = max(marks[name], time)
+        assert m.current == min(marks.values())
