@@ -40,7 +40,7 @@ class Job:
     """
 
     def __init__(self, name: str = "job") -> None:
-        if not isinstance(name, str) or not name:
+        if not name:
             raise JobDefinitionError(
                 f"{name!r} cannot name a job", hint='give a text, like sf.Job("departures")'
             )

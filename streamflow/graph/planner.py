@@ -226,19 +226,24 @@ class _Chainer:
             read_ahead=ahead,
             columns=columns_read(self._graph, source) if source else None,
             sinks=tuple(
-                PhysicalSink(node, self._position(building, node.input.node), node.input.output)
+                PhysicalSink(node, self._position(building, node.input), node.input.output)
                 for node in self._graph.nodes
                 if isinstance(node, SinkNode) and self._task_of[node.input.node] is building
             ),
         )
 
-    def _position(self, building: _Building, id: str) -> int:
-        """Where in the finished chain a member's operator stands; −1 for a bare source."""
+    def _position(self, building: _Building, read: Input) -> int:
+        """Where in the finished chain the operator stands whose output is read; −1 for a bare source.
+
+        A source with an event-time operator puts out its records behind that operator, and its bad ones before.
+        """
         head = self._graph.node(building.members[0])
-        index = building.members.index(id)
-        if isinstance(head, SourceNode):
-            return index if head.timestamps is not None else index - 1
-        return index
+        index = building.members.index(read.node)
+        if not isinstance(head, SourceNode):
+            return index
+        if read.node == head.id and read.output != MAIN:
+            return -1
+        return index if head.timestamps is not None else index - 1
 
     def _edge(
         self, read: Input, node: Node, port: int, kind: ExchangeKind, keys: tuple[str, ...]
@@ -247,7 +252,7 @@ class _Chainer:
         lower = self._task_of[node.id]
         return PhysicalEdge(
             upper=self._id(upper),
-            position=self._position(upper, read.node),
+            position=self._position(upper, read),
             output=read.output,
             lower=self._id(lower),
             port=port,
