@@ -1,0 +1,113 @@
+"""`CombineSpec`: the partial aggregate of one batch, to run where data is read, before the hash exchange.
+
+It decides nothing about windows or lateness: all records of a key in one slice share their fate, so a row per key and
+slice is all that the operator behind it needs. For sessions a slice is as wide as the gap: records of a key within it
+are in one session whatever else comes. Without windows it is a row per key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import polars as pl
+
+from streamflow.errors import JobDefinitionError
+from streamflow.operators.base import BatchFunction, Collector, Layout, OperatorContext, PureSpec, StreamType
+from streamflow.operators.columns import roots
+from streamflow.operators.kernels.partials import FIRST, LAST, LATEST, SLICE, TIME, Extra, PartialPlan, check_keys
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import Schema
+from streamflow.windows.aggregate import Aggregate
+from streamflow.windows.assigners import Assigner, Session, Sliding, Tumbling
+from streamflow.windows.slicing import Slicing
+
+__all__ = ["CombineSpec", "fragment_groups", "fragment_plan", "keyed_schema", "needed_inputs"]
+
+NullKeys = Literal["fail", "group"]
+Aggregates = tuple[tuple[str, Aggregate], ...]
+
+
+def fragment_plan(assigner: Assigner | None, aggregates: Aggregates, records: StreamType) -> PartialPlan:
+    """The aggregates over records, and what windows of this kind need beside them."""
+    match assigner:
+        case Tumbling() | Sliding():
+            return PartialPlan(aggregates, records)
+        case Session():
+            bounds = [Extra(FIRST, TIME.min(), pl.col(FIRST).min()), Extra(LAST, TIME.max(), pl.col(LAST).max())]
+            return PartialPlan(aggregates, records, bounds)
+        case _:
+            latest = [Extra(LATEST, TIME.max(), pl.col(LATEST).max())] if records.timed else []
+            return PartialPlan(aggregates, records, latest)
+
+
+def fragment_groups(assigner: Assigner | None, keys: Sequence[str]) -> list[str | pl.Expr]:
+    """By what a batch is grouped: the keys and, where windows are bounded, the slice."""
+    match assigner:
+        case Tumbling() | Sliding():
+            return [*keys, Slicing.of(assigner).start(TIME).alias(SLICE)]
+        case Session(gap=gap):
+            return [*keys, (TIME - TIME % gap).alias(SLICE)]
+        case _:
+            return list(keys)
+
+
+@dataclass(frozen=True)
+class CombineSpec(PureSpec):
+    """One batch to a row per key and slice. `assigner` None: totals without windows."""
+
+    kind: ClassVar[str] = "combine"
+    accepts: ClassVar[Layout] = Layout.FRAME
+    emits: ClassVar[Layout] = Layout.FRAME
+    keys: tuple[str, ...]
+    assigner: Assigner | None
+    aggregates: Aggregates
+    null_keys: NullKeys = "fail"
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        schema = keyed_schema(self.keys, inputs[0])
+        plan = fragment_plan(self.assigner, self.aggregates, inputs[0])
+        fields = {key: schema[key] for key in self.keys}
+        if isinstance(self.assigner, Tumbling | Sliding | Session):
+            fields[SLICE] = pl.Int64()
+        return StreamType(Schema(fields | plan.partial_columns()), timed=False)
+
+    def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
+        plan = fragment_plan(self.assigner, self.aggregates, inputs[0])
+        groups = fragment_groups(self.assigner, self.keys)
+        checked = self.keys if self.null_keys == "fail" else ()
+
+        def run(batch: AnyBatch, out: Collector) -> None:
+            assert isinstance(batch, FrameBatch)
+            check_keys(batch.frame, checked, ctx.operator_id)
+            out.emit(FrameBatch(plan.partial(batch.frame, groups)))
+
+        return run
+
+    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+        return needed_inputs(self.keys, self.aggregates)
+
+    def describe(self) -> str:
+        shown = ", ".join(str(aggregate) for _, aggregate in self.aggregates)
+        return f"{shown} by {', '.join(self.keys)}" + ("" if self.assigner is None else f", {self.assigner}")
+
+
+def keyed_schema(keys: Sequence[str], records: StreamType) -> Schema:
+    """The columns of a stream, its keys among them; JobDefinitionError where they are not."""
+    schema = records.schema
+    if not isinstance(schema, Schema):
+        raise JobDefinitionError(
+            "this stream holds Python objects, and aggregates need columns",
+            hint="give the source a schema=, or the function before a return annotation or schema=",
+        )
+    for key in keys:
+        schema.need(key)
+    return schema
+
+
+def needed_inputs(keys: Sequence[str], aggregates: Aggregates) -> frozenset[str] | None:
+    """The columns that keys and aggregates read; None where that cannot be told."""
+    read = roots(*(expression for _, aggregate in aggregates for expression in aggregate.expressions))
+    return None if read is None else read | set(keys)

@@ -1,0 +1,165 @@
+"""How window results go out: the columns of a pane, its change kind, its timing and index.
+
+Results come as frames of keys, START, END and the aggregates' values. Where a window can fire more than once and the
+job wants retractions or pane indices, the last pane of each key and window is remembered until the window's clean-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Literal
+
+import polars as pl
+
+from streamflow.operators.base import Collector
+from streamflow.operators.kernels.partials import END, START, concatenated
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE
+from streamflow.time.timestamps import MAX_TIME
+
+if TYPE_CHECKING:
+    from streamflow.state.panes import PaneStore
+
+__all__ = ["PANE_COLUMNS", "WINDOW_COLUMNS", "FiredPanes", "PaneWriter", "Timing"]
+
+Timing = Literal["ON_TIME", "LATE"]
+
+WINDOW_COLUMNS: Final[Mapping[str, pl.DataType]] = {"window_start": EVENT_TIME_TYPE, "window_end": EVENT_TIME_TYPE}
+PANE_COLUMNS: Final[Mapping[str, pl.DataType]] = {
+    "pane_timing": pl.String(),
+    "pane_index": pl.Int64(),
+    "is_last": pl.Boolean(),
+}
+
+_INDEX: Final = "__index"
+_ORDER: Final = "__order"
+_MATCHED: Final = "__matched"
+
+
+class FiredPanes:
+    """The last pane of each key and window that may fire again: its values and its index, kept until clean-up."""
+
+    def __init__(self, store: PaneStore, keys: Sequence[str], allowed_lateness: int) -> None:
+        self._store = store
+        self._keys = list(keys)
+        self._lateness = allowed_lateness
+        # Fired and not yet cleaned up are the ends of a span of `allowed_lateness`: a handful of buckets of it.
+        self._bucket = max(allowed_lateness // 4, 1)
+
+    @staticmethod
+    def merged(frame: pl.DataFrame) -> pl.DataFrame:
+        """What its store makes of frames of one bucket: they stay as they are, no row is there twice."""
+        return frame
+
+    def add(self, panes: pl.DataFrame) -> None:
+        """Remember panes (keys, START, END, values, index)."""
+        bucket = (panes[END] - 1) // self._bucket * self._bucket
+        for (start,), part in panes.group_by(bucket.alias("bucket")):
+            self._store.append(int(start), part)  # type: ignore[call-overload]
+
+    def take(self, windows: pl.DataFrame) -> pl.DataFrame | None:
+        """The remembered panes of the same keys within these windows (keys, START, END), which are then forgotten.
+
+        Windows of one size lie within each other only if they are the same; a session may have swallowed several.
+        """
+        taken: list[pl.DataFrame] = []
+        mine = windows.select(*self._keys, pl.col(START).alias("__outer_start"), pl.col(END).alias("__outer_end"))
+        for bucket in self._store.panes():
+            panes = self._store.read(bucket).with_row_index(_ORDER)
+            hits = panes.join(mine, on=self._keys, nulls_equal=True).filter(
+                pl.col(START) >= pl.col("__outer_start"), pl.col(END) <= pl.col("__outer_end")
+            )
+            if hits.is_empty():
+                continue
+            taken.append(hits.drop("__outer_start", "__outer_end", _ORDER))
+            rest = panes.filter(~pl.col(_ORDER).is_in(hits[_ORDER].implode())).drop(_ORDER)
+            if rest.is_empty():
+                self._store.drop(bucket)
+            else:
+                self._store.replace(bucket, rest)
+        return concatenated(taken) if taken else None
+
+    def clean_up(self, watermark: int) -> None:
+        """Forget what cannot fire again."""
+        for bucket in self._store.panes():
+            if bucket + self._bucket - 1 + self._lateness <= watermark:
+                self._store.drop(bucket)
+
+
+class PaneWriter:
+    """Puts out panes. `fired` is None where every window fires once, or where nobody asks what it said before."""
+
+    def __init__(
+        self,
+        keys: Sequence[str],
+        names: Sequence[str],
+        *,
+        retracting: bool,
+        pane_info: bool,
+        once: bool,
+        fired: FiredPanes | None,
+    ) -> None:
+        self._keys = list(keys)
+        self._retracting = retracting
+        self._pane_info = pane_info
+        self._once = once
+        self._fired = fired
+        start, end = pl.col(START).cast(EVENT_TIME_TYPE), pl.col(END).cast(EVENT_TIME_TYPE)
+        self._columns: list[pl.Expr] = [
+            *([pl.col(CHANGE).cast(CHANGE_TYPE)] if retracting else []),
+            *(pl.col(key) for key in keys),
+            start.alias("window_start"),
+            end.alias("window_end"),
+            *(pl.col(name) for name in names),
+            *(pl.col(name) for name in (PANE_COLUMNS if pane_info else ())),
+            (pl.col(END) - 1).cast(EVENT_TIME_TYPE).alias(EVENT_TIME),
+        ]
+
+    def write(self, panes: pl.DataFrame, timing: Timing, watermark: int, out: Collector, *, again: bool = False) -> None:
+        """Put out panes (keys, START, END, values) in window order, by key within a window.
+
+        `again`: they, or sessions that became part of them, may have fired before.
+        """
+        order = [END, START, *self._keys]
+        if self._fired is not None:
+            panes = self._with_history(panes, again=again)
+            order.append(_ORDER)
+        elif self._retracting or self._pane_info:
+            panes = panes.with_columns(pl.lit("insert").alias(CHANGE), pl.lit(0, pl.Int64).alias(_INDEX))
+        if self._pane_info:
+            panes = panes.with_columns(
+                pl.lit(timing).alias("pane_timing"),
+                pl.col(_INDEX).alias("pane_index"),
+                pl.lit(self._once or watermark >= MAX_TIME).alias("is_last"),
+            )
+        out.emit(FrameBatch(panes.sort(order).select(self._columns)))
+
+    def clean_up(self, watermark: int) -> None:
+        """Forget windows that are over."""
+        if self._fired is not None:
+            self._fired.clean_up(watermark)
+
+    def _with_history(self, panes: pl.DataFrame, *, again: bool) -> pl.DataFrame:
+        """Panes with their change kind and index, after the retractions of what they replace; remembers them."""
+        assert self._fired is not None
+        window = [*self._keys, START, END]
+        old = self._fired.take(panes) if again else None
+        if old is None:
+            index, change = pl.lit(0, pl.Int64), pl.lit("insert")
+        else:
+            previous = old.select(*window, pl.col(_INDEX).alias(_MATCHED))
+            panes = panes.join(previous, on=window, how="left", nulls_equal=True)
+            # A session that has grown is another window: its index starts again, what it replaces is deleted.
+            index = (pl.col(_MATCHED) + 1).fill_null(0)
+            change = pl.when(pl.col(_MATCHED).is_null()).then(pl.lit("insert")).otherwise(pl.lit("update_after"))
+        panes = panes.with_columns(index.alias(_INDEX))
+        self._fired.add(panes.drop(_MATCHED, strict=False))
+        panes = panes.with_columns(change.alias(CHANGE), pl.lit(1, pl.Int8).alias(_ORDER)).drop(_MATCHED, strict=False)
+        if old is None or not self._retracting:
+            return panes
+        kept = panes.select(*window, pl.lit(True).alias(_MATCHED))
+        retraction = pl.when(pl.col(_MATCHED)).then(pl.lit("update_before")).otherwise(pl.lit("delete"))
+        retracted = old.join(kept, on=window, how="left", nulls_equal=True).with_columns(
+            retraction.alias(CHANGE), pl.lit(0, pl.Int8).alias(_ORDER)
+        )
+        return concatenated([retracted.select(panes.columns), panes])

@@ -1,0 +1,48 @@
+"""The global window: partials by key until the input has ended, then one result for each key.
+
+It has no bounds, so results carry no window columns; their event time is the largest of the key's records.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from streamflow.operators.base import Collector, Operator
+from streamflow.operators.emission import PANE_COLUMNS
+from streamflow.operators.kernels.partials import LATEST
+from streamflow.operators.window_parts import WindowParts
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE
+from streamflow.time.timestamps import MAX_TIME
+
+__all__ = ["GlobalWindows"]
+
+_PANE: Final = 0
+
+
+class GlobalWindows(Operator):
+    """The logic of `WindowAggregateSpec` for the global window in one subtask."""
+
+    def __init__(self, parts: WindowParts, *, retracting: bool, pane_info: bool) -> None:
+        self._parts = parts
+        event_time = pl.col(LATEST).cast(EVENT_TIME_TYPE).alias(EVENT_TIME)
+        change = [pl.lit("insert").cast(CHANGE_TYPE).alias(CHANGE)] if retracting else []
+        self._leading = [*change, *(pl.col(key) for key in parts.keys), event_time]
+        only = {"pane_timing": pl.lit("ON_TIME"), "pane_index": pl.lit(0, pl.Int64), "is_last": pl.lit(True)}
+        self._trailing = [only[name].alias(name) for name in PANE_COLUMNS] if pane_info else []
+
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        frame = self._parts.checked(batch)
+        if not frame.is_empty():
+            self._parts.store.append(_PANE, self._parts.partials(frame))
+
+    def on_watermark(self, watermark: int, out: Collector) -> int | None:
+        if watermark >= MAX_TIME and _PANE in self._parts.store.panes():
+            frame = self._parts.store.read(_PANE).sort(self._parts.keys)
+            self._parts.store.drop(_PANE)
+            results = self._parts.plan.results(frame, self._leading).with_columns(self._trailing)
+            out.emit(FrameBatch(results.select(pl.exclude(EVENT_TIME), EVENT_TIME)))
+        return watermark

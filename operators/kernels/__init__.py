@@ -1,0 +1,1 @@
+"""Pure vectorised work on frames that operators call; no state, no collector."""

@@ -1,0 +1,48 @@
+"""What the logic of every kind of window is built of, and what they do alike with the batches that come in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from streamflow.metrics.registry import OperatorMetrics
+from streamflow.operators.emission import PaneWriter
+from streamflow.operators.kernels.partials import PartialPlan, check_keys
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+
+if TYPE_CHECKING:
+    from streamflow.state.panes import PaneStore
+
+__all__ = ["WindowParts"]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowParts:
+    """`groups`: by what records are aggregated before they are stored. `allowed_lateness` in microseconds."""
+
+    operator_id: str
+    keys: list[str]
+    plan: PartialPlan
+    groups: Sequence[str | pl.Expr]
+    allowed_lateness: int
+    discarding: bool
+    null_keys_fail: bool
+    partial_input: bool
+    store: PaneStore
+    writer: PaneWriter
+    metrics: OperatorMetrics
+
+    def checked(self, batch: AnyBatch) -> pl.DataFrame:
+        """The frame of a batch whose keys are fit to be keys."""
+        assert isinstance(batch, FrameBatch)
+        if self.null_keys_fail:
+            check_keys(batch.frame, self.keys, self.operator_id)
+        return batch.frame
+
+    def partials(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The partials of records; what a combiner has aggregated already is returned as it is."""
+        return frame if self.partial_input else self.plan.partial(frame, self.groups)

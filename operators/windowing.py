@@ -1,0 +1,147 @@
+"""`WindowAggregateSpec`: aggregates per key and window, as data. Its logic is by the kind of window: slices for
+tumbling and sliding ones, `sessions`, `global_windows`.
+
+Results carry the keys, `window_start`, `window_end` and the aggregates; their event time is the window's last moment,
+so that windows of equal size compose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import polars as pl
+
+from streamflow.errors import JobDefinitionError
+from streamflow.operators.base import Layout, Operator, OperatorContext, OperatorSpec, StreamType
+from streamflow.operators.combine import CombineSpec, fragment_groups, fragment_plan, keyed_schema, needed_inputs
+from streamflow.operators.emission import PANE_COLUMNS, WINDOW_COLUMNS, FiredPanes, PaneWriter
+from streamflow.operators.global_windows import GlobalWindows
+from streamflow.operators.kernels.partials import SLICE
+from streamflow.operators.sessions import SessionWindows
+from streamflow.operators.sliced_windows import SlicedWindows
+from streamflow.operators.window_parts import WindowParts
+from streamflow.records.schema import CHANGE, CHANGE_TYPE, Schema
+from streamflow.state.panes import PaneStore
+from streamflow.windows.aggregate import Aggregate
+from streamflow.windows.assigners import Assigner, GlobalWindow, Session, Sliding, Tumbling
+from streamflow.windows.slicing import Slicing
+
+__all__ = ["Accumulation", "WindowAggregateSpec"]
+
+Accumulation = Literal["accumulating", "discarding", "retracting"]
+
+
+@dataclass(frozen=True)
+class WindowAggregateSpec(OperatorSpec):
+    """Aggregates per key and window.
+
+    `allowed_lateness` in microseconds. `late_used`: the late output is read, so records come one by one and not
+    pre-aggregated. `records`, with `partial_input`: the type of the records that a combiner has aggregated.
+    """
+
+    kind: ClassVar[str] = "window"
+    accepts: ClassVar[Layout] = Layout.FRAME
+    emits: ClassVar[Layout] = Layout.FRAME
+    keys: tuple[str, ...]
+    assigner: Assigner
+    aggregates: tuple[tuple[str, Aggregate], ...]
+    allowed_lateness: int = 0
+    accumulation: Accumulation = "accumulating"
+    late_used: bool = False
+    null_keys: Literal["fail", "group"] = "fail"
+    pane_info: bool = False
+    partial_input: bool = False
+    records: StreamType | None = None
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        records = self._records(inputs)
+        if not records.timed:
+            raise JobDefinitionError(
+                "a window needs event time, and this stream has none",
+                hint='say it when reading: job.read(source, event_time="column")',
+            )
+        schema = keyed_schema(self.keys, records)
+        bounds = {} if isinstance(self.assigner, GlobalWindow) else dict(WINDOW_COLUMNS)
+        fields = {CHANGE: CHANGE_TYPE} if self.accumulation == "retracting" else {}
+        fields |= {key: schema[key] for key in self.keys} | bounds
+        panes = dict(PANE_COLUMNS) if self.pane_info else {}
+        check_names(self.keys, [*bounds, *panes, CHANGE], [name for name, _ in self.aggregates])
+        types = fragment_plan(self.assigner, self.aggregates, records).types
+        return StreamType(Schema(fields | types | panes), timed=True)
+
+    def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
+        return self._records(inputs)
+
+    def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
+        plan = fragment_plan(self.assigner, self.aggregates, self._records(inputs))
+        retracting = self.accumulation == "retracting"
+        by = [*self.keys] if isinstance(self.assigner, GlobalWindow) else [*self.keys, SLICE]
+        fired = None
+        if self.allowed_lateness and (retracting or self.pane_info):
+            history = PaneStore(ctx.state, ctx.operator_id, FiredPanes.merged, ctx.memory_budget // 4, state="fired")
+            fired = FiredPanes(history, self.keys, self.allowed_lateness)
+        parts = WindowParts(
+            operator_id=ctx.operator_id,
+            keys=list(self.keys),
+            plan=plan,
+            groups=fragment_groups(self.assigner, self.keys),
+            allowed_lateness=self.allowed_lateness,
+            discarding=self.accumulation == "discarding",
+            null_keys_fail=self.null_keys == "fail",
+            partial_input=self.partial_input,
+            store=PaneStore(ctx.state, ctx.operator_id, lambda frame: plan.merge(frame, by), ctx.memory_budget),
+            writer=PaneWriter(
+                self.keys,
+                [name for name, _ in self.aggregates],
+                retracting=retracting,
+                pane_info=self.pane_info,
+                once=not self.allowed_lateness,
+                fired=fired,
+            ),
+            metrics=ctx.metrics,
+        )
+        match self.assigner:
+            case GlobalWindow():
+                return GlobalWindows(parts, retracting=retracting, pane_info=self.pane_info)
+            case Session(gap=gap):
+                return SessionWindows(gap, parts, ctx.memory_budget)
+            case Tumbling() | Sliding() as assigner:
+                return SlicedWindows(Slicing.of(assigner), parts)
+
+    @property
+    def partition_by(self) -> tuple[str, ...]:
+        return self.keys
+
+    def split_combiner(self, inputs: Sequence[StreamType]) -> tuple[OperatorSpec, OperatorSpec] | None:
+        # Late records have to come out whole; their lateness is decided where the watermark is.
+        if self.late_used or self.partial_input:
+            return None
+        rest = replace(self, partial_input=True, records=inputs[0])
+        return CombineSpec(self.keys, self.assigner, self.aggregates, self.null_keys), rest
+
+    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+        if self.late_used or self.partial_input:
+            return None
+        return needed_inputs(self.keys, self.aggregates)
+
+    def describe(self) -> str:
+        shown = ", ".join(f"{name}={aggregate}" for name, aggregate in self.aggregates)
+        return f"{self.assigner} by {', '.join(self.keys)}: {shown}"
+
+    def _records(self, inputs: Sequence[StreamType]) -> StreamType:
+        return inputs[0] if self.records is None else self.records
+
+
+def check_names(keys: Sequence[str], fixed: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse results in which two columns would have one name with a JobDefinitionError."""
+    for name in names:
+        if name in keys or name in fixed or name.startswith("__"):
+            what = "a key" if name in keys else "a column that every result has" if name in fixed else "reserved"
+            raise JobDefinitionError(f"an aggregate cannot be named {name!r}: that is {what}", hint="name it otherwise")
+    for key in keys:
+        if key in fixed:
+            raise JobDefinitionError(
+                f"a key cannot be named {key!r}: every result has that column", hint="rename the column first"
+            )
