@@ -131,7 +131,7 @@ class TestErrorPolicies:
         (lambda s: s.write("out.parquet"), "give a sink"),
         (lambda s: s.key_by(), "without a key"),
         (lambda s: s.key_by("kk"), "no column 'kk'"),
-        (lambda s: s.key_by("k").window(sf.tumbling("1m")), "no event time"),
+        (lambda s: s.key_by("k").window(sf.tumbling("1m")), "this stream has none"),
         (lambda s: s.key_by("k").aggregate(), "without an aggregate"),
         (lambda s: s.key_by("k").aggregate(n=3), "no aggregate"),
         (lambda s: s.key_by("k").aggregate(n=sf.sum("vv")), "no column 'vv'"),
