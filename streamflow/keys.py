@@ -164,9 +164,10 @@ def _combine_expressions(digests: Sequence[pl.Expr]) -> pl.Expr:
 
 def _digest_expression(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     if isinstance(dtype, pl.Struct):
+        # By name, because equal dicts may differ in the order of their entries.
         fields = [
             _digest_expression(column.struct.field(field.name), _resolved(field.dtype))
-            for field in dtype.fields
+            for field in sorted(dtype.fields, key=lambda field: field.name)
         ]
         if not fields:
             raise JobDefinitionError("a struct without fields cannot be a key")
@@ -230,7 +231,7 @@ def _digest(value: object) -> int:
     if isinstance(value, tuple):
         return _combine([_digest(item) for item in cast("tuple[object, ...]", value)])
     if isinstance(value, Mapping):
-        return _combine([_digest(item) for item in cast("Mapping[str, object]", value).values()])
+        return _combine([_digest(item) for _, item in sorted(cast("Mapping[str, object]", value).items())])
     if isinstance(value, list):
         return _hash_one(f"[{','.join(str(_digest(item)) for item in cast('list[object]', value))}]")
     return _hash_one(_canonical_value(value))
