@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from streamflow.demo.board import Board
     from streamflow.demo.job import Demo
     from streamflow.demo.results import Results
+    from streamflow.runtime.status import JobStatus
 
 __all__ = ["demo"]
 
@@ -101,12 +102,13 @@ def _run(january: Demo, mode: str, board: Board | None) -> Outcome:
     from streamflow.cli.smoothed_rate import SmoothedRate
 
     rate = SmoothedRate()
-    with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
-        return drive(
-            january.job,
-            arguments,
-            lambda status: live.update(picture(board, status, rate.observe(status)), refresh=True),
-        )
+    console = Console(stderr=True)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+
+        def watch(status: JobStatus) -> None:
+            live.update(picture(board, status, rate.observe(status), console.width), refresh=True)
+
+        return drive(january.job, arguments, watch)
 
 
 def _write(came_to: Results, out: Path) -> dict[str, Path]:
@@ -168,9 +170,9 @@ def _show(came_to: Results, outcome: Outcome, files: dict[str, Path]) -> None:
     from rich.table import Table
 
     result = outcome.result
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-    table.add_column("airport", style="bold")
-    for name in ("flights", "cancelled", "mean delay", "longest", "worst hour (UTC)", "mean then"):
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("airport", style="bold", no_wrap=True)
+    for name in ("flights", "cancelled", "mean", "longest", "worst hour, UTC", "mean then"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in came_to.airports.iter_rows(named=True):
         then = row["worst_hour"]
@@ -180,7 +182,7 @@ def _show(came_to: Results, outcome: Outcome, files: dict[str, Path]) -> None:
             figures.count(row["cancelled"]),
             "–" if row["mean_delay"] is None else f"{row['mean_delay']:.1f} min",
             "–" if row["worst"] is None else figures.span(row["worst"] * 60),
-            "–" if then is None else f"{then:%a %d %b %H:%M}",
+            "–" if then is None else f"{then.day} {then:%b %H:%M}",
             "–" if then is None else f"{row['worst_hour_delay']:.0f} min",
         )
     console = Console(highlight=False, soft_wrap=True)

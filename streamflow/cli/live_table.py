@@ -19,59 +19,65 @@ __all__ = ["picture", "sparkline"]
 
 _BEGIN: Final = to_micros("2013-01-01T05:00:00Z")
 _END: Final = to_micros("2013-02-01T05:00:00Z")
+_DAYS: Final = 31
+_WIDEST: Final = 104
+_WITHOUT_DAYS: Final = 67
+"""What the table takes beside the daily means."""
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _SPARK_TOP: Final = 40.0
 """The mean delay in minutes at which a day's bar is full."""
 
 
 def sparkline(values: list[float], top: float = _SPARK_TOP) -> str:
-    """
+    """Values as little bars, the highest from `top` on.
+
     >>> sparkline([-3, 0, 20, 40, 90])
     '▁▁▅██'
     """
     return "".join(_BARS[min(max(int(value / top * len(_BARS)), 0), len(_BARS) - 1)] for value in values)
 
 
-def picture(board: Board, status: JobStatus, rate: float) -> RenderableType:
-    """Everything the demo shows while it runs. `rate` in records per second."""
-    done = min(max(status.watermark, _BEGIN), _END) - _BEGIN if status.watermark > MIN_TIME else 0
+def picture(board: Board, status: JobStatus, rate: float, width: int) -> RenderableType:
+    """Everything the demo shows while it runs. `rate` in records per second, `width` in characters."""
+    watermark = next((each.watermark for each in status.operators if each.operator == "delays"), MIN_TIME)
+    done = min(max(watermark, _BEGIN), _END) - _BEGIN
+    width = min(width, _WIDEST)
     return Panel(
         Group(
-            ProgressBar(
-                total=_END - _BEGIN, completed=done, width=None, complete_style="cyan", finished_style="cyan"
-            ),
+            ProgressBar(total=_END - _BEGIN, completed=done, complete_style="cyan", finished_style="cyan"),
+            Text("\n"),
+            _table(board, days=min(_DAYS, max(width - _WITHOUT_DAYS, 0))),
             Text(),
-            _table(board),
-            Text(),
-            _footer(board, status, rate),
+            _footer(board, status, rate, watermark),
         ),
         title="[bold]January 2013, departures from New York[/]",
-        subtitle=f"{status.mode} · sliding 1 h every 10 min · event time = actual departure",
+        subtitle=f"{status.mode} · windows of 1 h every 10 min · event time = actual departure",
         border_style="dim",
         padding=(1, 2),
-        width=96,
+        width=width,
     )
 
 
-def _table(board: Board) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
+def _table(board: Board, days: int) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("airport", style="bold", no_wrap=True)
-    table.add_column("last hour closed", no_wrap=True)
-    for name in ("flights", "cancelled", "mean delay", "worst"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("daily mean", no_wrap=True, min_width=31, style="cyan")
+    table.add_column("hour until", no_wrap=True, min_width=12)
+    for name, width in (("flights", 7), ("cancelled", 9), ("mean", 7), ("worst", 7)):
+        table.add_column(name, justify="right", no_wrap=True, min_width=width)
+    if days:
+        table.add_column("daily mean", no_wrap=True, min_width=days, style="cyan")
     for origin, now in sorted(board.airports.items()):
-        table.add_row(
+        cells = [
             origin,
             figures.moment(now.window_end)[5:16],
             str(now.flights),
             str(now.cancelled) if now.cancelled else "–",
             _minutes(now.mean_delay),
             _minutes(now.worst),
-            _days(now),
-        )
+        ]
+        table.add_row(*cells, *([_days(now)[-days:]] if days else []))
     if not board.airports:
-        table.add_row("waiting for the first window to close …")
+        table.add_row("–", "waiting …")
     return table
 
 
@@ -83,20 +89,23 @@ def _minutes(value: float | None) -> Text:
     if value is None:
         return Text("–")
     style = "green" if value < 15 else "yellow" if value < 45 else "bold red"
-    return Text(f"{value:.0f} min".replace("-", "−"), style=style)
+    return Text(f"{round(value)} min".replace("-", "−"), style=style)
 
 
-def _footer(board: Board, status: JobStatus, rate: float) -> Text:
+def _footer(board: Board, status: JobStatus, rate: float, watermark: int) -> Table:
     late = sum(each.late_dropped for each in status.operators)
-    parts = (
-        ("read", figures.count(status.records_read)),
-        ("rate", figures.rate(rate)),
-        ("watermark", figures.moment(status.watermark)[:16]),
-        ("windows", figures.count(board.windows)),
-        ("corrected", figures.count(board.corrections)),
-        ("too late", figures.count(late)),
-    )
-    line = Text()
-    for at, (name, value) in enumerate(parts):
-        line.append("   " if at else "").append(f"{name} ", style="dim").append(value, style="bold")
-    return line
+    grid = Table.grid(padding=(0, 4, 0, 0))
+    for row in (
+        (
+            ("watermark", figures.moment(watermark)[:16]),
+            ("read", figures.count(status.records_read)),
+            ("rate", figures.rate(rate)),
+        ),
+        (
+            ("windows", figures.count(board.windows)),
+            ("corrected", figures.count(board.corrections)),
+            ("too late", figures.count(late)),
+        ),
+    ):
+        grid.add_row(*(Text.assemble((f"{name} ", "dim"), (value, "bold")) for name, value in row))
+    return grid

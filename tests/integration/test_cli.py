@@ -1,0 +1,297 @@
+"""The command as a user has it: a process of its own, its exit codes, messages, signals, and its line in a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "streamflow"]
+PATIENCE = 60.0
+
+WORDS = """
+import streamflow as sf
+job = sf.Job("words")
+lines = job.read(sf.MemorySource([{"word": w} for w in sf.setting("text", "a b a").split()]))
+lines.key_by("word").aggregate(n=sf.count()).write(sf.ConsoleSink())
+"""
+ENDLESS = """
+import asyncio
+import streamflow as sf
+
+async def ticks():
+    n = 0
+    while True:
+        yield {"n": n}
+        n += 1
+        await asyncio.sleep(0.01)
+
+job = sf.Job("endless")
+job.read(sf.source(ticks)).write(sf.ConsoleSink())
+"""
+STUCK = """
+import itertools
+import streamflow as sf
+
+def stuck(row):
+    print("stuck", flush=True)
+    for _ in itertools.count():
+        row
+
+job = sf.Job("stuck")
+job.read(sf.MemorySource([{"n": 1}])).map(stuck).write(sf.ConsoleSink())
+"""
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("STREAMFLOW_")}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "COLUMNS": "200", "NO_COLOR": "1"}
+
+
+def streamflow(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=cwd,
+        env={**_environment(), **environment},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in {"words.py": WORDS, "endless.py": ENDLESS, "stuck.py": STUCK}.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_a_job_runs_and_says_how_it_went(folder: Path) -> None:
+    done = streamflow("run", "words.py", cwd=folder)
+    assert done.returncode == 0
+    assert "a" in done.stdout
+    assert done.stderr.startswith("words done (batch): 3 read · 2 written · ")
+
+
+def test_the_result_as_json(folder: Path) -> None:
+    (folder / "quiet.py").write_text(WORDS.replace("write(sf.ConsoleSink())", "collect()"))
+    done = streamflow("run", "quiet.py", "--json", "--quiet", "--mode", "micro-batch", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert (result["job"], result["mode"], result["stopped"]) == ("words", "micro-batch", False)
+    assert sum(result["records_in"].values()) >= 3
+
+
+def test_a_job_is_told_its_settings(folder: Path) -> None:
+    done = streamflow(
+        "run", "words.py", "--set", "text=x y x z", "--set", "linger=1ms", "--quiet", cwd=folder
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 3
+
+
+GOLDEN = {
+    "missing file": (["run", "word.py"], 2, "error: no file word.py\n  hint: did you mean words.py?\n"),
+    "no job": (
+        ["run", "none.py"],
+        2,
+        'error: none.py has no job\n  hint: assign one at the top level of the file: job = sf.Job("name")\n',
+    ),
+    "syntax error": (
+        ["run", "syntax.py"],
+        2,
+        "error: syntax.py, line 2: invalid syntax\n    x = = 1\n        ^\n",
+    ),
+    "wrong mode": (
+        ["run", "words.py", "--mode", "steaming"],
+        2,
+        (
+            "error: mode is 'steaming', not one of auto, streaming, micro-batch, batch\n"
+            "  hint: did you mean 'streaming'?\n"
+        ),
+    ),
+    "wrong parallelism": (
+        ["run", "words.py", "--parallelism", "0"],
+        2,
+        "error: parallelism is 0\n  hint: it must be at least 1 and at most 32768\n",
+    ),
+    "set without a value": (
+        ["run", "words.py", "--set", "linger"],
+        2,
+        "error: --set 'linger' is not key=value\n  hint: write it like --set linger=20ms\n",
+    ),
+    "unknown format": (
+        ["plan", "words.py", "--format", "mermade"],
+        2,
+        "error: no format 'mermade'; there are: mermaid, text\n  hint: did you mean 'mermaid'?\n",
+    ),
+    "unknown option": (
+        ["run", "words.py", "--mod", "batch"],
+        2,
+        "error: Unknown option: --mod. Did you mean --mode?\n  hint: see streamflow run --help\n",
+    ),
+    "no file at all": (
+        ["run"],
+        2,
+        'error: Command "run" parameter FILE[:job] requires an argument.\n  hint: see streamflow run --help\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_wrong_usage_is_one_readable_message(case: str, folder: Path) -> None:
+    (folder / "none.py").write_text("x = 1\n")
+    (folder / "syntax.py").write_text("\nx = = 1\n")
+    arguments, code, message = GOLDEN[case]
+    done = streamflow(*arguments, cwd=folder)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", message)
+
+
+def test_a_misspelt_setting_is_refused(folder: Path) -> None:
+    done = streamflow("run", "words.py", "--set", "txet=a", cwd=folder)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --set txet: no setting 'txet'; there are: batch_rows")
+    assert done.stderr.endswith("hint: did you mean 'text'?\n")
+    done = streamflow("run", "words.py", cwd=folder, STREAMFLOW_PARALELISM="2")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        2,
+        "error: environment variable STREAMFLOW_PARALELISM names no setting",
+    )
+
+
+def test_an_unknown_column_names_the_line_and_the_nearest(folder: Path) -> None:
+    (folder / "bad.py").write_text(WORDS.replace('key_by("word")', 'key_by("wrod")'))
+    done = streamflow("run", "bad.py", cwd=folder)
+    assert done.returncode == 1
+    assert "no column 'wrod'; there are: word" in done.stderr
+    assert "bad.py, line 5, in <module>: lines.key_by" in done.stderr
+    assert "hint: did you mean 'word'?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_function_that_raises_fails_the_job_with_the_record(folder: Path) -> None:
+    (folder / "raises.py").write_text(
+        "import streamflow as sf\n"
+        'job = sf.Job("raises")\n'
+        "numbers = job.read(sf.MemorySource([{'n': 4}, {'n': 0}]))\n"
+        "numbers.map(lambda n: 8 // n, schema=sf.Int64).named('inverse').collect()\n".replace(
+            "schema=sf.Int64", "schema={'inverse': sf.Int64}"
+        ).replace("8 // n", "{'inverse': 8 // (n['n'] if isinstance(n, dict) else n)}")
+    )
+    done = streamflow("run", "raises.py", cwd=folder)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+    assert "where: operator inverse" in done.stderr
+    assert "record: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in streamflow("run", "raises.py", "--debug", cwd=folder).stderr
+
+
+def test_plans_as_text_and_mermaid(folder: Path) -> None:
+    text = streamflow("plan", "words.py", cwd=folder)
+    assert (text.returncode, text.stdout.splitlines()[0]) == (0, "job words")
+    physical = streamflow("plan", "words.py", "--physical", "--parallelism", "3", cwd=folder)
+    assert "×3" in physical.stdout
+    mermaid = streamflow("plan", "words.py", "--format", "mermaid", cwd=folder)
+    assert mermaid.stdout.startswith("flowchart LR\n")
+
+
+def test_version_and_help(folder: Path) -> None:
+    assert streamflow("--version", cwd=folder).stdout.startswith("streamflow ")
+    listed = streamflow("--help", cwd=folder)
+    assert listed.returncode == 0
+    assert [word for word in ("demo", "run", "plan", "bench") if word not in listed.stdout] == []
+
+
+@pytest.fixture
+def endless(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """An unbounded job that has written its first line."""
+    with subprocess.Popen(
+        [*COMMAND, "run", "endless.py"],
+        cwd=folder,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert "0" in process.stdout.readline()
+        yield process
+        if process.poll() is None:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 0, "stopped")]
+)
+def test_a_signal_ends_an_unbounded_job_cleanly(
+    endless: subprocess.Popen[str], number: signal.Signals, code: int, word: str
+) -> None:
+    endless.send_signal(number)
+    out, err = endless.communicate(timeout=PATIENCE)
+    assert endless.returncode == code
+    assert f"endless {word} (streaming): " in err
+    assert "Traceback" not in err
+    assert out.count("\n") < 10_000
+
+
+def test_a_second_signal_ends_a_job_whose_function_is_stuck(folder: Path) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "run", "stuck.py"],
+        cwd=folder,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        stdout: IO[bytes] | None = process.stdout
+        assert stdout is not None
+        assert stdout.readline() == b"stuck\n"
+        try:
+            while process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                with_time = 0.2
+                try:
+                    process.wait(timeout=with_time)
+                except subprocess.TimeoutExpired:
+                    continue
+        finally:
+            process.kill()
+        assert process.returncode == 130
+
+
+def test_a_terminal_shows_a_progress_line(folder: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "run", "endless.py"],
+        cwd=folder,
+        env=_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    seen = b""
+    try:
+        while b"read-1" not in seen:
+            ready, _, _ = select.select([ours], [], [], PATIENCE)
+            assert ready, f"nothing but {seen!r}"
+            seen += os.read(ours, 4_096)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+    finally:
+        process.kill()
+        os.close(ours)
+    assert b"\r\x1b[2Kendless: " in seen
+    assert b" read" in seen

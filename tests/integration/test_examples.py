@@ -1,0 +1,190 @@
+"""Every example, run with `streamflow run` or as a program, against an independent computation in Polars."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from datetime import timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from streamflow.cli.loading import load
+from streamflow.demo.build_data import DATA
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+DEPARTED = pl.col("departed_at").fill_null(pl.col("scheduled"))
+
+
+def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def _streamflow(folder: Path, example: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return _run(folder, "-m", "streamflow", "run", str(EXAMPLES / example), *arguments)
+
+
+def _words() -> Counter[str]:
+    texts = (path.read_text(encoding="utf-8") for path in (EXAMPLES / "data").glob("*.txt"))
+    return Counter(word for text in texts for word in re.findall("[a-z]+", text.lower()))
+
+
+def _loaded(example: str, **settings: Any) -> pl.DataFrame:
+    """What an example collects as `out`, run in this process."""
+    import sys as interpreter
+
+    job, _ = load(str(EXAMPLES / example))
+    job.run(**settings)
+    frame: pl.DataFrame = vars(interpreter.modules[f"__job_{Path(example).stem}__"])["out"].frame()
+    return frame
+
+
+def test_every_example_is_tested_here_and_says_how_to_run_it() -> None:
+    tested = Path(__file__).read_text(encoding="utf-8")
+    for path in EXAMPLES.glob("*.py"):
+        assert f'"{path.name}"' in tested
+        text = path.read_text(encoding="utf-8")
+        assert f"python examples/{path.name}" in text
+        assert f"streamflow run examples/{path.name}" in text
+        assert len(text.splitlines()) <= 60
+
+
+@pytest.mark.parametrize("parallelism", [1, 2])
+def test_words_counted_in_columns(parallelism: int) -> None:
+    frame = _loaded("wordcount_columns.py", mode="batch", parallelism=parallelism)
+    assert dict(frame.iter_rows()) == _words()
+
+
+@pytest.mark.parametrize("parallelism", [1, 2])
+def test_words_counted_by_functions(parallelism: int) -> None:
+    frame = _loaded("wordcount_functions.py", mode="batch", parallelism=parallelism)
+    assert {row["word"]: row["value"]["n"] for row in frame.iter_rows(named=True)} == _words()
+
+
+@pytest.mark.parametrize("example", ["wordcount_columns.py", "wordcount_functions.py"])
+def test_word_counts_as_programs(example: str, tmp_path: Path) -> None:
+    most = _words().most_common(1)[0]
+    said = _run(tmp_path, str(EXAMPLES / example)).stdout
+    assert re.search(rf"\b{most[0]}\b", said)
+    assert f"{len(_words()):,} different words" in said
+
+
+@pytest.mark.parametrize("mode", ["streaming", "batch"])
+def test_sliding_delays(mode: str, tmp_path: Path) -> None:
+    _streamflow(tmp_path, "sliding_delays.py", "--mode", mode, "--set", "out=delays")
+    panes = pl.concat([pl.read_ndjson(path) for path in sorted((tmp_path / "delays").glob("*.ndjson"))])
+    starts = pl.col("window_start").str.to_datetime(time_unit="us", time_zone="UTC", strict=True)
+    final = (
+        panes.with_columns(starts)
+        .sort("flights")
+        .unique(["origin", "window_start"], keep="last", maintain_order=True)
+        .drop("window_end")
+        .sort("origin", "window_start")
+    )
+    expected = (
+        pl.read_parquet(DATA)
+        .filter(pl.col("departed_at").is_not_null())
+        .sort("departed_at")
+        .group_by_dynamic("departed_at", every="10m", period="1h", group_by="origin", closed="left")
+        .agg(flights=pl.len(), mean_delay=pl.col("dep_delay").mean(), worst=pl.col("dep_delay").max())
+        .rename({"departed_at": "window_start"})
+        .sort("origin", "window_start")
+    )
+    assert_frame_equal(final, expected, check_dtypes=False, check_column_order=False)
+
+
+def _sessions() -> pl.DataFrame:
+    pause = pl.col("departed_at").diff().over("tailnum", order_by="departed_at")
+    return (
+        pl.read_parquet(DATA)
+        .filter(pl.col("departed_at").is_not_null(), pl.col("tailnum").is_not_null())
+        .sort("tailnum", "departed_at")
+        .with_columns(session=(pause >= timedelta(hours=8)).fill_null(value=True).cum_sum().over("tailnum"))
+        .group_by("tailnum", "session")
+        .agg(
+            window_start=pl.col("departed_at").min(),
+            window_end=pl.col("departed_at").max() + timedelta(hours=8),
+            departures=pl.len(),
+            miles=pl.col("distance").sum(),
+            last_stop=pl.col("dest").last(),
+        )
+        .drop("session")
+    )
+
+
+@pytest.mark.parametrize("mode", ["streaming", "batch"])
+def test_aircraft_sessions(mode: str) -> None:
+    frame = _loaded("aircraft_sessions.py", mode=mode)
+    expected = _sessions().filter(pl.col("departures") >= 4)
+    assert_frame_equal(frame, expected, check_dtypes=False, check_column_order=False, check_row_order=False)
+
+
+@pytest.mark.parametrize("mode", ["streaming", "micro-batch", "batch"])
+def test_carriers_by_day(mode: str, tmp_path: Path) -> None:
+    _streamflow(tmp_path, "micro_batch.py", "--mode", mode, "--set", "out=by-carrier")
+    actual = pl.concat([pl.read_parquet(path) for path in (tmp_path / "by-carrier").glob("*.parquet")])
+    expected = (
+        pl.read_parquet(DATA)
+        .group_by("carrier", window_start=DEPARTED.dt.truncate("1d"))
+        .agg(
+            flights=pl.len(),
+            cancelled=pl.col("departed_at").is_null().sum(),
+            median_delay=pl.col("dep_delay").quantile(0.5),
+        )
+    )
+    assert_frame_equal(
+        actual.drop("window_end"),
+        expected,
+        check_dtypes=False,
+        check_column_order=False,
+        check_row_order=False,
+    )
+
+
+def test_micro_batch_as_a_program(tmp_path: Path) -> None:
+    assert "slices in" in _run(tmp_path, str(EXAMPLES / "micro_batch.py")).stdout
+    assert list((tmp_path / "by-carrier").glob("*.parquet"))
+
+
+@pytest.mark.parametrize("mode", ["streaming", "batch"])
+def test_own_aggregator(mode: str) -> None:
+    frame = _loaded("own_aggregator.py", mode=mode)
+    flights = pl.read_parquet(DATA).filter(pl.col("departed_at").is_not_null()).sort("departed_at", "flight")
+    expected: dict[tuple[str, object], int] = {}
+    by_day = flights.group_by("origin", day=pl.col("departed_at").dt.truncate("1d"), maintain_order=True)
+    for (origin, day), rows in by_day:
+        late = (rows.sort("departed_at", "flight")["dep_delay"] >= 15).to_list()
+        expected[str(origin), day] = max(
+            (len(list(run)) for is_late, run in groupby(late) if is_late), default=0
+        )
+    assert {
+        (row["origin"], row["window_start"]): row["longest"] for row in frame.iter_rows(named=True)
+    } == expected
+
+
+def test_dead_letters(tmp_path: Path) -> None:
+    done = _streamflow(tmp_path, "dead_letters.py")
+    assert "2 bad" in done.stderr
+    [bad] = (tmp_path / "readings" / "bad").glob("*.ndjson")
+    letters = pl.read_ndjson(bad)
+    assert letters.height == 2
+    assert [record for record in letters["record"] if "warm" in record or '"cels' in record]
+    [means] = (tmp_path / "readings" / "means").glob("*.csv")
+    assert pl.read_csv(means).sort("sensor").rows() == [("a", 21.0, 2), ("b", 18.0, 1)]

@@ -1,0 +1,116 @@
+"""Finding a job in a user's file, and what is said where there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamflow.cli.loading import load
+from streamflow.errors import ConfigError, JobDefinitionError, StreamflowError
+
+JOB = 'import streamflow as sf\njob = sf.Job("words")\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _refused(target: str, kind: type[StreamflowError] = ConfigError, **given: str) -> str:
+    with pytest.raises(kind) as caught:
+        load(target, given)
+    assert type(caught.value) is kind
+    return str(caught.value)
+
+
+def test_the_one_job_of_a_file_is_found_under_any_name(folder: Path) -> None:
+    (folder / "a.py").write_text(f"{JOB}also = job\nother = 1\n")
+    for target in ("a.py", "a.py:job", "a.py:also", "a.py:words", str(folder / "a.py")):
+        job, runtime = load(target)
+        assert (job.name, runtime) == ("words", {})
+
+
+def test_a_file_may_import_its_neighbour_and_define_rows(folder: Path) -> None:
+    (folder / "neighbour_of_a.py").write_text('NAME = "hello"\n')
+    (folder / "a.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nimport streamflow as sf\n"
+        "from neighbour_of_a import NAME\n@dataclass\nclass Row:\n    word: str\njob = sf.Job(NAME)\n"
+    )
+    assert load("a.py")[0].name == "hello"
+
+
+def test_what_runs_the_job_is_not_run(folder: Path) -> None:
+    (folder / "a.py").write_text(f'{JOB}if __name__ == "__main__":\n    raise SystemExit(9)\n')
+    assert load("a.py")[0].name == "words"
+
+
+def test_settings_are_the_file_s_or_the_runtime_s(folder: Path) -> None:
+    (folder / "a.py").write_text('import streamflow as sf\njob = sf.Job(sf.setting("called", "words"))\n')
+    job, runtime = load("a.py", {"called": "other", "linger": "20ms"})
+    assert (job.name, runtime) == ("other", {"linger": "20ms"})
+
+
+def test_a_setting_nobody_asked_for_is_refused(folder: Path) -> None:
+    (folder / "a.py").write_text('import streamflow as sf\njob = sf.Job(sf.setting("called", "words"))\n')
+    assert _refused("a.py", caled="x").endswith("did you mean 'called'?")
+    assert _refused("a.py", lingr="5ms").endswith("did you mean 'linger'?")
+
+
+def test_a_missing_file(folder: Path) -> None:
+    (folder / "delays.py").write_text(JOB)
+    assert _refused("delay.py") == "no file delay.py; did you mean delays.py?"
+    assert _refused("nowhere/delay.py") == "no file nowhere/delay.py; there is no folder nowhere either"
+    assert _refused(".") == ". is a folder; name the Python file that holds the job"
+
+
+def test_what_is_no_python_file(folder: Path) -> None:
+    (folder / "a.txt").write_text(JOB)
+    assert _refused("a.txt") == "a.txt is not a Python file; its name must end in .py"
+
+
+def test_no_job(folder: Path) -> None:
+    (folder / "a.py").write_text("job = 1\n")
+    assert _refused("a.py") == (
+        'a.py has no job; assign one at the top level of the file: job = sf.Job("name")'
+    )
+
+
+def test_several_jobs_have_to_be_told_apart(folder: Path) -> None:
+    (folder / "a.py").write_text('import streamflow as sf\none = sf.Job("1st")\ntwo = sf.Job("2nd")\n')
+    assert _refused("a.py") == "a.py has 2 jobs: one, two; say which: a.py:one"
+    assert _refused("a.py:tow") == "a.py: no job 'tow'; there are: one, two; did you mean 'two'?"
+    assert load("a.py:two")[0].name == "2nd"
+
+
+def test_a_syntax_error_shows_its_line(folder: Path) -> None:
+    (folder / "a.py").write_text("x = 1\nif True:\n    y = = 2\n")
+    assert _refused("a.py") == "a.py, line 3: invalid syntax\ny = = 2\n    ^"
+
+
+def test_an_exception_while_importing_shows_the_user_s_line_only(folder: Path) -> None:
+    (folder / "a.py").write_text("import json\ndef parse():\n    return json.loads('{')\nx = parse()\n")
+    message = _refused("a.py", JobDefinitionError)
+    assert message == (
+        "JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)\n"
+        "a.py, line 3, in parse: return json.loads('{')"
+    )
+
+
+def test_an_error_of_the_job_s_own_shows_where_it_was_built(folder: Path) -> None:
+    (folder / "a.py").write_text(
+        'import streamflow as sf\njob = sf.Job("words")\nrows = job.read(sf.MemorySource([{"a": 1}]))\n'
+        'rows.key_by("b").aggregate(n=sf.count())\n'
+    )
+    message = _refused("a.py", JobDefinitionError)
+    assert "no column 'b'; there are: a" in message
+    assert 'a.py, line 4, in <module>: rows.key_by("b").aggregate(n=sf.count())' in message
+
+
+def test_leaving_while_being_imported(folder: Path) -> None:
+    (folder / "a.py").write_text("import sys\nsys.exit(0)\n")
+    message = _refused("a.py", JobDefinitionError)
+    assert message.startswith(
+        "a.py left the program with sys.exit(0) while it was imported; put what runs the job"
+    )
