@@ -1,0 +1,422 @@
+"""One suite for every keyed state backend: the memory backend is the specification, the others have to agree with it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from streamflow.errors import ConfigError, StateError
+from streamflow.state.backend import KeyedStateBackend, StateAddress
+from streamflow.state.factory import open_backend
+from streamflow.state.lazy import LazyBackend
+from streamflow.state.memory import MemoryBackend
+from streamflow.state.rocksdb.backend import RocksDBBackend
+
+FACTORIES: dict[str, Callable[[], KeyedStateBackend]] = {
+    "memory": MemoryBackend,
+    "rocksdb": RocksDBBackend,
+    "lazy-memory": lambda: LazyBackend(MemoryBackend),
+    "lazy-rocksdb": lambda: LazyBackend(RocksDBBackend),
+}
+PANES = StateAddress("window-3", "panes")
+OTHERS = [StateAddress("window-3", "panes2"), StateAddress("window-33", "panes"), StateAddress("window", "3-panes")]
+
+
+@pytest.fixture(params=FACTORIES)
+def backend(request: pytest.FixtureRequest) -> Iterator[KeyedStateBackend]:
+    made = FACTORIES[request.param]()
+    yield made
+    made.close()
+
+
+def test_an_empty_backend_has_nothing(backend: KeyedStateBackend) -> None:
+    assert backend.get(PANES, 0, b"k") is None
+    assert list(backend.scan(PANES, 0)) == []
+    assert list(backend.groups(PANES)) == []
+    backend.delete(PANES, 0, b"k")
+    backend.write(PANES, [(0, b"k", None)])
+    assert list(backend.groups(PANES)) == []
+
+
+def test_values_come_back_also_empty_ones(backend: KeyedStateBackend) -> None:
+    backend.put(PANES, 0, b"", b"")
+    backend.put(PANES, 0, b"\x00", b"x" * 100_000)
+    assert backend.get(PANES, 0, b"") == b""
+    assert backend.get(PANES, 0, b"\x00") == b"x" * 100_000
+    backend.put(PANES, 0, b"", b"second")
+    assert backend.get(PANES, 0, b"") == b"second"
+    backend.delete(PANES, 0, b"")
+    assert backend.get(PANES, 0, b"") is None
+
+
+def test_scans_are_in_byte_order_and_half_open(backend: KeyedStateBackend) -> None:
+    keys = [b"", b"\x00", b"\x00\x00", b"a", b"a\x00", b"a\xff", b"b", b"\xff", b"\xff\xff"]
+    backend.write(PANES, [(5, key, b"v" + key) for key in reversed(keys)])
+    assert list(backend.scan(PANES, 5)) == [(key, b"v" + key) for key in keys]
+    assert [key for key, _ in backend.scan(PANES, 5, b"a", b"b")] == [b"a", b"a\x00", b"a\xff"]
+    assert [key for key, _ in backend.scan(PANES, 5, b"b")] == [b"b", b"\xff", b"\xff\xff"]
+    assert [key for key, _ in backend.scan(PANES, 5, b"", b"\x00")] == [b""]
+    assert list(backend.scan(PANES, 5, b"b", b"a")) == []
+    assert list(backend.scan(PANES, 5, b"", b"")) == []
+
+
+def test_groups_operators_and_states_are_apart(backend: KeyedStateBackend) -> None:
+    backend.put(PANES, 1, b"k", b"mine")
+    for other in OTHERS:
+        backend.put(other, 1, b"k", b"other")
+    for group in (0, 2, 255, 256, 257, 32_767):
+        backend.put(PANES, group, b"k", b"group %d" % group)
+    assert list(backend.scan(PANES, 1)) == [(b"k", b"mine")]
+    backend.delete(PANES, 1, b"k")
+    assert list(backend.scan(PANES, 1)) == []
+    assert all(backend.get(other, 1, b"k") == b"other" for other in OTHERS)
+    assert list(backend.groups(PANES)) == [0, 2, 255, 256, 257, 32_767]
+    assert list(backend.groups(OTHERS[0])) == [1]
+
+
+def test_a_state_is_not_the_beginning_of_another(backend: KeyedStateBackend) -> None:
+    """`ab` + `c…` and `a` + `bc…` would be the same bytes without the lengths."""
+    backend.put(StateAddress("ab", "c"), 0, b"d", b"1")
+    backend.put(StateAddress("a", "bc"), 0, b"d", b"2")
+    backend.put(StateAddress("a", "b"), 0, b"cd", b"3")
+    assert list(backend.scan(StateAddress("ab", "c"), 0)) == [(b"d", b"1")]
+    assert list(backend.scan(StateAddress("a", "bc"), 0)) == [(b"d", b"2")]
+    assert list(backend.scan(StateAddress("a", "b"), 0)) == [(b"cd", b"3")]
+
+
+def test_a_scan_sees_what_was_there_when_it_was_called(backend: KeyedStateBackend) -> None:
+    rows = [(b"%03d" % i, b"v") for i in range(300)]
+    backend.write(PANES, [(0, key, value) for key, value in rows])
+    scan = backend.scan(PANES, 0)
+    backend.put(PANES, 0, b"000", b"changed")
+    backend.put(PANES, 0, b"0005", b"new")
+    backend.delete(PANES, 0, b"299")
+    seen = []
+    for key, value in scan:
+        backend.delete(PANES, 0, key)
+        seen.append((key, value))
+    assert seen == rows
+    assert list(backend.scan(PANES, 0)) == [(b"0005", b"new")]
+
+
+def test_an_exhausted_scan_stays_exhausted(backend: KeyedStateBackend) -> None:
+    backend.put(PANES, 0, b"k", b"v")
+    scan = backend.scan(PANES, 0)
+    assert list(scan) == [(b"k", b"v")]
+    assert list(scan) == []
+
+
+def test_of_two_changes_to_a_key_the_last_counts(backend: KeyedStateBackend) -> None:
+    backend.write(PANES, [(0, b"a", b"1"), (0, b"a", b"2"), (0, b"b", b"1"), (0, b"b", None), (1, b"b", b"3")])
+    assert list(backend.scan(PANES, 0)) == [(b"a", b"2")]
+    assert list(backend.scan(PANES, 1)) == [(b"b", b"3")]
+
+
+BAD_CHANGES: list[tuple[object, object, object]] = [
+    (32_768, b"k", b"v"),
+    (-1, b"k", b"v"),
+    (0, "k", b"v"),
+    (0, b"k", "v"),
+    (0, bytearray(b"k"), b"v"),
+    (0, b"k", 7),
+]
+
+
+@pytest.mark.parametrize("bad", BAD_CHANGES, ids=repr)
+def test_a_write_is_all_or_nothing(backend: KeyedStateBackend, bad: tuple[object, object, object]) -> None:
+    backend.put(PANES, 0, b"kept", b"1")
+    changes: list[object] = [(0, b"new", b"1"), (0, b"kept", None), bad]
+    with pytest.raises(StateError):
+        backend.write(PANES, changes)  # type: ignore[arg-type]
+    assert list(backend.scan(PANES, 0)) == [(b"kept", b"1")]
+
+
+def test_a_write_whose_changes_cannot_be_made_does_nothing(backend: KeyedStateBackend) -> None:
+    def changes() -> Iterator[tuple[int, bytes, bytes | None]]:
+        yield 0, b"new", b"1"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        backend.write(PANES, changes())
+    assert list(backend.scan(PANES, 0)) == []
+
+
+@pytest.mark.parametrize("name", ["", "Window", "../etc", "a/b", "-a", "_a", "a" * 64, "a.b", "ä", "a\n"])
+def test_names_that_cannot_stand_in_keys_and_paths(backend: KeyedStateBackend, name: str) -> None:
+    for address in (StateAddress(name, "panes"), StateAddress("window-3", name)):
+        for call in (
+            lambda address=address: backend.get(address, 0, b"k"),
+            lambda address=address: backend.put(address, 0, b"k", b"v"),
+            lambda address=address: backend.scan(address, 0),
+            lambda address=address: list(backend.groups(address)),
+        ):
+            with pytest.raises(StateError, match="cannot be used"):
+                call()
+
+
+def test_after_close_everything_says_so(backend: KeyedStateBackend) -> None:
+    backend.write(PANES, [(0, b"%d" % i, b"v") for i in range(10)])
+    scan = backend.scan(PANES, 0)
+    next(scan)
+    backend.close()
+    backend.close()
+    for call in (
+        lambda: next(scan),
+        lambda: backend.get(PANES, 0, b"k"),
+        lambda: backend.put(PANES, 0, b"k", b"v"),
+        lambda: backend.delete(PANES, 0, b"k"),
+        lambda: backend.write(PANES, []),
+        lambda: list(backend.scan(PANES, 0)),
+        lambda: list(backend.groups(PANES)),
+    ):
+        with pytest.raises(StateError, match="closed"):
+            call()
+
+
+_keys = st.binary(max_size=3)
+_groups = st.sampled_from([0, 1, 255, 256])
+_addresses = st.sampled_from([PANES, *OTHERS[:2]])
+_changes = st.lists(st.tuples(_groups, _keys, st.none() | st.binary(max_size=3)), max_size=8)
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_any_sequence_of_calls_agrees_with_a_dict(name: str) -> None:
+    class Machine(RuleBasedStateMachine):
+        """A backend beside a dict, with scans left open across changes."""
+
+        @initialize()
+        def start(self) -> None:
+            self.backend = FACTORIES[name]()
+            self.model: dict[tuple[StateAddress, int, bytes], bytes] = {}
+            self.scans: list[tuple[Iterator[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]] = []
+
+        @rule(address=_addresses, group=_groups, key=_keys, value=st.binary(max_size=3))
+        def put(self, address: StateAddress, group: int, key: bytes, value: bytes) -> None:
+            self.backend.put(address, group, key, value)
+            self.model[address, group, key] = value
+
+        @rule(address=_addresses, group=_groups, key=_keys)
+        def delete(self, address: StateAddress, group: int, key: bytes) -> None:
+            self.backend.delete(address, group, key)
+            self.model.pop((address, group, key), None)
+
+        @rule(address=_addresses, changes=_changes)
+        def write(self, address: StateAddress, changes: list[tuple[int, bytes, bytes | None]]) -> None:
+            self.backend.write(address, iter(changes))
+            for group, key, value in changes:
+                if value is None:
+                    self.model.pop((address, group, key), None)
+                else:
+                    self.model[address, group, key] = value
+
+        @rule(address=_addresses, group=_groups, key=_keys)
+        def get(self, address: StateAddress, group: int, key: bytes) -> None:
+            assert self.backend.get(address, group, key) == self.model.get((address, group, key))
+
+        @rule(address=_addresses, group=_groups, start=_keys, end=st.none() | _keys)
+        def begin_scan(self, address: StateAddress, group: int, start: bytes, end: bytes | None) -> None:
+            expected = sorted(
+                (key, value)
+                for (of, at, key), value in self.model.items()
+                if (of, at) == (address, group) and key >= start and (end is None or key < end)
+            )
+            self.scans.append((self.backend.scan(address, group, start, end), expected))
+
+        @rule()
+        def finish_scans(self) -> None:
+            for scan, expected in self.scans:
+                assert list(scan) == expected
+            self.scans.clear()
+
+        @rule(address=_addresses)
+        def groups(self, address: StateAddress) -> None:
+            assert list(self.backend.groups(address)) == sorted({at for of, at, _ in self.model if of == address})
+
+        def teardown(self) -> None:
+            if hasattr(self, "backend"):
+                self.finish_scans()
+                self.backend.close()
+
+    run_state_machine_as_test(Machine)  # type: ignore[no-untyped-call]
+
+
+# What only a lazy backend does.
+
+
+def test_a_lazy_backend_is_opened_by_the_first_put_only() -> None:
+    opened: list[MemoryBackend] = []
+
+    def factory() -> MemoryBackend:
+        opened.append(MemoryBackend())
+        return opened[-1]
+
+    lazy = LazyBackend(factory)
+    lazy.get(PANES, 0, b"k")
+    lazy.delete(PANES, 0, b"k")
+    lazy.write(PANES, [(0, b"k", None)])
+    assert list(lazy.scan(PANES, 0)) == []
+    with pytest.raises(StateError):
+        lazy.put(PANES, -1, b"k", b"v")
+    assert (opened, lazy.opened) == ([], False)
+    lazy.put(PANES, 0, b"k", b"v")
+    lazy.put(PANES, 0, b"l", b"v")
+    assert (len(opened), lazy.opened) == (1, True)
+    lazy.close()
+    with pytest.raises(StateError, match="closed"):
+        opened[0].get(PANES, 0, b"k")
+
+
+# What only RocksDB does.
+
+
+def test_the_factory_knows_its_kinds(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'memory' or 'rocksdb'"):
+        open_backend("redis")
+    with_directory = open_backend("rocksdb", tmp_path / "db")
+    with_directory.close()
+    assert (tmp_path / "db" / "CURRENT").exists()
+
+
+def test_what_was_flushed_is_there_after_reopening(tmp_path: Path) -> None:
+    first = RocksDBBackend(tmp_path / "db")
+    first.write(PANES, [(i % 7, b"%04d" % i, b"v%d" % i) for i in range(1_000)])
+    left_open = first.scan(PANES, 0)
+    next(left_open)
+    first.flush()
+    first.close()
+    second = RocksDBBackend(tmp_path / "db", must_exist=True)
+    assert list(second.groups(PANES)) == list(range(7))
+    assert sum(len(list(second.scan(PANES, group))) for group in range(7)) == 1_000
+    assert second.get(PANES, 999 % 7, b"0999") == b"v999"
+    second.close()
+
+
+def test_no_database_is_made_where_one_was_expected(tmp_path: Path) -> None:
+    for directory in (tmp_path / "missing", tmp_path):
+        with pytest.raises(StateError, match="no state database"):
+            RocksDBBackend(directory, must_exist=True)
+    with pytest.raises(StateError, match="temporary"):
+        RocksDBBackend(must_exist=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_backend_on_one_database_is_told_who_holds_it(tmp_path: Path) -> None:
+    first = RocksDBBackend(tmp_path / "db")
+    with pytest.raises(StateError, match="this process has it open"):
+        RocksDBBackend(tmp_path / "db")
+    script = (
+        "import sys; from pathlib import Path; from streamflow.errors import StateError\n"
+        "from streamflow.state.rocksdb.backend import RocksDBBackend\n"
+        "try: RocksDBBackend(Path(sys.argv[1]))\n"
+        "except StateError as error: print(error)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "db")],
+        capture_output=True, text=True, env=environment, check=True,
+    )  # fmt: skip
+    assert "another process has it open" in done.stdout
+    first.close()
+
+
+def test_a_temporary_database_is_private_and_gone_at_close() -> None:
+    backend = RocksDBBackend()
+    directory = backend.directory
+    assert directory.is_relative_to(tempfile.gettempdir())
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    backend.put(PANES, 0, b"k", b"v")
+    backend.close()
+    assert not directory.exists()
+
+
+def test_directory_and_files_are_for_their_owner_only(tmp_path: Path) -> None:
+    backend = RocksDBBackend(tmp_path / "deep" / "db")
+    backend.put(PANES, 0, b"k", b"v")
+    backend.flush()
+    backend.close()
+    assert stat.S_IMODE((tmp_path / "deep" / "db").stat().st_mode) == 0o700
+    files = list((tmp_path / "deep" / "db").iterdir())
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+
+
+def _filled(directory: Path, rows: int = 4_000) -> list[Path]:
+    backend = RocksDBBackend(directory)
+    backend.write(PANES, [(0, b"%06d" % i, os.urandom(100)) for i in range(rows)])
+    backend.flush()
+    backend.close()
+    return sorted(directory.glob("*.sst"))
+
+
+def test_a_flipped_byte_in_a_file_is_never_a_short_scan(tmp_path: Path) -> None:
+    (file,) = _filled(tmp_path / "db")
+    whole = file.read_bytes()
+    caught = 0
+    for place in range(0, len(whole), len(whole) // 20):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        try:
+            backend = RocksDBBackend(tmp_path / "db", must_exist=True)
+            try:
+                rows = len(list(backend.scan(PANES, 0)))
+            finally:
+                backend.close()
+        except StateError as error:
+            assert "restore it from a checkpoint" in str(error)  # noqa: PT017  (most places raise, a few are unused)
+            caught += 1
+        else:
+            assert rows == 4_000
+    assert caught >= 15
+
+
+def test_damage_where_groups_and_get_look_is_reported(tmp_path: Path) -> None:
+    (file,) = _filled(tmp_path / "db")
+    content = file.read_bytes()
+    file.write_bytes(content[:10] + bytes([content[10] ^ 1]) + content[11:])
+    backend = RocksDBBackend(tmp_path / "db", must_exist=True)
+    with pytest.raises(StateError, match="damaged"):
+        backend.get(PANES, 0, b"000000")
+    with pytest.raises(StateError, match="damaged"):
+        list(backend.groups(PANES))
+    backend.close()
+
+
+def test_a_lost_file_is_reported(tmp_path: Path) -> None:
+    (file,) = _filled(tmp_path / "db")
+    file.unlink()
+    with pytest.raises(StateError, match="restore it from a checkpoint"):
+        RocksDBBackend(tmp_path / "db", must_exist=True)
+
+
+def test_a_database_that_would_be_unpickled_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    from rocksdict import Rdict
+
+    other = Rdict(str(tmp_path / "db"))
+    other["k"] = {"a": 1}
+    other.close()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "db").iterdir()}
+    with pytest.raises(StateError, match="not written by streamflow"):
+        RocksDBBackend(tmp_path / "db")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "db").iterdir()} == before
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"[" * 100_000, b"\xff"])
+def test_a_damaged_description_is_refused(tmp_path: Path, content: bytes) -> None:
+    _filled(tmp_path / "db", rows=1)
+    (tmp_path / "db" / "rocksdict-config.json").write_bytes(content)
+    with pytest.raises(StateError, match="missing or damaged"):
+        RocksDBBackend(tmp_path / "db")
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file", tmp_path / "file" / "db"):
+        with pytest.raises(StateError, match="a file where the directory should be"):
+            RocksDBBackend(path)
