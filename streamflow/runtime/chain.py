@@ -78,7 +78,8 @@ class Chain:
         try:
             await link.logic.process_async(batch, port, self._taps[self.first])
         except Exception as error:
-            raise failure(error, link.id) from error
+            failed = failure(error, link.id)
+            raise failed from failed.__cause__
 
     def deliver(self, position: int, output: str, batch: AnyBatch) -> None:
         """What the operator at `position` put out goes to whatever reads it."""
@@ -104,7 +105,8 @@ class Chain:
             try:
                 current = link.logic.on_watermark(current, self._taps[position])
             except Exception as error:
-                raise failure(error, link.id) from error
+                failed = failure(error, link.id)
+                raise failed from failed.__cause__
             if current is not None:
                 forwarded.append((position, current))
         return forwarded
@@ -118,7 +120,8 @@ class Chain:
             try:
                 link.logic.on_epoch_end(epoch, self._taps[position])
             except Exception as error:
-                raise failure(error, link.id) from error
+                failed = failure(error, link.id)
+                raise failed from failed.__cause__
 
     def finish(self) -> None:
         """The input has ended: whatever is left."""
@@ -129,7 +132,8 @@ class Chain:
             try:
                 link.logic.finish(self._taps[position])
             except Exception as error:
-                raise failure(error, link.id) from error
+                failed = failure(error, link.id)
+                raise failed from failed.__cause__
 
     def close(self) -> None:
         """Release what operators hold."""
@@ -146,11 +150,17 @@ class Chain:
         try:
             link.logic.process_batch(batch, port, self._taps[position])
         except Exception as error:
-            raise failure(error, link.id) from error
+            failed = failure(error, link.id)
+            raise failed from failed.__cause__
 
 
 def failure(error: Exception, operator: str) -> Exception:
-    """An exception out of an operator, with the operator's name; one that is nobody's own is the job's failure."""
+    """An exception out of an operator, with the operator's name; one that is nobody's own is the job's failure.
+
+    Raise it `from` its own `__cause__`, so that what a user's function raised stays attached.
+    """
     if isinstance(error, StreamflowError):
         return error.at(Where(operator=operator))
-    return JobFailedError(f"{type(error).__name__}: {error}", where=Where(operator=operator))
+    failed = JobFailedError(f"{type(error).__name__}: {error}", where=Where(operator=operator))
+    failed.__cause__ = error
+    return failed

@@ -54,7 +54,7 @@ class _Recorder:
     """The collector of one pure operator for one piece."""
 
     position: int
-    outputs: list[tuple[str, AnyBatch]] = field(default_factory=list)
+    outputs: list[tuple[str, AnyBatch]] = field(default_factory=list[tuple[str, AnyBatch]])
     is_connected: Callable[[int, str], bool] = field(kw_only=True)
 
     def emit(self, batch: AnyBatch) -> None:
@@ -90,7 +90,7 @@ class Prefix:
         try:
             decoded = fetch.decode()
         except StreamflowError as error:
-            raise error.at(Where(split=split.id)) from error
+            raise error.at(Where(split=split.id)) from error.__cause__
         piece = Piece(
             position=fetch.position,
             outputs=[],
@@ -110,7 +110,7 @@ class Prefix:
         try:
             self._pass(0, decoded.batch, piece)
         except StreamflowError as error:
-            raise error.at(Where(split=split.id)) from error
+            raise error.at(Where(split=split.id)) from error.__cause__
         return piece
 
     def _pass(self, position: int, batch: AnyBatch, piece: Piece) -> None:
@@ -126,7 +126,8 @@ class Prefix:
         try:
             operator.process_batch(batch, 0, recorder)
         except Exception as error:
-            raise failure(error, id) from error
+            failed = failure(error, id)
+            raise failed from failed.__cause__
         out = sum(len(b) for name, b in recorder.outputs if name == MAIN)
         piece.counts.append((position, len(batch), out))
         for name, part in recorder.outputs:

@@ -213,6 +213,7 @@ class SourceTask:
         """Until there is news; meanwhile splits may turn idle. Only time spent here counts as quiet: a source that
         is held back downstream is not idle."""
         if self._retire_finished():
+            await self._mark_idle()
             return
         started = self._clock.monotonic()
         self._signal = asyncio.get_running_loop().create_future()
@@ -248,10 +249,9 @@ class SourceTask:
     async def _mark_idle(self) -> None:
         after = self._strategy.idle_after
         if after is not None:
-            for pump in self._pumps:
-                if pump.waited * 1e6 >= after and not self._merger.is_idle(pump.split.id) and not pump.ready:
-                    self._merger.idle(pump.split.id)
-            await self._forward()
+            quiet = [pump.split.id for pump in self._pumps if pump.waited * 1e6 >= after and not pump.ready]
+            self._merger.idle(*(split for split in quiet if not self._merger.is_idle(split)))
+        await self._forward()
         nothing_open = self._assigner.discovered and not self._pumps and not self._assigner.exhausted
         if not (self._merger.all_idle or nothing_open) or self._assigner.holds_watermark:
             return

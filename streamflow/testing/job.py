@@ -129,6 +129,10 @@ class TestJob:
         """The job's figures now: watermarks, counts of late and bad records."""
         return self._running().status()
 
+    def metric(self, name: str, operator: str | None = None) -> float:
+        """A metric summed over subtasks, of one operator or of all, as Prometheus would see it."""
+        return self._running().registry.total(name, operator)
+
     def _scripted(self, graph: LogicalGraph, splits: int | Mapping[str, int]) -> LogicalGraph:
         nodes: list[Node] = []
         for node in graph.nodes:

@@ -125,9 +125,10 @@ class WatermarkMerger:
         """An input has sent data: it is idle no longer."""
         self._wake(self._inputs[name])
 
-    def idle(self, name: object) -> int | None:
-        """An input has gone quiet; the new output watermark if that moves it."""
-        self._inputs[name].idle = True
+    def idle(self, *names: object) -> int | None:
+        """Inputs have gone quiet, all at once; the new output watermark if that moves it."""
+        for name in names:
+            self._inputs[name].idle = True
         return self._recompute()
 
     def end(self, name: object) -> int | None:

@@ -77,6 +77,14 @@ def test_when_all_are_idle_the_watermark_stays() -> None:
     assert m.current == 5
 
 
+def test_inputs_that_turn_idle_together_leave_the_watermark_where_it_is() -> None:
+    m = merger()
+    m.advance("a", 10)
+    m.advance("b", 5)
+    assert m.idle("b", "a") is None
+    assert m.current == 5
+
+
 def test_the_last_one_to_turn_idle_lets_the_rest_go_on() -> None:
     m = merger()
     m.advance("a", 10)

@@ -1,0 +1,151 @@
+"""Bounded channels: order, back-pressure in rows and in bytes, and an inbox that leaves blocked channels alone."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from streamflow.records.batch import RowBatch
+from streamflow.records.elements import Barrier, EndOfInput, Watermark
+from streamflow.runtime.channel import Channel, Inbox
+from streamflow.testing import SteppedLoop, TestClock
+
+
+@pytest.fixture
+def loop() -> Iterator[SteppedLoop]:
+    stepped = SteppedLoop(TestClock())
+    yield stepped
+    stepped.close_quietly()
+
+
+def rows(count: int) -> RowBatch:
+    return RowBatch(list(range(count)))
+
+
+def start(loop: SteppedLoop, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    task = loop.create_task(work)
+    loop.settle()
+    return task
+
+
+async def send_all(channel: Channel, *elements: Any) -> None:
+    for element in elements:
+        await channel.send(element)
+
+
+def test_elements_come_in_order(loop: SteppedLoop) -> None:
+    channel = Channel()
+    sent = [rows(2), Watermark(5), Barrier(1), rows(1), EndOfInput()]
+    start(loop, send_all(channel, *sent))
+    assert [channel.receive_nowait() for _ in range(5)] == sent
+    assert channel.receive_nowait() is None
+
+
+def test_a_sender_waits_for_room_in_rows(loop: SteppedLoop) -> None:
+    channel = Channel(max_rows=10)
+    sender = start(loop, send_all(channel, rows(6), rows(4), rows(1)))
+    assert not sender.done()
+    assert channel.rows == 10
+    channel.receive_nowait()
+    loop.settle()
+    assert sender.done()
+    assert channel.rows == 5
+
+
+def test_a_sender_waits_for_room_in_bytes(loop: SteppedLoop) -> None:
+    channel = Channel(max_bytes=3 * rows(1).nbytes)
+    sender = start(loop, send_all(channel, rows(2), rows(2)))
+    assert not sender.done()
+    channel.receive_nowait()
+    loop.settle()
+    assert sender.done()
+
+
+def test_room_for_less_than_the_batch_is_not_room(loop: SteppedLoop) -> None:
+    channel = Channel(max_rows=10)
+    sender = start(loop, send_all(channel, rows(3), rows(7), rows(5)))
+    channel.receive_nowait()
+    loop.settle()
+    assert not sender.done()
+    channel.receive_nowait()
+    loop.settle()
+    assert sender.done()
+
+
+def test_a_batch_larger_than_the_channel_goes_in_alone(loop: SteppedLoop) -> None:
+    channel = Channel(max_rows=10)
+    sender = start(loop, send_all(channel, rows(50), rows(1)))
+    assert not sender.done()
+    assert channel.rows == 50
+    channel.receive_nowait()
+    loop.settle()
+    assert sender.done()
+
+
+def test_what_is_no_data_needs_no_room(loop: SteppedLoop) -> None:
+    channel = Channel(max_rows=1)
+    sender = start(loop, send_all(channel, rows(1), Watermark(1), Barrier(1), EndOfInput()))
+    assert sender.done()
+
+
+def test_memory_stays_bounded_however_fast_the_sender(loop: SteppedLoop) -> None:
+    channel = Channel(max_rows=10)
+    start(loop, send_all(channel, *[rows(3)] * 100))
+    seen, most = 0, 0
+    while channel.rows:
+        most = max(most, channel.rows)
+        channel.receive_nowait()
+        seen += 1
+        loop.settle()
+    assert (seen, most) == (100, 9)
+
+
+def test_an_inbox_reads_its_channels_in_turn(loop: SteppedLoop) -> None:
+    first, second = Channel(port=0), Channel(port=1)
+    inbox = Inbox([first, second])
+    start(loop, send_all(first, Watermark(1), Watermark(2)))
+    start(loop, send_all(second, Watermark(3), Watermark(4)))
+    assert [inbox.receive_nowait() for _ in range(5)] == [
+        (0, Watermark(1)),
+        (1, Watermark(3)),
+        (0, Watermark(2)),
+        (1, Watermark(4)),
+        None,
+    ]
+
+
+def test_a_blocked_channel_is_left_alone_until_it_is_unblocked(loop: SteppedLoop) -> None:
+    first, second = Channel(), Channel()
+    inbox = Inbox([first, second])
+    start(loop, send_all(first, Watermark(1)))
+    start(loop, send_all(second, Watermark(2)))
+    inbox.block(0)
+    assert inbox.receive_nowait() == (1, Watermark(2))
+    assert inbox.receive_nowait() is None
+    inbox.unblock_all()
+    assert inbox.receive_nowait() == (0, Watermark(1))
+
+
+def test_a_blocked_channel_still_slows_its_sender_down(loop: SteppedLoop) -> None:
+    first, second = Channel(max_rows=2), Channel(max_rows=2)
+    inbox = Inbox([first, second])
+    inbox.block(0)
+    sender = start(loop, send_all(first, rows(2), rows(1)))
+    while inbox.receive_nowait() is not None:
+        loop.settle()
+    assert not sender.done()
+    inbox.unblock_all()
+    inbox.receive_nowait()
+    loop.settle()
+    assert sender.done()
+
+
+def test_a_waiting_inbox_wakes_for_any_channel(loop: SteppedLoop) -> None:
+    first, second = Channel(), Channel()
+    inbox = Inbox([first, second])
+    waiting = start(loop, inbox.wait())
+    assert not waiting.done()
+    start(loop, send_all(second, Watermark(1)))
+    assert waiting.done()
+    assert inbox.receive_nowait() == (1, Watermark(1))

@@ -1,0 +1,98 @@
+"""Routing: every record to exactly one subtask (or all, for broadcast), the same one in every process and version."""
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamflow.errors import JobDefinitionError
+from streamflow.graph.physical import ExchangeKind, PhysicalEdge
+from streamflow.records.batch import RowBatch
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+from streamflow.runtime.exchange import Route, route_for
+
+
+def route(kind: ExchangeKind, *, keys: tuple[str, ...] = (), subtask: int = 0, lower: int = 3) -> Route:
+    edge = PhysicalEdge("up", 0, "main", "down", 0, kind, keys)
+    return route_for(edge, subtask=subtask, lower=lower, max_parallelism=128)
+
+
+def keyed(*keys: str | None) -> FrameBatch:
+    return FrameBatch(pl.DataFrame({"k": list(keys), "n": range(len(keys))}, schema={"k": pl.String, "n": pl.Int64}))
+
+
+def column(parts: list[tuple[int, AnyBatch]], name: str) -> dict[int, list[object]]:
+    return {target: part.frame[name].to_list() for target, part in parts if isinstance(part, FrameBatch)}
+
+
+def test_forward_stays_on_its_own_subtask() -> None:
+    batch = RowBatch([1, 2])
+    assert route(ExchangeKind.FORWARD, subtask=2)(batch) == [(2, batch)]
+
+
+def test_broadcast_goes_to_all() -> None:
+    batch = RowBatch([1])
+    assert route(ExchangeKind.BROADCAST)(batch) == [(0, batch), (1, batch), (2, batch)]
+
+
+def test_rebalance_takes_turns_and_senders_start_apart() -> None:
+    batch = RowBatch([1])
+    turns = route(ExchangeKind.REBALANCE, subtask=1)
+    assert [turns(batch)[0][0] for _ in range(4)] == [1, 2, 0, 1]
+    assert route(ExchangeKind.REBALANCE, subtask=2)(batch)[0][0] == 2
+
+
+def test_hash_routes_as_it_always_has() -> None:
+    """Golden: state on disk is found again only where its keys go. A change here breaks every stored job."""
+    airports = ["JFK", "LGA", "EWR", "ATL", "ORD", "LAX", "", "Zürich", None]
+    assert column(route(ExchangeKind.HASH, keys=("k",))(keyed(*airports)), "k") == {
+        0: ["JFK", "EWR", "", None],
+        1: ["LAX"],
+        2: ["LGA", "ATL", "ORD", "Zürich"],
+    }
+    numbers = FrameBatch(pl.DataFrame({"k": [-1, 0, 1, 2, 1000, 2**40], "j": ["a", "b", "a", "b", "a", "b"]}))
+    assert column(route(ExchangeKind.HASH, keys=("k", "j"), lower=2)(numbers), "k") == {
+        0: [0, 1, 1000],
+        1: [-1, 2, 1099511627776],
+    }
+
+
+def test_hash_keeps_the_order_of_each_key() -> None:
+    parts = route(ExchangeKind.HASH, keys=("k",))(keyed("JFK", "LGA", "JFK", "EWR", "JFK", "LGA"))
+    for _, part in parts:
+        assert isinstance(part, FrameBatch)
+        assert part.frame["n"].is_sorted()
+
+
+def test_one_subtask_gets_the_batch_as_it_is() -> None:
+    batch = keyed("JFK", "LGA")
+    assert route(ExchangeKind.HASH, keys=("k",), lower=1)(batch) == [(0, batch)]
+
+
+def test_hash_needs_columns() -> None:
+    with pytest.raises(JobDefinitionError, match="a hash exchange needs columns"):
+        route(ExchangeKind.HASH, keys=("k",))(RowBatch([{"k": 1}]))
+
+
+@given(st.lists(st.one_of(st.none(), st.text(max_size=5)), max_size=30), st.integers(2, 7))
+def test_hash_sends_every_record_to_one_place_and_a_key_to_one_place(keys: list[str | None], lower: int) -> None:
+    parts = route(ExchangeKind.HASH, keys=("k",), lower=lower)(keyed(*keys))
+    assert sorted(n for numbers in column(parts, "n").values() for n in numbers) == list(range(len(keys)))
+    homes: dict[object, set[int]] = {}
+    for target, seen in column(parts, "k").items():
+        for key in seen:
+            homes.setdefault(key, set()).add(target)
+    assert all(len(places) == 1 for places in homes.values())
+    assert all(len(part) for _, part in parts)
+
+
+@given(st.lists(st.text(max_size=5), max_size=30))
+def test_hash_of_a_part_is_the_part_of_the_hash(keys: list[str]) -> None:
+    """Routing does not depend on how records are batched."""
+    whole = column(route(ExchangeKind.HASH, keys=("k",))(keyed(*keys)), "k")
+    apart: dict[int, list[object]] = {}
+    for key in keys:
+        for target, seen in column(route(ExchangeKind.HASH, keys=("k",))(keyed(key)), "k").items():
+            apart.setdefault(target, []).extend(seen)
+    assert whole == apart
