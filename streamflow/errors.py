@@ -44,7 +44,7 @@ class Where:
     offset: str | None = None
 
     def __str__(self) -> str:
-        parts = []
+        parts: list[str] = []
         if self.operator:
             parts.append(f"operator {self.operator}")
         if self.split:

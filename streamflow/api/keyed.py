@@ -11,7 +11,6 @@ import polars as pl
 from streamflow.api.stream import IntoExpr, Stream
 from streamflow.api.windowed import WindowedStream, aggregate_inputs, reduction
 from streamflow.errors import JobDefinitionError, Where
-from streamflow.graph.logical import Input
 from streamflow.operators.extract import Extract
 from streamflow.operators.running import RunningAggregateSpec
 from streamflow.records.schema import Schema
@@ -73,7 +72,7 @@ class KeyedStream:
         update_after. In batch each key comes once, at the end."""
         stream, prepared = self.columns(aggregates)
         spec = RunningAggregateSpec(keys=self.keys, aggregates=prepared, null_keys=self.null_keys)
-        return Stream(stream._builder, Input(stream._builder.add_operator(spec, (stream._read,))))
+        return stream.apply(spec)
 
     def reduce(self, function: Callable[[Any, Any], Any]) -> Stream:
         """The records of a key combined two by two, running; the column `value` holds the result. The function is
@@ -88,8 +87,7 @@ class KeyedStream:
         functions = (*self.functions, *made)
         stream = self.stream
         if functions:
-            extract = Extract(columns=functions)
-            stream = Stream(stream._builder, Input(stream._builder.add_operator(extract, (stream._read,))))
+            stream = stream.apply(Extract(columns=functions))
         return stream, prepared
 
 
@@ -100,7 +98,7 @@ def keyed_stream(
     if not keys:
         raise JobDefinitionError(
             "key_by without a key",
-            where=Where(operator=stream._read.node),
+            where=Where(operator=stream.operator),
             hint='give columns, like key_by("origin")',
         )
     if null_keys not in ("fail", "group"):

@@ -55,48 +55,48 @@ class Stream:
     def filter(self, predicate: pl.Expr | Callable[[Any], object]) -> Stream:
         """Keep the records for which an expression, or a function of one row, is true."""
         if isinstance(predicate, pl.Expr):
-            return self._then(Filter(predicate=predicate))
+            return self.apply(Filter(predicate=predicate))
         if not callable(predicate):
             raise JobDefinitionError(f"filter got {predicate!r}", hint="give an expression like col('x') > 1")
-        return self._then(Functions((Step("filter", predicate),)))
+        return self.apply(Functions((Step("filter", predicate),)))
 
     def select(self, *expressions: IntoExpr, **named: IntoExpr) -> Stream:
         """These columns and no others; event time goes along."""
-        return self._then(Select(expressions=_expressions(expressions, named)))
+        return self.apply(Select(expressions=_expressions(expressions, named)))
 
     def with_columns(self, *expressions: IntoExpr, **named: IntoExpr) -> Stream:
         """All columns, some of them new or replaced."""
-        return self._then(WithColumns(expressions=_expressions(expressions, named)))
+        return self.apply(WithColumns(expressions=_expressions(expressions, named)))
 
     def rename(self, names: dict[str, str]) -> Stream:
         """Columns under other names, old to new."""
-        return self._then(Rename(names=tuple(names.items())))
+        return self.apply(Rename(names=tuple(names.items())))
 
     def drop(self, *names: str) -> Stream:
         """All columns but these."""
-        return self._then(Drop(names=names))
+        return self.apply(Drop(names=names))
 
     def explode(self, *names: str) -> Stream:
         """A record for each element of the lists in these columns."""
-        return self._then(Explode(names=names))
+        return self.apply(Explode(names=names))
 
     def map_batches(
         self, function: Callable[[pl.DataFrame], pl.DataFrame], *, schema: dict[str, Any] | None = None
     ) -> Stream:
         """A function from DataFrame to DataFrame. It sees event time as the column `__event_time` and has to keep it
         for the stream to keep it. Its columns come from running it on an empty frame, unless `schema` says them."""
-        return self._then(MapBatches(function, None if schema is None else Schema(schema)))
+        return self.apply(MapBatches(function, None if schema is None else Schema(schema)))
 
     # Python functions.
 
     def map(self, function: Callable[[Any], Any], *, schema: object = None) -> Stream:
         """A function of one row: a dict, or the bare value where there is one column. Its return annotation or
         `schema` says the columns of the result; without either the stream holds objects."""
-        return self._then(Functions((Step("map", function, declared_schema(schema, function, flat=False)),)))
+        return self.apply(Functions((Step("map", function, declared_schema(schema, function, flat=False)),)))
 
     def flat_map(self, function: Callable[[Any], Iterable[Any]], *, schema: object = None) -> Stream:
         """A function that gives any number of records for one row."""
-        return self._then(
+        return self.apply(
             Functions((Step("flat_map", function, declared_schema(schema, function, flat=True)),))
         )
 
@@ -121,14 +121,14 @@ class Stream:
             timeout=parse_duration(timeout, what="timeout", positive=True),
             retries=retries or Backoff(0),
         )
-        return self._then(spec)
+        return self.apply(spec)
 
     # Routing.
 
     def union(self, *others: Stream) -> Stream:
         """All records of this and other streams, which must have the same columns."""
         for other in others:
-            if other._builder is not self._builder:
+            if other.builder is not self._builder:
                 raise JobDefinitionError("a union of streams of two jobs", hint="read both in one sf.Job")
         reads = (self._read, *(other._read for other in others))
         return Stream(self._builder, Input(self._builder.add_operator(Union(), reads)))
@@ -207,8 +207,23 @@ class Stream:
         self._builder.add_sink(CollectSink(collected), self._read)
         return collected
 
-    def _then(self, spec: OperatorSpec) -> Stream:
-        return Stream(self._builder, Input(self._builder.add_operator(spec, (self._read,))))
+    def apply(self, spec: OperatorSpec) -> Stream:
+        """The stream through any operator: what the other methods do with the operators they know."""
+        return Stream(self._builder, self.add(spec))
+
+    def add(self, spec: OperatorSpec) -> Input:
+        """Put an operator behind this stream; where its output is read."""
+        return Input(self._builder.add_operator(spec, (self._read,)))
+
+    @property
+    def builder(self) -> GraphBuilder:
+        """The graph that this stream belongs to."""
+        return self._builder
+
+    @property
+    def operator(self) -> str:
+        """The id of the operator that gives this stream."""
+        return self._read.node
 
 
 def _expressions(positional: tuple[IntoExpr, ...], named: dict[str, IntoExpr]) -> tuple[pl.Expr, ...]:

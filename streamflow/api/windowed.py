@@ -58,7 +58,7 @@ class WindowedStream:
             late_used=False,
             null_keys=self.keyed.null_keys,
         )
-        return AggregatedStream(stream._builder, Input(stream._builder.add_operator(spec, (stream._read,))))
+        return AggregatedStream(stream.builder, stream.add(spec))
 
     def reduce(self, function: Callable[[Any, Any], Any]) -> Stream:
         """The records of a key and window combined two by two; the column `value` holds the result. The function is

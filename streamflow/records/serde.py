@@ -15,6 +15,8 @@ but plain values:
 | 7 | `tuple` | a msgpack array |
 | 8 | `UUID` | its 16 bytes |
 
+`bytearray` and `memoryview` come back as `bytes`; which of two equal local times is meant (`fold`) is not kept.
+
 A sealed frame is the magic `SFF1`, a CRC-32 of what follows, and an Arrow IPC stream: the reader of Arrow is
 trusted with bytes that this program wrote, not with damaged ones.
 """
@@ -121,15 +123,18 @@ def frame_to_ipc(frame: pl.DataFrame, compression: Compression = "lz4") -> bytes
     >>> ipc_to_frame(frame_to_ipc(pl.DataFrame({"n": [1, 2]})))["n"].to_list()
     [1, 2]
     """
+    # Polars would write the addresses of Python objects.
+    objects = [name for name, dtype in frame.schema.items() if dtype == pl.Object]
+    if objects:
+        raise StateError(
+            f"columns {', '.join(objects)} hold Python objects and cannot be stored", hint="pack them first"
+        )
     buffer = BytesIO()
     buffer.write(bytes(_HEADER))
     try:
         frame.write_ipc_stream(buffer, compression=compression)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise StateError(
-            f"a frame of {dict(frame.schema)} cannot be stored: {error}",
-            hint="objects have to be packed first",
-        ) from error
+        raise StateError(f"a frame of {dict(frame.schema)} cannot be stored: {error}") from error
     view = buffer.getbuffer()
     view[:_HEADER] = _MAGIC + zlib.crc32(view[_HEADER:]).to_bytes(4, "big")
     return buffer.getvalue()
