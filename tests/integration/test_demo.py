@@ -59,7 +59,9 @@ def test_the_delays_are_those_polars_finds(mode: str, runs: dict[str, tuple[Path
         pl.read_parquet(DATA)
         .with_columns(t=event_time)
         .sort("t")
-        .group_by_dynamic("t", every="10m", period="1h", group_by="origin", closed="left", label="left")
+        .group_by_dynamic(
+            "t", every="10m", period="1h", offset="-50m", group_by="origin", closed="left", label="left"
+        )
         .agg(
             flights=pl.len().cast(pl.Int64),
             cancelled=pl.col("departed_at").is_null().sum().cast(pl.Int64),

@@ -102,7 +102,9 @@ def test_sliding_delays(mode: str, tmp_path: Path) -> None:
         pl.read_parquet(DATA)
         .filter(pl.col("departed_at").is_not_null())
         .sort("departed_at")
-        .group_by_dynamic("departed_at", every="10m", period="1h", group_by="origin", closed="left")
+        .group_by_dynamic(
+            "departed_at", every="10m", period="1h", offset="-50m", group_by="origin", closed="left"
+        )
         .agg(flights=pl.len(), mean_delay=pl.col("dep_delay").mean(), worst=pl.col("dep_delay").max())
         .rename({"departed_at": "window_start"})
         .sort("origin", "window_start")
