@@ -42,10 +42,12 @@ class KeyedStream:
         *,
         allowed_lateness: Duration = "0s",
         accumulation: Accumulation = "accumulating",
+        pane_info: bool = False,
     ) -> WindowedStream:
         """Cut each key's records into windows by event time.
 
         A record later than the watermark by more than `allowed_lateness` past its window's end goes to `.late`.
+        With `pane_info` results also say `pane_timing` (ON_TIME, LATE), `pane_index` (from 0) and `is_last`.
         Raises JobDefinitionError where the stream has no event time.
         """
         if not self.stream.type.timed:
@@ -65,7 +67,7 @@ class KeyedStream:
                 f"{assigner!r} assigns no windows",
                 hint='give one like sf.tumbling("10s") or sf.session(gap="30m")',
             )
-        return WindowedStream(self, assigner, lateness, accumulation)
+        return WindowedStream(self, assigner, lateness, accumulation, pane_info)
 
     def aggregate(self, **aggregates: Aggregate) -> Stream:
         """Running totals per key: a changing result, whose column `change` says insert, update_before or

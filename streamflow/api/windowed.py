@@ -45,6 +45,7 @@ class WindowedStream:
     assigner: Assigner
     allowed_lateness: int
     accumulation: Literal["accumulating", "discarding", "retracting"]
+    pane_info: bool = False
 
     def aggregate(self, **aggregates: Aggregate) -> AggregatedStream:
         """Several aggregates per key and window at once, each under its own name."""
@@ -57,6 +58,7 @@ class WindowedStream:
             accumulation=self.accumulation,
             late_used=False,
             null_keys=self.keyed.null_keys,
+            pane_info=self.pane_info,
         )
         return AggregatedStream(stream.builder, stream.add(spec))
 
