@@ -7,10 +7,13 @@ authentication, so it is bound to the loopback address unless another one is ask
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
-from wsgiref.simple_server import WSGIServer
+from socket import AF_INET, AF_INET6
+from socketserver import ThreadingMixIn
+from threading import Thread  # noqa: TID251  (answers scrapes beside the job; it touches nothing but numbers)
+from typing import Any, Final, cast
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app  # pyright: ignore[reportUnknownVariableType]
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -18,15 +21,13 @@ from streamflow.errors import ConfigError
 from streamflow.metrics.registry import Metric as Handle
 from streamflow.metrics.registry import MetricsRegistry
 
-if TYPE_CHECKING:
-    from threading import Thread  # noqa: TID251  (a type; the client starts its own thread)
-
 __all__ = ["MAX_SERIES", "MetricsServer", "RegistryCollector", "serve"]
 
 MAX_SERIES: Final = 10_000
 """How many series a scrape gives at most; the rest are counted in `streamflow_metrics_series_left_out`."""
 
 _CLOSE_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.05
 _LARGEST_PORT: Final = 65_535
 
 
@@ -68,17 +69,23 @@ class RegistryCollector(Collector):
 
 
 class MetricsServer:
-    """A running exporter; `close` stops it and waits for it."""
+    """A running exporter; `close` stops it and waits for it, at most a few hundredths of a second."""
 
-    def __init__(self, server: WSGIServer, thread: Thread) -> None:
+    def __init__(self, server: WSGIServer) -> None:
         self._server = server
-        self._thread = thread
+        self._thread = Thread(target=server.serve_forever, args=(_POLL_SECONDS,), name="metrics", daemon=True)
+        self._thread.start()
         self._closed = False
 
     @property
     def port(self) -> int:
         """The port it listens on."""
         return int(self._server.server_port)
+
+    @property
+    def address(self) -> str:
+        """The address it listens on."""
+        return str(self._server.server_address[0])
 
     def close(self) -> None:
         """Stop listening; may be called twice."""
@@ -102,13 +109,34 @@ def serve(registry: MetricsRegistry, port: int, address: str = "127.0.0.1") -> M
     collectors = CollectorRegistry(auto_describe=False)
     collectors.register(RegistryCollector(registry))
     try:
-        server, thread = start_http_server(port, addr=address, registry=collectors)
+        server = (_Server6 if ":" in address else _Server)((address, port), _QuietHandler)
     except (OSError, OverflowError) as error:
         raise ConfigError(
             f"metrics cannot be served at {address}:{port}: {error}",
             hint="choose another port, or 0 for any free one",
         ) from error
-    return MetricsServer(server, thread)
+    server.set_app(cast("Any", make_wsgi_app(collectors)))
+    return MetricsServer(server)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each scrape, so that a client that hangs holds up nobody."""
+
+    daemon_threads = True
+    address_family = AF_INET
+
+
+class _Server6(_Server):
+    address_family = AF_INET6
+
+
+class _QuietHandler(WSGIRequestHandler):
+    """Gives up on slow clients and logs nothing."""
+
+    timeout = 10
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Scrapes are not worth a log line."""
 
 
 def _family(handle: Handle, labels: list[str]) -> CounterMetricFamily | GaugeMetricFamily:

@@ -1,0 +1,279 @@
+"""Values and frames as bytes: they come back as they were, and no other bytes do anything but raise."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import IntEnum
+from uuid import UUID
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from streamflow.errors import RecordError, StateError
+from streamflow.records.serde import MAX_DEPTH, frame_to_ipc, ipc_to_frame, pack, unpack
+
+_scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(2**200), 2**200)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(codec="utf-8"))
+    | st.binary()
+    | st.dates()
+    | st.times().map(lambda value: value.replace(fold=0))
+    | st.timedeltas()
+    | st.datetimes().map(lambda value: value.replace(fold=0))
+    | st.datetimes(timezones=st.just(UTC)).map(lambda value: value.replace(fold=0))
+    | st.decimals(allow_nan=False)
+    | st.uuids()
+)
+_keys = (
+    st.integers()
+    | st.text("ab")
+    | st.binary(max_size=2)
+    | st.tuples(st.integers(), st.text("ab"))
+    | st.none()
+)
+_values = st.recursive(
+    _scalars,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(_keys, inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+def same(left: object, right: object) -> bool:
+    """Equal, and of equal types all the way down (True is not 1, (1,) is not [1])."""
+    return left == right and repr(left) == repr(right)
+
+
+@given(_values)
+def test_values_come_back_as_they_were(value: object) -> None:
+    data = pack(value)
+    assert same(unpack(data), value)
+    assert pack(unpack(data)) == data
+
+
+GOLDEN = [
+    ({"k": [1, "a", None, True]}, "81a16b9401a161c0c3"),
+    (2**64, "c70901010000000000000000"),
+    (datetime(2013, 1, 1, 5, 17), "c70702" + "04d2333d45eb00"),  # noqa: DTZ001
+    (datetime(2013, 1, 1, 5, 17, tzinfo=UTC), "d6ff50e2714c"),
+    (date(2013, 1, 1), "c703030b3695"),
+    ((1, "a"), "d6079201a161"),
+    (Decimal("1.50"), "d606" + "312e3530"),
+    (UUID(int=1), "d808" + "00" * 15 + "01"),
+]
+
+
+@pytest.mark.parametrize(("value", "data"), GOLDEN, ids=[repr(value) for value, _ in GOLDEN])
+def test_golden_bytes(value: object, data: str) -> None:
+    assert pack(value).hex() == data
+    assert same(unpack(bytes.fromhex(data)), value)
+
+
+def test_aware_times_come_back_in_utc_and_nan_as_nan() -> None:
+    moment = datetime(2013, 1, 1, tzinfo=timezone(timedelta(hours=-5)))
+    assert same(unpack(pack(moment)), moment.astimezone(UTC))
+    assert math.isnan(unpack(pack(math.nan)))
+    assert unpack(pack(Decimal("NaN"))).is_nan()
+    assert same(unpack(pack([bytearray(b"a"), memoryview(b"b")])), [b"a", b"b"])
+
+
+class Colour(IntEnum):
+    RED = 1
+
+
+class Text(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(),
+        {1, 2},
+        Colour.RED,
+        Text("a"),
+        print,
+        1j,
+        time(1, tzinfo=UTC),
+        "\ud800",
+        {"a": {1}},
+    ],
+    ids=repr,
+)
+def test_other_types_are_refused_and_named(value: object) -> None:
+    with pytest.raises(RecordError, match="a value cannot be stored"):
+        pack(value)
+
+
+def _nested(depth: int, wrap: Callable[[object], object]) -> object:
+    value: object = 0
+    for _ in range(depth):
+        value = wrap(value)
+    return value
+
+
+WRAPS: dict[str, Callable[[object], object]] = {
+    "list": lambda value: [value],
+    "tuple": lambda value: (value,),
+    "dict": lambda value: {"a": value},
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
+def test_nesting_has_a_limit(wrap: Callable[[object], object]) -> None:
+    deepest = _nested(MAX_DEPTH, wrap)
+    assert same(unpack(pack(deepest)), deepest)
+    for depth in (MAX_DEPTH + 1, 600, 20_000):
+        with pytest.raises(RecordError):
+            pack(_nested(depth, wrap))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x91" * (MAX_DEPTH + 1) + b"\x00",
+        b"\x91" * 5_000 + b"\x00",
+        b"\xc7\xff\x07" * 5_000,
+        b"\xdd\xff\xff\xff\xff",
+    ],
+    ids=["one-too-deep", "deep", "deep-tuples", "long-array"],
+)
+def test_bombs_are_refused(data: bytes) -> None:
+    with pytest.raises(StateError):
+        unpack(data)
+
+
+def test_size_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamflow.records.serde.MAX_PACKED_BYTES", 100)
+    assert unpack(pack(b"x" * 90)) == b"x" * 90
+    with pytest.raises(RecordError, match="more than 100"):
+        pack(b"x" * 101)
+    with pytest.raises(StateError, match="more than 100"):
+        unpack(b"\x00" * 101)
+
+
+@pytest.mark.parametrize("code", [0, 9, 42, 127, -2, -128])
+def test_unknown_extension_types_are_refused(code: int) -> None:
+    four_bytes = b"\xd6" + code.to_bytes(1, signed=True)
+    with pytest.raises(StateError, match="cannot be read"):
+        unpack(four_bytes + b"abcd")
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xc1", b"\x01\x02", b"\x81\x90\x01", b"cos\nsystem\n(S'true'\ntR.", b"\xa1\xff"]
+)
+def test_other_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(StateError, match="restore from a checkpoint"):
+        unpack(data)
+
+
+PLAIN = (
+    type(None),
+    bool,
+    int,
+    float,
+    str,
+    bytes,
+    list,
+    tuple,
+    dict,
+    datetime,
+    date,
+    time,
+    timedelta,
+    Decimal,
+    UUID,
+)
+
+
+def _mutants(seeds: list[bytes], count: int) -> list[bytes]:
+    randomness = random.Random(7)
+    mutants: list[bytes] = []
+    for _ in range(count):
+        data = bytearray(randomness.choice(seeds))
+        for _ in range(randomness.randint(1, 4)):
+            place = randomness.randrange(len(data) + 1)
+            match randomness.randrange(4):
+                case 0 if place < len(data):
+                    data[place] = randomness.randrange(256)
+                case 1:
+                    data[place:place] = randomness.randbytes(randomness.randint(1, 5))
+                case 2:
+                    del data[place : place + randomness.randint(1, 5)]
+                case _:
+                    other = randomness.choice(seeds)
+                    data[place:] = other[randomness.randrange(len(other)) :]
+        mutants.append(bytes(data))
+    return mutants
+
+
+def test_ten_thousand_mutated_values_raise_only_what_is_declared() -> None:
+    seeds = [pack(value) for value, _ in GOLDEN]
+    seeds += [pack({"a": [(1, time(5), timedelta(1)), {"b": 2**90}], (1, 2): -1.5, "c": "text" * 10})]
+    refused = 0
+    for data in _mutants(seeds, 10_000):
+        try:
+            value = unpack(data)
+        except StateError:
+            refused += 1
+        else:
+            assert isinstance(value, PLAIN)
+    assert 2_000 < refused < 10_000
+
+
+FRAME = pl.DataFrame(
+    {
+        "k": ["a", None, "a longer text that does not fit inline"],
+        "n": [1, None, 3],
+        "t": [datetime(2013, 1, 1, tzinfo=UTC), None, None],
+        "l": [[1], None, []],
+        "s": [{"x": 1}, None, {"x": 2}],
+        "d": [Decimal("1.5"), None, None],
+        "b": [b"\x00", b"", None],
+    },
+).with_columns(pl.col("k").cast(pl.Categorical).alias("c"), pl.lit("u").cast(pl.Enum(["u"])).alias("e"))
+
+
+@pytest.mark.parametrize("compression", ["uncompressed", "lz4", "zstd"])
+def test_frames_come_back_as_they_were(compression: str) -> None:
+    for frame in (FRAME, FRAME.clear(), FRAME.slice(1, 1), pl.DataFrame()):
+        assert_frame_equal(ipc_to_frame(frame_to_ipc(frame, compression)), frame)  # type: ignore[arg-type]
+
+
+def test_a_slice_takes_the_room_of_a_slice() -> None:
+    frame = pl.DataFrame({"k": [f"a text that is kept outside of the view {i}" for i in range(10_000)]})
+    assert len(frame_to_ipc(frame.slice(0, 10), "uncompressed")) < 3_000
+
+
+def test_every_changed_byte_of_a_frame_is_noticed() -> None:
+    data = frame_to_ipc(FRAME)
+    for place in range(len(data)):
+        with pytest.raises(StateError):
+            ipc_to_frame(data[:place] + bytes([data[place] ^ 0x41]) + data[place + 1 :])
+
+
+def test_ten_thousand_mutated_frames_are_all_refused() -> None:
+    data = frame_to_ipc(FRAME.select("k", "n"))
+    for mutant in _mutants([data], 10_000):
+        if mutant != data:
+            with pytest.raises(StateError):
+                ipc_to_frame(mutant)
+
+
+def test_objects_cannot_be_stored_as_a_frame() -> None:
+    with pytest.raises(StateError, match="pack them first"):
+        frame_to_ipc(pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}))

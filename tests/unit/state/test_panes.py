@@ -1,0 +1,255 @@
+"""The pane store: any appends, merges and spills give what grouping everything at once gives."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamflow.errors import StateError
+from streamflow.records.serde import ipc_to_frame
+from streamflow.state.backend import StateAddress
+from streamflow.state.lazy import LazyBackend
+from streamflow.state.memory import MemoryBackend
+from streamflow.state.panes import PaneStore
+
+ADDRESS = StateAddress("window-1", "panes")
+LARGE = 1 << 30
+SMALL = 20_000
+
+
+def merge(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.group_by("k", maintain_order=True).agg(
+        pl.col("n").sum(), pl.col("first").first(), pl.col("last").last()
+    )
+
+
+class Merges:
+    """Counts the merges and the rows that went into them."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.rows = 0
+
+    def __call__(self, frame: pl.DataFrame) -> pl.DataFrame:
+        self.calls += 1
+        self.rows += frame.height
+        return merge(frame)
+
+
+def partial(keys: list[str], number: int = 0) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"k": keys, "n": [1] * len(keys), "first": [number] * len(keys), "last": [number] * len(keys)},
+        schema={"k": pl.String, "n": pl.Int64, "first": pl.Int64, "last": pl.Int64},
+    )
+
+
+def distinct(rows: int, number: int = 0) -> pl.DataFrame:
+    return partial([f"{number}-{i}" for i in range(rows)], number)
+
+
+def store_of(budget: int = LARGE, backend: MemoryBackend | LazyBackend | None = None) -> PaneStore:
+    return PaneStore(backend or MemoryBackend(), "window-1", merge, budget)
+
+
+def chunks_in(backend: MemoryBackend | LazyBackend) -> int:
+    return len(list(backend.scan(ADDRESS, 0)))
+
+
+_appends = st.lists(
+    st.tuples(st.integers(-3, 3), st.lists(st.sampled_from("abcdefgh"), max_size=6), st.integers(1, 40)),
+    max_size=30,
+)
+
+
+@pytest.mark.parametrize("budget", [1, 3_000, SMALL, LARGE])
+@given(appends=_appends, reads=st.lists(st.integers(0, 29), max_size=3), drop=st.integers(-3, 3))
+def test_panes_hold_what_one_merge_over_everything_gives(
+    budget: int, appends: list[tuple[int, list[str], int]], reads: list[int], drop: int
+) -> None:
+    backend = MemoryBackend()
+    store = PaneStore(backend, "window-1", merge, budget)
+    model: dict[int, list[pl.DataFrame]] = {}
+    for number, (pane, keys, times) in enumerate(appends):
+        frame = partial([f"{key}{i}" for key in keys for i in range(times)], number)
+        store.append(pane, frame)
+        model.setdefault(pane, []).append(frame)
+        assert store.nbytes <= budget
+        if number in reads:
+            assert store.read(pane).sort("k").equals(merge(pl.concat(model[pane])).sort("k"))
+    if drop in model:
+        store.drop(drop)
+        del model[drop]
+    assert store.panes() == tuple(sorted(model))
+    for pane, frames in model.items():
+        assert pane in store
+        assert store.read(pane).sort("k").equals(merge(pl.concat(frames)).sort("k"))
+        assert store.nbytes <= budget
+    copy = store_of()
+    for pane, frame in store.snapshot_frames():
+        copy.append(pane, frame)
+    assert copy.panes() == store.panes()
+    for pane in store.panes():
+        assert copy.read(pane).sort("k").equals(store.read(pane).sort("k"))
+    store.clear()
+    assert (store.panes(), len(store), store.rows, store.nbytes, store.spilled) == ((), 0, 0, 0, 0)
+    assert chunks_in(backend) == 0
+
+
+def test_nothing_is_opened_as_long_as_nothing_spills() -> None:
+    backend = LazyBackend(MemoryBackend)
+    store = store_of(backend=backend)
+    for number in range(50):
+        store.append(number % 5, distinct(100, number))
+    store.read(0)
+    store.replace(1, distinct(10))
+    store.drop(2)
+    store.clear()
+    assert not backend.opened
+
+
+def test_the_pane_appended_to_least_recently_is_spilled_first() -> None:
+    backend = MemoryBackend()
+    store = store_of(55_000, backend)
+    store.append(1, distinct(300, 1))
+    store.append(2, distinct(300, 2))
+    store.append(1, distinct(300, 3))
+    assert store.spilled == 0
+    store.append(3, distinct(300, 4))
+    (pane_bytes,) = {key[:8] for key, _ in backend.scan(ADDRESS, 0)}
+    assert int.from_bytes(pane_bytes, "big") - 2**63 == 2
+    assert store.spilled == sum(len(value) for _, value in backend.scan(ADDRESS, 0))
+    assert store.rows == 1_200
+
+
+def test_merging_comes_before_spilling_where_it_helps() -> None:
+    backend = LazyBackend(MemoryBackend)
+    store = store_of(100_000, backend)
+    for number in range(200):
+        store.append(number % 4, partial(["a", "b", "c"] * 50, number))
+        assert store.nbytes <= 100_000
+    assert not backend.opened
+    assert store.read(0)["n"].to_list() == [2_500] * 3
+
+
+def test_a_pane_larger_than_the_budget_spills_in_several_runs_in_order() -> None:
+    backend = MemoryBackend()
+    store = store_of(SMALL, backend)
+    for number in range(12):
+        store.append(7, distinct(400, number % 3).with_columns(last=pl.lit(number, dtype=pl.Int64)))
+    assert chunks_in(backend) >= 4
+    result = store.read(7)
+    assert result.height == 1_200
+    assert set(result["n"]) == {4}
+    assert result.filter(pl.col("k").str.starts_with("2-"))["last"].unique().to_list() == [11]
+    assert result.filter(pl.col("k").str.starts_with("2-"))["first"].unique().to_list() == [2]
+
+
+def test_a_large_frame_is_spilled_in_chunks_of_a_megabyte() -> None:
+    backend = MemoryBackend()
+    store = store_of(1 << 20, backend)
+    store.append(0, pl.DataFrame({"k": pl.int_range(200_000, eager=True).cast(pl.String)}).with_columns(
+        n=pl.lit(1), first=pl.lit(1), last=pl.lit(1)
+    ))  # fmt: skip
+    values = [value for _, value in backend.scan(ADDRESS, 0)]
+    assert len(values) >= 5
+    assert max(map(len, values)) <= 1 << 20
+    assert max(ipc_to_frame(value).estimated_size() for value in values) <= 1 << 20
+    assert store.read(0).height == 200_000
+
+
+def test_a_row_is_merged_a_bounded_number_of_times() -> None:
+    merges = Merges()
+    store = PaneStore(MemoryBackend(), "window-1", merges, LARGE)
+    keys = partial([f"k{i}" for i in range(1_000)])
+    for _ in range(500):
+        store.append(0, keys)
+    assert merges.rows <= 2 * 500_000
+    distinct_merges = Merges()
+    store = PaneStore(MemoryBackend(), "window-1", distinct_merges, LARGE)
+    for number in range(100):
+        store.append(0, distinct(2_000, number))
+    assert distinct_merges.rows <= 4 * 200_000
+    assert store.read(0).height == 200_000
+
+
+def test_many_tiny_partials_are_merged_too() -> None:
+    store = store_of()
+    for number in range(1_000):
+        store.append(0, partial(["a"], number))
+    assert store.rows <= 300
+    assert store.read(0).rows() == [("a", 1_000, 0, 999)]
+
+
+def test_reading_twice_merges_once() -> None:
+    merges = Merges()
+    store = PaneStore(MemoryBackend(), "window-1", merges, LARGE)
+    store.append(0, partial(["a"]))
+    store.append(0, partial(["a"]))
+    assert store.read(0).equals(store.read(0))
+    assert merges.calls == 1
+
+
+def test_column_types_may_widen() -> None:
+    store = store_of()
+    narrow = partial(["a"]).with_columns(pl.col("n").cast(pl.Int32), first=pl.lit(None))
+    store.append(0, narrow)
+    store.append(0, partial(["a", "b"], 7))
+    assert store.read(0).schema["n"] == pl.Int64
+    spilling = store_of(1)
+    spilling.append(0, narrow)
+    spilling.append(0, partial(["a", "b"], 7))
+    assert spilling.read(0).rows() == store.read(0).rows()
+
+
+def test_replacing_forgets_what_was_spilled() -> None:
+    backend = MemoryBackend()
+    store = store_of(SMALL, backend)
+    store.append(0, distinct(2_000))
+    assert chunks_in(backend) > 0
+    store.replace(0, partial(["z"], 5))
+    assert chunks_in(backend) == 0
+    assert (store.read(0).rows(), store.rows, store.spilled) == ([("z", 1, 5, 5)], 1, 0)
+    store.append(0, partial(["z"], 6))
+    assert store.read(0).rows() == [("z", 2, 5, 6)]
+
+
+def test_an_empty_frame_makes_a_pane_with_its_columns() -> None:
+    store = store_of()
+    store.append(0, partial([]))
+    store.append(0, partial([]))
+    assert (store.panes(), store.rows, store.read(0).columns) == ((0,), 0, ["k", "n", "first", "last"])
+
+
+def test_a_pane_that_is_not_there_is_a_key_error() -> None:
+    store = store_of()
+    with pytest.raises(KeyError):
+        store.read(3)
+    with pytest.raises(KeyError):
+        store.drop(3)
+
+
+def test_lost_and_damaged_chunks_are_state_errors() -> None:
+    backend = MemoryBackend()
+    store = store_of(1, backend)
+    store.append(0, distinct(10))
+    store.append(1, distinct(10))
+    (lost, _), (damaged, value) = backend.scan(ADDRESS, 0)
+    backend.delete(ADDRESS, 0, lost)
+    backend.put(ADDRESS, 0, damaged, value[:-1] + bytes([value[-1] ^ 1]))
+    with pytest.raises(StateError, match=r"operator window-1: chunk 0 of pane 0 is missing"):
+        store.read(0)
+    with pytest.raises(StateError, match="checksum"):
+        store.read(1)
+
+
+def test_what_arrow_cannot_hold_cannot_spill() -> None:
+    store = PaneStore(MemoryBackend(), "window-1", lambda frame: frame, 1)
+    with pytest.raises(StateError, match="pack them first"):
+        store.append(0, pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}))
+
+
+def test_a_budget_of_nothing_is_refused() -> None:
+    with pytest.raises(StateError, match="memory budget"):
+        store_of(0)
