@@ -1,0 +1,138 @@
+"""Files as streams of bytes, decompressed on the way, a bounded amount at a time."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, Protocol
+
+from streamflow.errors import SourceError
+from streamflow.operators.connectors.files.failures import reading
+from streamflow.operators.connectors.files.formats import Compression
+
+if TYPE_CHECKING:
+    from zstandard import ZstdDecompressionObj
+
+__all__ = ["ByteStream", "open_stream"]
+
+_BLOCK: Final = 4096
+"""Compressed bytes taken at a time: zstd can blow one block up to 128 KiB, so this bounds what comes out."""
+
+
+class ByteStream(Protocol):
+    """Decompressed bytes in order."""
+
+    def read(self, size: int) -> bytes:
+        """About `size` bytes, at least one; b"" at the end. Raises SourceError for a damaged or cut-off file."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_stream(path: str, compression: Compression, *, offset: int = 0, end: int | None = None) -> ByteStream:
+    """The content of a file from `offset` on, up to `end` (both in decompressed bytes)."""
+    stream: ByteStream
+    with reading(path):
+        if compression == "none":
+            stream = _Plain(path, offset, end)
+        else:
+            stream = _Gzip(path) if compression == "gzip" else _Zstd(path)
+            while offset > 0 and (block := stream.read(min(offset, 1 << 20))):
+                offset -= len(block)
+    return stream
+
+
+class _Plain:
+    def __init__(self, path: str, offset: int, end: int | None) -> None:
+        self._path = path
+        self._left = None if end is None else end - offset
+        self._file = open(path, "rb", buffering=0)
+        self._file.seek(offset)
+
+    def read(self, size: int) -> bytes:
+        if self._left is not None:
+            size = min(size, self._left)
+        with reading(self._path):
+            data = self._file.read(size) or b""
+        if self._left is not None:
+            if not data and self._left > 0:
+                raise SourceError(
+                    f"{self._path!r} has become shorter while it was read: {self._left} bytes are missing",
+                    hint="files must not be cut or rewritten while a job reads them",
+                )
+            self._left -= len(data)
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Gzip:
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file = gzip.open(path, "rb")
+
+    def read(self, size: int) -> bytes:
+        with reading(self._path), _whole(self._path, "gzip"):
+            return self._file.read(size)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Zstd:
+    def __init__(self, path: str) -> None:
+        import zstandard
+
+        self._path = path
+        self._file = open(path, "rb")
+        self._zstd = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+        self._frame: ZstdDecompressionObj | None = None
+        self._ready = b""
+
+    def read(self, size: int) -> bytes:
+        parts = [self._ready]
+        held = len(self._ready)
+        with reading(self._path), _whole(self._path, "zstd"):
+            while held < size and (part := self._more()) is not None:
+                parts.append(part)
+                held += len(part)
+        data = b"".join(parts)
+        self._ready = data[size:]
+        return data[:size]
+
+    def _more(self) -> bytes | None:
+        """What the next block of the file decompresses to; None at the end. A file may hold several frames."""
+        rest = self._frame.unused_data if self._frame is not None and self._frame.eof else b""
+        if rest or self._frame is None or self._frame.eof:
+            block = rest or self._file.read(_BLOCK)
+            if not block:
+                return None
+            self._frame = self._zstd.decompressobj()
+        else:
+            block = self._file.read(_BLOCK)
+            if not block:
+                raise EOFError
+        return self._frame.decompress(block)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextmanager
+def _whole(path: str, what: str) -> Iterator[None]:
+    """Maps what decompressors raise for cut-off and damaged files."""
+    try:
+        yield
+    except EOFError as error:
+        raise SourceError(
+            f"{path!r} ends in the middle of its {what} data", hint="the file is cut off: copy or write it again"
+        ) from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise SourceError(f"{path!r} is damaged or not {what}: {error}", hint="check the file with gzip -t") from error
+    except Exception as error:
+        if type(error).__name__ != "ZstdError":
+            raise
+        raise SourceError(f"{path!r} is damaged or not {what}: {error}", hint="check the file with zstd -t") from error

@@ -1,0 +1,200 @@
+"""Comma-separated values, as RFC 4180 has them: quotes may hide separators and newlines."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import polars as pl
+
+from streamflow.errors import JobDefinitionError, SourceError, unknown_name
+from streamflow.operators.connectors.files.line_format import BOM, PARSE_ERRORS, LineFormat, Sifted, halve
+from streamflow.operators.connectors.files.wire_types import convert, convert_where_possible, wire_types
+from streamflow.records.frame import FrameBatch
+
+__all__ = ["CsvColumns", "CsvOptions", "csv_fields"]
+
+_LARGEST_FIELD: Final = 131_072
+"""What Python's csv module takes; records beyond it are left to Polars."""
+
+
+@dataclass(frozen=True, slots=True)
+class CsvOptions:
+    """How a CSV file is written. `quote` None: quotes are ordinary characters, and every newline ends a record."""
+
+    separator: str = ","
+    has_header: bool = True
+    null_values: tuple[str, ...] = ()
+    quote: str | None = '"'
+
+    def __post_init__(self) -> None:
+        for name, value in (("separator", self.separator), ("quote", self.quote)):
+            if value is not None and (len(value.encode()) != 1 or value in "\r\n"):
+                raise JobDefinitionError(f"{name} is {value!r}", hint="it must be one ASCII character")
+
+
+class CsvColumns(LineFormat):
+    """Records into the columns of a schema. `fields` are the file's columns in its own order; those that the schema
+    does not name are ignored. Raises SourceError where the file lacks one that is `required` (default: the schema's)."""
+
+    endless_hint: ClassVar[str] = "a quote is never closed; if quotes are ordinary characters here, give quote=None"
+
+    def __init__(
+        self,
+        schema: Mapping[str, pl.DataType],
+        fields: Sequence[str],
+        options: CsvOptions,
+        path: str,
+        *,
+        required: Iterable[str] | None = None,
+    ) -> None:
+        for name in schema if required is None else required:
+            if name not in fields:
+                message, hint = unknown_name("column", name, fields)
+                raise SourceError(f"{path!r} has {message}", hint=hint)
+        self._schema = dict(schema)
+        self._fields = list(fields)
+        self._options = options
+        self._quote = options.quote.encode() if options.quote else None
+        wire = wire_types(schema, "csv")
+        self._wire = {name: wire.get(name, pl.String()) for name in fields}
+        self._chosen = [index for index, name in enumerate(fields) if name in schema]
+
+    @property
+    def by_arithmetic(self) -> bool:
+        return self._quote is None
+
+    def cut(self, data: bytes) -> int:
+        end = len(data)
+        quotes = data.count(self._quote) if self._quote else 0
+        while (newline := data.rfind(b"\n", 0, end)) >= 0:
+            if quotes:
+                assert self._quote is not None
+                quotes -= data.count(self._quote, newline, end)
+            if quotes % 2 == 0:
+                return newline + 1
+            end = newline
+        return 0
+
+    def complete(self, data: bytes) -> bool:
+        return self._quote is None or data.count(self._quote) % 2 == 0
+
+    def records(self, body: bytes) -> list[tuple[int, bytes]]:
+        found: list[tuple[int, bytes]] = []
+        start_line, held = 0, b""
+        for number, line in enumerate(_lines(body)):
+            if not held:
+                start_line = number
+            held += line
+            if self.complete(held):
+                if held.strip():
+                    found.append((start_line, held.removesuffix(b"\n").removesuffix(b"\r")))
+                held = b""
+        if held:
+            found.append((start_line, held))
+        return found
+
+    def parse(self, body: bytes) -> FrameBatch:
+        frame = self._read(body, self._wire)
+        if self._short_record(body, frame):
+            raise ValueError("a record with too few fields")
+        return FrameBatch(convert(frame, self._schema))
+
+    def _short_record(self, body: bytes, frame: pl.DataFrame) -> bool:
+        """Whether a record has too few fields, or is blank: Polars fills those with nulls."""
+        if _blank_line(body):
+            return True
+        if self._quote is None or self._quote not in body:
+            return body.count(self._options.separator.encode()) < frame.height * (len(self._fields) - 1)
+        if not frame.width or not frame.get_column(frame.columns[-1]).null_count():
+            return False
+        # Separators may stand between quotes: only reading the records tells.
+        return any(self._problem(record) is not None for _, record in self.records(body))
+
+    def sift(self, records: Sequence[bytes]) -> Sifted:
+        problems = {index: what for index, record in enumerate(records) if (what := self._problem(record)) is not None}
+        left = [index for index in range(len(records)) if index not in problems]
+        for position, what in halve([records[index] for index in left], self._refused).items():
+            problems[left[position]] = what
+        left = [index for index in left if index not in problems]
+        texts = self._read(b"\n".join(records[index] for index in left), dict.fromkeys(self._fields, pl.String()))
+        frame = self._typed(texts)
+        lost = pl.Series([False]).new_from_index(0, texts.height)
+        for name, dtype in self._schema.items():
+            unfit = frame[name].is_null() & texts[name].is_not_null() & (texts[name].str.strip_chars() != "")
+            for position in unfit.arg_true().to_list():
+                problems.setdefault(left[position], f"column {name!r} holds {texts[name][position]!r}, which is no {dtype}")
+            lost |= unfit
+        return Sifted(FrameBatch(frame.filter(~lost)), problems)
+
+    def _typed(self, texts: pl.DataFrame) -> pl.DataFrame:
+        """Columns of text with the schema's types, null for what does not fit."""
+        wire = wire_types(self._schema, "csv")
+        booleans = {"true": True, "false": False}
+        columns = []
+        for name, dtype in wire.items():
+            column = pl.col(name)
+            if isinstance(dtype, pl.Boolean):
+                column = column.str.to_lowercase().replace_strict(booleans, default=None, return_dtype=pl.Boolean)
+            elif not isinstance(dtype, pl.String):
+                column = column.cast(dtype, strict=False)
+            columns.append(column)
+        return convert_where_possible(texts.select(columns), self._schema)
+
+    def _problem(self, record: bytes) -> str | None:
+        if len(record) > _LARGEST_FIELD:
+            return None
+        try:
+            fields = csv_fields(record, self._options)
+        except UnicodeDecodeError:
+            return "the record is not valid UTF-8"
+        except csv.Error as error:
+            return f"the record is not valid CSV ({error})"
+        if len(fields) != len(self._fields):
+            return f"the record has {len(fields)} fields where {len(self._fields)} were expected"
+        return None
+
+    def _refused(self, records: Sequence[bytes]) -> str | None:
+        try:
+            self._read(b"\n".join(records), dict.fromkeys(self._fields, pl.String()))
+        except PARSE_ERRORS as error:
+            return f"the record is not valid CSV ({str(error).splitlines()[0]})"
+        return None
+
+    def _read(self, body: bytes, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
+        if not body.strip(b"\r\n"):
+            return pl.DataFrame(schema={name: types[name] for name in self._schema})
+        return pl.read_csv(
+            body,
+            has_header=False,
+            schema=types,
+            columns=self._chosen,
+            separator=self._options.separator,
+            quote_char=self._options.quote,
+            null_values=list(self._options.null_values) or None,
+        )
+
+
+def csv_fields(record: bytes, options: CsvOptions) -> list[str]:
+    """The fields of one record; raises csv.Error and UnicodeDecodeError.
+
+    >>> csv_fields(b'1,"a, b"', CsvOptions())
+    ['1', 'a, b']
+    """
+    text = record.removeprefix(BOM).decode()
+    if options.quote is None:
+        return text.rstrip("\r\n").split(options.separator)
+    rows = list(csv.reader([text], delimiter=options.separator, quotechar=options.quote, strict=True))
+    return rows[0] if rows else []
+
+
+def _lines(body: bytes) -> list[bytes]:
+    lines = [line + b"\n" for line in body.split(b"\n")]
+    lines[-1] = lines[-1][:-1]
+    return lines
+
+
+def _blank_line(body: bytes) -> bool:
+    return b"\n\n" in body or b"\n\r\n" in body or body.startswith((b"\n", b"\r\n"))

@@ -1,0 +1,177 @@
+"""Finds the splits of a `FileSource`: all of them at once, or again and again as files come and grow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import ceil
+from typing import Any, Final
+
+from streamflow.operators.connectors.files.csv_format import CsvColumns, CsvOptions
+from streamflow.operators.connectors.files.failures import reading
+from streamflow.operators.connectors.files.formats import LINE_FORMATS
+from streamflow.operators.connectors.files.listing import FoundFile
+from streamflow.operators.connectors.files.splits import SPLIT_BYTES, FilePart, by_arithmetic, parts_of
+from streamflow.operators.connectors.files.table_scan import count_rows
+from streamflow.operators.source import Discovery, SourceContext, Split
+
+__all__ = ["FileEnumerator", "WatchingEnumerator"]
+
+_BLOCK: Final = 1 << 20
+_HEAD: Final = 64
+
+Listing = Callable[[], list[FoundFile]]
+
+
+class FileEnumerator:
+    """The files as they are when the job starts."""
+
+    def __init__(self, listing: Listing, ctx: SourceContext, *, in_order: bool, csv: CsvOptions) -> None:
+        self._listing = listing
+        self._ctx = ctx
+        self._in_order = in_order
+        self._csv = csv
+        self._done = False
+
+    async def discover(self) -> Discovery:
+        splits = [] if self._done else await self._ctx.run_blocking(self._look)
+        self._done = True
+        return Discovery(splits, final=True)
+
+    def snapshot(self) -> Mapping[str, Any]:
+        return {"done": self._done}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._done = bool(state["done"])
+
+    def _look(self) -> list[Split]:
+        splits: list[Split] = []
+        for file in self._listing():
+            parts = _all_parts(file, self._csv)
+            for number, part in enumerate(parts):
+                # Ranges of one file follow one another in time; files lie side by side unless they are in order.
+                holds = number == 0 and (not self._in_order or not splits)
+                splits.append(part.split(whole=len(parts) == 1, holds_watermark=holds))
+        return splits
+
+
+def _all_parts(file: FoundFile, csv: CsvOptions) -> list[FilePart]:
+    if file.format not in LINE_FORMATS:
+        rows = count_rows(file.path, file.format)
+        pieces = max(1, ceil(file.size / SPLIT_BYTES))
+        return list(parts_of(file, start=0, end=rows, step=max(1, ceil(rows / pieces))))
+    step = SPLIT_BYTES if by_arithmetic(file, csv) else max(1, file.size)
+    return list(parts_of(file, start=0, end=file.size, step=step))
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A file as it was last seen: read up to `offset`, recognised by its inode and its first bytes."""
+
+    offset: int
+    size: int
+    modified_ns: int
+    inode: int
+    head: bytes
+    generation: int = 0
+
+
+class WatchingEnumerator:
+    """Looks again at intervals. New whole lines become a split; a last line without its newline waits for it.
+
+    A file that is shorter than before, or whose inode or first bytes are others, is a new file under an old name and is
+    read from its start. What was written to the old one since the last look is not seen, so rotated files should stay
+    outside of the glob and be rotated while nobody writes.
+    """
+
+    def __init__(self, listing: Listing, ctx: SourceContext, *, interval: float, csv: CsvOptions) -> None:
+        self._listing = listing
+        self._ctx = ctx
+        self._interval = interval
+        self._csv = csv
+        self._known: dict[str, _Known] = {}
+        self._looked = False
+
+    async def discover(self) -> Discovery:
+        while True:
+            if self._looked:
+                await self._ctx.clock.sleep(self._interval)
+            splits, known = await self._ctx.run_blocking(self._look)
+            first, self._looked = not self._looked, True
+            self._known = known
+            if splits or first:
+                return Discovery(splits, final=False)
+
+    def snapshot(self) -> Mapping[str, Any]:
+        return {path: asdict(known) for path, known in self._known.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._known = {path: _Known(**known) for path, known in state.items()}
+
+    def _look(self) -> tuple[Sequence[Split], dict[str, _Known]]:
+        splits: list[Split] = []
+        known = dict(self._known)
+        fresh = [file for file in self._listing() if self._changed(file)]
+        for file in sorted(fresh, key=lambda file: (file.modified_ns, file.path)):
+            with reading(file.path):
+                before = self._continued(file)
+                known[file.path], parts = self._advance(file, before)
+            splits += [
+                part.split(whole=False, holds_watermark=False, generation=known[file.path].generation)
+                for part in parts
+            ]
+        return splits, known
+
+    def _changed(self, file: FoundFile) -> bool:
+        known = self._known.get(file.path)
+        return known is None or (known.size, known.modified_ns, known.inode) != (
+            file.size,
+            file.modified_ns,
+            file.inode,
+        )
+
+    def _continued(self, file: FoundFile) -> _Known:
+        """The file as known, or as new where it is another one under the same name."""
+        known = self._known.get(file.path)
+        fresh = _Known(0, file.size, file.modified_ns, file.inode, b"")
+        if known is None:
+            return fresh
+        if not file.splittable:
+            # Read as a whole already, by the contract of such files.
+            return known
+        with open(file.path, "rb") as opened:
+            same = opened.read(len(known.head)) == known.head
+        if same and known.inode == file.inode and file.size >= known.offset:
+            return known
+        return replace(fresh, generation=known.generation + 1)
+
+    def _advance(self, file: FoundFile, known: _Known) -> tuple[_Known, list[FilePart]]:
+        """The file as it is now known, and its new parts."""
+        if not file.splittable:
+            parts = _all_parts(file, self._csv) if known.offset == 0 else []
+            offset = file.size
+        else:
+            offset = _whole_lines(file, known.offset, self._csv)
+            step = SPLIT_BYTES if by_arithmetic(file, self._csv) else max(1, offset - known.offset)
+            parts = list(parts_of(file, start=known.offset, end=offset, step=step))
+        with open(file.path, "rb") as opened:
+            head = opened.read(min(_HEAD, offset))
+        return replace(
+            known, offset=offset, size=file.size, modified_ns=file.modified_ns, inode=file.inode, head=head
+        ), parts
+
+
+def _whole_lines(file: FoundFile, start: int, csv: CsvOptions) -> int:
+    """The offset behind the last whole record at or after `start`, or `start` if there is none."""
+    quote = csv.quote if file.format == "csv" else None
+    form = CsvColumns({}, (), replace(csv, quote=quote), file.path)
+    end, offset, held = start, start, b""
+    with open(file.path, "rb", buffering=0) as opened:
+        opened.seek(start)
+        while offset < file.size and (block := opened.read(min(_BLOCK, file.size - offset))):
+            offset += len(block)
+            held += block
+            cut = form.cut(held)
+            end += cut
+            held = held[cut:]
+    return end

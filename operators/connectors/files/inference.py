@@ -1,0 +1,135 @@
+"""The schema of files that were given none: from the first rows of the first file that holds any, then pinned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import polars as pl
+
+from streamflow.errors import JobDefinitionError, SourceError
+from streamflow.operators.connectors.files.csv_format import CsvColumns, CsvOptions
+from streamflow.operators.connectors.files.csv_header import CsvHeader
+from streamflow.operators.connectors.files.line_format import LineFormat
+from streamflow.operators.connectors.files.listing import FoundFile
+from streamflow.operators.connectors.files.ndjson import NdjsonObjects
+from streamflow.operators.connectors.files.sequential_reader import RecordStream
+from streamflow.operators.connectors.files.table_scan import scan_table
+from streamflow.operators.connectors.files.text import TEXT_COLUMN
+from streamflow.records.schema import EVENT_TIME_TYPE, Schema
+
+__all__ = ["infer_schema"]
+
+_ROWS: Final = 1000
+_BYTES: Final = 1 << 20
+_UTC_TEXT: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"
+
+
+def infer_schema(files: Sequence[FoundFile], options: CsvOptions) -> Schema:
+    """The columns of the first file that holds records, from its first 1,000 rows.
+
+    Text that is always a time as `2013-01-01T05:17:00Z` becomes Datetime; a column of nulls becomes String. Raises
+    SourceError where no file holds a record, or the first rows cannot be read.
+    """
+    for file in files:
+        if file.format == "text":
+            return Schema({TEXT_COLUMN: pl.String()})
+        if file.format in ("parquet", "arrow"):
+            return Schema(scan_table(file.path, file.format).collect_schema())
+        schema = _of_json(file) if file.format == "ndjson" else _of_csv(file, options)
+        if schema is not None:
+            return schema
+    names = ", ".join(repr(file.path) for file in files[:3]) + (", …" if len(files) > 3 else "")
+    raise SourceError(f"there is nothing in {names} to tell columns from", hint="say them: schema={…}")
+
+
+def _first_rows(file: FoundFile, form: LineFormat, start: int) -> list[tuple[int, bytes]]:
+    """(line number, record) of the first records."""
+    stream = RecordStream(
+        file.path, file.compression, form, start=start, end=None, batch_rows=_ROWS, most=_BYTES
+    )
+    rows: list[tuple[int, bytes]] = []
+    try:
+        while len(rows) < _ROWS and (run := stream.next_run()) is not None:
+            first = run.first_line()
+            rows.extend((first + line, record) for line, record in form.records(run.body))
+    finally:
+        stream.close()
+    return rows[:_ROWS]
+
+
+def _of_json(file: FoundFile) -> Schema | None:
+    rows = _first_rows(file, NdjsonObjects(), 0)
+    decode = msgspec.json.Decoder().decode
+    good: list[bytes] = []
+    for _, record in rows:
+        try:
+            if isinstance(decode(record), dict):
+                good.append(record)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+    if not good:
+        if rows:
+            line, record = rows[0]
+            hint = "write one object a line (jq -c '.[]')" if record.lstrip()[:1] == b"[" else "is it JSON?"
+            raise SourceError(f"{file.path!r}: no JSON object in the first rows, from line {line} on", hint=hint)
+        return None
+    try:
+        frame = pl.read_ndjson(b"\n".join(good), infer_schema_length=None)
+    except pl.exceptions.PolarsError as error:
+        raise SourceError(
+            f"{file.path!r}: the first rows do not fit one schema: {str(error).splitlines()[0]}",
+            hint="say the columns: schema={…}, or schema=sf.OBJECTS for Python objects",
+        ) from error
+    return _pinned(frame)
+
+
+def _of_csv(file: FoundFile, options: CsvOptions) -> Schema | None:
+    header = CsvHeader.read(file.path, file.compression, options)
+    if header is None:
+        return None
+    texts = CsvColumns(dict.fromkeys(header.fields, pl.String()), header.fields, options, file.path)
+    rows = _first_rows(file, texts, header.data_start)
+    if not rows:
+        return None
+    frame = texts.sift([record for _, record in rows]).batch.frame
+    return _pinned(frame.select(_as_narrow_as_possible(frame[name]) for name in frame.columns))
+
+
+def _as_narrow_as_possible(text: pl.Series) -> pl.Series:
+    """Integers, else numbers, else booleans, else text."""
+    values = text.drop_nulls()
+    if values.is_empty():
+        return text
+    for dtype in (pl.Int64, pl.Float64):
+        if not values.cast(dtype, strict=False).has_nulls():
+            return text.cast(dtype)
+    if values.str.to_lowercase().is_in(["true", "false"]).all():
+        return text.str.to_lowercase() == "true"
+    return text
+
+
+def _pinned(frame: pl.DataFrame) -> Schema:
+    columns = {}
+    for name, dtype in frame.schema.items():
+        values = frame[name].drop_nulls()
+        if isinstance(dtype, pl.String) and len(values) and values.str.contains(_UTC_TEXT).all():
+            columns[name] = EVENT_TIME_TYPE
+        else:
+            columns[name] = _without_null_type(dtype)
+    try:
+        return Schema(columns)
+    except JobDefinitionError as error:
+        error.hint = "name the columns to read: schema={…}"
+        raise
+
+
+def _without_null_type(dtype: pl.DataType) -> pl.DataType:
+    if isinstance(dtype, pl.Null):
+        return pl.String()
+    if isinstance(dtype, pl.List):
+        return pl.List(_without_null_type(dtype.inner))  # type: ignore[arg-type]
+    if isinstance(dtype, pl.Struct):
+        return pl.Struct({field.name: _without_null_type(field.dtype) for field in dtype.fields})  # type: ignore[arg-type]
+    return dtype

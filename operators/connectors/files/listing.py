@@ -1,0 +1,113 @@
+"""Which files a path, a glob or a folder names, now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from glob import glob, has_magic
+from pathlib import Path
+
+from streamflow.errors import SourceError
+from streamflow.operators.connectors.files.formats import LINE_FORMATS, Compression, FileFormat, by_suffix
+
+__all__ = ["FoundFile", "list_files"]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file as it was when it was looked at. `size` in bytes."""
+
+    path: str
+    format: FileFormat
+    compression: Compression
+    size: int
+    modified_ns: int
+    inode: int
+
+    @property
+    def splittable(self) -> bool:
+        """Whether its bytes can be read from any offset."""
+        return self.format in LINE_FORMATS and self.compression == "none"
+
+
+def list_files(paths: Sequence[str], format: FileFormat | None, *, may_be_empty: bool = False) -> list[FoundFile]:
+    """The files in order: by path within each glob or folder, hidden ones (`.x`, `_x`) left out of folders.
+
+    Raises SourceError where a path names nothing (unless `may_be_empty`), where the format cannot be told, and where
+    files of several formats lie together.
+    """
+    found: dict[str, FoundFile] = {}
+    for path in paths:
+        files = [file for file in _expand(path, format, may_be_empty) if file.path not in found]
+        if not files and not may_be_empty and path not in found:
+            raise SourceError(f"no files match {path!r}", hint=_nearby(path))
+        found.update((file.path, file) for file in files)
+    _one_format(list(found.values()))
+    return list(found.values())
+
+
+def _expand(path: str, format: FileFormat | None, may_be_empty: bool) -> Iterator[FoundFile]:
+    if has_magic(path) and not os.path.lexists(path):
+        for name in sorted(glob(path, recursive=True)):
+            if not os.path.isdir(name):
+                yield from _look(name, format, gone_is_fine=True)
+    elif os.path.isdir(path):
+        yield from _in_folder(path, format)
+    else:
+        yield from _look(path, format, gone_is_fine=may_be_empty)
+
+
+def _in_folder(folder: str, format: FileFormat | None) -> Iterator[FoundFile]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _hidden(name))
+        for name in sorted(names):
+            told = by_suffix(name)[0]
+            if not _hidden(name) and told is not None and format in (None, told):
+                yield from _look(os.path.join(parent, name), format, gone_is_fine=True)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "_"))
+
+
+def _look(path: str, format: FileFormat | None, *, gone_is_fine: bool) -> Iterator[FoundFile]:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError as error:
+        if gone_is_fine:
+            return
+        raise SourceError(f"there is no file {path!r}", hint=_nearby(path)) from error
+    except OSError as error:
+        raise SourceError(f"cannot read {path!r}: {error.strerror}") from error
+    told, compression = by_suffix(path)
+    kind = format or told
+    if kind is None:
+        raise SourceError(f"cannot tell the format of {path!r} by its name", hint='say it: format="ndjson"')
+    if compression != "none" and kind not in LINE_FORMATS:
+        raise SourceError(
+            f"{path!r}: a {kind} file is not compressed as a whole",
+            hint="decompress it first; the format has a compression of its own",
+        )
+    yield FoundFile(path, kind, compression, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def _one_format(files: Sequence[FoundFile]) -> None:
+    for file in files:
+        if file.format != files[0].format:
+            raise SourceError(
+                f"{files[0].path!r} is {files[0].format} and {file.path!r} is {file.format}",
+                hint="read one format per source: give format= or a glob",
+            )
+
+
+def _nearby(path: str) -> str:
+    """What lies there instead: the nearest folder that exists and some of its content."""
+    parent = Path(path).parent
+    while has_magic(str(parent)) or not parent.is_dir():
+        if parent == parent.parent:
+            return "check the path"
+        parent = parent.parent
+    names = sorted(entry.name for entry in parent.iterdir() if not _hidden(entry.name))
+    shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    return f"in {str(parent)!r} there is: {shown or 'nothing'}"

@@ -1,0 +1,28 @@
+"""Paths as users give them: plain, `~`, `file://`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from streamflow.errors import JobDefinitionError
+
+__all__ = ["local_path"]
+
+
+def local_path(given: str | Path) -> str:
+    """A path on this machine; raises JobDefinitionError for other URLs.
+
+    >>> local_path("file:///data/x%20y.csv"), local_path("in/*.ndjson")
+    ('/data/x y.csv', 'in/*.ndjson')
+    """
+    if not isinstance(given, (str, Path)) or not str(given):
+        raise JobDefinitionError(f"{given!r} is not a path", hint='give one, like "flights/*.ndjson"')
+    text = str(given)
+    if "://" not in text:
+        return os.path.expanduser(text)
+    url = urlsplit(text)
+    if url.scheme != "file" or url.netloc not in ("", "localhost"):
+        raise JobDefinitionError(f"{text!r} is not on this machine", hint="files are read and written locally")
+    return unquote(url.path)

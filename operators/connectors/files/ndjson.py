@@ -1,0 +1,137 @@
+"""JSON, one object a line: into columns by Polars, or into Python objects by msgspec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import polars as pl
+
+from streamflow.operators.connectors.files.line_format import PARSE_ERRORS, LineFormat, Sifted, halve
+from streamflow.operators.connectors.files.wire_types import convert, convert_where_possible, wire_types
+from streamflow.records.batch import RowBatch
+from streamflow.records.frame import FrameBatch
+
+__all__ = ["NdjsonColumns", "NdjsonObjects"]
+
+_KINDS: Final = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "an integer"}
+_INTEGER_BITS: Final = {
+    pl.Int8: (-(2**7), 2**7),
+    pl.Int16: (-(2**15), 2**15),
+    pl.Int32: (-(2**31), 2**31),
+    pl.Int64: (-(2**63), 2**63),
+    pl.UInt8: (0, 2**8),
+    pl.UInt16: (0, 2**16),
+    pl.UInt32: (0, 2**32),
+    pl.UInt64: (0, 2**64),
+}
+
+
+class NdjsonColumns(LineFormat):
+    """Objects into the columns of a schema: a missing field is null, a field that the schema does not name is ignored.
+
+    Numbers do not become other kinds of numbers by losing digits (`1.5` is no integer), text is not read as a number;
+    any value can be read as text.
+    """
+
+    def __init__(self, schema: Mapping[str, pl.DataType]) -> None:
+        self._schema = dict(schema)
+        self._wire = wire_types(schema, "ndjson")
+        self._checks = [(name, check) for name, dtype in schema.items() if (check := _check(dtype)) is not None]
+
+    def parse(self, body: bytes) -> FrameBatch:
+        return FrameBatch(convert(pl.read_ndjson(body, schema=self._wire), self._schema))
+
+    def sift(self, records: Sequence[bytes]) -> Sifted:
+        decode = msgspec.json.Decoder().decode
+        problems: dict[int, str] = {}
+        for index, record in enumerate(records):
+            problem = self._problem(record, decode)
+            if problem is not None:
+                problems[index] = problem
+        left = [index for index in range(len(records)) if index not in problems]
+        # Polars has the last word: what it refuses for a reason of its own is found by halving.
+        for position, problem in halve([records[index] for index in left], self._refused).items():
+            problems[left[position]] = problem
+        left = [index for index in left if index not in problems]
+        wire = self._read([records[index] for index in left])
+        frame = convert_where_possible(wire, self._schema)
+        lost = pl.Series([False]).new_from_index(0, wire.height)
+        for name, dtype in self._schema.items():
+            unfit = frame[name].is_null() & wire[name].is_not_null()
+            for position in unfit.arg_true().to_list():
+                problems.setdefault(left[position], f"column {name!r} holds {wire[name][position]!r}, which is no {dtype}")
+            lost |= unfit
+        return Sifted(FrameBatch(frame.filter(~lost)), problems)
+
+    def _problem(self, record: bytes, decode: Callable[[bytes], Any]) -> str | None:
+        try:
+            value = decode(record)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return _malformed(error)
+        if not isinstance(value, dict):
+            return f"a JSON object was expected, this is {_kind(value)}"
+        for name, fits in self._checks:
+            held = value.get(name)
+            if held is not None and not fits(held):
+                return f"column {name!r} holds {_kind(held)} where {self._schema[name]} was expected"
+        return None
+
+    def _read(self, records: Sequence[bytes]) -> pl.DataFrame:
+        return pl.read_ndjson(b"\n".join(records), schema=self._wire)
+
+    def _refused(self, records: Sequence[bytes]) -> str | None:
+        try:
+            self._read(records)
+        except PARSE_ERRORS as error:
+            return str(error).split("\n", 1)[0]
+        return None
+
+
+class NdjsonObjects(LineFormat):
+    """Each line's value as it is: mostly dicts."""
+
+    def parse(self, body: bytes) -> RowBatch:
+        values = msgspec.json.Decoder().decode_lines(body)
+        # The decoder also takes values that share a line or span several; neither is one record a line.
+        if len(values) != body.count(b"\n") + (not body.endswith(b"\n")):
+            raise ValueError("not one value a line")
+        return RowBatch(values)
+
+    def sift(self, records: Sequence[bytes]) -> Sifted:
+        decode = msgspec.json.Decoder().decode
+        values: list[Any] = []
+        problems: dict[int, str] = {}
+        for index, record in enumerate(records):
+            try:
+                values.append(decode(record))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                problems[index] = _malformed(error)
+        return Sifted(RowBatch(values), problems)
+
+
+def _malformed(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "the line is not valid UTF-8"
+    if isinstance(error, RecursionError):
+        return "the value is nested too deeply"
+    return f"the line is not valid JSON ({error})"
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else _KINDS.get(type(value), "a number")
+
+
+def _check(dtype: pl.DataType) -> Callable[[Any], bool] | None:
+    """Whether a JSON value can be read as this type; None where Polars has to be asked."""
+    if (bits := _INTEGER_BITS.get(type(dtype))) is not None:
+        low, high = bits
+        return lambda value: type(value) is int and low <= value < high
+    if dtype.is_float():
+        return lambda value: type(value) in (int, float)
+    if isinstance(dtype, pl.Boolean):
+        return lambda value: type(value) is bool
+    if isinstance(dtype, (pl.Datetime, pl.Date, pl.Time)):
+        return lambda value: type(value) is str
+    return None

@@ -1,0 +1,128 @@
+"""`FileSource`: files as a source, bounded, or followed as they grow (`watch`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from streamflow.errors import JobDefinitionError
+from streamflow.operators.base import StreamType
+from streamflow.operators.connectors.files.csv_format import CsvOptions
+from streamflow.operators.connectors.files.enumerator import FileEnumerator, WatchingEnumerator
+from streamflow.operators.connectors.files.formats import FileFormat, checked_format
+from streamflow.operators.connectors.files.inference import infer_schema
+from streamflow.operators.connectors.files.listing import FoundFile, list_files
+from streamflow.operators.connectors.files.local_path import local_path
+from streamflow.operators.connectors.files.opening import FileReading, OpenedWhenRead
+from streamflow.operators.connectors.files.wire_types import wire_types
+from streamflow.operators.source import Enumerator, Position, Source, SourceContext, Split, SplitReader
+from streamflow.records.schema import OBJECTS, Objects, Schema, StreamSchema
+from streamflow.time.timestamps import Duration, parse_duration
+
+__all__ = ["FileSource"]
+
+
+@dataclass(slots=True)
+class _Pinned:
+    """The schema once it has been looked up: the same when the job is built and when it runs."""
+
+    schema: StreamSchema | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource(Source):
+    """Reads files: one, a glob, a folder (with all below it), or a list of these.
+
+    `format` is told by the suffix (.ndjson .jsonl .json, .csv, .parquet, .arrow .ipc .feather, .txt .log .text, the
+    text ones also with .gz or .zst) unless given. `schema` gives names and types of the columns to read; without it
+    they are inferred from the first 1,000 rows and pinned; `sf.OBJECTS` asks for Python objects (any JSON value, a str
+    for a line of text, a dict otherwise, of text alone for CSV). A field missing in a JSON object is null.
+
+    Files are read side by side in event time. `in_order=True` says that they follow one another, so that the watermark
+    need not wait for those not yet begun. `watch="1s"` looks again every second for new files and for whole lines
+    appended to known ones, and never ends. A file that has become shorter or was replaced is read again from its
+    start; compressed, Parquet and Arrow files have to appear whole (written elsewhere, then renamed).
+
+    CSV: `separator`, `has_header` (without it the columns are the schema's, in order, or `column_1` and so on),
+    `null_values`, `quote` (None: quotes are ordinary characters; large files are then split).
+
+    Raises JobDefinitionError for options that make no sense, SourceError for what is missing or unreadable.
+
+    >>> FileSource("flights/*.ndjson", schema={"origin": pl.String}).describe()
+    'FileSource(flights/*.ndjson)'
+    """
+
+    path: str | Path | Sequence[str | Path]
+    format: FileFormat | None = None
+    schema: Mapping[str, Any] | Objects | None = None
+    watch: Duration | None = None
+    in_order: bool = False
+    separator: str = ","
+    has_header: bool = True
+    null_values: Sequence[str] = ()
+    quote: str | None = '"'
+    _pinned: _Pinned = field(default_factory=_Pinned, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        given = [self.path] if isinstance(self.path, (str, Path)) else list(self.path)
+        if not given:
+            raise JobDefinitionError("FileSource got no path", hint='give one, like "flights/*.ndjson"')
+        object.__setattr__(self, "path", tuple(local_path(path) for path in given))
+        checked_format(self.format)
+        if self.schema is not None and not isinstance(self.schema, Objects):
+            object.__setattr__(self, "schema", Schema(self.schema))
+        if self.watch is not None:
+            parse_duration(self.watch, what="watch", positive=True)
+        nulls = (self.null_values,) if isinstance(self.null_values, str) else tuple(self.null_values)
+        object.__setattr__(self, "null_values", nulls)
+        self._csv()
+
+    @property
+    def bounded(self) -> bool:
+        return self.watch is None
+
+    def output_type(self) -> StreamType:
+        if self._pinned.schema is None:
+            self._pinned.schema = self._find_schema()
+        return StreamType(self._pinned.schema, timed=False)
+
+    def enumerator(self, ctx: SourceContext) -> Enumerator:
+        if self.watch is None:
+            return FileEnumerator(self._list, ctx, in_order=self.in_order, csv=self._csv())
+        interval = parse_duration(self.watch) / 1e6
+        return WatchingEnumerator(self._list, ctx, interval=interval, csv=self._csv())
+
+    def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
+        schema = self.output_type().schema
+        reading = FileReading(schema, self._csv(), cast=self.schema is not None)
+        return OpenedWhenRead(lambda: reading.open(split, position, ctx), ctx.run_blocking)
+
+    def describe(self) -> str:
+        assert isinstance(self.path, tuple)
+        more = f", … ({len(self.path)} paths)" if len(self.path) > 1 else ""
+        return f"FileSource({self.path[0]}{more}{f', watch={self.watch}' if self.watch else ''})"
+
+    def _csv(self) -> CsvOptions:
+        return CsvOptions(self.separator, self.has_header, tuple(self.null_values), self.quote)
+
+    def _list(self) -> list[FoundFile]:
+        assert isinstance(self.path, tuple)
+        known = self.schema is not None and self.watch is not None
+        return list_files(self.path, self.format, may_be_empty=known)  # type: ignore[arg-type]
+
+    def _find_schema(self) -> StreamSchema:
+        """Looks at the files also where the schema is given: a path that names nothing is an error when the job is
+        built."""
+        files = self._list()
+        if isinstance(self.schema, Objects):
+            return OBJECTS
+        if self.schema is None:
+            return infer_schema(files, self._csv())
+        assert isinstance(self.schema, Schema)
+        if files and files[0].format in ("ndjson", "csv"):
+            wire_types(self.schema, files[0].format)
+        return self.schema

@@ -1,0 +1,56 @@
+"""Parts of files as splits: what is in a split's payload, and how a large file is cut into several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from streamflow.operators.connectors.files.csv_format import CsvOptions
+from streamflow.operators.connectors.files.formats import Compression, FileFormat
+from streamflow.operators.connectors.files.listing import FoundFile
+from streamflow.operators.source import Split
+
+__all__ = ["SPLIT_BYTES", "FilePart", "by_arithmetic", "parts_of"]
+
+SPLIT_BYTES: Final = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A part of a file: [start, end) in bytes of a file of lines that is to be read up to `limit`, in rows of a table;
+    all of a file that has to be read from the front (`end` is then its size as stored)."""
+
+    path: str
+    format: FileFormat
+    compression: Compression
+    start: int
+    end: int
+    limit: int
+
+    def split(self, *, whole: bool, holds_watermark: bool, generation: int = 0) -> Split:
+        """As a split; its id is the path, and the part of it where it is not `whole`."""
+        id = self.path if whole else f"{self.path}[{self.start}-{self.end})"
+        payload: dict[str, Any] = {name: getattr(self, name) for name in FilePart.__slots__}
+        return Split(f"{id}#{generation}" if generation else id, payload, holds_watermark)
+
+    @classmethod
+    def of(cls, split: Split) -> FilePart:
+        """The part that a split stands for."""
+        return cls(**split.payload)
+
+
+def by_arithmetic(file: FoundFile, csv: CsvOptions) -> bool:
+    """Whether any byte range of the file can be read by itself."""
+    return file.splittable and (file.format != "csv" or csv.quote is None)
+
+
+def parts_of(
+    file: FoundFile, *, start: int, end: int, step: int = SPLIT_BYTES
+) -> Iterator[FilePart]:
+    """[start, end) in pieces of `step`."""
+    limit = end
+    while start < end:
+        following = min(start + step, end)
+        yield FilePart(file.path, file.format, file.compression, start, following, limit)
+        start = following
