@@ -185,6 +185,7 @@ def _show(came_to: Results, outcome: Outcome, files: dict[str, Path]) -> None:
             "–" if then is None else f"{then.day} {then:%b %H:%M}",
             "–" if then is None else f"{row['worst_hour_delay']:.0f} min",
         )
+    same = "" if result.stopped else ", the same in every mode"
     console = Console(highlight=False, soft_wrap=True)
     stopped = " (stopped: what follows is not all of January)" if result.stopped else ""
     console.print(f"\nDeparture delays from New York, January 2013{stopped}")
@@ -200,8 +201,6 @@ def _show(came_to: Results, outcome: Outcome, files: dict[str, Path]) -> None:
         f"Windows: {figures.count(came_to.windows.height)}, corrected {figures.count(came_to.corrections)} times by "
         f"flights more than 4 h behind; dropped as too late: {figures.count(result.dropped)} flights."
     )
-    console.print(
-        f"Digest of the results: {came_to.digest}, the same in every mode ({result.mode}, {result.duration:.2f} s)."
-    )
+    console.print(f"{result.mode}, {result.duration:.2f} s. Digest of the results: {came_to.digest}{same}.")
     if "chart" in files:
         console.print(f"Chart: {files['chart']}")
