@@ -85,7 +85,9 @@ def _bytes(value: Any, what: str) -> int:
 
 def _duration(*, zero: bool) -> Callable[[Any, str], int]:
     def parse(value: Any, what: str) -> int:
-        if isinstance(value, int) and not isinstance(value, bool):
+        if isinstance(value, bool):
+            raise ConfigError(f"{what} is {value!r}", hint='write it like "5ms", or as microseconds')
+        if isinstance(value, int):
             value = timedelta(microseconds=value)
         try:
             micros = parse_duration(value, what=what, positive=not zero)
@@ -99,10 +101,11 @@ def _duration(*, zero: bool) -> Callable[[Any, str], int]:
 
 
 def _text(value: Any, what: str) -> str:
-    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
-    if not isinstance(text, str) or not text:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if not isinstance(value, str) or not value:
         raise ConfigError(f"{what} is {value!r}", hint="write it as text")
-    return text
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

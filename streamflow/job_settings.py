@@ -6,7 +6,7 @@ there, so that a misspelt name does not go unnoticed. How a job runs (parallelis
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -28,14 +28,14 @@ class HandedOver:
     """Values given by the user, and the names that a job file has asked for so far."""
 
     values: Mapping[str, str]
-    asked: set[str] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set[str])
 
 
 _HANDED: Final[ContextVar[HandedOver | None]] = ContextVar("streamflow_job_settings", default=None)
 
 
 @contextmanager
-def handed_over(values: Mapping[str, str]) -> Iterator[HandedOver]:
+def handed_over(values: Mapping[str, str]) -> Generator[HandedOver]:
     """Let `setting` find these values while a job file is loaded.
 
     >>> with handed_over({"threshold": "7"}) as handed:

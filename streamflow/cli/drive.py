@@ -12,7 +12,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -59,7 +59,7 @@ async def _drive(job: Job, arguments: Mapping[str, Any], watch: Callable[[JobSta
 
 
 @contextmanager
-def _stopping_on_signals(handle: JobHandle) -> Iterator[list[int]]:
+def _stopping_on_signals(handle: JobHandle) -> Generator[list[int]]:
     """Signals stop the job meanwhile; gives their numbers as they come."""
     loop = asyncio.get_running_loop()
     received: list[int] = []

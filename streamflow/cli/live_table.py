@@ -67,7 +67,7 @@ def _table(board: Board, days: int) -> Table:
     if days:
         table.add_column("daily mean", no_wrap=True, min_width=days, style="cyan")
     for origin, now in sorted(board.airports.items()):
-        cells = [
+        cells: list[str | Text] = [
             origin,
             figures.moment(now.window_end)[5:16],
             str(now.flights),

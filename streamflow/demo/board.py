@@ -31,17 +31,19 @@ class AirportNow:
     cancelled: int
     mean_delay: float | None
     worst: int | None
-    days: dict[int, tuple[float, int]] = field(default_factory=dict)
+    days: dict[int, tuple[float, int]] = field(default_factory=dict[int, tuple[float, int]])
 
 
 @dataclass(slots=True)
 class Board:
     """The newest window of each airport, and how many windows there were and how many corrections to them."""
 
-    airports: dict[str, AirportNow] = field(default_factory=dict)
+    airports: dict[str, AirportNow] = field(default_factory=dict[str, AirportNow])
     windows: int = 0
     corrections: int = 0
-    _seen: dict[tuple[str, int], tuple[float, int]] = field(default_factory=dict)
+    _seen: dict[tuple[str, int], tuple[float, int]] = field(
+        default_factory=dict[tuple[str, int], tuple[float, int]]
+    )
 
     def take(self, panes: pl.DataFrame) -> None:
         """Panes of the delays, in the order in which they came."""

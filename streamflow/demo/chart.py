@@ -25,26 +25,40 @@ _LETTER: Final = 7.5
 """The width of a letter of the marks' words, about."""
 _DASHES: Final = ("none", "7 4", "2 3.5")
 _STEPS: Final = (1, 2, 5, 10, 15, 20, 30, 60, 120, 240, 480, 1000)
-_LIGHT: Final = {
-    "paper": "#ffffff",
-    "ink": "#1c2430",
-    "soft": "#5b6676",
-    "grid": "#e4e8ee",
-    "zero": "#aab3c0",
-    "weekend": "#f5f7fa",
-    "mark": "#fdeee4",
-    "lines": ("#1f6feb", "#d9480f", "#0b8a6a"),
-}
-_DARK: Final = {
-    "paper": "#0f141b",
-    "ink": "#e8edf4",
-    "soft": "#98a4b5",
-    "grid": "#232c38",
-    "zero": "#4a5666",
-    "weekend": "#141b24",
-    "mark": "#33231a",
-    "lines": ("#6aa9ff", "#ff9a5c", "#4fd1a8"),
-}
+
+
+@dataclass(frozen=True, slots=True)
+class _Palette:
+    paper: str
+    ink: str
+    soft: str
+    grid: str
+    zero: str
+    weekend: str
+    mark: str
+    lines: tuple[str, str, str]
+
+
+_LIGHT: Final = _Palette(
+    paper="#ffffff",
+    ink="#1c2430",
+    soft="#5b6676",
+    grid="#e4e8ee",
+    zero="#aab3c0",
+    weekend="#f5f7fa",
+    mark="#fdeee4",
+    lines=("#1f6feb", "#d9480f", "#0b8a6a"),
+)
+_DARK: Final = _Palette(
+    paper="#0f141b",
+    ink="#e8edf4",
+    soft="#98a4b5",
+    grid="#232c38",
+    zero="#4a5666",
+    weekend="#141b24",
+    mark="#33231a",
+    lines=("#6aa9ff", "#ff9a5c", "#4fd1a8"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,15 +232,13 @@ def _style(theme: Theme) -> str:
     return fixed + _colours(_LIGHT if theme == "light" else _DARK)
 
 
-def _colours(palette: Mapping[str, object]) -> str:
-    lines = palette["lines"]
-    assert isinstance(lines, tuple)
+def _colours(palette: _Palette) -> str:
     return (
-        f".paper{{fill:{palette['paper']}}}.weekend{{fill:{palette['weekend']}}}.mark{{fill:{palette['mark']}}}"
-        f".title,.name,.marked{{fill:{palette['ink']}}}.soft,.tick{{fill:{palette['soft']}}}"
-        f".grid{{stroke:{palette['grid']}}}.zero{{stroke:{palette['zero']}}}"
+        f".paper{{fill:{palette.paper}}}.weekend{{fill:{palette.weekend}}}.mark{{fill:{palette.mark}}}"
+        f".title,.name,.marked{{fill:{palette.ink}}}.soft,.tick{{fill:{palette.soft}}}"
+        f".grid{{stroke:{palette.grid}}}.zero{{stroke:{palette.zero}}}"
         + "".join(
-            f".l{n}{{stroke:{colour}}}.d{n}{{fill:{colour};stroke:{palette['paper']}}}"
-            for n, colour in enumerate(lines)
+            f".l{n}{{stroke:{colour}}}.d{n}{{fill:{colour};stroke:{palette.paper}}}"
+            for n, colour in enumerate(palette.lines)
         )
     )

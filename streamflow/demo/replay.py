@@ -77,31 +77,32 @@ class _Reader:
         self._begun = 0.0
 
     async def fetch(self) -> Fetch | None:
-        if self._frame is None:
-            self._frame, self._ends = await self._ctx.run_blocking(_read, self._replay)
-            self._begun = self._ctx.clock.monotonic() - self._seconds_in(self._row)
-        if self._row >= self._frame.height:
+        frame = self._frame
+        if frame is None:
+            frame, self._ends = await self._ctx.run_blocking(_read, self._replay)
+            self._frame = frame
+            self._begun = self._ctx.clock.monotonic() - self._seconds_in(frame, self._row)
+        if self._row >= frame.height:
             return None
         end = self._ends[bisect_left(self._ends, self._row + 1)]
-        await self._until_due(end - 1)
-        piece = self._frame[self._row : end]
+        await self._until_due(frame, end - 1)
+        piece = frame[self._row : end]
         self._row = end
         return Fetch(lambda: Decoded(FrameBatch(piece)), {"row": end}, nbytes=int(piece.estimated_size()))
 
     async def close(self) -> None:
         self._frame = None
 
-    async def _until_due(self, row: int) -> None:
-        if self._replay.speed is not None:
-            ahead = self._begun + self._seconds_in(row) - self._ctx.clock.monotonic()
-            if ahead > 0:
-                await self._ctx.clock.sleep(ahead)
+    async def _until_due(self, frame: pl.DataFrame, row: int) -> None:
+        ahead = self._begun + self._seconds_in(frame, row) - self._ctx.clock.monotonic()
+        if self._replay.speed is not None and ahead > 0:
+            await self._ctx.clock.sleep(ahead)
 
-    def _seconds_in(self, row: int) -> float:
+    def _seconds_in(self, frame: pl.DataFrame, row: int) -> float:
         """How long after the first record this one is due."""
-        if self._replay.speed is None or self._frame is None or not 0 < row < self._frame.height:
+        if self._replay.speed is None or not 0 < row < frame.height:
             return 0.0
-        scheduled = self._frame["scheduled"].to_physical()
+        scheduled = frame["scheduled"].to_physical()
         return (int(scheduled[row]) - int(scheduled[0])) / _HOUR / self._replay.speed
 
 
