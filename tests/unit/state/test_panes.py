@@ -166,12 +166,22 @@ def test_a_row_is_merged_a_bounded_number_of_times() -> None:
     for _ in range(500):
         store.append(0, keys)
     assert merges.rows <= 2 * 500_000
-    distinct_merges = Merges()
-    store = PaneStore(MemoryBackend(), "window-1", distinct_merges, LARGE)
-    for number in range(100):
-        store.append(0, distinct(2_000, number))
-    assert distinct_merges.rows <= 4 * 200_000
-    assert store.read(0).height == 200_000
+    assert store.read(0)["n"].to_list() == [500] * 1_000
+
+
+def test_also_where_merging_does_not_shrink_anything() -> None:
+    merged: list[int] = []
+
+    def keep_all(frame: pl.DataFrame) -> pl.DataFrame:
+        merged.append(frame.height)
+        return frame
+
+    store = PaneStore(MemoryBackend(), "window-1", keep_all, LARGE)
+    frame = pl.DataFrame({"n": pl.int_range(5_000, eager=True)})
+    for _ in range(400):
+        store.append(0, frame)
+    assert sum(merged) <= 3 * 2_000_000
+    assert store.read(0).height == store.rows == 2_000_000
 
 
 def test_many_tiny_partials_are_merged_too() -> None:
