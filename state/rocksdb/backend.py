@@ -7,13 +7,12 @@ unpickles what it reads: it is never used, and a database written in it is refus
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from streamflow.errors import StateError
 from streamflow.state.backend import StateAddress, check_change
@@ -24,16 +23,13 @@ from streamflow.state.rocksdb.encoding import (
     prefix_end,
     state_prefix,
 )
+from streamflow.state.rocksdb.failures import state_error
+from streamflow.state.rocksdb.opening import open_database, restrict
 
 if TYPE_CHECKING:
-    from rocksdict import Options, Rdict, RdictIter
+    from rocksdict import Rdict, RdictIter
 
 __all__ = ["RocksDBBackend"]
-
-_WRITE_BUFFER: Final = 16 << 20
-_WRITE_BUFFERS: Final = 3
-_BLOCK_CACHE: Final = 16 << 20
-_CONFIG_LIMIT: Final = 1 << 16
 
 
 class RocksDBBackend:
@@ -56,7 +52,7 @@ class RocksDBBackend:
             directory = Path(tempfile.mkdtemp(prefix="streamflow-state-"))
             self._temporary = weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
         self._directory = directory
-        self._database: Rdict | None = _open(directory, must_exist=must_exist)
+        self._database: Rdict | None = open_database(directory, must_exist=must_exist)
 
     @property
     def directory(self) -> Path:
@@ -129,7 +125,7 @@ class RocksDBBackend:
             self._opened().flush()
         except Exception as error:
             raise self._mapped("write to", error) from error
-        _restrict(self._directory)
+        restrict(self._directory)
 
     def close(self) -> None:
         if self._database is None:
@@ -146,7 +142,7 @@ class RocksDBBackend:
             if self._temporary is not None:
                 self._temporary()
             else:
-                _restrict(self._directory)
+                restrict(self._directory)
 
     def _iterate(self, start: bytes, end: bytes) -> _Scan:
         try:
@@ -162,7 +158,7 @@ class RocksDBBackend:
         return self._database
 
     def _mapped(self, action: str, error: Exception) -> StateError:
-        return _state_error(action, self._directory, error)
+        return state_error(action, self._directory, error)
 
 
 class _Scan:
@@ -191,7 +187,7 @@ class _Scan:
         except StateError:
             raise
         except Exception as error:
-            raise _state_error("read", self._directory, error) from error
+            raise state_error("read", self._directory, error) from error
         return None
 
     def take(self) -> tuple[bytes, bytes] | None:
@@ -207,7 +203,7 @@ class _Scan:
             else:
                 iterator.status()
         except Exception as error:
-            raise _state_error("read", self._directory, error) from error
+            raise state_error("read", self._directory, error) from error
         self.close()
         return None
 
@@ -238,107 +234,3 @@ class _Rows:
             self._scan = None
             raise StopIteration
         return row[0][self._prefix :], row[1]
-
-
-def _open(directory: Path, *, must_exist: bool) -> Rdict:
-    from rocksdict import Rdict, WriteOptions
-
-    # RocksDB leaves an empty directory behind even where it then refuses to make a database.
-    exists = (directory / "CURRENT").exists()
-    if must_exist and not exists:
-        raise StateError(
-            f"no state database in {directory}",
-            hint="check the path; an empty one is not made where state was expected",
-        )
-    if exists:
-        _check_raw(directory)
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)
-        database = Rdict(str(directory), _options(create=not must_exist))
-    except Exception as error:
-        raise _state_error("open", directory, error) from error
-    writes = WriteOptions()
-    _disable_wal(writes)
-    database.set_write_options(writes)
-    _restrict(directory)
-    return database
-
-
-def _options(*, create: bool) -> Options:
-    from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options
-
-    blocks = BlockBasedOptions()
-    blocks.set_block_cache(Cache(_BLOCK_CACHE))
-    blocks.set_bloom_filter(10, False)
-    options = Options(raw_mode=True)
-    options.create_if_missing(create)
-    options.set_block_based_table_factory(blocks)
-    options.set_compression_type(DBCompressionType.lz4())
-    options.set_write_buffer_size(_WRITE_BUFFER)
-    options.set_max_write_buffer_number(_WRITE_BUFFERS)
-    options.set_paranoid_checks(True)
-    options.set_keep_log_file_num(2)
-    options.set_max_log_file_size(1 << 20)
-    options.set_stats_dump_period_sec(0)
-    return options
-
-
-def _disable_wal(writes: object) -> None:
-    """rocksdict's stub says that this is a method; it is a property."""
-    setattr(writes, "disable_wal", True)  # noqa: B010
-
-
-def _check_raw(directory: Path) -> None:
-    """Refuses a database whose values rocksdict would unpickle, before it is opened: opening it would change
-    it."""
-    path = directory / "rocksdict-config.json"
-    try:
-        with path.open("rb") as file:
-            raw = json.loads(file.read(_CONFIG_LIMIT)).get("raw_mode")
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise StateError(
-            f"the state database in {directory} cannot be opened: {path.name} is missing or damaged ({error})",
-            hint="restore it from a checkpoint",
-        ) from error
-    if raw is not True:
-        raise StateError(
-            f"the database in {directory} was not written by streamflow", hint="give another state directory"
-        )
-
-
-def _restrict(directory: Path) -> None:
-    """Files for their owner only. Not by umask, which is the whole process's; the directory is closed to
-    others anyway."""
-    for path in directory.iterdir():
-        try:
-            path.chmod(0o600)
-        except FileNotFoundError:
-            continue  # compaction has just removed it
-
-
-_HINTS: Final = (
-    (
-        "lock hold by current process",
-        "this process has it open already; close that backend and its scans first",
-    ),
-    ("While lock file", "another process has it open; stop that one, or use another state directory"),
-    (
-        "Resource temporarily unavailable",
-        "another process has it open; stop that one, or use another state directory",
-    ),
-    ("Corruption", "its files are damaged; restore it from a checkpoint"),
-    ("does not match existing comparator", "it was written by another program; give another state directory"),
-    ("No space left", "free some disk space; nothing written before is lost"),
-    ("Permission denied", "check who owns the directory"),
-    ("os error 13", "check who owns the directory"),
-    ("File exists", "there is a file where the directory should be"),
-    ("Not a directory", "there is a file where the directory should be"),
-    ("No such file", "a file of it is missing; restore it from a checkpoint"),
-)
-
-
-def _state_error(action: str, directory: Path, error: Exception) -> StateError:
-    text = str(error)
-    hint = next((hint for part, hint in _HINTS if part in text), None)
-    return StateError(f"cannot {action} the state database in {directory}: {text}", hint=hint)
