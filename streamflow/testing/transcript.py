@@ -1,0 +1,306 @@
+"""What a transcript says: a windowed job as data and the steps it is put through. Reading and checking the YAML.
+
+The format is in docs of `run_transcript`. Files are untrusted: bounded in size, no aliases, no tags, unknown keys and
+keys given twice are errors that name the file and the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from streamflow.api.keyed import Accumulation
+from streamflow.errors import JobDefinitionError, Where, unknown_name
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME, to_micros
+from streamflow.time.watermarks import BoundedDisorder, bounded_disorder
+from streamflow.windows import aggregates
+from streamflow.windows.aggregates import Aggregate
+from streamflow.windows.assigners import Assigner, global_window, session, sliding, tumbling
+
+__all__ = ["Step", "Transcript", "read_transcript"]
+
+MOST_BYTES: Final = 1 << 20
+_UNITS: Final = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
+_ACTIONS: Final = ("events", "watermark", "watermark_before", "idle", "end", "processing_time")
+COUNTS: Final = ("dropped", "in_no_window")
+_AGGREGATES: Final = (
+    "count",
+    "sum",
+    "mean",
+    "min",
+    "max",
+    "first",
+    "last",
+    "n_unique",
+    "collect_list",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happens, and what has to come of it: exactly these panes, late records and drops."""
+
+    number: int
+    action: str
+    value: Any
+    input: str | None
+    split: int | None
+    panes: tuple[Mapping[str, Any], ...]
+    late: tuple[tuple[int, Any, Any], ...]
+    counts: Mapping[str, int]
+    """`dropped` (late) and `in_no_window` (between two windows)."""
+    window_watermark: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A windowed job and its steps. Times are microseconds; `unit` is how long the file's unit of time is."""
+
+    name: str
+    unit: int
+    inputs: tuple[str, ...]
+    splits: int
+    watermark: BoundedDisorder | None
+    """The job's own strategy; None: the transcript moves event time itself."""
+    assigner: Assigner
+    allowed_lateness: str
+    accumulation: Accumulation
+    aggregates: Mapping[str, Aggregate]
+    pane_info: bool
+    late_used: bool
+    expect_failure: bool
+    steps: tuple[Step, ...]
+
+
+def read_transcript(path: str | Path) -> Transcript:
+    """A transcript from its file; raises JobDefinitionError naming the file, the step and the key that is wrong."""
+    file = Path(path)
+    where = Where(split=file.name)
+    try:
+        size = file.stat().st_size
+        if size > MOST_BYTES:
+            raise JobDefinitionError(
+                f"a transcript of {size} bytes", where=where, hint=f"at most {MOST_BYTES} are read"
+            )
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise JobDefinitionError(f"a transcript cannot be read: {error}", where=where) from error
+    return _Reader(file.stem, where).transcript(_load(text, where))
+
+
+def _load(text: str, where: Where) -> Any:
+    yaml = _yaml()
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise JobDefinitionError("a transcript has no aliases", where=where, hint="write the value out")
+        _refuse_twice(yaml, tree, where)
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise JobDefinitionError(f"this is no YAML: {error}", where=where) from error
+
+
+def _yaml() -> ModuleType:
+    try:
+        import yaml
+    except ImportError as error:
+        raise JobDefinitionError(
+            "transcripts are YAML, and PyYAML is not installed", hint="pip install pyyaml"
+        ) from error
+    module: ModuleType = yaml
+    return module
+
+
+def _refuse_twice(yaml: Any, node: Any, where: Where) -> None:
+    """Of two values for one key YAML would silently take the second."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise JobDefinitionError(
+                    f"{key.value!r} is given twice", where=Where(split=where.split, offset=f"line {line}")
+                )
+            seen.add(key.value)
+            _refuse_twice(yaml, value, where)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_twice(yaml, value, where)
+
+
+class _Reader:
+    """Checks the loaded YAML and turns it into a `Transcript`; knows where it is, for its errors."""
+
+    def __init__(self, stem: str, where: Where) -> None:
+        self._stem = stem
+        self._where = where
+        self._unit = _UNITS["s"]
+
+    def transcript(self, data: Any) -> Transcript:
+        top = self._mapping(data, "transcript", ("name", "about", "source", "job", "steps", "expect_failure"))
+        job = self._mapping(
+            self._need(top, "job"),
+            "job",
+            (
+                "window",
+                "trigger",
+                "allowed_lateness",
+                "accumulation",
+                "aggregates",
+                "inputs",
+                "splits",
+                "watermark",
+                "time_unit",
+                "pane_info",
+                "late_output",
+            ),
+        )
+        unit = str(job.get("time_unit", "s"))
+        if unit not in _UNITS:
+            raise self._wrong(f"time_unit is {unit!r}", f"one of {', '.join(_UNITS)}")
+        self._unit = _UNITS[unit]
+        if job.get("trigger", "default") != "default":
+            raise self._wrong(f"trigger is {job['trigger']!r}", "there is only the default trigger")
+        steps = self._need(top, "steps")
+        if not isinstance(steps, list) or not steps:
+            raise self._wrong("steps is no list of steps", "begin each with a dash")
+        listed = job.get("aggregates", {"total": "sum"})
+        made = {name: self._aggregate(how) for name, how in self._mapping(listed, "aggregates", None).items()}
+        inputs = tuple(job.get("inputs", ["input"]))
+        return Transcript(
+            name=str(top.get("name", self._stem)),
+            unit=self._unit,
+            inputs=inputs,
+            splits=int(job.get("splits", 1)),
+            watermark=self._strategy(job.get("watermark", "script")),
+            assigner=self._assigner(self._need(job, "window")),
+            allowed_lateness=str(job.get("allowed_lateness", "0s")),
+            accumulation=self._accumulation(job.get("accumulation", "accumulating")),
+            aggregates=made,
+            pane_info=bool(job.get("pane_info", False)),
+            late_used=bool(job.get("late_output", False)),
+            expect_failure=bool(top.get("expect_failure", False)),
+            steps=tuple(self._step(number, step, inputs) for number, step in enumerate(steps, 1)),
+        )
+
+    def _step(self, number: int, data: Any, inputs: Sequence[str]) -> Step:
+        self._where = Where(split=self._where.split, offset=f"step {number}")
+        expected = ("panes", "late", *COUNTS, "window_watermark")
+        step = self._mapping(data, "step", (*_ACTIONS, "input", "split", "comment", *expected))
+        actions = [name for name in _ACTIONS if name in step]
+        if len(actions) != 1:
+            raise self._wrong(f"a step does one thing, this one {len(actions)}", f"one of {', '.join(_ACTIONS)}")
+        name = step.get("input")
+        if name is not None and name not in inputs:
+            raise self._wrong(*unknown_name("input", str(name), inputs))
+        if name is None and actions[0] == "events" and len(inputs) > 1:
+            raise self._wrong("events without an input", f"input: one of {', '.join(inputs)}")
+        mark = step.get("window_watermark")
+        return Step(
+            number=number,
+            action=actions[0],
+            value=self._value(actions[0], step[actions[0]]),
+            input=name,
+            split=step.get("split"),
+            panes=tuple(self._pane(pane) for pane in step.get("panes", ())),
+            late=tuple(self._event(event) for event in step.get("late", ())),
+            counts={name: int(step.get(name, 0)) for name in COUNTS},
+            window_watermark=None if mark is None else self._time(mark),
+        )
+
+    def _value(self, action: str, value: Any) -> Any:
+        match action:
+            case "events":
+                if not isinstance(value, list):
+                    raise self._wrong(f"events is {value!r}", "write [[time, key, value], …]")
+                return tuple(self._event(event) for event in value)
+            case "watermark":
+                return self._time(value)
+            case "watermark_before":
+                return self._time(value) - 1
+            case "processing_time":
+                return str(value)
+            case _:
+                if value is not True:
+                    raise self._wrong(f"{action} is {value!r}", f"write {action}: true")
+                return True
+
+    def _event(self, event: Any) -> tuple[int, Any, Any]:
+        if not isinstance(event, list) or len(event) not in (2, 3):
+            raise self._wrong(f"{event!r} is no event", "write [time, key, value], or [time, key] for the value 1")
+        return self._time(event[0]), event[1], event[2] if len(event) == 3 else 1
+
+    def _pane(self, pane: Any) -> Mapping[str, Any]:
+        if not isinstance(pane, dict):
+            raise self._wrong(f"{pane!r} is no pane", "write {key: a, window: [0, 10], total: 3}")
+        shown = dict(pane)
+        if "window" in shown:
+            bounds = shown["window"]
+            if not isinstance(bounds, list) or len(bounds) != 2:
+                raise self._wrong(f"window {bounds!r} has no two bounds", "write window: [start, end]")
+            shown["window"] = (self._time(bounds[0]), self._time(bounds[1]))
+        return shown
+
+    def _time(self, value: Any) -> int:
+        if value == "+inf":
+            return MAX_TIME
+        if value == "-inf":
+            return MIN_TIME
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return round(value * self._unit)
+        if isinstance(value, str):
+            return to_micros(value)
+        raise self._wrong(f"{value!r} is no time", 'write a number in time_unit, quoted ISO 8601, or "+inf"')
+
+    def _assigner(self, data: Any) -> Assigner:
+        if data == "global":
+            return global_window()
+        fields = self._mapping(data, "window", ("tumbling", "sliding", "session", "every", "offset"))
+        kind = [name for name in ("tumbling", "sliding", "session") if name in fields]
+        offset = str(fields.get("offset", "0s"))
+        match kind:
+            case ["tumbling"]:
+                return tumbling(str(fields["tumbling"]), offset=offset)
+            case ["sliding"]:
+                return sliding(str(fields["sliding"]), every=str(self._need(fields, "every")), offset=offset)
+            case ["session"]:
+                return session(gap=str(fields["session"]))
+            case _:
+                raise self._wrong(f"window is {data!r}", "tumbling, sliding, session or global")
+
+    def _accumulation(self, how: Any) -> Accumulation:
+        if how not in ("accumulating", "discarding", "retracting"):
+            raise self._wrong(f"accumulation is {how!r}", "accumulating, discarding or retracting")
+        chosen: Accumulation = how
+        return chosen
+
+    def _strategy(self, data: Any) -> BoundedDisorder | None:
+        if data == "script":
+            return None
+        fields = self._mapping(data, "watermark", ("bound", "idle_after", "max_ahead", "advance_when_idle"))
+        return bounded_disorder(**fields)
+
+    def _aggregate(self, how: Any) -> Aggregate:
+        if how not in _AGGREGATES:
+            raise self._wrong(*unknown_name("aggregate", str(how), _AGGREGATES))
+        make: Callable[..., Aggregate] = getattr(aggregates, how)
+        return make("value")
+
+    def _mapping(self, data: Any, what: str, known: Sequence[str] | None) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            raise self._wrong(f"{what} is {data!r}", "write key: value pairs")
+        for name in data:
+            if known is not None and name not in known:
+                raise self._wrong(*unknown_name(f"key of a {what}", str(name), known))
+        return data
+
+    def _need(self, data: Mapping[str, Any], name: str) -> Any:
+        if name not in data:
+            raise self._wrong(f"{name!r} is missing", f"write {name}: …")
+        return data[name]
+
+    def _wrong(self, message: str, hint: str) -> JobDefinitionError:
+        return JobDefinitionError(message, where=self._where, hint=hint)

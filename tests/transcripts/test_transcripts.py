@@ -1,0 +1,20 @@
+"""Every transcript in this folder, at one and two subtasks; those in `wrong/` are wrong on purpose."""
+
+from pathlib import Path
+
+import pytest
+
+from streamflow.testing import run_transcript
+
+FOLDER = Path(__file__).parent
+FILES = sorted(FOLDER.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("parallelism", [1, 2])
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(FOLDER).with_suffix("")) for path in FILES])
+def test_transcript(path: Path, parallelism: int) -> None:
+    run_transcript(path, parallelism=parallelism)
+
+
+def test_all_of_them_are_found() -> None:
+    assert len(FILES) > 50
