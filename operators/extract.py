@@ -5,7 +5,7 @@ From there on the work is vectorised. What reads the columns decides what they m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,7 +23,8 @@ from streamflow.operators.base import (
 )
 from streamflow.operators.functions import returned_schema
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
-from streamflow.operators.rows import rows_of
+from streamflow.operators.row_builder import row_dicts
+from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
@@ -70,39 +71,79 @@ class _ExtractOperator(Operator):
         self._guard = guard
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
-        rows = rows_of(batch)
-        values, times = rows.values, rows.times
-        frame = batch.frame if isinstance(batch, FrameBatch) else None
+        results, failed = self._evaluate(batch)
+        if failed:
+            self._guard.bad(list(failed.values()), out)
         try:
-            columns = [self._series(name, list(map(function, values))) for name, function in self._columns]
-        except Exception:  # noqa: BLE001 — whatever a user's code raises is the record's error
-            keep, bad = self._sift(values)
-            self._guard.bad(bad, out)
-            values = [values[i] for i in keep]
-            times = None if times is None else [times[i] for i in keep]
-            frame = None if frame is None else frame[keep]
-            columns = [self._series(name, list(map(function, values))) for name, function in self._columns]
-        if frame is not None:
-            out.emit(FrameBatch(frame.with_columns(columns)))
-            return
-        if times is not None:
-            columns.append(pl.Series(EVENT_TIME, times, dtype=pl.Int64).cast(EVENT_TIME_TYPE))
-        out.emit(FrameBatch(pl.DataFrame(columns)))
+            columns = [
+                self._series(name, values) for (name, _), values in zip(self._columns, results, strict=True)
+            ]
+        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError, JobDefinitionError):
+            misfits = self._misfits(batch, results, failed)
+            self._guard.bad(list(misfits.values()), out)
+            failed |= misfits
+            results = [[None if i in misfits else v for i, v in enumerate(values)] for values in results]
+            columns = [
+                self._series(name, values) for (name, _), values in zip(self._columns, results, strict=True)
+            ]
+        if isinstance(batch, FrameBatch):
+            frame = batch.frame.with_columns(columns)
+        else:
+            if batch.times is not None:
+                columns.append(pl.Series(EVENT_TIME, batch.times, dtype=pl.Int64).cast(EVENT_TIME_TYPE))
+            frame = pl.DataFrame(columns)
+        if failed:
+            frame = frame.filter(
+                pl.Series([index not in failed for index in range(len(batch))], dtype=pl.Boolean)
+            )
+        out.emit(FrameBatch(frame))
 
-    def _sift(self, values: Sequence[Any]) -> tuple[list[int], list[RecordError]]:
-        keep: list[int] = []
-        bad: list[RecordError] = []
-        for index, value in enumerate(values):
+    def _evaluate(self, batch: AnyBatch) -> tuple[list[list[Any]], dict[int, RecordError]]:
+        """Each function's value for each row (None where one raised), and the errors by row."""
+        rows = _rows(batch)
+        results: list[list[Any]] = [[] for _ in self._columns]
+        calls = [
+            (function, values.append) for (_, function), values in zip(self._columns, results, strict=True)
+        ]
+        failed: dict[int, RecordError] = {}
+        last = results[-1]
+        for row in rows:
             try:
-                for name, function in self._columns:
-                    self._series(name, [function(value)])
+                for function, append in calls:
+                    append(function(row))
             except Exception as cause:  # noqa: BLE001 — whatever a user's code raises is the record's error
-                error = self._guard.error(cause, value)
+                index = len(last)
+                failed[index] = error = self._guard.error(cause, row)
                 error.__cause__ = cause
-                bad.append(error)
-            else:
-                keep.append(index)
-        return keep, bad
+                for values in results:
+                    del values[index:]
+                    values.append(None)
+        return results, failed
+
+    def _misfits(
+        self, batch: AnyBatch, results: list[list[Any]], failed: dict[int, RecordError]
+    ) -> dict[int, RecordError]:
+        """The rows whose values no column can hold, or not the column that was promised."""
+        misfits: dict[int, RecordError] = {}
+        for index, row in enumerate(_rows(batch)):
+            try:
+                for (name, _), values in zip(self._columns, results, strict=True):
+                    self._series(name, [values[index]])
+            except (
+                TypeError,
+                ValueError,
+                OverflowError,
+                pl.exceptions.PolarsError,
+                JobDefinitionError,
+            ) as cause:
+                if index not in failed:
+                    misfits[index] = self._guard.error(cause, row)
+        if not misfits:
+            raise JobDefinitionError(
+                f"the functions for {', '.join(name for name, _ in self._columns)} return values of different types",
+                hint="return one type, or annotate what they return",
+            )
+        return misfits
 
     def _series(self, name: str, values: list[Any]) -> pl.Series:
         dtype = self._types[name]
@@ -119,3 +160,11 @@ class _ExtractOperator(Operator):
                 hint="return a string, number, boolean, date, time, bytes or a list of one",
             )
         return series
+
+
+def _rows(batch: AnyBatch) -> Iterable[Any]:
+    """The rows as functions see them; a frame's are made one at a time."""
+    if isinstance(batch, RowBatch):
+        return batch.values
+    frame = batch.user_frame()
+    return frame.to_series().to_list() if frame.width == 1 else row_dicts(frame)
