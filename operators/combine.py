@@ -16,7 +16,16 @@ import polars as pl
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import BatchFunction, Collector, Layout, OperatorContext, PureSpec, StreamType
 from streamflow.operators.columns import roots
-from streamflow.operators.kernels.partials import FIRST, LAST, LATEST, SLICE, TIME, Extra, PartialPlan, check_keys
+from streamflow.operators.kernels.partials import (
+    FIRST,
+    LAST,
+    LATEST,
+    SLICE,
+    TIME,
+    Extra,
+    PartialPlan,
+    check_keys,
+)
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import Schema
@@ -36,7 +45,10 @@ def fragment_plan(assigner: Assigner | None, aggregates: Aggregates, records: St
         case Tumbling() | Sliding():
             return PartialPlan(aggregates, records)
         case Session():
-            bounds = [Extra(FIRST, TIME.min(), pl.col(FIRST).min()), Extra(LAST, TIME.max(), pl.col(LAST).max())]
+            bounds = [
+                Extra(FIRST, TIME.min(), pl.col(FIRST).min()),
+                Extra(LAST, TIME.max(), pl.col(LAST).max()),
+            ]
             return PartialPlan(aggregates, records, bounds)
         case _:
             latest = [Extra(LATEST, TIME.max(), pl.col(LATEST).max())] if records.timed else []
@@ -86,7 +98,9 @@ class CombineSpec(PureSpec):
 
         return run
 
-    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
         return needed_inputs(self.keys, self.aggregates)
 
     def describe(self) -> str:

@@ -24,7 +24,10 @@ __all__ = ["PANE_COLUMNS", "WINDOW_COLUMNS", "FiredPanes", "PaneWriter", "Timing
 
 Timing = Literal["ON_TIME", "LATE"]
 
-WINDOW_COLUMNS: Final[Mapping[str, pl.DataType]] = {"window_start": EVENT_TIME_TYPE, "window_end": EVENT_TIME_TYPE}
+WINDOW_COLUMNS: Final[Mapping[str, pl.DataType]] = {
+    "window_start": EVENT_TIME_TYPE,
+    "window_end": EVENT_TIME_TYPE,
+}
 PANE_COLUMNS: Final[Mapping[str, pl.DataType]] = {
     "pane_timing": pl.String(),
     "pane_index": pl.Int64(),
@@ -33,6 +36,8 @@ PANE_COLUMNS: Final[Mapping[str, pl.DataType]] = {
 
 _INDEX: Final = "__index"
 _ORDER: Final = "__order"
+_BY_START: Final = "__by_start"
+_BY_END: Final = "__by_end"
 _MATCHED: Final = "__matched"
 
 
@@ -51,27 +56,31 @@ class FiredPanes:
         """What its store makes of frames of one bucket: they stay as they are, no row is there twice."""
         return frame
 
-    def add(self, panes: pl.DataFrame) -> None:
-        """Remember panes (keys, START, END, values, index)."""
+    def add(self, panes: pl.DataFrame, watermark: int) -> None:
+        """Remember panes (keys, START, END, values, index), those of windows that may fire again."""
+        if watermark >= MAX_TIME:
+            return
+        panes = panes.filter(pl.col(END) > watermark - self._lateness + 1)
         bucket = (panes[END] - 1) // self._bucket * self._bucket
         for (start,), part in panes.group_by(bucket.alias("bucket")):
-            self._store.append(int(start), part)  # type: ignore[call-overload]
+            self._store.append(int(start), part)
 
     def take(self, windows: pl.DataFrame) -> pl.DataFrame | None:
         """The remembered panes of the same keys within these windows (keys, START, END), which are then forgotten.
+        Each with the bounds of the window that replaces it.
 
         Windows of one size lie within each other only if they are the same; a session may have swallowed several.
         """
         taken: list[pl.DataFrame] = []
-        mine = windows.select(*self._keys, pl.col(START).alias("__outer_start"), pl.col(END).alias("__outer_end"))
+        mine = windows.select(*self._keys, pl.col(START).alias(_BY_START), pl.col(END).alias(_BY_END))
         for bucket in self._store.panes():
             panes = self._store.read(bucket).with_row_index(_ORDER)
             hits = panes.join(mine, on=self._keys, nulls_equal=True).filter(
-                pl.col(START) >= pl.col("__outer_start"), pl.col(END) <= pl.col("__outer_end")
+                pl.col(START) >= pl.col(_BY_START), pl.col(END) <= pl.col(_BY_END)
             )
             if hits.is_empty():
                 continue
-            taken.append(hits.drop("__outer_start", "__outer_end", _ORDER))
+            taken.append(hits.drop(_ORDER))
             rest = panes.filter(~pl.col(_ORDER).is_in(hits[_ORDER].implode())).drop(_ORDER)
             if rest.is_empty():
                 self._store.drop(bucket)
@@ -115,15 +124,18 @@ class PaneWriter:
             (pl.col(END) - 1).cast(EVENT_TIME_TYPE).alias(EVENT_TIME),
         ]
 
-    def write(self, panes: pl.DataFrame, timing: Timing, watermark: int, out: Collector, *, again: bool = False) -> None:
+    def write(
+        self, panes: pl.DataFrame, timing: Timing, watermark: int, out: Collector, *, again: bool = False
+    ) -> None:
         """Put out panes (keys, START, END, values) in window order, by key within a window.
 
         `again`: they, or sessions that became part of them, may have fired before.
         """
         order = [END, START, *self._keys]
         if self._fired is not None:
-            panes = self._with_history(panes, again=again)
-            order.append(_ORDER)
+            panes = self._with_history(panes, watermark, again=again)
+            # Retractions stand right before what replaces them.
+            order = [_BY_END, _BY_START, *self._keys, _ORDER, END, START]
         elif self._retracting or self._pane_info:
             panes = panes.with_columns(pl.lit("insert").alias(CHANGE), pl.lit(0, pl.Int64).alias(_INDEX))
         if self._pane_info:
@@ -139,7 +151,7 @@ class PaneWriter:
         if self._fired is not None:
             self._fired.clean_up(watermark)
 
-    def _with_history(self, panes: pl.DataFrame, *, again: bool) -> pl.DataFrame:
+    def _with_history(self, panes: pl.DataFrame, watermark: int, *, again: bool) -> pl.DataFrame:
         """Panes with their change kind and index, after the retractions of what they replace; remembers them."""
         assert self._fired is not None
         window = [*self._keys, START, END]
@@ -151,10 +163,14 @@ class PaneWriter:
             panes = panes.join(previous, on=window, how="left", nulls_equal=True)
             # A session that has grown is another window: its index starts again, what it replaces is deleted.
             index = (pl.col(_MATCHED) + 1).fill_null(0)
-            change = pl.when(pl.col(_MATCHED).is_null()).then(pl.lit("insert")).otherwise(pl.lit("update_after"))
+            change = (
+                pl.when(pl.col(_MATCHED).is_null()).then(pl.lit("insert")).otherwise(pl.lit("update_after"))
+            )
         panes = panes.with_columns(index.alias(_INDEX))
-        self._fired.add(panes.drop(_MATCHED, strict=False))
-        panes = panes.with_columns(change.alias(CHANGE), pl.lit(1, pl.Int8).alias(_ORDER)).drop(_MATCHED, strict=False)
+        self._fired.add(panes.drop(_MATCHED, strict=False), watermark)
+        own = pl.col(START).alias(_BY_START), pl.col(END).alias(_BY_END)
+        panes = panes.with_columns(change.alias(CHANGE), pl.lit(1, pl.Int8).alias(_ORDER), *own)
+        panes = panes.drop(_MATCHED, strict=False)
         if old is None or not self._retracting:
             return panes
         kept = panes.select(*window, pl.lit(True).alias(_MATCHED))

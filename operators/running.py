@@ -60,7 +60,13 @@ class RunningAggregateSpec(OperatorSpec):
         records = self._records(inputs)
         plan = fragment_plan(None, self.aggregates, records)
         totals = _Totals(self, plan, ctx, timed=records.timed)
-        return {"batch": _EachBatch, "epoch": _EachEpoch, "end": _AtTheEnd}[ctx.updates](totals)
+        match ctx.updates:
+            case "batch":
+                return _EachBatch(totals)
+            case "epoch":
+                return _EachEpoch(totals)
+            case "end":
+                return _AtTheEnd(totals)
 
     @property
     def partition_by(self) -> tuple[str, ...]:
@@ -72,7 +78,9 @@ class RunningAggregateSpec(OperatorSpec):
         rest = replace(self, partial_input=True, records=inputs[0])
         return CombineSpec(self.keys, None, self.aggregates, self.null_keys), rest
 
-    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
         return None if self.partial_input else needed_inputs(self.keys, self.aggregates)
 
     def describe(self) -> str:
@@ -86,7 +94,9 @@ class RunningAggregateSpec(OperatorSpec):
 class _Totals:
     """The totals of all keys, and how changes to them go out."""
 
-    def __init__(self, spec: RunningAggregateSpec, plan: PartialPlan, ctx: OperatorContext, *, timed: bool) -> None:
+    def __init__(
+        self, spec: RunningAggregateSpec, plan: PartialPlan, ctx: OperatorContext, *, timed: bool
+    ) -> None:
         self.keys = list(spec.keys)
         self.plan = plan
         self.store = PaneStore(ctx.state, ctx.operator_id, self.merge, ctx.memory_budget)
@@ -150,7 +160,9 @@ class _Totals:
         old: list[pl.DataFrame] = []
         if self._recent is not None:
             seen = keys.with_columns(pl.lit(True).alias(_SEEN))
-            marked = self._recent.join(seen, on=self.keys, how="left", nulls_equal=True, maintain_order="left")
+            marked = self._recent.join(
+                seen, on=self.keys, how="left", nulls_equal=True, maintain_order="left"
+            )
             touched = marked[_SEEN].is_not_null()
             old.append(self._recent.filter(touched))
             others = self._recent.filter(~touched)

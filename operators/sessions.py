@@ -55,7 +55,11 @@ class SessionWindows(Operator):
         self._rows = 0
         self._merged_rows = 0
         self._watermark = MIN_TIME
-        self._leading = [*self._keys, pl.col(FIRST).alias(START), (pl.col(LAST) + gap).alias(END)]
+        self._leading: list[str | pl.Expr] = [
+            *self._keys,
+            pl.col(FIRST).alias(START),
+            (pl.col(LAST) + gap).alias(END),
+        ]
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         frame = self._parts.checked(batch)
@@ -213,7 +217,9 @@ class SessionWindows(Operator):
             far = merged.filter(ahead)
             if not far.is_empty():
                 slices = (pl.col(LAST) - pl.col(LAST) % self._gap).alias(SLICE)
-                self._stored.append(far.with_columns(slices).drop(_FIRED, _AGAIN, strict=False))
+                # In the column order of fragments as they come.
+                rest = pl.exclude(*self._keys, _FIRED, _AGAIN)
+                self._stored.append(far.select(*self._keys, slices, rest))
                 self._keep([merged.filter(~ahead)])
 
     def _fetch(self, watermark: int) -> tuple[int, bool]:

@@ -8,6 +8,7 @@ long time costs neither a frame nor a firing per window. Firing works on many wi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import polars as pl
@@ -116,10 +117,14 @@ class SlicedWindows(Operator):
         """Put out the panes of all windows whose last moment lies in (previous, watermark]."""
         slicing, spans = self._slicing, self._buckets.spans
         end = slicing.end_after(max(previous + 1, min(span.low for span in spans.values())))
-        last = min(slicing.end_until(watermark + 1), slicing.last_end(max(span.high for span in spans.values())))
+        last = min(
+            slicing.end_until(watermark + 1), slicing.last_end(max(span.high for span in spans.values()))
+        )
         while end <= last:
             # On to the first window that has data, then as many buckets as make a chunk.
-            ahead = sorted((span.low, bucket) for bucket, span in spans.items() if span.high >= end - slicing.size)
+            ahead = sorted(
+                (span.low, bucket) for bucket, span in spans.items() if span.high >= end - slicing.size
+            )
             if not ahead or ahead[0][0] >= last:
                 return
             end = max(end, slicing.end_after(ahead[0][0]))
@@ -151,7 +156,7 @@ class SlicedWindows(Operator):
         if spans[0].low < low or max(span.high for span in spans) >= high:
             data = data.filter(pl.col(SLICE).is_between(low, high, closed="left"))
         # Buckets of different widths may hold the same slice.
-        overlap = any(one.high >= other.low for one, other in zip(spans, spans[1:], strict=False))
+        overlap = any(one.high >= other.low for one, other in pairwise(spans))
         if overlap and self._slicing.per_slice == 1:
             return self._plan.merge(data, [*self._keys, SLICE])
         return data
@@ -208,7 +213,9 @@ class SlicedWindows(Operator):
             touched = fresh.select(window).unique()
             low, high = int(touched[START].min()), int(touched[START].max()) + slicing.size  # type: ignore[arg-type]
             spans = self._buckets.spans.items()
-            stored = concatenated([self._buckets.read(b) for b, span in spans if span.low < high and span.high >= low])
+            stored = concatenated(
+                [self._buckets.read(b) for b, span in spans if span.low < high and span.high >= low]
+            )
             related = stored.join(touched, on=self._keys, how="semi", nulls_equal=True)
             data = self._exploded(related, end, last).join(touched, on=window, how="semi", nulls_equal=True)
         merged = self._plan.merge(data, window)

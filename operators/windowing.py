@@ -15,7 +15,13 @@ import polars as pl
 
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import Layout, Operator, OperatorContext, OperatorSpec, StreamType
-from streamflow.operators.combine import CombineSpec, fragment_groups, fragment_plan, keyed_schema, needed_inputs
+from streamflow.operators.combine import (
+    CombineSpec,
+    fragment_groups,
+    fragment_plan,
+    keyed_schema,
+    needed_inputs,
+)
 from streamflow.operators.emission import PANE_COLUMNS, WINDOW_COLUMNS, FiredPanes, PaneWriter
 from streamflow.operators.global_windows import GlobalWindows
 from streamflow.operators.kernels.partials import SLICE
@@ -64,7 +70,7 @@ class WindowAggregateSpec(OperatorSpec):
             )
         schema = keyed_schema(self.keys, records)
         bounds = {} if isinstance(self.assigner, GlobalWindow) else dict(WINDOW_COLUMNS)
-        fields = {CHANGE: CHANGE_TYPE} if self.accumulation == "retracting" else {}
+        fields: dict[str, pl.DataType] = {CHANGE: CHANGE_TYPE} if self.accumulation == "retracting" else {}
         fields |= {key: schema[key] for key in self.keys} | bounds
         panes = dict(PANE_COLUMNS) if self.pane_info else {}
         check_names(self.keys, [*bounds, *panes, CHANGE], [name for name, _ in self.aggregates])
@@ -80,7 +86,9 @@ class WindowAggregateSpec(OperatorSpec):
         by = [*self.keys] if isinstance(self.assigner, GlobalWindow) else [*self.keys, SLICE]
         fired = None
         if self.allowed_lateness and (retracting or self.pane_info):
-            history = PaneStore(ctx.state, ctx.operator_id, FiredPanes.merged, ctx.memory_budget // 4, state="fired")
+            history = PaneStore(
+                ctx.state, ctx.operator_id, FiredPanes.merged, ctx.memory_budget // 4, state="fired"
+            )
             fired = FiredPanes(history, self.keys, self.allowed_lateness)
         parts = WindowParts(
             operator_id=ctx.operator_id,
@@ -91,7 +99,9 @@ class WindowAggregateSpec(OperatorSpec):
             discarding=self.accumulation == "discarding",
             null_keys_fail=self.null_keys == "fail",
             partial_input=self.partial_input,
-            store=PaneStore(ctx.state, ctx.operator_id, lambda frame: plan.merge(frame, by), ctx.memory_budget),
+            store=PaneStore(
+                ctx.state, ctx.operator_id, lambda frame: plan.merge(frame, by), ctx.memory_budget
+            ),
             writer=PaneWriter(
                 self.keys,
                 [name for name, _ in self.aggregates],
@@ -121,7 +131,9 @@ class WindowAggregateSpec(OperatorSpec):
         rest = replace(self, partial_input=True, records=inputs[0])
         return CombineSpec(self.keys, self.assigner, self.aggregates, self.null_keys), rest
 
-    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
         if self.late_used or self.partial_input:
             return None
         return needed_inputs(self.keys, self.aggregates)
@@ -138,8 +150,12 @@ def check_names(keys: Sequence[str], fixed: Sequence[str], names: Sequence[str])
     """Refuse results in which two columns would have one name with a JobDefinitionError."""
     for name in names:
         if name in keys or name in fixed or name.startswith("__"):
-            what = "a key" if name in keys else "a column that every result has" if name in fixed else "reserved"
-            raise JobDefinitionError(f"an aggregate cannot be named {name!r}: that is {what}", hint="name it otherwise")
+            what = (
+                "a key" if name in keys else "a column that every result has" if name in fixed else "reserved"
+            )
+            raise JobDefinitionError(
+                f"an aggregate cannot be named {name!r}: that is {what}", hint="name it otherwise"
+            )
     for key in keys:
         if key in fixed:
             raise JobDefinitionError(

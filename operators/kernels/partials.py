@@ -75,9 +75,14 @@ class PartialPlan:
             name: aggregate.output(slot.dtype) for name, aggregate, slot in self._planned
         }
         self._folded = [
-            (name, aggregate, slot) for name, aggregate, slot in self._planned if isinstance(aggregate, FoldedAggregate)
+            (name, aggregate, slot)
+            for name, aggregate, slot in self._planned
+            if isinstance(aggregate, FoldedAggregate)
         ]
-        self._partials = [pl.len().cast(pl.Int64).alias(COUNT), *(extra.partial.alias(extra.name) for extra in extras)]
+        self._partials = [
+            pl.len().cast(pl.Int64).alias(COUNT),
+            *(extra.partial.alias(extra.name) for extra in extras),
+        ]
         self._merges = [pl.col(COUNT).sum(), *(extra.merge.alias(extra.name) for extra in extras)]
         self._values: list[pl.Expr] = []
         for name, aggregate, slot in self._planned:

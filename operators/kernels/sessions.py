@@ -32,7 +32,7 @@ def with_sessions(fragments: pl.DataFrame, keys: Sequence[str], gap: int) -> pl.
     """
     codes = fragments.select(keys).unique().with_row_index(_CODE)
     low = int(fragments[FIRST].min())  # type: ignore[arg-type]
-    stretch = int(fragments[LAST].max()) - low + gap  # type: ignore[arg-type, operator]
+    stretch = int(fragments[LAST].max()) - low + gap  # type: ignore[arg-type]
     number = pl.Int64 if codes.height * stretch < _LIMIT else pl.Int128
     base = pl.col(_CODE).cast(number) * pl.lit(stretch, number)
     placed = (

@@ -1,7 +1,7 @@
 """The aggregate contract: how one value per key and window is made of partial results.
 
-An aggregate is immutable data. In columns it has three steps, all of them Polars expressions for a `group_by`: `partials`
-(records to partial columns), `merges` (partial columns to fewer), `value` (partial columns to the result). Merging is
+An aggregate is immutable data. In columns it has three steps, all of them Polars expressions for a `group_by`:
+`partials` (records to partial columns), `merges` (partial columns to fewer), `value` (to the result). Merging is
 associative and commutative, so batches, splits and panes may be combined in any grouping. Partial columns have
 reserved names, given by the `Slot`.
 
@@ -36,7 +36,7 @@ def is_known(dtype: pl.DataType) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where one aggregate's partial columns live and what it is given: its input's type, and event time if there is any.
+    """Where one aggregate's partial columns live and what it is given: its input's type, event time if there is any.
 
     >>> Slot(2, pl.Float64()).column(1)
     '__p2_1'
@@ -104,6 +104,10 @@ class Aggregate(ABC):
     def value(self, slot: Slot) -> pl.Expr:
         """The value, out of the partial columns of one row."""
 
+    def fits(self, dtype: pl.DataType) -> bool:
+        """Whether it can be made of values of this (known) type."""
+        return dtype != pl.Object()
+
     def output(self, dtype: pl.DataType) -> pl.DataType:
         """The type of the value for an input of type `dtype`; Unknown where that shows only when the job runs.
 
@@ -111,6 +115,8 @@ class Aggregate(ABC):
         """
         if self.input is not None and not is_known(dtype):
             return self.constant_type or _UNKNOWN
+        if self.input is not None and not self.fits(dtype):
+            raise self.unfit(dtype, "it needs other values")
         slot = Slot(0, dtype, pl.col("time"))
         over = self if self.input is None else self.with_input("value")
         empty = pl.DataFrame(schema={"key": pl.Int8(), "value": dtype, "time": pl.Int64()})
@@ -119,16 +125,23 @@ class Aggregate(ABC):
             merged = partial.group_by("key").agg(over.merges(slot))
             return merged.select(over.value(slot).alias("value")).schema["value"]
         except pl.exceptions.PolarsError as error:
-            raise JobDefinitionError(
-                f"{self} does not work on {dtype}: {cut(str(error).splitlines()[0])}",
-                hint="cast the input, or choose another aggregate",
-            ) from error
+            raise self.unfit(dtype, cut(str(error).splitlines()[0])) from error
+
+    def unfit(self, dtype: pl.DataType, reason: str) -> JobDefinitionError:
+        """The error for values of a type it cannot be made of."""
+        return JobDefinitionError(
+            f"{self} does not work on {dtype}: {reason}", hint="cast the input, or choose another aggregate"
+        )
 
     def __str__(self) -> str:
         return f"{self.label}({', '.join(self._shown())})"
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._identity() == other._identity()  # type: ignore[attr-defined]
+        return (
+            isinstance(other, Aggregate)
+            and type(self) is type(other)
+            and self._identity() == other._identity()
+        )
 
     def __hash__(self) -> int:
         return hash((type(self), str(self)))
@@ -142,7 +155,9 @@ class Aggregate(ABC):
 
     def _shown(self) -> list[str]:
         shown = [] if self.input is None else [_text(self.input)]
-        return shown + [f"{name}={_text(value)}" for name, value in self._parameters().items() if value is not None]
+        return shown + [
+            f"{name}={_text(value)}" for name, value in self._parameters().items() if value is not None
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +198,8 @@ def checked_input(label: str, value: Any) -> AggregateInput:
     if isinstance(value, (str, pl.Expr)) or callable(value):
         return value  # type: ignore[no-any-return]
     raise JobDefinitionError(
-        f"{label}({value!r}) has no input", hint="name a column, or give an expression or a function of one row"
+        f"{label}({value!r}) has no input",
+        hint="name a column, or give an expression or a function of one row",
     )
 
 

@@ -5,7 +5,6 @@ An input is a column's name, an expression, or a Python function of one row.
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable
 from typing import Any
 
@@ -200,8 +199,8 @@ def reduce(function: Callable[[Any, Any], Any], input: AggregateInput, *, packed
 
     With `packed` the input gives bytes made by `windows.accumulators.pack`, and so does the result.
 
-    >>> str(reduce(builtins.max, "delay"))
-    'reduce(delay, max)'
+    >>> str(reduce(lambda left, right: left + right, "delay"))
+    'reduce(delay, <lambda>)'
     """
     if not callable(function):
         raise JobDefinitionError(f"reduce needs a function of two values, and got {function!r}")
@@ -209,6 +208,6 @@ def reduce(function: Callable[[Any, Any], Any], input: AggregateInput, *, packed
 
 
 def _ddof(ddof: int) -> int:
-    if isinstance(ddof, bool) or not isinstance(ddof, int) or ddof < 0:
+    if type(ddof) is not int or ddof < 0:
         raise JobDefinitionError(f"ddof={ddof!r}", hint="it is a whole number from 0 on")
     return ddof

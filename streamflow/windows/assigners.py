@@ -26,7 +26,14 @@ __all__ = [
     "tumbling",
 ]
 
-_UNITS = (("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1))
+_UNITS = (
+    ("d", 86_400_000_000),
+    ("h", 3_600_000_000),
+    ("m", 60_000_000),
+    ("s", 1_000_000),
+    ("ms", 1_000),
+    ("us", 1),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +156,9 @@ def _check(size: int, every: int, offset: int) -> None:
     if size <= 0:
         raise JobDefinitionError(f"window size is {_text(size)}", hint="it must be longer than zero")
     if every <= 0:
-        raise JobDefinitionError(f"window slide (every) is {_text(every)}", hint="it must be longer than zero")
+        raise JobDefinitionError(
+            f"window slide (every) is {_text(every)}", hint="it must be longer than zero"
+        )
     if abs(offset) >= every:
         raise JobDefinitionError(
             f"window offset {_text(offset)} is not shorter than {_text(every)}",
@@ -165,7 +174,8 @@ def _text(micros: int) -> str:
     """A duration as people write it: `1h30m`."""
     if micros == 0:
         return "0s"
-    rest, parts = abs(micros), []
+    rest = abs(micros)
+    parts: list[str] = []
     for unit, length in _UNITS:
         count, rest = divmod(rest, length)
         if count:

@@ -89,7 +89,7 @@ class TopK(Aggregate):
     by: str | pl.Expr | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.k, int) or self.k < 1:
+        if type(self.k) is not int or self.k < 1:
             raise JobDefinitionError(f"top_k with k={self.k!r}", hint="k is a whole number from 1 on")
 
     @property
@@ -147,6 +147,9 @@ class Quantile(Aggregate):
 
     def __post_init__(self) -> None:
         check_quantile(self.label, self.q)
+
+    def fits(self, dtype: pl.DataType) -> bool:
+        return dtype.is_numeric() or dtype.is_temporal()
 
     def partials(self, slot: Slot) -> list[pl.Expr]:
         return [self.expression.drop_nulls().alias(slot.column())]

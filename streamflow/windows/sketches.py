@@ -8,13 +8,14 @@ replay would not repeat its results); its answers may differ in the last digits 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, Final
 
 import polars as pl
 
-from streamflow.errors import JobDefinitionError
 from streamflow.windows.aggregate import FoldedAggregate, is_known
 from streamflow.windows.keeping import check_quantile
 
@@ -35,15 +36,14 @@ class ApproxDistinct(FoldedAggregate):
         return pl.Int64()
 
     def fold(self, values: pl.Series, groups: Sequence[Sequence[int]]) -> list[bytes]:
-        from datasketches import cpc_sketch  # noqa: PLC0415 — heavy, and rarely used
-
+        sketches = _library()
         hashable = _hashable(values)
         folded: list[bytes] = []
         for positions in groups:
-            sketch = cpc_sketch(_LG_K)
+            sketch = sketches.cpc_sketch(_LG_K)
             for value in {hashable[position] for position in positions}:
                 sketch.update(value)
-            folded.append(sketch.serialize())
+            folded.append(bytes(sketch.serialize()))
         return folded
 
     def combine(self, accumulators: Sequence[bytes]) -> bytes:
@@ -66,48 +66,53 @@ class ApproxQuantile(FoldedAggregate):
     def __post_init__(self) -> None:
         check_quantile(self.label, self.q)
 
+    def fits(self, dtype: pl.DataType) -> bool:
+        return dtype.is_numeric()
+
     def output(self, dtype: pl.DataType) -> pl.DataType:
-        if is_known(dtype) and not dtype.is_numeric():
-            raise JobDefinitionError(f"{self} needs numbers, and {self.input} is {dtype}", hint="cast the input")
+        if is_known(dtype) and not self.fits(dtype):
+            raise self.unfit(dtype, "it needs numbers")
         return pl.Float64()
 
     def fold(self, values: pl.Series, groups: Sequence[Sequence[int]]) -> list[bytes]:
-        from datasketches import tdigest_double  # noqa: PLC0415 — heavy, and rarely used
-
+        sketches = _library()
         numbers = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
         folded: list[bytes] = []
         for positions in groups:
-            digest = tdigest_double(_T_DIGEST_K)
+            digest = sketches.tdigest_double(_T_DIGEST_K)
             group = numbers[positions]
             # Sorted, so that one batch gives the same whatever its order is.
-            group = group[group == group]  # noqa: PLR0124 — NaN is the one number that differs from itself
+            group = group[group == group]  # NaN is the one number that differs from itself
             group.sort()
             digest.update(group)
             folded.append(digest.serialize())
         return folded
 
     def combine(self, accumulators: Sequence[bytes]) -> bytes:
-        from datasketches import tdigest_double  # noqa: PLC0415
-
-        digest = tdigest_double.deserialize(accumulators[0])
+        sketches = _library()
+        digest = sketches.tdigest_double.deserialize(accumulators[0])
         for accumulator in accumulators[1:]:
-            digest.merge(tdigest_double.deserialize(accumulator))
+            digest.merge(sketches.tdigest_double.deserialize(accumulator))
         return bytes(digest.serialize())
 
     def finish(self, accumulators: pl.Series, dtype: pl.DataType) -> pl.Series:
-        from datasketches import tdigest_double  # noqa: PLC0415
-
-        digests = map(tdigest_double.deserialize, accumulators)
+        sketches = _library()
+        digests = map(sketches.tdigest_double.deserialize, accumulators)
         found = [None if digest.is_empty() else digest.get_quantile(self.q) for digest in digests]
         return pl.Series(accumulators.name, found, dtype=pl.Float64)
 
 
-def _united(accumulators: Sequence[bytes]) -> Any:
-    from datasketches import cpc_sketch, cpc_union  # noqa: PLC0415
+@cache
+def _library() -> Any:
+    """DataSketches, imported when first used: it brings numpy along. It has no types."""
+    return importlib.import_module("datasketches")
 
-    union = cpc_union(_LG_K)
+
+def _united(accumulators: Sequence[bytes]) -> Any:
+    sketches = _library()
+    union = sketches.cpc_union(_LG_K)
     for accumulator in accumulators:
-        union.update(cpc_sketch.deserialize(accumulator))
+        union.update(sketches.cpc_sketch.deserialize(accumulator))
     return union.get_result()
 
 

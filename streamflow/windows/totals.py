@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import polars as pl
 
-from streamflow.errors import JobDefinitionError
 from streamflow.windows.aggregate import Aggregate, Slot
 
 __all__ = ["AllTrue", "AnyTrue", "Count", "Max", "Mean", "Min", "Moments", "Sum"]
@@ -41,6 +40,9 @@ class Sum(Aggregate):
 
     label: ClassVar[str] = "sum"
 
+    def fits(self, dtype: pl.DataType) -> bool:
+        return _number(dtype) or isinstance(dtype, pl.Duration)
+
     def partials(self, slot: Slot) -> list[pl.Expr]:
         value = self.expression
         if slot.dtype == pl.Boolean() or (slot.dtype.is_integer() and _narrow(slot.dtype)):
@@ -60,6 +62,9 @@ class Mean(Aggregate):
 
     label: ClassVar[str] = "mean"
     constant_type: ClassVar[pl.DataType | None] = pl.Float64()
+
+    def fits(self, dtype: pl.DataType) -> bool:
+        return _number(dtype) or dtype.is_temporal()
 
     def partials(self, slot: Slot) -> list[pl.Expr]:
         value = self.expression
@@ -86,13 +91,9 @@ class _OneColumn(Aggregate):
 
 @dataclass(frozen=True, eq=False)
 class _Extreme(_OneColumn):
-    def output(self, dtype: pl.DataType) -> pl.DataType:
+    def fits(self, dtype: pl.DataType) -> bool:
         # Polars gives null for these instead of refusing them.
-        if dtype.is_nested() or dtype == pl.Object():
-            raise JobDefinitionError(
-                f"{self} does not work on {dtype}", hint="take it of one field: col(name).struct.field(…)"
-            )
-        return super().output(dtype)
+        return not dtype.is_nested() and dtype != pl.Object()
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +129,9 @@ class AnyTrue(_OneColumn):
     label: ClassVar[str] = "any"
     constant_type: ClassVar[pl.DataType | None] = pl.Boolean()
 
+    def fits(self, dtype: pl.DataType) -> bool:
+        return dtype == pl.Boolean()
+
     def partials(self, slot: Slot) -> list[pl.Expr]:
         return [self.expression.any().alias(slot.column())]
 
@@ -141,6 +145,9 @@ class AllTrue(_OneColumn):
 
     label: ClassVar[str] = "all"
     constant_type: ClassVar[pl.DataType | None] = pl.Boolean()
+
+    def fits(self, dtype: pl.DataType) -> bool:
+        return dtype == pl.Boolean()
 
     def partials(self, slot: Slot) -> list[pl.Expr]:
         return [self.expression.all().alias(slot.column())]
@@ -164,6 +171,9 @@ class Moments(Aggregate):
     @property
     def label(self) -> str:  # type: ignore[override]
         return "std" if self.root else "var"
+
+    def fits(self, dtype: pl.DataType) -> bool:
+        return _number(dtype)
 
     def partials(self, slot: Slot) -> list[pl.Expr]:
         value = self.expression.cast(pl.Float64)
@@ -191,6 +201,10 @@ class Moments(Aggregate):
     def _shown(self) -> list[str]:
         shown = [str(self.input)] if self.input is not None else []
         return shown if self.ddof == 1 else [*shown, f"ddof={self.ddof}"]
+
+
+def _number(dtype: pl.DataType) -> bool:
+    return dtype.is_numeric() or dtype == pl.Boolean()
 
 
 def _narrow(dtype: pl.DataType) -> bool:
