@@ -6,6 +6,7 @@ A runner decides where workers live; the worker knows nothing of that. Here one 
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,8 @@ class Worker:
                 await subtask.close()
             for backend in self._backends:
                 backend.close()
+            if self._state_dir is not None:
+                shutil.rmtree(self._state_dir, ignore_errors=True)
 
     def stop(self, *, drain: bool) -> None:
         """Sources read no more; what is in flight is processed and committed."""
@@ -301,11 +304,11 @@ class Worker:
     def _link(self, task: PhysicalTask, index: int, position: int) -> Link:
         operator = task.chain[position]
         metrics = self.registry.operator(operator.id, index)
-        directory = self._settings.state_dir
+        directory = self._state_dir
         backend = LazyBackend(
             lambda: open_backend(
                 self._settings.state_backend,
-                None if directory is None else Path(directory) / f"{operator.id}-{index}",
+                None if directory is None else directory / f"{operator.id}-{index}",
             )
         )
         self._backends.append(backend)
