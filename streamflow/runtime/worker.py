@@ -66,6 +66,9 @@ class Worker:
         self._news = asyncio.Event()
         self._epoch_asked = False
         self._commits: asyncio.Queue[Commit] = asyncio.Queue()
+        # State of this run only: an earlier run's would not fit what this one reads from the start.
+        parent = settings.state_dir
+        self._state_dir = None if parent is None else Path(parent) / f"run-{ports.random.token()}"
         self._build()
         self.coordinator = EpochCoordinator(subtask.name for subtask in self._subtasks)
 
