@@ -50,6 +50,9 @@ class OperatorMetrics:
         self.records_out = self.counter("streamflow_records_out_total", "Records put out")
         self.bytes_in = self.counter("streamflow_bytes_in_total", "Bytes taken in")
         self.bytes_out = self.counter("streamflow_bytes_out_total", "Bytes put out")
+        self.late = self.counter(
+            "streamflow_late_records_total", "Records late for all of their windows that went to the late output"
+        )
         self.late_dropped = self.counter(
             "streamflow_late_records_dropped_total",
             "Records late for all of their windows that nothing else took",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from streamflow.errors import JobFailedError, StreamflowError, Where
 from streamflow.metrics.registry import OperatorMetrics
-from streamflow.operators.base import MAIN, AsyncOperator, Operator
+from streamflow.operators.base import LATE, MAIN, AsyncOperator, Operator
 from streamflow.records.elements import AnyBatch
 from streamflow.runtime.outlet import Outlet
 
@@ -88,6 +88,8 @@ class Chain:
         if position >= self.first and output == MAIN:
             # What ran where the data was read has been counted there.
             self._links[position].metrics.records_out.add(len(batch))
+        elif output == LATE:
+            self._links[position].metrics.late.add(len(batch))
         for outlet in self._outlets.get((position, output), ()):
             outlet.put(batch)
         if output == MAIN and position + 1 < len(self._links):

@@ -104,3 +104,18 @@ def test_the_year_9999_closes_no_window() -> None:
     result = job.run(mode="streaming")
     assert [(row["window_start"], row["n"]) for row in out.rows()] == [(AT, 2), (far, 1)]
     assert result.dropped == 0
+
+
+def test_late_records_are_counted_where_they_go() -> None:
+    moments = [AT, AT.replace(hour=9), AT]
+    frame = pl.DataFrame({"k": ["a", "a", "a"], "t": moments})
+    for connected in (False, True):
+        job = sf.Job("test")
+        keyed = job.read(sf.MemorySource(frame, batch_rows=1), event_time="t").key_by("k")
+        results = keyed.window(sf.tumbling("1h")).aggregate(n=sf.count())
+        out = results.collect()
+        late = results.late.collect() if connected else None
+        result = job.run(mode="streaming")
+        assert [row["n"] for row in out.rows()] == [1, 1]
+        assert (result.late, result.dropped) == ((1, 0) if connected else (0, 1))
+        assert late is None or late.rows() == [{"k": "a", "t": AT}]
