@@ -1,3 +1,7 @@
-"""Doctests run through streamflow/: collected here, operators/ and state/ would be a second copy of each module."""
+"""What pytest leaves alone, whatever folder it is called with.
 
-collect_ignore_glob = ["operators/*", "state/*"]
+Doctests run through streamflow/: collected at the top, operators/ and state/ would be a second copy of each module.
+Benchmarks and examples are programs.
+"""
+
+collect_ignore_glob = ["operators/*", "state/*", "benchmarks/*", "examples/*"]

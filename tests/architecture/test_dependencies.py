@@ -16,8 +16,18 @@ from tests.architecture.repository import ROOT, imports_of, package_modules, pyp
 LOCKS = ["requirements.lock", "requirements-build.lock", "requirements-dev.lock"]
 
 
-def _declared() -> dict[str, Requirement]:
-    return {canonicalize_name(r.name): r for r in map(Requirement, pyproject()["project"]["dependencies"])}
+def _core() -> list[str]:
+    return pyproject()["project"]["dependencies"]
+
+
+def _extras() -> list[str]:
+    return [each for extra in pyproject()["project"]["optional-dependencies"].values() for each in extra]
+
+
+def _by_name(requirements: list[str]) -> dict[str, Requirement]:
+    return {
+        canonicalize_name(requirement.name): requirement for requirement in map(Requirement, requirements)
+    }
 
 
 @cache
@@ -26,7 +36,7 @@ def _locked(lock: str) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", text, re.MULTILINE))
 
 
-def test_core_depends_on_what_it_imports_and_on_nothing_else() -> None:
+def test_what_is_imported_is_declared_and_nothing_else() -> None:
     imported = {module.partition(".")[0] for file in package_modules() for module, _ in imports_of(file)}
     # `streamflow bench` loads the checkout's benchmarks where there is a checkout.
     third_party = imported - set(sys.stdlib_module_names) - {"streamflow", "benchmarks"}
@@ -34,14 +44,12 @@ def test_core_depends_on_what_it_imports_and_on_nothing_else() -> None:
     unknown = sorted(module for module in third_party if module not in distributions)
     assert not unknown, f"imported, but installed by no package: {unknown}"
     needed = {canonicalize_name(distributions[module][0]) for module in third_party}
-    declared = set(_declared())
-    assert not needed - declared, f"imported, but not in project.dependencies: {sorted(needed - declared)}"
-    assert not declared - needed, (
-        f"in project.dependencies, but imported nowhere: {sorted(declared - needed)}"
-    )
+    declared = set(_by_name([*_core(), *_extras()]))
+    assert not needed - declared, f"imported, but not in pyproject.toml: {sorted(needed - declared)}"
+    assert not declared - needed, f"in pyproject.toml, but imported nowhere: {sorted(declared - needed)}"
 
 
-@pytest.mark.parametrize("requirement", pyproject()["project"]["dependencies"])
+@pytest.mark.parametrize("requirement", [*_core(), *_extras()])
 def test_a_dependency_has_both_bounds(requirement: str) -> None:
     operators = {specifier.operator for specifier in Requirement(requirement).specifier}
     assert ">=" in operators
@@ -59,9 +67,10 @@ def test_every_locked_version_has_hashes(lock: str) -> None:
 
 
 def test_the_lock_satisfies_the_bounds() -> None:
-    for name, requirement in _declared().items():
-        version = _locked("requirements.lock").get(name)
-        assert version is not None, f"{name} is not in requirements.lock: make lock"
+    locks = dict.fromkeys(_by_name(_core()), LOCKS[0]) | dict.fromkeys(_by_name(_extras()), LOCKS[2])
+    for name, requirement in _by_name([*_core(), *_extras()]).items():
+        version = _locked(locks[name]).get(name)
+        assert version is not None, f"{name} is not in {locks[name]}: make lock"
         assert requirement.specifier.contains(version), f"{name}=={version} is locked: make lock"
 
 
