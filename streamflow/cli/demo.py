@@ -58,7 +58,7 @@ def demo(
     live = sys.stderr.isatty() and not quiet
     pace = speed or None if speed is not None or not live or mode == "batch" else _HOURS_PER_SECOND
 
-    from streamflow.demo.board import Board, BoardSink
+    from streamflow.demo.board import Board
     from streamflow.demo.job import build
     from streamflow.demo.replay import Replay
     from streamflow.demo.results import results
@@ -66,7 +66,7 @@ def demo(
     _prepare(out)
     board = Board()
     flights = Replay(speed=pace, every=None if mode == "batch" else "1h")
-    january = build(flights, BoardSink(board) if live else None)
+    january = build(flights, board if live else None)
     outcome = _run(january, "streaming" if mode == "auto" else mode, board if live else None)
     came_to = results(january.delays.frame(), january.aircraft.frame())
     files = _write(came_to, out)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamflow.cli import figures
-from streamflow.demo.board import AirportNow, Board
+from streamflow.demo.board import Board
 from streamflow.runtime.status import JobStatus
 from streamflow.time.timestamps import MIN_TIME, to_micros
 
@@ -67,22 +67,19 @@ def _table(board: Board, days: int) -> Table:
     if days:
         table.add_column("daily mean", no_wrap=True, min_width=days, style="cyan")
     for origin, now in sorted(board.airports.items()):
+        pane = now.newest
         cells: list[str | Text] = [
             origin,
-            figures.moment(now.window_end)[5:16],
-            str(now.flights),
-            str(now.cancelled) if now.cancelled else "–",
-            _minutes(now.mean_delay),
-            _minutes(now.worst),
+            f"{pane['window_end']:%d %b %H:%M}",
+            str(pane["flights"]),
+            str(pane["cancelled"] or "–"),
+            _minutes(pane["mean_delay"]),
+            _minutes(pane["worst"]),
         ]
-        table.add_row(*cells, *([_days(now)[-days:]] if days else []))
+        table.add_row(*cells, *([sparkline(now.daily_means()[-days:])] if days else []))
     if not board.airports:
         table.add_row("–", "waiting …")
     return table
-
-
-def _days(now: AirportNow) -> str:
-    return sparkline([total / flights for _, (total, flights) in sorted(now.days.items()) if flights])
 
 
 def _minutes(value: float | None) -> Text:

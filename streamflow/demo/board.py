@@ -1,37 +1,47 @@
-"""What the live table shows of the delays so far, and the sink that fills it as panes come.
+"""What is known of the delays while the demo runs; fed by `sf.sink(board.show)` with panes as they come.
 
-The sink writes at once, ahead of any commit: a table on a screen shows what is known now.
+Such a sink is called at once, ahead of any commit: a table on a screen shows what is known now.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, TypedDict
 
-import polars as pl
+from streamflow.time.timestamps import to_micros
 
-from streamflow.operators.base import StreamType
-from streamflow.operators.sink import Committable, Sink, SinkContext, SinkWriter
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
+__all__ = ["AirportNow", "Board", "Pane"]
 
-__all__ = ["AirportNow", "Board", "BoardSink"]
-
-_DAY = 86_400_000_000
-_NEW_YORK = -5 * 3_600_000_000
+_HOUR: Final = 3_600_000_000
+_DAY: Final = 24 * _HOUR
+_NEW_YORK: Final = -5 * _HOUR
 """January's offset from UTC at all three airports."""
+
+
+class Pane(TypedDict):
+    """One result of the delays."""
+
+    origin: str
+    window_start: datetime
+    window_end: datetime
+    flights: int
+    cancelled: int
+    mean_delay: float | None
+    worst: int | None
 
 
 @dataclass(slots=True)
 class AirportNow:
     """One airport: its newest window, and per local day the delays and departures of its windows on the hour."""
 
-    window_end: int
-    flights: int
-    cancelled: int
-    mean_delay: float | None
-    worst: int | None
+    newest: Pane
     days: dict[int, tuple[float, int]] = field(default_factory=dict[int, tuple[float, int]])
+
+    def daily_means(self) -> list[float]:
+        """Minutes, in the order of the days."""
+        return [total / departed for _, (total, departed) in sorted(self.days.items()) if departed]
 
 
 @dataclass(slots=True)
@@ -41,61 +51,28 @@ class Board:
     airports: dict[str, AirportNow] = field(default_factory=dict[str, AirportNow])
     windows: int = 0
     corrections: int = 0
-    _seen: dict[tuple[str, int], tuple[float, int]] = field(
+    _known: dict[tuple[str, int], tuple[float, int]] = field(
         default_factory=dict[tuple[str, int], tuple[float, int]]
     )
 
-    def take(self, panes: pl.DataFrame) -> None:
-        """Panes of the delays, in the order in which they came."""
-        ends = pl.col("window_end").dt.epoch("us")
-        for row in panes.with_columns(ends).iter_rows(named=True):
-            self._pane(row["origin"], row["window_end"], row)
+    async def show(self, panes: Sequence[Pane]) -> None:
+        """Take in panes in the order in which they came."""
+        for pane in panes:
+            self._take(pane)
 
-    def _pane(self, origin: str, end: int, row: dict[str, object]) -> None:
-        flights, cancelled, mean, worst = (
-            row[name] for name in ("flights", "cancelled", "mean_delay", "worst")
-        )
-        assert isinstance(flights, int)
-        assert isinstance(cancelled, int)
-        assert mean is None or isinstance(mean, float)
-        assert worst is None or isinstance(worst, int)
-        departed = flights - cancelled
-        total = (mean or 0.0) * departed
-        before = self._seen.get((origin, end))
-        self._seen[origin, end] = (total, departed)
+    def _take(self, pane: Pane) -> None:
+        airport = self.airports.setdefault(pane["origin"], AirportNow(pane))
+        if pane["window_end"] >= airport.newest["window_end"]:
+            airport.newest = pane
+        end = to_micros(pane["window_end"])
+        departed = pane["flights"] - pane["cancelled"]
+        total = (pane["mean_delay"] or 0.0) * departed
+        before = self._known.get((pane["origin"], end))
+        self._known[pane["origin"], end] = (total, departed)
         self.windows += before is None
         self.corrections += before is not None
-        airport = self.airports.get(origin)
-        if airport is None or end >= airport.window_end:
-            days = {} if airport is None else airport.days
-            airport = self.airports[origin] = AirportNow(end, flights, cancelled, mean, worst, days)
-        if (end + _NEW_YORK) % 3_600_000_000 == 0:
+        if end % _HOUR == 0:
+            # Windows on the hour lie side by side: each flight counts once in its day, and a correction replaces.
             day = (end - 1 + _NEW_YORK) // _DAY
-            sums = airport.days.get(day, (0.0, 0))
-            known = before or (0.0, 0)
+            sums, known = airport.days.get(day, (0.0, 0)), before or (0.0, 0)
             airport.days[day] = (sums[0] + total - known[0], sums[1] + departed - known[1])
-
-
-@dataclass(frozen=True)
-class BoardSink(Sink):
-    """Shows panes to a board."""
-
-    board: Board
-
-    def writer(self, input_type: StreamType, ctx: SinkContext) -> SinkWriter:
-        return _Writer(self.board)
-
-
-class _Writer:
-    def __init__(self, board: Board) -> None:
-        self._board = board
-
-    async def write(self, batch: AnyBatch) -> None:
-        assert isinstance(batch, FrameBatch)
-        self._board.take(batch.user_frame())
-
-    async def prepare(self, epoch: int) -> Sequence[Committable]:
-        return ()
-
-    async def close(self) -> None:
-        """Nothing to release."""

@@ -13,7 +13,7 @@ from typing import Final
 
 import streamflow as sf
 from streamflow import col
-from streamflow.operators.sink import Sink
+from streamflow.demo.board import Board
 from streamflow.operators.source import Source
 
 __all__ = ["LATENESS", "PATIENCE", "Demo", "build"]
@@ -31,7 +31,7 @@ class Demo:
     aircraft: sf.Collected
 
 
-def build(flights: Source, board: Sink | None = None) -> Demo:
+def build(flights: Source, board: Board | None = None) -> Demo:
     """The job over a source of flights; `board` is shown every pane of the delays as it comes."""
     job = sf.Job("january")
 
@@ -54,7 +54,7 @@ def build(flights: Source, board: Sink | None = None) -> Demo:
         .named("delays")
     )
     if board is not None:
-        delays.write(board)
+        delays.write(sf.sink(board.show))
 
     aircraft = (
         job.read(

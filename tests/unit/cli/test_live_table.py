@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from datetime import UTC, datetime, timedelta
 
-import polars as pl
 import pytest
 from rich.console import Console
 
 from streamflow.cli.live_table import picture, sparkline
-from streamflow.demo.board import Board
+from streamflow.demo.board import Board, Pane
 from streamflow.runtime.status import JobStatus, OperatorStatus
 from streamflow.time.timestamps import MIN_TIME, to_micros
 
@@ -25,7 +25,7 @@ def _board() -> Board:
     board = Board()
     for day in range(20):
         start = midnight + timedelta(days=day)
-        pane = {
+        pane: Pane = {
             "origin": "EWR",
             "window_start": start,
             "window_end": start + timedelta(hours=1),
@@ -34,7 +34,7 @@ def _board() -> Board:
             "mean_delay": -0.4 if day == 19 else 50.0,
             "worst": 47,
         }
-        board.take(pl.DataFrame([pane]))
+        asyncio.run(board.show([pane]))
     return board
 
 
@@ -50,7 +50,8 @@ def test_the_table_shows_the_newest_window_and_the_figures() -> None:
     [row] = [line for line in text.splitlines() if "EWR" in line]
     assert row.split()[1:] == [
         "EWR",
-        "01-29",
+        "29",
+        "Jan",
         "06:00",
         "12",
         "–",

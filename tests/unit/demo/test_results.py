@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, date, datetime
+from typing import cast
 
 import polars as pl
 import pytest
 
-from streamflow.demo.board import Board
+from streamflow.demo.board import Board, Pane
 from streamflow.demo.results import final_panes, results
 
 EIGHT = datetime(2013, 1, 5, 13, 0, tzinfo=UTC)
@@ -81,11 +83,12 @@ def test_nothing_yet_is_no_error() -> None:
 
 def test_the_board_shows_the_newest_window_and_takes_corrections_into_the_day() -> None:
     board = Board()
-    board.take(PANES[:2])
-    board.take(PANES[2:])
+    asyncio.run(board.show(cast("list[Pane]", PANES[:2].to_dicts())))
+    asyncio.run(board.show(cast("list[Pane]", PANES[2:].to_dicts())))
     assert (board.windows, board.corrections) == (3, 1)
     now = board.airports["JFK"]
-    assert (now.flights, now.cancelled, now.mean_delay) == (4, 1, 1.0)
+    assert now.newest["window_start"] == LATE_EVENING
+    assert now.daily_means() == [pytest.approx(93 / 9)]
     [(total, departed)] = now.days.values()
     assert total == pytest.approx(93.0)
     assert departed == 9
