@@ -9,9 +9,19 @@ from typing import Any
 import polars as pl
 
 from streamflow.errors import JobDefinitionError
-from streamflow.operators.connectors.fixed_splits import FixedSplits
-from streamflow.operators.source import Decoded, Enumerator, Fetch, Position, Source, SourceContext, Split, SplitReader
 from streamflow.operators.base import StreamType
+from streamflow.operators.connectors.fixed_splits import FixedSplits
+from streamflow.operators.connectors.row_frames import frame_of_rows, infer_frame
+from streamflow.operators.source import (
+    Decoded,
+    Enumerator,
+    Fetch,
+    Position,
+    Source,
+    SourceContext,
+    Split,
+    SplitReader,
+)
 from streamflow.records.batch import RowBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, OBJECTS, Objects, Schema
@@ -91,34 +101,32 @@ class _MemoryReader:
         """Nothing is held open."""
 
 
-def _hold(data: pl.DataFrame | Iterable[Any], schema: Mapping[str, Any] | Objects | None) -> pl.DataFrame | list[Any]:
+def _hold(
+    data: pl.DataFrame | Iterable[Any], schema: Mapping[str, Any] | Objects | None
+) -> pl.DataFrame | list[Any]:
     if isinstance(data, pl.DataFrame):
         if isinstance(schema, Objects):
             return data.to_dicts()
-        return data if schema is None else _fit(lambda: data.cast(dict(Schema(schema))).select(list(schema)))
+        return data if schema is None else _cast(data, Schema(schema))
     if isinstance(data, (str, bytes, Mapping)) or not isinstance(data, Iterable):
-        raise JobDefinitionError(f"MemorySource got {type(data).__name__}", hint="give a DataFrame or a list of rows")
+        raise JobDefinitionError(
+            f"MemorySource got {type(data).__name__}", hint="give a DataFrame or a list of rows"
+        )
     rows = list(data)
     if isinstance(schema, Objects):
         return rows
-    if schema is not None:
-        pinned = Schema(schema)
-        return _fit(lambda: pl.DataFrame(rows, schema=dict(pinned), orient="row"))
-    if not rows or not all(isinstance(row, dict) for row in rows):
-        return rows
-    return _fit(lambda: pl.DataFrame(rows, infer_schema_length=None, orient="row"))
-
-
-def _fit(build: Any) -> pl.DataFrame:
-    try:
-        frame: pl.DataFrame = build()
-    except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
-        raise JobDefinitionError(
-            f"the rows do not fit one schema: {error}", hint="give schema={…}, or schema=sf.OBJECTS for Python objects"
-        ) from error
-    odd = [name for name, dtype in frame.schema.items() if dtype == pl.Object]
-    if odd:
-        raise JobDefinitionError(
-            f"column {odd[0]!r} holds values that are no column type", hint="schema=sf.OBJECTS keeps Python objects"
-        )
+    if schema is None:
+        return infer_frame(rows) if rows and all(isinstance(row, dict) for row in rows) else rows
+    frame, problems = frame_of_rows(rows, Schema(schema))
+    for index, what in sorted(problems.items()):
+        raise JobDefinitionError(f"row {index}: {what}", hint="change the row or the schema")
     return frame
+
+
+def _cast(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+    try:
+        return frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+    except pl.exceptions.PolarsError as error:
+        raise JobDefinitionError(
+            f"the DataFrame does not fit its schema: {str(error).splitlines()[0]}"
+        ) from error

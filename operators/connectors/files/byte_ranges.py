@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from streamflow.errors import SourceError
 
-__all__ = ["LARGEST_RANGE", "LineNumbers", "LongLine", "mean_line", "range_bytes", "read_lines"]
+__all__ = ["LARGEST_RANGE", "LineNumbers", "mean_line", "range_bytes", "read_lines"]
 
 LARGEST_RANGE: Final = 8 << 20
 _SMALLEST_RANGE: Final = 512
@@ -49,9 +50,9 @@ def _after_newline(descriptor: int, offset: int, end: int, limit: int, path: str
             return offset + found + 1
         offset += len(data)
         if offset - begin > _MOST_LINE:
-            raise LongLine(path, begin)
+            raise _long_line(path, begin)
         look = min(look * 4, _BLOCK)
-    return limit if offset >= limit else offset
+    return min(limit, offset)
 
 
 def _read(descriptor: int, start: int, end: int, path: str) -> bytes:
@@ -67,14 +68,11 @@ def _read(descriptor: int, start: int, end: int, path: str) -> bytes:
     return data
 
 
-class LongLine(SourceError):
-    """No newline in 64 MiB: the file is not made of lines, or not of this format."""
-
-    def __init__(self, path: str, offset: int) -> None:
-        super().__init__(
-            f"{path!r} has a line of more than {_MOST_LINE >> 20} MiB around byte {offset}",
-            hint="is it a text file with one record a line?",
-        )
+def _long_line(path: str, offset: int) -> SourceError:
+    return SourceError(
+        f"{path!r} has a line of more than {_MOST_LINE >> 20} MiB around byte {offset}",
+        hint="is it a text file with one record a line?",
+    )
 
 
 def mean_line(path: str, start: int, limit: int) -> float:
@@ -113,7 +111,7 @@ class LineNumbers:
 
     def _newlines(self, start: int, end: int) -> int:
         newlines = 0
-        with open(self.path, "rb") as file:
+        with Path(self.path).open("rb") as file:
             file.seek(start)
             while start < end:
                 block = file.read(min(_BLOCK, end - start))

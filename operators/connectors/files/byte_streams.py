@@ -6,6 +6,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from streamflow.errors import SourceError
@@ -31,7 +32,9 @@ class ByteStream(Protocol):
     def close(self) -> None: ...
 
 
-def open_stream(path: str, compression: Compression, *, offset: int = 0, end: int | None = None) -> ByteStream:
+def open_stream(
+    path: str, compression: Compression, *, offset: int = 0, end: int | None = None
+) -> ByteStream:
     """The content of a file from `offset` on, up to `end` (both in decompressed bytes)."""
     stream: ByteStream
     with reading(path):
@@ -48,7 +51,7 @@ class _Plain:
     def __init__(self, path: str, offset: int, end: int | None) -> None:
         self._path = path
         self._left = None if end is None else end - offset
-        self._file = open(path, "rb", buffering=0)
+        self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 — held until close
         self._file.seek(offset)
 
     def read(self, size: int) -> bytes:
@@ -72,7 +75,7 @@ class _Plain:
 class _Gzip:
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file = gzip.open(path, "rb")
+        self._file = gzip.open(path, "rb")  # noqa: SIM115 — held until close
 
     def read(self, size: int) -> bytes:
         with reading(self._path), _whole(self._path, "gzip"):
@@ -87,7 +90,7 @@ class _Zstd:
         import zstandard
 
         self._path = path
-        self._file = open(path, "rb")
+        self._file = Path(path).open("rb")  # noqa: SIM115 — held until close
         self._zstd = zstandard.ZstdDecompressor(max_window_size=1 << 27)
         self._frame: ZstdDecompressionObj | None = None
         self._ready = b""
@@ -128,11 +131,16 @@ def _whole(path: str, what: str) -> Iterator[None]:
         yield
     except EOFError as error:
         raise SourceError(
-            f"{path!r} ends in the middle of its {what} data", hint="the file is cut off: copy or write it again"
+            f"{path!r} ends in the middle of its {what} data",
+            hint="the file is cut off: copy or write it again",
         ) from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise SourceError(f"{path!r} is damaged or not {what}: {error}", hint="check the file with gzip -t") from error
+        raise SourceError(
+            f"{path!r} is damaged or not {what}: {error}", hint="check the file with gzip -t"
+        ) from error
     except Exception as error:
         if type(error).__name__ != "ZstdError":
             raise
-        raise SourceError(f"{path!r} is damaged or not {what}: {error}", hint="check the file with zstd -t") from error
+        raise SourceError(
+            f"{path!r} is damaged or not {what}: {error}", hint="check the file with zstd -t"
+        ) from error

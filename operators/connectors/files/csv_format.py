@@ -5,13 +5,19 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 
 import polars as pl
 
 from streamflow.errors import JobDefinitionError, SourceError, unknown_name
-from streamflow.operators.connectors.files.line_format import BOM, PARSE_ERRORS, LineFormat, Sifted, halve
-from streamflow.operators.connectors.files.wire_types import convert, convert_where_possible, wire_types
+from streamflow.operators.connectors.files.line_format import BOM, PARSE_ERRORS, LineFormat, Sifted
+from streamflow.operators.connectors.files.wire_types import (
+    convert,
+    convert_where_possible,
+    no_such_value,
+    wire_types,
+)
+from streamflow.operators.connectors.halving import halve
 from streamflow.records.frame import FrameBatch
 
 __all__ = ["CsvColumns", "CsvOptions", "csv_fields"]
@@ -37,9 +43,9 @@ class CsvOptions:
 
 class CsvColumns(LineFormat):
     """Records into the columns of a schema. `fields` are the file's columns in its own order; those that the schema
-    does not name are ignored. Raises SourceError where the file lacks one that is `required` (default: the schema's)."""
+    does not name are ignored. Raises SourceError where the file lacks a `required` one (default: the schema's)."""
 
-    endless_hint: ClassVar[str] = "a quote is never closed; if quotes are ordinary characters here, give quote=None"
+    endless_hint: str = "a quote is never closed; if quotes are ordinary characters here, give quote=None"
 
     def __init__(
         self,
@@ -114,18 +120,22 @@ class CsvColumns(LineFormat):
         return any(self._problem(record) is not None for _, record in self.records(body))
 
     def sift(self, records: Sequence[bytes]) -> Sifted:
-        problems = {index: what for index, record in enumerate(records) if (what := self._problem(record)) is not None}
+        problems = {
+            index: what for index, record in enumerate(records) if (what := self._problem(record)) is not None
+        }
         left = [index for index in range(len(records)) if index not in problems]
         for position, what in halve([records[index] for index in left], self._refused).items():
             problems[left[position]] = what
         left = [index for index in left if index not in problems]
-        texts = self._read(b"\n".join(records[index] for index in left), dict.fromkeys(self._fields, pl.String()))
+        texts = self._read(
+            b"\n".join(records[index] for index in left), dict.fromkeys(self._fields, pl.String())
+        )
         frame = self._typed(texts)
         lost = pl.Series([False]).new_from_index(0, texts.height)
         for name, dtype in self._schema.items():
             unfit = frame[name].is_null() & texts[name].is_not_null() & (texts[name].str.strip_chars() != "")
             for position in unfit.arg_true().to_list():
-                problems.setdefault(left[position], f"column {name!r} holds {texts[name][position]!r}, which is no {dtype}")
+                problems.setdefault(left[position], no_such_value(name, texts[name][position], dtype))
             lost |= unfit
         return Sifted(FrameBatch(frame.filter(~lost)), problems)
 
@@ -137,7 +147,9 @@ class CsvColumns(LineFormat):
         for name, dtype in wire.items():
             column = pl.col(name)
             if isinstance(dtype, pl.Boolean):
-                column = column.str.to_lowercase().replace_strict(booleans, default=None, return_dtype=pl.Boolean)
+                column = column.str.to_lowercase().replace_strict(
+                    booleans, default=None, return_dtype=pl.Boolean
+                )
             elif not isinstance(dtype, pl.String):
                 column = column.cast(dtype, strict=False)
             columns.append(column)

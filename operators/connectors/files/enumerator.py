@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import ceil
+from pathlib import Path
 from typing import Any, Final
 
 from streamflow.operators.connectors.files.csv_format import CsvColumns, CsvOptions
@@ -139,7 +140,7 @@ class WatchingEnumerator:
         if not file.splittable:
             # Read as a whole already, by the contract of such files.
             return known
-        with open(file.path, "rb") as opened:
+        with Path(file.path).open("rb") as opened:
             same = opened.read(len(known.head)) == known.head
         if same and known.inode == file.inode and file.size >= known.offset:
             return known
@@ -154,7 +155,7 @@ class WatchingEnumerator:
             offset = _whole_lines(file, known.offset, self._csv)
             step = SPLIT_BYTES if by_arithmetic(file, self._csv) else max(1, offset - known.offset)
             parts = list(parts_of(file, start=known.offset, end=offset, step=step))
-        with open(file.path, "rb") as opened:
+        with Path(file.path).open("rb") as opened:
             head = opened.read(min(_HEAD, offset))
         return replace(
             known, offset=offset, size=file.size, modified_ns=file.modified_ns, inode=file.inode, head=head
@@ -166,7 +167,7 @@ def _whole_lines(file: FoundFile, start: int, csv: CsvOptions) -> int:
     quote = csv.quote if file.format == "csv" else None
     form = CsvColumns({}, (), replace(csv, quote=quote), file.path)
     end, offset, held = start, start, b""
-    with open(file.path, "rb", buffering=0) as opened:
+    with Path(file.path).open("rb", buffering=0) as opened:
         opened.seek(start)
         while offset < file.size and (block := opened.read(min(_BLOCK, file.size - offset))):
             offset += len(block)

@@ -32,7 +32,9 @@ def reading(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SourceError(f"cannot read {path!r}: {_reason(error)}", hint=_HINTS.get(error.errno or 0)) from error
+        raise SourceError(
+            f"cannot read {path!r}: {_reason(error)}", hint=_HINTS.get(error.errno or 0)
+        ) from error
 
 
 @contextmanager
@@ -41,7 +43,9 @@ def writing(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SinkError(f"cannot write {path!r}: {_reason(error)}", hint=_HINTS.get(error.errno or 0)) from error
+        raise SinkError(
+            f"cannot write {path!r}: {_reason(error)}", hint=_HINTS.get(error.errno or 0)
+        ) from error
 
 
 def _reason(error: OSError) -> str:

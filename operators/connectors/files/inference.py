@@ -17,6 +17,7 @@ from streamflow.operators.connectors.files.ndjson import NdjsonObjects
 from streamflow.operators.connectors.files.sequential_reader import RecordStream
 from streamflow.operators.connectors.files.table_scan import scan_table
 from streamflow.operators.connectors.files.text import TEXT_COLUMN
+from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME_TYPE, Schema
 
 __all__ = ["infer_schema"]
@@ -73,7 +74,9 @@ def _of_json(file: FoundFile) -> Schema | None:
         if rows:
             line, record = rows[0]
             hint = "write one object a line (jq -c '.[]')" if record.lstrip()[:1] == b"[" else "is it JSON?"
-            raise SourceError(f"{file.path!r}: no JSON object in the first rows, from line {line} on", hint=hint)
+            raise SourceError(
+                f"{file.path!r}: no JSON object in the first rows, from line {line} on", hint=hint
+            )
         return None
     try:
         frame = pl.read_ndjson(b"\n".join(good), infer_schema_length=None)
@@ -93,7 +96,9 @@ def _of_csv(file: FoundFile, options: CsvOptions) -> Schema | None:
     rows = _first_rows(file, texts, header.data_start)
     if not rows:
         return None
-    frame = texts.sift([record for _, record in rows]).batch.frame
+    batch = texts.sift([record for _, record in rows]).batch
+    assert isinstance(batch, FrameBatch)
+    frame = batch.frame
     return _pinned(frame.select(_as_narrow_as_possible(frame[name]) for name in frame.columns))
 
 
@@ -111,7 +116,7 @@ def _as_narrow_as_possible(text: pl.Series) -> pl.Series:
 
 
 def _pinned(frame: pl.DataFrame) -> Schema:
-    columns = {}
+    columns: dict[str, pl.DataType] = {}
     for name, dtype in frame.schema.items():
         values = frame[name].drop_nulls()
         if isinstance(dtype, pl.String) and len(values) and values.str.contains(_UTC_TEXT).all():

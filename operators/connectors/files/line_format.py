@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 
 import msgspec
 import polars as pl
@@ -19,7 +19,7 @@ from streamflow.operators.base import ErrorPolicy
 from streamflow.operators.source import Decoded
 from streamflow.records.elements import AnyBatch
 
-__all__ = ["BOM", "PARSE_ERRORS", "LineFormat", "Run", "Sifted", "decode_run", "halve"]
+__all__ = ["BOM", "PARSE_ERRORS", "LineFormat", "Run", "Sifted", "decode_run", "split_lines"]
 
 BOM: Final = b"\xef\xbb\xbf"
 
@@ -46,7 +46,7 @@ class Sifted:
 class LineFormat(ABC):
     """How records are told apart and parsed; one per file, used from several threads at once."""
 
-    endless_hint: ClassVar[str] = "is it a text file with one record a line?"
+    endless_hint: str = "is it a text file with one record a line?"
 
     @abstractmethod
     def parse(self, body: bytes) -> AnyBatch:
@@ -109,21 +109,3 @@ def decode_run(form: LineFormat, run: Run, path: str, on_error: ErrorPolicy) -> 
     if on_error == "fail":
         raise bad[0]
     return Decoded(sifted.batch, bad)
-
-
-def halve(records: Sequence[bytes], parses: Callable[[Sequence[bytes]], str | None]) -> dict[int, str]:
-    """Which records cannot be parsed, by halving: `parses` gives None or what is wrong.
-
-    >>> halve([b"1", b"x", b"3"], lambda part: "no number" if b"x" in part else None)
-    {1: 'no number'}
-    """
-    problem = parses(records)
-    if problem is None:
-        return {}
-    if len(records) == 1:
-        return {0: problem}
-    middle = len(records) // 2
-    found = halve(records[:middle], parses)
-    for index, what in halve(records[middle:], parses).items():
-        found[middle + index] = what
-    return found

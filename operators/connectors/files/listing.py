@@ -31,7 +31,9 @@ class FoundFile:
         return self.format in LINE_FORMATS and self.compression == "none"
 
 
-def list_files(paths: Sequence[str], format: FileFormat | None, *, may_be_empty: bool = False) -> list[FoundFile]:
+def list_files(
+    paths: Sequence[str], format: FileFormat | None, *, may_be_empty: bool = False
+) -> list[FoundFile]:
     """The files in order: by path within each glob or folder, hidden ones (`.x`, `_x`) left out of folders.
 
     Raises SourceError where a path names nothing (unless `may_be_empty`), where the format cannot be told, and where
@@ -48,11 +50,11 @@ def list_files(paths: Sequence[str], format: FileFormat | None, *, may_be_empty:
 
 
 def _expand(path: str, format: FileFormat | None, may_be_empty: bool) -> Iterator[FoundFile]:
-    if has_magic(path) and not os.path.lexists(path):
-        for name in sorted(glob(path, recursive=True)):
-            if not os.path.isdir(name):
+    if has_magic(path) and not Path(path).exists():
+        for name in sorted(glob(path, recursive=True)):  # noqa: PTH207 — Path.glob takes no absolute pattern
+            if not Path(name).is_dir():
                 yield from _look(name, format, gone_is_fine=True)
-    elif os.path.isdir(path):
+    elif Path(path).is_dir():
         yield from _in_folder(path, format)
     else:
         yield from _look(path, format, gone_is_fine=may_be_empty)
@@ -64,7 +66,7 @@ def _in_folder(folder: str, format: FileFormat | None) -> Iterator[FoundFile]:
         for name in sorted(names):
             told = by_suffix(name)[0]
             if not _hidden(name) and told is not None and format in (None, told):
-                yield from _look(os.path.join(parent, name), format, gone_is_fine=True)
+                yield from _look(str(Path(parent, name)), format, gone_is_fine=True)
 
 
 def _hidden(name: str) -> bool:
@@ -73,7 +75,7 @@ def _hidden(name: str) -> bool:
 
 def _look(path: str, format: FileFormat | None, *, gone_is_fine: bool) -> Iterator[FoundFile]:
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
     except FileNotFoundError as error:
         if gone_is_fine:
             return

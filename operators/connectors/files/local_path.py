@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -11,7 +10,7 @@ from streamflow.errors import JobDefinitionError
 __all__ = ["local_path"]
 
 
-def local_path(given: str | Path) -> str:
+def local_path(given: object) -> str:
     """A path on this machine; raises JobDefinitionError for other URLs.
 
     >>> local_path("file:///data/x%20y.csv"), local_path("in/*.ndjson")
@@ -21,8 +20,10 @@ def local_path(given: str | Path) -> str:
         raise JobDefinitionError(f"{given!r} is not a path", hint='give one, like "flights/*.ndjson"')
     text = str(given)
     if "://" not in text:
-        return os.path.expanduser(text)
+        return str(Path(text).expanduser()) if text.startswith("~") else text
     url = urlsplit(text)
     if url.scheme != "file" or url.netloc not in ("", "localhost"):
-        raise JobDefinitionError(f"{text!r} is not on this machine", hint="files are read and written locally")
+        raise JobDefinitionError(
+            f"{text!r} is not on this machine", hint="files are read and written locally"
+        )
     return unquote(url.path)

@@ -8,15 +8,21 @@ from typing import Any, Final
 import msgspec
 import polars as pl
 
-from streamflow.operators.connectors.files.line_format import PARSE_ERRORS, LineFormat, Sifted, halve
-from streamflow.operators.connectors.files.wire_types import convert, convert_where_possible, wire_types
+from streamflow.operators.connectors.files.line_format import PARSE_ERRORS, LineFormat, Sifted
+from streamflow.operators.connectors.files.wire_types import (
+    convert,
+    convert_where_possible,
+    no_such_value,
+    wire_types,
+)
+from streamflow.operators.connectors.halving import halve
 from streamflow.records.batch import RowBatch
 from streamflow.records.frame import FrameBatch
 
 __all__ = ["NdjsonColumns", "NdjsonObjects"]
 
 _KINDS: Final = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "an integer"}
-_INTEGER_BITS: Final = {
+_INTEGER_RANGES: Final[dict[type[pl.DataType], tuple[int, int]]] = {
     pl.Int8: (-(2**7), 2**7),
     pl.Int16: (-(2**15), 2**15),
     pl.Int32: (-(2**31), 2**31),
@@ -38,7 +44,9 @@ class NdjsonColumns(LineFormat):
     def __init__(self, schema: Mapping[str, pl.DataType]) -> None:
         self._schema = dict(schema)
         self._wire = wire_types(schema, "ndjson")
-        self._checks = [(name, check) for name, dtype in schema.items() if (check := _check(dtype)) is not None]
+        self._checks = [
+            (name, check) for name, dtype in schema.items() if (check := _check(dtype)) is not None
+        ]
 
     def parse(self, body: bytes) -> FrameBatch:
         return FrameBatch(convert(pl.read_ndjson(body, schema=self._wire), self._schema))
@@ -61,7 +69,7 @@ class NdjsonColumns(LineFormat):
         for name, dtype in self._schema.items():
             unfit = frame[name].is_null() & wire[name].is_not_null()
             for position in unfit.arg_true().to_list():
-                problems.setdefault(left[position], f"column {name!r} holds {wire[name][position]!r}, which is no {dtype}")
+                problems.setdefault(left[position], no_such_value(name, wire[name][position], dtype))
             lost |= unfit
         return Sifted(FrameBatch(frame.filter(~lost)), problems)
 
@@ -125,8 +133,8 @@ def _kind(value: object) -> str:
 
 def _check(dtype: pl.DataType) -> Callable[[Any], bool] | None:
     """Whether a JSON value can be read as this type; None where Polars has to be asked."""
-    if (bits := _INTEGER_BITS.get(type(dtype))) is not None:
-        low, high = bits
+    if (bounds := _INTEGER_RANGES.get(type(dtype))) is not None:
+        low, high = bounds
         return lambda value: type(value) is int and low <= value < high
     if dtype.is_float():
         return lambda value: type(value) in (int, float)

@@ -51,7 +51,7 @@ class OpenedWhenRead:
 
 @dataclass(frozen=True, slots=True)
 class FileReading:
-    """How the files of one source are to be read. `cast`: the user gave the types, so tables of other types are cast."""
+    """How the files of one source are to be read. `cast`: the user gave the types, and tables are cast to them."""
 
     schema: StreamSchema
     csv: CsvOptions
@@ -69,7 +69,7 @@ class FileReading:
 
     def _table(self, part: FilePart, row: int, ctx: SourceContext) -> SplitReader:
         if isinstance(self.schema, Schema):
-            columns = list(self.schema) if ctx.columns is None else [name for name in self.schema if name in ctx.columns]
+            columns = [name for name in self.schema if ctx.columns is None or name in ctx.columns]
             frame = fitting_columns(part.path, part.format, self.schema, columns, cast=self.cast)
         else:
             frame = scan_table(part.path, part.format)
@@ -104,7 +104,9 @@ class FileReading:
         schema = self.schema
         columns = None
         if isinstance(schema, Schema):
-            columns = {name: dtype for name, dtype in schema.items() if ctx.columns is None or name in ctx.columns}
+            columns = {
+                name: dtype for name, dtype in schema.items() if ctx.columns is None or name in ctx.columns
+            }
         if part.format == "ndjson":
             return (NdjsonObjects() if columns is None else NdjsonColumns(columns)), 0
         if part.format == "text":

@@ -21,7 +21,15 @@ class RangeReader:
     """
 
     def __init__(
-        self, path: str, form: LineFormat, *, start: int, end: int, limit: int, step: int, on_error: ErrorPolicy
+        self,
+        path: str,
+        form: LineFormat,
+        *,
+        start: int,
+        end: int,
+        limit: int,
+        step: int,
+        on_error: ErrorPolicy,
     ) -> None:
         self._path = path
         self._form = form
@@ -36,7 +44,9 @@ class RangeReader:
         if self._offset >= self._end:
             return None
         start, self._offset = self._offset, min(self._offset + self._step, self._end)
-        return Fetch(partial(self._decode, start, self._offset), {"offset": self._offset}, self._offset - start)
+        return Fetch(
+            partial(self._decode, start, self._offset), {"offset": self._offset}, self._offset - start
+        )
 
     async def close(self) -> None:
         """Files are open only while a range is read."""

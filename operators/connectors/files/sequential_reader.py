@@ -95,7 +95,8 @@ class RecordStream:
     def _endless(self) -> SourceError:
         line = self._line(self._newlines)
         return SourceError(
-            f"{self._path!r}: the record that begins in line {line} does not end", hint=self._form.endless_hint
+            f"{self._path!r}: the record that begins in line {line} does not end",
+            hint=self._form.endless_hint,
         )
 
 
@@ -116,7 +117,9 @@ class SequentialReader:
             return None
         run, offset = step
         return Fetch(
-            partial(decode_run, self._form, run, self._path, self._on_error), {"offset": offset}, len(run.body)
+            partial(decode_run, self._form, run, self._path, self._on_error),
+            {"offset": offset},
+            len(run.body),
         )
 
     async def close(self) -> None:

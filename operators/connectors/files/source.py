@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.files.csv_format import CsvOptions
@@ -112,7 +110,7 @@ class FileSource(Source):
     def _list(self) -> list[FoundFile]:
         assert isinstance(self.path, tuple)
         known = self.schema is not None and self.watch is not None
-        return list_files(self.path, self.format, may_be_empty=known)  # type: ignore[arg-type]
+        return list_files(self.path, self.format, may_be_empty=known)
 
     def _find_schema(self) -> StreamSchema:
         """Looks at the files also where the schema is given: a path that names nothing is an error when the job is

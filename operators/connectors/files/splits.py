@@ -45,9 +45,7 @@ def by_arithmetic(file: FoundFile, csv: CsvOptions) -> bool:
     return file.splittable and (file.format != "csv" or csv.quote is None)
 
 
-def parts_of(
-    file: FoundFile, *, start: int, end: int, step: int = SPLIT_BYTES
-) -> Iterator[FilePart]:
+def parts_of(file: FoundFile, *, start: int, end: int, step: int = SPLIT_BYTES) -> Iterator[FilePart]:
     """[start, end) in pieces of `step`."""
     limit = end
     while start < end:

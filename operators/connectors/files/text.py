@@ -35,7 +35,9 @@ class TextColumn(LineFormat):
 
     def sift(self, records: Sequence[bytes]) -> Sifted:
         lines, problems = _decoded(records)
-        return Sifted(FrameBatch(pl.DataFrame({TEXT_COLUMN: lines}, schema={TEXT_COLUMN: pl.String})), problems)
+        return Sifted(
+            FrameBatch(pl.DataFrame({TEXT_COLUMN: lines}, schema={TEXT_COLUMN: pl.String})), problems
+        )
 
 
 class TextObjects(LineFormat):

@@ -11,10 +11,10 @@ from typing import Final
 
 import polars as pl
 
-from streamflow.errors import JobDefinitionError
+from streamflow.errors import JobDefinitionError, cut
 from streamflow.operators.connectors.files.formats import FileFormat
 
-__all__ = ["convert", "convert_where_possible", "wire_types"]
+__all__ = ["convert", "convert_where_possible", "no_such_value", "wire_types"]
 
 _JSON_WIDER: Final = (pl.Int8, pl.Int16, pl.UInt8, pl.UInt16)
 _UTC_TIME: Final = "%Y-%m-%dT%H:%M:%S%.fZ"
@@ -29,7 +29,9 @@ def wire_types(schema: Mapping[str, pl.DataType], format: FileFormat) -> dict[st
 
 def _wire_type(name: str, dtype: pl.DataType, format: FileFormat) -> pl.DataType:
     if dtype.is_(pl.Binary) or dtype.is_(pl.Object) or (format == "csv" and dtype.is_nested()):
-        raise JobDefinitionError(f"column {name!r}: {format} cannot carry {dtype}", hint="read it as sf.String")
+        raise JobDefinitionError(
+            f"column {name!r}: {format} cannot carry {dtype}", hint="read it as sf.String"
+        )
     if isinstance(dtype, (pl.Datetime, pl.Date, pl.Time)):
         return pl.String()
     if isinstance(dtype, pl.Duration):
@@ -58,8 +60,14 @@ def convert(frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFr
 def convert_where_possible(frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """The same with null for a value that does not fit."""
     return frame.select(
-        _lenient(name, dtype) if frame.schema[name] != dtype else pl.col(name) for name, dtype in schema.items()
+        _lenient(name, dtype) if frame.schema[name] != dtype else pl.col(name)
+        for name, dtype in schema.items()
     )
+
+
+def no_such_value(name: str, value: object, dtype: pl.DataType) -> str:
+    """What to say of a value that its column cannot hold."""
+    return f"column {name!r} holds {cut(value, 60)}, which is no {dtype}"
 
 
 def _strict(name: str, dtype: pl.DataType) -> pl.Expr:
@@ -85,7 +93,9 @@ def _lenient(name: str, dtype: pl.DataType) -> pl.Expr:
     if isinstance(dtype, pl.Date):
         return column.str.to_date("%Y-%m-%d", strict=False)
     if isinstance(dtype, pl.Time):
-        return pl.coalesce(column.str.to_time("%H:%M:%S%.f", strict=False), column.str.to_time("%H:%M", strict=False))
+        return pl.coalesce(
+            column.str.to_time("%H:%M:%S%.f", strict=False), column.str.to_time("%H:%M", strict=False)
+        )
     return column.cast(dtype, strict=False)
 
 

@@ -1,0 +1,135 @@
+"""`ConsoleSink`: rows on standard output, as aligned columns or as JSON lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal
+
+import polars as pl
+
+from streamflow.errors import JobDefinitionError, SinkError
+from streamflow.operators.base import StreamType
+from streamflow.operators.connectors.json_rows import json_lines
+from streamflow.operators.connectors.text_columns import as_text_carries
+from streamflow.operators.sink import Committable, Sink, SinkContext, SinkWriter
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+
+__all__ = ["ConsoleSink"]
+
+_WIDEST = 40
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleSink(Sink):
+    """Writes each batch to standard output as it comes: aligned columns under one heading, or `format="json"`, one
+    object a line. `limit`: at most so many rows from each subtask. Raises SinkError when nobody reads the output.
+
+    >>> ConsoleSink(limit=10).describe()
+    'ConsoleSink'
+    """
+
+    limit: int | None = None
+    format: Literal["table", "json"] = "table"
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 0:
+            raise JobDefinitionError(f"limit is {self.limit}", hint="it must not be negative")
+        if self.format not in ("table", "json"):
+            raise JobDefinitionError(f"ConsoleSink has no format {self.format!r}", hint="one of: table, json")
+
+    def writer(self, input_type: StreamType, ctx: SinkContext) -> SinkWriter:
+        table = _Table() if self.format == "table" else None
+        return _ConsoleWriter(self.limit, table, ctx)
+
+
+class _ConsoleWriter:
+    def __init__(self, limit: int | None, table: _Table | None, ctx: SinkContext) -> None:
+        self._left = limit
+        self._table = table
+        self._ctx = ctx
+
+    async def write(self, batch: AnyBatch) -> None:
+        if self._left is not None:
+            batch = _first(batch, self._left)
+            self._left -= len(batch)
+        if len(batch):
+            # A terminal or a pipe may be slow to take it.
+            await self._ctx.run_blocking(_print, self._text(batch))
+
+    async def prepare(self, epoch: int) -> Sequence[Committable]:
+        return ()
+
+    async def close(self) -> None:
+        """Standard output belongs to the process."""
+
+    def _text(self, batch: AnyBatch) -> str:
+        if self._table is None:
+            return json_lines(batch).decode()
+        if isinstance(batch, FrameBatch):
+            return self._table.lines(batch.user_frame())
+        return "".join(f"{value}\n" for value in batch.values)
+
+
+@dataclass(slots=True)
+class _Table:
+    """Remembers the widths, so that what is written later lines up with what is there."""
+
+    widths: dict[str, int] = field(default_factory=dict)
+
+    def lines(self, frame: pl.DataFrame) -> str:
+        texts = as_text_carries(frame)
+        columns = {name: [_cell(value) for value in texts[name].to_list()] for name in texts.columns}
+        heading = not self.widths
+        for name, cells in columns.items():
+            widest = max(self.widths.get(name, len(name)), *(len(cell) for cell in cells))
+            self.widths[name] = min(widest, max(_WIDEST, len(name)))
+        numeric = {name for name, dtype in frame.schema.items() if dtype.is_numeric()}
+        rows = [list(columns)] if heading else []
+        rows += [list(row) for row in zip(*columns.values(), strict=True)]
+        return "".join(self._line(row, list(columns), numeric) for row in rows)
+
+    def _line(self, row: list[str], names: list[str], numeric: set[str]) -> str:
+        cells = [
+            cell.rjust(self.widths[name]) if name in numeric else cell.ljust(self.widths[name])
+            for name, cell in zip(names, row, strict=True)
+        ]
+        return "  ".join(cells).rstrip() + "\n"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text.replace("\n", "\\n")
+
+
+def _first(batch: AnyBatch, rows: int) -> AnyBatch:
+    if len(batch) <= rows:
+        return batch
+    if isinstance(batch, FrameBatch):
+        return FrameBatch(batch.frame.head(rows))
+    return type(batch)(batch.values[:rows])
+
+
+def _print(text: str) -> None:
+    stream = sys.stdout
+    try:
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
+        stream.flush()
+    except BrokenPipeError as error:
+        # Python flushes once more at exit, which would complain a second time.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise SinkError(
+            "nobody reads standard output any more", hint="the program it was piped into has ended"
+        ) from error
+    except OSError as error:
+        raise SinkError(f"cannot write to standard output: {error.strerror}") from error

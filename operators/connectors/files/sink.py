@@ -1,0 +1,145 @@
+"""`FileSink`: files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from streamflow.errors import JobDefinitionError, SinkError
+from streamflow.operators.base import StreamType
+from streamflow.operators.connectors.files.encoding import SUFFIXES, check_format
+from streamflow.operators.connectors.files.formats import FileFormat, by_suffix, checked_format
+from streamflow.operators.connectors.files.local_path import local_path
+from streamflow.operators.connectors.files.publication import FileCommitter, FolderCommitter
+from streamflow.operators.connectors.files.staging import FolderWriter, Layout
+from streamflow.operators.sink import Committer, Delivery, Sink, SinkContext, SinkWriter
+from streamflow.records.schema import Schema
+
+__all__ = ["FileSink"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileSink(Sink):
+    """Writes into a folder, as `part-<subtask>-<epoch>-<n>.<suffix>`, or into one file where the path has a suffix
+    (`out.parquet`). What an epoch wrote appears when the epoch is complete, by renaming; nothing of it is seen before,
+    and nothing is left of a run that failed but hidden files.
+
+    `format`: "parquet" (default for folders), "ndjson", "csv", "arrow". `partition_by`: columns that become folders
+    (`origin=JFK/`) instead of content. `roll`: at most so many rows a file. `mode`: "error" refuses a folder or file
+    that already holds something; "append" adds to it; "overwrite" replaces the part files, or the file, when the first
+    epoch commits, and not if the job fails before.
+
+    A single file is written anew at each epoch: for streams that go on, give a folder. Text carries times as
+    `2013-01-01T05:17:00Z`. A stream of Python objects can be written as ndjson.
+
+    Raises JobDefinitionError for what cannot work (when the job is built), SinkError where the disk refuses.
+
+    >>> FileSink("late/", format="ndjson").describe()
+    'FileSink(late/, ndjson)'
+    """
+
+    path: str | Path
+    format: FileFormat | None = None
+    partition_by: str | Sequence[str] = ()
+    roll: int | None = None
+    mode: Literal["error", "append", "overwrite"] = "error"
+    delivery: Delivery = field(default="exactly_once", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", local_path(self.path))
+        by = (self.partition_by,) if isinstance(self.partition_by, str) else tuple(self.partition_by)
+        object.__setattr__(self, "partition_by", by)
+        checked_format(self.format)
+        told, compression = by_suffix(str(self.path))
+        if compression != "none" or self.format == "text":
+            raise JobDefinitionError(
+                f"FileSink cannot write {self.path!r}", hint=f"one of: {', '.join(SUFFIXES)}; uncompressed"
+            )
+        if self.roll is not None and self.roll < 1:
+            raise JobDefinitionError(f"roll is {self.roll}", hint="at least one row a file")
+        if self.mode not in ("error", "append", "overwrite"):
+            raise JobDefinitionError(
+                f"FileSink has no mode {self.mode!r}", hint="one of: error, append, overwrite"
+            )
+        if self._single and (by or self.roll is not None):
+            raise JobDefinitionError(
+                f"{self.path!r} is one file",
+                hint="give a folder for partition_by= and roll= (a path without suffix)",
+            )
+        if self._single and told is not None and self.format not in (None, told):
+            raise JobDefinitionError(
+                f"{self.path!r} is to be written as {self.format}", hint="let the suffix say it"
+            )
+
+    def check(self, input_type: StreamType) -> None:
+        check_format(self._format, input_type)
+        if self.partition_by and not isinstance(input_type.schema, Schema):
+            raise JobDefinitionError("partition_by needs columns", hint="this stream holds Python objects")
+        if isinstance(input_type.schema, Schema):
+            for name in self.partition_by:
+                input_type.schema.need(name)
+            if self.partition_by and len(set(self.partition_by)) == len(input_type.schema):
+                raise JobDefinitionError("partition_by leaves no column to write", hint="name fewer columns")
+        problem = self._obstacle()
+        if problem is not None:
+            raise JobDefinitionError(problem[0], hint=problem[1])
+
+    def writer(self, input_type: StreamType, ctx: SinkContext) -> SinkWriter:
+        problem = self._obstacle()
+        if problem is not None:
+            raise SinkError(problem[0], hint=problem[1])
+        schema = input_type.schema if isinstance(input_type.schema, Schema) else None
+        return FolderWriter(self._layout(), schema, ctx)
+
+    def committer(self, ctx: SinkContext) -> Committer:
+        if self._single:
+            return FileCommitter(Path(self.path), self._format, keeps=self.mode == "append", ctx=ctx)
+        return FolderCommitter(Path(self.path), ctx)
+
+    def describe(self) -> str:
+        by = f", by {', '.join(self.partition_by)}" if self.partition_by else ""
+        return f"FileSink({self.path}, {self._format}{by})"
+
+    @property
+    def _single(self) -> bool:
+        return by_suffix(str(self.path))[0] is not None and not Path(self.path).is_dir()
+
+    @property
+    def _format(self) -> FileFormat:
+        told = by_suffix(str(self.path))[0] if self._single else None
+        return self.format or told or "parquet"
+
+    def _layout(self) -> Layout:
+        return Layout(
+            target=Path(self.path),
+            format=self._format,
+            single=self._single,
+            partition_by=tuple(self.partition_by),
+            roll=self.roll,
+            mode=self.mode,
+        )
+
+    def _obstacle(self) -> tuple[str, str] | None:
+        """Why nothing can be written there, and what to do."""
+        target = Path(self.path)
+        if not self._single and target.exists() and not target.is_dir():
+            return f"{self.path!r} is a file", "give a folder, or a path with a suffix for one file"
+        nearest = target.parent if self._single else target
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            return f"cannot write below {str(nearest)!r}", "check the path and its permissions"
+        if self.mode == "error" and self._occupied(target):
+            return (
+                f"{self.path!r} already holds something",
+                'choose another path, mode="append" or mode="overwrite"',
+            )
+        return None
+
+    def _occupied(self, target: Path) -> bool:
+        if self._single:
+            return target.exists()
+        return target.is_dir() and any(not entry.name.startswith(".") for entry in target.iterdir())

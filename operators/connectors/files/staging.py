@@ -1,0 +1,206 @@
+"""The writing half of `FileSink`: files grow in a hidden folder beside the output and are sealed at the barrier.
+
+The staging folder lies inside of the target, so that publishing a file is a rename on one file system. Its name begins
+with a dot: neither a glob nor a folder given to `FileSource` sees it, whatever a dead run has left there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+import polars as pl
+
+from streamflow.operators.connectors.files.encoding import SUFFIXES, append, empty_file, sync_file
+from streamflow.operators.connectors.files.failures import writing
+from streamflow.operators.connectors.files.formats import FileFormat
+from streamflow.operators.connectors.files.partitions import partitioned
+from streamflow.operators.sink import Committable, SinkContext
+from streamflow.records.batch import RowBatch
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import EVENT_TIME, Schema
+
+__all__ = ["FolderWriter", "Layout"]
+
+_HELD_BYTES: Final = 64 << 20
+"""How much is held in memory before it is written: tables are written whole, so this is about a file's size."""
+_TEXT_BYTES: Final = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where and how a `FileSink` writes."""
+
+    target: Path
+    format: FileFormat
+    single: bool
+    partition_by: tuple[str, ...]
+    roll: int | None
+    mode: Literal["error", "append", "overwrite"]
+
+    @property
+    def base(self) -> Path:
+        """The folder in which output and staging lie."""
+        return self.target.parent if self.single else self.target
+
+    @property
+    def staging_prefix(self) -> str:
+        return f".{self.target.name}.streamflow-" if self.single else ".streamflow-"
+
+
+@dataclass(slots=True)
+class _OpenFile:
+    """A staged file of one partition that still grows, and what is held in memory for it."""
+
+    rows_written: int = 0
+    path: Path | None = None
+    held: list[AnyBatch] = field(default_factory=list)
+    held_rows: int = 0
+    held_bytes: int = 0
+
+
+class FolderWriter:
+    """One subtask's files. All I/O runs on the I/O threads, one call at a time."""
+
+    def __init__(self, layout: Layout, schema: Schema | None, ctx: SinkContext) -> None:
+        self._layout = layout
+        self._schema = schema
+        self._ctx = ctx
+        self._token = ctx.random.token()
+        self._staging = layout.base / f"{layout.staging_prefix}{ctx.operator_id}-{ctx.subtask}-{self._token}"
+        self._open: dict[str, _OpenFile] = {}
+        self._sealed: list[tuple[Path, str]] = []
+        """(staged file, partition folder) of this epoch."""
+        self._written = 0
+        self._first = True
+        self._replaces = self._old_parts() if layout.mode == "overwrite" and ctx.subtask == 0 else []
+
+    async def write(self, batch: AnyBatch) -> None:
+        if len(batch):
+            await self._ctx.run_blocking(self._write, batch)
+
+    async def prepare(self, epoch: int) -> Sequence[Committable]:
+        sealed: Sequence[Committable] = await self._ctx.run_blocking(self._seal, epoch)
+        self._first = False
+        return sealed
+
+    async def close(self) -> None:
+        await self._ctx.run_blocking(self._discard)
+
+    def _write(self, batch: AnyBatch) -> None:
+        if isinstance(batch, FrameBatch):
+            frame = batch.frame.drop(EVENT_TIME) if batch.timed else batch.frame
+            for folder, part in partitioned(frame, self._layout.partition_by):
+                self._take(folder, FrameBatch(part))
+        else:
+            self._take("", RowBatch(batch.values))
+        most = _HELD_BYTES if self._layout.format in ("parquet", "arrow") else _TEXT_BYTES
+        while sum(file.held_bytes for file in self._open.values()) > most:
+            largest = max(self._open, key=lambda folder: self._open[folder].held_bytes)
+            self._flush(largest)
+
+    def _take(self, folder: str, batch: AnyBatch) -> None:
+        roll = self._layout.roll
+        while len(batch):
+            file = self._open.setdefault(folder, _OpenFile())
+            room = len(batch) if roll is None else roll - file.rows_written - file.held_rows
+            now, batch = _halves(batch, room)
+            file.held.append(now)
+            file.held_rows += len(now)
+            file.held_bytes += now.nbytes
+            if roll is not None and file.rows_written + file.held_rows >= roll:
+                self._finish(folder)
+
+    def _flush(self, folder: str) -> None:
+        """Write what is held. A table takes no more rows after that."""
+        file = self._open[folder]
+        if file.held:
+            if file.path is None:
+                file.path = self._new_file()
+            for batch in _joined(file.held):
+                append(file.path, self._layout.format, batch)
+            file.rows_written += file.held_rows
+            file.held, file.held_rows, file.held_bytes = [], 0, 0
+        if self._layout.format in ("parquet", "arrow"):
+            self._seal_file(folder)
+
+    def _finish(self, folder: str) -> None:
+        self._flush(folder)
+        if folder in self._open:
+            self._seal_file(folder)
+
+    def _seal_file(self, folder: str) -> None:
+        file = self._open.pop(folder)
+        if file.path is not None:
+            sync_file(file.path)
+            self._sealed.append((file.path, folder))
+
+    def _new_file(self) -> Path:
+        with writing(str(self._staging)):
+            self._staging.mkdir(parents=True, exist_ok=True)
+        self._written += 1
+        return self._staging / f"{self._written:06}{SUFFIXES[self._layout.format]}"
+
+    def _seal(self, epoch: int) -> list[Committable]:
+        for folder in list(self._open):
+            self._finish(folder)
+        leads = self._first and self._ctx.subtask == 0
+        if leads and self._layout.single and not self._sealed:
+            # One file has to be there even if nothing was written.
+            path = self._new_file()
+            empty_file(path, self._layout.format, self._schema)
+            sync_file(path)
+            self._sealed.append((path, ""))
+        sealed, self._sealed = self._sealed, []
+        committables: list[Committable] = [
+            {"staged": self._below(path), "final": self._final_name(folder, epoch, number)}
+            for number, (path, folder) in enumerate(sealed)
+        ]
+        if leads and self._layout.mode == "overwrite":
+            committables.append({"replaces": self._replaces})
+        return committables
+
+    def _below(self, path: Path) -> str:
+        return path.relative_to(self._layout.base).as_posix()
+
+    def _final_name(self, folder: str, epoch: int, number: int) -> str:
+        # A run that appends must not meet the names of an earlier one, which counted its epochs from 1, too.
+        run = f"-{self._token}" if self._layout.mode == "append" else ""
+        name = f"part-{self._ctx.subtask:05}-{epoch:08}-{number:04}{run}{SUFFIXES[self._layout.format]}"
+        return f"{folder}/{name}" if folder else name
+
+    def _old_parts(self) -> list[str]:
+        """What the first commit of a run that overwrites removes."""
+        if self._layout.single:
+            return []
+        suffixes = tuple(SUFFIXES.values())
+        return sorted(
+            path.relative_to(self._layout.base).as_posix()
+            for path in self._layout.base.rglob("part-*")
+            if path.name.endswith(suffixes) and not any(part.startswith(".") for part in path.parts[:-1])
+        )
+
+    def _discard(self) -> None:
+        """Remove what was not handed out, and the staging folder if nothing is left in it."""
+        kept = [path for path, _ in self._sealed] + [file.path for file in self._open.values() if file.path]
+        self._open, self._sealed = {}, []
+        with writing(str(self._staging)):
+            for path in kept:
+                path.unlink(missing_ok=True)
+            if self._staging.is_dir() and not any(self._staging.iterdir()):
+                self._staging.rmdir()
+
+
+def _halves(batch: AnyBatch, rows: int) -> tuple[AnyBatch, AnyBatch]:
+    if isinstance(batch, FrameBatch):
+        return FrameBatch(batch.frame.slice(0, rows)), FrameBatch(batch.frame.slice(rows))
+    return RowBatch(batch.values[:rows]), RowBatch(batch.values[rows:])
+
+
+def _joined(batches: Sequence[AnyBatch]) -> Sequence[AnyBatch]:
+    """Frames as one, since a table is written at once."""
+    frames = [batch.frame for batch in batches if isinstance(batch, FrameBatch)]
+    return [FrameBatch(pl.concat(frames))] if frames else batches

@@ -1,0 +1,80 @@
+"""`sf.sink`: an asynchronous Python function as a sink."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streamflow.errors import JobDefinitionError, SinkError, StreamflowError
+from streamflow.operators.base import StreamType
+from streamflow.operators.sink import Committable, Sink, SinkContext, SinkWriter
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+
+__all__ = ["FunctionSink", "sink"]
+
+Write = Callable[[list[Any]], Awaitable[None]]
+
+
+def sink(function: Write) -> FunctionSink:
+    """A sink that awaits a function once for each batch, with a list of rows: dicts, or the objects of the stream.
+
+    Batches are as large as they come; with several subtasks several calls are under way at once. Delivery is at least
+    once: after a crash the function sees the rows since the last checkpoint again. Raises JobDefinitionError for
+    anything but an asynchronous function, SinkError when it raises.
+
+    >>> async def store(rows):
+    ...     print(len(rows))
+    >>> sink(store).describe()
+    'sink(store)'
+    """
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", None)  # noqa: B004 — its own method, to see whether it is async
+    if called is None or inspect.isasyncgenfunction(called) or not inspect.iscoroutinefunction(called):
+        raise JobDefinitionError(
+            f"sink got {function!r}", hint="give a function that is written async def f(rows): …"
+        )
+    return FunctionSink(function)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FunctionSink(Sink):
+    """What `sink` makes."""
+
+    function: Write
+
+    def writer(self, input_type: StreamType, ctx: SinkContext) -> SinkWriter:
+        return _FunctionWriter(self.function)
+
+    def describe(self) -> str:
+        return f"sink({_name(self.function)})"
+
+
+class _FunctionWriter:
+    def __init__(self, function: Write) -> None:
+        self._function = function
+
+    async def write(self, batch: AnyBatch) -> None:
+        if not len(batch):
+            return
+        rows = batch.user_frame().to_dicts() if isinstance(batch, FrameBatch) else list(batch.values)
+        try:
+            await self._function(rows)
+        except StreamflowError:
+            raise
+        except Exception as error:
+            raise SinkError(
+                f"the function {_name(self._function)} raised {type(error).__name__}: {error}",
+                hint=f"it was given {len(rows)} rows",
+            ) from error
+
+    async def prepare(self, epoch: int) -> Sequence[Committable]:
+        return ()
+
+    async def close(self) -> None:
+        """The function holds what it needs itself."""
+
+
+def _name(function: Write) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))

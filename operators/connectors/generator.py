@@ -1,0 +1,178 @@
+"""`sf.source`: a Python asynchronous generator as a source."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from streamflow.errors import JobDefinitionError, RecordError, SourceError, StreamflowError, Where
+from streamflow.operators.base import StreamType
+from streamflow.operators.connectors.fixed_splits import FixedSplits
+from streamflow.operators.connectors.row_frames import frame_of_rows
+from streamflow.operators.source import (
+    Decoded,
+    Enumerator,
+    Fetch,
+    Position,
+    Source,
+    SourceContext,
+    Split,
+    SplitReader,
+)
+from streamflow.records.batch import RowBatch
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import OBJECTS, Objects, Schema, StreamSchema
+
+__all__ = ["GeneratorSource", "source"]
+
+_MOST_AHEAD: Final = 4096
+_ROW_BYTES: Final = 200
+
+Generator = Callable[[], AsyncIterator[Any]]
+
+
+def source(
+    function: Generator, *, schema: Mapping[str, Any] | Objects | None = None, bounded: bool = False
+) -> GeneratorSource:
+    """A source that runs an asynchronous generator function, once per job run, in one subtask.
+
+    What it yields are Python objects, or rows (dicts) with the columns of `schema`. Records go on as soon as the
+    generator waits for something. `bounded=True` promises that it ends. A generator cannot go back: a job that is
+    restored runs it again from its start.
+
+    Raises JobDefinitionError for anything but an asynchronous generator function, SourceError when it raises.
+
+    >>> async def numbers():
+    ...     for n in range(3):
+    ...         yield {"n": n}
+    >>> source(numbers, bounded=True).describe()
+    'source(numbers)'
+    """
+    given: object = function
+    wrong = inspect.iscoroutinefunction(given) or inspect.isgeneratorfunction(given)
+    if wrong or not callable(given):
+        raise JobDefinitionError(
+            f"source got {function!r}", hint="give a function that is written async def … yield …"
+        )
+    known = schema if schema is None or isinstance(schema, Objects) else Schema(schema)
+    return GeneratorSource(function, OBJECTS if known is None else known, bounded)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GeneratorSource(Source):
+    """What `source` makes."""
+
+    function: Generator
+    schema: StreamSchema = OBJECTS
+    ends: bool = field(default=False)
+
+    @property
+    def bounded(self) -> bool:
+        return self.ends
+
+    def output_type(self) -> StreamType:
+        return StreamType(self.schema, timed=False)
+
+    def enumerator(self, ctx: SourceContext) -> Enumerator:
+        return FixedSplits(Split(_name(self.function)))
+
+    def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
+        return _GeneratorReader(self, split, 0 if position is None else int(position["rows"]), ctx)
+
+    def describe(self) -> str:
+        return f"source({_name(self.function)})"
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    error: Exception | None
+
+
+class _GeneratorReader:
+    """A task of its own runs the generator into a bounded queue; a fetch takes what is there."""
+
+    def __init__(self, gen: GeneratorSource, split: Split, rows: int, ctx: SourceContext) -> None:
+        self._gen = gen
+        self._split = split.id
+        self._rows = rows
+        self._ctx = ctx
+        self._most = min(ctx.batch_rows, _MOST_AHEAD)
+        self._queue: asyncio.Queue[Any] = asyncio.Queue(self._most)
+        self._task: asyncio.Task[None] | None = None
+        self._end: _End | None = None
+
+    async def fetch(self) -> Fetch | None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        if self._end is None:
+            values = self._take(await self._queue.get())
+            if values:
+                first, self._rows = self._rows, self._rows + len(values)
+                decode = partial(self._decode, first, values)
+                return Fetch(decode, {"rows": self._rows}, len(values) * _ROW_BYTES)
+        assert self._end is not None
+        if self._end.error is not None:
+            raise _failure(self._end.error, self._gen.function) from self._end.error
+        return None
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def _take(self, first: Any) -> list[Any]:
+        """What is there now, up to the end."""
+        values: list[Any] = []
+        item = first
+        while True:
+            if isinstance(item, _End):
+                self._end = item
+                return values
+            values.append(item)
+            if len(values) == self._most or self._queue.empty():
+                return values
+            item = self._queue.get_nowait()
+
+    async def _run(self) -> None:
+        error: Exception | None = None
+        generator: AsyncIterator[Any] | None = None
+        try:
+            generator = self._gen.function()
+            async for item in generator:
+                await self._queue.put(item)
+        except Exception as raised:  # noqa: BLE001 — the user's code may raise anything
+            # Handed to the next fetch, behind everything that was yielded before.
+            error = raised
+        finally:
+            if inspect.isasyncgen(generator):
+                await generator.aclose()
+        await self._queue.put(_End(error))
+
+    def _decode(self, first: int, values: list[Any]) -> Decoded:
+        schema = self._gen.schema
+        if not isinstance(schema, Schema):
+            return Decoded(RowBatch(values))
+        frame, problems = frame_of_rows(values, schema, self._ctx.columns)
+        bad = [
+            RecordError(what, record=values[at], where=Where(split=self._split, offset=f"row {first + at}"))
+            for at, what in sorted(problems.items())
+        ]
+        if bad and self._ctx.on_error == "fail":
+            raise bad[0]
+        return Decoded(FrameBatch(frame), bad)
+
+
+def _failure(error: Exception, function: Generator) -> StreamflowError:
+    if isinstance(error, StreamflowError):
+        return error
+    return SourceError(f"the generator {_name(function)} raised {type(error).__name__}: {error}")
+
+
+def _name(function: Generator) -> str:
+    return str(getattr(function, "__name__", "generator"))

@@ -1,0 +1,40 @@
+"""Batches as JSON, one value a line."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from streamflow.errors import SinkError, cut
+from streamflow.operators.connectors.text_columns import as_text_carries
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+
+__all__ = ["json_lines"]
+
+_HINT: Final = "turn it into plain values with .map first"
+
+
+def json_lines(batch: AnyBatch) -> bytes:
+    """The rows of a frame as objects, Python values as they are (dicts, lists, dataclasses, times, …). JSON knows
+    neither NaN nor infinity: both become null. Raises SinkError for a value that JSON cannot carry.
+
+    >>> from streamflow.records.batch import RowBatch
+    >>> json_lines(RowBatch([{"a": 1}, "b"]))
+    b'{"a":1}\\n"b"\\n'
+    """
+    if isinstance(batch, FrameBatch):
+        frame = batch.user_frame()
+        return as_text_carries(frame).write_ndjson().encode() if frame.width else b"{}\n" * len(batch)
+    try:
+        return _ENCODER.encode_lines(list(batch.values))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SinkError(f"JSON cannot carry a value of this stream: {error}", hint=_HINT) from error
+
+
+def _unknown(value: object) -> object:
+    raise SinkError(f"JSON cannot carry a {type(value).__name__}: {cut(value)}", hint=_HINT)
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_unknown)
