@@ -29,12 +29,14 @@ class KeyedStream:
     """A stream partitioned by key; made by `Stream.key_by`.
 
     `functions` are keys that Python functions give; they become columns together with what is aggregated.
+    `record_columns` are the columns that there were before; None for a stream of objects.
     """
 
     stream: Stream
     keys: tuple[str, ...]
     functions: tuple[tuple[str, Callable[[Any], Any]], ...]
     null_keys: NullKeys
+    record_columns: tuple[str, ...] | None
 
     def window(
         self,
@@ -122,7 +124,8 @@ def keyed_stream(
         for name in names:
             if name not in dict(functions):
                 stream.schema.need(name, where=Where(operator="key_by"))
-    return KeyedStream(stream, names, functions, null_keys)
+    before = tuple(schema) if isinstance(schema, Schema) else None
+    return KeyedStream(stream, names, functions, null_keys, before)
 
 
 def _field(name: str) -> Callable[[Any], Any]:

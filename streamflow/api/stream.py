@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import polars as pl
 
@@ -156,10 +157,12 @@ class Stream:
 
     # Words about the operator before.
 
-    def named(self, name: str) -> Stream:
+    def named(self, name: str) -> Self:
         """The operator that gives this stream is called `name`: in plans, metrics and checkpoints."""
         self._builder.rename(self._read.node, name)
-        return type(self)(self._builder, replace(self._read, node=name))
+        renamed = copy(self)
+        renamed._read = replace(self._read, node=name)
+        return renamed
 
     def parallel(self, subtasks: int) -> Stream:
         """The operator that gives this stream runs in so many subtasks."""

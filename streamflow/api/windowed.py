@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import polars as pl
 
@@ -12,6 +12,7 @@ from streamflow.api.stream import Stream
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.graph.logical import Input, OperatorNode
 from streamflow.operators.base import LATE
+from streamflow.operators.extract import Extract
 from streamflow.operators.windowing import WindowAggregateSpec
 from streamflow.records.schema import OBJECTS, Schema
 from streamflow.windows.accumulators import pack, unpack
@@ -19,13 +20,21 @@ from streamflow.windows.aggregates import Aggregate, collect_list, reduce, top_k
 from streamflow.windows.assigners import Assigner
 
 if TYPE_CHECKING:
+    from streamflow.api.builder import GraphBuilder
     from streamflow.api.keyed import KeyedStream
 
 __all__ = ["AggregatedStream", "WindowedStream", "aggregate_inputs", "reduction"]
 
+_WHOLE: Final = "__record"
+
 
 class AggregatedStream(Stream):
     """Window results: keys, `window_start`, `window_end`, the aggregates. Event time is the window's last moment."""
+
+    def __init__(self, builder: GraphBuilder, read: Input, columns: tuple[str, ...] | None) -> None:
+        """`columns`: a record's own, without those that were made to key and aggregate it; None for objects."""
+        super().__init__(builder, read)
+        self._columns = columns
 
     @property
     def late(self) -> Stream:
@@ -34,7 +43,27 @@ class AggregatedStream(Stream):
         assert isinstance(node, OperatorNode)
         assert isinstance(node.spec, WindowAggregateSpec)
         self._builder.change(node.id, spec=replace(node.spec, late_used=True))
-        return Stream(self._builder, Input(node.id, LATE))
+        if self._columns is None:
+            self._keep_objects(node.inputs[0])
+        late = Stream(self._builder, Input(node.id, LATE))
+        if self._columns is None:
+            return late.map(_kept, schema=OBJECTS)
+        schema = late.schema
+        return (
+            late
+            if isinstance(schema, Schema) and tuple(schema) == self._columns
+            else late.select(*self._columns)
+        )
+
+    def _keep_objects(self, read: Input) -> None:
+        """Whole objects go along as a column beside what was extracted of them."""
+        node = self._builder.node(read.node)
+        assert isinstance(node, OperatorNode)
+        assert isinstance(node.spec, Extract)
+        if _WHOLE not in dict(node.spec.columns):
+            spec = replace(node.spec, columns=(*node.spec.columns, (_WHOLE, _packed)))
+            inputs = [self._builder.graph.type_of(each) for each in node.inputs]
+            self._builder.change(node.id, spec=spec, type=spec.output_type(inputs))
 
 
 @dataclass(frozen=True)
@@ -60,7 +89,7 @@ class WindowedStream:
             null_keys=self.keyed.null_keys,
             pane_info=self.pane_info,
         )
-        return AggregatedStream(stream.builder, stream.add(spec))
+        return AggregatedStream(stream.builder, stream.add(spec), self.keyed.record_columns)
 
     def reduce(self, function: Callable[[Any, Any], Any]) -> Stream:
         """The records of a key and window combined two by two; the column `value` holds the result. The function is
@@ -92,6 +121,10 @@ def reduction(
 
 def _packed(record: Any) -> bytes:
     return pack(record)
+
+
+def _kept(row: dict[str, Any]) -> Any:
+    return unpack(row[_WHOLE])
 
 
 def _unpacked(row: dict[str, Any]) -> dict[str, Any]:

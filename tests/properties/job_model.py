@@ -185,9 +185,7 @@ def panes_of(frame: pl.DataFrame) -> list[Pane]:
 # What it has to give.
 
 
-def arrivals(
-    records: Sequence[Event], way: Way, bound: int
-) -> Iterator[tuple[Sequence[Event], int | None]]:
+def arrivals(records: Sequence[Event], way: Way, bound: int) -> Iterator[tuple[Sequence[Event], int | None]]:
     """The batches that a source makes of the records, and the watermark that follows each, if one does."""
     latest, in_slice = MIN, 0
     for start in range(0, len(records), way.rows):

@@ -37,7 +37,11 @@ def test_every_way_to_run_gives_the_windows_of_the_definition(
     assert model.late == []
 
 
-@given(orders=events(most=15).flatmap(lambda e: st.tuples(st.just(e), st.permutations(e))), assigner=assigners(), way=ways())
+@given(
+    orders=events(most=15).flatmap(lambda e: st.tuples(st.just(e), st.permutations(e))),
+    assigner=assigners(),
+    way=ways(),
+)
 def test_any_order_within_the_disorder_bound_gives_the_same_panes(
     orders: tuple[list[Event], list[Event]], assigner: Assigner, way: Way
 ) -> None:
@@ -57,7 +61,11 @@ def test_the_global_window_holds_everything_and_fires_once(records: list[Event],
 
 
 @given(
-    records=disordered(BOUND), inner=st.integers(1, 8), factor=st.integers(1, 4), way=ways(), parts=st.integers(1, 3)
+    records=disordered(BOUND),
+    inner=st.integers(1, 8),
+    factor=st.integers(1, 4),
+    way=ways(),
+    parts=st.integers(1, 3),
 )
 def test_windows_over_windows_lose_nothing(
     records: list[Event], inner: int, factor: int, way: Way, parts: int
