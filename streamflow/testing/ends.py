@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import polars as pl
 
@@ -20,7 +20,17 @@ from streamflow.testing.rows import values_of
 
 __all__ = ["Gathered", "gathering", "stems"]
 
-_FIELDS: Final = ("path", "paths", "pattern", "patterns", "location", "topic", "topics", "directory", "target")
+_FIELDS: Final = (
+    "path",
+    "paths",
+    "pattern",
+    "patterns",
+    "location",
+    "topic",
+    "topics",
+    "directory",
+    "target",
+)
 
 
 @dataclass(slots=True)
@@ -30,7 +40,7 @@ class Gathered:
     type: StreamType
     stands_for: object = None
     """The `Collected` that the job's own sink would have filled, if it was a `collect()`."""
-    batches: list[AnyBatch] = field(default_factory=list)
+    batches: list[AnyBatch] = field(default_factory=list[AnyBatch])
 
     def rows(self) -> list[Any]:
         """Dicts for columns, the values themselves for objects."""
@@ -106,8 +116,9 @@ def stems(end: object) -> set[str]:
     """
     found: set[str] = set()
     for name in _FIELDS:
-        value = getattr(end, name, None)
-        for each in value if isinstance(value, (list, tuple)) else [value]:
+        value: Any = getattr(end, name, None)
+        listed = cast("Sequence[Any]", value) if isinstance(value, (list, tuple)) else [value]
+        for each in listed:
             if isinstance(each, (str, Path)):
                 parts = [part.partition(".")[0] for part in str(each).replace("\\", "/").split("/")]
                 named = [part for part in parts if part and not set(part) & set("*?[:")]

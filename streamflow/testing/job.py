@@ -84,7 +84,9 @@ class TestJob:
         self._graph, gathered = gathering(graph)
         for node in original.nodes:
             if isinstance(node, SinkNode):
-                self._outputs[node.id] = TestOutput(gathered[node.id], frozenset({node.id, *stems(node.sink)}))
+                self._outputs[node.id] = TestOutput(
+                    gathered[node.id], frozenset({node.id, *stems(node.sink)})
+                )
 
     def __enter__(self) -> Self:
         self._handle = self._loop.run_virtually(self._start())
@@ -103,7 +105,10 @@ class TestJob:
     def output(self, name: str | Collected | None = None) -> TestOutput:
         """What went to a sink, by its operator's id, by where it writes, by what `collect()` gave, or the only one."""
         if isinstance(name, Collected):
-            name = next((id for id, output in self._outputs.items() if output.gathered.stands_for is name), "collect()")
+            name = next(
+                (id for id, output in self._outputs.items() if output.gathered.stands_for is name),
+                "collect()",
+            )
         return _one("output", name, self._outputs, lambda output: output.names)
 
     def advance_processing_time(self, duration: Duration) -> TestJob:
@@ -138,14 +143,18 @@ class TestJob:
         for node in graph.nodes:
             if isinstance(node, SourceNode):
                 names = frozenset({node.id, *stems(node.source)})
-                count = splits if isinstance(splits, int) else next((splits[n] for n in names if n in splits), 1)
+                count = (
+                    splits if isinstance(splits, int) else next((splits[n] for n in names if n in splits), 1)
+                )
                 if count < 1:
                     raise JobDefinitionError(f"{count} splits", hint="a source has at least one")
                 script = tuple(ScriptedSplit() for _ in range(count))
                 source = ScriptedSource(
                     node.source.output_type(), script, node.source.describe(), self._settings.mode == "batch"
                 )
-                self._sources[node.id] = TestSource(self, source, node.timestamps is None, names)
+                self._sources[node.id] = TestSource(
+                    source, self._tell, self._is_running, names, node.timestamps is None, self._explicit
+                )
                 node = replace(node, source=source)
             nodes.append(node)
         return LogicalGraph(graph.job, tuple(nodes))
@@ -164,8 +173,13 @@ class TestJob:
 
     def _running(self) -> LocalJob:
         if self._handle is None:
-            raise JobDefinitionError("the test job has not been started", hint="write: with TestJob(job) as t: …")
+            raise JobDefinitionError(
+                "the test job has not been started", hint="write: with TestJob(job) as t: …"
+            )
         return self._handle
+
+    def _is_running(self) -> bool:
+        return self._running().status().state == "running"
 
     def _step(self) -> None:
         """Let everything happen that can; raise what made the job fail."""
@@ -175,13 +189,13 @@ class TestJob:
             self._loop.run_virtually(handle.wait())
 
     def _tell(self, source: ScriptedSource, split: int | None, piece: Decoded | None) -> None:
-        handle = self._running()
-        if handle.status().state != "running":
+        if not self._is_running():
             raise JobDefinitionError("the job has ended", hint="push before .end(), .finish() and .stop()")
         chosen = source.splits if split is None else source.splits[split : split + 1]
         if not chosen or (split is not None and split < 0):
             raise JobDefinitionError(
-                f"no split {split} of {len(source.splits)}", hint="say how many there are: TestJob(job, splits=2)"
+                f"no split {split} of {len(source.splits)}",
+                hint="say how many there are: TestJob(job, splits=2)",
             )
         if piece is not None and any(each.ended for each in chosen):
             raise JobDefinitionError("the source has ended", hint="push before .end()")
@@ -198,14 +212,26 @@ class TestSource:
 
     __test__: ClassVar[bool] = False
 
-    def __init__(self, job: TestJob, source: ScriptedSource, own_times: bool, names: frozenset[str]) -> None:
+    def __init__(
+        self,
+        source: ScriptedSource,
+        tell: Callable[[ScriptedSource, int | None, Decoded | None], None],
+        running: Callable[[], bool],
+        names: frozenset[str],
+        own_times: bool,
+        explicit: bool,
+    ) -> None:
         self.names = names
-        self._job = job
         self._source = source
+        self._tell = tell
+        self._running = running
         self._own_times = own_times
+        self._explicit = explicit
         self._empty = batch_of([], source.type_)
 
-    def push(self, records: pl.DataFrame | Iterable[Any], *, times: Times | None = None, split: int = 0) -> TestSource:
+    def push(
+        self, records: pl.DataFrame | Iterable[Any], *, times: Times | None = None, split: int = 0
+    ) -> TestSource:
         """Records as the source would give them: dicts, bare values, or a DataFrame; one call is one batch.
 
         `times` are for streams whose records bring their own event time; where the job takes it from a column, it does.
@@ -213,13 +239,16 @@ class TestSource:
         """
         if times is not None and not self._own_times:
             raise JobDefinitionError(
-                "the job takes event time from the records themselves", hint="put it there and leave times= out"
+                "the job takes event time from the records themselves",
+                hint="put it there and leave times= out",
             )
         timed = self._source.type_.timed and self._own_times
         batch = batch_of(records, self._source.type_, times)
         if timed and times is None and batch.max_time is None:
-            raise JobDefinitionError("records of this source bring their own event time", hint="give times=[…]")
-        self._tell(Decoded(batch, watermark=MIN_TIME if self._job._explicit else None), split)
+            raise JobDefinitionError(
+                "records of this source bring their own event time", hint="give times=[…]"
+            )
+        self._tell(self._source, split, Decoded(batch, watermark=MIN_TIME if self._explicit else None))
         return self
 
     def advance_watermark(self, time: datetime | str | int, *, split: int | None = None) -> TestSource:
@@ -227,22 +256,19 @@ class TestSource:
 
         A datetime, ISO 8601 text, or microseconds since 1970, in UTC. An earlier one than before has no effect.
         """
-        self._tell(Decoded(self._empty, watermark=to_micros(time)), split)
+        self._tell(self._source, split, Decoded(self._empty, watermark=to_micros(time)))
         return self
 
     def idle(self, *, split: int | None = None) -> TestSource:
         """Nothing comes for now, and nobody waits for it, until the next push or watermark."""
-        self._tell(Decoded(self._empty, watermark=MIN_TIME, idle=True), split)
+        self._tell(self._source, split, Decoded(self._empty, watermark=MIN_TIME, idle=True))
         return self
 
     def end(self, *, split: int | None = None) -> TestSource:
         """Nothing follows: the watermark goes to +∞. Ending twice is ending once."""
-        if self._job.status().state == "running":
-            self._job._tell(self._source, split, None)
+        if self._running():
+            self._tell(self._source, split, None)
         return self
-
-    def _tell(self, piece: Decoded, split: int | None) -> None:
-        self._job._tell(self._source, split, piece)
 
 
 class TestOutput:
@@ -285,6 +311,8 @@ def _one(
     if name is None:
         raise JobDefinitionError(f"the job has {len(found)} {kind}s: {ids}", hint="say which")
     if found:
-        raise JobDefinitionError(f"{len(found)} {kind}s answer to {name!r}", hint=f"use an operator's id: {ids}")
+        raise JobDefinitionError(
+            f"{len(found)} {kind}s answer to {name!r}", hint=f"use an operator's id: {ids}"
+        )
     message, hint = unknown_name(kind, name, {n for each in candidates.values() for n in names(each)})
     raise JobDefinitionError(message, hint=hint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
@@ -25,7 +25,9 @@ Times = Iterable[datetime | str | int]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def batch_of(records: pl.DataFrame | Iterable[Any], type_: StreamType, times: Times | None = None) -> AnyBatch:
+def batch_of(
+    records: pl.DataFrame | Iterable[Any], type_: StreamType, times: Times | None = None
+) -> AnyBatch:
     """A batch of this type. A field that a dict leaves out is null; text in a time column is read as ISO 8601 in UTC.
 
     Raises JobDefinitionError for a column that the stream does not have and for a value that does not fit.
@@ -43,7 +45,9 @@ def batch_of(records: pl.DataFrame | Iterable[Any], type_: StreamType, times: Ti
     else:
         listed = list(records)
     if moments is not None and len(moments) != len(listed):
-        raise JobDefinitionError(f"{len(listed)} records and {len(moments)} event times", hint="give one for each")
+        raise JobDefinitionError(
+            f"{len(listed)} records and {len(moments)} event times", hint="give one for each"
+        )
     if not isinstance(schema, Schema):
         return RowBatch(listed, moments)
     if not listed:
@@ -51,7 +55,9 @@ def batch_of(records: pl.DataFrame | Iterable[Any], type_: StreamType, times: Ti
     bad: list[RecordError] = []
     frame = frame_of(RowBatch([_typed(record, schema) for record in listed]), schema, bad).frame
     if bad:
-        raise JobDefinitionError(f"{bad[0].message}\n  record: {bad[0].record}", hint="correct the record in the test")
+        raise JobDefinitionError(
+            f"{bad[0].message}\n  record: {bad[0].record}", hint="correct the record in the test"
+        )
     if moments is not None:
         frame = frame.with_columns(pl.Series(EVENT_TIME, moments, dtype=pl.Int64).cast(EVENT_TIME_TYPE))
     return FrameBatch(frame)
@@ -65,11 +71,12 @@ def values_of(batch: AnyBatch) -> Sequence[Any]:
 def _typed(record: Any, schema: Schema) -> Any:
     if not isinstance(record, Mapping):
         return record
-    for name in record:
+    fields = cast("Mapping[str, Any]", record)
+    for name in fields:
         if name not in schema:
             message, hint = unknown_name("column", str(name), schema)
             raise JobDefinitionError(message, hint=hint)
-    return {name: _value(record.get(name), dtype) for name, dtype in schema.items()}
+    return {name: _value(fields.get(name), dtype) for name, dtype in schema.items()}
 
 
 def _value(value: Any, dtype: pl.DataType) -> Any:

@@ -30,7 +30,7 @@ class ScriptedSplit:
     """What one split has been told and has not given yet."""
 
     ended: bool = False
-    _pieces: deque[Decoded] = field(default_factory=deque)
+    _pieces: deque[Decoded] = field(default_factory=deque[Decoded])
     _reading: asyncio.Future[None] | None = None
 
     def tell(self, piece: Decoded) -> None:
@@ -86,7 +86,9 @@ class _AllAtOnce:
     count: int
 
     async def discover(self) -> Discovery:
-        return Discovery([Split(f"split-{number}", {"number": number}) for number in range(self.count)], final=True)
+        return Discovery(
+            [Split(f"split-{number}", {"number": number}) for number in range(self.count)], final=True
+        )
 
     def snapshot(self) -> Mapping[str, object]:
         return {}
@@ -115,5 +117,7 @@ class _ScriptReader:
     def _projected(self, piece: Decoded) -> Decoded:
         if self.ctx.columns is None or not isinstance(piece.batch, FrameBatch):
             return piece
-        wanted = [name for name in piece.batch.frame.columns if name in self.ctx.columns or name == EVENT_TIME]
+        wanted = [
+            name for name in piece.batch.frame.columns if name in self.ctx.columns or name == EVENT_TIME
+        ]
         return replace(piece, batch=FrameBatch(piece.batch.frame.select(wanted)))

@@ -1,6 +1,6 @@
 """An event loop that a test steps by hand: it runs until nothing is ready, and its time is virtual.
 
-`asyncio.sleep`, `asyncio.timeout` and the like see the test clock's time as well, since the loop's own timers run on it.
+`asyncio.sleep`, `asyncio.timeout` and the like see the test clock's time too, since the loop's own timers run on it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import heapq
 import math
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
 
 from streamflow.errors import JobFailedError
 from streamflow.testing.clock import TestClock
@@ -18,6 +18,7 @@ from streamflow.testing.clock import TestClock
 __all__ = ["SteppedLoop"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _MOST_ROUNDS: Final = 1_000_000
 _LONGEST: Final = 7 * 86_400_000_000
@@ -47,12 +48,18 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         """The test clock's seconds."""
         return self._clock.monotonic()
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
         self._calls += 1
         return super().call_soon(callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
     ) -> asyncio.TimerHandle:
         # Rounded up (but not for the sake of a float's last digit), so that the timer is due when its turn comes.
         wait = math.ceil((when - self.time()) * 1e6 - 1e-4)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from streamflow.api.keyed import Accumulation
 from streamflow.errors import JobDefinitionError, Where, unknown_name
@@ -164,9 +164,9 @@ class _Reader:
         self._unit = _UNITS[unit]
         if job.get("trigger", "default") != "default":
             raise self._wrong(f"trigger is {job['trigger']!r}", "there is only the default trigger")
-        steps = self._need(top, "steps")
-        if not isinstance(steps, list) or not steps:
-            raise self._wrong("steps is no list of steps", "begin each with a dash")
+        steps = self._list(self._need(top, "steps"), "a list of steps", "begin each with a dash")
+        if not steps:
+            raise self._wrong("there are no steps", "begin each with a dash")
         listed = job.get("aggregates", {"total": "sum"})
         made = {name: self._aggregate(how) for name, how in self._mapping(listed, "aggregates", None).items()}
         inputs = tuple(job.get("inputs", ["input"]))
@@ -192,7 +192,9 @@ class _Reader:
         step = self._mapping(data, "step", (*_ACTIONS, "input", "split", "comment", *expected))
         actions = [name for name in _ACTIONS if name in step]
         if len(actions) != 1:
-            raise self._wrong(f"a step does one thing, this one {len(actions)}", f"one of {', '.join(_ACTIONS)}")
+            raise self._wrong(
+                f"a step does one thing, this one {len(actions)}", f"one of {', '.join(_ACTIONS)}"
+            )
         name = step.get("input")
         if name is not None and name not in inputs:
             raise self._wrong(*unknown_name("input", str(name), inputs))
@@ -214,9 +216,8 @@ class _Reader:
     def _value(self, action: str, value: Any) -> Any:
         match action:
             case "events":
-                if not isinstance(value, list):
-                    raise self._wrong(f"events is {value!r}", "write [[time, key, value], …]")
-                return tuple(self._event(event) for event in value)
+                events = self._list(value, "a list of events", "write [[time, key, value], …]")
+                return tuple(self._event(event) for event in events)
             case "watermark":
                 return self._time(value)
             case "watermark_before":
@@ -228,21 +229,21 @@ class _Reader:
                     raise self._wrong(f"{action} is {value!r}", f"write {action}: true")
                 return True
 
-    def _event(self, event: Any) -> tuple[int, Any, Any]:
-        if not isinstance(event, list) or len(event) not in (2, 3):
-            raise self._wrong(f"{event!r} is no event", "write [time, key, value], or [time, key] for the value 1")
+    def _event(self, data: Any) -> tuple[int, Any, Any]:
+        hint = "write [time, key, value], or [time, key] for the value 1"
+        event = self._list(data, "an event", hint)
+        if len(event) not in (2, 3):
+            raise self._wrong(f"{event!r} is not an event", hint)
         return self._time(event[0]), event[1], event[2] if len(event) == 3 else 1
 
-    def _pane(self, pane: Any) -> Mapping[str, Any]:
-        if not isinstance(pane, dict):
-            raise self._wrong(f"{pane!r} is no pane", "write {key: a, window: [0, 10], total: 3}")
-        shown = dict(pane)
-        if "window" in shown:
-            bounds = shown["window"]
-            if not isinstance(bounds, list) or len(bounds) != 2:
+    def _pane(self, data: Any) -> Mapping[str, Any]:
+        pane = dict(self._mapping(data, "pane", None))
+        if "window" in pane:
+            bounds = self._list(pane["window"], "a window", "write window: [start, end]")
+            if len(bounds) != 2:
                 raise self._wrong(f"window {bounds!r} has no two bounds", "write window: [start, end]")
-            shown["window"] = (self._time(bounds[0]), self._time(bounds[1]))
-        return shown
+            pane["window"] = (self._time(bounds[0]), self._time(bounds[1]))
+        return pane
 
     def _time(self, value: Any) -> int:
         if value == "+inf":
@@ -289,13 +290,19 @@ class _Reader:
         make: Callable[..., Aggregate] = getattr(aggregates, how)
         return make("value")
 
+    def _list(self, data: Any, what: str, hint: str) -> list[Any]:
+        if not isinstance(data, list):
+            raise self._wrong(f"{data!r} is not {what}", hint)
+        return cast("list[object]", data)
+
     def _mapping(self, data: Any, what: str, known: Sequence[str] | None) -> dict[str, Any]:
         if not isinstance(data, dict):
             raise self._wrong(f"{what} is {data!r}", "write key: value pairs")
-        for name in data:
+        pairs = cast("dict[str, Any]", data)
+        for name in pairs:
             if known is not None and name not in known:
                 raise self._wrong(*unknown_name(f"key of a {what}", str(name), known))
-        return data
+        return pairs
 
     def _need(self, data: Mapping[str, Any], name: str) -> Any:
         if name not in data:

@@ -24,7 +24,7 @@ from streamflow.testing.job import TestJob
 from streamflow.testing.transcript import Step, Transcript, read_transcript
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME, epoch, format_time
 
-__all__ = ["TranscriptMismatch", "run_transcript"]
+__all__ = ["TranscriptError", "run_transcript"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RECORD: Final = {"time": pl.Int64, "key": pl.String, "value": pl.Int64}
@@ -37,12 +37,12 @@ _COUNTERS: Final = {
 }
 
 
-class TranscriptMismatch(AssertionError):
+class TranscriptError(AssertionError):
     """What came out is not what the transcript says."""
 
 
 def run_transcript(path: str | Path, *, parallelism: int = 1) -> None:
-    """Run one transcript; raises TranscriptMismatch, an AssertionError, that shows what was missing and what came.
+    """Run one transcript; raises TranscriptError, an AssertionError, that shows what was missing and what came.
 
     A file looks like this; times are numbers in `time_unit` (default s), quoted ISO 8601, or "+inf":
 
@@ -65,18 +65,19 @@ def run_transcript(path: str | Path, *, parallelism: int = 1) -> None:
         expect_failure: false                # true: the transcript is wrong on purpose, and must be found so
 
     After each step exactly the panes (as a multiset), the `late` events, the number `dropped` for being late and the
-    number `in_no_window` (between two windows) that it names have come, and nothing else; `window_watermark` says how far the window operator's event time is. Each pane's own event
-    time has to be its window's last microsecond. Raises JobDefinitionError for a file that is not a transcript.
+    number `in_no_window` (between two windows) that it names have come, and nothing else; `window_watermark` says how
+    far the window operator's event time is. Each pane's own event time has to be its window's last microsecond.
+    Raises JobDefinitionError for a file that is not a transcript.
     """
     transcript = read_transcript(path)
     try:
         _Run(transcript, parallelism).run()
-    except TranscriptMismatch:
+    except TranscriptError:
         if not transcript.expect_failure:
             raise
     else:
         if transcript.expect_failure:
-            raise TranscriptMismatch(f"{transcript.name} is wrong on purpose, and nobody noticed")
+            raise TranscriptError(f"{transcript.name} is wrong on purpose, and nobody noticed")
 
 
 class _Run:
@@ -160,7 +161,7 @@ class _Run:
                 )
         if problems:
             lines = "\n".join(f"  {problem}" for problem in problems)
-            raise TranscriptMismatch(f"{self._transcript.name}, step {step.number} ({step.action}):\n{lines}")
+            raise TranscriptError(f"{self._transcript.name}, step {step.number} ({step.action}):\n{lines}")
 
     def _wanted(self, pane: Mapping[str, Any]) -> str:
         return self._line({**pane, "window": pane.get("window")})

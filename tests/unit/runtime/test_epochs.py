@@ -73,7 +73,12 @@ def test_epochs_go_on_from_where_an_earlier_run_was() -> None:
     assert EpochCoordinator(["read"], last_epoch=7).begin() == 8
 
 
-@given(st.lists(st.tuples(st.sampled_from(["begin", "acknowledge", "finish", "committed"]), st.integers(0, 2)), max_size=60))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["begin", "acknowledge", "finish", "committed"]), st.integers(0, 2)),
+        max_size=60,
+    )
+)
 def test_everything_sealed_is_committed_once_and_in_order(words: list[tuple[str, int]]) -> None:
     """Whatever the order of events: epochs complete one at a time, and nothing sealed is lost or committed twice."""
     names = ["a", "b", "c"]

@@ -19,7 +19,9 @@ def route(kind: ExchangeKind, *, keys: tuple[str, ...] = (), subtask: int = 0, l
 
 
 def keyed(*keys: str | None) -> FrameBatch:
-    return FrameBatch(pl.DataFrame({"k": list(keys), "n": range(len(keys))}, schema={"k": pl.String, "n": pl.Int64}))
+    return FrameBatch(
+        pl.DataFrame({"k": list(keys), "n": range(len(keys))}, schema={"k": pl.String, "n": pl.Int64})
+    )
 
 
 def column(parts: list[tuple[int, AnyBatch]], name: str) -> dict[int, list[object]]:
@@ -76,7 +78,9 @@ def test_hash_needs_columns() -> None:
 
 
 @given(st.lists(st.one_of(st.none(), st.text(max_size=5)), max_size=30), st.integers(2, 7))
-def test_hash_sends_every_record_to_one_place_and_a_key_to_one_place(keys: list[str | None], lower: int) -> None:
+def test_hash_sends_every_record_to_one_place_and_a_key_to_one_place(
+    keys: list[str | None], lower: int
+) -> None:
     parts = route(ExchangeKind.HASH, keys=("k",), lower=lower)(keyed(*keys))
     assert sorted(n for numbers in column(parts, "n").values() for n in numbers) == list(range(len(keys)))
     homes: dict[object, set[int]] = {}

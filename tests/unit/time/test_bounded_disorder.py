@@ -75,7 +75,8 @@ def test_settings_as_people_write_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"bound": "-1s"}, {"idle_after": "0s"}, {"idle_after": "-1s"}, {"max_ahead": "0s"}, {"bound": "soon"}]
+    "settings",
+    [{"bound": "-1s"}, {"idle_after": "0s"}, {"idle_after": "-1s"}, {"max_ahead": "0s"}, {"bound": "soon"}],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, str]) -> None:
     with pytest.raises(JobDefinitionError):

@@ -30,7 +30,9 @@ def test_text(text: str, micros: int) -> None:
     assert parse_duration(text) == micros
 
 
-@pytest.mark.parametrize("text", ["", "5", "s", "5 m", "5m-", "1h 30m", "--5m", "5M", "1e3s", "five minutes", "٣s5"])
+@pytest.mark.parametrize(
+    "text", ["", "5", "s", "5 m", "5m-", "1h 30m", "--5m", "5M", "1e3s", "five minutes", "٣s5"]
+)
 def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(JobDefinitionError, match="is not a duration") as raised:
         parse_duration(text, what="window size")

@@ -16,14 +16,15 @@ def test_a_datetime_is_exact(moment: datetime) -> None:
     assert datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=to_micros(moment)) == moment
 
 
-@given(st.datetimes(min_value=datetime(1800, 1, 1), max_value=datetime(2200, 1, 1)))
-def test_text_and_back(moment: datetime) -> None:
-    assert format_time(to_micros(moment)) == moment.isoformat() + "Z"
-    assert to_micros(format_time(to_micros(moment))) == to_micros(moment)
+@given(st.integers(-(2**52), 2**52))
+def test_text_and_back(micros: int) -> None:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
+    assert format_time(micros) == moment.isoformat().replace("+00:00", "Z")
+    assert to_micros(format_time(micros)) == micros
 
 
 def test_naive_means_utc_and_zones_are_converted() -> None:
-    naive = datetime(2013, 1, 1, 5, 17)
+    naive = datetime(2013, 1, 1, 5, 17)  # noqa: DTZ001 — what naive means is the point
     assert to_micros(naive) == to_micros(naive.replace(tzinfo=UTC)) == 1_357_017_420_000_000
     assert to_micros(naive.replace(tzinfo=timezone(timedelta(hours=1)))) == to_micros(naive) - 3_600_000_000
     assert to_micros("2013-01-01T06:17:00+01:00") == to_micros("2013-01-01T05:17:00Z") == to_micros(naive)

@@ -1,0 +1,229 @@
+"""`OperatorHarness`: one operator alone, with a memory backend and a test clock; no tasks, no channels, no event loop.
+
+Hazelcast Jet's TestSupport is the model: the same script in batches of one record and of many has to give the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from streamflow.errors import JobDefinitionError
+from streamflow.metrics.registry import OperatorMetrics
+from streamflow.operators.base import (
+    ERRORS,
+    LATE,
+    MAIN,
+    AsyncOperator,
+    Layout,
+    Operator,
+    OperatorContext,
+    OperatorSpec,
+    StreamType,
+    UpdateCadence,
+)
+from streamflow.operators.rows import rows_of
+from streamflow.records.batch import RowBatch
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+from streamflow.records.serde import pack, unpack
+from streamflow.state.memory import MemoryBackend
+from streamflow.testing.clock import TestClock
+from streamflow.testing.ends import Gathered
+from streamflow.testing.results import difference, final_rows
+from streamflow.testing.rows import Times, batch_of
+from streamflow.time.clock import SeededRandom
+from streamflow.time.timestamps import MAX_TIME, to_micros
+
+__all__ = ["OperatorHarness", "check_batchings"]
+
+
+class OperatorHarness:
+    """Drives one operator: batches, watermarks and epochs in, rows of each output out.
+
+    `inputs` are the types of what it reads, one for each port; records may be dicts, values or DataFrames and come in
+    the layout that the operator asks for. `batch_rows` cuts what is pushed into batches of at most so many. `reads`
+    are the side outputs that somebody reads. Methods return the harness, so that calls can be chained.
+
+    >>> from streamflow.operators.columns import Filter
+    >>> from streamflow.records.schema import Schema
+    >>> numbers = StreamType(Schema({"n": pl.Int64}), timed=False)
+    >>> OperatorHarness(Filter(predicate=pl.col("n") > 1), numbers).push([{"n": 1}, {"n": 2}]).output()
+    [{'n': 2}]
+    """
+
+    def __init__(
+        self,
+        spec: OperatorSpec,
+        *inputs: StreamType,
+        clock: TestClock | None = None,
+        batch_rows: int | None = None,
+        reads: Collection[str] = (LATE, ERRORS),
+        updates: UpdateCadence = "batch",
+        memory_budget: int = 64 << 20,
+    ) -> None:
+        self.spec = spec
+        self.clock = clock or TestClock()
+        self.metrics = OperatorMetrics("operator", 0)
+        self.watermarks: list[int] = []
+        """The watermarks that it forwarded, in microseconds."""
+        self._inputs = inputs
+        self._batch_rows = batch_rows
+        self._collector = _Collector({MAIN, *reads}, lambda output: self._type(output))
+        self._epoch = 0
+        self._ctx = OperatorContext(
+            operator_id="operator",
+            subtask=0,
+            parallelism=1,
+            max_parallelism=128,
+            clock=self.clock,
+            random=SeededRandom(0),
+            state=MemoryBackend(),
+            metrics=self.metrics,
+            updates=updates,
+            memory_budget=memory_budget,
+        )
+        self._operator = self._built()
+
+    def push(
+        self, records: pl.DataFrame | Iterable[Any], *, times: Times | None = None, port: int = 0
+    ) -> OperatorHarness:
+        """Records on one input; `times` are their event times (or the column `__event_time` of a DataFrame)."""
+        type_ = self._inputs[port]
+        batch = batch_of(records, type_, times)
+        if type_.timed and len(batch) and batch.max_time is None:
+            raise JobDefinitionError("this input has event time", hint="give times=[…], one for each record")
+        for part in _cut(batch, self._batch_rows):
+            self._operator.process_batch(_in_layout(part, self.spec.accepts), port, self._collector)
+        return self
+
+    def watermark(self, time: datetime | str | int) -> OperatorHarness:
+        """Event time has come to `time` (microseconds, a datetime or ISO 8601 text)."""
+        forwarded = self._operator.on_watermark(to_micros(time), self._collector)
+        if forwarded is not None:
+            self.watermarks.append(forwarded)
+        return self
+
+    def epoch(self) -> OperatorHarness:
+        """A barrier has been aligned."""
+        self._epoch += 1
+        self._operator.on_epoch_end(self._epoch, self._collector)
+        return self
+
+    def finish(self) -> OperatorHarness:
+        """All inputs have ended: the watermark goes to +∞ first."""
+        self.watermark(MAX_TIME)
+        self._operator.finish(self._collector)
+        return self
+
+    def output(self, name: str = MAIN) -> list[Any]:
+        """Everything put out on an output so far: dicts for columns, the values themselves otherwise."""
+        return self._collector.of(name).rows()
+
+    def event_times(self, name: str = MAIN) -> list[int]:
+        """The event times of an output's records, in microseconds."""
+        return self._collector.of(name).event_times()
+
+    def snapshot(self) -> Mapping[str, Any]:
+        """What the operator keeps beside the keyed backend, as it would come back from storage."""
+        state: Mapping[str, Any] = unpack(pack(dict(self._operator.snapshot())))
+        return state
+
+    def restore(self, state: Mapping[str, Any]) -> OperatorHarness:
+        """Go on with a new operator that has this snapshot, over the same keyed backend."""
+        self._operator.close()
+        self._operator = self._built()
+        self._operator.restore(state)
+        return self
+
+    @property
+    def outputs(self) -> Mapping[str, Gathered]:
+        """All outputs on which something was put out."""
+        return self._collector.outputs
+
+    def _built(self) -> Operator:
+        operator = self.spec.build(self._ctx, self._inputs)
+        if isinstance(operator, AsyncOperator):
+            raise JobDefinitionError(
+                f"{self.spec.kind} awaits, and a harness has no event loop", hint="test it in a job: TestJob"
+            )
+        return operator
+
+    def _type(self, output: str) -> StreamType:
+        if output == MAIN:
+            return self.spec.output_type(self._inputs)
+        return self.spec.side_type(output, self._inputs)
+
+
+class _Collector:
+    def __init__(self, reads: set[str], type_of: Callable[[str], StreamType]) -> None:
+        self.outputs: dict[str, Gathered] = {}
+        self._reads = reads
+        self._type_of = type_of
+
+    def emit(self, batch: AnyBatch) -> None:
+        self.of(MAIN).batches.append(batch)
+
+    def emit_to(self, output: str, batch: AnyBatch) -> None:
+        if output in self._reads or output not in (LATE, ERRORS):
+            self.of(output).batches.append(batch)
+
+    def connected(self, output: str) -> bool:
+        return output in self._reads
+
+    def of(self, output: str) -> Gathered:
+        if output not in self.outputs:
+            self.outputs[output] = Gathered(self._type_of(output))
+        return self.outputs[output]
+
+
+def check_batchings(
+    spec: OperatorSpec,
+    *inputs: StreamType,
+    script: Callable[[OperatorHarness], object],
+    batch_rows: Sequence[int] = (1, 2, 3),
+    key: Sequence[str] | None = None,
+    tolerance: float = 1e-9,
+    **options: Any,
+) -> None:
+    """Run a script on an operator with its pushes whole and cut into small batches; the final results must be the same.
+
+    `key` names the columns by which a later row replaces an earlier one (panes that fire again); changes are applied.
+    `options` are those of the harness. Raises AssertionError that shows the rows that differ.
+
+    >>> from streamflow.operators.columns import Filter
+    >>> from streamflow.records.schema import Schema
+    >>> numbers = StreamType(Schema({"n": pl.Int64}), timed=False)
+    >>> check_batchings(Filter(predicate=pl.col("n") > 1), numbers, script=lambda h: h.push([{"n": 1}, {"n": 2}]))
+    """
+    whole = OperatorHarness(spec, *inputs, **options)
+    script(whole)
+    for size in batch_rows:
+        cut = OperatorHarness(spec, *inputs, batch_rows=size, **options)
+        script(cut)
+        for name in whole.outputs.keys() | cut.outputs.keys():
+            text = difference(
+                final_rows(whole.output(name), key), final_rows(cut.output(name), key), tolerance=tolerance
+            )
+            if text:
+                raise AssertionError(f"{spec.kind}, output {name}, in batches of {size}:\n{text}")
+
+
+def _cut(batch: AnyBatch, rows: int | None) -> list[AnyBatch]:
+    if rows is None or len(batch) <= rows:
+        return [batch]
+    starts = range(0, len(batch), rows)
+    if isinstance(batch, FrameBatch):
+        return [FrameBatch(batch.frame[start : start + rows]) for start in starts]
+    times = batch.times
+    return [
+        RowBatch(batch.values[start : start + rows], None if times is None else times[start : start + rows])
+        for start in starts
+    ]
+
+
+def _in_layout(batch: AnyBatch, layout: Layout) -> AnyBatch:
+    return rows_of(batch) if layout is Layout.ROWS else batch

@@ -1,0 +1,120 @@
+"""Final results: what a changing or repeated output comes to in the end, compared as multisets with a tolerance."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, Final, cast
+
+from streamflow.errors import cut
+from streamflow.records.schema import CHANGE
+
+__all__ = ["difference", "final_rows"]
+
+_SHOWN: Final = 10
+_WITHDRAWN: Final = frozenset({"update_before", "delete"})
+
+
+def final_rows(rows: Iterable[Any], key: Sequence[str] | None = None) -> list[Any]:
+    """What rows come to: changes are applied to one another; with `key`, of several rows with the same the last counts.
+
+    Rows with a `change` column lose it. A withdrawal of what was never there is kept and shown as such.
+
+    >>> final_rows([{"change": "insert", "k": "a", "n": 1}, {"change": "update_before", "k": "a", "n": 1},
+    ...             {"change": "update_after", "k": "a", "n": 2}])
+    [{'k': 'a', 'n': 2}]
+    >>> final_rows([{"k": "a", "n": 1}, {"k": "b", "n": 5}, {"k": "a", "n": 2}], key=["k"])
+    [{'k': 'a', 'n': 2}, {'k': 'b', 'n': 5}]
+    """
+    listed = list(rows)
+    if listed and all(isinstance(row, Mapping) and CHANGE in row for row in listed):
+        listed = _applied(listed)
+    if key is not None:
+        latest: dict[Hashable, Any] = {}
+        for row in listed:
+            latest[tuple(_frozen(row[name]) for name in key)] = row
+        return list(latest.values())
+    return listed
+
+
+def difference(expected: Iterable[Any], actual: Iterable[Any], *, tolerance: float = 1e-9) -> str:
+    """How two multisets of rows differ, as text; empty where they do not. Floats may differ by `tolerance`, relatively.
+
+    >>> print(difference([{"k": "a", "x": 0.3}, {"k": "b", "x": 1.0}], [{"k": "a", "x": 0.1 + 0.2}]))
+    missing 1: {'k': 'b', 'x': 1.0}
+    """
+    left, right = _grouped(expected), _grouped(actual)
+    missing: list[Any] = []
+    unexpected: list[Any] = []
+    for exact in left.keys() | right.keys():
+        ours, theirs = left.get(exact, []), right.get(exact, [])
+        matched = 0
+        while ours and theirs and matched < len(ours):
+            floats, _ = ours[matched]
+            partner = next(
+                (i for i, (other, _) in enumerate(theirs) if _close(floats, other, tolerance)), None
+            )
+            if partner is None:
+                matched += 1
+                continue
+            del ours[matched], theirs[partner]
+        missing.extend(row for _, row in ours)
+        unexpected.extend(row for _, row in theirs)
+    return "\n".join([*_listed("missing", missing), *_listed("unexpected", unexpected)])
+
+
+def _applied(rows: list[Mapping[str, Any]]) -> list[Any]:
+    balance: Counter[Hashable] = Counter()
+    shown: dict[Hashable, dict[str, Any]] = {}
+    for row in rows:
+        values = {name: value for name, value in row.items() if name != CHANGE}
+        frozen = _frozen(values)
+        shown.setdefault(frozen, values)
+        balance[frozen] += -1 if row[CHANGE] in _WITHDRAWN else 1
+    applied: list[Any] = []
+    for frozen, times in balance.items():
+        row = shown[frozen] if times > 0 else {**shown[frozen], CHANGE: "withdrawn, and was never there"}
+        applied.extend([row] * abs(times))
+    return applied
+
+
+def _grouped(rows: Iterable[Any]) -> dict[Hashable, list[tuple[list[float], Any]]]:
+    """Rows by everything in them that is not a float, with the floats beside."""
+    groups: dict[Hashable, list[tuple[list[float], Any]]] = {}
+    for row in rows:
+        floats: list[float] = []
+        groups.setdefault(_frozen(row, floats), []).append((floats, row))
+    return groups
+
+
+def _frozen(value: Any, floats: list[float] | None = None) -> Hashable:
+    """A value as something hashable; its floats go to `floats` where that is given."""
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, Any]", value)
+        return tuple((name, _frozen(fields[name], floats)) for name in sorted(fields))
+    if isinstance(value, (list, tuple)):
+        items = cast("Sequence[Any]", value)
+        return tuple(_frozen(each, floats) for each in items)
+    if isinstance(value, float):
+        if floats is not None:
+            floats.append(value)
+            return "float"
+        return "nan" if math.isnan(value) else value
+    # True is 1 and 1 is True for a dict, and nobody means that.
+    return (type(value).__name__, value) if isinstance(value, Hashable) else repr(value)
+
+
+def _close(left: list[float], right: list[float], tolerance: float) -> bool:
+    return all(
+        (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+def _listed(what: str, rows: list[Any]) -> list[str]:
+    if not rows:
+        return []
+    lines = sorted(cut(row) for row in rows)[:_SHOWN]
+    more = [f"  … and {len(rows) - _SHOWN} more"] if len(rows) > _SHOWN else []
+    return [f"{what} {len(rows)}: {lines[0]}", *(f"  {line}" for line in lines[1:]), *more]
