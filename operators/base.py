@@ -12,9 +12,11 @@ state between batches and may run on several threads at once, each with its own 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal, Protocol
+
+import polars as pl
 
 from streamflow.metrics.registry import NO_METRICS, OperatorMetrics
 from streamflow.records.batch import Layout
@@ -36,6 +38,7 @@ __all__ = [
     "OperatorContext",
     "OperatorSpec",
     "PureSpec",
+    "Query",
     "StreamType",
     "UpdateCadence",
 ]
@@ -161,17 +164,24 @@ class OperatorSpec(ABC):
         and this operator as it is when fed by it. None where that would change a result."""
         return None
 
-    def fuse(self, following: OperatorSpec) -> OperatorSpec | None:
-        """One spec that does what this and then `following` does, where that is cheaper; None otherwise."""
+    def fuse(self, id: str, following: OperatorSpec, following_id: str) -> OperatorSpec | None:
+        """One spec that does what this (the operator `id`) and then `following` does, where that is cheaper; None
+        otherwise."""
         return None
 
-    def needed_columns(self, needed: frozenset[str] | None, inputs: Sequence[StreamType]) -> frozenset[str] | None:
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
         """The input columns it takes to give the `needed` columns of the output; None means all."""
         return None
 
     def describe(self) -> str:
         """One short line for plans: what it does, without its kind."""
         return ""
+
+
+Query = Callable[[pl.LazyFrame], pl.LazyFrame]
+"""A frame operator's work, before it is done."""
 
 
 class BatchFunction(Protocol):
@@ -184,6 +194,19 @@ class PureSpec(OperatorSpec):
     """A spec whose logic is a function of one batch."""
 
     pure: ClassVar[bool] = True
+
+    @property
+    def is_query(self) -> bool:
+        """Whether `query` has the whole of its work."""
+        return False
+
+    def query(self, inputs: Sequence[StreamType]) -> Query | None:
+        """The whole of its work on a frame as a lazy Polars query; None where it is more than that."""
+        return None
+
+    def stands(self, result: pl.DataFrame) -> bool:
+        """Whether the result of a query that ends with this one can stand. Where not, `function` has to say why."""
+        return True
 
     @abstractmethod
     def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:

@@ -21,9 +21,12 @@ from streamflow.operators.base import (
     ErrorPolicy,
     Layout,
     OperatorContext,
+    OperatorSpec,
     PureSpec,
+    Query,
     StreamType,
 )
+from streamflow.operators.fused import fused
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
@@ -56,6 +59,16 @@ class ColumnSpec(PureSpec):
     @abstractmethod
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """The transformation; keeps the event-time column."""
+
+    @property
+    def is_query(self) -> bool:
+        return True
+
+    def query(self, inputs: Sequence[StreamType]) -> Query | None:
+        return self.apply
+
+    def fuse(self, id: str, following: OperatorSpec, following_id: str) -> OperatorSpec | None:
+        return fused(((id, self),), following, following_id)
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         return resolved_type(inputs[0], self.apply)

@@ -14,7 +14,15 @@ from typing import ClassVar, Literal
 import polars as pl
 
 from streamflow.errors import JobDefinitionError
-from streamflow.operators.base import BatchFunction, Collector, Layout, OperatorContext, PureSpec, StreamType
+from streamflow.operators.base import (
+    BatchFunction,
+    Collector,
+    Layout,
+    OperatorContext,
+    PureSpec,
+    Query,
+    StreamType,
+)
 from streamflow.operators.columns import roots
 from streamflow.operators.kernels.partials import (
     FIRST,
@@ -29,7 +37,7 @@ from streamflow.operators.kernels.partials import (
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import Schema
-from streamflow.windows.aggregate import Aggregate
+from streamflow.windows.aggregate import Aggregate, FoldedAggregate
 from streamflow.windows.assigners import Assigner, Session, Sliding, Tumbling
 from streamflow.windows.slicing import Slicing
 
@@ -97,6 +105,18 @@ class CombineSpec(PureSpec):
             out.emit(FrameBatch(plan.partial(batch.frame, groups)))
 
         return run
+
+    @property
+    def is_query(self) -> bool:
+        return not any(isinstance(aggregate, FoldedAggregate) for _, aggregate in self.aggregates)
+
+    def query(self, inputs: Sequence[StreamType]) -> Query | None:
+        plan = fragment_plan(self.assigner, self.aggregates, inputs[0])
+        groups = fragment_groups(self.assigner, self.keys)
+        return (lambda frame: plan.partial_query(frame, groups)) if plan.vectorised else None
+
+    def stands(self, result: pl.DataFrame) -> bool:
+        return self.null_keys != "fail" or not any(result[key].null_count() for key in self.keys)
 
     def needed_columns(
         self, needed: frozenset[str] | None, inputs: Sequence[StreamType]

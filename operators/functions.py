@@ -10,7 +10,7 @@ import datetime as dt
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any, ClassVar, Literal
 
@@ -68,8 +68,14 @@ class Functions(OperatorSpec):
     def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
         return DEAD_LETTER_TYPE
 
-    def fuse(self, following: OperatorSpec) -> OperatorSpec | None:
-        return Functions(self.steps + following.steps) if isinstance(following, Functions) else None
+    def fuse(self, id: str, following: OperatorSpec, following_id: str) -> OperatorSpec | None:
+        if not isinstance(following, Functions):
+            return None
+        return Functions((*self._steps_of(id), *following._steps_of(following_id)))
+
+    def _steps_of(self, id: str) -> tuple[Step, ...]:
+        """The steps, each of which knows whose it is: an error names the operator that the user wrote."""
+        return tuple(replace(step, name=step.name or id) for step in self.steps)
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
         return _FunctionsOperator(self.steps, ctx)

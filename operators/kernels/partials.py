@@ -90,6 +90,15 @@ class PartialPlan:
             self._merges += aggregate.merges(slot)
             self._values.append(aggregate.value(slot).alias(name))
 
+    @property
+    def vectorised(self) -> bool:
+        """Whether every aggregate is made of expressions alone."""
+        return not self._folded
+
+    def partial_query(self, frame: pl.LazyFrame, by: Sequence[str | pl.Expr]) -> pl.LazyFrame:
+        """`partial` as a lazy query, for vectorised aggregates."""
+        return frame.group_by(by).agg(self._partials)
+
     def partial(self, frame: pl.DataFrame, by: Sequence[str | pl.Expr]) -> pl.DataFrame:
         """One row for each group of records: the group's columns, COUNT, extras and partial columns."""
         if not self._folded:

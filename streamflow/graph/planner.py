@@ -79,7 +79,7 @@ def _fuse(graph: LogicalGraph) -> LogicalGraph:
             continue
         if upper.parallelism != node.parallelism:
             continue
-        fused = upper.spec.fuse(node.spec)
+        fused = upper.spec.fuse(upper.id, node.spec, node.id)
         if fused is not None:
             del nodes[upper.id]
             nodes[node.id] = replace(node, spec=fused, inputs=upper.inputs)

@@ -65,7 +65,7 @@ def profile_for(mode: Mode, settings: Settings, *, bounded: bool) -> ExecutionPr
                 updates="end",
                 epoch_interval=None,
                 slice_rows=None,
-                batch_rows=settings.batch_rows * 4,
+                batch_rows=settings.batch_rows,
                 by_watermark=False,
                 linger=0,
             )
