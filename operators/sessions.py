@@ -20,6 +20,7 @@ import polars as pl
 from streamflow.operators.base import LATE, Collector, Operator
 from streamflow.operators.buckets import Buckets
 from streamflow.operators.emission import Timing
+from streamflow.operators.kernels.membership import has_key_in
 from streamflow.operators.kernels.partials import COUNT, END, FIRST, LAST, SLICE, START, TIME, concatenated
 from streamflow.operators.kernels.sessions import SESSION, with_sessions
 from streamflow.operators.window_parts import WindowParts
@@ -34,7 +35,6 @@ _FIRED: Final = "__fired"
 """This row is a session exactly as it has fired."""
 _AGAIN: Final = "__again"
 """Some of this row's records have fired."""
-_CLOSING: Final = "__closing"
 _CHUNK_ROWS: Final = 400_000
 _LITTLE: Final = 4_096
 _MANY: Final = 8
@@ -108,16 +108,15 @@ class SessionWindows(Operator):
     def _not_late(self, fragments: pl.DataFrame, records: pl.DataFrame, out: Collector) -> pl.DataFrame:
         """The fragments that are not late, judged after merging them with what is open and with each other."""
         bound = self._closing(self._watermark) - self._lateness
-        doubtful = fragments.filter(pl.col(LAST) <= bound)
-        if doubtful.is_empty():
+        if int(fragments[LAST].min()) > bound:  # type: ignore[arg-type]
             return fragments
-        keys = doubtful.select(self._keys).unique()
+        doubtful = fragments.filter(pl.col(LAST) <= bound)
         bounds = [*self._keys, FIRST, LAST]
         numbered = fragments.with_row_index("__fragment")
         related = [numbered.select(*bounds, "__fragment")]
         related += [f.select(*bounds, pl.lit(None, pl.UInt32).alias("__fragment")) for f in self._open]
         merged = with_sessions(
-            concatenated([f.join(keys, on=self._keys, how="semi", nulls_equal=True) for f in related]),
+            concatenated([frame.filter(has_key_in(frame, doubtful, self._keys)) for frame in related]),
             self._keys,
             self._gap,
         )
@@ -153,22 +152,19 @@ class SessionWindows(Operator):
                 again = bool(self._lateness) and bool(closed[_AGAIN].any())
                 results = self._parts.plan.results(closed, self._leading)
                 self._parts.writer.write(results, timing, self._watermark, out, again=again)
-            keep = [rest, sessions.filter(~fire)]
+            self._keep([rest, sessions.filter(~fire)])
             if self._lateness:
                 fired = closed.with_columns(pl.lit(True).alias(_FIRED), pl.lit(True).alias(_AGAIN))
-                keep.append(fired)
-            rows = concatenated(keep)
+                self._keep([*self._open, fired])
         if self._lateness:
-            rows = rows.filter(~pl.col(_FIRED) | (pl.col(LAST) > self._closing(watermark) - self._lateness))
-        self._keep([rows])
+            alive = ~pl.col(_FIRED) | (pl.col(LAST) > self._closing(watermark) - self._lateness)
+            self._keep([frame.filter(alive) for frame in self._open])
 
     def _related(self, rows: pl.DataFrame, due: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The rows of the keys that are due, and the others."""
         if due.height * _MANY > rows.height:
             return rows, rows.clear()
-        keys = due.select(self._keys).unique().with_columns(pl.lit(True).alias(_CLOSING))
-        marked = rows.join(keys, on=self._keys, how="left", nulls_equal=True, maintain_order="left")
-        chosen = marked[_CLOSING].is_not_null()
+        chosen = has_key_in(rows, due, self._keys)
         return rows.filter(chosen), rows.filter(~chosen)
 
     def _merged(self, rows: pl.DataFrame) -> pl.DataFrame:

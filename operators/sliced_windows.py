@@ -25,10 +25,11 @@ from streamflow.windows.slicing import Slicing
 
 __all__ = ["SlicedWindows"]
 
-_CHUNK_ROWS: Final = 400_000
+_CHUNK_ROWS: Final = 200_000
 """About how many partials are fired in one go at the end of a batch job."""
 _DENSE_ROWS: Final = 500
-"""With more partials per window than this, windows are merged one by one: no copy of a row per window it is in."""
+"""With more partials per window than this, windows are made one by one: no copy of a row per window it is in, and a
+cheaper sort."""
 
 
 class SlicedWindows(Operator):
@@ -166,15 +167,13 @@ class SlicedWindows(Operator):
         slicing, count = self._slicing, (last - end) // self._slicing.every + 1
         if data.is_empty():
             return
-        if slicing.per_slice > 1 and data.height >= count * _DENSE_ROWS:
+        if data.height >= count * _DENSE_ROWS:
             for to in range(end, last + 1, slicing.every):
-                window = data.filter(pl.col(SLICE).is_between(to - slicing.size, to, closed="left"))
-                if window.is_empty():
-                    continue
-                merged = self._plan.merge(window, self._keys)
-                yield self._plan.results(
-                    merged, [*self._keys, pl.lit(to - slicing.size).alias(START), pl.lit(to).alias(END)]
-                )
+                window = data.filter(self._slices_of(to)) if count > 1 else data
+                if not window.is_empty():
+                    merged = self._plan.merge(window, self._keys) if slicing.per_slice > 1 else window
+                    bounds = _time(to - slicing.size).alias(START), _time(to).alias(END)
+                    yield self._plan.results(merged, [*self._keys, *bounds])
             return
         exploded = self._exploded(data, end, last)
         if slicing.per_slice > 1:
@@ -186,8 +185,16 @@ class SlicedWindows(Operator):
 
     def _exploded(self, partials: pl.DataFrame, end: int, last: int) -> pl.DataFrame:
         """Each partial once for each of its windows that ends in [end, last], with the window's START."""
-        slicing = self._slicing
-        start, size = slicing.last_window(pl.col(SLICE)), slicing.size
+        slicing, size = self._slicing, self._slicing.size
+        if (last - end) // slicing.every < slicing.per_slice:
+            ends = range(end, last + 1, slicing.every)
+            return concatenated(
+                [
+                    partials.filter(self._slices_of(to)).with_columns(_time(to - size).alias(START))
+                    for to in ends
+                ]
+            )
+        start = slicing.last_window(pl.col(SLICE))
         copies = [
             partials.with_columns((start - step * slicing.every).alias(START)).filter(
                 pl.col(START) + size > pl.col(SLICE), pl.col(START).is_between(end - size, last - size)
@@ -196,6 +203,10 @@ class SlicedWindows(Operator):
         ]
         return concatenated(copies)
 
+    def _slices_of(self, end: int) -> pl.Expr:
+        """Whether a slice is in the window that ends there."""
+        return pl.col(SLICE).is_between(end - self._slicing.size, end, closed="left")
+
     def _fire_again(self, partials: pl.DataFrame, out: Collector) -> None:
         """Late but allowed: put out another pane for each key and window that has fired and got new records."""
         slicing, watermark = self._slicing, self._watermark
@@ -203,7 +214,7 @@ class SlicedWindows(Operator):
             return
         end = slicing.end_after(watermark - self._lateness + 1)
         last = slicing.end_until(watermark + 1)
-        fresh = self._exploded(partials, end, last)
+        fresh = self._exploded(partials, end, last) if end <= last else partials.clear()
         if fresh.is_empty():
             return
         window = [*self._keys, START]
@@ -228,3 +239,7 @@ class SlicedWindows(Operator):
         for bucket, span in list(self._buckets.spans.items()):
             if self._slicing.last_end(span.high) - 1 + lateness <= watermark:
                 self._buckets.drop(bucket)
+
+
+def _time(micros: int) -> pl.Expr:
+    return pl.lit(micros, pl.Int64)

@@ -105,12 +105,17 @@ CASES: dict[str, tuple[Aggregate, pl.Expr]] = {
     "top_k": (sf.top_k("whole", 3), col("whole").drop_nulls().sort(descending=True).head(3)),
     "top_k by": (
         sf.top_k("text", 2, by="real"),
-        col("text").filter(col("real").is_not_null()).sort_by(
-            pl.struct("real", "text").filter(col("real").is_not_null()), descending=True
-        ).head(2),
+        col("text")
+        .filter(col("real").is_not_null())
+        .sort_by(pl.struct("real", "text").filter(col("real").is_not_null()), descending=True)
+        .head(2),
     ),
-    "reduce": (sf.reduce(lambda left, right: left if right is None else right if left is None else left + right, "whole"),
-               pl.when(col("whole").count() > 0).then(col("whole").sum())),
+    "reduce": (
+        sf.reduce(
+            lambda left, right: left if right is None else right if left is None else left + right, "whole"
+        ),
+        pl.when(col("whole").count() > 0).then(col("whole").sum()),
+    ),
     "own": (Spread("whole"), (col("whole").max() - col("whole").min()).fill_null(0)),
 }
 
@@ -131,7 +136,9 @@ def split_and_merged(plan: PartialPlan, frame: pl.DataFrame, data: st.DataObject
 
 @pytest.mark.parametrize("name", CASES)
 @given(items=st.lists(rows, min_size=1, max_size=25), data=st.data())
-def test_any_order_and_split_gives_what_polars_gives(name: str, items: list[dict[str, Any]], data: st.DataObject) -> None:
+def test_any_order_and_split_gives_what_polars_gives(
+    name: str, items: list[dict[str, Any]], data: st.DataObject
+) -> None:
     aggregate, expected = CASES[name]
     plan = PartialPlan([("x", aggregate)], RECORDS)
     schema = FIELDS | {EVENT_TIME: pl.Datetime("us", "UTC")}
@@ -140,14 +147,18 @@ def test_any_order_and_split_gives_what_polars_gives(name: str, items: list[dict
     wanted = pl.DataFrame(items, schema=schema).group_by("key").agg(expected.alias("x")).sort("key")
     assert found.schema["x"] == plan.types["x"]
     # Var of nearly equal values has digits of its mean's square only.
-    assert_frame_equal(found, wanted, check_exact=False, rel_tol=1e-9, abs_tol=1e-3 if name in ("std", "var") else 1e-6)
+    assert_frame_equal(
+        found, wanted, check_exact=False, rel_tol=1e-9, abs_tol=1e-3 if name in ("std", "var") else 1e-6
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "dtype"), [("at", pl.Datetime("us", "UTC")), ("day", pl.Date()), ("span", pl.Duration("us"))]
 )
 @given(items=st.lists(rows, min_size=1, max_size=15), data=st.data())
-def test_the_mean_of_times_is_a_time(name: str, dtype: pl.DataType, items: list[dict[str, Any]], data: st.DataObject) -> None:
+def test_the_mean_of_times_is_a_time(
+    name: str, dtype: pl.DataType, items: list[dict[str, Any]], data: st.DataObject
+) -> None:
     plan = PartialPlan([("x", sf.mean(name))], RECORDS)
     frame = pl.DataFrame(items, schema=FIELDS | {EVENT_TIME: pl.Datetime("us", "UTC")})
     found = split_and_merged(plan, frame, data).sort("key")
@@ -158,7 +169,9 @@ def test_the_mean_of_times_is_a_time(name: str, dtype: pl.DataType, items: list[
 
 
 @given(values=st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=400), q=st.floats(0, 1), data=st.data())
-def test_an_approximate_quantile_has_about_the_right_rank(values: list[float], q: float, data: st.DataObject) -> None:
+def test_an_approximate_quantile_has_about_the_right_rank(
+    values: list[float], q: float, data: st.DataObject
+) -> None:
     plan = PartialPlan([("x", sf.approx_quantile("real", q))], RECORDS)
     blank = dict.fromkeys(FIELDS) | {"key": "a", EVENT_TIME: START}
     schema = FIELDS | {EVENT_TIME: pl.Datetime("us", "UTC")}
@@ -196,8 +209,17 @@ def test_variance_does_not_lose_its_digits_far_from_zero() -> None:
 Make = Callable[[], Aggregate]
 
 
-@pytest.mark.parametrize("make", [lambda: sf.sum("real"), lambda: sf.mean("at"), lambda: sf.top_k("whole", 2), lambda: sf.std("real"),
-                                  lambda: sf.quantile("real", 0.5), lambda: sf.approx_quantile("real", 0.5)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: sf.sum("real"),
+        lambda: sf.mean("at"),
+        lambda: sf.top_k("whole", 2),
+        lambda: sf.std("real"),
+        lambda: sf.quantile("real", 0.5),
+        lambda: sf.approx_quantile("real", 0.5),
+    ],
+)
 def test_nothing_but_nulls(make: Make) -> None:
     plan = PartialPlan([("x", make())], RECORDS)
     blank = dict.fromkeys(FIELDS) | {"key": "a", EVENT_TIME: START}
