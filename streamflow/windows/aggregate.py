@@ -15,11 +15,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import polars as pl
 
 from streamflow.errors import JobDefinitionError, cut
+
+if TYPE_CHECKING:
+    from polars._typing import PolarsDataType
 
 __all__ = ["Aggregate", "AggregateInput", "FoldedAggregate", "Slot", "checked_input", "is_known"]
 
@@ -31,7 +34,17 @@ _UNKNOWN = pl.Unknown()
 
 def is_known(dtype: pl.DataType) -> bool:
     """Whether a type is known when the job is built; columns made by Python functions may say theirs only later."""
-    return dtype not in (_UNKNOWN, pl.Null())
+    match dtype:
+        case pl.Struct():
+            return all(is_known(_instance(field.dtype)) for field in dtype.fields)
+        case pl.List() | pl.Array():
+            return is_known(_instance(dtype.inner))
+        case _:
+            return dtype not in (_UNKNOWN, pl.Null())
+
+
+def _instance(dtype: PolarsDataType) -> pl.DataType:
+    return dtype if isinstance(dtype, pl.DataType) else dtype()
 
 
 @dataclass(frozen=True, slots=True)
