@@ -25,9 +25,9 @@ job = sf.Job("readings")
 
 readings = job.read(
     sf.FileSource(str(folder / "readings.ndjson"), schema={"sensor": sf.String, "celsius": sf.Float64})
-).on_error(sf.FileSink(str(folder / "bad"), format="ndjson"))
+).on_error(sf.FileSink(str(folder / "bad"), format="ndjson", mode="overwrite"))
 means = readings.key_by("sensor").aggregate(mean=sf.mean("celsius"), n=sf.count())
-means.select("sensor", "mean", "n").write(sf.FileSink(str(folder / "means"), format="csv"))
+means.select("sensor", "mean", "n").write(sf.FileSink(str(folder / "means"), format="csv", mode="overwrite"))
 
 if __name__ == "__main__":
     result = job.run()

@@ -28,8 +28,8 @@ by_carrier = (
         median_delay=sf.quantile("dep_delay", 0.5),
     )
 )
-by_carrier.write(sf.FileSink(sf.setting("out", "by-carrier"), format="parquet"))
+by_carrier.write(sf.FileSink(sf.setting("out", "by-carrier"), format="parquet", mode="overwrite"))
 
 if __name__ == "__main__":
-    result = job.run(mode="micro-batch", micro_batch_interval="500ms")
+    result = job.run(mode="micro-batch", micro_batch_interval="100ms", batch_rows=1_000)
     print(f"{result.epochs} slices in {result.duration:.2f} s")

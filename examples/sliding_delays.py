@@ -26,9 +26,12 @@ delays = (
     .window(sf.sliding("1h", every="10m"), allowed_lateness="1d")
     .aggregate(flights=sf.count(), mean_delay=sf.mean("dep_delay"), worst=sf.max("dep_delay"))
 )
-delays.write(sf.FileSink(sf.setting("out", "delays"), format="ndjson"))
-delays.late.write(sf.FileSink(str(Path(sf.setting("out", "delays")) / "late"), format="ndjson"))
+out = Path(sf.setting("out", "delays"))
+delays.write(sf.FileSink(str(out / "windows"), format="ndjson", mode="overwrite"))
+delays.late.write(sf.FileSink(str(out / "late"), format="ndjson", mode="overwrite"))
 
 if __name__ == "__main__":
     result = job.run()
-    print(f"{sum(result.records_in.values()):,} records through all operators, {result.late} late")
+    print(
+        f"{result.records_in['write-1']:,} results in {out / 'windows'}, {result.late} flights were too late"
+    )
