@@ -32,11 +32,11 @@ class Job:
 
     >>> import streamflow as sf
     >>> job = sf.Job("greetings")
-    >>> words = job.read(sf.MemorySource([{"word": "hello"}, {"word": "hello"}])).key_by("word").aggregate(n=sf.count())
-    >>> out = words.collect()
+    >>> words = job.read(sf.MemorySource([{"word": "hello"}, {"word": "hello"}]))
+    >>> out = words.key_by("word").aggregate(n=sf.count()).collect()
     >>> result = job.run()
     >>> out.rows()
-    [{'word': 'hello', 'n': 2, 'change': 'insert'}]
+    [{'change': 'insert', 'word': 'hello', 'n': 2}]
     """
 
     def __init__(self, name: str = "job") -> None:
