@@ -128,7 +128,7 @@ class OperatorHarness:
         return self._collector.of(name).event_times()
 
     def snapshot(self) -> Mapping[str, Any]:
-        """What the operator keeps beside the keyed backend, as it would come back from storage."""
+        """What the operator keeps beside keyed state and panes, as it would come back from storage."""
         state: Mapping[str, Any] = unpack(pack(dict(self._operator.snapshot())))
         return state
 

@@ -75,8 +75,7 @@ class TestJob:
         self.clock = clock or TestClock()
         self._settings = Settings.resolve(given, environ={})
         self._explicit = watermarks == "script"
-        self._loop = SteppedLoop(self.clock)
-        self._handle: LocalJob | None = None
+        self._started: tuple[SteppedLoop, LocalJob] | None = None
         self._sources: dict[str, TestSource] = {}
         self._outputs: dict[str, TestOutput] = {}
         original = job.graph
@@ -89,14 +88,19 @@ class TestJob:
                 )
 
     def __enter__(self) -> Self:
-        self._handle = self._loop.run_virtually(self._start())
-        self._step()
+        loop = SteppedLoop(self.clock)
+        try:
+            self._started = (loop, loop.run_virtually(self._start()))
+            self._step()
+        except BaseException:
+            loop.close_quietly()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.close_quietly()
+        self._running()[0].close_quietly()
 
     def source(self, name: str | None = None) -> TestSource:
         """A source by its operator's id, by what it reads (a file's, folder's or topic's name), or the only one."""
@@ -113,30 +117,30 @@ class TestJob:
 
     def advance_processing_time(self, duration: Duration) -> TestJob:
         """Let time pass (`"10s"`); whoever wakes on the way does so at the right moment."""
-        self._running()
-        micros = parse_duration(duration, what="the duration", positive=True)
-        self._loop.advance_to(self.clock.now() + micros)
+        loop, _ = self._running()
+        loop.advance_to(self.clock.now() + parse_duration(duration, what="the duration", positive=True))
         self._step()
         return self
 
     def finish(self) -> JobResult:
         """End every source and let the job come to its end, however long it takes on the virtual clock."""
-        handle = self._running()
+        loop, handle = self._running()
         for source in self._sources.values():
             source.end()
-        return self._loop.run_virtually(handle.wait())
+        return loop.run_virtually(handle.wait())
 
     def stop(self, *, drain: bool = False) -> JobResult:
         """Stop it as `handle.stop()` would: with `drain` what is open counts as complete."""
-        return self._loop.run_virtually(self._running().stop(drain=drain))
+        loop, handle = self._running()
+        return loop.run_virtually(handle.stop(drain=drain))
 
     def status(self) -> JobStatus:
         """The job's figures now: watermarks, counts of late and bad records."""
-        return self._running().status()
+        return self._running()[1].status()
 
     def metric(self, name: str, operator: str | None = None) -> float:
         """A metric summed over subtasks, of one operator or of all, as Prometheus would see it."""
-        return self._running().registry.total(name, operator)
+        return self._running()[1].registry.total(name, operator)
 
     def _scripted(self, graph: LogicalGraph, splits: int | Mapping[str, int]) -> LogicalGraph:
         nodes: list[Node] = []
@@ -171,22 +175,22 @@ class TestJob:
         profile = profile_for(settings.mode, settings, bounded=self._graph.bounded)
         return LocalJob(self._graph, physical, profile, settings, ports=ports)
 
-    def _running(self) -> LocalJob:
-        if self._handle is None:
+    def _running(self) -> tuple[SteppedLoop, LocalJob]:
+        if self._started is None:
             raise JobDefinitionError(
                 "the test job has not been started", hint="write: with TestJob(job) as t: …"
             )
-        return self._handle
+        return self._started
 
     def _is_running(self) -> bool:
-        return self._running().status().state == "running"
+        return self.status().state == "running"
 
     def _step(self) -> None:
         """Let everything happen that can; raise what made the job fail."""
-        handle = self._running()
-        self._loop.settle()
+        loop, handle = self._running()
+        loop.settle()
         if handle.status().state == "failed":
-            self._loop.run_virtually(handle.wait())
+            loop.run_virtually(handle.wait())
 
     def _tell(self, source: ScriptedSource, split: int | None, piece: Decoded | None) -> None:
         if not self._is_running():

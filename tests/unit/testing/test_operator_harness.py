@@ -1,0 +1,139 @@
+"""`OperatorHarness`: one operator alone, in batches of one record and of many."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import polars as pl
+import pytest
+
+import streamflow as sf
+from streamflow.operators.base import LATE, Collector, Operator, OperatorContext, OperatorSpec, StreamType
+from streamflow.operators.columns import Filter
+from streamflow.operators.frames import MapBatches
+from streamflow.operators.functions import Functions, Step
+from streamflow.operators.running import RunningAggregateSpec
+from streamflow.operators.windowing import WindowAggregateSpec
+from streamflow.records.batch import RowBatch
+from streamflow.records.elements import AnyBatch
+from streamflow.records.schema import OBJECTS, Schema
+from streamflow.testing import OperatorHarness, check_batchings
+
+EVENTS = StreamType(Schema({"k": pl.String, "v": pl.Int64}), timed=True)
+ROWS = [{"k": "a", "v": 1}, {"k": "b", "v": 2}, {"k": "a", "v": 4}, {"k": "a", "v": 8}]
+TIMES = [1, 2, 3, 12]
+
+
+def window(**more: Any) -> WindowAggregateSpec:
+    return WindowAggregateSpec(
+        keys=("k",),
+        assigner=sf.tumbling("10us"),
+        aggregates=(("total", sf.sum("v")),),
+        **more,
+    )
+
+
+def totals(rows: list[dict[str, object]]) -> list[tuple[object, object]]:
+    return [(row["k"], row["total"]) for row in rows]
+
+
+def test_records_watermarks_and_the_end() -> None:
+    harness = OperatorHarness(window(), EVENTS).push(ROWS, times=TIMES)
+    assert harness.output() == []
+    assert totals(harness.watermark(9).output()) == [("a", 5), ("b", 2)]
+    assert totals(harness.finish().output())[2:] == [("a", 8)]
+    assert harness.event_times() == [9, 9, 19]
+    assert harness.watermarks[0] == 9
+
+
+def test_late_records_go_where_somebody_reads_or_are_counted() -> None:
+    read = OperatorHarness(window(late_used=True), EVENTS).watermark(50).push(ROWS, times=TIMES)
+    assert read.output(LATE) == ROWS
+    unread = OperatorHarness(window(), EVENTS, reads=()).watermark(50).push(ROWS, times=TIMES)
+    assert unread.output(LATE) == []
+    assert unread.metrics.late_dropped.value == 4
+
+
+@dataclass(frozen=True)
+class Numbered(OperatorSpec):
+    """Gives each record a number; how far it has come is its snapshot."""
+
+    kind: ClassVar[str] = "numbered"
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        return StreamType(OBJECTS, timed=False)
+
+    def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
+        return _NumberedOperator()
+
+
+class _NumberedOperator(Operator):
+    def __init__(self) -> None:
+        self._next = 0
+
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        numbers = range(self._next, self._next + len(batch))
+        self._next = numbers.stop
+        out.emit(RowBatch(list(numbers)))
+
+    def snapshot(self) -> Mapping[str, Any]:
+        return {"next": self._next}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._next = state["next"]
+
+
+def test_an_operator_goes_on_from_its_snapshot() -> None:
+    harness = OperatorHarness(Numbered(), StreamType(OBJECTS, timed=False)).push(["a", "b"])
+    state = harness.snapshot()
+    assert state == {"next": 2}
+    assert harness.push(["c"]).restore(state).push(["d"]).output() == [0, 1, 2, 2]
+
+
+def test_an_epoch_is_when_micro_batches_give_totals() -> None:
+    spec = RunningAggregateSpec(keys=("k",), aggregates=(("total", sf.sum("v")),))
+    harness = OperatorHarness(spec, EVENTS, updates="epoch").push(ROWS, times=TIMES)
+    assert harness.output() == []
+    assert sorted(totals(harness.epoch().output())) == [("a", 13), ("b", 2)]
+
+
+def test_rows_come_in_the_layout_that_is_asked_for() -> None:
+    doubled = Functions((Step("map", lambda row: {**row, "v": row["v"] * 2}, EVENTS.schema),))
+    harness = OperatorHarness(doubled, EVENTS).push(ROWS, times=TIMES)
+    assert [row["v"] for row in harness.output()] == [2, 4, 8, 16]
+    assert harness.event_times() == TIMES
+    objects = OperatorHarness(Functions((Step("filter", bool),)), StreamType(OBJECTS, timed=False))
+    assert objects.push([0, "x", None]).output() == ["x"]
+
+
+def test_event_times_have_to_be_there() -> None:
+    with pytest.raises(sf.JobDefinitionError, match="has event time"):
+        OperatorHarness(window(), EVENTS).push(ROWS)
+
+
+@pytest.mark.parametrize("accumulation", ["accumulating", "discarding", "retracting"])
+def test_batching_does_not_change_results(accumulation: str) -> None:
+    def script(harness: OperatorHarness) -> None:
+        harness.push(ROWS, times=TIMES).watermark(9).push(ROWS[:1], times=[11]).finish()
+
+    check_batchings(window(accumulation=accumulation), EVENTS, script=script)
+
+
+def test_panes_that_fire_again_count_by_their_last() -> None:
+    def script(harness: OperatorHarness) -> None:
+        harness.watermark(9).push(ROWS, times=TIMES).finish()
+
+    spec = window(allowed_lateness=100)
+    check_batchings(spec, EVENTS, script=script, key=["k", "window_start"])
+    with pytest.raises(AssertionError, match="window, output main, in batches of 1"):
+        check_batchings(spec, EVENTS, script=script)
+
+
+def test_an_operator_that_depends_on_its_batches_is_caught() -> None:
+    numbers = StreamType(Schema({"n": pl.Int64}), timed=False)
+    spec = MapBatches(lambda frame: frame.select(pl.col("n").max()), None)
+    with pytest.raises(AssertionError, match="in batches of 2"):
+        check_batchings(spec, numbers, batch_rows=(2,), script=lambda h: h.push([{"n": n} for n in range(4)]))
+    check_batchings(
+        Filter(predicate=pl.col("n") > 1), numbers, script=lambda h: h.push([{"n": n} for n in range(4)])
+    )

@@ -1,0 +1,90 @@
+"""Transcripts that are no transcripts: each mistake is named, with the file and the step. Files are not trusted."""
+
+from pathlib import Path
+
+import pytest
+
+from streamflow.errors import JobDefinitionError
+from streamflow.testing import TranscriptError, run_transcript
+
+GOOD = """
+job:
+  window: {tumbling: 10s}
+steps:
+  - events: [[1, a, 2]]
+  - end: true
+    panes: [{key: a, window: [0, 10], total: 2}]
+"""
+
+
+def run(folder: Path, text: str) -> None:
+    file = folder / "case.yaml"
+    file.write_text(text, encoding="utf-8")
+    run_transcript(file)
+
+
+def test_the_good_one_is_good(tmp_path: Path) -> None:
+    run(tmp_path, GOOD)
+
+
+def test_a_mismatch_shows_the_step_and_both_sides(tmp_path: Path) -> None:
+    with pytest.raises(TranscriptError) as raised:
+        run(tmp_path, GOOD.replace("total: 2", "total: 3"))
+    assert str(raised.value).splitlines() == [
+        "case, step 2 (end):",
+        "  missing pane: a [0, 10) total=3",
+        "  unexpected pane: a [0, 10) total=2",
+    ]
+
+
+def test_a_transcript_that_should_fail_and_does_not_fails(tmp_path: Path) -> None:
+    with pytest.raises(TranscriptError, match="wrong on purpose, and nobody noticed"):
+        run(tmp_path, GOOD + "expect_failure: true\n")
+
+
+def test_an_error_of_the_job_is_not_the_failure_expected(tmp_path: Path) -> None:
+    text = GOOD.replace("[[1, a, 2]]", "[[1, a, two]]") + "expect_failure: true\n"
+    with pytest.raises(JobDefinitionError, match="does not fit"):
+        run(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("window:", "windo:"), "no key of a job 'windo'"),
+        (("tumbling", "tumblng"), "no key of a window 'tumblng'"),
+        (("steps:", "stages:"), "did you mean 'steps'"),
+        (("panes", "pane"), "step 2: no key of a step 'pane'"),
+        (("end: true", "end: true\n    watermark: 5"), "step 2: a step does one thing, this one 2"),
+        (("end: true", "dropped: 0"), "step 2: a step does one thing, this one 0"),
+        (("[[1, a, 2]]", "[[1]]"), r"step 1: \[1\] is not an event"),
+        (("[[1, a, 2]]", "5"), "step 1: 5 is not a list of events"),
+        (("[[1, a, 2]]", "[[noon, a, 2]]"), "'noon' is not a time"),
+        (("[0, 10]", "[0]"), r"window \[0\] has no two bounds"),
+        (("10s", "-10s"), "longer than zero"),
+        (("10s}", "10s}\n  trigger: often"), "trigger is 'often'"),
+        (("10s}", "10s}\n  aggregates: {n: cout}"), "no aggregate 'cout'.*did you mean 'count'"),
+        (("10s}", "10s}\n  time_unit: day"), "time_unit is 'day'"),
+        (("10s}", "10s}\n  accumulation: all"), "accumulation is 'all'"),
+        (("10s}", "10s}\n  inputs: [x, y]"), "step 1: events without an input"),
+        (("job:", "job: {}\njob:"), "'job' is given twice"),
+        (("[[1, a, 2]]", "&x [[1, a, 2]]\n    late: *x"), "no aliases"),
+        (("[[1, a, 2]]", "!!python/object/apply:os.getcwd []"), "no YAML"),
+        (("[[1, a, 2]]", "[[1, a, 2"), "no YAML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    assert change[0] in GOOD
+    with pytest.raises(JobDefinitionError, match=message) as raised:
+        run(tmp_path, GOOD.replace(*change))
+    if "time" not in message and "zero" not in message:
+        assert "case.yaml" in str(raised.value)
+
+
+def test_a_missing_file_and_one_too_large(tmp_path: Path) -> None:
+    with pytest.raises(JobDefinitionError, match="cannot be read"):
+        run_transcript(tmp_path / "none.yaml")
+    large = tmp_path / "large.yaml"
+    large.write_text("#" * (1 << 20) + GOOD, encoding="utf-8")
+    with pytest.raises(JobDefinitionError, match="at most 1048576 are read"):
+        run_transcript(large)
