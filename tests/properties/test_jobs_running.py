@@ -1,5 +1,5 @@
-"""Running totals of whole jobs: the changes, applied one after the other, leave the group-by of everything (SEMANTICS §8,
-laws 2 and 5)."""
+"""Running totals of whole jobs: the changes, applied one after the other, leave the group-by of everything
+(SEMANTICS §8, laws 2 and 5)."""
 
 from __future__ import annotations
 
