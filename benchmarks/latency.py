@@ -61,10 +61,12 @@ class Arrivals:
         self.last: dict[int, int] = {}
         self.events = 0
 
-    async def take(self, row: dict[str, Any]) -> None:
-        end: datetime = row["window_end"]
-        self.last[round(end.timestamp() * 1e6)] = _now_us()
-        self.events += row["n"]
+    async def take(self, rows: list[dict[str, Any]]) -> None:
+        now = _now_us()
+        for row in rows:
+            end: datetime = row["window_end"]
+            self.last[round(end.timestamp() * 1e6)] = now
+            self.events += row["n"]
 
 
 def summary(latencies_ms: list[float]) -> dict[str, float]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from streamflow.api.builder import GraphBuilder, with_place
-from streamflow.api.running import run_until_signal
+from streamflow.api.running import run_on_loop, run_reporting, stopping_on_signals
 from streamflow.api.stream import Stream
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, JobDefinitionError
@@ -104,7 +105,7 @@ class Job:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return _run(self._run_async(progress, settings, signals=True))
+            return run_on_loop(self._run_async(progress, settings, signals=True))
         raise ConfigError("run() was called inside a running event loop", hint="use: await job.run_async(…)")
 
     async def run_async(
@@ -134,7 +135,8 @@ class Job:
         self, progress: Callable[[JobStatus], None] | None, settings: dict[str, Any], *, signals: bool
     ) -> JobResult:
         handle = await self.start(**settings)
-        return await run_until_signal(handle, progress=progress, signals=signals)
+        with stopping_on_signals(handle) if signals else nullcontext():
+            return await run_reporting(handle, progress)
 
     def _check(self) -> None:
         if not any(isinstance(node, SinkNode) for node in self.graph.nodes):
@@ -142,12 +144,3 @@ class Job:
                 f"job {self.name} writes nothing", hint="end it with .write(sink) or .collect()"
             )
 
-
-def _run(coroutine: Coroutine[Any, Any, JobResult]) -> JobResult:
-    """On uvloop where it exists: its loop answers small batches about twice as fast."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(coroutine)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(coroutine)

@@ -1,21 +1,12 @@
-"""Runs a job from the command line: shows its status to whoever watches, and turns signals into an end.
-
-The first SIGINT or SIGTERM asks the job to stop: it reads no more, lets what is in flight through, and commits. The
-second ends the process at once, whatever it is doing. Plain signal handlers do that, not the event loop's, and the
-process leaves without the interpreter's farewell: a user's function that never returns holds up the loop, or a thread
-that the interpreter would wait for.
-"""
+"""Runs a job from the command line: shows its status to whoever watches, and turns signals into exit codes."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.cli.exit_codes import ExitCode
@@ -23,7 +14,6 @@ from streamflow.runtime.status import JobResult, JobStatus
 
 if TYPE_CHECKING:
     from streamflow.api.job import Job
-    from streamflow.runners.base import JobHandle
 
 __all__ = ["Outcome", "drive"]
 
@@ -46,54 +36,21 @@ class Outcome:
 
 def drive(job: Job, arguments: Mapping[str, Any], watch: Callable[[JobStatus], None]) -> Outcome:
     """Run the job to its end or to the first signal; `watch` sees its status a few times a second."""
-    return _on_loop(_drive(job, arguments, watch))
+    from streamflow.api.running import run_on_loop
+
+    return run_on_loop(_drive(job, arguments, watch))
 
 
 async def _drive(job: Job, arguments: Mapping[str, Any], watch: Callable[[JobStatus], None]) -> Outcome:
-    from streamflow.api.running import run_until_signal
+    from streamflow.api.running import run_reporting, stopping_on_signals
 
     handle = await job.start(**arguments)
-    with _stopping_on_signals(handle) as received:
-        result = await run_until_signal(handle, progress=watch, signals=False)
+    with stopping_on_signals(handle, at_once=_leave) as received:
+        result = await run_reporting(handle, watch)
     return Outcome(result, received[0] if received else None)
 
 
-@contextmanager
-def _stopping_on_signals(handle: JobHandle) -> Generator[list[int]]:
-    """Signals stop the job meanwhile; gives their numbers as they come."""
-    loop = asyncio.get_running_loop()
-    received: list[int] = []
-    stopping: list[asyncio.Task[JobResult]] = []
-
-    def stop() -> None:
-        stopping.append(loop.create_task(_stop(handle)))
-
-    def receive(number: int, _: FrameType | None) -> None:
-        received.append(number)
-        if len(received) > 1:
-            os.write(sys.stderr.fileno(), b"\nstopped at once; what was not committed is discarded\n")
-            os._exit(_KILLED_BY + number)
-        loop.call_soon_threadsafe(stop)
-
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
-        for task in stopping:
-            if not task.cancel() and not task.cancelled():
-                task.exception()  # what made the job fail has been raised by then: once is enough
-
-
-async def _stop(handle: JobHandle) -> JobResult:
-    return await handle.stop()
-
-
-def _on_loop(coroutine: Coroutine[Any, Any, Outcome]) -> Outcome:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(coroutine)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(coroutine)
+def _leave(number: int) -> None:
+    """End the process without the interpreter's farewell, which would wait for a thread that does not return."""
+    os.write(sys.stderr.fileno(), b"\nstopped at once; what was not committed is discarded\n")
+    os._exit(_KILLED_BY + number)
