@@ -82,7 +82,7 @@ class SlicedWindows(Operator):
         """The records that are not late for all of their windows; the others go to the late output, whole."""
         times = frame[EVENT_TIME].to_physical()
         bound = self._watermark - self._lateness
-        if int(times.min()) > bound:  # type: ignore[arg-type]
+        if frame.is_empty() or int(times.min()) > bound:  # type: ignore[arg-type]
             return frame
         slices = self._slicing.start(times)
         ends = self._slicing.last_end(slices)

@@ -8,7 +8,7 @@ import pytest
 
 from streamflow.operators.windowing import WindowAggregateSpec
 from streamflow.windows import aggregates as sf
-from streamflow.windows.assigners import Sliding, Tumbling
+from streamflow.windows.assigners import Session, Sliding, Tumbling
 from tests.unit.operators.driving import Driven
 
 COUNTS = (("n", sf.count()), ("total", sf.sum("value")))
@@ -80,6 +80,15 @@ def test_late_output_that_nothing_reads_is_counted() -> None:
     driven.out.late_connected = False
     driven.watermark(9).batch(("a", 9, 7))
     assert (driven.late(), driven.dropped) == ([], 1)
+
+
+@pytest.mark.parametrize("assigner", [Tumbling(10), Sliding(10, 5), Session(10)])
+def test_an_empty_batch_is_nothing(combine: bool, assigner: Any) -> None:
+    for late_used in (False, True):
+        driven = Driven(spec(assigner, late_used=late_used, allowed_lateness=5), combine=combine).watermark(
+            20
+        )
+        assert driven.batch().take() == driven.late() == []
 
 
 def test_a_record_in_a_gap_is_not_late() -> None:
