@@ -104,7 +104,8 @@ class Filter(ColumnSpec):
         dtype = checked.schema["predicate"]
         if dtype not in (pl.Boolean(), _UNKNOWN):
             raise JobDefinitionError(
-                f"filter needs a yes or no for each row, and {self.predicate} is {dtype}"
+                f"filter needs a yes or no for each row, and {self.predicate} is {dtype}",
+                hint='compare it with something, like col("delay") > 0',
             )
         return inputs[0]
 

@@ -138,5 +138,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> tuple[str, str]:
     """
     names = sorted(known)
     near = get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"use one of the {len(names)} {kind}s above"
+    hint = f"did you mean {near[0]!r}?" if near else "use one of those"
     return f"no {kind} {name!r}; there are: {', '.join(names) or 'none'}", hint

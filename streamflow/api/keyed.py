@@ -57,9 +57,7 @@ class KeyedStream:
                 "a window needs event time, and this stream has none",
                 hint='say it when reading: job.read(source, event_time="column")',
             )
-        lateness = parse_duration(allowed_lateness, what="allowed_lateness")
-        if lateness < 0:
-            parse_duration(allowed_lateness, what="allowed_lateness", positive=True)
+        lateness = parse_duration(allowed_lateness, what="allowed_lateness", negative=False)
         if accumulation not in ("accumulating", "discarding", "retracting"):
             raise JobDefinitionError(
                 f"accumulation is {accumulation!r}", hint="choose accumulating, discarding or retracting"

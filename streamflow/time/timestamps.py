@@ -44,10 +44,12 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d|w)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def parse_duration(value: Duration, *, what: str = "duration", positive: bool = False) -> int:
+def parse_duration(
+    value: Duration, *, what: str = "duration", positive: bool = False, negative: bool = True
+) -> int:
     """A duration in microseconds; raises JobDefinitionError for what is none.
 
-    Negative ones (`"-5m"`) are accepted unless `positive` is set, which also refuses zero.
+    Negative ones (`"-5m"`) are accepted unless `negative` is False or `positive` is set, which also refuses zero.
 
     >>> parse_duration("1h30m"), parse_duration("250ms"), parse_duration(timedelta(seconds=2))
     (5400000000, 250000, 2000000)
@@ -58,11 +60,13 @@ def parse_duration(value: Duration, *, what: str = "duration", positive: bool = 
         micros = _parse_text(value.strip(), what)
     else:
         raise JobDefinitionError(
-            f"{what} is {value!r}, a {type(value).__name__}",
+            f"{what} is {value!r}, which has no unit",
             hint='write it like "90s", "1h30m", or as a timedelta',
         )
     if positive and micros <= 0:
         raise JobDefinitionError(f"{what} is {value!r}", hint="it must be longer than zero")
+    if not negative and micros < 0:
+        raise JobDefinitionError(f"{what} is {value!r}", hint="it must not be negative")
     return micros
 
 
@@ -138,5 +142,7 @@ def epoch(column: str, unit: TimeUnit = "ms") -> Epoch:
     Epoch(column='ts', unit='ms')
     """
     if unit not in ("s", "ms", "us", "ns"):
-        raise JobDefinitionError(f"epoch unit {unit!r} is not one of s, ms, us, ns")
+        raise JobDefinitionError(
+            f"epoch unit {unit!r} is not one of s, ms, us, ns", hint='write it like sf.epoch("ts", unit="ms")'
+        )
     return Epoch(column, unit)

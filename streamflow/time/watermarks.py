@@ -42,11 +42,8 @@ def bounded_disorder(
     >>> bounded_disorder("5s", idle_after="1m").bound
     5000000
     """
-    parsed = parse_duration(bound, what="the disorder bound")
-    if parsed < 0:
-        parse_duration(bound, what="the disorder bound", positive=True)
     return BoundedDisorder(
-        bound=parsed,
+        bound=parse_duration(bound, what="the disorder bound", negative=False),
         idle_after=None
         if idle_after is None
         else parse_duration(idle_after, what="idle_after", positive=True),

@@ -42,7 +42,7 @@ def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
 
 @pytest.mark.parametrize("value", [5, 1.5, None, b"5s"])
 def test_bare_numbers_have_no_unit_and_are_refused(value: object) -> None:
-    with pytest.raises(JobDefinitionError, match="a timedelta"):
+    with pytest.raises(JobDefinitionError, match="which has no unit"):
         parse_duration(value)  # type: ignore[arg-type]
 
 
