@@ -17,6 +17,7 @@ import polars as pl
 
 from streamflow.operators.base import Collector, Layout, Operator, OperatorContext, OperatorSpec, StreamType
 from streamflow.operators.combine import CombineSpec, fragment_plan, keyed_schema, needed_inputs
+from streamflow.operators.kernels.membership import has_key_in
 from streamflow.operators.kernels.partials import LATEST, PartialPlan, check_keys, concatenated
 from streamflow.operators.windowing import check_names
 from streamflow.records.elements import AnyBatch
@@ -32,7 +33,7 @@ _TOTALS: Final = 0
 """The one pane of the store: the totals, one row per key."""
 _LITTLE: Final = 4_096
 _SEEN: Final = "__seen"
-_ORDER: Final = "__order"
+_BEFORE: Final = "__before"
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,9 @@ class _Totals:
         return self.plan.merge(partials, self.keys)
 
     def change(self, partials: pl.DataFrame, out: Collector) -> None:
-        """Add partials to the totals, and put out which totals that changes and how."""
-        delta = self.merge(partials)
-        old, others = self._taken(delta)
-        new = delta if old is None else self.merge(concatenated([old, delta]))
+        """Add partials, one per key, to the totals, and put out which totals that changes and how."""
+        old, others = self._taken(partials)
+        new = partials if old is None else self.merge(concatenated([old, partials]))
         self._recent = new if others is None else concatenated([others, new])
         self._put_out(old, new, out)
         stored = self.store.read(_TOTALS).height if _TOTALS in self.store else 0
@@ -136,8 +136,8 @@ class _Totals:
             return
         recent, self._recent = self._recent, None
         if _TOTALS in self.store:
-            rest = self.store.read(_TOTALS).join(recent, on=self.keys, how="anti", nulls_equal=True)
-            recent = concatenated([rest, recent])
+            stored = self.store.read(_TOTALS)
+            recent = concatenated([stored.filter(~has_key_in(stored, recent, self.keys)), recent])
         self.store.replace(_TOTALS, recent)
 
     def insert_all(self, out: Collector) -> None:
@@ -156,20 +156,16 @@ class _Totals:
 
     def _taken(self, delta: pl.DataFrame) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
         """The totals of the keys in `delta`, and the recent totals of other keys."""
-        keys, others = delta.select(self.keys), None
+        others, unseen = None, delta
         old: list[pl.DataFrame] = []
         if self._recent is not None:
-            seen = keys.with_columns(pl.lit(True).alias(_SEEN))
-            marked = self._recent.join(
-                seen, on=self.keys, how="left", nulls_equal=True, maintain_order="left"
-            )
-            touched = marked[_SEEN].is_not_null()
+            touched = has_key_in(self._recent, delta, self.keys)
             old.append(self._recent.filter(touched))
             others = self._recent.filter(~touched)
-            keys = keys.join(old[0], on=self.keys, how="anti", nulls_equal=True)
-        if _TOTALS in self.store and not keys.is_empty():
+            unseen = delta.filter(~has_key_in(delta, old[0], self.keys))
+        if _TOTALS in self.store and not unseen.is_empty():
             stored = self.store.read(_TOTALS)
-            old.append(stored.join(keys, on=self.keys, how="semi", nulls_equal=True).select(stored.columns))
+            old.append(stored.filter(has_key_in(stored, unseen, self.keys)))
         old = [frame for frame in old if not frame.is_empty()]
         return (concatenated(old) if old else None), others
 
@@ -180,22 +176,24 @@ class _Totals:
             out.emit(FrameBatch(inserted.sort(self.keys).select(self._columns)))
             return
         before = self.plan.results(old, self._leading).with_columns(pl.lit(True).alias(_SEEN))
-        both = after.join(before, on=self.keys, how="left", nulls_equal=True, suffix="__before")
-        same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name}__before")) for name in self._names)
+        both = after.join(before, on=self.keys, how="left", nulls_equal=True, suffix=_BEFORE)
+        same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name + _BEFORE)) for name in self._names)
         changed = both.filter(pl.col(_SEEN).is_null() | ~same)
-        kind = pl.when(pl.col(_SEEN)).then(pl.lit("update_after")).otherwise(pl.lit("insert"))
-        rows = changed.select(
-            *after.columns, kind.cast(CHANGE_TYPE).alias(CHANGE), pl.lit(1, pl.Int8).alias(_ORDER)
+        if changed.is_empty():
+            return
+        values = [name for name in after.columns if name not in self.keys]
+        kind = (
+            pl.when(_SEEN).then(pl.lit("update_after", CHANGE_TYPE)).otherwise(pl.lit("insert", CHANGE_TYPE))
         )
-        retracted = changed.filter(pl.col(_SEEN)).select(
+        now = changed.select(kind.alias(CHANGE), *self.keys, *values)
+        was = changed.filter(pl.col(_SEEN)).select(
+            pl.lit("update_before", CHANGE_TYPE).alias(CHANGE),
             *self.keys,
-            *(pl.col(f"{name}__before").alias(name) for name in after.columns if name not in self.keys),
-            pl.lit("update_before").cast(CHANGE_TYPE).alias(CHANGE),
-            pl.lit(0, pl.Int8).alias(_ORDER),
+            *(pl.col(name + _BEFORE).alias(name) for name in values),
         )
-        if not rows.is_empty():
-            result = concatenated([retracted.select(rows.columns), rows]).sort([*self.keys, _ORDER])
-            out.emit(FrameBatch(result.select(self._columns)))
+        # Sorting keeps the order of equal keys: what was stands before what is.
+        result = concatenated([was, now]).sort(self.keys, maintain_order=True)
+        out.emit(FrameBatch(result.select(self._columns)))
 
 
 class _EachBatch(Operator):
@@ -238,7 +236,7 @@ class _EachEpoch(Operator):
 
     def on_epoch_end(self, epoch: int, out: Collector) -> None:
         if self._pending:
-            self._totals.change(concatenated(self._pending), out)
+            self._totals.change(self._totals.merge(concatenated(self._pending)), out)
             self._pending, self._rows, self._merged_rows = [], 0, 0
         self._totals.settle()
 
