@@ -6,7 +6,7 @@ units, `_total` on counters) with Flink's notions; labels are `operator` and `su
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final, Literal
@@ -46,12 +46,14 @@ class OperatorMetrics:
     def __init__(self, operator: str, subtask: int) -> None:
         self._labels = {"operator": operator, "subtask": str(subtask)}
         self._metrics: dict[str, Metric] = {}
+        self._refreshes: list[Callable[[], None]] = []
         self.records_in = self.counter("streamflow_records_in_total", "Records taken in")
         self.records_out = self.counter("streamflow_records_out_total", "Records put out")
         self.bytes_in = self.counter("streamflow_bytes_in_total", "Bytes taken in")
         self.bytes_out = self.counter("streamflow_bytes_out_total", "Bytes put out")
         self.late = self.counter(
-            "streamflow_late_records_total", "Records late for all of their windows that went to the late output"
+            "streamflow_late_records_total",
+            "Records late for all of their windows that went to the late output",
         )
         self.late_dropped = self.counter(
             "streamflow_late_records_dropped_total",
@@ -69,7 +71,13 @@ class OperatorMetrics:
         """The gauge of that name (made when first asked for)."""
         return self._metrics.setdefault(name, Metric(name, help, "gauge", self._labels))
 
+    def refreshed_by(self, refresh: Callable[[], None]) -> None:
+        """Call `refresh` before the metrics are read: for gauges that move although nothing happens (a lag)."""
+        self._refreshes.append(refresh)
+
     def __iter__(self) -> Iterator[Metric]:
+        for refresh in self._refreshes:
+            refresh()
         return iter(list(self._metrics.values()))
 
 

@@ -6,7 +6,8 @@ everything a watermark triggers leaves before the watermark does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from streamflow.errors import JobFailedError, StreamflowError, Where
@@ -15,7 +16,7 @@ from streamflow.operators.base import LATE, MAIN, AsyncOperator, Operator
 from streamflow.records.elements import AnyBatch
 from streamflow.runtime.outlet import Outlet
 
-__all__ = ["Chain", "Link", "failure"]
+__all__ = ["Chain", "Link", "blamed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +76,9 @@ class Chain:
         link = self._links[self.first]
         assert isinstance(link.logic, AsyncOperator)
         link.metrics.records_in.add(len(batch))
-        try:
+        link.metrics.bytes_in.add(batch.nbytes)
+        with blamed(link.id):
             await link.logic.process_async(batch, port, self._taps[self.first])
-        except Exception as error:
-            failed = failure(error, link.id)
-            raise failed from failed.__cause__
 
     def deliver(self, position: int, output: str, batch: AnyBatch) -> None:
         """What the operator at `position` put out goes to whatever reads it."""
@@ -88,6 +87,7 @@ class Chain:
         if position >= self.first and output == MAIN:
             # What ran where the data was read has been counted there.
             self._links[position].metrics.records_out.add(len(batch))
+            self._links[position].metrics.bytes_out.add(batch.nbytes)
         elif output == LATE:
             self._links[position].metrics.late.add(len(batch))
         for outlet in self._outlets.get((position, output), ()):
@@ -104,11 +104,8 @@ class Chain:
             link = self._links[position]
             if link.logic is None or current is None:
                 continue
-            try:
+            with blamed(link.id):
                 current = link.logic.on_watermark(current, self._taps[position])
-            except Exception as error:
-                failed = failure(error, link.id)
-                raise failed from failed.__cause__
             if current is not None:
                 forwarded.append((position, current))
         return forwarded
@@ -119,11 +116,8 @@ class Chain:
             link = self._links[position]
             if link.logic is None:
                 continue
-            try:
+            with blamed(link.id):
                 link.logic.on_epoch_end(epoch, self._taps[position])
-            except Exception as error:
-                failed = failure(error, link.id)
-                raise failed from failed.__cause__
 
     def finish(self) -> None:
         """The input has ended: whatever is left."""
@@ -131,11 +125,8 @@ class Chain:
             link = self._links[position]
             if link.logic is None:
                 continue
-            try:
+            with blamed(link.id):
                 link.logic.finish(self._taps[position])
-            except Exception as error:
-                failed = failure(error, link.id)
-                raise failed from failed.__cause__
 
     def close(self) -> None:
         """Release what operators hold."""
@@ -149,20 +140,18 @@ class Chain:
         link = self._links[position]
         assert link.logic is not None
         link.metrics.records_in.add(len(batch))
-        try:
+        link.metrics.bytes_in.add(batch.nbytes)
+        with blamed(link.id):
             link.logic.process_batch(batch, port, self._taps[position])
-        except Exception as error:
-            failed = failure(error, link.id)
-            raise failed from failed.__cause__
 
 
-def failure(error: Exception, operator: str) -> Exception:
-    """An exception out of an operator, with the operator's name; one that is nobody's own is the job's failure.
-
-    Raise it `from` its own `__cause__`, so that what a user's function raised stays attached.
-    """
-    if isinstance(error, StreamflowError):
-        return error.at(Where(operator=operator))
-    failed = JobFailedError(f"{type(error).__name__}: {error}", where=Where(operator=operator))
-    failed.__cause__ = error
-    return failed
+@contextmanager
+def blamed(operator: str) -> Generator[None]:
+    """Errors raised inside name the operator; one that is nobody's own becomes the job's failure."""
+    try:
+        yield
+    except StreamflowError as error:
+        raise error.at(Where(operator=operator)) from error.__cause__
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        raise JobFailedError(message, where=Where(operator=operator)) from error

@@ -20,13 +20,24 @@ from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE
-from streamflow.runtime.chain import failure
+from streamflow.runtime.chain import blamed
 from streamflow.runtime.ports import Blocking
 from streamflow.time.clock import Clock
 
-__all__ = ["Piece", "Prefix", "SplitPump"]
+__all__ = ["Count", "Piece", "Prefix", "SplitPump"]
 
 _INLINE_BYTES = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What the pure operator at `position` took in and put out for one piece."""
+
+    position: int
+    records_in: int
+    bytes_in: int
+    records_out: int
+    bytes_out: int
 
 
 @dataclass(slots=True)
@@ -41,8 +52,7 @@ class Piece:
     bad: list[RecordError]
     ahead: int
     """Records whose event time was too far ahead to move the watermark."""
-    counts: list[tuple[int, int, int]]
-    """(position, records in, records out) of the pure operators."""
+    counts: list[Count]
     watermark: int | None = None
     """The split's own word on event time, which stands in for `max_time`."""
     idle: bool = False
@@ -123,13 +133,14 @@ class Prefix:
             return
         id, operator = self._operators[position]
         recorder = _Recorder(position, is_connected=self._connected)
-        try:
+        with blamed(id):
             operator.process_batch(batch, 0, recorder)
-        except Exception as error:
-            failed = failure(error, id)
-            raise failed from failed.__cause__
-        out = sum(len(b) for name, b in recorder.outputs if name == MAIN)
-        piece.counts.append((position, len(batch), out))
+        given = [part for name, part in recorder.outputs if name == MAIN]
+        piece.counts.append(
+            Count(
+                position, len(batch), batch.nbytes, sum(map(len, given)), sum(part.nbytes for part in given)
+            )
+        )
         for name, part in recorder.outputs:
             if name == MAIN:
                 self._pass(position + 1, part, piece)

@@ -184,9 +184,12 @@ class SourceTask:
         self._metrics.bytes_in.add(piece.nbytes)
         self._metrics.records_out.add(piece.rows)
         self._ahead.add(piece.ahead)
-        for position, taken, given in piece.counts:
-            self._prefix_metrics[position].records_in.add(taken)
-            self._prefix_metrics[position].records_out.add(given)
+        for count in piece.counts:
+            metrics = self._prefix_metrics[count.position]
+            metrics.records_in.add(count.records_in)
+            metrics.bytes_in.add(count.bytes_in)
+            metrics.records_out.add(count.records_out)
+            metrics.bytes_out.add(count.bytes_out)
 
     def _retire(self) -> None:
         """Splits that have been read to their end hold nothing back any more."""

@@ -6,6 +6,7 @@ Busy time is spent in operators, backpressured time waiting for room downstream;
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import nan
 from typing import Any, Protocol, TypeVar
 
 from streamflow.metrics.registry import OperatorMetrics
@@ -73,6 +74,11 @@ class Subtask:
             "streamflow_watermark_timestamp_seconds",
             "Event time up to which this subtask has seen everything",
         )
+        self._lag = metrics.gauge(
+            "streamflow_watermark_lag_seconds",
+            "Processing time minus watermark; NaN before the first and after the last",
+        )
+        metrics.refreshed_by(self._refresh_lag)
         self._marked = (clock.monotonic(), 0.0, 0.0)
 
     async def process(self, batch: AnyBatch, port: int = 0) -> None:
@@ -161,6 +167,10 @@ class Subtask:
         self._seconds["busy"].add(now - started)
         self._note_ratios(now)
         return result
+
+    def _refresh_lag(self) -> None:
+        known = MIN_TIME < self.watermark < MAX_TIME
+        self._lag.set((self._clock.now() - self.watermark) / 1e6 if known else nan)
 
     def _note_ratios(self, now: float) -> None:
         since, busy, backpressured = self._marked
