@@ -128,6 +128,8 @@ class Select(ColumnSpec):
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         # Constants alone would give one row instead of one per record.
         timed = EVENT_TIME in frame.collect_schema().names()
+        if timed and _several(self.expressions):
+            return _beside_event_time(frame, lambda visible: visible.select(*self.expressions))
         if timed:
             return frame.select(*self.expressions, pl.col(EVENT_TIME))
         return frame.select(*self.expressions)
@@ -149,6 +151,8 @@ class WithColumns(ColumnSpec):
     expressions: tuple[pl.Expr, ...] = ()
 
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        if _several(self.expressions) and EVENT_TIME in frame.collect_schema().names():
+            return _beside_event_time(frame, lambda visible: visible.with_columns(*self.expressions))
         return frame.with_columns(*self.expressions)
 
     def needed_columns(
@@ -286,6 +290,16 @@ def _output_name(expression: pl.Expr) -> str | None:
     if expression.meta.has_multiple_outputs():
         return None
     return expression.meta.output_name(raise_if_undetermined=False)
+
+
+def _several(expressions: Sequence[pl.Expr]) -> bool:
+    """Whether some expression stands for columns that it does not name: `pl.all()`, a selector, a pattern."""
+    return any(expression.meta.has_multiple_outputs() for expression in expressions)
+
+
+def _beside_event_time(frame: pl.LazyFrame, apply: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.LazyFrame:
+    """A transformation that does not see the event time, so that no selector can change it or select it twice."""
+    return pl.concat([apply(frame.drop(EVENT_TIME)), frame.select(EVENT_TIME)], how="horizontal")
 
 
 def _short(expression: pl.Expr) -> str:
