@@ -68,7 +68,24 @@ def infer_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     for name, dtype in frame.schema.items():
         if dtype == pl.Object:
             raise JobDefinitionError(f"column {name!r} holds values of no column type", hint=_OBJECTS_HINT)
+        _check_unmixed(name, dtype, rows)
     return frame
+
+
+def _check_unmixed(name: str, dtype: pl.DataType, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Polars finds a type for a column of mixed values by turning them into text or numbers: an error here."""
+    if isinstance(dtype, pl.String):
+        fitting = {str}
+    elif dtype.is_numeric():
+        fitting = {int} if dtype.is_integer() else {int, float}
+    else:
+        return
+    held = {type(row.get(name)) for row in rows} - {type(None)}
+    if len(held) > 1 and held - fitting:
+        kinds = " and ".join(sorted(kind.__name__ for kind in held))
+        raise JobDefinitionError(
+            f"the rows do not fit one schema: column {name!r} holds {kinds}", hint=_OBJECTS_HINT
+        )
 
 
 _OBJECTS_HINT: Final = "give schema={…}, or schema=sf.OBJECTS for Python objects"

@@ -25,12 +25,20 @@ class CsvHeader:
 
     @classmethod
     def read(
-        cls, path: str, compression: Compression, options: CsvOptions, names: Sequence[str] | None = None
+        cls,
+        path: str,
+        compression: Compression,
+        options: CsvOptions,
+        names: Sequence[str] | None = None,
+        *,
+        growing: bool = False,
     ) -> CsvHeader | None:
-        """The header of a file; None if the file is empty. Without a header line the columns are `names`, by default
+        """The header of a file; None if there is no record. Without a header line the columns are `names`, by default
         `column_1`, `column_2` and so on. Blocking; raises SourceError where there is no usable header."""
         form = CsvColumns({}, (), options, path)
-        stream = RecordStream(path, compression, form, start=0, end=None, batch_rows=1, most=_BYTES)
+        stream = RecordStream(
+            path, compression, form, start=0, end=None, batch_rows=1, most=_BYTES, growing=growing
+        )
         try:
             run = stream.next_run()
         finally:

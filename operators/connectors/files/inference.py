@@ -27,7 +27,7 @@ _BYTES: Final = 1 << 20
 _UTC_TEXT: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"
 
 
-def infer_schema(files: Sequence[FoundFile], options: CsvOptions) -> Schema:
+def infer_schema(files: Sequence[FoundFile], options: CsvOptions, *, growing: bool) -> Schema:
     """The columns of the first file that holds records, from its first 1,000 rows.
 
     Text that is always a time as `2013-01-01T05:17:00Z` becomes Datetime; a column of nulls becomes String. Raises
@@ -38,17 +38,26 @@ def infer_schema(files: Sequence[FoundFile], options: CsvOptions) -> Schema:
             return Schema({TEXT_COLUMN: pl.String()})
         if file.format in ("parquet", "arrow"):
             return Schema(scan_table(file.path, file.format).collect_schema())
-        schema = _of_json(file) if file.format == "ndjson" else _of_csv(file, options)
+        schema = _of_json(file) if file.format == "ndjson" else _of_csv(file, options, growing)
         if schema is not None:
             return schema
     names = ", ".join(repr(file.path) for file in files[:3]) + (", …" if len(files) > 3 else "")
     raise SourceError(f"there is nothing in {names} to tell columns from", hint="say them: schema={…}")
 
 
-def _first_rows(file: FoundFile, form: LineFormat, start: int) -> list[tuple[int, bytes]]:
+def _first_rows(
+    file: FoundFile, form: LineFormat, start: int, *, growing: bool = False
+) -> list[tuple[int, bytes]]:
     """(line number, record) of the first records."""
     stream = RecordStream(
-        file.path, file.compression, form, start=start, end=None, batch_rows=_ROWS, most=_BYTES
+        file.path,
+        file.compression,
+        form,
+        start=start,
+        end=None,
+        batch_rows=_ROWS,
+        most=_BYTES,
+        growing=growing,
     )
     rows: list[tuple[int, bytes]] = []
     try:
@@ -88,12 +97,12 @@ def _of_json(file: FoundFile) -> Schema | None:
     return _pinned(frame)
 
 
-def _of_csv(file: FoundFile, options: CsvOptions) -> Schema | None:
-    header = CsvHeader.read(file.path, file.compression, options)
+def _of_csv(file: FoundFile, options: CsvOptions, growing: bool) -> Schema | None:
+    header = CsvHeader.read(file.path, file.compression, options, growing=growing)
     if header is None:
         return None
     texts = CsvColumns(dict.fromkeys(header.fields, pl.String()), header.fields, options, file.path)
-    rows = _first_rows(file, texts, header.data_start)
+    rows = _first_rows(file, texts, header.data_start, growing=growing)
     if not rows:
         return None
     batch = texts.sift([record for _, record in rows]).batch

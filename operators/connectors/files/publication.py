@@ -54,18 +54,17 @@ class FileCommitter:
     """The sealed pieces of an epoch join what the run has committed before, in one file.
 
     Steps that can be repeated after a crash: join into `.commit-<epoch>` and sync; remove the pieces; rename over the
-    target. Pieces are removed only when the joined file is safe, and it gets its name only when they are gone.
+    target. Pieces are removed only when the joined file is safe, and it gets its name only when they are gone. What was
+    there before the run is not joined: the first epoch of a run that does not append says that it begins.
     """
 
-    def __init__(self, target: Path, format: FileFormat, *, keeps: bool, ctx: SinkContext) -> None:
+    def __init__(self, target: Path, format: FileFormat, ctx: SinkContext) -> None:
         self._target = target
         self._format: FileFormat = format
-        self._keeps = keeps
         self._ctx = ctx
 
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         await self._ctx.run_blocking(self._commit, epoch, committables)
-        self._keeps = True
 
     def _commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         folder = self._target.parent
@@ -76,7 +75,10 @@ class FileCommitter:
         joined = folder / f".{self._target.name}.streamflow-commit-{epoch}"
         with writing(str(self._target)):
             if not joined.exists() and any(piece.exists() for piece in pieces):
-                self._join(pieces, joined)
+                begins = any("begins" in piece for piece in committables)
+                self._join(
+                    [*([self._target] if self._target.exists() and not begins else []), *pieces], joined
+                )
             for piece in pieces:
                 piece.unlink(missing_ok=True)
             if joined.exists():
@@ -86,9 +88,7 @@ class FileCommitter:
             sync_folder(folder)
             _drop_empty(set(pieces))
 
-    def _join(self, pieces: Sequence[Path], joined: Path) -> None:
-        before = [self._target] if self._keeps and self._target.exists() else []
-        parts = [*before, *pieces]
+    def _join(self, parts: list[Path], joined: Path) -> None:
         if len(parts) == 1:
             parts[0].replace(joined)
         else:

@@ -26,6 +26,7 @@ class RecordStream:
     """Whole records of a file, a run at a time. Blocking; one call at a time.
 
     `start` and `end` are offsets in decompressed bytes; records begin at `start`. `most` bounds the bytes of a run.
+    `growing`: a last record without its newline is left out, because more of it may come.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class RecordStream:
         end: int | None,
         batch_rows: int,
         most: int,
+        growing: bool = False,
     ) -> None:
         self.offset = start
         self._path = path
@@ -46,6 +48,7 @@ class RecordStream:
         self._start = start
         self._batch_rows = batch_rows
         self._most = most
+        self._growing = growing
         self._step = min(most, _FIRST_STEP)
         self._rest = b""
         self._newlines = 0
@@ -59,7 +62,7 @@ class RecordStream:
             block = self._stream.read(step)
             data += block
             if not block:
-                taken = len(data)
+                taken = self._form.cut(data) if self._growing else len(data)
                 break
             taken = self._form.cut(data)
             if not taken and len(data) > _MOST_RECORD:

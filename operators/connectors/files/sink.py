@@ -96,7 +96,7 @@ class FileSink(Sink):
 
     def committer(self, ctx: SinkContext) -> Committer:
         if self._single:
-            return FileCommitter(Path(self.path), self._format, keeps=self.mode == "append", ctx=ctx)
+            return FileCommitter(Path(self.path), self._format, ctx)
         return FolderCommitter(Path(self.path), ctx)
 
     def describe(self) -> str:

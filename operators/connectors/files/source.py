@@ -119,7 +119,7 @@ class FileSource(Source):
         if isinstance(self.schema, Objects):
             return OBJECTS
         if self.schema is None:
-            return infer_schema(files, self._csv())
+            return infer_schema(files, self._csv(), growing=self.watch is not None)
         assert isinstance(self.schema, Schema)
         if files and files[0].format in ("ndjson", "csv"):
             wire_types(self.schema, files[0].format)

@@ -159,8 +159,8 @@ class FolderWriter:
             {"staged": self._below(path), "final": self._final_name(folder, epoch, number)}
             for number, (path, folder) in enumerate(sealed)
         ]
-        if leads and self._layout.mode == "overwrite":
-            committables.append({"replaces": self._replaces})
+        if leads and self._layout.mode != "append":
+            committables.append({"begins": True, "replaces": self._replaces})
         return committables
 
     def _below(self, path: Path) -> str:

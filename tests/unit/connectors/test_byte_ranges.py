@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def test_any_cuts_give_each_line_exactly_once(path: Path, content: bytes, data: 
     size = len(content)
     inner = data.draw(st.lists(st.integers(0, size), max_size=6))
     cuts = [0, *sorted(inner), size]
-    parts = [read_lines(str(path), start, end, size) for start, end in zip(cuts, cuts[1:], strict=False)]
+    parts = [read_lines(str(path), start, end, size) for start, end in pairwise(cuts)]
     assert b"".join(body for body, _ in parts) == content
     for (body, first), end in zip(parts, cuts[1:], strict=True):
         assert content[first : first + len(body)] == body

@@ -22,6 +22,16 @@ from streamflow.records.schema import OBJECTS, Schema
 from tests.unit.connectors.driving import read, rows
 
 SCHEMA = {"a": pl.Int64, "b": pl.String, "t": pl.Datetime}
+TYPES = [pl.Int8, pl.Int64, pl.UInt32, pl.Float64, pl.Boolean, pl.String, pl.List(pl.Int64), pl.Datetime]
+JSON_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=5),
+    st.lists(st.integers(0, 5), max_size=2),
+    st.dictionaries(st.text(max_size=2), st.none(), max_size=1),
+)
 GOOD = b'{"a":1,"b":"x"}\n'
 
 
@@ -107,16 +117,7 @@ class TestBadJson:
             f"split {second}, line 3: column 'a' holds a string where Int64 was expected"
         )
 
-    @given(
-        values=st.lists(
-            st.one_of(
-                st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False),
-                st.text(max_size=5), st.lists(st.integers(0, 5), max_size=2), st.dictionaries(st.text(max_size=2), st.none(), max_size=1),
-            ),
-            min_size=1,
-        ),
-        dtype=st.sampled_from([pl.Int8, pl.Int64, pl.UInt32, pl.Float64, pl.Boolean, pl.String, pl.List(pl.Int64), pl.Datetime]),
-    )  # fmt: skip
+    @given(values=st.lists(JSON_VALUES, min_size=1), dtype=st.sampled_from(TYPES))
     def test_record_by_record_agrees_with_all_at_once(self, values: list[Any], dtype: Any) -> None:
         form = NdjsonColumns(Schema({"v": dtype}))
         records = [msgspec.json.encode({"v": value}) for value in values]

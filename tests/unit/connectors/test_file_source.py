@@ -278,7 +278,7 @@ class TestColumns:
     def test_a_type_that_the_format_cannot_carry_is_refused_at_once(
         self, tmp_path: Path, name: str, dtype: pl.DataType
     ) -> None:
-        with pytest.raises(JobDefinitionError, match="column 'a': .* cannot carry .*; read it as sf.String"):
+        with pytest.raises(JobDefinitionError, match=r"column 'a': .* cannot carry .*; read it as sf.String"):
             FileSource(put(tmp_path / name, "x"), schema={"a": dtype}).output_type()
 
 
