@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import polars as pl
+from hypothesis import settings
 from hypothesis import strategies as st
 
 import streamflow as sf
@@ -102,6 +103,11 @@ def disordered(draw: st.DrawFn, bound: int, **sizes: int) -> list[Event]:
     records = draw(events(**sizes))
     jitters = draw(st.lists(st.integers(0, bound), min_size=len(records), max_size=len(records)))
     return [e for _, e in sorted(zip(jitters, records, strict=True), key=lambda pair: pair[0] + pair[1].ts)]
+
+
+def share(part: int) -> settings:
+    """One example for `part` of the profile's: a whole job takes tens of milliseconds."""
+    return settings(max_examples=max(10, settings().max_examples // part))
 
 
 # Running a job.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import streamflow as sf
 from streamflow import col
 from streamflow.windows.aggregates import Aggregate
-from tests.properties.job_model import Way, ways
+from tests.properties.job_model import Way, share, ways
 
 SCHEMA = {"key": pl.String, "ts": pl.Int64, "i": pl.Int64, "f": pl.Float64, "s": pl.String, "b": pl.Boolean}
 WINDOW = 20
@@ -108,6 +108,7 @@ def both(
     return ours.select(direct.columns).sort(order), direct.sort(order)
 
 
+@share(2)
 @given(rows=records, way=columns)
 def test_exact_aggregates_are_polars_own(rows: list[dict[str, Any]], way: Way) -> None:
     ours, direct = both(rows, way, EXACT)
@@ -115,6 +116,7 @@ def test_exact_aggregates_are_polars_own(rows: list[dict[str, Any]], way: Way) -
         assert ours[name].to_list() == direct[name].to_list(), name
 
 
+@share(2)
 @given(rows=records, way=columns)
 def test_sums_of_floats_are_polars_own_but_for_rounding(rows: list[dict[str, Any]], way: Way) -> None:
     ours, direct = both(rows, way, ROUNDED)
@@ -126,6 +128,7 @@ def test_sums_of_floats_are_polars_own_but_for_rounding(rows: list[dict[str, Any
                 assert mine == pytest.approx(theirs, rel=1e-7, abs=1e-3), name
 
 
+@share(2)
 @given(
     values=st.lists(st.one_of(floats, st.integers(0, 5).map(float)), min_size=1, max_size=200),
     q=st.floats(0, 1),
@@ -141,6 +144,7 @@ def test_approximate_quantiles_lie_near_the_exact_ones(values: list[float], q: f
     assert min(values) <= estimate <= max(values)
 
 
+@share(2)
 @given(different=st.integers(0, 3_000), again=st.integers(1, 3), way=columns)
 def test_approximate_distinct_counts_lie_within_their_error(different: int, again: int, way: Way) -> None:
     values = [float(n) for n in range(different)] * again
@@ -150,6 +154,7 @@ def test_approximate_distinct_counts_lie_within_their_error(different: int, agai
     assert abs(estimate - (different + 1)) <= max(1, math.ceil(0.075 * (different + 1)))
 
 
+@share(2)
 @given(rows=records, way=ways())
 def test_an_own_aggregator_is_called_for_each_record_once(rows: list[dict[str, Any]], way: Way) -> None:
     class Longest(sf.Aggregator):

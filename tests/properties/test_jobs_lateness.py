@@ -20,6 +20,7 @@ from tests.properties.job_model import (
     folded,
     run_windows,
     same,
+    share,
     ways,
 )
 
@@ -28,6 +29,7 @@ latenesses = st.one_of(st.just(0), st.integers(1, 40))
 
 
 @pytest.mark.parametrize("accumulation", ["accumulating", "discarding", "retracting"])
+@share(1)
 @given(
     records=events(), assigner=assigners(), bound=bounds, lateness=latenesses, way=ways(), late=st.booleans()
 )
@@ -53,6 +55,7 @@ def test_panes_and_late_records_are_those_of_the_definition(
         assert (outcome.result.late, outcome.result.dropped) == (0, len(model.late))
 
 
+@share(2)
 @given(
     records=events(),
     assigner=assigners().filter(lambda a: not isinstance(a, Sliding)),
@@ -75,6 +78,7 @@ def test_each_record_ends_in_exactly_one_place(
         assert total == sum(event.value for event in records)
 
 
+@share(2)
 @given(
     records=events(),
     size=st.integers(1, 20),
@@ -96,6 +100,7 @@ def test_discarding_panes_add_up_to_the_last_accumulating_pane(
     assert added == {(pane.key, pane.start): (pane.n, pane.total) for pane in wholes.panes}
 
 
+@share(2)
 @given(records=events(), assigner=assigners(), bound=bounds, lateness=st.integers(1, 40), way=ways())
 def test_retractions_telescope(
     records: list[Event], assigner: Assigner, bound: int, lateness: int, way: Way
@@ -115,6 +120,7 @@ def test_retractions_telescope(
         assert sum(total for _, total in folded(outcome.panes).values()) == sum(e.value for e in kept)
 
 
+@share(2)
 @given(records=events(), assigner=assigners(), bound=bounds, way=ways(mode="batch"))
 def test_nothing_is_late_in_batch(records: list[Event], assigner: Assigner, bound: int, way: Way) -> None:
     outcome = run_windows(records, assigner, way, bound=bound, late=True)

@@ -9,7 +9,18 @@ from typing import Any
 from hypothesis import given
 
 import streamflow as sf
-from tests.properties.job_model import Event, Way, events, folded, keyed, panes_of, read, value_of, ways
+from tests.properties.job_model import (
+    Event,
+    Way,
+    events,
+    folded,
+    keyed,
+    panes_of,
+    read,
+    share,
+    value_of,
+    ways,
+)
 
 
 def totals(records: list[Event]) -> dict[tuple[str, int, int], tuple[int, int]]:
@@ -20,6 +31,7 @@ def totals(records: list[Event]) -> dict[tuple[str, int, int], tuple[int, int]]:
     return {(key, *bounds): (len(values), sum(values)) for key, values in summed.items()}
 
 
+@share(2)
 @given(records=events(), way=ways())
 def test_changes_leave_the_totals(records: list[Event], way: Way) -> None:
     job = sf.Job("totals")
@@ -32,6 +44,7 @@ def test_changes_leave_the_totals(records: list[Event], way: Way) -> None:
         assert {change.change for change in changes} <= {"insert"}
 
 
+@share(2)
 @given(records=events(), way=ways())
 def test_a_total_that_stays_as_it_was_is_no_change(records: list[Event], way: Way) -> None:
     job = sf.Job("largest")
@@ -47,6 +60,7 @@ def test_a_total_that_stays_as_it_was_is_no_change(records: list[Event], way: Wa
     assert last == {key: max(e.value for e in records if e.key == key) for key in {e.key for e in records}}
 
 
+@share(2)
 @given(records=events(), way=ways())
 def test_reduce_gives_the_same_in_whatever_order_it_is_called(records: list[Event], way: Way) -> None:
     """By key, running, and in a window."""

@@ -20,12 +20,14 @@ from tests.properties.job_model import (
     read,
     run_windows,
     same,
+    share,
     ways,
 )
 
 BOUND = 10
 
 
+@share(2)
 @given(records=disordered(BOUND), assigner=assigners(), way=ways())
 def test_every_way_to_run_gives_the_windows_of_the_definition(
     records: list[Event], assigner: Assigner, way: Way
@@ -37,6 +39,7 @@ def test_every_way_to_run_gives_the_windows_of_the_definition(
     assert model.late == []
 
 
+@share(2)
 @given(
     orders=events(most=15).flatmap(lambda e: st.tuples(st.just(e), st.permutations(e))),
     assigner=assigners(),
@@ -53,6 +56,7 @@ def test_any_order_within_the_disorder_bound_gives_the_same_panes(
     assert (one.result.dropped, other.result.dropped) == (0, 0)
 
 
+@share(2)
 @given(records=events(), way=ways())
 def test_the_global_window_holds_everything_and_fires_once(records: list[Event], way: Way) -> None:
     outcome = run_windows(records, GlobalWindow(), way)
@@ -60,6 +64,7 @@ def test_the_global_window_holds_everything_and_fires_once(records: list[Event],
     assert outcome.result.dropped == 0
 
 
+@share(2)
 @given(
     records=disordered(BOUND),
     inner=st.integers(1, 8),
@@ -84,6 +89,7 @@ def test_windows_over_windows_lose_nothing(
     assert result.dropped == 0
 
 
+@share(2)
 @given(left=disordered(BOUND, most=15), right=disordered(BOUND, most=15), assigner=assigners(), way=ways())
 def test_a_union_waits_for_its_slower_input(
     left: list[Event], right: list[Event], assigner: Assigner, way: Way

@@ -1,0 +1,210 @@
+"""Event time on every edge of whole jobs, and what is left in state at the end (SEMANTICS §3; §8, laws 3, 7 and 8).
+
+A probe is put between operators through `Stream.apply`; panes that are stored and operators that are built are watched
+where the window operator makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any, ClassVar
+from unittest.mock import patch
+
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
+
+import streamflow as sf
+from streamflow.operators import running, windowing
+from streamflow.operators.base import Collector, Operator, OperatorContext, OperatorSpec, StreamType
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import EVENT_TIME
+from streamflow.state.panes import PaneStore
+from streamflow.windows.assigners import Assigner, GlobalWindow
+from tests.properties.job_model import (
+    MAX,
+    Accumulation,
+    Event,
+    Way,
+    assigners,
+    disordered,
+    events,
+    keyed,
+    read,
+    share,
+    ways,
+)
+
+BOUND = 10
+
+
+@dataclass
+class Seen:
+    """What passed one probe in one subtask: ("time", event time) and ("watermark", time), in order."""
+
+    log: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+
+    @property
+    def watermarks(self) -> list[int]:
+        return [time for what, time in self.log if what == "watermark"]
+
+
+@dataclass(frozen=True, eq=False)
+class Probe(OperatorSpec):
+    """Passes everything on and writes down what it sees."""
+
+    kind: ClassVar[str] = "probe"
+    seen: list[Seen] = field(default_factory=list[Seen])
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        return inputs[0]
+
+    def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
+        self.seen.append(Seen())
+        return _Probing(self.seen[-1])
+
+
+class _Probing(Operator):
+    def __init__(self, seen: Seen) -> None:
+        self._seen = seen
+
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        if isinstance(batch, FrameBatch):
+            times = batch.frame[EVENT_TIME].to_physical().to_list()
+        else:
+            times = list(batch.times or ())
+        self._seen.log += [("time", time) for time in times]
+        out.emit(batch)
+
+    def on_watermark(self, watermark: int, out: Collector) -> int:
+        self._seen.log.append(("watermark", watermark))
+        return watermark
+
+
+@share(2)
+@given(
+    left=disordered(BOUND, most=15),
+    right=disordered(BOUND, most=15),
+    assigner=assigners(),
+    parts=st.integers(1, 3),
+    way=ways(),
+)
+def test_event_time_never_goes_back_and_nothing_comes_behind_it(
+    left: list[Event], right: list[Event], assigner: Assigner, parts: int, way: Way
+) -> None:
+    """After the sources, after a union, after windows, and behind exchanges of other parallelism."""
+    probes = [Probe() for _ in range(5)]
+    job = sf.Job("probed")
+    streams = [
+        read(job, records, way, bound=BOUND).apply(probe)
+        for records, probe in zip((left, right), probes, strict=False)
+    ]
+    both = streams[0].union(streams[1]).apply(probes[2])
+    panes = keyed(both, way).window(assigner).aggregate(n=sf.count()).parallel(parts).apply(probes[3])
+    totals = panes.key_by("key").aggregate(n=sf.sum("n")).parallel(way.parallelism).apply(probes[4])
+    totals.collect()
+    job.run(**way.settings)
+    for probe in probes:
+        assert probe.seen
+        for seen in probe.seen:
+            assert all(one < other for one, other in pairwise(seen.watermarks)), "a watermark went back"
+            assert seen.watermarks[-1] == MAX
+    for probe in probes[:4]:
+        for seen in probe.seen:
+            watermark = -(2**63)
+            for what, time in seen.log:
+                assert what == "watermark" or time > watermark, "a record came behind the watermark"
+                watermark = time if what == "watermark" else watermark
+
+
+@contextmanager
+def watched() -> Iterator[tuple[list[PaneStore], list[Operator]]]:
+    """Every pane store and window operator made meanwhile."""
+    stores: list[PaneStore] = []
+    operators: list[Operator] = []
+
+    class Watched(PaneStore):
+        def __init__(self, *args: Any, **keywords: Any) -> None:
+            super().__init__(*args, **keywords)
+            stores.append(self)
+
+    build = windowing.WindowAggregateSpec.build
+
+    def noted(
+        self: windowing.WindowAggregateSpec, ctx: OperatorContext, inputs: Sequence[StreamType]
+    ) -> Operator:
+        operators.append(build(self, ctx, inputs))
+        return operators[-1]
+
+    with (
+        patch.object(windowing, "PaneStore", Watched),
+        patch.object(running, "PaneStore", Watched),
+        patch.object(windowing.WindowAggregateSpec, "build", noted),
+    ):
+        yield stores, operators
+
+
+@share(2)
+@given(
+    records=events(least=1),
+    assigner=st.one_of(assigners(), st.just(GlobalWindow())),
+    lateness=st.integers(0, 20),
+    accumulation=st.sampled_from(["accumulating", "discarding", "retracting"]),
+    budget=st.sampled_from([100, 1 << 20]),
+    way=ways(),
+)
+def test_windows_leave_no_state_behind(
+    records: list[Event],
+    assigner: Assigner,
+    lateness: int,
+    accumulation: Accumulation,
+    budget: int,
+    way: Way,
+) -> None:
+    """Not in memory, nor, where they had to spill, in the backend."""
+    job = sf.Job("emptied")
+    windowed = keyed(read(job, records, way), way).window(
+        assigner, allowed_lateness=timedelta(microseconds=lateness), accumulation=accumulation
+    )
+    windowed.aggregate(n=sf.count(), values=sf.collect_list("value")).collect()
+    with watched() as (stores, operators):
+        job.run(**way.settings, memory_budget=budget)
+    assert len(operators) == way.parallelism
+    assert stores
+    assert [(store.panes(), store.rows, store.nbytes, store.spilled) for store in stores] == [
+        ((), 0, 0, 0) for _ in stores
+    ]
+    for operator in operators:
+        snapshot = operator.snapshot()
+        assert snapshot.get("open") is None
+        assert not snapshot.get("buckets", {}).get("spans")
+        assert not snapshot.get("stored", {}).get("spans")
+
+
+@share(2)
+@given(records=events(least=1), lateness=st.integers(0, 5), way=ways(mode="streaming"))
+def test_state_goes_at_clean_up_not_at_the_end(records: list[Event], lateness: int, way: Way) -> None:
+    """After a record far ahead, what was before it takes no room."""
+    job = sf.Job("cleaned")
+    far = [*records, Event("z", 10_000, 0), Event("z", 20_000, 0)]
+    windowed = keyed(read(job, far, Way(way.mode, way.parallelism, 1, 1, way.layout)), way).window(
+        sf.tumbling("10us"), allowed_lateness=timedelta(microseconds=lateness)
+    )
+    left: list[int] = []
+
+    with watched() as (stores, _):
+
+        def note(frame: pl.DataFrame) -> pl.DataFrame:
+            if frame.filter(pl.col("key") == "z").height:
+                left.append(sum(store.rows for store in stores))
+            return frame
+
+        windowed.aggregate(n=sf.count()).map_batches(note).collect()
+        job.run(**{**way.settings, "parallelism": 1})
+    # The window of the first far record fires when the second one is already there.
+    assert left[0] <= 2
