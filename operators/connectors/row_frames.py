@@ -75,7 +75,7 @@ def infer_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 def _check_unmixed(name: str, dtype: pl.DataType, rows: Sequence[Mapping[str, Any]]) -> None:
     """Polars finds a type for a column of mixed values by turning them into text or numbers: an error here."""
     if isinstance(dtype, pl.String):
-        fitting = {str}
+        fitting: set[type] = {str}
     elif dtype.is_numeric():
         fitting = {int} if dtype.is_integer() else {int, float}
     else:

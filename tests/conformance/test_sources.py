@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -74,7 +74,7 @@ def several(folder: Path) -> Path:
     return folder
 
 
-async def numbers() -> Any:
+async def numbers() -> AsyncIterator[Any]:
     for row in DICTS:
         yield row
         if row["n"] % 4 == 0:
@@ -121,7 +121,7 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.fixture(params=CASES.values(), ids=CASES.keys())
+@pytest.fixture(params=list(CASES.values()), ids=list(CASES))
 def case(request: pytest.FixtureRequest) -> Case:
     made: Case = request.param
     return made

@@ -53,7 +53,7 @@ class FolderCommitter:
 class FileCommitter:
     """The sealed pieces of an epoch join what the run has committed before, in one file.
 
-    Steps that can be repeated after a crash: join into `.commit-<epoch>` and sync; remove the pieces; rename over the
+    Steps that can be repeated after a crash: join into `.…-commit-<epoch>` and sync; remove the pieces; rename over the
     target. Pieces are removed only when the joined file is safe, and it gets its name only when they are gone. What was
     there before the run is not joined: the first epoch of a run that does not append says that it begins.
     """
@@ -72,7 +72,9 @@ class FileCommitter:
             (str(piece["final"]), folder / str(piece["staged"])) for piece in committables if "final" in piece
         )
         pieces = [path for _, path in staged]
-        joined = folder / f".{self._target.name}.streamflow-commit-{epoch}"
+        # The pieces' folder is this run's alone: what a dead run left behind bears another name.
+        run = f"{pieces[0].parent.name}-" if pieces else ""
+        joined = folder / f"{run}commit-{epoch}"
         with writing(str(self._target)):
             if not joined.exists() and any(piece.exists() for piece in pieces):
                 begins = any("begins" in piece for piece in committables)
