@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from streamflow.disk import Disk, LocalDisk
 from streamflow.operators.base import StreamType
 from streamflow.records.elements import AnyBatch
 from streamflow.time.clock import Clock, Randomness
@@ -35,6 +36,8 @@ class SinkContext:
     random: Randomness
     run_blocking: Callable[..., Any]
     """`await run_blocking(fn, *args)` runs a blocking call on the I/O threads."""
+    disk: Disk = field(default_factory=LocalDisk)
+    """Where what has to outlive a crash is written."""
 
 
 class SinkWriter(Protocol):

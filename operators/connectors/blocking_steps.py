@@ -21,9 +21,9 @@ class BlockingSteps:
 
     async def run(self, step: Callable[[], T]) -> T:
         """The result of the step; of the one still running, where an earlier wait was cancelled."""
-        if self._running is None:
-            self._running = asyncio.ensure_future(self._run_blocking(step))
         running = self._running
+        if running is None:
+            running = self._running = asyncio.ensure_future(self._run_blocking(step))
         result: T = await asyncio.shield(running)
         self._running = None
         return result

@@ -79,7 +79,7 @@ class _ConsoleWriter:
 class _Table:
     """Remembers the widths, so that what is written later lines up with what is there."""
 
-    widths: dict[str, int] = field(default_factory=dict)
+    widths: dict[str, int] = field(default_factory=dict[str, int])
 
     def lines(self, frame: pl.DataFrame) -> str:
         texts = as_text_carries(frame)

@@ -67,6 +67,7 @@ class DataGen(Source):
     start: datetime | str = "2020-01-01T00:00:00Z"
     seed: int = 0
     splits: int = 1
+    _columns: Mapping[str, pl.Expr] | None = field(init=False, repr=False)
     _schema: StreamSchema = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -78,7 +79,10 @@ class DataGen(Source):
             raise JobDefinitionError(f"splits is {self.splits}", hint="it must be at least 1")
         if self.make is None:
             interval = 1000 if self.rate is None else max(1, round(1_000_000 / self.rate))
-            object.__setattr__(self, "make", _events(to_micros(self.start), interval, self.seed))
+            columns = _events(to_micros(self.start), interval, self.seed)
+        else:
+            columns = None if callable(self.make) else dict(self.make)
+        object.__setattr__(self, "_columns", columns)
         object.__setattr__(self, "_schema", self._find_schema())
 
     @property
@@ -104,31 +108,31 @@ class DataGen(Source):
             return OBJECTS
         if self.schema is not None:
             return Schema(self.schema)
-        if isinstance(self.make, Mapping):
+        if self._columns is not None:
             try:
-                frame = pl.LazyFrame(schema={INDEX: pl.Int64}).select(**self.make)
+                frame = pl.LazyFrame(schema={INDEX: pl.Int64}).select(**self._columns)
                 return Schema(frame.collect_schema())
             except (pl.exceptions.PolarsError, TypeError) as error:
                 raise JobDefinitionError(
                     f"the columns cannot be made: {error}", hint='write expressions over col("index")'
                 ) from error
-        assert self.make is not None
+        assert callable(self.make)
         return schema_of_rows([self.make(index) for index in range(min(_SAMPLE, self.rows or _SAMPLE))])
 
     def batch(self, first: int, count: int, ctx: SourceContext, split: str) -> Decoded:
         """Every `splits`-th event from number `first` on."""
         numbers = range(first, first + count * self.splits, self.splits)
-        if isinstance(self.make, Mapping):
+        if self._columns is not None:
             assert isinstance(self._schema, Schema)
             index = pl.int_range(numbers.start, numbers.stop, numbers.step, dtype=pl.Int64, eager=True).alias(
                 INDEX
             )
             made = {
-                name: expr for name, expr in self.make.items() if ctx.columns is None or name in ctx.columns
+                name: expr for name, expr in self._columns.items() if ctx.columns is None or name in ctx.columns
             }
             frame = index.to_frame().select(**made)
             return Decoded(FrameBatch(frame.cast({name: self._schema[name] for name in frame.columns})))
-        assert self.make is not None
+        assert callable(self.make)
         rows: list[Any] = []
         for number in numbers:
             try:

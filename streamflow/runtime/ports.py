@@ -1,4 +1,4 @@
-"""What a job run is handed from outside: time, randomness, threads. The simulator hands in others."""
+"""What a job run is handed from outside: time, randomness, disk, threads. The simulator hands in others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from streamflow.disk import Disk, LocalDisk
 from streamflow.time.clock import Clock, Randomness, SeededRandom, SystemClock
 
 __all__ = ["Blocking", "Inline", "Ports", "Threads"]
@@ -52,6 +53,7 @@ class Ports:
         *,
         clock: Clock | None = None,
         random: Randomness | None = None,
+        disk: Disk | None = None,
         io: Threads | Inline | None = None,
         cpu: Threads | Inline | None = None,
         io_threads: int = 4,
@@ -59,6 +61,7 @@ class Ports:
     ) -> None:
         self.clock: Clock = clock or SystemClock()
         self.random: Randomness = random or SeededRandom()
+        self.disk: Disk = disk or LocalDisk()
         self.io = io or Threads(io_threads, "io")
         self.cpu = cpu or Threads(cpu_threads, "cpu")
 

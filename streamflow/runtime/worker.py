@@ -351,6 +351,7 @@ class Worker:
                 clock=self._ports.clock,
                 random=self._ports.random,
                 run_blocking=self._ports.io,
+                disk=self._ports.disk,
             )
             if node.id not in self._committers:
                 self._committers[node.id] = node.sink.committer(context)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -125,7 +125,7 @@ class _Zstd:
 
 
 @contextmanager
-def _whole(path: str, what: str) -> Iterator[None]:
+def _whole(path: str, what: str) -> Generator[None]:
     """Maps what decompressors raise for cut-off and damaged files."""
     try:
         yield

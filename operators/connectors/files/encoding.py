@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import polars as pl
 
+from streamflow.disk import Disk
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.files.failures import writing
@@ -18,7 +19,7 @@ from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import Schema
 
-__all__ = ["SUFFIXES", "append", "check_format", "empty_file", "join_files", "sync_file", "sync_folder"]
+__all__ = ["SUFFIXES", "append", "check_format", "empty_file", "join_files"]
 
 SUFFIXES: Final[dict[FileFormat, str]] = {
     "ndjson": ".ndjson",
@@ -26,7 +27,6 @@ SUFFIXES: Final[dict[FileFormat, str]] = {
     "parquet": ".parquet",
     "arrow": ".arrow",
 }
-_BLOCK: Final = 1 << 20
 
 
 def check_format(format: FileFormat, input_type: StreamType) -> None:
@@ -49,71 +49,58 @@ def check_format(format: FileFormat, input_type: StreamType) -> None:
             )
 
 
-def append(path: Path, format: FileFormat, batch: AnyBatch) -> None:
+def append(disk: Disk, path: Path, format: FileFormat, batch: AnyBatch) -> None:
     """Write a batch to a file: behind what is there for text, as the whole file for tables."""
     with writing(str(path)):
         if isinstance(batch, FrameBatch) and format in ("parquet", "arrow"):
-            _write_table(path, format, batch.frame)
-            return
-        body = json_lines(batch) if format == "ndjson" else _csv_lines(batch, header=not path.exists())
-        with path.open("ab") as file:
-            file.write(body)
+            disk.write(path, _table(format, batch.frame))
+        elif format == "ndjson":
+            disk.append(path, json_lines(batch))
+        else:
+            disk.append(path, _csv_lines(batch, header=not disk.exists(path)))
 
 
-def empty_file(path: Path, format: FileFormat, schema: Schema | None) -> None:
+def empty_file(disk: Disk, path: Path, format: FileFormat, schema: Schema | None) -> None:
     """A file with the columns and no rows."""
-    with writing(str(path)):
-        if schema is not None and format != "ndjson":
-            append(path, format, FrameBatch(schema.empty(timed=False)))
-        else:
-            path.touch()
-
-
-def join_files(paths: list[Path], target: Path, format: FileFormat) -> None:
-    """One file of all, in order."""
-    with writing(str(target)):
-        if format == "parquet":
-            pl.scan_parquet(paths, glob=False).sink_parquet(target)
-        elif format == "arrow":
-            pl.scan_ipc(paths, glob=False).sink_ipc(target)
-        else:
-            with target.open("wb") as joined:
-                for number, path in enumerate(paths):
-                    with path.open("rb") as file:
-                        if number and format == "csv":
-                            _skip_header(file)
-                        while block := file.read(_BLOCK):
-                            joined.write(block)
-
-
-def sync_file(path: Path) -> None:
-    """Wait until the file's content is on the disk."""
-    with writing(str(path)), path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Wait until the names in the folder are on the disk."""
-    with writing(str(path)):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _skip_header(file: BinaryIO) -> None:
-    """Pass the line that names the columns; a name may hold newlines between quotes."""
-    quotes = file.readline().count(b'"')
-    while quotes % 2:
-        quotes += file.readline().count(b'"')
-
-
-def _write_table(path: Path, format: FileFormat, frame: pl.DataFrame) -> None:
-    if format == "parquet":
-        frame.write_parquet(path)
+    if schema is not None and format != "ndjson":
+        append(disk, path, format, FrameBatch(schema.empty(timed=False)))
     else:
-        frame.write_ipc(path)
+        with writing(str(path)):
+            disk.write(path, b"")
+
+
+def join_files(disk: Disk, paths: list[Path], target: Path, format: FileFormat) -> None:
+    """One file of all, in order. Tables are held in memory as they are encoded, text one file at a time."""
+    with writing(str(target)):
+        if format in ("parquet", "arrow"):
+            parts, joined = [BytesIO(disk.read(path)) for path in paths], BytesIO()
+            if format == "parquet":
+                pl.scan_parquet(parts).sink_parquet(joined)
+            else:
+                pl.scan_ipc(parts).sink_ipc(joined)
+            disk.write(target, joined.getvalue())
+            return
+        disk.write(target, b"")
+        for number, path in enumerate(paths):
+            body = disk.read(path)
+            disk.append(target, _without_header(body) if number and format == "csv" else body)
+
+
+def _without_header(body: bytes) -> bytes:
+    """CSV without the line that names the columns; a name may hold newlines between quotes."""
+    end = body.find(b"\n") + 1
+    while end and body.count(b'"', 0, end) % 2:
+        end = body.find(b"\n", end) + 1
+    return body[end:] if end else b""
+
+
+def _table(format: FileFormat, frame: pl.DataFrame) -> bytes:
+    buffer = BytesIO()
+    if format == "parquet":
+        frame.write_parquet(buffer)
+    else:
+        frame.write_ipc(buffer)
+    return buffer.getvalue()
 
 
 def _csv_lines(batch: AnyBatch, *, header: bool) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -27,7 +27,7 @@ _HINTS: Final = {
 
 
 @contextmanager
-def reading(path: str) -> Iterator[None]:
+def reading(path: str) -> Generator[None]:
     """Maps OSError to SourceError."""
     try:
         yield
@@ -38,7 +38,7 @@ def reading(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def writing(path: str) -> Iterator[None]:
+def writing(path: str) -> Generator[None]:
     """Maps OSError to SinkError."""
     try:
         yield

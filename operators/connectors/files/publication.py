@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
+from streamflow.disk import Disk
 from streamflow.errors import SinkError
-from streamflow.operators.connectors.files.encoding import join_files, sync_file, sync_folder
+from streamflow.operators.connectors.files.encoding import join_files
 from streamflow.operators.connectors.files.failures import writing
 from streamflow.operators.connectors.files.formats import FileFormat
 from streamflow.operators.sink import Committable, SinkContext
@@ -22,6 +22,7 @@ class FolderCommitter:
     def __init__(self, folder: Path, ctx: SinkContext) -> None:
         self._folder = folder
         self._ctx = ctx
+        self._disk = ctx.disk
 
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         await self._ctx.run_blocking(self._commit, committables)
@@ -35,19 +36,24 @@ class FolderCommitter:
             touched = {(self._folder / final).parent for final in finals}
             for old in (str(name) for piece in committables for name in piece.get("replaces", ())):
                 if old not in finals:
-                    (self._folder / old).unlink(missing_ok=True)
+                    self._disk.remove(self._folder / old)
                     touched.add((self._folder / old).parent)
             for folder in touched:
-                if folder.is_dir():
-                    sync_folder(folder)
-            _drop_empty({self._folder / str(piece["staged"]) for piece in committables if "staged" in piece})
+                if self._disk.exists(folder):
+                    self._disk.sync_folder(folder)
+            _drop_empty(
+                self._disk,
+                {self._folder / str(piece["staged"]) for piece in committables if "staged" in piece},
+            )
 
     def _publish(self, staged: Path, final: Path) -> None:
-        missing = [folder for folder in (final.parent, *final.parent.parents) if not folder.exists()]
-        final.parent.mkdir(parents=True, exist_ok=True)
+        missing = [
+            folder for folder in (final.parent, *final.parent.parents) if not self._disk.exists(folder)
+        ]
+        self._disk.make_folder(final.parent)
         for folder in missing:
-            sync_folder(folder.parent)
-        _rename(staged, final)
+            self._disk.sync_folder(folder.parent)
+        _rename(self._disk, staged, final)
 
 
 class FileCommitter:
@@ -62,6 +68,7 @@ class FileCommitter:
         self._target = target
         self._format: FileFormat = format
         self._ctx = ctx
+        self._disk = ctx.disk
 
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         await self._ctx.run_blocking(self._commit, epoch, committables)
@@ -76,37 +83,36 @@ class FileCommitter:
         run = f"{pieces[0].parent.name}-" if pieces else ""
         joined = folder / f"{run}commit-{epoch}"
         with writing(str(self._target)):
-            if not joined.exists() and any(piece.exists() for piece in pieces):
+            if not self._disk.exists(joined) and any(map(self._disk.exists, pieces)):
                 begins = any("begins" in piece for piece in committables)
-                self._join(
-                    [*([self._target] if self._target.exists() and not begins else []), *pieces], joined
-                )
+                before = [self._target] if self._disk.exists(self._target) and not begins else []
+                self._join([*before, *pieces], joined)
             for piece in pieces:
-                piece.unlink(missing_ok=True)
-            if joined.exists():
-                joined.replace(self._target)
-            elif not self._target.exists():
+                self._disk.remove(piece)
+            if self._disk.exists(joined):
+                self._disk.rename(joined, self._target)
+            elif not self._disk.exists(self._target):
                 raise _lost(self._target)
-            sync_folder(folder)
-            _drop_empty(set(pieces))
+            self._disk.sync_folder(folder)
+            _drop_empty(self._disk, set(pieces))
 
     def _join(self, parts: list[Path], joined: Path) -> None:
         if len(parts) == 1:
-            parts[0].replace(joined)
+            self._disk.rename(parts[0], joined)
         else:
             whole = joined.with_name(f"{joined.name}-unfinished")
-            join_files(parts, whole, self._format)
-            sync_file(whole)
-            whole.replace(joined)
-        sync_folder(joined.parent)
+            join_files(self._disk, parts, whole, self._format)
+            self._disk.sync(whole)
+            self._disk.rename(whole, joined)
+        self._disk.sync_folder(joined.parent)
 
 
-def _rename(staged: Path, final: Path) -> None:
+def _rename(disk: Disk, staged: Path, final: Path) -> None:
     try:
-        staged.replace(final)
+        disk.rename(staged, final)
     except FileNotFoundError as error:
         # Renamed already, by a commit that is now repeated.
-        if not final.exists():
+        if not disk.exists(final):
             raise _lost(final) from error
 
 
@@ -117,7 +123,6 @@ def _lost(path: Path) -> SinkError:
     )
 
 
-def _drop_empty(staged: set[Path]) -> None:
+def _drop_empty(disk: Disk, staged: set[Path]) -> None:
     for folder in {path.parent for path in staged}:
-        with suppress(OSError):
-            folder.rmdir()
+        disk.remove_folder(folder)

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import polars as pl
 
-from streamflow.operators.connectors.files.encoding import SUFFIXES, append, empty_file, sync_file
+from streamflow.operators.connectors.files.encoding import SUFFIXES, append, empty_file
 from streamflow.operators.connectors.files.failures import writing
 from streamflow.operators.connectors.files.formats import FileFormat
 from streamflow.operators.connectors.files.partitions import partitioned
@@ -121,7 +121,7 @@ class FolderWriter:
             if file.path is None:
                 file.path = self._new_file()
             for batch in _joined(file.held):
-                append(file.path, self._layout.format, batch)
+                append(self._ctx.disk, file.path, self._layout.format, batch)
             file.rows_written += file.held_rows
             file.held, file.held_rows, file.held_bytes = [], 0, 0
         if self._layout.format in ("parquet", "arrow"):
@@ -135,12 +135,12 @@ class FolderWriter:
     def _seal_file(self, folder: str) -> None:
         file = self._open.pop(folder)
         if file.path is not None:
-            sync_file(file.path)
+            self._sync(file.path)
             self._sealed.append((file.path, folder))
 
     def _new_file(self) -> Path:
         with writing(str(self._staging)):
-            self._staging.mkdir(parents=True, exist_ok=True)
+            self._ctx.disk.make_folder(self._staging)
         self._written += 1
         return self._staging / f"{self._written:06}{SUFFIXES[self._layout.format]}"
 
@@ -151,8 +151,8 @@ class FolderWriter:
         if leads and self._layout.single and not self._sealed:
             # One file has to be there even if nothing was written.
             path = self._new_file()
-            empty_file(path, self._layout.format, self._schema)
-            sync_file(path)
+            empty_file(self._ctx.disk, path, self._layout.format, self._schema)
+            self._sync(path)
             self._sealed.append((path, ""))
         sealed, self._sealed = self._sealed, []
         committables: list[Committable] = [
@@ -177,11 +177,17 @@ class FolderWriter:
         if self._layout.single:
             return []
         suffixes = tuple(SUFFIXES.values())
-        return sorted(
+        return [
             path.relative_to(self._layout.base).as_posix()
-            for path in self._layout.base.rglob("part-*")
-            if path.name.endswith(suffixes) and not any(part.startswith(".") for part in path.parts[:-1])
-        )
+            for path in self._ctx.disk.files_below(self._layout.base)
+            if path.name.startswith("part-")
+            and path.name.endswith(suffixes)
+            and not any(part.startswith(".") for part in path.relative_to(self._layout.base).parts)
+        ]
+
+    def _sync(self, path: Path) -> None:
+        with writing(str(path)):
+            self._ctx.disk.sync(path)
 
     def _discard(self) -> None:
         """Remove what was not handed out, and the staging folder if nothing is left in it."""
@@ -189,9 +195,8 @@ class FolderWriter:
         self._open, self._sealed = {}, []
         with writing(str(self._staging)):
             for path in kept:
-                path.unlink(missing_ok=True)
-            if self._staging.is_dir() and not any(self._staging.iterdir()):
-                self._staging.rmdir()
+                self._ctx.disk.remove(path)
+            self._ctx.disk.remove_folder(self._staging)
 
 
 def _halves(batch: AnyBatch, rows: int) -> tuple[AnyBatch, AnyBatch]:

@@ -6,7 +6,7 @@ text at full speed; times are read as text and converted in one vectorised step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import polars as pl
@@ -14,7 +14,7 @@ import polars as pl
 from streamflow.errors import JobDefinitionError, cut
 from streamflow.operators.connectors.files.formats import FileFormat
 
-__all__ = ["convert", "convert_where_possible", "no_such_value", "wire_types"]
+__all__ = ["convert", "convert_where_possible", "misfits", "wire_types", "without_rows"]
 
 _JSON_WIDER: Final = (pl.Int8, pl.Int16, pl.UInt8, pl.UInt16)
 _UTC_TIME: Final = "%Y-%m-%dT%H:%M:%S%.fZ"
@@ -65,9 +65,19 @@ def convert_where_possible(frame: pl.DataFrame, schema: Mapping[str, pl.DataType
     )
 
 
-def no_such_value(name: str, value: object, dtype: pl.DataType) -> str:
-    """What to say of a value that its column cannot hold."""
-    return f"column {name!r} holds {cut(value, 60)}, which is no {dtype}"
+def misfits(wire: pl.DataFrame, typed: pl.DataFrame) -> dict[int, str]:
+    """By row, what is wrong with values that became null on the way from `wire` to `typed`."""
+    found: dict[int, str] = {}
+    for name, dtype in typed.schema.items():
+        lost = typed[name].is_null() & wire[name].is_not_null()
+        for row in lost.arg_true().to_list():
+            found.setdefault(row, f"column {name!r} holds {cut(wire[name][row], 60)}, which is no {dtype}")
+    return found
+
+
+def without_rows(frame: pl.DataFrame, rows: Iterable[int]) -> pl.DataFrame:
+    """The frame without these rows, given by index."""
+    return frame.with_row_index("").filter(~pl.col("").is_in(list(rows))).drop("")
 
 
 def _strict(name: str, dtype: pl.DataType) -> pl.Expr:
