@@ -53,6 +53,9 @@ class Task:
                 self._open.discard(channel)
                 self._drained = self._drained and drained
                 await self._obey(self._alignment.end(channel))
+                if self._open and self._merger.all_idle:
+                    # It was the last to hold something back; those that are left are quiet.
+                    await self._subtask.idle()
 
     async def _forward(self, watermark: int | None) -> None:
         if watermark is not None:

@@ -1,4 +1,4 @@
-"""Selectors and patterns in `select` and `with_columns`: they stand for the user's columns, never for the event time."""
+"""Selectors and patterns in `select` and `with_columns` stand for the user's columns, never for the event time."""
 
 from typing import Any
 

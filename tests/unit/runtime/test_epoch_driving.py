@@ -60,17 +60,20 @@ class TwoPhase(Sink):
     """A sink whose committer notes what it is told, and fails in the epoch it is told to."""
 
     commits: list[tuple[int, int]] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
     fails_in: int = -1
 
     def writer(self, input_type: StreamType, ctx: SinkContext) -> SinkWriter:
-        return _Writer()
+        return _Writer(self, ctx.subtask)
 
     def committer(self, ctx: SinkContext) -> Committer:
         return _Committer(self)
 
 
 class _Writer:
-    def __init__(self) -> None:
+    def __init__(self, sink: TwoPhase, subtask: int) -> None:
+        self._sink = sink
+        self._subtask = subtask
         self._rows = 0
 
     async def write(self, batch: AnyBatch) -> None:
@@ -81,7 +84,7 @@ class _Writer:
         return [{"rows": rows}] if rows else []
 
     async def close(self) -> None:
-        self._rows = 0
+        self._sink.closed.append(self._subtask)
 
 
 @dataclass
@@ -121,13 +124,15 @@ def test_each_epoch_commits_what_was_sealed_in_it() -> None:
     sink = TwoPhase()
     run(numbers(sink), mode="micro-batch", batch_rows=2)
     assert sink.commits == [(1, 8), (2, 8), (3, 4)]
+    assert sink.closed == [0]
 
 
 def test_a_failing_commit_ends_the_job_with_the_committers_error() -> None:
     sink = TwoPhase(fails_in=2)
     with pytest.raises(sf.SinkError, match="the disk is full"):
-        run(numbers(sink), mode="micro-batch", batch_rows=2)
+        run(numbers(sink), mode="micro-batch", batch_rows=2, parallelism=2)
     assert sink.commits == [(1, 8)]
+    assert sorted(sink.closed) == [0, 1]
 
 
 def test_a_failing_operator_commits_nothing_of_its_epoch() -> None:
