@@ -106,7 +106,7 @@ WRONG: dict[str, Callable[[], object]] = {
     ),
     "key_by without a key": lambda: read().key_by(),
     "two keys of one name": lambda: read().key_by("origin", "origin"),
-    "unknown null_keys": lambda: read().key_by("origin", null_keys="drop"),
+    "unknown null_keys": lambda: read().key_by("origin", null_keys="drop"),  # type: ignore[arg-type]
     "union of other columns": union_of_other_columns,
     "union with and without event time": union_with_and_without_event_time,
     "union of two jobs": union_of_two_jobs,
@@ -117,7 +117,7 @@ WRONG: dict[str, Callable[[], object]] = {
     "on_error where nothing can fail": lambda: (
         window(sf.tumbling("10s")).aggregate(n=sf.count()).on_error("skip")
     ),
-    "unknown error policy": lambda: read().filter(col("ts") > 0).on_error("ignore"),
+    "unknown error policy": lambda: read().filter(col("ts") > 0).on_error("ignore"),  # type: ignore[arg-type]
     "a name that cannot be one": lambda: read().named("My Flights"),
     "twice the same name": twice_the_same_name,
     "a source that is none": lambda: sf.Job("wrong").read("flights.ndjson"),  # type: ignore[arg-type]
