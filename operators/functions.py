@@ -9,10 +9,10 @@ import dataclasses
 import datetime as dt
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import polars as pl
 
@@ -204,11 +204,15 @@ def _fields(annotation: Any) -> dict[str, pl.DataType] | None:
         column = _column(hint)
         if column is None:
             raise JobDefinitionError(
-                f"field {name!r} of {annotation.__name__} is {hint}, which no column type stands for",
+                f"field {name!r} of {_name(annotation)} is {hint}, which no column type stands for",
                 hint="use str, int, float, bool, bytes, datetime, date, timedelta or a list of one, or give schema=",
             )
         fields[name] = column
     return fields
+
+
+def _name(annotation: Any) -> str:
+    return str(getattr(annotation, "__name__", annotation))
 
 
 def _column(annotation: Any) -> pl.DataType | None:
@@ -230,8 +234,8 @@ def declared_schema(schema: object, function: Callable[..., Any], *, flat: bool)
         return returned_schema(function, flat=flat)
     if isinstance(schema, (Schema, Objects)):
         return schema
-    if isinstance(schema, typing.Mapping):
-        return Schema(schema)
+    if isinstance(schema, Mapping):
+        return Schema(cast("Mapping[str, Any]", schema))
     fields = _fields(schema)
     if fields is None:
         raise JobDefinitionError(

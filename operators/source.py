@@ -43,7 +43,7 @@ class Split:
     """
 
     id: str
-    payload: Mapping[str, Any] = field(default_factory=dict)
+    payload: Mapping[str, Any] = field(default_factory=dict[str, Any])
     holds_watermark: bool = True
 
 

@@ -55,7 +55,7 @@ def bench(
     harness: Any = importlib.import_module("benchmarks.harness")
     options = harness.Options(events=events, rounds=rounds, peers=peers)
     try:
-        report = harness.run(name, options, say=lambda line: print(line, file=sys.stderr))
+        report = harness.run(name, options, say=_say)
     except ValueError as wrong_name:
         print(wrong_name, file=sys.stderr)
         return 2
@@ -72,3 +72,7 @@ def checkout() -> Path | None:
         if (root / HARNESS).is_file() and (root / "streamflow" / "__init__.py").is_file():
             return root
     return None
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

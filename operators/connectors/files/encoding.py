@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import polars as pl
 
@@ -73,7 +73,8 @@ def join_files(disk: Disk, paths: list[Path], target: Path, format: FileFormat) 
     """One file of all, in order. Tables are held in memory as they are encoded, text one file at a time."""
     with writing(str(target)):
         if format in ("parquet", "arrow"):
-            parts, joined = [BytesIO(disk.read(path)) for path in paths], BytesIO()
+            joined = BytesIO()
+            parts: list[IO[bytes]] = [BytesIO(disk.read(path)) for path in paths]
             if format == "parquet":
                 pl.scan_parquet(parts).sink_parquet(joined)
             else:

@@ -57,7 +57,7 @@ class _OpenFile:
 
     rows_written: int = 0
     path: Path | None = None
-    held: list[AnyBatch] = field(default_factory=list)
+    held: list[AnyBatch] = field(default_factory=list[AnyBatch])
     held_rows: int = 0
     held_bytes: int = 0
 

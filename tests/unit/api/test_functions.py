@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import NamedTuple, TypedDict
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypedDict
 
 import polars as pl
 import pytest
@@ -66,7 +66,7 @@ class TestReturnTypes:
 
     def test_a_dataclass_gives_its_fields(self) -> None:
         def stamped(row) -> Stamped:
-            return Stamped(datetime(2013, 1, row["v"]), [row["k"]], None)
+            return Stamped(datetime(2013, 1, row["v"], tzinfo=UTC), [row["k"]], None)
 
         out, _ = run(lambda s: s.map(stamped).with_columns(n=col("tags").list.len()))
         assert out.frame().schema["at"] == pl.Datetime("us", "UTC")
@@ -97,7 +97,8 @@ class TestReturnTypes:
 
     def test_a_value_that_is_not_what_was_promised_is_shown(self) -> None:
         def promised(row) -> int:
-            return "three" if row["v"] == 3 else row["v"]
+            found: Any = "three" if row["v"] == 3 else row["v"]
+            return found
 
         with pytest.raises(sf.RecordError, match="three"):
             run(lambda s: s.map(promised).filter(col("value") > 0))
