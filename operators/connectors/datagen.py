@@ -128,7 +128,9 @@ class DataGen(Source):
                 INDEX
             )
             made = {
-                name: expr for name, expr in self._columns.items() if ctx.columns is None or name in ctx.columns
+                name: expr
+                for name, expr in self._columns.items()
+                if ctx.columns is None or name in ctx.columns
             }
             frame = index.to_frame().select(**made)
             return Decoded(FrameBatch(frame.cast({name: self._schema[name] for name in frame.columns})))

@@ -108,7 +108,8 @@ def _hold(
         if isinstance(schema, Objects):
             return data.to_dicts()
         return data if schema is None else _cast(data, Schema(schema))
-    if isinstance(data, (str, bytes, Mapping)) or not isinstance(data, Iterable):
+    given: Any = data
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
         raise JobDefinitionError(
             f"MemorySource got {type(data).__name__}", hint="give a DataFrame or a list of rows"
         )

@@ -80,7 +80,7 @@ def _check_unmixed(name: str, dtype: pl.DataType, rows: Sequence[Mapping[str, An
         fitting = {int} if dtype.is_integer() else {int, float}
     else:
         return
-    held = {type(row.get(name)) for row in rows} - {type(None)}
+    held: set[type] = {type(row.get(name)) for row in rows} - {type(None)}
     if len(held) > 1 and held - fitting:
         kinds = " and ".join(sorted(kind.__name__ for kind in held))
         raise JobDefinitionError(

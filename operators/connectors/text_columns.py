@@ -17,7 +17,7 @@ def as_text_carries(frame: pl.DataFrame) -> pl.DataFrame:
     >>> as_text_carries(pl.DataFrame({"t": [0]}, schema={"t": pl.Datetime("us", "UTC")})).rows()
     [('1970-01-01T00:00:00Z',)]
     """
-    changed = []
+    changed: list[pl.Expr] = []
     for name, dtype in frame.schema.items():
         column = pl.col(name)
         if isinstance(dtype, pl.Datetime):

@@ -14,8 +14,9 @@ from streamflow.operators.connectors.files.line_format import BOM, PARSE_ERRORS,
 from streamflow.operators.connectors.files.wire_types import (
     convert,
     convert_where_possible,
-    no_such_value,
+    misfits,
     wire_types,
+    without_rows,
 )
 from streamflow.operators.connectors.halving import halve
 from streamflow.records.frame import FrameBatch
@@ -127,33 +128,20 @@ class CsvColumns(LineFormat):
         for position, what in halve([records[index] for index in left], self._refused).items():
             problems[left[position]] = what
         left = [index for index in left if index not in problems]
-        texts = self._read(
-            b"\n".join(records[index] for index in left), dict.fromkeys(self._fields, pl.String())
-        )
-        frame = self._typed(texts)
-        lost = pl.Series([False]).new_from_index(0, texts.height)
-        for name, dtype in self._schema.items():
-            unfit = frame[name].is_null() & texts[name].is_not_null() & (texts[name].str.strip_chars() != "")
-            for position in unfit.arg_true().to_list():
-                problems.setdefault(left[position], no_such_value(name, texts[name][position], dtype))
-            lost |= unfit
-        return Sifted(FrameBatch(frame.filter(~lost)), problems)
+        body = b"\n".join(records[index] for index in left)
+        frame = convert_where_possible(self._read(body, self._wire, ignore_errors=True), self._schema)
+        unfit = misfits(self._texts(body), frame)
+        problems |= {left[position]: problem for position, problem in unfit.items()}
+        return Sifted(FrameBatch(without_rows(frame, unfit)), problems)
 
-    def _typed(self, texts: pl.DataFrame) -> pl.DataFrame:
-        """Columns of text with the schema's types, null for what does not fit."""
-        wire = wire_types(self._schema, "csv")
-        booleans = {"true": True, "false": False}
-        columns = []
-        for name, dtype in wire.items():
-            column = pl.col(name)
-            if isinstance(dtype, pl.Boolean):
-                column = column.str.to_lowercase().replace_strict(
-                    booleans, default=None, return_dtype=pl.Boolean
-                )
-            elif not isinstance(dtype, pl.String):
-                column = column.cast(dtype, strict=False)
-            columns.append(column)
-        return convert_where_possible(texts.select(columns), self._schema)
+    def _texts(self, body: bytes) -> pl.DataFrame:
+        """What stands in the columns, null where Polars takes it as null in a column that is no text."""
+        texts = self._read(body, dict.fromkeys(self._fields, pl.String()))
+        return texts.with_columns(
+            pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name))
+            for name, dtype in self._schema.items()
+            if not isinstance(dtype, pl.String)
+        )
 
     def _problem(self, record: bytes) -> str | None:
         if len(record) > _LARGEST_FIELD:
@@ -175,7 +163,9 @@ class CsvColumns(LineFormat):
             return f"the record is not valid CSV ({str(error).splitlines()[0]})"
         return None
 
-    def _read(self, body: bytes, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    def _read(
+        self, body: bytes, types: Mapping[str, pl.DataType], *, ignore_errors: bool = False
+    ) -> pl.DataFrame:
         if not body.strip(b"\r\n"):
             return pl.DataFrame(schema={name: types[name] for name in self._schema})
         return pl.read_csv(
@@ -186,6 +176,7 @@ class CsvColumns(LineFormat):
             separator=self._options.separator,
             quote_char=self._options.quote,
             null_values=list(self._options.null_values) or None,
+            ignore_errors=ignore_errors,
         )
 
 

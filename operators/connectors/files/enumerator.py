@@ -35,7 +35,7 @@ class FileEnumerator:
         self._done = False
 
     async def discover(self) -> Discovery:
-        splits = [] if self._done else await self._ctx.run_blocking(self._look)
+        splits: list[Split] = [] if self._done else await self._ctx.run_blocking(self._look)
         self._done = True
         return Discovery(splits, final=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import polars as pl
@@ -12,8 +12,9 @@ from streamflow.operators.connectors.files.line_format import PARSE_ERRORS, Line
 from streamflow.operators.connectors.files.wire_types import (
     convert,
     convert_where_possible,
-    no_such_value,
+    misfits,
     wire_types,
+    without_rows,
 )
 from streamflow.operators.connectors.halving import halve
 from streamflow.records.batch import RowBatch
@@ -21,7 +22,13 @@ from streamflow.records.frame import FrameBatch
 
 __all__ = ["NdjsonColumns", "NdjsonObjects"]
 
-_KINDS: Final = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "an integer"}
+_KINDS: Final[dict[type, str]] = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+}
 _INTEGER_RANGES: Final[dict[type[pl.DataType], tuple[int, int]]] = {
     pl.Int8: (-(2**7), 2**7),
     pl.Int16: (-(2**15), 2**15),
@@ -65,13 +72,9 @@ class NdjsonColumns(LineFormat):
         left = [index for index in left if index not in problems]
         wire = self._read([records[index] for index in left])
         frame = convert_where_possible(wire, self._schema)
-        lost = pl.Series([False]).new_from_index(0, wire.height)
-        for name, dtype in self._schema.items():
-            unfit = frame[name].is_null() & wire[name].is_not_null()
-            for position in unfit.arg_true().to_list():
-                problems.setdefault(left[position], no_such_value(name, wire[name][position], dtype))
-            lost |= unfit
-        return Sifted(FrameBatch(frame.filter(~lost)), problems)
+        unfit = misfits(wire, frame)
+        problems |= {left[position]: problem for position, problem in unfit.items()}
+        return Sifted(FrameBatch(without_rows(frame, unfit)), problems)
 
     def _problem(self, record: bytes, decode: Callable[[bytes], Any]) -> str | None:
         try:
@@ -80,8 +83,9 @@ class NdjsonColumns(LineFormat):
             return _malformed(error)
         if not isinstance(value, dict):
             return f"a JSON object was expected, this is {_kind(value)}"
+        fields = cast(dict[str, Any], value)
         for name, fits in self._checks:
-            held = value.get(name)
+            held = fields.get(name)
             if held is not None and not fits(held):
                 return f"column {name!r} holds {_kind(held)} where {self._schema[name]} was expected"
         return None
@@ -125,7 +129,7 @@ def _malformed(error: Exception) -> str:
     return f"the line is not valid JSON ({error})"
 
 
-def _kind(value: object) -> str:
+def _kind(value: Any) -> str:
     return "null" if value is None else _KINDS.get(type(value), "a number")
 
 

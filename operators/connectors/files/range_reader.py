@@ -37,7 +37,7 @@ class RangeReader:
         self._end = end
         self._limit = limit
         self._step = step
-        self._on_error = on_error
+        self._on_error: ErrorPolicy = on_error
         self._lines = LineNumbers(path)
 
     async def fetch(self) -> Fetch | None:

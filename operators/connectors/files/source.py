@@ -63,13 +63,15 @@ class FileSource(Source):
     has_header: bool = True
     null_values: Sequence[str] = ()
     quote: str | None = '"'
+    _paths: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
     _pinned: _Pinned = field(default_factory=_Pinned, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         given = [self.path] if isinstance(self.path, (str, Path)) else list(self.path)
         if not given:
             raise JobDefinitionError("FileSource got no path", hint='give one, like "flights/*.ndjson"')
-        object.__setattr__(self, "path", tuple(local_path(path) for path in given))
+        object.__setattr__(self, "path", tuple(given))
+        object.__setattr__(self, "_paths", tuple(local_path(path) for path in given))
         checked_format(self.format)
         if self.schema is not None and not isinstance(self.schema, Objects):
             object.__setattr__(self, "schema", Schema(self.schema))
@@ -100,17 +102,15 @@ class FileSource(Source):
         return OpenedWhenRead(lambda: reading.open(split, position, ctx), ctx.run_blocking)
 
     def describe(self) -> str:
-        assert isinstance(self.path, tuple)
-        more = f", … ({len(self.path)} paths)" if len(self.path) > 1 else ""
-        return f"FileSource({self.path[0]}{more}{f', watch={self.watch}' if self.watch else ''})"
+        more = f", … ({len(self._paths)} paths)" if len(self._paths) > 1 else ""
+        return f"FileSource({self._paths[0]}{more}{f', watch={self.watch}' if self.watch else ''})"
 
     def _csv(self) -> CsvOptions:
         return CsvOptions(self.separator, self.has_header, tuple(self.null_values), self.quote)
 
     def _list(self) -> list[FoundFile]:
-        assert isinstance(self.path, tuple)
         known = self.schema is not None and self.watch is not None
-        return list_files(self.path, self.format, may_be_empty=known)
+        return list_files(self._paths, self.format, may_be_empty=known)
 
     def _find_schema(self) -> StreamSchema:
         """Looks at the files also where the schema is given: a path that names nothing is an error when the job is

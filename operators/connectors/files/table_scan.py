@@ -45,7 +45,7 @@ def fitting_columns(
     """The columns asked for, with the schema's types. A type that differs is an error unless `cast`."""
     scan = scan_table(path, format)
     there = scan.collect_schema()
-    chosen = []
+    chosen: list[pl.Expr] = []
     for name in columns:
         if name not in there:
             message, hint = unknown_name("column", name, there.names())

@@ -77,7 +77,7 @@ def misfits(wire: pl.DataFrame, typed: pl.DataFrame) -> dict[int, str]:
 
 def without_rows(frame: pl.DataFrame, rows: Iterable[int]) -> pl.DataFrame:
     """The frame without these rows, given by index."""
-    return frame.with_row_index("").filter(~pl.col("").is_in(list(rows))).drop("")
+    return frame.filter(~pl.int_range(pl.len()).is_in(list(rows)))
 
 
 def _strict(name: str, dtype: pl.DataType) -> pl.Expr:

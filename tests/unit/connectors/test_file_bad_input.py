@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamflow.errors import RecordError, SourceError, StreamflowError
-from streamflow.operators.connectors.files import sequential_reader
-from streamflow.operators.connectors.files.line_format import PARSE_ERRORS
+from streamflow.operators.connectors.files import byte_ranges, sequential_reader
+from streamflow.operators.connectors.files.csv_format import CsvColumns, CsvOptions
+from streamflow.operators.connectors.files.line_format import PARSE_ERRORS, Run, decode_run
 from streamflow.operators.connectors.files.ndjson import NdjsonColumns
 from streamflow.operators.connectors.files.source import FileSource
 from streamflow.records.schema import OBJECTS, Schema
@@ -247,3 +249,57 @@ class TestDamagedFiles:
         path.unlink()
         with pytest.raises(SourceError, match=r"there is no file '.*x.txt'"):
             rows(source)
+
+
+CELLS = st.sampled_from(
+    ["", " ", "1", " 2", "-3 ", "1.5", "1e3", "true", "False", "x", '"q"', '"a,b"', '""', '"two\nlines"', "NA", "300",
+     "2013-01-01", "2013-01-01T05:17:00Z", "é", '"say ""so"""', "nan", "+4", "0x1"]
+)  # fmt: skip
+
+
+CSV_TYPES = [pl.Int64, pl.Int8, pl.Float64, pl.Boolean, pl.String, pl.Datetime, pl.Date]
+CSV_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\0\ufeff"), max_size=6)
+
+
+class TestCsvLaws:
+    OPTIONS = CsvOptions(null_values=("NA",))
+
+    def form(self, *types: Any) -> CsvColumns:
+        names = [f"c{number}" for number in range(len(types))]
+        return CsvColumns(Schema(dict(zip(names, types, strict=True))), names, self.OPTIONS, "x.csv")
+
+    @given(
+        cells=st.lists(st.lists(CELLS, min_size=1, max_size=3), min_size=1, max_size=8),
+        types=st.lists(st.sampled_from(CSV_TYPES), min_size=2, max_size=2),
+    )
+    def test_all_at_once_agrees_with_record_by_record(self, cells: list[list[str]], types: list[Any]) -> None:
+        form = self.form(*types)
+        records = [",".join(row).encode() for row in cells if "".join(row).strip()]
+        sifted = form.sift(records)
+        good = [record for index, record in enumerate(records) if index not in sifted.problems]
+        whole = decode_run(form, Run(b"\n".join(records) + b"\n", lambda: 1), "x.csv", "skip")
+        assert whole.batch.frame.equals(sifted.batch.frame)  # type: ignore[union-attr]
+        assert len(whole.bad) == len(records) - len(good)
+        one_by_one = [decode_run(form, Run(record, lambda: 1), "x.csv", "skip") for record in records]
+        kept = [len(decoded.batch) for decoded in one_by_one]
+        assert kept == [index not in sifted.problems for index in range(len(records))]
+        if good:
+            frames = [decoded.batch.frame for decoded in one_by_one]  # type: ignore[union-attr]
+            assert pl.concat(frames).equals(sifted.batch.frame)  # type: ignore[union-attr]
+
+    @given(
+        rows=st.lists(st.lists(CSV_TEXT, min_size=2, max_size=2), min_size=1, max_size=10),
+        batch_rows=st.integers(1, 4),
+    )
+    def test_what_pythons_csv_module_writes_is_read_back(
+        self, tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], batch_rows: int
+    ) -> None:
+        path = tmp_path_factory.getbasetemp() / "law.csv"
+        with path.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows([["a", "b"], *rows])
+        source = FileSource(path, schema={"a": pl.String, "b": pl.String})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sequential_reader, "_FIRST_STEP", 5)
+            patch.setattr(byte_ranges, "_SMALLEST_RANGE", 3)
+            reading = read(source, batch_rows=batch_rows)
+        assert [[row["a"], row["b"]] for row in reading.rows] == rows
