@@ -108,7 +108,7 @@ def _yaml() -> ModuleType:
         import yaml
     except ImportError as error:
         raise JobDefinitionError(
-            "transcripts are YAML, and PyYAML is not installed", hint="pip install pyyaml"
+            "transcripts are YAML, and PyYAML is not installed", hint='pip install "streamflow[transcripts]"'
         ) from error
     module: ModuleType = yaml
     return module
