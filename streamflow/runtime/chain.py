@@ -6,17 +6,16 @@ everything a watermark triggers leaves before the watermark does.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streamflow.errors import JobFailedError, StreamflowError, Where
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.base import LATE, MAIN, AsyncOperator, Operator
 from streamflow.records.elements import AnyBatch
+from streamflow.runtime.blame import blamed
 from streamflow.runtime.outlet import Outlet
 
-__all__ = ["Chain", "Link", "blamed"]
+__all__ = ["Chain", "Link"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +142,3 @@ class Chain:
         link.metrics.bytes_in.add(batch.nbytes)
         with blamed(link.id):
             link.logic.process_batch(batch, port, self._taps[position])
-
-
-@contextmanager
-def blamed(operator: str) -> Generator[None]:
-    """Errors raised inside name the operator; one that is nobody's own becomes the job's failure."""
-    try:
-        yield
-    except StreamflowError as error:
-        raise error.at(Where(operator=operator)) from error.__cause__
-    except Exception as error:
-        message = f"{type(error).__name__}: {error}"
-        raise JobFailedError(message, where=Where(operator=operator)) from error

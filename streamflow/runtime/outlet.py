@@ -11,6 +11,7 @@ from typing import Protocol
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.sink import Committable, SinkWriter
 from streamflow.records.elements import AnyBatch, StreamElement
+from streamflow.runtime.blame import blamed
 from streamflow.runtime.channel import Channel
 from streamflow.runtime.exchange import Route
 
@@ -87,7 +88,8 @@ class SinkOutlet:
     async def flush(self) -> None:
         buffer, self._buffer = self._buffer, []
         for batch in buffer:
-            await self._writer.write(batch)
+            with blamed(self._sink_id):
+                await self._writer.write(batch)
             self._metrics.records_in.add(len(batch))
             self._metrics.records_out.add(len(batch))
 
@@ -95,7 +97,9 @@ class SinkOutlet:
         """Sinks see batches and epochs only."""
 
     async def seal(self, epoch: int) -> Sequence[tuple[str, Committable]]:
-        return [(self._sink_id, committable) for committable in await self._writer.prepare(epoch)]
+        with blamed(self._sink_id):
+            committables = await self._writer.prepare(epoch)
+        return [(self._sink_id, committable) for committable in committables]
 
     async def close(self) -> None:
         await self._writer.close()

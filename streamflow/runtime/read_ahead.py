@@ -20,7 +20,7 @@ from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE
-from streamflow.runtime.chain import blamed
+from streamflow.runtime.blame import blamed
 from streamflow.runtime.ports import Blocking
 from streamflow.time.clock import Clock
 

@@ -11,6 +11,7 @@ from streamflow.operators.guard import Guard
 from streamflow.operators.source import Source, Split, SplitReader
 from streamflow.records.elements import AnyBatch
 from streamflow.runtime.assignment import SplitAssigner
+from streamflow.runtime.blame import blamed
 from streamflow.runtime.ports import Blocking
 from streamflow.runtime.profile import ExecutionProfile
 from streamflow.runtime.read_ahead import Piece, Prefix, SplitPump
@@ -32,6 +33,7 @@ class SourceTask:
         self,
         subtask: Subtask,
         *,
+        id: str,
         source: Source,
         open_reader: Callable[[Split], SplitReader],
         assigner: SplitAssigner,
@@ -47,6 +49,7 @@ class SourceTask:
         clock: Clock,
     ) -> None:
         self._subtask = subtask
+        self._id = id
         self._source = source
         self._open_reader = open_reader
         self._assigner = assigner
@@ -150,7 +153,8 @@ class SourceTask:
         return pump if pump.ready else None
 
     async def _emit(self, pump: SplitPump) -> None:
-        piece = pump.take()
+        with blamed(self._id):
+            piece = pump.take()
         split = pump.split.id
         self._count(piece)
         self._subtask.expect(piece.rows)

@@ -20,6 +20,7 @@ from streamflow.operators.guard import Guard
 from streamflow.operators.sink import Committable, Committer, SinkContext
 from streamflow.operators.source import Enumerator, SourceContext
 from streamflow.runtime.assignment import SplitAssigner
+from streamflow.runtime.blame import blamed
 from streamflow.runtime.chain import Chain, Link
 from streamflow.runtime.channel import Channel, Inbox
 from streamflow.runtime.epochs import Commit, EpochCoordinator, Sealed
@@ -60,7 +61,7 @@ class Worker:
         self._subtasks: list[Subtask] = []
         self.sources: dict[str, list[SourceTask]] = {}
         self._loops: list[Task | SourceTask] = []
-        self._enumerators: list[tuple[Enumerator, SplitAssigner]] = []
+        self._enumerators: list[tuple[str, Enumerator, SplitAssigner]] = []
         self._committers: dict[str, Committer | None] = {}
         self._backends: list[LazyBackend] = []
         self._news = asyncio.Event()
@@ -74,19 +75,17 @@ class Worker:
 
     async def run(self) -> None:
         """Until every task has finished and everything is committed; raises what the first failing task raised."""
-        discoveries = [asyncio.create_task(self._discover(*pair)) for pair in self._enumerators]
+        discoveries = [asyncio.create_task(self._discover(*each)) for each in self._enumerators]
         epochs = asyncio.create_task(self._drive_epochs())
         tasks = [asyncio.create_task(loop.run()) for loop in self._loops]
         commits = asyncio.create_task(self._carry_out_commits())
-        background = [*discoveries, epochs, commits]
+        needed = [*tasks, epochs, commits]
         try:
-            pending = {*tasks, *background}
-            while not all(task.done() for task in tasks):
+            pending = {*needed, *discoveries}
+            while not all(task.done() for task in needed):
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
-            await epochs
-            await commits
         except StreamflowError:
             raise
         except Exception as error:
@@ -94,9 +93,9 @@ class Worker:
                 f"{type(error).__name__}: {error}", hint="this is not expected: please report it"
             ) from error
         finally:
-            for task in (*tasks, *background):
+            for task in (*needed, *discoveries):
                 task.cancel()
-            await asyncio.gather(*tasks, *background, return_exceptions=True)
+            await asyncio.gather(*needed, *discoveries, return_exceptions=True)
             for source in (task for loops in self.sources.values() for task in loops):
                 await source.close()
             for subtask in self._subtasks:
@@ -140,9 +139,11 @@ class Worker:
         if commit is not None:
             self._commits.put_nowait(commit)
 
-    async def _discover(self, enumerator: Enumerator, assigner: SplitAssigner) -> None:
+    async def _discover(self, source: str, enumerator: Enumerator, assigner: SplitAssigner) -> None:
         while not assigner.final:
-            assigner.found(await enumerator.discover())
+            with blamed(source):
+                discovery = await enumerator.discover()
+            assigner.found(discovery)
 
     async def _drive_epochs(self) -> None:
         """Begins an epoch when its time has come, or when a source asks for its end; one after the other."""
@@ -184,7 +185,8 @@ class Worker:
                 by_sink.setdefault(sink, []).append(committable)
             for sink, committer in self._committers.items():
                 if committer is not None and by_sink.get(sink):
-                    await committer.commit(commit.epoch, by_sink[sink])
+                    with blamed(sink):
+                        await committer.commit(commit.epoch, by_sink[sink])
             following = self.coordinator.committed()
             self._enqueue(following)
             self._news.set()
@@ -218,7 +220,8 @@ class Worker:
             return None
         side_by_side = _SIDE_BY_SIDE if self._profile.by_watermark else 1
         assigner = SplitAssigner(task.parallelism, side_by_side=side_by_side)
-        self._enumerators.append((task.source.source.enumerator(self._source_context(task)), assigner))
+        enumerator = task.source.source.enumerator(self._source_context(task))
+        self._enumerators.append((task.source.id, enumerator, assigner))
         return assigner
 
     def _source_context(self, task: PhysicalTask) -> SourceContext:
@@ -283,6 +286,7 @@ class Worker:
         ahead = [(link.id, link.logic) for link in links[: task.read_ahead] if link.logic is not None]
         return SourceTask(
             subtask,
+            id=node.id,
             source=node.source,
             open_reader=lambda split: node.source.reader(split, None, context),
             assigner=assigner,
@@ -355,7 +359,8 @@ class Worker:
             )
             if node.id not in self._committers:
                 self._committers[node.id] = node.sink.committer(context)
-            writer = node.sink.writer(node.type, context)
+            with blamed(node.id):
+                writer = node.sink.writer(node.type, context)
             metrics = self.registry.operator(node.id, index)
             outlets.append(SinkOutlet(physical.position, physical.output, node.id, writer, metrics))
         return outlets
