@@ -79,7 +79,7 @@ class DataGen(Source):
             raise JobDefinitionError(f"splits is {self.splits}", hint="it must be at least 1")
         if self.make is None:
             interval = 1000 if self.rate is None else max(1, round(1_000_000 / self.rate))
-            columns = _events(to_micros(self.start), interval, self.seed)
+            columns: Mapping[str, pl.Expr] | None = _events(to_micros(self.start), interval, self.seed)
         else:
             columns = None if callable(self.make) else dict(self.make)
         object.__setattr__(self, "_columns", columns)

@@ -75,12 +75,12 @@ def infer_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 def _check_unmixed(name: str, dtype: pl.DataType, rows: Sequence[Mapping[str, Any]]) -> None:
     """Polars finds a type for a column of mixed values by turning them into text or numbers: an error here."""
     if isinstance(dtype, pl.String):
-        fitting: set[type] = {str}
+        fitting: set[type[Any]] = {str}
     elif dtype.is_numeric():
         fitting = {int} if dtype.is_integer() else {int, float}
     else:
         return
-    held: set[type] = {type(row.get(name)) for row in rows} - {type(None)}
+    held: set[type[Any]] = {type(row.get(name)) for row in rows if row.get(name) is not None}
     if len(held) > 1 and held - fitting:
         kinds = " and ".join(sorted(kind.__name__ for kind in held))
         raise JobDefinitionError(

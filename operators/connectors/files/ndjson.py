@@ -22,7 +22,7 @@ from streamflow.records.frame import FrameBatch
 
 __all__ = ["NdjsonColumns", "NdjsonObjects"]
 
-_KINDS: Final[dict[type, str]] = {
+_KINDS: Final[dict[type[object], str]] = {
     dict: "an object",
     list: "an array",
     str: "a string",
@@ -129,7 +129,7 @@ def _malformed(error: Exception) -> str:
     return f"the line is not valid JSON ({error})"
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return "null" if value is None else _KINDS.get(type(value), "a number")
 
 

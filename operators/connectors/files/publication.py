@@ -89,6 +89,10 @@ class FileCommitter:
                 self._join([*before, *pieces], joined)
             for piece in pieces:
                 self._disk.remove(piece)
+            for staging in {piece.parent for piece in pieces}:
+                # A piece that came back after a crash would be joined a second time.
+                if self._disk.exists(staging):
+                    self._disk.sync_folder(staging)
             if self._disk.exists(joined):
                 self._disk.rename(joined, self._target)
             elif not self._disk.exists(self._target):

@@ -50,6 +50,7 @@ class FileSource(Source):
 
     Raises JobDefinitionError for options that make no sense, SourceError for what is missing or unreadable.
 
+    >>> import polars as pl
     >>> FileSource("flights/*.ndjson", schema={"origin": pl.String}).describe()
     'FileSource(flights/*.ndjson)'
     """
@@ -63,7 +64,7 @@ class FileSource(Source):
     has_header: bool = True
     null_values: Sequence[str] = ()
     quote: str | None = '"'
-    _paths: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
+    _paths: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _pinned: _Pinned = field(default_factory=_Pinned, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -102,8 +103,9 @@ class FileSource(Source):
         return OpenedWhenRead(lambda: reading.open(split, position, ctx), ctx.run_blocking)
 
     def describe(self) -> str:
-        more = f", … ({len(self._paths)} paths)" if len(self._paths) > 1 else ""
-        return f"FileSource({self._paths[0]}{more}{f', watch={self.watch}' if self.watch else ''})"
+        first, *others = self._paths
+        more = f", … ({len(self._paths)} paths)" if others else ""
+        return f"FileSource({first}{more}{f', watch={self.watch}' if self.watch else ''})"
 
     def _csv(self) -> CsvOptions:
         return CsvOptions(self.separator, self.has_header, tuple(self.null_values), self.quote)
