@@ -159,6 +159,10 @@ class OperatorSpec(ABC):
         """The key columns by which its input must be partitioned; None: any distribution will do."""
         return None
 
+    def keeps_partitioning(self, keys: tuple[str, ...]) -> bool:
+        """Whether records that come partitioned by these columns leave partitioned by them."""
+        return self.partition_by == keys
+
     def split_combiner(self, inputs: Sequence[StreamType]) -> tuple[OperatorSpec, OperatorSpec] | None:
         """(combiner, the rest): a pure partial aggregate to run where the data is read, before the hash exchange,
         and this operator as it is when fed by it. None where that would change a result."""

@@ -98,6 +98,9 @@ class Filter(ColumnSpec):
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         return frame.filter(self.predicate)
 
+    def keeps_partitioning(self, keys: tuple[str, ...]) -> bool:
+        return True
+
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         checked = resolved_type(inputs[0], lambda frame: frame.select(self.predicate.alias("predicate")))
         assert isinstance(checked.schema, Schema)

@@ -106,6 +106,9 @@ class CombineSpec(PureSpec):
 
         return run
 
+    def keeps_partitioning(self, keys: tuple[str, ...]) -> bool:
+        return keys == self.keys
+
     @property
     def is_query(self) -> bool:
         return not any(isinstance(aggregate, FoldedAggregate) for _, aggregate in self.aggregates)

@@ -54,6 +54,9 @@ class FusedColumns(PureSpec):
     def fuse(self, id: str, following: OperatorSpec, following_id: str) -> OperatorSpec | None:
         return fused(self.parts, following, following_id)
 
+    def keeps_partitioning(self, keys: tuple[str, ...]) -> bool:
+        return all(spec.keeps_partitioning(keys) for _, spec in self.parts)
+
     def needed_columns(
         self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
     ) -> frozenset[str] | None:

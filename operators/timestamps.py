@@ -1,6 +1,7 @@
 """`AssignTimestamps`: gives each record its event time, where the data is read.
 
-A record without a time, or with one that is no time, is treated by the error policy: it could belong to any window.
+A record without a time, or with one that is no time (before the year 1 or after 9999, as a wrong unit makes it), is
+treated by the error policy: it could belong to any window.
 """
 
 from __future__ import annotations
@@ -23,16 +24,17 @@ from streamflow.operators.base import (
 )
 from streamflow.operators.columns import resolved_type, roots, union
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
+from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.rows import rows_of
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
-from streamflow.time.timestamps import Epoch, to_micros
+from streamflow.time.timestamps import EARLIEST, LATEST, Epoch, to_micros
 
 __all__ = ["AssignTimestamps"]
 
-_SCALE = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_MICROS = {"d": 86_400_000_000, "s": 1_000_000, "ms": 1_000, "us": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,69 +78,83 @@ class AssignTimestamps(PureSpec):
         guard = Guard(ctx.operator_id, self.on_error, ctx.metrics)
         schema = inputs[0].schema
         if isinstance(schema, Schema) and not _is_function(self.event_time):
-            expression = self._expression().cast(pl.Datetime("us"))
-            column = resolved_type(
-                inputs[0], lambda frame: frame.select(self._expression().alias("time"))
-            ).schema
-            assert isinstance(column, Schema)
-            zone = column["time"]
-            if isinstance(zone, pl.Datetime) and zone.time_zone is not None:
-                expression = self._expression().dt.convert_time_zone("UTC").cast(EVENT_TIME_TYPE)
-            else:
-                expression = expression.dt.replace_time_zone("UTC")
-            stamp = expression.alias(EVENT_TIME)
+            return self._on_columns(inputs[0], guard)
+        return self._on_rows(guard)
 
-            def run(batch: AnyBatch, out: Collector) -> None:
-                assert isinstance(batch, FrameBatch)
-                frame = guard.frame(batch.frame, lambda frame: frame.with_columns(stamp), out)
-                if frame[EVENT_TIME].null_count():
-                    timeless = frame.filter(pl.col(EVENT_TIME).is_null()).drop(EVENT_TIME)
-                    guard.bad([self._missing(row) for row in timeless.iter_rows(named=True)], out)
-                    frame = frame.filter(pl.col(EVENT_TIME).is_not_null())
-                out.emit(FrameBatch(frame))
+    def _on_columns(self, records: StreamType, guard: Guard) -> BatchFunction:
+        stamp = self._stamp(records).alias(EVENT_TIME)
+        chosen = self.event_time
+        given = pl.col(chosen.column) if isinstance(chosen, Epoch) else self._expression().to_physical()
 
-            return run
+        def run(batch: AnyBatch, out: Collector) -> None:
+            assert isinstance(batch, FrameBatch)
+            frame = guard.frame(batch.frame, lambda frame: frame.with_columns(stamp), out)
+            if frame[EVENT_TIME].null_count():
+                timeless = frame.filter(pl.col(EVENT_TIME).is_null()).drop(EVENT_TIME)
+                values = timeless.select(given.alias("given")).to_series()
+                guard.bad(list(map(self._no_time, values, row_dicts(timeless))), out)
+                frame = frame.filter(pl.col(EVENT_TIME).is_not_null())
+            out.emit(FrameBatch(frame))
 
+        return run
+
+    def _on_rows(self, guard: Guard) -> BatchFunction:
         moment = self._function()
 
-        def run_rows(batch: AnyBatch, out: Collector) -> None:
-            values: list[Any] = []
+        def run(batch: AnyBatch, out: Collector) -> None:
+            rows = rows_of(batch).values
+            kept: list[int] = []
             times: list[int] = []
             bad: list[RecordError] = []
-            for value in rows_of(batch).values:
+            for index, value in enumerate(rows):
                 try:
                     time = moment(value)
                 except Exception as cause:  # noqa: BLE001 — whatever a user's code raises is the record's error
                     bad.append(guard.error(cause, value))
                     continue
-                if time is None:
-                    bad.append(self._missing(value))
+                if time is None or not EARLIEST <= time <= LATEST:
+                    bad.append(self._no_time(time, value))
                     continue
-                values.append(value)
+                kept.append(index)
                 times.append(time)
             guard.bad(bad, out)
-            rows = RowBatch(values, times)
             if isinstance(batch, FrameBatch):
                 stamp = pl.Series(EVENT_TIME, times, dtype=pl.Int64).cast(EVENT_TIME_TYPE)
-                if len(times) != len(batch):
-                    raise JobDefinitionError("a function for event time on columns cannot skip records")
-                out.emit(FrameBatch(batch.frame.with_columns(stamp)))
+                frame = batch.frame[kept] if bad else batch.frame
+                out.emit(FrameBatch(frame.with_columns(stamp)))
             else:
-                out.emit(rows)
+                out.emit(RowBatch([rows[index] for index in kept] if bad else rows, times))
 
-        return run_rows
+        return run
 
     def describe(self) -> str:
         if isinstance(self.event_time, Epoch):
             return f"{self.event_time.column} ({self.event_time.unit})"
         return getattr(self.event_time, "__name__", str(self.event_time))
 
-    def _missing(self, record: object) -> RecordError:
+    def _no_time(self, given: object, record: object) -> RecordError:
+        what = "null" if given is None else f"{given}, beyond the years 1 to 9999"
         return RecordError(
-            f"event time {self.describe()} is null",
+            f"event time {self.describe()} is {what}",
             record=record,
             hint="filter such records before, or read with on_error='skip' or a dead-letter sink",
         )
+
+    def _stamp(self, records: StreamType) -> pl.Expr:
+        """Event time, null where there is none that a calendar holds."""
+        expression = self._expression()
+        if isinstance(self.event_time, Epoch):
+            return expression
+        # Counts since 1970 in UTC whatever the column's zone; without a zone it is UTC that is meant.
+        schema = resolved_type(records, lambda frame: frame.select(expression.alias("time"))).schema
+        assert isinstance(schema, Schema)
+        unit = getattr(schema["time"], "time_unit", "d")
+        count = expression.to_physical().cast(pl.Int64)
+        if unit == "ns":
+            return (count // 1_000).cast(EVENT_TIME_TYPE)
+        scale = _MICROS[unit]
+        within = count.is_between(EARLIEST // scale, LATEST // scale)
+        return pl.when(within).then(count * scale).cast(EVENT_TIME_TYPE)
 
     def _expression(self) -> pl.Expr:
         if isinstance(self.event_time, Epoch):
@@ -154,7 +170,7 @@ class AssignTimestamps(PureSpec):
             name, unit = chosen.column, chosen.unit
             if unit == "ns":
                 return lambda row: None if row[name] is None else int(row[name]) // 1_000
-            scale = _SCALE[unit]
+            scale = _MICROS[unit]
             return lambda row: None if row[name] is None else int(row[name]) * scale
         if isinstance(chosen, str):
             field = chosen

@@ -10,6 +10,7 @@ import polars as pl
 
 from streamflow.errors import RecordError, StreamflowError
 from streamflow.operators.base import StreamType
+from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.rows import frame_of
 from streamflow.operators.sink import Committable, Committer, Delivery, Sink, SinkContext, SinkWriter
 from streamflow.records.elements import AnyBatch
@@ -56,7 +57,7 @@ class Collected:
         rows: list[Any] = []
         for piece in self._visible.values():
             for batch in piece:
-                rows.extend(batch.user_frame().to_dicts() if isinstance(batch, FrameBatch) else batch.values)
+                rows.extend(row_dicts(batch.user_frame()) if isinstance(batch, FrameBatch) else batch.values)
         return rows
 
     def __len__(self) -> int:

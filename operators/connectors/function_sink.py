@@ -9,6 +9,7 @@ from typing import Any
 
 from streamflow.errors import JobDefinitionError, SinkError, StreamflowError
 from streamflow.operators.base import StreamType
+from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.sink import Committable, Sink, SinkContext, SinkWriter
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
@@ -58,7 +59,7 @@ class _FunctionWriter:
     async def write(self, batch: AnyBatch) -> None:
         if not len(batch):
             return
-        rows = batch.user_frame().to_dicts() if isinstance(batch, FrameBatch) else list(batch.values)
+        rows = list(row_dicts(batch.user_frame())) if isinstance(batch, FrameBatch) else list(batch.values)
         try:
             await self._function(rows)
         except StreamflowError:

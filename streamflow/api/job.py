@@ -143,4 +143,3 @@ class Job:
             raise JobDefinitionError(
                 f"job {self.name} writes nothing", hint="end it with .write(sink) or .collect()"
             )
-

@@ -177,7 +177,7 @@ class _Chainer:
                 for port, (read, (kind, keys)) in enumerate(zip(inputs_of(node), decided, strict=True)):
                     edges.append((read, node, port, kind, keys))
             self._task_of[node.id] = building
-            self._partitioned[node.id] = node.spec.partition_by if isinstance(node, OperatorNode) else None
+            self._partitioned[node.id] = self._distribution(node, decided)
         tasks = tuple(self._finish(building) for building in self._tasks)
         return PhysicalPlan(self._graph.job, tasks, tuple(self._edge(*edge) for edge in edges), self._max)
 
@@ -190,6 +190,17 @@ class _Chainer:
                 return ExchangeKind.FORWARD, ()
             return ExchangeKind.HASH, keys
         return (ExchangeKind.FORWARD if upper == lower else ExchangeKind.REBALANCE), ()
+
+    def _distribution(
+        self, node: Node, decided: list[tuple[ExchangeKind, tuple[str, ...]]]
+    ) -> tuple[str, ...] | None:
+        """The columns by which an output is partitioned: the node's keys, or its only input's where it keeps them."""
+        if not isinstance(node, OperatorNode):
+            return None
+        if node.spec.partition_by or len(node.inputs) != 1 or decided[0][0] is not ExchangeKind.FORWARD:
+            return node.spec.partition_by
+        before = self._partitioned[node.inputs[0].node] if node.inputs[0].output == MAIN else None
+        return before if before and node.spec.keeps_partitioning(before) else None
 
     def _chainable(self, read: Input, kind: ExchangeKind, node: Node) -> bool:
         if kind is not ExchangeKind.FORWARD or read.output != MAIN:

@@ -37,7 +37,9 @@ def _needed(graph: LogicalGraph, id: str) -> frozenset[str] | None:
             return None
         if not isinstance(reader, OperatorNode) or Input(id, MAIN) not in reader.inputs:
             return None
-        below: frozenset[str] | None = _needed(graph, reader.id) if graph.readers(reader.id) else frozenset[str]()
+        below: frozenset[str] | None = (
+            _needed(graph, reader.id) if graph.readers(reader.id) else frozenset[str]()
+        )
         types = [graph.type_of(read) for read in reader.inputs]
         part = reader.spec.needed_columns(below, types)
         if part is None:

@@ -86,7 +86,9 @@ class MetricsRegistry:
     """All metrics of one job run."""
 
     job: str = "job"
-    operators: dict[tuple[str, int], OperatorMetrics] = field(default_factory=dict[tuple[str, int], OperatorMetrics])
+    operators: dict[tuple[str, int], OperatorMetrics] = field(
+        default_factory=dict[tuple[str, int], OperatorMetrics]
+    )
 
     def operator(self, operator: str, subtask: int) -> OperatorMetrics:
         """The handles of one operator in one subtask (made when first asked for)."""

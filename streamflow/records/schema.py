@@ -57,7 +57,7 @@ class Schema(Mapping[str, pl.DataType]):
         for name, dtype in fields.items():
             if name == EVENT_TIME:
                 raise JobDefinitionError(f"a column cannot be named {name!r}", hint="choose another name")
-            resolved[name] = _instance(dtype)
+            resolved[name] = _instance(name, dtype)
         self._fields = resolved
 
     def __getitem__(self, name: str) -> pl.DataType:
@@ -93,10 +93,15 @@ class Schema(Mapping[str, pl.DataType]):
 StreamSchema = Schema | Objects
 
 
-def _instance(dtype: pl.DataType | type[pl.DataType]) -> pl.DataType:
+def _instance(name: str, dtype: pl.DataType | type[pl.DataType]) -> pl.DataType:
     """`sf.Datetime` alone means event time's own type; any other bare class is instantiated."""
     if dtype is pl.Datetime:
         return EVENT_TIME_TYPE
     if isinstance(dtype, pl.DataType):
         return dtype
+    if not (isinstance(dtype, type) and issubclass(dtype, pl.DataType)):
+        raise JobDefinitionError(
+            f"column {name!r} has type {dtype!r}, which is none of Polars'",
+            hint="write sf.String, sf.Int64, sf.Datetime, …",
+        )
     return dtype()

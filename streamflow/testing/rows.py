@@ -65,7 +65,7 @@ def batch_of(
 
 def values_of(batch: AnyBatch) -> Sequence[Any]:
     """A batch as Python values: dicts for columns, the values themselves for objects."""
-    return batch.values if isinstance(batch, RowBatch) else batch.user_frame().to_dicts()
+    return batch.values if isinstance(batch, RowBatch) else list(row_dicts(batch.user_frame()))
 
 
 def _typed(record: Any, schema: Schema) -> Any:

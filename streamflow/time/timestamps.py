@@ -12,6 +12,8 @@ import polars as pl
 from streamflow.errors import JobDefinitionError
 
 __all__ = [
+    "EARLIEST",
+    "LATEST",
     "MAX_TIME",
     "MIN_TIME",
     "Duration",
@@ -27,6 +29,11 @@ MIN_TIME: Final = -(2**63) + 1
 """Watermark −∞: nothing is known yet."""
 MAX_TIME: Final = 2**63 - 1
 """Watermark +∞: the input has ended."""
+
+EARLIEST: Final = -62_135_596_800_000_000
+"""The first moment of the year 1: no event is earlier."""
+LATEST: Final = 253_402_300_799_999_999
+"""The last moment of the year 9999: no event is later. What calendars and Python's datetime hold ends here."""
 
 Duration = str | timedelta
 TimeUnit = Literal["s", "ms", "us", "ns"]
@@ -127,12 +134,15 @@ class Epoch:
     unit: TimeUnit
 
     def expression(self) -> pl.Expr:
-        """The column as event time."""
+        """The column as event time; null where it lies outside of EARLIEST to LATEST."""
         column = pl.col(self.column).cast(pl.Int64)
-        scaled = {"s": column * 1_000_000, "ms": column * 1_000, "us": column, "ns": column // 1_000}[
-            self.unit
-        ]
-        return scaled.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        if self.unit == "ns":  # 64 bits of nanoseconds are all within
+            micros = column // 1_000
+        else:
+            scale = {"s": 1_000_000, "ms": 1_000, "us": 1}[self.unit]
+            within = column.is_between(EARLIEST // scale, LATEST // scale)
+            micros = pl.when(within).then(column * scale)
+        return micros.cast(pl.Datetime("us", "UTC"))
 
 
 def epoch(column: str, unit: TimeUnit = "ms") -> Epoch:

@@ -89,7 +89,9 @@ def test_word_counts_as_programs(example: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["streaming", "batch"])
 def test_sliding_delays(mode: str, tmp_path: Path) -> None:
     _streamflow(tmp_path, "sliding_delays.py", "--mode", mode, "--set", "out=delays")
-    panes = pl.concat([pl.read_ndjson(path) for path in sorted((tmp_path / "delays" / "windows").glob("*.ndjson"))])
+    panes = pl.concat(
+        [pl.read_ndjson(path) for path in sorted((tmp_path / "delays" / "windows").glob("*.ndjson"))]
+    )
     starts = pl.col("window_start").str.to_datetime(time_unit="us", time_zone="UTC", strict=True)
     final = (
         panes.with_columns(starts)

@@ -16,7 +16,12 @@ def test_the_program_prints_what_the_readme_shows(tmp_path: Path) -> None:
     assert program is not None
     source, expected = program.groups()
     ran = subprocess.run(
-        [sys.executable, "-c", source], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False, timeout=60
+        [sys.executable, "-c", source],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=60,
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == expected

@@ -9,7 +9,9 @@ from polars.testing import assert_frame_equal
 import streamflow as sf
 from streamflow import col
 
-FRAME = pl.DataFrame({"k": ["a", "b", None, "a"], "v": [1, 2, 3, None], "tags": [["x"], ["y", "z"], [], ["w"]]})
+FRAME = pl.DataFrame(
+    {"k": ["a", "b", None, "a"], "v": [1, 2, 3, None], "tags": [["x"], ["y", "z"], [], ["w"]]}
+)
 MODES = ["batch", "streaming", "micro-batch"]
 
 
@@ -27,7 +29,10 @@ def result(build, mode: str = "batch", frame: pl.DataFrame = FRAME) -> pl.DataFr
         (lambda s: s.filter(col("v") > 1), lambda f: f.filter(col("v") > 1)),
         (lambda s: s.select("k", w=col("v") * 2), lambda f: f.select("k", w=col("v") * 2)),
         (lambda s: s.with_columns(w=7), lambda f: f.with_columns(w=7)),
-        (lambda s: s.with_columns(v=col("v").fill_null(0)), lambda f: f.with_columns(v=col("v").fill_null(0))),
+        (
+            lambda s: s.with_columns(v=col("v").fill_null(0)),
+            lambda f: f.with_columns(v=col("v").fill_null(0)),
+        ),
         (lambda s: s.rename({"k": "key"}), lambda f: f.rename({"k": "key"})),
         (lambda s: s.drop("tags"), lambda f: f.drop("tags")),
         (lambda s: s.explode("tags"), lambda f: f.explode("tags")),
@@ -78,7 +83,9 @@ class TestErrorPolicies:
 
     def build(self, policy) -> tuple[sf.Job, sf.Collected]:
         job = sf.Job("test")
-        stream = job.read(sf.MemorySource(self.frame)).with_columns(n=col("text").cast(pl.Int64)).named("parse")
+        stream = (
+            job.read(sf.MemorySource(self.frame)).with_columns(n=col("text").cast(pl.Int64)).named("parse")
+        )
         return job, (stream.on_error(policy) if policy else stream).collect()
 
     def test_fail_names_the_operator_and_shows_the_record(self) -> None:

@@ -26,9 +26,17 @@ def windows(source, **read) -> list[datetime]:
     [
         (pl.DataFrame({"k": ["a"], "t": [AT]}), "t"),
         (pl.DataFrame({"k": ["a"], "t": [AT.replace(tzinfo=None)]}), "t"),
-        (pl.DataFrame({"k": ["a"], "t": [AT]}).with_columns(col("t").dt.convert_time_zone("America/New_York")), "t"),
+        (
+            pl.DataFrame({"k": ["a"], "t": [AT]}).with_columns(
+                col("t").dt.convert_time_zone("America/New_York")
+            ),
+            "t",
+        ),
         (pl.DataFrame({"k": ["a"], "t": [AT]}).with_columns(col("t").cast(pl.Datetime("ns", "UTC"))), "t"),
-        (pl.DataFrame({"k": ["a"], "t": ["2013-01-01T05:00:00Z"]}), col("t").str.to_datetime(time_zone="UTC")),
+        (
+            pl.DataFrame({"k": ["a"], "t": ["2013-01-01T05:00:00Z"]}),
+            col("t").str.to_datetime(time_zone="UTC"),
+        ),
         (pl.DataFrame({"k": ["a"], "t": [int(AT.timestamp())]}), sf.epoch("t", unit="s")),
         (pl.DataFrame({"k": ["a"], "t": [int(AT.timestamp() * 1000)]}), sf.epoch("t", unit="ms")),
         (pl.DataFrame({"k": ["a"], "t": [int(AT.timestamp() * 1e6)]}), sf.epoch("t", unit="us")),
@@ -51,8 +59,8 @@ def test_objects(event_time: object) -> None:
 @pytest.mark.parametrize(
     ("event_time", "message"),
     [
-        ("k", 'sf.epoch'),
-        ("n", 'its unit'),
+        ("k", "sf.epoch"),
+        ("n", "its unit"),
         ("tt", "did you mean 't'"),
         (sf.epoch("missing"), "no column 'missing'"),
     ],

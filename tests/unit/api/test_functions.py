@@ -109,7 +109,9 @@ class TestFlatMap:
         def words(line: str) -> Iterator[str]:
             yield from line.split()
 
-        out, _ = run(lambda s: s.flat_map(words).filter(col("value") != "b"), pl.DataFrame({"line": ["a b", "", "c"]}))
+        out, _ = run(
+            lambda s: s.flat_map(words).filter(col("value") != "b"), pl.DataFrame({"line": ["a b", "", "c"]})
+        )
         assert out.frame()["value"].to_list() == ["a", "c"]
 
     def test_one_column_is_handed_over_bare(self) -> None:

@@ -39,7 +39,11 @@ def frame_of(records: Iterable[Record], type_: StreamType = RECORDS) -> pl.DataF
     rows = [(key, value, time) for key, time, value in records]
     schema = dict(type_.schema) | {EVENT_TIME: pl.Int64()}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
-    return frame.with_columns(pl.col(EVENT_TIME).cast(EVENT_TIME_TYPE)) if type_.timed else frame.drop(EVENT_TIME)
+    return (
+        frame.with_columns(pl.col(EVENT_TIME).cast(EVENT_TIME_TYPE))
+        if type_.timed
+        else frame.drop(EVENT_TIME)
+    )
 
 
 @dataclass
@@ -175,5 +179,3 @@ def fed(driven: Driven, records: Sequence[Record], sizes: Iterable[int]) -> Driv
         driven.batch(*records[position : position + size])
         position += size
     return driven
-
-
