@@ -93,7 +93,7 @@ class Schema(Mapping[str, pl.DataType]):
 StreamSchema = Schema | Objects
 
 
-def _instance(name: str, dtype: pl.DataType | type[pl.DataType]) -> pl.DataType:
+def _instance(name: str, dtype: object) -> pl.DataType:
     """`sf.Datetime` alone means event time's own type; any other bare class is instantiated."""
     if dtype is pl.Datetime:
         return EVENT_TIME_TYPE

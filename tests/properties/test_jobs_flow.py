@@ -6,7 +6,7 @@ where the window operator makes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -123,7 +123,7 @@ def test_event_time_never_goes_back_and_nothing_comes_behind_it(
 
 
 @contextmanager
-def watched() -> Iterator[tuple[list[PaneStore], list[Operator]]]:
+def watched() -> Generator[tuple[list[PaneStore], list[Operator]]]:
     """Every pane store and window operator made meanwhile."""
     stores: list[PaneStore] = []
     operators: list[Operator] = []

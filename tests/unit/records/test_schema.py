@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import pytest
 
@@ -15,7 +17,7 @@ def test_bare_types_are_instantiated_and_datetime_means_utc_microseconds() -> No
 
 
 @pytest.mark.parametrize("dtype", [str, int, "String", None, 3])
-def test_what_is_no_polars_type_is_refused(dtype: object) -> None:
+def test_what_is_no_polars_type_is_refused(dtype: Any) -> None:
     with pytest.raises(sf.JobDefinitionError, match="column 'a' has type"):
         Schema({"a": dtype})
 
