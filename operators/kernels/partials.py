@@ -16,6 +16,7 @@ import polars as pl
 from streamflow.errors import RecordError, Where
 from streamflow.operators.base import StreamType
 from streamflow.operators.columns import resolved_type
+from streamflow.operators.row_builder import row_dicts
 from streamflow.records.schema import EVENT_TIME, Schema
 from streamflow.windows.aggregate import Aggregate, FoldedAggregate, Slot
 
@@ -149,7 +150,7 @@ def check_keys(frame: pl.DataFrame, keys: Sequence[str], operator: str) -> None:
     """Refuse null keys with a RecordError that shows the first record that has one."""
     for key in keys:
         if frame[key].null_count():
-            row = frame.drop(EVENT_TIME, strict=False).filter(pl.col(key).is_null()).row(0, named=True)
+            row = next(row_dicts(frame.drop(EVENT_TIME, strict=False).filter(pl.col(key).is_null()).head(1)))
             raise RecordError(
                 f"the key {key!r} is null",
                 record=row,

@@ -10,6 +10,7 @@ import polars as pl
 
 from streamflow.errors import JobDefinitionError, RecordError, unknown_name
 from streamflow.operators.base import StreamType
+from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.rows import frame_of
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
