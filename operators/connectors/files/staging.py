@@ -25,8 +25,9 @@ from streamflow.records.schema import EVENT_TIME, Schema
 
 __all__ = ["FolderWriter", "Layout"]
 
-_HELD_BYTES: Final = 64 << 20
-"""How much is held in memory before it is written: tables are written whole, so this is about a file's size."""
+_HELD_BYTES: Final = 4 << 20
+"""How much is held in memory before it is written. Tables are written whole, so this is about what a file holds; more
+would show in the memory of a whole job."""
 _TEXT_BYTES: Final = 4 << 20
 
 
