@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import polars as pl
 
 from streamflow.operators.base import Collector
+from streamflow.operators.kernels.key_join import key_join
 from streamflow.operators.kernels.partials import END, START, concatenated
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE
@@ -76,7 +77,7 @@ class FiredPanes:
         mine = windows.select(*self._keys, pl.col(START).alias(_BY_START), pl.col(END).alias(_BY_END))
         for bucket in self._store.panes():
             panes = self._store.read(bucket).with_row_index(_ORDER)
-            hits = panes.join(mine, on=self._keys, nulls_equal=True).filter(
+            hits = key_join(panes, mine, self._keys, how="inner").filter(
                 pl.col(START) >= pl.col(_BY_START), pl.col(END) <= pl.col(_BY_END)
             )
             if hits.is_empty():

@@ -17,6 +17,7 @@ import polars as pl
 
 from streamflow.operators.base import Collector, Layout, Operator, OperatorContext, OperatorSpec, StreamType
 from streamflow.operators.combine import CombineSpec, fragment_plan, keyed_schema, needed_inputs
+from streamflow.operators.kernels.key_join import key_join
 from streamflow.operators.kernels.membership import has_key_in
 from streamflow.operators.kernels.partials import LATEST, PartialPlan, check_keys, concatenated
 from streamflow.operators.windowing import check_names
@@ -176,7 +177,7 @@ class _Totals:
             out.emit(FrameBatch(inserted.sort(self.keys).select(self._columns)))
             return
         before = self.plan.results(old, self._leading).with_columns(pl.lit(True).alias(_SEEN))
-        both = after.join(before, on=self.keys, how="left", nulls_equal=True, suffix=_BEFORE)
+        both = key_join(after, before, self.keys, how="left", suffix=_BEFORE)
         same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name + _BEFORE)) for name in self._names)
         changed = both.filter(pl.col(_SEEN).is_null() | ~same)
         if changed.is_empty():

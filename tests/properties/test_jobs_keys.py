@@ -6,7 +6,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections import Counter
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import pytest
@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 
 import streamflow as sf
 from tests.properties.job_model import Way, share, ways
+
+Kind = Literal["totals", "windows", "sessions", "late panes"]
+KINDS = st.sampled_from(["totals", "windows", "sessions", "late panes"])
 
 TYPES: dict[str, tuple[pl.DataType, st.SearchStrategy[Any]]] = {
     "text": (pl.String(), st.text(max_size=3)),
@@ -40,21 +43,29 @@ TYPES: dict[str, tuple[pl.DataType, st.SearchStrategy[Any]]] = {
 }
 
 
-def counted(frame: pl.DataFrame, way: Way, keys: list[str], *, windows: bool) -> pl.DataFrame:
+def counted(frame: pl.DataFrame, way: Way, keys: list[str], kind: Kind) -> pl.DataFrame:
     """Records per key by a whole job, read twice over so that equal keys come by two ways."""
     job = sf.Job("keys")
-    halves = [frame[::2], frame[1::2]]
     streams = [
-        job.read(sf.MemorySource(half, batch_rows=way.rows), event_time=sf.epoch("ts")) for half in halves
+        job.read(sf.MemorySource(half, batch_rows=way.rows), event_time=sf.epoch("ts"))
+        for half in (frame[::2], frame[1::2])
     ]
     keyed = streams[0].union(streams[1]).key_by(*keys, null_keys="group")
-    results = (
-        keyed.window(sf.tumbling("1h")).aggregate(n=sf.count()) if windows else keyed.aggregate(n=sf.count())
-    )
+    match kind:
+        case "totals":
+            results = keyed.aggregate(n=sf.count())
+        case "windows":
+            results = keyed.window(sf.tumbling("1h")).aggregate(n=sf.count())
+        case "sessions":
+            results = keyed.window(sf.session(gap="1h")).aggregate(n=sf.count())
+        case "late panes":
+            # Each batch is behind the watermark, so that each is another pane of the one window.
+            late = keyed.window(sf.tumbling("1us"), allowed_lateness="1h", accumulation="retracting")
+            results = late.aggregate(n=sf.count())
     out = results.collect()
     job.run(**way.settings)
     frame = out.frame()
-    if not windows:
+    if "change" in frame.columns:
         # An update takes back the count before it.
         sign = pl.when(pl.col("change") == "update_before").then(-1).otherwise(1)
         frame = frame.group_by(keys).agg((sign * pl.col("n")).sum().alias("n"))
@@ -68,14 +79,14 @@ def comparable(frame: pl.DataFrame) -> Counter[str]:
 
 @pytest.mark.parametrize("kind", TYPES)
 @share(6)
-@given(data=st.data(), again=st.integers(1, 3), windows=st.booleans(), way=ways())
+@given(data=st.data(), again=st.integers(1, 3), how=KINDS, way=ways())
 def test_keys_of_every_type_are_grouped_as_polars_groups_them(
-    kind: str, data: st.DataObject, again: int, windows: bool, way: Way
+    kind: str, data: st.DataObject, again: int, how: Kind, way: Way
 ) -> None:
     dtype, values = TYPES[kind]
     drawn = data.draw(st.lists(st.one_of(st.none(), values), min_size=1, max_size=12))
     frame = pl.DataFrame({"key": pl.Series(drawn * again, dtype=dtype)}).with_columns(ts=0)
-    ours = counted(frame, way, ["key"], windows=windows)
+    ours = counted(frame, way, ["key"], how)
     direct = frame.group_by("key").agg(pl.len().cast(pl.Int64).alias("n"))
     assert ours.schema == direct.schema
     assert comparable(ours) == comparable(direct)
@@ -92,13 +103,13 @@ def test_keys_of_every_type_are_grouped_as_polars_groups_them(
         min_size=1,
         max_size=15,
     ),
-    windows=st.booleans(),
+    how=KINDS,
     way=ways(),
 )
-def test_several_keys_are_grouped_together(rows: list[tuple[Any, ...]], windows: bool, way: Way) -> None:
+def test_several_keys_are_grouped_together(rows: list[tuple[Any, ...]], how: Kind, way: Way) -> None:
     frame = pl.DataFrame(rows, schema={"one": pl.String, "two": pl.String, "three": pl.Int64}, orient="row")
     keys = ["one", "two", "three"]
-    ours = counted(frame.with_columns(ts=0), way, keys, windows=windows)
+    ours = counted(frame.with_columns(ts=0), way, keys, how)
     assert comparable(ours) == comparable(frame.group_by(keys).agg(pl.len().cast(pl.Int64).alias("n")))
 
 

@@ -1,0 +1,38 @@
+"""Joins of frames on keys as keys are compared: nulls equal each other, and so do NaNs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import polars as pl
+
+__all__ = ["key_join"]
+
+_ONE: Final = "__one"
+
+
+def key_join(
+    left: pl.DataFrame,
+    right: pl.DataFrame,
+    keys: Sequence[str],
+    *,
+    how: Literal["inner", "left"],
+    suffix: str = "_right",
+) -> pl.DataFrame:
+    """`left.join(right, on=keys)`.
+
+    Polars joins on one column of floats without matching NaN, and on several as `group_by` compares them.
+
+    >>> one = pl.DataFrame({"k": [float("nan")], "n": [1]})
+    >>> key_join(one, one.rename({"n": "m"}), ["k"], how="inner").rows()
+    [(nan, 1, 1)]
+    """
+    if len(keys) > 1 or not left.schema[keys[0]].is_float():
+        return left.join(right, on=list(keys), how=how, nulls_equal=True, suffix=suffix)
+    one = pl.lit(0, pl.Int8).alias(_ONE)
+    on = [*keys, _ONE]
+    both = left.with_columns(one).join(
+        right.with_columns(one), on=on, how=how, nulls_equal=True, suffix=suffix
+    )
+    return both.drop(_ONE)
