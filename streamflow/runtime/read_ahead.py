@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from streamflow.errors import RecordError, StreamflowError, Where
-from streamflow.operators.base import MAIN, Operator
+from streamflow.operators.base import ERRORS, MAIN, Operator
 from streamflow.operators.source import Fetch, Position, Split, SplitReader
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
@@ -121,6 +121,10 @@ class Prefix:
             self._pass(0, decoded.batch, piece)
         except StreamflowError as error:
             raise error.at(Where(split=split.id)) from error.__cause__
+        piece.outputs = [
+            (position, name, _read_from(split, batch) if name == ERRORS else batch)
+            for position, name, batch in piece.outputs
+        ]
         return piece
 
     def _pass(self, position: int, batch: AnyBatch, piece: Piece) -> None:
@@ -159,6 +163,12 @@ class Prefix:
             piece.ahead += ahead
         if largest is not None:
             piece.max_time = largest if piece.max_time is None else max(piece.max_time, largest)
+
+
+def _read_from(split: Split, letters: AnyBatch) -> AnyBatch:
+    """Dead letters that say which split the record came from: the operators do not know."""
+    assert isinstance(letters, FrameBatch)
+    return FrameBatch(letters.frame.with_columns(pl.col("split").fill_null(split.id)))
 
 
 def _within(batch: AnyBatch, limit: int) -> tuple[int | None, int]:

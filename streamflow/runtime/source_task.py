@@ -172,7 +172,7 @@ class SourceTask:
         elif piece.max_time is not None:
             mark.observe(piece.max_time)
         self._merger.advance(split, mark.current)
-        self._retire()
+        await self._retire()
         await self._forward()
         if piece.idle and split in self._marks:
             self._merger.idle(split)
@@ -195,13 +195,14 @@ class SourceTask:
             metrics.records_out.add(count.records_out)
             metrics.bytes_out.add(count.bytes_out)
 
-    def _retire(self) -> None:
+    async def _retire(self) -> None:
         """Splits that have been read to their end hold nothing back any more."""
         for pump in [pump for pump in self._pumps if pump.finished]:
             self._pumps.remove(pump)
             self._open_splits()
             self._merger.remove(pump.split.id)
             del self._marks[pump.split.id]
+            await pump.close()
 
     async def _forward(self, *, epoch_end: bool = False) -> None:
         cadence = self._profile.watermarks
@@ -219,7 +220,7 @@ class SourceTask:
     async def _wait(self) -> None:
         """Until there is news; meanwhile splits may turn idle. Only time spent here counts as quiet: a source that
         is held back downstream is not idle."""
-        if self._retire_finished():
+        if await self._retire_finished():
             await self._mark_idle()
             return
         started = self._clock.monotonic()
@@ -238,9 +239,9 @@ class SourceTask:
                 pump.waited += waited
         await self._mark_idle()
 
-    def _retire_finished(self) -> bool:
+    async def _retire_finished(self) -> bool:
         before = len(self._pumps)
-        self._retire()
+        await self._retire()
         return len(self._pumps) != before
 
     def _until_idle(self) -> float | None:

@@ -51,17 +51,14 @@ def counted(frame: pl.DataFrame, way: Way, keys: list[str], kind: Kind) -> pl.Da
         for half in (frame[::2], frame[1::2])
     ]
     keyed = streams[0].union(streams[1]).key_by(*keys, null_keys="group")
-    match kind:
-        case "totals":
-            results = keyed.aggregate(n=sf.count())
-        case "windows":
-            results = keyed.window(sf.tumbling("1h")).aggregate(n=sf.count())
-        case "sessions":
-            results = keyed.window(sf.session(gap="1h")).aggregate(n=sf.count())
-        case "late panes":
-            # Each batch is behind the watermark, so that each is another pane of the one window.
-            late = keyed.window(sf.tumbling("1us"), allowed_lateness="1h", accumulation="retracting")
-            results = late.aggregate(n=sf.count())
+    # "late panes": each batch is behind the watermark, so that each is another pane of the one window.
+    assigner = {"windows": sf.tumbling("1h"), "sessions": sf.session(gap="1h")}.get(kind, sf.tumbling("1us"))
+    lateness, accumulation = ("1h", "retracting") if kind == "late panes" else ("0s", "accumulating")
+    if kind == "totals":
+        results: sf.Stream = keyed.aggregate(n=sf.count())
+    else:
+        windows = keyed.window(assigner, allowed_lateness=lateness, accumulation=accumulation)
+        results = windows.aggregate(n=sf.count())
     out = results.collect()
     job.run(**way.settings)
     frame = out.frame()
