@@ -9,7 +9,7 @@ from typing import Any, Literal
 import polars as pl
 
 from streamflow.api.stream import IntoExpr, Stream
-from streamflow.api.windowed import WindowedStream, aggregate_inputs, reduction
+from streamflow.api.windowed import WindowedStream, aggregate_inputs, field_of, reduction
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.operators.extract import Extract
 from streamflow.operators.running import RunningAggregateSpec
@@ -126,17 +126,10 @@ def keyed_stream(
     return KeyedStream(stream, names, functions, null_keys, before)
 
 
-def _field(name: str) -> Callable[[Any], Any]:
-    def field(row: Any) -> Any:
-        return row[name]
-
-    return field
-
-
 def _key(key: object, *, columns: bool) -> tuple[str, pl.Expr | Callable[[Any], Any] | None]:
     """A key's name, and what makes its column where it is not one already."""
     if isinstance(key, str):
-        return key, None if columns else _field(key)
+        return key, None if columns else field_of(key)
     if isinstance(key, pl.Expr):
         return key.meta.output_name(), None if key.meta.is_column() else key
     if callable(key):

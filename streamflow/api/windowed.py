@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from streamflow.api.builder import GraphBuilder
     from streamflow.api.keyed import KeyedStream
 
-__all__ = ["AggregatedStream", "WindowedStream", "aggregate_inputs", "reduction"]
+__all__ = ["AggregatedStream", "WindowedStream", "aggregate_inputs", "field_of", "reduction"]
 
 _WHOLE: Final = "__record"
 
@@ -148,7 +148,7 @@ def aggregate_inputs(
             )
         function = aggregate.function
         if function is None and objects and isinstance(aggregate.input, str):
-            function = _field(aggregate.input)
+            function = field_of(aggregate.input)
         elif function is None and objects and isinstance(aggregate.input, pl.Expr):
             raise JobDefinitionError(
                 f"{name} aggregates an expression, and this stream holds Python objects",
@@ -163,7 +163,9 @@ def aggregate_inputs(
     return tuple(made), tuple(prepared)
 
 
-def _field(name: str) -> Callable[[Any], Any]:
+def field_of(name: str) -> Callable[[Any], Any]:
+    """The function that gives one field of an object."""
+
     def field(row: Any) -> Any:
         return row[name]
 
