@@ -93,9 +93,9 @@ def certain_ways() -> st.SearchStrategy[Way]:
     )
 
 
-def events(*, least: int = 0, most: int = 25, span: int = 60) -> st.SearchStrategy[list[Event]]:
-    """Records of a few keys, close together in time, some of them before 1970."""
-    event = st.builds(Event, st.sampled_from("abc"), st.integers(-span, span), st.integers(-9, 9))
+def events(*, least: int = 0, most: int = 25, span: int = 25) -> st.SearchStrategy[list[Event]]:
+    """Records of a few keys, so close in time that distances of just a gap or a bound happen; some before 1970."""
+    event = st.builds(Event, st.sampled_from("aab"), st.integers(-span, span), st.integers(-9, 9))
     return st.lists(event, min_size=least, max_size=most)
 
 
@@ -105,14 +105,15 @@ def assigners() -> st.SearchStrategy[Assigner]:
     offset = st.integers(-4, 4)
     tumbling = st.tuples(size, offset).filter(lambda p: abs(p[1]) < p[0]).map(lambda p: Tumbling(*p))
     sliding = st.tuples(size, size, offset).filter(lambda p: abs(p[2]) < p[1]).map(lambda p: Sliding(*p))
-    return st.one_of(tumbling, sliding, st.builds(Session, st.integers(1, 15)))
+    return st.one_of(tumbling, sliding, st.builds(Session, st.integers(1, 10)))
 
 
 @st.composite
 def disordered(draw: st.DrawFn, bound: int, **sizes: int) -> list[Event]:
     """Records in an order in which none comes more than `bound` behind the latest one before it."""
     records = draw(events(**sizes))
-    jitters = draw(st.lists(st.integers(0, bound), min_size=len(records), max_size=len(records)))
+    jitter = st.one_of(st.sampled_from([0, bound]), st.integers(0, bound))
+    jitters = draw(st.lists(jitter, min_size=len(records), max_size=len(records)))
     return [e for _, e in sorted(zip(jitters, records, strict=True), key=lambda pair: pair[0] + pair[1].ts)]
 
 
