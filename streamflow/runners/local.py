@@ -17,7 +17,10 @@ from streamflow.runtime.worker import Worker, held_back_by
 __all__ = ["LocalJob"]
 
 
-class _Closable(Protocol):
+class _MetricsServer(Protocol):
+    @property
+    def port(self) -> int: ...
+
     def close(self) -> None: ...
 
 
@@ -43,7 +46,7 @@ class LocalJob:
         self._started = self._ports.clock.monotonic()
         self._ended: float | None = None
         self._stopped = False
-        self._metrics_server: _Closable | None = None
+        self._metrics_server: _MetricsServer | None = None
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
@@ -56,9 +59,14 @@ class LocalJob:
             if self._metrics_server is not None:
                 self._metrics_server.close()
 
-    def serve_metrics(self, server: _Closable) -> None:
+    def serve_metrics(self, server: _MetricsServer) -> None:
         """Keep a metrics server open until the job has ended."""
         self._metrics_server = server
+
+    @property
+    def metrics_port(self) -> int | None:
+        """The port on which metrics are served: the one that was free, where 0 was asked for."""
+        return None if self._metrics_server is None else self._metrics_server.port
 
     async def wait(self) -> JobResult:
         """Until it has ended; raises what made it fail."""

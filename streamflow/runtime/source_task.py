@@ -187,6 +187,8 @@ class SourceTask:
         self._metrics.records_in.add(piece.rows)
         self._metrics.bytes_in.add(piece.nbytes)
         self._metrics.records_out.add(piece.rows)
+        if piece.counts:
+            self._metrics.bytes_out.add(piece.counts[0].bytes_in)
         self._ahead.add(piece.ahead)
         for count in piece.counts:
             metrics = self._prefix_metrics[count.position]

@@ -1,21 +1,17 @@
-"""What every subtask does, whatever feeds it: run its chain, hand on what comes out, end epochs, finish.
-
-Busy time is spent in operators, backpressured time waiting for room downstream; the rest is idle.
-"""
+"""What every subtask does, whatever feeds it: run its chain, hand on what comes out, end epochs, finish."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import nan
 from typing import Any, Protocol, TypeVar
 
-from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.sink import Committable
 from streamflow.records.elements import AnyBatch, Barrier, EndOfInput, Idle, StreamElement, Watermark
 from streamflow.runtime.chain import Chain
 from streamflow.runtime.epochs import Sealed
 from streamflow.runtime.outlet import Outlet
 from streamflow.runtime.ports import Blocking
+from streamflow.runtime.task_metrics import TaskMetrics
 from streamflow.time.clock import Clock
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
@@ -24,7 +20,6 @@ __all__ = ["Reports", "Subtask"]
 T = TypeVar("T")
 
 _THREAD_ROWS = 8_192
-_RATIO_SECONDS = 1.0
 
 
 class Reports(Protocol):
@@ -51,7 +46,7 @@ class Subtask:
         reports: Reports,
         run_blocking: Blocking,
         clock: Clock,
-        metrics: OperatorMetrics,
+        metrics: TaskMetrics,
     ) -> None:
         self.name = name
         self.chain = chain
@@ -62,24 +57,7 @@ class Subtask:
         self._clock = clock
         self._large = False
         self._epoch = 0
-        self._seconds = {
-            kind: metrics.counter(f"streamflow_{kind}_seconds_total", f"Seconds spent {kind}")
-            for kind in ("busy", "backpressured")
-        }
-        self._ratios = {
-            kind: metrics.gauge(f"streamflow_{kind}_ratio", f"Share of the last second spent {kind}")
-            for kind in ("busy", "backpressured", "idle")
-        }
-        self._watermark_gauge = metrics.gauge(
-            "streamflow_watermark_timestamp_seconds",
-            "Event time up to which this subtask has seen everything",
-        )
-        self._lag = metrics.gauge(
-            "streamflow_watermark_lag_seconds",
-            "Processing time minus watermark; NaN before the first and after the last",
-        )
-        metrics.refreshed_by(self._refresh_lag)
-        self._marked = (clock.monotonic(), 0.0, 0.0)
+        self._metrics = metrics
 
     async def process(self, batch: AnyBatch, port: int = 0) -> None:
         """Run a batch through the chain; a large one beside the event loop, which keeps answering."""
@@ -103,8 +81,7 @@ class Subtask:
         if time <= self.watermark:
             return
         self.watermark = time
-        if MIN_TIME < time < MAX_TIME:
-            self._watermark_gauge.set(time / 1e6)
+        self._metrics.watermark(time)
         if time == MAX_TIME:
             # Whatever is still open fires now.
             self.expect(_THREAD_ROWS)
@@ -144,7 +121,7 @@ class Subtask:
         started = self._clock.monotonic()
         for outlet in self._outlets:
             await outlet.flush()
-        self._seconds["backpressured"].add(self._clock.monotonic() - started)
+        self._metrics.backpressured(self._clock.monotonic() - started)
 
     async def broadcast(self, element: StreamElement) -> None:
         """To every outlet."""
@@ -163,23 +140,5 @@ class Subtask:
     async def _work(self, function: Callable[..., T], *args: Any) -> T:
         started = self._clock.monotonic()
         result = await self._run_blocking(function, *args) if self._large else function(*args)
-        now = self._clock.monotonic()
-        self._seconds["busy"].add(now - started)
-        self._note_ratios(now)
+        self._metrics.busy(self._clock.monotonic() - started)
         return result
-
-    def _refresh_lag(self) -> None:
-        known = MIN_TIME < self.watermark < MAX_TIME
-        self._lag.set((self._clock.now() - self.watermark) / 1e6 if known else nan)
-
-    def _note_ratios(self, now: float) -> None:
-        since, busy, backpressured = self._marked
-        if now - since < _RATIO_SECONDS:
-            return
-        span = now - since
-        totals = (self._seconds["busy"].value, self._seconds["backpressured"].value)
-        shares = ((totals[0] - busy) / span, (totals[1] - backpressured) / span)
-        self._ratios["busy"].set(min(1.0, shares[0]))
-        self._ratios["backpressured"].set(min(1.0, shares[1]))
-        self._ratios["idle"].set(max(0.0, 1.0 - sum(shares)))
-        self._marked = (now, *totals)

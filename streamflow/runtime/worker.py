@@ -32,6 +32,7 @@ from streamflow.runtime.read_ahead import Prefix
 from streamflow.runtime.source_task import SourceTask
 from streamflow.runtime.subtask import Subtask
 from streamflow.runtime.task import Task
+from streamflow.runtime.task_metrics import TaskMetrics
 from streamflow.state.factory import open_backend
 from streamflow.state.lazy import LazyBackend
 from streamflow.time.timestamps import MAX_TIME
@@ -239,8 +240,9 @@ class Worker:
     def _build_subtask(self, task: PhysicalTask, index: int, assigner: SplitAssigner | None) -> None:
         outlets = [*self._channel_outlets(task, index), *self._sink_outlets(task, index)]
         links = [self._link(task, index, position) for position in range(len(task.chain))]
-        tail = task.chain[-1].id if task.chain else (task.source.id if task.source else task.id)
-        metrics = self.registry.operator(tail, index)
+        members = [link.metrics for link in links]
+        if task.source is not None:
+            members.insert(0, self.registry.operator(task.source.id, index))
         # What has already run where the data was read leaves the chain before its first operator.
         ahead = [Link(link.id, None, link.metrics) for link in links[: task.read_ahead]]
         chain = Chain([*ahead, *links[task.read_ahead :]], outlets, first=task.read_ahead)
@@ -251,7 +253,7 @@ class Worker:
             reports=self,
             run_blocking=self._ports.cpu,
             clock=self._ports.clock,
-            metrics=metrics,
+            metrics=TaskMetrics(members, self._ports.clock),
         )
         self._subtasks.append(subtask)
         if assigner is None:
