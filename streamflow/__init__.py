@@ -1,4 +1,4 @@
-"""streamflow: an unbounded Polars DataFrame with event time, exactly-once state and no JVM."""
+"""streamflow: an unbounded Polars DataFrame with event time, keyed state and no JVM."""
 
 from polars import (
     Binary,
