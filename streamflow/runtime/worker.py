@@ -97,7 +97,7 @@ class Worker:
             for task in (*needed, *discoveries):
                 task.cancel()
             await asyncio.gather(*needed, *discoveries, return_exceptions=True)
-            for source in (task for loops in self.sources.values() for task in loops):
+            for source in self._source_tasks:
                 await source.close()
             for subtask in self._subtasks:
                 await subtask.close()
@@ -108,8 +108,13 @@ class Worker:
 
     def stop(self, *, drain: bool) -> None:
         """Sources read no more; what is in flight is processed and committed."""
-        for source in (task for loops in self.sources.values() for task in loops):
+        for source in self._source_tasks:
             source.stop(drain=drain)
+
+    @property
+    def _source_tasks(self) -> list[SourceTask]:
+        """The tasks of every source."""
+        return [task for tasks in self.sources.values() for task in tasks]
 
     @property
     def watermark(self) -> int:
@@ -162,7 +167,7 @@ class Worker:
             elif (epoch := self.coordinator.begin()) is not None:
                 self._epoch_asked = False
                 due = clock.monotonic() + interval / 1e6
-                for source in (task for loops in self.sources.values() for task in loops):
+                for source in self._source_tasks:
                     source.inject(epoch)
 
     async def _until_news(self, seconds: float | None) -> None:
