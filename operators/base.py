@@ -18,11 +18,13 @@ from typing import Any, ClassVar, Final, Literal, Protocol
 
 import polars as pl
 
+from streamflow.keys import key_group_range
 from streamflow.metrics.registry import NO_METRICS, OperatorMetrics
 from streamflow.records.batch import Layout
 from streamflow.records.elements import AnyBatch
 from streamflow.records.schema import StreamSchema
 from streamflow.state.backend import KeyedStateBackend
+from streamflow.state.parts import EMPTY, OperatorSnapshot, StatePart
 from streamflow.time.clock import Clock, Randomness
 
 __all__ = [
@@ -36,9 +38,11 @@ __all__ = [
     "Layout",
     "Operator",
     "OperatorContext",
+    "OperatorSnapshot",
     "OperatorSpec",
     "PureSpec",
     "Query",
+    "StatePart",
     "StreamType",
     "UpdateCadence",
 ]
@@ -77,7 +81,10 @@ class Collector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OperatorContext:
-    """What a subtask's operator is handed when it is built; everything outside the program comes through it."""
+    """What a subtask's operator is handed when it is built; everything outside the program comes through it.
+
+    `groups` are the key groups that the subtask owns.
+    """
 
     operator_id: str
     subtask: int
@@ -89,6 +96,10 @@ class OperatorContext:
     metrics: OperatorMetrics = NO_METRICS
     updates: UpdateCadence = "batch"
     memory_budget: int = 256 << 20
+
+    @property
+    def groups(self) -> range:
+        return key_group_range(self.subtask, self.parallelism, self.max_parallelism)
 
 
 class Operator(ABC):
@@ -109,12 +120,22 @@ class Operator(ABC):
     def finish(self, out: Collector) -> None:
         """All inputs have ended (after watermark +∞): emit what is left."""
 
-    def snapshot(self) -> Mapping[str, Any]:
-        """The state that is not in the keyed backend, as msgpack-able values. Called between two elements."""
-        return {}
+    def next_processing_time(self) -> int | None:
+        """When `on_processing_time` is due next, in microseconds since 1970; None while it waits for nothing. Asked
+        after each element."""
+        return None
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take back what `snapshot` gave, before the first element."""
+    def on_processing_time(self, now: int, out: Collector) -> None:
+        """Processing time has reached what `next_processing_time` asked for."""
+
+    def snapshot(self) -> OperatorSnapshot:
+        """What it holds beside the keyed backend, which it brings up to date before. Called between two elements;
+        quick, since nothing goes on meanwhile: what it hands out is written later."""
+        return EMPTY
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        """Take back what the subtasks of an earlier run had, as far as it is this subtask's; before the first
+        element. Not called where there is nothing."""
 
     def close(self) -> None:
         """Release what is held; called once, also after a failure."""
@@ -153,6 +174,19 @@ class OperatorSpec(ABC):
     @abstractmethod
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
         """The logic for one subtask."""
+
+    def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any] | None:
+        """What must stay the same for its state to fit, as plain values; None: it keeps no state."""
+        return None
+
+    def check_state(self, saved: Mapping[str, Any], inputs: Sequence[StreamType]) -> list[str]:
+        """Why state that was kept under the signature `saved` does not fit, a sentence each; none where it does."""
+        mine = self.state_signature(inputs) or {}
+        return [
+            f"{name} was {saved.get(name)!r} and is {mine.get(name)!r}"
+            for name in sorted({*saved, *mine})
+            if saved.get(name) != mine.get(name)
+        ]
 
     @property
     def partition_by(self) -> tuple[str, ...] | None:

@@ -25,9 +25,18 @@ Committable = Mapping[str, Any]
 Delivery = Literal["exactly_once", "at_least_once"]
 
 
+def _nothing(point: str) -> None:
+    """Reaching a point means nothing unless somebody watches."""
+
+
 @dataclass(frozen=True, slots=True)
 class SinkContext:
-    """What a writer or committer is handed."""
+    """What a writer or committer is handed.
+
+    `job` names the job whose output it is. `restored`: the epoch from whose checkpoint the run goes on; None where it
+    starts anew. `allow_duplicates`: output ahead of the checkpoint that cannot be taken back is no error. `reach` is
+    called with the name of each step at which a crash would matter.
+    """
 
     operator_id: str
     subtask: int
@@ -38,6 +47,10 @@ class SinkContext:
     """`await run_blocking(fn, *args)` runs a blocking call on the I/O threads."""
     disk: Disk = field(default_factory=LocalDisk)
     """Where what has to outlive a crash is written."""
+    job: str = "job"
+    restored: int | None = None
+    allow_duplicates: bool = False
+    reach: Callable[[str], None] = _nothing
 
 
 class SinkWriter(Protocol):
@@ -58,7 +71,14 @@ class Committer(Protocol):
     """Makes sealed output visible; one per sink."""
 
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
-        """Make visible; must be safe to repeat after a crash with the same arguments."""
+        """Make visible; must be safe to repeat after a crash with the same arguments. What was sealed in an epoch
+        that could not be completed comes with a later one."""
+        ...
+
+    async def restore(self, epoch: int, committables: Sequence[Committable]) -> None:
+        """The run goes on from the checkpoint of `epoch`: make what it had sealed visible, as `commit` does, and take
+        back what later epochs have made visible. Raises SinkError where that cannot be taken back, unless duplicates
+        are allowed. Called once, before anything is written."""
         ...
 
 

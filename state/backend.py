@@ -11,10 +11,12 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Final, Protocol
 
 from streamflow.errors import StateError
 from streamflow.keys import MAX_PARALLELISM_LIMIT
+from streamflow.state.saved import Saved
 
 __all__ = ["SLICE", "KeyedStateBackend", "StateAddress", "check_address", "check_change", "check_group"]
 
@@ -56,6 +58,15 @@ class KeyedStateBackend(Protocol):
 
     def groups(self, address: StateAddress) -> Iterator[int]:
         """The key groups in which this state has any key, ascending."""
+        ...
+
+    def flush(self) -> None:
+        """Everything written so far to files, where there are any; a thread may call it while the owner goes on."""
+        ...
+
+    def save(self, folder: Path) -> Saved | None:
+        """The content now, to be stored while the backend goes on; None where there is none. Called while nobody
+        writes. `folder` is not there yet: what has to lie on the disk for it goes there."""
         ...
 
     def close(self) -> None:

@@ -45,8 +45,15 @@ class Inline:
         """Nothing to release."""
 
 
+def _nothing(point: str) -> None:
+    """Reaching a point means nothing unless somebody watches."""
+
+
 class Ports:
-    """All ports of one run. `io` reads, decodes and writes; `cpu` runs the operators' larger batches."""
+    """All ports of one run. `io` reads, decodes and writes; `cpu` runs the operators' larger batches.
+
+    `reach` is called with the name of each step at which a crash would matter: tests crash there.
+    """
 
     def __init__(
         self,
@@ -58,10 +65,12 @@ class Ports:
         cpu: Threads | Inline | None = None,
         io_threads: int = 4,
         cpu_threads: int = 2,
+        reach: Callable[[str], None] = _nothing,
     ) -> None:
         self.clock: Clock = clock or SystemClock()
         self.random: Randomness = random or SeededRandom()
         self.disk: Disk = disk or LocalDisk()
+        self.reach = reach
         self.io = io or Threads(io_threads, "io")
         self.cpu = cpu or Threads(cpu_threads, "cpu")
 

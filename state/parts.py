@@ -1,0 +1,98 @@
+"""What operators hand to a checkpoint and get back from one.
+
+An operator's share has three parts: values about the whole subtask, tables of rows by key, and what it keeps in its
+keyed backend. After a restore at another parallelism a subtask gets the shares of all subtasks whose key groups
+meet its own, and keeps of them what is its own: rescaling is arithmetic on key groups (Carbone et al., VLDB 2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import polars as pl
+
+from streamflow.keys import key_groups
+from streamflow.state.backend import SLICE, KeyedStateBackend, StateAddress
+
+__all__ = ["EMPTY", "OperatorSnapshot", "StatePart", "Table", "copy_groups", "rows_within"]
+
+Table = Sequence[tuple[int, pl.DataFrame]]
+"""Rows by key as (pane, frame), in order; frames of one table may differ in the width of a type."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSnapshot:
+    """What one subtask's operator holds beside its backend, between two elements.
+
+    `values` can be packed as msgpack. Each frame of `tables` has the key columns `keys`. Everything in it stays as it is
+    while the operator goes on: it is written later, on another thread.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    tables: Mapping[str, Table] = field(default_factory=dict[str, Table])
+    keys: tuple[str, ...] = ()
+
+
+EMPTY: Final = OperatorSnapshot()
+
+
+@dataclass(frozen=True, slots=True)
+class StatePart:
+    """The share of one subtask of the run that took the checkpoint.
+
+    `adopted`: it had the same key groups as the subtask that is restored, whose own backend has its content already.
+    Otherwise `backend` is the old one, to read only; None where it had none.
+    """
+
+    groups: range
+    values: Mapping[str, Any]
+    tables: Mapping[str, Table]
+    backend: KeyedStateBackend | None = None
+    adopted: bool = False
+
+
+def copy_groups(
+    source: KeyedStateBackend, target: KeyedStateBackend, address: StateAddress, groups: range
+) -> int:
+    """Copy the keys of one state that lie in `groups`; how many there were.
+
+    >>> from streamflow.state.memory import MemoryBackend
+    >>> old, new, address = MemoryBackend(), MemoryBackend(), StateAddress("count-1", "totals")
+    >>> old.put(address, 3, b"a", b"1"); old.put(address, 90, b"b", b"2")
+    >>> copy_groups(old, new, address, range(0, 64)), list(new.groups(address))
+    (1, [3])
+    """
+    copied = 0
+    for group in source.groups(address):
+        if group in groups:
+            for rows in _slices(source.scan(address, group)):
+                target.write(address, [(group, key, value) for key, value in rows])
+                copied += len(rows)
+    return copied
+
+
+def _slices(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
+    part: list[tuple[bytes, bytes]] = []
+    for row in rows:
+        part.append(row)
+        if len(part) == SLICE:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def rows_within(
+    frame: pl.DataFrame, keys: Sequence[str], groups: range, max_parallelism: int
+) -> pl.DataFrame:
+    """The rows whose key lies in `groups`, in order.
+
+    >>> frame = pl.DataFrame({"k": ["JFK", "LGA"], "n": [1, 2]})  # in the groups 36 and 109 of 128
+    >>> rows_within(frame, ["k"], range(0, 64), 128).rows()
+    [('JFK', 1)]
+    """
+    if len(groups) == max_parallelism or frame.is_empty():
+        return frame
+    return frame.filter(key_groups(frame, keys, max_parallelism).is_between(groups.start, groups.stop - 1))

@@ -1,0 +1,53 @@
+"""A backend's content at one moment, as files: what goes into a checkpoint and what a backend is opened from again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+__all__ = ["Saved", "SavedFile", "SavedFiles", "SavedKind"]
+
+SavedKind = Literal["memory", "rocksdb"]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFile:
+    """One file of a saved backend, on the disk or in memory.
+
+    `immutable`: whatever this backend saves under this name later has the same content.
+    """
+
+    name: str
+    immutable: bool = False
+    path: Path | None = None
+    data: bytes | None = None
+
+
+class Saved(Protocol):
+    """The content of a backend at the moment of `save`; the backend goes on meanwhile."""
+
+    @property
+    def kind(self) -> SavedKind: ...
+
+    def files(self) -> Iterable[SavedFile]:
+        """What has to be stored; may block."""
+        ...
+
+    def release(self) -> None:
+        """Remove what was only there to be stored; may be called twice."""
+        ...
+
+
+class SavedFiles(Protocol):
+    """The files of a saved backend where they are stored now; everything that comes out has been verified."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    def read(self, name: str) -> bytes: ...
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Put the file's content at `path`, which is not there yet; may be a hard link."""
+        ...
