@@ -26,8 +26,8 @@ Table = Sequence[tuple[int, pl.DataFrame]]
 class OperatorSnapshot:
     """What one subtask's operator holds beside its backend, between two elements.
 
-    `values` can be packed as msgpack. Each frame of `tables` has the key columns `keys`. Everything in it stays as it is
-    while the operator goes on: it is written later, on another thread.
+    `values` can be packed as msgpack. Each frame of `tables` has the key columns `keys`. Everything in it stays as it
+    is while the operator goes on: it is written later, on another thread.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict[str, Any])

@@ -13,15 +13,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from difflib import get_close_matches
+from hmac import compare_digest
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from streamflow.errors import ConfigError, JobDefinitionError, unknown_name
 from streamflow.time.timestamps import parse_duration
 
-__all__ = ["ENVIRONMENT_PREFIX", "Mode", "Settings", "StateBackend", "parse_size"]
+__all__ = ["ENVIRONMENT_PREFIX", "Mode", "RestartKind", "Secret", "Settings", "StateBackend", "parse_size"]
 
 Mode = Literal["auto", "streaming", "micro-batch", "batch"]
 StateBackend = Literal["rocksdb", "memory"]
+RestartKind = Literal["auto", "none", "fixed", "exponential"]
 
 ENVIRONMENT_PREFIX: Final = "STREAMFLOW_"
 
@@ -108,11 +111,72 @@ def _text(value: Any, what: str) -> str:
     return value
 
 
+def _flag(value: Any, what: str) -> bool:
+    known = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.lower() not in known:
+        raise ConfigError(f"{what} is {value!r}", hint='write "true" or "false"')
+    return known[value.lower()]
+
+
+class Secret:
+    """A value that is never shown.
+
+    >>> Secret("s3cret"), Secret("s3cret").reveal()
+    (***, 's3cret')
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+def _secret(value: Any, what: str) -> Secret:
+    if isinstance(value, Secret):
+        return value
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{what} is not a text", hint="give the secret itself, or file:PATH")
+    if not value.startswith("file:"):
+        return Secret(value)
+    path = Path(value.removeprefix("file:"))
+    try:
+        content = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{what} cannot be read from {path}: {error}", hint="check the path") from error
+    if not content:
+        raise ConfigError(f"{what}: {path} is empty", hint="write the secret into it")
+    return Secret(content)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How a job runs, resolved. Durations are microseconds, sizes bytes. Make one with `Settings.resolve`.
 
-    >>> Settings().batch_rows, Settings.resolve({"linger": "20ms"}, environ={}).linger
+    >>> Settings().batch_rows, Settings.resolve({"restart_delay": "20ms"}, environ={}).restart_delay
     (65536, 20000)
     """
 
@@ -124,8 +188,6 @@ class Settings:
     """Key groups: fixed for the life of the state."""
     batch_rows: int = 65_536
     """Rows a source aims for in one batch."""
-    linger: int = 5_000
-    """How long a source may wait for a fuller batch in streaming mode."""
     channel_rows: int = 262_144
     """Rows in flight between two subtasks before the sender waits."""
     channel_bytes: int = 64 << 20
@@ -136,8 +198,32 @@ class Settings:
     """Pieces of input a source decodes at the same time."""
     io_threads: int = 4
     """Threads for blocking reads, writes and state."""
-    epoch_interval: int = 10_000_000
-    """Time between barriers in streaming mode: sinks commit this often."""
+    checkpoint_dir: str | None = None
+    """Folder or object store URL (`s3://…`) for checkpoints; None: none are taken."""
+    checkpoint_interval: int = 10_000_000
+    """Time between barriers in streaming mode: checkpoints are taken, and sinks commit, this often."""
+    checkpoint_keep: int = 3
+    """How many checkpoints are retained."""
+    checkpoint_physical_every: int = 10
+    """Every so many checkpoints one shares no file with those before it."""
+    checkpoint_failures: int = 3
+    """So many checkpoints that fail in a row fail the job."""
+    checkpoint_key: Secret | None = None
+    """Key by which checkpoints are signed and checked; `file:PATH` reads it from a file."""
+    restore: str = "latest"
+    """Where to go on: latest (the newest intact checkpoint, or the beginning), none, or a checkpoint `PATH#NUMBER`."""
+    allow_dropped_state: bool = False
+    """Whether state of operators that the job does not have any more may be left behind."""
+    allow_duplicates: bool = False
+    """Whether to go on although output ahead of the checkpoint cannot be taken back."""
+    restart: RestartKind = "auto"
+    """After a failure: none, fixed or exponential delays; auto: exponential where checkpoints are taken, else none."""
+    restart_attempts: int = 5
+    """So many restarts without a checkpoint in between fail the job."""
+    restart_delay: int = 1_000_000
+    """The time before the first restart."""
+    restart_max_delay: int = 60_000_000
+    """The longest time before a restart."""
     micro_batch_interval: int = 1_000_000
     """Time between slices in micro-batch mode."""
     state_backend: StateBackend = "rocksdb"
@@ -148,6 +234,12 @@ class Settings:
     """Port for Prometheus' scrapes; None: none, 0: any free one."""
     metrics_address: str = "127.0.0.1"
     """Address for Prometheus' scrapes."""
+    control_port: int | None = None
+    """Port of the control server (status, checkpoint, savepoint, stop); None: none, 0: any free one."""
+    control_address: str = "127.0.0.1"
+    """Address of the control server; one that is not loopback needs a token."""
+    control_token: Secret | None = None
+    """What a client of the control server has to show; `file:PATH` reads it from a file."""
 
     @classmethod
     def resolve(
@@ -196,18 +288,32 @@ _PARSERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "parallelism": _count(most=32_768),
     "max_parallelism": _count(most=32_768),
     "batch_rows": _count(),
-    "linger": _duration(zero=True),
     "channel_rows": _count(),
     "channel_bytes": _bytes,
     "memory_budget": _bytes,
     "read_ahead": _count(),
     "io_threads": _count(),
-    "epoch_interval": _duration(zero=False),
+    "checkpoint_dir": _text,
+    "checkpoint_interval": _duration(zero=False),
+    "checkpoint_keep": _count(),
+    "checkpoint_physical_every": _count(),
+    "checkpoint_failures": _count(),
+    "checkpoint_key": _secret,
+    "restore": _text,
+    "allow_dropped_state": _flag,
+    "allow_duplicates": _flag,
+    "restart": _choice("auto", "none", "fixed", "exponential"),
+    "restart_attempts": _count(),
+    "restart_delay": _duration(zero=True),
+    "restart_max_delay": _duration(zero=True),
     "micro_batch_interval": _duration(zero=False),
     "state_backend": _choice("rocksdb", "memory"),
     "state_dir": _text,
     "metrics_port": _count(least=0, most=65_535),
     "metrics_address": _text,
+    "control_port": _count(least=0, most=65_535),
+    "control_address": _text,
+    "control_token": _secret,
 }
 
 

@@ -1,7 +1,7 @@
 """What a job file lets its user set: `setting("input", "*.ndjson")` there, `--set input=…` on the command line.
 
 The command line hands its values over with `handed_over` while it loads the file; a value nobody asked for is an error
-there, so that a misspelt name does not go unnoticed. How a job runs (parallelism, linger) is `streamflow.config`.
+there, so that a misspelt name does not go unnoticed. How a job runs (parallelism, checkpoints) is `streamflow.config`.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def _run(january: Demo, mode: str, board: Board | None) -> Outcome:
     arguments = {
         "mode": mode,
         "micro_batch_interval": "200ms",
-        "epoch_interval": "1s",
+        "checkpoint_interval": "1s",
         "state_backend": "memory",
     }
     if board is None:

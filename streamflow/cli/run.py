@@ -43,7 +43,7 @@ def run(
     metrics_port
         Serve Prometheus' metrics on this port; 0 takes any free one.
     set
-        key=value, as often as needed: a runtime setting (linger=20ms) or one the file asks for (sf.setting).
+        key=value, as often as needed: a runtime setting (restart_delay=20ms) or one the file asks for (sf.setting).
     quiet
         Show no progress and no summary.
     json_

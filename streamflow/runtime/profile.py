@@ -18,7 +18,8 @@ class ExecutionProfile:
     `watermarks`: forwarded as they come, held until the epoch's end, or only +∞ at the end of input. `updates`: when
     changing results are put out. `epoch_interval`: time between barriers, None for none before the end.
     `slice_rows`: a source subtask ends its part of an epoch after so many rows, None for no bound.
-    `by_watermark`: among open splits the one furthest behind in event time is read next.
+    `by_watermark`: among open splits the one furthest behind in event time is read next. `commits`: output becomes
+    visible at each epoch's end or, whatever barriers there are, only at the end of the job.
     """
 
     name: str
@@ -28,7 +29,7 @@ class ExecutionProfile:
     slice_rows: int | None
     batch_rows: int
     by_watermark: bool
-    linger: int
+    commits: Literal["epoch", "end"]
 
 
 def profile_for(mode: Mode, settings: Settings, *, bounded: bool) -> ExecutionProfile:
@@ -41,11 +42,11 @@ def profile_for(mode: Mode, settings: Settings, *, bounded: bool) -> ExecutionPr
                 name=mode,
                 watermarks="continuous",
                 updates="batch",
-                epoch_interval=settings.epoch_interval,
+                epoch_interval=settings.checkpoint_interval,
                 slice_rows=None,
                 batch_rows=settings.batch_rows,
                 by_watermark=True,
-                linger=settings.linger,
+                commits="epoch",
             )
         case "micro-batch":
             return ExecutionProfile(
@@ -56,16 +57,16 @@ def profile_for(mode: Mode, settings: Settings, *, bounded: bool) -> ExecutionPr
                 slice_rows=settings.batch_rows * 4,
                 batch_rows=settings.batch_rows,
                 by_watermark=True,
-                linger=settings.linger,
+                commits="epoch",
             )
         case "batch":
             return ExecutionProfile(
                 name=mode,
                 watermarks="end",
                 updates="end",
-                epoch_interval=None,
+                epoch_interval=None if settings.checkpoint_dir is None else settings.checkpoint_interval,
                 slice_rows=None,
                 batch_rows=settings.batch_rows,
                 by_watermark=False,
-                linger=0,
+                commits="end",
             )

@@ -96,7 +96,7 @@ def test_the_result_as_json(folder: Path) -> None:
 
 def test_a_job_is_told_its_settings(folder: Path) -> None:
     done = streamflow(
-        "run", "words.py", "--set", "text=x y x z", "--set", "linger=1ms", "--quiet", cwd=folder
+        "run", "words.py", "--set", "text=x y x z", "--set", "checkpoint_interval=1s", "--quiet", cwd=folder
     )
     assert done.returncode == 0
     assert done.stderr == ""
@@ -133,9 +133,9 @@ GOLDEN = {
         "error: parallelism is 0\n  hint: it must be at least 1 and at most 32768\n",
     ),
     "set without a value": (
-        ["run", "words.py", "--set", "linger"],
+        ["run", "words.py", "--set", "restore"],
         2,
-        "error: --set 'linger' is not key=value\n  hint: write it like --set linger=20ms\n",
+        "error: --set 'restore' is not key=value\n  hint: write it like --set restart_delay=20ms\n",
     ),
     "unknown format": (
         ["plan", "words.py", "--format", "mermade"],

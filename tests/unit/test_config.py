@@ -22,16 +22,16 @@ def test_an_argument_wins_over_the_environment_and_that_over_the_default() -> No
     environ = {"STREAMFLOW_PARALLELISM": "3", "STREAMFLOW_BATCH_ROWS": "1_000", "STREAMFLOW_LINGER": ""}
     settings = Settings.resolve({"parallelism": 2, "mode": None}, environ=environ)
     assert (settings.parallelism, settings.batch_rows) == (2, 1_000)
-    assert (settings.mode, settings.linger) == (Settings().mode, Settings().linger)
+    assert (settings.mode, settings.restart_delay) == (Settings().mode, Settings().restart_delay)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "resolved"),
     [
-        ("linger", "0s", 0),
-        ("linger", timedelta(milliseconds=7), 7_000),
-        ("linger", 250, 250),
-        ("epoch_interval", "1m30s", 90_000_000),
+        ("restart_delay", "0s", 0),
+        ("restart_delay", timedelta(milliseconds=7), 7_000),
+        ("restart_delay", 250, 250),
+        ("checkpoint_interval", "1m30s", 90_000_000),
         ("channel_bytes", "64MB", 64 << 20),
         ("memory_budget", "1.5GiB", 3 << 29),
         ("memory_budget", "2 k", 2_048),
@@ -51,9 +51,9 @@ def test_text_with_units_is_resolved(name: str, value: Any, resolved: object) ->
             {},
             "mode is 'stream', not one of auto, streaming, micro-batch, batch; did you mean 'streaming'?",
         ),
-        ({"linger": "5 parsecs"}, {}, "linger '5 parsecs' is not a duration"),
-        ({"linger": "-5ms"}, {}, "linger is '-5ms'; it must not be negative"),
-        ({"epoch_interval": "0s"}, {}, "epoch_interval is '0s'; it must be longer than zero"),
+        ({"restart_delay": "5 parsecs"}, {}, "restart_delay '5 parsecs' is not a duration"),
+        ({"restart_delay": "-5ms"}, {}, "restart_delay is '-5ms'; it must not be negative"),
+        ({"checkpoint_interval": "0s"}, {}, "checkpoint_interval is '0s'; it must be longer than zero"),
         ({"parallelism": 0}, {}, "parallelism is 0; it must be at least 1 and at most 32768"),
         ({"parallelism": 1.5}, {}, "parallelism is 1.5; write a whole number"),
         ({"parallelism": True}, {}, "parallelism is True; write a whole number"),
@@ -62,8 +62,8 @@ def test_text_with_units_is_resolved(name: str, value: Any, resolved: object) ->
         ({"channel_bytes": 0}, {}, "channel_bytes is 0; it must be more than nothing"),
         ({"state_dir": ""}, {}, "state_dir is ''; write it as text"),
         ({"metrics_port": 70_000}, {}, "metrics_port is 70000; it must be at least 0 and at most 65535"),
-        ({"lingerr": "5ms"}, {}, "no setting 'lingerr'; there are: batch_rows"),
-        ({"lingerr": "5ms"}, {}, "did you mean 'linger'?"),
+        ({"restart_delayy": "5ms"}, {}, "no setting 'restart_delayy'; there are: allow_dropped_state"),
+        ({"restart_delayy": "5ms"}, {}, "did you mean 'restart_delay'?"),
         (
             {},
             {"STREAMFLOW_BATCH_ROWS": "lots"},

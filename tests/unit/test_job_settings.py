@@ -31,5 +31,5 @@ def test_a_value_of_another_type_is_refused(default: int | float | bool, message
 
 
 def test_a_runtime_setting_cannot_be_a_job_s_own() -> None:
-    with pytest.raises(JobDefinitionError, match="'linger' is one of the runtime's"):
-        setting("linger", "5ms")
+    with pytest.raises(JobDefinitionError, match="'restore' is one of the runtime's"):
+        setting("restore", "5ms")

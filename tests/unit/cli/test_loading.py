@@ -48,14 +48,14 @@ def test_what_runs_the_job_is_not_run(folder: Path) -> None:
 
 def test_settings_are_the_file_s_or_the_runtime_s(folder: Path) -> None:
     (folder / "a.py").write_text('import streamflow as sf\njob = sf.Job(sf.setting("called", "words"))\n')
-    job, runtime = load("a.py", {"called": "other", "linger": "20ms"})
-    assert (job.name, runtime) == ("other", {"linger": "20ms"})
+    job, runtime = load("a.py", {"called": "other", "restart_delay": "20ms"})
+    assert (job.name, runtime) == ("other", {"restart_delay": "20ms"})
 
 
 def test_a_setting_nobody_asked_for_is_refused(folder: Path) -> None:
     (folder / "a.py").write_text('import streamflow as sf\njob = sf.Job(sf.setting("called", "words"))\n')
     assert _refused("a.py", caled="x").endswith("did you mean 'called'?")
-    assert _refused("a.py", lingr="5ms").endswith("did you mean 'linger'?")
+    assert _refused("a.py", restart_dely="5ms").endswith("did you mean 'restart_delay'?")
 
 
 def test_a_missing_file(folder: Path) -> None:

@@ -21,7 +21,7 @@ def totals() -> sf.Job:
 
 
 def test_an_epoch_takes_the_interval_and_no_less() -> None:
-    with TestJob(totals(), epoch_interval="10s") as t:
+    with TestJob(totals(), checkpoint_interval="10s") as t:
         t.advance_processing_time("9s")
         assert t.status().epoch == 0
         t.advance_processing_time("1s")
