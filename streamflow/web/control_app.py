@@ -1,0 +1,157 @@
+"""The routes of a control server: a job's status, and checkpoint, savepoint and stop.
+
+GET /status · POST /checkpoint · POST /savepoint {"target": path or s3 URL} · POST /stop {"drain": false}. Answers are
+JSON; an error is {"error": …, "hint": …}. Nothing serves a file, and nothing takes code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import PurePath
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from streamflow.errors import StreamflowError
+from streamflow.runtime.status import JobResult, JobStatus
+from streamflow.web.request_guard import RequestGuard
+
+__all__ = ["MAX_BODY", "ControlledJob", "control_app"]
+
+MAX_BODY: Final = 4_096
+"""How many bytes a request's body may have."""
+
+_BODY_SECONDS: Final = 10.0
+_REMOTE: Final = ("s3://", "gs://", "az://", "memory://")
+
+Handler = Callable[[Request], Awaitable[dict[str, Any]]]
+
+
+class ControlledJob(Protocol):
+    """What a control server asks of a running job."""
+
+    def status(self) -> JobStatus: ...
+
+    async def checkpoint(self) -> int: ...
+
+    async def savepoint(self, url: str) -> str: ...
+
+    async def stop(self, *, drain: bool = False) -> JobResult: ...
+
+
+class _NoOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """Nothing more is to be said."""
+
+
+class _SavepointOrder(msgspec.Struct, forbid_unknown_fields=True):
+    target: str
+
+
+class _StopOrder(msgspec.Struct, forbid_unknown_fields=True):
+    drain: bool = False
+
+
+Order = TypeVar("Order", bound=msgspec.Struct)
+
+
+def control_app(job: ControlledJob, guard: RequestGuard) -> ASGIApp:
+    """The application that answers for one job."""
+
+    async def status(request: Request) -> dict[str, Any]:
+        return asdict(job.status())
+
+    async def checkpoint(request: Request) -> dict[str, Any]:
+        await _order(request, _NoOrder)
+        return {"number": await job.checkpoint()}
+
+    async def savepoint(request: Request) -> dict[str, Any]:
+        order = await _order(request, _SavepointOrder)
+        if not order.target.startswith(_REMOTE) and not PurePath(order.target).is_absolute():
+            raise HTTPException(400, "the target must be an absolute path or a URL like s3://bucket/folder")
+        return {"savepoint": await job.savepoint(order.target)}
+
+    async def stop(request: Request) -> dict[str, Any]:
+        order = await _order(request, _StopOrder)
+        return {"result": (await job.stop(drain=order.drain)).as_dict()}
+
+    routes = [
+        Route("/status", _answering(status), methods=["GET"]),
+        Route("/checkpoint", _answering(checkpoint), methods=["POST"]),
+        Route("/savepoint", _answering(savepoint), methods=["POST"]),
+        Route("/stop", _answering(stop), methods=["POST"]),
+    ]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _refused})
+    app.router.redirect_slashes = False
+    return _Guarded(app, guard)
+
+
+class _Guarded:
+    """The application behind its guard: what is refused never reaches a route."""
+
+    def __init__(self, app: ASGIApp, guard: RequestGuard) -> None:
+        self._app = app
+        self._guard = guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        refusal = self._guard.refusal(scope["method"], scope["headers"])
+        if refusal is None:
+            await self._app(scope, receive, send)
+        else:
+            await _answer({"error": refusal.message}, refusal.status)(scope, receive, send)
+
+
+def _answering(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint whose errors are answers too."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            return _answer(await handler(request))
+        except HTTPException:
+            raise
+        except StreamflowError as error:
+            told = {"error": error.message, "where": str(error.where), "hint": error.hint}
+            return _answer({name: value for name, value in told.items() if value}, 409)
+        except Exception as error:  # noqa: BLE001 - whoever asked is told; the job has its own errors
+            return _answer({"error": f"unforeseen {type(error).__name__}: {error}"}, 500)
+
+    return endpoint
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _answer({"error": error.detail}, error.status_code, dict(error.headers or {}))
+
+
+def _answer(content: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """An answer after which the connection ends: a client that holds one open holds up nobody for long."""
+    fixed = {"connection": "close", "cache-control": "no-store", "x-content-type-options": "nosniff"}
+    if status == 401:
+        fixed["www-authenticate"] = "Bearer"
+    return JSONResponse(content, status_code=status, headers={**(headers or {}), **fixed})
+
+
+async def _order(request: Request, kind: type[Order]) -> Order:
+    """The body as what it must be; nothing at all counts as {}."""
+    body = b""
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise HTTPException(413, f"the body has more than {MAX_BODY} bytes")
+    except TimeoutError:
+        raise HTTPException(408, f"the body did not arrive within {_BODY_SECONDS:.0f} s") from None
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise HTTPException(400, f"the body is not what this route takes: {error}") from error

@@ -1,0 +1,113 @@
+"""Who may talk to a control server: decided from a request's headers alone, before anything else looks at it.
+
+A page in somebody's browser can send requests to 127.0.0.1 too, under its own site's name (cross-site request forgery)
+or after its name has been pointed there (DNS rebinding). So requests that a page of another site makes are refused by
+their Origin and Sec-Fetch-Site headers, and without a token the Host header must name this machine. With a token the
+name does not matter: no page knows the token, and whoever forwards a port may give it any name.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final
+
+from streamflow.errors import ConfigError
+
+__all__ = ["MIN_TOKEN", "Refusal", "RequestGuard", "is_loopback"]
+
+MIN_TOKEN: Final = 16
+"""How many characters a token needs: fewer could be guessed."""
+
+_LOCAL_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
+_ONCE: Final = (b"host", b"origin", b"authorization", b"content-type", b"content-length", b"sec-fetch-site")
+_OWN_SITE: Final = ("same-origin", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The HTTP status and the message for a request that is not let in."""
+
+    status: int
+    message: str
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only programs on this machine reach the address; names other than `localhost` count as others.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0"), is_loopback("example.org")
+    (True, True, False, False)
+    """
+    try:
+        return address == "localhost" or ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+class RequestGuard:
+    """Lets requests in or says why not. Raises ConfigError for an address that needs a token and has none.
+
+    >>> guard = RequestGuard("127.0.0.1", 7070, None)
+    >>> guard.refusal("GET", [(b"host", b"127.0.0.1:7070")]) is None
+    True
+    >>> guard.refusal("GET", [(b"host", b"evil.example:7070")])
+    Refusal(status=403, message='the Host header does not name this machine')
+    """
+
+    def __init__(self, address: str, port: int, token: str | None) -> None:
+        if token is None and not is_loopback(address):
+            raise ConfigError(
+                f"the control server would listen on {address} without a token",
+                hint="set STREAMFLOW_CONTROL_TOKEN, or listen on 127.0.0.1",
+            )
+        if token is not None and (len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable()):
+            raise ConfigError(
+                "the control token cannot be used",
+                hint=f"take at least {MIN_TOKEN} printable ASCII characters, like: openssl rand -hex 32",
+            )
+        self._token = None if token is None else token.encode()
+        named = (f"[{address}]" if ":" in address else address).lower()
+        self._hosts = {f"{name}:{port}" for name in (*_LOCAL_NAMES, named)}
+        if port == 80:
+            self._hosts |= {name.removesuffix(":80") for name in self._hosts}
+
+    def refusal(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> Refusal | None:
+        """Why a request is not let in; None where it is. Header names in lower case."""
+        given: dict[bytes, str] = {}
+        for name, value in headers:
+            if name in _ONCE:
+                if name in given:
+                    return Refusal(400, f"two {name.decode()} headers")
+                given[name] = value.decode("latin-1")
+        return self._foreign(given) or self._unknown(given) or _unfit(method, given)
+
+    def _foreign(self, given: dict[bytes, str]) -> Refusal | None:
+        host = given.get(b"host", "").lower()
+        if self._token is None and host not in self._hosts:
+            return Refusal(403, "the Host header does not name this machine")
+        origin = given.get(b"origin")
+        if origin is not None and (origin != f"http://{host}" or host not in self._hosts):
+            return Refusal(403, "requests from pages of other sites are refused")
+        if given.get(b"sec-fetch-site", "none") not in _OWN_SITE:
+            return Refusal(403, "requests from pages of other sites are refused")
+        return None
+
+    def _unknown(self, given: dict[bytes, str]) -> Refusal | None:
+        if self._token is None:
+            return None
+        scheme, _, token = given.get(b"authorization", "").partition(" ")
+        # All of it is compared, wherever the first difference lies: the time it takes tells nothing.
+        right = hmac.compare_digest(token.strip().encode("latin-1"), self._token)
+        if scheme.lower() != "bearer" or not right:
+            return Refusal(401, "a token is needed: Authorization: Bearer …")
+        return None
+
+
+def _unfit(method: str, given: dict[bytes, str]) -> Refusal | None:
+    """Forms of other sites can be posted as text or form data without asking; as JSON they cannot."""
+    content = given.get(b"content-type", "").partition(";")[0].strip().lower()
+    if method not in ("GET", "HEAD") and content != "application/json":
+        return Refusal(415, "send Content-Type: application/json")
+    return None

@@ -1,0 +1,150 @@
+"""The control server on a real socket: what a client meets that is slow, too long, one of many, or there at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from streamflow.errors import ConfigError
+from streamflow.runtime.status import JobResult, JobStatus
+from streamflow.time.timestamps import MIN_TIME
+from streamflow.web import control_server
+from streamflow.web.control_server import ControlServer, serve_control
+
+RESULT = JobResult("delays", "streaming", 2.5, {}, {}, stopped=True)
+
+
+class SlowJob:
+    """Takes its time to stop."""
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+        self.may_end = asyncio.Event()
+
+    def status(self) -> JobStatus:
+        return JobStatus("delays", "streaming", "running", 1.5, 0, 0, MIN_TIME, 0, ())
+
+    async def checkpoint(self) -> int:
+        return 1
+
+    async def savepoint(self, url: str) -> str:
+        return f"{url}#1"
+
+    async def stop(self, *, drain: bool = False) -> JobResult:
+        self.stopping.set()
+        await self.may_end.wait()
+        return RESULT
+
+
+async def exchange(port: int, request: bytes) -> bytes:
+    """All that the server answers until it closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    try:
+        async with asyncio.timeout(20):
+            return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+def serving(use: Callable[[SlowJob, ControlServer], Awaitable[None]]) -> None:
+    async def main() -> None:
+        job = SlowJob()
+        server = await serve_control(job, 0)
+        try:
+            await use(job, server)
+        finally:
+            await server.close()
+
+    asyncio.run(main())
+
+
+def request(path: str, port: int, method: str = "GET", body: bytes = b"") -> bytes:
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def test_it_answers_at_the_address_it_says() -> None:
+    async def use(job: SlowJob, server: ControlServer) -> None:
+        assert server.url == f"http://127.0.0.1:{server.port}"
+        answer = await exchange(server.port, request("/status", server.port))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert b"uvicorn" not in head.lower()
+        assert json.loads(body)["job"] == "delays"
+
+    serving(use)
+
+
+def test_who_stops_the_job_gets_an_answer_although_the_server_ends() -> None:
+    async def use(job: SlowJob, server: ControlServer) -> None:
+        asked = asyncio.create_task(exchange(server.port, request("/stop", server.port, "POST", b"{}")))
+        await job.stopping.wait()
+        closing = asyncio.create_task(server.close())
+        await asyncio.sleep(0)
+        job.may_end.set()
+        answer: Any = json.loads((await asked).partition(b"\r\n\r\n")[2])
+        assert answer["result"]["stopped"] is True
+        await closing
+        with pytest.raises(OSError, match="refused|Connect call failed"):
+            await asyncio.open_connection("127.0.0.1", server.port)
+
+    serving(use)
+
+
+def test_a_head_without_end_is_cut_off() -> None:
+    async def use(job: SlowJob, server: ControlServer) -> None:
+        long = b"GET /status HTTP/1.1\r\nX-Long: " + b"x" * (1 << 20)
+        assert b"200" not in (await exchange(server.port, long))[:20]
+
+    serving(use)
+
+
+def test_a_client_that_sends_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_server, "_HEAD_SECONDS", 0.05)
+
+    async def use(job: SlowJob, server: ControlServer) -> None:
+        assert await exchange(server.port, b"") == b""
+        assert await exchange(server.port, b"GET /status HTTP/1.1\r\nHost:") == b""
+
+    serving(use)
+
+
+def test_slow_clients_do_not_keep_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_server, "_HEAD_SECONDS", 0.2)
+
+    async def use(job: SlowJob, server: ControlServer) -> None:
+        slow = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(60)]
+        for _, writer in slow:
+            writer.write(b"GET /status HTTP/1.1\r\n")
+        answer = await exchange(server.port, request("/status", server.port))
+        for reader, _ in slow:
+            assert await reader.read() == b""  # all of them are left
+        again = await exchange(server.port, request("/status", server.port))
+        assert again.startswith(b"HTTP/1.1 200")
+        assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 503"))
+        for _, writer in slow:
+            writer.close()
+
+    serving(use)
+
+
+def test_where_it_cannot_listen_it_says_so() -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(ConfigError, match=f"cannot listen at 127.0.0.1:{port}"):
+                await serve_control(SlowJob(), port)
+        with pytest.raises(ConfigError, match="the control port is 70000"):
+            await serve_control(SlowJob(), 70_000)
+        with pytest.raises(ConfigError, match="without a token"):
+            await serve_control(SlowJob(), 0, "0.0.0.0")
+
+    asyncio.run(main())
