@@ -2,17 +2,38 @@
 
 The operations are those a crash can come between: what `write` wrote may be lost until `sync`, a name that `rename`,
 `remove` or `make_folder` changed may be lost until `sync_folder`. A simulated disk can take the real one's place.
-All calls block; they run on the I/O threads. Errors are OSError, as the operating system gives them.
+A second name that `link` made is as a name that `rename` made. All calls block; they run on the I/O threads. Errors
+are OSError, as the operating system gives them.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["Disk", "LocalDisk"]
+__all__ = ["Disk", "FileInfo", "LocalDisk"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """What a disk says about a name, without following it where it is a symbolic link.
+
+    `modified` counts microseconds since 1970. Two names with the same `identity`, size and time are one file, or the
+    same file a moment ago; None where the disk cannot say. `writable_by_others`: by accounts outside of the group.
+    """
+
+    size: int
+    modified: int
+    identity: tuple[int, ...] | None = None
+    is_link: bool = False
+    writable_by_others: bool = False
 
 
 class Disk(Protocol):
@@ -22,12 +43,13 @@ class Disk(Protocol):
         """The whole file."""
         ...
 
-    def write(self, path: Path, data: bytes) -> None:
-        """A file of these bytes, in place of one that may be there."""
+    def write(self, path: Path, data: bytes, *, private: bool = False) -> None:
+        """A file of these bytes, in place of one that may be there. A new one is readable by its owner only if
+        `private`."""
         ...
 
-    def append(self, path: Path, data: bytes) -> None:
-        """These bytes behind what is there; an empty file is made first where there is none."""
+    def append(self, path: Path, data: bytes, *, private: bool = False) -> None:
+        """These bytes behind what is there; an empty file is made first where there is none, as `write` does."""
         ...
 
     def sync(self, path: Path) -> None:
@@ -42,12 +64,17 @@ class Disk(Protocol):
         """Give a file another name, in place of a file that may have it. FileNotFoundError where `old` is not there."""
         ...
 
+    def link(self, old: Path, new: Path) -> None:
+        """Give a file a second name. FileExistsError where `new` is there already; another OSError where this file
+        system, or the two places, cannot have it."""
+        ...
+
     def remove(self, path: Path) -> None:
         """Remove a file; nothing happens where there is none."""
         ...
 
-    def make_folder(self, path: Path) -> None:
-        """Make a folder and those above it, where they are not there."""
+    def make_folder(self, path: Path, *, private: bool = False) -> None:
+        """Make a folder and those above it, where they are not there; `private`: it alone is for its owner only."""
         ...
 
     def remove_folder(self, path: Path) -> None:
@@ -58,8 +85,17 @@ class Disk(Protocol):
         """Whether a file or folder has this name."""
         ...
 
+    def info(self, path: Path) -> FileInfo:
+        """Size, time and identity of a file or folder. FileNotFoundError where there is none."""
+        ...
+
     def files_below(self, folder: Path) -> list[Path]:
         """Every file in the folder and those in it, sorted; none where there is no such folder."""
+        ...
+
+    def lock(self, path: Path) -> Callable[[], None]:
+        """Hold the lock of this name until what is returned is called, or the process dies. BlockingIOError where it
+        is held already, whose text says by whom."""
         ...
 
 
@@ -81,12 +117,11 @@ class LocalDisk:
     def read(self, path: Path) -> bytes:
         return path.read_bytes()
 
-    def write(self, path: Path, data: bytes) -> None:
-        path.write_bytes(data)
+    def write(self, path: Path, data: bytes, *, private: bool = False) -> None:
+        _write(path, data, os.O_TRUNC, private)
 
-    def append(self, path: Path, data: bytes) -> None:
-        with path.open("ab") as file:
-            file.write(data)
+    def append(self, path: Path, data: bytes, *, private: bool = False) -> None:
+        _write(path, data, os.O_APPEND, private)
 
     def sync(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -102,11 +137,14 @@ class LocalDisk:
     def rename(self, old: Path, new: Path) -> None:
         old.replace(new)
 
+    def link(self, old: Path, new: Path) -> None:
+        os.link(old, new, follow_symlinks=False)
+
     def remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
 
-    def make_folder(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
+    def make_folder(self, path: Path, *, private: bool = False) -> None:
+        path.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
 
     def remove_folder(self, path: Path) -> None:
         with suppress(OSError):
@@ -117,3 +155,33 @@ class LocalDisk:
 
     def files_below(self, folder: Path) -> list[Path]:
         return sorted(path for path in folder.rglob("*") if path.is_file())
+
+    def info(self, path: Path) -> FileInfo:
+        found = path.lstat()
+        return FileInfo(
+            size=found.st_size,
+            modified=found.st_mtime_ns // 1_000,
+            identity=(found.st_dev, found.st_ino, found.st_mtime_ns),
+            is_link=stat.S_ISLNK(found.st_mode),
+            writable_by_others=bool(found.st_mode & stat.S_IWOTH),
+        )
+
+    def lock(self, path: Path) -> Callable[[], None]:
+        import fcntl
+
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(descriptor, 64).decode("ascii", errors="replace").strip()
+            os.close(descriptor)
+            raise BlockingIOError(errno.EWOULDBLOCK, f"held by process {holder or 'unknown'}") from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode("ascii"))
+        return partial(os.close, descriptor)
+
+
+def _write(path: Path, data: bytes, how: int, private: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o600 if private else 0o666)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
