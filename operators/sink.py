@@ -34,8 +34,9 @@ class SinkContext:
     """What a writer or committer is handed.
 
     `job` names the job whose output it is. `restored`: the epoch from whose checkpoint the run goes on; None where it
-    starts anew. `allow_duplicates`: output ahead of the checkpoint that cannot be taken back is no error. `reach` is
-    called with the name of each step at which a crash would matter.
+    starts anew. `checkpointed`: the run takes checkpoints, so that another one may have to tell its output from that of
+    others. `allow_duplicates`: output ahead of the checkpoint that cannot be taken back is no error. `reach` is called
+    with the name of each step at which a crash would matter.
     """
 
     operator_id: str
@@ -49,6 +50,7 @@ class SinkContext:
     """Where what has to outlive a crash is written."""
     job: str = "job"
     restored: int | None = None
+    checkpointed: bool = False
     allow_duplicates: bool = False
     reach: Callable[[str], None] = _nothing
 
@@ -75,10 +77,13 @@ class Committer(Protocol):
         that could not be completed comes with a later one."""
         ...
 
-    async def restore(self, epoch: int, committables: Sequence[Committable]) -> None:
+    async def restore(
+        self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable] = ()
+    ) -> None:
         """The run goes on from the checkpoint of `epoch`: make what it had sealed visible, as `commit` does, and take
-        back what later epochs have made visible. Raises SinkError where that cannot be taken back, unless duplicates
-        are allowed. Called once, before anything is written."""
+        back what later epochs have made visible. What was sealed and is still to be committed by a later epoch
+        (`carried`: a batch job commits at its end) is kept as it is; other leftovers of dead runs go. Raises SinkError
+        where output cannot be taken back, unless duplicates are allowed. Called once, before anything is written."""
         ...
 
 

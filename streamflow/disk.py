@@ -93,6 +93,10 @@ class Disk(Protocol):
         """Every file in the folder and those in it, sorted; none where there is no such folder."""
         ...
 
+    def folders_in(self, folder: Path) -> list[Path]:
+        """Every folder directly in the folder, sorted; none where there is no such folder."""
+        ...
+
     def lock(self, path: Path) -> Callable[[], None]:
         """Hold the lock of this name until what is returned is called, or the process dies. BlockingIOError where it
         is held already, whose text says by whom."""
@@ -155,6 +159,9 @@ class LocalDisk:
 
     def files_below(self, folder: Path) -> list[Path]:
         return sorted(path for path in folder.rglob("*") if path.is_file())
+
+    def folders_in(self, folder: Path) -> list[Path]:
+        return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
     def info(self, path: Path) -> FileInfo:
         found = path.lstat()
