@@ -19,6 +19,8 @@ def assignments(texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {text!r} is not key=value", hint="write it like --set restart_delay=20ms")
+            raise ConfigError(
+                f"--set {text!r} is not key=value", hint="write it like --set restart_delay=20ms"
+            )
         found[key.strip().replace("-", "_")] = value.strip()
     return found

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.cli.exit_codes import ExitCode
+from streamflow.config import Settings
+from streamflow.errors import StreamflowError
 from streamflow.runtime.status import JobResult, JobStatus
 
 if TYPE_CHECKING:
     from streamflow.api.job import Job
+    from streamflow.runners.local import LocalJob
 
 __all__ = ["Outcome", "drive"]
 
@@ -34,20 +38,63 @@ class Outcome:
         return ExitCode.INTERRUPTED if self.signal == signal.SIGINT else ExitCode.DONE
 
 
-def drive(job: Job, arguments: Mapping[str, Any], watch: Callable[[JobStatus], None]) -> Outcome:
-    """Run the job to its end or to the first signal; `watch` sees its status a few times a second."""
+def drive(
+    job: Job,
+    arguments: Mapping[str, Any],
+    watch: Callable[[JobStatus], None],
+    *,
+    announce: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Run the job to its end or to the first signal; `watch` sees its status a few times a second, `announce` is told
+    where its control server answers (default: on stderr)."""
     from streamflow.api.running import run_on_loop
 
-    return run_on_loop(_drive(job, arguments, watch))
+    return run_on_loop(_drive(job, arguments, watch, announce or _say))
 
 
-async def _drive(job: Job, arguments: Mapping[str, Any], watch: Callable[[JobStatus], None]) -> Outcome:
+async def _drive(
+    job: Job,
+    arguments: Mapping[str, Any],
+    watch: Callable[[JobStatus], None],
+    announce: Callable[[str], None],
+) -> Outcome:
     from streamflow.api.running import run_reporting, stopping_on_signals
 
     handle = await job.start(**arguments)
     with stopping_on_signals(handle, at_once=_leave) as received:
-        result = await run_reporting(handle, watch)
+        async with _controlled(handle, arguments, announce):
+            result = await run_reporting(handle, watch)
     return Outcome(result, received[0] if received else None)
+
+
+@asynccontextmanager
+async def _controlled(
+    handle: LocalJob, arguments: Mapping[str, Any], announce: Callable[[str], None]
+) -> AsyncGenerator[None]:
+    """The job's control server meanwhile, where one is asked for; a job that cannot have it ends."""
+    settings = Settings.resolve(arguments)
+    if settings.control_port is None:
+        yield
+        return
+    from streamflow.web.control_server import serve_control
+
+    token = settings.control_token
+    try:
+        server = await serve_control(
+            handle, settings.control_port, settings.control_address, None if token is None else token.reveal()
+        )
+    except StreamflowError:
+        await handle.cancel()
+        raise
+    announce(f"control: {server.url}")
+    try:
+        yield
+    finally:
+        await server.close()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _leave(number: int) -> None:

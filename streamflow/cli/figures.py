@@ -6,7 +6,7 @@ from typing import Final
 
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME, format_time
 
-__all__ = ["count", "moment", "rate", "span"]
+__all__ = ["count", "moment", "rate", "restarts", "size", "span"]
 
 _SPANS: Final = ((365 * 86_400, "y"), (86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -31,6 +31,28 @@ def rate(per_second: float) -> str:
             digits = 2 if scaled < 10 and unit else 1 if scaled < 100 else 0
             return f"{scaled:.{digits}f}{unit}/s"
     return "0/s" if per_second == 0 else f"{per_second:.2f}/s"
+
+
+def size(number: float) -> str:
+    """Bytes in binary units with three digits.
+
+    >>> size(0), size(1_000), size(1_536), size(123 * 2**20)
+    ('0 B', '1000 B', '1.50 KiB', '123 MiB')
+    """
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if number >= 1 << 10 * power:
+            scaled = number / (1 << 10 * power)
+            digits = 2 if scaled < 10 else 1 if scaled < 100 else 0
+            return f"{scaled:.{digits}f} {unit}"
+    return f"{number:.0f} B"
+
+
+def restarts(number: int) -> str:
+    """
+    >>> restarts(1), restarts(2)
+    ('1 restart', '2 restarts')
+    """
+    return f"{number:,} restart{'' if number == 1 else 's'}"
 
 
 def span(seconds: float) -> str:

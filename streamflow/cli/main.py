@@ -19,6 +19,8 @@ _COMMANDS: Final = {
     "demo": "Run the bundled job on real flight delays, live.",
     "run": "Run the job in a Python file.",
     "plan": "Show a job's plan without running it.",
+    "stop": "Stop a running job cleanly.",
+    "savepoint": "Save a running job's state, whole, to be kept.",
     "bench": "Measure throughput, memory and latency.",
 }
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from streamflow.cli import figures
 from streamflow.cli.assignments import assignments
 from streamflow.cli.exit_codes import ExitCode
-
-if TYPE_CHECKING:
-    from streamflow.cli.drive import Outcome
 
 __all__ = ["run"]
 
@@ -24,6 +20,12 @@ def run(
     *,
     mode: str | None = None,
     parallelism: str | None = None,
+    checkpoint_dir: str | None = None,
+    checkpoint_interval: str | None = None,
+    restore: str | None = None,
+    restart: str | None = None,
+    allow_dropped_state: bool = False,
+    control_port: str | None = None,
     metrics_port: str | None = None,
     set: tuple[str, ...] = (),
     quiet: bool = False,
@@ -40,6 +42,18 @@ def run(
         auto (batch if every source ends, else streaming), streaming, micro-batch or batch.
     parallelism
         Subtasks per operator.
+    checkpoint_dir
+        Take checkpoints into this folder or object store (s3://bucket/folder), and go on from the newest one there.
+    checkpoint_interval
+        Time between checkpoints, like 10s.
+    restore
+        Where to go on: latest (the newest checkpoint, else the beginning), none, or a checkpoint: DIR or DIR#NUMBER.
+    restart
+        What to do after a failure: none, fixed or exponential delays; auto: exponential where checkpoints are taken.
+    allow_dropped_state
+        Go on although the job no longer has operators that the checkpoint holds state of.
+    control_port
+        Answer on this port of 127.0.0.1 to `streamflow savepoint` and `streamflow stop`; 0 takes any free one.
     metrics_port
         Serve Prometheus' metrics on this port; 0 takes any free one.
     set
@@ -52,46 +66,33 @@ def run(
         Show the traceback of an error.
     """
     from streamflow.cli.drive import drive
+    from streamflow.cli.ending import ending
     from streamflow.cli.loading import load
     from streamflow.cli.progress import progress_for
 
     given = assignments(set)
     job, arguments = load(target, given)
-    flags = {"mode": mode, "parallelism": parallelism, "metrics_port": metrics_port}
+    flags = {
+        "mode": mode,
+        "parallelism": parallelism,
+        "checkpoint_dir": checkpoint_dir,
+        "checkpoint_interval": checkpoint_interval,
+        "restore": restore,
+        "restart": restart,
+        "allow_dropped_state": "true" if allow_dropped_state else None,
+        "control_port": control_port,
+        "metrics_port": metrics_port,
+    }
     arguments.update({name: value for name, value in flags.items() if value is not None})
     with progress_for(sys.stderr, quiet=quiet) as progress:
-        outcome = drive(job, arguments, progress.update)
+        outcome = drive(job, arguments, progress.update, announce=_unsaid if quiet else None)
     if json_:
         print(json.dumps(outcome.result.as_dict()))
     if not quiet:
-        print(_ending(outcome), file=sys.stderr)
+        interrupted = outcome.exit_code == ExitCode.INTERRUPTED
+        print(ending(outcome.result, interrupted=interrupted), file=sys.stderr)
     return outcome.exit_code
 
 
-def _ending(outcome: Outcome) -> str:
-    """One line: what was read and written, in which time, and what was late or bad."""
-    result = outcome.result
-    read = sum(each.records_in for each in result.operators if each.kind == "read")
-    written = sum(each.records_in for each in result.operators if each.kind == "write")
-    how = (
-        "interrupted"
-        if outcome.exit_code == ExitCode.INTERRUPTED
-        else "stopped"
-        if result.stopped
-        else "done"
-    )
-    rate = figures.rate(read / result.duration) if result.duration > 0 else "–"
-    parts = [
-        f"{figures.count(read)} read",
-        f"{figures.count(written)} written",
-        f"{result.duration:.2f} s",
-        rate,
-    ]
-    for number, what in (
-        (result.late, "late"),
-        (result.dropped, "dropped as too late"),
-        (result.errors, "bad"),
-    ):
-        if number:
-            parts.append(f"{figures.count(number)} {what}")
-    return f"{result.job} {how} ({result.mode}): " + " · ".join(parts)
+def _unsaid(text: str) -> None:
+    """With --quiet nothing is said."""

@@ -93,7 +93,7 @@ def test_who_stops_the_job_gets_an_answer_although_the_server_ends() -> None:
         answer: Any = json.loads((await asked).partition(b"\r\n\r\n")[2])
         assert answer["result"]["stopped"] is True
         await closing
-        with pytest.raises(OSError, match="refused|Connect call failed"):
+        with pytest.raises(OSError, match=r"refused|Connect call failed"):
             await asyncio.open_connection("127.0.0.1", server.port)
 
     serving(use)

@@ -1,0 +1,96 @@
+"""Asks the control server of a running job for something, and turns its answer, or the lack of one, into words."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+from streamflow.config import Settings
+from streamflow.errors import ConfigError, StreamflowError
+from streamflow.time.timestamps import parse_duration
+
+__all__ = ["ControlClient"]
+
+_MAX_ANSWER: Final = 16 << 20
+_TOKEN_HINT: Final = "set STREAMFLOW_CONTROL_TOKEN, or give --token-file"
+
+
+class ControlClient:
+    """Speaks to one job. It follows no redirects and uses no proxy, so that a token goes nowhere else.
+
+    Raises ConfigError for a URL that is none or a token that cannot be read. `timeout` as a duration like "10m".
+    """
+
+    def __init__(self, url: str, *, token_file: str | None = None, timeout: str = "10m") -> None:
+        self._secure, self._host, self._port = _split(url)
+        self.url = url
+        given = {} if token_file is None else {"control_token": f"file:{token_file}"}
+        self._token = Settings.resolve(given).control_token
+        self._timeout = parse_duration(timeout, what="timeout") / 1e6
+
+    def post(self, route: str, order: dict[str, Any]) -> dict[str, Any]:
+        """The answer to an order. Raises StreamflowError with what the job says, or where none answers."""
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token.reveal()}"
+        connection = self._connect()
+        try:
+            connection.request("POST", route, json.dumps(order), headers)
+            response = connection.getresponse()
+            status, content = response.status, response.read(_MAX_ANSWER + 1)
+        except TimeoutError as error:
+            raise StreamflowError(
+                f"the job at {self.url} has not answered within {self._timeout:g} s",
+                hint="it may still be at it: look again later, or give a longer --timeout",
+            ) from error
+        except (OSError, HTTPException, UnicodeError) as error:
+            raise StreamflowError(
+                f"no job answers at {self.url}: {error}",
+                hint="a job that runs with --control-port says its URL when it starts",
+            ) from error
+        finally:
+            connection.close()
+        return self._understood(status, content)
+
+    def _connect(self) -> HTTPConnection:
+        if self._secure:
+            context = ssl.create_default_context()
+            return HTTPSConnection(self._host, self._port, timeout=self._timeout, context=context)
+        return HTTPConnection(self._host, self._port, timeout=self._timeout)
+
+    def _understood(self, status: int, content: bytes) -> dict[str, Any]:
+        try:
+            answer = json.loads(content) if len(content) <= _MAX_ANSWER else None
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict) or (status != 200 and "error" not in answer):
+            raise StreamflowError(
+                f"what answers at {self.url} is no streamflow job (HTTP status {status})",
+                hint="a job that runs with --control-port says its URL when it starts",
+            )
+        told = cast("dict[str, Any]", answer)
+        if status == 401:
+            raise ConfigError(f"the job at {self.url} does not take the token", hint=_TOKEN_HINT)
+        if status != 200:
+            raise StreamflowError(f"the job at {self.url} says: {told['error']}", hint=told.get("hint"))
+        return told
+
+
+def _split(url: str) -> tuple[bool, str, int]:
+    """Whether it is https, the host and the port."""
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+        raise ConfigError(
+            f"{url!r} is not a job's URL", hint="write it as the job says it, like http://127.0.0.1:7070"
+        )
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigError("a job's URL has a host and a port, nothing more", hint=_TOKEN_HINT)
+    secure = parts.scheme == "https"
+    return secure, parts.hostname, port or (443 if secure else 80)

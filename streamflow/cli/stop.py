@@ -1,0 +1,53 @@
+"""`streamflow stop`: ends a running job cleanly, its output committed and, with checkpoints, its state saved."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from streamflow.cli.exit_codes import ExitCode
+
+__all__ = ["stop"]
+
+
+def stop(
+    job_url: Annotated[str, Parameter(name="JOB_URL")],
+    /,
+    *,
+    drain: bool = False,
+    token_file: str | None = None,
+    timeout: str = "10m",
+    json_: Annotated[bool, Parameter(name="--json")] = False,
+    debug: bool = False,
+) -> int:
+    """Stop a running job.
+
+    Parameters
+    ----------
+    job_url
+        Where the job answers, as `streamflow run --control-port` says it.
+    drain
+        End the input: open windows give their results, and the job cannot be continued.
+    token_file
+        A file with the job's control token; otherwise STREAMFLOW_CONTROL_TOKEN.
+    timeout
+        How long to wait for the job.
+    json_
+        Print the job's result as JSON.
+    debug
+        Show the traceback of an error.
+    """
+    import msgspec
+
+    from streamflow.cli.control_client import ControlClient
+    from streamflow.cli.ending import ending
+    from streamflow.runtime.status import JobResult
+
+    answer = ControlClient(job_url, token_file=token_file, timeout=timeout).post("/stop", {"drain": drain})
+    if json_:
+        print(json.dumps(answer["result"]))
+    else:
+        print(ending(msgspec.convert(answer["result"], JobResult)))
+    return ExitCode.DONE
