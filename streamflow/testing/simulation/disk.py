@@ -1,0 +1,378 @@
+"""A disk in memory that does at a crash what real ones may do, and fails when it is told to.
+
+What a program wrote is not on the disk until it was synced, and a name that it made, changed or removed is not on the
+disk until its folder was synced. A power failure loses or tears the one and loses any subset of the other (Pillai et
+al., "All File Systems Are Not Created Equal", OSDI 2014); a killed process loses nothing, for the machine goes on. A
+sync that failed has dropped what it should have written, and the next one succeeds all the same (the "fsyncgate" of
+PostgreSQL).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Final, Literal
+
+from streamflow.disk import FileInfo
+from streamflow.testing.simulation.chance import Chance
+from streamflow.testing.simulation.trace import Trace
+
+__all__ = ["DiskFault", "Loss", "SimDisk"]
+
+Loss = Literal["kill", "power"]
+"""How a process ended: killed (the machine goes on), or with the machine."""
+
+_ROOT: Final = Path("/")
+_NAMING: Final = frozenset({"make_folder", "rename", "link"})
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFault:
+    """The calls `first … first + count − 1` of the kind that `kind` can befall fail.
+
+    "full": ENOSPC at what needs room. "broken": EIO at any change or read. "sync": EIO at a sync, which drops what was
+    to be written.
+    """
+
+    kind: Literal["full", "broken", "sync"]
+    first: int
+    count: int = 1
+
+    def __str__(self) -> str:
+        what = {
+            "full": "the disk is full at write",
+            "broken": "I/O fails at disk call",
+            "sync": "a sync fails at sync",
+        }
+        until = f" to {self.first + self.count - 1}" if self.count > 1 else ""
+        return f"{what[self.kind]} {self.first}{until}"
+
+
+@dataclass(slots=True, eq=False)
+class _File:
+    number: int
+    data: bytes = b""
+    synced: bytes = b""
+    modified: int = 0
+    version: int = 0
+    dropped: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+
+
+@dataclass(slots=True, eq=False)
+class _Folder:
+    """A folder has nothing but its name; what is in it knows where it is."""
+
+
+_Node = _File | _Folder
+_Change = tuple[Path, tuple[tuple[Path, "_Node | None"], ...]]
+"""The folder whose sync makes it last, and the names that it gives or takes away, all or none of them."""
+
+
+class SimDisk:
+    """The disk port (`streamflow.disk.Disk`) in memory. `on_call` sees each call first and may end the process there.
+
+    >>> disk = SimDisk()
+    >>> disk.make_folder(Path("/a")); disk.sync_folder(Path("/"))
+    >>> disk.write(Path("/a/one"), b"1"); disk.sync(Path("/a/one")); disk.sync_folder(Path("/a"))
+    >>> disk.write(Path("/a/two"), b"2")
+    >>> disk.crash("power", Chance(2)).files_below(Path("/a"))
+    [PosixPath('/a/one')]
+    >>> disk.read(Path("/a/one"))
+    Traceback (most recent call last):
+    ...
+    OSError: [Errno 5] Input/output error: 'the process that used this disk has crashed'
+    """
+
+    def __init__(
+        self,
+        *,
+        faults: Sequence[DiskFault] = (),
+        on_call: Callable[[str], None] | None = None,
+        now: Callable[[], int] | None = None,
+        trace: Trace | None = None,
+    ) -> None:
+        self.calls = 0
+        self.faulted = 0
+        """How many calls have failed because they were told to."""
+        self._writes = 0
+        self._syncs = 0
+        self._faults = tuple(faults)
+        self._on_call = on_call
+        self._now = now or (lambda: 0)
+        self._numbers = count(1)
+        self._locked: set[Path] = set()
+        self._trace = trace or Trace()
+        self._dead = False
+        self._names: dict[Path, _Node] = {_ROOT: _Folder()}
+        self._durable: dict[Path, _Node] = dict(self._names)
+        self._pending: list[_Change] = []
+
+    # The port.
+
+    def read(self, path: Path) -> bytes:
+        self._call("read", path)
+        return self._file(path).data
+
+    def write(self, path: Path, data: bytes, *, private: bool = False) -> None:
+        self._call("write", path, len(data))
+        file = self._opened(path)
+        file.dropped = []
+        self._put(file, b"", data)
+
+    def append(self, path: Path, data: bytes, *, private: bool = False) -> None:
+        self._call("append", path, len(data))
+        file = self._opened(path)
+        self._put(file, file.data, data)
+
+    def sync(self, path: Path) -> None:
+        self._call("sync", path)
+        file = self._file(path)
+        if self._fails("sync", self._syncs):
+            file.dropped.append((_common(file.synced, file.data), len(file.data)))
+            raise _error(errno.EIO, path)
+        content = bytearray(file.data)
+        for start, end in file.dropped:
+            content[start:end] = bytes(min(end, len(content)) - start)
+        file.synced = bytes(content)
+
+    def sync_folder(self, path: Path) -> None:
+        self._call("sync_folder", path)
+        self._folder(path)
+        if self._fails("sync", self._syncs):
+            raise _error(errno.EIO, path)
+        left: list[_Change] = []
+        for change in self._pending:
+            if change[0] == path:
+                _apply(self._durable, change)
+            else:
+                left.append(change)
+        self._pending = left
+
+    def rename(self, old: Path, new: Path) -> None:
+        self._call("rename", new)
+        node = self._file(old)
+        self._folder(new.parent)
+        if isinstance(self._names.get(new), _Folder):
+            raise _error(errno.EISDIR, new)
+        if old == new or self._names.get(new) is node:
+            return
+        if old.parent == new.parent:
+            self._change(new.parent, (new, node), (old, None))
+        else:
+            self._change(new.parent, (new, node))
+            self._change(old.parent, (old, None))
+
+    def link(self, old: Path, new: Path) -> None:
+        self._call("link", new)
+        file = self._file(old)
+        self._folder(new.parent)
+        if new in self._names:
+            raise _error(errno.EEXIST, new)
+        self._change(new.parent, (new, file))
+
+    def remove(self, path: Path) -> None:
+        self._call("remove", path)
+        node = self._names.get(path)
+        if isinstance(node, _Folder):
+            raise _error(errno.EISDIR, path)
+        if node is not None:
+            self._change(path.parent, (path, None))
+
+    def make_folder(self, path: Path, *, private: bool = False) -> None:
+        self._call("make_folder", path)
+        for folder in (*reversed(path.parents), path):
+            node = self._names.get(folder)
+            if isinstance(node, _File):
+                raise _error(errno.EEXIST if folder == path else errno.ENOTDIR, folder)
+            if node is None:
+                self._change(folder.parent, (folder, _Folder()))
+
+    def remove_folder(self, path: Path) -> None:
+        self._call("remove_folder", path)
+        if isinstance(self._names.get(path), _Folder) and not any(
+            name.parent == path for name in self._names
+        ):
+            self._change(path.parent, (path, None))
+
+    def exists(self, path: Path) -> bool:
+        self._call("exists", path)
+        return path in self._names
+
+    def files_below(self, folder: Path) -> list[Path]:
+        self._call("files_below", folder)
+        return sorted(
+            name for name, node in self._names.items() if isinstance(node, _File) and folder in name.parents
+        )
+
+    def folders_in(self, folder: Path) -> list[Path]:
+        self._call("folders_in", folder)
+        return sorted(
+            name
+            for name, node in self._names.items()
+            if isinstance(node, _Folder) and name.parent == folder != name
+        )
+
+    def info(self, path: Path) -> FileInfo:
+        self._call("info", path)
+        if isinstance(self._names.get(path), _Folder):
+            return FileInfo(size=0, modified=0)
+        file = self._file(path)
+        return FileInfo(len(file.data), file.modified, (file.number, file.version))
+
+    def lock(self, path: Path) -> Callable[[], None]:
+        self._call("lock", path)
+        self._opened(path)
+        if path in self._locked:
+            raise BlockingIOError(errno.EWOULDBLOCK, "held by this process")
+        self._locked.add(path)
+        return partial(self._locked.discard, path)
+
+    # What a test does to it.
+
+    def crash(
+        self,
+        loss: Loss,
+        chance: Chance,
+        *,
+        faults: Sequence[DiskFault] = (),
+        on_call: Callable[[str], None] | None = None,
+        now: Callable[[], int] | None = None,
+        trace: Trace | None = None,
+    ) -> SimDisk:
+        """The disk that the next process finds. This one refuses every call from now on."""
+        self._dead = True
+        following = SimDisk(faults=faults, on_call=on_call, now=now or self._now, trace=trace or self._trace)
+        following._numbers = self._numbers
+        if loss == "kill":
+            following._names, following._durable = self._names, self._durable
+            following._pending = self._pending
+            return following
+        survive = chance.one_of((0.0, 0.2, 0.5, 0.8, 1.0))
+        names = dict(self._durable)
+        for change in self._pending:
+            if chance.happens(survive):
+                _apply(names, change)
+        copies: dict[int, _Node] = {}
+        for name, node in names.items():
+            if id(node) not in copies:
+                copies[id(node)] = _after(node, chance)
+            if all(isinstance(names.get(above), _Folder) for above in name.parents):
+                following._names[name] = copies[id(node)]
+        following._durable = dict(following._names)
+        return following
+
+    def die(self) -> None:
+        """Refuse every call from now on."""
+        self._dead = True
+
+    def flip(self, path: Path, bit: int) -> None:
+        """Rot: one bit of a file is another, for good; `bit` is taken modulo the file's size."""
+        file = self._file(path)
+        if file.data:
+            place, mask = divmod(bit % (8 * len(file.data)), 8)
+            rotten = bytearray(file.data)
+            rotten[place] ^= 1 << mask
+            file.data = bytes(rotten)
+            file.synced = file.data
+
+    # Inside.
+
+    def _call(self, what: str, path: Path, size: int = 0) -> None:
+        if self._dead:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), "the process that used this disk has crashed")
+        self.calls += 1
+        self._trace.event(f"disk: {what} {path}", size)
+        if self._on_call is not None:
+            self._on_call(what)
+        if what in ("write", "append") or what in _NAMING:
+            self._writes += 1
+        elif what in ("sync", "sync_folder"):
+            self._syncs += 1
+        if self._fails("broken", self.calls):
+            raise _error(errno.EIO, path)
+        if what in _NAMING and self._fails("full", self._writes):
+            raise _error(errno.ENOSPC, path)
+
+    def _fails(self, kind: str, number: int) -> bool:
+        hit = any(each.kind == kind and 0 <= number - each.first < each.count for each in self._faults)
+        self.faulted += hit
+        return hit
+
+    def _put(self, file: _File, before: bytes, data: bytes) -> None:
+        """What a write leaves in a file; on a full disk only half of it."""
+        full = self._fails("full", self._writes)
+        file.data = before + (data[: len(data) // 2] if full else data)
+        file.modified = self._now()
+        file.version += 1
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _file(self, path: Path) -> _File:
+        node = self._names.get(path)
+        if node is None:
+            raise _error(errno.ENOENT, path)
+        if isinstance(node, _Folder):
+            raise _error(errno.EISDIR, path)
+        return node
+
+    def _folder(self, path: Path) -> _Folder:
+        node = self._names.get(path)
+        if node is None:
+            raise _error(errno.ENOENT, path)
+        if isinstance(node, _File):
+            raise _error(errno.ENOTDIR, path)
+        return node
+
+    def _opened(self, path: Path) -> _File:
+        """The file of this name, made where there is none."""
+        if path not in self._names:
+            self._folder(path.parent)
+            self._change(path.parent, (path, _File(next(self._numbers), modified=self._now())))
+        return self._file(path)
+
+    def _change(self, folder: Path, *effects: tuple[Path, _Node | None]) -> None:
+        change = (folder, effects)
+        _apply(self._names, change)
+        self._pending.append(change)
+
+
+def _apply(names: dict[Path, _Node], change: _Change) -> None:
+    for name, node in change[1]:
+        if node is None:
+            names.pop(name, None)
+        else:
+            names[name] = node
+
+
+def _after(node: _Node, chance: Chance) -> _Node:
+    """What a power failure left of a file: what was synced; of the rest all, none, some, or zeros."""
+    if isinstance(node, _Folder):
+        return _Folder()
+    if node.data == node.synced:
+        return _File(node.number, node.data, node.data, node.modified, node.version)
+    match chance.below(4):
+        case 0:
+            left = node.synced
+        case 1:
+            left = node.data
+        case 2:
+            kept = _common(node.synced, node.data)
+            left = node.data[: chance.between(kept, len(node.data))]
+        case _:
+            kept = chance.between(_common(node.synced, node.data), len(node.data))
+            left = node.data[:kept] + bytes(len(node.data) - kept)
+    return _File(node.number, left, left, node.modified, node.version + 1)
+
+
+def _common(synced: bytes, data: bytes) -> int:
+    """How much of the file is on the disk already: all that was synced where it was appended to, else nothing."""
+    return len(synced) if data.startswith(synced) else 0
+
+
+def _error(code: int, path: Path) -> OSError:
+    return OSError(code, os.strerror(code), str(path))

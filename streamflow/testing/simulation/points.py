@@ -1,0 +1,70 @@
+"""Where a simulated process may be ended: at a named point of the product, at a disk call, at any step of its loop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from streamflow.testing.simulation.disk import Loss
+from streamflow.testing.simulation.trace import Trace
+
+__all__ = ["ANY_CALL", "ANY_STEP", "CrashAt", "CrashPoints"]
+
+ANY_STEP: Final = "any step"
+"""The name of the crash point that lies between two callbacks of the event loop."""
+ANY_CALL: Final = "any disk call"
+"""The name of the crash point that lies before a call of the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class CrashAt:
+    """The process ends when it comes to `point` for the `time`-th time (from 1), by `loss`.
+
+    >>> print(CrashAt("manifest.named", 2, "power"))
+    a power failure at manifest.named (time 2)
+    """
+
+    point: str
+    time: int
+    loss: Loss
+
+    def __str__(self) -> str:
+        how = "a kill" if self.loss == "kill" else "a power failure"
+        return f"{how} at {self.point} (time {self.time})"
+
+
+class CrashPoints:
+    """Counts how often one process comes to each point, and ends it where it is meant to.
+
+    >>> def end(): raise SystemExit
+    >>> points = CrashPoints(CrashAt("commit.before", 2, "kill"), end)
+    >>> points.reach("commit.before"); points.reached["commit.before"], points.crashed
+    (1, False)
+    """
+
+    def __init__(
+        self, crash: CrashAt | None, end: Callable[[], NoReturn], *, trace: Trace | None = None
+    ) -> None:
+        self.reached: Counter[str] = Counter()
+        self.crashed = False
+        self._crash = crash
+        self._end = end
+        self._trace = trace or Trace()
+
+    def reach(self, point: str) -> None:
+        """The product is at a named point."""
+        self._trace.event(point)
+        self._come(point)
+
+    def call(self, what: str) -> None:
+        """The product is about to call the disk."""
+        self._come(ANY_CALL)
+
+    def _come(self, point: str) -> None:
+        self.reached[point] += 1
+        crash = self._crash
+        if crash is not None and crash.point == point and crash.time == self.reached[point]:
+            self.crashed = True
+            self._end()

@@ -1,0 +1,52 @@
+"""Threads of a simulated process: a blocking function runs on the loop, at once as a whole, after a seeded while.
+
+What the loop does in between is what it could have done while a thread was at work: a snapshot that is written later
+must not see what has changed since. As with real threads, cancelling the one who waits does not always stop the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from streamflow.runtime.ports import Inline
+from streamflow.testing.simulation.chance import Chance
+
+__all__ = ["SimThreads"]
+
+T = TypeVar("T")
+
+
+class SimThreads(Inline):
+    """Stands in for `Threads`; `mean` is the usual delay in seconds of virtual time.
+
+    >>> from streamflow.testing.simulation.loop import SimLoop
+    >>> loop = SimLoop(1)
+    >>> loop.run(SimThreads(Chance(1), 0.002)(len, "abc")), loop.now > 0
+    (3, True)
+    """
+
+    def __init__(self, chance: Chance, mean: float) -> None:
+        self._chance = chance
+        self._mean = mean
+
+    async def __call__(self, function: Callable[..., T], *args: Any) -> T:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        started = self._chance.happens(0.5)
+
+        def work() -> None:
+            if done.cancelled() and not started:
+                return
+            try:
+                result = function(*args)
+            except Exception as error:  # noqa: BLE001 — raised where the result is awaited
+                if not done.cancelled():
+                    done.set_exception(error)
+                return
+            if not done.cancelled():
+                done.set_result(result)
+
+        loop.call_later(self._chance.wait(self._mean), work)
+        return await done
