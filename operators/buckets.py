@@ -7,7 +7,7 @@ span of what it holds, and whoever reads takes all that intersect.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
@@ -69,10 +69,13 @@ class Buckets:
         """What is not in the store itself."""
         return {"width": self._width, "spans": [[start, *span] for start, span in self.spans.items()]}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take back what `snapshot` gave."""
-        self._width = state["width"]
-        self.spans = {start: Span(low, high) for start, low, high in state["spans"]}
+    def restore(self, saved: Sequence[Mapping[str, Any]]) -> None:
+        """Take back what `snapshot` gave, of one or several subtasks. The store has been restored before."""
+        self._width = max([self._width, *(each["width"] for each in saved)])
+        for each in saved:
+            for start, low, high in each["spans"]:
+                if start in self._store:
+                    self._extend(start, low, high)
 
     def _start(self, slices: Any) -> Any:
         return slices - (slices - self._offset) % self._width
@@ -82,6 +85,9 @@ class Buckets:
         low, high = _bounds(partials[SLICE])
         if self._low != SLICE:
             low, _ = _bounds(partials[self._low])
+        self._extend(bucket, low, high)
+
+    def _extend(self, bucket: int, low: int, high: int) -> None:
         known = self.spans.get(bucket)
         if known is not None:
             low, high = min(low, known.low), max(high, known.high)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import polars as pl
 
@@ -41,7 +41,14 @@ from streamflow.windows.aggregate import Aggregate, FoldedAggregate
 from streamflow.windows.assigners import Assigner, Session, Sliding, Tumbling
 from streamflow.windows.slicing import Slicing
 
-__all__ = ["CombineSpec", "fragment_groups", "fragment_plan", "keyed_schema", "needed_inputs"]
+__all__ = [
+    "CombineSpec",
+    "fragment_groups",
+    "fragment_plan",
+    "keyed_schema",
+    "keyed_signature",
+    "needed_inputs",
+]
 
 NullKeys = Literal["fail", "group"]
 Aggregates = tuple[tuple[str, Aggregate], ...]
@@ -142,6 +149,17 @@ def keyed_schema(keys: Sequence[str], records: StreamType) -> Schema:
     for key in keys:
         schema.need(key)
     return schema
+
+
+def keyed_signature(
+    keys: Sequence[str], assigner: Assigner | None, aggregates: Aggregates, records: StreamType
+) -> dict[str, Any]:
+    """What partials by key depend on: keys and their types, and what each aggregate is and gives."""
+    schema, types = keyed_schema(keys, records), fragment_plan(assigner, aggregates, records).types
+    return {
+        "keys": {key: str(schema[key]) for key in keys},
+        "aggregates": {name: f"{aggregate} as {types[name]}" for name, aggregate in aggregates},
+    }
 
 
 def needed_inputs(keys: Sequence[str], aggregates: Aggregates) -> frozenset[str] | None:

@@ -16,6 +16,7 @@ from streamflow.operators.kernels.key_join import key_join
 from streamflow.operators.kernels.partials import END, START, concatenated
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE
+from streamflow.state.parts import EMPTY, OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME
 
 if TYPE_CHECKING:
@@ -90,6 +91,14 @@ class FiredPanes:
                 self._store.replace(bucket, rest)
         return concatenated(taken) if taken else None
 
+    def snapshot(self) -> OperatorSnapshot:
+        """All that is remembered."""
+        return self._store.snapshot()
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        """Take back what `snapshot` gave."""
+        self._store.restore(parts)
+
     def clean_up(self, watermark: int) -> None:
         """Forget what cannot fire again."""
         for bucket in self._store.panes():
@@ -150,6 +159,15 @@ class PaneWriter:
         # One column of a window's size sorts faster on one core than Polars divides it among several.
         ordered = panes.sort(order, multithreaded=panes.height > _LITTLE)
         out.emit(FrameBatch(ordered.select(self._columns)))
+
+    def snapshot(self) -> OperatorSnapshot:
+        """What has fired and may fire again."""
+        return EMPTY if self._fired is None else self._fired.snapshot()
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        """Take back what `snapshot` gave."""
+        if self._fired is not None:
+            self._fired.restore(parts)
 
     def clean_up(self, watermark: int) -> None:
         """Forget windows that are over."""

@@ -5,6 +5,7 @@ It has no bounds, so results carry no window columns; their event time is the la
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import polars as pl
@@ -16,6 +17,7 @@ from streamflow.operators.window_parts import WindowParts
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE
+from streamflow.state.parts import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME
 
 __all__ = ["GlobalWindows"]
@@ -38,6 +40,12 @@ class GlobalWindows(Operator):
         frame = self._parts.checked(batch)
         if not frame.is_empty():
             self._parts.store.append(_PANE, self._parts.partials(frame))
+
+    def snapshot(self) -> OperatorSnapshot:
+        return self._parts.snapshot()
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        self._parts.restore(parts)
 
     def on_watermark(self, watermark: int, out: Collector) -> int | None:
         if watermark >= MAX_TIME and _PANE in self._parts.store.panes():

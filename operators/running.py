@@ -15,8 +15,15 @@ from typing import Any, ClassVar, Final, Literal
 
 import polars as pl
 
+from streamflow.errors import StateError, Where
 from streamflow.operators.base import Collector, Layout, Operator, OperatorContext, OperatorSpec, StreamType
-from streamflow.operators.combine import CombineSpec, fragment_plan, keyed_schema, needed_inputs
+from streamflow.operators.combine import (
+    CombineSpec,
+    fragment_plan,
+    keyed_schema,
+    keyed_signature,
+    needed_inputs,
+)
 from streamflow.operators.kernels.key_join import key_join
 from streamflow.operators.kernels.membership import has_key_in
 from streamflow.operators.kernels.partials import LATEST, PartialPlan, check_keys, concatenated
@@ -24,8 +31,9 @@ from streamflow.operators.windowing import check_names
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, Schema
-from streamflow.records.serde import frame_to_ipc, ipc_to_frame
+from streamflow.state.owned_keys import OwnedKeys
 from streamflow.state.panes import PaneStore
+from streamflow.state.parts import OperatorSnapshot, StatePart, Table
 from streamflow.windows.aggregate import Aggregate
 
 __all__ = ["RunningAggregateSpec"]
@@ -33,6 +41,8 @@ __all__ = ["RunningAggregateSpec"]
 _TOTALS: Final = 0
 """The one pane of the store: the totals, one row per key."""
 _LITTLE: Final = 4_096
+Said = Literal["changes", "nothing"]
+"""What has been put out of the totals so far."""
 _SEEN: Final = "__seen"
 _BEFORE: Final = "__before"
 
@@ -68,7 +78,10 @@ class RunningAggregateSpec(OperatorSpec):
             case "epoch":
                 return _EachEpoch(totals)
             case "end":
-                return _AtTheEnd(totals)
+                return _AtTheEnd(totals, ctx.operator_id)
+
+    def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
+        return keyed_signature(self.keys, None, self.aggregates, self._records(inputs))
 
     @property
     def partition_by(self) -> tuple[str, ...]:
@@ -101,7 +114,8 @@ class _Totals:
     ) -> None:
         self.keys = list(spec.keys)
         self.plan = plan
-        self.store = PaneStore(ctx.state, ctx.operator_id, self.merge, ctx.memory_budget)
+        self._owned = OwnedKeys(spec.keys, ctx.groups, ctx.max_parallelism)
+        self.store = PaneStore(ctx.state, ctx.operator_id, self.merge, ctx.memory_budget, self._owned)
         self._id = ctx.operator_id
         self._checked = spec.keys if spec.null_keys == "fail" else ()
         self._partial_input = spec.partial_input
@@ -110,6 +124,9 @@ class _Totals:
         self._leading: list[str | pl.Expr] = [*self.keys, *time]
         self._columns = [CHANGE, *self.keys, *self._names, *([EVENT_TIME] if timed else [])]
         self._recent: pl.DataFrame | None = None
+        self._pending: list[pl.DataFrame] = []
+        self._pending_rows = 0
+        self._merged_rows = 0
 
     def partials(self, batch: AnyBatch) -> pl.DataFrame:
         """A batch as partials; its keys are fit to be keys."""
@@ -121,8 +138,20 @@ class _Totals:
         """One row per key."""
         return self.plan.merge(partials, self.keys)
 
-    def change(self, partials: pl.DataFrame, out: Collector) -> None:
-        """Add partials, one per key, to the totals, and put out which totals that changes and how."""
+    def add(self, partials: pl.DataFrame) -> None:
+        """Add partials to what the totals do not have yet."""
+        self._pending.append(partials)
+        self._pending_rows += partials.height
+        if len(self._pending) > 1 and self._pending_rows > 2 * self._merged_rows + _LITTLE:
+            self._pending = [self.merge(concatenated(self._pending))]
+            self._pending_rows = self._merged_rows = self._pending[0].height
+
+    def change(self, out: Collector) -> None:
+        """Bring what is pending into the totals, and put out which totals that changes and how."""
+        if not self._pending:
+            return
+        partials = self._pending[0] if len(self._pending) == 1 else self.merge(concatenated(self._pending))
+        self._pending, self._pending_rows, self._merged_rows = [], 0, 0
         old, others = self._taken(partials)
         new = partials if old is None else self.merge(concatenated([old, partials]))
         self._recent = new if others is None else concatenated([others, new])
@@ -147,13 +176,29 @@ class _Totals:
             self._put_out(None, self.store.read(_TOTALS), out)
             self.store.drop(_TOTALS)
 
-    def snapshot(self) -> bytes | None:
-        """The totals that are not in the store yet."""
-        return None if self._recent is None else frame_to_ipc(self._recent)
+    def snapshot(self, said: Said) -> OperatorSnapshot:
+        """The totals, and what is pending."""
+        stored = self.store.snapshot()
+        recent = [] if self._recent is None else [(_TOTALS, self._recent)]
+        more: dict[str, Table] = {
+            "recent": recent,
+            "pending": [(_TOTALS, frame) for frame in self._pending],
+        }
+        return OperatorSnapshot({"said": said, **stored.values}, {**stored.tables, **more}, stored.keys)
 
-    def restore(self, recent: bytes | None) -> None:
+    def restore(self, parts: Sequence[StatePart]) -> None:
         """Take back what `snapshot` gave."""
-        self._recent = None if recent is None else ipc_to_frame(recent)
+        self.store.restore(parts)
+        recent = [frame for _, frame in self._owned.restored(parts, "recent")]
+        self._recent = concatenated(recent) if recent else None
+        for _, frame in self._owned.restored(parts, "pending"):
+            self.add(frame)
+
+    def unsay(self) -> None:
+        """What was collected to be said at the end is to be said as changes."""
+        if _TOTALS in self.store:
+            self.add(self.store.read(_TOTALS))
+            self.store.drop(_TOTALS)
 
     def _taken(self, delta: pl.DataFrame) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
         """The totals of the keys in `delta`, and the recent totals of other keys."""
@@ -205,16 +250,21 @@ class _EachBatch(Operator):
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         if len(batch):
-            self._totals.change(self._totals.partials(batch), out)
+            self._totals.add(self._totals.partials(batch))
+            self._totals.change(out)
 
     def on_epoch_end(self, epoch: int, out: Collector) -> None:
+        self._totals.change(out)
         self._totals.settle()
 
-    def snapshot(self) -> Mapping[str, Any]:
-        return {"recent": self._totals.snapshot()}
+    def finish(self, out: Collector) -> None:
+        self._totals.change(out)
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self._totals.restore(state["recent"])
+    def snapshot(self) -> OperatorSnapshot:
+        return self._totals.snapshot("changes")
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        _restore_changes(self._totals, parts)
 
 
 class _EachEpoch(Operator):
@@ -222,43 +272,31 @@ class _EachEpoch(Operator):
 
     def __init__(self, totals: _Totals) -> None:
         self._totals = totals
-        self._pending: list[pl.DataFrame] = []
-        self._rows = 0
-        self._merged_rows = 0
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
-        if not len(batch):
-            return
-        self._pending.append(self._totals.partials(batch))
-        self._rows += self._pending[-1].height
-        if self._rows > 2 * self._merged_rows + _LITTLE:
-            self._pending = [self._totals.merge(concatenated(self._pending))]
-            self._rows = self._merged_rows = self._pending[0].height
+        if len(batch):
+            self._totals.add(self._totals.partials(batch))
 
     def on_epoch_end(self, epoch: int, out: Collector) -> None:
-        if self._pending:
-            self._totals.change(self._totals.merge(concatenated(self._pending)), out)
-            self._pending, self._rows, self._merged_rows = [], 0, 0
+        self._totals.change(out)
         self._totals.settle()
 
     def finish(self, out: Collector) -> None:
         self.on_epoch_end(0, out)
 
-    def snapshot(self) -> Mapping[str, Any]:
-        pending = frame_to_ipc(concatenated(self._pending)) if self._pending else None
-        return {"recent": self._totals.snapshot(), "pending": pending}
+    def snapshot(self) -> OperatorSnapshot:
+        return self._totals.snapshot("changes")
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self._totals.restore(state["recent"])
-        self._pending = [] if state["pending"] is None else [ipc_to_frame(state["pending"])]
-        self._rows = sum(frame.height for frame in self._pending)
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        _restore_changes(self._totals, parts)
 
 
 class _AtTheEnd(Operator):
     """Each key goes out once, when the input has ended."""
 
-    def __init__(self, totals: _Totals) -> None:
+    def __init__(self, totals: _Totals, operator_id: str) -> None:
         self._totals = totals
+        self._id = operator_id
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         if len(batch):
@@ -266,3 +304,22 @@ class _AtTheEnd(Operator):
 
     def finish(self, out: Collector) -> None:
         self._totals.insert_all(out)
+
+    def snapshot(self) -> OperatorSnapshot:
+        return self._totals.snapshot("nothing")
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        if any(part.values["said"] != "nothing" for part in parts):
+            raise StateError(
+                "totals that have been put out as changes cannot be put out as inserts at the end",
+                where=Where(operator=self._id),
+                hint='go on with mode="streaming" or "micro-batch", or start anew with restore="none"',
+            )
+        self._totals.restore(parts)
+
+
+def _restore_changes(totals: _Totals, parts: Sequence[StatePart]) -> None:
+    """Each batch or each epoch: either goes on where the other was, and where a batch job was."""
+    totals.restore(parts)
+    if any(part.values["said"] == "nothing" for part in parts):
+        totals.unsay()

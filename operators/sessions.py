@@ -12,8 +12,8 @@ said again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import polars as pl
 
@@ -26,7 +26,7 @@ from streamflow.operators.kernels.sessions import SESSION, with_sessions
 from streamflow.operators.window_parts import WindowParts
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
-from streamflow.records.serde import frame_to_ipc, ipc_to_frame
+from streamflow.state.parts import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MIN_TIME
 
 __all__ = ["SessionWindows"]
@@ -35,6 +35,8 @@ _FIRED: Final = "__fired"
 """This row is a session exactly as it has fired."""
 _AGAIN: Final = "__again"
 """Some of this row's records have fired."""
+_OPEN: Final = 0
+"""The pane of the table of what is open: it has none."""
 _CHUNK_ROWS: Final = 400_000
 _LITTLE: Final = 4_096
 _MANY: Final = 8
@@ -88,18 +90,23 @@ class SessionWindows(Operator):
             self._parts.writer.clean_up(watermark)
         return watermark
 
-    def snapshot(self) -> Mapping[str, Any]:
-        frame = self._all()
-        return {
-            "watermark": self._watermark,
-            "stored": self._stored.snapshot(),
-            "open": None if frame is None else frame_to_ipc(frame),
-        }
+    def snapshot(self) -> OperatorSnapshot:
+        values = {"watermark": self._watermark, "stored": self._stored.snapshot()}
+        return self._parts.snapshot(values, {"open": [(_OPEN, frame) for frame in self._open]})
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self._watermark = state["watermark"]
-        self._stored.restore(state["stored"])
-        self._keep([] if state["open"] is None else [ipc_to_frame(state["open"])])
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        self._parts.restore(parts)
+        self._stored.restore([part.values["stored"] for part in parts])
+        self._watermark = min(part.values["watermark"] for part in parts)
+        self._keep([self._flagged(frame) for _, frame in self._parts.owned.restored(parts, "open")])
+
+    def _flagged(self, fragments: pl.DataFrame) -> pl.DataFrame:
+        """Open fragments of a job whose allowed lateness may have been another."""
+        if _FIRED in fragments.columns and not self._lateness:
+            return fragments.filter(~pl.col(_FIRED)).drop(_FIRED, _AGAIN)
+        if _FIRED not in fragments.columns and self._lateness:
+            return fragments.with_columns(pl.lit(False).alias(_FIRED), pl.lit(False).alias(_AGAIN))
+        return fragments
 
     def _closing(self, watermark: int) -> int:
         """The time of the last record of the latest session that this watermark closes."""
@@ -196,9 +203,7 @@ class SessionWindows(Operator):
         self._merged_rows = min(self._merged_rows, self._rows)
 
     def _add(self, fragments: pl.DataFrame) -> None:
-        if self._lateness:
-            fragments = fragments.with_columns(pl.lit(False).alias(_FIRED), pl.lit(False).alias(_AGAIN))
-        self._open.append(fragments)
+        self._open.append(self._flagged(fragments))
         self._rows += fragments.height
 
     def _compact(self) -> None:

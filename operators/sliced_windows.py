@@ -7,9 +7,9 @@ long time costs neither a frame nor a firing per window. Firing works on many wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
@@ -20,6 +20,7 @@ from streamflow.operators.window_parts import WindowParts
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME
+from streamflow.state.parts import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MIN_TIME
 from streamflow.windows.slicing import Slicing
 
@@ -71,12 +72,13 @@ class SlicedWindows(Operator):
             self._parts.writer.clean_up(watermark)
         return watermark
 
-    def snapshot(self) -> Mapping[str, Any]:
-        return {"watermark": self._watermark, "buckets": self._buckets.snapshot()}
+    def snapshot(self) -> OperatorSnapshot:
+        return self._parts.snapshot({"watermark": self._watermark, "buckets": self._buckets.snapshot()})
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self._watermark = state["watermark"]
-        self._buckets.restore(state["buckets"])
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        self._parts.restore(parts)
+        self._buckets.restore([part.values["buckets"] for part in parts])
+        self._watermark = min(part.values["watermark"] for part in parts)
 
     def _without_late(self, frame: pl.DataFrame, out: Collector) -> pl.DataFrame:
         """The records that are not late for all of their windows; the others go to the late output, whole."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -13,6 +13,8 @@ from streamflow.operators.emission import PaneWriter
 from streamflow.operators.kernels.partials import PartialPlan, check_keys
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
+from streamflow.state.owned_keys import OwnedKeys
+from streamflow.state.parts import OperatorSnapshot, StatePart, Table
 
 if TYPE_CHECKING:
     from streamflow.state.panes import PaneStore
@@ -34,6 +36,7 @@ class WindowParts:
     partial_input: bool
     store: PaneStore
     writer: PaneWriter
+    owned: OwnedKeys
     metrics: OperatorMetrics
 
     def checked(self, batch: AnyBatch) -> pl.DataFrame:
@@ -46,3 +49,19 @@ class WindowParts:
     def partials(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The partials of records; what a combiner has aggregated already is returned as it is."""
         return frame if self.partial_input else self.plan.partial(frame, self.groups)
+
+    def snapshot(
+        self, values: Mapping[str, Any] | None = None, tables: Mapping[str, Table] | None = None
+    ) -> OperatorSnapshot:
+        """The panes, what has fired of them, and what more the operator has."""
+        panes, fired = self.store.snapshot(), self.writer.snapshot()
+        return OperatorSnapshot(
+            {**(values or {}), **panes.values, **fired.values},
+            {**(tables or {}), **panes.tables, **fired.tables},
+            self.owned.columns,
+        )
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        """Take back the panes and what has fired of them."""
+        self.store.restore(parts)
+        self.writer.restore(parts)

@@ -7,9 +7,9 @@ so that windows of equal size compose.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import polars as pl
 
@@ -20,6 +20,7 @@ from streamflow.operators.combine import (
     fragment_groups,
     fragment_plan,
     keyed_schema,
+    keyed_signature,
     needed_inputs,
 )
 from streamflow.operators.emission import PANE_COLUMNS, WINDOW_COLUMNS, FiredPanes, PaneWriter
@@ -29,6 +30,7 @@ from streamflow.operators.sessions import SessionWindows
 from streamflow.operators.sliced_windows import SlicedWindows
 from streamflow.operators.window_parts import WindowParts
 from streamflow.records.schema import CHANGE, CHANGE_TYPE, Schema
+from streamflow.state.owned_keys import OwnedKeys
 from streamflow.state.panes import PaneStore
 from streamflow.windows.aggregate import Aggregate
 from streamflow.windows.assigners import Assigner, GlobalWindow, Session, Sliding, Tumbling
@@ -84,10 +86,11 @@ class WindowAggregateSpec(OperatorSpec):
         plan = fragment_plan(self.assigner, self.aggregates, self._records(inputs))
         retracting = self.accumulation == "retracting"
         by = [*self.keys] if isinstance(self.assigner, GlobalWindow) else [*self.keys, SLICE]
+        owned = OwnedKeys(self.keys, ctx.groups, ctx.max_parallelism)
         fired = None
         if self.allowed_lateness and (retracting or self.pane_info):
             history = PaneStore(
-                ctx.state, ctx.operator_id, FiredPanes.merged, ctx.memory_budget // 4, state="fired"
+                ctx.state, ctx.operator_id, FiredPanes.merged, max(1, ctx.memory_budget // 4), owned, state="fired"
             )
             fired = FiredPanes(history, self.keys, self.allowed_lateness)
         parts = WindowParts(
@@ -100,7 +103,7 @@ class WindowAggregateSpec(OperatorSpec):
             null_keys_fail=self.null_keys == "fail",
             partial_input=self.partial_input,
             store=PaneStore(
-                ctx.state, ctx.operator_id, lambda frame: plan.merge(frame, by), ctx.memory_budget
+                ctx.state, ctx.operator_id, lambda frame: plan.merge(frame, by), ctx.memory_budget, owned
             ),
             writer=PaneWriter(
                 self.keys,
@@ -110,6 +113,7 @@ class WindowAggregateSpec(OperatorSpec):
                 once=not self.allowed_lateness,
                 fired=fired,
             ),
+            owned=owned,
             metrics=ctx.metrics,
         )
         match self.assigner:
@@ -119,6 +123,26 @@ class WindowAggregateSpec(OperatorSpec):
                 return SessionWindows(gap, parts, ctx.memory_budget)
             case Tumbling() | Sliding() as assigner:
                 return SlicedWindows(Slicing.of(assigner), parts)
+
+    def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
+        keyed = keyed_signature(self.keys, self.assigner, self.aggregates, self._records(inputs))
+        return keyed | {
+            "window": str(self.assigner),
+            "allowed_lateness": self.allowed_lateness,
+            "accumulation": self.accumulation,
+            "pane_info": self.pane_info,
+        }
+
+    def check_state(self, saved: Mapping[str, Any], inputs: Sequence[StreamType]) -> list[str]:
+        """Windows that fire once are the same whatever is put out of them. Those that may fire again need what has been
+        kept of them, and nothing is kept of windows that were over."""
+        lateness = int(saved.get("allowed_lateness", 0))
+        compared = dict(saved)
+        if lateness == self.allowed_lateness == 0:
+            compared |= {"accumulation": self.accumulation, "pane_info": self.pane_info}
+        elif lateness > self.allowed_lateness and self.accumulation != "retracting" and not self.pane_info:
+            compared["allowed_lateness"] = self.allowed_lateness
+        return super().check_state(compared, inputs)
 
     @property
     def partition_by(self) -> tuple[str, ...]:

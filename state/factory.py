@@ -8,8 +8,10 @@ from typing import Literal
 from streamflow.errors import ConfigError
 from streamflow.state.backend import KeyedStateBackend
 from streamflow.state.memory import MemoryBackend
+from streamflow.state.saved import SavedFiles, SavedKind
+from streamflow.state.saved_memory import saved_rows
 
-__all__ = ["BackendKind", "open_backend"]
+__all__ = ["BackendKind", "open_backend", "open_saved"]
 
 BackendKind = Literal["memory", "rocksdb"]
 
@@ -33,3 +35,22 @@ def open_backend(
 
         return RocksDBBackend(directory, must_exist=must_exist)
     raise ConfigError(f"no state backend {kind!r}", hint="use 'memory' or 'rocksdb'")
+
+
+def open_saved(kind: SavedKind | str, files: SavedFiles, directory: Path | None = None) -> KeyedStateBackend:
+    """A backend with the content that was saved; what it does to it leaves the files as they are.
+
+    RocksDB is opened in `directory`, which is made and must not hold a database yet; without one in a private
+    temporary one, removed at close. Raises ConfigError for an unknown kind, StateError for files that are damaged or
+    no backend's.
+    """
+    if kind == "memory":
+        backend = MemoryBackend()
+        for address, rows in saved_rows(files):
+            backend.write(address, rows)
+        return backend
+    if kind == "rocksdb":
+        from streamflow.state.rocksdb.backend import RocksDBBackend
+
+        return RocksDBBackend.of_files(files, directory)
+    raise ConfigError(f"no state backend {kind!r}", hint="the checkpoint was written by a newer program")

@@ -4,9 +4,11 @@ it."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 from streamflow.errors import StateError
 from streamflow.state.backend import KeyedStateBackend, StateAddress, check_address, check_change, check_group
+from streamflow.state.saved import Saved
 
 __all__ = ["LazyBackend"]
 
@@ -66,6 +68,13 @@ class LazyBackend:
     def groups(self, address: StateAddress) -> Iterator[int]:
         backend = self._existing(address, 0)
         return iter(()) if backend is None else backend.groups(address)
+
+    def flush(self) -> None:
+        if self._backend is not None:
+            self._backend.flush()
+
+    def save(self, folder: Path) -> Saved | None:
+        return None if self._backend is None else self._backend.save(folder)
 
     def close(self) -> None:
         self._closed = True

@@ -8,9 +8,11 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from streamflow.errors import StateError
 from streamflow.state.backend import StateAddress, check_address, check_change, check_group
+from streamflow.state.saved_memory import SavedMemory
 
 __all__ = ["MemoryBackend"]
 
@@ -83,6 +85,18 @@ class MemoryBackend:
         self._check_open()
         state = self._states.get(check_address(address), {})
         return iter(sorted(group for group, content in state.items() if content.values))
+
+    def flush(self) -> None:
+        self._check_open()
+
+    def save(self, folder: Path) -> SavedMemory:
+        self._check_open()
+        return SavedMemory(
+            {
+                address: {group: content.values.copy() for group, content in state.items() if content.values}
+                for address, state in self._states.items()
+            }
+        )
 
     def close(self) -> None:
         self._closed = True

@@ -13,7 +13,7 @@ the next.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,6 +22,8 @@ import polars as pl
 from streamflow.errors import StateError, Where
 from streamflow.records.serde import frame_to_ipc, ipc_to_frame
 from streamflow.state.backend import KeyedStateBackend, StateAddress
+from streamflow.state.owned_keys import OwnedKeys
+from streamflow.state.parts import OperatorSnapshot, StatePart
 
 __all__ = ["PaneStore"]
 
@@ -56,7 +58,8 @@ class PaneStore:
     where the backend fails.
 
     >>> from streamflow.state.memory import MemoryBackend
-    >>> store = PaneStore(MemoryBackend(), "window-1", lambda f: f.group_by("k").agg(pl.col("n").sum()), 1 << 20)
+    >>> keys = OwnedKeys(("k",), range(128), 128)
+    >>> store = PaneStore(MemoryBackend(), "window-1", lambda f: f.group_by("k").agg(pl.col("n").sum()), 1 << 20, keys)
     >>> store.append(0, pl.DataFrame({"k": ["a"], "n": [1]}))
     >>> store.append(0, pl.DataFrame({"k": ["a"], "n": [2]}))
     >>> store.panes(), store.read(0).rows()
@@ -69,6 +72,7 @@ class PaneStore:
         operator_id: str,
         merge: Callable[[pl.DataFrame], pl.DataFrame],
         memory_budget: int,
+        keys: OwnedKeys,
         *,
         state: str = "panes",
     ) -> None:
@@ -80,6 +84,7 @@ class PaneStore:
         self._address = StateAddress(operator_id, state)
         self._merge = merge
         self._budget = memory_budget
+        self._keys = keys
         self._panes: dict[int, _Pane] = {}
         # The panes with anything in memory, coldest first.
         self._resident: OrderedDict[int, _Pane] = OrderedDict()
@@ -166,17 +171,24 @@ class PaneStore:
         for pane in self.panes():
             self.drop(pane)
 
-    def snapshot_frames(self) -> Iterator[tuple[int, pl.DataFrame]]:
-        """All content as (pane, frame), panes ascending; a spilled pane comes in several frames, in order.
+    def snapshot(self) -> OperatorSnapshot:
+        """What is in memory, and which chunks there are in the backend; under the state's name."""
+        index = [[pane, content.chunks.copy(), content.spilled_rows] for pane, content in self._panes.items()]
+        table = [(pane, frame) for pane in self.panes() for frame in self._panes[pane].partials]
+        name = self._address.state
+        return OperatorSnapshot({name: index}, {name: table}, self._keys.columns)
 
-        Appending them to an empty store gives the same panes. At most one chunk is loaded at a time.
-        """
-        for pane in self.panes():
-            content = self._panes[pane]
-            yield from ((pane, chunk) for chunk in self._read_chunks(pane, content))
-            if content.partials:
-                self._merge_resident(content)
-                yield pane, content.partials[0]
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        """Take back what the snapshots hold of the own keys. At most one chunk is loaded at a time."""
+        name = self._address.state
+        for part in parts:
+            for pane, chunks, rows in part.values.get(name, ()):
+                if part.adopted:
+                    self._adopt(pane, list(chunks), rows)
+                else:
+                    self._copy(pane, len(chunks), part)
+        for pane, frame in self._keys.restored(parts, name):
+            self.append(pane, frame)
 
     # In memory.
 
@@ -254,6 +266,21 @@ class PaneStore:
         content.partials, content.nbytes, content.merged_rows, content.pending_rows = [], 0, 0, 0
         del self._resident[pane]
 
+    def _adopt(self, pane: int, chunks: list[int], rows: int) -> None:
+        """The chunks of a pane are in the backend already."""
+        if chunks:
+            self._panes[pane] = _Pane(chunks=chunks, spilled_rows=rows, next_chunk=len(chunks))
+            self._ascending = None
+            self._spilled += sum(chunks)
+            self._rows += rows
+
+    def _copy(self, pane: int, chunks: int, part: StatePart) -> None:
+        """Append the own rows of a pane's chunks in another subtask's backend."""
+        for frame in self._chunks_of(part.backend, pane, chunks):
+            own = self._keys.rows(frame)
+            if own.height:
+                self.append(pane, own)
+
     def _merge_spilled(self, pane: int, content: _Pane) -> pl.DataFrame:
         """Oldest first, merging on the way, so that the result and one part of its size are all that is in memory."""
         merged_rows, pending_rows = 0, 0
@@ -271,8 +298,11 @@ class PaneStore:
         yield from content.partials
 
     def _read_chunks(self, pane: int, content: _Pane) -> Iterator[pl.DataFrame]:
-        for number in range(content.next_chunk):
-            data = self._backend.get(self._address, _GROUP, _chunk_key(pane, number))
+        return self._chunks_of(self._backend, pane, content.next_chunk)
+
+    def _chunks_of(self, backend: KeyedStateBackend | None, pane: int, chunks: int) -> Iterator[pl.DataFrame]:
+        for number in range(chunks):
+            data = None if backend is None else backend.get(self._address, _GROUP, _chunk_key(pane, number))
             if data is None:
                 raise StateError(
                     f"chunk {number} of pane {pane} is missing from the state backend",

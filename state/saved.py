@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-__all__ = ["Saved", "SavedFile", "SavedFiles", "SavedKind"]
+__all__ = ["FilesInMemory", "Saved", "SavedFile", "SavedFiles", "SavedKind"]
 
 SavedKind = Literal["memory", "rocksdb"]
 
@@ -51,3 +51,36 @@ class SavedFiles(Protocol):
     def fetch(self, name: str, path: Path) -> None:
         """Put the file's content at `path`, which is not there yet; may be a hard link."""
         ...
+
+
+class FilesInMemory:
+    """Files by name, in memory: for tests, and for what is small.
+
+    >>> files = FilesInMemory({"a.b": b"content"})
+    >>> files.names, files.read("a.b")
+    (['a.b'], b'content')
+    """
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+
+    @classmethod
+    def of(cls, saved: Saved) -> FilesInMemory:
+        """The files of a saved backend as they are now."""
+        return cls({file.name: _content(file) for file in saved.files()})
+
+    @property
+    def names(self) -> Sequence[str]:
+        return list(self._files)
+
+    def read(self, name: str) -> bytes:
+        return self._files[name]
+
+    def fetch(self, name: str, path: Path) -> None:
+        path.write_bytes(self._files[name])
+
+
+def _content(file: SavedFile) -> bytes:
+    if file.data is not None:
+        return file.data
+    return b"" if file.path is None else file.path.read_bytes()

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ from streamflow.state.rocksdb.encoding import (
 )
 from streamflow.state.rocksdb.failures import state_error
 from streamflow.state.rocksdb.opening import open_database, restrict
+from streamflow.state.rocksdb.saved import SavedDatabase, fetch_database
+from streamflow.state.saved import SavedFiles
 
 if TYPE_CHECKING:
     from rocksdict import Rdict, RdictIter
@@ -53,6 +56,25 @@ class RocksDBBackend:
             self._temporary = weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
         self._directory = directory
         self._database: Rdict | None = open_database(directory, must_exist=must_exist)
+
+    @classmethod
+    def of_files(cls, files: SavedFiles, directory: Path | None = None) -> RocksDBBackend:
+        """The database that was saved as these files, opened in `directory`, which has none yet."""
+        if directory is None:
+            directory = Path(tempfile.mkdtemp(prefix="streamflow-state-"))
+            cleanup = partial(shutil.rmtree, directory, ignore_errors=True)
+        else:
+            cleanup = None
+        try:
+            fetch_database(files, directory)
+            backend = cls(directory, must_exist=True)
+        except BaseException:
+            if cleanup is not None:
+                cleanup()
+            raise
+        if cleanup is not None:
+            backend._temporary = weakref.finalize(backend, cleanup)
+        return backend
 
     @property
     def directory(self) -> Path:
@@ -126,6 +148,25 @@ class RocksDBBackend:
         except Exception as error:
             raise self._mapped("write to", error) from error
         restrict(self._directory)
+
+    def save(self, folder: Path) -> SavedDatabase:
+        """Quick where `flush` has just been called: about a millisecond, and half a millisecond more for each thousand
+        of small rows written since, all of it holding the interpreter.
+
+        So whoever cannot stop for long calls `flush` on a thread first, while the state is still being written to.
+        """
+        from rocksdict import Checkpoint
+
+        self.flush()
+        database = self._opened()
+        try:
+            folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            Checkpoint(database).create_checkpoint(str(folder))
+            folder.chmod(0o700)
+        except Exception as error:
+            raise self._mapped("save", error) from error
+        restrict(folder)
+        return SavedDatabase(folder)
 
     def close(self) -> None:
         if self._database is None:

@@ -5,6 +5,7 @@ from streamflow.testing.harness import OperatorHarness, check_batchings
 from streamflow.testing.job import TestJob, TestOutput, TestSource
 from streamflow.testing.modes import check_modes_agree
 from streamflow.testing.results import difference, final_rows
+from streamflow.testing.snapshots import check_snapshots
 from streamflow.testing.stepping import SteppedLoop
 from streamflow.testing.transcripts import TranscriptError, run_transcript
 
@@ -18,6 +19,7 @@ __all__ = [
     "TranscriptError",
     "check_batchings",
     "check_modes_agree",
+    "check_snapshots",
     "difference",
     "final_rows",
     "run_transcript",

@@ -6,12 +6,15 @@ Hazelcast Jet's TestSupport is the model: the same script in batches of one reco
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import polars as pl
 
 from streamflow.errors import JobDefinitionError
+from streamflow.keys import key_group_range, key_groups, subtask_of
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.base import (
     ERRORS,
@@ -22,6 +25,7 @@ from streamflow.operators.base import (
     Operator,
     OperatorContext,
     OperatorSpec,
+    StatePart,
     StreamType,
     UpdateCadence,
 )
@@ -29,8 +33,11 @@ from streamflow.operators.rows import rows_of
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
-from streamflow.records.serde import pack, unpack
+from streamflow.records.serde import frame_to_ipc, ipc_to_frame, pack, unpack
+from streamflow.state.backend import KeyedStateBackend
+from streamflow.state.factory import open_saved
 from streamflow.state.memory import MemoryBackend
+from streamflow.state.saved import FilesInMemory
 from streamflow.testing.clock import TestClock
 from streamflow.testing.ends import Gathered
 from streamflow.testing.results import difference, final_rows
@@ -40,13 +47,16 @@ from streamflow.time.timestamps import MAX_TIME, to_micros
 
 __all__ = ["OperatorHarness", "check_batchings"]
 
+_MAX_PARALLELISM: Final = 128
+
 
 class OperatorHarness:
     """Drives one operator: batches, watermarks and epochs in, rows of each output out.
 
     `inputs` are the types of what it reads, one for each port; records may be dicts, values or DataFrames and come in
     the layout that the operator asks for. `batch_rows` cuts what is pushed into batches of at most so many. `reads`
-    are the side outputs that somebody reads. Methods return the harness, so that calls can be chained.
+    are the side outputs that somebody reads. With `parallelism` there are several subtasks, each with its keys. Methods
+    return the harness, so that calls can be chained.
 
     >>> from streamflow.operators.columns import Filter
     >>> from streamflow.records.schema import Schema
@@ -64,6 +74,7 @@ class OperatorHarness:
         reads: Collection[str] = (LATE, ERRORS),
         updates: UpdateCadence = "batch",
         memory_budget: int = 64 << 20,
+        parallelism: int = 1,
     ) -> None:
         self.spec = spec
         self.clock = clock or TestClock()
@@ -74,19 +85,9 @@ class OperatorHarness:
         self._batch_rows = batch_rows
         self._collector = _Collector({MAIN, *reads}, lambda output: self._type(output))
         self._epoch = 0
-        self._ctx = OperatorContext(
-            operator_id="operator",
-            subtask=0,
-            parallelism=1,
-            max_parallelism=128,
-            clock=self.clock,
-            random=SeededRandom(0),
-            state=MemoryBackend(),
-            metrics=self.metrics,
-            updates=updates,
-            memory_budget=memory_budget,
-        )
-        self._operator = self._built()
+        self._updates: UpdateCadence = updates
+        self._memory_budget = memory_budget
+        self._start(parallelism)
 
     def push(
         self, records: pl.DataFrame | Iterable[Any], *, times: Times | None = None, port: int = 0
@@ -97,26 +98,44 @@ class OperatorHarness:
         if type_.timed and len(batch) and batch.max_time is None:
             raise JobDefinitionError("this input has event time", hint="give times=[…], one for each record")
         for part in _cut(batch, self._batch_rows):
-            self._operator.process_batch(_in_layout(part, self.spec.accepts), port, self._collector)
+            for operator, own in self._routed(part):
+                operator.process_batch(_in_layout(own, self.spec.accepts), port, self._collector)
+            self._taken()
         return self
 
     def watermark(self, time: datetime | str | int) -> OperatorHarness:
         """Event time has come to `time` (microseconds, a datetime or ISO 8601 text)."""
-        forwarded = self._operator.on_watermark(to_micros(time), self._collector)
-        if forwarded is not None:
-            self.watermarks.append(forwarded)
+        micros = to_micros(time)
+        forwarded = [operator.on_watermark(micros, self._collector) for _, operator in self._subtasks]
+        marks = [mark for mark in forwarded if mark is not None]
+        if len(marks) == len(forwarded):
+            self.watermarks.append(min(marks))
+        self._taken()
         return self
 
     def epoch(self) -> OperatorHarness:
         """A barrier has been aligned."""
         self._epoch += 1
-        self._operator.on_epoch_end(self._epoch, self._collector)
+        for _, operator in self._subtasks:
+            operator.on_epoch_end(self._epoch, self._collector)
+        self._taken()
+        return self
+
+    def tick(self) -> OperatorHarness:
+        """Processing time has come to what the clock says: what is due is called."""
+        now = self.clock.now()
+        for _, operator in self._subtasks:
+            due = operator.next_processing_time()
+            if due is not None and due <= now:
+                operator.on_processing_time(now, self._collector)
+        self._taken()
         return self
 
     def finish(self) -> OperatorHarness:
         """All inputs have ended: the watermark goes to +∞ first."""
         self.watermark(MAX_TIME)
-        self._operator.finish(self._collector)
+        for _, operator in self._subtasks:
+            operator.finish(self._collector)
         return self
 
     def output(self, name: str = MAIN) -> list[Any]:
@@ -127,16 +146,18 @@ class OperatorHarness:
         """The event times of an output's records, in microseconds."""
         return self._collector.of(name).event_times()
 
-    def snapshot(self) -> Mapping[str, Any]:
-        """What the operator keeps beside keyed state and panes, as it would come back from storage."""
-        state: Mapping[str, Any] = unpack(pack(dict(self._operator.snapshot())))
-        return state
+    def snapshot(self) -> list[StatePart]:
+        """What each subtask keeps, as it would come back from storage: its snapshot and its keyed backend."""
+        return [self._stored(ctx, operator) for ctx, operator in self._subtasks]
 
-    def restore(self, state: Mapping[str, Any]) -> OperatorHarness:
-        """Go on with a new operator that has this snapshot, over the same keyed backend."""
-        self._operator.close()
-        self._operator = self._built()
-        self._operator.restore(state)
+    def restore(self, parts: Sequence[StatePart], *, parallelism: int | None = None) -> OperatorHarness:
+        """Go on with new subtasks, more or fewer if wanted, that take back what these snapshots hold of their keys.
+
+        The snapshots stay as they are and can be restored again.
+        """
+        for _, operator in self._subtasks:
+            operator.close()
+        self._start(parallelism or len(self._subtasks), parts)
         return self
 
     @property
@@ -144,18 +165,66 @@ class OperatorHarness:
         """All outputs on which something was put out."""
         return self._collector.outputs
 
-    def _built(self) -> Operator:
-        operator = self.spec.build(self._ctx, self._inputs)
-        if isinstance(operator, AsyncOperator):
-            raise JobDefinitionError(
-                f"{self.spec.kind} awaits, and a harness has no event loop", hint="test it in a job: TestJob"
+    def _start(self, parallelism: int, parts: Sequence[StatePart] = ()) -> None:
+        self._subtasks: list[tuple[OperatorContext, Operator]] = []
+        for subtask in range(parallelism):
+            groups = key_group_range(subtask, parallelism, _MAX_PARALLELISM)
+            mine = [
+                part for part in parts if part.groups.start < groups.stop and groups.start < part.groups.stop
+            ]
+            state: KeyedStateBackend = MemoryBackend()
+            if len(mine) == 1 and mine[0].groups == groups:
+                state = _copied(mine[0].backend)
+                mine = [replace(mine[0], backend=None, adopted=True)]
+            context = OperatorContext(
+                operator_id="operator",
+                subtask=subtask,
+                parallelism=parallelism,
+                max_parallelism=_MAX_PARALLELISM,
+                clock=self.clock,
+                random=SeededRandom(0),
+                state=state,
+                metrics=self.metrics,
+                updates=self._updates,
+                memory_budget=self._memory_budget,
             )
-        return operator
+            operator = self.spec.build(context, self._inputs)
+            if isinstance(operator, AsyncOperator):
+                raise JobDefinitionError(
+                    f"{self.spec.kind} awaits, and a harness has no event loop",
+                    hint="test it in a job: TestJob",
+                )
+            if mine:
+                operator.restore(mine)
+            self._subtasks.append((context, operator))
+
+    def _stored(self, ctx: OperatorContext, operator: Operator) -> StatePart:
+        kept = operator.snapshot()
+        tables = {
+            name: [(pane, ipc_to_frame(frame_to_ipc(frame))) for pane, frame in table]
+            for name, table in kept.tables.items()
+        }
+        return StatePart(ctx.groups, unpack(pack(dict(kept.values))), tables, _copied(ctx.state))
+
+    def _routed(self, batch: AnyBatch) -> list[tuple[Operator, AnyBatch]]:
+        """Each record to the subtask that has its key."""
+        keys = self.spec.partition_by
+        if len(self._subtasks) == 1 or not keys or not isinstance(batch, FrameBatch):
+            return [(self._subtasks[0][1], batch)]
+        groups = key_groups(batch.frame, keys, _MAX_PARALLELISM)
+        owners = subtask_of(groups, len(self._subtasks), _MAX_PARALLELISM)
+        return [
+            (operator, FrameBatch(batch.frame.filter(owners == number)))
+            for number, (_, operator) in enumerate(self._subtasks)
+        ]
 
     def _type(self, output: str) -> StreamType:
         if output == MAIN:
             return self.spec.output_type(self._inputs)
         return self.spec.side_type(output, self._inputs)
+
+    def _taken(self) -> None:
+        """An element has been worked on; for those who do something between two elements."""
 
 
 class _Collector:
@@ -210,6 +279,12 @@ def check_batchings(
             )
             if text:
                 raise AssertionError(f"{spec.kind}, output {name}, in batches of {size}:\n{text}")
+
+
+def _copied(backend: KeyedStateBackend | None) -> KeyedStateBackend:
+    """A backend of its own with the same content, by way of the files it would be stored in."""
+    saved = None if backend is None else backend.save(Path("unused"))
+    return MemoryBackend() if saved is None else open_saved(saved.kind, FilesInMemory.of(saved))
 
 
 def _cut(batch: AnyBatch, rows: int | None) -> list[AnyBatch]:

@@ -181,9 +181,10 @@ def test_windows_leave_no_state_behind(
     ]
     for operator in operators:
         snapshot = operator.snapshot()
-        assert snapshot.get("open") is None
-        assert not snapshot.get("buckets", {}).get("spans")
-        assert not snapshot.get("stored", {}).get("spans")
+        assert not any(snapshot.tables.values())
+        assert not any(snapshot.values.get(name) for name in ("panes", "fired"))
+        assert not snapshot.values.get("buckets", {}).get("spans")
+        assert not snapshot.values.get("stored", {}).get("spans")
 
 
 @share(2)

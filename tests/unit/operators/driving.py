@@ -24,6 +24,7 @@ from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.records.serde import pack, unpack
 from streamflow.state.memory import MemoryBackend
+from streamflow.state.parts import StatePart
 from streamflow.time.clock import SeededRandom, SystemClock
 from streamflow.time.timestamps import MAX_TIME
 
@@ -134,9 +135,11 @@ class Driven:
         return self
 
     def restarted(self) -> Driven:
-        """A new one that was restored from this one's snapshot. What is in pane stores is not part of it."""
+        """A new one that was restored from this one's snapshot."""
         other = Driven(self.spec, combine=self._combine, updates=self.ctx.updates, records=self.records)
-        other.operator.restore(unpack(pack(dict(self.operator.snapshot()))))
+        kept = self.operator.snapshot()
+        values = unpack(pack(dict(kept.values)))
+        other.operator.restore([StatePart(range(128), values, kept.tables, self.ctx.state)])
         return other
 
     def end(self) -> Driven:

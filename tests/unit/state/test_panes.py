@@ -12,9 +12,12 @@ from streamflow.records.serde import ipc_to_frame
 from streamflow.state.backend import StateAddress
 from streamflow.state.lazy import LazyBackend
 from streamflow.state.memory import MemoryBackend
+from streamflow.state.owned_keys import OwnedKeys
 from streamflow.state.panes import PaneStore
+from streamflow.state.parts import StatePart
 
 ADDRESS = StateAddress("window-1", "panes")
+KEYS = OwnedKeys(("k",), range(128), 128)
 LARGE = 1 << 30
 SMALL = 20_000
 
@@ -50,7 +53,7 @@ def distinct(rows: int, number: int = 0) -> pl.DataFrame:
 
 
 def store_of(budget: int = LARGE, backend: MemoryBackend | LazyBackend | None = None) -> PaneStore:
-    return PaneStore(backend or MemoryBackend(), "window-1", merge, budget)
+    return PaneStore(backend or MemoryBackend(), "window-1", merge, budget, KEYS)
 
 
 def chunks_in(backend: MemoryBackend | LazyBackend) -> int:
@@ -69,7 +72,7 @@ def test_panes_hold_what_one_merge_over_everything_gives(
     budget: int, appends: list[tuple[int, list[str], int]], reads: list[int], drop: int
 ) -> None:
     backend = MemoryBackend()
-    store = PaneStore(backend, "window-1", merge, budget)
+    store = PaneStore(backend, "window-1", merge, budget, KEYS)
     model: dict[int, list[pl.DataFrame]] = {}
     for number, (pane, keys, times) in enumerate(appends):
         frame = partial([f"{key}{i}" for key in keys for i in range(times)], number)
@@ -87,10 +90,11 @@ def test_panes_hold_what_one_merge_over_everything_gives(
         assert store.read(pane).sort("k").equals(merge(pl.concat(frames)).sort("k"))
         assert store.nbytes <= budget
     copy = store_of()
-    for pane, frame in store.snapshot_frames():
-        copy.append(pane, frame)
-    assert copy.panes() == store.panes()
-    for pane in store.panes():
+    kept = store.snapshot()
+    copy.restore([StatePart(range(128), kept.values, kept.tables, backend)])
+    # Nothing is left of an empty pane.
+    assert copy.panes() == tuple(pane for pane in store.panes() if store.read(pane).height)
+    for pane in copy.panes():
         assert copy.read(pane).sort("k").equals(store.read(pane).sort("k"))
     store.clear()
     assert (store.panes(), len(store), store.rows, store.nbytes, store.spilled) == ((), 0, 0, 0, 0)
@@ -161,7 +165,7 @@ def test_a_large_frame_is_spilled_in_chunks_of_a_megabyte() -> None:
 
 def test_a_row_is_merged_a_bounded_number_of_times() -> None:
     merges = Merges()
-    store = PaneStore(MemoryBackend(), "window-1", merges, LARGE)
+    store = PaneStore(MemoryBackend(), "window-1", merges, LARGE, KEYS)
     keys = partial([f"k{i}" for i in range(1_000)])
     for _ in range(500):
         store.append(0, keys)
@@ -176,7 +180,7 @@ def test_also_where_merging_does_not_shrink_anything() -> None:
         merged.append(frame.height)
         return frame
 
-    store = PaneStore(MemoryBackend(), "window-1", keep_all, LARGE)
+    store = PaneStore(MemoryBackend(), "window-1", keep_all, LARGE, KEYS)
     frame = pl.DataFrame({"n": pl.int_range(5_000, eager=True)})
     for _ in range(400):
         store.append(0, frame)
@@ -194,7 +198,7 @@ def test_many_tiny_partials_are_merged_too() -> None:
 
 def test_reading_twice_merges_once() -> None:
     merges = Merges()
-    store = PaneStore(MemoryBackend(), "window-1", merges, LARGE)
+    store = PaneStore(MemoryBackend(), "window-1", merges, LARGE, KEYS)
     store.append(0, partial(["a"]))
     store.append(0, partial(["a"]))
     assert store.read(0).equals(store.read(0))
@@ -255,7 +259,7 @@ def test_lost_and_damaged_chunks_are_state_errors() -> None:
 
 
 def test_what_arrow_cannot_hold_cannot_spill() -> None:
-    store = PaneStore(MemoryBackend(), "window-1", lambda frame: frame, 1)
+    store = PaneStore(MemoryBackend(), "window-1", lambda frame: frame, 1, KEYS)
     with pytest.raises(StateError, match="pack them first"):
         store.append(0, pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}))
 

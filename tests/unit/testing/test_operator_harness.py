@@ -1,6 +1,6 @@
 """`OperatorHarness`: one operator alone, in batches of one record and of many."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,7 +8,16 @@ import polars as pl
 import pytest
 
 import streamflow as sf
-from streamflow.operators.base import LATE, Collector, Operator, OperatorContext, OperatorSpec, StreamType
+from streamflow.operators.base import (
+    LATE,
+    Collector,
+    Operator,
+    OperatorContext,
+    OperatorSnapshot,
+    OperatorSpec,
+    StatePart,
+    StreamType,
+)
 from streamflow.operators.columns import Filter
 from streamflow.operators.frames import MapBatches
 from streamflow.operators.functions import Functions, Step
@@ -76,18 +85,18 @@ class _NumberedOperator(Operator):
         self._next = numbers.stop
         out.emit(RowBatch(list(numbers)))
 
-    def snapshot(self) -> Mapping[str, Any]:
-        return {"next": self._next}
+    def snapshot(self) -> OperatorSnapshot:
+        return OperatorSnapshot({"next": self._next})
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self._next = state["next"]
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        self._next = parts[0].values["next"]
 
 
 def test_an_operator_goes_on_from_its_snapshot() -> None:
     harness = OperatorHarness(Numbered(), StreamType(OBJECTS, timed=False)).push(["a", "b"])
-    state = harness.snapshot()
-    assert state == {"next": 2}
-    assert harness.push(["c"]).restore(state).push(["d"]).output() == [0, 1, 2, 2]
+    (part,) = harness.snapshot()
+    assert part.values == {"next": 2}
+    assert harness.push(["c"]).restore([part]).push(["d"]).output() == [0, 1, 2, 2]
 
 
 def test_an_epoch_is_when_micro_batches_give_totals() -> None:

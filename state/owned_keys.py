@@ -1,0 +1,38 @@
+"""The keys of one subtask: which rows of what an earlier run kept are its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from streamflow.state.parts import StatePart, rows_within
+
+__all__ = ["OwnedKeys"]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedKeys:
+    """The key columns of an operator, and the key groups of the subtask.
+
+    >>> frame = pl.DataFrame({"k": ["JFK", "LGA"], "n": [1, 2]})  # in the groups 36 and 109 of 128
+    >>> OwnedKeys(("k",), range(64, 128), 128).rows(frame).rows()
+    [('LGA', 2)]
+    """
+
+    columns: tuple[str, ...]
+    groups: range
+    max_parallelism: int
+
+    def rows(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The rows of a frame that are its own."""
+        return rows_within(frame, self.columns, self.groups, self.max_parallelism)
+
+    def restored(self, parts: Sequence[StatePart], table: str) -> Iterator[tuple[int, pl.DataFrame]]:
+        """What the parts have in a table, as far as it is its own; no empty frames."""
+        for part in parts:
+            for pane, frame in part.tables.get(table, ()):
+                own = frame if part.adopted else self.rows(frame)
+                if own.height:
+                    yield pane, own

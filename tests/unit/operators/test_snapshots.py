@@ -1,0 +1,198 @@
+"""Every operator that keeps state, stopped and restored between any two elements, at one parallelism and at others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import streamflow as sf
+from streamflow.operators.base import StreamType
+from streamflow.operators.running import RunningAggregateSpec
+from streamflow.operators.windowing import WindowAggregateSpec
+from streamflow.records.schema import Schema
+from streamflow.records.serde import pack, unpack
+from streamflow.testing import OperatorHarness, check_snapshots, final_rows
+from streamflow.windows.assigners import Assigner, GlobalWindow, Session, Sliding, Tumbling
+
+RECORDS = StreamType(Schema({"k": pl.String, "v": pl.Int64}), timed=True)
+AGGREGATES = (("n", sf.count()), ("total", sf.sum("v")), ("values", sf.collect_list("v")))
+WINDOWS: list[Assigner] = [
+    Tumbling(10),
+    Sliding(10, 5),
+    Sliding(7, 3),
+    Sliding(3, 10),
+    Session(5),
+    GlobalWindow(),
+]
+
+Batch = list[tuple[str, int]]
+"""(key, time) of records."""
+
+
+def script(batches: list[Batch], watermarks: list[int]) -> Any:
+    def run(harness: OperatorHarness) -> None:
+        for number, batch in enumerate(batches):
+            rows = [{"k": key, "v": number * 100 + at} for at, (key, _) in enumerate(batch)]
+            harness.push(rows, times=[time for _, time in batch])
+            harness.watermark(watermarks[number % len(watermarks)]).epoch()
+        harness.finish()
+
+    return run
+
+
+_SOME = settings(max_examples=max(5, settings().max_examples // 5))
+"""An example is nine runs, with a restore between any two elements."""
+
+_batches = st.lists(
+    st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 40)), max_size=5), min_size=1, max_size=4
+)
+_watermarks = st.lists(st.integers(-1, 40), min_size=1, max_size=4).map(sorted)
+
+
+@pytest.mark.parametrize("assigner", WINDOWS, ids=str)
+@_SOME
+@given(
+    batches=_batches,
+    watermarks=_watermarks,
+    lateness=st.sampled_from([0, 8]),
+    accumulation=st.sampled_from(["accumulating", "discarding", "retracting"]),
+    pane_info=st.booleans(),
+    late_used=st.booleans(),
+    budget=st.sampled_from([1, 3_000, 1 << 20]),
+)
+def test_windows(
+    assigner: Assigner,
+    batches: list[Batch],
+    watermarks: list[int],
+    lateness: int,
+    accumulation: Any,
+    pane_info: bool,
+    late_used: bool,
+    budget: int,
+) -> None:
+    spec = WindowAggregateSpec(
+        keys=("k",),
+        assigner=assigner,
+        aggregates=AGGREGATES,
+        allowed_lateness=lateness,
+        accumulation=accumulation,
+        pane_info=pane_info,
+        late_used=late_used,
+    )
+    check_snapshots(spec, RECORDS, script=script(batches, watermarks), memory_budget=budget)
+
+
+@pytest.mark.parametrize("updates", ["batch", "epoch", "end"])
+@_SOME
+@given(batches=_batches, budget=st.sampled_from([1, 3_000, 1 << 20]))
+def test_running_totals(batches: list[Batch], updates: Any, budget: int) -> None:
+    spec = RunningAggregateSpec(keys=("k",), aggregates=AGGREGATES)
+    check_snapshots(spec, RECORDS, script=script(batches, [0]), updates=updates, memory_budget=budget)
+
+
+def _totals(updates: Any, *times: int, parts: Any = (), parallelism: int = 1) -> OperatorHarness:
+    harness = OperatorHarness(
+        RunningAggregateSpec(keys=("k",), aggregates=(("n", sf.count()),)), RECORDS, updates=updates
+    )
+    if parts:
+        harness.restore(parts, parallelism=parallelism)
+    return harness.push([{"k": "abc"[time % 3], "v": 1} for time in times], times=times)
+
+
+@pytest.mark.parametrize("parallelism", [1, 3])
+@pytest.mark.parametrize("after", ["batch", "epoch"])
+@pytest.mark.parametrize("before", ["batch", "epoch", "end"])
+def test_totals_go_on_in_another_mode(before: str, after: str, parallelism: int) -> None:
+    first = _totals(before, 0, 1, 3)
+    second = _totals(after, 0, 2, parts=first.snapshot(), parallelism=parallelism).finish()
+    changes = [*first.output(), *second.output()]
+    assert sorted((row["k"], row["n"]) for row in final_rows(changes)) == [
+        ("a", 3),
+        ("b", 1),
+        ("c", 1),
+    ]
+
+
+@pytest.mark.parametrize("before", ["batch", "epoch"])
+def test_changes_that_are_out_cannot_become_a_single_result(before: str) -> None:
+    with pytest.raises(sf.StateError, match="at the end"):
+        _totals("end", 0, parts=_totals(before, 0, 1).snapshot())
+
+
+def window(**more: Any) -> WindowAggregateSpec:
+    return WindowAggregateSpec(
+        **{"keys": ("k",), "assigner": Tumbling(10), "aggregates": (("n", sf.sum("v")),), **more}
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "differences"),
+    [
+        ({}, {}, []),
+        ({}, {"null_keys": "group", "late_used": True}, []),
+        ({}, {"accumulation": "retracting", "pane_info": True}, []),
+        ({"allowed_lateness": 9}, {"allowed_lateness": 3}, []),
+        ({}, {"keys": ("v",)}, ["keys"]),
+        ({}, {"assigner": Tumbling(20)}, ["window"]),
+        ({}, {"aggregates": (("n", sf.max("v")),)}, ["aggregates"]),
+        ({}, {"aggregates": (("m", sf.sum("v")),)}, ["aggregates"]),
+        ({}, {"allowed_lateness": 3}, ["allowed_lateness"]),
+        ({"allowed_lateness": 3}, {"allowed_lateness": 9}, ["allowed_lateness"]),
+        (
+            {"allowed_lateness": 9, "pane_info": True},
+            {"allowed_lateness": 3, "pane_info": True},
+            ["allowed_lateness"],
+        ),
+        (
+            {"allowed_lateness": 9},
+            {"allowed_lateness": 9, "accumulation": "discarding"},
+            ["accumulation"],
+        ),
+    ],
+)
+def test_what_may_change_under_saved_windows(
+    before: dict[str, Any], after: dict[str, Any], differences: list[str]
+) -> None:
+    saved = unpack(pack(dict(window(**before).state_signature([RECORDS]))))
+    said = window(**after).check_state(saved, [RECORDS])
+    assert [sentence.split()[0] for sentence in said] == differences
+
+
+def test_another_type_of_a_key_or_an_input_is_named() -> None:
+    spec = RunningAggregateSpec(keys=("k",), aggregates=(("n", sf.sum("v")),))
+    other = StreamType(Schema({"k": pl.Int64, "v": pl.Float64}), timed=True)
+    said = spec.check_state(spec.state_signature([RECORDS]), [other])
+    assert [sentence.split()[0] for sentence in said] == ["aggregates", "keys"]
+    assert "Int64" in said[1]
+
+
+def test_a_combiner_in_front_does_not_change_what_is_kept() -> None:
+    for spec in (window(), RunningAggregateSpec(keys=("k",), aggregates=AGGREGATES)):
+        split = spec.split_combiner([RECORDS])
+        assert split is not None
+        combiner, rest = split
+        assert rest.state_signature([combiner.output_type([RECORDS])]) == spec.state_signature([RECORDS])
+
+
+@pytest.mark.parametrize("assigner", [Tumbling(10), Sliding(10, 5), Session(5)], ids=str)
+@pytest.mark.parametrize("shorter", [0, 4])
+def test_a_shorter_allowed_lateness_holds_for_what_was_kept_under_a_longer_one(
+    assigner: Assigner, shorter: int
+) -> None:
+    def run(*specs: WindowAggregateSpec) -> list[dict[str, Any]]:
+        first = OperatorHarness(specs[0], RECORDS)
+        first.push([{"k": "a", "v": 1}, {"k": "a", "v": 2}], times=[2, 23]).watermark(19)
+        last = OperatorHarness(specs[-1], RECORDS)
+        if len(specs) == 1:
+            last = first
+        else:
+            last.restore(first.snapshot())
+        last.push([{"k": "a", "v": 8}], times=[24]).watermark(20).finish()
+        return first.output() if last is first else first.output() + last.output()
+
+    longer = window(assigner=assigner, allowed_lateness=100)
+    assert run(longer, window(assigner=assigner, allowed_lateness=shorter)) == run(longer)
