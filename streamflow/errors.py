@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConfigError",
+    "DamagedError",
     "JobDefinitionError",
     "JobFailedError",
     "RecordError",
@@ -101,6 +102,10 @@ class SinkError(StreamflowError):
 
 class StateError(StreamflowError):
     """State that is missing, damaged, locked or written by something newer."""
+
+
+class DamagedError(StateError):
+    """Stored state that is not what was written: missing, cut, changed; an older checkpoint may be intact."""
 
 
 class RecordError(StreamflowError):

@@ -1,0 +1,306 @@
+"""Checkpoints in a local folder: content is synced before it gets its name, folders before a manifest names it.
+
+Every byte goes through the disk port. Files are written under a temporary name, synced and renamed, so that whatever
+has its final name is complete. Folders are 0700, files 0600. No symbolic link is followed below the root, and a root
+that other accounts may write to is refused: they could put a checkpoint there.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+from streamflow.disk import Disk
+from streamflow.errors import DamagedError, StateError
+from streamflow.state.checkpoints.blobs import BlobEntry, Stored, UnsyncedError, check_key
+
+__all__ = ["LocalBlobs"]
+
+_PIECE: Final = 1 << 20
+_TEMPORARY: Final = ".tmp-"
+_CANNOT_LINK: Final = {
+    errno.EXDEV,
+    errno.EPERM,
+    errno.EACCES,
+    errno.EMLINK,
+    errno.ENOTSUP,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+}
+
+
+class LocalBlobs:
+    """Blobs in a folder of this machine, which is made when something is first stored."""
+
+    exclusive = True
+
+    def __init__(self, root: Path, disk: Disk) -> None:
+        self._disk = disk
+        root = root.absolute()
+        with self._told("read", "it"):
+            if disk.exists(root) and disk.info(root).is_link:
+                root = root.resolve()
+        self._root = root
+        self._guard = threading.Lock()
+        self._unsynced: set[Path] = set()
+        self._temporaries = itertools.count(1)
+
+    @property
+    def place(self) -> str:
+        return str(self._root)
+
+    def put(self, folder: str, chunks: Iterable[bytes]) -> Stored:
+        digest, size = blake2b(digest_size=32), 0
+        place = self._folder(folder)
+        with self._told("write to", folder), self._temporary(place) as temporary:
+            store = self._disk.write
+            for piece in _pieces(chunks):
+                digest.update(piece)
+                size += len(piece)
+                store(temporary, piece, private=True)
+                store = self._disk.append
+            self._sync(temporary)
+            self._disk.rename(temporary, place / digest.hexdigest())
+            self._changed(place)
+        return Stored(digest.hexdigest(), size)
+
+    def put_file(self, folder: str, path: Path, *, link: bool) -> Stored:
+        with self._told("read", path.name):
+            data = self._disk.read(path)
+        if not link:
+            return self.put(folder, [data])
+        stored = Stored(blake2b(data, digest_size=32).hexdigest(), len(data))
+        place = self._folder(folder)
+        with self._told("write to", folder):
+            self._sync(path)
+            try:
+                self._link(path, place / stored.digest, place)
+            except OSError as error:
+                if error.errno not in _CANNOT_LINK:
+                    raise
+                return self.put(folder, [data])
+            self._changed(place)
+        return stored
+
+    def get(self, key: str, limit: int) -> bytes:
+        path = self._path(key)
+        with self._told("read", key):
+            size = self._disk.info(path).size
+            if size > limit:
+                raise DamagedError(f"{key} has {size} bytes, {limit} were expected")
+            return self._disk.read(path)
+
+    def digest(self, key: str, limit: int) -> Stored:
+        data = self.get(key, limit)
+        return Stored(blake2b(data, digest_size=32).hexdigest(), len(data))
+
+    def fetch(self, key: str, path: Path, limit: int) -> Stored:
+        data = self.get(key, limit)
+        with self._told("write", str(path)):
+            self._disk.write(path, data, private=True)
+        return Stored(blake2b(data, digest_size=32).hexdigest(), len(data))
+
+    def link_out(self, key: str, path: Path) -> bool:
+        try:
+            self._disk.link(self._path(key), path)
+        except OSError:
+            return False
+        return True
+
+    def create(self, key: str, data: bytes, reach: Callable[[str], None]) -> bool:
+        path = self._path(key)
+        place = self._folder(key.rpartition("/")[0])
+        with self._told("write", key), self._temporary(place) as temporary:
+            self._disk.write(temporary, data, private=True)
+            self._sync(temporary)
+            reach("written")
+            try:
+                self._disk.link(temporary, path)
+            except FileExistsError:
+                return False
+            reach("named")
+            self._disk.remove(temporary)
+            self._changed(place)
+            try:
+                self._settle()
+            except UnsyncedError:
+                # It may or may not be there after a crash. Both would be right, but nobody was told that it is.
+                with suppress(OSError):
+                    self._disk.remove(path)
+                raise
+        return True
+
+    def entries(self, prefix: str) -> list[BlobEntry]:
+        top, found = self._path(prefix), list[BlobEntry]()
+        with self._told("read", prefix):
+            for path in self._disk.files_below(top):
+                if path.name.startswith(_TEMPORARY):
+                    continue
+                with suppress(FileNotFoundError):  # removed meanwhile
+                    info = self._disk.info(path)
+                    key = path.relative_to(self._root).as_posix()
+                    found.append(BlobEntry(key, info.size, info.modified))
+        return sorted(found, key=lambda entry: entry.key)
+
+    def folders(self, prefix: str) -> list[str]:
+        place = self._path(prefix) if prefix else self._root
+        with self._told("read", prefix or "it"):
+            return [folder.name for folder in self._disk.folders_in(place)]
+
+    def remove(self, key: str) -> None:
+        path = self._path(key)
+        with self._told("remove", key):
+            self._disk.remove(path)
+        self._changed(path.parent)
+
+    def move(self, old: str, new: str) -> None:
+        source, target = self._path(old), self._path(new)
+        place = self._folder(new.rpartition("/")[0])
+        with self._told("move", old):
+            self._disk.rename(source, target)
+        self._changed(place, source.parent)
+
+    def settle(self) -> None:
+        self._settle()
+
+    def lock(self, key: str) -> Callable[[], None]:
+        path = self._path(key)
+        self._folder(key.rpartition("/")[0])
+        try:
+            with self._told("lock", key):
+                return self._disk.lock(path)
+        except StateError as error:
+            if isinstance(error.__cause__, BlockingIOError):
+                raise StateError(
+                    f"the checkpoints in {path.parent} are in use: {error.__cause__.strerror}",
+                    hint="one process at a time runs a job; stop that one, or give another checkpoint_dir or job name",
+                ) from error
+            raise
+
+    def sweep(self, prefix: str) -> None:
+        top = self._path(prefix)
+        with self._told("clean", prefix):
+            for path in self._disk.files_below(top):
+                if path.name.startswith(_TEMPORARY):
+                    self._disk.remove(path)
+            for folder in self._disk.folders_in(top):
+                self._disk.remove_folder(folder)
+
+    def _path(self, key: str) -> Path:
+        """The place of a key, if no symbolic link leads there."""
+        path = self._root / check_key(key)
+        self._check_root()
+        for place in (path, *path.parents):
+            if place == self._root:
+                break
+            with self._told("read", key), suppress(FileNotFoundError, NotADirectoryError):
+                if self._disk.info(place).is_link:
+                    raise StateError(f"{place} is a symbolic link", hint="checkpoints are kept without links")
+        return path
+
+    def _check_root(self) -> None:
+        with self._told("read", "it"), suppress(FileNotFoundError):
+            if self._disk.info(self._root).writable_by_others:
+                raise StateError(
+                    f"every account of this machine may write to {self._root}",
+                    hint=f"make it private: chmod o-w {self._root}",
+                )
+
+    def _folder(self, key: str) -> Path:
+        """The folder of this key, made if it is not there."""
+        folder = self._path(key)
+        with self._told("make", key):
+            missing: list[Path] = []
+            for place in (folder, *folder.parents):
+                if self._disk.exists(place):
+                    break
+                missing.append(place)
+            for place in reversed(missing):
+                self._disk.make_folder(place, private=True)
+                self._changed(place.parent)
+        return folder
+
+    @contextmanager
+    def _temporary(self, folder: Path) -> Iterator[Path]:
+        with self._guard:
+            path = folder / f"{_TEMPORARY}{next(self._temporaries)}"
+        try:
+            yield path
+        except (OSError, StateError):
+            with suppress(OSError):
+                self._disk.remove(path)
+            raise
+
+    def _link(self, old: Path, new: Path, folder: Path) -> None:
+        try:
+            self._disk.link(old, new)
+        except FileExistsError:
+            # What is there may be damaged by now; a manifest may name it: it must not be gone for a moment.
+            with self._temporary(folder) as temporary:
+                self._disk.link(old, temporary)
+                self._disk.rename(temporary, new)
+                self._disk.remove(temporary)  # renaming between two names of one file does nothing
+
+    def _sync(self, path: Path) -> None:
+        try:
+            self._disk.sync(path)
+        except OSError as error:
+            raise UnsyncedError(f"{path} may not survive a crash: {_reason(error)}") from error
+
+    def _changed(self, *folders: Path) -> None:
+        with self._guard:
+            self._unsynced.update(folders)
+
+    def _settle(self) -> None:
+        with self._guard:
+            folders, self._unsynced = sorted(self._unsynced), set[Path]()
+        for folder in folders:
+            try:
+                self._disk.sync_folder(folder)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise UnsyncedError(f"{folder} may not survive a crash: {_reason(error)}") from error
+
+    @contextmanager
+    def _told(self, action: str, what: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise DamagedError(f"{what} is missing in {self._place()}") from error
+        except OSError as error:
+            if error.errno == errno.EIO and action == "read":
+                raise DamagedError(f"{what} in {self._place()} cannot be read: {_reason(error)}") from error
+            hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
+            raise StateError(
+                f"cannot {action} {what} in {self._place()}: {_reason(error)}", hint=hint
+            ) from error
+
+    def _place(self) -> str:
+        return str(getattr(self, "_root", "the checkpoint folder"))
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or (os.strerror(error.errno) if error.errno else str(error))
+
+
+def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of at least a megabyte; one that may be empty, where there is not that much."""
+    waiting: list[bytes] = []
+    size = 0
+    first = True
+    for chunk in chunks:
+        waiting.append(chunk)
+        size += len(chunk)
+        if size >= _PIECE:
+            yield b"".join(waiting)
+            waiting, size, first = [], 0, False
+    if waiting or first:
+        yield b"".join(waiting)

@@ -1,0 +1,34 @@
+"""Which checkpoints stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+__all__ = ["first_generation", "retained"]
+
+_FIRST_TO_KEEP: Final = 1
+
+
+def retained(generations: Mapping[int, int], keep: int) -> set[int]:
+    """The numbers to keep, of checkpoints given by number and generation: the newest `keep`, and the newest one of the
+    generation before theirs. That one shares no bytes on the disk with them: one rotten file does not end all.
+
+    >>> sorted(retained({7: 1, 8: 1, 9: 1, 10: 10, 11: 10, 12: 10, 13: 10}, keep=3))
+    [9, 11, 12, 13]
+    """
+    newest_first = sorted(generations, reverse=True)
+    kept = set(newest_first[: max(keep, _FIRST_TO_KEEP)])
+    if newest_first:
+        current = generations[newest_first[0]]
+        kept.update([number for number in newest_first if generations[number] < current][:1])
+    return kept
+
+
+def first_generation(number: int, generation: int | None, every: int) -> bool:
+    """Whether this checkpoint begins a new generation, after ones of `generation`.
+
+    >>> [number for number in range(8, 25) if first_generation(number, {8: None}.get(number, 8), every=10)]
+    [8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24]
+    """
+    return generation is None or number // every > generation // every

@@ -1,0 +1,135 @@
+"""One checkpoint while it is written: files go in from several threads, then the manifest, or nothing comes of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from streamflow.errors import StateError
+from streamflow.state.checkpoints.blobs import Blobs, Stored, UnsyncedError
+from streamflow.state.checkpoints.manifest import Manifest, StoredFile
+
+if TYPE_CHECKING:
+    from streamflow.state.checkpoints.store import CheckpointStore
+
+__all__ = ["CheckpointWriter", "Identity", "identity_of"]
+
+Identity = tuple[int, ...]
+"""What tells that a path is a file that was stored before, without reading it: device, inode, time of change, size."""
+
+_BLOB_WRITTEN: Final = "store.blob_written"
+
+
+def identity_of(path: Path) -> Identity | None:
+    """The identity of a file of this machine; None where there is no telling."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+class CheckpointWriter:
+    """Made by `CheckpointStore.session`; ends with `publish` or `abandon`. Its calls may come from several threads.
+
+    What goes wrong raises StateError; the checkpoint can only be abandoned then.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        blobs: Blobs,
+        folder: str,
+        number: int,
+        generation: int,
+        *,
+        link: bool,
+        known: dict[Identity, StoredFile],
+        reach: Callable[[str], None],
+    ) -> None:
+        self.number = number
+        self.generation = generation
+        self.identities: dict[Identity, StoredFile] = {}
+        """The immutable files that it stored or found stored."""
+        self.failure: StateError | None = None
+        self._store = store
+        self._blobs = blobs
+        self._folder = folder
+        self._link = link
+        self._known = known
+        self._reach = reach
+        self._guard = threading.Lock()
+        self._there: dict[str, int] | None = None
+        self._put: set[str] = set()
+
+    def put(self, chunks: Iterable[bytes], name: str) -> StoredFile:
+        """Store a file of the checkpoint."""
+        stored = self._storing(lambda: self._blobs.put(self._folder, chunks))
+        return StoredFile(name, stored.size, stored.digest, self.generation)
+
+    def put_file(self, path: Path, name: str, *, immutable_as: str | None) -> StoredFile:
+        """Store a file of this machine. One that is immutable, and was stored before in this generation or fetched from
+        it, is not read again; `immutable_as` says what it is, in messages."""
+        if immutable_as is None:
+            stored = self._storing(lambda: self._blobs.put_file(self._folder, path, link=False))
+            return StoredFile(name, stored.size, stored.digest, self.generation)
+        identity = identity_of(path)
+        file = self._already(identity)
+        if file is None:
+            stored = self._storing(lambda: self._blobs.put_file(self._folder, path, link=self._link))
+            file = StoredFile(name, stored.size, stored.digest, self.generation, immutable=True)
+        if identity is not None:
+            with self._guard:
+                self.identities[identity] = file
+        return msgspec.structs.replace(file, name=name)
+
+    def publish(self, manifest: Manifest) -> Manifest:
+        """Make the checkpoint exist: what was put survives a crash first, then the manifest appears in one step. The
+        manifest as it was stored. A StateError leaves it unpublished; only where an object store's answer got lost it
+        may turn up later, complete."""
+        if self.failure is not None:
+            raise StateError(f"checkpoint {self.number} has failed already: {self.failure}")
+        for path, file in manifest.all_files():
+            if file.generation != self.generation or file.digest not in self._put:
+                raise StateError(f"checkpoint {self.number} names {path}, which was not stored for it")
+        try:
+            return self._store.publish(self, manifest)
+        except StateError as error:
+            self.failure = error
+            raise
+
+    def abandon(self) -> None:
+        """Give it up; what it stored is removed when nothing else needs it. Nothing happens after `publish`."""
+        self._store.end(self, failed=isinstance(self.failure, UnsyncedError))
+
+    def _storing(self, store: Callable[[], Stored]) -> Stored:
+        try:
+            stored = store()
+        except StateError as error:
+            self.failure = error
+            raise
+        with self._guard:
+            self._put.add(stored.digest)
+        self._reach(_BLOB_WRITTEN)
+        return stored
+
+    def _already(self, identity: Identity | None) -> StoredFile | None:
+        if identity is None:
+            return None
+        with self._guard:
+            file = self._known.get(identity)
+            if file is None or file.generation != self.generation:
+                return None
+            if self._there is None:
+                # One listing instead of one question for each file.
+                self._there = {
+                    entry.key.rpartition("/")[2]: entry.size for entry in self._blobs.entries(self._folder)
+                }
+            if self._there.get(file.digest) != file.size:
+                return None
+            self._put.add(file.digest)
+            return file
