@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from streamflow.errors import ConfigError, StateError
 from streamflow.state.backend import KeyedStateBackend, StateAddress
-from streamflow.state.factory import open_backend
+from streamflow.state.factory import open_backend, open_saved
 from streamflow.state.lazy import LazyBackend
 from streamflow.state.memory import MemoryBackend
+from streamflow.state.parts import copy_groups
 from streamflow.state.rocksdb.backend import RocksDBBackend
+from streamflow.state.saved import FilesInMemory, Saved
 
 FACTORIES: dict[str, Callable[[], KeyedStateBackend]] = {
     "memory": MemoryBackend,
@@ -205,6 +214,8 @@ class BackendBesideDict(RuleBasedStateMachine):
         self.backend = FACTORIES[self.kind]()
         self.model: dict[tuple[StateAddress, int, bytes], bytes] = {}
         self.scans: list[tuple[Iterator[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]] = []
+        self.folder = Path(tempfile.mkdtemp())
+        self.saves: list[tuple[Saved | None, dict[tuple[StateAddress, int, bytes], bytes]]] = []
 
     @rule(address=_addresses, group=_groups, key=_keys, value=st.binary(max_size=3))
     def put(self, address: StateAddress, group: int, key: bytes, value: bytes) -> None:
@@ -244,6 +255,13 @@ class BackendBesideDict(RuleBasedStateMachine):
             assert list(scan) == expected
         self.scans.clear()
 
+    @precondition(lambda self: len(self.saves) < 2)
+    @rule(flush=st.booleans())
+    def save(self, flush: bool) -> None:
+        if flush:
+            self.backend.flush()
+        self.saves.append((self.backend.save(self.folder / str(len(self.saves))), dict(self.model)))
+
     @rule(address=_addresses)
     def groups(self, address: StateAddress) -> None:
         assert list(self.backend.groups(address)) == sorted({at for of, at, _ in self.model if of == address})
@@ -252,6 +270,14 @@ class BackendBesideDict(RuleBasedStateMachine):
         if hasattr(self, "backend"):
             self.finish_scans()
             self.backend.close()
+            for saved, model in self.saves:
+                if saved is None:
+                    assert model == {}
+                    continue
+                again = open_saved(saved.kind, FilesInMemory.of(saved))
+                assert _content(again, [PANES, *OTHERS]) == model
+                again.close()
+            shutil.rmtree(self.folder)
 
 
 @pytest.mark.parametrize("kind", FACTORIES)
@@ -431,3 +457,197 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "file", tmp_path / "file" / "db"):
         with pytest.raises(StateError, match="a file where the directory should be"):
             RocksDBBackend(path)
+
+
+# What was saved.
+
+
+def _saved(backend: KeyedStateBackend, folder: Path) -> tuple[str, FilesInMemory]:
+    saved = backend.save(folder)
+    assert saved is not None
+    files = saved.kind, FilesInMemory.of(saved)
+    saved.release()
+    saved.release()
+    assert not folder.exists()
+    return files
+
+
+def _content(
+    backend: KeyedStateBackend, addresses: Sequence[StateAddress]
+) -> dict[tuple[StateAddress, int, bytes], bytes]:
+    return {
+        (address, group, key): value
+        for address in addresses
+        for group in backend.groups(address)
+        for key, value in backend.scan(address, group)
+    }
+
+
+def test_what_was_saved_is_what_was_there_at_that_moment(backend: KeyedStateBackend, tmp_path: Path) -> None:
+    for address in (PANES, *OTHERS):
+        backend.write(address, [(group, b"%03d" % i, b"v" * i) for i in range(50) for group in (0, 3, 127)])
+    expected = _content(backend, [PANES, *OTHERS])
+    backend.flush()
+    backend.put(PANES, 3, b"not flushed", b"")
+    expected[PANES, 3, b"not flushed"] = b""
+    saved = backend.save(tmp_path / "saved")
+    assert saved is not None
+    backend.put(PANES, 3, b"later", b"1")
+    backend.write(PANES, [(0, b"%03d" % i, None) for i in range(50)])
+    kind, files = saved.kind, FilesInMemory.of(saved)
+    for number in range(2):
+        again = open_saved(kind, files, None if number else tmp_path / "deep" / "again")
+        assert _content(again, [PANES, *OTHERS]) == expected
+        again.put(PANES, 3, b"it goes on", b"1")
+        assert again.get(PANES, 3, b"it goes on") == b"1"
+        again.close()
+    assert backend.get(PANES, 3, b"later") == b"1"
+    assert list(backend.scan(PANES, 0)) == []
+
+
+def test_what_was_saved_again_after_being_restored(backend: KeyedStateBackend, tmp_path: Path) -> None:
+    backend.put(PANES, 1, b"first", b"1")
+    second = open_saved(*_saved(backend, tmp_path / "1"), tmp_path / "second")
+    second.put(PANES, 2, b"second", b"2")
+    third = open_saved(*_saved(second, tmp_path / "2"))
+    assert _content(third, [PANES]) == {(PANES, 1, b"first"): b"1", (PANES, 2, b"second"): b"2"}
+    second.close()
+    third.close()
+
+
+def test_key_groups_find_their_way_to_other_backends(backend: KeyedStateBackend, tmp_path: Path) -> None:
+    rows = [(group, b"%02d" % key, b"%d" % group) for group in range(8) for key in range(30)]
+    for address in (PANES, OTHERS[0]):
+        backend.write(address, rows)
+    old = open_saved(*_saved(backend, tmp_path / "saved"))
+    found = 0
+    for groups in (range(3), range(3, 6), range(6, 8)):
+        new = LazyBackend(MemoryBackend)
+        assert copy_groups(old, new, PANES, groups) == 30 * len(groups)
+        assert list(new.groups(PANES)) == list(groups)
+        assert list(new.groups(OTHERS[0])) == []
+        found += len(_content(new, [PANES]))
+    assert found == len(rows)
+    old.close()
+
+
+def test_nothing_is_saved_of_a_lazy_backend_that_was_never_opened(tmp_path: Path) -> None:
+    lazy = LazyBackend(RocksDBBackend)
+    lazy.flush()
+    assert lazy.save(tmp_path / "saved") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_after_close_nothing_can_be_saved(backend: KeyedStateBackend, tmp_path: Path) -> None:
+    backend.put(PANES, 0, b"k", b"v")
+    backend.close()
+    for call in (backend.flush, lambda: backend.save(tmp_path / "saved")):
+        with pytest.raises(StateError, match="closed"):
+            call()
+
+
+def test_an_unknown_kind_of_saved_backend_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no state backend 'redis'"):
+        open_saved("redis", FilesInMemory({}))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"window-3.panes": b""}, "does not begin"),
+        ({"window-3.panes": b"SFM1\x00"}, "ends within a row"),
+        ({"window-3.panes": b"SFM1\x00\x01\x00\x00\x00\x02\x00\x00\x00\x01ab"}, "ends within a row"),
+        ({"window-3.panes": b"SFM1\xff\xff\x00\x00\x00\x00\x00\x00\x00\x00"}, "key group"),
+        ({"../window.panes": b"SFM1"}, "cannot be used"),
+        ({"panes": b"SFM1"}, "cannot be used"),
+    ],
+)
+def test_what_no_memory_backend_has_written_is_refused(files: dict[str, bytes], message: str) -> None:
+    with pytest.raises(StateError, match=message):
+        open_saved("memory", FilesInMemory(files))
+
+
+@pytest.mark.parametrize("name", ["../000001.sst", "/tmp/x.sst", "LOCK", "a/000001.sst", ".", "000001.sst\n"])
+def test_names_that_are_no_database_files_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="no file of a saved RocksDB"):
+        open_saved("rocksdb", FilesInMemory({"CURRENT": b"", name: b""}), tmp_path / "db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_saved_database_without_its_files_is_refused_and_leaves_no_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(StateError, match="no state database"):
+        open_saved("rocksdb", FilesInMemory({}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_in_the_way_is_left_as_it_is(tmp_path: Path) -> None:
+    backend = RocksDBBackend()
+    backend.put(PANES, 0, b"k", b"v")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "other").write_text("x")
+    with pytest.raises(StateError, match="cannot save"):
+        backend.save(tmp_path / "saved")
+    backend.close()
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "CURRENT").write_text("x")
+    with pytest.raises(StateError, match="cannot put a saved state database"):
+        open_saved("rocksdb", FilesInMemory({"CURRENT": b"y"}), tmp_path / "db")
+    assert (tmp_path / "db" / "CURRENT").read_text() == "x"
+
+
+class _Linked:
+    """Stored files that are fetched as hard links."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.folder.iterdir())
+
+    def read(self, name: str) -> bytes:
+        return (self.folder / name).read_bytes()
+
+    def fetch(self, name: str, path: Path) -> None:
+        path.hardlink_to(self.folder / name)
+
+
+def test_saved_tables_are_links_that_nobody_ever_changes(tmp_path: Path) -> None:
+    backend = RocksDBBackend(tmp_path / "db")
+    stored = tmp_path / "stored"
+    stored.mkdir()
+    tables: dict[str, bytes] = {}
+    for number in range(3):
+        backend.write(PANES, [(0, b"%06d" % i, os.urandom(50)) for i in range(number * 100, 4_000)])
+        saved = backend.save(tmp_path / "saved" / str(number))
+        assert stat.S_IMODE((tmp_path / "saved").stat().st_mode) == 0o700
+        for file in saved.files():
+            assert file.path is not None
+            assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
+            assert file.immutable == file.name.endswith(".sst")
+            if file.immutable:
+                assert file.path.stat().st_nlink >= 2
+                content = file.path.read_bytes()
+                assert tables.setdefault(file.name, content) == content, "one name, two contents"
+        if number < 2:
+            saved.release()
+            continue
+        for file in saved.files():
+            assert file.path is not None
+            (stored / file.name).hardlink_to(file.path)
+        saved.release()
+    expected = _content(backend, [PANES])
+    backend.close()
+    before = {path.name: path.read_bytes() for path in stored.iterdir()}
+    for number in range(2):
+        restored = open_saved("rocksdb", _Linked(stored), tmp_path / f"restored-{number}")
+        assert _content(restored, [PANES]) == expected
+        restored.write(PANES, [(0, b"%06d" % i, None) for i in range(4_000)])
+        restored.flush()
+        assert isinstance(restored, RocksDBBackend)
+        restored.close()
+        assert stat.S_IMODE((tmp_path / f"restored-{number}").stat().st_mode) == 0o700
+    assert {path.name: path.read_bytes() for path in stored.iterdir()} == before
