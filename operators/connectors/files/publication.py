@@ -1,132 +1,152 @@
-"""The committing half of `FileSink`: sealed files become visible by renaming. Everything here can be repeated."""
+"""The committing half of a `FileSink` that writes a folder: sealed files get their names in it.
+
+Everything here can be repeated. A note says which runs' part files are this sink's own, so that a run that goes on
+from a checkpoint takes back what was published after it and nothing else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from streamflow.disk import Disk
 from streamflow.errors import SinkError
-from streamflow.operators.connectors.files.encoding import join_files
+from streamflow.operators.connectors.files.durable_folders import make_durable, sync_down
 from streamflow.operators.connectors.files.failures import writing
-from streamflow.operators.connectors.files.formats import FileFormat
+from streamflow.operators.connectors.files.ownership import Layout, Note, Owner, PartName, hidden
+from streamflow.operators.connectors.files.second_name import give_name
 from streamflow.operators.sink import Committable, SinkContext
 
-__all__ = ["FileCommitter", "FolderCommitter"]
+__all__ = ["FolderCommitter", "beginning", "lost", "not_ours"]
 
 
 class FolderCommitter:
     """Each sealed file gets its name in the folder. On the first commit of a run that overwrites, the files that were
     there before go once the new ones are there."""
 
-    def __init__(self, folder: Path, ctx: SinkContext) -> None:
-        self._folder = folder
+    def __init__(self, layout: Layout, ctx: SinkContext) -> None:
+        self._layout = layout
+        self._folder = layout.base
         self._ctx = ctx
         self._disk = ctx.disk
+        self._owner = Owner.of(layout, ctx.job, ctx.operator_id)
+        self._note = Note(self._owner.note, ctx)
+        self._made = False
 
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         await self._ctx.run_blocking(self._commit, committables)
 
+    async def restore(
+        self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable] = ()
+    ) -> None:
+        await self._ctx.run_blocking(self._restore, epoch, committables, carried)
+
     def _commit(self, committables: Sequence[Committable]) -> None:
         with writing(str(self._folder)):
-            finals = [str(piece["final"]) for piece in committables if "final" in piece]
+            if not self._made:
+                make_durable(self._disk, self._folder)
+                self._made = True
+            self._remember(committables)
+            finals = {str(piece["final"]) for piece in committables if "final" in piece}
+            folders = {(self._folder / final).parent for final in finals}
+            for folder in folders:
+                self._disk.make_folder(folder)
             for piece in committables:
                 if "final" in piece:
                     self._publish(self._folder / str(piece["staged"]), self._folder / str(piece["final"]))
-            touched = {(self._folder / final).parent for final in finals}
             for old in (str(name) for piece in committables for name in piece.get("replaces", ())):
                 if old not in finals:
                     self._disk.remove(self._folder / old)
-                    touched.add((self._folder / old).parent)
-            for folder in touched:
-                if self._disk.exists(folder):
-                    self._disk.sync_folder(folder)
-            _drop_empty(
-                self._disk,
-                {self._folder / str(piece["staged"]) for piece in committables if "staged" in piece},
-            )
+                    folders.add((self._folder / old).parent)
+            for folder in sorted(folders):
+                sync_down(self._disk, self._folder, folder)
+            for piece in committables:
+                if "staged" in piece:
+                    self._disk.remove(self._folder / str(piece["staged"]))
 
     def _publish(self, staged: Path, final: Path) -> None:
-        missing = [
-            folder for folder in (final.parent, *final.parent.parents) if not self._disk.exists(folder)
-        ]
-        self._disk.make_folder(final.parent)
-        for folder in missing:
-            self._disk.sync_folder(folder.parent)
-        _rename(self._disk, staged, final)
+        try:
+            give_name(self._disk, staged, final)
+        except FileNotFoundError as error:
+            # Published already, by a commit that is now repeated.
+            if not self._disk.exists(final):
+                raise lost(final) from error
+        self._ctx.reach("commit.renamed")
 
+    def _remember(self, committables: Sequence[Committable]) -> None:
+        """The runs whose names are about to appear, before they do."""
+        started = beginning(committables)
+        if not self._ctx.checkpointed:
+            if started is not None:
+                self._note.remove()
+            return
+        note = self._note.read()
+        known = _runs(note)
+        if note is None or (started is not None and note.get("started") != started):
+            # The first commit of a job that starts anew: what an earlier one has written is its own no longer.
+            note, known = {"started": started}, set[str]()
+        runs = known | {
+            name.run
+            for piece in committables
+            if "final" in piece and (name := PartName.parse(Path(str(piece["final"])).name)) is not None
+        }
+        if note.get("runs") != sorted(runs):
+            self._note.write({"started": note["started"], "runs": sorted(runs)})
 
-class FileCommitter:
-    """The sealed pieces of an epoch join what the run has committed before, in one file.
+    def _restore(
+        self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable]
+    ) -> None:
+        with writing(str(self._folder)):
+            started = beginning([*committables, *carried])
+            if started is None and self._note.read() is None and self._occupied():
+                raise not_ours(self._folder)
+            if committables:
+                self._commit(committables)
+            note = self._note.read()
+            if note is not None and started in (None, note.get("started")):
+                self._take_back(epoch, _runs(note), [*committables, *carried])
+            self._owner.sweep(self._disk, carried)
 
-    Steps that can be repeated after a crash: join into `.…-commit-<epoch>` and sync; remove the pieces; rename over the
-    target. Pieces are removed only when the joined file is safe, and it gets its name only when they are gone. What was
-    there before the run is not joined: the first epoch of a run that does not append says that it begins.
-    """
+    def _occupied(self) -> bool:
+        return self._layout.mode != "append" and self._layout.occupied(self._disk)
 
-    def __init__(self, target: Path, format: FileFormat, ctx: SinkContext) -> None:
-        self._target = target
-        self._format: FileFormat = format
-        self._ctx = ctx
-        self._disk = ctx.disk
-
-    async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
-        await self._ctx.run_blocking(self._commit, epoch, committables)
-
-    def _commit(self, epoch: int, committables: Sequence[Committable]) -> None:
-        folder = self._target.parent
-        staged = sorted(
-            (str(piece["final"]), folder / str(piece["staged"])) for piece in committables if "final" in piece
-        )
-        pieces = [path for _, path in staged]
-        # The pieces' folder is this run's alone: what a dead run left behind bears another name.
-        run = f"{pieces[0].parent.name}-" if pieces else ""
-        joined = folder / f"{run}commit-{epoch}"
-        with writing(str(self._target)):
-            if not self._disk.exists(joined) and any(map(self._disk.exists, pieces)):
-                begins = any("begins" in piece for piece in committables)
-                before = [self._target] if self._disk.exists(self._target) and not begins else []
-                self._join([*before, *pieces], joined)
-            for piece in pieces:
-                self._disk.remove(piece)
-            for staging in {piece.parent for piece in pieces}:
-                # A piece that came back after a crash would be joined a second time.
-                if self._disk.exists(staging):
-                    self._disk.sync_folder(staging)
-            if self._disk.exists(joined):
-                self._disk.rename(joined, self._target)
-            elif not self._disk.exists(self._target):
-                raise _lost(self._target)
+    def _take_back(self, epoch: int, runs: set[str], keep: Sequence[Committable]) -> None:
+        kept = {self._folder / str(piece["final"]) for piece in keep if "final" in piece}
+        folders: set[Path] = set()
+        for path in self._disk.files_below(self._folder):
+            name = PartName.parse(path.name)
+            if name is None or name.epoch <= epoch or name.run not in runs or path in kept:
+                continue
+            if not hidden(path, self._folder):
+                self._disk.remove(path)
+                folders.add(path.parent)
+        for folder in folders:
             self._disk.sync_folder(folder)
-            _drop_empty(self._disk, set(pieces))
-
-    def _join(self, parts: list[Path], joined: Path) -> None:
-        if len(parts) == 1:
-            self._disk.rename(parts[0], joined)
-        else:
-            whole = joined.with_name(f"{joined.name}-unfinished")
-            join_files(self._disk, parts, whole, self._format)
-            self._disk.sync(whole)
-            self._disk.rename(whole, joined)
-        self._disk.sync_folder(joined.parent)
+            if folder != self._folder:
+                self._disk.remove_folder(folder)
 
 
-def _rename(disk: Disk, staged: Path, final: Path) -> None:
-    try:
-        disk.rename(staged, final)
-    except FileNotFoundError as error:
-        # Renamed already, by a commit that is now repeated.
-        if not disk.exists(final):
-            raise _lost(final) from error
+def _runs(note: Mapping[str, Any] | None) -> set[str]:
+    return set() if note is None else {str(run) for run in note.get("runs", ())}
 
 
-def _lost(path: Path) -> SinkError:
+def beginning(committables: Sequence[Committable]) -> str | None:
+    """By what name a job that started anew goes, where its output begins with these: nothing that was there before is
+    its own. None where they go on."""
+    return next((str(piece["begins"]) for piece in committables if "begins" in piece), None)
+
+
+def lost(path: Path) -> SinkError:
+    """What was sealed is neither staged nor published."""
     return SinkError(
         f"the staged content of {str(path)!r} is gone",
         hint="somebody removed hidden files beside the output: run the job again",
     )
 
 
-def _drop_empty(disk: Disk, staged: set[Path]) -> None:
-    for folder in {path.parent for path in staged}:
-        disk.remove_folder(folder)
+def not_ours(path: Path) -> SinkError:
+    """A job that goes on finds output that no earlier run of it has written."""
+    return SinkError(
+        f"{str(path)!r} already holds something that this job has not written",
+        hint='choose another path or mode="append"; or remove it and start anew with restore="none"',
+    )

@@ -13,8 +13,10 @@ from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.files.encoding import SUFFIXES, check_format
 from streamflow.operators.connectors.files.formats import FileFormat, by_suffix, checked_format
 from streamflow.operators.connectors.files.local_path import local_path
-from streamflow.operators.connectors.files.publication import FileCommitter, FolderCommitter
-from streamflow.operators.connectors.files.staging import FolderWriter, Layout
+from streamflow.operators.connectors.files.ownership import Layout
+from streamflow.operators.connectors.files.publication import FolderCommitter
+from streamflow.operators.connectors.files.single_file import FileCommitter
+from streamflow.operators.connectors.files.staging import FolderWriter
 from streamflow.operators.sink import Committer, Delivery, Sink, SinkContext, SinkWriter
 from streamflow.records.schema import Schema
 
@@ -29,8 +31,11 @@ class FileSink(Sink):
 
     `format`: "parquet" (default for folders), "ndjson", "csv", "arrow". `partition_by`: columns that become folders
     (`origin=JFK/`) instead of content. `roll`: at most so many rows a file. `mode`: "error" refuses a folder or file
-    that already holds something; "append" adds to it; "overwrite" replaces the part files, or the file, when the first
-    epoch commits, and not if the job fails before.
+    that already holds something, when the job starts; "append" adds to it; "overwrite" replaces the part files, or the
+    file, when the first epoch commits, and not if the job fails before. A job that goes on from a checkpoint goes on
+    with its own output in each of them: what it had published after that checkpoint is taken back first. From a single
+    file nothing can be taken back: that is a SinkError, unless duplicates are allowed. A hidden note beside the output
+    (`.streamflow-….json`) says what is whose; it goes where the output goes.
 
     A single file is written anew at each epoch: for streams that go on, give a folder. Text carries times as
     `2013-01-01T05:17:00Z`. A stream of Python objects can be written as ndjson.
@@ -91,13 +96,19 @@ class FileSink(Sink):
         problem = self._obstacle()
         if problem is not None:
             raise SinkError(problem[0], hint=problem[1])
+        layout = self._layout()
+        # Only now is it known whether what is there may be this job's own.
+        if self.mode == "error" and ctx.restored is None and layout.occupied(ctx.disk):
+            raise SinkError(
+                f"{self.path!r} already holds something",
+                hint='choose another path, mode="append" or mode="overwrite"',
+            )
         schema = input_type.schema if isinstance(input_type.schema, Schema) else None
-        return FolderWriter(self._layout(), schema, ctx)
+        return FolderWriter(layout, schema, ctx)
 
     def committer(self, ctx: SinkContext) -> Committer:
-        if self._single:
-            return FileCommitter(Path(self.path), self._format, ctx)
-        return FolderCommitter(Path(self.path), ctx)
+        layout = self._layout()
+        return FileCommitter(layout, ctx) if layout.single else FolderCommitter(layout, ctx)
 
     def describe(self) -> str:
         by = f", by {', '.join(self.partition_by)}" if self.partition_by else ""
@@ -132,14 +143,4 @@ class FileSink(Sink):
             nearest = nearest.parent
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             return f"cannot write below {str(nearest)!r}", "check the path and its permissions"
-        if self.mode == "error" and self._occupied(target):
-            return (
-                f"{self.path!r} already holds something",
-                'choose another path, mode="append" or mode="overwrite"',
-            )
         return None
-
-    def _occupied(self, target: Path) -> bool:
-        if self._single:
-            return target.exists()
-        return target.is_dir() and any(not entry.name.startswith(".") for entry in target.iterdir())

@@ -1,6 +1,6 @@
 """The writing half of `FileSink`: files grow in a hidden folder beside the output and are sealed at the barrier.
 
-The staging folder lies inside of the target, so that publishing a file is a rename on one file system. Its name begins
+The staging folder lies inside of the target, so that publishing a file means another name on one file system. Its name begins
 with a dot: neither a glob nor a folder given to `FileSource` sees it, whatever a dead run has left there.
 """
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final
 
 import polars as pl
 
+from streamflow.operators.connectors.files.durable_folders import make_durable
 from streamflow.operators.connectors.files.encoding import SUFFIXES, append, empty_file
 from streamflow.operators.connectors.files.failures import writing
-from streamflow.operators.connectors.files.formats import FileFormat
+from streamflow.operators.connectors.files.ownership import Layout, Owner, PartName, hidden
 from streamflow.operators.connectors.files.partitions import partitioned
 from streamflow.operators.sink import Committable, SinkContext
 from streamflow.records.batch import RowBatch
@@ -23,33 +24,12 @@ from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, Schema
 
-__all__ = ["FolderWriter", "Layout"]
+__all__ = ["FolderWriter"]
 
 _HELD_BYTES: Final = 4 << 20
 """How much is held in memory before it is written. Tables are written whole, so this is about what a file holds; more
 would show in the memory of a whole job."""
 _TEXT_BYTES: Final = 4 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where and how a `FileSink` writes."""
-
-    target: Path
-    format: FileFormat
-    single: bool
-    partition_by: tuple[str, ...]
-    roll: int | None
-    mode: Literal["error", "append", "overwrite"]
-
-    @property
-    def base(self) -> Path:
-        """The folder in which output and staging lie."""
-        return self.target.parent if self.single else self.target
-
-    @property
-    def staging_prefix(self) -> str:
-        return f".{self.target.name}.streamflow-" if self.single else ".streamflow-"
 
 
 @dataclass(slots=True)
@@ -71,13 +51,15 @@ class FolderWriter:
         self._schema = schema
         self._ctx = ctx
         self._token = ctx.random.token()
-        self._staging = layout.base / f"{layout.staging_prefix}{ctx.operator_id}-{ctx.subtask}-{self._token}"
+        self._staging = Owner.of(layout, ctx.job, ctx.operator_id).staging(ctx.subtask, self._token)
         self._open: dict[str, _OpenFile] = {}
         self._sealed: list[tuple[Path, str]] = []
         """(staged file, partition folder) of this epoch."""
         self._written = 0
         self._first = True
-        self._replaces = self._old_parts() if layout.mode == "overwrite" and ctx.subtask == 0 else []
+        self._begins = ctx.subtask == 0 and ctx.restored is None
+        """Whether the run's output begins with this writer's: a restored run goes on with what is there."""
+        self._replaces = self._old_parts() if layout.mode == "overwrite" and self._begins else []
 
     async def write(self, batch: AnyBatch) -> None:
         if len(batch):
@@ -140,50 +122,59 @@ class FolderWriter:
             self._sealed.append((file.path, folder))
 
     def _new_file(self) -> Path:
-        with writing(str(self._staging)):
-            self._ctx.disk.make_folder(self._staging)
+        if not self._written:
+            with writing(str(self._staging)):
+                make_durable(self._ctx.disk, self._staging, private=True)
         self._written += 1
         return self._staging / f"{self._written:06}{SUFFIXES[self._layout.format]}"
 
     def _seal(self, epoch: int) -> list[Committable]:
         for folder in list(self._open):
             self._finish(folder)
-        leads = self._first and self._ctx.subtask == 0
-        if leads and self._layout.single and not self._sealed:
+        if self._lacks_file():
             # One file has to be there even if nothing was written.
             path = self._new_file()
             empty_file(self._ctx.disk, path, self._layout.format, self._schema)
             self._sync(path)
             self._sealed.append((path, ""))
+        if self._sealed:
+            with writing(str(self._staging)):
+                self._ctx.disk.sync_folder(self._staging)
         sealed, self._sealed = self._sealed, []
         committables: list[Committable] = [
             {"staged": self._below(path), "final": self._final_name(folder, epoch, number)}
             for number, (path, folder) in enumerate(sealed)
         ]
-        if leads and self._layout.mode != "append":
-            committables.append({"begins": True, "replaces": self._replaces})
+        if self._first and self._begins:
+            beginning: dict[str, Any] = {"begins": self._token, "adds": self._layout.mode == "append"}
+            committables.append({**beginning, "replaces": self._replaces})
         return committables
+
+    def _lacks_file(self) -> bool:
+        if not self._layout.single or not self._first or self._ctx.subtask != 0 or self._sealed:
+            return False
+        return self._begins or not self._ctx.disk.exists(self._layout.target)
 
     def _below(self, path: Path) -> str:
         return path.relative_to(self._layout.base).as_posix()
 
     def _final_name(self, folder: str, epoch: int, number: int) -> str:
         # A run that appends must not meet the names of an earlier one, which counted its epochs from 1, too.
-        run = f"-{self._token}" if self._layout.mode == "append" else ""
-        name = f"part-{self._ctx.subtask:05}-{epoch:08}-{number:04}{run}{SUFFIXES[self._layout.format]}"
-        return f"{folder}/{name}" if folder else name
+        run = self._token if self._layout.mode == "append" else ""
+        name = PartName(self._ctx.subtask, epoch, number, run, SUFFIXES[self._layout.format])
+        return f"{folder}/{name}" if folder else str(name)
 
     def _old_parts(self) -> list[str]:
         """What the first commit of a run that overwrites removes."""
         if self._layout.single:
             return []
-        suffixes = tuple(SUFFIXES.values())
+        base = self._layout.base
         return [
-            path.relative_to(self._layout.base).as_posix()
-            for path in self._ctx.disk.files_below(self._layout.base)
+            path.relative_to(base).as_posix()
+            for path in self._ctx.disk.files_below(base)
             if path.name.startswith("part-")
-            and path.name.endswith(suffixes)
-            and not any(part.startswith(".") for part in path.relative_to(self._layout.base).parts)
+            and path.name.endswith(tuple(SUFFIXES.values()))
+            and not hidden(path, base)
         ]
 
     def _sync(self, path: Path) -> None:

@@ -1,0 +1,34 @@
+"""Folders that survive a crash: their names are synced all the way down before anything in them counts as safe."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Final
+
+from streamflow.disk import Disk
+
+__all__ = ["make_durable", "sync_down"]
+
+_NOT_OURS: Final = frozenset([errno.EACCES, errno.EPERM, errno.EINVAL, errno.EROFS])
+"""A folder far above, which this user may only pass through, cannot be synced, and has long been there."""
+
+
+def make_durable(disk: Disk, folder: Path, *, private: bool = False) -> None:
+    """Make a folder and those above it, and sync all their names: a run that died may have made some of them and not
+    come to sync them."""
+    disk.make_folder(folder, private=private)
+    for above in reversed(folder.parents):
+        try:
+            disk.sync_folder(above)
+        except OSError as error:
+            if error.errno not in _NOT_OURS:
+                raise
+
+
+def sync_down(disk: Disk, base: Path, folder: Path) -> None:
+    """Sync the names in `folder` and in those between it and `base`, from above."""
+    between = [above for above in folder.parents if above == base or base in above.parents]
+    for each in (*reversed(between), folder):
+        if disk.exists(each):
+            disk.sync_folder(each)

@@ -1,0 +1,192 @@
+"""The committing half of a `FileSink` that writes one file, which is written anew at each epoch.
+
+Steps that can be repeated after a crash: note the epoch; join what is there and the sealed pieces into a hidden file
+and sync it; remove the pieces; rename the hidden file over the target. Pieces are removed only when the joined file is
+safe, and it gets its name only when they are gone, so it is always known how far a commit had come: as long as any of
+the hidden files that the note names is there, the target is what it was before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamflow.disk import Disk
+from streamflow.errors import SinkError
+from streamflow.operators.connectors.files.durable_folders import make_durable
+from streamflow.operators.connectors.files.encoding import join_files
+from streamflow.operators.connectors.files.failures import writing
+from streamflow.operators.connectors.files.ownership import Layout, Note, Owner
+from streamflow.operators.connectors.files.publication import beginning, lost, not_ours
+from streamflow.operators.connectors.files.second_name import give_name
+from streamflow.operators.sink import Committable, SinkContext
+
+__all__ = ["FileCommitter"]
+
+
+class FileCommitter:
+    """The sealed pieces of an epoch join what the job has committed before, in one file.
+
+    What was there before the job is not joined, unless it appends: its first pieces say that it begins.
+    """
+
+    def __init__(self, layout: Layout, ctx: SinkContext) -> None:
+        self._layout = layout
+        self._target = layout.target
+        self._base = layout.base
+        self._ctx = ctx
+        self._disk = ctx.disk
+        self._owner = Owner.of(layout, ctx.job, ctx.operator_id)
+        self._note = Note(self._owner.note, ctx)
+        self._made = False
+
+    async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
+        await self._ctx.run_blocking(self._commit, epoch, committables)
+
+    async def restore(
+        self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable] = ()
+    ) -> None:
+        await self._ctx.run_blocking(self._restore, epoch, committables, carried)
+
+    def _commit(self, epoch: int, committables: Sequence[Committable]) -> None:
+        staged = sorted(
+            (str(piece["final"]), self._base / str(piece["staged"]))
+            for piece in committables
+            if "final" in piece
+        )
+        pieces = [path for _, path in staged]
+        if not pieces:
+            return
+        # The first piece's folder is a writer's alone: what a dead run left behind bears another name.
+        joined = self._base / f"{pieces[0].parent.name}-joined-{pieces[0].stem}"
+        started = beginning(committables)
+        with writing(str(self._target)):
+            if not self._made:
+                make_durable(self._disk, self._base)
+                self._made = True
+            if self._disk.exists(joined) or any(map(self._disk.exists, pieces)):
+                self._remember(epoch, joined, pieces, started)
+            if not self._disk.exists(joined) and any(map(self._disk.exists, pieces)):
+                adds = started is None or any(piece.get("adds", False) for piece in committables)
+                before = [self._target] if adds and self._disk.exists(self._target) else []
+                self._join([*before, *pieces], joined)
+            for piece in pieces:
+                self._disk.remove(piece)
+            for staging in {piece.parent for piece in pieces}:
+                # A piece that came back after a crash would be joined a second time.
+                if self._disk.exists(staging):
+                    self._disk.sync_folder(staging)
+            if self._disk.exists(joined):
+                self._disk.rename(joined, self._target)
+                self._ctx.reach("commit.renamed")
+            elif not self._disk.exists(self._target):
+                raise lost(self._target)
+            self._disk.sync_folder(self._base)
+
+    def _join(self, parts: list[Path], joined: Path) -> None:
+        if len(parts) == 1:
+            give_name(self._disk, parts[0], joined)
+        else:
+            whole = _unfinished(joined)
+            join_files(self._disk, parts, whole, self._layout.format)
+            self._disk.sync(whole)
+            self._disk.rename(whole, joined)
+        self._disk.sync_folder(self._base)
+
+    def _remember(self, epoch: int, joined: Path, pieces: list[Path], started: str | None) -> None:
+        """What the target will hold, and what it holds until then."""
+        if not self._ctx.checkpointed:
+            if started is not None:
+                self._note.remove()
+            return
+        note = self._read_note()
+        if note is None or started not in (None, note.started):
+            self._write_note(_Published(started, epoch, 0, joined, pieces))
+        elif note.joined != joined:
+            self._write_note(_Published(note.started, epoch, note.epoch, joined, pieces))
+
+    def _restore(
+        self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable]
+    ) -> None:
+        with writing(str(self._target)):
+            self._judge(epoch, beginning([*committables, *carried]))
+            self._commit(epoch, committables)
+            note = self._read_note()
+            if note is not None:
+                self._give_up(note)
+            self._owner.sweep(self._disk, carried)
+
+    def _give_up(self, note: _Published) -> None:
+        """Drop what was joined for an epoch that is not gone on from, and say before that it was not published."""
+        if note.waits(self._disk):
+            self._write_note(_Published(note.started, note.before, note.before, note.joined, []))
+            self._disk.remove(note.joined)
+        self._disk.remove(_unfinished(note.joined))
+
+    def _judge(self, epoch: int, started: str | None) -> None:
+        """Whether a run can go on from there with the target as it is."""
+        note = self._read_note()
+        if started is not None and (note is None or note.started != started):
+            # Nothing of this job has been committed yet.
+            return
+        if note is None:
+            if self._layout.mode != "append" and self._disk.exists(self._target):
+                raise not_ours(self._target)
+            return
+        holds = note.before if note.waits(self._disk) else note.epoch
+        if holds > epoch and not self._ctx.allow_duplicates:
+            raise SinkError(
+                f"{str(self._target)!r} holds the output up to epoch {holds}, "
+                f"the job goes on from epoch {epoch}: what lies between would be there twice",
+                hint="restore the newest checkpoint, write to another file or a folder, "
+                "or accept duplicates (allow_duplicates)",
+            )
+        if holds and not self._disk.exists(self._target):
+            raise SinkError(
+                f"{str(self._target)!r} is gone, with the output up to epoch {holds}",
+                hint='put it back, or start anew with restore="none"',
+            )
+
+    def _read_note(self) -> _Published | None:
+        note = self._note.read()
+        if note is None:
+            return None
+        started = note["started"]
+        return _Published(
+            None if started is None else str(started),
+            int(note["epoch"]),
+            int(note["before"]),
+            self._base / Path(str(note["joined"])).name,
+            [self._base / str(name) for name in note["staged"]],
+        )
+
+    def _write_note(self, note: _Published) -> None:
+        self._note.write(
+            {
+                "started": note.started,
+                "epoch": note.epoch,
+                "before": note.before,
+                "joined": note.joined.name,
+                "staged": [piece.relative_to(self._base).as_posix() for piece in note.pieces],
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """The target holds the output up to `epoch`, and up to `before` as long as a hidden file of the commit is there.
+    `started`: by what name the job goes since it started anew."""
+
+    started: str | None
+    epoch: int
+    before: int
+    joined: Path
+    pieces: list[Path]
+
+    def waits(self, disk: Disk) -> bool:
+        return any(map(disk.exists, [self.joined, *self.pieces]))
+
+
+def _unfinished(joined: Path) -> Path:
+    return joined.with_name(f"{joined.name}-unfinished")
