@@ -114,6 +114,12 @@ class Operator(ABC):
         forward after it (normally the same; smaller to hold it back; None for none)."""
         return watermark
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether `on_watermark` has stopped before its end, having put out enough for now: it is called again with the
+        same watermark as soon as that has been handed on, and nothing else is called before."""
+        return False
+
     def on_epoch_end(self, epoch: int, out: Collector) -> None:
         """A barrier has been aligned: emit what is due once an epoch. Called before `snapshot`."""
 
@@ -192,6 +198,10 @@ class OperatorSpec(ABC):
     def partition_by(self) -> tuple[str, ...] | None:
         """The key columns by which its input must be partitioned; None: any distribution will do."""
         return None
+
+    def broadcasts(self, port: int) -> bool:
+        """Whether every subtask gets all records of this input, whatever `partition_by` says."""
+        return False
 
     def keeps_partitioning(self, keys: tuple[str, ...]) -> bool:
         """Whether records that come partitioned by these columns leave partitioned by them."""

@@ -56,6 +56,8 @@ class Chain:
         for outlet in outlets:
             self._outlets.setdefault((outlet.position, outlet.output), []).append(outlet)
         self.first = first
+        self._halfway: tuple[int, int | None, list[tuple[int, int]]] | None = None
+        """Where a watermark has stopped: the operator, what it was told, and what is to be forwarded."""
 
     def connected(self, position: int, output: str) -> bool:
         """Whether an outlet reads this output."""
@@ -94,19 +96,23 @@ class Chain:
         if output == MAIN and position + 1 < len(self._links):
             self._process(position + 1, batch, 0)
 
-    def watermark(self, time: int) -> list[tuple[int, int]]:
+    def watermark(self, time: int) -> list[tuple[int, int]] | None:
         """Event time has reached `time` at the head; (position, watermark) pairs to forward, the head's input as
-        position first − 1."""
-        forwarded = [(self.first - 1, time)]
-        current: int | None = time
-        for position in range(self.first, len(self._links)):
+        position first − 1. None: there is more to come; call again when what has come has been handed on."""
+        position, current, forwarded = self._halfway or (self.first, time, [(self.first - 1, time)])
+        self._halfway = None
+        while position < len(self._links):
             link = self._links[position]
-            if link.logic is None or current is None:
-                continue
-            with blamed(link.id):
-                current = link.logic.on_watermark(current, self._taps[position])
-            if current is not None:
-                forwarded.append((position, current))
+            if link.logic is not None and current is not None:
+                with blamed(link.id):
+                    reached = link.logic.on_watermark(current, self._taps[position])
+                    if link.logic.unfinished:
+                        self._halfway = (position, current, forwarded)
+                        return None
+                current = reached
+                if current is not None:
+                    forwarded.append((position, current))
+            position += 1
         return forwarded
 
     def end_epoch(self, epoch: int) -> None:

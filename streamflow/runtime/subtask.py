@@ -85,7 +85,8 @@ class Subtask:
         if time == MAX_TIME:
             # Whatever is still open fires now.
             self.expect(_THREAD_ROWS)
-        forwarded = await self._work(self.chain.watermark, time)
+        while (forwarded := await self._work(self.chain.watermark, time)) is None:
+            await self.flush()
         await self.flush()
         marks = dict(forwarded)
         for outlet in self._outlets:

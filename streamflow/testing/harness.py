@@ -106,7 +106,12 @@ class OperatorHarness:
     def watermark(self, time: datetime | str | int) -> OperatorHarness:
         """Event time has come to `time` (microseconds, a datetime or ISO 8601 text)."""
         micros = to_micros(time)
-        forwarded = [operator.on_watermark(micros, self._collector) for _, operator in self._subtasks]
+        forwarded: list[int | None] = []
+        for _, operator in self._subtasks:
+            reached = operator.on_watermark(micros, self._collector)
+            while operator.unfinished:
+                reached = operator.on_watermark(micros, self._collector)
+            forwarded.append(reached)
         marks = [mark for mark in forwarded if mark is not None]
         if len(marks) == len(forwarded):
             self.watermarks.append(min(marks))

@@ -128,6 +128,8 @@ class Driven:
 
     def watermark(self, time: int) -> Driven:
         assert self.operator.on_watermark(time, self.out) == time
+        while self.operator.unfinished:
+            assert self.operator.on_watermark(time, self.out) == time
         return self
 
     def epoch(self) -> Driven:
