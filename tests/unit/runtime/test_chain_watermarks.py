@@ -70,7 +70,7 @@ def test_whoever_stops_halfway_is_called_again_before_the_next(first: int, secon
         calls = 0
         while (forwarded := chain.watermark(time)) is None:
             calls += 1
-            assert len(kept.rows) == calls, "what has been put out is there to be handed on"
+            assert calls <= len(kept.rows) < first + second, "some has been put out, to be handed on"
         assert calls == first + second - 2
         assert log == [f"a {time}"] * first + [f"b {time - 1}"] * second
         assert forwarded == [(-1, time), (0, time - 1), (1, time - 2)]
