@@ -11,7 +11,7 @@ import errno
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -228,7 +228,7 @@ class LocalBlobs:
         return folder
 
     @contextmanager
-    def _temporary(self, folder: Path) -> Iterator[Path]:
+    def _temporary(self, folder: Path) -> Generator[Path]:
         with self._guard:
             path = folder / f"{_TEMPORARY}{next(self._temporaries)}"
         try:
@@ -270,7 +270,7 @@ class LocalBlobs:
                 raise UnsyncedError(f"{folder} may not survive a crash: {_reason(error)}") from error
 
     @contextmanager
-    def _told(self, action: str, what: str) -> Iterator[None]:
+    def _told(self, action: str, what: str) -> Generator[None]:
         try:
             yield
         except FileNotFoundError as error:

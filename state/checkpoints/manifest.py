@@ -9,12 +9,14 @@ and names included, before any of it is used.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from hashlib import blake2b
 from hmac import compare_digest
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from streamflow.errors import DamagedError, StateError
 from streamflow.keys import MAX_PARALLELISM_LIMIT
@@ -129,6 +131,18 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             for subtask in operator.subtasks:
                 found += [(f"{operator.id}/{subtask.subtask}/{file.name}", file) for file in subtask.files]
         return found
+
+    def with_files(self, change: Callable[[StoredFile], StoredFile]) -> Manifest:
+        """The same with each file as `change` gives it."""
+
+        def changed(files: tuple[StoredFile, ...]) -> tuple[StoredFile, ...]:
+            return tuple(change(file) for file in files)
+
+        operators: list[OperatorEntry] = []
+        for operator in self.operators:
+            subtasks = tuple(replace(each, files=changed(each.files)) for each in operator.subtasks)
+            operators.append(replace(operator, subtasks=subtasks))
+        return replace(self, operators=tuple(operators), files=changed(self.files))
 
     @property
     def size(self) -> int:

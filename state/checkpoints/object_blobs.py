@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from streamflow.errors import ConfigError, DamagedError, StateError
@@ -119,10 +119,11 @@ class ObjectBlobs:
     def entries(self, prefix: str) -> list[BlobEntry]:
         import obstore
 
+        client: Any = obstore  # with pyarrow's types, which are not there
         with self._told("list", check_key(prefix)):
             found = [
                 BlobEntry(each["path"], each["size"], int(each["last_modified"].timestamp() * 1_000_000))
-                for page in obstore.list(self._store, prefix + "/")
+                for page in client.list(self._store, prefix + "/")
                 for each in page
             ]
         return sorted(found, key=lambda entry: entry.key)
@@ -130,8 +131,9 @@ class ObjectBlobs:
     def folders(self, prefix: str) -> list[str]:
         import obstore
 
+        client: Any = obstore
         with self._told("list", prefix or "it"):
-            found = obstore.list_with_delimiter(self._store, prefix or None)
+            found = client.list_with_delimiter(self._store, prefix or None)
         return sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
 
     def remove(self, key: str) -> None:
@@ -185,7 +187,7 @@ class ObjectBlobs:
             raise StateError(f"{self.place} stored {found} bytes of the {size} of {key}")
 
     @contextmanager
-    def _told(self, action: str, what: str) -> Iterator[None]:
+    def _told(self, action: str, what: str) -> Generator[None]:
         from obstore.exceptions import BaseError
 
         try:

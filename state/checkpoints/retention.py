@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
-__all__ = ["first_generation", "retained"]
-
-_FIRST_TO_KEEP: Final = 1
+__all__ = ["begins_generation", "retained"]
 
 
 def retained(generations: Mapping[int, int], keep: int) -> set[int]:
@@ -18,17 +15,17 @@ def retained(generations: Mapping[int, int], keep: int) -> set[int]:
     [9, 11, 12, 13]
     """
     newest_first = sorted(generations, reverse=True)
-    kept = set(newest_first[: max(keep, _FIRST_TO_KEEP)])
+    kept = set(newest_first[: max(keep, 1)])
     if newest_first:
         current = generations[newest_first[0]]
         kept.update([number for number in newest_first if generations[number] < current][:1])
     return kept
 
 
-def first_generation(number: int, generation: int | None, every: int) -> bool:
-    """Whether this checkpoint begins a new generation, after ones of `generation`.
+def begins_generation(number: int, generation: int | None, every: int) -> bool:
+    """Whether this checkpoint begins a new generation, after ones of `generation`: every so many do.
 
-    >>> [number for number in range(8, 25) if first_generation(number, {8: None}.get(number, 8), every=10)]
-    [8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24]
+    >>> begins_generation(9, 8, every=10), begins_generation(10, 8, every=10), begins_generation(11, 10, every=10)
+    (False, True, False)
     """
     return generation is None or number // every > generation // every

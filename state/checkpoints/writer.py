@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from streamflow.errors import StateError
-from streamflow.state.checkpoints.blobs import Blobs, Stored, UnsyncedError
+from streamflow.state.checkpoints.blobs import Stored, UnsyncedError
 from streamflow.state.checkpoints.manifest import Manifest, StoredFile
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ class CheckpointWriter:
     def __init__(
         self,
         store: CheckpointStore,
-        blobs: Blobs,
         folder: str,
         number: int,
         generation: int,
@@ -57,7 +56,7 @@ class CheckpointWriter:
         """The immutable files that it stored or found stored."""
         self.failure: StateError | None = None
         self._store = store
-        self._blobs = blobs
+        self._blobs = store.blobs
         self._folder = folder
         self._link = link
         self._known = known
@@ -100,11 +99,12 @@ class CheckpointWriter:
             return self._store.publish(self, manifest)
         except StateError as error:
             self.failure = error
+            self.abandon()
             raise
 
     def abandon(self) -> None:
         """Give it up; what it stored is removed when nothing else needs it. Nothing happens after `publish`."""
-        self._store.end(self, failed=isinstance(self.failure, UnsyncedError))
+        self._store.end(self, unsynced=isinstance(self.failure, UnsyncedError))
 
     def _storing(self, store: Callable[[], Stored]) -> Stored:
         try:

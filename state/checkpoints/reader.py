@@ -1,0 +1,185 @@
+"""Reading the checkpoints of a job: what there is, whether it is what was written, and its content.
+
+Nothing is handed out that was not compared with its digest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Literal
+
+from streamflow.errors import DamagedError, StateError
+from streamflow.state.checkpoints.blobs import Blobs
+from streamflow.state.checkpoints.layout import JobLayout, is_job, numbers_of
+from streamflow.state.checkpoints.manifest import MAX_MANIFEST_BYTES, Manifest, StoredFile, decode_manifest
+
+__all__ = ["CheckpointReader", "Problem", "Skipped", "Summary", "jobs_in"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a file of a checkpoint; `file` is its path in the checkpoint, or "manifest"."""
+
+    file: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A checkpoint that was passed over, and why."""
+
+    number: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What has to be known of a manifest to keep order: `keys` are those of the content that it names."""
+
+    kind: Literal["checkpoint", "savepoint"]
+    generation: int
+    incarnation: int
+    keys: frozenset[str]
+
+
+class CheckpointReader:
+    """The checkpoints of `job` in `blobs`. With a `key`, unsigned ones are refused. Everything raises StateError."""
+
+    def __init__(self, blobs: Blobs, job: str, *, key: bytes | None = None) -> None:
+        self.job = job
+        self.blobs = blobs
+        self._layout = JobLayout(job)
+        self._key = key
+        self._summaries: dict[int, Summary] = {}
+        self._verified: set[str] = set()
+
+    @property
+    def place(self) -> str:
+        """Where they are, without credentials."""
+        return self.blobs.place
+
+    def numbers(self) -> list[int]:
+        """The checkpoints and savepoints there are, ascending."""
+        return numbers_of(self.blobs.entries(self._layout.manifests))
+
+    def manifest(self, number: int) -> Manifest:
+        """A checkpoint's manifest. DamagedError where it is not there or not what was written, UnsignedError where it
+        is unsigned and there is a key, or the other way round, StateError where a newer version wrote it."""
+        try:
+            data = self.blobs.get(self._layout.manifest(number), MAX_MANIFEST_BYTES)
+            manifest = decode_manifest(data, self._key)
+            if (manifest.number, manifest.job) != (number, self.job):
+                raise DamagedError(f"it is that of checkpoint {manifest.number} of {manifest.job}")
+        except StateError as error:
+            told = f"the manifest of checkpoint {number} of {self.job} cannot be used: {error.message}"
+            raise type(error)(told, hint=error.hint) from error
+        self._summaries[number] = self._summed(manifest)
+        return manifest
+
+    def latest(self) -> Manifest | None:
+        """The newest manifest; its files are not looked at."""
+        numbers = self.numbers()
+        return self.manifest(numbers[-1]) if numbers else None
+
+    def latest_intact(self) -> tuple[Manifest | None, list[Skipped]]:
+        """The newest checkpoint all of whose files are as they were written, and those that were passed over for it.
+
+        None if there never was one. DamagedError where there are some and none is intact, or all are gone; StateError
+        where a newer version or a key would be needed.
+        """
+        skipped: list[Skipped] = []
+        for number in reversed(self.numbers()):
+            try:
+                manifest = self.manifest(number)
+            except DamagedError as error:
+                skipped.append(Skipped(number, str(error)))
+                continue
+            problems = self._problems(manifest)
+            if not problems:
+                self._verified = {self._layout.content(file) for _, file in manifest.all_files()}
+                return manifest, skipped
+            skipped.append(Skipped(number, "; ".join(f"{each.file}: {each.what}" for each in problems[:3])))
+        if skipped:
+            raise DamagedError(
+                f"no checkpoint of {self.job} in {self.place} is intact: "
+                + "; ".join(f"{each.number}: {each.why}" for each in skipped[:3]),
+                hint="give a savepoint to start from, or restore='none' to start with nothing",
+            )
+        if self._layout.published in {entry.key for entry in self.blobs.entries(self._layout.claims)}:
+            raise DamagedError(
+                f"the checkpoints of {self.job} in {self.place} are gone: there were some, no manifest is left",
+                hint="give a savepoint to start from, or restore='none' to start with nothing",
+            )
+        return None, []
+
+    def read(self, file: StoredFile) -> bytes:
+        """A file's content. DamagedError where it is not what was written."""
+        data = self.blobs.get(self._layout.content(file), file.size)
+        self._compare(file, len(data), blake2b(data, digest_size=32).hexdigest())
+        return data
+
+    def fetch(self, file: StoredFile, path: Path) -> None:
+        """Put a file's content at `path`, which is not there yet; an immutable one as a link if that can be.
+        DamagedError where it is not what was written."""
+        key = self._layout.content(file)
+        if not (file.immutable and self.blobs.link_out(key, path)):
+            stored = self.blobs.fetch(key, path, file.size)
+            self._compare(file, stored.size, stored.digest)
+        elif key in self._verified:
+            self._verified.discard(key)  # `latest_intact` has just read it; it is believed once
+        else:
+            self._check(file)
+
+    def verify(self, number: int) -> list[Problem]:
+        """What is wrong with a checkpoint; reads every byte of it."""
+        try:
+            return self._problems(self.manifest(number))
+        except DamagedError as error:
+            return [Problem("manifest", str(error))]
+
+    def _problems(self, manifest: Manifest) -> list[Problem]:
+        found: list[Problem] = []
+        checked: dict[str, str | None] = {}
+        for path, file in manifest.all_files():
+            # The same content under two sizes would be two questions.
+            key = f"{self._layout.content(file)} {file.size}"
+            if key not in checked:
+                try:
+                    self._check(file)
+                    checked[key] = None
+                except DamagedError as error:
+                    checked[key] = error.message
+            problem = checked[key]
+            if problem is not None:
+                found.append(Problem(path, problem))
+        return found
+
+    def _check(self, file: StoredFile) -> None:
+        stored = self.blobs.digest(self._layout.content(file), file.size)
+        self._compare(file, stored.size, stored.digest)
+
+    def _compare(self, file: StoredFile, size: int, digest: str) -> None:
+        if size != file.size:
+            raise DamagedError(
+                f"{file.name} ({self._layout.content(file)}) has {size} bytes, not {file.size}"
+            )
+        if digest != file.digest:
+            raise DamagedError(
+                f"{file.name} ({self._layout.content(file)}) is not what was written: its digest differs"
+            )
+
+    def _summary(self, number: int) -> Summary:
+        if number not in self._summaries:
+            self.manifest(number)
+        return self._summaries[number]
+
+    def _summed(self, manifest: Manifest) -> Summary:
+        keys = frozenset(self._layout.content(file) for _, file in manifest.all_files())
+        return Summary(manifest.kind, manifest.generation, manifest.incarnation, keys)
+
+
+def jobs_in(blobs: Blobs) -> list[str]:
+    """The jobs that have checkpoints, or had some, at a place."""
+    return [name for name in blobs.folders("") if is_job(name)]
