@@ -1,4 +1,8 @@
-"""`stream.collect()`: a sink into memory and the handle through which its content is read after the run."""
+"""`stream.collect()`: a sink into memory and the handle through which its content is read after the run.
+
+Memory lasts as long as the process. A job that is restarted within it keeps what was committed, each row once; one that
+goes on in a new process collects what comes after its checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from streamflow.errors import RecordError, StreamflowError
+from streamflow.errors import RecordError, SinkError, StreamflowError
 from streamflow.operators.base import StreamType
 from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.rows import frame_of
@@ -19,8 +23,14 @@ from streamflow.records.schema import Schema
 
 __all__ = ["CollectSink", "Collected"]
 
-_Piece = tuple[int, int]
-"""(subtask, epoch)"""
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What one subtask sealed in one epoch."""
+
+    subtask: int
+    epoch: int
+    batches: list[AnyBatch]
 
 
 class Collected:
@@ -31,14 +41,15 @@ class Collected:
 
     def __init__(self) -> None:
         self._type: StreamType | None = None
-        self._sealed: dict[_Piece, list[AnyBatch]] = {}
-        self._visible: dict[_Piece, list[AnyBatch]] = {}
+        self._pieces = 0
+        self._sealed: dict[str, _Piece] = {}
+        self._visible: dict[str, _Piece] = {}
 
     def frame(self) -> pl.DataFrame:
         """One DataFrame with the stream's columns, without event time. A stream of values that are not rows becomes
         the column `value`."""
         kind = self._started()
-        batches = [batch for piece in self._visible.values() for batch in piece]
+        batches = [batch for piece in self._visible.values() for batch in piece.batches]
         if isinstance(kind.schema, Schema):
             bad: list[RecordError] = []
             frames = [frame_of(batch, kind.schema, bad).user_frame() for batch in batches]
@@ -56,31 +67,45 @@ class Collected:
         self._started()
         rows: list[Any] = []
         for piece in self._visible.values():
-            for batch in piece:
+            for batch in piece.batches:
                 rows.extend(row_dicts(batch.user_frame()) if isinstance(batch, FrameBatch) else batch.values)
         return rows
 
     def __len__(self) -> int:
-        return sum(len(batch) for piece in self._visible.values() for batch in piece)
+        return sum(len(batch) for piece in self._visible.values() for batch in piece.batches)
 
     def __repr__(self) -> str:
         return "Collected(not run yet)" if self._type is None else f"Collected({len(self)} rows)"
 
-    def begin(self, input_type: StreamType) -> None:
-        """A run starts: what an earlier run of the same job left is forgotten."""
+    def begin(self, input_type: StreamType, *, anew: bool) -> None:
+        """A run starts; what an earlier one left is forgotten if it starts anew."""
         self._type = input_type
-        self._sealed = {}
-        self._visible = {}
+        if anew:
+            self._sealed = {}
+            self._visible = {}
 
-    def seal(self, subtask: int, epoch: int, batches: list[AnyBatch]) -> None:
-        """Keep what a subtask wrote in an epoch, not yet visible."""
-        self._sealed[subtask, epoch] = batches
+    def seal(self, subtask: int, epoch: int, batches: list[AnyBatch], token: str) -> str:
+        """Keep what a subtask wrote in an epoch, not yet visible; the name by which to publish it. `token` is of the
+        run, so that a name from another process is never taken for one from this."""
+        self._pieces += 1
+        name = f"{token}-{self._pieces}"
+        self._sealed[name] = _Piece(subtask, epoch, batches)
+        return name
 
-    def publish(self, subtask: int, epoch: int) -> None:
-        """Make it visible; a second time changes nothing."""
-        piece = (subtask, epoch)
-        if piece in self._sealed:
-            self._visible[piece] = self._sealed.pop(piece)
+    def publish(self, names: Sequence[str]) -> list[str]:
+        """Make pieces visible, by subtask; a second time changes nothing. Those that are not there (any more)."""
+        missing = [name for name in names if name not in self._sealed and name not in self._visible]
+        there = [name for name in names if name in self._sealed]
+        for name in sorted(there, key=lambda name: (self._sealed[name].subtask, self._sealed[name].epoch)):
+            self._visible[name] = self._sealed.pop(name)
+        return missing
+
+    def go_on(self, epoch: int, published: Sequence[str], carried: Sequence[str]) -> None:
+        """Forget what was published after `epoch`, and what is sealed and not to be published any more."""
+        self._visible = {
+            name: piece for name, piece in self._visible.items() if piece.epoch <= epoch or name in published
+        }
+        self._sealed = {name: piece for name, piece in self._sealed.items() if name in carried}
 
     def _started(self) -> StreamType:
         if self._type is None:
@@ -90,15 +115,15 @@ class Collected:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CollectSink(Sink):
-    """Writes into a `Collected`, each epoch's rows when it commits."""
+    """Writes into a `Collected`, each epoch's rows when it commits: exactly once, within one process."""
 
     into: Collected = field(repr=False)
     delivery: Delivery = field(default="exactly_once", init=False, repr=False)
 
     def writer(self, input_type: StreamType, ctx: SinkContext) -> SinkWriter:
         if ctx.subtask == 0:
-            self.into.begin(input_type)
-        return _CollectWriter(self.into, ctx.subtask)
+            self.into.begin(input_type, anew=ctx.restored is None)
+        return _CollectWriter(self.into, ctx)
 
     def committer(self, ctx: SinkContext) -> Committer:
         return _CollectCommitter(self.into)
@@ -108,9 +133,10 @@ class CollectSink(Sink):
 
 
 class _CollectWriter:
-    def __init__(self, into: Collected, subtask: int) -> None:
+    def __init__(self, into: Collected, ctx: SinkContext) -> None:
         self._into = into
-        self._subtask = subtask
+        self._subtask = ctx.subtask
+        self._token = ctx.random.token()
         self._batches: list[AnyBatch] = []
 
     async def write(self, batch: AnyBatch) -> None:
@@ -121,8 +147,7 @@ class _CollectWriter:
         batches, self._batches = self._batches, []
         if not batches:
             return ()
-        self._into.seal(self._subtask, epoch, batches)
-        return [{"subtask": self._subtask, "epoch": epoch}]
+        return [{"piece": self._into.seal(self._subtask, epoch, batches, self._token)}]
 
     async def close(self) -> None:
         self._batches = []
@@ -133,5 +158,21 @@ class _CollectCommitter:
         self._into = into
 
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
-        for committable in sorted(committables, key=lambda piece: int(piece["subtask"])):
-            self._into.publish(int(committable["subtask"]), int(committable["epoch"]))
+        missing = self._into.publish(_names(committables))
+        if missing:
+            raise SinkError(
+                f"{len(missing)} pieces of what was collected went with the process that held them",
+                hint='start anew with restore="none", or write to files',
+            )
+
+    async def restore(
+        self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable] = ()
+    ) -> None:
+        # What another process had sealed is gone like all that it had collected before.
+        published = _names(committables)
+        self._into.publish(published)
+        self._into.go_on(epoch, published, _names(carried))
+
+
+def _names(committables: Sequence[Committable]) -> list[str]:
+    return [str(piece["piece"]) for piece in committables]

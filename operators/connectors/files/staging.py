@@ -1,7 +1,8 @@
 """The writing half of `FileSink`: files grow in a hidden folder beside the output and are sealed at the barrier.
 
-The staging folder lies inside of the target, so that publishing a file means another name on one file system. Its name begins
-with a dot: neither a glob nor a folder given to `FileSource` sees it, whatever a dead run has left there.
+The staging folder lies inside of the target, so that publishing a file means another name on one file system. Its
+name begins with a dot: neither a glob nor a folder given to `FileSource` sees it, whatever a dead run has left there.
+What is sealed outlives a crash: content and names have been synced when it is handed out.
 """
 
 from __future__ import annotations
