@@ -11,10 +11,10 @@ DEVELOPMENT := $(VENV)/.development-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types format check bench dist lock clean
+.PHONY: help demo test lint types format check bench reliability dist lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(RUNTIME) ## run the bundled job on January's flights (ARGS="--mode batch")
 	@$(BIN)/streamflow demo $(ARGS)
@@ -39,6 +39,9 @@ check: lint types ## lint and types
 
 bench: $(DEVELOPMENT) ## measure against the peers that are installed (ARGS="W1 --events 5000000")
 	@$(BIN)/streamflow bench $(ARGS)
+
+reliability: $(DEVELOPMENT) ## kill, damage and starve real jobs, ten minutes (ARGS="kills --quick")
+	@$(BIN)/python -m reliability $(ARGS)
 
 dist: $(DEVELOPMENT) ## build sdist and wheel, install the wheel into an empty environment, run the demo there
 	@sh .ci/dist "$(CURDIR)/$(BIN)/python"

@@ -4,4 +4,4 @@ Doctests run through streamflow/: collected at the top, operators/ and state/ wo
 Benchmarks and examples are programs.
 """
 
-collect_ignore_glob = ["operators/*", "state/*", "benchmarks/*", "examples/*"]
+collect_ignore_glob = ["operators/*", "state/*", "benchmarks/*", "reliability/*", "examples/*"]

@@ -1,0 +1,45 @@
+"""A source that is read slowly, so that a job lasts long enough to be killed."""
+
+import asyncio
+from dataclasses import dataclass
+
+from streamflow.operators.base import StreamType
+from streamflow.operators.source import Enumerator, Fetch, Position, Source, SourceContext, Split, SplitReader
+
+
+@dataclass(frozen=True)
+class Paced(Source):
+    """Another source, with a pause of so many seconds before each piece of each split."""
+
+    source: Source
+    pause: float
+
+    @property
+    def bounded(self) -> bool:
+        return self.source.bounded
+
+    def output_type(self) -> StreamType:
+        return self.source.output_type()
+
+    def enumerator(self, ctx: SourceContext) -> Enumerator:
+        return self.source.enumerator(ctx)
+
+    def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
+        return _PacedReader(self.source.reader(split, position, ctx), self.pause)
+
+    def describe(self) -> str:
+        return self.source.describe()
+
+
+class _PacedReader:
+    def __init__(self, reader: SplitReader, pause: float) -> None:
+        self._reader = reader
+        self._pause = pause
+
+    async def fetch(self) -> Fetch | None:
+        if self._pause:
+            await asyncio.sleep(self._pause)
+        return await self._reader.fetch()
+
+    async def close(self) -> None:
+        await self._reader.close()

@@ -1,0 +1,84 @@
+"""The process that is killed: `python -m reliability.victim ROOT …` runs the job of `reliability.flow` in ROOT.
+
+It says in lines of JSON when the first record was processed, seconds after this module's first line, and how it ended.
+"""
+
+import time
+
+BORN = time.monotonic()  # the process's own code begins here: what is imported below counts
+
+import argparse  # noqa: E402
+import asyncio  # noqa: E402
+import json  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from reliability.flow import Place, job_of  # noqa: E402
+from reliability.points import Point, kill_at  # noqa: E402
+from streamflow.api.running import run_on_loop, stopping_on_signals  # noqa: E402
+from streamflow.errors import StreamflowError  # noqa: E402
+from streamflow.runtime.ports import Ports  # noqa: E402
+
+
+def say(**what: object) -> None:
+    print(json.dumps(what), flush=True)
+
+
+async def run(options: argparse.Namespace) -> int:
+    """The job to its end, or until it is told to stop; 1 where it failed."""
+    ports = Ports() if options.die_at is None else Ports(reach=kill_at(Point.parse(options.die_at)))
+    job = job_of(Place(options.root), options.pause)
+    handle = await job.start(
+        ports=ports,
+        mode="streaming",
+        parallelism=options.parallelism,
+        batch_rows=options.batch_rows,
+        checkpoint_dir=str(Place(options.root).checkpoints),
+        checkpoint_interval=options.interval,
+        checkpoint_physical_every=5,
+        restore=options.restore,
+        restart=options.restart,
+        restart_delay="100ms",
+    )
+    watching = asyncio.create_task(_first_record(handle))
+    try:
+        with stopping_on_signals(handle):
+            result = await handle.wait()
+    finally:
+        watching.cancel()
+        ports.close()
+    say(ended="stopped" if result.stopped else "finished", read=sum(_read(result.records_in)))
+    return 0
+
+
+async def _first_record(handle: object) -> None:
+    """Says once when records have been read and processed."""
+    while not handle.status().records_read:  # type: ignore[attr-defined]  # noqa: ASYNC110 — nobody else tells
+        await asyncio.sleep(0.002)
+    say(first_record=time.monotonic() - BORN)
+
+
+def _read(records_in: dict[str, int]) -> list[int]:
+    return [count for operator, count in records_in.items() if operator.startswith("read")]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m reliability.victim", description=__doc__)
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--parallelism", type=int, default=1)
+    parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--batch-rows", type=int, default=256)
+    parser.add_argument("--interval", default="100ms")
+    parser.add_argument("--restore", default="latest")
+    parser.add_argument("--restart", default="none")
+    parser.add_argument("--die-at", help="point:time")
+    try:
+        return run_on_loop(run(parser.parse_args()))
+    except StreamflowError as error:
+        say(ended="failed", error=type(error).__name__, message=str(error))
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
