@@ -20,7 +20,7 @@ from streamflow.operators.connectors.files.encoding import SUFFIXES
 from streamflow.operators.connectors.files.formats import FileFormat
 from streamflow.operators.sink import Committable, SinkContext
 
-__all__ = ["Layout", "Note", "Owner", "PartName", "hidden"]
+__all__ = ["Layout", "Note", "Owner", "PartName", "hidden", "is_note", "is_part"]
 
 Mode = Literal["error", "append", "overwrite"]
 
@@ -175,3 +175,13 @@ class Note:
 def hidden(path: Path, base: Path) -> bool:
     """Whether the path leads through a name that begins with a dot, seen from `base`."""
     return any(part.startswith(".") for part in path.relative_to(base).parts)
+
+
+def is_part(name: str) -> bool:
+    """Whether a file is output of a sink, of whatever version."""
+    return name.startswith("part-") and name.endswith(tuple(SUFFIXES.values()))
+
+
+def is_note(name: str) -> bool:
+    """Whether a file in an output folder is some sink's note."""
+    return name.startswith(".streamflow-") and name.endswith(".json")

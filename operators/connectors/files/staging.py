@@ -17,7 +17,7 @@ import polars as pl
 from streamflow.operators.connectors.files.durable_folders import make_durable
 from streamflow.operators.connectors.files.encoding import SUFFIXES, append, empty_file
 from streamflow.operators.connectors.files.failures import writing
-from streamflow.operators.connectors.files.ownership import Layout, Owner, PartName, hidden
+from streamflow.operators.connectors.files.ownership import Layout, Owner, PartName, hidden, is_note, is_part
 from streamflow.operators.connectors.files.partitions import partitioned
 from streamflow.operators.sink import Committable, SinkContext
 from streamflow.records.batch import RowBatch
@@ -52,7 +52,8 @@ class FolderWriter:
         self._schema = schema
         self._ctx = ctx
         self._token = ctx.random.token()
-        self._staging = Owner.of(layout, ctx.job, ctx.operator_id).staging(ctx.subtask, self._token)
+        self._owner = Owner.of(layout, ctx.job, ctx.operator_id)
+        self._staging = self._owner.staging(ctx.subtask, self._token)
         self._open: dict[str, _OpenFile] = {}
         self._sealed: list[tuple[Path, str]] = []
         """(staged file, partition folder) of this epoch."""
@@ -166,16 +167,15 @@ class FolderWriter:
         return f"{folder}/{name}" if folder else str(name)
 
     def _old_parts(self) -> list[str]:
-        """What the first commit of a run that overwrites removes."""
+        """What the first commit of a run that overwrites removes: part files, and notes that call them somebody's."""
         if self._layout.single:
             return []
         base = self._layout.base
         return [
             path.relative_to(base).as_posix()
             for path in self._ctx.disk.files_below(base)
-            if path.name.startswith("part-")
-            and path.name.endswith(tuple(SUFFIXES.values()))
-            and not hidden(path, base)
+            if (is_part(path.name) and not hidden(path, base))
+            or (path.parent == base and path != self._owner.note and is_note(path.name))
         ]
 
     def _sync(self, path: Path) -> None:

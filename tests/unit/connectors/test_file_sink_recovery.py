@@ -335,6 +335,15 @@ class TestWhoseOutputItIs:
             added.live(1)
         assert numbers_of(disk, tmp_path / name) != []
 
+    def test_what_was_overwritten_belongs_to_nobody_else_any_more(self, tmp_path: Path) -> None:
+        disk = SimDisk()
+        older = SmallJob(FileSink(tmp_path / "out", format="ndjson"), disk, name="older")
+        older.live(2)
+        SmallJob(FileSink(tmp_path / "out", format="ndjson", mode="overwrite"), disk, lives=9).live(4)
+        with pytest.raises(SinkError, match="already holds something that this job has not written"):
+            older.live(1)
+        assert older.visible == list(range(12))
+
     def test_a_file_that_is_gone_is_said(self, tmp_path: Path) -> None:
         job = SmallJob(FileSink(tmp_path / "out.ndjson"), SimDisk())
         job.live(2)
