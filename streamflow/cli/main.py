@@ -20,7 +20,9 @@ _COMMANDS: Final = {
     "run": "Run the job in a Python file.",
     "plan": "Show a job's plan without running it.",
     "stop": "Stop a running job cleanly.",
+    "checkpoints": "Look at checkpoints, check them, remove old ones.",
     "savepoint": "Save a running job's state, whole, to be kept.",
+    "simulate": "Prove a job: seeded crashes, restores and failing disks, compared with a run without.",
     "bench": "Measure throughput, memory and latency.",
 }
 

@@ -5,6 +5,7 @@ from streamflow.testing.harness import OperatorHarness, check_batchings
 from streamflow.testing.job import TestJob, TestOutput, TestSource
 from streamflow.testing.modes import check_modes_agree
 from streamflow.testing.results import difference, final_rows
+from streamflow.testing.simulation.campaign import simulate
 from streamflow.testing.snapshots import check_snapshots
 from streamflow.testing.stepping import SteppedLoop
 from streamflow.testing.transcripts import TranscriptError, run_transcript
@@ -23,4 +24,5 @@ __all__ = [
     "difference",
     "final_rows",
     "run_transcript",
+    "simulate",
 ]

@@ -27,7 +27,7 @@ from streamflow.testing.results import difference, final_rows
 from streamflow.testing.stepping import SteppedLoop
 from streamflow.time.clock import SeededRandom
 
-__all__ = ["check_modes_agree"]
+__all__ = ["check_modes_agree", "replacing_key"]
 
 _MODES: Final[tuple[Mode, ...]] = ("batch", "micro-batch", "streaming")
 Results = dict[str, list[Any]]
@@ -74,7 +74,7 @@ def check_modes_agree(
             "batch_rows": rows,
         }
         results, result = _run(graph, Settings.resolve(given, environ={}))
-        final = {id: final_rows(listed, _key(graph, id, key)) for id, listed in results.items()}
+        final = {id: final_rows(listed, replacing_key(graph, id, key)) for id, listed in results.items()}
         if reference is None:
             reference, first = final, name
             continue
@@ -123,10 +123,10 @@ def _run(graph: LogicalGraph, settings: Settings) -> tuple[Results, JobResult]:
     return {id: each.rows() for id, each in gathered.items()}, result
 
 
-def _key(
+def replacing_key(
     graph: LogicalGraph, sink: str, key: Sequence[str] | Mapping[str, Sequence[str]] | None
 ) -> Sequence[str] | None:
-    """By what later rows of a sink replace earlier ones."""
+    """By what later rows of a sink replace earlier ones: what the user says, else what an accumulating window says."""
     given = key.get(sink) if isinstance(key, Mapping) else key
     if given is not None:
         return given

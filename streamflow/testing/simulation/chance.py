@@ -45,7 +45,7 @@ class Chance:
 
     def wait(self, mean: float) -> float:
         """How long until something happens that takes `mean` on average and has no memory."""
-        return self._random.expovariate(1 / mean)
+        return self._random.expovariate(1 / mean) if mean else 0.0
 
     # The port of the product (`streamflow.time.clock.Randomness`).
 

@@ -234,24 +234,12 @@ class SimDisk:
 
     # What a test does to it.
 
-    def crash(
-        self,
-        loss: Loss,
-        chance: Chance,
-        *,
-        faults: Sequence[DiskFault] = (),
-        on_call: Callable[[str], None] | None = None,
-        now: Callable[[], int] | None = None,
-        trace: Trace | None = None,
-    ) -> SimDisk:
+    def crash(self, loss: Loss, chance: Chance) -> SimDisk:
         """The disk that the next process finds. This one refuses every call from now on."""
-        self._dead = True
-        following = SimDisk(faults=faults, on_call=on_call, now=now or self._now, trace=trace or self._trace)
-        following._numbers = self._numbers
         if loss == "kill":
-            following._names, following._durable = self._names, self._durable
-            following._pending = self._pending
-            return following
+            return self.handed_over()
+        following = SimDisk()
+        following._numbers = self._numbers
         survive = chance.one_of((0.0, 0.2, 0.5, 0.8, 1.0))
         names = dict(self._durable)
         for change in self._pending:
@@ -264,11 +252,24 @@ class SimDisk:
             if all(isinstance(names.get(above), _Folder) for above in name.parents):
                 following._names[name] = copies[id(node)]
         following._durable = dict(following._names)
+        self._dead = True
         return following
 
-    def die(self) -> None:
-        """Refuse every call from now on."""
+    def handed_over(
+        self,
+        *,
+        faults: Sequence[DiskFault] = (),
+        on_call: Callable[[str], None] | None = None,
+        now: Callable[[], int] | None = None,
+        trace: Trace | None = None,
+    ) -> SimDisk:
+        """The same disk in the hands of another process, with everything on it that is not synced yet."""
         self._dead = True
+        following = SimDisk(faults=faults, on_call=on_call, now=now, trace=trace)
+        following._numbers = self._numbers
+        following._names, following._durable = self._names, self._durable
+        following._pending = self._pending
+        return following
 
     def flip(self, path: Path, bit: int) -> None:
         """Rot: one bit of a file is another, for good; `bit` is taken modulo the file's size."""

@@ -1,0 +1,149 @@
+"""`streamflow simulate`: a job's seeded lives with crashes, over several processes; a failing seed with its replay."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Annotated, Final
+
+from cyclopts import Parameter
+
+from streamflow.cli.assignments import assignments
+from streamflow.cli.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from streamflow.cli.simulate_share import Share
+    from streamflow.testing.simulation.report import Simulation
+
+__all__ = ["simulate"]
+
+_WIPE: Final = "\r\x1b[2K"
+
+
+def simulate(
+    target: Annotated[str, Parameter(name="FILE[:job]")],
+    /,
+    *,
+    seeds: int = 1000,
+    first: int = 0,
+    seed: int | None = None,
+    processes: int | None = None,
+    rows: int = 200,
+    key: str | None = None,
+    keep_order: bool = False,
+    set: tuple[str, ...] = (),
+    quiet: bool = False,
+    json_: Annotated[bool, Parameter(name="--json")] = False,
+    debug: bool = False,
+) -> int:
+    """Run a job under virtual time with crashes, restores and failing disks; compare with the undisturbed batch run.
+
+    Sinks are replaced, so that nothing is written; sources are read once. Ends with 1 if a seed fails, and tells the
+    simplest life found that fails and the command that runs it again.
+
+    Parameters
+    ----------
+    target
+        The Python file that holds the job; with several jobs in it, which one.
+    seeds
+        How many seeds to run.
+    first
+        The first seed.
+    seed
+        Run this seed only: a replay.
+    processes
+        Processes side by side; two unless the machine has fewer cores.
+    rows
+        Records to take of each source: its first ones.
+    key
+        Columns by which a later result replaces an earlier one, like origin,dest.
+    keep_order
+        Records come in the order in which they were read, for jobs whose results depend on it.
+    set
+        key=value, as often as needed: a runtime setting or one the file asks for (sf.setting).
+    quiet
+        Show no progress and, where nothing fails, nothing at all.
+    json_
+        Print the report as JSON on stdout.
+    debug
+        Show the traceback of an error.
+    """
+    from streamflow.cli.simulate_share import Share, campaign_for
+
+    keys = tuple(each.strip() for each in key.split(",")) if key else ()
+    whole = Share(target, first, seeds, rows, keys, keep_order, assignments(set))
+    if seeds < 1 or rows < 1 or (processes is not None and processes < 1):
+        print("error: --seeds, --rows and --processes must be at least 1", file=sys.stderr)
+        return ExitCode.USAGE
+    if seed is None:
+        simulation = _many(whole, processes or min(2, os.cpu_count() or 1), quiet=quiet)
+    else:
+        campaign = campaign_for(whole)
+        deque(campaign.run([seed]), maxlen=0)
+        simulation = campaign.simulation
+    return _tell(simulation, whole, as_json=json_, quiet=quiet)
+
+
+def _many(whole: Share, processes: int, *, quiet: bool) -> Simulation:
+    """Run all shares until they are done or one has found a failure."""
+    from streamflow.cli.loading import load
+    from streamflow.cli.simulate_share import running
+    from streamflow.testing.simulation.report import Simulation
+    from streamflow.time.clock import SystemClock
+
+    job, _ = load(whole.target, whole.given)
+    clock = SystemClock()
+    began = clock.monotonic()
+    total = Simulation(job.name, whole.first)
+    done: dict[int, int] = {}
+    with running(whole.cut(processes)) as told:
+        for number, line in told:
+            if "simulation" in line:
+                total.merge(Simulation.from_dict(line["simulation"]))
+                done[number] = line["simulation"]["seeds"]
+                if total.failures:
+                    break
+            else:
+                done[number] = line["seeds"]
+            if not quiet:
+                _show(sum(done.values()), whole.count, clock.monotonic() - began)
+    total.seconds = clock.monotonic() - began
+    if not quiet and sys.stderr.isatty():
+        print(_WIPE, end="", file=sys.stderr, flush=True)
+    return total
+
+
+def _show(done: int, count: int, seconds: float) -> None:
+    if sys.stderr.isatty():
+        rate = done / seconds if seconds else 0
+        print(f"{_WIPE}{done} of {count} seeds, {rate:.0f} a second", end="", file=sys.stderr, flush=True)
+
+
+def _tell(simulation: Simulation, whole: Share, *, as_json: bool, quiet: bool) -> int:
+    if as_json:
+        plain = simulation.as_dict()
+        for failure in plain["failures"]:
+            failure["replay"] = _replay(whole, failure["seed"])
+        print(json.dumps(plain))
+    elif not quiet:
+        print(simulation.text())
+    for failure in simulation.failures[:1]:
+        print(failure.text(_replay(whole, failure.seed)), file=sys.stderr)
+    return ExitCode.FAILED if simulation.failures else ExitCode.DONE
+
+
+def _replay(share: Share, seed: int) -> str:
+    """The command that runs this seed again as it was run here."""
+    words = ["streamflow", "simulate", share.target, "--seed", str(seed)]
+    if share.rows != 200:
+        words += ["--rows", str(share.rows)]
+    if share.key:
+        words += ["--key", ",".join(share.key)]
+    if share.keep_order:
+        words.append("--keep-order")
+    for name, value in share.given.items():
+        words += ["--set", f"{name}={value}"]
+    return shlex.join(words)

@@ -1,0 +1,139 @@
+"""One share of `streamflow simulate`: a process of its own that runs some of the seeds and tells as lines of JSON.
+
+It is started by the command with `python -m` and a JSON object as its only argument; Polars gets one thread, since the
+frames of a simulation are small.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from queue import Queue
+from threading import Thread
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from streamflow.errors import JobFailedError
+
+if TYPE_CHECKING:
+    from streamflow.testing.simulation.campaign import Campaign
+
+__all__ = ["Share", "campaign_for", "running"]
+
+_EVERY: Final = 0.25
+"""Seconds between two lines about how far it is."""
+
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which seeds of which job to run, and how."""
+
+    target: str
+    first: int
+    count: int
+    rows: int
+    key: tuple[str, ...] = ()
+    keep_order: bool = False
+    given: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def cut(self, parts: int) -> list[Share]:
+        """The same in so many parts of about one size; fewer where there is not that much."""
+        size, more = divmod(self.count, parts)
+        shares: list[Share] = []
+        first = self.first
+        for number in range(parts):
+            count = size + (number < more)
+            if count:
+                plain: dict[str, Any] = {**asdict(self), "first": first, "count": count}
+                shares.append(Share(**plain))
+            first += count
+        return shares
+
+
+def campaign_for(share: Share) -> Campaign:
+    """Load the job and make it ready; raises what is wrong with it."""
+    from streamflow.cli.loading import load
+    from streamflow.testing.simulation.campaign import Campaign
+
+    job, settings = load(share.target, share.given)
+    return Campaign(
+        job, rows=share.rows, key=share.key or None, keep_order=share.keep_order, settings=settings
+    )
+
+
+@contextmanager
+def running(shares: Sequence[Share]) -> Generator[Iterator[tuple[int, Line]]]:
+    """Processes for the shares, and (number of the share, what it says) as it comes; all are ended on leaving."""
+    environment = {**os.environ, "POLARS_MAX_THREADS": "1"}
+    command = [sys.executable, "-m", "streamflow.cli.simulate_share"]
+    processes = [
+        subprocess.Popen(
+            [*command, json.dumps(asdict(share))], stdout=subprocess.PIPE, env=environment, text=True
+        )
+        for share in shares
+    ]
+    lines: Queue[tuple[int, Line | None]] = Queue()
+    readers = [
+        Thread(target=_read, args=(number, process.stdout, lines), daemon=True)
+        for number, process in enumerate(processes)
+    ]
+    for reader in readers:
+        reader.start()
+    try:
+        yield _told(processes, lines)
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+            process.wait()
+
+
+def _read(number: int, stream: IO[str] | None, lines: Queue[tuple[int, Line | None]]) -> None:
+    assert stream is not None
+    with stream:
+        for line in stream:
+            lines.put((number, json.loads(line)))
+    lines.put((number, None))
+
+
+def _told(
+    processes: Sequence[subprocess.Popen[str]], lines: Queue[tuple[int, Line | None]]
+) -> Iterator[tuple[int, Line]]:
+    ended: set[int] = set()
+    while len(ended) < len(processes):
+        number, line = lines.get()
+        if line is not None:
+            yield number, line
+            continue
+        ended.add(number)
+        if processes[number].wait() != 0:
+            raise JobFailedError("a process of the simulation has ended", hint="what it said stands above")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a share and tell."""
+    from streamflow.time.clock import SystemClock
+
+    clock = SystemClock()
+    share = Share(**json.loads(argv[0]))
+    campaign = campaign_for(share)
+    seeds = range(share.first, share.first + share.count)
+    told = clock.monotonic()
+    for _ in campaign.run(seeds):
+        if campaign.simulation.failures:
+            break
+        if clock.monotonic() - told > _EVERY:
+            told = clock.monotonic()
+            print(json.dumps({"seeds": campaign.simulation.seeds}), flush=True)
+    print(json.dumps({"simulation": campaign.simulation.as_dict()}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

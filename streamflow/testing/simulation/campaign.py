@@ -1,0 +1,136 @@
+"""`simulate`: many seeds of one job, each a life with crashes; the first that fails is shrunk and told.
+
+For tests: `simulate(job, seeds=200)` raises AssertionError. The command line runs the same over several processes.
+"""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from streamflow.api.job import Job
+from streamflow.testing.simulation.report import Failure, Simulation
+from streamflow.testing.simulation.run import Outcome, expected_results, run_schedule, survey
+from streamflow.testing.simulation.scenario import Results, Scenario
+from streamflow.testing.simulation.schedule import Odds, Schedule, draw
+from streamflow.testing.simulation.shrink import shrink
+from streamflow.time.clock import Clock, SystemClock
+
+__all__ = ["Campaign", "simulate"]
+
+_COLLECT_EVERY = 50
+
+
+def simulate(
+    job: Job | Callable[[], Job],
+    *,
+    seeds: int | Sequence[int] = 100,
+    rows: int = 200,
+    key: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    tolerance: float = 1e-9,
+    keep_order: bool = False,
+    odds: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Simulation:
+    """Run a job through seeded lives with crashes, restores, rescalings and failing disks; count what happened.
+
+    Each seed permutes the input within the declared disorder bound, deals it to splits, and runs the job in streaming
+    or micro-batch mode under virtual time on a simulated disk: processes crash at named points, disk calls or any
+    step, and the next goes on from the newest checkpoint at another parallelism, until the job ends. The final results
+    have to be those of an undisturbed batch run (`key` and `tolerance` as in `check_modes_agree`). The sources are read
+    once, the first `rows` records of each; the sinks are replaced, so that nothing is written. `keep_order` leaves
+    records in the order in which they were read, for jobs whose results depend on it. `seeds` is a count, or the seeds.
+
+    Raises AssertionError that tells the first failing seed, the simplest life found that still fails, and how to replay
+    it; what building the job or reading its sources raises.
+
+    >>> import streamflow as sf
+    >>> job = sf.Job("totals")
+    >>> rows = job.read(sf.MemorySource([{"k": "a", "v": 1}, {"k": "a", "v": 2}]))
+    >>> _ = rows.key_by("k").aggregate(total=sf.sum("v")).collect()
+    >>> simulate(job, seeds=3).failures
+    []
+    """
+    campaign = Campaign(
+        job, rows=rows, key=key, tolerance=tolerance, keep_order=keep_order, odds=odds, settings=settings
+    )
+    listed = range(seeds) if isinstance(seeds, int) else seeds
+    for _ in campaign.run(listed):
+        if campaign.simulation.failures:
+            failure = campaign.simulation.failures[0]
+            raise AssertionError(failure.text(f"simulate(job, seeds=[{failure.seed}])"))
+    return campaign.simulation
+
+
+class Campaign:
+    """A job, its right results and where it can crash: everything that one process needs to run seed after seed."""
+
+    def __init__(
+        self,
+        job: Job | Callable[[], Job],
+        *,
+        rows: int = 200,
+        key: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+        tolerance: float = 1e-9,
+        keep_order: bool = False,
+        odds: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._scenario = Scenario(
+            job, rows=rows, key=key, tolerance=tolerance, keep_order=keep_order, settings=settings
+        )
+        self._clock = clock or SystemClock()
+        self._expected: dict[tuple[Any, ...], Results] = {}
+        samples = self._scenario.samples
+        self.simulation = Simulation(
+            self._scenario.graph.job,
+            rows={id: len(sample) for id, sample in samples.items()},
+            sampled=[id for id, sample in samples.items() if not sample.all],
+        )
+        with _undisturbed():
+            self._of(Schedule(-1, ()))
+            self.odds: Odds = survey(self._scenario, **(odds or {}))
+
+    def run(self, seeds: Sequence[int], *, shrinking: bool = True) -> Iterator[Outcome]:
+        """Run these seeds, one at each step, and count them in `simulation`."""
+        began = self._clock.monotonic()
+        self.simulation.first = seeds[0] if seeds else 0
+        for count, seed in enumerate(seeds, 1):
+            with _undisturbed():
+                outcome = self.outcome(draw(seed, self.odds))
+                self.simulation.add(outcome)
+                if outcome.failure is not None:
+                    self.simulation.failures.append(self._told(outcome, shrinking=shrinking))
+                if count % _COLLECT_EVERY == 0:
+                    gc.collect()
+            self.simulation.seconds = self._clock.monotonic() - began
+            yield outcome
+
+    def outcome(self, schedule: Schedule) -> Outcome:
+        """What comes of one schedule."""
+        return run_schedule(self._scenario, schedule, self._of(schedule))
+
+    def _of(self, schedule: Schedule) -> Results:
+        key = tuple(sorted(schedule.rows.items()))
+        if key not in self._expected:
+            self._expected[key] = expected_results(self._scenario, schedule.rows)
+        return self._expected[key]
+
+    def _told(self, outcome: Outcome, *, shrinking: bool) -> Failure:
+        if not shrinking:
+            return Failure(outcome.schedule.seed, outcome.failure or "", outcome.digest)
+        sizes = {id: len(sample) for id, sample in self._scenario.samples.items()}
+        simplest, tries = shrink(outcome, self.outcome, sizes)
+        return Failure.of(outcome, simplest, tries)
+
+
+@contextmanager
+def _undisturbed() -> Generator[None]:
+    """Abandoned processes leave coroutines that nobody will await: no warning is wanted for those."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*was never awaited", category=RuntimeWarning)
+        yield

@@ -1,0 +1,40 @@
+"""The checkpoints on a simulated disk: whether each that was published is intact, and how one of them rots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from streamflow.errors import StateError
+from streamflow.state.checkpoints.local_blobs import LocalBlobs
+from streamflow.state.checkpoints.store import CheckpointStore, jobs_in
+from streamflow.testing.clock import TestClock
+from streamflow.testing.simulation.disk import SimDisk
+from streamflow.testing.simulation.schedule import Rot
+
+__all__ = ["damaged_checkpoints", "rotten"]
+
+
+def damaged_checkpoints(disk: SimDisk, root: Path) -> str | None:
+    """What is wrong with the checkpoints below `root`; None where each one is as it was written."""
+    if not disk.exists(root):
+        return None
+    blobs = LocalBlobs(root, disk)
+    for job in jobs_in(blobs):
+        store = CheckpointStore(blobs, job, clock=TestClock())
+        for number in store.numbers():
+            try:
+                problems = [f"{problem.file}: {problem.what}" for problem in store.verify(number)]
+            except StateError as error:
+                problems = [error.message]
+            if problems:
+                return f"checkpoint {number} was published and is damaged: " + "; ".join(problems)
+    return None
+
+
+def rotten(disk: SimDisk, root: Path, rot: Rot) -> list[Path]:
+    """Let a stored file rot; which one it was, none where there is nothing."""
+    files = [path for path in disk.files_below(root) if {"blobs", "manifests"} & set(path.parts)]
+    chosen = files[rot.file % len(files) :][:1] if files else []
+    for path in chosen:
+        disk.flip(path, rot.bit)
+    return chosen

@@ -1,0 +1,207 @@
+"""Runs one schedule: process after process on one disk until the job has ended, and judges what came of it.
+
+Judged are the final results (they have to be those of a run that nothing disturbs), how each process ended, what it
+left running, what it counted as late, in which order changes came, and every checkpoint that was published.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final, cast
+
+from streamflow.errors import JobFailedError, SinkError, StreamflowError
+from streamflow.records.schema import CHANGE
+from streamflow.runners.local import LocalJob
+from streamflow.runtime.ports import Ports
+from streamflow.testing.simulation.chance import Chance
+from streamflow.testing.simulation.checkpoints import damaged_checkpoints, rotten
+from streamflow.testing.simulation.disk import SimDisk
+from streamflow.testing.simulation.points import CrashAt
+from streamflow.testing.simulation.process import Ending, run_process
+from streamflow.testing.simulation.scenario import CHECKPOINTS, Results, Rows, Scenario
+from streamflow.testing.simulation.schedule import Incarnation, Odds, Schedule
+from streamflow.testing.simulation.trace import Trace
+
+__all__ = ["Outcome", "expected_results", "run_schedule", "survey"]
+
+_MORE: Final = 3
+"""How many undisturbed processes more than the schedule has may be needed."""
+_REST: Final = 60.0
+"""Seconds after the job's end; what still runs then was left running."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a schedule. `failure` is None where all is as it should be; `digest` is that of the trace, `last`
+    its last events; `refused`: the job would not go on from damaged checkpoints, and said so."""
+
+    schedule: Schedule
+    failure: str | None
+    digest: str
+    processes: int
+    refused: bool
+    crashed: Counter[str] = field(default_factory=Counter[str])
+    reached: Counter[str] = field(default_factory=Counter[str])
+    last: tuple[str, ...] = ()
+
+
+def expected_results(scenario: Scenario, rows: Rows) -> Results:
+    """What the job comes to in batch mode, with nothing in its way."""
+    scenario.arrange_as_recorded(rows)
+
+    async def main(ports: Ports) -> None:
+        await scenario.start(ports, mode="batch", parallelism=1).wait()
+
+    ending = run_process(main, Incarnation(1), SimDisk(), chance=Chance(0), trace=Trace(), blocking=0)
+    if ending.error is not None:
+        raise ending.error
+    return scenario.results(ending.disk)
+
+
+def survey(scenario: Scenario, **odds: Any) -> Odds:
+    """Where this job can crash: an undisturbed run, and one that goes on from a checkpoint, tell."""
+    reached: Counter[str] = Counter()
+    crash = CrashAt("commit.before", 2, "kill")
+    for first in (Incarnation(2, crash), Incarnation(2)):
+        for ending in _processes(scenario, Schedule(-1, (first,), splits=2, interval=0.02), Trace()):
+            for point, times in ending.reached.items():
+                reached[point] = max(reached[point], times)
+    return Odds(points=dict(reached), **odds)
+
+
+def run_schedule(scenario: Scenario, schedule: Schedule, expected: Results) -> Outcome:
+    """Run it and judge it."""
+    trace = Trace()
+    crashed: Counter[str] = Counter()
+    reached: Counter[str] = Counter()
+    failure: str | None = None
+    refused = finished = rot = False
+    number = -1
+    disk = SimDisk()
+    for number, ending in enumerate(_processes(scenario, schedule, trace)):
+        incarnation = schedule.at(number)
+        rot = rot or incarnation.rot is not None
+        disk = ending.disk
+        reached.update(ending.reached)
+        if ending.how == "crashed" and incarnation.crash is not None:
+            crashed[incarnation.crash.point] += 1
+        finished = ending.how == "finished"
+        failure = _misbehaviour(ending, scenario, rot=rot)
+        if failure is None and not rot:
+            failure = damaged_checkpoints(disk, CHECKPOINTS)
+        refused = failure is None and rot and ending.how == "failed" and not ending.faulted
+        if failure is not None or refused:
+            break
+    if failure is None and not refused:
+        failure = _wrong(scenario, expected, disk) if finished else "the job did not come to an end"
+    return Outcome(schedule, failure, trace.digest, number + 1, refused, crashed, reached, tuple(trace.last))
+
+
+def _processes(scenario: Scenario, schedule: Schedule, trace: Trace) -> Iterator[Ending]:
+    """The job's processes one after the other, until one has finished; no more than the schedule may need."""
+    disk = SimDisk()
+    for number in range(len(schedule.incarnations) + _MORE):
+        incarnation = schedule.at(number)
+        chance = Chance(f"process/{schedule.seed}/{number}")
+        trace.event(f"process {number + 1}")
+        if incarnation.rot is not None:
+            for path in rotten(disk, CHECKPOINTS, incarnation.rot):
+                trace.event(f"rot: {path}")
+        scenario.arrange(schedule, number)
+        ending = run_process(
+            _main(scenario, schedule, incarnation),
+            incarnation,
+            disk,
+            chance=chance,
+            trace=trace,
+            blocking=schedule.blocking,
+        )
+        trace.event(f"process {number + 1} {ending.how}", ending.steps)
+        yield ending
+        if ending.how == "finished":
+            return
+        disk = ending.disk
+
+
+def _main(scenario: Scenario, schedule: Schedule, incarnation: Incarnation) -> Any:
+    interval = timedelta(seconds=schedule.interval)
+
+    async def main(ports: Ports) -> LocalJob:
+        handle = scenario.start(
+            ports,
+            mode=schedule.mode,
+            parallelism=incarnation.parallelism,
+            batch_rows=schedule.batch_rows,
+            checkpoint_dir=str(CHECKPOINTS),
+            checkpoint_interval=interval,
+            micro_batch_interval=interval,
+            restore="latest",
+            restart="none",
+        )
+        try:
+            await handle.wait()
+        finally:
+            await ports.clock.sleep(_REST)
+        return handle
+
+    return main
+
+
+def _misbehaviour(ending: Ending, scenario: Scenario, *, rot: bool) -> str | None:
+    """What is wrong with how a process ended; None where it may end so."""
+    if ending.leaks:
+        return "; ".join(ending.leaks)
+    if ending.how == "finished" and scenario.timed:
+        late = _late(scenario, ending.result)
+        if late:
+            return f"{late} records were taken for late, and none was"
+    if ending.error is None:
+        return None
+    error = ending.error
+    told = f"{type(error).__name__}: {error}"
+    if not (ending.faulted or rot):
+        return f"failed, and nothing had befallen it: {told}"
+    unforeseen = isinstance(error, JobFailedError) and "please report" in str(error.hint)
+    if unforeseen or not isinstance(error, StreamflowError):
+        return f"failed without saying clearly why: {told}"
+    return None
+
+
+def _late(scenario: Scenario, handle: LocalJob) -> int:
+    names = ("streamflow_late_records_total", "streamflow_late_records_dropped_total")
+    return int(sum(handle.registry.total(name, node.id) for node in scenario.graph.nodes for name in names))
+
+
+def _wrong(scenario: Scenario, expected: Results, disk: SimDisk) -> str | None:
+    try:
+        actual = scenario.results(disk)
+    except SinkError as error:
+        return error.message
+    text = scenario.differences(expected, actual)
+    if text:
+        return f"the results are not those of the batch run:\n{text}"
+    for id, rows in actual.items():
+        row = _out_of_order(rows)
+        if row is not None:
+            return f"{id}: changes of a key came out of order: {row!r} withdraws what was not there yet"
+    return None
+
+
+def _out_of_order(rows: list[Any]) -> Any:
+    """A withdrawal that came before what it withdraws; None where there is none."""
+    there: Counter[str] = Counter()
+    for each in rows:
+        if not isinstance(each, Mapping) or CHANGE not in each:
+            return None
+        row = cast("Mapping[str, Any]", each)
+        value = repr({name: row[name] for name in row if name != CHANGE})
+        if row[CHANGE] in ("update_before", "delete"):
+            there[value] -= 1
+            if there[value] < 0:
+                return row
+        else:
+            there[value] += 1
+    return None

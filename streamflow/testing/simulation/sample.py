@@ -1,0 +1,197 @@
+"""The input of a simulation: the first records of each source of a job, read once, and when each of them happened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from streamflow.errors import JobDefinitionError
+from streamflow.graph.logical import LogicalGraph, SourceNode
+from streamflow.operators.base import OperatorContext, StreamType
+from streamflow.operators.source import Source, SourceContext
+from streamflow.records.batch import RowBatch
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import EVENT_TIME
+from streamflow.runtime.ports import Inline
+from streamflow.state.memory import MemoryBackend
+from streamflow.testing.clock import TestClock
+from streamflow.testing.simulation.chance import Chance
+
+__all__ = ["Sample", "samples_of"]
+
+_PATIENCE: Final = 10.0
+"""Seconds of real time to wait for the next records of a source that has no end."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Records of one source in the order in which they came.
+
+    `times` are the event times in microseconds, None for a stream without; `bound` is how far behind the latest one the
+    job allows a record to come. `all`: the source had no more.
+    """
+
+    type: StreamType
+    batch: AnyBatch
+    times: tuple[int, ...] | None
+    bound: int
+    all: bool
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def take(self, rows: Sequence[int]) -> AnyBatch:
+        """These records, in this order."""
+        if isinstance(self.batch, FrameBatch):
+            return FrameBatch(self.batch.frame[list(rows)])
+        times = self.batch.times
+        values = self.batch.values
+        return RowBatch(
+            [values[row] for row in rows], None if times is None else [times[row] for row in rows]
+        )
+
+    def arrival(self, rows: Sequence[int], chance: Chance) -> list[int]:
+        """An order in which these records may come: each as late as the bound allows, none later."""
+        times = self.times
+        if times is None or self.bound == 0:
+            return sorted(rows, key=lambda row: times[row]) if times is not None else list(rows)
+        return sorted(rows, key=lambda row: times[row] + chance.between(0, self.bound))
+
+
+def samples_of(graph: LogicalGraph, rows: int) -> dict[str, Sample]:
+    """The first `rows` records of each source of a job, by the source's id; reads them for real.
+
+    Raises what reading raises, JobDefinitionError for a source that gives nothing.
+    """
+
+    async def read() -> dict[str, Sample]:
+        return {node.id: await _sample(node, rows) for node in graph.nodes if isinstance(node, SourceNode)}
+
+    with asyncio.Runner() as runner:
+        return runner.run(read())
+
+
+async def _sample(node: SourceNode, rows: int) -> Sample:
+    context = SourceContext(
+        operator_id=node.id,
+        clock=TestClock(),
+        random=Chance(0),
+        run_blocking=Inline(),
+        batch_rows=rows,
+        on_error=node.on_error,
+    )
+    batches, more = await _read(node.source, context, rows)
+    if not batches:
+        raise JobDefinitionError(f"{node.id} has no records", hint="a simulation needs some input")
+    batch = _joined(batches)
+    more = more or len(batch) > rows
+    batch = _first(batch, rows)
+    times = _times(node, batch)
+    return Sample(node.source.output_type(), batch, times, node.watermark.bound, all=not more)
+
+
+async def _read(source: Source, context: SourceContext, rows: int) -> tuple[list[AnyBatch], bool]:
+    """Batches of at least so many rows together, if there are that many, and whether there may be more."""
+    enumerator = source.enumerator(context)
+    batches: list[AnyBatch] = []
+    final = False
+    while not final:
+        discovery = await enumerator.discover()
+        final = discovery.final
+        for split in discovery.splits:
+            reader = source.reader(split, None, context)
+            try:
+                while True:
+                    if sum(map(len, batches)) > rows or (
+                        not source.bounded and sum(map(len, batches)) >= rows
+                    ):
+                        return batches, True
+                    try:
+                        fetch = await asyncio.wait_for(reader.fetch(), _PATIENCE)
+                    except TimeoutError:
+                        return batches, True
+                    if fetch is None:
+                        break
+                    decoded = fetch.decode()
+                    if len(decoded.batch):
+                        batches.append(decoded.batch)
+            finally:
+                await reader.close()
+        if not source.bounded and batches:
+            return batches, True
+    return batches, False
+
+
+def _joined(batches: Sequence[AnyBatch]) -> AnyBatch:
+    frames = [batch.frame for batch in batches if isinstance(batch, FrameBatch)]
+    if frames:
+        return FrameBatch(pl.concat(frames, how="vertical_relaxed"))
+    parts = [batch for batch in batches if isinstance(batch, RowBatch)]
+    values = [value for part in parts for value in part.values]
+    if parts[0].times is None:
+        return RowBatch(values)
+    return RowBatch(values, [time for part in parts for time in part.times or ()])
+
+
+def _first(batch: AnyBatch, rows: int) -> AnyBatch:
+    if isinstance(batch, FrameBatch):
+        return FrameBatch(batch.frame.head(rows))
+    return RowBatch(batch.values[:rows], None if batch.times is None else batch.times[:rows])
+
+
+def _times(node: SourceNode, batch: AnyBatch) -> tuple[int, ...] | None:
+    """When each record happened; one that has no time takes that of the record before it."""
+    if not node.type.timed:
+        return None
+    whole = _times_in(_stamped(node, batch)) if node.timestamps is not None else _times_in(batch)
+    if len(whole) == len(batch):
+        return tuple(whole)
+    times: list[int] = []
+    for row in range(len(batch)):
+        own = _times_in(_stamped(node, Sample(node.type, batch, None, 0, all=True).take([row])))
+        times.append(own[0] if own else times[-1] if times else 0)
+    return tuple(times)
+
+
+def _stamped(node: SourceNode, batch: AnyBatch) -> AnyBatch:
+    assert node.timestamps is not None
+    context = OperatorContext(
+        operator_id=node.id,
+        subtask=0,
+        parallelism=1,
+        max_parallelism=128,
+        clock=TestClock(),
+        random=Chance(0),
+        state=MemoryBackend(),
+    )
+    kept = _Kept()
+    raw = node.source.output_type()
+    node.timestamps.build(context, [raw]).process_batch(batch, 0, kept)
+    return _joined(kept.batches) if kept.batches else RowBatch([], [])
+
+
+def _times_in(batch: AnyBatch) -> list[int]:
+    if isinstance(batch, RowBatch):
+        return list(batch.times or ())
+    return batch.frame[EVENT_TIME].to_physical().to_list() if batch.timed else []
+
+
+class _Kept:
+    """Collects what gets an event time."""
+
+    def __init__(self) -> None:
+        self.batches: list[AnyBatch] = []
+
+    def emit(self, batch: AnyBatch) -> None:
+        self.batches.append(batch)
+
+    def emit_to(self, output: str, batch: AnyBatch) -> None:
+        """A record without an event time is the job's to judge, when it runs."""
+
+    def connected(self, output: str) -> bool:
+        return True

@@ -1,0 +1,140 @@
+"""A job made ready to be simulated: its ends replaced, its input read, its plans made, its right results known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from streamflow.api.job import Job
+from streamflow.config import Settings
+from streamflow.disk import Disk
+from streamflow.graph.logical import LogicalGraph, Node, SinkNode, SourceNode
+from streamflow.graph.physical import PhysicalPlan
+from streamflow.graph.planner import plan
+from streamflow.operators.rows import convert
+from streamflow.runners.local import LocalJob
+from streamflow.runtime.ports import Ports
+from streamflow.runtime.profile import profile_for
+from streamflow.testing.modes import replacing_key
+from streamflow.testing.results import difference, final_rows
+from streamflow.testing.simulation.chance import Chance
+from streamflow.testing.simulation.sample import samples_of
+from streamflow.testing.simulation.schedule import Schedule
+from streamflow.testing.simulation.sink import CaptureSink, captured
+from streamflow.testing.simulation.source import Arrivals, SimSource
+
+__all__ = ["CHECKPOINTS", "Rows", "Scenario"]
+
+CHECKPOINTS: Final = Path("/simulated/checkpoints")
+_OUTPUT: Final = Path("/simulated/output")
+
+Rows = Mapping[str, tuple[int, ...]]
+"""Which records of each source come, by the source's id; all of them where there is no entry."""
+Results = dict[str, list[Any]]
+
+
+class Scenario:
+    """One job under simulation. Holds nothing of a single run but what its sources are about to give."""
+
+    def __init__(
+        self,
+        job: Job | Callable[[], Job],
+        *,
+        rows: int = 200,
+        key: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+        tolerance: float = 1e-9,
+        keep_order: bool = False,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        made = job if isinstance(job, Job) else job()
+        made.plan()  # the checks that a run makes
+        self._key = key
+        self._tolerance = tolerance
+        self._keep_order = keep_order
+        self._given = dict(settings or {})
+        self.samples = samples_of(made.graph, rows)
+        self._arrivals = {id: Arrivals() for id in self.samples}
+        self._folders: dict[str, Path] = {}
+        self.graph = LogicalGraph(made.graph.job, tuple(self._replaced(node) for node in made.graph.nodes))
+        self._plans: dict[tuple[int, int], PhysicalPlan] = {}
+        self._settings: dict[tuple[tuple[str, Any], ...], Settings] = {}
+
+    @property
+    def timed(self) -> bool:
+        """Whether no record can be late: all have event times, and they come within the declared bound."""
+        return not self._keep_order and all(sample.times is not None for sample in self.samples.values())
+
+    def arrange(self, schedule: Schedule, number: int) -> None:
+        """Let the sources give what the schedule says; the process with this number reads in its own steps."""
+        for id, sample in self.samples.items():
+            chosen = schedule.rows.get(id, range(len(sample)))
+            chance = Chance(f"arrivals/{schedule.seed}/{id}")
+            arrivals = self._arrivals[id]
+            arrivals.most = schedule.batch_rows
+            arrivals.pace = schedule.pace
+            arrivals.chance = Chance(f"pace/{schedule.seed}/{number}/{id}")
+            if number:
+                continue
+            if self._keep_order:
+                arrivals.splits = [sample.take(chosen)]
+                continue
+            splits: list[list[int]] = [[] for _ in range(schedule.splits)]
+            for row in sample.arrival(chosen, chance):
+                chance.one_of(splits).append(row)
+            arrivals.splits = [sample.take(split) for split in splits]
+
+    def arrange_as_recorded(self, rows: Rows) -> None:
+        """Let the sources give these records as they came, at once."""
+        for id, sample in self.samples.items():
+            arrivals = self._arrivals[id]
+            arrivals.splits = [sample.take(rows.get(id, range(len(sample))))]
+            arrivals.most = len(sample)
+            arrivals.pace = 0
+
+    def start(self, ports: Ports, **settings: Any) -> LocalJob:
+        """Start the job on the running event loop."""
+        resolved = self._resolved(settings)
+        profile = profile_for(resolved.mode, resolved, bounded=True)
+        return LocalJob(self.graph, self._plan(resolved), profile, resolved, ports=ports)
+
+    def results(self, disk: Disk) -> Results:
+        """What has become visible, by sink, as it was written."""
+        return {id: captured(disk, folder) for id, folder in self._folders.items()}
+
+    def differences(self, expected: Results, actual: Results) -> str:
+        """How the final results differ, as text; empty where they do not."""
+        problems: list[str] = []
+        for id, rows in expected.items():
+            text = difference(self._final(id, rows), self._final(id, actual[id]), tolerance=self._tolerance)
+            if text:
+                problems.append(f"{id}: " + text.replace("\n", "\n  "))
+        return "\n".join(problems)
+
+    def _final(self, sink: str, rows: list[Any]) -> list[Any]:
+        return final_rows(rows, replacing_key(self.graph, sink, self._key))
+
+    def _replaced(self, node: Node) -> Node:
+        if isinstance(node, SourceNode):
+            raw = node.source.output_type()
+            return replace(node, source=SimSource(raw, self._arrivals[node.id], node.source.describe()))
+        if isinstance(node, SinkNode):
+            self._folders[node.id] = _OUTPUT / node.id
+            return replace(node, sink=CaptureSink(_OUTPUT / node.id, node.sink.describe()))
+        return node
+
+    def _plan(self, settings: Settings) -> PhysicalPlan:
+        widths = (settings.parallelism, settings.max_parallelism)
+        if widths not in self._plans:
+            self._plans[widths] = plan(
+                self.graph, parallelism=widths[0], max_parallelism=widths[1], convert=convert
+            )
+        return self._plans[widths]
+
+    def _resolved(self, settings: Mapping[str, Any]) -> Settings:
+        key = tuple(sorted(settings.items()))
+        if key not in self._settings:
+            given = {"state_backend": "memory", **self._given, **settings}
+            self._settings[key] = Settings.resolve(given, environ={})
+        return self._settings[key]

@@ -1,0 +1,173 @@
+"""One simulated life of a job, as data: how its input comes, how wide it is, where it crashes, what its disk fails at.
+
+A schedule is drawn from a seed and nothing else. It can be made simpler piece by piece, which is how a failing one is
+shrunk, and told in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from streamflow.testing.simulation.chance import Chance
+from streamflow.testing.simulation.disk import DiskFault, Loss
+from streamflow.testing.simulation.points import ANY_CALL, ANY_STEP, CrashAt
+
+__all__ = ["Incarnation", "Odds", "Rot", "Schedule", "draw"]
+
+_MICROS: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rot:
+    """One bit of one stored file turns over, before the process starts; both numbers are taken modulo what is there."""
+
+    file: int
+    bit: int
+
+    def __str__(self) -> str:
+        return "one bit of a stored checkpoint has turned over"
+
+
+@dataclass(frozen=True, slots=True)
+class Incarnation:
+    """One process of the job's life: how wide it is, how it ends (None: by itself), what befalls its disk."""
+
+    parallelism: int
+    crash: CrashAt | None = None
+    faults: tuple[DiskFault, ...] = ()
+    rot: Rot | None = None
+    clock_jump: int = 0
+    """Microseconds by which the wall clock is wrong."""
+
+    def __str__(self) -> str:
+        parts = [f"parallelism {self.parallelism}"]
+        if self.rot is not None:
+            parts.append(str(self.rot))
+        if self.clock_jump:
+            parts.append(f"the wall clock is wrong by {self.clock_jump / _MICROS:+.0f} s")
+        parts.extend(map(str, self.faults))
+        parts.append("runs to its end" if self.crash is None else f"ends by {self.crash}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The whole life. Durations in seconds of virtual time; `rows` says which records of each source come, all if it
+    names none. After the last incarnation another one like it runs to its end."""
+
+    seed: int
+    incarnations: tuple[Incarnation, ...]
+    mode: Literal["streaming", "micro-batch"] = "streaming"
+    splits: int = 1
+    batch_rows: int = 8
+    interval: float = 0.05
+    pace: float = 0.01
+    blocking: float = 0.002
+    rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+
+    def words(self) -> list[str]:
+        """A line for each thing that matters."""
+        splits = f"{self.splits} split{'s' if self.splits > 1 else ''} per source"
+        pace = f"batches of up to {self.batch_rows} rows, a checkpoint every {self.interval * 1000:.0f} ms"
+        lines = [f"{self.mode} mode, {splits}, {pace}"]
+        if self.rows:
+            lines.extend(f"only these records of {id}: {_listed(rows)}" for id, rows in self.rows.items())
+        for number, each in enumerate(self.incarnations, 1):
+            lines.append(f"process {number}: {each}")
+        if self.incarnations[-1].crash is not None or self.incarnations[-1].faults:
+            after = Incarnation(self.incarnations[-1].parallelism)
+            lines.append(f"process {len(self.incarnations) + 1}: {after}")
+        return lines
+
+    def at(self, number: int) -> Incarnation:
+        """The incarnation of that number, from 0; those after the last run undisturbed."""
+        if number < len(self.incarnations):
+            return self.incarnations[number]
+        return Incarnation(self.incarnations[-1].parallelism)
+
+
+@dataclass(frozen=True, slots=True)
+class Odds:
+    """What schedules are drawn from: where a job can crash, by how often an undisturbed run comes to each place, and
+    how much of what befalls it. Probabilities are per process."""
+
+    points: Mapping[str, int]
+    most_parallel: int = 4
+    splits: int = 3
+    crashes: float = 0.75
+    faults: float = 0.15
+    rot: float = 0.04
+    clock_jumps: float = 0.1
+    micro_batch: float = 0.2
+
+
+def draw(seed: int, odds: Odds) -> Schedule:
+    """The schedule of a seed.
+
+    >>> odds = Odds(points={"commit.before": 3, "any step": 900})
+    >>> draw(4711, odds) == draw(4711, odds) != draw(4712, odds)
+    True
+    """
+    chance = Chance(f"schedule/{seed}")
+    incarnations: list[Incarnation] = []
+    fixed = chance.between(1, odds.most_parallel) if chance.happens(0.4) else None
+    while len(incarnations) < 4 and (not incarnations or chance.happens(odds.crashes)):
+        incarnations.append(
+            Incarnation(
+                fixed or chance.between(1, odds.most_parallel),
+                crash=_crash(chance, odds),
+                faults=tuple(_faults(chance, odds)),
+                rot=Rot(chance.below(1 << 16), chance.below(1 << 20))
+                if incarnations and chance.happens(odds.rot)
+                else None,
+                clock_jump=chance.between(-3_600, 3_600) * _MICROS if chance.happens(odds.clock_jumps) else 0,
+            )
+        )
+    if chance.happens(1 - odds.crashes):
+        incarnations = [Incarnation(incarnations[0].parallelism)]
+    micro_batch = chance.happens(odds.micro_batch)
+    return Schedule(
+        seed,
+        tuple(incarnations),
+        mode="micro-batch" if micro_batch else "streaming",
+        splits=chance.between(1, odds.splits),
+        batch_rows=chance.one_of((4, 8, 12, 20)),
+        interval=chance.one_of((0.01, 0.02, 0.04, 0.08)),
+        pace=chance.one_of((0.002, 0.01, 0.02)),
+        blocking=chance.one_of((0.0002, 0.002, 0.01)),
+    )
+
+
+def _listed(rows: Sequence[int]) -> str:
+    """Numbers, runs of them as first–last."""
+    parts: list[list[int]] = []
+    for row in rows:
+        if parts and parts[-1][-1] == row - 1:
+            parts[-1][1:] = [row]
+        else:
+            parts.append([row])
+    return ", ".join("–".join(map(str, part)) for part in parts)
+
+
+def _crash(chance: Chance, odds: Odds) -> CrashAt:
+    names: Sequence[str] = sorted(odds.points)
+    point = chance.one_of(names)
+    # Most at a place that an undisturbed run comes to; a few later, for runs that are longer.
+    most = max(1, odds.points[point])
+    time = chance.between(1, most if point in (ANY_STEP, ANY_CALL) else min(most, 12) + 1)
+    loss: Loss = "power" if chance.happens(0.6) else "kill"
+    return CrashAt(point, time, loss)
+
+
+def _faults(chance: Chance, odds: Odds) -> Iterator[DiskFault]:
+    if chance.happens(odds.faults):
+        calls = max(10, odds.points.get(ANY_CALL, 0))
+        match chance.below(3):
+            case 0:
+                yield DiskFault("full", chance.between(1, calls // 2), chance.one_of((1, 5, 20)))
+            case 1:
+                yield DiskFault("broken", chance.between(1, calls))
+            case _:
+                yield DiskFault("sync", chance.between(1, calls // 3 + 1))

@@ -1,0 +1,97 @@
+"""A source that gives recorded records in an order, in pieces and at a pace that a simulation chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from streamflow.operators.base import StreamType
+from streamflow.operators.connectors.fixed_splits import FixedSplits
+from streamflow.operators.source import (
+    Decoded,
+    Enumerator,
+    Fetch,
+    Position,
+    Source,
+    SourceContext,
+    Split,
+    SplitReader,
+)
+from streamflow.records.batch import RowBatch
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import EVENT_TIME
+from streamflow.testing.simulation.chance import Chance
+
+__all__ = ["Arrivals", "SimSource"]
+
+_ROW_BYTES = 100
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """What one source gives in one run: the records of each split in order; up to `most` at a time, every `pace`
+    seconds of virtual time on average. `chance` says how many and when; every process has its own."""
+
+    splits: Sequence[AnyBatch] = ()
+    most: int = 1
+    pace: float = 0.0
+    chance: Chance = field(default_factory=lambda: Chance(0))
+
+
+@dataclass(frozen=True, eq=False)
+class SimSource(Source):
+    """Stands in for a job's own source: same type, same text in plans."""
+
+    type_: StreamType
+    arrivals: Arrivals
+    text: str
+
+    @property
+    def bounded(self) -> bool:
+        return True
+
+    def output_type(self) -> StreamType:
+        return self.type_
+
+    def enumerator(self, ctx: SourceContext) -> Enumerator:
+        return FixedSplits(*(Split(f"split-{n}", {"number": n}) for n in range(len(self.arrivals.splits))))
+
+    def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
+        row = 0 if position is None else int(position["row"])
+        return _SimReader(int(split.payload["number"]), row, self.arrivals, ctx)
+
+    def describe(self) -> str:
+        return self.text
+
+
+class _SimReader:
+    def __init__(self, number: int, row: int, arrivals: Arrivals, ctx: SourceContext) -> None:
+        self._arrivals = arrivals
+        self._row = row
+        self._ctx = ctx
+        self._chance = arrivals.chance.split(f"split-{number}")
+        batch = arrivals.splits[number]
+        if isinstance(batch, FrameBatch) and ctx.columns is not None:
+            wanted = [name for name in batch.frame.columns if name in ctx.columns or name == EVENT_TIME]
+            batch = FrameBatch(batch.frame.select(wanted))
+        self._batch = batch
+
+    async def fetch(self) -> Fetch | None:
+        if self._arrivals.pace:
+            await self._ctx.clock.sleep(self._chance.wait(self._arrivals.pace))
+        start = self._row
+        end = min(start + self._chance.between(1, self._arrivals.most), len(self._batch))
+        if start >= end:
+            return None
+        self._row = end
+        batch = self._batch
+        part: AnyBatch
+        if isinstance(batch, FrameBatch):
+            part = FrameBatch(batch.frame[start:end])
+        else:
+            part = RowBatch(batch.values[start:end], None if batch.times is None else batch.times[start:end])
+        return Fetch(lambda: Decoded(part), {"row": end}, (end - start) * _ROW_BYTES)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
