@@ -1,0 +1,200 @@
+"""`streamflow checkpoints`: what lies in a checkpoint directory, whether it is intact, and removing what is old."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Final
+
+from cyclopts import App, Parameter
+
+from streamflow.cli.exit_codes import ExitCode
+from streamflow.errors import ConfigError
+from streamflow.time.clock import SystemClock
+
+if TYPE_CHECKING:
+    from streamflow.cli.checkpoint_checks import Say
+
+__all__ = ["checkpoints"]
+
+Directory = Annotated[str, Parameter(name="DIR")]
+Number = Annotated[str | None, Parameter(name="NUMBER")]
+Json = Annotated[bool, Parameter(name="--json")]
+
+checkpoints: Final = App(
+    name="checkpoints",
+    help="Look at checkpoints, check them, remove old ones.",
+    help_format="plaintext",
+    version_flags=[],
+    result_action="return_value",
+    default_parameter=Parameter(negative="", show_default=False),
+)
+
+
+@checkpoints.command(name="list", sort_key=0)
+def list_(
+    directory: Directory, /, *, job: str | None = None, json_: Json = False, debug: bool = False
+) -> int:
+    """List the checkpoints of a directory, newest first.
+
+    Parameters
+    ----------
+    directory
+        The checkpoint directory: a folder or an object store's URL (s3://bucket/folder).
+    job
+        Which job's; without it those of all jobs there.
+    json_
+        Print JSON.
+    debug
+        Show the traceback of an error.
+    """
+    from streamflow.api.checkpoint_place import open_jobs
+    from streamflow.cli.checkpoint_listing import COLUMNS, RIGHT, cells, listed
+    from streamflow.cli.text_table import text_table
+
+    rows = [row for store in open_jobs(directory, job) for row in listed(store)]
+    now = SystemClock().now()
+    print(json.dumps(rows) if json_ else text_table(COLUMNS, [cells(row, now) for row in rows], right=RIGHT))
+    return ExitCode.DONE
+
+
+@checkpoints.command(sort_key=1)
+def show(
+    directory: Directory,
+    number: Number = None,
+    /,
+    *,
+    job: str | None = None,
+    json_: Json = False,
+    debug: bool = False,
+) -> int:
+    """Show what a checkpoint consists of.
+
+    Parameters
+    ----------
+    directory
+        The checkpoint directory: a folder or an object store's URL (s3://bucket/folder).
+    number
+        Which checkpoint; without it the newest.
+    job
+        Which job's, where there are several.
+    json_
+        Print the manifest, the source positions and the sealed output as JSON.
+    debug
+        Show the traceback of an error.
+    """
+    from streamflow.api.checkpoint_place import chosen_manifest, open_job
+    from streamflow.cli.checkpoint_details import Details
+
+    store = open_job(directory, job)
+    details = Details.of(store, chosen_manifest(store, _number(number)))
+    print(details.json() if json_ else details.text())
+    return ExitCode.DONE
+
+
+@checkpoints.command(sort_key=2)
+def verify(
+    directory: Directory,
+    number: Number = None,
+    /,
+    *,
+    job: str | None = None,
+    json_: Json = False,
+    debug: bool = False,
+) -> int:
+    """Read every byte of checkpoints and compare it with its digest. Ends with 1 if anything is damaged.
+
+    Parameters
+    ----------
+    directory
+        The checkpoint directory: a folder or an object store's URL (s3://bucket/folder).
+    number
+        Which checkpoint, or all; without it the newest.
+    job
+        Which job's; without it, all jobs'.
+    json_
+        Print JSON.
+    debug
+        Show the traceback of an error.
+    """
+    from streamflow.api.checkpoint_place import open_jobs
+    from streamflow.cli.checkpoint_checks import check, verdict
+
+    chosen = None if number in (None, "all") else _number(number)
+    checked = [
+        each
+        for store in open_jobs(directory, job)
+        for each in check(store, chosen, all_=number == "all", say=_progress(json_))
+    ]
+    print(json.dumps(checked) if json_ else "\n".join(map(verdict, checked)))
+    return ExitCode.FAILED if any(each["problems"] for each in checked) else ExitCode.DONE
+
+
+@checkpoints.command(sort_key=3)
+def prune(
+    directory: Directory,
+    /,
+    *,
+    keep: str,
+    job: str | None = None,
+    yes: bool = False,
+    json_: Json = False,
+    debug: bool = False,
+) -> int:
+    """Remove old checkpoints, and files that no checkpoint has any more. Savepoints stay.
+
+    Parameters
+    ----------
+    directory
+        The checkpoint directory: a folder or an object store's URL (s3://bucket/folder).
+    keep
+        How many of the newest to keep. One of the generation before is kept as well.
+    job
+        Which job's, where there are several.
+    yes
+        Do it; without it, only say what would be removed.
+    json_
+        Print JSON.
+    debug
+        Show the traceback of an error.
+    """
+    from streamflow.api.checkpoint_place import open_job
+    from streamflow.cli.checkpoint_checks import outdated
+
+    if not keep.isdecimal() or int(keep) < 1:
+        raise ConfigError(f"--keep is {keep!r}", hint="keep at least 1")
+    store = open_job(directory, job, keep=int(keep))
+    removed = store.retain() if yes else outdated(store, int(keep))
+    if json_:
+        print(json.dumps({"job": store.job, "removed" if yes else "would_remove": removed}))
+    elif not removed:
+        print(f"{store.job}: nothing to remove")
+    else:
+        numbers = ", ".join(map(str, removed))
+        print(
+            f"{store.job}: removed {numbers}"
+            if yes
+            else f"{store.job}: would remove {numbers}; do it with --yes"
+        )
+    return ExitCode.DONE
+
+
+def _number(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal():
+        raise ConfigError(
+            f"{text!r} is not a checkpoint's number", hint="see: streamflow checkpoints list DIR"
+        )
+    return int(text)
+
+
+def _progress(silent: bool) -> Say:
+    """A line on stderr, in a terminal only, that says how far it is."""
+    terminal = sys.stderr.isatty() and not silent
+
+    def say(text: str) -> None:
+        if terminal:
+            print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
+
+    return say
