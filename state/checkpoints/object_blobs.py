@@ -21,7 +21,7 @@ from streamflow.errors import ConfigError, DamagedError, StateError
 from streamflow.state.checkpoints.blobs import BlobEntry, Stored, check_key
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, MemoryStore, ObjectStore, RetryConfig
+    from obstore.store import MemoryStore, ObjectStore, RetryConfig
 
 __all__ = ["ObjectBlobs"]
 
@@ -156,6 +156,7 @@ class ObjectBlobs:
         """What was answered is stored."""
 
     def lock(self, key: str) -> Callable[[], None]:
+        check_key(key)
         return _nothing_to_release
 
     def sweep(self, prefix: str) -> None:
@@ -204,10 +205,10 @@ def _open(url: str, scheme: str) -> ObjectStore:
 
     if scheme == "memory":
         return _MEMORY.setdefault(url, MemoryStore())
-    timeouts: ClientConfig = {"timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=5)}
+    # No client options: they would take the place of all that the environment says about the connection.
     retries: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
     try:
-        store: ObjectStore = from_url(url, client_options=timeouts, retry_config=retries)
+        store: ObjectStore = from_url(url, retry_config=retries)
     except (BaseError, ValueError) as error:
         raise ConfigError(f"{url} cannot be used for checkpoints: {_shown(error)}") from None
     return store
