@@ -26,6 +26,7 @@ from polars import (
 
 from streamflow.api.job import Job
 from streamflow.api.keyed import KeyedStream
+from streamflow.api.processed import ProcessedStream
 from streamflow.api.stream import Stream
 from streamflow.api.windowed import AggregatedStream, WindowedStream
 from streamflow.errors import (
@@ -48,8 +49,18 @@ from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.connectors.function_sink import sink
 from streamflow.operators.connectors.generator import source
 from streamflow.operators.connectors.memory import MemorySource
+from streamflow.operators.process import KeyedProcess
+from streamflow.operators.process_context import ProcessContext, Timer
 from streamflow.records.schema import OBJECTS, Schema
 from streamflow.runtime.status import JobResult, JobStatus
+from streamflow.state.descriptors import (
+    AggregatingState,
+    BroadcastState,
+    ListState,
+    MapState,
+    ReducingState,
+    ValueState,
+)
 from streamflow.time.timestamps import epoch
 from streamflow.time.watermarks import bounded_disorder
 from streamflow.windows.aggregates import (
@@ -77,9 +88,11 @@ from streamflow.windows.assigners import fixed, global_window, session, sliding,
 __all__ = [
     "OBJECTS",
     "AggregatedStream",
+    "AggregatingState",
     "Aggregator",
     "Binary",
     "Boolean",
+    "BroadcastState",
     "Collected",
     "ConfigError",
     "ConsoleSink",
@@ -100,10 +113,16 @@ __all__ = [
     "JobFailedError",
     "JobResult",
     "JobStatus",
+    "KeyedProcess",
     "KeyedStream",
     "List",
+    "ListState",
+    "MapState",
     "MemorySource",
+    "ProcessContext",
+    "ProcessedStream",
     "RecordError",
+    "ReducingState",
     "Schema",
     "SinkError",
     "SourceError",
@@ -113,10 +132,12 @@ __all__ = [
     "String",
     "Struct",
     "Time",
+    "Timer",
     "UInt8",
     "UInt16",
     "UInt32",
     "UInt64",
+    "ValueState",
     "WindowedStream",
     "all",
     "any",

@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 import polars as pl
 
+from streamflow.api.processed import ProcessedStream, processed
 from streamflow.api.stream import IntoExpr, Stream
 from streamflow.api.windowed import WindowedStream, aggregate_inputs, field_of, reduction
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.operators.extract import Extract
+from streamflow.operators.process import KeyedProcess
 from streamflow.operators.running import RunningAggregateSpec
 from streamflow.records.schema import Schema
 from streamflow.time.timestamps import Duration, parse_duration
@@ -81,6 +83,21 @@ class KeyedStream:
         to give the same whatever the order."""
         aggregate, unpack = reduction(self.stream, function)
         return unpack(self.aggregate(value=aggregate))
+
+    def process(
+        self,
+        process: KeyedProcess | type[KeyedProcess],
+        *,
+        schema: object = None,
+        broadcast: Stream | None = None,
+    ) -> ProcessedStream:
+        """Logic of one's own by key, with state and timers: a `KeyedProcess` (or its class) sees each record.
+
+        `schema` says the columns of what it emits where its `output` does not; without either the result holds
+        objects. Every subtask gets all records of `broadcast`, in `on_broadcast`. `.output("name")` of the result is
+        a side output.
+        """
+        return processed(self, process, schema, broadcast)
 
     def columns(self, aggregates: dict[str, Aggregate]) -> tuple[Stream, tuple[tuple[str, Aggregate], ...]]:
         """The stream with every key and aggregate input as a column, and the aggregates over those columns."""

@@ -224,6 +224,11 @@ class Stream:
         return self._builder
 
     @property
+    def read(self) -> Input:
+        """The output that this stream stands for."""
+        return self._read
+
+    @property
     def operator(self) -> str:
         """The id of the operator that gives this stream."""
         return self._read.node

@@ -167,7 +167,7 @@ class _Chainer:
         for node in self._graph.nodes:
             if isinstance(node, SinkNode):
                 continue
-            decided = [self._exchange(read, node) for read in inputs_of(node)]
+            decided = [self._exchange(read, node, port) for port, read in enumerate(inputs_of(node))]
             if len(decided) == 1 and self._chainable(inputs_of(node)[0], decided[0][0], node):
                 building = self._task_of[inputs_of(node)[0].node]
                 building.members.append(node.id)
@@ -181,7 +181,9 @@ class _Chainer:
         tasks = tuple(self._finish(building) for building in self._tasks)
         return PhysicalPlan(self._graph.job, tasks, tuple(self._edge(*edge) for edge in edges), self._max)
 
-    def _exchange(self, read: Input, node: Node) -> tuple[ExchangeKind, tuple[str, ...]]:
+    def _exchange(self, read: Input, node: Node, port: int) -> tuple[ExchangeKind, tuple[str, ...]]:
+        if isinstance(node, OperatorNode) and node.spec.broadcasts(port):
+            return ExchangeKind.BROADCAST, ()
         upper, lower = self._widths[read.node], self._widths[node.id]
         keys = node.spec.partition_by if isinstance(node, OperatorNode) else None
         if keys:
@@ -197,8 +199,9 @@ class _Chainer:
         """The columns by which an output is partitioned: the node's keys, or its only input's where it keeps them."""
         if not isinstance(node, OperatorNode):
             return None
-        if node.spec.partition_by or len(node.inputs) != 1 or decided[0][0] is not ExchangeKind.FORWARD:
-            return node.spec.partition_by
+        keys = node.spec.partition_by
+        if keys or len(node.inputs) != 1 or decided[0][0] is not ExchangeKind.FORWARD:
+            return keys if keys and node.spec.keeps_partitioning(keys) else None
         before = self._partitioned[node.inputs[0].node] if node.inputs[0].output == MAIN else None
         return before if before and node.spec.keeps_partitioning(before) else None
 

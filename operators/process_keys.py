@@ -1,0 +1,73 @@
+"""Keys of frames as Python values: what a process's events are looked up by, and what its users see as the key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+
+from streamflow.state.state_cache import NAN, key_bytes
+
+__all__ = ["KeyColumns", "key_class"]
+
+
+class KeyColumns:
+    """The key columns of one operator; `schema` has their types where they are known."""
+
+    def __init__(self, names: Sequence[str], schema: dict[str, pl.DataType]) -> None:
+        self._names = list(names)
+        converts = [_restored(schema.get(name, pl.Unknown())) for name in names]
+        self.shown: Callable[[Any], Any] | None = None
+        """What users see for a key that was read back from its bytes; None: the same."""
+        if len(converts) == 1:
+            self.shown = converts[0]
+        elif any(converts):
+            self.shown = lambda key: tuple(
+                part if convert is None else convert(part)
+                for part, convert in zip(key, converts, strict=True)
+            )
+
+    def of(self, frame: pl.DataFrame) -> tuple[Sequence[Hashable], Sequence[Any]]:
+        """For each row what its key is looked up by, and the key itself."""
+        columns = [_values(frame[name]) for name in self._names]
+        keys: list[Any] = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+        if any(frame[name].dtype.is_nested() for name in self._names):
+            return [key_bytes(key) for key in keys], keys
+        return keys, keys
+
+
+def _values(column: pl.Series) -> list[Any]:
+    values = column.to_list()
+    if column.dtype.is_float() and column.is_nan().any():
+        return [NAN if value != value else value for value in values]
+    return values
+
+
+def _restored(dtype: pl.DataType) -> Callable[[Any], Any] | None:
+    """Numbers are stored without their type."""
+    if dtype.is_float():
+        return lambda key: None if key is None else float(key)
+    if isinstance(dtype, pl.Boolean):
+        return lambda key: None if key is None else bool(key)
+    if isinstance(dtype, pl.Decimal):
+        return lambda key: None if key is None else Decimal(key)
+    return None
+
+
+def key_class(dtype: pl.DataType | None) -> str:
+    """What a key column holds, for a state's signature: types whose equal values are one key have one name.
+
+    >>> key_class(pl.Int32()) == key_class(pl.Float64()), key_class(pl.String())
+    (True, 'text')
+    """
+    if dtype is None or dtype == pl.Unknown():
+        return "unknown"
+    if dtype.is_numeric() or isinstance(dtype, pl.Boolean):
+        return "number"
+    if isinstance(dtype, (pl.String, pl.Categorical, pl.Enum)):
+        return "text"
+    if isinstance(dtype, pl.Datetime):
+        return "datetime" if dtype.time_zone is None else "datetime in UTC"
+    return str(dtype).lower()

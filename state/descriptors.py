@@ -1,0 +1,431 @@
+"""What a process declares about its state: kind, types, time to live and version, as class attributes.
+
+    class Totals(sf.KeyedProcess):
+        total = sf.ValueState(float, default=0.0, ttl="1d")
+
+A declaration is immutable data: the planner reads its signature, and each subtask binds it to a handle, which is then
+what `self.total` is: the state of the current key. Flink's StateDescriptor is the model.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Self, TypeVar, overload
+
+from streamflow.errors import JobDefinitionError
+from streamflow.state.broadcast import BroadcastHandle
+from streamflow.state.handles import AggregatingHandle, ExpiringValueHandle, ReducingHandle, ValueHandle
+from streamflow.state.handles_list import ListHandle
+from streamflow.state.handles_map import MapHandle
+from streamflow.state.state_cache import StateCache
+from streamflow.state.ttl import TimeToLive, TtlClock, TtlRefresh, time_to_live
+from streamflow.state.value_types import ValueType, value_type
+from streamflow.time.timestamps import Duration
+from streamflow.windows.own import Aggregator
+
+__all__ = [
+    "AggregatingState",
+    "BroadcastState",
+    "Declaration",
+    "Declared",
+    "KeyedDeclaration",
+    "ListState",
+    "MapState",
+    "ReducingState",
+    "ValueState",
+    "declarations",
+]
+
+T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
+D = TypeVar("D")
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_]{0,49}")
+
+
+class Declaration(ABC):
+    """One declared state; `name` is what it is called in checkpoints: the attribute's name unless given."""
+
+    kind: str
+    name: str
+
+    def __init__(self, name: str | None, version: int) -> None:
+        self.name = name or ""
+        self.version = version
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        if not self.name:
+            self.name = name
+
+    @abstractmethod
+    def signature(self) -> dict[str, Any]:
+        """What must stay the same for stored state to fit, as plain data."""
+
+    def check(self, process: str) -> None:
+        """Refuses a name that cannot stand in checkpoints with a JobDefinitionError."""
+        if not _NAME.fullmatch(self.name):
+            raise JobDefinitionError(
+                f"{process}: a state cannot be named {self.name!r}",
+                hint='use lower-case letters, digits and _, at most 50, or name it: name="total"',
+            )
+
+    def unbound(self, owner: type) -> JobDefinitionError:
+        """The error for a use outside of a running job."""
+        return JobDefinitionError(
+            f"state {self.name!r} of {owner.__name__} was used outside of a running job",
+            hint="use it in on_event, on_timer or on_broadcast",
+        )
+
+
+class KeyedDeclaration(Declaration):
+    """One state by key."""
+
+    ttl: TimeToLive | None = None
+
+    @abstractmethod
+    def bind(self, cache: StateCache) -> Any:
+        """The handle over a subtask's state."""
+
+    def _signature(self, **types: Any) -> dict[str, Any]:
+        clock = None if self.ttl is None else self.ttl.clock
+        return {"kind": self.kind, "version": self.version, "ttl": clock, **types}
+
+    def _value_handle(self, cache: StateCache, type_: ValueType, default: Any) -> ValueHandle[Any]:
+        if self.ttl is None:
+            return ValueHandle(cache, self.name, type_, default)
+        return ExpiringValueHandle(cache, self.name, type_, default, self.ttl)
+
+
+class ValueState(KeyedDeclaration, Generic[T]):
+    """One value per key: `value()`, `update(value)`, `clear()`. Without one `value()` gives `default`.
+
+    `type` is a class or annotation (str, int, float, bool, bytes, dates and times, Decimal, UUID, a dataclass,
+    TypedDict or NamedTuple, lists, dicts and tuples of those, Any). With `ttl` a value is gone so long after it was
+    last written (`ttl_refresh="read"`: or read), by event time or `ttl_time="processing"`. Another `version` refuses
+    state of the former one. Raises JobDefinitionError for a type that state cannot hold.
+
+    >>> ValueState(float, default=0.0, ttl="1d").signature()
+    {'kind': 'value', 'version': 1, 'ttl': 'event', 'type': 'float'}
+    """
+
+    kind = "value"
+
+    @overload
+    def __init__(
+        self: ValueState[D],
+        type: type[D],
+        default: D,
+        *,
+        ttl: Duration | None = None,
+        ttl_time: TtlClock = "event",
+        ttl_refresh: TtlRefresh = "write",
+        version: int = 1,
+        name: str | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: ValueState[D | None],
+        type: type[D],
+        default: None = None,
+        *,
+        ttl: Duration | None = None,
+        ttl_time: TtlClock = "event",
+        ttl_refresh: TtlRefresh = "write",
+        version: int = 1,
+        name: str | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: ValueState[Any],
+        type: object,
+        default: Any = None,
+        *,
+        ttl: Duration | None = None,
+        ttl_time: TtlClock = "event",
+        ttl_refresh: TtlRefresh = "write",
+        version: int = 1,
+        name: str | None = None,
+    ) -> None: ...
+    def __init__(
+        self,
+        type: object,
+        default: Any = None,
+        *,
+        ttl: Duration | None = None,
+        ttl_time: TtlClock = "event",
+        ttl_refresh: TtlRefresh = "write",
+        version: int = 1,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name, version)
+        self.type = value_type(type)
+        if default is not None:
+            default = self.type.checked(default, "the default: the state")
+        self.default = default
+        self.ttl = time_to_live(ttl, ttl_time, ttl_refresh)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> ValueHandle[T]: ...
+    def __get__(self, instance: object | None, owner: type) -> Self | ValueHandle[T]:
+        if instance is None:
+            return self
+        raise self.unbound(owner)
+
+    def signature(self) -> dict[str, Any]:
+        return self._signature(type=self.type.signature)
+
+    def bind(self, cache: StateCache) -> ValueHandle[T]:
+        return self._value_handle(cache, self.type, self.default)
+
+
+class ListState(KeyedDeclaration, Generic[T]):
+    """A list per key: `add`, `add_all`, `get`, `update`, `clear`. A TTL counts for the whole list.
+
+    >>> ListState(int).signature()["type"]
+    'int'
+    """
+
+    kind = "list"
+
+    def __init__(
+        self,
+        type: type[T],
+        *,
+        ttl: Duration | None = None,
+        ttl_time: TtlClock = "event",
+        ttl_refresh: TtlRefresh = "write",
+        version: int = 1,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name, version)
+        self.type = value_type(type)
+        self.ttl = time_to_live(ttl, ttl_time, ttl_refresh)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> ListHandle[T]: ...
+    def __get__(self, instance: object | None, owner: type) -> Self | ListHandle[T]:
+        if instance is None:
+            return self
+        raise self.unbound(owner)
+
+    def signature(self) -> dict[str, Any]:
+        return self._signature(type=self.type.signature)
+
+    def bind(self, cache: StateCache) -> ListHandle[T]:
+        return ListHandle(cache, self.name, self.type, self.ttl)
+
+
+class MapState(KeyedDeclaration, Generic[K, V]):
+    """A map per key: `get`, `put`, `remove`, `contains`, `items`, `clear`. Each entry has its own time to live.
+
+    >>> MapState(str, float).signature()["key"]
+    'str'
+    """
+
+    kind = "map"
+
+    def __init__(
+        self,
+        key_type: type[K],
+        value_type_: type[V],
+        *,
+        ttl: Duration | None = None,
+        ttl_time: TtlClock = "event",
+        ttl_refresh: TtlRefresh = "write",
+        version: int = 1,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name, version)
+        self.key_type = value_type(key_type)
+        self.type = value_type(value_type_)
+        self.ttl = time_to_live(ttl, ttl_time, ttl_refresh)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> MapHandle[K, V]: ...
+    def __get__(self, instance: object | None, owner: type) -> Self | MapHandle[K, V]:
+        if instance is None:
+            return self
+        raise self.unbound(owner)
+
+    def signature(self) -> dict[str, Any]:
+        return self._signature(key=self.key_type.signature, type=self.type.signature)
+
+    def bind(self, cache: StateCache) -> MapHandle[K, V]:
+        return MapHandle(cache, self.name, self.key_type, self.type, self.ttl)
+
+
+class ReducingState(KeyedDeclaration, Generic[T]):
+    """The values added for a key, combined two by two by a function: `add`, `get`, `clear`.
+
+    >>> ReducingState(int, max).signature()["kind"]
+    'reducing'
+    """
+
+    kind = "reducing"
+
+    def __init__(
+        self,
+        type: type[T],
+        function: Callable[[T, T], T],
+        *,
+        ttl: Duration | None = None,
+        ttl_time: TtlClock = "event",
+        ttl_refresh: TtlRefresh = "write",
+        version: int = 1,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name, version)
+        self.type = value_type(type)
+        self.function = function
+        self.ttl = time_to_live(ttl, ttl_time, ttl_refresh)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> ReducingHandle[T]: ...
+    def __get__(self, instance: object | None, owner: type) -> Self | ReducingHandle[T]:
+        if instance is None:
+            return self
+        raise self.unbound(owner)
+
+    def signature(self) -> dict[str, Any]:
+        return self._signature(type=self.type.signature)
+
+    def bind(self, cache: StateCache) -> ReducingHandle[T]:
+        return ReducingHandle(self._value_handle(cache, self.type, None), self.function)
+
+
+class AggregatingState(KeyedDeclaration):
+    """The values added for a key, folded by an `Aggregator` (its class, or one of it): `add`, `get`, `clear`.
+
+    The aggregator's input is not used. Accumulators are stored as they are: lists, dicts, tuples and plain values.
+    """
+
+    kind = "aggregating"
+
+    def __init__(
+        self,
+        aggregator: Aggregator | type[Aggregator],
+        *,
+        ttl: Duration | None = None,
+        ttl_time: TtlClock = "event",
+        ttl_refresh: TtlRefresh = "write",
+        version: int = 1,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name, version)
+        if isinstance(aggregator, type):
+            aggregator = aggregator("value")
+        if not isinstance(aggregator, Aggregator):
+            raise JobDefinitionError(
+                f"{aggregator!r} is no aggregator", hint="give a subclass of sf.Aggregator, or one of it"
+            )
+        self.aggregator = aggregator
+        self.ttl = time_to_live(ttl, ttl_time, ttl_refresh)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> AggregatingHandle: ...
+    def __get__(self, instance: object | None, owner: type) -> Self | AggregatingHandle:
+        if instance is None:
+            return self
+        raise self.unbound(owner)
+
+    def signature(self) -> dict[str, Any]:
+        return self._signature(type="any", aggregator=self.aggregator.label)
+
+    def bind(self, cache: StateCache) -> AggregatingHandle:
+        return AggregatingHandle(self._value_handle(cache, value_type(Any), None), self.aggregator)
+
+
+class BroadcastState(Declaration, Generic[K, V]):
+    """A map that every subtask has whole, written in `on_broadcast`, read anywhere: `get`, `put`, `remove`, `items`.
+
+    >>> BroadcastState(str, float).signature()["kind"]
+    'broadcast'
+    """
+
+    kind = "broadcast"
+
+    def __init__(
+        self, key_type: type[K], value_type_: type[V], *, version: int = 1, name: str | None = None
+    ) -> None:
+        super().__init__(name, version)
+        self.key_type = value_type(key_type)
+        self.type = value_type(value_type_)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> BroadcastHandle[K, V]: ...
+    def __get__(self, instance: object | None, owner: type) -> Self | BroadcastHandle[K, V]:
+        if instance is None:
+            return self
+        raise self.unbound(owner)
+
+    def signature(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "version": self.version,
+            "key": self.key_type.signature,
+            "type": self.type.signature,
+        }
+
+    def bind(self) -> BroadcastHandle[K, V]:
+        """The map of one subtask, empty."""
+        return BroadcastHandle(self.name, self.key_type, self.type)
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """All that a class declares, by attribute."""
+
+    keyed: Mapping[str, KeyedDeclaration]
+    broadcast: Mapping[str, BroadcastState[Any, Any]]
+
+    @property
+    def attributes(self) -> frozenset[str]:
+        """The attributes that are states."""
+        return frozenset({*self.keyed, *self.broadcast})
+
+    def signature(self) -> dict[str, Any]:
+        """The signatures of all states, by name."""
+        states = [*self.keyed.values(), *self.broadcast.values()]
+        return {state.name: state.signature() for state in sorted(states, key=lambda state: state.name)}
+
+
+def declarations(cls: type) -> Declared:
+    """What a class and those it derives from declare; raises JobDefinitionError for names that do not work."""
+    found: dict[str, Declaration] = {}
+    for base in reversed(cls.__mro__):
+        for attribute, value in vars(base).items():
+            if isinstance(value, Declaration):
+                found[attribute] = value
+            else:
+                found.pop(attribute, None)
+    taken: dict[str, str] = {}
+    for attribute, state in found.items():
+        state.check(cls.__name__)
+        if state.name in taken:
+            raise JobDefinitionError(
+                f"{cls.__name__}: {taken[state.name]} and {attribute} are states of one name, {state.name!r}",
+                hint="give each its own name",
+            )
+        taken[state.name] = attribute
+    keyed = {name: state for name, state in found.items() if isinstance(state, KeyedDeclaration)}
+    broadcast: dict[str, BroadcastState[Any, Any]] = {}
+    for name, state in found.items():
+        if isinstance(state, BroadcastState):
+            broadcast[name] = state
+    return Declared(keyed, broadcast)

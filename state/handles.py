@@ -1,0 +1,272 @@
+"""Handles: what `self.total` is in a process while it runs, one value for the current key.
+
+Reading and writing go to the key's slot (`state.state_cache`); the backend is asked once per key that comes into the
+cache. A handle whose values expire keeps `[value, time from which its age counts]` in the cell.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar, cast
+
+from streamflow.errors import StateError, StreamflowError, cut
+from streamflow.state.backend import StateAddress
+from streamflow.state.state_cache import (
+    ABSENT,
+    CELLS,
+    CHANGED,
+    GROUP,
+    KEY,
+    KEY_BYTES,
+    UNLOADED,
+    Changes,
+    Slot,
+    StateCache,
+)
+from streamflow.state.ttl import STAMP_BYTES, ExpiryQueue, TimeToLive, stamp, stamped_at
+from streamflow.state.value_types import ValueType
+from streamflow.windows.own import Aggregator
+
+__all__ = ["AggregatingHandle", "ExpiringValueHandle", "ReducingHandle", "ValueHandle", "cannot_be_stored"]
+
+T = TypeVar("T")
+
+
+def cannot_be_stored(name: str, key: object, error: StreamflowError) -> StateError:
+    """The error for a value that its state cannot hold, found out when it was to be stored."""
+    return StateError(f"state {name!r} of the key {cut(key, 80)}: {error.message}", hint=error.hint)
+
+
+class ValueHandle(Generic[T]):
+    """One value per key.
+
+    What `value` returns for a type whose values can change in place (a list, a dataclass that is not frozen) may be
+    changed in place: reading it counts as writing it. A default is handed out as a copy and is not stored.
+    """
+
+    __slots__ = (
+        "_bit",
+        "_cache",
+        "_current",
+        "_decode",
+        "_default",
+        "_encode",
+        "_index",
+        "_kind",
+        "_type",
+        "address",
+    )
+
+    def __init__(self, cache: StateCache, name: str, type_: ValueType, default: Any = None) -> None:
+        self.address = StateAddress(cache.operator, name)
+        self._cache = cache
+        self._current = cache.current
+        self._type = type_
+        self._kind = type_.only_kind
+        self._default = default
+        self._encode = type_.encoder()
+        self._decode = type_.decoder()
+        self._index = cache.register(self)
+        self._bit = 1 << (self._index - CELLS)
+
+    def value(self) -> T:
+        """The current key's value, or the default."""
+        slot = self._current.slot
+        value: Any = slot[self._index]
+        if value is UNLOADED:
+            value = slot[self._index] = self._load(slot)
+        if value is ABSENT:
+            value = self._absent()
+        elif self._type.mutable:
+            self._cache.mark(slot, self._bit)
+        return cast("T", value)
+
+    def update(self, value: T) -> None:
+        """Set the current key's value; None clears it. Raises RecordError for a value of another type."""
+        slot = self._current.slot
+        if type(value) is not self._kind:
+            if value is None:
+                self.clear()
+                return
+            value = self._type.checked(value, f"state {self.address.state!r}")
+        slot[self._index] = value
+        if not slot[CHANGED] & self._bit:
+            self._cache.mark(slot, self._bit)
+
+    def clear(self) -> None:
+        """The current key has no value any more."""
+        slot = self._current.slot
+        slot[self._index] = ABSENT
+        self._cache.mark(slot, self._bit)
+
+    def changes(self, slots: Sequence[Slot]) -> Changes:
+        """What the backend does not have yet of these slots."""
+        index, encode = self._index, self._encode
+        try:
+            return [
+                (slot[GROUP], slot[KEY_BYTES], None if slot[index] is ABSENT else encode(slot[index]))
+                for slot in slots
+            ]
+        except (StreamflowError, TypeError, ValueError, AttributeError, OverflowError):
+            return [(slot[GROUP], slot[KEY_BYTES], self._encoded(slot)) for slot in slots]
+
+    def _encoded(self, slot: Slot) -> bytes | None:
+        value = slot[self._index]
+        try:
+            return None if value is ABSENT else self._encode(value)
+        except StreamflowError as error:
+            raise cannot_be_stored(self.address.state, slot[KEY], error) from error
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            cause = StateError(
+                f"{cut(value)} cannot be stored: {error}", hint="its parts are not as declared"
+            )
+            raise cannot_be_stored(self.address.state, slot[KEY], cause) from error
+
+    def _load(self, slot: Slot) -> Any:
+        data = self._cache.backend.get(self.address, slot[GROUP], slot[KEY_BYTES])
+        return ABSENT if data is None else self._decode(data)
+
+    def _absent(self) -> Any:
+        return copy.deepcopy(self._default) if self._type.mutable else self._default
+
+
+class ExpiringValueHandle(ValueHandle[T]):
+    """One value per key, gone when its time to live is over."""
+
+    __slots__ = ("_ttl", "expiry")
+
+    def __init__(self, cache: StateCache, name: str, type_: ValueType, default: Any, ttl: TimeToLive) -> None:
+        super().__init__(cache, name, type_, default)
+        self._ttl = ttl
+        self.expiry = ExpiryQueue(cache.backend, StateAddress(cache.operator, f"ttl-{name}"))
+
+    def value(self) -> T:
+        slot = self._current.slot
+        cell = self._cell(slot)
+        if cell is ABSENT:
+            return cast("T", self._absent())
+        if self._ttl.refresh == "read":
+            cell[1] = max(cell[1], self._ttl.now(self._current))
+        elif not self._type.mutable:
+            return cast("T", cell[0])
+        self._cache.mark(slot, self._bit)
+        return cast("T", cell[0])
+
+    def update(self, value: T) -> None:
+        if value is None:
+            self.clear()
+            return
+        if type(value) is not self._kind:
+            value = self._type.checked(value, f"state {self.address.state!r}")
+        slot = self._current.slot
+        now = self._ttl.now(self._current)
+        cell = self._cell(slot)
+        if cell is ABSENT:
+            slot[self._index] = [value, now]
+            self.expiry.add(now + self._ttl.duration, slot[KEY_BYTES], b"", slot[GROUP])
+        else:
+            cell[0] = value
+            cell[1] = max(cell[1], now)
+        self._cache.mark(slot, self._bit)
+
+    def clean(self) -> None:
+        """Remove what has expired, a bounded number of keys at once."""
+        now, duration = self._ttl.now(self._current), self._ttl.duration
+        gone: Changes = []
+        for key, _, group in self.expiry.due(now):
+            slot = self._cache.peek(key)
+            cell: Any = UNLOADED if slot is None else slot[self._index]
+            if cell is UNLOADED:
+                data = self._cache.backend.get(self.address, group, key)
+                since = None if data is None else stamped_at(data)
+            else:
+                since = None if cell is ABSENT else cell[1]
+            if since is None:
+                continue
+            if since + duration > now:
+                self.expiry.add(since + duration, key, b"", group)
+            elif slot is None or cell is UNLOADED:
+                gone.append((group, key, None))
+            else:
+                slot[self._index] = ABSENT
+                self._cache.mark(slot, self._bit)
+        if gone:
+            self._cache.backend.write(self.address, gone)
+
+    def changes(self, slots: Sequence[Slot]) -> Changes:
+        return [(slot[GROUP], slot[KEY_BYTES], self._encoded(slot)) for slot in slots]
+
+    def _cell(self, slot: Slot) -> Any:
+        """The cell, unless what is in it has expired."""
+        cell = slot[self._index]
+        if cell is UNLOADED:
+            cell = slot[self._index] = self._load(slot)
+        if cell is not ABSENT and cell[1] + self._ttl.duration <= self._ttl.now(self._current):
+            cell = slot[self._index] = ABSENT
+            self._cache.mark(slot, self._bit)
+        return cell
+
+    def _load(self, slot: Slot) -> Any:
+        data = self._cache.backend.get(self.address, slot[GROUP], slot[KEY_BYTES])
+        return ABSENT if data is None else [self._decode(data[STAMP_BYTES:]), stamped_at(data)]
+
+    def _encoded(self, slot: Slot) -> bytes | None:
+        cell = slot[self._index]
+        if cell is ABSENT:
+            return None
+        slot[self._index] = cell[0]
+        try:
+            encoded = super()._encoded(slot)
+        finally:
+            slot[self._index] = cell
+        return None if encoded is None else stamp(cell[1]) + encoded
+
+
+class ReducingHandle(Generic[T]):
+    """The values added for a key, combined two by two."""
+
+    __slots__ = ("_function", "_inner")
+
+    def __init__(self, inner: ValueHandle[T | None], function: Callable[[T, T], T]) -> None:
+        self._inner = inner
+        self._function = function
+
+    def add(self, value: T) -> None:
+        """Combine one more value with what there is."""
+        inner = self._inner
+        before = inner.value()
+        inner.update(value if before is None else self._function(before, value))
+
+    def get(self) -> T | None:
+        """The values so far as one; None if there was none."""
+        return self._inner.value()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._inner.clear()
+
+
+class AggregatingHandle:
+    """The values added for a key, folded by an `Aggregator`."""
+
+    __slots__ = ("_aggregator", "_inner")
+
+    def __init__(self, inner: ValueHandle[Any], aggregator: Aggregator) -> None:
+        self._inner = inner
+        self._aggregator = aggregator
+
+    def add(self, value: Any) -> None:
+        """Fold in one more value."""
+        before = self._inner.value()
+        aggregator = self._aggregator
+        self._inner.update(aggregator.add(aggregator.create() if before is None else before, value))
+
+    def get(self) -> Any:
+        """The result so far; None if there was no value."""
+        accumulator = self._inner.value()
+        return None if accumulator is None else self._aggregator.result(accumulator)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._inner.clear()

@@ -1,0 +1,365 @@
+"""`MapHandle`: a map for each key, each entry under its own key in the backend, so that a large map is not one value.
+
+An entry's key is the bytes of the stream's key and then those of the map's key. Neither is ever the beginning of
+another, so the entries of a key are one range of keys. A cell holds the entries that have been used, and whether those
+are all; a map of more than `WHOLE` entries is read from the backend when it is walked through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any, Final, Generic, TypeVar, overload
+
+from streamflow.errors import StateError, StreamflowError, cut
+from streamflow.state.backend import SLICE, StateAddress
+from streamflow.state.handles import cannot_be_stored
+from streamflow.state.state_cache import (
+    ABSENT,
+    CELLS,
+    GROUP,
+    KEY,
+    KEY_BYTES,
+    UNLOADED,
+    Changes,
+    Slot,
+    StateCache,
+)
+from streamflow.state.ttl import STAMP_BYTES, ExpiryQueue, TimeToLive, stamp, stamped_at
+from streamflow.state.value_types import ValueType
+
+__all__ = ["MapHandle", "range_end"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+D = TypeVar("D")
+
+WHOLE: Final = 1_024
+"""Maps of at most so many entries are kept whole once they have been walked through."""
+
+
+def range_end(prefix: bytes) -> bytes | None:
+    """The smallest key above all that begin with `prefix`; None: there is none.
+
+    >>> range_end(b"a\\xff"), range_end(b"\\xff")
+    (b'b', None)
+    """
+    kept = prefix.rstrip(b"\xff")
+    return kept[:-1] + bytes([kept[-1] + 1]) if kept else None
+
+
+class _Cell:
+    """The entries of one key's map that are known: by packed map key, `[key, value, time its age counts from]`, or
+    ABSENT for one that is known not to be there."""
+
+    __slots__ = ("changed", "entries", "whole")
+
+    def __init__(self) -> None:
+        self.entries: dict[bytes, Any] = {}
+        self.changed: set[bytes] = set()
+        self.whole = False
+
+
+class MapHandle(Generic[K, V]):
+    """A map for the current key. Reading a value that can change in place counts as writing it."""
+
+    __slots__ = (
+        "_bit",
+        "_cache",
+        "_current",
+        "_decode",
+        "_decode_key",
+        "_encode",
+        "_encode_key",
+        "_index",
+        "_key_type",
+        "_ttl",
+        "_type",
+        "_what",
+        "address",
+        "expiry",
+    )
+
+    def __init__(
+        self, cache: StateCache, name: str, key_type: ValueType, type_: ValueType, ttl: TimeToLive | None
+    ) -> None:
+        self.address = StateAddress(cache.operator, name)
+        self._cache = cache
+        self._current = cache.current
+        self._what = f"state {name!r}"
+        self._key_type = key_type
+        self._type = type_
+        self._encode_key, self._decode_key = key_type.encoder(), key_type.decoder()
+        self._encode, self._decode = type_.encoder(), type_.decoder()
+        self._ttl = ttl
+        self.expiry = (
+            None if ttl is None else ExpiryQueue(cache.backend, StateAddress(cache.operator, f"ttl-{name}"))
+        )
+        self._index = cache.register(self)
+        self._bit = 1 << (self._index - CELLS)
+
+    @overload
+    def get(self, key: K) -> V | None: ...
+    @overload
+    def get(self, key: K, default: D) -> V | D: ...
+    def get(self, key: K, default: Any = None) -> Any:
+        """The value under `key`, or the default."""
+        slot = self._current.slot
+        cell = self._cell(slot)
+        packed = self._packed(key)
+        entry = self._entry(slot, cell, packed, key)
+        if entry is ABSENT:
+            return default
+        self._used(slot, cell, packed, entry)
+        return entry[1]
+
+    def put(self, key: K, value: V) -> None:
+        """Set the value under `key`. Raises RecordError where a type is not the declared one."""
+        value = self._type.checked(value, self._what)
+        slot = self._current.slot
+        cell = self._cell(slot)
+        packed = self._packed(key)
+        ttl = self._ttl
+        if ttl is None:
+            if packed not in cell.entries:
+                self._cache.grew(1)
+            cell.entries[packed] = [key, value, 0]
+        else:
+            now = ttl.now(self._current)
+            entry = self._entry(slot, cell, packed, key)
+            if entry is ABSENT:
+                cell.entries[packed] = [key, value, now]
+                assert self.expiry is not None
+                self.expiry.add(now + ttl.duration, slot[KEY_BYTES], packed, slot[GROUP])
+            else:
+                entry[1], entry[2] = value, max(entry[2], now)
+        self._changed(slot, cell, packed)
+
+    def put_all(self, entries: dict[K, V]) -> None:
+        """Set several."""
+        for key, value in entries.items():
+            self.put(key, value)
+
+    def remove(self, key: K) -> None:
+        """Delete the entry under `key`, if there is one."""
+        slot = self._current.slot
+        cell = self._cell(slot)
+        packed = self._packed(key)
+        if cell.whole and packed not in cell.entries:
+            return
+        if packed not in cell.entries:
+            self._cache.grew(1)
+        cell.entries[packed] = ABSENT
+        self._changed(slot, cell, packed)
+
+    def contains(self, key: K) -> bool:
+        """Whether there is an entry under `key`."""
+        slot = self._current.slot
+        cell = self._cell(slot)
+        return self._entry(slot, cell, self._packed(key), key) is not ABSENT
+
+    def items(self) -> Iterator[tuple[K, V]]:
+        """The entries, in no promised order. One that is put while going through them may come or not."""
+        slot = self._current.slot
+        cell = self._cell(slot)
+        if not cell.whole:
+            large = self._fill(slot, cell)
+            if large is not None:
+                return large
+        alive: list[tuple[K, V]] = []
+        for packed, entry in list(cell.entries.items()):
+            if not self._gone(slot, cell, packed, entry):
+                self._used(slot, cell, packed, entry)
+                alive.append((entry[0], entry[1]))
+        return iter(alive)
+
+    def keys(self) -> Iterator[K]:
+        """The keys as they are now."""
+        return (key for key, _ in self.items())
+
+    def values(self) -> Iterator[V]:
+        """The values as they are now."""
+        return (value for _, value in self.items())
+
+    def is_empty(self) -> bool:
+        """Whether there is no entry."""
+        return next(self.items(), None) is None
+
+    def clear(self) -> None:
+        """Delete all entries."""
+        slot = self._current.slot
+        backend, prefix, group = self._cache.backend, slot[KEY_BYTES], slot[GROUP]
+        rows = backend.scan(self.address, group, prefix, range_end(prefix))
+        gone: Changes = [(group, key, None) for key, _ in rows]
+        for start in range(0, len(gone), SLICE):
+            backend.write(self.address, gone[start : start + SLICE])
+        slot[self._index] = cell = _Cell()
+        cell.whole = True
+
+    def __contains__(self, key: K) -> bool:
+        return self.contains(key)
+
+    def __iter__(self) -> Iterator[K]:
+        return self.keys()
+
+    def changes(self, slots: Sequence[Slot]) -> Changes:
+        """What the backend does not have yet of these slots."""
+        changes: Changes = []
+        for slot in slots:
+            cell: _Cell = slot[self._index]
+            changes += self._unwritten(slot, cell)
+            cell.changed.clear()
+            _trim(cell)
+        return changes
+
+    def clean(self) -> None:
+        """Remove what has expired, a bounded number of entries at once."""
+        if self._ttl is None or self.expiry is None:
+            return
+        now, duration = self._ttl.now(self._current), self._ttl.duration
+        gone: Changes = []
+        for key, rest, group in self.expiry.due(now):
+            slot = self._cache.peek(key)
+            cell: Any = UNLOADED if slot is None else slot[self._index]
+            known = None if cell is UNLOADED else cell.entries.get(rest)
+            if known is None:
+                data = self._cache.backend.get(self.address, group, key + rest)
+                since = None if data is None else stamped_at(data)
+            else:
+                since = None if known is ABSENT else known[2]
+            if since is None:
+                continue
+            if since + duration > now:
+                self.expiry.add(since + duration, key, rest, group)
+            elif slot is None or known is None:
+                gone.append((group, key + rest, None))
+            else:
+                self._gone(slot, cell, rest, known)
+        if gone:
+            self._cache.backend.write(self.address, gone)
+
+    def _cell(self, slot: Slot) -> _Cell:
+        cell: Any = slot[self._index]
+        if cell is UNLOADED:
+            cell = slot[self._index] = _Cell()
+        return cell  # type: ignore[no-any-return]
+
+    def _packed(self, key: K) -> bytes:
+        key = self._key_type.checked(key, f"{self._what} by key")
+        return self._encode_key(key)
+
+    def _entry(self, slot: Slot, cell: _Cell, packed: bytes, key: Any) -> Any:
+        entry = cell.entries.get(packed)
+        if entry is None:
+            if cell.whole:
+                return ABSENT
+            data = self._cache.backend.get(self.address, slot[GROUP], slot[KEY_BYTES] + packed)
+            entry = cell.entries[packed] = ABSENT if data is None else self._decoded(key, data)
+            self._cache.grew(1)
+        return ABSENT if self._gone(slot, cell, packed, entry) else entry
+
+    def _gone(self, slot: Slot, cell: _Cell, packed: bytes, entry: Any) -> bool:
+        """Whether an entry is not there, or not any more."""
+        if entry is ABSENT:
+            return True
+        ttl = self._ttl
+        if ttl is None or entry[2] + ttl.duration > ttl.now(self._current):
+            return False
+        cell.entries[packed] = ABSENT
+        self._changed(slot, cell, packed)
+        return True
+
+    def _used(self, slot: Slot, cell: _Cell, packed: bytes, entry: Any) -> None:
+        """An entry has been handed out."""
+        ttl = self._ttl
+        if ttl is not None and ttl.refresh == "read":
+            entry[2] = max(entry[2], ttl.now(self._current))
+        elif not self._type.mutable:
+            return
+        self._changed(slot, cell, packed)
+
+    def _changed(self, slot: Slot, cell: _Cell, packed: bytes) -> None:
+        if len(cell.changed) >= SLICE:
+            if self._type.mutable:
+                # What has been handed out may still be changed in place until the event is over.
+                self._cache.overdue = True
+            else:
+                self._write_back(slot, cell)
+                _trim(cell)
+        cell.changed.add(packed)
+        self._cache.mark(slot, self._bit)
+
+    def _write_back(self, slot: Slot, cell: _Cell) -> None:
+        if cell.changed:
+            self._cache.backend.write(self.address, self._unwritten(slot, cell))
+            if not self._type.mutable:
+                cell.changed.clear()
+
+    def _unwritten(self, slot: Slot, cell: _Cell) -> Changes:
+        prefix, group = slot[KEY_BYTES], slot[GROUP]
+        return [
+            (group, prefix + packed, self._encoded(slot, cell.entries[packed])) for packed in cell.changed
+        ]
+
+    def _fill(self, slot: Slot, cell: _Cell) -> Iterator[tuple[K, V]] | None:
+        """Read the whole map into the cell; one that is too large is handed out as it is read."""
+        self._write_back(slot, cell)
+        prefix = slot[KEY_BYTES]
+        length = len(prefix)
+        rows = self._cache.backend.scan(self.address, slot[GROUP], prefix, range_end(prefix))
+        found: list[tuple[bytes, Any]] = []
+        for key, data in rows:
+            packed = key[length:]
+            found.append((packed, self._decoded(self._decode_key(packed), data)))
+            if len(found) > WHOLE:
+                return self._read(slot, cell, found, rows)
+        for packed, entry in found:
+            # One that has been handed out stays the one that it is: it may be changed in place.
+            cell.entries.setdefault(packed, entry)
+        self._cache.grew(len(found))
+        cell.whole = True
+        return None
+
+    def _read(
+        self, slot: Slot, cell: _Cell, first: list[tuple[bytes, Any]], rows: Iterator[tuple[bytes, bytes]]
+    ) -> Iterator[tuple[K, V]]:
+        length, ttl = len(slot[KEY_BYTES]), self._ttl
+        keep = self._type.mutable or (ttl is not None and ttl.refresh == "read")
+        rest = ((key[length:], self._decoded(self._decode_key(key[length:]), data)) for key, data in rows)
+        for packed, stored in chain(first, rest):
+            entry = cell.entries.get(packed, stored)
+            if self._gone(slot, cell, packed, entry):
+                continue
+            if keep:
+                cell.entries[packed] = entry
+                self._used(slot, cell, packed, entry)
+            yield entry[0], entry[1]
+
+    def _decoded(self, key: Any, data: bytes) -> list[Any]:
+        if self._ttl is None:
+            return [key, self._decode(data), 0]
+        return [key, self._decode(data[STAMP_BYTES:]), stamped_at(data)]
+
+    def _encoded(self, slot: Slot, entry: Any) -> bytes | None:
+        if entry is ABSENT:
+            return None
+        try:
+            encoded = self._encode(entry[1])
+        except StreamflowError as error:
+            raise cannot_be_stored(self.address.state, slot[KEY], error) from error
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            cause = StateError(
+                f"{cut(entry[1])} cannot be stored: {error}", hint="its parts are not as declared"
+            )
+            raise cannot_be_stored(self.address.state, slot[KEY], cause) from error
+        return encoded if self._ttl is None else stamp(entry[2]) + encoded
+
+
+def _trim(cell: _Cell) -> None:
+    """Forget what a large map has in the cell, all of which is written."""
+    if len(cell.entries) > WHOLE:
+        cell.entries.clear()
+        cell.whole = False
+    elif cell.whole:
+        for packed in [packed for packed, entry in cell.entries.items() if entry is ABSENT]:
+            del cell.entries[packed]

@@ -1,0 +1,121 @@
+"""Time to live: when state counts as gone, and how what is gone is cleaned up.
+
+A state's age counts from when it was last written (or read, if declared so), on the clock of event time or processing
+time. By event time *now* is the event's or timer's own time, or the watermark if that is later: so the result does not
+depend on how input is cut into batches or how often watermarks come. What has expired is never returned.
+
+It is cleaned up without scans: each entry has one place in a queue by time, made when the entry is. When that time
+comes the entry's real age is looked at: it is removed, or put back in the queue for when it will expire if nothing
+more happens to it. That is once per entry and TTL, and a bounded number per batch.
+
+An entry that can expire is stored with the time from which its age counts in its first eight bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from streamflow.errors import JobDefinitionError
+from streamflow.state.backend import KeyedStateBackend, StateAddress
+from streamflow.state.state_cache import Current
+from streamflow.state.timers import TimerQueue
+from streamflow.time.timestamps import Duration, parse_duration
+
+__all__ = [
+    "CLEANED",
+    "STAMP_BYTES",
+    "ExpiryQueue",
+    "TimeToLive",
+    "TtlClock",
+    "TtlRefresh",
+    "stamp",
+    "stamped_at",
+    "time_to_live",
+]
+
+TtlClock = Literal["event", "processing"]
+TtlRefresh = Literal["write", "read"]
+
+CLEANED: Final = 512
+"""How many entries' ages are looked at per batch or watermark at most."""
+
+STAMP_BYTES: Final = 8
+_BIAS: Final = 2**63
+_LENGTH_BYTES: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TimeToLive:
+    """How long state lives, in microseconds, on which clock, counted from what."""
+
+    duration: int
+    clock: TtlClock
+    refresh: TtlRefresh
+
+    def now(self, current: Current) -> int:
+        """The time on its clock."""
+        if self.clock == "processing":
+            return current.wall
+        time, watermark = current.time, current.watermark
+        return watermark if time is None or time < watermark else time
+
+
+def time_to_live(ttl: Duration | None, clock: TtlClock, refresh: TtlRefresh) -> TimeToLive | None:
+    """What a declaration says about it; raises JobDefinitionError for what makes no sense."""
+    if clock not in ("event", "processing"):
+        raise JobDefinitionError(f"ttl_time is {clock!r}", hint='choose "event" or "processing"')
+    if refresh not in ("write", "read"):
+        raise JobDefinitionError(f"ttl_refresh is {refresh!r}", hint='choose "write" or "read"')
+    if ttl is None:
+        return None
+    return TimeToLive(parse_duration(ttl, what="ttl", positive=True), clock, refresh)
+
+
+def stamp(time: int) -> bytes:
+    """The first bytes of an entry whose age counts from `time`.
+
+    >>> stamped_at(stamp(-5) + b"value")
+    -5
+    """
+    return (time + _BIAS).to_bytes(STAMP_BYTES, "big")
+
+
+def stamped_at(data: bytes) -> int:
+    """The time that `stamp` put before an entry."""
+    return int.from_bytes(data[:STAMP_BYTES], "big") - _BIAS
+
+
+class ExpiryQueue:
+    """When to look at which entry's age; entries are (bytes of the key, the rest of the entry's own key, group)."""
+
+    def __init__(self, backend: KeyedStateBackend, address: StateAddress) -> None:
+        self._queue = TimerQueue(backend, address)
+
+    @property
+    def address(self) -> StateAddress:
+        """Where it is kept."""
+        return self._queue.address
+
+    def add(self, at: int, key: bytes, rest: bytes, group: int) -> None:
+        """Look at this entry at `at`."""
+        self._queue.add(at, len(key).to_bytes(_LENGTH_BYTES, "big") + key + rest, group)
+
+    def due(self, now: int) -> list[tuple[bytes, bytes, int]]:
+        """The entries to look at now; the rest of what is due comes the next time."""
+        first = self._queue.next_time
+        if first is None or first > now:
+            return []
+        entries: list[tuple[bytes, bytes, int]] = []
+        for _, payload, group in self._queue.due(now, CLEANED):
+            end = _LENGTH_BYTES + int.from_bytes(payload[:_LENGTH_BYTES], "big")
+            entries.append((payload[_LENGTH_BYTES:end], payload[end:], group))
+        return entries
+
+    def write_back(self) -> None:
+        """Bring the backend up to date."""
+        self._queue.write_back()
+
+    def recover(self) -> None:
+        """Find out what is stored: after the backend has got its content."""
+        self._queue.recover()
