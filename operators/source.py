@@ -131,6 +131,11 @@ class Source(ABC):
     @abstractmethod
     def bounded(self) -> bool: ...
 
+    @property
+    def replayable(self) -> bool:
+        """Whether a reader can go on from any position, also in a new process: without it there are no checkpoints."""
+        return True
+
     @abstractmethod
     def output_type(self) -> StreamType:
         """Columns and whether records carry their own event time; may look at the input (files without schema)."""

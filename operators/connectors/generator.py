@@ -33,7 +33,7 @@ __all__ = ["GeneratorSource", "source"]
 _MOST_AHEAD: Final = 4096
 _ROW_BYTES: Final = 200
 
-Generator = Callable[[], AsyncIterator[Any]]
+Generator = Callable[..., AsyncIterator[Any]]
 
 
 def source(
@@ -42,16 +42,18 @@ def source(
     """A source that runs an asynchronous generator function, once per job run, in one subtask.
 
     What it yields are Python objects, or rows (dicts) with the columns of `schema`. Records go on as soon as the
-    generator waits for something. `bounded=True` promises that it ends. A generator cannot go back: a job that is
-    restored runs it again from its start.
+    generator waits for something. `bounded=True` promises that it ends.
+
+    A generator cannot go back, so a job with checkpoints needs one that can begin anywhere: a function with a parameter
+    `start` is called with the number of records that were taken from it before, 0 at first, and goes on behind them.
 
     Raises JobDefinitionError for anything but an asynchronous generator function, SourceError when it raises.
 
-    >>> async def numbers():
-    ...     for n in range(3):
+    >>> async def numbers(start):
+    ...     for n in range(start, 3):
     ...         yield {"n": n}
-    >>> source(numbers, bounded=True).describe()
-    'source(numbers)'
+    >>> source(numbers, bounded=True).describe(), source(numbers, bounded=True).replayable
+    ('source(numbers)', True)
     """
     given: object = function
     wrong = inspect.iscoroutinefunction(given) or inspect.isgeneratorfunction(given)
@@ -60,7 +62,7 @@ def source(
             f"source got {function!r}", hint="give a function that is written async def … yield …"
         )
     known = schema if schema is None or isinstance(schema, Objects) else Schema(schema)
-    return GeneratorSource(function, OBJECTS if known is None else known, bounded)
+    return GeneratorSource(function, OBJECTS if known is None else known, bounded, _starts(function))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,10 +72,16 @@ class GeneratorSource(Source):
     function: Generator
     schema: StreamSchema = OBJECTS
     ends: bool = field(default=False)
+    starts: bool = field(default=False)
+    """Whether the function is told where to begin."""
 
     @property
     def bounded(self) -> bool:
         return self.ends
+
+    @property
+    def replayable(self) -> bool:
+        return self.starts
 
     def output_type(self) -> StreamType:
         return StreamType(self.schema, timed=False)
@@ -82,7 +90,18 @@ class GeneratorSource(Source):
         return FixedSplits(Split(_name(self.function)))
 
     def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
-        return _GeneratorReader(self, split, 0 if position is None else int(position["rows"]), ctx)
+        rows = 0 if position is None else int(position["rows"])
+        if rows and not self.starts:
+            raise SourceError(
+                f"the generator {_name(self.function)} cannot go on behind row {rows}",
+                where=Where(split=split.id),
+                hint="give it a parameter `start`: how many records were taken from it before",
+            )
+        return _GeneratorReader(self, split, rows, ctx)
+
+    def run(self, start: int) -> AsyncIterator[Any]:
+        """The generator, from that record on."""
+        return self.function(start=start) if self.starts else self.function()
 
     def describe(self) -> str:
         return f"source({_name(self.function)})"
@@ -99,6 +118,7 @@ class _GeneratorReader:
     def __init__(self, gen: GeneratorSource, split: Split, rows: int, ctx: SourceContext) -> None:
         self._gen = gen
         self._split = split.id
+        self._first = rows
         self._rows = rows
         self._ctx = ctx
         self._most = min(ctx.batch_rows, _MOST_AHEAD)
@@ -143,7 +163,7 @@ class _GeneratorReader:
         error: Exception | None = None
         generator: AsyncIterator[Any] | None = None
         try:
-            generator = self._gen.function()
+            generator = self._gen.run(self._first)
             async for item in generator:
                 await self._queue.put(item)
         except Exception as raised:  # noqa: BLE001 — the user's code may raise anything
@@ -172,6 +192,14 @@ def _failure(error: Exception, function: Generator) -> StreamflowError:
     if isinstance(error, StreamflowError):
         return error
     return SourceError(f"the generator {_name(function)} raised {type(error).__name__}: {error}")
+
+
+def _starts(function: Generator) -> bool:
+    try:
+        return "start" in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        # Some callables that are not written in Python do not say.
+        return False
 
 
 def _name(function: Generator) -> str:

@@ -86,7 +86,9 @@ class _Reader:
             return None
         end = self._ends[bisect_left(self._ends, self._row + 1)]
         await self._until_due(frame, end - 1)
-        piece = frame[self._row : end]
+        columns = self._ctx.columns
+        wanted = [name for name in frame.columns if columns is None or name in columns]
+        piece = frame[self._row : end].select(wanted)
         self._row = end
         return Fetch(lambda: Decoded(FrameBatch(piece)), {"row": end}, nbytes=int(piece.estimated_size()))
 

@@ -15,13 +15,16 @@ import polars as pl
 import pytest
 import zstandard
 
+from streamflow.demo.replay import Replay
+from streamflow.errors import SourceError
 from streamflow.operators.connectors.datagen import DataGen
 from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.connectors.generator import source
 from streamflow.operators.connectors.memory import MemorySource
-from streamflow.operators.source import Fetch, Source, SplitReader
+from streamflow.operators.source import Fetch, Position, Source, Split, SplitReader
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import OBJECTS, Schema
+from streamflow.records.serde import pack, unpack
 from tests.unit.connectors.driving import discover, fetches, read, read_on, rows, rows_of, source_context
 
 ROWS = 23
@@ -37,6 +40,7 @@ FRAME = pl.DataFrame(
 )
 DICTS = FRAME.to_dicts()
 PLAIN = [{"n": row["n"], "name": f"näme {row['n']}"} for row in DICTS]
+SCHEDULED = FRAME.select("n", scheduled="at")
 LINES = [f"line {n}" * (n % 4) for n in range(ROWS)]
 
 
@@ -81,6 +85,13 @@ async def numbers() -> AsyncIterator[Any]:
             await asyncio.sleep(0)
 
 
+async def resuming(start: int) -> AsyncIterator[Any]:
+    for row in DICTS[start:]:
+        yield row
+        if row["n"] % 4 == 0:
+            await asyncio.sleep(0)
+
+
 def file(name: str, content: bytes | Callable[[Path], object], **options: Any) -> Callable[[Path], Source]:
     return lambda folder: FileSource(stored(folder, name, content), **options)
 
@@ -116,6 +127,14 @@ CASES = {
     "datagen": Case(lambda _: DataGen({"n": pl.col("index"), "half": pl.col("index") / 2}, rows=ROWS),
                     [{"n": n, "half": n / 2} for n in range(ROWS)]),
     "datagen function": Case(lambda _: DataGen(lambda n: {"n": n}, rows=ROWS), [{"n": n} for n in range(ROWS)]),
+    "datagen splits": Case(lambda _: DataGen({"n": pl.col("index")}, rows=ROWS, splits=3),
+                           [{"n": n} for first in range(3) for n in range(first, ROWS, 3)]),
+    "datagen paced": Case(lambda _: DataGen({"n": pl.col("index")}, rows=ROWS, rate=1e5),
+                          [{"n": n} for n in range(ROWS)]),
+    "demo replay": Case(lambda folder: Replay(every="5s", path=stored(folder, "x.parquet", SCHEDULED.write_parquet)),
+                        SCHEDULED.to_dicts()),
+    "generator with start": Case(lambda _: source(resuming, schema=FRAME.schema, bounded=True), DICTS),
+    "generator of objects with start": Case(lambda _: source(resuming, bounded=True), DICTS),
     "generator": Case(lambda _: source(numbers, schema=FRAME.schema, bounded=True), DICTS, replays=False),
     "generator of objects": Case(lambda _: source(numbers, bounded=True), DICTS, replays=False),
 }  # fmt: skip
@@ -145,15 +164,40 @@ def test_what_it_says_of_itself_holds(case: Case, tmp_path: Path) -> None:
             assert not isinstance(batch, FrameBatch)
 
 
-def test_goes_on_from_every_position_with_exactly_the_rest(case: Case, tmp_path: Path) -> None:
-    if not case.replays:
-        pytest.skip("cannot go back, by its contract")
+def stored_split(split: Split) -> Split:
+    """As a checkpoint gives it back, in a new process."""
+    return Split(split.id, unpack(pack(dict(split.payload))), split.holds_watermark)
+
+
+def stored_position(position: Position) -> Position:
+    restored: Position = unpack(pack(dict(position)))
+    return restored
+
+
+@pytest.mark.parametrize("batch_rows", [1, 4])
+def test_goes_on_from_every_position_with_exactly_the_rest(
+    case: Case, tmp_path: Path, batch_rows: int
+) -> None:
     made = case.make(tmp_path)
+    assert made.replayable == case.replays
+    if not case.replays:
+        return
     whole = {split.id: read_on(made, split, None) for split in discover(made)}
-    reading = read(made, batch_rows=4)
+    reading = read(made, batch_rows=batch_rows)
     assert reading.positions
+    again = case.make(tmp_path)
     for split, position, seen in reading.positions:
-        assert read_on(made, split, position, batch_rows=7) == whole[split.id][seen:]
+        rest = read_on(again, stored_split(split), stored_position(position), batch_rows=7)
+        assert rest == whole[split.id][seen:]
+
+
+def test_a_generator_that_cannot_go_back_says_so() -> None:
+    made = source(numbers, bounded=True)
+    (split,) = discover(made)
+    with pytest.raises(
+        SourceError, match="the generator numbers cannot go on behind row 3; give it a parameter `start`"
+    ):
+        read_on(made, split, {"rows": 3})
 
 
 def test_pieces_may_be_decoded_in_any_order_and_after_closing(case: Case, tmp_path: Path) -> None:
@@ -180,12 +224,18 @@ def test_hands_out_its_splits_once_and_in_stable_order(case: Case, tmp_path: Pat
 
     async def run() -> None:
         enumerator = made.enumerator(source_context())
+        before = pack(dict(enumerator.snapshot()))
         first = await enumerator.discover()
         assert first.final
         assert [split.id for split in first.splits] == expected
-        restored = made.enumerator(source_context())
-        restored.restore(enumerator.snapshot())
-        assert not (await restored.discover()).splits
+        after = pack(dict(enumerator.snapshot()))
+        # A new process finds what had not been returned: all of it, or nothing.
+        for state, left in ((before, expected), (after, [])):
+            restored = case.make(tmp_path).enumerator(source_context())
+            restored.restore(unpack(state))
+            found = await restored.discover()
+            assert [split.id for split in found.splits] == left
+            assert found.final
 
     assert len(set(expected)) == len(expected)
     asyncio.run(run())
