@@ -7,13 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from reliability import kills
+from reliability import corruption, disk, kills, rescaling, stopping
 from reliability.account import Account
 
 Part = Callable[..., None]
 
 PARTS: dict[str, Part] = {
     "kills": kills.run,
+    "corruption": corruption.run,
+    "disk": disk.run,
+    "rescale": rescaling.run,
+    "stop": stopping.run,
 }
 SEED = 20261121
 

@@ -80,9 +80,9 @@ def run(account: Account, folder: Path, *, quick: bool = False) -> None:
     widths = ", ".join(f"{count} at {width}" for width, count in sorted(tally.parallelisms.items()))
     account.note(
         f"{tally.jobs} jobs, {workers()} side by side; starts by parallelism: {widths}; {len(tally.recoveries)} "
-        "restarts with a checkpoint reached their first record. Recovery counts imports, opening the store, verifying the "
-        "checkpoint, restoring state and committing what was sealed, with the other process running beside; it leaves "
-        "out the start of the interpreter."
+        "restarts with a checkpoint reached their first record. Recovery counts imports, opening the store, verifying "
+        "the checkpoint, restoring state and committing what was sealed, with the other process running beside, and "
+        "leaves out the start of the interpreter."
     )
 
 

@@ -10,6 +10,7 @@ BORN = time.monotonic()  # the process's own code begins here: what is imported 
 import argparse  # noqa: E402
 import asyncio  # noqa: E402
 import json  # noqa: E402
+import resource  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -38,6 +39,7 @@ async def run(options: argparse.Namespace) -> int:
         checkpoint_physical_every=5,
         restore=options.restore,
         restart=options.restart,
+        restart_attempts=options.restart_attempts,
         restart_delay="100ms",
     )
     watching = asyncio.create_task(_first_record(handle))
@@ -71,9 +73,14 @@ def main() -> int:
     parser.add_argument("--interval", default="100ms")
     parser.add_argument("--restore", default="latest")
     parser.add_argument("--restart", default="none")
+    parser.add_argument("--restart-attempts", type=int, default=5)
+    parser.add_argument("--file-limit", type=int, help="bytes that no file may exceed")
     parser.add_argument("--die-at", help="point:time")
+    options = parser.parse_args()
+    if options.file_limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (options.file_limit, resource.RLIM_INFINITY))
     try:
-        return run_on_loop(run(parser.parse_args()))
+        return run_on_loop(run(options))
     except StreamflowError as error:
         say(ended="failed", error=type(error).__name__, message=str(error))
         print(error, file=sys.stderr)
