@@ -46,7 +46,7 @@ class OperatorMetrics:
     def __init__(self, operator: str, subtask: int) -> None:
         self._labels = {"operator": operator, "subtask": str(subtask)}
         self._metrics: dict[str, Metric] = {}
-        self._refreshes: list[Callable[[], None]] = []
+        self._refresh: Callable[[], None] | None = None
         self.records_in = self.counter("streamflow_records_in_total", "Records taken in")
         self.records_out = self.counter("streamflow_records_out_total", "Records put out")
         self.bytes_in = self.counter("streamflow_bytes_in_total", "Bytes taken in")
@@ -72,12 +72,13 @@ class OperatorMetrics:
         return self._metrics.setdefault(name, Metric(name, help, "gauge", self._labels))
 
     def refreshed_by(self, refresh: Callable[[], None]) -> None:
-        """Call `refresh` before the metrics are read: for gauges that move although nothing happens (a lag)."""
-        self._refreshes.append(refresh)
+        """Call `refresh` before the metrics are read: for gauges that move although nothing happens (a lag). Takes the
+        place of the one before it."""
+        self._refresh = refresh
 
     def __iter__(self) -> Iterator[Metric]:
-        for refresh in self._refreshes:
-            refresh()
+        if self._refresh is not None:
+            self._refresh()
         return iter(list(self._metrics.values()))
 
 

@@ -6,18 +6,24 @@ import asyncio
 from typing import Protocol
 
 from streamflow.config import Settings
+from streamflow.errors import ConfigError, StateError
 from streamflow.graph.logical import LogicalGraph, OperatorNode, SinkNode, SourceNode
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.metrics.registry import MetricsRegistry
+from streamflow.runtime.launching import Launcher
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
-from streamflow.runtime.status import JobResult, JobStatus, OperatorStatus
+from streamflow.runtime.restart import RestartPolicy
+from streamflow.runtime.status import CheckpointStatus, JobResult, JobStatus, OperatorStatus
 from streamflow.runtime.worker import Worker, held_back_by
+from streamflow.time.timestamps import MIN_TIME
 
-__all__ = ["LocalJob"]
+__all__ = ["LocalJob", "Server"]
 
 
-class _MetricsServer(Protocol):
+class Server(Protocol):
+    """Something that answers for the job while it runs."""
+
     @property
     def port(self) -> int: ...
 
@@ -42,31 +48,60 @@ class LocalJob:
         self._own_ports = ports is None
         self._ports = ports or Ports(io_threads=settings.io_threads, cpu_threads=max(2, settings.parallelism))
         self.registry = MetricsRegistry(job=graph.job)
-        self._worker = Worker(plan, profile, settings, self._ports, self.registry)
+        self._restarts = RestartPolicy.of(settings)
+        self._launcher = Launcher(plan, profile, settings, self._ports, self.registry)
+        self._checkpointing = settings.checkpoint_dir is not None
+        self._worker: Worker | None = None
+        self._stopping: bool | None = None
         self._started = self._ports.clock.monotonic()
         self._ended: float | None = None
         self._stopped = False
-        self._metrics_server: _MetricsServer | None = None
+        self._notes: list[str] = []
+        self._servers: dict[str, Server] = {}
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         try:
-            await self._worker.run()
+            await self._launcher.open()
+            while True:
+                taken = self._launcher.metrics.taken
+                self._worker = await self._launcher.worker()
+                if self._stopping is not None:
+                    self._worker.stop(drain=self._stopping)
+                try:
+                    await self._worker.run()
+                    return
+                except Exception as error:
+                    wait = self._restarts.after(error, progress=self._launcher.metrics.taken > taken)
+                    if wait is None or self._stopping is not None:
+                        raise
+                    self._notes.append(f"restarted after: {error}")
+                    await self._ports.clock.sleep(wait / 1e6)
         finally:
+            await self._launcher.close()
             self._ended = self._ports.clock.monotonic()
             if self._own_ports:
                 self._ports.close()
-            if self._metrics_server is not None:
-                self._metrics_server.close()
+            for server in self._servers.values():
+                server.close()
 
-    def serve_metrics(self, server: _MetricsServer) -> None:
+    def serve_metrics(self, server: Server) -> None:
         """Keep a metrics server open until the job has ended."""
-        self._metrics_server = server
+        self._servers["metrics"] = server
+
+    def serve_control(self, server: Server) -> None:
+        """Keep a control server open until the job has ended."""
+        self._servers["control"] = server
 
     @property
     def metrics_port(self) -> int | None:
         """The port on which metrics are served: the one that was free, where 0 was asked for."""
-        return None if self._metrics_server is None else self._metrics_server.port
+        return None if (server := self._servers.get("metrics")) is None else server.port
+
+    @property
+    def control_port(self) -> int | None:
+        """The port of the control server."""
+        return None if (server := self._servers.get("control")) is None else server.port
 
     async def wait(self) -> JobResult:
         """Until it has ended; raises what made it fail."""
@@ -74,10 +109,26 @@ class LocalJob:
         return self._result()
 
     async def stop(self, *, drain: bool = False) -> JobResult:
-        """Read no more, process and commit what is in flight, and end."""
+        """Read no more, process and commit what is in flight, and end. With checkpoints, and without `drain`, the last
+        of them is taken: the next run goes on from there."""
         self._stopped = not self._task.done()
-        self._worker.stop(drain=drain)
+        self._stopping = drain
+        if self._worker is not None:
+            self._worker.stop(drain=drain)
         return await self.wait()
+
+    async def checkpoint(self) -> int:
+        """Take a checkpoint now: its number, once it is published and its output committed. StateError where it
+        fails, ConfigError where the job takes none."""
+        if not self._checkpointing:
+            raise ConfigError("this job takes no checkpoints", hint="start it with a checkpoint_dir")
+        if self._worker is None or self._task.done():
+            raise StateError("the job is not running", hint="take checkpoints while it runs")
+        return await self._worker.checkpoint()
+
+    async def savepoint(self, url: str) -> str:
+        """Take a checkpoint and copy it whole to `url`, a folder or object store; what to give as `restore`."""
+        return await self._launcher.savepoint(await self.checkpoint(), url)
 
     async def cancel(self) -> None:
         """End at once; what is not committed is discarded."""
@@ -107,9 +158,26 @@ class LocalJob:
             elapsed=self.elapsed,
             records_read=int(sum(total("streamflow_records_in_total", id) for id in sources)),
             records_written=int(sum(total("streamflow_records_in_total", id) for id in sinks)),
-            watermark=self._worker.watermark,
-            epoch=self._worker.coordinator.epoch,
+            watermark=MIN_TIME if self._worker is None else self._worker.watermark,
+            epoch=0 if self._worker is None else self._worker.coordinator.epoch,
             operators=tuple(self._operator(id, kind, width) for id, kind, width in self._operators()),
+            checkpoint=self._checkpoint_status(),
+            restarts=self._restarts.restarts,
+            notes=(*self._launcher.notes, *self._notes),
+        )
+
+    def _checkpoint_status(self) -> CheckpointStatus | None:
+        if not self._checkpointing:
+            return None
+        metrics = self._launcher.metrics
+        now = self._ports.clock.monotonic() if self._ended is None else self._ended
+        return CheckpointStatus(
+            number=metrics.number,
+            age=0.0 if metrics.number is None else now - metrics.taken_at,
+            duration=metrics.duration,
+            nbytes=metrics.nbytes,
+            taken=metrics.taken,
+            failed=metrics.failed,
         )
 
     def _operators(self) -> list[tuple[str, str, int]]:
@@ -139,10 +207,10 @@ class LocalJob:
             bytes_in=total("bytes_in_total"),
             late_dropped=total("late_records_dropped_total"),
             errors=total("record_errors_total"),
-            watermark=self._worker.watermark_of(id),
+            watermark=MIN_TIME if self._worker is None else self._worker.watermark_of(id),
             busy=ratio("busy"),
             backpressured=ratio("backpressured"),
-            held_back_by=held_back_by(self._worker.sources, task),
+            held_back_by=None if self._worker is None else held_back_by(self._worker.sources, task),
         )
 
     def _result(self) -> JobResult:
@@ -163,5 +231,8 @@ class LocalJob:
             errors=sum(operator.errors for operator in status.operators),
             epochs=status.epoch,
             stopped=self._stopped,
+            restarts=status.restarts,
+            checkpoint=status.checkpoint,
+            notes=status.notes,
             operators=status.operators,
         )

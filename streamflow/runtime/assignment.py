@@ -1,31 +1,74 @@
 """Split assignment: which subtask of a source reads which split, and when. Decides; the enumerator does the I/O.
 
 Splits are handed out in the order in which they were found. One that follows another in time is handed to a subtask
-only when that subtask has nothing else left to fetch; ones that lie side by side may be open together.
+only when that subtask has nothing else left to fetch; ones that lie side by side may be open together. After a restore
+the splits that were open or waiting come first, each with the position and the watermark it had.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
-from streamflow.operators.source import Discovery, Split
+from streamflow.operators.source import Discovery, Position, Split
+from streamflow.time.timestamps import MIN_TIME
 
-__all__ = ["SplitAssigner"]
+__all__ = ["SplitAssigner", "SplitState"]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitState:
+    """A split and how far it has been read: `position` is None at its beginning, `watermark` in microseconds. `order`:
+    its place among the splits of its source."""
+
+    split: Split
+    order: int = 0
+    position: Position | None = None
+    watermark: int = MIN_TIME
+
+    def as_values(self) -> dict[str, Any]:
+        """As plain values, for a checkpoint."""
+        return {
+            "id": self.split.id,
+            "payload": dict(self.split.payload),
+            "holds_watermark": self.split.holds_watermark,
+            "order": self.order,
+            "position": None if self.position is None else dict(self.position),
+            "watermark": self.watermark,
+        }
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> SplitState:
+        """What `as_values` gave."""
+        split = Split(values["id"], values["payload"], values["holds_watermark"])
+        return cls(split, values["order"], values["position"], values["watermark"])
 
 
 class SplitAssigner:
-    """One per source, shared by its subtasks."""
+    """One per source, shared by its subtasks.
 
-    def __init__(self, parallelism: int, *, side_by_side: int) -> None:
+    `restored` are splits that an earlier run had found and not read to their end; `final` says that it had found all.
+    """
+
+    def __init__(
+        self,
+        parallelism: int,
+        *,
+        side_by_side: int,
+        restored: Sequence[SplitState] | None = None,
+        final: bool = False,
+    ) -> None:
         self._parallelism = parallelism
         self._side_by_side = side_by_side
-        self._pending: deque[Split] = deque()
+        self._pending: deque[SplitState] = deque(sorted(restored or (), key=lambda state: state.order))
+        self._found = max((state.order + 1 for state in self._pending), default=0)
         self._listeners: list[Callable[[], None]] = []
         self._given = 0
-        self.discovered = False
-        self.final = False
+        self.discovered = restored is not None
+        self.final = final
 
     def listen(self, notify: Callable[[], None]) -> None:
         """Call `notify` whenever there is news."""
@@ -33,32 +76,40 @@ class SplitAssigner:
 
     def found(self, discovery: Discovery) -> None:
         """The enumerator has looked."""
-        self._pending.extend(discovery.splits)
+        for split in discovery.splits:
+            self._pending.append(SplitState(split, self._found))
+            self._found += 1
         self.discovered = True
         self.final = discovery.final
         for notify in self._listeners:
             notify()
 
-    def take(self, fetching: int) -> Split | None:
+    def take(self, fetching: int) -> SplitState | None:
         """A split for a subtask that is still fetching from so many others; None if there is none for it now."""
         if not self._pending:
             return None
         share = ceil((len(self._pending) + self._given) / self._parallelism)
-        most = min(self._side_by_side, max(1, share)) if self._pending[0].holds_watermark else 1
+        holds = self._pending[0].split.holds_watermark
+        most = min(self._side_by_side, max(1, share)) if holds else 1
         if fetching >= most:
             return None
         self._given += 1
-        split = self._pending.popleft()
-        if not split.holds_watermark or not self.holds_watermark:
+        state = self._pending.popleft()
+        if not holds or not self.holds_watermark:
             # Others may be waiting only for this one.
             for notify in self._listeners:
                 notify()
-        return split
+        return state
+
+    @property
+    def pending(self) -> tuple[SplitState, ...]:
+        """What has been found and not handed out."""
+        return tuple(self._pending)
 
     @property
     def holds_watermark(self) -> bool:
         """Whether a split that nobody reads yet could still send events of any time."""
-        return not self.discovered or any(split.holds_watermark for split in self._pending)
+        return not self.discovered or any(state.split.holds_watermark for state in self._pending)
 
     @property
     def exhausted(self) -> bool:

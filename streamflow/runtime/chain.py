@@ -8,23 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.base import LATE, MAIN, AsyncOperator, Operator
 from streamflow.records.elements import AnyBatch
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.outlet import Outlet
+from streamflow.state.backend import KeyedStateBackend
 
-__all__ = ["Chain", "Link"]
+__all__ = ["Chain", "Keyed", "Link"]
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """Where an operator's subtask keeps state: its backend, whose name no other backend of the job has ever had."""
+
+    backend: KeyedStateBackend
+    groups: range
+    identity: str
+    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An operator in its place; `logic` is None for one that has already run where the data was read."""
+    """An operator in its place; `logic` is None for one that has already run where the data was read. `keyed` is set
+    for one that keeps state: its backend and the key groups that the subtask owns."""
 
     id: str
     logic: Operator | None
     metrics: OperatorMetrics
+    keyed: Keyed | None = None
 
 
 class _Tap:
@@ -58,6 +72,11 @@ class Chain:
         self.first = first
         self._halfway: tuple[int, int | None, list[tuple[int, int]]] | None = None
         """Where a watermark has stopped: the operator, what it was told, and what is to be forwarded."""
+        self.timed = any(
+            link.logic is not None and type(link.logic).next_processing_time is not Operator.next_processing_time
+            for link in links
+        )
+        """Whether any of its operators may wait for processing time."""
 
     def connected(self, position: int, output: str) -> bool:
         """Whether an outlet reads this output."""
@@ -115,6 +134,27 @@ class Chain:
             position += 1
         return forwarded
 
+    @property
+    def next_processing_time(self) -> int | None:
+        """When the first of its operators waits for processing time."""
+        times = [
+            time
+            for link in self._links[self.first :]
+            if link.logic is not None and (time := link.logic.next_processing_time()) is not None
+        ]
+        return min(times, default=None)
+
+    def processing_time(self, now: int) -> None:
+        """Processing time has come to `now`: those that have waited for it go on."""
+        for position in range(self.first, len(self._links)):
+            link = self._links[position]
+            if link.logic is None:
+                continue
+            due = link.logic.next_processing_time()
+            if due is not None and due <= now:
+                with blamed(link.id):
+                    link.logic.on_processing_time(now, self._taps[position])
+
     def end_epoch(self, epoch: int) -> None:
         """A barrier has come: whatever is due once an epoch."""
         for position in range(self.first, len(self._links)):
@@ -132,6 +172,11 @@ class Chain:
                 continue
             with blamed(link.id):
                 link.logic.finish(self._taps[position])
+
+    @property
+    def stateful(self) -> list[Link]:
+        """Those that keep state, in order."""
+        return [link for link in self._links if link.logic is not None and link.keyed is not None]
 
     def close(self) -> None:
         """Release what operators hold."""

@@ -100,7 +100,7 @@ class Inbox:
                 return index, element
         return None
 
-    async def wait(self) -> None:
-        """Return once something may be readable. Cancelling is safe."""
+    def news(self) -> asyncio.Future[None]:
+        """Done once something may be readable."""
         self._waiting = asyncio.get_running_loop().create_future()
-        await self._waiting
+        return self._waiting

@@ -1,47 +1,61 @@
-"""Epoch coordination: when a barrier starts, when an epoch is complete, what to commit then. Decides, does no I/O.
+"""Epoch coordination: when a barrier starts, when an epoch is complete, what it sealed. Decides, does no I/O.
 
-An epoch is complete when every task that had not finished before it has acknowledged its barrier. Epochs complete in
-order and one at a time. What sinks sealed in an epoch is committed when the epoch is complete; what a task sealed at
-its end is committed with the epoch that completes next, or at the end of the job.
+An epoch is complete when every subtask that had not finished before its barrier has acknowledged it. Epochs complete in
+order and one at a time: the next begins only when what is to be done for the last one (publish a checkpoint, commit
+output) has been done or has failed. Output that was sealed and not committed, because the epoch's checkpoint failed or
+because the mode commits at the end only, is carried over to the next epoch. What a subtask seals at its end belongs to
+the epoch in flight if the subtask has not passed its barrier, and to the one after it otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from streamflow.operators.sink import Committable
 
-__all__ = ["Commit", "EpochCoordinator", "Sealed"]
+__all__ = ["Complete", "EpochCoordinator", "Sealed"]
 
 Sealed = Sequence[tuple[str, Committable]]
 """(sink id, committable) pairs."""
 
+Part = TypeVar("Part")
+
 
 @dataclass(frozen=True, slots=True)
-class Commit:
-    """Epoch `epoch` is complete: make this visible, by sink."""
+class Complete(Generic[Part]):
+    """Epoch `epoch` is complete. `sealed` by sink; `parts` is what each subtask stored, by its name, and `failures` why
+    it could not. `final`: every subtask has finished."""
 
     epoch: int
     sealed: tuple[tuple[str, Committable], ...]
+    parts: Mapping[str, Part] = field(default_factory=dict[str, Part])
+    failures: tuple[Exception, ...] = ()
+    final: bool = False
 
 
-class EpochCoordinator:
-    """The state machine of one job run; subtasks are known by name.
+class EpochCoordinator(Generic[Part]):
+    """The state machine of one job run; subtasks are known by name. `sealed` is output that an earlier run left to be
+    committed with the next epoch that is.
 
     >>> coordinator = EpochCoordinator(["read-0", "window-0"])
     >>> coordinator.begin()
     1
     >>> coordinator.acknowledge("read-0", 1, [])
-    >>> coordinator.acknowledge("window-0", 1, [("out", {"file": "a"})])
-    Commit(epoch=1, sealed=(('out', {'file': 'a'}),))
+    >>> coordinator.acknowledge("window-0", 1, [("out", {"file": "a"})]).sealed
+    (('out', {'file': 'a'}),)
     """
 
-    def __init__(self, subtasks: Iterable[str], *, last_epoch: int = 0) -> None:
+    def __init__(self, subtasks: Iterable[str], *, last_epoch: int = 0, sealed: Sealed = ()) -> None:
         self._running = set(subtasks)
         self._waiting: set[str] | None = None
-        self._sealed: list[tuple[str, Committable]] = []
-        self._committing = False
+        self._sealed: list[tuple[str, Committable]] = list(sealed)
+        self._later: list[tuple[str, Committable]] = []
+        self._parts: dict[str, Part] = {}
+        self._failures: list[Exception] = []
+        self._handled: tuple[tuple[str, Committable], ...] | None = None
+        self._final = False
         self.epoch = last_epoch
 
     @property
@@ -50,9 +64,14 @@ class EpochCoordinator:
         return not self._running
 
     @property
+    def over(self) -> bool:
+        """Whether every subtask has finished and the final epoch has been dealt with."""
+        return self._final and self._handled is None
+
+    @property
     def in_flight(self) -> bool:
-        """Whether an epoch has begun and is not committed yet."""
-        return self._waiting is not None or self._committing
+        """Whether an epoch has begun and is not dealt with yet."""
+        return self._waiting is not None or self._handled is not None
 
     def begin(self) -> int | None:
         """Start the next epoch's barrier: its number, or None while another is in flight or nothing runs."""
@@ -62,40 +81,63 @@ class EpochCoordinator:
         self._waiting = set(self._running)
         return self.epoch
 
-    def acknowledge(self, subtask: str, epoch: int, sealed: Sealed) -> Commit | None:
-        """A subtask has ended the epoch; the commit if it was the last."""
+    def acknowledge(
+        self,
+        subtask: str,
+        epoch: int,
+        sealed: Sealed,
+        part: Part | None = None,
+        failure: Exception | None = None,
+    ) -> Complete[Part] | None:
+        """A subtask has ended the epoch and stored its part of it, or failed to; the epoch if it was the last."""
         self._sealed.extend(sealed)
+        if part is not None:
+            self._parts[subtask] = part
+        if failure is not None:
+            self._failures.append(failure)
         if self._waiting is not None:
             self._waiting.discard(subtask)
         return self._decide()
 
-    def finish(self, subtask: str, sealed: Sealed) -> Commit | None:
-        """A subtask has come to its end; the commit if an epoch was waiting for it, or if it was the last of all."""
+    def finish(self, subtask: str, sealed: Sealed, *, passed: int) -> Complete[Part] | None:
+        """A subtask has come to its end, having passed the barrier of epoch `passed` last."""
         self._running.discard(subtask)
+        if self._waiting is not None and passed == self.epoch:
+            # It has passed the barrier in flight and will still acknowledge it: what it sealed now lies behind.
+            self._later.extend(sealed)
+            return None
+        # While the last epoch is being dealt with, what comes now belongs to the next one.
         self._sealed.extend(sealed)
         if self._waiting is not None:
             self._waiting.discard(subtask)
             return self._decide()
-        if not self._running and not self._committing:
-            self.epoch += 1
-            return self._commit()
-        return None
+        return self._at_the_end()
 
-    def committed(self) -> Commit | None:
-        """The last commit has been carried out; the final one if everything has finished meanwhile."""
-        self._committing = False
-        if not self._running and self._sealed:
-            self.epoch += 1
-            return self._commit()
-        return None
+    def done(self, *, committed: bool) -> Complete[Part] | None:
+        """The complete epoch has been dealt with; output that was not committed is carried over. The final epoch if
+        everything has finished meanwhile."""
+        if self._handled is not None and not committed:
+            self._sealed[:0] = self._handled
+        self._handled = None
+        return self._at_the_end()
 
-    def _decide(self) -> Commit | None:
+    def _at_the_end(self) -> Complete[Part] | None:
+        if self._running or self._final or self.in_flight:
+            return None
+        self._final = True
+        self.epoch += 1
+        return self._complete()
+
+    def _decide(self) -> Complete[Part] | None:
         if self._waiting is None or self._waiting:
             return None
         self._waiting = None
-        return self._commit()
+        complete = self._complete()
+        self._sealed, self._later = self._later, []
+        return complete
 
-    def _commit(self) -> Commit:
-        sealed, self._sealed = tuple(self._sealed), []
-        self._committing = True
-        return Commit(self.epoch, sealed)
+    def _complete(self) -> Complete[Part]:
+        self._handled = tuple(self._sealed)
+        complete = Complete(self.epoch, self._handled, self._parts, tuple(self._failures), self._final)
+        self._sealed, self._parts, self._failures = [], {}, []
+        return complete

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.base import MAIN
 from streamflow.operators.guard import Guard
-from streamflow.operators.source import Source, Split, SplitReader
+from streamflow.operators.source import Position, Source, Split, SplitReader
 from streamflow.records.elements import AnyBatch
-from streamflow.runtime.assignment import SplitAssigner
+from streamflow.runtime.assignment import SplitAssigner, SplitState
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.ports import Blocking
 from streamflow.runtime.profile import ExecutionProfile
 from streamflow.runtime.read_ahead import Piece, Prefix, SplitPump
 from streamflow.runtime.subtask import Reports, Subtask
+from streamflow.runtime.waiting import until
 from streamflow.time.clock import Clock
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 from streamflow.time.watermarks import BoundedDisorder, SplitWatermark, WatermarkMerger
@@ -35,7 +38,7 @@ class SourceTask:
         *,
         id: str,
         source: Source,
-        open_reader: Callable[[Split], SplitReader],
+        open_reader: Callable[[Split, Position | None], SplitReader],
         assigner: SplitAssigner,
         prefix: Prefix,
         prefix_metrics: list[OperatorMetrics],
@@ -47,6 +50,7 @@ class SourceTask:
         reports: Reports,
         run_blocking: Blocking,
         clock: Clock,
+        watermark: int = MIN_TIME,
     ) -> None:
         self._subtask = subtask
         self._id = id
@@ -65,9 +69,12 @@ class SourceTask:
         self._clock = clock
         self._pumps: list[SplitPump] = []
         self._marks: dict[str, SplitWatermark] = {}
+        self._states: dict[str, SplitState] = {}
         self._merger = WatermarkMerger([])
+        self._merger.push(watermark)
         self._signal: asyncio.Future[None] | None = None
         self._barrier: int | None = None
+        self._last_barrier: int | None = None
         self._stopping: bool | None = None
         self._sliced = 0
         self._idle_sent = False
@@ -84,10 +91,23 @@ class SourceTask:
         holder = self._merger.holder
         return None if holder is None else str(holder)
 
-    def inject(self, epoch: int) -> None:
-        """End the epoch at the next point between two pieces."""
+    def inject(self, epoch: int, *, last: bool = False) -> None:
+        """End the epoch at the next point between two pieces; after the last one nothing more is handed on."""
         self._barrier = epoch
+        self._last_barrier = epoch if last else None
         self.notify()
+
+    def snapshot(self) -> tuple[str, Mapping[str, Any]]:
+        """(source, how far its splits in this subtask have been read)."""
+        splits = [
+            replace(state, position=pump.position or state.position, watermark=self._marks[id].current)
+            for pump in self._pumps
+            for id, state in [(pump.split.id, self._states[pump.split.id])]
+        ]
+        return self._id, {
+            "splits": [state.as_values() for state in splits],
+            "watermark": self._merger.current,
+        }
 
     def stop(self, *, drain: bool) -> None:
         """Read no more; with `drain` what is open counts as complete."""
@@ -105,6 +125,10 @@ class SourceTask:
             while self._stopping is None:
                 if self._barrier is not None:
                     await self._end_epoch(self._barrier)
+                if self._last_barrier is not None:
+                    await self._wait_for_stop()
+                    continue
+                await self._subtask.fire_timers()
                 self._open_splits()
                 pump = self._choose()
                 if pump is not None:
@@ -127,14 +151,20 @@ class SourceTask:
             await pump.close()
 
     def _open_splits(self) -> None:
-        while (split := self._assigner.take(sum(not pump.exhausted for pump in self._pumps))) is not None:
-            reader = self._open_reader(split)
+        # What is taken after an epoch has begun and before its barrier would be neither here nor with the assigner.
+        while self._barrier is None:
+            state = self._assigner.take(sum(not pump.exhausted for pump in self._pumps))
+            if state is None:
+                return
+            split = state.split
+            reader = self._open_reader(split, state.position)
             pump = SplitPump(
                 split, reader, self._prefix, self._run_blocking, depth=self._read_ahead, notify=self.notify
             )
             self._pumps.append(pump)
-            self._marks[split.id] = SplitWatermark(self._strategy)
-            self._merger.add(split.id)
+            self._states[split.id] = state
+            self._marks[split.id] = SplitWatermark(self._strategy, state.watermark)
+            self._merger.add(split.id, state.watermark)
 
     def _choose(self) -> SplitPump | None:
         """The split to go on with. Bounded splits wait for the one whose turn it is, so that the order in which
@@ -203,7 +233,7 @@ class SourceTask:
             self._pumps.remove(pump)
             self._open_splits()
             self._merger.remove(pump.split.id)
-            del self._marks[pump.split.id]
+            del self._marks[pump.split.id], self._states[pump.split.id]
             await pump.close()
 
     async def _forward(self, *, epoch_end: bool = False) -> None:
@@ -216,8 +246,13 @@ class SourceTask:
     async def _end_epoch(self, epoch: int) -> None:
         self._barrier = None
         await self._forward(epoch_end=True)
-        await self._subtask.end_epoch(epoch)
+        await self._subtask.end_epoch(epoch, self.snapshot())
         self._sliced = 0
+
+    async def _wait_for_stop(self) -> None:
+        """The last barrier has gone out; whoever asked for it ends the job."""
+        self._signal = asyncio.get_running_loop().create_future()
+        await self._signal
 
     async def _wait(self) -> None:
         """Until there is news; meanwhile splits may turn idle. Only time spent here counts as quiet: a source that
@@ -227,13 +262,8 @@ class SourceTask:
             return
         started = self._clock.monotonic()
         self._signal = asyncio.get_running_loop().create_future()
-        timeout = self._until_idle()
-        if timeout is None:
-            await self._signal
-        else:
-            sleeper = asyncio.ensure_future(self._clock.sleep(timeout))
-            await asyncio.wait({self._signal, sleeper}, return_when=asyncio.FIRST_COMPLETED)
-            sleeper.cancel()
+        timeouts = [seconds for seconds in (self._until_idle(), self._subtask.until_timer()) if seconds is not None]
+        await until(self._signal, min(timeouts, default=None), self._clock)
         self._signal = None
         waited = self._clock.monotonic() - started
         for pump in self._pumps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["JobResult", "JobStatus", "OperatorStatus"]
+__all__ = ["CheckpointStatus", "JobResult", "JobStatus", "OperatorStatus"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,19 @@ class OperatorStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointStatus:
+    """The last checkpoint: its number (None before the first), seconds since it was published, seconds from its barrier
+    to its publication, bytes; and how many were taken and how many failed."""
+
+    number: int | None
+    age: float
+    duration: float
+    nbytes: int
+    taken: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobStatus:
     """A running job at one moment. `elapsed` in seconds, `watermark` the smallest of all operators' in microseconds."""
 
@@ -42,6 +55,11 @@ class JobStatus:
     watermark: int
     epoch: int
     operators: tuple[OperatorStatus, ...]
+    checkpoint: CheckpointStatus | None = None
+    """None where no checkpoints are taken."""
+    restarts: int = 0
+    notes: tuple[str, ...] = ()
+    """What a user should know: from where it went on, what was passed over, why it was restarted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +80,8 @@ class JobResult:
     epochs: int = 0
     restarts: int = 0
     stopped: bool = False
+    checkpoint: CheckpointStatus | None = None
+    notes: tuple[str, ...] = ()
     operators: tuple[OperatorStatus, ...] = field(default=(), repr=False)
 
     def as_dict(self) -> dict[str, Any]:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from streamflow.errors import StateError
 from streamflow.operators.sink import Committable
 from streamflow.records.elements import AnyBatch, Barrier, EndOfInput, Idle, StreamElement, Watermark
+from streamflow.runtime.blame import blamed
 from streamflow.runtime.chain import Chain
 from streamflow.runtime.epochs import Sealed
 from streamflow.runtime.outlet import Outlet
 from streamflow.runtime.ports import Blocking
+from streamflow.runtime.snapshots import OperatorShare, SubtaskSnapshot
 from streamflow.runtime.task_metrics import TaskMetrics
+from streamflow.runtime.waiting import until
 from streamflow.time.clock import Clock
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
 __all__ = ["Reports", "Subtask"]
 
 T = TypeVar("T")
+SourceState = tuple[str, Mapping[str, Any]]
 
 _THREAD_ROWS = 8_192
 
@@ -25,9 +31,20 @@ _THREAD_ROWS = 8_192
 class Reports(Protocol):
     """Whom subtasks tell how far they are."""
 
-    def acknowledge(self, subtask: str, epoch: int, sealed: Sealed) -> None: ...
+    @property
+    def checkpointing(self) -> bool:
+        """Whether snapshots are wanted."""
+        ...
 
-    def finish(self, subtask: str, sealed: Sealed) -> None: ...
+    def acknowledge(
+        self, subtask: str, epoch: int, sealed: Sealed, snapshot: SubtaskSnapshot | Exception | None
+    ) -> None:
+        """A subtask has passed a barrier; its snapshot, or why there is none, or None where none is wanted."""
+        ...
+
+    def finish(self, subtask: str, sealed: Sealed, *, passed: int) -> None:
+        """A subtask has come to its end; the barrier of epoch `passed` was the last that it passed."""
+        ...
 
     def request_epoch(self) -> None:
         """A source has read its slice: end the epoch."""
@@ -44,19 +61,26 @@ class Subtask:
         outlets: Sequence[Outlet],
         *,
         reports: Reports,
+        index: int,
         run_blocking: Blocking,
+        io: Blocking,
         clock: Clock,
         metrics: TaskMetrics,
+        epoch: int = 0,
+        reach: Callable[[str], None],
     ) -> None:
         self.name = name
+        self.index = index
         self.chain = chain
         self.watermark = MIN_TIME
         self._outlets = list(outlets)
         self._reports = reports
         self._run_blocking = run_blocking
         self._clock = clock
+        self._io = io
+        self._reach = reach
         self._large = False
-        self._epoch = 0
+        self._epoch = epoch
         self._metrics = metrics
 
     async def process(self, batch: AnyBatch, port: int = 0) -> None:
@@ -99,14 +123,25 @@ class Subtask:
         """No input holds anything back: say so downstream."""
         await self.broadcast(Idle())
 
-    async def end_epoch(self, epoch: int) -> None:
-        """A barrier has been aligned (or injected): end the epoch, seal the sinks, pass the barrier on."""
+    async def end_epoch(self, epoch: int, source: SourceState | None = None) -> None:
+        """A barrier has been aligned (or injected, with the `source`'s positions): end the epoch, pass the barrier on,
+        seal the sinks and take the snapshot. What is slow about storing it comes later."""
+        started = self._clock.monotonic()
+        self._reach("subtask.aligned")
         self._epoch = epoch
         await self._work(self.chain.end_epoch, epoch)
         await self.flush()
-        sealed = await self._seal(epoch)
         await self.broadcast(Barrier(epoch))
-        self._reports.acknowledge(self.name, epoch, sealed)
+        sealed = await self._seal(epoch)
+        snapshot: SubtaskSnapshot | Exception | None = None
+        if self._reports.checkpointing:
+            try:
+                snapshot = await self._snapshot(epoch, source)
+            except (StateError, OSError) as error:
+                snapshot = error
+            self._reach("subtask.snapshotted")
+        self._metrics.paused(self._clock.monotonic() - started)
+        self._reports.acknowledge(self.name, epoch, sealed, snapshot)
 
     async def finish(self, *, drained: bool) -> None:
         """The input has ended, or the job was stopped before its end (then what is open is no result)."""
@@ -115,7 +150,25 @@ class Subtask:
             await self.flush()
         sealed = await self._seal(self._epoch + 1)
         await self.broadcast(EndOfInput(drained))
-        self._reports.finish(self.name, sealed)
+        self._reports.finish(self.name, sealed, passed=self._epoch)
+
+    async def fire_timers(self) -> None:
+        """Let operators go on whose moment in processing time has come."""
+        if not self.chain.timed:
+            return
+        due, now = self.chain.next_processing_time, self._clock.now()
+        if due is not None and due <= now:
+            await self._work(self.chain.processing_time, now)
+            await self.flush()
+
+    def until_timer(self) -> float | None:
+        """Seconds until the next moment in processing time that an operator waits for."""
+        due = self.chain.next_processing_time if self.chain.timed else None
+        return None if due is None else max(0.0, (due - self._clock.now()) / 1e6)
+
+    async def wait(self, news: asyncio.Future[Any]) -> None:
+        """Until there is news, or a timer is due."""
+        await until(news, self.until_timer(), self._clock)
 
     async def flush(self) -> None:
         """Hand on what the operators put out, waiting for room."""
@@ -134,6 +187,17 @@ class Subtask:
         self.chain.close()
         for outlet in self._outlets:
             await outlet.close()
+
+    async def _snapshot(self, epoch: int, source: SourceState | None) -> SubtaskSnapshot:
+        shares: list[OperatorShare] = []
+        for link in self.chain.stateful:
+            assert link.logic is not None and link.keyed is not None
+            keyed = link.keyed
+            with blamed(link.id):
+                snapshot = await self._work(link.logic.snapshot)
+                saved = await self._io(keyed.backend.save, keyed.folder / f"epoch-{epoch}")
+            shares.append(OperatorShare(link.id, keyed.groups, snapshot, saved, keyed.identity))
+        return SubtaskSnapshot(self.index, shares, source)
 
     async def _seal(self, epoch: int) -> list[tuple[str, Committable]]:
         return [entry for outlet in self._outlets for entry in await outlet.seal(epoch)]

@@ -28,9 +28,10 @@ class Task:
     async def run(self) -> None:
         """Until every channel has ended."""
         while self._open:
+            await self._subtask.fire_timers()
             received = self._inbox.receive_nowait()
             if received is None:
-                await self._inbox.wait()
+                await self._subtask.wait(self._inbox.news())
                 continue
             await self._take(*received)
         await self._subtask.finish(drained=self._drained)

@@ -52,6 +52,10 @@ class TaskMetrics:
             )
             for m in operators
         ]
+        self._pauses = [
+            m.gauge("streamflow_barrier_pause_seconds", "How long the last barrier kept this subtask from its records")
+            for m in operators
+        ]
         for metrics in operators:
             metrics.refreshed_by(self._refresh_lag)
 
@@ -67,6 +71,10 @@ class TaskMetrics:
         self._backpressured += seconds
         for counter in self._seconds["backpressured"]:
             counter.add(seconds)
+
+    def paused(self, seconds: float) -> None:
+        """So long did the last barrier take."""
+        _set(self._pauses, seconds)
 
     def watermark(self, time: int) -> None:
         """Event time has come to `time`."""

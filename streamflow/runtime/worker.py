@@ -1,49 +1,43 @@
-"""The worker: builds the subtasks of a physical plan, wires their channels, and runs them to the end.
+"""The worker: runs the subtasks of a physical plan to their end, drives epochs, publishes and commits them.
 
-A runner decides where workers live; the worker knows nothing of that. Here one worker holds the whole plan.
+A runner decides where workers live; the worker knows nothing of that. Here one worker holds the whole plan. Per epoch:
+barriers are injected at the sources; each subtask's part is stored while it goes on; when all of it is there the
+checkpoint is published, and only then do sinks commit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
 from streamflow.config import Settings
-from streamflow.errors import JobFailedError, StreamflowError
-from streamflow.graph.physical import PhysicalEdge, PhysicalPlan, PhysicalTask
+from streamflow.errors import JobFailedError, StateError, StreamflowError
+from streamflow.graph.physical import PhysicalPlan, PhysicalTask
 from streamflow.metrics.registry import MetricsRegistry
-from streamflow.operators.base import OperatorContext
-from streamflow.operators.guard import Guard
-from streamflow.operators.sink import Committable, Committer, SinkContext
-from streamflow.operators.source import Enumerator, SourceContext
-from streamflow.runtime.assignment import SplitAssigner
+from streamflow.operators.sink import Committable
+from streamflow.runtime.assembly import Assembly, SourceParts
 from streamflow.runtime.blame import blamed
-from streamflow.runtime.chain import Chain, Link
-from streamflow.runtime.channel import Channel, Inbox
-from streamflow.runtime.epochs import Commit, EpochCoordinator, Sealed
-from streamflow.runtime.exchange import route_for
-from streamflow.runtime.outlet import ChannelOutlet, Outlet, SinkOutlet
+from streamflow.runtime.checkpointing import Checkpoints
+from streamflow.runtime.epochs import Complete, EpochCoordinator, Sealed
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
-from streamflow.runtime.read_ahead import Prefix
+from streamflow.runtime.restoring import Restored
+from streamflow.runtime.snapshots import SubtaskPart, SubtaskSnapshot
 from streamflow.runtime.source_task import SourceTask
-from streamflow.runtime.subtask import Subtask
-from streamflow.runtime.task import Task
-from streamflow.runtime.task_metrics import TaskMetrics
-from streamflow.state.factory import open_backend
-from streamflow.state.lazy import LazyBackend
+from streamflow.runtime.waiting import until
 from streamflow.time.timestamps import MAX_TIME
 
 __all__ = ["Worker", "held_back_by"]
 
-_SIDE_BY_SIDE = 16
-
 
 class Worker:
-    """Runs a plan in this process, on this event loop."""
+    """Runs a plan in this process, on this event loop; with `restored` it goes on from that checkpoint.
+
+    `state_dir` is a folder of this run alone, removed at the end.
+    """
 
     def __init__(
         self,
@@ -52,38 +46,53 @@ class Worker:
         settings: Settings,
         ports: Ports,
         registry: MetricsRegistry,
+        *,
+        run: str,
+        state_dir: Path | None = None,
+        checkpoints: Checkpoints | None = None,
+        restored: Restored | None = None,
+        last_epoch: int = 0,
     ) -> None:
         self._plan = plan
         self._profile = profile
-        self._settings = settings
         self._ports = ports
-        self.registry = registry
-        self._channels: dict[int, dict[tuple[int, int], Channel]] = {}
-        self._subtasks: list[Subtask] = []
-        self.sources: dict[str, list[SourceTask]] = {}
-        self._loops: list[Task | SourceTask] = []
-        self._enumerators: list[tuple[str, Enumerator, SplitAssigner]] = []
-        self._committers: dict[str, Committer | None] = {}
-        self._backends: list[LazyBackend] = []
+        self._state_dir = state_dir
+        self._checkpoints = checkpoints
+        self._restored = restored
         self._news = asyncio.Event()
         self._epoch_asked = False
-        self._commits: asyncio.Queue[Commit] = asyncio.Queue()
-        # State of this run only: an earlier run's would not fit what this one reads from the start.
-        parent = settings.state_dir
-        self._state_dir = None if parent is None else Path(parent) / f"run-{ports.random.token()}"
-        self._build()
-        self.coordinator = EpochCoordinator(subtask.name for subtask in self._subtasks)
+        self._last_asked = False
+        self._last_epoch: int | None = None
+        self._waiting_for_epoch: list[asyncio.Future[int]] = []
+        self._promised: list[asyncio.Future[int]] = []
+        self._completed: asyncio.Queue[Complete[SubtaskPart] | BaseException] = asyncio.Queue()
+        self._storing: set[asyncio.Task[None]] = set()
+        self._parts = Assembly(
+            plan, profile, settings, ports, registry, self, run=run, state_dir=state_dir, restored=restored
+        )
+        self._parts.build()
+        self._sealed, self._carried = _sealed(restored, profile)
+        self.coordinator: EpochCoordinator[SubtaskPart] = EpochCoordinator(
+            (subtask.name for subtask in self._parts.subtasks),
+            last_epoch=max(last_epoch, self._parts.epoch),
+            sealed=self._carried,
+        )
 
     async def run(self) -> None:
         """Until every task has finished and everything is committed; raises what the first failing task raised."""
-        discoveries = [asyncio.create_task(self._discover(*each)) for each in self._enumerators]
-        epochs = asyncio.create_task(self._drive_epochs())
-        tasks = [asyncio.create_task(loop.run()) for loop in self._loops]
-        commits = asyncio.create_task(self._carry_out_commits())
-        needed = [*tasks, epochs, commits]
+        needed: list[asyncio.Task[None]] = []
+        beside: list[asyncio.Task[None]] = []
         try:
-            pending = {*needed, *discoveries}
-            while not all(task.done() for task in needed):
+            await self._restore()
+            beside = [
+                asyncio.create_task(self._discover(source, parts))
+                for source, parts in self._parts.readers.items()
+            ]
+            epochs = asyncio.create_task(self._drive_epochs())
+            completions = asyncio.create_task(self._deal_with_epochs())
+            needed = [*(asyncio.create_task(loop.run()) for loop in self._parts.loops), epochs, completions]
+            pending = {*needed, *beside}
+            while not all(task.done() for task in needed) and not self._suspended:
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
@@ -94,287 +103,245 @@ class Worker:
                 f"{type(error).__name__}: {error}", hint="this is not expected: please report it"
             ) from error
         finally:
-            for task in (*needed, *discoveries):
-                task.cancel()
-            await asyncio.gather(*needed, *discoveries, return_exceptions=True)
-            for source in self._source_tasks:
-                await source.close()
-            for subtask in self._subtasks:
-                await subtask.close()
-            for backend in self._backends:
-                backend.close()
-            if self._state_dir is not None:
-                shutil.rmtree(self._state_dir, ignore_errors=True)
+            await self._close([*needed, *beside])
 
     def stop(self, *, drain: bool) -> None:
-        """Sources read no more; what is in flight is processed and committed."""
-        for source in self._source_tasks:
+        """Sources read no more; what is in flight is processed and committed. With checkpoints, and without `drain`, a
+        last one is taken instead, from which the next run goes on."""
+        if self._checkpoints is not None and not drain:
+            self._last_asked = True
+            self.request_epoch()
+            return
+        for source in self._parts.source_tasks:
             source.stop(drain=drain)
 
+    async def checkpoint(self) -> int:
+        """End an epoch now; its number once it has been dealt with. StateError where its checkpoint failed."""
+        asked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting_for_epoch.append(asked)
+        self.request_epoch()
+        return await asked
+
     @property
-    def _source_tasks(self) -> list[SourceTask]:
-        """The tasks of every source."""
-        return [task for tasks in self.sources.values() for task in tasks]
+    def sources(self) -> Mapping[str, list[SourceTask]]:
+        """The source tasks of each task that reads."""
+        return self._parts.sources
 
     @property
     def watermark(self) -> int:
         """The smallest watermark of all subtasks."""
-        return min((subtask.watermark for subtask in self._subtasks), default=MAX_TIME)
+        return min((subtask.watermark for subtask in self._parts.subtasks), default=MAX_TIME)
 
     def watermark_of(self, operator: str) -> int:
         """The smallest watermark over the subtasks of the task that holds an operator."""
-        return min(
-            (s.watermark for task in self._plan.tasks for s in self._of(task) if _holds(task, operator)),
-            default=MAX_TIME,
-        )
+        holding = [task for task in self._plan.tasks if _holds(task, operator)]
+        names = {f"{task.id}-{index}" for task in holding for index in range(task.parallelism)}
+        return min((s.watermark for s in self._parts.subtasks if s.name in names), default=MAX_TIME)
 
     # Reports from subtasks.
 
-    def acknowledge(self, subtask: str, epoch: int, sealed: Sealed) -> None:
-        self._enqueue(self.coordinator.acknowledge(subtask, epoch, sealed))
+    @property
+    def checkpointing(self) -> bool:
+        return self._checkpoints is not None
 
-    def finish(self, subtask: str, sealed: Sealed) -> None:
-        self._enqueue(self.coordinator.finish(subtask, sealed))
+    def acknowledge(
+        self, subtask: str, epoch: int, sealed: Sealed, snapshot: SubtaskSnapshot | Exception | None
+    ) -> None:
+        if isinstance(snapshot, SubtaskSnapshot):
+            self._beside(self._store(subtask, epoch, sealed, snapshot))
+        else:
+            self._note(self.coordinator.acknowledge(subtask, epoch, sealed, failure=snapshot))
+
+    def finish(self, subtask: str, sealed: Sealed, *, passed: int) -> None:
+        self._note(self.coordinator.finish(subtask, sealed, passed=passed))
         self._news.set()
 
     def request_epoch(self) -> None:
         self._epoch_asked = True
         self._news.set()
 
-    def _enqueue(self, commit: Commit | None) -> None:
-        if commit is not None:
-            self._commits.put_nowait(commit)
+    async def _store(self, subtask: str, epoch: int, sealed: Sealed, snapshot: SubtaskSnapshot) -> None:
+        assert self._checkpoints is not None
+        try:
+            part = await self._checkpoints.keep(snapshot)
+        except (StateError, OSError) as error:
+            self._note(self.coordinator.acknowledge(subtask, epoch, sealed, failure=error))
+        else:
+            self._note(self.coordinator.acknowledge(subtask, epoch, sealed, part))
 
-    async def _discover(self, source: str, enumerator: Enumerator, assigner: SplitAssigner) -> None:
-        while not assigner.final:
-            with blamed(source):
-                discovery = await enumerator.discover()
-            assigner.found(discovery)
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it beside everything else; what it raises fails the job."""
+        task = asyncio.create_task(work)
+        self._storing.add(task)
+        task.add_done_callback(self._stored)
+
+    def _stored(self, task: asyncio.Task[None]) -> None:
+        self._storing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._completed.put_nowait(error)
+
+    def _note(self, complete: Complete[SubtaskPart] | None) -> None:
+        if complete is not None:
+            self._completed.put_nowait(complete)
+
+    # Epochs.
 
     async def _drive_epochs(self) -> None:
-        """Begins an epoch when its time has come, or when a source asks for its end; one after the other."""
+        """Begins an epoch when its time has come, or when it is asked for; one after the other."""
         interval = self._profile.epoch_interval
-        if interval is None:
-            return
         clock = self._ports.clock
-        due = clock.monotonic() + interval / 1e6
-        while not self.coordinator.finished:
-            wait = due - clock.monotonic()
+        due = None if interval is None else clock.monotonic() + interval / 1e6
+        while not self.coordinator.finished and self._last_epoch is None:
+            wait = None if due is None else due - clock.monotonic()
             if self.coordinator.in_flight:
                 await self._until_news(None)
-            elif wait > 0 and not self._epoch_asked:
+            elif not self._epoch_asked and (wait is None or wait > 0):
                 await self._until_news(wait)
-            elif (epoch := self.coordinator.begin()) is not None:
-                self._epoch_asked = False
-                due = clock.monotonic() + interval / 1e6
-                for source in self._source_tasks:
-                    source.inject(epoch)
+            else:
+                await self._begin()
+                due = None if interval is None else clock.monotonic() + interval / 1e6
+
+    async def _begin(self) -> None:
+        if self._checkpoints is not None:
+            # What is written before the barrier need not be written at it.
+            for backend in self._parts.backends:
+                await self._ports.io(backend.flush)
+        last = self._last_asked
+        epoch = self.coordinator.begin()
+        if epoch is None:
+            return
+        self._epoch_asked = False
+        self._promised, self._waiting_for_epoch = [*self._promised, *self._waiting_for_epoch], []
+        if self._checkpoints is not None:
+            self._checkpoints.begin(epoch, {id: _waiting(parts) for id, parts in self._parts.readers.items()})
+        if last:
+            self._last_epoch = epoch
+        for source in self._parts.source_tasks:
+            source.inject(epoch, last=last)
+        self._ports.reach("epoch.begun")
 
     async def _until_news(self, seconds: float | None) -> None:
-        """Until an epoch is asked for, is committed or a subtask ends; no longer than `seconds`."""
+        """Until an epoch is asked for, has been dealt with or a subtask ends; no longer than `seconds`."""
         self._news.clear()
         news = asyncio.ensure_future(self._news.wait())
-        waiting: set[asyncio.Future[Any]] = {news}
-        if seconds is not None:
-            waiting.add(asyncio.ensure_future(self._ports.clock.sleep(seconds)))
         try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            await until(news, seconds, self._ports.clock)
         finally:
-            for each in waiting:
-                each.cancel()
+            news.cancel()
 
-    async def _carry_out_commits(self) -> None:
-        while True:
-            commit = await self._commits.get()
-            by_sink: dict[str, list[Committable]] = {}
-            for sink, committable in commit.sealed:
-                by_sink.setdefault(sink, []).append(committable)
-            for sink, committer in self._committers.items():
-                if committer is not None and by_sink.get(sink):
-                    with blamed(sink):
-                        await committer.commit(commit.epoch, by_sink[sink])
-            following = self.coordinator.committed()
-            self._enqueue(following)
+    async def _deal_with_epochs(self) -> None:
+        """Publishes and commits epochs as they complete."""
+        while not self.coordinator.over and not self._suspended:
+            complete = await self._completed.get()
+            if isinstance(complete, BaseException):
+                raise complete
+            following = await self._deal_with(complete)
+            self._note(following)
             self._news.set()
-            if self.coordinator.finished and following is None and self._commits.empty():
-                return
 
-    # Building.
+    async def _deal_with(self, complete: Complete[SubtaskPart]) -> Complete[SubtaskPart] | None:
+        published = self._checkpoints is None or await self._checkpoints.publish(complete)
+        committed = published and (complete.final or self._profile.commits == "epoch")
+        if committed:
+            await self._commit(complete.epoch, complete.sealed)
+        promised, self._promised = self._promised, []
+        for asked in promised:
+            if not asked.done() and published:
+                asked.set_result(complete.epoch)
+            elif not asked.done():
+                asked.set_exception(_failed(complete))
+        if self._checkpoints is not None and published:
+            await self._checkpoints.retain()
+        self._suspended = complete.epoch == self._last_epoch
+        if self._suspended and not published:
+            raise _failed(complete)
+        return self.coordinator.done(committed=committed)
 
-    def _build(self) -> None:
-        plan = self._plan
-        for number, edge in enumerate(plan.edges):
-            upper, lower = plan.task(edge.upper), plan.task(edge.lower)
-            self._channels[number] = {
-                (i, j): self._channel(edge)
-                for i in range(upper.parallelism)
-                for j in range(lower.parallelism)
-                if edge.exchange.value != "forward" or i == j
-            }
-        for task in plan.tasks:
-            assigner = self._assigner(task)
-            for index in range(task.parallelism):
-                self._build_subtask(task, index, assigner)
+    async def _commit(self, epoch: int, sealed: Sealed) -> None:
+        self._ports.reach("commit.before")
+        for sink, pieces in _by_sink(sealed).items():
+            committer = self._parts.committers.get(sink)
+            if committer is not None:
+                with blamed(sink):
+                    await committer.commit(epoch, pieces)
+                self._ports.reach("commit.sink_done")
+        self._ports.reach("commit.after")
 
-    def _channel(self, edge: PhysicalEdge) -> Channel:
-        return Channel(
-            port=edge.port, max_rows=self._settings.channel_rows, max_bytes=self._settings.channel_bytes
-        )
+    # Beginning and end.
 
-    def _assigner(self, task: PhysicalTask) -> SplitAssigner | None:
-        if task.source is None:
-            return None
-        side_by_side = _SIDE_BY_SIDE if self._profile.by_watermark else 1
-        assigner = SplitAssigner(task.parallelism, side_by_side=side_by_side)
-        enumerator = task.source.source.enumerator(self._source_context(task))
-        self._enumerators.append((task.source.id, enumerator, assigner))
-        return assigner
+    _suspended = False
 
-    def _source_context(self, task: PhysicalTask) -> SourceContext:
-        assert task.source is not None
-        return SourceContext(
-            operator_id=task.source.id,
-            clock=self._ports.clock,
-            random=self._ports.random,
-            run_blocking=self._ports.io,
-            batch_rows=self._profile.batch_rows,
-            on_error=task.source.on_error,
-            columns=task.columns,
-        )
-
-    def _build_subtask(self, task: PhysicalTask, index: int, assigner: SplitAssigner | None) -> None:
-        outlets = [*self._channel_outlets(task, index), *self._sink_outlets(task, index)]
-        links = [self._link(task, index, position) for position in range(len(task.chain))]
-        members = [link.metrics for link in links]
-        if task.source is not None:
-            members.insert(0, self.registry.operator(task.source.id, index))
-        # What has already run where the data was read leaves the chain before its first operator.
-        ahead = [Link(link.id, None, link.metrics) for link in links[: task.read_ahead]]
-        chain = Chain([*ahead, *links[task.read_ahead :]], outlets, first=task.read_ahead)
-        subtask = Subtask(
-            f"{task.id}-{index}",
-            chain,
-            outlets,
-            reports=self,
-            run_blocking=self._ports.cpu,
-            clock=self._ports.clock,
-            metrics=TaskMetrics(members, self._ports.clock),
-        )
-        self._subtasks.append(subtask)
-        if assigner is None:
-            inbox = Inbox(
-                [
-                    channel
-                    for number, edge in enumerate(self._plan.edges)
-                    if edge.lower == task.id
-                    for (_, lower), channel in self._channels[number].items()
-                    if lower == index
-                ]
-            )
-            self._loops.append(Task(subtask, inbox))
+    async def _restore(self) -> None:
+        """Bring operators and sinks to where the checkpoint was."""
+        restored = self._restored
+        if restored is None:
             return
-        source_task = self._source_task(task, index, assigner, subtask, links, chain)
-        self._loops.append(source_task)
-        self.sources.setdefault(task.id, []).append(source_task)
+        self._ports.reach("restore.opened")
+        await self._ports.io(self._parts.restore)
+        restored.close()
+        sealed, carried = _by_sink(self._sealed), _by_sink(self._carried)
+        for sink, committer in self._parts.committers.items():
+            if committer is not None:
+                with blamed(sink):
+                    await committer.restore(restored.epoch, sealed.get(sink, []), carried.get(sink, []))
+        self._ports.reach("restore.committed")
 
-    def _source_task(
-        self,
-        task: PhysicalTask,
-        index: int,
-        assigner: SplitAssigner,
-        subtask: Subtask,
-        links: list[Link],
-        chain: Chain,
-    ) -> SourceTask:
-        node = task.source
-        assert node is not None
-        context = self._source_context(task)
-        metrics = self.registry.operator(node.id, index)
-        ahead = [(link.id, link.logic) for link in links[: task.read_ahead] if link.logic is not None]
-        return SourceTask(
-            subtask,
-            id=node.id,
-            source=node.source,
-            open_reader=lambda split: node.source.reader(split, None, context),
-            assigner=assigner,
-            prefix=Prefix(
-                ahead,
-                stamped=node.timestamps is not None,
-                connected=chain.connected,
-                max_ahead=node.watermark.max_ahead,
-                clock=self._ports.clock,
-            ),
-            prefix_metrics=[link.metrics for link in links[: task.read_ahead]],
-            strategy=node.watermark,
-            profile=self._profile,
-            read_ahead=self._settings.read_ahead,
-            guard=Guard(node.id, node.on_error, metrics),
-            metrics=metrics,
-            reports=self,
-            run_blocking=self._ports.io,
-            clock=self._ports.clock,
-        )
+    async def _discover(self, source: str, parts: SourceParts) -> None:
+        while not parts.assigner.final:
+            with blamed(source):
+                discovery = await parts.enumerator.discover()
+            parts.assigner.found(discovery)
 
-    def _link(self, task: PhysicalTask, index: int, position: int) -> Link:
-        operator = task.chain[position]
-        metrics = self.registry.operator(operator.id, index)
-        directory = self._state_dir
-        backend = LazyBackend(
-            lambda: open_backend(
-                self._settings.state_backend,
-                None if directory is None else directory / f"{operator.id}-{index}",
-            )
-        )
-        self._backends.append(backend)
-        context = OperatorContext(
-            operator_id=operator.id,
-            subtask=index,
-            parallelism=task.parallelism,
-            max_parallelism=self._plan.max_parallelism,
-            clock=self._ports.clock,
-            random=self._ports.random,
-            state=backend,
-            metrics=metrics,
-            updates=self._profile.updates,
-            memory_budget=max(1, self._settings.memory_budget // task.parallelism),
-        )
-        return Link(operator.id, operator.spec.build(context, operator.inputs), metrics)
+    async def _close(self, tasks: list[asyncio.Task[None]]) -> None:
+        storing = list(self._storing)
+        for task in (*tasks, *storing):
+            task.cancel()
+        await asyncio.gather(*tasks, *storing, return_exceptions=True)
+        for asked in (*self._promised, *self._waiting_for_epoch):
+            if not asked.done():
+                asked.set_exception(StateError("the job has ended before the checkpoint was taken"))
+        for source in self._parts.source_tasks:
+            await source.close()
+        for subtask in self._parts.subtasks:
+            await subtask.close()
+        for backend in self._parts.backends:
+            backend.close()
+        if self._restored is not None:
+            self._restored.close()
+        if self._state_dir is not None:
+            shutil.rmtree(self._state_dir, ignore_errors=True)
 
-    def _channel_outlets(self, task: PhysicalTask, index: int) -> list[Outlet]:
-        outlets: list[Outlet] = []
-        for number, edge in enumerate(self._plan.edges):
-            if edge.upper != task.id:
-                continue
-            lower = self._plan.task(edge.lower).parallelism
-            mine = {j: channel for (i, j), channel in self._channels[number].items() if i == index}
-            route = route_for(edge, subtask=index, lower=lower, max_parallelism=self._plan.max_parallelism)
-            outlets.append(ChannelOutlet(edge.position, edge.output, mine, route))
-        return outlets
 
-    def _sink_outlets(self, task: PhysicalTask, index: int) -> list[Outlet]:
-        outlets: list[Outlet] = []
-        for physical in task.sinks:
-            node = physical.node
-            context = SinkContext(
-                operator_id=node.id,
-                subtask=index,
-                parallelism=task.parallelism,
-                clock=self._ports.clock,
-                random=self._ports.random,
-                run_blocking=self._ports.io,
-                disk=self._ports.disk,
-            )
-            if node.id not in self._committers:
-                self._committers[node.id] = node.sink.committer(context)
-            with blamed(node.id):
-                writer = node.sink.writer(node.type, context)
-            metrics = self.registry.operator(node.id, index)
-            outlets.append(SinkOutlet(physical.position, physical.output, node.id, writer, metrics))
-        return outlets
+def _waiting(parts: SourceParts) -> Mapping[str, Any]:
+    """What of a source no subtask has."""
+    return {
+        "splits": [state.as_values() for state in parts.assigner.pending],
+        "final": parts.assigner.final,
+        "enumerator": dict(parts.enumerator.snapshot()),
+    }
 
-    def _of(self, task: PhysicalTask) -> list[Subtask]:
-        names = {f"{task.id}-{index}" for index in range(task.parallelism)}
-        return [subtask for subtask in self._subtasks if subtask.name in names]
+
+def _sealed(restored: Restored | None, profile: ExecutionProfile) -> tuple[Sealed, Sealed]:
+    """What a checkpoint had sealed: what is to be committed at once, and what only with a later epoch."""
+    if restored is None:
+        return (), ()
+    if profile.commits == "end" and not restored.manifest.finished:
+        return (), restored.sealed
+    return restored.sealed, ()
+
+
+def _by_sink(sealed: Sealed) -> dict[str, list[Committable]]:
+    by_sink: dict[str, list[Committable]] = {}
+    for sink, committable in sealed:
+        by_sink.setdefault(sink, []).append(committable)
+    return by_sink
+
+
+def _failed(complete: Complete[SubtaskPart]) -> StateError:
+    cause = f": {complete.failures[0]}" if complete.failures else ""
+    return StateError(
+        f"checkpoint {complete.epoch} could not be stored{cause}", hint="the checkpoint before it stands"
+    )
 
 
 def _holds(task: PhysicalTask, operator: str) -> bool:

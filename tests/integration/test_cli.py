@@ -167,7 +167,7 @@ def test_wrong_usage_is_one_readable_message(case: str, folder: Path) -> None:
 def test_a_misspelt_setting_is_refused(folder: Path) -> None:
     done = streamflow("run", "words.py", "--set", "txet=a", cwd=folder)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: --set txet: no setting 'txet'; there are: batch_rows")
+    assert done.stderr.startswith("error: --set txet: no setting 'txet'; there are: allow_dropped_state")
     assert done.stderr.endswith("hint: did you mean 'text'?\n")
     done = streamflow("run", "words.py", cwd=folder, STREAMFLOW_PARALELISM="2")
     assert (done.returncode, done.stderr.splitlines()[0]) == (

@@ -14,7 +14,7 @@ def one_after_another(*ids: str) -> list[Split]:
 
 def taken(assigner: SplitAssigner, fetching: int) -> str | None:
     split = assigner.take(fetching)
-    return None if split is None else split.id
+    return None if split is None else split.split.id
 
 
 def test_splits_come_in_the_order_in_which_they_were_found() -> None:

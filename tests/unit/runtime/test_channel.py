@@ -23,6 +23,10 @@ def rows(count: int) -> RowBatch:
     return RowBatch(list(range(count)))
 
 
+async def waiting_for(inbox: Inbox) -> None:
+    await inbox.news()
+
+
 def start(loop: SteppedLoop, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     task = loop.create_task(work)
     loop.settle()
@@ -144,7 +148,7 @@ def test_a_blocked_channel_still_slows_its_sender_down(loop: SteppedLoop) -> Non
 def test_a_waiting_inbox_wakes_for_any_channel(loop: SteppedLoop) -> None:
     first, second = Channel(), Channel()
     inbox = Inbox([first, second])
-    waiting = start(loop, inbox.wait())
+    waiting = start(loop, waiting_for(inbox))
     assert not waiting.done()
     start(loop, send_all(second, Watermark(1)))
     assert waiting.done()

@@ -1,0 +1,289 @@
+"""Assembling a worker's parts: subtasks with their chains, channels and outlets out of a physical plan.
+
+With a checkpoint to go on from, every operator gets its share of it, and every source its splits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streamflow.config import Settings
+from streamflow.graph.physical import PhysicalEdge, PhysicalPlan, PhysicalTask
+from streamflow.metrics.registry import MetricsRegistry
+from streamflow.operators.base import OperatorContext, StatePart
+from streamflow.operators.guard import Guard
+from streamflow.operators.sink import Committer, SinkContext
+from streamflow.operators.source import Enumerator, SourceContext
+from streamflow.runtime.assignment import SplitAssigner
+from streamflow.runtime.blame import blamed
+from streamflow.runtime.chain import Chain, Keyed, Link
+from streamflow.runtime.channel import Channel, Inbox
+from streamflow.runtime.exchange import route_for
+from streamflow.runtime.outlet import ChannelOutlet, Outlet, SinkOutlet
+from streamflow.runtime.ports import Ports
+from streamflow.runtime.profile import ExecutionProfile
+from streamflow.runtime.read_ahead import Prefix
+from streamflow.runtime.restoring import Restored, SourceStart
+from streamflow.runtime.source_task import SourceTask
+from streamflow.runtime.subtask import Reports, Subtask
+from streamflow.runtime.task import Task
+from streamflow.runtime.task_metrics import TaskMetrics
+from streamflow.state.backend import KeyedStateBackend
+from streamflow.state.factory import open_backend
+from streamflow.state.lazy import LazyBackend
+from streamflow.time.timestamps import MIN_TIME
+
+__all__ = ["Assembly", "SourceParts"]
+
+_SIDE_BY_SIDE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SourceParts:
+    """What finds the splits of one source and hands them out."""
+
+    enumerator: Enumerator
+    assigner: SplitAssigner
+
+
+@dataclass(slots=True)
+class Assembly:
+    """The parts of one worker; `build` makes them."""
+
+    plan: PhysicalPlan
+    profile: ExecutionProfile
+    settings: Settings
+    ports: Ports
+    registry: MetricsRegistry
+    reports: Reports
+    run: str
+    """The name of this run, which no other run of the job has had."""
+    state_dir: Path | None
+    """Where backends lie; None: each in a private temporary directory, or in memory."""
+    restored: Restored | None
+    subtasks: list[Subtask] = field(default_factory=list[Subtask])
+    loops: list[Task | SourceTask] = field(default_factory=list["Task | SourceTask"])
+    sources: dict[str, list[SourceTask]] = field(default_factory=dict[str, list[SourceTask]])
+    """The source tasks of each task that reads."""
+    readers: dict[str, SourceParts] = field(default_factory=dict[str, SourceParts])
+    """By source id."""
+    committers: dict[str, Committer | None] = field(default_factory=dict[str, "Committer | None"])
+    backends: list[KeyedStateBackend] = field(default_factory=list[KeyedStateBackend])
+    shares: list[tuple[Link, list[StatePart]]] = field(default_factory=list[tuple[Link, list[StatePart]]])
+    """What operators have to be restored from."""
+    _channels: dict[int, dict[tuple[int, int], Channel]] = field(
+        default_factory=dict[int, dict[tuple[int, int], Channel]]
+    )
+
+    def build(self) -> None:
+        """Make everything; on the event loop's thread, since tasks belong to it."""
+        for number, edge in enumerate(self.plan.edges):
+            upper, lower = self.plan.task(edge.upper), self.plan.task(edge.lower)
+            self._channels[number] = {
+                (i, j): self._channel(edge)
+                for i in range(upper.parallelism)
+                for j in range(lower.parallelism)
+                if edge.exchange.value != "forward" or i == j
+            }
+        for task in self.plan.tasks:
+            self._make_reader(task)
+            for index in range(task.parallelism):
+                self._build_subtask(task, index)
+
+    def restore(self) -> None:
+        """Give every operator its share; blocks."""
+        for link, parts in self.shares:
+            assert link.logic is not None
+            with blamed(link.id):
+                link.logic.restore(parts)
+        self.shares.clear()
+
+    @property
+    def source_tasks(self) -> list[SourceTask]:
+        """The tasks of every source."""
+        return [task for tasks in self.sources.values() for task in tasks]
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch of the run that is gone on from."""
+        return 0 if self.restored is None else self.restored.epoch
+
+    def _channel(self, edge: PhysicalEdge) -> Channel:
+        return Channel(port=edge.port, max_rows=self.settings.channel_rows, max_bytes=self.settings.channel_bytes)
+
+    def _make_reader(self, task: PhysicalTask) -> None:
+        if task.source is None:
+            return
+        enumerator = task.source.source.enumerator(self._source_context(task))
+        start = self._start(task.source.id)
+        if start is not None and start.enumerator is not None:
+            enumerator.restore(start.enumerator)
+        assigner = SplitAssigner(
+            task.parallelism,
+            side_by_side=_SIDE_BY_SIDE if self.profile.by_watermark else 1,
+            restored=None if start is None else start.splits,
+            final=start is not None and start.final,
+        )
+        self.readers[task.source.id] = SourceParts(enumerator, assigner)
+
+    def _source_context(self, task: PhysicalTask) -> SourceContext:
+        assert task.source is not None
+        return SourceContext(
+            operator_id=task.source.id,
+            clock=self.ports.clock,
+            random=self.ports.random,
+            run_blocking=self.ports.io,
+            batch_rows=self.profile.batch_rows,
+            on_error=task.source.on_error,
+            columns=task.columns,
+        )
+
+    def _build_subtask(self, task: PhysicalTask, index: int) -> None:
+        outlets = [*self._channel_outlets(task, index), *self._sink_outlets(task, index)]
+        links = [self._link(task, index, position) for position in range(len(task.chain))]
+        members = [link.metrics for link in links]
+        if task.source is not None:
+            members.insert(0, self.registry.operator(task.source.id, index))
+        # What has already run where the data was read leaves the chain before its first operator.
+        ahead = [Link(link.id, None, link.metrics) for link in links[: task.read_ahead]]
+        chain = Chain([*ahead, *links[task.read_ahead :]], outlets, first=task.read_ahead)
+        subtask = Subtask(
+            f"{task.id}-{index}",
+            chain,
+            outlets,
+            reports=self.reports,
+            index=index,
+            run_blocking=self.ports.cpu,
+            io=self.ports.io,
+            clock=self.ports.clock,
+            metrics=TaskMetrics(members, self.ports.clock),
+            epoch=self.epoch,
+            reach=self.ports.reach,
+        )
+        self.subtasks.append(subtask)
+        if task.source is None:
+            self.loops.append(Task(subtask, self._inbox(task, index)))
+            return
+        source_task = self._source_task(task, index, subtask, links, chain)
+        self.loops.append(source_task)
+        self.sources.setdefault(task.id, []).append(source_task)
+
+    def _inbox(self, task: PhysicalTask, index: int) -> Inbox:
+        return Inbox(
+            [
+                channel
+                for number, edge in enumerate(self.plan.edges)
+                if edge.lower == task.id
+                for (_, lower), channel in self._channels[number].items()
+                if lower == index
+            ]
+        )
+
+    def _source_task(
+        self, task: PhysicalTask, index: int, subtask: Subtask, links: list[Link], chain: Chain
+    ) -> SourceTask:
+        node = task.source
+        assert node is not None
+        context = self._source_context(task)
+        metrics = self.registry.operator(node.id, index)
+        ahead = [(link.id, link.logic) for link in links[: task.read_ahead] if link.logic is not None]
+        start = self._start(node.id)
+        return SourceTask(
+            subtask,
+            id=node.id,
+            source=node.source,
+            open_reader=lambda split, position: node.source.reader(split, position, context),
+            assigner=self.readers[node.id].assigner,
+            prefix=Prefix(
+                ahead,
+                stamped=node.timestamps is not None,
+                connected=chain.connected,
+                max_ahead=node.watermark.max_ahead,
+                clock=self.ports.clock,
+            ),
+            prefix_metrics=[link.metrics for link in links[: task.read_ahead]],
+            strategy=node.watermark,
+            profile=self.profile,
+            read_ahead=self.settings.read_ahead,
+            guard=Guard(node.id, node.on_error, metrics),
+            metrics=metrics,
+            reports=self.reports,
+            run_blocking=self.ports.io,
+            clock=self.ports.clock,
+            watermark=MIN_TIME if start is None else start.watermark,
+        )
+
+    def _link(self, task: PhysicalTask, index: int, position: int) -> Link:
+        operator = task.chain[position]
+        metrics = self.registry.operator(operator.id, index)
+        keeps_state = operator.spec.state_signature(operator.inputs) is not None
+        name = f"{operator.id}-{index}"
+        folder = None if self.state_dir is None else self.state_dir / name
+        share = None if self.restored is None else self.restored.take(operator.id, index)
+        backend: KeyedStateBackend
+        if share is not None and share.adopted is not None:
+            backend = share.adopted
+        else:
+            backend = LazyBackend(lambda: open_backend(self.settings.state_backend, folder))
+        self.backends.append(backend)
+        context = OperatorContext(
+            operator_id=operator.id,
+            subtask=index,
+            parallelism=task.parallelism,
+            max_parallelism=self.plan.max_parallelism,
+            clock=self.ports.clock,
+            random=self.ports.random,
+            state=backend,
+            metrics=metrics,
+            updates=self.profile.updates,
+            memory_budget=max(1, self.settings.memory_budget // task.parallelism),
+        )
+        keyed = None
+        if keeps_state:
+            work = Path("saved") if self.state_dir is None else self.state_dir / "saved"
+            keyed = Keyed(backend, context.groups, f"{self.run}/{name}", work / name)
+        link = Link(operator.id, operator.spec.build(context, operator.inputs), metrics, keyed)
+        if share is not None:
+            self.shares.append((link, share.parts))
+        return link
+
+    def _start(self, source: str) -> SourceStart | None:
+        return None if self.restored is None else self.restored.sources.get(source)
+
+    def _channel_outlets(self, task: PhysicalTask, index: int) -> list[Outlet]:
+        outlets: list[Outlet] = []
+        for number, edge in enumerate(self.plan.edges):
+            if edge.upper != task.id:
+                continue
+            lower = self.plan.task(edge.lower).parallelism
+            mine = {j: channel for (i, j), channel in self._channels[number].items() if i == index}
+            route = route_for(edge, subtask=index, lower=lower, max_parallelism=self.plan.max_parallelism)
+            outlets.append(ChannelOutlet(edge.position, edge.output, mine, route))
+        return outlets
+
+    def _sink_outlets(self, task: PhysicalTask, index: int) -> list[Outlet]:
+        outlets: list[Outlet] = []
+        for physical in task.sinks:
+            node = physical.node
+            context = SinkContext(
+                operator_id=node.id,
+                subtask=index,
+                parallelism=task.parallelism,
+                clock=self.ports.clock,
+                random=self.ports.random,
+                run_blocking=self.ports.io,
+                disk=self.ports.disk,
+                job=self.plan.job,
+                restored=None if self.restored is None else self.restored.epoch,
+                checkpointed=self.reports.checkpointing,
+                allow_duplicates=self.settings.allow_duplicates,
+                reach=self.ports.reach,
+            )
+            if node.id not in self.committers:
+                self.committers[node.id] = node.sink.committer(context)
+            with blamed(node.id):
+                writer = node.sink.writer(node.type, context)
+            metrics = self.registry.operator(node.id, index)
+            outlets.append(SinkOutlet(physical.position, physical.output, node.id, writer, metrics))
+        return outlets

@@ -1,0 +1,178 @@
+"""Taking checkpoints: what subtasks hand in is stored, and published as one once all of it is there.
+
+The order is what makes it safe (RELIABILITY: a manifest is published last, in one atomic step; output becomes visible
+only after that). An epoch whose checkpoint cannot be stored is given up: processing goes on, its output is committed
+with a later one. So many failures in a row fail the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streamflow.errors import StateError
+from streamflow.operators.sink import Committable
+from streamflow.records.serde import pack
+from streamflow.runtime.epochs import Complete
+from streamflow.runtime.ports import Ports
+from streamflow.runtime.snapshots import JOB, SubtaskPart, SubtaskSnapshot
+from streamflow.state.checkpoints.manifest import Manifest, OperatorEntry, StoredFile
+from streamflow.state.checkpoints.store import CheckpointStore, CheckpointWriter
+
+__all__ = ["CheckpointMetrics", "Checkpoints", "Described"]
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a manifest says of an operator beside its files: it has to fit when the state is restored."""
+
+    id: str
+    kind: str
+    parallelism: int
+    signature: Mapping[str, Any] | None
+
+
+@dataclass(slots=True)
+class CheckpointMetrics:
+    """Figures of the last checkpoint: seconds, bytes; `taken_at` on the monotonic clock."""
+
+    number: int | None = None
+    taken_at: float = 0.0
+    duration: float = 0.0
+    nbytes: int = 0
+    taken: int = 0
+    failed: int = 0
+    failed_in_a_row: int = 0
+
+
+class Checkpoints:
+    """The checkpoints of one run of a job, after `store` has been claimed for it."""
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        ports: Ports,
+        *,
+        mode: str,
+        max_parallelism: int,
+        operators: Sequence[Described],
+        parent: int | None,
+        tolerated: int,
+        metrics: CheckpointMetrics,
+    ) -> None:
+        self.store = store
+        self.metrics = metrics
+        self._ports = ports
+        self._mode = mode
+        self._max_parallelism = max_parallelism
+        self._operators = list(operators)
+        self._parent = parent
+        self._tolerated = tolerated
+        self._writer: CheckpointWriter | None = None
+        self._sources: Mapping[str, Any] = {}
+        self._began = 0.0
+
+    def begin(self, epoch: int, sources: Mapping[str, Any]) -> None:
+        """An epoch begins. `sources`: what of each source no subtask has, at this very moment."""
+        self._writer = self.store.session(epoch)
+        self._sources = sources
+        self._began = self._ports.clock.monotonic()
+
+    async def keep(self, snapshot: SubtaskSnapshot) -> SubtaskPart:
+        """Store a subtask's part; StateError or OSError where that is impossible."""
+        assert self._writer is not None
+        part: SubtaskPart = await self._ports.io(snapshot.store, self._writer)
+        self._ports.reach("subtask.stored")
+        return part
+
+    async def publish(self, complete: Complete[SubtaskPart]) -> bool:
+        """Publish the epoch's checkpoint if all of it is there; whether there is one now.
+
+        Raises StateError for the last failure that is tolerated no more, and where the job cannot end without.
+        """
+        if self._writer is None or complete.final:
+            # The final epoch begins when the last subtask has ended: nothing was stored before.
+            self.begin(complete.epoch, {})
+        assert self._writer is not None
+        writer, self._writer = self._writer, None
+        self._ports.reach("checkpoint.complete")
+        failure: Exception | None = complete.failures[0] if complete.failures else None
+        if failure is None:
+            try:
+                manifest: Manifest = await self._ports.io(self._publish, writer, complete)
+            except (StateError, OSError) as error:
+                failure = error
+            else:
+                self._succeeded(manifest)
+                return True
+        await self._ports.io(writer.abandon)
+        self._failed(complete, failure)
+        return False
+
+    async def retain(self) -> None:
+        """Remove what is not to be retained; that it fails does no harm but for the space."""
+        try:
+            await self._ports.io(self.store.retain)
+        except (StateError, OSError):
+            self.metrics.failed += 1
+
+    def _publish(self, writer: CheckpointWriter, complete: Complete[SubtaskPart]) -> Manifest:
+        state = {"sources": dict(self._sources), "sealed": _listed(complete.sealed)}
+        files: tuple[StoredFile, ...] = (writer.put([pack(state)], JOB),)
+        manifest = Manifest(
+            number=complete.epoch,
+            parent=self._parent,
+            mode=self._mode,
+            max_parallelism=self._max_parallelism,
+            finished=complete.final,
+            operators=tuple(self._entries(complete.parts)),
+            files=files,
+        )
+        return writer.publish(manifest)
+
+    def _entries(self, parts: Mapping[str, SubtaskPart]) -> list[OperatorEntry]:
+        entries: list[OperatorEntry] = []
+        for described in self._operators:
+            subtasks = sorted(
+                (part.entries[described.id] for part in parts.values() if described.id in part.entries),
+                key=lambda entry: entry.subtask,
+            )
+            if described.signature is not None or subtasks:
+                signature = None if described.signature is None else dict(described.signature)
+                entries.append(
+                    OperatorEntry(
+                        id=described.id,
+                        kind=described.kind,
+                        parallelism=described.parallelism,
+                        signature=signature,
+                        subtasks=tuple(subtasks),
+                    )
+                )
+        return entries
+
+    def _succeeded(self, manifest: Manifest) -> None:
+        self._parent = manifest.number
+        metrics, clock = self.metrics, self._ports.clock
+        metrics.number = manifest.number
+        metrics.taken_at = clock.monotonic()
+        metrics.duration = clock.monotonic() - self._began
+        metrics.nbytes = manifest.size
+        metrics.taken += 1
+        metrics.failed_in_a_row = 0
+
+    def _failed(self, complete: Complete[SubtaskPart], failure: Exception) -> None:
+        self.metrics.failed += 1
+        self.metrics.failed_in_a_row += 1
+        if complete.final or self.metrics.failed_in_a_row >= self._tolerated:
+            last = "there is none yet" if self._parent is None else f"the last one is {self._parent}"
+            raise StateError(
+                f"checkpoint {complete.epoch} could not be stored ({self.metrics.failed_in_a_row} in a row): {failure}",
+                hint=f"{last}; the job goes on from there once the cause is removed",
+            ) from failure
+
+
+def _listed(sealed: Sequence[tuple[str, Committable]]) -> list[list[Any]]:
+    return [[sink, dict(committable)] for sink, committable in sealed]
+
+

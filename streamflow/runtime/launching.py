@@ -1,0 +1,195 @@
+"""Launching workers: the first of a run, and after a failure the next, each from the newest checkpoint there is.
+
+The checkpoint store is claimed once for the whole run. What the settings say to restore counts for the first worker;
+a restart always goes on from the newest checkpoint that this run or the one before it took.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Final, cast
+
+from streamflow.config import Settings
+from streamflow.errors import ConfigError, StateError
+from streamflow.graph.physical import PhysicalPlan
+from streamflow.metrics.registry import MetricsRegistry
+from streamflow.runtime.checkpointing import CheckpointMetrics, Checkpoints, Described
+from streamflow.runtime.compatibility import fit
+from streamflow.runtime.ports import Ports
+from streamflow.runtime.profile import ExecutionProfile
+from streamflow.runtime.restoring import Restored
+from streamflow.runtime.worker import Worker
+from streamflow.state.checkpoints.blobs import open_blobs
+from streamflow.state.checkpoints.manifest import Manifest
+from streamflow.state.checkpoints.store import CheckpointStore
+from streamflow.state.saved import SavedKind
+
+__all__ = ["Launcher", "open_store"]
+
+_NUMBERED: Final = re.compile(r"(.+)#(\d{1,10})")
+
+
+def open_store(place: str, job: str, settings: Settings, ports: Ports) -> CheckpointStore:
+    """The checkpoints of a job in a folder or object store. Raises ConfigError for a place that is none."""
+    key = settings.checkpoint_key
+    return CheckpointStore(
+        open_blobs(place, ports.disk),
+        job,
+        clock=ports.clock,
+        reach=ports.reach,
+        keep=settings.checkpoint_keep,
+        physical_every=settings.checkpoint_physical_every,
+        key=None if key is None else key.reveal().encode(),
+    )
+
+
+class Launcher:
+    """Makes the workers of one run; `open` first, `close` last."""
+
+    def __init__(
+        self,
+        plan: PhysicalPlan,
+        profile: ExecutionProfile,
+        settings: Settings,
+        ports: Ports,
+        registry: MetricsRegistry,
+    ) -> None:
+        self._plan = plan
+        self._profile = profile
+        self._settings = settings
+        self._ports = ports
+        self._registry = registry
+        self._store: CheckpointStore | None = None
+        self._work: Path | None = None
+        self._temporary = False
+        self._first = True
+        self.metrics = CheckpointMetrics()
+        self.notes: list[str] = []
+        """What a user should know of where the run went on from."""
+
+    async def open(self) -> None:
+        """Claim the checkpoint store, where there is one. StateError where another process runs the job."""
+        settings = self._settings
+        if settings.checkpoint_dir is not None:
+            self._store = open_store(settings.checkpoint_dir, self._plan.job, settings, self._ports)
+            await self._ports.io(self._store.claim)
+        if settings.state_backend == "rocksdb":
+            await self._ports.io(self._make_work)
+
+    async def worker(self) -> Worker:
+        """The next worker."""
+        run = f"run-{self._ports.random.token()}"
+        folder = None if self._work is None else self._work / run
+        first, self._first = self._first, False
+        restored: Restored | None = None
+        last = 0
+        if self._store is not None:
+            last = await self._ports.io(self._store.next_number) - 1
+            found = await self._ports.io(self._to_restore, first)
+            if found is not None:
+                store, manifest = found
+                fit(manifest, self._plan).check(manifest, allow_dropped=self._settings.allow_dropped_state)
+                kind = cast("SavedKind", self._settings.state_backend)
+                restored = Restored(store, manifest, kind, folder)
+                await self._ports.io(restored.load, self._plan)
+        return Worker(
+            self._plan,
+            self._profile,
+            self._settings,
+            self._ports,
+            self._registry,
+            run=run,
+            state_dir=folder,
+            checkpoints=self._checkpoints(restored),
+            restored=restored,
+            last_epoch=last,
+        )
+
+    async def savepoint(self, number: int, target: str) -> str:
+        """Copy a checkpoint to a place of its user's; where it is, as `restore` takes it."""
+        assert self._store is not None
+        store = open_store(target, self._plan.job, self._settings, self._ports)
+        await self._ports.io(self._copy, number, store)
+        return f"{target}#{number}"
+
+    async def close(self) -> None:
+        """Let go of the store and of what only this run needed."""
+        if self._store is not None:
+            await self._ports.io(self._store.close)
+        if self._work is not None and self._temporary:
+            await self._ports.io(shutil.rmtree, self._work, True)
+
+    def _make_work(self) -> None:
+        """Where backends lie. Beside local checkpoints, so that a file can be in both without being copied; what
+        dead runs left there goes."""
+        settings = self._settings
+        if settings.state_dir is not None:
+            self._work = Path(settings.state_dir)
+        elif settings.checkpoint_dir is not None and "://" not in settings.checkpoint_dir:
+            self._work = Path(settings.checkpoint_dir, self._plan.job, "work")
+            shutil.rmtree(self._work, ignore_errors=True)
+        else:
+            self._work = Path(mkdtemp(prefix="streamflow-"))
+            self._temporary = True
+
+    def _to_restore(self, first: bool) -> tuple[CheckpointStore, Manifest] | None:
+        assert self._store is not None
+        asked = self._settings.restore if first else "latest"
+        if asked == "none":
+            return None
+        if asked == "latest":
+            manifest, skipped = self._store.latest_intact()
+            self.notes += [f"checkpoint {each.number} was passed over: {each.why}" for each in skipped]
+            return None if manifest is None else (self._store, manifest)
+        numbered = _NUMBERED.fullmatch(asked)
+        place = numbered[1] if numbered else asked
+        store = open_store(place, self._plan.job, self._settings, self._ports)
+        if numbered:
+            problems = store.verify(int(numbered[2]))
+            if problems:
+                raise StateError(
+                    f"checkpoint {asked} is damaged: {problems[0].file}: {problems[0].what}",
+                    hint='choose another one, or restore="latest"',
+                )
+            return store, store.manifest(int(numbered[2]))
+        manifest, _ = store.latest_intact()
+        if manifest is None:
+            raise ConfigError(
+                f"restore is {asked!r}, and there is no intact checkpoint of job {self._plan.job}",
+                hint='write latest, none, or where a checkpoint is, like "savepoints#42"',
+            )
+        return store, manifest
+
+    def _checkpoints(self, restored: Restored | None) -> Checkpoints | None:
+        if self._store is None:
+            return None
+        return Checkpoints(
+            self._store,
+            self._ports,
+            mode=self._profile.name,
+            max_parallelism=self._plan.max_parallelism,
+            operators=_described(self._plan),
+            parent=None if restored is None else restored.epoch,
+            tolerated=self._settings.checkpoint_failures,
+            metrics=self.metrics,
+        )
+
+    def _copy(self, number: int, target: CheckpointStore) -> None:
+        assert self._store is not None
+        self._store.copy(self._store.manifest(number), target, kind="savepoint")
+
+
+def _described(plan: PhysicalPlan) -> list[Described]:
+    """Every operator that a checkpoint may say something of."""
+    described: list[Described] = []
+    for task in plan.tasks:
+        if task.source is not None:
+            described.append(Described(task.source.id, "read", task.parallelism, None))
+        for operator in task.chain:
+            signature = operator.spec.state_signature(operator.inputs)
+            if signature is not None:
+                described.append(Described(operator.id, operator.spec.kind, task.parallelism, signature))
+    return described

@@ -1,0 +1,189 @@
+"""Going on from a checkpoint: every subtask gets its share, whatever the parallelism was when it was taken.
+
+Everything that is read has been verified by its digest. Blocking: runs on the I/O threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from streamflow.graph.physical import PhysicalPlan
+from streamflow.keys import key_group_range
+from streamflow.operators.base import StatePart
+from streamflow.operators.sink import Committable
+from streamflow.records.serde import unpack
+from streamflow.runtime.assignment import SplitState
+from streamflow.runtime.snapshots import BACKEND, JOB, SOURCE, TABLE, VALUES, described
+from streamflow.state.backend import KeyedStateBackend
+from streamflow.state.checkpoints.manifest import Manifest, StoredFile, SubtaskEntry
+from streamflow.state.checkpoints.store import CheckpointStore
+from streamflow.state.checkpoints.tables import decode_table
+from streamflow.state.factory import open_saved
+from streamflow.state.saved import SavedKind
+from streamflow.time.timestamps import MIN_TIME
+
+__all__ = ["Restored", "Share", "SourceStart"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStart:
+    """Where a source goes on: splits not read to their end, the enumerator's state, whether all splits are known, and
+    the watermark its subtasks had in common."""
+
+    splits: Sequence[SplitState]
+    enumerator: Mapping[str, Any] | None
+    final: bool
+    watermark: int
+
+
+@dataclass(slots=True)
+class Share:
+    """What one subtask of one operator is restored from; `adopted` is its own backend, opened with its content."""
+
+    parts: list[StatePart]
+    adopted: KeyedStateBackend | None = None
+
+
+@dataclass(slots=True)
+class Restored:
+    """A checkpoint being restored; `load` reads it, `close` gives up what only reading it took.
+
+    `work` is where backends are opened: for `kind` "rocksdb" a folder that is this run's.
+    """
+
+    store: CheckpointStore
+    manifest: Manifest
+    kind: SavedKind
+    work: Path | None
+    sealed: list[tuple[str, Committable]] = field(default_factory=list["tuple[str, Committable]"])
+    """The output that the epoch had sealed, by sink."""
+    sources: dict[str, SourceStart] = field(default_factory=dict[str, SourceStart])
+    """Where each source goes on."""
+    shares: dict[tuple[str, int], Share] = field(default_factory=dict["tuple[str, int]", Share])
+    """By operator and subtask of the run that begins."""
+    _old: dict[tuple[str, int], KeyedStateBackend] = field(
+        default_factory=dict["tuple[str, int]", KeyedStateBackend]
+    )
+
+    @property
+    def epoch(self) -> int:
+        """The epoch whose checkpoint it is."""
+        return self.manifest.number
+
+    def load(self, plan: PhysicalPlan) -> None:
+        """Read what the plan's subtasks need, and open their state; blocks. Raises StateError where that fails."""
+        file = next(file for file in self.manifest.files if file.name == JOB)
+        job: Mapping[str, Any] = unpack(self.store.read(file))
+        self.sealed = [(sink, committable) for sink, committable in job["sealed"]]
+        for task in plan.tasks:
+            if task.source is not None:
+                start = self._source(task.source.id, job["sources"].get(task.source.id))
+                if start is not None:
+                    self.sources[task.source.id] = start
+            for index in range(task.parallelism):
+                groups = key_group_range(index, task.parallelism, plan.max_parallelism)
+                for operator in task.chain:
+                    share = self._share(operator.id, index, groups)
+                    if share.parts:
+                        self.shares[operator.id, index] = share
+
+    def close(self) -> None:
+        """Close the old backends, and those that nobody has taken over."""
+        for backend in self._old.values():
+            backend.close()
+        self._old.clear()
+        for share in self.shares.values():
+            if share.adopted is not None:
+                share.adopted.close()
+        self.shares.clear()
+
+    def take(self, id: str, subtask: int) -> Share | None:
+        """The share of a subtask, whose backend is the caller's from now on."""
+        return self.shares.pop((id, subtask), None)
+
+    def _source(self, id: str, waiting: Mapping[str, Any] | None) -> SourceStart | None:
+        if self.manifest.finished:
+            return SourceStart((), None, True, MIN_TIME)
+        if waiting is None:
+            return None
+        splits = {state["id"]: SplitState.of(state) for state in waiting["splits"]}
+        reading: list[int] = []
+        done: list[int] = []
+        for subtask in self._subtasks(id):
+            state = unpack(self.store.read(_file(subtask, SOURCE)))
+            splits |= {each["id"]: SplitState.of(each) for each in state["splits"]}
+            (reading if state["splits"] else done).append(state["watermark"])
+        watermark = min(reading) if reading else max(done, default=MIN_TIME)
+        return SourceStart(tuple(splits.values()), waiting["enumerator"], waiting["final"], watermark)
+
+    def _share(self, id: str, index: int, groups: range) -> Share:
+        share = Share([])
+        meeting = [
+            each
+            for each in self._subtasks(id)
+            if each.first_group < groups.stop and each.last_group >= groups.start
+        ]
+        for subtask in meeting:
+            theirs = range(subtask.first_group, subtask.last_group + 1)
+            same = theirs == groups and len(meeting) == 1 and subtask.backend in (None, self.kind)
+            values, _, tables = described(self.store.read(_file(subtask, VALUES)))
+            backend: KeyedStateBackend | None = None
+            if subtask.backend is not None and same:
+                share.adopted = self._open(subtask, self._directory(f"{id}-{index}"))
+            elif subtask.backend is not None:
+                backend = self._old_backend(id, subtask)
+            share.parts.append(
+                StatePart(
+                    groups=theirs,
+                    values=values,
+                    tables={
+                        name: decode_table(self.store.read(_file(subtask, TABLE + name))) for name in tables
+                    },
+                    backend=backend,
+                    adopted=same,
+                )
+            )
+        return share
+
+    def _old_backend(self, id: str, subtask: SubtaskEntry) -> KeyedStateBackend:
+        key = (id, subtask.subtask)
+        if key not in self._old:
+            self._old[key] = self._open(subtask, self._directory(f"old-{id}-{subtask.subtask}"))
+        return self._old[key]
+
+    def _directory(self, name: str) -> Path | None:
+        return None if self.work is None else self.work / name
+
+    def _open(self, subtask: SubtaskEntry, directory: Path | None) -> KeyedStateBackend:
+        files = {
+            file.name.removeprefix(BACKEND): file for file in subtask.files if file.name.startswith(BACKEND)
+        }
+        return open_saved(cast("SavedKind", subtask.backend), _Stored(self.store, files), directory)
+
+    def _subtasks(self, id: str) -> Sequence[SubtaskEntry]:
+        return next((entry.subtasks for entry in self.manifest.operators if entry.id == id), ())
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A backend's files in the store."""
+
+    store: CheckpointStore
+    files: Mapping[str, StoredFile]
+
+    @property
+    def names(self) -> Sequence[str]:
+        return tuple(self.files)
+
+    def read(self, name: str) -> bytes:
+        return self.store.read(self.files[name])
+
+    def fetch(self, name: str, path: Path) -> None:
+        self.store.fetch(self.files[name], path)
+
+
+def _file(subtask: SubtaskEntry, name: str) -> StoredFile:
+    return next(file for file in subtask.files if file.name == name)

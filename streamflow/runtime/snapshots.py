@@ -1,0 +1,113 @@
+"""What one subtask gives to a checkpoint: taken in an instant between two elements, stored while it goes on.
+
+Taking it hands out references (frames are immutable) and makes hard links; encoding, hashing and writing come later, on
+the I/O threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from streamflow.operators.base import OperatorSnapshot
+from streamflow.records.serde import pack, unpack
+from streamflow.state.checkpoints.manifest import StoredFile, SubtaskEntry
+from streamflow.state.checkpoints.store import CheckpointWriter
+from streamflow.state.checkpoints.tables import encode_table
+from streamflow.state.saved import Saved
+
+__all__ = ["BACKEND", "JOB", "SOURCE", "TABLE", "VALUES", "OperatorShare", "SubtaskPart", "SubtaskSnapshot", "described"]
+
+VALUES: Final = "values.msgpack"
+"""An operator's values, and which tables and key columns it has."""
+SOURCE: Final = "source.msgpack"
+"""A source subtask's splits, positions and watermarks."""
+JOB: Final = "job.msgpack"
+"""What belongs to no subtask: splits not handed out yet, and sealed output."""
+TABLE: Final = "table-"
+BACKEND: Final = "backend/"
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorShare:
+    """One operator's share in one subtask. `groups`: the key groups it owns. `identity` says which backend `saved`
+    comes from: what it saved before under a name need not be stored again."""
+
+    operator: str
+    groups: range
+    snapshot: OperatorSnapshot
+    saved: Saved | None = None
+    identity: str = ""
+
+    def store(self, writer: CheckpointWriter, subtask: int) -> SubtaskEntry:
+        """Write it; blocks."""
+        snapshot, files = self.snapshot, list[StoredFile]()
+        described = {
+            "values": dict(snapshot.values),
+            "keys": list(snapshot.keys),
+            "tables": list(snapshot.tables),
+        }
+        files.append(writer.put([pack(described)], VALUES))
+        for name, table in snapshot.tables.items():
+            files.append(writer.put(encode_table(table), TABLE + name))
+        if self.saved is not None:
+            files.extend(self._store_backend(writer, self.saved))
+        return SubtaskEntry(
+            subtask=subtask,
+            first_group=self.groups.start,
+            last_group=self.groups.stop - 1,
+            backend=None if self.saved is None else self.saved.kind,
+            files=tuple(files),
+        )
+
+    def _store_backend(self, writer: CheckpointWriter, saved: Saved) -> Iterator[StoredFile]:
+        for file in saved.files():
+            name = BACKEND + file.name
+            if file.path is not None:
+                same = f"{self.identity}/{file.name}" if file.immutable else None
+                yield writer.put_file(file.path, name, immutable_as=same)
+            else:
+                yield writer.put([file.data or b""], name)
+
+
+@dataclass(frozen=True, slots=True)
+class SubtaskPart:
+    """A subtask's stored part of a checkpoint: an entry for each operator that has anything, by its id."""
+
+    entries: Mapping[str, SubtaskEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class SubtaskSnapshot:
+    """All shares of one subtask; `source` is the reading position of a source's subtask, by the source's id."""
+
+    subtask: int
+    shares: Sequence[OperatorShare] = ()
+    source: tuple[str, Mapping[str, Any]] | None = field(default=None)
+
+    def store(self, writer: CheckpointWriter) -> SubtaskPart:
+        """Write all of it and release what was only kept for that; blocks."""
+        try:
+            entries = {share.operator: share.store(writer, self.subtask) for share in self.shares}
+            if self.source is not None:
+                id, state = self.source
+                file = writer.put([pack(dict(state))], SOURCE)
+                entries[id] = SubtaskEntry(
+                    subtask=self.subtask, first_group=0, last_group=0, backend=None, files=(file,)
+                )
+            return SubtaskPart(entries)
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Give up what was only kept to be stored."""
+        for share in self.shares:
+            if share.saved is not None:
+                share.saved.release()
+
+
+def described(data: bytes) -> tuple[Mapping[str, Any], tuple[str, ...], Sequence[str]]:
+    """(values, key columns, names of tables) out of a `values.msgpack`."""
+    content = unpack(data)
+    return content["values"], tuple(content["keys"]), content["tables"]
