@@ -11,12 +11,13 @@ from typing import Any, Final
 from streamflow.operators.connectors.files.csv_format import CsvColumns, CsvOptions
 from streamflow.operators.connectors.files.failures import reading
 from streamflow.operators.connectors.files.formats import LINE_FORMATS
+from streamflow.operators.connectors.files.inference import check_inferred
 from streamflow.operators.connectors.files.listing import FoundFile
 from streamflow.operators.connectors.files.splits import SPLIT_BYTES, FilePart, by_arithmetic, parts_of
 from streamflow.operators.connectors.files.table_scan import count_rows
 from streamflow.operators.source import Discovery, SourceContext, Split
 
-__all__ = ["FileEnumerator", "WatchingEnumerator"]
+__all__ = ["FileEnumerator", "Told", "WatchingEnumerator"]
 
 _BLOCK: Final = 1 << 20
 _HEAD: Final = 64
@@ -24,11 +25,33 @@ _HEAD: Final = 64
 Listing = Callable[[], list[FoundFile]]
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Columns and types that were told from the first rows of `path`; None where the job says them itself. They are
+    pinned over the whole life of a job: its state and output have these types."""
+
+    path: str
+    columns: Mapping[str, str] | None = None
+
+    def snapshot(self) -> Mapping[str, Any]:
+        """For the enumerator's own."""
+        return {"told": None if self.columns is None else dict(self.columns)}
+
+    def check(self, state: Mapping[str, Any]) -> None:
+        """Raises SourceError where they differ from those of an earlier run."""
+        saved = state["told"]
+        if saved is not None and self.columns is not None:
+            check_inferred(saved, self.columns, self.path)
+
+
 class FileEnumerator:
     """The files as they are when the job starts."""
 
-    def __init__(self, listing: Listing, ctx: SourceContext, *, in_order: bool, csv: CsvOptions) -> None:
+    def __init__(
+        self, listing: Listing, ctx: SourceContext, *, in_order: bool, csv: CsvOptions, told: Told
+    ) -> None:
         self._listing = listing
+        self._told = told
         self._ctx = ctx
         self._in_order = in_order
         self._csv = csv
@@ -40,9 +63,10 @@ class FileEnumerator:
         return Discovery(splits, final=True)
 
     def snapshot(self) -> Mapping[str, Any]:
-        return {"done": self._done}
+        return {"done": self._done, **self._told.snapshot()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        self._told.check(state)
         self._done = bool(state["done"])
 
     def _look(self) -> list[Split]:
@@ -85,8 +109,11 @@ class WatchingEnumerator:
     outside of the glob and be rotated while nobody writes.
     """
 
-    def __init__(self, listing: Listing, ctx: SourceContext, *, interval: float, csv: CsvOptions) -> None:
+    def __init__(
+        self, listing: Listing, ctx: SourceContext, *, interval: float, csv: CsvOptions, told: Told
+    ) -> None:
         self._listing = listing
+        self._told = told
         self._ctx = ctx
         self._interval = interval
         self._csv = csv
@@ -104,10 +131,12 @@ class WatchingEnumerator:
                 return Discovery(splits, final=False)
 
     def snapshot(self) -> Mapping[str, Any]:
-        return {path: asdict(known) for path, known in self._known.items()}
+        files = {path: asdict(known) for path, known in self._known.items()}
+        return {"files": files, **self._told.snapshot()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self._known = {path: _Known(**known) for path, known in state.items()}
+        self._told.check(state)
+        self._known = {path: _Known(**known) for path, known in state["files"].items()}
 
     def _look(self) -> tuple[Sequence[Split], dict[str, _Known]]:
         splits: list[Split] = []

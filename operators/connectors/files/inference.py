@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -20,7 +20,7 @@ from streamflow.operators.connectors.files.text import TEXT_COLUMN
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME_TYPE, Schema
 
-__all__ = ["infer_schema"]
+__all__ = ["check_inferred", "infer_schema"]
 
 _ROWS: Final = 1000
 _BYTES: Final = 1 << 20
@@ -43,6 +43,23 @@ def infer_schema(files: Sequence[FoundFile], options: CsvOptions, *, growing: bo
             return schema
     names = ", ".join(repr(file.path) for file in files[:3]) + (", …" if len(files) > 3 else "")
     raise SourceError(f"there is nothing in {names} to tell columns from", hint="say them: schema={…}")
+
+
+def check_inferred(saved: Mapping[str, str], now: Mapping[str, str], path: str) -> None:
+    """Raises SourceError where a job that goes on would read other columns or types than before: the files from which
+    they were told are gone, or have changed."""
+    if saved == now:
+        return
+    differing = [name for name in {**saved, **now} if saved.get(name) != now.get(name)]
+    shown = ", ".join(
+        f"{name!r} was {saved.get(name, 'not there')} and is {now.get(name, 'not there')}"
+        for name in differing[:3]
+    )
+    types = ", ".join(f"{name!r}: sf.{dtype}" for name, dtype in saved.items())
+    raise SourceError(
+        f"the columns of {path!r} are told from its first rows, which differ now: {shown}",
+        hint=f"say them: schema={{{types}}}",
+    )
 
 
 def _first_rows(

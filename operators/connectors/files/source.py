@@ -10,7 +10,7 @@ from typing import Any
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.files.csv_format import CsvOptions
-from streamflow.operators.connectors.files.enumerator import FileEnumerator, WatchingEnumerator
+from streamflow.operators.connectors.files.enumerator import FileEnumerator, Told, WatchingEnumerator
 from streamflow.operators.connectors.files.formats import FileFormat, checked_format
 from streamflow.operators.connectors.files.inference import infer_schema
 from streamflow.operators.connectors.files.listing import FoundFile, list_files
@@ -38,7 +38,8 @@ class FileSource(Source):
     `format` is told by the suffix (.ndjson .jsonl .json, .csv, .parquet, .arrow .ipc .feather, .txt .log .text, the
     text ones also with .gz or .zst) unless given. `schema` gives names and types of the columns to read; without it
     they are inferred from the first 1,000 rows and pinned; `sf.OBJECTS` asks for Python objects (any JSON value, a str
-    for a line of text, a dict otherwise, of text alone for CSV). A field missing in a JSON object is null.
+    for a line of text, a dict otherwise, of text alone for CSV). A field missing in a JSON object is null. A job that
+    goes on from a checkpoint infers again: it is refused if other types come out because the first files have gone.
 
     Files are read side by side in event time. `in_order=True` says that they follow one another, so that the watermark
     need not wait for those not yet begun. `watch="1s"` looks again every second for new files and for whole lines
@@ -93,9 +94,9 @@ class FileSource(Source):
 
     def enumerator(self, ctx: SourceContext) -> Enumerator:
         if self.watch is None:
-            return FileEnumerator(self._list, ctx, in_order=self.in_order, csv=self._csv())
+            return FileEnumerator(self._list, ctx, in_order=self.in_order, csv=self._csv(), told=self._told())
         interval = parse_duration(self.watch) / 1e6
-        return WatchingEnumerator(self._list, ctx, interval=interval, csv=self._csv())
+        return WatchingEnumerator(self._list, ctx, interval=interval, csv=self._csv(), told=self._told())
 
     def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
         schema = self.output_type().schema
@@ -106,6 +107,12 @@ class FileSource(Source):
         first, *others = self._paths
         more = f", … ({len(self._paths)} paths)" if others else ""
         return f"FileSource({first}{more}{f', watch={self.watch}' if self.watch else ''})"
+
+    def _told(self) -> Told:
+        schema = self.output_type().schema
+        if self.schema is not None or not isinstance(schema, Schema):
+            return Told(self._paths[0])
+        return Told(self._paths[0], {name: str(dtype) for name, dtype in schema.items()})
 
     def _csv(self) -> CsvOptions:
         return CsvOptions(self.separator, self.has_header, tuple(self.null_values), self.quote)

@@ -14,11 +14,13 @@ from typing import Any, Final
 
 import polars as pl
 
+from streamflow.errors import RecordError
 from streamflow.operators.connectors.files.durable_folders import make_durable
 from streamflow.operators.connectors.files.encoding import SUFFIXES, append, empty_file
 from streamflow.operators.connectors.files.failures import writing
 from streamflow.operators.connectors.files.ownership import Layout, Owner, PartName, hidden, is_note, is_part
 from streamflow.operators.connectors.files.partitions import partitioned
+from streamflow.operators.rows import frame_of
 from streamflow.operators.sink import Committable, SinkContext
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
@@ -76,6 +78,11 @@ class FolderWriter:
         await self._ctx.run_blocking(self._discard)
 
     def _write(self, batch: AnyBatch) -> None:
+        if self._schema is not None:
+            bad: list[RecordError] = []
+            batch = frame_of(batch, self._schema, bad)
+            if bad:
+                raise bad[0]
         if isinstance(batch, FrameBatch):
             frame = batch.frame.drop(EVENT_TIME) if batch.timed else batch.frame
             for folder, part in partitioned(frame, self._layout.partition_by):

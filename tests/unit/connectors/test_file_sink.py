@@ -56,6 +56,21 @@ class TestContent:
         schema = dict(batch.frame.schema)
         assert rows(FileSource(path, schema=schema)) == batch.frame.to_dicts() * 2
 
+    @pytest.mark.parametrize("format", ["parquet", "arrow", "csv", "ndjson"])
+    def test_rows_that_a_function_made_become_columns(self, tmp_path: Path, format: Any) -> None:
+        sink = FileSink(tmp_path / "out", format=format, partition_by="k")
+        made = StreamType(Schema({"k": pl.String, "n": pl.Int64}), timed=False)
+
+        async def made_by_a_function() -> None:
+            writer, committer = sink.writer(made, sink_context()), sink.committer(sink_context())
+            await writer.write(objects({"k": "a", "n": 1}, {"k": "b", "n": 2}))
+            await committer.commit(1, await writer.prepare(1))
+            await writer.close()
+
+        run(made_by_a_function())
+        found = {path.parent.name: rows(FileSource(path)) for path in (tmp_path / "out").glob("k=*/part-*")}
+        assert found == {"k=a": [{"n": 1}], "k=b": [{"n": 2}]}
+
     def test_objects_are_written_as_json(self, tmp_path: Path) -> None:
         @dataclass
         class Point:

@@ -102,9 +102,8 @@ class TestCollected:
 
     def test_rows_of_a_stream_with_columns_keep_the_schema(self) -> None:
         out = Collected()
-        out.begin(StreamType(Schema({"a": pl.Int32}), timed=False))
-        out.seal(0, 1, [RowBatch([{"a": 1}])])
-        out.publish(0, 1)
+        out.begin(StreamType(Schema({"a": pl.Int32}), timed=False), anew=True)
+        out.publish([out.seal(0, 1, [RowBatch([{"a": 1}])], "run")])
         assert dict(out.frame().schema) == {"a": pl.Int32}
 
     def test_nothing_written_is_an_empty_frame_with_the_columns(self) -> None:
