@@ -7,7 +7,7 @@ span of what it holds, and whoever reads takes all that intersect.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
@@ -59,6 +59,23 @@ class Buckets:
     def read(self, bucket: int) -> pl.DataFrame:
         """What a bucket holds, one row per key and slice."""
         return self._store.read(bucket)
+
+    def rows(self, bucket: int) -> int:
+        """How many rows a bucket holds, before they are merged."""
+        return self._store.rows_in(bucket)
+
+    def share(self, bucket: int) -> float:
+        """How much a bucket holds, of what can well be worked on at a time."""
+        return self._store.share(bucket)
+
+    def in_slices(self, buckets: Sequence[int]) -> Iterator[list[pl.DataFrame]]:
+        """What these buckets hold, a frame for each: all of it, or where that is much slice by slice of the keys."""
+        slices = self._store.slices(buckets)
+        for number in range(slices):
+            frames = [self._store.read_slice(bucket, number, slices) for bucket in buckets]
+            found = [frame for frame in frames if frame is not None]
+            if found:
+                yield found
 
     def drop(self, bucket: int) -> None:
         """Forget a bucket."""

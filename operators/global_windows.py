@@ -5,7 +5,7 @@ It has no bounds, so results carry no window columns; their event time is the la
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import polars as pl
@@ -35,6 +35,7 @@ class GlobalWindows(Operator):
         self._leading = [*change, *(pl.col(key) for key in parts.keys), event_time]
         only = {"pane_timing": pl.lit("ON_TIME"), "pane_index": pl.lit(0, pl.Int64), "is_last": pl.lit(True)}
         self._trailing = [only[name].alias(name) for name in PANE_COLUMNS] if pane_info else []
+        self._firing: Iterator[pl.DataFrame] | None = None
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         frame = self._parts.checked(batch)
@@ -48,9 +49,30 @@ class GlobalWindows(Operator):
         self._parts.restore(parts)
 
     def on_watermark(self, watermark: int, out: Collector) -> int | None:
-        if watermark >= MAX_TIME and _PANE in self._parts.store.panes():
-            frame = self._parts.store.read(_PANE).sort(self._parts.keys)
-            self._parts.store.drop(_PANE)
-            results = self._parts.plan.results(frame, self._leading).with_columns(self._trailing)
-            out.emit(FrameBatch(results.select(pl.exclude(EVENT_TIME), EVENT_TIME)))
+        if watermark < MAX_TIME:
+            return watermark
+        if self._firing is None:
+            self._firing = self._fired()
+        for results in self._firing:
+            out.emit(FrameBatch(results))
+            return watermark
+        self._firing = None
         return watermark
+
+    @property
+    def unfinished(self) -> bool:
+        return self._firing is not None
+
+    def _fired(self) -> Iterator[pl.DataFrame]:
+        """All results, by key within a slice of the keys; then nothing is left."""
+        store = self._parts.store
+        if _PANE not in store:
+            return
+        slices = store.slices([_PANE])
+        for number in range(slices):
+            partials = store.read_slice(_PANE, number, slices)
+            if partials is not None:
+                frame = partials.sort(self._parts.keys)
+                results = self._parts.plan.results(frame, self._leading).with_columns(self._trailing)
+                yield results.select(pl.exclude(EVENT_TIME), EVENT_TIME)
+        store.drop(_PANE)

@@ -173,7 +173,11 @@ class _Totals:
     def insert_all(self, out: Collector) -> None:
         """Put out all totals as inserts, and forget them."""
         if _TOTALS in self.store:
-            self._put_out(None, self.store.read(_TOTALS), out)
+            slices = self.store.slices([_TOTALS])
+            for number in range(slices):
+                totals = self.store.read_slice(_TOTALS, number, slices)
+                if totals is not None:
+                    self._put_out(None, totals, out)
             self.store.drop(_TOTALS)
 
     def snapshot(self, said: Said) -> OperatorSnapshot:

@@ -28,6 +28,10 @@ __all__ = ["SlicedWindows"]
 
 _CHUNK_ROWS: Final = 200_000
 """About how many partials are fired in one go at the end of a batch job."""
+_CHUNK_SHARE: Final = 0.5
+"""Nor more than about this share of what can be worked on at a time, where a single window does not take more."""
+_ENOUGH_ROWS: Final = 500_000
+"""So many rows are put out in one go, more if a single slice has more."""
 _DENSE_ROWS: Final = 500
 """With more partials per window than this, windows are made one by one: no copy of a row per window it is in, and a
 cheaper sort."""
@@ -44,6 +48,7 @@ class SlicedWindows(Operator):
         self._lateness = parts.allowed_lateness
         self._buckets = Buckets(parts.store, slicing.every, slicing.offset)
         self._watermark = MIN_TIME
+        self._firing: Iterator[pl.DataFrame] | None = None
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         frame = self._parts.checked(batch)
@@ -65,12 +70,22 @@ class SlicedWindows(Operator):
 
     def on_watermark(self, watermark: int, out: Collector) -> int | None:
         if watermark > self._watermark:
-            previous, self._watermark = self._watermark, watermark
-            if self._buckets.spans:
-                self._fire(previous, watermark, out)
-                self._clean_up(watermark)
-            self._parts.writer.clean_up(watermark)
+            self._firing = self._fired(self._watermark, watermark)
+            self._watermark = watermark
+        rows = 0
+        for windows in self._firing or ():
+            self._parts.writer.write(windows, "ON_TIME", watermark, out)
+            rows += windows.height
+            if rows >= _ENOUGH_ROWS:
+                return watermark
+        self._firing = None
+        self._clean_up(watermark)
+        self._parts.writer.clean_up(watermark)
         return watermark
+
+    @property
+    def unfinished(self) -> bool:
+        return self._firing is not None
 
     def snapshot(self) -> OperatorSnapshot:
         return self._parts.snapshot({"watermark": self._watermark, "buckets": self._buckets.snapshot()})
@@ -116,9 +131,11 @@ class SlicedWindows(Operator):
         counter.add(int(partials.filter(gap)[COUNT].sum()))
         return partials.filter(~gap)
 
-    def _fire(self, previous: int, watermark: int, out: Collector) -> None:
-        """Put out the panes of all windows whose last moment lies in (previous, watermark]."""
+    def _fired(self, previous: int, watermark: int) -> Iterator[pl.DataFrame]:
+        """The results of all windows whose last moment lies in (previous, watermark]."""
         slicing, spans = self._slicing, self._buckets.spans
+        if not spans:
+            return
         end = slicing.end_after(max(previous + 1, min(span.low for span in spans.values())))
         last = min(
             slicing.end_until(watermark + 1), slicing.last_end(max(span.high for span in spans.values()))
@@ -131,21 +148,20 @@ class SlicedWindows(Operator):
             if not ahead or ahead[0][0] >= last:
                 return
             end = max(end, slicing.end_after(ahead[0][0]))
-            until, rows, read, frames = last, 0, list[int](), list[pl.DataFrame]()
+            until, rows, share, read = last, 0, 0.0, list[int]()
             for low, bucket in ahead:
                 # Windows that end by the next bucket's beginning need nothing of it.
                 complete = slicing.end_until(low)
                 if complete >= last:
                     break
-                if rows >= _CHUNK_ROWS and complete >= end:
+                if (rows >= _CHUNK_ROWS or share >= _CHUNK_SHARE) and complete >= end:
                     until = complete
                     break
-                frames.append(self._buckets.read(bucket))
                 read.append(bucket)
-                rows += frames[-1].height
-            data = self._between(frames, read, end - slicing.size, until)
-            for windows in self._windows(data, end, until):
-                self._parts.writer.write(windows, "ON_TIME", watermark, out)
+                rows += self._buckets.rows(bucket)
+                share += self._buckets.share(bucket)
+            for frames in self._buckets.in_slices(read):
+                yield from self._windows(self._between(frames, read, end - slicing.size, until), end, until)
             end = until + slicing.every
             if end <= last:  # Release what is done with before reading more.
                 self._clean_up(until - 1)
@@ -226,10 +242,13 @@ class SlicedWindows(Operator):
             touched = fresh.select(window).unique()
             low, high = int(touched[START].min()), int(touched[START].max()) + slicing.size  # type: ignore[arg-type]
             spans = self._buckets.spans.items()
-            stored = concatenated(
-                [self._buckets.read(b) for b, span in spans if span.low < high and span.high >= low]
+            read = [bucket for bucket, span in spans if span.low < high and span.high >= low]
+            related = concatenated(
+                [
+                    concatenated(frames).join(touched, on=self._keys, how="semi", nulls_equal=True)
+                    for frames in self._buckets.in_slices(read)
+                ]
             )
-            related = stored.join(touched, on=self._keys, how="semi", nulls_equal=True)
             data = self._exploded(related, end, last).join(touched, on=window, how="semi", nulls_equal=True)
         merged = self._plan.merge(data, window)
         results = self._plan.results(merged, [*self._keys, START, (pl.col(START) + slicing.size).alias(END)])

@@ -6,6 +6,9 @@ about a constant number of times. When all panes together exceed the memory budg
 recently are merged and spilled to the backend as sealed Arrow IPC, in chunks; a pane that goes on growing spills in
 several runs, and reading merges them. The order of appending is kept, for aggregates like first and last.
 
+A large pane is divided by a hash of the keys into parts (a Grace hash join's partitions), which are merged, spilled
+and read one by one: however large it is, a slice of it at a time can be worked on within the budget.
+
 `merge` turns the concatenation of frames into one and must be associative; column types may widen from one frame to
 the next.
 """
@@ -19,34 +22,57 @@ from typing import Final
 
 import polars as pl
 
-from streamflow.errors import StateError, Where
-from streamflow.records.serde import frame_to_ipc, ipc_to_frame
+from streamflow.errors import StateError
 from streamflow.state.backend import KeyedStateBackend, StateAddress
+from streamflow.state.key_slices import in_slices, rows_in_slice
 from streamflow.state.owned_keys import OwnedKeys
+from streamflow.state.pane_chunks import Chunk, PaneChunks
 from streamflow.state.parts import OperatorSnapshot, StatePart
 
 __all__ = ["PaneStore"]
 
 _MERGE_ROWS: Final = 32_768
 _MERGE_PARTIALS: Final = 256
-_CHUNK_BYTES: Final = 1 << 20
 _FRAME_BYTES: Final = 400
 _VIEW_BYTES: Final = 16
 _SPILL_TO: Final = 0.9
 _WORTH_MERGING: Final = 0.5
-_GROUP: Final = 0
+_PARTS: Final = 64
+"""Into how many parts a large pane is divided; a power of two."""
+_SLICES_PER_BUDGET: Final = 8
+_LEAST_SLICE: Final = 64 << 10
+_DIVIDED_WHEN_SPILLED: Final = 2 << 20
+_MOST_SLICES: Final = 1 << 12
 
 
 @dataclass(slots=True)
-class _Pane:
-    """What one pane has in memory (`partials`, the first of them merged) and in the backend (`chunks`)."""
+class _Part:
+    """What one part has in memory (`partials`, the first of them merged) and in the backend."""
 
     partials: list[pl.DataFrame] = field(default_factory=list[pl.DataFrame])
     merged_rows: int = 0
     pending_rows: int = 0
     nbytes: int = 0
-    chunks: list[int] = field(default_factory=list[int])
-    spilled_rows: int = 0
+    chunks: list[Chunk] = field(default_factory=list[Chunk])
+
+    @property
+    def size(self) -> int:
+        """Bytes, if all of it were in memory."""
+        return self.nbytes + sum(chunk.size for chunk in self.chunks)
+
+    @property
+    def rows(self) -> int:
+        return sum(chunk.rows for chunk in self.chunks) + sum(partial.height for partial in self.partials)
+
+
+@dataclass(slots=True)
+class _Pane:
+    """One part, or `_PARTS` of them; then what comes waits in `front` until there is enough to be divided."""
+
+    parts: list[_Part] = field(default_factory=lambda: [_Part()])
+    front: list[pl.DataFrame] = field(default_factory=list[pl.DataFrame])
+    front_rows: int = 0
+    front_bytes: int = 0
     next_chunk: int = 0
 
 
@@ -54,8 +80,8 @@ class PaneStore:
     """Frames of partial aggregates by pane, within `memory_budget` bytes.
 
     Appending costs a few microseconds, merges and spills aside. The budget bounds what is kept between calls; a call
-    takes about twice the largest pane more while it merges. Raises KeyError for a pane that is not there, StateError
-    where the backend fails.
+    takes about twice the largest part of a pane more while it merges, `read` twice the pane. Raises KeyError for a pane
+    that is not there, StateError where the backend fails.
 
     >>> from streamflow.state.memory import MemoryBackend
     >>> keys = OwnedKeys(("k",), range(128), 128)
@@ -80,14 +106,16 @@ class PaneStore:
             raise StateError(
                 f"the memory budget for panes is {memory_budget} bytes", hint="give at least some megabytes"
             )
-        self._backend = backend
         self._address = StateAddress(operator_id, state)
+        self._chunks = PaneChunks(backend, self._address)
         self._merge = merge
         self._budget = memory_budget
+        self._slice_bytes = max(memory_budget // _SLICES_PER_BUDGET, _LEAST_SLICE)
         self._keys = keys
         self._panes: dict[int, _Pane] = {}
-        # The panes with anything in memory, coldest first.
-        self._resident: OrderedDict[int, _Pane] = OrderedDict()
+        # The parts with anything in memory, coldest first.
+        self._resident: OrderedDict[tuple[int, int], _Part] = OrderedDict()
+        self._fronts: dict[int, _Pane] = {}
         self._ascending: tuple[int, ...] | None = ()
         self._nbytes = 0
         self._rows = 0
@@ -121,34 +149,68 @@ class PaneStore:
             self._ascending = tuple(sorted(self._panes))
         return self._ascending
 
+    def rows_in(self, pane: int) -> int:
+        """Rows in one pane, counted as `rows` are."""
+        content = self._panes[pane]
+        return content.front_rows + sum(part.rows for part in content.parts)
+
     def append(self, pane: int, frame: pl.DataFrame) -> None:
         """Add partial aggregates to a pane, which is made if it is not there. The frame is kept, not copied."""
         if not frame.height and pane in self._panes:
             return
-        content = self._add(pane, frame)
-        content.pending_rows += frame.height
-        if (
-            content.pending_rows > max(_MERGE_ROWS, content.merged_rows)
-            or len(content.partials) > _MERGE_PARTIALS
-        ):
-            self._merge_resident(content)
+        content = self._pane(pane)
+        if len(content.parts) == 1:
+            (part,) = content.parts
+            if self._add(pane, 0, part, frame) and part.nbytes > self._slice_bytes:
+                self._divide(pane, content)
+        else:
+            self._put_in_front(pane, content, frame)
         if self._nbytes > self._budget:
             self._make_room()
 
     def read(self, pane: int) -> pl.DataFrame:
         """The merged frame of a pane. Stays in memory only if the pane was there anyway."""
+        whole = self.read_slice(pane, 0, 1)
+        assert whole is not None
+        return whole
+
+    def share(self, pane: int) -> float:
+        """How much of what can well be worked on at a time a pane is: with more than 1 it should be read in slices."""
         content = self._panes[pane]
-        if not content.chunks:
-            self._merge_resident(content)
-            return content.partials[0]
-        return self._merge_spilled(pane, content)
+        return (content.front_bytes + sum(part.size for part in content.parts)) / self._slice_bytes
+
+    def slices(self, panes: Iterable[int]) -> int:
+        """Into how many slices to divide these panes so that a slice of all of them is no large part of the budget."""
+        share = sum(self.share(pane) for pane in panes)
+        count = 1
+        while count < _MOST_SLICES and count < share:
+            count *= 2
+        return count
+
+    def read_slice(self, pane: int, number: int, slices: int) -> pl.DataFrame | None:
+        """The merged rows of a pane whose keys are in one of so many slices (a power of two); None if there are none.
+
+        The same keys are in the same slice in all panes.
+        """
+        content = self._panes[pane]
+        self._divide_front(pane, content)
+        parts = len(content.parts)
+        # Where there are fewer slices than parts, each is several parts; where there are more, a piece of one.
+        chosen = [part for at, part in enumerate(content.parts) if at % slices == number % parts]
+        frames = [self._content(pane, part) for part in chosen if part.partials or part.chunks]
+        if slices > parts:
+            frames = [rows_in_slice(frame, self._keys.columns, number, slices) for frame in frames]
+        if not frames:
+            return None
+        return frames[0] if len(frames) == 1 else _concatenated(frames)
 
     def replace(self, pane: int, frame: pl.DataFrame) -> None:
         """Make the merged `frame` the whole content of a pane."""
         if pane in self._panes:
             self.drop(pane)
-        content = self._add(pane, frame)
-        content.merged_rows = frame.height
+        (part,) = self._pane(pane).parts
+        self._keep(pane, 0, part, frame)
+        part.merged_rows = frame.height
         if self._nbytes > self._budget:
             self._make_room()
 
@@ -156,15 +218,9 @@ class PaneStore:
         """Forget a pane."""
         content = self._panes.pop(pane)
         self._ascending = None
-        self._resident.pop(pane, None)
-        self._nbytes -= content.nbytes
-        self._rows -= _rows_of(content)
-        if content.chunks:
-            self._spilled -= sum(content.chunks)
-            self._backend.write(
-                self._address,
-                [(_GROUP, _chunk_key(pane, number), None) for number in range(content.next_chunk)],
-            )
+        self._take_front(pane, content)
+        for number, part in enumerate(content.parts):
+            self._take(pane, number, part)
 
     def clear(self) -> None:
         """Forget all panes."""
@@ -173,38 +229,84 @@ class PaneStore:
 
     def snapshot(self) -> OperatorSnapshot:
         """What is in memory, and which chunks there are in the backend; under the state's name."""
-        index = [[pane, content.chunks.copy(), content.spilled_rows] for pane, content in self._panes.items()]
-        table = [(pane, frame) for pane in self.panes() for frame in self._panes[pane].partials]
+        table: list[tuple[int, pl.DataFrame]] = []
+        index: list[list[object]] = []
+        for pane in self.panes():
+            content = self._panes[pane]
+            table += [(pane, frame) for part in content.parts for frame in part.partials]
+            table += [(pane, frame) for frame in content.front]
+            chunks = [[list(chunk) for chunk in part.chunks] for part in content.parts]
+            if any(chunks):
+                index.append([pane, content.next_chunk, chunks])
         name = self._address.state
         return OperatorSnapshot({name: index}, {name: table}, self._keys.columns)
 
     def restore(self, parts: Sequence[StatePart]) -> None:
         """Take back what the snapshots hold of the own keys. At most one chunk is loaded at a time."""
         name = self._address.state
-        for part in parts:
-            for pane, chunks, rows in part.values.get(name, ()):
-                if part.adopted:
-                    self._adopt(pane, list(chunks), rows)
-                else:
-                    self._copy(pane, len(chunks), part)
+        for saved in parts:
+            for pane, next_chunk, listed in saved.values.get(name, ()):
+                chunks = [[Chunk(*chunk) for chunk in of_part] for of_part in listed]
+                if saved.adopted:
+                    self._adopt(pane, next_chunk, chunks)
+                    continue
+                if saved.backend is None:
+                    raise StateError(
+                        f"pane {pane} was in a state backend that is not there",
+                        hint="restore from another checkpoint",
+                    )
+                foreign = PaneChunks(saved.backend, self._address)
+                for frame in foreign.read(pane, (chunk for of_part in chunks for chunk in of_part)):
+                    own = self._keys.rows(frame)
+                    if own.height:
+                        self.append(pane, own)
         for pane, frame in self._keys.restored(parts, name):
             self.append(pane, frame)
 
+    def _adopt(self, pane: int, next_chunk: int, chunks: Sequence[list[Chunk]]) -> None:
+        """The chunks of a pane are in the backend already."""
+        content = self._pane(pane)
+        content.parts = [_Part(chunks=of_part) for of_part in chunks]
+        content.next_chunk = next_chunk
+        for part in content.parts:
+            self._spilled += sum(chunk.stored for chunk in part.chunks)
+            self._rows += part.rows
+
     # In memory.
 
-    def _add(self, pane: int, frame: pl.DataFrame) -> _Pane:
+    def _pane(self, pane: int) -> _Pane:
         content = self._panes.get(pane)
         if content is None:
             content = self._panes[pane] = _Pane()
             self._ascending = None
+        return content
+
+    def _add(self, pane: int, number: int, part: _Part, frame: pl.DataFrame) -> bool:
+        """Add a partial to a part; whether that made it merge."""
+        self._keep(pane, number, part, frame)
+        part.pending_rows += frame.height
+        if part.pending_rows <= max(_MERGE_ROWS, part.merged_rows) and len(part.partials) <= _MERGE_PARTIALS:
+            return False
+        self._merge_resident(part)
+        return True
+
+    def _keep(self, pane: int, number: int, part: _Part, frame: pl.DataFrame) -> None:
         size = self._size(frame)
-        content.partials.append(frame)
-        content.nbytes += size
+        part.partials.append(frame)
+        part.nbytes += size
         self._nbytes += size
         self._rows += frame.height
-        self._resident[pane] = content
-        self._resident.move_to_end(pane)
-        return content
+        self._resident[pane, number] = part
+        self._resident.move_to_end((pane, number))
+
+    def _take(self, pane: int, number: int, part: _Part) -> None:
+        """Forget what a part has."""
+        self._rows -= part.rows
+        self._resident.pop((pane, number), None)
+        self._nbytes -= part.nbytes
+        if part.chunks:
+            self._spilled -= sum(chunk.stored for chunk in part.chunks)
+            self._chunks.drop(pane, part.chunks)
 
     def _size(self, frame: pl.DataFrame) -> int:
         """An estimate; Polars' own leaves out the 16 bytes that each text or binary value takes beside its
@@ -216,76 +318,112 @@ class PaneStore:
             overhead = self._row_overhead[width] = _VIEW_BYTES * views
         return int(frame.estimated_size()) + overhead * frame.height + _FRAME_BYTES * width
 
-    def _merge_resident(self, content: _Pane) -> None:
+    def _merge_resident(self, part: _Part) -> None:
         """Leave one merged frame in memory."""
-        if not content.pending_rows and len(content.partials) == 1:
+        if not part.pending_rows and len(part.partials) == 1:
             return
-        merged = self._merged(content.partials)
+        merged = self._merged(part.partials)
         size = self._size(merged)
-        self._nbytes += size - content.nbytes
-        self._rows += merged.height - sum(partial.height for partial in content.partials)
-        content.partials, content.nbytes = [merged], size
-        content.merged_rows, content.pending_rows = merged.height, 0
+        self._nbytes += size - part.nbytes
+        self._rows += merged.height - sum(partial.height for partial in part.partials)
+        part.partials, part.nbytes = [merged], size
+        part.merged_rows, part.pending_rows = merged.height, 0
 
     def _merged(self, frames: list[pl.DataFrame]) -> pl.DataFrame:
-        whole = frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical_relaxed")
-        return self._merge(whole)
-
-    # In the backend.
+        return self._merge(_concatenated(frames))
 
     def _make_room(self) -> None:
-        """Merge, and where that does not help spill, the coldest panes first, until there is some room.
+        """Merge, and where that does not help spill, the coldest parts first, until there is some room.
 
         Not just enough room: a spill for each append would be slow.
         """
+        for pane, content in list(self._fronts.items()):
+            self._divide_front(pane, content)
         wanted = self._budget * _SPILL_TO
-        for content in list(self._resident.values()):
-            before = content.nbytes
-            self._merge_resident(content)
+        for part in list(self._resident.values()):
+            before = part.nbytes
+            self._merge_resident(part)
             if self._nbytes <= wanted:
                 return
-            if content.nbytes > before * _WORTH_MERGING:
+            if part.nbytes > before * _WORTH_MERGING:
                 break
         while self._nbytes > wanted and self._resident:
-            pane, content = next(iter(self._resident.items()))
-            self._merge_resident(content)
-            self._spill(pane, content)
+            (pane, number), part = next(iter(self._resident.items()))
+            self._merge_resident(part)
+            content = self._panes[pane]
+            if len(content.parts) == 1 and part.size > min(_DIVIDED_WHEN_SPILLED, self._slice_bytes):
+                self._divide(pane, content)
+                # They are as cold as the pane was.
+                for at in reversed(range(_PARTS)):
+                    if (pane, at) in self._resident:
+                        self._resident.move_to_end((pane, at), last=False)
+            else:
+                self._spill(pane, number, part)
 
-    def _spill(self, pane: int, content: _Pane) -> None:
-        frame = content.partials[0]
-        step = max(1, frame.height * _CHUNK_BYTES // max(1, content.nbytes))
-        for start in range(0, max(1, frame.height), step):
-            data = frame_to_ipc(frame.slice(start, step))
-            # Each chunk by itself: many megabytes in one write would hold the interpreter for long.
-            self._backend.put(self._address, _GROUP, _chunk_key(pane, content.next_chunk), data)
-            content.next_chunk += 1
-            content.chunks.append(len(data))
-            self._spilled += len(data)
-        content.spilled_rows += frame.height
-        self._nbytes -= content.nbytes
-        content.partials, content.nbytes, content.merged_rows, content.pending_rows = [], 0, 0, 0
-        del self._resident[pane]
+    # Divided.
 
-    def _adopt(self, pane: int, chunks: list[int], rows: int) -> None:
-        """The chunks of a pane are in the backend already."""
-        if chunks:
-            self._panes[pane] = _Pane(chunks=chunks, spilled_rows=rows, next_chunk=len(chunks))
-            self._ascending = None
-            self._spilled += sum(chunks)
-            self._rows += rows
+    def _divide(self, pane: int, content: _Pane) -> None:
+        """Make many parts of a pane that has one. What it has spilled is little, or it would have been divided."""
+        (whole,) = content.parts
+        frames = [*self._chunks.read(pane, whole.chunks), *whole.partials]
+        self._take(pane, 0, whole)
+        content.parts = [_Part() for _ in range(_PARTS)]
+        for frame in frames:
+            self._distribute(pane, content, frame)
 
-    def _copy(self, pane: int, chunks: int, part: StatePart) -> None:
-        """Append the own rows of a pane's chunks in another subtask's backend."""
-        for frame in self._chunks_of(part.backend, pane, chunks):
-            own = self._keys.rows(frame)
-            if own.height:
-                self.append(pane, own)
+    def _put_in_front(self, pane: int, content: _Pane, frame: pl.DataFrame) -> None:
+        size = self._size(frame)
+        content.front.append(frame)
+        content.front_rows += frame.height
+        content.front_bytes += size
+        self._nbytes += size
+        self._rows += frame.height
+        self._fronts[pane] = content
+        if content.front_rows > _MERGE_ROWS or len(content.front) > _MERGE_PARTIALS:
+            self._divide_front(pane, content)
 
-    def _merge_spilled(self, pane: int, content: _Pane) -> pl.DataFrame:
+    def _take_front(self, pane: int, content: _Pane) -> list[pl.DataFrame]:
+        frames = content.front
+        if frames:
+            self._nbytes -= content.front_bytes
+            self._rows -= content.front_rows
+            content.front, content.front_rows, content.front_bytes = [], 0, 0
+            del self._fronts[pane]
+        return frames
+
+    def _divide_front(self, pane: int, content: _Pane) -> None:
+        if content.front:
+            self._distribute(pane, content, _concatenated(self._take_front(pane, content)))
+
+    def _distribute(self, pane: int, content: _Pane, frame: pl.DataFrame) -> None:
+        """Each row to the part that has its key."""
+        for number, rows in in_slices(frame, self._keys.columns, len(content.parts)):
+            self._add(pane, number, content.parts[number], rows)
+
+    # In the backend.
+
+    def _spill(self, pane: int, number: int, part: _Part) -> None:
+        (frame,) = part.partials
+        for chunk in self._chunks.write(pane, self._panes[pane].next_chunk, frame, part.nbytes):
+            part.chunks.append(chunk)
+            self._spilled += chunk.stored
+            self._panes[pane].next_chunk = chunk.number + 1
+        self._nbytes -= part.nbytes
+        part.partials, part.nbytes, part.merged_rows, part.pending_rows = [], 0, 0, 0
+        del self._resident[pane, number]
+
+    def _content(self, pane: int, part: _Part) -> pl.DataFrame:
+        """All that a part has, merged."""
+        if part.chunks:
+            return self._merge_spilled(pane, part)
+        self._merge_resident(part)
+        return part.partials[0]
+
+    def _merge_spilled(self, pane: int, part: _Part) -> pl.DataFrame:
         """Oldest first, merging on the way, so that the result and one part of its size are all that is in memory."""
         merged_rows, pending_rows = 0, 0
         frames: list[pl.DataFrame] = []
-        for frame in self._in_order(pane, content):
+        for frame in self._in_order(pane, part):
             frames.append(frame)
             pending_rows += frame.height
             if pending_rows > max(_MERGE_ROWS, merged_rows):
@@ -293,29 +431,10 @@ class PaneStore:
                 merged_rows, pending_rows = frames[0].height, 0
         return self._merged(frames) if pending_rows or len(frames) > 1 else frames[0]
 
-    def _in_order(self, pane: int, content: _Pane) -> Iterable[pl.DataFrame]:
-        yield from self._read_chunks(pane, content)
-        yield from content.partials
-
-    def _read_chunks(self, pane: int, content: _Pane) -> Iterator[pl.DataFrame]:
-        return self._chunks_of(self._backend, pane, content.next_chunk)
-
-    def _chunks_of(self, backend: KeyedStateBackend | None, pane: int, chunks: int) -> Iterator[pl.DataFrame]:
-        for number in range(chunks):
-            data = None if backend is None else backend.get(self._address, _GROUP, _chunk_key(pane, number))
-            if data is None:
-                raise StateError(
-                    f"chunk {number} of pane {pane} is missing from the state backend",
-                    where=Where(operator=self._address.operator),
-                    hint="restore from a checkpoint",
-                )
-            yield ipc_to_frame(data)
+    def _in_order(self, pane: int, part: _Part) -> Iterator[pl.DataFrame]:
+        yield from self._chunks.read(pane, part.chunks)
+        yield from part.partials
 
 
-def _rows_of(content: _Pane) -> int:
-    return content.spilled_rows + sum(partial.height for partial in content.partials)
-
-
-def _chunk_key(pane: int, number: int) -> bytes:
-    """Eight bytes for the pane and four for the chunk, whose byte order is their order, negative panes included."""
-    return (pane + (1 << 63)).to_bytes(8, "big") + number.to_bytes(4, "big")
+def _concatenated(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    return frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical_relaxed")

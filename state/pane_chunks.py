@@ -1,0 +1,68 @@
+"""Chunks: frames of panes in the backend as sealed Arrow IPC, each under its pane and number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+import polars as pl
+
+from streamflow.errors import StateError, Where
+from streamflow.records.serde import frame_to_ipc, ipc_to_frame
+from streamflow.state.backend import KeyedStateBackend, StateAddress
+
+__all__ = ["Chunk", "PaneChunks"]
+
+_CHUNK_BYTES: Final = 1 << 20
+_GROUP: Final = 0
+"""A chunk holds keys of all groups; whoever wants those of some filters its rows."""
+
+
+class Chunk(NamedTuple):
+    """What is known of a chunk without reading it: bytes in the backend, bytes and rows in memory."""
+
+    number: int
+    stored: int
+    size: int
+    rows: int
+
+
+class PaneChunks:
+    """The chunks of one operator's panes in one backend."""
+
+    def __init__(self, backend: KeyedStateBackend, address: StateAddress) -> None:
+        self._backend = backend
+        self._address = address
+
+    def write(self, pane: int, first: int, frame: pl.DataFrame, size: int) -> Iterator[Chunk]:
+        """Store a frame of `size` bytes in chunks of about a megabyte, numbered from `first`.
+
+        Each by itself: many megabytes in one write would hold the interpreter for long.
+        """
+        step = max(1, frame.height * _CHUNK_BYTES // max(1, size))
+        for number, start in enumerate(range(0, max(1, frame.height), step), first):
+            part = frame.slice(start, step)
+            data = frame_to_ipc(part)
+            self._backend.put(self._address, _GROUP, _key(pane, number), data)
+            yield Chunk(number, len(data), size * part.height // max(1, frame.height), part.height)
+
+    def read(self, pane: int, chunks: Iterable[Chunk]) -> Iterator[pl.DataFrame]:
+        """One after the other. Raises StateError where one is missing or damaged."""
+        for chunk in chunks:
+            data = self._backend.get(self._address, _GROUP, _key(pane, chunk.number))
+            if data is None:
+                raise StateError(
+                    f"chunk {chunk.number} of pane {pane} is missing from the state backend",
+                    where=Where(operator=self._address.operator),
+                    hint="restore from a checkpoint",
+                )
+            yield ipc_to_frame(data)
+
+    def drop(self, pane: int, chunks: Iterable[Chunk]) -> None:
+        """Forget chunks."""
+        self._backend.write(self._address, [(_GROUP, _key(pane, chunk.number), None) for chunk in chunks])
+
+
+def _key(pane: int, number: int) -> bytes:
+    """Eight bytes for the pane and four for the chunk, whose byte order is their order, negative panes included."""
+    return (pane + (1 << 63)).to_bytes(8, "big") + number.to_bytes(4, "big")
