@@ -202,8 +202,8 @@ def decode_manifest(data: bytes, key: bytes | None = None) -> Manifest:
         )
     if not compare_digest(_digest(body, key), line[2].decode("ascii")):
         if signed:
-            raise UnsignedError(
-                "its signature is not that of this key", hint="another key, or it was changed"
+            raise SignatureError(
+                "its signature is not that of this key", hint="another key made it, or it was changed"
             )
         raise DamagedError("its digest does not match")
     try:
