@@ -69,8 +69,9 @@ class _Folder:
 
 
 _Node = _File | _Folder
-_Change = tuple[Path, tuple[tuple[Path, "_Node | None"], ...]]
-"""The folder whose sync makes it last, and the names that it gives or takes away, all or none of them."""
+_Change = tuple[tuple[Path, ...], tuple[tuple[Path, "_Node | None"], ...]]
+"""The folders whose sync makes it last, any of them, and the names that it gives or takes away, all or none: file
+systems that keep a journal rename as one, between folders too."""
 
 
 class SimDisk:
@@ -147,7 +148,7 @@ class SimDisk:
             raise _error(errno.EIO, path)
         left: list[_Change] = []
         for change in self._pending:
-            if change[0] == path:
+            if path in change[0]:
                 _apply(self._durable, change)
             else:
                 left.append(change)
@@ -161,11 +162,7 @@ class SimDisk:
             raise _error(errno.EISDIR, new)
         if old == new or self._names.get(new) is node:
             return
-        if old.parent == new.parent:
-            self._change(new.parent, (new, node), (old, None))
-        else:
-            self._change(new.parent, (new, node))
-            self._change(old.parent, (old, None))
+        self._change((new.parent, old.parent), (new, node), (old, None))
 
     def link(self, old: Path, new: Path) -> None:
         self._call("link", new)
@@ -173,7 +170,7 @@ class SimDisk:
         self._folder(new.parent)
         if new in self._names:
             raise _error(errno.EEXIST, new)
-        self._change(new.parent, (new, file))
+        self._change((new.parent,), (new, file))
 
     def remove(self, path: Path) -> None:
         self._call("remove", path)
@@ -181,7 +178,7 @@ class SimDisk:
         if isinstance(node, _Folder):
             raise _error(errno.EISDIR, path)
         if node is not None:
-            self._change(path.parent, (path, None))
+            self._change((path.parent,), (path, None))
 
     def make_folder(self, path: Path, *, private: bool = False) -> None:
         self._call("make_folder", path)
@@ -190,14 +187,14 @@ class SimDisk:
             if isinstance(node, _File):
                 raise _error(errno.EEXIST if folder == path else errno.ENOTDIR, folder)
             if node is None:
-                self._change(folder.parent, (folder, _Folder()))
+                self._change((folder.parent,), (folder, _Folder()))
 
     def remove_folder(self, path: Path) -> None:
         self._call("remove_folder", path)
         if isinstance(self._names.get(path), _Folder) and not any(
             name.parent == path for name in self._names
         ):
-            self._change(path.parent, (path, None))
+            self._change((path.parent,), (path, None))
 
     def exists(self, path: Path) -> bool:
         self._call("exists", path)
@@ -333,11 +330,11 @@ class SimDisk:
         """The file of this name, made where there is none."""
         if path not in self._names:
             self._folder(path.parent)
-            self._change(path.parent, (path, _File(next(self._numbers), modified=self._now())))
+            self._change((path.parent,), (path, _File(next(self._numbers), modified=self._now())))
         return self._file(path)
 
-    def _change(self, folder: Path, *effects: tuple[Path, _Node | None]) -> None:
-        change = (folder, effects)
+    def _change(self, folders: tuple[Path, ...], *effects: tuple[Path, _Node | None]) -> None:
+        change = (folders, effects)
         _apply(self._names, change)
         self._pending.append(change)
 

@@ -48,7 +48,10 @@ class Incarnation:
         if self.clock_jump:
             parts.append(f"the wall clock is wrong by {self.clock_jump / _MICROS:+.0f} s")
         parts.extend(map(str, self.faults))
-        parts.append("runs to its end" if self.crash is None else f"ends by {self.crash}")
+        if self.crash is not None:
+            parts.append(f"ends by {self.crash}")
+        elif len(parts) == 1:
+            parts.append("nothing befalls it")
         return ", ".join(parts)
 
 
