@@ -1,5 +1,5 @@
-"""`FileSource` in a job that goes on from a checkpoint, in a new process, while files come, grow and go: what had not been
-handed out is found, what had not been read is read."""
+"""`FileSource` in a job that goes on from a checkpoint, in a new process, while files come, grow and go: what had not
+been handed out is found, what had not been read is read."""
 
 from __future__ import annotations
 
