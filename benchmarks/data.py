@@ -47,7 +47,7 @@ def events_ndjson(count: int, *, seed: int = SEED) -> Path:
             for start in range(0, count, CHUNK):
                 event_chunk(start, min(CHUNK, count - start), seed=seed).write_ndjson(out)
 
-    return _cached(f"events-{count}-{seed}-v{FORMAT}.ndjson", write)
+    return cached(f"events-{count}-{seed}-v{FORMAT}.ndjson", write)
 
 
 def events_parquet(count: int, *, seed: int = SEED) -> Path:
@@ -57,7 +57,7 @@ def events_parquet(count: int, *, seed: int = SEED) -> Path:
         text = pl.scan_ndjson(events_ndjson(count, seed=seed), schema=EVENT_SCHEMA)
         text.sink_parquet(target, row_group_size=CHUNK)
 
-    return _cached(f"events-{count}-{seed}-v{FORMAT}.parquet", write)
+    return cached(f"events-{count}-{seed}-v{FORMAT}.parquet", write)
 
 
 def text_lines(size: int = TEXT_BYTES, *, seed: int = SEED) -> Path:
@@ -76,7 +76,7 @@ def text_lines(size: int = TEXT_BYTES, *, seed: int = SEED) -> Path:
                 written += out.write(("\n".join(rows) + "\n").encode())
                 line += lines
 
-    return _cached(f"text-{size}-{seed}-v{FORMAT}.txt", write)
+    return cached(f"text-{size}-{seed}-v{FORMAT}.txt", write)
 
 
 def event_chunk(start: int, length: int, *, seed: int = SEED) -> pl.DataFrame:
@@ -104,7 +104,7 @@ def _word(rank: int) -> str:
     return syllables
 
 
-def _cached(name: str, write: Callable[[Path], None]) -> Path:
+def cached(name: str, write: Callable[[Path], None]) -> Path:
     path = cache_folder() / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import data, footprint
+from benchmarks.large_state import large_state
 from benchmarks.pairing import compare
 from benchmarks.program import Program, ProgramError, installed_peers, missing_peers, ours
 from benchmarks.report import Report
 from benchmarks.verify import Verifier
 from benchmarks.workloads.table import WORKLOADS, Workload
 
-ALONE = ("memory", "latency", "startup")
+ALONE = ("memory", "latency", "startup", "large_state")
 NAMES = (*WORKLOADS, *ALONE)
 RELATIVE_TO_W1 = {"W2", "W3"}
 
@@ -109,6 +110,8 @@ def _add_figures(name: str, verifier: Verifier, report: Report) -> None:
             report.figures += footprint.latency()
         case "startup":
             report.figures += footprint.startup()
+        case "large_state":
+            report.figures += large_state()
 
 
 def _guarded(measure: Callable[[], None], report: Report, say: Callable[[str], None]) -> None:
