@@ -60,7 +60,9 @@ class Victim:
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         output = place.root / "said"
-        environ = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}
+        environ = os.environ | {"PYTHONPATH": str(ROOT)}
+        if "file_limit" in options:
+            environ["PYTHONDONTWRITEBYTECODE"] = "1"  # Python would keep compiled modules that are cut off
         with output.open("wb") as out, output.with_suffix(".errors").open("wb") as errors:
             process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=out, stderr=errors)
         return cls(process, output)

@@ -16,16 +16,16 @@ from reliability.verdict import judge
 from streamflow.api.running import run_on_loop
 from streamflow.runners.local import LocalJob
 
-EVENTS = 150_000
+EVENTS = 200_000
 TIMES = 30
 WIDTHS = (1, 4, 2, 3)
-PAUSE_SECONDS = 0.04
+PAUSE_SECONDS = 0.12
 
 
 def run(account: Account, folder: Path, *, quick: bool = False) -> None:
     """The whole part."""
     place = Place(folder / "rescale")
-    frame = events(EVENTS // (5 if quick else 1), account.seed)
+    frame = events(EVENTS // (3 if quick else 1), account.seed)
     write_input(place, frame)
     times = TIMES // 5 if quick else TIMES
     done, savepoints = run_on_loop(_rescale(place, times, random.Random(account.seed)))

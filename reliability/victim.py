@@ -20,6 +20,8 @@ from streamflow.api.running import run_on_loop, stopping_on_signals  # noqa: E40
 from streamflow.errors import StreamflowError  # noqa: E402
 from streamflow.runtime.ports import Ports  # noqa: E402
 
+IMPORTED = time.monotonic() - BORN
+
 
 def say(**what: object) -> None:
     print(json.dumps(what), flush=True)
@@ -49,7 +51,7 @@ async def run(options: argparse.Namespace) -> int:
     finally:
         watching.cancel()
         ports.close()
-    say(ended="stopped" if result.stopped else "finished", read=sum(_read(result.records_in)))
+    say(ended="stopped" if result.stopped else "finished", read=handle.status().records_read)
     return 0
 
 
@@ -57,11 +59,7 @@ async def _first_record(handle: object) -> None:
     """Says once when records have been read and processed."""
     while not handle.status().records_read:  # type: ignore[attr-defined]  # noqa: ASYNC110 — nobody else tells
         await asyncio.sleep(0.002)
-    say(first_record=time.monotonic() - BORN)
-
-
-def _read(records_in: dict[str, int]) -> list[int]:
-    return [count for operator, count in records_in.items() if operator.startswith("read")]
+    say(first_record=time.monotonic() - BORN, imported=IMPORTED, cpu=time.process_time())
 
 
 def main() -> int:
