@@ -1,18 +1,22 @@
 """`MapAsync`: the one operator that awaits user coroutines: look-ups in services, several at once.
 
-It stands at the head of its task. All requests of a batch have been answered when the batch is done, so nothing is in
-flight at a watermark or a barrier. A request that fails or times out is tried again as `Backoff` says, and is then a
-bad record under the error policy.
+It stands at the head of its task. Requests are under way while the task goes on: they hold no barrier up (a checkpoint
+has the inputs that have not been answered, which are asked again after a restore), and no watermark passes them. A
+request that fails or times out is tried again as `Backoff` says, and is then a bad record under the error policy.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from itertools import repeat
+from typing import Any, ClassVar, Final
 
-from streamflow.errors import JobDefinitionError, RecordError
+from streamflow.errors import JobDefinitionError, RecordError, StateError
 from streamflow.operators.base import (
     AsyncOperator,
     Collector,
@@ -20,17 +24,24 @@ from streamflow.operators.base import (
     Layout,
     Operator,
     OperatorContext,
+    OperatorSnapshot,
     OperatorSpec,
+    StatePart,
     StreamType,
 )
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
+from streamflow.operators.requests import Request, Requests
 from streamflow.operators.rows import rows_of
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
-from streamflow.records.schema import StreamSchema
+from streamflow.records.schema import Schema, StreamSchema
+from streamflow.records.serde import pack, unpack
 from streamflow.time.timestamps import Duration, parse_duration
 
 __all__ = ["Backoff", "MapAsync", "backoff"]
+
+_AHEAD: Final = 10
+"""How many times `capacity` inputs may have been asked for and not put out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +97,13 @@ class MapAsync(OperatorSpec):
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
         return _MapAsyncOperator(self, ctx)
 
+    def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any] | None:
+        schema = inputs[0].schema
+        columns = (
+            {name: str(dtype) for name, dtype in schema.items()} if isinstance(schema, Schema) else "objects"
+        )
+        return {"input": columns}
+
     def describe(self) -> str:
         order = "ordered" if self.ordered else "unordered"
         return f"{getattr(self.function, '__name__', '')} ({order}, {self.capacity} at once)"
@@ -95,38 +113,132 @@ class _MapAsyncOperator(AsyncOperator):
     def __init__(self, spec: MapAsync, ctx: OperatorContext) -> None:
         self._spec = spec
         self._clock = ctx.clock
+        self._groups = ctx.groups
         self._guard = Guard(ctx.operator_id, spec.on_error, ctx.metrics)
+        self._requests = Requests(ordered=spec.ordered)
+        # Results that wait for their turn take room, too, but do not keep others from being asked at once.
+        self._most = _AHEAD * spec.capacity
+        self._unasked: deque[Request] = deque()
+        self._asking: set[asyncio.Task[Any]] = set()
+        self._news: asyncio.Future[None] | None = None
+        self._failure: BaseException | None = None
+        """What ended a request and is no matter of its record: a request to exit."""
+        self._closed = False
 
-    async def process_async(self, batch: AnyBatch, port: int, out: Collector) -> None:
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         rows = rows_of(batch)
-        room = asyncio.Semaphore(self._spec.capacity)
-        results: dict[int, Any] = {}
-        bad: list[RecordError] = []
+        times: Iterable[int | None] = repeat(None) if rows.times is None else rows.times
+        self._unasked.extend(map(self._requests.add, rows.values, times))
+        self._ask()
 
-        async def one(index: int, value: Any) -> None:
-            async with room:
-                try:
-                    results[index] = await self._request(value)
-                except Exception as cause:  # noqa: BLE001 — whatever a user's code raises is the record's error
-                    error = self._guard.error(cause, value)
-                    error.__cause__ = cause
-                    bad.append(error)
+    def on_watermark(self, watermark: int, out: Collector) -> int | None:
+        return self._requests.watermark(watermark)
 
-        async with asyncio.TaskGroup() as group:
-            for index, value in enumerate(rows.values):
-                group.create_task(one(index, value))
-        self._guard.bad(bad, out)
-        # A dict keeps the order in which requests were answered.
-        order = sorted(results) if self._spec.ordered else list(results)
-        times = None if rows.times is None else [rows.times[index] for index in order]
-        out.emit(RowBatch([results[index] for index in order], times))
+    @property
+    def accepting(self) -> bool:
+        return not self._unasked
+
+    @property
+    def pending(self) -> asyncio.Future[None] | None:
+        if self._requests.empty:
+            return None
+        if self._news is None or self._news.done():
+            self._news = asyncio.get_running_loop().create_future()
+            if self._requests.takeable or self._failure is not None:
+                self._news.set_result(None)
+        return self._news
+
+    def collect(self, out: Collector) -> int | None:
+        if self._failure is not None:
+            raise self._failure
+        taken = self._requests.take()
+        passed = self._requests.passed()
+        self._ask()
+        good = [request for request in taken if request.error is None]
+        self._guard.bad([self._bad(request) for request in taken if request.error is not None], out)
+        if good:
+            timed = good[0].time is not None
+            times = [request.time for request in good if request.time is not None] if timed else None
+            out.emit(RowBatch([request.result for request in good], times))
+        return passed
+
+    def snapshot(self) -> OperatorSnapshot:
+        spans = self._requests.snapshot()
+        try:
+            # Packed at once, since they are few and the user's functions may hold on to what is in them.
+            return OperatorSnapshot({"requests": pack(spans)})
+        except RecordError as error:
+            raise StateError(
+                f"a request under way cannot be stored: {error.message}",
+                hint="give map_async rows of plain values: map them first",
+            ) from error
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        # Requests belong to no key: those of one subtask go on in the one that has its first key group.
+        mine = [part for part in parts if part.groups.start in self._groups]
+        for part in mine:
+            spans = unpack(part.values["requests"])
+            if len(mine) > 1:
+                # Of several streams' watermarks none holds for all.
+                spans = [(values, times, None) for values, times, _ in spans]
+            self._unasked.extend(self._requests.restore(spans))
+
+    def close(self) -> None:
+        self._closed = True
+        for task in self._asking:
+            task.cancel()
+
+    def _ask(self) -> None:
+        """Begin as many requests as there is room for."""
+        while (
+            self._unasked
+            and len(self._asking) < self._spec.capacity
+            and len(self._requests) - len(self._unasked) < self._most
+        ):
+            request = self._unasked.popleft()
+            task = asyncio.get_running_loop().create_task(self._request(request.value))
+            self._asking.add(task)
+            task.add_done_callback(partial(self._answered, request))
+
+    def _answered(self, request: Request, task: asyncio.Task[Any]) -> None:
+        self._asking.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if self._closed:
+            return
+        if task.cancelled():
+            request.error = RecordError("the function was cancelled", record=request.value)
+        elif error is None:
+            request.result = task.result()
+        elif isinstance(error, Exception):
+            # Whatever a user's code raises is the record's error.
+            request.error = error
+        else:
+            self._failure = error
+        waited = bool(self._unasked)
+        takeable = self._requests.answered(request)
+        self._ask()
+        news = self._news
+        if (
+            news is not None
+            and not news.done()
+            and (takeable or self._failure or (waited and not self._unasked))
+        ):
+            news.set_result(None)
+
+    def _bad(self, request: Request) -> RecordError:
+        assert request.error is not None
+        error = self._guard.error(request.error, request.value)
+        if error is not request.error:
+            error.__cause__ = request.error
+        return error
 
     async def _request(self, value: Any) -> Any:
         attempt = 0
         while True:
+            row = _own(value)
             try:
                 async with asyncio.timeout(self._spec.timeout / 1e6):
-                    return await self._spec.function(value)
+                    return await self._spec.function(row)
             except Exception as error:
                 if attempt >= self._spec.retries.retries:
                     if isinstance(error, TimeoutError):
@@ -138,3 +250,9 @@ class _MapAsyncOperator(AsyncOperator):
                     raise
             await self._clock.sleep(self._spec.retries.pause(attempt) / 1e6)
             attempt += 1
+
+
+def _own(value: Any) -> Any:
+    """The row for one attempt: a function that changes it must not change what is asked again."""
+    kind: type = type(value)
+    return copy(value) if kind is dict else value

@@ -11,6 +11,7 @@ state between batches and may run on several threads at once, each with its own 
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -148,14 +149,41 @@ class Operator(ABC):
 
 
 class AsyncOperator(Operator):
-    """An operator that awaits: the head of its task, called by the task loop instead of by an operator before it."""
+    """An operator whose work goes on between elements (requests to services): the head of its task, fed by channels.
 
-    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
-        raise TypeError("an asynchronous operator is awaited by the task loop")
+    It is called on the event loop only, never on a thread, and no call awaits; the task loop does all waiting:
+
+    - It takes elements while the operator is `accepting`, and waits for `pending` otherwise.
+    - Before each element, and whenever `pending` is done, it calls `collect` until that returns None. What was put out
+      is handed on; a watermark that was returned then goes to the operators behind and downstream.
+    - `on_watermark` returns None where results have to come before the watermark: `collect` returns it after them.
+    - Idle is said downstream when `pending` is None, not before.
+    - A barrier is taken when it comes: what has not been put out is in the snapshot and is begun again after a restore.
+    - At the end of input it collects until `pending` is None, and calls `finish` then.
+    """
+
+    @property
+    @abstractmethod
+    def accepting(self) -> bool:
+        """Whether it takes another batch: whether all that it was given has been begun."""
+
+    @property
+    @abstractmethod
+    def pending(self) -> asyncio.Future[None] | None:
+        """Done when `collect` has something to put out or `accepting` has become true; None where nothing is left to
+        be put out. Ask anew after each call; cancelling it does no harm."""
 
     @abstractmethod
+    def collect(self, out: Collector) -> int | None:
+        """Put out what is ready; the watermark to forward after it, if one waited for it: then call again. Also begins
+        what there is to begin after a restore."""
+
     async def process_async(self, batch: AnyBatch, port: int, out: Collector) -> None:
-        """Take one batch; when it returns, nothing of the batch is in flight any more."""
+        """Take one batch and wait until all of it has been put out."""
+        self.process_batch(batch, port, out)
+        while (pending := self.pending) is not None:
+            await pending
+            self.collect(out)
 
 
 class OperatorSpec(ABC):

@@ -1,0 +1,147 @@
+"""Requests under way: what has been asked and not been put out yet, in the order in which it may be put out.
+
+Results keep the order of their inputs, or come as they are answered; either way none passes a watermark that came
+behind its input, and no watermark passes a result. Decides only: who runs the requests tells it what was answered.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Request", "Requests", "Span"]
+
+
+@dataclass(slots=True, eq=False)
+class Span:
+    """The requests between two watermarks. `watermark`: the one behind them, None for the last span, which is open."""
+
+    waiting: dict[int, Request] = field(default_factory=dict[int, "Request"])
+    """In the order of their inputs, by number."""
+    ready: list[Request] = field(default_factory=list["Request"])
+    """Those that were answered, in the order of the answers."""
+    watermark: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One input, and once it is `answered` its result or error."""
+
+    value: Any
+    time: int | None
+    number: int
+    span: Span
+    result: Any = None
+    error: Exception | None = None
+    answered: bool = False
+
+
+class Requests:
+    """The queue of one subtask.
+
+    >>> requests = Requests(ordered=True)
+    >>> first, second = requests.add("a", None), requests.add("b", None)
+    >>> requests.watermark(5), requests.answered(second)
+    (None, False)
+    >>> requests.answered(first), [each.value for each in requests.take()], requests.passed()
+    (True, ['a', 'b'], 5)
+    """
+
+    def __init__(self, *, ordered: bool) -> None:
+        self._ordered = ordered
+        self._spans: deque[Span] = deque([Span()])
+        self._added = 0
+        self._taken = 0
+
+    def __len__(self) -> int:
+        return self._added - self._taken
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is neither a request nor a watermark."""
+        return len(self._spans) == 1 and not self._spans[0].waiting
+
+    def add(self, value: Any, time: int | None) -> Request:
+        """One more input, behind all others."""
+        span = self._spans[-1]
+        request = Request(value, time, self._added, span)
+        self._added += 1
+        span.waiting[request.number] = request
+        return request
+
+    def watermark(self, time: int) -> int | None:
+        """A watermark has come: itself where nothing has to come before it; otherwise it waits."""
+        if self.empty:
+            return time
+        if not self._spans[-1].waiting:
+            # Nothing has come between the last watermark and this one.
+            self._spans.pop()
+        self._close(time)
+        return None
+
+    def answered(self, request: Request) -> bool:
+        """A request has its result or its error; whether there is something to take."""
+        request.answered = True
+        if not self._ordered:
+            request.span.ready.append(request)
+        return self.takeable
+
+    @property
+    def takeable(self) -> bool:
+        """Whether `take` gives anything, or `passed` does."""
+        span = self._spans[0]
+        if not span.waiting:
+            return span.watermark is not None
+        return next(iter(span.waiting.values())).answered if self._ordered else bool(span.ready)
+
+    def take(self) -> list[Request]:
+        """Those that may be put out now."""
+        span = self._spans[0]
+        taken: list[Request] = []
+        if self._ordered:
+            for request in span.waiting.values():
+                if not request.answered:
+                    break
+                taken.append(request)
+        else:
+            taken, span.ready = span.ready, []
+        for request in taken:
+            del span.waiting[request.number]
+        self._taken += len(taken)
+        return taken
+
+    def passed(self) -> int | None:
+        """The watermark before which everything has been taken, once; None where there is none."""
+        span = self._spans[0]
+        if span.waiting or span.watermark is None:
+            return None
+        self._spans.popleft()
+        return span.watermark
+
+    def snapshot(self) -> list[tuple[list[Any], list[int | None], int | None]]:
+        """(values, times, watermark) of each span: all that has not been taken, in order."""
+        return [
+            (
+                [request.value for request in span.waiting.values()],
+                [request.time for request in span.waiting.values()],
+                span.watermark,
+            )
+            for span in self._spans
+        ]
+
+    def restore(
+        self, spans: Sequence[tuple[Sequence[Any], Sequence[int | None], int | None]]
+    ) -> list[Request]:
+        """Take what a snapshot held, behind what is there; the requests to begin again."""
+        begun: list[Request] = []
+        for values, times, watermark in spans:
+            begun += [self.add(value, time) for value, time in zip(values, times, strict=True)]
+            if watermark is not None:
+                self._close(watermark)
+        return begun
+
+    def _close(self, watermark: int) -> None:
+        self._spans[-1].watermark = watermark
+        self._spans.append(Span())
