@@ -52,6 +52,7 @@ class LocalJob:
         self._launcher = Launcher(plan, profile, settings, self._ports, self.registry)
         self._checkpointing = settings.checkpoint_dir is not None
         self._worker: Worker | None = None
+        self._up = asyncio.Event()
         self._stopping: bool | None = None
         self._started = self._ports.clock.monotonic()
         self._ended: float | None = None
@@ -68,6 +69,7 @@ class LocalJob:
                 self._worker = await self._launcher.worker()
                 if self._stopping is not None:
                     self._worker.stop(drain=self._stopping)
+                self._up.set()
                 try:
                     await self._worker.run()
                     return
@@ -122,6 +124,9 @@ class LocalJob:
         fails, ConfigError where the job takes none."""
         if not self._checkpointing:
             raise ConfigError("this job takes no checkpoints", hint="start it with a checkpoint_dir")
+        starting = asyncio.ensure_future(self._up.wait())
+        await asyncio.wait({starting, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        starting.cancel()
         if self._worker is None or self._task.done():
             raise StateError("the job is not running", hint="take checkpoints while it runs")
         return await self._worker.checkpoint()

@@ -59,6 +59,8 @@ class Worker:
         self._state_dir = state_dir
         self._checkpoints = checkpoints
         self._restored = restored
+        self._suspended = False
+        self._closed = False
         self._news = asyncio.Event()
         self._epoch_asked = False
         self._last_asked = False
@@ -117,6 +119,8 @@ class Worker:
 
     async def checkpoint(self) -> int:
         """End an epoch now; its number once it has been dealt with. StateError where its checkpoint failed."""
+        if self._closed:
+            raise StateError("the job is between two starts", hint="ask again when it runs")
         asked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting_for_epoch.append(asked)
         self.request_epoch()
@@ -269,8 +273,6 @@ class Worker:
 
     # Beginning and end.
 
-    _suspended = False
-
     async def _restore(self) -> None:
         """Bring operators and sinks to where the checkpoint was."""
         restored = self._restored
@@ -293,6 +295,7 @@ class Worker:
             parts.assigner.found(discovery)
 
     async def _close(self, tasks: list[asyncio.Task[None]]) -> None:
+        self._closed = True
         storing = list(self._storing)
         for task in (*tasks, *storing):
             task.cancel()
