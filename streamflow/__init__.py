@@ -24,9 +24,11 @@ from polars import (
     lit,
 )
 
+from streamflow.api.bootstrap import bootstrap
 from streamflow.api.job import Job
 from streamflow.api.keyed import KeyedStream
 from streamflow.api.processed import ProcessedStream
+from streamflow.api.saved_state import SavedOperator, SavedState, read_checkpoint
 from streamflow.api.stream import Stream
 from streamflow.api.windowed import AggregatedStream, WindowedStream
 from streamflow.errors import (
@@ -123,6 +125,8 @@ __all__ = [
     "ProcessedStream",
     "RecordError",
     "ReducingState",
+    "SavedOperator",
+    "SavedState",
     "Schema",
     "SinkError",
     "SourceError",
@@ -144,6 +148,7 @@ __all__ = [
     "approx_n_unique",
     "approx_quantile",
     "backoff",
+    "bootstrap",
     "bounded_disorder",
     "col",
     "collect_list",
@@ -159,6 +164,7 @@ __all__ = [
     "min",
     "n_unique",
     "quantile",
+    "read_checkpoint",
     "session",
     "setting",
     "sink",

@@ -31,6 +31,12 @@ def ending(result: JobResult, *, interrupted: bool = False) -> str:
     ):
         if number:
             parts.append(f"{figures.count(number)} {what}")
+    if result.checkpoint is not None:
+        number, failed = result.checkpoint.number, result.checkpoint.failed
+        parts.append("no checkpoint" if number is None else f"checkpoint {number}")
+        if failed:
+            parts.append(f"{figures.count(failed)} checkpoints failed")
     if result.restarts:
         parts.append(figures.restarts(result.restarts))
-    return f"{result.job} {how} ({result.mode}): " + " · ".join(parts)
+    notes = [f"note: {note}" for note in result.notes]
+    return "\n".join([f"{result.job} {how} ({result.mode}): " + " · ".join(parts), *notes])

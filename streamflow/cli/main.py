@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "checkpoints": "Look at checkpoints, check them, remove old ones.",
     "savepoint": "Save a running job's state, whole, to be kept.",
     "simulate": "Prove a job: seeded crashes, restores and failing disks, compared with a run without.",
+    "state": "Read what a job remembers, out of a checkpoint.",
     "bench": "Measure throughput, memory and latency.",
 }
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, Self, TextIO
 
 from streamflow.cli import figures
 from streamflow.cli.smoothed_rate import SmoothedRate
-from streamflow.runtime.status import JobStatus
+from streamflow.runtime.status import CheckpointStatus, JobStatus
 from streamflow.time.clock import Clock, SystemClock
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME, format_time
 
@@ -40,7 +40,8 @@ def progress_for(stream: TextIO, *, quiet: bool) -> Progress:
 
 
 def summary(status: JobStatus, rate: float, now: int) -> str:
-    """A status in one line: read, rate, watermark and its lag, written, late, and the busiest operator."""
+    """A status in one line: read, rate, watermark and its lag, written, late, the last checkpoint, restarts, and the
+    busiest operator."""
     parts = [f"{figures.count(status.records_read)} read", figures.rate(rate)]
     if MIN_TIME < status.watermark < MAX_TIME:
         lag = figures.span((now - status.watermark) / 1e6)
@@ -50,9 +51,22 @@ def summary(status: JobStatus, rate: float, now: int) -> str:
         parts.append(f"{figures.count(late)} late")
     if errors := sum(each.errors for each in status.operators):
         parts.append(f"{figures.count(errors)} bad")
+    if status.checkpoint is not None:
+        parts.append(_checkpoint(status.checkpoint))
+    if status.restarts:
+        parts.append(figures.restarts(status.restarts))
     if busiest := max(status.operators, key=lambda each: each.busy, default=None):
         parts.append(f"{busiest.operator} {busiest.busy:.0%} busy")
     return f"{status.job}: " + " · ".join(parts)
+
+
+def _checkpoint(checkpoint: CheckpointStatus) -> str:
+    """Which is the last, how old and how large it is; how many could not be taken."""
+    failed = f", {figures.count(checkpoint.failed)} failed" if checkpoint.failed else ""
+    if checkpoint.number is None:
+        return f"no checkpoint yet{failed}"
+    size = figures.size(checkpoint.nbytes)
+    return f"checkpoint {checkpoint.number} ({figures.span(checkpoint.age)} ago, {size}{failed})"
 
 
 class Silent:

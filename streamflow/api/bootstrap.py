@@ -1,0 +1,124 @@
+"""Starting a job with state that comes from elsewhere: a DataFrame becomes a checkpoint that the job goes on from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from streamflow.config import Settings
+from streamflow.errors import ConfigError, JobDefinitionError, RecordError, Where, unknown_name
+from streamflow.operators.process import ProcessSpec
+
+if TYPE_CHECKING:
+    from streamflow.api.job import Job
+    from streamflow.api.state_filling import StateFilling
+    from streamflow.graph.physical import PhysicalOperator, PhysicalPlan
+    from streamflow.state.checkpoints.manifest import OperatorEntry
+    from streamflow.state.checkpoints.writer import CheckpointWriter
+
+__all__ = ["bootstrap"]
+
+Frames = Mapping[str, pl.DataFrame]
+
+
+def bootstrap(job: Job, states: Mapping[str, Frames], *, to: str | os.PathLike[str], **settings: Any) -> str:
+    """Write a checkpoint of `job` whose keyed state is that of DataFrames; returns "DIRECTORY#NUMBER".
+
+    `states` has, by operator id and by the name of a state that its `KeyedProcess` declares, a frame with the key
+    columns and the value: a record's fields, or the column `value`. A MapState's frame has `map_key` as well, a
+    ListState's rows are taken in order; a state with a time to live has `since`, the time from which its age counts.
+    `event-timers` and `processing-timers` take frames with the column `time`. These are the frames that
+    `read_checkpoint` gives.
+
+    The job that is then run with checkpoint_dir=`to` starts with that state, its sources at their beginning. Settings:
+    `max_parallelism`, `state_backend`, `checkpoint_key`, as the job will have them. Raises JobDefinitionError and
+    RecordError for what does not fit the job, ConfigError where `to` has checkpoints of the job already.
+    """
+    from streamflow.records.serde import pack
+    from streamflow.runtime.launching import open_store
+    from streamflow.runtime.ports import Inline, Ports
+    from streamflow.runtime.snapshots import JOB
+    from streamflow.state.checkpoints.manifest import Manifest
+
+    resolved = Settings.resolve(settings)
+    plan = job.physical(resolved)
+    chosen = [_process(plan, operator) for operator in states]
+    ports = Ports(io=Inline(), cpu=Inline())
+    place = os.fspath(to)
+    with open_store(place, job.name, resolved, ports) as store:
+        store.claim()
+        if store.numbers():
+            raise ConfigError(
+                f"{place} has checkpoints of {job.name} already", hint="give a directory that is new"
+            )
+        writer = store.session(store.next_number())
+        try:
+            entries = [_written(writer, operator, states[operator.id], resolved) for operator in chosen]
+            whole = writer.put([pack({"sources": {}, "sealed": []})], JOB)
+            writer.publish(
+                Manifest(
+                    number=writer.number,
+                    mode="bootstrap",
+                    max_parallelism=plan.max_parallelism,
+                    operators=tuple(entries),
+                    files=(whole,),
+                )
+            )
+        finally:
+            writer.abandon()
+    return f"{place}#{writer.number}"
+
+
+def _process(plan: PhysicalPlan, id: str) -> PhysicalOperator:
+    """The operator of that id, which has to be a process."""
+    operators = [operator for task in plan.tasks for operator in task.chain]
+    known = {operator.id: operator for operator in operators if isinstance(operator.spec, ProcessSpec)}
+    if id not in known:
+        message, hint = unknown_name("operator with a KeyedProcess", id, known)
+        raise JobDefinitionError(message, hint=hint)
+    return known[id]
+
+
+def _written(
+    writer: CheckpointWriter, operator: PhysicalOperator, frames: Frames, settings: Settings
+) -> OperatorEntry:
+    """The state of one operator, all key groups in one subtask, stored."""
+    from streamflow.api.state_filling import StateFilling as Filling
+    from streamflow.operators.base import OperatorSnapshot
+    from streamflow.runtime.snapshots import OperatorShare
+    from streamflow.state.checkpoints.manifest import OperatorEntry
+    from streamflow.state.factory import open_backend
+    from streamflow.time.timestamps import MIN_TIME
+
+    spec = operator.spec
+    assert isinstance(spec, ProcessSpec)
+    groups = range(settings.max_parallelism)
+    with TemporaryDirectory(prefix="streamflow-") as folder:
+        backend = open_backend(settings.state_backend, Path(folder, "live"))
+        try:
+            filling = Filling(operator.id, spec, operator.inputs, backend, len(groups))
+            broadcast = _placed(operator.id, filling, frames)
+            backend.flush()
+            snapshot = OperatorSnapshot({"watermark": MIN_TIME, "broadcast": broadcast})
+            saved = backend.save(Path(folder, "saved"))
+            share = OperatorShare(operator.id, groups, snapshot, saved, identity=f"bootstrap-{operator.id}")
+            subtask = share.store(writer, 0)
+            if saved is not None:
+                saved.release()
+        finally:
+            backend.close()
+    signature = dict(spec.state_signature(operator.inputs))
+    return OperatorEntry(operator.id, spec.kind, 1, signature, (subtask,))
+
+
+def _placed(id: str, filling: StateFilling, frames: Frames) -> dict[str, bytes]:
+    """`filling.fill`, whose errors then name the operator."""
+    try:
+        return filling.fill(frames)
+    except (JobDefinitionError, RecordError) as error:
+        raise error.at(Where(operator=id)) from error.__cause__

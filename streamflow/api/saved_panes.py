@@ -1,0 +1,128 @@
+"""The panes of windows and running totals in a checkpoint as frames: a row for each key and slice, or key and session.
+
+A pane holds partial results. Where all aggregates of an operator are plain ones (count, sum, mean, min, max, first,
+last, any, all, std, var) the parts of a key and slice are merged here and the columns are the values so far. Otherwise
+the columns are the partials, `mean_delay_0` and `mean_delay_1` where an aggregate has several, and rows of one key and
+slice may come in parts: only the job knows how to merge them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import polars as pl
+
+from streamflow.operators.kernels.partials import COUNT, END, FIRST, LAST, LATEST, SLICE, START
+from streamflow.state.memory import MemoryBackend
+from streamflow.state.owned_keys import OwnedKeys
+from streamflow.state.panes import PaneStore
+from streamflow.state.parts import StatePart
+from streamflow.windows.aggregate import Aggregate, Slot
+from streamflow.windows.keeping import Edge
+from streamflow.windows.totals import AllTrue, AnyTrue, Count, Max, Mean, Min, Moments, Sum
+
+__all__ = ["pane_frame"]
+
+_PARTIAL: Final = re.compile(r"__p(\d+)_(\d+)")
+_SIGNED: Final = re.compile(r"([a-z]+)\((.*)\) as (.+)")
+_TIMES: Final = {
+    SLICE: "slice_start",
+    START: "window_start",
+    END: "window_end",
+    FIRST: "first_time",
+    LAST: "last_time",
+    LATEST: "latest_time",
+}
+_MERGES: Final = {FIRST: pl.col(FIRST).min(), LAST: pl.col(LAST).max(), LATEST: pl.col(LATEST).max()}
+_RECORDS: Final = "records"
+_VALUE: Final = "value"
+_PLAIN: Final[Mapping[str, Aggregate]] = {
+    "count": Count(),
+    "sum": Sum(_VALUE),
+    "mean": Mean(_VALUE),
+    "min": Min(_VALUE),
+    "max": Max(_VALUE),
+    "first": Edge(_VALUE, latest=False),
+    "last": Edge(_VALUE, latest=True),
+    "any": AnyTrue(_VALUE),
+    "all": AllTrue(_VALUE),
+    "std": Moments(_VALUE, root=True),
+    "var": Moments(_VALUE, root=False),
+}
+"""Aggregates whose merging and value need nothing but the partial columns."""
+_UNBOUNDED: Final = 1 << 62
+
+
+def pane_frame(
+    operator: str,
+    state: str,
+    keys: tuple[str, ...],
+    signature: Mapping[str, Any],
+    parts: Sequence[StatePart],
+    max_parallelism: int,
+) -> pl.DataFrame:
+    """One table, from all subtasks, with what had been spilled to their backends."""
+    owned = OwnedKeys(keys, range(max_parallelism), max_parallelism)
+    store = PaneStore(MemoryBackend(), operator, lambda frame: frame, _UNBOUNDED, owned, state=state)
+    store.restore(parts)
+    frames = [store.read(pane) for pane in store.panes()]
+    if not frames:
+        return pl.DataFrame()
+    frame = pl.concat(frames, how="vertical_relaxed")
+    signed: Mapping[str, str] = signature.get("aggregates", {})
+    plain = [_plain(index, text, frame) for index, text in enumerate(signed.values())]
+    known = [each for each in plain if each is not None]
+    if len(known) == len(plain) and COUNT in frame.columns:
+        frame = _values(frame, keys, dict(zip(signed, known, strict=True)))
+    frame = _named(frame, list(signed))
+    by = [name for name in (*keys, *_TIMES.values()) if name in frame.columns]
+    by = [name for name in by if not frame[name].dtype.is_nested()]
+    return frame.sort(by, maintain_order=True, nulls_last=True) if by else frame
+
+
+def _plain(index: int, text: str, frame: pl.DataFrame) -> tuple[Aggregate, Slot] | None:
+    """A plain aggregate, by what its signature says, and its place; None for any other."""
+    found = _SIGNED.fullmatch(text)
+    aggregate = None if found is None else _PLAIN.get(found[1])
+    if found is None or aggregate is None or "ddof=" in found[2]:
+        return None
+    if isinstance(aggregate, Mean) and found[3] != "Float64":
+        return None  # the mean of times
+    slot = Slot(index)
+    timed = isinstance(aggregate, Edge) and slot.column(1) in frame.columns
+    return aggregate, Slot(index, time=pl.lit(0)) if timed else slot
+
+
+def _values(
+    frame: pl.DataFrame, keys: Sequence[str], aggregates: Mapping[str, tuple[Aggregate, Slot]]
+) -> pl.DataFrame:
+    """Partials of one key and slice merged, and their values so far."""
+    by = [name for name in (*keys, SLICE, START, END) if name in frame.columns]
+    times = [merge for name, merge in _MERGES.items() if name in frame.columns]
+    merges = [merge for aggregate, slot in aggregates.values() for merge in aggregate.merges(slot)]
+    merged = frame.group_by(by).agg(pl.col(COUNT).sum(), *times, *merges)
+    kept = [name for name in merged.columns if _PARTIAL.fullmatch(name) is None]
+    return merged.select(*kept, *(each.value(slot).alias(name) for name, (each, slot) in aggregates.items()))
+
+
+def _named(frame: pl.DataFrame, aggregates: Sequence[str]) -> pl.DataFrame:
+    """Columns by the names that the job's author knows."""
+    found = {name: _PARTIAL.fullmatch(name) for name in frame.columns}
+    parts = [int(match[1]) for match in found.values() if match is not None]
+    taken = {name for name in frame.columns if not name.startswith("__")}
+    columns: list[pl.Expr] = []
+    for name, match in found.items():
+        wanted = _TIMES.get(name, _RECORDS if name == COUNT else name)
+        if match is not None and int(match[1]) < len(aggregates):
+            aggregate = aggregates[int(match[1])]
+            wanted = aggregate if parts.count(int(match[1])) == 1 else f"{aggregate}_{match[2]}"
+        if wanted != name and wanted in taken:
+            wanted = name
+        taken.add(wanted)
+        column = pl.col(name)
+        if name in _TIMES and frame[name].dtype == pl.Int64:
+            column = column.cast(pl.Datetime("us", "UTC"))
+        columns.append(column.alias(wanted))
+    return frame.select(columns)

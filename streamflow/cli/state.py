@@ -1,0 +1,108 @@
+"""`streamflow state`: what a job remembers, read out of one of its checkpoints: listed, queried, written to a file."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from streamflow.cli import figures
+from streamflow.cli.exit_codes import ExitCode
+from streamflow.cli.text_table import text_table
+from streamflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from streamflow.api.saved_state import SavedState
+
+__all__ = ["state"]
+
+
+def state(
+    checkpoint: Annotated[str, Parameter(name="CHECKPOINT")],
+    /,
+    *,
+    operator: str | None = None,
+    query: str | None = None,
+    to: str | None = None,
+    job: str | None = None,
+    json_: Annotated[bool, Parameter(name="--json")] = False,
+    debug: bool = False,
+) -> int:
+    """Read the state in a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint
+        A checkpoint directory or object store (its newest checkpoint is read), or DIR#NUMBER.
+    operator
+        Which operator's state to show; without it and without a query, a list of what there is.
+    query
+        SQL over tables named like the states, with --operator that one's: select * from panes where records > 10.
+        Of several operators with a state of one name: "operator.state", in quotes.
+    to
+        Write the result to this file: .parquet, .csv or .ndjson.
+    job
+        Which job's, where there are several.
+    json_
+        Print JSON.
+    debug
+        Show the traceback of an error.
+    """
+    from streamflow.api.saved_state import read_checkpoint
+    from streamflow.cli.state_output import check_target, shown, write
+    from streamflow.cli.state_query import answer
+
+    if to is not None:
+        check_target(to)
+    saved = read_checkpoint(checkpoint, job=job)
+    if operator is None and query is None:
+        if to is not None:
+            raise ConfigError("nothing to write", hint="say what: --operator ID, or --query 'select …'")
+        print(_listed_as_json(saved) if json_ else _listed(saved))
+        return ExitCode.DONE
+    if query is not None:
+        frames = {"": answer(saved, query, operator)}
+    else:
+        assert operator is not None
+        frames = {name: frame for name, frame in saved.state(operator).items() if to is None or frame.height}
+    if to is not None:
+        if len(frames) != 1:
+            names = ", ".join(frames) or "none"
+            raise ConfigError(
+                f"operator {operator} has {len(frames)} states with anything in them: {names}",
+                hint='choose one with --query "select * from …"',
+            )
+        frame = next(iter(frames.values()))
+        write(frame, to)
+        print(f"{figures.count(frame.height)} rows in {to}")
+    else:
+        print(shown(frames, as_json=json_))
+    return ExitCode.DONE
+
+
+def _listed(saved: SavedState) -> str:
+    heading = f"checkpoint {saved.number} of {saved.job}"
+    if not saved.operators:
+        return f"{heading}: no operator has state"
+    rows = [
+        [each.id, each.kind, str(each.parallelism), figures.size(each.bytes), ", ".join(each.states)]
+        for each in saved.operators.values()
+    ]
+    header = ["operator", "kind", "subtasks", "size", "states"]
+    return f"{heading}\n\n" + text_table(header, rows, right=["subtasks", "size"])
+
+
+def _listed_as_json(saved: SavedState) -> str:
+    operators = [
+        {
+            "operator": each.id,
+            "kind": each.kind,
+            "subtasks": each.parallelism,
+            "bytes": each.bytes,
+            "states": list(each.states),
+            "signature": each.signature,
+        }
+        for each in saved.operators.values()
+    ]
+    return json.dumps({"job": saved.job, "number": saved.number, "operators": operators})

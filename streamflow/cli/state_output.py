@@ -1,0 +1,81 @@
+"""Frames in a terminal, as JSON, and in files."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from streamflow.errors import ConfigError, StreamflowError
+
+__all__ = ["check_target", "shown", "write"]
+
+_SUFFIXES: Final = (".parquet", ".csv", ".ndjson")
+_ROWS: Final = 40
+_TEXT: Final = 60
+
+
+def check_target(path: str) -> None:
+    """Refuse a file whose suffix says no format with a ConfigError."""
+    if Path(path).suffix not in _SUFFIXES:
+        raise ConfigError(f"{path!r} says no format", hint=f"end it in {', '.join(_SUFFIXES)}")
+
+
+def write(frame: pl.DataFrame, path: str) -> None:
+    """Write a frame in the format that the path's suffix says. Raises StreamflowError where that is impossible."""
+    try:
+        match Path(path).suffix:
+            case ".parquet":
+                frame.write_parquet(path)
+            case ".csv":
+                _flat(frame).write_csv(path)
+            case _:
+                _texts(frame).write_ndjson(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise StreamflowError(
+            f"cannot write {path}: {error}", hint="check the folder and its free space"
+        ) from error
+
+
+def shown(frames: Mapping[str, pl.DataFrame], *, as_json: bool) -> str:
+    """Frames as tables, or their rows as JSON: a list for the one without a name, else an object by name."""
+    if as_json:
+        rows = {name: frame.rows(named=True) for name, frame in frames.items()}
+        return json.dumps(rows.get("", rows), default=_plain)
+    width = shutil.get_terminal_size().columns
+    with pl.Config(tbl_rows=_ROWS, tbl_cols=-1, fmt_str_lengths=_TEXT, tbl_width_chars=width):
+        return "\n\n".join(f"{name}\n{frame}" if name else str(frame) for name, frame in frames.items())
+
+
+def _flat(frame: pl.DataFrame) -> pl.DataFrame:
+    """CSV has no lists and no bytes: they go in as JSON and base64."""
+    frame = _texts(frame)
+    nested = [name for name, dtype in frame.schema.items() if dtype.is_nested()]
+    return frame.with_columns(
+        pl.Series(
+            name,
+            [None if value is None else json.dumps(value, default=_plain) for value in frame[name].to_list()],
+            dtype=pl.String,
+        )
+        for name in nested
+    )
+
+
+def _texts(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(pl.col(pl.Binary).bin.encode("base64"))
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case bytes():
+            return base64.b64encode(value).decode("ascii")
+        case datetime():
+            return value.isoformat().replace("+00:00", "Z")
+        case _:
+            return str(value)

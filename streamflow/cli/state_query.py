@@ -1,0 +1,44 @@
+"""SQL over the states in a checkpoint, answered by Polars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from streamflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from streamflow.api.saved_state import SavedState
+
+__all__ = ["answer"]
+
+
+def answer(saved: SavedState, query: str, operator: str | None) -> pl.DataFrame:
+    """The result of a query over tables named like the states (a dash may be written as _), and "operator.state".
+
+    Only what the query names is read. Raises ConfigError for a query that cannot be answered.
+    """
+    tables = _tables(saved, operator)
+    named = {name: place for name, place in tables.items() if name in query}
+    read = {place: saved.frame(*place) for place in set(named.values())}
+    try:
+        return pl.SQLContext({name: read[place] for name, place in named.items()}, eager=True).execute(query)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise ConfigError(
+            f"the query cannot be answered: {error}", hint=f"there are the tables {', '.join(tables) or '–'}"
+        ) from error
+
+
+def _tables(saved: SavedState, operator: str | None) -> Mapping[str, tuple[str, str]]:
+    """(operator, state) by the names that a query may use."""
+    chosen = saved.operators.values() if operator is None else [saved.operator(operator)]
+    places = [(each.id, state) for each in chosen for state in each.states]
+    names = [state for _, state in places]
+    tables: dict[str, tuple[str, str]] = {}
+    for id, state in places:
+        if names.count(state) == 1:
+            tables[state] = tables[state.replace("-", "_")] = (id, state)
+        tables[f"{id}.{state}"] = (id, state)
+    return tables
