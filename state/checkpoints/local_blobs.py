@@ -25,6 +25,8 @@ __all__ = ["LocalBlobs"]
 
 _PIECE: Final = 1 << 20
 _TEMPORARY: Final = ".tmp-"
+_NOT_OURS: Final = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.EROFS}
+"""A folder far above, which this user may only pass through, cannot be synced, and has long been there."""
 _CANNOT_LINK: Final = {
     errno.EXDEV,
     errno.EPERM,
@@ -175,6 +177,7 @@ class LocalBlobs:
         self._folder(key.rpartition("/")[0])
         try:
             with self._told("lock", key):
+                self._adopt(path.parent)
                 return self._disk.lock(path)
         except StateError as error:
             if isinstance(error.__cause__, BlockingIOError):
@@ -258,15 +261,26 @@ class LocalBlobs:
         with self._guard:
             self._unsynced.update(folders)
 
+    def _adopt(self, folder: Path) -> None:
+        """A process that was killed may have made, named and removed what it never came to sync: all of it counts as
+        changed, or a power failure would undo what this process builds upon."""
+        below = [folder]
+        for place in below:
+            below.extend(self._disk.folders_in(place))
+        self._changed(*below, *folder.parents)
+
     def _settle(self) -> None:
         with self._guard:
             folders, self._unsynced = sorted(self._unsynced), set[Path]()
-        for folder in folders:
+        for number, folder in enumerate(folders):
             try:
                 self._disk.sync_folder(folder)
             except FileNotFoundError:
                 continue
             except OSError as error:
+                if error.errno in _NOT_OURS and folder in self._root.parents:
+                    continue
+                self._changed(*folders[number:])
                 raise UnsyncedError(f"{folder} may not survive a crash: {_reason(error)}") from error
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""The reference jobs of the simulator: each keeps another kind of state, all are small, so that a seed takes little time.
+"""The reference jobs of the simulator: each keeps another kind of state; all are small, so that a seed is soon done.
 
 `streamflow simulate tests/simulation/jobs.py:sessions --seeds 1000`
 """

@@ -54,14 +54,15 @@ A_LIFE = Schedule(
 
 
 def test_words_tell_what_matters():
-    assert A_LIFE.words() == [
-        "micro-batch mode, 3 splits per source, batches of up to 8 rows, a checkpoint every 50 ms",
-        "process 1: parallelism 3, the disk is full at write 12 to 16, ends by a power failure at manifest.named (time 1)",
+    assert "\n".join(A_LIFE.words()) == (
+        "micro-batch mode, 3 splits per source, batches of up to 8 rows, a checkpoint every 50 ms\n"
+        "process 1: parallelism 3, the disk is full at write 12 to 16, ends by a power failure at manifest.named "
+        "(time 1)\n"
         "process 2: parallelism 2, one bit of a stored checkpoint has turned over, the wall clock is wrong by -5 s, "
-        "ends by a power failure at commit.before (time 2)",
-        "process 3: parallelism 4, ends by a kill at any step (time 100)",
-        "process 4: parallelism 4, nothing befalls it",
-    ]
+        "ends by a power failure at commit.before (time 2)\n"
+        "process 3: parallelism 4, ends by a kill at any step (time 100)\n"
+        "process 4: parallelism 4, nothing befalls it"
+    )
 
 
 def test_shrinking_finds_what_it_takes_to_fail():

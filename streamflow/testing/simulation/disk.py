@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -27,7 +27,8 @@ __all__ = ["DiskFault", "Loss", "SimDisk"]
 Loss = Literal["kill", "power"]
 """How a process ended: killed (the machine goes on), or with the machine."""
 
-_ROOT: Final = Path("/")
+_ROOT: Final = "/"
+_FOLDER: Final = FileInfo(size=0, modified=0)
 _NAMING: Final = frozenset({"make_folder", "rename", "link"})
 
 
@@ -69,7 +70,7 @@ class _Folder:
 
 
 _Node = _File | _Folder
-_Change = tuple[tuple[Path, ...], tuple[tuple[Path, "_Node | None"], ...]]
+_Change = tuple[tuple[str, ...], tuple[tuple[str, "_Node | None"], ...]]
 """The folders whose sync makes it last, any of them, and the names that it gives or takes away, all or none: file
 systems that keep a journal rename as one, between folders too."""
 
@@ -106,128 +107,122 @@ class SimDisk:
         self._on_call = on_call
         self._now = now or (lambda: 0)
         self._numbers = count(1)
-        self._locked: set[Path] = set()
+        self._locked: set[str] = set()
         self._trace = trace or Trace()
         self._dead = False
-        self._names: dict[Path, _Node] = {_ROOT: _Folder()}
-        self._durable: dict[Path, _Node] = dict(self._names)
+        self._names: dict[str, _Node] = {_ROOT: _Folder()}
+        self._durable: dict[str, _Node] = dict(self._names)
         self._pending: list[_Change] = []
 
     # The port.
 
     def read(self, path: Path) -> bytes:
-        self._call("read", path)
-        return self._file(path).data
+        return self._file(self._call("read", path)).data
 
     def write(self, path: Path, data: bytes, *, private: bool = False) -> None:
-        self._call("write", path, len(data))
-        file = self._opened(path)
+        file = self._opened(self._call("write", path, len(data)))
         file.dropped = []
         self._put(file, b"", data)
 
     def append(self, path: Path, data: bytes, *, private: bool = False) -> None:
-        self._call("append", path, len(data))
-        file = self._opened(path)
+        file = self._opened(self._call("append", path, len(data)))
         self._put(file, file.data, data)
 
     def sync(self, path: Path) -> None:
-        self._call("sync", path)
-        file = self._file(path)
+        name = self._call("sync", path)
+        file = self._file(name)
         if self._fails("sync", self._syncs):
             file.dropped.append((_common(file.synced, file.data), len(file.data)))
-            raise _error(errno.EIO, path)
+            raise _error(errno.EIO, name)
         content = bytearray(file.data)
         for start, end in file.dropped:
             content[start:end] = bytes(min(end, len(content)) - start)
         file.synced = bytes(content)
 
     def sync_folder(self, path: Path) -> None:
-        self._call("sync_folder", path)
-        self._folder(path)
+        name = self._call("sync_folder", path)
+        self._folder(name)
         if self._fails("sync", self._syncs):
-            raise _error(errno.EIO, path)
+            raise _error(errno.EIO, name)
         left: list[_Change] = []
         for change in self._pending:
-            if path in change[0]:
+            if name in change[0]:
                 _apply(self._durable, change)
             else:
                 left.append(change)
         self._pending = left
 
     def rename(self, old: Path, new: Path) -> None:
-        self._call("rename", new)
-        node = self._file(old)
-        self._folder(new.parent)
-        if isinstance(self._names.get(new), _Folder):
-            raise _error(errno.EISDIR, new)
-        if old == new or self._names.get(new) is node:
-            return
-        self._change((new.parent, old.parent), (new, node), (old, None))
+        name = self._call("rename", new)
+        before = str(old)
+        node = self._file(before)
+        self._folder(_above(name))
+        if isinstance(self._names.get(name), _Folder):
+            raise _error(errno.EISDIR, name)
+        if self._names.get(name) is not node:
+            self._change((_above(name), _above(before)), (name, node), (before, None))
 
     def link(self, old: Path, new: Path) -> None:
-        self._call("link", new)
-        file = self._file(old)
-        self._folder(new.parent)
-        if new in self._names:
-            raise _error(errno.EEXIST, new)
-        self._change((new.parent,), (new, file))
+        name = self._call("link", new)
+        file = self._file(str(old))
+        self._folder(_above(name))
+        if name in self._names:
+            raise _error(errno.EEXIST, name)
+        self._change((_above(name),), (name, file))
 
     def remove(self, path: Path) -> None:
-        self._call("remove", path)
-        node = self._names.get(path)
+        name = self._call("remove", path)
+        node = self._names.get(name)
         if isinstance(node, _Folder):
-            raise _error(errno.EISDIR, path)
+            raise _error(errno.EISDIR, name)
         if node is not None:
-            self._change((path.parent,), (path, None))
+            self._change((_above(name),), (name, None))
 
     def make_folder(self, path: Path, *, private: bool = False) -> None:
-        self._call("make_folder", path)
-        for folder in (*reversed(path.parents), path):
+        name = self._call("make_folder", path)
+        if isinstance(self._names.get(name), _Folder):
+            return
+        for folder in (*map(str, reversed(path.parents)), name):
             node = self._names.get(folder)
             if isinstance(node, _File):
-                raise _error(errno.EEXIST if folder == path else errno.ENOTDIR, folder)
+                raise _error(errno.EEXIST if folder == name else errno.ENOTDIR, folder)
             if node is None:
-                self._change((folder.parent,), (folder, _Folder()))
+                self._change((_above(folder),), (folder, _Folder()))
 
     def remove_folder(self, path: Path) -> None:
-        self._call("remove_folder", path)
-        if isinstance(self._names.get(path), _Folder) and not any(
-            name.parent == path for name in self._names
-        ):
-            self._change((path.parent,), (path, None))
+        name = self._call("remove_folder", path)
+        if isinstance(self._names.get(name), _Folder) and not self._below(name):
+            self._change((_above(name),), (name, None))
 
     def exists(self, path: Path) -> bool:
-        self._call("exists", path)
-        return path in self._names
+        return self._call("exists", path) in self._names
 
     def files_below(self, folder: Path) -> list[Path]:
-        self._call("files_below", folder)
-        return sorted(
-            name for name, node in self._names.items() if isinstance(node, _File) and folder in name.parents
-        )
+        below = self._below(self._call("files_below", folder))
+        return sorted(Path(name) for name in below if isinstance(self._names[name], _File))
 
     def folders_in(self, folder: Path) -> list[Path]:
-        self._call("folders_in", folder)
+        name = self._call("folders_in", folder)
         return sorted(
-            name
-            for name, node in self._names.items()
-            if isinstance(node, _Folder) and name.parent == folder != name
+            Path(each)
+            for each in self._below(name)
+            if isinstance(self._names[each], _Folder) and _above(each) == name
         )
 
     def info(self, path: Path) -> FileInfo:
-        self._call("info", path)
-        if isinstance(self._names.get(path), _Folder):
-            return FileInfo(size=0, modified=0)
-        file = self._file(path)
+        name = self._call("info", path)
+        if isinstance(self._names.get(name), _Folder):
+            return _FOLDER
+        file = self._file(name)
         return FileInfo(len(file.data), file.modified, (file.number, file.version))
 
     def lock(self, path: Path) -> Callable[[], None]:
-        self._call("lock", path)
-        self._opened(path)
-        if path in self._locked:
+        name = self._call("lock", path)
+        self._opened(name)
+        if name in self._locked:
             raise BlockingIOError(errno.EWOULDBLOCK, "held by this process")
-        self._locked.add(path)
-        return partial(self._locked.discard, path)
+        self._locked.add(name)
+        return partial(self._locked.discard, name)
 
     # What a test does to it.
 
@@ -246,7 +241,7 @@ class SimDisk:
         for name, node in names.items():
             if id(node) not in copies:
                 copies[id(node)] = _after(node, chance)
-            if all(isinstance(names.get(above), _Folder) for above in name.parents):
+            if all(isinstance(names.get(above), _Folder) for above in _all_above(name)):
                 following._names[name] = copies[id(node)]
         following._durable = dict(following._names)
         self._dead = True
@@ -270,7 +265,7 @@ class SimDisk:
 
     def flip(self, path: Path, bit: int) -> None:
         """Rot: one bit of a file is another, for good; `bit` is taken modulo the file's size."""
-        file = self._file(path)
+        file = self._file(str(path))
         if file.data:
             place, mask = divmod(bit % (8 * len(file.data)), 8)
             rotten = bytearray(file.data)
@@ -280,23 +275,29 @@ class SimDisk:
 
     # Inside.
 
-    def _call(self, what: str, path: Path, size: int = 0) -> None:
+    def _call(self, what: str, path: Path, size: int = 0) -> str:
+        """What happens at every call; the path as the name by which it is known here."""
         if self._dead:
             raise OSError(errno.EIO, os.strerror(errno.EIO), "the process that used this disk has crashed")
         self.calls += 1
-        self._trace.event(f"disk: {what} {path}", size)
+        name = str(path)
+        self._trace.event(f"disk: {what} {name}", size)
         if self._on_call is not None:
             self._on_call(what)
         if what in ("write", "append") or what in _NAMING:
             self._writes += 1
         elif what in ("sync", "sync_folder"):
             self._syncs += 1
-        if self._fails("broken", self.calls):
-            raise _error(errno.EIO, path)
-        if what in _NAMING and self._fails("full", self._writes):
-            raise _error(errno.ENOSPC, path)
+        if self._faults:
+            if self._fails("broken", self.calls):
+                raise _error(errno.EIO, name)
+            if what in _NAMING and self._fails("full", self._writes):
+                raise _error(errno.ENOSPC, name)
+        return name
 
     def _fails(self, kind: str, number: int) -> bool:
+        if not self._faults:
+            return False
         hit = any(each.kind == kind and 0 <= number - each.first < each.count for each in self._faults)
         self.faulted += hit
         return hit
@@ -310,36 +311,37 @@ class SimDisk:
         if full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _file(self, path: Path) -> _File:
-        node = self._names.get(path)
+    def _file(self, name: str) -> _File:
+        node = self._names.get(name)
         if node is None:
-            raise _error(errno.ENOENT, path)
+            raise _error(errno.ENOENT, name)
         if isinstance(node, _Folder):
-            raise _error(errno.EISDIR, path)
+            raise _error(errno.EISDIR, name)
         return node
 
-    def _folder(self, path: Path) -> _Folder:
-        node = self._names.get(path)
-        if node is None:
-            raise _error(errno.ENOENT, path)
-        if isinstance(node, _File):
-            raise _error(errno.ENOTDIR, path)
-        return node
+    def _folder(self, name: str) -> None:
+        node = self._names.get(name)
+        if not isinstance(node, _Folder):
+            raise _error(errno.ENOENT if node is None else errno.ENOTDIR, name)
 
-    def _opened(self, path: Path) -> _File:
+    def _opened(self, name: str) -> _File:
         """The file of this name, made where there is none."""
-        if path not in self._names:
-            self._folder(path.parent)
-            self._change((path.parent,), (path, _File(next(self._numbers), modified=self._now())))
-        return self._file(path)
+        if name not in self._names:
+            self._folder(_above(name))
+            self._change((_above(name),), (name, _File(next(self._numbers), modified=self._now())))
+        return self._file(name)
 
-    def _change(self, folders: tuple[Path, ...], *effects: tuple[Path, _Node | None]) -> None:
+    def _below(self, folder: str) -> list[str]:
+        prefix = folder.rstrip("/") + "/"
+        return [name for name in self._names if name.startswith(prefix) and name != folder]
+
+    def _change(self, folders: tuple[str, ...], *effects: tuple[str, _Node | None]) -> None:
         change = (folders, effects)
         _apply(self._names, change)
         self._pending.append(change)
 
 
-def _apply(names: dict[Path, _Node], change: _Change) -> None:
+def _apply(names: dict[str, _Node], change: _Change) -> None:
     for name, node in change[1]:
         if node is None:
             names.pop(name, None)
@@ -372,5 +374,16 @@ def _common(synced: bytes, data: bytes) -> int:
     return len(synced) if data.startswith(synced) else 0
 
 
-def _error(code: int, path: Path) -> OSError:
-    return OSError(code, os.strerror(code), str(path))
+def _above(name: str) -> str:
+    """The folder that a name is in."""
+    return name.rpartition("/")[0] or _ROOT
+
+
+def _all_above(name: str) -> Iterator[str]:
+    while name != _ROOT:
+        name = _above(name)
+        yield name
+
+
+def _error(code: int, name: str) -> OSError:
+    return OSError(code, os.strerror(code), name)

@@ -1,8 +1,9 @@
 """An event loop whose every choice comes from a seed: which of the ready callbacks runs next, and what time it is.
 
 Time is virtual and moves only when nothing is ready. asyncio promises to run callbacks in the order in which they were
-registered; here any ready one may come first, as threads, processes and networks would have it. Nothing can leave the
-process: sockets, signals and subprocesses are refused. Everything waiting for nothing is a failure (a deadlock found),
+registered; here any ready one may come first, as threads, processes and networks would have it, and now and then one
+is held up for a while, so that one part of a program falls behind the others. Nothing can leave the process: sockets,
+signals and subprocesses are refused. Everything waiting for nothing is a failure (a deadlock found),
 and so is a program that runs on without end. The recipe is FoundationDB's, as in RisingWave's madsim.
 """
 
@@ -46,7 +47,8 @@ class _Call:
 
 
 class SimLoop(asyncio.BaseEventLoop):
-    """A private, seeded event loop. `now` is virtual time in microseconds since the loop was made.
+    """A private, seeded event loop. `now` is virtual time in microseconds since the loop was made. Each step is held up
+    with the probability `stalls`, for `stall` seconds on average.
 
     >>> async def race():
     ...     order = []
@@ -61,6 +63,8 @@ class SimLoop(asyncio.BaseEventLoop):
         seed: int | str,
         *,
         trace: Trace | None = None,
+        stalls: float = 0.0,
+        stall: float = 0.01,
         most_steps: int = _MOST_STEPS,
         longest: int = _LONGEST,
     ) -> None:
@@ -75,6 +79,8 @@ class SimLoop(asyncio.BaseEventLoop):
         self._tasks: list[asyncio.Task[Any]] = []
         self._chance = Chance(seed)
         self._trace = trace or Trace()
+        self._stalls = stalls
+        self._stall = stall
         self._most_steps = most_steps
         self._longest = longest
         self._ready: list[_Call] = []
@@ -142,6 +148,11 @@ class SimLoop(asyncio.BaseEventLoop):
             self._trace.choice(index)
         call = ready.pop()
         if call.handle.cancelled():
+            return
+        if self._stalls and self._chance.happens(self._stalls):
+            due = self.now + math.ceil(self._chance.wait(self._stall) * 1e6)
+            self._trace.choice(due)
+            heapq.heappush(self._timers, (due, next(self._order), call))
             return
         self.steps += 1
         if self.steps > self._most_steps:

@@ -47,12 +47,14 @@ def run_process(
     chance: Chance,
     trace: Trace,
     blocking: float,
+    stalls: float = 0.0,
 ) -> Ending:
     """Run `main` in a new process on a disk that an earlier one has left, to its end or to its crash.
 
-    `blocking` is how long a thread works on something, in seconds on average.
+    `blocking` is how long a thread works on something, in seconds on average; `stalls` is the probability that a step
+    is held up.
     """
-    loop = SimLoop(f"{chance.token()}", trace=trace)
+    loop = SimLoop(chance.token(), trace=trace, stalls=stalls)
     points = CrashPoints(incarnation.crash, loop.crash, trace=trace)
     clock = SimClock(loop, start=_BEGINNING + incarnation.clock_jump)
     crash = incarnation.crash

@@ -118,6 +118,7 @@ def _processes(scenario: Scenario, schedule: Schedule, trace: Trace) -> Iterator
             chance=chance,
             trace=trace,
             blocking=schedule.blocking,
+            stalls=schedule.stalls,
         )
         trace.event(f"process {number + 1} {ending.how}", ending.steps)
         yield ending

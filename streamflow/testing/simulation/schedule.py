@@ -68,12 +68,14 @@ class Schedule:
     interval: float = 0.05
     pace: float = 0.01
     blocking: float = 0.002
+    stalls: float = 0.0
     rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
 
     def words(self) -> list[str]:
         """A line for each thing that matters."""
         splits = f"{self.splits} split{'s' if self.splits > 1 else ''} per source"
         pace = f"batches of up to {self.batch_rows} rows, a checkpoint every {self.interval * 1000:.0f} ms"
+        pace += f", {self.stalls:.0%} of steps are held up" if self.stalls else ""
         lines = [f"{self.mode} mode, {splits}, {pace}"]
         if self.rows:
             lines.extend(f"only these records of {id}: {_listed(rows)}" for id, rows in self.rows.items())
@@ -140,6 +142,7 @@ def draw(seed: int, odds: Odds) -> Schedule:
         interval=chance.one_of((0.01, 0.02, 0.04, 0.08)),
         pace=chance.one_of((0.002, 0.01, 0.02)),
         blocking=chance.one_of((0.0002, 0.002, 0.01)),
+        stalls=chance.one_of((0.0, 0.01, 0.03, 0.1)),
     )
 
 
