@@ -82,13 +82,15 @@ class CheckpointStore(CheckpointReader):
         self._keep = keep
         self._physical_every = physical_every
         self._grace = int(grace * 1_000_000)
-        self._gate = threading.Lock()  # sessions begin, and content is removed, one at a time
+        self._guard = threading.Lock()  # of what follows; never held while anything blocks
         self._sessions: set[CheckpointWriter] = set()
         self._published: set[int] = set()
         self._generation: int | None = None
         self._renew = False
         self._due = False
         self._known: dict[Identity, StoredFile] = {}
+        self._collecting = threading.Lock()
+        """Held while content is removed; before a session stores anything, it waits for that to end."""
 
     def __enter__(self) -> Self:
         return self
@@ -108,8 +110,10 @@ class CheckpointStore(CheckpointReader):
             return self.incarnation
         incarnation = self._claims.take()
         with suppress(StateError):  # what is left can be removed another time
-            self.blobs.sweep(self.job)
+            for folder in (self._layout.manifests, self._layout.claims, self._layout.quarantine):
+                self.blobs.sweep(folder)
             self._collect()
+        self._generation = self._newest_generation()
         return incarnation
 
     def close(self) -> None:
@@ -123,12 +127,10 @@ class CheckpointStore(CheckpointReader):
         return max(self._claims.highest_seen(), *numbers, 0) + 1
 
     def session(self, number: int, *, apart: bool = False) -> CheckpointWriter:
-        """Begin to write checkpoint `number`; `apart`: in a generation of its own."""
+        """Begin to write checkpoint `number`; `apart`: in a generation of its own. Does not block."""
         if self.incarnation is None:
             raise StateError(f"job {self.job} was not claimed, so that no checkpoint can be written")
-        with self._gate:
-            if self._generation is None:
-                self._generation = self._newest_generation()
+        with self._guard:
             earlier = self._generation
             new = apart or self._renew or begins_generation(number, earlier, self._physical_every)
             generation = number if new or earlier is None else earlier
@@ -140,6 +142,7 @@ class CheckpointStore(CheckpointReader):
                 generation,
                 link=first or not new,
                 known=self._known,
+                collecting=self._collecting,
                 reach=self._reach,
             )
             self._sessions.add(writer)
@@ -158,7 +161,7 @@ class CheckpointStore(CheckpointReader):
         """As the reader's; an immutable file is known afterwards, and not stored again in its generation."""
         super().fetch(file, path)
         if file.immutable and (identity := identity_of(path)) is not None:
-            with self._gate:
+            with self._guard:
                 self._known = {**self._known, identity: file}
 
     def quarantine(self, number: int, why: str) -> None:
@@ -249,7 +252,7 @@ class CheckpointStore(CheckpointReader):
             # Whoever took over in between has seen this manifest and goes on from it, or will set it aside.
             self._claims.check()
         self._summaries[manifest.number] = self._summed(manifest)
-        with self._gate:
+        with self._guard:
             self._published.add(manifest.number)
             if manifest.kind == "checkpoint":
                 self._generation, self._known, self._renew = writer.generation, writer.identities, False
@@ -263,12 +266,13 @@ class CheckpointStore(CheckpointReader):
     def end(self, writer: CheckpointWriter, *, unsynced: bool = False) -> None:
         """`writer` writes no more; `unsynced`: the disk did not confirm what it was given, so that the next one begins
         anew."""
-        with self._gate:
+        with self._guard:
             if writer not in self._sessions:
                 return
             self._sessions.discard(writer)
             self._renew = self._renew or unsynced
-        if writer.number not in self._published or self._due:
+            due = self._due or writer.number not in self._published
+        if due:
             with suppress(StateError):
                 self._collect()
 
@@ -322,10 +326,9 @@ class CheckpointStore(CheckpointReader):
         self._collect()
 
     def _collect(self) -> None:
-        """Remove what no manifest names, now or when no checkpoint is being written."""
-        with self._gate:
-            self._due = bool(self._sessions)
-            if self._due:
+        """Remove what no manifest names, unless a checkpoint is being written: then when it has been."""
+        with self._collecting:
+            if self._writing():
                 return
             try:
                 named = {key for number in self.numbers() for key in self._summary(number).keys}
@@ -334,16 +337,28 @@ class CheckpointStore(CheckpointReader):
             latest = self._clock.now() - self._grace
             removed: set[str] = set()
             for entry in self.blobs.entries(self._layout.blobs):
-                if entry.key not in named and (self.blobs.exclusive or entry.modified < latest):
-                    self.blobs.remove(entry.key)
-                    removed.add(entry.key)
-                    self._reach("retain.blob_removed")
-            self._known = {
-                identity: file
-                for identity, file in self._known.items()
-                if self._layout.content(file) not in removed
-            }
-            self.blobs.sweep(self._layout.blobs)
+                if entry.key in named or (entry.modified >= latest and not self.blobs.exclusive):
+                    continue
+                if self._writing():
+                    break
+                self.blobs.remove(entry.key)
+                removed.add(entry.key)
+                self._reach("retain.blob_removed")
+            else:
+                self.blobs.sweep(self._layout.blobs)
+            with self._guard:
+                left = {
+                    each: file
+                    for each, file in self._known.items()
+                    if self._layout.content(file) not in removed
+                }
+                self._known = left
+
+    def _writing(self) -> bool:
+        """Whether a checkpoint is being written; if so, what is to be removed waits."""
+        with self._guard:
+            self._due = bool(self._sessions)
+            return self._due
 
     def _newest_generation(self) -> int | None:
         for number in reversed(self.numbers()):

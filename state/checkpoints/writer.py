@@ -48,6 +48,7 @@ class CheckpointWriter:
         *,
         link: bool,
         known: dict[Identity, StoredFile],
+        collecting: threading.Lock,
         reach: Callable[[str], None],
     ) -> None:
         self.number = number
@@ -60,6 +61,7 @@ class CheckpointWriter:
         self._folder = folder
         self._link = link
         self._known = known
+        self._collecting = collecting
         self._reach = reach
         self._guard = threading.Lock()
         self._there: dict[str, int] | None = None
@@ -73,6 +75,7 @@ class CheckpointWriter:
     def put_file(self, path: Path, name: str, *, immutable_as: str | None) -> StoredFile:
         """Store a file of this machine. One that is immutable, and was stored before in this generation or fetched from
         it, is not read again; `immutable_as` says what it is, in messages."""
+        self._wait_for_collection()
         if immutable_as is None:
             stored = self._storing(lambda: self._blobs.put_file(self._folder, path, link=False))
             return StoredFile(name, stored.size, stored.digest, self.generation)
@@ -106,7 +109,13 @@ class CheckpointWriter:
         """Give it up; what it stored is removed when nothing else needs it. Nothing happens after `publish`."""
         self._store.end(self, unsynced=isinstance(self.failure, UnsyncedError))
 
+    def _wait_for_collection(self) -> None:
+        """What is being stored must not be removed as something that nobody needs. None begins while this is there."""
+        with self._collecting:
+            return
+
     def _storing(self, store: Callable[[], Stored]) -> Stored:
+        self._wait_for_collection()
         try:
             stored = store()
         except StateError as error:

@@ -14,7 +14,6 @@ from streamflow.errors import DamagedError, StateError
 from streamflow.state.checkpoints.blobs import Blobs, Stored, open_blobs
 from tests.conformance.s3_server import BUCKET, SECRET, s3_server
 
-
 PLACES = count(1)
 
 
@@ -158,7 +157,9 @@ def test_an_entry_moves(blobs: Blobs) -> None:
     assert blobs.get("job/quarantine/1", 1) == b"1"
 
 
-@pytest.mark.parametrize("key", ["../x", "a/../b", "/etc/x", "a//b", "", "a/", ".hidden", "a\\b", "a\n", "ü", "a/."])
+@pytest.mark.parametrize(
+    "key", ["../x", "a/../b", "/etc/x", "a//b", "", "a/", ".hidden", "a\\b", "a\n", "ü", "a/."]
+)
 def test_a_key_that_leads_elsewhere_is_refused(blobs: Blobs, key: str, tmp_path: Path) -> None:
     for call in (
         lambda: blobs.get(key, 1),
@@ -180,7 +181,9 @@ def test_sweeping_leaves_what_is_stored(blobs: Blobs) -> None:
     blobs.sweep("nothing")
 
 
-def test_a_failure_is_told_without_credentials(s3: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_told_without_credentials(
+    s3: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in s3.items():
         monkeypatch.setenv(name, value)
     elsewhere = open_blobs("s3://no-such-bucket/x", LocalDisk())

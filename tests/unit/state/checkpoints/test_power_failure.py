@@ -102,7 +102,7 @@ def test_without_syncing_folders_first_the_model_finds_the_loss(monkeypatch: pyt
     run = Run()
     run.run(1)
     with pytest.raises(AssertionError):
-        for moment, _, _ in run.moments:
+        for moment, _, _ in reversed(run.moments):
             for disk in moment.crashes():
                 recovered(disk)[1].close()
 
@@ -112,6 +112,6 @@ def test_without_syncing_files_the_model_finds_the_loss(monkeypatch: pytest.Monk
     monkeypatch.setattr(run.disk, "sync", lambda path: None, raising=False)
     run.run(1)
     with pytest.raises(AssertionError):
-        for moment, _, _ in run.moments:
+        for moment, _, _ in reversed(run.moments):
             for disk in moment.crashes():
                 recovered(disk)[1].close()
