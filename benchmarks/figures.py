@@ -24,7 +24,7 @@ INSIDE_TARGETS = {
 STREAMING_PEERS_WHOLE_TARGET = 4.0
 MEMORY_MB = 450.0
 MEMORY_GROWTH = 1.1
-LARGE_STATE_MB = 1_000.0
+LARGE_STATE_MB = 950.0
 LATENCY_P99_MS = 60.0
 IMPORT_SECONDS = 0.5
 DEMO_SECONDS = 4.0
@@ -49,6 +49,11 @@ class Figure:
 
     def cells(self) -> list[str]:
         """name, value, target, verdict."""
-        target = "" if self.target is None else f"{self.sense} {self.target:g} {self.unit}".rstrip()
+        target = "" if self.target is None else f"{self.sense} {_shown(self.target)} {self.unit}".rstrip()
         verdict = {None: "", True: "yes", False: "NO"}[self.reached]
-        return [self.name, f"{self.value:.3g} {self.unit}".rstrip(), target, verdict]
+        value = f"{self.value:,}" if isinstance(self.value, int) else f"{self.value:.3g}"
+        return [self.name, f"{value} {self.unit}".rstrip(), target, verdict]
+
+
+def _shown(target: float) -> str:
+    return f"{target:,}" if isinstance(target, int) else f"{target:g}"

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from reliability import corruption, disk, kills, rescaling, stopping
+from reliability import corruption, disk, kills, rescaling, simulation, stopping
 from reliability.account import Account
 
 Part = Callable[..., None]
 
 PARTS: dict[str, Part] = {
     "kills": kills.run,
+    "simulation": simulation.run,
     "corruption": corruption.run,
     "disk": disk.run,
     "rescale": rescaling.run,

@@ -46,10 +46,34 @@ def run(account: Account, folder: Path, *, quick: bool = False) -> None:
         else:
             shutil.rmtree(place.root)
     account.add(
+        Figure(
+            "damaged files, store asked",
+            _on_the_store(account, folder, quick=quick),
+            "cases",
+            "≥",
+            0 if quick else 2_000,
+        ),
         Figure("damaged checkpoints, job restarted", cases, "cases", "≥", cases),
         Figure("wrong results", outcomes["wrong"], "", "≤", 0),
     )
     account.note(", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common()))
+
+
+def _on_the_store(account: Account, folder: Path, *, quick: bool) -> int:
+    """The store's own test of damage, case by case; how many cases passed."""
+    from tests.unit.state.checkpoints import test_corruption as store
+
+    passed = 0
+    for key in [None] if quick else [None, b"a key"]:
+        case = store.make(folder / f"corruption-store-{'signed' if key else 'plain'}", key)
+        for damage, times in store.TIMES.items():
+            try:
+                store.test_damage_is_noticed_and_an_older_checkpoint_takes_over(case, damage)
+            except Exception as error:  # noqa: BLE001 — whatever is raised, it was not noticed as it should be
+                account.fail(f"the store, {damage.__name__}: {type(error).__name__}: {error}")
+            else:
+                passed += times * len(store.stored_files(case, 11))
+    return passed
 
 
 async def _half_a_run(place: Place) -> None:

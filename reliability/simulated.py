@@ -1,0 +1,58 @@
+"""Simulated lives of the reference jobs in a process of its own, as `python -m reliability.simulated TASK …`.
+
+Says in one line of JSON what came of them. Reference jobs and planted faults are those of the simulator's tests.
+"""
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from streamflow.testing.simulation.campaign import Campaign
+from tests.simulation.jobs import JOBS
+from tests.simulation.test_planted_faults import MOST, PLANTED, found
+
+
+def seeds(job: str, first: int, count: int) -> dict[str, Any]:
+    """How seeds `first … first + count − 1` of a job went."""
+    campaign = Campaign(JOBS[job])
+    replay = f"streamflow simulate tests/simulation/jobs.py:{job} --seed"
+    failures = [
+        f"{job}: {outcome.failure}; replay: {replay} {outcome.schedule.seed}"
+        for outcome in campaign.run(range(first, first + count), shrinking=False)
+        if outcome.failure is not None
+    ]
+    said = campaign.simulation
+    return {
+        "seeds": said.seeds,
+        "processes": said.processes,
+        "crashed": dict(said.crashed),
+        "failures": failures,
+    }
+
+
+def planted(number: int) -> dict[str, Any]:
+    """The seed that finds a fault that was planted; None if none did."""
+    plant = PLANTED[number]
+    campaign = Campaign(JOBS["tumbling"])
+    with pytest.MonkeyPatch.context() as patch:
+        plant(patch)
+        return {"fault": plant.__name__, "found": found(campaign), "most": MOST}
+
+
+def repeated(job: str, first: int, count: int) -> dict[str, Any]:
+    """Whether each seed leaves the same trace the second time."""
+    once, again = (
+        [outcome.digest for outcome in Campaign(JOBS[job]).run(range(first, first + count), shrinking=False)]
+        for _ in range(2)
+    )
+    return {"seeds": count, "different": sum(a != b for a, b in zip(once, again, strict=True))}
+
+
+TASKS = {"seeds": seeds, "planted": planted, "repeated": repeated}
+
+
+if __name__ == "__main__":
+    name, *arguments = sys.argv[1:]
+    print(json.dumps(TASKS[name](*(int(each) if each.isdigit() else each for each in arguments))))
