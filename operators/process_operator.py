@@ -7,7 +7,7 @@ calls `on_event`. Key groups are computed for the whole batch at once; the backe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Any, Final, Literal
 
 import polars as pl
@@ -20,7 +20,8 @@ from streamflow.operators.kernels.partials import check_keys
 from streamflow.operators.process import WHOLE_RECORD, ProcessSpec
 from streamflow.operators.process_context import Emitted, ProcessContext, Timer, moment
 from streamflow.operators.process_keys import KeyColumns
-from streamflow.operators.rows import frame_of, rows_of
+from streamflow.operators.row_builder import row_dicts
+from streamflow.operators.rows import frame_of
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
@@ -36,6 +37,9 @@ __all__ = ["EVENT_TIMERS", "PROCESSING_TIMERS", "ProcessOperator"]
 
 EVENT_TIMERS: Final = "event-timers"
 PROCESSING_TIMERS: Final = "processing-timers"
+
+_AHEAD: Final = 4_096
+"""So many events' keys are looked at before the first of them is processed."""
 
 Row = tuple[Any, Any, int, int | None, Any]
 """(what its key is looked up by, the key, key group, event time, event)."""
@@ -76,7 +80,7 @@ class ProcessOperator(Operator):
         self._current.wall = self._ctx.clock.now()
         if port == 0:
             assert isinstance(batch, FrameBatch)
-            self._each(self._rows(batch.frame), out)
+            self._process_frame(batch.frame, out)
         else:
             self._broadcast_batch(batch, out)
         self._between(out)
@@ -110,9 +114,10 @@ class ProcessOperator(Operator):
         self._watermark = min((int(part.values["watermark"]) for part in parts), default=MIN_TIME)
         self._current.watermark = self._watermark
         self._context.advance(self._watermark)
+        addresses = [*(handle.address for handle in self._cache.handles), *(q.address for q in self._queues)]
         for part in parts:
             if part.backend is not None and not part.adopted:
-                for address in self._addresses:
+                for address in addresses:
                     copy_groups(part.backend, self._ctx.state, address, self._ctx.groups)
         for queue in self._queues:
             queue.recover()
@@ -129,12 +134,10 @@ class ProcessOperator(Operator):
         own = vars(self._process)
         declared = self._spec.declared
         self._expiring: list[Any] = []
-        self._addresses: list[StateAddress] = []
         expiries: list[Any] = []
         for attribute, state in declared.keyed.items():
             own[attribute] = state.bind(self._cache)
         for handle in self._cache.handles:
-            self._addresses.append(handle.address)
             expiry = getattr(handle, "expiry", None)
             if expiry is not None:
                 self._expiring.append(handle)
@@ -148,14 +151,18 @@ class ProcessOperator(Operator):
     def _queues(self) -> list[Any]:
         return [self._event_timers, self._processing_timers, *self._expiries]
 
-    def _rows(self, frame: pl.DataFrame) -> Iterator[Row]:
+    def _process_frame(self, frame: pl.DataFrame, out: Collector) -> None:
         check_keys(frame, self._checked, self._ctx.operator_id)
         groups: list[int] = key_groups(frame, self._spec.keys, self._ctx.max_parallelism).to_list()
         hashed, keys = self._keys.of(frame)
         times: Iterable[int | None] = (
             frame[EVENT_TIME].to_physical().to_list() if self._timed else repeat(None)
         )
-        return zip(hashed, keys, groups, times, _events(frame, self._spec.record_columns), strict=False)
+        rows = zip(hashed, keys, groups, times, _events(frame, self._spec.record_columns), strict=False)
+        for start in range(0, frame.height, _AHEAD):
+            stop = start + _AHEAD
+            self._cache.prepare(hashed[start:stop], keys[start:stop], groups[start:stop])
+            self._each(islice(rows, _AHEAD), out)
 
     def _each(self, rows: Iterator[Row], out: Collector) -> None:
         """Call `on_event` for each row; one that raises is treated by the error policy, and the next comes."""
@@ -184,16 +191,16 @@ class ProcessOperator(Operator):
 
     def _broadcast_batch(self, batch: AnyBatch, out: Collector) -> None:
         assert isinstance(batch, FrameBatch)
-        rows = rows_of(batch)
+        frame = batch.frame
         errors: list[RecordError] = []
         self._current.leave()
         for handle in self._broadcast.values():
             handle.writable = True
         try:
-            times: Iterable[int | None] = repeat(None) if rows.times is None else rows.times
-            for event, time in zip(
-                _events(batch.user_frame(), self._spec.broadcast_columns), times, strict=False
-            ):
+            times: Iterable[int | None] = (
+                frame[EVENT_TIME].to_physical().to_list() if batch.timed else repeat(None)
+            )
+            for event, time in zip(_events(frame, self._spec.broadcast_columns), times, strict=False):
                 self._current.time = self._own_time() if time is None or not self._timed else time
                 self._mark()
                 try:
@@ -277,7 +284,8 @@ class ProcessOperator(Operator):
 def _events(frame: pl.DataFrame, columns: tuple[str, ...] | None) -> Iterable[Any]:
     """The rows as users see them."""
     if columns is not None:
-        return rows_of(FrameBatch(frame.select(columns))).values
+        chosen = frame.select(columns)
+        return chosen.to_series().to_list() if chosen.width == 1 else row_dicts(chosen)
     try:
         return [unpack(data) for data in frame[WHOLE_RECORD]]
     except StateError as error:

@@ -8,7 +8,7 @@ whoever has many changes writes them in slices of a few thousand (`SLICE`) and d
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,6 +39,10 @@ class KeyedStateBackend(Protocol):
     else."""
 
     def get(self, address: StateAddress, group: int, key: bytes) -> bytes | None: ...
+
+    def get_many(self, address: StateAddress, keys: Sequence[tuple[int, bytes]]) -> list[bytes | None]:
+        """The values of many (group, key), in order: cheaper than one by one."""
+        ...
 
     def put(self, address: StateAddress, group: int, key: bytes, value: bytes) -> None: ...
 

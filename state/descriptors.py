@@ -424,8 +424,7 @@ def declarations(cls: type) -> Declared:
             )
         taken[state.name] = attribute
     keyed = {name: state for name, state in found.items() if isinstance(state, KeyedDeclaration)}
-    broadcast: dict[str, BroadcastState[Any, Any]] = {}
-    for name, state in found.items():
-        if isinstance(state, BroadcastState):
-            broadcast[name] = state
+    broadcast: dict[str, BroadcastState[Any, Any]] = {
+        name: state for name, state in found.items() if isinstance(state, BroadcastState)
+    }
     return Declared(keyed, broadcast)

@@ -54,8 +54,11 @@ class ValueHandle(Generic[T]):
         "_encode",
         "_index",
         "_kind",
+        "_mutable",
+        "_read",
         "_type",
         "address",
+        "loads",
     )
 
     def __init__(self, cache: StateCache, name: str, type_: ValueType, default: Any = None) -> None:
@@ -67,6 +70,9 @@ class ValueHandle(Generic[T]):
         self._default = default
         self._encode = type_.encoder()
         self._decode = type_.decoder()
+        self._read: Callable[[bytes], Any] = self._decode
+        self._mutable = type_.mutable
+        self.loads = 0
         self._index = cache.register(self)
         self._bit = 1 << (self._index - CELLS)
 
@@ -78,7 +84,7 @@ class ValueHandle(Generic[T]):
             value = slot[self._index] = self._load(slot)
         if value is ABSENT:
             value = self._absent()
-        elif self._type.mutable:
+        elif self._mutable:
             self._cache.mark(slot, self._bit)
         return cast("T", value)
 
@@ -123,12 +129,23 @@ class ValueHandle(Generic[T]):
             )
             raise cannot_be_stored(self.address.state, slot[KEY], cause) from error
 
+    def prefetch(self, slots: Sequence[Slot]) -> None:
+        """Read the cells of these slots that have not been read."""
+        index = self._index
+        unread = [slot for slot in slots if slot[index] is UNLOADED]
+        found = self._cache.backend.get_many(
+            self.address, [(slot[GROUP], slot[KEY_BYTES]) for slot in unread]
+        )
+        for slot, data in zip(unread, found, strict=True):
+            slot[index] = ABSENT if data is None else self._read(data)
+
     def _load(self, slot: Slot) -> Any:
+        self.loads += 1
         data = self._cache.backend.get(self.address, slot[GROUP], slot[KEY_BYTES])
-        return ABSENT if data is None else self._decode(data)
+        return ABSENT if data is None else self._read(data)
 
     def _absent(self) -> Any:
-        return copy.deepcopy(self._default) if self._type.mutable else self._default
+        return copy.deepcopy(self._default) if self._mutable else self._default
 
 
 class ExpiringValueHandle(ValueHandle[T]):
@@ -139,6 +156,7 @@ class ExpiringValueHandle(ValueHandle[T]):
     def __init__(self, cache: StateCache, name: str, type_: ValueType, default: Any, ttl: TimeToLive) -> None:
         super().__init__(cache, name, type_, default)
         self._ttl = ttl
+        self._read = self._stamped
         self.expiry = ExpiryQueue(cache.backend, StateAddress(cache.operator, f"ttl-{name}"))
 
     def value(self) -> T:
@@ -148,7 +166,7 @@ class ExpiringValueHandle(ValueHandle[T]):
             return cast("T", self._absent())
         if self._ttl.refresh == "read":
             cell[1] = max(cell[1], self._ttl.now(self._current))
-        elif not self._type.mutable:
+        elif not self._mutable:
             return cast("T", cell[0])
         self._cache.mark(slot, self._bit)
         return cast("T", cell[0])
@@ -207,9 +225,8 @@ class ExpiringValueHandle(ValueHandle[T]):
             self._cache.mark(slot, self._bit)
         return cell
 
-    def _load(self, slot: Slot) -> Any:
-        data = self._cache.backend.get(self.address, slot[GROUP], slot[KEY_BYTES])
-        return ABSENT if data is None else [self._decode(data[STAMP_BYTES:]), stamped_at(data)]
+    def _stamped(self, data: bytes) -> Any:
+        return [self._decode(data[STAMP_BYTES:]), stamped_at(data)]
 
     def _encoded(self, slot: Slot) -> bytes | None:
         cell = slot[self._index]

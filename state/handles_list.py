@@ -256,8 +256,7 @@ class ListHandle(Generic[T]):
                 f"{self._what}: chunk {number} of the list of {cut(slot[KEY], 80)} is missing or damaged",
                 hint="restore from a checkpoint",
             )
-        elements: list[Any] = values
-        return elements
+        return cast("Any", values)  # type: ignore[no-any-return]
 
     def _head(self, cell: _Cell) -> bytes | None:
         if cell.empty:

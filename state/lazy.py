@@ -3,7 +3,7 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from streamflow.errors import StateError
@@ -40,6 +40,10 @@ class LazyBackend:
     def get(self, address: StateAddress, group: int, key: bytes) -> bytes | None:
         backend = self._existing(address, group)
         return None if backend is None else backend.get(address, group, key)
+
+    def get_many(self, address: StateAddress, keys: Sequence[tuple[int, bytes]]) -> list[bytes | None]:
+        backend = self._existing(address, 0)
+        return [None] * len(keys) if backend is None else backend.get_many(address, keys)
 
     def put(self, address: StateAddress, group: int, key: bytes, value: bytes) -> None:
         self.write(address, [(group, key, value)])

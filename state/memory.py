@@ -6,7 +6,7 @@ It keeps everything in memory, which also makes it the choice for tests and smal
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +55,9 @@ class MemoryBackend:
     def get(self, address: StateAddress, group: int, key: bytes) -> bytes | None:
         found = self._find(address, group)
         return None if found is None else found.values.get(key)
+
+    def get_many(self, address: StateAddress, keys: Sequence[tuple[int, bytes]]) -> list[bytes | None]:
+        return [self.get(address, group, key) for group, key in keys]
 
     def put(self, address: StateAddress, group: int, key: bytes, value: bytes) -> None:
         self.write(address, [(group, key, value)])

@@ -94,8 +94,8 @@ class TimerQueue:
         """
         scans: list[_Ahead] = []
         for group in [group for group, first in self._first.items() if first <= limit]:
-            del self._first[group]
-            _push(scans, group, self._backend.scan(self.address, group))
+            start = _stored_key((self._first.pop(group), b"", group))
+            _push(scans, group, self._backend.scan(self.address, group, start))
         self._firing = limit
         taken = 0
         try:
@@ -109,6 +109,11 @@ class TimerQueue:
             self._firing = None
             for entry, _ in scans:
                 self._stored(entry)
+            # Until they are deleted from the backend, the next scan would find them again.
+            self._removed.update(self._spent)
+            self._spent.clear()
+            if len(self._removed) > self._held:
+                self.write_back()
 
     def write_back(self) -> None:
         """Bring the backend up to date. While timers fire, those that are due now stay in memory, and what was

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,6 +88,15 @@ class RocksDBBackend:
         except Exception as error:
             raise self._mapped("read", error) from error
         return value
+
+    def get_many(self, address: StateAddress, keys: Sequence[tuple[int, bytes]]) -> list[bytes | None]:
+        names = address_prefix(address)
+        whole = [group.to_bytes(2, "big") + names + key for group, key in keys]
+        try:
+            values: list[bytes | None] = self._opened().get(whole)
+        except Exception as error:
+            raise self._mapped("read", error) from error
+        return values
 
     def put(self, address: StateAddress, group: int, key: bytes, value: bytes) -> None:
         check_change(group, key, value)

@@ -16,6 +16,7 @@ __all__ = ["open_database", "restrict"]
 
 _WRITE_BUFFER: Final = 16 << 20
 _WRITE_BUFFERS: Final = 3
+_WRITE_BUFFER_FILTER: Final = 0.1
 _BLOCK_CACHE: Final = 16 << 20
 _CONFIG_LIMIT: Final = 1 << 16
 
@@ -57,6 +58,9 @@ def _options(*, create: bool) -> Options:
     options.set_block_based_table_factory(blocks)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_write_buffer_size(_WRITE_BUFFER)
+    # What is not in a write buffer is not searched for there: a third of the time of a read.
+    options.set_memtable_whole_key_filtering(True)
+    options.set_memtable_prefix_bloom_ratio(_WRITE_BUFFER_FILTER)
     options.set_max_write_buffer_number(_WRITE_BUFFERS)
     options.set_paranoid_checks(True)
     options.set_keep_log_file_num(2)

@@ -5,6 +5,7 @@ Hazelcast Jet's TestSupport is the model: the same script in batches of one reco
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -35,7 +36,7 @@ from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.serde import frame_to_ipc, ipc_to_frame, pack, unpack
 from streamflow.state.backend import KeyedStateBackend
-from streamflow.state.factory import open_saved
+from streamflow.state.factory import BackendKind, open_backend, open_saved
 from streamflow.state.memory import MemoryBackend
 from streamflow.state.saved import FilesInMemory
 from streamflow.testing.clock import TestClock
@@ -56,7 +57,7 @@ class OperatorHarness:
     `inputs` are the types of what it reads, one for each port; records may be dicts, values or DataFrames and come in
     the layout that the operator asks for. `batch_rows` cuts what is pushed into batches of at most so many. `reads`
     are the side outputs that somebody reads. With `parallelism` there are several subtasks, each with its keys. Methods
-    return the harness, so that calls can be chained.
+    return the harness, so that calls can be chained. `backend` is what holds keyed state.
 
     >>> from streamflow.operators.columns import Filter
     >>> from streamflow.records.schema import Schema
@@ -75,6 +76,7 @@ class OperatorHarness:
         updates: UpdateCadence = "batch",
         memory_budget: int = 64 << 20,
         parallelism: int = 1,
+        backend: BackendKind = "memory",
     ) -> None:
         self.spec = spec
         self.clock = clock or TestClock()
@@ -87,6 +89,7 @@ class OperatorHarness:
         self._epoch = 0
         self._updates: UpdateCadence = updates
         self._memory_budget = memory_budget
+        self._backend: BackendKind = backend
         self._start(parallelism)
 
     def push(
@@ -98,7 +101,7 @@ class OperatorHarness:
         if type_.timed and len(batch) and batch.max_time is None:
             raise JobDefinitionError("this input has event time", hint="give times=[…], one for each record")
         for part in _cut(batch, self._batch_rows):
-            for operator, own in self._routed(part):
+            for operator, own in self._routed(part, port):
                 operator.process_batch(_in_layout(own, self.spec.accepts), port, self._collector)
             self._taken()
         return self
@@ -177,7 +180,7 @@ class OperatorHarness:
             mine = [
                 part for part in parts if part.groups.start < groups.stop and groups.start < part.groups.stop
             ]
-            state: KeyedStateBackend = MemoryBackend()
+            state = open_backend(self._backend)
             if len(mine) == 1 and mine[0].groups == groups:
                 state = _copied(mine[0].backend)
                 mine = [replace(mine[0], backend=None, adopted=True)]
@@ -211,8 +214,10 @@ class OperatorHarness:
         }
         return StatePart(ctx.groups, unpack(pack(dict(kept.values))), tables, _copied(ctx.state))
 
-    def _routed(self, batch: AnyBatch) -> list[tuple[Operator, AnyBatch]]:
-        """Each record to the subtask that has its key."""
+    def _routed(self, batch: AnyBatch, port: int) -> list[tuple[Operator, AnyBatch]]:
+        """Each record to the subtask that has its key, or to all of them."""
+        if self.spec.broadcasts(port):
+            return [(operator, batch) for _, operator in self._subtasks]
         keys = self.spec.partition_by
         if len(self._subtasks) == 1 or not keys or not isinstance(batch, FrameBatch):
             return [(self._subtasks[0][1], batch)]
@@ -288,8 +293,11 @@ def check_batchings(
 
 def _copied(backend: KeyedStateBackend | None) -> KeyedStateBackend:
     """A backend of its own with the same content, by way of the files it would be stored in."""
-    saved = None if backend is None else backend.save(Path("unused"))
-    return MemoryBackend() if saved is None else open_saved(saved.kind, FilesInMemory.of(saved))
+    if backend is None:
+        return MemoryBackend()
+    with tempfile.TemporaryDirectory(prefix="streamflow-harness-") as folder:
+        saved = backend.save(Path(folder) / "saved")
+        return MemoryBackend() if saved is None else open_saved(saved.kind, FilesInMemory.of(saved))
 
 
 def _cut(batch: AnyBatch, rows: int | None) -> list[AnyBatch]:

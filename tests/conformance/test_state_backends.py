@@ -72,6 +72,15 @@ def test_values_come_back_also_empty_ones(backend: KeyedStateBackend) -> None:
     assert backend.get(PANES, 0, b"") is None
 
 
+def test_many_keys_are_read_in_the_order_asked_for(backend: KeyedStateBackend) -> None:
+    asked = [(3, b"a"), (2, b"a"), (3, b"none"), (3, b""), (3, b"a")]
+    assert backend.get_many(PANES, asked) == [None] * 5
+    backend.write(PANES, [(3, b"a", b"3a"), (2, b"a", b"2a"), (3, b"", b"")])
+    assert backend.get_many(PANES, asked) == [b"3a", b"2a", None, b"", b"3a"]
+    assert backend.get_many(OTHERS[0], asked) == [None] * 5
+    assert backend.get_many(PANES, []) == []
+
+
 def test_scans_are_in_byte_order_and_half_open(backend: KeyedStateBackend) -> None:
     keys = [b"", b"\x00", b"\x00\x00", b"a", b"a\x00", b"a\xff", b"b", b"\xff", b"\xff\xff"]
     backend.write(PANES, [(5, key, b"v" + key) for key in reversed(keys)])
