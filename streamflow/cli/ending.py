@@ -38,5 +38,4 @@ def ending(result: JobResult, *, interrupted: bool = False) -> str:
             parts.append(f"{figures.count(failed)} checkpoints failed")
     if result.restarts:
         parts.append(figures.restarts(result.restarts))
-    notes = [f"note: {note}" for note in result.notes]
-    return "\n".join([f"{result.job} {how} ({result.mode}): " + " · ".join(parts), *notes])
+    return f"{result.job} {how} ({result.mode}): " + " · ".join(parts)

@@ -83,21 +83,27 @@ class Silent:
 
 
 class LogLines:
-    """A line with the time in front, every few seconds of the job's own time."""
+    """A line with the time in front, every few seconds of the job's own time; the job's notes when they come."""
 
     def __init__(self, stream: TextIO, clock: Clock) -> None:
         self._stream = stream
         self._clock = clock
         self._rate = SmoothedRate()
         self._due = _LOG_EVERY
+        self._told = 0
 
     def update(self, status: JobStatus) -> None:
+        for note in status.notes[self._told :]:
+            print(f"{self._stamp()} {status.job}: {note}", file=self._stream, flush=True)
+        self._told = len(status.notes)
         if status.elapsed < self._due:
             return
         self._due = status.elapsed + _LOG_EVERY
-        now = self._clock.now()
-        stamp = format_time(now // 1_000_000 * 1_000_000)
-        print(f"{stamp} {summary(status, self._rate.observe(status), now)}", file=self._stream, flush=True)
+        line = summary(status, self._rate.observe(status), self._clock.now())
+        print(f"{self._stamp()} {line}", file=self._stream, flush=True)
+
+    def _stamp(self) -> str:
+        return format_time(self._clock.now() // 1_000_000 * 1_000_000)
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +113,7 @@ class LogLines:
 
 
 class ProgressLine:
-    """One line at the bottom of a terminal."""
+    """One line at the bottom of a terminal, the job's notes above it."""
 
     def __init__(self, stream: TextIO, clock: Clock) -> None:
         self._stream = stream
@@ -115,9 +121,14 @@ class ProgressLine:
         self._rate = SmoothedRate()
         self._drawn = False
         self._held = False
+        self._told = 0
         self._stdout: TextIO | None = None
 
     def update(self, status: JobStatus) -> None:
+        if not self._held and (notes := status.notes[self._told :]):
+            self.wipe()
+            self._stream.write("".join(f"{status.job}: {note}\n" for note in notes))
+            self._told = len(status.notes)
         line = summary(status, self._rate.observe(status), self._clock.now())
         if not self._held:
             width = shutil.get_terminal_size().columns - 1

@@ -83,6 +83,8 @@ def state(
 
 def _listed(saved: SavedState) -> str:
     heading = f"checkpoint {saved.number} of {saved.job}"
+    if saved.manifest.finished:
+        return f"{heading}: the job has ended and needs its state no more"
     if not saved.operators:
         return f"{heading}: no operator has state"
     rows = [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 
 import pytest
 
+from streamflow.cli.ending import ending
 from streamflow.cli.progress import LogLines, ProgressLine, Silent, progress_for, summary
 from streamflow.cli.smoothed_rate import SmoothedRate
-from streamflow.runtime.status import JobStatus, OperatorStatus
+from streamflow.runtime.status import CheckpointStatus, JobResult, JobStatus, OperatorStatus
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME, to_micros
 
 NOW = to_micros("2013-01-01T10:00:00Z")
@@ -62,6 +64,47 @@ def test_the_line_says_what_a_person_wants_to_know() -> None:
         "delays: 1,000 read · 45.7 k/s · watermark 2013-01-01 09:58:30 (1 min 30 s behind) · 7 written · "
         "12 late · 3 bad · window-1 83% busy"
     )
+
+
+def _checkpointed(number: int | None, *, failed: int = 0, restarts: int = 0) -> JobStatus:
+    checkpoint = CheckpointStatus(number, 75.0, 0.1, 3 << 20, number or 0, failed)
+    return replace(_status(), checkpoint=checkpoint, restarts=restarts)
+
+
+def test_the_line_says_how_old_and_large_the_last_checkpoint_is() -> None:
+    line = summary(_checkpointed(12, restarts=2), 0.0, NOW)
+    assert line.endswith("7 written · checkpoint 12 (1 min 15 s ago, 3.00 MiB) · 2 restarts")
+    assert summary(_checkpointed(None), 0.0, NOW).endswith("7 written · no checkpoint yet")
+    assert summary(_checkpointed(None, failed=1), 0.0, NOW).endswith("no checkpoint yet, 1 failed")
+    assert summary(_checkpointed(12, failed=3), 0.0, NOW).endswith("3.00 MiB, 3 failed)")
+    assert "checkpoint" not in summary(_status(), 0.0, NOW)
+
+
+def test_the_ending_says_which_checkpoint_was_the_last_and_how_often_it_was_restarted() -> None:
+    result = JobResult("delays", "streaming", 2.0, {}, {}, restarts=1)
+    assert ending(result).endswith("0/s · 1 restart")
+    last = CheckpointStatus(12, 0.0, 0.1, 3, 12, 0)
+    assert ending(replace(result, restarts=0, checkpoint=last)).endswith("0/s · checkpoint 12")
+    none = CheckpointStatus(None, 0.0, 0.0, 0, 0, 2)
+    assert ending(replace(result, checkpoint=none)).endswith(
+        "no checkpoint · 2 checkpoints failed · 1 restart"
+    )
+    assert "interrupted" in ending(result, interrupted=True)
+
+
+def test_notes_are_told_once_and_when_they_come() -> None:
+    stream = io.StringIO()
+    with LogLines(stream, _StoppedClock()) as lines:
+        lines.update(replace(_status(), notes=("checkpoint 3 was passed over",)))
+        lines.update(replace(_status(), notes=("checkpoint 3 was passed over", "restarted")))
+    assert stream.getvalue() == (
+        "2013-01-01T10:00:00Z delays: checkpoint 3 was passed over\n2013-01-01T10:00:00Z delays: restarted\n"
+    )
+    terminal = _Terminal()
+    with ProgressLine(terminal, _StoppedClock()) as line:
+        line.update(replace(_status(), notes=("restarted",)))
+        line.update(replace(_status(), notes=("restarted",)))
+    assert terminal.getvalue().count("delays: restarted\n") == 1
 
 
 @pytest.mark.parametrize("watermark", [MIN_TIME, MAX_TIME])
