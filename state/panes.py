@@ -35,6 +35,8 @@ _MERGE_ROWS: Final = 32_768
 _MERGE_PARTIALS: Final = 256
 _FRAME_BYTES: Final = 400
 _VIEW_BYTES: Final = 16
+_ROUNDED_UP: Final = 5
+"""Frames take about a fifth more than they say: 1.14 to 1.25 of it, measured as resident memory."""
 _SPILL_TO: Final = 0.9
 _WORTH_MERGING: Final = 0.5
 _PARTS: Final = 64
@@ -309,14 +311,15 @@ class PaneStore:
             self._chunks.drop(pane, part.chunks)
 
     def _size(self, frame: pl.DataFrame) -> int:
-        """An estimate; Polars' own leaves out the 16 bytes that each text or binary value takes beside its
-        content."""
+        """An estimate. Polars' own leaves out the 16 bytes that each text or binary value takes beside its content, and
+        what the allocator rounds up."""
         width = frame.width
         overhead = self._row_overhead.get(width)
         if overhead is None:
             views = sum(isinstance(dtype, (pl.String, pl.Binary)) for dtype in frame.dtypes)
             overhead = self._row_overhead[width] = _VIEW_BYTES * views
-        return int(frame.estimated_size()) + overhead * frame.height + _FRAME_BYTES * width
+        content = int(frame.estimated_size()) + overhead * frame.height
+        return content + content // _ROUNDED_UP + _FRAME_BYTES * width
 
     def _merge_resident(self, part: _Part) -> None:
         """Leave one merged frame in memory."""

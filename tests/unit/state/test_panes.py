@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamflow.errors import StateError
-from streamflow.records.serde import ipc_to_frame
+from streamflow.keys import key_group_range, key_groups
+from streamflow.records.serde import ipc_to_frame, pack, unpack
 from streamflow.state.backend import StateAddress
+from streamflow.state.factory import open_saved
+from streamflow.state.key_slices import in_slices
 from streamflow.state.lazy import LazyBackend
 from streamflow.state.memory import MemoryBackend
 from streamflow.state.owned_keys import OwnedKeys
 from streamflow.state.panes import PaneStore
 from streamflow.state.parts import StatePart
+from streamflow.state.saved import FilesInMemory
 
 ADDRESS = StateAddress("window-1", "panes")
 KEYS = OwnedKeys(("k",), range(128), 128)
@@ -115,7 +121,7 @@ def test_nothing_is_opened_as_long_as_nothing_spills() -> None:
 
 def test_the_pane_appended_to_least_recently_is_spilled_first() -> None:
     backend = MemoryBackend()
-    store = store_of(55_000, backend)
+    store = store_of(64_000, backend)
     store.append(1, distinct(300, 1))
     store.append(2, distinct(300, 2))
     store.append(1, distinct(300, 3))
@@ -267,3 +273,161 @@ def test_what_arrow_cannot_hold_cannot_spill() -> None:
 def test_a_budget_of_nothing_is_refused() -> None:
     with pytest.raises(StateError, match="memory budget"):
         store_of(0)
+
+
+# Large panes.
+
+DIVIDING = 512 << 10
+"""A pane of more than an eighth of it is divided."""
+
+
+def large(rows: int, number: int = 0) -> pl.DataFrame:
+    """Keys 0 to `rows` in an order of their own."""
+    keys = [f"key-{(at * 7_919 + number) % rows:06d}" for at in range(rows)]
+    return partial(keys, number)
+
+
+def together(store: PaneStore, panes: list[int], slices: int) -> dict[int, pl.DataFrame]:
+    """The panes, read slice by slice."""
+    read: dict[int, list[pl.DataFrame]] = {}
+    for number in range(slices):
+        for pane in panes:
+            frame = store.read_slice(pane, number, slices)
+            if frame is not None:
+                read.setdefault(pane, []).append(frame)
+    return {pane: pl.concat(frames) for pane, frames in read.items()}
+
+
+@pytest.mark.parametrize("budget", [SMALL, DIVIDING, LARGE])
+@pytest.mark.parametrize("slices", [1, 2, 16, 64, 256])
+def test_any_number_of_slices_makes_the_whole_pane(budget: int, slices: int) -> None:
+    backend = MemoryBackend()
+    store = store_of(budget, backend)
+    frames = [large(5_000, number) for number in range(4)]
+    for frame in frames:
+        store.append(0, frame)
+        store.append(1, frame[:10])
+    if budget == LARGE:
+        assert chunks_in(backend) == 0
+    read = together(store, [0, 1], slices)
+    for pane, expected in ((0, frames), (1, [frame[:10] for frame in frames])):
+        assert read[pane].sort("k").equals(merge(pl.concat(expected)).sort("k"))
+        assert store.read(pane).sort("k").equals(read[pane].sort("k"))
+    assert store.nbytes <= budget
+
+
+@pytest.mark.parametrize("budget", [SMALL, DIVIDING, LARGE])
+def test_a_key_is_in_the_same_slice_of_every_pane(budget: int) -> None:
+    store = store_of(budget)
+    store.append(0, large(9_000))
+    store.append(1, large(300))
+    for number in range(8):
+        few, many = store.read_slice(1, number, 8), store.read_slice(0, number, 8)
+        assert few is not None
+        assert many is not None
+        assert set(few["k"]) <= set(many["k"])
+
+
+def test_a_large_pane_asks_to_be_read_in_slices() -> None:
+    store = store_of(DIVIDING)
+    store.append(0, large(100))
+    assert (store.slices([0]), store.slices([])) == (1, 1)
+    assert store.share(0) < 1
+    store.append(1, large(20_000))
+    assert store.slices([0, 1]) == store.slices([1]) >= 16
+    sizes = [frame.estimated_size() for n in range(16) if (frame := store.read_slice(1, n, 16)) is not None]
+    assert max(sizes) <= 2 * sum(sizes) / 16
+
+
+def test_the_keys_of_a_few_key_groups_spread_over_all_slices() -> None:
+    keys = OwnedKeys(("k",), range(3, 5), 128)
+    frame = keys.rows(large(60_000))
+    parts = [part.height for _, part in in_slices(frame, ["k"], 8)]
+    assert len(parts) == 8
+    assert max(parts) < 1.5 * min(parts)
+
+
+def test_dividing_keeps_the_order_of_appending() -> None:
+    for budget in (SMALL, DIVIDING, LARGE):
+        store = store_of(budget)
+        for number in range(30):
+            store.append(0, large(1_000).with_columns(first=pl.lit(number), last=pl.lit(number)))
+        read = store.read(0)
+        assert (set(read["n"]), set(read["first"]), set(read["last"])) == ({30}, {0}, {29})
+
+
+def test_a_row_of_a_divided_pane_is_merged_a_bounded_number_of_times() -> None:
+    merges = Merges()
+    store = PaneStore(MemoryBackend(), "window-1", merges, 8 << 20, KEYS)
+    for number in range(100):
+        store.append(0, partial([f"{number}-{i}" for i in range(2_000)]))
+    assert store.slices([0]) > 1
+    assert merges.rows <= 5 * 200_000
+
+
+@pytest.mark.parametrize("budget", [SMALL, DIVIDING, LARGE])
+def test_a_store_that_is_restored_has_the_same_panes_and_goes_on(budget: int) -> None:
+    backend = MemoryBackend()
+    store = store_of(budget, backend)
+    frames = [large(4_000, number) for number in range(3)]
+    for frame in frames[:2]:
+        store.append(0, frame)
+        store.append(5, frame[:100])
+    kept = store.snapshot()
+    values = unpack(pack(dict(kept.values)))
+    files = FilesInMemory.of(backend.save(Path("unused")))
+    store.append(0, large(7_000))  # what comes later is not in the snapshot
+    store.drop(5)
+    again = open_saved("memory", files)
+    assert isinstance(again, MemoryBackend)
+    adopted = store_of(budget, again)
+    adopted.restore([StatePart(range(128), values, kept.tables, adopted=True)])
+    elsewhere = MemoryBackend()
+    copied = store_of(budget, elsewhere)
+    copied.restore([StatePart(range(128), values, kept.tables, open_saved("memory", files))])
+    for restored in (adopted, copied):
+        assert restored.panes() == (0, 5)
+        assert restored.nbytes <= budget
+        restored.append(0, frames[2])
+        assert restored.read(0).sort("k").equals(merge(pl.concat(frames)).sort("k"))
+        assert restored.read(5).sort("k").equals(merge(pl.concat([f[:100] for f in frames[:2]])).sort("k"))
+        restored.clear()
+        assert (restored.rows, restored.nbytes, restored.spilled) == (0, 0, 0)
+    assert chunks_in(again) == chunks_in(elsewhere) == 0
+
+
+@pytest.mark.parametrize("budget", [SMALL, LARGE])
+def test_subtasks_find_their_keys_in_the_stores_of_others(budget: int) -> None:
+    frame = large(3_000)
+    whole = store_of(budget, MemoryBackend())
+    whole.append(0, frame)
+
+    def parts_of(stores: list[tuple[PaneStore, MemoryBackend, range]]) -> list[StatePart]:
+        kept = [(store.snapshot(), backend, groups) for store, backend, groups in stores]
+        return [StatePart(groups, k.values, k.tables, backend) for k, backend, groups in kept]
+
+    backend = MemoryBackend()
+    store = store_of(budget, backend)
+    store.append(0, frame)
+    stores = [(store, backend, range(128))]
+    for parallelism in (3, 2):
+        parts = parts_of(stores)
+        stores = []
+        for subtask in range(parallelism):
+            groups = key_group_range(subtask, parallelism, 128)
+            new = MemoryBackend()
+            made = PaneStore(new, "window-1", merge, budget, OwnedKeys(("k",), groups, 128))
+            made.restore([p for p in parts if p.groups.start < groups.stop and groups.start < p.groups.stop])
+            stores.append((made, new, groups))
+        rows = [store.read(0) for store, _, _ in stores]
+        assert pl.concat(rows).sort("k").equals(merge(frame).sort("k"))
+        for (_, _, groups), own in zip(stores, rows, strict=True):
+            assert key_groups(own, ["k"], 128).is_between(groups.start, groups.stop - 1).all()
+
+
+def test_chunks_without_their_backend_are_a_state_error() -> None:
+    store = store_of(1)
+    store.append(0, distinct(10))
+    kept = store.snapshot()
+    with pytest.raises(StateError, match="pane 0"):
+        store_of().restore([StatePart(range(128), kept.values, kept.tables)])
