@@ -165,6 +165,8 @@ class SourceTask:
             self._states[split.id] = state
             self._marks[split.id] = SplitWatermark(self._strategy, state.watermark)
             self._merger.add(split.id, state.watermark)
+            # While a split waited to be opened, the others went on and nothing of it was told.
+            self._merger.hold(self._subtask.watermark)
 
     def _choose(self) -> SplitPump | None:
         """The split to go on with. Bounded splits wait for the one whose turn it is, so that the order in which
@@ -262,7 +264,9 @@ class SourceTask:
             return
         started = self._clock.monotonic()
         self._signal = asyncio.get_running_loop().create_future()
-        timeouts = [seconds for seconds in (self._until_idle(), self._subtask.until_timer()) if seconds is not None]
+        timeouts = [
+            seconds for seconds in (self._until_idle(), self._subtask.until_timer()) if seconds is not None
+        ]
         await until(self._signal, min(timeouts, default=None), self._clock)
         self._signal = None
         waited = self._clock.monotonic() - started

@@ -102,6 +102,11 @@ class WatermarkMerger:
         """A new input; it holds the output where it is until it has caught up."""
         self._inputs[name] = _Input(watermark=watermark)
 
+    def hold(self, told: int) -> None:
+        """Nobody has been told more than `told`: an input that was added since holds the output back, down to there."""
+        counted = [s.watermark for s in self._inputs.values() if not s.idle and s.aligned]
+        self.current = max(told, min(self.current, *counted)) if counted else self.current
+
     def remove(self, name: object) -> int | None:
         """An input is gone (its split has been read); the new output watermark if that moves it."""
         self._inputs.pop(name, None)

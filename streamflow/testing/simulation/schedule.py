@@ -122,7 +122,7 @@ def draw(seed: int, odds: Odds) -> Schedule:
         incarnations.append(
             Incarnation(
                 fixed or chance.between(1, odds.most_parallel),
-                crash=_crash(chance, odds),
+                crash=_crash(chance, odds, later=bool(incarnations)),
                 faults=tuple(_faults(chance, odds)),
                 rot=Rot(chance.below(1 << 16), chance.below(1 << 20))
                 if incarnations and chance.happens(odds.rot)
@@ -130,7 +130,7 @@ def draw(seed: int, odds: Odds) -> Schedule:
                 clock_jump=chance.between(-3_600, 3_600) * _MICROS if chance.happens(odds.clock_jumps) else 0,
             )
         )
-    if chance.happens(1 - odds.crashes):
+    if chance.happens(0.03 if odds.crashes else 1.0):
         incarnations = [Incarnation(incarnations[0].parallelism)]
     micro_batch = chance.happens(odds.micro_batch)
     return Schedule(
@@ -157,12 +157,12 @@ def _listed(rows: Sequence[int]) -> str:
     return ", ".join("–".join(map(str, part)) for part in parts)
 
 
-def _crash(chance: Chance, odds: Odds) -> CrashAt:
+def _crash(chance: Chance, odds: Odds, *, later: bool) -> CrashAt:
     names: Sequence[str] = sorted(odds.points)
     point = chance.one_of(names)
-    # Most at a place that an undisturbed run comes to; a few later, for runs that are longer.
-    most = max(1, odds.points[point])
-    time = chance.between(1, most if point in (ANY_STEP, ANY_CALL) else min(most, 12) + 1)
+    # Early rather than late: a process that goes on from a checkpoint has less to do than the undisturbed run had.
+    most = odds.points[point] * (0.5 if later else 0.9)
+    time = 1 + int(most * chance.random() ** 2)
     loss: Loss = "power" if chance.happens(0.6) else "kill"
     return CrashAt(point, time, loss)
 

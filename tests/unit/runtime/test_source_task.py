@@ -58,6 +58,16 @@ def test_a_split_that_ends_holds_nothing_back() -> None:
         assert mark(t) == 100
 
 
+def test_a_split_that_is_opened_when_another_has_ended_is_not_late() -> None:
+    with TestJob(reading(), watermarks="job", splits=17) as t:  # 16 are read side by side
+        for split in range(16):
+            t.source().push(events(100), split=split)
+        t.source().end(split=0)
+        assert mark(t) is None
+        t.source().push(events(50), split=16)
+        assert mark(t) == 50
+
+
 def test_a_quiet_split_is_left_out_after_its_time_and_counts_again_when_it_has_caught_up() -> None:
     with TestJob(reading(idle_after="10s"), watermarks="job", splits=2) as t:
         t.source().push(events(50), split=1).push(events(60), split=0)

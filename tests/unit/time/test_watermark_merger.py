@@ -138,6 +138,18 @@ def test_a_new_input_holds_the_output_until_it_has_caught_up() -> None:
     assert m.advance("b", 15) == 15
 
 
+def test_a_new_input_takes_back_what_nobody_was_told():
+    merger = WatermarkMerger(["a"])
+    merger.advance("a", 10)
+    merger.add("b")
+    merger.hold(4)
+    assert merger.current == 4
+    assert merger.advance("b", 3) is None
+    assert merger.advance("b", 7) == 7
+    merger.hold(5)
+    assert merger.current == 7
+
+
 def test_the_holder_is_named() -> None:
     m = merger()
     m.advance("a", 10)
