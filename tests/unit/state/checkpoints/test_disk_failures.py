@@ -1,4 +1,4 @@
-"""A disk that is full or fails at each call in turn while a checkpoint is taken: nothing is published that is not there."""
+"""A disk that is full or fails at each call in turn: nothing is published that is not there, nothing older lost."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_failure_at_each_call_loses_nothing(tmp_path: Path, failure: str, phys
             pytest.fail("there was no end to the calls")
         assert failed > 0 or failure == "nothing can be removed"
         store.retain()
-        assert not [path for path in (tmp_path / "root/flights/blobs").rglob(".tmp-*")]
+        assert not list((tmp_path / "root/flights/blobs").rglob(".tmp-*"))
     with local_store(tmp_path / "root") as store:  # and the next process
         store.claim()
         manifest, skipped = store.latest_intact()

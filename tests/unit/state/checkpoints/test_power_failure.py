@@ -1,4 +1,4 @@
-"""A power failure at any step of writing, publishing and removing checkpoints: what is left is the last or the one before."""
+"""A power failure at any step of writing and removing checkpoints: what is left is the last one or the one before."""
 
 from __future__ import annotations
 
@@ -96,15 +96,19 @@ def test_the_next_process_goes_on_from_whatever_was_left() -> None:
             store.close()
 
 
+def recover_from_each(run: Run) -> None:
+    for moment, _, _ in reversed(run.moments):
+        for disk in moment.crashes():
+            recovered(disk)[1].close()
+
+
 def test_without_syncing_folders_first_the_model_finds_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: a store that publishes before its content has lasting names is caught."""
     monkeypatch.setattr("streamflow.state.checkpoints.local_blobs.LocalBlobs.settle", lambda blobs: None)
     run = Run()
     run.run(1)
     with pytest.raises(AssertionError):
-        for moment, _, _ in reversed(run.moments):
-            for disk in moment.crashes():
-                recovered(disk)[1].close()
+        recover_from_each(run)
 
 
 def test_without_syncing_files_the_model_finds_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,6 +116,4 @@ def test_without_syncing_files_the_model_finds_the_loss(monkeypatch: pytest.Monk
     monkeypatch.setattr(run.disk, "sync", lambda path: None, raising=False)
     run.run(1)
     with pytest.raises(AssertionError):
-        for moment, _, _ in reversed(run.moments):
-            for disk in moment.crashes():
-                recovered(disk)[1].close()
+        recover_from_each(run)
