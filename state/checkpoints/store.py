@@ -33,7 +33,7 @@ from streamflow.state.checkpoints.retention import begins_generation, retained
 from streamflow.state.checkpoints.writer import CheckpointWriter, Identity, identity_of
 from streamflow.time.clock import Clock
 
-__all__ = ["CheckpointStore", "Problem", "Skipped", "jobs_in"]
+__all__ = ["CheckpointStore", "CheckpointWriter", "Problem", "Skipped", "jobs_in"]
 
 _GRACE: Final = 3_600
 
