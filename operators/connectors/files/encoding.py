@@ -97,10 +97,12 @@ def _without_header(body: bytes) -> bytes:
 
 def _table(format: FileFormat, frame: pl.DataFrame) -> bytes:
     buffer = BytesIO()
+    # The frame may be in other hands too: records.serde says why it is cloned.
+    own = frame.clone()
     if format == "parquet":
-        frame.write_parquet(buffer)
+        own.write_parquet(buffer)
     else:
-        frame.write_ipc(buffer)
+        own.write_ipc(buffer)
     return buffer.getvalue()
 
 
