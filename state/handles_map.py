@@ -279,6 +279,8 @@ class MapHandle(Generic[K, V]):
         self._changed(slot, cell, packed)
 
     def _changed(self, slot: Slot, cell: _Cell, packed: bytes) -> None:
+        cell.changed.add(packed)
+        self._cache.mark(slot, self._bit)
         if len(cell.changed) >= SLICE:
             if self._type.mutable:
                 # What has been handed out may still be changed in place until the event is over.
@@ -286,8 +288,6 @@ class MapHandle(Generic[K, V]):
             else:
                 self._write_back(slot, cell)
                 _trim(cell)
-        cell.changed.add(packed)
-        self._cache.mark(slot, self._bit)
 
     def _write_back(self, slot: Slot, cell: _Cell) -> None:
         if cell.changed:

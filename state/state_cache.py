@@ -142,8 +142,9 @@ class Current:
         self.wall = MIN_TIME
 
     def leave(self) -> None:
-        """No key is current."""
+        """No key is current, and no event: time is the watermark."""
         self.slot = _NoKey()
+        self.time = None
 
 
 class StateHandle(Protocol):

@@ -106,9 +106,10 @@ class ValueType:
 
             def decode_scalar(data: bytes) -> Any:
                 try:
-                    return unpackb(data)
-                except Exception:  # noqa: BLE001 — the careful reader says what is wrong, or reads what is large
+                    value = unpackb(data)
+                except Exception:  # noqa: BLE001 — the careful reader says what is wrong
                     return unpack(data)
+                return value if type(value) is kind else unpack(data)
 
             return decode_scalar
 
