@@ -14,8 +14,8 @@ from tests.architecture.repository import PACKAGE
 
 # Each costs start-up time or brings a platform's trouble to programs that never use it.
 LOADED_ON_USE = [
-    "aiokafka", "cyclopts", "datasketches", "matplotlib", "numpy", "prometheus_client", "pyarrow", "ray",
-    "rich", "rocksdict", "zstandard",
+    "aiokafka", "cyclopts", "datasketches", "matplotlib", "numpy", "obstore", "prometheus_client", "pyarrow",
+    "ray", "rich", "rocksdict", "zstandard",
 ]  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def test_two_that_claim_at_once_get_two_numbers(open_store: Open) -> None:
             second.claim()
         return create(key, data, reach)
 
-    first.blobs.create = interrupted
+    first.blobs.create = interrupted  # type: ignore[method-assign]
     assert (first.claim(), second.incarnation) == (2, 1)
     with pytest.raises(StateError, match="taken over"):
         take(second, 1, {})
@@ -123,7 +123,7 @@ class Zombie:
                 meanwhile()
             return create(key, data, reach)
 
-        store.blobs.create = late
+        store.blobs.create = late  # type: ignore[method-assign]
 
 
 def test_a_zombie_that_publishes_in_spite_of_it_is_told_so_and_its_number_is_set_aside(
