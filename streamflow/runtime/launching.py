@@ -131,6 +131,7 @@ class Launcher:
         elif settings.checkpoint_dir is not None and "://" not in settings.checkpoint_dir:
             self._work = Path(settings.checkpoint_dir, self._plan.job, "work")
             shutil.rmtree(self._work, ignore_errors=True)
+            self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
         else:
             self._work = Path(mkdtemp(prefix="streamflow-"))
             self._temporary = True
