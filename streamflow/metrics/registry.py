@@ -1,7 +1,8 @@
 """Metric handles: plain numbers that the runtime always keeps, and that an exporter reads when it is asked.
 
 Adding is cheap and safe from any thread; nothing here knows Prometheus. Names follow Prometheus' conventions (base
-units, `_total` on counters) with Flink's notions; labels are `operator` and `subtask`, never a record's content.
+units, `_total` on counters) with Flink's notions; labels are `operator` and `subtask`, or none for what concerns the
+whole job; never a record's content.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final, Literal
 
-__all__ = ["NO_METRICS", "Metric", "MetricsRegistry", "OperatorMetrics"]
+__all__ = ["NO_METRICS", "Metric", "Metrics", "MetricsRegistry", "OperatorMetrics"]
 
 
 @dataclass(slots=True)
@@ -34,7 +35,34 @@ class Metric:
         self.value = value
 
 
-class OperatorMetrics:
+class Metrics:
+    """Handles with the same labels, made when first asked for."""
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        self._labels = labels
+        self._metrics: dict[str, Metric] = {}
+        self._refresh: Callable[[], None] | None = None
+
+    def counter(self, name: str, help: str) -> Metric:
+        """The counter of that name."""
+        return self._metrics.setdefault(name, Metric(name, help, "counter", self._labels))
+
+    def gauge(self, name: str, help: str) -> Metric:
+        """The gauge of that name."""
+        return self._metrics.setdefault(name, Metric(name, help, "gauge", self._labels))
+
+    def refreshed_by(self, refresh: Callable[[], None]) -> None:
+        """Call `refresh` before the metrics are read: for gauges that move although nothing happens (a lag). Takes the
+        place of the one before it."""
+        self._refresh = refresh
+
+    def __iter__(self) -> Iterator[Metric]:
+        if self._refresh is not None:
+            self._refresh()
+        return iter(list(self._metrics.values()))
+
+
+class OperatorMetrics(Metrics):
     """The handles of one operator in one subtask.
 
     >>> metrics = OperatorMetrics("window-1", 0)
@@ -44,9 +72,7 @@ class OperatorMetrics:
     """
 
     def __init__(self, operator: str, subtask: int) -> None:
-        self._labels = {"operator": operator, "subtask": str(subtask)}
-        self._metrics: dict[str, Metric] = {}
-        self._refresh: Callable[[], None] | None = None
+        super().__init__({"operator": operator, "subtask": str(subtask)})
         self.records_in = self.counter("streamflow_records_in_total", "Records taken in")
         self.records_out = self.counter("streamflow_records_out_total", "Records put out")
         self.bytes_in = self.counter("streamflow_bytes_in_total", "Bytes taken in")
@@ -63,30 +89,13 @@ class OperatorMetrics:
             "streamflow_record_errors_total", "Records that could not be decoded or whose function raised"
         )
 
-    def counter(self, name: str, help: str) -> Metric:
-        """The counter of that name (made when first asked for)."""
-        return self._metrics.setdefault(name, Metric(name, help, "counter", self._labels))
-
-    def gauge(self, name: str, help: str) -> Metric:
-        """The gauge of that name (made when first asked for)."""
-        return self._metrics.setdefault(name, Metric(name, help, "gauge", self._labels))
-
-    def refreshed_by(self, refresh: Callable[[], None]) -> None:
-        """Call `refresh` before the metrics are read: for gauges that move although nothing happens (a lag). Takes the
-        place of the one before it."""
-        self._refresh = refresh
-
-    def __iter__(self) -> Iterator[Metric]:
-        if self._refresh is not None:
-            self._refresh()
-        return iter(list(self._metrics.values()))
-
 
 @dataclass(slots=True)
 class MetricsRegistry:
-    """All metrics of one job run."""
+    """All metrics of one job run; `whole` are those that no single operator has."""
 
     job: str = "job"
+    whole: Metrics = field(default_factory=lambda: Metrics({}))
     operators: dict[tuple[str, int], OperatorMetrics] = field(
         default_factory=dict[tuple[str, int], OperatorMetrics]
     )
@@ -99,6 +108,7 @@ class MetricsRegistry:
         return self.operators[key]
 
     def __iter__(self) -> Iterator[Metric]:
+        yield from self.whole
         for metrics in list(self.operators.values()):
             yield from metrics
 
@@ -107,7 +117,7 @@ class MetricsRegistry:
         return sum(
             metric.value
             for metric in self
-            if metric.name == name and (operator is None or metric.labels["operator"] == operator)
+            if metric.name == name and (operator is None or metric.labels.get("operator") == operator)
         )
 
 

@@ -59,6 +59,8 @@ class LocalJob:
         self._stopped = False
         self._notes: list[str] = []
         self._servers: dict[str, Server] = {}
+        if self._checkpointing:
+            self.registry.whole.refreshed_by(self._refresh_metrics)
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
@@ -170,6 +172,27 @@ class LocalJob:
             restarts=self._restarts.restarts,
             notes=(*self._launcher.notes, *self._notes),
         )
+
+    def _refresh_metrics(self) -> None:
+        """What no operator counts, for whoever scrapes."""
+        status, whole = self._checkpoint_status(), self.registry.whole
+        assert status is not None
+        whole.counter("streamflow_checkpoints_total", "Checkpoints published").value = status.taken
+        whole.counter(
+            "streamflow_checkpoint_failures_total", "Checkpoints that could not be stored"
+        ).value = status.failed
+        whole.counter("streamflow_restarts_total", "Restarts after a failure").value = self._restarts.restarts
+        if status.number is None:
+            return
+        whole.gauge("streamflow_checkpoint_number", "The last checkpoint's number").set(status.number)
+        whole.gauge(
+            "streamflow_checkpoint_duration_seconds",
+            "From the last checkpoint's beginning to its publication",
+        ).set(status.duration)
+        whole.gauge("streamflow_checkpoint_size_bytes", "Bytes that the last checkpoint consists of").set(
+            status.nbytes
+        )
+        whole.gauge("streamflow_checkpoint_age_seconds", "Seconds since the last checkpoint").set(status.age)
 
     def _checkpoint_status(self) -> CheckpointStatus | None:
         if not self._checkpointing:
