@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import data, footprint
+from benchmarks import checkpoints, data, footprint
 from benchmarks.large_state import large_state
 from benchmarks.pairing import compare
 from benchmarks.program import Program, ProgramError, installed_peers, missing_peers, ours
@@ -17,7 +17,7 @@ from benchmarks.report import Report
 from benchmarks.verify import Verifier
 from benchmarks.workloads.table import WORKLOADS, Workload
 
-ALONE = ("memory", "latency", "startup", "large_state")
+ALONE = ("memory", "latency", "startup", "large_state", "checkpoints")
 NAMES = (*WORKLOADS, *ALONE)
 RELATIVE_TO_W1 = {"W2", "W3"}
 
@@ -110,6 +110,8 @@ def _add_figures(name: str, verifier: Verifier, report: Report) -> None:
             report.figures += footprint.latency()
         case "startup":
             report.figures += footprint.startup()
+        case "checkpoints":
+            report.figures += checkpoints.checkpoints(verifier)
         case "large_state":
             report.figures += large_state()
 

@@ -59,11 +59,21 @@ class Measurement:
         return cls(**known, more=said)
 
 
-def ours(workload: str, *, mode: str = "streaming", parallelism: int = 1, sink: str = "collect") -> Program:
-    """streamflow's program for a workload."""
+def ours(
+    workload: str,
+    *,
+    mode: str = "streaming",
+    parallelism: int = 1,
+    sink: str = "collect",
+    checkpoints: str | None = None,
+) -> Program:
+    """streamflow's program for a workload; `checkpoints` is the interval at which it takes them."""
     settings = {"MODE": mode, "PARALLELISM": str(parallelism), "SINK": sink}
+    if checkpoints is not None:
+        settings["CHECKPOINTS"] = checkpoints
     environment = {f"STREAMFLOW_BENCH_{name}": value for name, value in settings.items()}
-    return Program("streamflow", "benchmarks.workloads.run", workload, environment=environment)
+    name = "streamflow" if checkpoints is None else f"streamflow, checkpoints every {checkpoints}"
+    return Program(name, "benchmarks.workloads.run", workload, environment=environment)
 
 
 def installed_peers(workload: str) -> list[Program]:

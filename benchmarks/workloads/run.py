@@ -1,8 +1,9 @@
 """The measured process for streamflow: one workload, in one mode, into memory or into files.
 
-`python -m benchmarks.workloads.run W1 events.ndjson result.csv`. Environment: `STREAMFLOW_BENCH_MODE`
-(streaming, micro-batch, batch, auto), `STREAMFLOW_BENCH_PARALLELISM`, and `STREAMFLOW_BENCH_SINK` (collect,
-files). A result in files does not stay in memory, so peak memory is measured that way.
+`python -m benchmarks.workloads.run W1 events.ndjson result.csv`. Environment: `STREAMFLOW_BENCH_MODE` (streaming,
+micro-batch, batch, auto), `STREAMFLOW_BENCH_PARALLELISM`, `STREAMFLOW_BENCH_CHECKPOINTS` (an interval; without it none
+are taken), and `STREAMFLOW_BENCH_SINK` (collect, files). A result in files does not stay in memory, so peak memory is
+measured that way.
 """
 
 from benchmarks.measure import ResultRow, Stopwatch, arguments
@@ -44,17 +45,19 @@ workload, source, result = arguments()
 # A total is final at the end of the input only: W4 is a batch job, like its peers' programs.
 mode = "batch" if workload == "W4" else os.environ.get("STREAMFLOW_BENCH_MODE", "streaming")
 parallelism = int(os.environ.get("STREAMFLOW_BENCH_PARALLELISM", "1"))
+interval = os.environ.get("STREAMFLOW_BENCH_CHECKPOINTS")
 watch.ready()
 with TemporaryDirectory() as folder:
     job = sf.Job(workload.lower())
     stream = JOBS[workload](job, source)
     fetch = (
-        into_files(stream, folder)
+        into_files(stream, f"{folder}/output")
         if os.environ.get("STREAMFLOW_BENCH_SINK") == "files"
         else into_memory(stream)
     )
-    job.run(mode=mode, parallelism=parallelism)
+    given = {"checkpoint_dir": f"{folder}/checkpoints", "checkpoint_interval": interval} if interval else {}
+    ended = job.run(mode=mode, parallelism=parallelism, **given)
     watch.done()
     rows = result_rows(fetch(), workload)
 events = int(rows["n"].sum()) // (SLIDING_MS // SIZE_MS if workload == "W2" else 1)
-watch.report(events, map(ResultRow._make, rows.iter_rows()), result)
+watch.report(events, map(ResultRow._make, rows.iter_rows()), result, epochs=ended.epochs)

@@ -27,7 +27,8 @@ def bench(
     Parameters
     ----------
     name
-        W1, W1p, W1py, W1fn, W2, W3, W4, memory, latency or startup; without it all of them.
+        W1, W1p, W1py, W1fn, W2, W3, W4, memory, latency, startup, large_state or checkpoints; without it
+        all of them.
     events
         How many events the workloads read.
     rounds
