@@ -17,7 +17,7 @@ __all__ = ["state_differences", "type_differences"]
 _WORDS: Final[Mapping[str, str]] = {
     "kind": "kind of state",
     "version": "version",
-    "ttl": "clock of its TTL",
+    "ttl": "TTL's clock",
     "aggregator": "aggregator",
 }
 

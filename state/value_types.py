@@ -118,7 +118,7 @@ class ValueType:
                 return load(unpack(data))
             except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
                 raise StateError(
-                    f"a stored value is no {shown(self.signature)}: {error}",
+                    f"a stored value is not {shown(self.signature)}: {error}",
                     hint="restore with the program that wrote it, or drop this operator's state",
                 ) from error
 
