@@ -123,9 +123,8 @@ class LocalBlobs:
             self._disk.write(temporary, data, private=True)
             self._sync(temporary)
             reach("written")
-            try:
-                self._disk.link(temporary, path)
-            except FileExistsError:
+            if not self._name(temporary, path):
+                self._disk.remove(temporary)
                 return False
             reach("named")
             self._disk.remove(temporary)
@@ -250,6 +249,21 @@ class LocalBlobs:
                 self._disk.link(old, temporary)
                 self._disk.rename(temporary, new)
                 self._disk.remove(temporary)  # renaming between two names of one file does nothing
+
+    def _name(self, temporary: Path, path: Path) -> bool:
+        """Give a file its final name unless that is taken."""
+        try:
+            self._disk.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _CANNOT_LINK:
+                raise
+            # Where there are no links, nothing keeps others from making the name in between but the lock.
+            if self._disk.exists(path):
+                return False
+            self._disk.rename(temporary, path)
+        return True
 
     def _sync(self, path: Path) -> None:
         try:

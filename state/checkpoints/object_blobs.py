@@ -62,7 +62,8 @@ class ObjectBlobs:
             key = check_key(f"{folder}/{digest.hexdigest()}")
             with self._told("write", key):
                 obstore.put(self._store, key, file if size > _CHUNK else file.read())
-        self._check_size(key, size)
+        if size > _CHUNK:
+            self._check_size(key, size)
         return Stored(digest.hexdigest(), size)
 
     def put_file(self, folder: str, path: Path, *, link: bool) -> Stored:
@@ -180,6 +181,7 @@ class ObjectBlobs:
             return False
 
     def _check_size(self, key: str, size: int) -> None:
+        """Whether all parts of an upload are there."""
         import obstore
 
         with self._told("read", key):

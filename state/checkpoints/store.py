@@ -88,6 +88,7 @@ class CheckpointStore(CheckpointReader):
         self._generation: int | None = None
         self._renew = False
         self._due = False
+        self._marked = False
         self._known: dict[Identity, StoredFile] = {}
         self._collecting = threading.Lock()
         """Held while content is removed; before a session stores anything, it waits for that to end."""
@@ -201,6 +202,7 @@ class CheckpointStore(CheckpointReader):
                 raise StateError(f"{self.job} in {self.place} has no checkpoint {number}")
             if numbers == [number]:
                 self.blobs.remove(self._layout.published)
+                self._marked = False
             self._remove([number])
 
     def copy(
@@ -258,8 +260,9 @@ class CheckpointStore(CheckpointReader):
                 self._generation, self._known, self._renew = writer.generation, writer.identities, False
         with suppress(StateError):  # it is published whatever becomes of this
             self._supersede(manifest)
-            if self._layout.published not in {entry.key for entry in self.blobs.entries(self._layout.claims)}:
+            if not self._marked:
                 self.blobs.create(self._layout.published, b"", _nothing)
+                self._marked = True
         self.end(writer)
         return manifest
 

@@ -225,6 +225,23 @@ class TestSharing:
             assert path.stat().st_nlink == 1
             assert store.verify(1) == []
 
+    def test_a_file_system_without_links_will_do(self, tmp_path: Path) -> None:
+        class NoLinks(LocalDisk):
+            def link(self, old: Path, new: Path) -> None:
+                raise PermissionError(1, "Operation not permitted")
+
+        path = table(tmp_path, "1.sst")
+        with local_store(tmp_path / "root", NoLinks()) as store:
+            store.claim()
+            take(store, 1, {"1.sst": path})
+            with pytest.raises(StateError, match="has a checkpoint 1 already"):
+                take(store, 1, {"1.sst": path})
+            file = take(store, 2, {"1.sst": path}).all_files()[0][1]
+            store.fetch(file, tmp_path / "out")
+            assert (tmp_path / "out").read_bytes() == path.read_bytes()
+            assert [store.verify(number) for number in store.numbers()] == [[], []]
+            assert [each for each in tmp_path.rglob("*") if each.name.startswith(".tmp-")] == []
+
     def test_what_is_not_immutable_is_always_copied(self, store: CheckpointStore, tmp_path: Path) -> None:
         path = table(tmp_path, "rocksdict-config.json")
         writer = store.session(1)

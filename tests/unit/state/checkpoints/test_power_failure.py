@@ -117,3 +117,43 @@ def test_without_syncing_files_the_model_finds_the_loss(monkeypatch: pytest.Monk
     run.run(1)
     with pytest.raises(AssertionError):
         recover_from_each(run)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def test_a_process_killed_at_any_named_step_leaves_the_last_checkpoint_or_the_one_before() -> None:
+    reached: set[str] = set()
+    for at in range(1, 1_000):
+        disk = RecordingDisk()
+        steps = 0
+        published = 0
+
+        def reach(step: str, at: int = at) -> None:
+            nonlocal steps
+            steps += 1
+            if steps == at:
+                reached.add(step)
+                raise Killed
+
+        store = local_store(ROOT, disk, keep=1, physical_every=2, reach=reach)
+        store.claim()
+        try:
+            for number in range(1, 5):
+                take(store, number, files(number), parent=number - 1 or None)
+                published = number
+                store.retain()
+        except Killed:
+            disk.locked = False
+        else:
+            break
+        found, following = recovered(disk)
+        assert found in (published, published + 1)
+        take(following, following.next_number(), files(following.next_number()), parent=found or None)
+    else:
+        pytest.fail("there was no end to the steps")
+    assert reached == {
+        "store.blob_written", "manifest.before", "manifest.written", "manifest.named", "manifest.published",
+        "retain.manifest_removed", "retain.blob_removed",
+    }  # fmt: skip
