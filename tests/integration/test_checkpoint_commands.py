@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -9,16 +10,21 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from streamflow.cli.main import main
+
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "streamflow"]
+RUN = [sys.executable, "-m", "streamflow", "run", "counts.py"]
 PATIENCE = 60.0
 
 COUNTS = """
@@ -53,23 +59,28 @@ def environment(**more: str) -> dict[str, str]:
     }
 
 
-def streamflow(*arguments: object, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        env=environment(**more),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+@dataclass
+class Told:
+    """What a command said, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def streamflow(*arguments: object, cwd: Path) -> Told:
+    """A command that only looks or asks, in this process: a new one would take longer than all that it does."""
+    out, err = io.StringIO(), io.StringIO()
+    with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
+        code = main([str(argument) for argument in arguments])
+    return Told(code, out.getvalue(), err.getvalue())
 
 
 class Running:
     """`streamflow run` in a process of its own, and where it answers."""
 
     def __init__(self, folder: Path, *arguments: str, place: str = "checkpoints", **more: str) -> None:
-        command = [*COMMAND, "run", "counts.py", "--mode", "streaming", "--checkpoint-interval", "200ms"]
+        command = [*RUN, "--mode", "streaming", "--checkpoint-interval", "200ms"]
         self.process = subprocess.Popen(
             [*command, "--checkpoint-dir", place, "--control-port", "0", *arguments],
             cwd=folder,
@@ -96,6 +107,7 @@ class Running:
         """Ask until it is so: the clock is the job's own."""
         while not what(status := self.status(token)):
             assert status["elapsed"] < PATIENCE, status
+            time.sleep(0.05)
         return status
 
     def ended(self) -> int:
@@ -103,6 +115,12 @@ class Running:
         assert self.process.stderr is not None
         self.told += self.process.stderr.read()
         return self.process.wait(PATIENCE)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("STREAMFLOW_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture
