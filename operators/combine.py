@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import polars as pl
 
@@ -54,8 +54,26 @@ NullKeys = Literal["fail", "group"]
 Aggregates = tuple[tuple[str, Aggregate], ...]
 
 
+_plans: dict[tuple[int, int, str], tuple[Assigner | None, Aggregates, PartialPlan]] = {}
+"""With what a plan was made for: as long as that is here, its identity is nobody else's."""
+_MOST_PLANS: Final = 256
+
+
 def fragment_plan(assigner: Assigner | None, aggregates: Aggregates, records: StreamType) -> PartialPlan:
-    """The aggregates over records, and what windows of this kind need beside them."""
+    """The aggregates over records, and what windows of this kind need beside them.
+
+    Made once: a plan keeps nothing, each subtask asks for it several times, and compiling it takes milliseconds.
+    """
+    key = (id(assigner), id(aggregates), repr(records))
+    known = _plans.get(key)
+    if known is None:
+        if len(_plans) >= _MOST_PLANS:
+            _plans.clear()
+        known = _plans[key] = (assigner, aggregates, _compiled(assigner, aggregates, records))
+    return known[2]
+
+
+def _compiled(assigner: Assigner | None, aggregates: Aggregates, records: StreamType) -> PartialPlan:
     match assigner:
         case Tumbling() | Sliding():
             return PartialPlan(aggregates, records)
