@@ -110,7 +110,9 @@ class Assembly:
         return 0 if self.restored is None else self.restored.epoch
 
     def _channel(self, edge: PhysicalEdge) -> Channel:
-        return Channel(port=edge.port, max_rows=self.settings.channel_rows, max_bytes=self.settings.channel_bytes)
+        return Channel(
+            port=edge.port, max_rows=self.settings.channel_rows, max_bytes=self.settings.channel_bytes
+        )
 
     def _make_reader(self, task: PhysicalTask) -> None:
         if task.source is None:

@@ -73,7 +73,8 @@ class Chain:
         self._halfway: tuple[int, int | None, list[tuple[int, int]]] | None = None
         """Where a watermark has stopped: the operator, what it was told, and what is to be forwarded."""
         self.timed = any(
-            link.logic is not None and type(link.logic).next_processing_time is not Operator.next_processing_time
+            link.logic is not None
+            and type(link.logic).next_processing_time is not Operator.next_processing_time
             for link in links
         )
         """Whether any of its operators may wait for processing time."""

@@ -174,5 +174,3 @@ class Checkpoints:
 
 def _listed(sealed: Sequence[tuple[str, Committable]]) -> list[list[Any]]:
     return [[sink, dict(committable)] for sink, committable in sealed]
-
-

@@ -29,11 +29,13 @@ class Fit:
         """Raise StateError where the job must not go on from this checkpoint."""
         problems = [f"operator {id}: {reason}" for id, reason in self.unfit]
         if self.dropped and not allow_dropped:
-            problems += [f"operator {id} has state there and is not in the job any more" for id in self.dropped]
+            problems += [
+                f"operator {id} has state there and is not in the job any more" for id in self.dropped
+            ]
         if not problems:
             return
         new = f" (in the job only: {', '.join(self.new)})" if self.new and self.dropped else ""
-        hint = "give the operators the ids they had: .named(\"id\")"
+        hint = 'give the operators the ids they had: .named("id")'
         if self.dropped and not self.unfit:
             hint += ", or leave their state behind with allow_dropped_state"
         else:

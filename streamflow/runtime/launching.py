@@ -1,7 +1,7 @@
 """Launching workers: the first of a run, and after a failure the next, each from the newest checkpoint there is.
 
-The checkpoint store is claimed once for the whole run. What the settings say to restore counts for the first worker;
-a restart always goes on from the newest checkpoint that this run or the one before it took.
+The checkpoint store is claimed once for the whole run. What the settings say to restore counts until this run has
+taken a checkpoint; from then on a restart goes on from the newest one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 import shutil
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Final, cast
+from typing import Final
 
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, StateError
@@ -25,7 +25,6 @@ from streamflow.runtime.worker import Worker
 from streamflow.state.checkpoints.blobs import open_blobs
 from streamflow.state.checkpoints.manifest import Manifest
 from streamflow.state.checkpoints.store import CheckpointStore
-from streamflow.state.saved import SavedKind
 
 __all__ = ["Launcher", "open_store"]
 
@@ -65,7 +64,6 @@ class Launcher:
         self._store: CheckpointStore | None = None
         self._work: Path | None = None
         self._temporary = False
-        self._first = True
         self.metrics = CheckpointMetrics()
         self.notes: list[str] = []
         """What a user should know of where the run went on from."""
@@ -83,17 +81,15 @@ class Launcher:
         """The next worker."""
         run = f"run-{self._ports.random.token()}"
         folder = None if self._work is None else self._work / run
-        first, self._first = self._first, False
         restored: Restored | None = None
         last = 0
         if self._store is not None:
             last = await self._ports.io(self._store.next_number) - 1
-            found = await self._ports.io(self._to_restore, first)
+            found = await self._ports.io(self._to_restore)
             if found is not None:
                 store, manifest = found
                 fit(manifest, self._plan).check(manifest, allow_dropped=self._settings.allow_dropped_state)
-                kind = cast("SavedKind", self._settings.state_backend)
-                restored = Restored(store, manifest, kind, folder)
+                restored = Restored(store, manifest, self._settings.state_backend, folder)
                 await self._ports.io(restored.load, self._plan)
         return Worker(
             self._plan,
@@ -136,9 +132,10 @@ class Launcher:
             self._work = Path(mkdtemp(prefix="streamflow-"))
             self._temporary = True
 
-    def _to_restore(self, first: bool) -> tuple[CheckpointStore, Manifest] | None:
+    def _to_restore(self) -> tuple[CheckpointStore, Manifest] | None:
         assert self._store is not None
-        asked = self._settings.restore if first else "latest"
+        # Before the first checkpoint of this run the newest there is may be that of another, which was not asked for.
+        asked = "latest" if self.metrics.taken else self._settings.restore
         if asked == "none":
             return None
         if asked == "latest":

@@ -17,7 +17,17 @@ from streamflow.state.checkpoints.store import CheckpointWriter
 from streamflow.state.checkpoints.tables import encode_table
 from streamflow.state.saved import Saved
 
-__all__ = ["BACKEND", "JOB", "SOURCE", "TABLE", "VALUES", "OperatorShare", "SubtaskPart", "SubtaskSnapshot", "described"]
+__all__ = [
+    "BACKEND",
+    "JOB",
+    "SOURCE",
+    "TABLE",
+    "VALUES",
+    "OperatorShare",
+    "SubtaskPart",
+    "SubtaskSnapshot",
+    "described",
+]
 
 VALUES: Final = "values.msgpack"
 """An operator's values, and which tables and key columns it has."""

@@ -53,7 +53,10 @@ class TaskMetrics:
             for m in operators
         ]
         self._pauses = [
-            m.gauge("streamflow_barrier_pause_seconds", "How long the last barrier kept this subtask from its records")
+            m.gauge(
+                "streamflow_barrier_pause_seconds",
+                "How long the last barrier kept this subtask from its records",
+            )
             for m in operators
         ]
         for metrics in operators:

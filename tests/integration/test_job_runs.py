@@ -167,6 +167,11 @@ class _RefusingWriter:
 class _RefusingCommitter:
     where: str
 
+    async def restore(
+        self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable] = ()
+    ) -> None:
+        await self.commit(epoch, committables)
+
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         if self.where == "commit":
             raise ValueError("disk on fire")

@@ -148,7 +148,7 @@ def test_a_crashed_job_goes_on_at_any_parallelism(base: Path, mode: str, backend
         "commit.sink_done",
         "restore.opened",
     ]
-    crashes = 0
+    crashes, result = 0, None
     for round in range(40):
         tap = Tap(base, 300)
         ports = Ports(reach=crashing(points[round % len(points)], 2 - round % 2, tap))
@@ -161,6 +161,7 @@ def test_a_crashed_job_goes_on_at_any_parallelism(base: Path, mode: str, backend
             ports.close()
         break
     assert crashes >= 3
+    assert result is not None
     assert result.checkpoint.number >= crashes - 1
     assert written(base) == expected(base)
 
@@ -244,7 +245,7 @@ def test_state_that_the_job_has_no_place_for_is_refused_by_name(half: Path) -> N
 
 
 def test_state_that_an_operator_cannot_take_is_refused_with_what_differs(half: Path) -> None:
-    with pytest.raises(StateError, match="operator sums: .*10s.*20s"):
+    with pytest.raises(StateError, match=r"operator sums: .*10s.*20s"):
         run(totals(half, tap=Tap(half), name="sums", size="20s"), **settings(half))
 
 
@@ -324,10 +325,10 @@ class FullDisk(LocalDisk):
             raise OSError(28, "No space left on device")
         super().write(path, data, **given)
 
-    def append(self, path: Path, data: bytes) -> None:
+    def append(self, path: Path, data: bytes, *, private: bool = False) -> None:
         if self.full and "checkpoints" in path.parts:
             raise OSError(28, "No space left on device")
-        super().append(path, data)
+        super().append(path, data, private=private)
 
 
 def test_checkpoints_that_fail_do_no_harm_until_there_are_too_many(base: Path) -> None:
@@ -339,7 +340,7 @@ def test_checkpoints_that_fail_do_no_harm_until_there_are_too_many(base: Path) -
         handle = await totals(base, tap=tap).start(ports=ports, **given)
         await handle.checkpoint()
         disk.full = True
-        with pytest.raises(StateError, match="could not be stored.*No space left"):
+        with pytest.raises(StateError, match=r"could not be stored.*No space left"):
             await handle.checkpoint()
         disk.full = False
         await handle.checkpoint()
@@ -365,7 +366,7 @@ def test_too_many_failed_checkpoints_fail_the_job_and_the_next_run_goes_on(base:
         finally:
             ports.close()
 
-    with pytest.raises(StateError, match="in a row.*No space left"):
+    with pytest.raises(StateError, match=r"in a row.*No space left"):
         asyncio.run(whole())
     run(totals(base, tap=Tap(base)), **settings(base))
     assert written(base) == expected(base)

@@ -22,5 +22,7 @@ print("done")
 
 def test_storing_a_frame_does_not_lock_out_who_else_has_it() -> None:
     # In a process of its own: what this guards against stops the whole interpreter.
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout == "done\n"

@@ -91,6 +91,11 @@ class _Writer:
 class _Committer:
     sink: TwoPhase
 
+    async def restore(
+        self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable] = ()
+    ) -> None:
+        await self.commit(epoch, committables)
+
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         if epoch == self.sink.fails_in:
             raise sf.SinkError("the disk is full")
