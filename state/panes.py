@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import polars as pl
@@ -27,16 +26,13 @@ from streamflow.state.backend import KeyedStateBackend, StateAddress
 from streamflow.state.key_slices import in_slices, rows_in_slice
 from streamflow.state.owned_keys import OwnedKeys
 from streamflow.state.pane_chunks import Chunk, PaneChunks
+from streamflow.state.pane_parts import FrameSizes, Pane, Part, concatenated
 from streamflow.state.parts import OperatorSnapshot, StatePart
 
 __all__ = ["PaneStore"]
 
 _MERGE_ROWS: Final = 32_768
 _MERGE_PARTIALS: Final = 256
-_FRAME_BYTES: Final = 400
-_VIEW_BYTES: Final = 16
-_ROUNDED_UP: Final = 5
-"""Frames take about a fifth more than they say: 1.14 to 1.25 of it, measured as resident memory."""
 _SPILL_TO: Final = 0.9
 _WORTH_MERGING: Final = 0.5
 _PARTS: Final = 64
@@ -45,37 +41,6 @@ _SLICES_PER_BUDGET: Final = 8
 _LEAST_SLICE: Final = 64 << 10
 _DIVIDED_WHEN_SPILLED: Final = 2 << 20
 _MOST_SLICES: Final = 1 << 12
-
-
-@dataclass(slots=True)
-class _Part:
-    """What one part has in memory (`partials`, the first of them merged) and in the backend."""
-
-    partials: list[pl.DataFrame] = field(default_factory=list[pl.DataFrame])
-    merged_rows: int = 0
-    pending_rows: int = 0
-    nbytes: int = 0
-    chunks: list[Chunk] = field(default_factory=list[Chunk])
-
-    @property
-    def size(self) -> int:
-        """Bytes, if all of it were in memory."""
-        return self.nbytes + sum(chunk.size for chunk in self.chunks)
-
-    @property
-    def rows(self) -> int:
-        return sum(chunk.rows for chunk in self.chunks) + sum(partial.height for partial in self.partials)
-
-
-@dataclass(slots=True)
-class _Pane:
-    """One part, or `_PARTS` of them; then what comes waits in `front` until there is enough to be divided."""
-
-    parts: list[_Part] = field(default_factory=lambda: [_Part()])
-    front: list[pl.DataFrame] = field(default_factory=list[pl.DataFrame])
-    front_rows: int = 0
-    front_bytes: int = 0
-    next_chunk: int = 0
 
 
 class PaneStore:
@@ -114,15 +79,15 @@ class PaneStore:
         self._budget = memory_budget
         self._slice_bytes = max(memory_budget // _SLICES_PER_BUDGET, _LEAST_SLICE)
         self._keys = keys
-        self._panes: dict[int, _Pane] = {}
+        self._panes: dict[int, Pane] = {}
         # The parts with anything in memory, coldest first.
-        self._resident: OrderedDict[tuple[int, int], _Part] = OrderedDict()
-        self._fronts: dict[int, _Pane] = {}
+        self._resident: OrderedDict[tuple[int, int], Part] = OrderedDict()
+        self._fronts: dict[int, Pane] = {}
         self._ascending: tuple[int, ...] | None = ()
         self._nbytes = 0
         self._rows = 0
         self._spilled = 0
-        self._row_overhead: dict[int, int] = {}
+        self._sizes = FrameSizes()
 
     @property
     def rows(self) -> int:
@@ -153,8 +118,7 @@ class PaneStore:
 
     def rows_in(self, pane: int) -> int:
         """Rows in one pane, counted as `rows` are."""
-        content = self._panes[pane]
-        return content.front_rows + sum(part.rows for part in content.parts)
+        return self._panes[pane].rows
 
     def append(self, pane: int, frame: pl.DataFrame) -> None:
         """Add partial aggregates to a pane, which is made if it is not there. The frame is kept, not copied."""
@@ -178,8 +142,7 @@ class PaneStore:
 
     def share(self, pane: int) -> float:
         """How much of what can well be worked on at a time a pane is: with more than 1 it should be read in slices."""
-        content = self._panes[pane]
-        return (content.front_bytes + sum(part.size for part in content.parts)) / self._slice_bytes
+        return self._panes[pane].size / self._slice_bytes
 
     def slices(self, panes: Iterable[int]) -> int:
         """Into how many slices to divide these panes so that a slice of all of them is no large part of the budget."""
@@ -204,7 +167,7 @@ class PaneStore:
             frames = [rows_in_slice(frame, self._keys.columns, number, slices) for frame in frames]
         if not frames:
             return None
-        return frames[0] if len(frames) == 1 else _concatenated(frames)
+        return frames[0] if len(frames) == 1 else concatenated(frames)
 
     def replace(self, pane: int, frame: pl.DataFrame) -> None:
         """Make the merged `frame` the whole content of a pane."""
@@ -237,8 +200,8 @@ class PaneStore:
             content = self._panes[pane]
             table += [(pane, frame) for part in content.parts for frame in part.partials]
             table += [(pane, frame) for frame in content.front]
-            chunks = [[list(chunk) for chunk in part.chunks] for part in content.parts]
-            if any(chunks):
+            if content.next_chunk:
+                chunks = [[list(chunk) for chunk in part.chunks] for part in content.parts]
                 index.append([pane, content.next_chunk, chunks])
         name = self._address.state
         return OperatorSnapshot({name: index}, {name: table}, self._keys.columns)
@@ -268,7 +231,7 @@ class PaneStore:
     def _adopt(self, pane: int, next_chunk: int, chunks: Sequence[list[Chunk]]) -> None:
         """The chunks of a pane are in the backend already."""
         content = self._pane(pane)
-        content.parts = [_Part(chunks=of_part) for of_part in chunks]
+        content.parts = [Part(chunks=of_part) for of_part in chunks]
         content.next_chunk = next_chunk
         for part in content.parts:
             self._spilled += sum(chunk.stored for chunk in part.chunks)
@@ -276,14 +239,14 @@ class PaneStore:
 
     # In memory.
 
-    def _pane(self, pane: int) -> _Pane:
+    def _pane(self, pane: int) -> Pane:
         content = self._panes.get(pane)
         if content is None:
-            content = self._panes[pane] = _Pane()
+            content = self._panes[pane] = Pane()
             self._ascending = None
         return content
 
-    def _add(self, pane: int, number: int, part: _Part, frame: pl.DataFrame) -> bool:
+    def _add(self, pane: int, number: int, part: Part, frame: pl.DataFrame) -> bool:
         """Add a partial to a part; whether that made it merge."""
         self._keep(pane, number, part, frame)
         part.pending_rows += frame.height
@@ -292,8 +255,8 @@ class PaneStore:
         self._merge_resident(part)
         return True
 
-    def _keep(self, pane: int, number: int, part: _Part, frame: pl.DataFrame) -> None:
-        size = self._size(frame)
+    def _keep(self, pane: int, number: int, part: Part, frame: pl.DataFrame) -> None:
+        size = self._sizes.of(frame)
         part.partials.append(frame)
         part.nbytes += size
         self._nbytes += size
@@ -301,7 +264,7 @@ class PaneStore:
         self._resident[pane, number] = part
         self._resident.move_to_end((pane, number))
 
-    def _take(self, pane: int, number: int, part: _Part) -> None:
+    def _take(self, pane: int, number: int, part: Part) -> None:
         """Forget what a part has."""
         self._rows -= part.rows
         self._resident.pop((pane, number), None)
@@ -310,30 +273,19 @@ class PaneStore:
             self._spilled -= sum(chunk.stored for chunk in part.chunks)
             self._chunks.drop(pane, part.chunks)
 
-    def _size(self, frame: pl.DataFrame) -> int:
-        """An estimate. Polars' own leaves out the 16 bytes that each text or binary value takes beside its content, and
-        what the allocator rounds up."""
-        width = frame.width
-        overhead = self._row_overhead.get(width)
-        if overhead is None:
-            views = sum(isinstance(dtype, (pl.String, pl.Binary)) for dtype in frame.dtypes)
-            overhead = self._row_overhead[width] = _VIEW_BYTES * views
-        content = int(frame.estimated_size()) + overhead * frame.height
-        return content + content // _ROUNDED_UP + _FRAME_BYTES * width
-
-    def _merge_resident(self, part: _Part) -> None:
+    def _merge_resident(self, part: Part) -> None:
         """Leave one merged frame in memory."""
         if not part.pending_rows and len(part.partials) == 1:
             return
         merged = self._merged(part.partials)
-        size = self._size(merged)
+        size = self._sizes.of(merged)
         self._nbytes += size - part.nbytes
         self._rows += merged.height - sum(partial.height for partial in part.partials)
         part.partials, part.nbytes = [merged], size
         part.merged_rows, part.pending_rows = merged.height, 0
 
     def _merged(self, frames: list[pl.DataFrame]) -> pl.DataFrame:
-        return self._merge(_concatenated(frames))
+        return self._merge(concatenated(frames))
 
     def _make_room(self) -> None:
         """Merge, and where that does not help spill, the coldest parts first, until there is some room.
@@ -365,17 +317,17 @@ class PaneStore:
 
     # Divided.
 
-    def _divide(self, pane: int, content: _Pane) -> None:
+    def _divide(self, pane: int, content: Pane) -> None:
         """Make many parts of a pane that has one. What it has spilled is little, or it would have been divided."""
         (whole,) = content.parts
         frames = [*self._chunks.read(pane, whole.chunks), *whole.partials]
         self._take(pane, 0, whole)
-        content.parts = [_Part() for _ in range(_PARTS)]
+        content.parts = [Part() for _ in range(_PARTS)]
         for frame in frames:
             self._distribute(pane, content, frame)
 
-    def _put_in_front(self, pane: int, content: _Pane, frame: pl.DataFrame) -> None:
-        size = self._size(frame)
+    def _put_in_front(self, pane: int, content: Pane, frame: pl.DataFrame) -> None:
+        size = self._sizes.of(frame)
         content.front.append(frame)
         content.front_rows += frame.height
         content.front_bytes += size
@@ -385,7 +337,7 @@ class PaneStore:
         if content.front_rows > _MERGE_ROWS or len(content.front) > _MERGE_PARTIALS:
             self._divide_front(pane, content)
 
-    def _take_front(self, pane: int, content: _Pane) -> list[pl.DataFrame]:
+    def _take_front(self, pane: int, content: Pane) -> list[pl.DataFrame]:
         frames = content.front
         if frames:
             self._nbytes -= content.front_bytes
@@ -394,18 +346,18 @@ class PaneStore:
             del self._fronts[pane]
         return frames
 
-    def _divide_front(self, pane: int, content: _Pane) -> None:
+    def _divide_front(self, pane: int, content: Pane) -> None:
         if content.front:
-            self._distribute(pane, content, _concatenated(self._take_front(pane, content)))
+            self._distribute(pane, content, concatenated(self._take_front(pane, content)))
 
-    def _distribute(self, pane: int, content: _Pane, frame: pl.DataFrame) -> None:
+    def _distribute(self, pane: int, content: Pane, frame: pl.DataFrame) -> None:
         """Each row to the part that has its key."""
         for number, rows in in_slices(frame, self._keys.columns, len(content.parts)):
             self._add(pane, number, content.parts[number], rows)
 
     # In the backend.
 
-    def _spill(self, pane: int, number: int, part: _Part) -> None:
+    def _spill(self, pane: int, number: int, part: Part) -> None:
         (frame,) = part.partials
         for chunk in self._chunks.write(pane, self._panes[pane].next_chunk, frame, part.nbytes):
             part.chunks.append(chunk)
@@ -415,14 +367,14 @@ class PaneStore:
         part.partials, part.nbytes, part.merged_rows, part.pending_rows = [], 0, 0, 0
         del self._resident[pane, number]
 
-    def _content(self, pane: int, part: _Part) -> pl.DataFrame:
+    def _content(self, pane: int, part: Part) -> pl.DataFrame:
         """All that a part has, merged."""
         if part.chunks:
             return self._merge_spilled(pane, part)
         self._merge_resident(part)
         return part.partials[0]
 
-    def _merge_spilled(self, pane: int, part: _Part) -> pl.DataFrame:
+    def _merge_spilled(self, pane: int, part: Part) -> pl.DataFrame:
         """Oldest first, merging on the way, so that the result and one part of its size are all that is in memory."""
         merged_rows, pending_rows = 0, 0
         frames: list[pl.DataFrame] = []
@@ -434,10 +386,6 @@ class PaneStore:
                 merged_rows, pending_rows = frames[0].height, 0
         return self._merged(frames) if pending_rows or len(frames) > 1 else frames[0]
 
-    def _in_order(self, pane: int, part: _Part) -> Iterator[pl.DataFrame]:
+    def _in_order(self, pane: int, part: Part) -> Iterator[pl.DataFrame]:
         yield from self._chunks.read(pane, part.chunks)
         yield from part.partials
-
-
-def _concatenated(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    return frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical_relaxed")

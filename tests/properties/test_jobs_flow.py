@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import streamflow as sf
-from streamflow.operators import running, windowing
+from streamflow.operators import running_totals, windowing
 from streamflow.operators.base import Collector, Operator, OperatorContext, OperatorSpec, StreamType
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
@@ -143,7 +143,7 @@ def watched() -> Generator[tuple[list[PaneStore], list[Operator]]]:
 
     with (
         patch.object(windowing, "PaneStore", Watched),
-        patch.object(running, "PaneStore", Watched),
+        patch.object(running_totals, "PaneStore", Watched),
         patch.object(windowing.WindowAggregateSpec, "build", noted),
     ):
         yield stores, operators
