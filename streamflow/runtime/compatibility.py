@@ -53,12 +53,9 @@ def fit(manifest: Manifest, plan: PhysicalPlan) -> Fit:
     saved = {entry.id: entry for entry in manifest.operators}
     unfit: list[tuple[str, str]] = []
     if manifest.max_parallelism != plan.max_parallelism:
+        was, is_ = manifest.max_parallelism, plan.max_parallelism
         unfit.append(
-            (
-                "of any kind",
-                f"max_parallelism was {manifest.max_parallelism} and is {plan.max_parallelism}; it is fixed for the "
-                "life of the state",
-            )
+            ("of any kind", f"max_parallelism was {was} and is {is_}; it is fixed for the life of the state")
         )
     for id, entry in saved.items():
         if entry.kind == "read":

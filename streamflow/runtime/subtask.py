@@ -191,7 +191,8 @@ class Subtask:
     async def _snapshot(self, epoch: int, source: SourceState | None) -> SubtaskSnapshot:
         shares: list[OperatorShare] = []
         for link in self.chain.stateful:
-            assert link.logic is not None and link.keyed is not None
+            assert link.logic is not None
+            assert link.keyed is not None
             keyed = link.keyed
             with blamed(link.id):
                 snapshot = await self._work(link.logic.snapshot)
