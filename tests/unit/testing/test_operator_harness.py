@@ -11,6 +11,7 @@ import streamflow as sf
 from streamflow.operators.base import (
     LATE,
     Collector,
+    Layout,
     Operator,
     OperatorContext,
     OperatorSnapshot,
@@ -25,8 +26,10 @@ from streamflow.operators.running import RunningAggregateSpec
 from streamflow.operators.windowing import WindowAggregateSpec
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import OBJECTS, Schema
-from streamflow.testing import OperatorHarness, check_batchings
+from streamflow.state.parts import rows_within
+from streamflow.testing import OperatorHarness, TestClock, check_batchings, check_snapshots
 
 EVENTS = StreamType(Schema({"k": pl.String, "v": pl.Int64}), timed=True)
 ROWS = [{"k": "a", "v": 1}, {"k": "b", "v": 2}, {"k": "a", "v": 4}, {"k": "a", "v": 8}]
@@ -146,3 +149,136 @@ def test_an_operator_that_depends_on_its_batches_is_caught() -> None:
     check_batchings(
         Filter(predicate=pl.col("n") > 1), numbers, script=lambda h: h.push([{"n": n} for n in range(4)])
     )
+
+
+# Snapshots.
+
+COUNTS = StreamType(Schema({"k": pl.String}), timed=False)
+
+
+@dataclass(frozen=True)
+class Counting(OperatorSpec):
+    """How often each key has come so far. `forgets`: what it does wrong with its snapshots."""
+
+    kind: ClassVar[str] = "counting"
+    accepts: ClassVar[Layout] = Layout.FRAME
+    forgets: str = ""
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        return StreamType(Schema({"k": pl.String, "n": pl.Int64}), timed=False)
+
+    @property
+    def partition_by(self) -> tuple[str, ...]:
+        return ("k",)
+
+    def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
+        return _CountingOperator(ctx, self.forgets)
+
+
+class _CountingOperator(Operator):
+    def __init__(self, ctx: OperatorContext, forgets: str) -> None:
+        self._ctx, self._forgets = ctx, forgets
+        self._counts: dict[str, int] = {}
+
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        for key in batch.frame["k"]:  # type: ignore[union-attr]
+            self._counts[key] = self._counts.get(key, 0) + 1
+            out.emit(FrameBatch(pl.DataFrame({"k": [key], "n": [self._counts[key]]})))
+
+    def finish(self, out: Collector) -> None:
+        for key, count in self._counts.items():
+            out.emit(FrameBatch(pl.DataFrame({"k": [key], "n": [-count]})))
+
+    def snapshot(self) -> OperatorSnapshot:
+        if self._forgets == "in snapshots":
+            self._counts.pop("a", None)
+        table = pl.DataFrame(
+            {"k": list(self._counts), "n": list(self._counts.values())}, {"k": pl.String, "n": pl.Int64}
+        )
+        return OperatorSnapshot(tables={"counts": [(0, table)]}, keys=("k",))
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        for part in parts[: 1 if self._forgets == "other subtasks" else None]:
+            for _, table in part.tables["counts"]:
+                own = (
+                    table
+                    if self._forgets == "key groups"
+                    else rows_within(table, ["k"], self._ctx.groups, 128)
+                )
+                self._counts |= {} if self._forgets == "to restore" else dict(own.rows())
+
+
+def keys(harness: OperatorHarness) -> None:
+    for each in ("ab", "cd", "ae", "bb"):
+        harness.push([{"k": key} for key in each])
+    harness.finish()
+
+
+def test_an_operator_that_keeps_everything_passes() -> None:
+    check_snapshots(Counting(), COUNTS, script=keys)
+
+
+@pytest.mark.parametrize(
+    ("forgets", "caught"),
+    [
+        ("in snapshots", "snapshot between elements"),
+        ("to restore", "restore between elements"),
+        ("key groups", "rescale between elements"),
+        ("other subtasks", "rescale between elements"),
+    ],
+)
+def test_an_operator_that_forgets_is_caught(forgets: str, caught: str) -> None:
+    with pytest.raises(AssertionError, match=caught):
+        check_snapshots(Counting(forgets), COUNTS, script=keys)
+
+
+def test_subtasks_get_the_records_of_their_keys() -> None:
+    harness = OperatorHarness(Counting(), COUNTS, parallelism=3)
+    keys(harness)
+    assert {row["k"]: -row["n"] for row in harness.output() if row["n"] < 0} == {
+        "a": 2,
+        "b": 3,
+        "c": 1,
+        "d": 1,
+        "e": 1,
+    }
+    parts = harness.snapshot()
+    assert [part.groups for part in parts] == [range(43), range(43, 86), range(86, 128)]
+    owned = [row for part in parts for _, table in part.tables["counts"] for row in table.rows()]
+    assert sorted(owned) == [("a", 2), ("b", 3), ("c", 1), ("d", 1), ("e", 1)]
+
+
+def test_a_snapshot_can_be_restored_more_than_once() -> None:
+    harness = OperatorHarness(Counting(), COUNTS).push([{"k": "a"}])
+    parts = harness.snapshot()
+    for parallelism in (1, 2, 1):
+        assert harness.restore(parts, parallelism=parallelism).push([{"k": "a"}]).output()[-1] == {
+            "k": "a",
+            "n": 2,
+        }
+
+
+@dataclass(frozen=True)
+class Alarm(Counting):
+    """Rings once, when the clock has come to 5 µs."""
+
+    def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
+        return _AlarmOperator(ctx, "")
+
+
+class _AlarmOperator(_CountingOperator):
+    due: int | None = 5
+
+    def next_processing_time(self) -> int | None:
+        return self.due
+
+    def on_processing_time(self, now: int, out: Collector) -> None:
+        self.due = None
+        out.emit(FrameBatch(pl.DataFrame({"k": ["ring"], "n": [now]})))
+
+
+def test_processing_time_is_what_the_clock_says() -> None:
+    harness = OperatorHarness(Alarm(), COUNTS, clock=TestClock(0)).tick()
+    assert harness.output() == []
+    harness.clock.advance("7us")
+    assert harness.tick().tick().output() == [{"k": "ring", "n": 7}]
