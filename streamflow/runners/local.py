@@ -68,14 +68,16 @@ class LocalJob:
             await self._launcher.open()
             while True:
                 taken = self._launcher.metrics.taken
-                self._worker = await self._launcher.worker()
-                if self._stopping is not None:
-                    self._worker.stop(drain=self._stopping)
-                self._up.set()
                 try:
+                    self._worker = await self._launcher.worker()
+                    if self._stopping is not None:
+                        self._worker.stop(drain=self._stopping)
+                    self._up.set()
                     await self._worker.run()
                     return
                 except Exception as error:
+                    if not self._up.is_set():
+                        raise  # nothing has run yet: its user had better know
                     wait = self._restarts.after(error, progress=self._launcher.metrics.taken > taken)
                     if wait is None or self._stopping is not None:
                         raise
