@@ -49,8 +49,12 @@ def shown(frames: Mapping[str, pl.DataFrame], *, as_json: bool) -> str:
         rows = {name: frame.rows(named=True) for name, frame in frames.items()}
         return json.dumps(rows.get("", rows), default=_plain)
     width = shutil.get_terminal_size().columns
+    empty = [name for name, frame in frames.items() if name and frame.is_empty()]
     with pl.Config(tbl_rows=_ROWS, tbl_cols=-1, fmt_str_lengths=_TEXT, tbl_width_chars=width):
-        return "\n\n".join(f"{name}\n{frame}" if name else str(frame) for name, frame in frames.items())
+        tables = [
+            f"{name}\n{frame}" if name else str(frame) for name, frame in frames.items() if name not in empty
+        ]
+    return "\n\n".join([*tables, f"nothing in {', '.join(empty)}"] if empty else tables)
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:

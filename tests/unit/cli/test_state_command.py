@@ -79,6 +79,7 @@ def test_an_operators_states_are_shown(place: str, capsys) -> None:
     code, out, _ = told(capsys, place.removesuffix("#1"), "--operator", "visits")
     assert code == 0
     assert "total\nshape: (3, 2)" in out
+    assert out.endswith("\n\nnothing in event-timers\n")
     shown = rows(capsys, place, "--operator", "visits")
     assert shown["places"] == [
         {"origin": "JFK", "index": 0, "value": "a"},
