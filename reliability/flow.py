@@ -25,6 +25,8 @@ SLIDING_MS = 6_000
 KEYS = 40
 EVERY = 25
 SPLITS = 4
+FIRST_OPERATOR = "select-1"
+"""The operator that every record comes to first."""
 OUTPUTS = ("events", "tumbling", "sliding", "milestones")
 
 

@@ -14,10 +14,11 @@ import resource  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from reliability.flow import Place, job_of  # noqa: E402
+from reliability.flow import FIRST_OPERATOR, Place, job_of  # noqa: E402
 from reliability.points import Point, kill_at  # noqa: E402
 from streamflow.api.running import run_on_loop, stopping_on_signals  # noqa: E402
 from streamflow.errors import StreamflowError  # noqa: E402
+from streamflow.runners.local import LocalJob  # noqa: E402
 from streamflow.runtime.ports import Ports  # noqa: E402
 
 IMPORTED = time.monotonic() - BORN
@@ -55,11 +56,16 @@ async def run(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _first_record(handle: object) -> None:
-    """Says once when records have been read and processed."""
-    while not handle.status().records_read:  # type: ignore[attr-defined]  # noqa: ASYNC110 — nobody else tells
-        await asyncio.sleep(0.002)
+async def _first_record(handle: LocalJob) -> None:
+    """Says once when a record has been through the first operator behind the source."""
+    while not _processed(handle):  # noqa: ASYNC110 — nobody else tells
+        await asyncio.sleep(0.001)
     say(first_record=time.monotonic() - BORN, imported=IMPORTED, cpu=time.process_time())
+
+
+def _processed(handle: LocalJob) -> bool:
+    operators = handle.registry.operators
+    return any(metrics.records_in.value for (id, _), metrics in operators.items() if id == FIRST_OPERATOR)
 
 
 def main() -> int:

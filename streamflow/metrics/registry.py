@@ -56,6 +56,13 @@ class Metrics:
         place of the one before it."""
         self._refresh = refresh
 
+    def value_of(self, name: str) -> float:
+        """What the metric of that name says now; 0 where there is none."""
+        if self._refresh is not None:
+            self._refresh()
+        metric = self._metrics.get(name)
+        return 0.0 if metric is None else metric.value
+
     def __iter__(self) -> Iterator[Metric]:
         if self._refresh is not None:
             self._refresh()
@@ -114,10 +121,11 @@ class MetricsRegistry:
 
     def total(self, name: str, operator: str | None = None) -> float:
         """A metric summed over subtasks, of one operator or of all."""
+        if operator is None:
+            return sum(metric.value for metric in self if metric.name == name)
+        # Asked for every operator and figure of a status, so it looks at no other operator's.
         return sum(
-            metric.value
-            for metric in self
-            if metric.name == name and (operator is None or metric.labels.get("operator") == operator)
+            metrics.value_of(name) for (id, _), metrics in list(self.operators.items()) if id == operator
         )
 
 
