@@ -34,6 +34,14 @@ _FIELDS: Final = (
 
 
 @dataclass(slots=True)
+class _Place:
+    """Which subtask wrote a batch, and in which epoch it was sealed; None: not yet."""
+
+    subtask: int
+    epoch: int | None = None
+
+
+@dataclass(slots=True)
 class Gathered:
     """What came to one sink, in the order in which it was written; there at once, before any commit."""
 
@@ -41,6 +49,28 @@ class Gathered:
     stands_for: object = None
     """The `Collected` that the job's own sink would have filled, if it was a `collect()`."""
     batches: list[AnyBatch] = field(default_factory=list[AnyBatch])
+    _places: list[_Place] = field(default_factory=list["_Place"])
+
+    def add(self, subtask: int, batch: AnyBatch) -> None:
+        """A subtask has written a batch."""
+        self.batches.append(batch)
+        self._places.append(_Place(subtask))
+
+    def seal(self, subtask: int, epoch: int) -> None:
+        """What the subtask has written since it sealed last belongs to that epoch."""
+        for place in self._places:
+            if place.subtask == subtask and place.epoch is None:
+                place.epoch = epoch
+
+    def take_back(self, epoch: int) -> None:
+        """Forget what came after an epoch: the run goes on from its checkpoint."""
+        kept = [
+            (batch, place)
+            for batch, place in zip(self.batches, self._places, strict=True)
+            if place.epoch is not None and place.epoch <= epoch
+        ]
+        self.batches[:] = [batch for batch, _ in kept]
+        self._places[:] = [place for _, place in kept]
 
     def rows(self) -> list[Any]:
         """Dicts for columns, the values themselves for objects."""
@@ -74,7 +104,7 @@ class _GatheringSink(Sink):
     text: str
 
     def writer(self, input_type: StreamType, ctx: SinkContext) -> SinkWriter:
-        return _GatheringWriter(self.gathered)
+        return _GatheringWriter(self.gathered, ctx.subtask)
 
     def describe(self) -> str:
         return self.text
@@ -83,11 +113,13 @@ class _GatheringSink(Sink):
 @dataclass(slots=True)
 class _GatheringWriter:
     gathered: Gathered
+    subtask: int
 
     async def write(self, batch: AnyBatch) -> None:
-        self.gathered.batches.append(batch)
+        self.gathered.add(self.subtask, batch)
 
     async def prepare(self, epoch: int) -> Sequence[Committable]:
+        self.gathered.seal(self.subtask, epoch)
         return ()
 
     async def close(self) -> None:

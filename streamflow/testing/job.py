@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Final, Literal, Self, TypeVar
 
 import polars as pl
 
@@ -25,10 +25,14 @@ from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Inline, Ports
 from streamflow.runtime.profile import profile_for
 from streamflow.runtime.status import JobResult, JobStatus
+from streamflow.state.checkpoints.blobs import open_blobs
+from streamflow.state.checkpoints.store import CheckpointStore
 from streamflow.testing.clock import TestClock
 from streamflow.testing.ends import Gathered, gathering, stems
 from streamflow.testing.rows import Times, batch_of
 from streamflow.testing.scripted import ScriptedSource, ScriptedSplit
+from streamflow.testing.simulation.chance import Chance
+from streamflow.testing.simulation.disk import SimDisk
 from streamflow.testing.stepping import SteppedLoop
 from streamflow.time.clock import SeededRandom
 from streamflow.time.timestamps import MIN_TIME, Duration, parse_duration, to_micros
@@ -36,6 +40,7 @@ from streamflow.time.timestamps import MIN_TIME, Duration, parse_duration, to_mi
 __all__ = ["TestJob", "TestOutput", "TestSource", "Watermarks"]
 
 Watermarks = Literal["script", "job"]
+_JOB: Final = "test"
 End = TypeVar("End")
 
 
@@ -46,7 +51,9 @@ class TestJob:
     made the job fail is raised there. With `watermarks="script"` event time moves only where the test says so; with
     `"job"` it follows the job's own strategy (disorder bound, idleness). `splits` says how many splits each source has
     (by source name, or one number for all). `settings` are those of `job.run`; the mode is streaming and state is kept
-    in memory unless they say otherwise; environment variables do not count. Kafka's TopologyTestDriver is the model.
+    in memory unless they say otherwise; environment variables do not count. Checkpoints go to a disk in memory, when
+    `checkpoint` is called or as often as `checkpoint_interval` says if it is given; `crash` ends the job as a killed
+    process does, and `restore` goes on from the last one. Kafka's TopologyTestDriver is the model.
 
     >>> import streamflow as sf
     >>> job = sf.Job("totals")
@@ -71,9 +78,18 @@ class TestJob:
         **settings: Any,
     ) -> None:
         job.plan()  # the checks that a run makes
-        given = {"mode": "streaming", "state_backend": "memory", **settings}
+        self._given = {
+            "mode": "streaming",
+            "state_backend": "memory",
+            "checkpoint_dir": "/checkpoints",
+            "checkpoint_interval": "365d",
+            "restart": "none",
+            **settings,
+        }
         self.clock = clock or TestClock()
-        self._settings = Settings.resolve(given, environ={})
+        self._settings = Settings.resolve(self._given, environ={})
+        self._disk = SimDisk()
+        self._crashed = False
         self._explicit = watermarks == "script"
         self._started: tuple[SteppedLoop, LocalJob] | None = None
         self._sources: dict[str, TestSource] = {}
@@ -88,19 +104,42 @@ class TestJob:
                 )
 
     def __enter__(self) -> Self:
-        loop = SteppedLoop(self.clock)
-        try:
-            self._started = (loop, loop.run_virtually(self._start()))
-            self._step()
-        except BaseException:
-            loop.close_quietly()
-            raise
+        self._launch()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._running()[0].close_quietly()
+        if self._started is not None:
+            self._started[0].close_quietly()
+
+    def checkpoint(self) -> TestJob:
+        """Take a checkpoint now."""
+        loop, handle = self._running()
+        loop.run_virtually(handle.checkpoint())
+        return self
+
+    def crash(self) -> TestJob:
+        """End the job as `kill -9` does: what is not in a checkpoint is gone, also from the outputs."""
+        loop, _ = self._running()
+        epoch = max(self._checkpoints(), default=0)
+        # What the dying job still does while its tasks are cancelled must reach nothing.
+        self._disk = self._disk.crash("kill", Chance(0))
+        loop.close_quietly()
+        self._started, self._crashed = None, True
+        for output in self._outputs.values():
+            output.take_back(epoch)
+        return self
+
+    def restore(self, **settings: Any) -> TestJob:
+        """Go on after a crash from the last checkpoint, or from the beginning where there is none; with other settings
+        (`parallelism=3`) if they are given. Sources say again what they said after it."""
+        if not self._crashed:
+            raise JobDefinitionError("there is nothing to restore", hint="call crash() before")
+        self._settings = Settings.resolve({**self._given, **settings}, environ={})
+        self._crashed = False
+        self._launch()
+        return self
 
     def source(self, name: str | None = None) -> TestSource:
         """A source by its operator's id, by what it reads (a file's, folder's or topic's name), or the only one."""
@@ -163,19 +202,35 @@ class TestJob:
             nodes.append(node)
         return LogicalGraph(graph.job, tuple(nodes))
 
+    def _launch(self) -> None:
+        loop = SteppedLoop(self.clock)
+        try:
+            self._started = (loop, loop.run_virtually(self._start()))
+            self._step()
+        except BaseException:
+            loop.close_quietly()
+            raise
+
+    def _checkpoints(self) -> list[int]:
+        with CheckpointStore(open_blobs("/checkpoints", self._disk), _JOB, clock=self.clock) as store:
+            return store.numbers()
+
     async def _start(self) -> LocalJob:
         settings = self._settings
+        # Any name will do for a job under test; not so for a checkpoint's folder.
         physical = plan(
-            self._graph,
+            replace(self._graph, job=_JOB),
             parallelism=settings.parallelism,
             max_parallelism=settings.max_parallelism,
             convert=convert,
         )
-        ports = Ports(clock=self.clock, random=SeededRandom(0), io=Inline(), cpu=Inline())
+        ports = Ports(clock=self.clock, random=SeededRandom(0), disk=self._disk, io=Inline(), cpu=Inline())
         profile = profile_for(settings.mode, settings, bounded=self._graph.bounded)
         return LocalJob(self._graph, physical, profile, settings, ports=ports)
 
     def _running(self) -> tuple[SteppedLoop, LocalJob]:
+        if self._crashed:
+            raise JobDefinitionError("the job has crashed", hint="call restore() to go on")
         if self._started is None:
             raise JobDefinitionError(
                 "the test job has not been started", hint="write: with TestJob(job) as t: …"
@@ -284,6 +339,11 @@ class TestOutput:
         self.names = names
         self.gathered = gathered
         self._seen = 0
+
+    def take_back(self, epoch: int) -> None:
+        """Forget what came after an epoch's checkpoint."""
+        self.gathered.take_back(epoch)
+        self._seen = min(self._seen, len(self.gathered.rows()))
 
     def rows(self) -> list[Any]:
         """All records so far, in the order in which they were written: dicts for columns, else the values."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -27,10 +26,10 @@ __all__ = ["ScriptedSource", "ScriptedSplit"]
 
 @dataclass(slots=True)
 class ScriptedSplit:
-    """What one split has been told and has not given yet."""
+    """What one split has been told so far; it can be read again from anywhere."""
 
     ended: bool = False
-    _pieces: deque[Decoded] = field(default_factory=deque[Decoded])
+    _pieces: list[Decoded] = field(default_factory=list[Decoded])
     _reading: asyncio.Future[None] | None = None
 
     def tell(self, piece: Decoded) -> None:
@@ -43,12 +42,12 @@ class ScriptedSplit:
         self.ended = True
         self._wake()
 
-    async def next(self) -> Decoded | None:
-        """The next piece once there is one; None at the end."""
-        while not self._pieces and not self.ended:
+    async def piece(self, number: int) -> Decoded | None:
+        """The piece of that number, from 0, once it is there; None behind the end."""
+        while number >= len(self._pieces) and not self.ended:
             self._reading = asyncio.get_running_loop().create_future()
             await self._reading
-        return self._pieces.popleft() if self._pieces else None
+        return self._pieces[number] if number < len(self._pieces) else None
 
     def _wake(self) -> None:
         if self._reading is not None and not self._reading.done():
@@ -75,7 +74,8 @@ class ScriptedSource(Source):
         return _AllAtOnce(len(self.splits))
 
     def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
-        return _ScriptReader(self.splits[int(split.payload["number"])], ctx)
+        given = 0 if position is None else int(position["piece"])
+        return _ScriptReader(self.splits[int(split.payload["number"])], ctx, given)
 
     def describe(self) -> str:
         return self.text
@@ -104,7 +104,7 @@ class _ScriptReader:
     given: int = 0
 
     async def fetch(self) -> Fetch | None:
-        piece = await self.split.next()
+        piece = await self.split.piece(self.given)
         if piece is None:
             return None
         self.given += 1
