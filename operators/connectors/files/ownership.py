@@ -60,8 +60,8 @@ class Owner:
     >>> layout = Layout(Path("out"), "csv", False, (), None, "error")
     >>> owner = Owner.of(layout, "departures", "write-1")
     >>> owner.staging(2, "c0ffee").name
-    '.streamflow-write-1-bca92e6b-2-c0ffee'
-    >>> owner.owns(".streamflow-write-1-bca92e6b-2-c0ffee"), owner.owns(".streamflow-write-1-00000000-2-c0ffee")
+    '.streamflow-write-1-2ee5c684-2-c0ffee'
+    >>> owner.owns(".streamflow-write-1-2ee5c684-2-c0ffee"), owner.owns(".streamflow-write-1-00000000-2-c0ffee")
     (True, False)
     """
 
