@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from streamflow.errors import StateError
 from streamflow.state.backend import StateAddress, check_change
@@ -91,12 +91,12 @@ class RocksDBBackend:
 
     def get_many(self, address: StateAddress, keys: Sequence[tuple[int, bytes]]) -> list[bytes | None]:
         names = address_prefix(address)
-        whole = [group.to_bytes(2, "big") + names + key for group, key in keys]
+        whole: Any = [group.to_bytes(2, "big") + names + key for group, key in keys]
         try:
-            values: list[bytes | None] = self._opened().get(whole)
+            values: Any = self._opened().get(whole)
         except Exception as error:
             raise self._mapped("read", error) from error
-        return values
+        return cast("list[bytes | None]", values)
 
     def put(self, address: StateAddress, group: int, key: bytes, value: bytes) -> None:
         check_change(group, key, value)

@@ -192,3 +192,33 @@ def test_dead_letters(tmp_path: Path) -> None:
     assert [record for record in letters["record"] if "warm" in record or '"cels' in record]
     [means] = (tmp_path / "readings" / "means").glob("*.csv")
     assert pl.read_csv(means).sort("sensor").rows() == [("a", 21.0, 2), ("b", 18.0, 1)]
+
+
+def _alerts() -> tuple[set[tuple[str, object]], list[tuple[str, float]]]:
+    alerts: set[tuple[str, object]] = set()
+    recoveries: list[tuple[str, float]] = []
+    for (origin,), rows in pl.read_parquet(DATA).group_by("origin", maintain_order=True):
+        since = rows["scheduled"][0]
+        late = (rows["dep_delay"] >= 15).fill_null(value=True).to_list()
+        for is_late, run in groupby(zip(rows["scheduled"], late, strict=True), key=lambda row: row[1]):
+            times = [time for time, _ in run]
+            if is_late:
+                since = times[0]
+            elif times[0] > rows["scheduled"][0] and times[0] >= since + timedelta(hours=2):
+                recoveries.append((str(origin), (times[0] - since) // timedelta(minutes=1)))
+                alerts.add((str(origin), since))
+        if late[-1]:
+            alerts.add((str(origin), since))
+    return alerts, recoveries
+
+
+@pytest.mark.parametrize(("mode", "parallelism"), [("streaming", 1), ("streaming", 2), ("batch", 1)])
+def test_delay_alerts(mode: str, parallelism: int) -> None:
+    import sys as interpreter
+
+    frame = _loaded("delay_alerts.py", mode=mode, parallelism=parallelism)
+    recovered = vars(interpreter.modules["__job_delay_alerts__"])["recoveries"].frame()
+    alerts, recoveries = _alerts()
+    assert set(frame.select("origin", "since").iter_rows()) == alerts
+    assert frame.height == len(alerts)
+    assert sorted(recovered.iter_rows()) == sorted(recoveries)

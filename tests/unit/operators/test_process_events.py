@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -128,7 +129,7 @@ def test_null_keys_are_refused_unless_they_are_a_group() -> None:
 
 
 class Routes(KeyedProcess):
-    outputs: ClassVar[dict[str, object]] = {"large": {"k": sf.String, "v": sf.Int64}, "odd": None}
+    outputs: ClassVar[Mapping[str, object]] = {"large": {"k": sf.String, "v": sf.Int64}, "odd": None}
 
     def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
         if event["v"] > 10:
@@ -269,7 +270,7 @@ def test_state_cannot_be_assigned_or_used_outside() -> None:
     with pytest.raises(AttributeError, match=r"use self\.total\.update"):
         process.total = 5  # type: ignore[assignment]
     with pytest.raises(JobDefinitionError, match="used outside of a running job"):
-        process.total.value()
+        Sum().total.value()
 
 
 def test_what_is_declared_wrongly_is_refused_when_the_class_is_made() -> None:

@@ -49,6 +49,8 @@ class Bound:
         self.cache = StateCache(backend, "process-1", self.current, entries=3, dirty=2)
         for name, state in declarations(Everything).keyed.items():
             setattr(self, name, state.bind(self.cache))
+        handles: list[Any] = self.cache.handles
+        self.expiring = [handle for handle in handles if getattr(handle, "expiry", None) is not None]
 
     def enter(self, key: Any, time: int) -> None:
         self.current.slot = self.cache.slot(key, key, key_group_of(key, 128))
@@ -56,21 +58,18 @@ class Bound:
 
     def leave(self) -> None:
         self.current.leave()
-        for handle in self.cache.handles:
-            if getattr(handle, "expiry", None) is not None:
-                handle.clean()
+        for handle in self.expiring:
+            handle.clean()
         self.cache.settle()
 
     def write_back(self) -> None:
         self.cache.write_back()
-        for handle in self.cache.handles:
-            if getattr(handle, "expiry", None) is not None:
-                handle.expiry.write_back()
+        for handle in self.expiring:
+            handle.expiry.write_back()
 
     def recover(self) -> None:
-        for handle in self.cache.handles:
-            if getattr(handle, "expiry", None) is not None:
-                handle.expiry.recover()
+        for handle in self.expiring:
+            handle.expiry.recover()
 
 
 @dataclass
@@ -195,7 +194,8 @@ def step(states: Any, model: Model, operation: str, n: int, now: int) -> tuple[A
                 entry.since = max(entry.since, now)
             expected = sorted((key, entry.value) for key, entry in model.seen.items())
             return sorted(states.seen.items()), expected
-    raise AssertionError(operation)
+        case _:
+            raise AssertionError(operation)
 
 
 OPERATIONS = [
@@ -247,14 +247,15 @@ def test_any_script_agrees_with_dictionaries(kind: str, monkeypatch: pytest.Monk
                     states.leave()
                     for model in models.values():
                         model.expire(time)
+                case _:
+                    assert then == "leave"
         states.current.watermark = time + 2 * TTL
         states.leave()
         states.leave()
         states.write_back()
-        for handle in states.cache.handles:
-            if getattr(handle, "expiry", None) is not None:
-                assert list(backend.groups(handle.address)) == []  # type: ignore[attr-defined]
-                assert list(backend.groups(handle.expiry.address)) == []  # type: ignore[attr-defined]
+        for handle in states.expiring:
+            assert list(backend.groups(handle.address)) == []
+            assert list(backend.groups(handle.expiry.address)) == []
         backend.close()
 
     agree()

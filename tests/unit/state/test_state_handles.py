@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,9 +33,11 @@ class Counted(MemoryBackend):
         self.reads += 1
         return super().get(address, group, key)
 
-    def scan(self, *args: Any) -> Any:
+    def scan(
+        self, address: StateAddress, group: int, start: bytes = b"", end: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
         self.scans += 1
-        return super().scan(*args)
+        return super().scan(address, group, start, end)
 
     def write(self, address: StateAddress, changes: Any) -> None:
         listed = list(changes)
