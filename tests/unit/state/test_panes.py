@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from streamflow.errors import StateError
 from streamflow.keys import key_group_range, key_groups
 from streamflow.records.serde import ipc_to_frame, pack, unpack
-from streamflow.state.backend import StateAddress
-from streamflow.state.factory import open_saved
+from streamflow.state.backend import KeyedStateBackend, StateAddress
+from streamflow.state.factory import open_backend, open_saved
 from streamflow.state.key_slices import in_slices
 from streamflow.state.lazy import LazyBackend
 from streamflow.state.memory import MemoryBackend
@@ -58,11 +58,11 @@ def distinct(rows: int, number: int = 0) -> pl.DataFrame:
     return partial([f"{number}-{i}" for i in range(rows)], number)
 
 
-def store_of(budget: int = LARGE, backend: MemoryBackend | LazyBackend | None = None) -> PaneStore:
+def store_of(budget: int = LARGE, backend: KeyedStateBackend | None = None) -> PaneStore:
     return PaneStore(backend or MemoryBackend(), "window-1", merge, budget, KEYS)
 
 
-def chunks_in(backend: MemoryBackend | LazyBackend) -> int:
+def chunks_in(backend: KeyedStateBackend) -> int:
     return len(list(backend.scan(ADDRESS, 0)))
 
 
@@ -365,9 +365,12 @@ def test_a_row_of_a_divided_pane_is_merged_a_bounded_number_of_times() -> None:
     assert merges.rows <= 5 * 200_000
 
 
+@pytest.mark.parametrize("kind", ["memory", "rocksdb"])
 @pytest.mark.parametrize("budget", [SMALL, DIVIDING, LARGE])
-def test_a_store_that_is_restored_has_the_same_panes_and_goes_on(budget: int) -> None:
-    backend = MemoryBackend()
+def test_a_store_that_is_restored_has_the_same_panes_and_goes_on(
+    budget: int, kind: str, tmp_path: Path
+) -> None:
+    backend = open_backend(kind)
     store = store_of(budget, backend)
     frames = [large(4_000, number) for number in range(3)]
     for frame in frames[:2]:
@@ -375,16 +378,15 @@ def test_a_store_that_is_restored_has_the_same_panes_and_goes_on(budget: int) ->
         store.append(5, frame[:100])
     kept = store.snapshot()
     values = unpack(pack(dict(kept.values)))
-    files = FilesInMemory.of(backend.save(Path("unused")))
+    saved = backend.save(tmp_path / "saved")
+    assert saved is not None
     store.append(0, large(7_000))  # what comes later is not in the snapshot
     store.drop(5)
-    again = open_saved("memory", files)
-    assert isinstance(again, MemoryBackend)
-    adopted = store_of(budget, again)
+    files = FilesInMemory.of(saved)
+    again, elsewhere, read_only = open_saved(kind, files), MemoryBackend(), open_saved(kind, files)
+    adopted, copied = store_of(budget, again), store_of(budget, elsewhere)
     adopted.restore([StatePart(range(128), values, kept.tables, adopted=True)])
-    elsewhere = MemoryBackend()
-    copied = store_of(budget, elsewhere)
-    copied.restore([StatePart(range(128), values, kept.tables, open_saved("memory", files))])
+    copied.restore([StatePart(range(128), values, kept.tables, read_only)])
     for restored in (adopted, copied):
         assert restored.panes() == (0, 5)
         assert restored.nbytes <= budget
@@ -394,6 +396,8 @@ def test_a_store_that_is_restored_has_the_same_panes_and_goes_on(budget: int) ->
         restored.clear()
         assert (restored.rows, restored.nbytes, restored.spilled) == (0, 0, 0)
     assert chunks_in(again) == chunks_in(elsewhere) == 0
+    for each in (backend, again, read_only):
+        each.close()
 
 
 @pytest.mark.parametrize("budget", [SMALL, LARGE])
