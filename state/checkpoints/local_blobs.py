@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from typing import Final
 from streamflow.disk import Disk
 from streamflow.errors import DamagedError, StateError
 from streamflow.state.checkpoints.blobs import BlobEntry, Stored, UnsyncedError, check_key
+from streamflow.state.checkpoints.disk_errors import reason, told
 
 __all__ = ["LocalBlobs"]
 
@@ -45,11 +45,10 @@ class LocalBlobs:
 
     def __init__(self, root: Path, disk: Disk) -> None:
         self._disk = disk
-        root = root.absolute()
-        with self._told("read", "it"):
-            if disk.exists(root) and disk.info(root).is_link:
-                root = root.resolve()
-        self._root = root
+        self._root = root.absolute()
+        with told("read", "the root", self.place):
+            if disk.exists(self._root) and disk.info(self._root).is_link:
+                self._root = self._root.resolve()
         self._guard = threading.Lock()
         self._unsynced: set[Path] = set()
         self._temporaries = itertools.count(1)
@@ -61,7 +60,7 @@ class LocalBlobs:
     def put(self, folder: str, chunks: Iterable[bytes]) -> Stored:
         digest, size = blake2b(digest_size=32), 0
         place = self._folder(folder)
-        with self._told("write to", folder), self._temporary(place) as temporary:
+        with told("write to", folder, self.place), self._temporary(place) as temporary:
             store = self._disk.write
             for piece in _pieces(chunks):
                 digest.update(piece)
@@ -74,13 +73,15 @@ class LocalBlobs:
         return Stored(digest.hexdigest(), size)
 
     def put_file(self, folder: str, path: Path, *, link: bool) -> Stored:
-        with self._told("read", path.name):
+        try:
             data = self._disk.read(path)
+        except OSError as error:
+            raise StateError(f"cannot read {path}: {reason(error)}") from error
         if not link:
             return self.put(folder, [data])
         stored = Stored(blake2b(data, digest_size=32).hexdigest(), len(data))
         place = self._folder(folder)
-        with self._told("write to", folder):
+        with told("write to", folder, self.place):
             self._sync(path)
             try:
                 self._link(path, place / stored.digest, place)
@@ -93,7 +94,7 @@ class LocalBlobs:
 
     def get(self, key: str, limit: int) -> bytes:
         path = self._path(key)
-        with self._told("read", key):
+        with told("read", key, self.place):
             size = self._disk.info(path).size
             if size > limit:
                 raise DamagedError(f"{key} has {size} bytes, {limit} were expected")
@@ -105,8 +106,10 @@ class LocalBlobs:
 
     def fetch(self, key: str, path: Path, limit: int) -> Stored:
         data = self.get(key, limit)
-        with self._told("write", str(path)):
+        try:
             self._disk.write(path, data, private=True)
+        except OSError as error:
+            raise StateError(f"cannot write {path}: {reason(error)}") from error
         return Stored(blake2b(data, digest_size=32).hexdigest(), len(data))
 
     def link_out(self, key: str, path: Path) -> bool:
@@ -119,7 +122,7 @@ class LocalBlobs:
     def create(self, key: str, data: bytes, reach: Callable[[str], None]) -> bool:
         path = self._path(key)
         place = self._folder(key.rpartition("/")[0])
-        with self._told("write", key), self._temporary(place) as temporary:
+        with told("write", key, self.place), self._temporary(place) as temporary:
             self._disk.write(temporary, data, private=True)
             self._sync(temporary)
             reach("written")
@@ -140,7 +143,7 @@ class LocalBlobs:
 
     def entries(self, prefix: str) -> list[BlobEntry]:
         top, found = self._path(prefix), list[BlobEntry]()
-        with self._told("read", prefix):
+        with told("read", prefix, self.place):
             for path in self._disk.files_below(top):
                 if path.name.startswith(_TEMPORARY):
                     continue
@@ -152,19 +155,19 @@ class LocalBlobs:
 
     def folders(self, prefix: str) -> list[str]:
         place = self._path(prefix) if prefix else self._root
-        with self._told("read", prefix or "it"):
+        with told("read", prefix or "the root", self.place):
             return [folder.name for folder in self._disk.folders_in(place)]
 
     def remove(self, key: str) -> None:
         path = self._path(key)
-        with self._told("remove", key):
+        with told("remove", key, self.place):
             self._disk.remove(path)
         self._changed(path.parent)
 
     def move(self, old: str, new: str) -> None:
         source, target = self._path(old), self._path(new)
         place = self._folder(new.rpartition("/")[0])
-        with self._told("move", old):
+        with told("move", old, self.place):
             self._disk.rename(source, target)
         self._changed(place, source.parent)
 
@@ -175,7 +178,7 @@ class LocalBlobs:
         path = self._path(key)
         self._folder(key.rpartition("/")[0])
         try:
-            with self._told("lock", key):
+            with told("lock", key, self.place):
                 self._adopt(path.parent)
                 return self._disk.lock(path)
         except StateError as error:
@@ -188,7 +191,7 @@ class LocalBlobs:
 
     def sweep(self, prefix: str) -> None:
         top = self._path(prefix)
-        with self._told("clean", prefix):
+        with told("clean", prefix, self.place):
             for path in self._disk.files_below(top):
                 if path.name.startswith(_TEMPORARY):
                     self._disk.remove(path)
@@ -202,13 +205,13 @@ class LocalBlobs:
         for place in (path, *path.parents):
             if place == self._root:
                 break
-            with self._told("read", key), suppress(FileNotFoundError, NotADirectoryError):
+            with told("read", key, self.place), suppress(FileNotFoundError, NotADirectoryError):
                 if self._disk.info(place).is_link:
                     raise StateError(f"{place} is a symbolic link", hint="checkpoints are kept without links")
         return path
 
     def _check_root(self) -> None:
-        with self._told("read", "it"), suppress(FileNotFoundError):
+        with told("read", "the root", self.place), suppress(FileNotFoundError):
             if self._disk.info(self._root).writable_by_others:
                 raise StateError(
                     f"every account of this machine may write to {self._root}",
@@ -218,7 +221,7 @@ class LocalBlobs:
     def _folder(self, key: str) -> Path:
         """The folder of this key, made if it is not there."""
         folder = self._path(key)
-        with self._told("make", key):
+        with told("make", key, self.place):
             missing: list[Path] = []
             for place in (folder, *folder.parents):
                 if self._disk.exists(place):
@@ -269,7 +272,7 @@ class LocalBlobs:
         try:
             self._disk.sync(path)
         except OSError as error:
-            raise UnsyncedError(f"{path} may not survive a crash: {_reason(error)}") from error
+            raise UnsyncedError(f"{path} may not survive a crash: {reason(error)}") from error
 
     def _changed(self, *folders: Path) -> None:
         with self._guard:
@@ -295,28 +298,7 @@ class LocalBlobs:
                 if error.errno in _NOT_OURS and folder in self._root.parents:
                     continue
                 self._changed(*folders[number:])
-                raise UnsyncedError(f"{folder} may not survive a crash: {_reason(error)}") from error
-
-    @contextmanager
-    def _told(self, action: str, what: str) -> Generator[None]:
-        try:
-            yield
-        except FileNotFoundError as error:
-            raise DamagedError(f"{what} is missing in {self._place()}") from error
-        except OSError as error:
-            if error.errno == errno.EIO and action == "read":
-                raise DamagedError(f"{what} in {self._place()} cannot be read: {_reason(error)}") from error
-            hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
-            raise StateError(
-                f"cannot {action} {what} in {self._place()}: {_reason(error)}", hint=hint
-            ) from error
-
-    def _place(self) -> str:
-        return str(getattr(self, "_root", "the checkpoint folder"))
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or (os.strerror(error.errno) if error.errno else str(error))
+                raise UnsyncedError(f"{folder} may not survive a crash: {reason(error)}") from error
 
 
 def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:

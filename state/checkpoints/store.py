@@ -20,6 +20,8 @@ import msgspec
 from streamflow.errors import DamagedError, StateError
 from streamflow.state.checkpoints.blobs import Blobs
 from streamflow.state.checkpoints.claims import Claims
+from streamflow.state.checkpoints.collection import Collection
+from streamflow.state.checkpoints.copying import copied
 from streamflow.state.checkpoints.layout import name_of
 from streamflow.state.checkpoints.manifest import (
     FORMAT,
@@ -81,17 +83,14 @@ class CheckpointStore(CheckpointReader):
         self._reach = reach
         self._keep = keep
         self._physical_every = physical_every
-        self._grace = int(grace * 1_000_000)
+        self._collection = Collection(blobs, self._layout, int(grace * 1_000_000), reach)
         self._guard = threading.Lock()  # of what follows; never held while anything blocks
         self._sessions: set[CheckpointWriter] = set()
         self._published: set[int] = set()
         self._generation: int | None = None
         self._renew = False
-        self._due = False
         self._marked = False
         self._known: dict[Identity, StoredFile] = {}
-        self._collecting = threading.Lock()
-        """Held while content is removed; before a session stores anything, it waits for that to end."""
 
     def __enter__(self) -> Self:
         return self
@@ -142,11 +141,12 @@ class CheckpointStore(CheckpointReader):
                 number,
                 generation,
                 link=first or not new,
-                known=self._known,
-                collecting=self._collecting,
+                known=lambda: self._known,
+                collection=self._collection,
                 reach=self._reach,
             )
             self._sessions.add(writer)
+            self._collection.begin()
         return writer
 
     def latest_intact(self) -> tuple[Manifest | None, list[Skipped]]:
@@ -180,7 +180,8 @@ class CheckpointStore(CheckpointReader):
         were removed."""
         with self._claims.exclusively():
             summaries: dict[int, Summary] = {}
-            for number in self.numbers():
+            numbers = self.numbers()
+            for number in numbers:
                 try:
                     summaries[number] = self._summary(number)
                 except SignatureError:
@@ -191,7 +192,8 @@ class CheckpointStore(CheckpointReader):
                 number: each.generation for number, each in summaries.items() if each.kind == "checkpoint"
             }
             removed = sorted(set(found) - retained(found, self._keep))
-            self._remove(removed)
+            if removed or len(summaries) < len(numbers):
+                self._remove(removed)
         return removed
 
     def remove(self, number: int) -> None:
@@ -213,27 +215,7 @@ class CheckpointStore(CheckpointReader):
     ) -> Manifest:
         """Copy a checkpoint with all it needs to another store, verifying it; the manifest there. The target is claimed
         meanwhile if it is not. StateError where it has a checkpoint of this number."""
-        claimed = target.incarnation is not None
-        target.claim()
-        try:
-            if manifest.number in target.numbers():
-                raise StateError(
-                    f"{target.place} has a checkpoint {manifest.number} of {target.job} already",
-                    hint="give another place",
-                )
-            writer = target.session(manifest.number, apart=True)
-            try:
-                copied = manifest.with_files(lambda file: self._copied(file, writer))
-                return writer.publish(msgspec.structs.replace(copied, kind=kind, parent=None))
-            finally:
-                writer.abandon()
-        finally:
-            if not claimed:
-                target.close()
-
-    def _copied(self, file: StoredFile, writer: CheckpointWriter) -> StoredFile:
-        stored = writer.put([self.read(file)], file.name)
-        return msgspec.structs.replace(stored, immutable=file.immutable)
+        return copied(self, manifest, target, kind)
 
     # For the writer.
 
@@ -274,8 +256,7 @@ class CheckpointStore(CheckpointReader):
                 return
             self._sessions.discard(writer)
             self._renew = self._renew or unsynced
-            due = self._due or writer.number not in self._published
-        if due:
+        if self._collection.end() or writer.number not in self._published:
             with suppress(StateError):
                 self._collect()
 
@@ -317,8 +298,9 @@ class CheckpointStore(CheckpointReader):
         for number in numbers:
             if number in self._published or number <= parent:
                 continue
-            if self._summary(number).kind == "checkpoint":
-                self.quarantine(number, f"the job went on from {origin} to checkpoint {manifest.number}")
+            with suppress(StateError):  # one that cannot be read is no one to go back to
+                if self._summary(number).kind == "checkpoint":
+                    self.quarantine(number, f"the job went on from {origin} to checkpoint {manifest.number}")
 
     def _remove(self, numbers: list[int]) -> None:
         for number in numbers:
@@ -329,39 +311,16 @@ class CheckpointStore(CheckpointReader):
         self._collect()
 
     def _collect(self) -> None:
-        """Remove what no manifest names, unless a checkpoint is being written: then when it has been."""
-        with self._collecting:
-            if self._writing():
-                return
-            try:
-                named = {key for number in self.numbers() for key in self._summary(number).keys}
-            except StateError:
-                return  # what cannot be read may need any of it
-            latest = self._clock.now() - self._grace
-            removed: set[str] = set()
-            for entry in self.blobs.entries(self._layout.blobs):
-                if entry.key in named or (entry.modified >= latest and not self.blobs.exclusive):
-                    continue
-                if self._writing():
-                    break
-                self.blobs.remove(entry.key)
-                removed.add(entry.key)
-                self._reach("retain.blob_removed")
-            else:
-                self.blobs.sweep(self._layout.blobs)
-            with self._guard:
-                left = {
-                    each: file
-                    for each, file in self._known.items()
-                    if self._layout.content(file) not in removed
-                }
-                self._known = left
+        def named() -> set[str]:
+            return {key for number in self.numbers() for key in self._summary(number).keys}
 
-    def _writing(self) -> bool:
-        """Whether a checkpoint is being written; if so, what is to be removed waits."""
-        with self._guard:
-            self._due = bool(self._sessions)
-            return self._due
+        removed = self._collection.remove(named, self._clock.now())
+        if removed:
+            with self._guard:
+                known = self._known.items()
+                self._known = {
+                    each: file for each, file in known if self._layout.content(file) not in removed
+                }
 
     def _newest_generation(self) -> int | None:
         for number in reversed(self.numbers()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +11,7 @@ import msgspec
 
 from streamflow.errors import StateError
 from streamflow.state.checkpoints.blobs import Stored, UnsyncedError
+from streamflow.state.checkpoints.collection import Collection
 from streamflow.state.checkpoints.manifest import Manifest, StoredFile
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class CheckpointWriter:
         generation: int,
         *,
         link: bool,
-        known: dict[Identity, StoredFile],
-        collecting: threading.Lock,
+        known: Callable[[], Mapping[Identity, StoredFile]],
+        collection: Collection,
         reach: Callable[[str], None],
     ) -> None:
         self.number = number
@@ -61,7 +62,7 @@ class CheckpointWriter:
         self._folder = folder
         self._link = link
         self._known = known
-        self._collecting = collecting
+        self._collection = collection
         self._reach = reach
         self._guard = threading.Lock()
         self._there: dict[str, int] | None = None
@@ -75,7 +76,7 @@ class CheckpointWriter:
     def put_file(self, path: Path, name: str, *, immutable_as: str | None) -> StoredFile:
         """Store a file of this machine. One that is immutable, and was stored before in this generation or fetched from
         it, is not read again; `immutable_as` says what it is, in messages."""
-        self._wait_for_collection()
+        self._collection.wait()
         if immutable_as is None:
             stored = self._storing(lambda: self._blobs.put_file(self._folder, path, link=False))
             return StoredFile(name, stored.size, stored.digest, self.generation)
@@ -109,13 +110,8 @@ class CheckpointWriter:
         """Give it up; what it stored is removed when nothing else needs it. Nothing happens after `publish`."""
         self._store.end(self, unsynced=isinstance(self.failure, UnsyncedError))
 
-    def _wait_for_collection(self) -> None:
-        """What is being stored must not be removed as something that nobody needs. None begins while this is there."""
-        with self._collecting:
-            return
-
     def _storing(self, store: Callable[[], Stored]) -> Stored:
-        self._wait_for_collection()
+        self._collection.wait()
         try:
             stored = store()
         except StateError as error:
@@ -130,7 +126,7 @@ class CheckpointWriter:
         if identity is None:
             return None
         with self._guard:
-            file = self._known.get(identity)
+            file = self._known().get(identity)
             if file is None or file.generation != self.generation:
                 return None
             if self._there is None:

@@ -162,17 +162,20 @@ def test_a_zombies_higher_number_is_set_aside(open_store: Open) -> None:
 
 def test_what_no_manifest_names_is_removed_after_a_while_only(open_store: Open) -> None:
     clock = TestClock(SystemClock().now())
-    with open_store(clock=clock, grace=3600) as store:
+    with open_store(clock=clock, grace=3600, keep=1) as store:
         store.claim()
         take(store, 1, {"n": b"1"})
         writer = store.session(2)
         writer.put([b"abandoned"], "n")
         writer.abandon()
-        assert len(store.blobs.entries("flights/blobs")) == 2
+        take(store, 3, {"n": b"3"})
+        assert store.retain() == [1]
+        assert len(store.blobs.entries("flights/blobs")) == 3
         clock.advance("2h")
-        store.retain()
+        take(store, 4, {"n": b"4"})
+        assert store.retain() == [3]
         assert len(store.blobs.entries("flights/blobs")) == 1
-        assert store.verify(1) == []
+        assert store.verify(4) == []
 
 
 def test_retention_without_a_claim_disturbs_nobody(open_store: Open) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -63,9 +63,7 @@ def test_the_checkpoints_share_tables_within_a_generation_only(case: Case) -> No
     store = case.store(key=key_of(case))
     tables = {
         number: {
-            file.digest: file.generation
-            for path, file in store.manifest(number).all_files()
-            if file.immutable
+            file.digest: file.generation for _, file in store.manifest(number).all_files() if file.immutable
         }
         for number in case.truth
         if number > 8
@@ -130,7 +128,7 @@ TIMES: dict[Damage, int] = {flip: 60, truncate: 20, zero: 20, append: 6, delete:
 
 
 @contextmanager
-def damaged(path: Path, damage: Damage, chance: random.Random) -> Iterator[bool]:
+def damaged(path: Path, damage: Damage, chance: random.Random) -> Generator[bool]:
     """Whether anything is different now; put back afterwards."""
     before = path.read_bytes()
     try:
@@ -152,6 +150,7 @@ def stored_files(case: Case, number: int) -> dict[Path, bool]:
     return {place / f"manifests/{number:010}": False, **files}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", TIMES, ids=lambda damage: damage.__name__)
 def test_damage_is_noticed_and_an_older_checkpoint_takes_over(case: Case, damage: Damage) -> None:
     chance = random.Random(damage.__name__)

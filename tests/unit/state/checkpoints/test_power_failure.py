@@ -61,6 +61,7 @@ def recovered(disk: RecordingDisk) -> tuple[int, CheckpointStore]:
     return manifest.number, store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("physical_every", [10, 2])
 def test_a_power_failure_leaves_the_last_checkpoint_or_the_one_before(physical_every: int) -> None:
     run = Run()

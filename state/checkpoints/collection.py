@@ -1,0 +1,74 @@
+"""Removing content that no manifest names, and never what a checkpoint being written relies on.
+
+A writer waits for a removal under way before it stores its first file, and none begins while there is a writer: what it
+stores may have the same digest as something that is about to go.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from streamflow.errors import StateError
+from streamflow.state.checkpoints.blobs import Blobs
+from streamflow.state.checkpoints.layout import JobLayout
+
+__all__ = ["Collection"]
+
+
+class Collection:
+    """The stored content of one job. In object stores only what is older than `grace` microseconds is removed: another
+    process may have begun there. `reach` learns of each removal."""
+
+    def __init__(self, blobs: Blobs, layout: JobLayout, grace: int, reach: Callable[[str], None]) -> None:
+        self._blobs = blobs
+        self._layout = layout
+        self._grace = grace
+        self._reach = reach
+        self._guard = threading.Lock()
+        self._removing = threading.Lock()
+        self._writers = 0
+        self._due = False
+
+    def begin(self) -> None:
+        """A writer begins. Does not block."""
+        with self._guard:
+            self._writers += 1
+
+    def end(self) -> bool:
+        """A writer has ended; whether there is something to remove that has waited for it."""
+        with self._guard:
+            self._writers -= 1
+            return self._due and self._writers == 0
+
+    def wait(self) -> None:
+        """Wait for a removal that is under way; a writer calls it before it stores anything."""
+        with self._removing:
+            return
+
+    def remove(self, named: Callable[[], set[str]], now: int) -> set[str]:
+        """Remove what is not in `named()`, unless a checkpoint is being written: then when it has been. What was
+        removed. Nothing where `named` raises StateError: what cannot be read may need any of it."""
+        removed: set[str] = set()
+        with self._removing:
+            if self._waits():
+                return removed
+            try:
+                kept = named()
+            except StateError:
+                return removed
+            for entry in self._blobs.entries(self._layout.blobs):
+                if entry.key in kept or (entry.modified >= now - self._grace and not self._blobs.exclusive):
+                    continue
+                if self._waits():
+                    return removed
+                self._blobs.remove(entry.key)
+                removed.add(entry.key)
+                self._reach("retain.blob_removed")
+            self._blobs.sweep(self._layout.blobs)
+        return removed
+
+    def _waits(self) -> bool:
+        with self._guard:
+            self._due = self._writers > 0
+            return self._due

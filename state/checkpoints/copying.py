@@ -1,0 +1,46 @@
+"""Copying a checkpoint to another store: a savepoint, which stays when the job's own checkpoints have gone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from msgspec.structs import replace
+
+from streamflow.errors import StateError
+from streamflow.state.checkpoints.manifest import Manifest, StoredFile
+
+if TYPE_CHECKING:
+    from streamflow.state.checkpoints.reader import CheckpointReader
+    from streamflow.state.checkpoints.store import CheckpointStore
+
+__all__ = ["copied"]
+
+
+def copied(
+    source: CheckpointReader,
+    manifest: Manifest,
+    target: CheckpointStore,
+    kind: Literal["checkpoint", "savepoint"],
+) -> Manifest:
+    """The manifest in `target`, with every file verified and stored anew. A target that is not claimed is claimed
+    meanwhile. StateError where it has a checkpoint of this number."""
+    claimed = target.incarnation is not None
+    target.claim()
+    try:
+        if manifest.number in target.numbers():
+            raise StateError(
+                f"{target.place} has a checkpoint {manifest.number} of {target.job} already",
+                hint="give another place",
+            )
+        writer = target.session(manifest.number, apart=True)
+
+        def stored(file: StoredFile) -> StoredFile:
+            return replace(writer.put([source.read(file)], file.name), immutable=file.immutable)
+
+        try:
+            return writer.publish(replace(manifest.with_files(stored), kind=kind, parent=None))
+        finally:
+            writer.abandon()
+    finally:
+        if not claimed:
+            target.close()
