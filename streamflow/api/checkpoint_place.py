@@ -14,7 +14,7 @@ from streamflow.state.checkpoints.manifest import Manifest
 from streamflow.state.checkpoints.store import CheckpointStore, jobs_in
 from streamflow.time.clock import SystemClock
 
-__all__ = ["chosen_manifest", "open_job", "open_jobs", "split_number"]
+__all__ = ["chosen_manifest", "open_job", "open_jobs", "removed_meanwhile", "split_number"]
 
 _NUMBERED: Final = re.compile(r"(.+)#(\d{1,10})")
 
@@ -82,7 +82,21 @@ def chosen_manifest(store: CheckpointStore, number: int | None) -> Manifest:
             f"job {store.job} has no checkpoint {number} in {store.place}",
             hint=f"there are: {', '.join(map(str, numbers))}",
         )
-    return store.manifest(numbers[-1] if number is None else number)
+    chosen = numbers[-1] if number is None else number
+    try:
+        return store.manifest(chosen)
+    except StateError as error:
+        if chosen not in store.numbers():
+            raise removed_meanwhile(store, chosen) from error
+        raise
+
+
+def removed_meanwhile(store: CheckpointStore, number: int) -> StateError:
+    """The error for a checkpoint that was there a moment ago: a job that runs removes old ones."""
+    return StateError(
+        f"checkpoint {number} of {store.job} was removed meanwhile",
+        hint="the job is running and keeps only the newest: try again, or take a savepoint",
+    )
 
 
 def _near(blobs: Blobs, place: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from streamflow.api.checkpoint_place import chosen_manifest, open_job, split_number
+from streamflow.api.checkpoint_place import chosen_manifest, open_job, removed_meanwhile, split_number
 from streamflow.errors import ConfigError, StateError, Where, unknown_name
 from streamflow.state.checkpoints.manifest import Manifest, OperatorEntry
 from streamflow.state.checkpoints.store import CheckpointStore
@@ -105,6 +105,8 @@ class SavedState:
                     for state in states
                 }
         except StateError as error:
+            if self.number not in self._store.numbers():
+                raise removed_meanwhile(self._store, self.number) from error
             raise error.at(Where(operator=operator)) from error.__cause__
 
 

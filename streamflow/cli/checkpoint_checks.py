@@ -48,6 +48,8 @@ def check(store: CheckpointStore, number: int | None, *, all_: bool, say: Say) -
             problems = [{"file": problem.file, "what": problem.what} for problem in store.verify(each)]
         except StateError as error:
             problems = [{"file": "manifest", "what": error.message}]
+        if problems and each not in store.numbers():
+            continue  # a job that runs has removed it meanwhile
         checked.append(Checked(job=store.job, number=each, files=files, bytes=size, problems=problems))
     say("")
     return checked

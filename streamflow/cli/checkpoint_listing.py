@@ -54,7 +54,8 @@ def listed(store: CheckpointStore) -> list[Row]:
         try:
             manifests[number] = store.manifest(number)
         except StateError as error:
-            manifests[number] = error
+            if number in store.numbers():  # or a job that runs has removed it meanwhile
+                manifests[number] = error
     rows: list[Row] = []
     for number in sorted(manifests, reverse=True):
         manifest = manifests[number]

@@ -78,11 +78,9 @@ async def _controlled(
         return
     from streamflow.web.control_server import serve_control
 
-    token = settings.control_token
+    token = None if settings.control_token is None else settings.control_token.reveal()
     try:
-        server = await serve_control(
-            handle, settings.control_port, settings.control_address, None if token is None else token.reveal()
-        )
+        server = await serve_control(handle, settings.control_port, settings.control_address, token)
     except StreamflowError:
         await handle.cancel()
         raise

@@ -32,8 +32,8 @@ def ending(result: JobResult, *, interrupted: bool = False) -> str:
         if number:
             parts.append(f"{figures.count(number)} {what}")
     if result.checkpoint is not None:
-        number, failed = result.checkpoint.number, result.checkpoint.failed
-        parts.append("no checkpoint" if number is None else f"checkpoint {number}")
+        last, failed = result.checkpoint.number, result.checkpoint.failed
+        parts.append("no checkpoint" if last is None else f"checkpoint {last}")
         if failed:
             parts.append(f"{figures.count(failed)} checkpoints failed")
     if result.restarts:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final, cast
 
 import uvicorn
@@ -19,7 +19,7 @@ from streamflow.errors import ConfigError
 from streamflow.web.control_app import ControlledJob, control_app
 from streamflow.web.request_guard import RequestGuard
 
-__all__ = ["ControlServer", "serve_control"]
+__all__ = ["ControlServer", "controlled", "serve_control"]
 
 _HEAD_SECONDS: Final = 5.0
 _HEAD_BYTES: Final = 16 << 10
@@ -76,6 +76,18 @@ async def serve_control(
         timeout_graceful_shutdown=_FAREWELL_SECONDS,
     )
     return ControlServer(_QuietServer(config), listening)
+
+
+@asynccontextmanager
+async def controlled(
+    job: ControlledJob, port: int, address: str = "127.0.0.1", token: str | None = None
+) -> AsyncGenerator[ControlServer]:
+    """Serve a job's control routes meanwhile: `async with controlled(handle, 7070): await handle.wait()`."""
+    server = await serve_control(job, port, address, token)
+    try:
+        yield server
+    finally:
+        await server.close()
 
 
 def _listen(address: str, port: int) -> socket.socket:

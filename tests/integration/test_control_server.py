@@ -14,7 +14,7 @@ from streamflow.errors import ConfigError
 from streamflow.runtime.status import JobResult, JobStatus
 from streamflow.time.timestamps import MIN_TIME
 from streamflow.web import control_server
-from streamflow.web.control_server import ControlServer, serve_control
+from streamflow.web.control_server import ControlServer, controlled, serve_control
 
 RESULT = JobResult("delays", "streaming", 2.5, {}, {}, stopped=True)
 
@@ -57,11 +57,8 @@ async def exchange(port: int, request: bytes) -> bytes:
 def serving(use: Callable[[SlowJob, ControlServer], Awaitable[None]]) -> None:
     async def main() -> None:
         job = SlowJob()
-        server = await serve_control(job, 0)
-        try:
+        async with controlled(job, 0) as server:
             await use(job, server)
-        finally:
-            await server.close()
 
     asyncio.run(main())
 

@@ -30,7 +30,7 @@ class StoppedClock:
         raise AssertionError("nothing here waits")
 
 
-def publish(root: Path, job: str, *, count: int, key: bytes | None = None) -> None:
+def publish(root: Path | str, job: str, *, count: int, key: bytes | None = None) -> None:
     """Checkpoints of a job with one source and one window, whose state changes each time."""
     blobs = open_blobs(root, LocalDisk())
     with CheckpointStore(blobs, job, clock=StoppedClock(), key=key) as store:
@@ -214,6 +214,35 @@ def test_a_users_mistake_is_wrong_usage(arguments: list[str], message: str, root
     assert (code, out) == (2, "")
     assert message in error
     assert "Traceback" not in error
+
+
+def test_an_object_store_is_looked_at_like_a_folder(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STREAMFLOW_CHECKPOINT_KEY", raising=False)
+    publish("memory://listed", "flights", count=4)
+    rows = told_as_json(capsys, "checkpoints", "list", "memory://listed")
+    assert [row["number"] for row in rows] == [4, 3, 2, 1]
+    assert told(capsys, "checkpoints", "verify", "memory://listed", "all")[0] == 0
+    assert told(capsys, "checkpoints", "show", "memory://listed")[0] == 0
+    assert told_as_json(capsys, "checkpoints", "prune", "memory://listed", "--keep", 1, "--yes")["removed"]
+    code, _, error = told(capsys, "checkpoints", "list", "memory://nothing")
+    assert (code, error.splitlines()[0]) == (2, "error: there are no checkpoints in memory://nothing")
+
+
+def test_what_a_running_job_removes_meanwhile_is_not_called_damaged(
+    root: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = CheckpointStore.manifest
+
+    def removing(store: CheckpointStore, number: int) -> Manifest:
+        if number < 4:
+            (root / "flights" / "manifests" / f"{number:010}").unlink(missing_ok=True)
+        return read(store, number)
+
+    monkeypatch.setattr(CheckpointStore, "manifest", removing)
+    assert [row["number"] for row in told_as_json(capsys, "checkpoints", "list", root)] == [4]
+    publish(root, "flights", count=1)
+    code, out, _ = told(capsys, "checkpoints", "verify", root, "all")
+    assert (code, "DAMAGED" in out) == (0, False)
 
 
 def test_signed_checkpoints_need_their_key(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
