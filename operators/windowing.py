@@ -90,7 +90,12 @@ class WindowAggregateSpec(OperatorSpec):
         fired = None
         if self.allowed_lateness and (retracting or self.pane_info):
             history = PaneStore(
-                ctx.state, ctx.operator_id, FiredPanes.merged, max(1, ctx.memory_budget // 4), owned, state="fired"
+                ctx.state,
+                ctx.operator_id,
+                FiredPanes.merged,
+                max(1, ctx.memory_budget // 4),
+                owned,
+                state="fired",
             )
             fired = FiredPanes(history, self.keys, self.allowed_lateness)
         parts = WindowParts(
