@@ -1,0 +1,164 @@
+"""`KeyedStream.process`: what a job says and what it plans; streams of columns and of objects, at any parallelism."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+
+import streamflow as sf
+from streamflow import col
+from streamflow.config import Settings
+from streamflow.errors import JobDefinitionError
+from streamflow.graph.physical import ExchangeKind
+from streamflow.records.schema import OBJECTS, Schema
+
+ROWS = [{"k": key, "j": number % 2, "v": number} for number, key in enumerate("abacabadabacaba")]
+
+
+class Sums(sf.KeyedProcess):
+    total = sf.ValueState(int, default=0)
+    outputs: ClassVar[Mapping[str, object]] = {"even": {"v": sf.Int64}, "any": None}
+
+    def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
+        value = event["v"] if isinstance(event, dict) else event
+        self.total.update(self.total.value() + value)
+        ctx.emit({"key": ctx.key, "total": self.total.value()})
+        if value % 2 == 0:
+            ctx.emit_to("even", {"v": value})
+        ctx.emit_to("any", event)
+
+
+def expected(key: Any) -> dict[Any, int]:
+    totals: dict[Any, int] = {}
+    for row in ROWS:
+        totals[key(row)] = totals.get(key(row), 0) + row["v"]
+    return totals
+
+
+def final(rows: list[Any]) -> dict[Any, int]:
+    totals: dict[Any, int] = {}
+    for row in rows:
+        totals[row["key"]] = max(row["total"], totals.get(row["key"], 0))
+    return totals
+
+
+@pytest.mark.parametrize("objects", [False, True])
+@pytest.mark.parametrize("parallelism", [1, 2])
+@pytest.mark.parametrize(
+    ("keys", "key"),
+    [
+        (["k"], lambda row: row["k"]),
+        (["k", "j"], lambda row: (row["k"], row["j"])),
+        ([lambda row: row["k"] + "!"], lambda row: row["k"] + "!"),
+        (["j", lambda row: row["v"] % 3], lambda row: (row["j"], row["v"] % 3)),
+    ],
+)
+def test_events_are_whole_records_whatever_they_are_keyed_by(
+    objects: bool, parallelism: int, keys: list[Any], key: Any
+) -> None:
+    job = sf.Job("sums")
+    stream = job.read(sf.MemorySource(ROWS, schema=sf.OBJECTS) if objects else sf.MemorySource(ROWS))
+    sums = stream.key_by(*keys).process(Sums)
+    out, events = sums.collect(), sums.output("any").collect()
+    even = sums.output("even").collect()
+    job.run(parallelism=parallelism)
+    assert final(out.rows()) == expected(key)
+    assert sorted(events.rows(), key=lambda row: row["v"]) == ROWS
+    assert sorted(even.frame()["v"].to_list()) == list(range(0, 15, 2))
+
+
+def test_a_key_that_is_an_expression_is_no_part_of_the_event() -> None:
+    job = sf.Job("sums")
+    sums = job.read(sf.MemorySource(ROWS)).key_by((col("v") % 3).alias("third")).process(Sums)
+    out, events = sums.collect(), sums.output("any").collect()
+    job.run()
+    assert final(out.rows()) == expected(lambda row: row["v"] % 3)
+    assert sorted(events.rows(), key=lambda row: row["v"]) == ROWS
+
+
+def test_a_stream_of_one_column_gives_bare_values() -> None:
+    job = sf.Job("sums")
+    out = job.read(sf.MemorySource([{"v": 1}, {"v": 2}, {"v": 1}])).key_by("v").process(Sums()).collect()
+    job.run()
+    assert final(out.rows()) == {1: 2, 2: 2}
+
+
+@dataclass
+class Total:
+    key: str
+    total: int
+
+
+class Typed(Sums):
+    output = Total
+
+
+def test_what_it_emits_has_columns_where_they_are_declared() -> None:
+    keyed = sf.Job("sums").read(sf.MemorySource(ROWS)).key_by("k")
+    columns = Schema({"key": sf.String, "total": sf.Int64})
+    assert keyed.process(Sums).schema is OBJECTS
+    assert keyed.process(Typed).schema == columns
+    assert keyed.process(Sums, schema={"key": sf.String, "total": sf.Int64}).schema == columns
+    assert keyed.process(Typed, schema=sf.OBJECTS).schema is OBJECTS
+    assert keyed.process(Sums).output("even").schema == Schema({"v": sf.Int64})
+
+
+def test_results_are_exchanged_anew_since_a_process_may_emit_any_key() -> None:
+    job = sf.Job("sums")
+    keyed = job.read(sf.MemorySource(ROWS)).key_by("k")
+    sums = keyed.process(Sums, schema={"k": sf.String, "total": sf.Int64})
+    sums.key_by("k").aggregate(n=sf.count()).collect()
+    plan = job.physical(Settings.resolve({"parallelism": 2}, environ={}))
+    assert [edge.exchange for edge in plan.edges].count(ExchangeKind.HASH) == 2
+
+
+class Rules(sf.KeyedProcess):
+    factor = sf.BroadcastState(str, int)
+    seen = sf.ValueState(int, default=0)
+
+    def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
+        ctx.emit((ctx.key, event["v"], self.factor.get("all", 0)))
+
+    def on_broadcast(self, event: Any, ctx: sf.ProcessContext) -> None:
+        self.factor.put(event["name"], event["value"])
+        ctx.emit(("rule", event["name"]))
+
+
+@pytest.mark.parametrize("objects", [False, True])
+def test_a_broadcast_input_goes_to_every_subtask(objects: bool) -> None:
+    job = sf.Job("rules")
+    rules = [{"name": "all", "value": 3}]
+    read = job.read(sf.MemorySource(rules, schema=sf.OBJECTS) if objects else sf.MemorySource(rules))
+    out = job.read(sf.MemorySource(ROWS)).key_by("k").process(Rules, broadcast=read).collect()
+    plan = job.physical(Settings.resolve({"parallelism": 3}, environ={}))
+    assert [edge.exchange for edge in plan.edges if edge.port == 1] == [ExchangeKind.BROADCAST]
+    job.run(parallelism=3)
+    assert out.rows().count(("rule", "all")) == 3
+    assert len(out.rows()) == 3 + len(ROWS)
+
+
+def test_mistakes_are_told_when_the_job_is_built() -> None:
+    job = sf.Job("sums")
+    keyed = job.read(sf.MemorySource(ROWS)).key_by("k")
+    with pytest.raises(JobDefinitionError, match="is no process; derive a class"):
+        keyed.process(print)  # type: ignore[arg-type]
+    with pytest.raises(JobDefinitionError, match=r"no output 'odd'; there are: any, even"):
+        keyed.process(Sums).output("odd")
+    with pytest.raises(JobDefinitionError, match="streams of two jobs"):
+        keyed.process(Rules, broadcast=sf.Job("other").read(sf.MemorySource(ROWS)))
+    with pytest.raises(JobDefinitionError, match="cannot be made without arguments"):
+        keyed.process(type("Needs", (Sums,), {"__init__": lambda self, x: None}))
+
+
+def test_errors_go_where_on_error_says() -> None:
+    class Fails(Sums):
+        def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
+            ctx.emit(100 // event["v"])
+
+    job = sf.Job("fails")
+    out = job.read(sf.MemorySource(ROWS[:3])).key_by("k").process(Fails).on_error("skip").collect()
+    job.run()
+    assert sorted(out.rows()) == [50, 100]
