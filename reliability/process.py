@@ -61,6 +61,8 @@ class Victim:
             command += [f"--{name.replace('_', '-')}", str(value)]
         output = place.root / "said"
         environ = os.environ | {"PYTHONPATH": str(ROOT)}
+        # As users have it: a process that compiles what it imports is no measure of recovery.
+        environ.pop("PYTHONDONTWRITEBYTECODE", None)
         if "file_limit" in options:
             environ["PYTHONDONTWRITEBYTECODE"] = "1"  # Python would keep compiled modules that are cut off
         with output.open("wb") as out, output.with_suffix(".errors").open("wb") as errors:
