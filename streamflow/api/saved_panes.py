@@ -52,6 +52,8 @@ _PLAIN: Final[Mapping[str, Aggregate]] = {
     "var": Moments(_VALUE, root=False),
 }
 """Aggregates whose merging and value need nothing but the partial columns."""
+_MERGED: Final = "panes"
+"""The store that merges its rows by key and slice. Other tables have rows that are whole, like open sessions."""
 _UNBOUNDED: Final = 1 << 62
 
 
@@ -75,7 +77,9 @@ def pane_frame(
     plain = [_plain(index, text, frame) for index, text in enumerate(signed.values())]
     known = [each for each in plain if each is not None]
     if len(known) == len(plain) and COUNT in frame.columns:
-        frame = _values(frame, keys, dict(zip(signed, known, strict=True)))
+        if state == _MERGED:
+            frame = _merged(frame, keys, known)
+        frame = _values(frame, dict(zip(signed, known, strict=True)))
     frame = _named(frame, list(signed))
     by = [name for name in (*keys, *_TIMES.values()) if name in frame.columns]
     by = [name for name in by if not frame[name].dtype.is_nested()]
@@ -95,16 +99,21 @@ def _plain(index: int, text: str, frame: pl.DataFrame) -> tuple[Aggregate, Slot]
     return aggregate, Slot(index, time=pl.lit(0)) if timed else slot
 
 
-def _values(
-    frame: pl.DataFrame, keys: Sequence[str], aggregates: Mapping[str, tuple[Aggregate, Slot]]
+def _merged(
+    frame: pl.DataFrame, keys: Sequence[str], aggregates: Sequence[tuple[Aggregate, Slot]]
 ) -> pl.DataFrame:
-    """Partials of one key and slice merged, and their values so far."""
-    by = [name for name in (*keys, SLICE, START, END) if name in frame.columns]
+    """Partials of one key and slice as one."""
+    by = [name for name in (*keys, SLICE) if name in frame.columns]
     times = [merge for name, merge in _MERGES.items() if name in frame.columns]
-    merges = [merge for aggregate, slot in aggregates.values() for merge in aggregate.merges(slot)]
-    merged = frame.group_by(by).agg(pl.col(COUNT).sum(), *times, *merges)
-    kept = [name for name in merged.columns if _PARTIAL.fullmatch(name) is None]
-    return merged.select(*kept, *(each.value(slot).alias(name) for name, (each, slot) in aggregates.items()))
+    merges = [merge for aggregate, slot in aggregates for merge in aggregate.merges(slot)]
+    return frame.group_by(by).agg(pl.col(COUNT).sum(), *times, *merges)
+
+
+def _values(frame: pl.DataFrame, aggregates: Mapping[str, tuple[Aggregate, Slot]]) -> pl.DataFrame:
+    """The values so far in place of the partial columns."""
+    kept = [name for name in frame.columns if _PARTIAL.fullmatch(name) is None]
+    values = [aggregate.value(slot).alias(name) for name, (aggregate, slot) in aggregates.items()]
+    return frame.select(*kept, *values)
 
 
 def _named(frame: pl.DataFrame, aggregates: Sequence[str]) -> pl.DataFrame:

@@ -13,7 +13,7 @@ import pytest
 from streamflow.errors import ConfigError
 from streamflow.runtime.status import JobResult, JobStatus
 from streamflow.time.timestamps import MIN_TIME
-from streamflow.web import control_server
+from streamflow.web import control_app, control_server
 from streamflow.web.control_server import ControlServer, controlled, serve_control
 
 RESULT = JobResult("delays", "streaming", 2.5, {}, {}, stopped=True)
@@ -110,6 +110,17 @@ def test_a_client_that_sends_nothing_is_left(monkeypatch: pytest.MonkeyPatch) ->
     async def use(job: SlowJob, server: ControlServer) -> None:
         assert await exchange(server.port, b"") == b""
         assert await exchange(server.port, b"GET /status HTTP/1.1\r\nHost:") == b""
+
+    serving(use)
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_app, "_BODY_SECONDS", 0.05)
+
+    async def use(job: SlowJob, server: ControlServer) -> None:
+        head = request("/stop", server.port, "POST", b"{}").removesuffix(b"{}")
+        assert (await exchange(server.port, head)).startswith(b"HTTP/1.1 408")
+        assert not job.stopping.is_set()
 
     serving(use)
 

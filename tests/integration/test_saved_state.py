@@ -99,6 +99,31 @@ def test_aggregates_of_other_kinds_come_as_partials(tmp_path: Path) -> None:
     assert panes["first_time"].dtype == pl.Datetime("us", "UTC")
 
 
+def test_running_totals_are_one_row_a_key(tmp_path: Path) -> None:
+    given = rows(500, 3)
+    job = sf.Job("running")
+    stream = job.read(endless(given), event_time="at").key_by("key")
+    stream.aggregate(total=sf.sum("n"), mean=sf.mean("n")).named("sums").collect()
+    asyncio.run(checkpointed(job, len(given), tmp_path, parallelism=2))
+    read = sf.read_checkpoint(tmp_path).frame("sums", "panes").select("key", "total", "mean")
+    expected = pl.DataFrame(given).group_by("key").agg(total=pl.col("n").sum(), mean=pl.col("n").mean())
+    assert_frame_equal(read, expected.sort("key"))
+
+
+def test_open_sessions_of_one_key_stay_apart(tmp_path: Path) -> None:
+    given = [{"key": "k", "n": n, "at": START + timedelta(minutes=n)} for n in (0, 1, 10, 11, 12, 100)]
+    job = sf.Job("sessions")
+    stream = job.read(endless(given), event_time="at", watermark=sf.bounded_disorder("80m")).key_by("key")
+    windowed = stream.window(sf.session(gap="5m"), allowed_lateness="1h")
+    windowed.aggregate(n=sf.count(), last=sf.max("n")).named("sessions").collect()
+    asyncio.run(checkpointed(job, len(given), tmp_path))
+    states = sf.read_checkpoint(tmp_path).state("sessions")
+    kept = [frame.select("n", "last") for frame in states.values() if {"n", "last"} <= set(frame.columns)]
+    found = pl.concat(kept).sort("last")
+    assert (found["n"].sum(), found["last"].max()) == (6, 100)
+    assert found.height >= 3
+
+
 class Totals(sf.KeyedProcess):
     total = sf.ValueState(int, default=0)
     seen = sf.ListState(int)
