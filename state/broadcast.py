@@ -8,7 +8,7 @@ pattern).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from streamflow.errors import StateError
 from streamflow.records.serde import pack, unpack
@@ -18,6 +18,7 @@ __all__ = ["BroadcastHandle"]
 
 K = TypeVar("K")
 V = TypeVar("V")
+D = TypeVar("D")
 
 
 class BroadcastHandle(Generic[K, V]):
@@ -35,13 +36,17 @@ class BroadcastHandle(Generic[K, V]):
         self._entries: dict[bytes, Any] = {}
         self.writable = False
 
-    def get(self, key: K, default: V | None = None) -> V | None:
+    @overload
+    def get(self, key: K) -> V | None: ...
+    @overload
+    def get(self, key: K, default: D) -> V | D: ...
+    def get(self, key: K, default: Any = None) -> Any:
         """The value under `key`, or the default."""
         packed = self._packed(key)
         if packed not in self._entries:
             return default
-        value: V = self._entries[packed]
-        return self._decode(value) if self._type.mutable else value  # type: ignore[arg-type]
+        value: Any = self._entries[packed]
+        return self._decode(value) if self._type.mutable else value
 
     def put(self, key: K, value: V) -> None:
         """Set the value under `key`; in `on_broadcast` only."""

@@ -23,7 +23,7 @@ class Sums(sf.KeyedProcess):
     outputs: ClassVar[Mapping[str, object]] = {"even": {"v": sf.Int64}, "any": None}
 
     def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
-        value = event["v"] if isinstance(event, dict) else event
+        value: Any = event["v"] if isinstance(event, dict) else event
         self.total.update(self.total.value() + value)
         ctx.emit({"key": ctx.key, "total": self.total.value()})
         if value % 2 == 0:
