@@ -132,13 +132,8 @@ class LocalBlobs:
             reach("named")
             self._disk.remove(temporary)
             self._changed(place)
-            try:
-                self._settle()
-            except UnsyncedError:
-                # It may or may not be there after a crash. Both would be right, but nobody was told that it is.
-                with suppress(OSError):
-                    self._disk.remove(path)
-                raise
+            # Where this fails, the name stays: what it names is whole, and after a crash it may be there or not.
+            self._settle()
         return True
 
     def entries(self, prefix: str) -> list[BlobEntry]:
@@ -168,8 +163,12 @@ class LocalBlobs:
         source, target = self._path(old), self._path(new)
         place = self._folder(new.rpartition("/")[0])
         with told("move", old, self.place):
-            self._disk.rename(source, target)
-        self._changed(place, source.parent)
+            if not self._name(source, target):
+                raise StateError(f"{new} is there already in {self.place}")
+            self._changed(place)
+            self._settle()  # or a crash might take the old name and not give the new one
+            self._disk.remove(source)
+        self._changed(source.parent)
 
     def settle(self) -> None:
         self._settle()

@@ -307,10 +307,11 @@ class CheckpointStore(CheckpointReader):
             self.blobs.remove(self._layout.manifest(number))
             self._summaries.pop(number, None)
             self._reach("retain.manifest_removed")
-        self.blobs.settle()  # or a manifest would come back that has lost its content
         self._collect()
 
     def _collect(self) -> None:
+        self.blobs.settle()  # or a manifest that was removed would come back without its content
+
         def named() -> set[str]:
             return {key for number in self.numbers() for key in self._summary(number).keys}
 

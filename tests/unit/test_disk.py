@@ -77,7 +77,8 @@ def test_a_lock_is_held_by_one_and_says_by_whom(tmp_path: Path) -> None:
     with pytest.raises(BlockingIOError, match=f"held by process {os.getpid()}"):
         disk.lock(tmp_path / "lock")
     release()
-    program = f"import sys; sys.path[:] = {sys.path!r}\n" + (
+    program = (
+        f"import sys; sys.path[:] = {sys.path!r}\n"
         "from streamflow.disk import LocalDisk; from pathlib import Path\n"
         f"LocalDisk().lock(Path({str(tmp_path / 'lock')!r}))"
     )

@@ -116,27 +116,30 @@ def test_a_failure_at_each_call_loses_nothing(tmp_path: Path, failure: str, phys
     with local_store(tmp_path / "root", disk, keep=3, physical_every=physical_every) as store:
         store.claim()
         take(store, 1, files(1, tables))
-        number, failed = 1, 0
+        number, failed, last = 1, 0, 1
         for at in range(1, 200):
             number += 1
             disk.arm(kinds, error, at, lasting=lasting)
             told: StateError | None = None
             try:
-                take(store, number, files(number, tables), parent=number - 1)
+                take(store, number, files(number, tables), parent=last)
+                last = number
                 store.retain()
             except StateError as raised:
                 told = raised
             reached = disk.calls >= at
             disk.heal()
             found = all_intact(store)
+            assert last in found
             if told is not None:
                 failed += 1
                 assert os.strerror(error) in str(told)
+                assert set(found) - {number} <= set(range(last + 1))
                 number += 1
-                take(store, number, files(number, tables), parent=max(found))
-                assert number in all_intact(store)
-            else:
-                assert number in found
+                take(store, number, files(number, tables), parent=last)
+                assert not {each for each in all_intact(store) if last < each < number}
+            assert number in store.numbers()
+            last = number
             if not reached:
                 break
         else:

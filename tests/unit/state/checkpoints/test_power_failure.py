@@ -158,3 +158,27 @@ def test_a_process_killed_at_any_named_step_leaves_the_last_checkpoint_or_the_on
         "store.blob_written", "manifest.before", "manifest.written", "manifest.named", "manifest.published",
         "retain.manifest_removed", "retain.blob_removed",
     }  # fmt: skip
+
+
+def test_a_damaged_manifest_is_lost_in_no_crash_while_it_is_set_aside() -> None:
+    run = Run()
+    run.run(2, keep=2)
+    disk = next(run.moments[-1][0].crashes())
+    damaged = ROOT / "flights/manifests/0000000002"
+    node = disk.names[damaged]
+    assert node is not None
+    node.data = node.synced = b"rot"
+    after: list[RecordingDisk] = []
+    disk.after_step = lambda: after.append(disk.frozen())
+    with local_store(ROOT, disk) as store:
+        store.claim()
+        manifest, skipped = store.latest_intact()
+        assert (manifest and manifest.number, [each.number for each in skipped]) == (1, [2])
+    crashes = [crash for moment in after for crash in moment.crashes()]
+    assert len(crashes) > 20
+    for crash in crashes:
+        kept = [path for path in crash.files_below(ROOT) if crash.read(path) == b"rot"]
+        assert {path.name[:10] for path in kept} == {"0000000002"}
+        found = local_store(ROOT, crash).latest_intact()[0]
+        assert found is not None
+        assert found.number == 1
