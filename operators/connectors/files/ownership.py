@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, cast
 
 from streamflow.disk import Disk
@@ -20,7 +20,7 @@ from streamflow.operators.connectors.files.encoding import SUFFIXES
 from streamflow.operators.connectors.files.formats import FileFormat
 from streamflow.operators.sink import Committable, SinkContext
 
-__all__ = ["Layout", "Note", "Owner", "PartName", "hidden", "is_note", "is_part"]
+__all__ = ["Layout", "Note", "Owner", "PartName", "confined", "here", "hidden", "is_note", "is_part"]
 
 Mode = Literal["error", "append", "overwrite"]
 
@@ -91,7 +91,7 @@ class Owner:
 
     def sweep(self, disk: Disk, keep: Sequence[Committable]) -> None:
         """Remove what dead runs staged, but for what is still to be committed."""
-        kept = {self.base / str(piece["staged"]) for piece in keep if "staged" in piece}
+        kept = {confined(self.base, piece["staged"]) for piece in keep if "staged" in piece}
         for folder in disk.folders_in(self.base):
             if self.owns(folder.name):
                 for path in disk.files_below(folder):
@@ -185,3 +185,43 @@ def is_part(name: str) -> bool:
 def is_note(name: str) -> bool:
     """Whether a file in an output folder is some sink's note."""
     return name.startswith(".streamflow-") and name.endswith(".json")
+
+
+def confined(base: Path, name: object) -> Path:
+    """A path that was kept in a checkpoint or a note, which others may have been able to change: below `base`.
+
+    >>> confined(Path("out"), "origin=JFK/part-00000-00000001-0000.csv").as_posix()
+    'out/origin=JFK/part-00000-00000001-0000.csv'
+    """
+    path = PurePosixPath(str(name))
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise SinkError(
+            f"{str(name)!r} does not lie below {str(base)!r}",
+            hint="what is kept about the output has been changed by somebody else",
+        )
+    return base / path
+
+
+def here(layout: Layout, owner: Owner, disk: Disk, committables: Sequence[Committable]) -> list[Committable]:
+    """Those that were staged for this target; others were, when the job wrote elsewhere, and are published there.
+
+    Raises SinkError where some are not: only a run that writes there can publish them.
+    """
+    mine: list[Committable] = []
+    for piece in committables:
+        target = Path(str(piece["target"]))
+        names = [confined(layout.base, piece[key]) for key in ("staged", "final") if key in piece]
+        if target == layout.target or (
+            # The whole folder may have been moved.
+            any(map(disk.exists, names)) and owner.owns(names[0].relative_to(layout.base).parts[0])
+        ):
+            mine.append(piece)
+        elif "staged" in piece:
+            base = target.parent if piece["single"] else target
+            if disk.exists(confined(base, piece["staged"])):
+                raise SinkError(
+                    f"the checkpoint has output that is not yet published in {str(target)!r}, "
+                    f"and the job writes to {str(layout.target)!r} now",
+                    hint="run it once more with the old path, stop it, and then change the path",
+                )
+    return mine

@@ -13,7 +13,15 @@ from typing import Any
 from streamflow.errors import SinkError
 from streamflow.operators.connectors.files.durable_folders import make_durable, sync_down
 from streamflow.operators.connectors.files.failures import writing
-from streamflow.operators.connectors.files.ownership import Layout, Note, Owner, PartName, hidden
+from streamflow.operators.connectors.files.ownership import (
+    Layout,
+    Note,
+    Owner,
+    PartName,
+    confined,
+    here,
+    hidden,
+)
 from streamflow.operators.connectors.files.second_name import give_name
 from streamflow.operators.sink import Committable, SinkContext
 
@@ -47,22 +55,24 @@ class FolderCommitter:
                 make_durable(self._disk, self._folder)
                 self._made = True
             self._remember(committables)
-            finals = {str(piece["final"]) for piece in committables if "final" in piece}
-            folders = {(self._folder / final).parent for final in finals}
+            finals = self._paths("final", committables)
+            staged = self._paths("staged", committables)
+            folders = {final.parent for final in finals}
             for folder in folders:
                 self._disk.make_folder(folder)
-            for piece in committables:
-                if "final" in piece:
-                    self._publish(self._folder / str(piece["staged"]), self._folder / str(piece["final"]))
-            for old in (str(name) for piece in committables for name in piece.get("replaces", ())):
-                if old not in finals:
-                    self._disk.remove(self._folder / old)
-                    folders.add((self._folder / old).parent)
+            for path, final in zip(staged, finals, strict=True):
+                self._publish(path, final)
+            replaced = [name for piece in committables for name in piece.get("replaces", ())]
+            for old in {confined(self._folder, name) for name in replaced} - set(finals):
+                self._disk.remove(old)
+                folders.add(old.parent)
             for folder in sorted(folders):
                 sync_down(self._disk, self._folder, folder)
-            for piece in committables:
-                if "staged" in piece:
-                    self._disk.remove(self._folder / str(piece["staged"]))
+            for path in staged:
+                self._disk.remove(path)
+
+    def _paths(self, key: str, committables: Sequence[Committable]) -> list[Path]:
+        return [confined(self._folder, piece[key]) for piece in committables if "final" in piece]
 
     def _publish(self, staged: Path, final: Path) -> None:
         try:
@@ -97,6 +107,8 @@ class FolderCommitter:
         self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable]
     ) -> None:
         with writing(str(self._folder)):
+            committables = here(self._layout, self._owner, self._disk, committables)
+            carried = here(self._layout, self._owner, self._disk, carried)
             started = beginning([*committables, *carried])
             if started is None and self._note.read() is None and self._occupied():
                 raise not_ours(self._folder)
@@ -111,7 +123,7 @@ class FolderCommitter:
         return self._layout.mode != "append" and self._layout.occupied(self._disk)
 
     def _take_back(self, epoch: int, runs: set[str], keep: Sequence[Committable]) -> None:
-        kept = {self._folder / str(piece["final"]) for piece in keep if "final" in piece}
+        kept = set(self._paths("final", keep))
         folders: set[Path] = set()
         for path in self._disk.files_below(self._folder):
             name = PartName.parse(path.name)

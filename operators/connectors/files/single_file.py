@@ -17,7 +17,7 @@ from streamflow.errors import SinkError
 from streamflow.operators.connectors.files.durable_folders import make_durable
 from streamflow.operators.connectors.files.encoding import join_files
 from streamflow.operators.connectors.files.failures import writing
-from streamflow.operators.connectors.files.ownership import Layout, Note, Owner
+from streamflow.operators.connectors.files.ownership import Layout, Note, Owner, confined, here
 from streamflow.operators.connectors.files.publication import beginning, lost, not_ours
 from streamflow.operators.connectors.files.second_name import give_name
 from streamflow.operators.sink import Committable, SinkContext
@@ -51,7 +51,7 @@ class FileCommitter:
 
     def _commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         staged = sorted(
-            (str(piece["final"]), self._base / str(piece["staged"]))
+            (str(piece["final"]), confined(self._base, piece["staged"]))
             for piece in committables
             if "final" in piece
         )
@@ -110,6 +110,8 @@ class FileCommitter:
         self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable]
     ) -> None:
         with writing(str(self._target)):
+            committables = here(self._layout, self._owner, self._disk, committables)
+            carried = here(self._layout, self._owner, self._disk, carried)
             self._judge(epoch, beginning([*committables, *carried]))
             self._commit(epoch, committables)
             note = self._read_note()
@@ -157,8 +159,8 @@ class FileCommitter:
             None if started is None else str(started),
             int(note["epoch"]),
             int(note["before"]),
-            self._base / Path(str(note["joined"])).name,
-            [self._base / str(name) for name in note["staged"]],
+            confined(self._base, note["joined"]),
+            [confined(self._base, name) for name in note["staged"]],
         )
 
     def _write_note(self, note: _Published) -> None:

@@ -150,13 +150,14 @@ class FolderWriter:
             with writing(str(self._staging)):
                 self._ctx.disk.sync_folder(self._staging)
         sealed, self._sealed = self._sealed, []
+        place: dict[str, Any] = {"target": str(self._layout.target), "single": self._layout.single}
         committables: list[Committable] = [
-            {"staged": self._below(path), "final": self._final_name(folder, epoch, number)}
+            {**place, "staged": self._below(path), "final": self._final_name(folder, epoch, number)}
             for number, (path, folder) in enumerate(sealed)
         ]
         if self._first and self._begins:
             beginning: dict[str, Any] = {"begins": self._token, "adds": self._layout.mode == "append"}
-            committables.append({**beginning, "replaces": self._replaces})
+            committables.append({**place, **beginning, "replaces": self._replaces})
         return committables
 
     def _lacks_file(self) -> bool:

@@ -369,6 +369,62 @@ class TestWhoseOutputItIs:
         assert job.disk.files_below(tmp_path) == []
 
 
+class TestAnotherPath:
+    """A job that goes on may write elsewhere, once what it had sealed is published where it wrote before."""
+
+    @pytest.mark.parametrize("name", ["out", "out.ndjson"])
+    def test_after_a_clean_end_it_begins_there(self, tmp_path: Path, name: str) -> None:
+        job = SmallJob(FileSink(tmp_path / name, format="ndjson"), SimDisk())
+        job.live(2)
+        job.sink = FileSink(tmp_path / f"new-{name}", format="ndjson")
+        job.live(2)
+        assert job.visible == list(range(6, 12))
+        assert sorted(numbers_of(job.disk, tmp_path / name)) == list(range(6))
+        job.live(1)
+        assert job.visible == list(range(6, 15))
+
+    @pytest.mark.parametrize("name", ["out", "out.ndjson"])
+    def test_what_is_not_published_yet_is_not_left_behind(self, tmp_path: Path, name: str) -> None:
+        sink = FileSink(tmp_path / name, format="ndjson")
+        calls = 0
+        while True:
+            job = SmallJob(sink, SimDisk())
+            job.live(1)
+            assert dying(job, calls, "kill", epochs=2, seed=0)
+            if len(job.checkpoints) == 2:
+                break
+            calls += 1
+        job.sink = FileSink(tmp_path / f"new-{name}", format="ndjson")
+        with pytest.raises(
+            SinkError, match=r"output that is not yet published in .*; run it once more with the old"
+        ):
+            job.live(1)
+        job.sink = sink
+        job.live(1)
+        assert job.visible == job.expected
+
+    def test_a_folder_that_was_moved_goes_on(self, tmp_path: Path) -> None:
+        job = SmallJob(FileSink(tmp_path / "out", format="ndjson"), LocalDisk())
+        job.live(2)
+        (tmp_path / "out").rename(tmp_path / "moved")
+        job.sink = FileSink(tmp_path / "moved", format="ndjson")
+        job.live(1)
+        assert job.visible == job.expected == list(range(9))
+
+
+@pytest.mark.parametrize("name", ["out", "out.ndjson"])
+@pytest.mark.parametrize("wrong", ["../mine", "/etc/mine", "a/../../mine"])
+def test_names_from_a_checkpoint_lead_nowhere_else(tmp_path: Path, name: str, wrong: str) -> None:
+    job = SmallJob(FileSink(tmp_path / name, format="ndjson"), SimDisk())
+    job.live(1)
+    (honest,) = [piece for piece in unpack(job.checkpoints[0].sealed) if "begins" in piece]
+    for key in ("staged",) if Path(name).suffix else ("staged", "final"):
+        piece = {**honest, "staged": "x", "final": "x", key: wrong}
+        job.checkpoints[0] = replace(job.checkpoints[0], sealed=pack([piece]))
+        with pytest.raises(SinkError, match="does not lie below"):
+            job.live(1)
+
+
 class TestCarried:
     """A batch job commits at its end: what its checkpoints carry is kept until then."""
 
