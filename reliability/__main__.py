@@ -1,43 +1,59 @@
 """`python -m reliability [PART …]`: breaks things on purpose and says what came of it; exit code 1 on a failure."""
 
 import argparse
+import json
+import subprocess
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from reliability import corruption, disk, kills, rescaling, simulation, stopping
-from reliability.account import Account
+from reliability.account import Account, workers
+from reliability.process import ROOT
 
 Part = Callable[..., None]
 
-PARTS: dict[str, Part] = {
-    "kills": kills.run,
-    "simulation": simulation.run,
+SEED = 20261121
+WIDE: dict[str, Part] = {"kills": kills.run, "simulation": simulation.run}
+"""Parts that keep every core busy themselves."""
+NARROW: dict[str, Part] = {
     "corruption": corruption.run,
     "disk": disk.run,
     "rescale": rescaling.run,
     "stop": stopping.run,
 }
-SEED = 20261121
+"""Parts of one process: several of them run side by side."""
+PARTS = WIDE | NARROW
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m reliability", description=__doc__)
-    parser.add_argument(
-        "parts", nargs="*", choices=[*PARTS, []], help=f"of {', '.join(PARTS)}; without any, all"
-    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; without any, all")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--quick", action="store_true", help="less of everything")
     parser.add_argument("--folder", type=Path, help="work here and leave what failed behind")
     parser.add_argument("--write", action="store_true", help="append to benchmarks/RESULTS.md")
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     options = parser.parse_args()
-    account = Account(options.seed)
+    chosen = options.parts or list(PARTS)
+    if unknown := sorted(set(chosen) - set(PARTS)):
+        parser.error(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    account, started = Account(options.seed), time.monotonic()
     with TemporaryDirectory(prefix="reliability-") as temporary:
-        for name in options.parts or PARTS:
-            _run(name, account, options.folder or Path(temporary), quick=options.quick)
-    print(account.markdown())
+        folder = options.folder or Path(temporary)
+        narrow = [name for name in chosen if name in NARROW]
+        together = narrow if len(narrow) > 1 and workers() > 1 else []
+        for name in chosen:
+            if name not in together:
+                _run(name, account, folder, quick=options.quick)
+        _side_by_side(together, account, folder, quick=options.quick)
+    account.whole = time.monotonic() - started
+    print(json.dumps(account.as_json()) if options.json else account.markdown())
     if options.write:
         account.append_to_results()
     return 1 if account.failed else 0
@@ -50,6 +66,38 @@ def _run(name: str, account: Account, folder: Path, *, quick: bool) -> None:
         except Exception as error:  # noqa: BLE001 — the other parts go on, and the exit code says it
             traceback.print_exc()
             account.fail(f"{type(error).__name__}: {error}")
+
+
+def _side_by_side(names: Sequence[str], account: Account, folder: Path, *, quick: bool) -> None:
+    """Each part in a process of its own, as many at a time as there are workers."""
+    with ThreadPoolExecutor(workers()) as pool:
+        parts = pool.map(partial(_in_a_process, seed=account.seed, folder=folder, quick=quick), names)
+        for name, part in zip(names, parts, strict=True):
+            if part is None:
+                account.failures.append(f"{name}: its process gave no account")
+            else:
+                account.merge(part)
+
+
+def _in_a_process(name: str, *, seed: int, folder: Path, quick: bool) -> Account | None:
+    command = [
+        sys.executable,
+        "-m",
+        "reliability",
+        name,
+        "--json",
+        "--seed",
+        str(seed),
+        "--folder",
+        str(folder),
+    ]
+    ended = subprocess.run(
+        [*command, *(["--quick"] if quick else [])], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
+    try:
+        return Account.from_json(json.loads(ended.stdout))
+    except ValueError:
+        return None
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 """What the parts found: figures beside their targets, failures, and where they are written down."""
 
 import os
-import platform
 import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import quantiles
+from typing import Any
 
 from benchmarks.figures import Figure
 from benchmarks.report import RESULTS, machine, table
@@ -25,6 +25,8 @@ class Account:
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    whole: float = 0.0
+    """Seconds that everything took."""
     _part: str = ""
 
     @contextmanager
@@ -62,10 +64,33 @@ class Account:
     def failed(self) -> bool:
         return bool(self.failures)
 
+    def merge(self, other: "Account") -> None:
+        """What another account says as well."""
+        self.figures += other.figures
+        self.notes += other.notes
+        self.failures += other.failures
+        self.seconds |= other.seconds
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; `from_json` reads them."""
+        return {
+            "seed": self.seed,
+            "figures": [[part, asdict(figure)] for part, figure in self.figures],
+            "notes": self.notes,
+            "failures": self.failures,
+            "seconds": self.seconds,
+            "whole": self.whole,
+        }
+
+    @classmethod
+    def from_json(cls, said: dict[str, Any]) -> "Account":
+        """What `as_json` gave."""
+        return cls(**{**said, "figures": [(part, Figure(**figure)) for part, figure in said["figures"]]})
+
     def markdown(self) -> str:
         rows = [[part, *figure.cells()] for part, figure in self.figures]
         took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items())
-        lines = [f"Seed {self.seed}. {took}; {sum(self.seconds.values()):.0f} s in all.", ""]
+        lines = [f"Seed {self.seed}. {took}; {self.whole:.0f} s in all.", ""]
         lines += [table(("part", "figure", "measured", "target", "reached"), rows)] if rows else []
         lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else []
         lines += ["", *(f"- FAILED: {failure}" for failure in self.failures)] if self.failures else []
@@ -88,7 +113,3 @@ def percentile(values: Sequence[float], percent: int) -> float:
 def workers() -> int:
     """How many processes run side by side."""
     return min(2, os.cpu_count() or 1)
-
-
-def is_linux() -> bool:
-    return platform.system() == "Linux"
