@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import polars as pl
 
 import streamflow as sf
 from streamflow import col
 
-__all__ = ["JOBS", "cascade", "sessions", "sliding", "totals", "tumbling", "union"]
+__all__ = ["JOBS", "buckets", "cascade", "flushes", "sessions", "sliding", "totals", "tumbling", "union"]
 
 ROWS = 30
 KEYS = "abcde"
@@ -80,4 +82,55 @@ cascade = sf.Job("cascade")
 _first = read(cascade).key_by("key").window(sf.tumbling("3s")).aggregate(n=sf.count(), total=sf.sum("value"))
 _first.key_by("n").aggregate(windows=sf.count(), most=sf.max("total")).collect()
 
-JOBS = {job.name: job for job in (tumbling, sliding, sessions, totals, union, cascade)}
+
+class Buckets(sf.KeyedProcess):
+    """Windows of five seconds by hand: a map of sums, a timer for the end of each, a count of all that were put out."""
+
+    sums = sf.MapState(int, int)
+    largest = sf.ReducingState(int, max)
+    values = sf.ListState(int)
+    output: ClassVar[object] = {"key": pl.String, "bucket": pl.Int64, "total": pl.Int64, "whole": pl.Boolean}
+
+    def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
+        assert ctx.timestamp is not None
+        bucket = int(ctx.timestamp.timestamp()) // 5
+        self.sums.put(bucket, self.sums.get(bucket, 0) + event["value"])
+        self.largest.add(event["value"])
+        self.values.add(event["value"])
+        ctx.set_timer((bucket + 1) * 5_000_000)
+
+    def on_timer(self, timer: sf.Timer, ctx: sf.ProcessContext) -> None:
+        bucket = int(timer.time.timestamp()) // 5 - 1
+        total = self.sums.get(bucket)
+        # How many of the key's later events have come depends on chance; its largest is in the list for certain.
+        whole = self.largest.get() in self.values.get()
+        ctx.emit({"key": ctx.key, "bucket": bucket, "total": total, "whole": whole})
+        self.sums.remove(bucket)
+
+
+class Flushes(sf.KeyedProcess):
+    """Counts that go out some time after the first event, by the clock: how many rows that are depends on chance. The
+    last ones go out at the end of the input, which fires timers of event time only."""
+
+    pending = sf.ValueState(int, default=0)
+    output: ClassVar[object] = {"key": pl.String, "n": pl.Int64}
+
+    def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
+        if not self.pending.value():
+            ctx.set_processing_timer("15ms")
+            ctx.set_timer(START + 86_400_000_000)
+        self.pending.update(self.pending.value() + 1)
+
+    def on_timer(self, timer: sf.Timer, ctx: sf.ProcessContext) -> None:
+        if self.pending.value():
+            ctx.emit({"key": ctx.key, "n": self.pending.value()})
+        self.pending.clear()
+
+
+buckets = sf.Job("buckets")
+read(buckets).key_by("key").process(Buckets).collect()
+
+flushes = sf.Job("flushes")
+read(flushes).key_by("key").process(Flushes).key_by("key").aggregate(n=sf.sum("n")).collect()
+
+JOBS = {job.name: job for job in (tumbling, sliding, sessions, totals, union, cascade, buckets, flushes)}

@@ -6,14 +6,13 @@ For tests: `simulate(job, seeds=200)` raises AssertionError. The command line ru
 from __future__ import annotations
 
 import gc
-import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from streamflow.api.job import Job
 from streamflow.testing.simulation.report import Failure, Simulation
 from streamflow.testing.simulation.run import Outcome, expected_results, run_schedule, survey
+from streamflow.testing.simulation.sameness import repeatable
 from streamflow.testing.simulation.scenario import Results, Scenario
 from streamflow.testing.simulation.schedule import Odds, Schedule, draw
 from streamflow.testing.simulation.shrink import shrink
@@ -91,7 +90,7 @@ class Campaign:
             rows={id: len(sample) for id, sample in samples.items()},
             sampled=[id for id, sample in samples.items() if not sample.all],
         )
-        with _undisturbed():
+        with repeatable():
             self._of(Schedule(-1, ()))
             self.odds: Odds = survey(self._scenario, **(odds or {}))
 
@@ -100,7 +99,7 @@ class Campaign:
         began = self._clock.monotonic()
         self.simulation.first = seeds[0] if seeds else 0
         for count, seed in enumerate(seeds, 1):
-            with _undisturbed():
+            with repeatable():
                 outcome = self.outcome(draw(seed, self.odds))
                 self.simulation.add(outcome)
                 if outcome.failure is not None:
@@ -126,11 +125,3 @@ class Campaign:
         sizes = {id: len(sample) for id, sample in self._scenario.samples.items()}
         simplest, tries = shrink(outcome, self.outcome, sizes)
         return Failure.of(outcome, simplest, tries)
-
-
-@contextmanager
-def _undisturbed() -> Generator[None]:
-    """Abandoned processes leave coroutines that nobody will await: no warning is wanted for those."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*was never awaited", category=RuntimeWarning)
-        yield

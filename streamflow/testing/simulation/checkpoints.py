@@ -33,7 +33,7 @@ def damaged_checkpoints(disk: SimDisk, root: Path) -> str | None:
 
 def rotten(disk: SimDisk, root: Path, rot: Rot) -> list[Path]:
     """Let a stored file rot; which one it was, none where there is nothing."""
-    files = [path for path in disk.files_below(root) if {"blobs", "manifests"} & set(path.parts)]
+    files = [path for path in disk.oldest_first(root) if {"blobs", "manifests"} & set(path.parts)]
     chosen = files[rot.file % len(files) :][:1] if files else []
     for path in chosen:
         disk.flip(path, rot.bit)

@@ -28,6 +28,7 @@ Loss = Literal["kill", "power"]
 """How a process ended: killed (the machine goes on), or with the machine."""
 
 _ROOT: Final = "/"
+_DIGITS: Final = 64
 _FOLDER: Final = FileInfo(size=0, modified=0)
 _NAMING: Final = frozenset({"make_folder", "rename", "link"})
 
@@ -120,12 +121,12 @@ class SimDisk:
         return self._file(self._call("read", path)).data
 
     def write(self, path: Path, data: bytes, *, private: bool = False) -> None:
-        file = self._opened(self._call("write", path, len(data)))
+        file = self._opened(self._call("write", path))
         file.dropped = []
         self._put(file, b"", data)
 
     def append(self, path: Path, data: bytes, *, private: bool = False) -> None:
-        file = self._opened(self._call("append", path, len(data)))
+        file = self._opened(self._call("append", path))
         self._put(file, file.data, data)
 
     def sync(self, path: Path) -> None:
@@ -263,6 +264,13 @@ class SimDisk:
         following._pending = self._pending
         return following
 
+    def oldest_first(self, folder: Path) -> list[Path]:
+        """Every file in the folder and those in it, in the order in which they were made."""
+        files = {
+            name: node for name in self._below(str(folder)) if isinstance(node := self._names[name], _File)
+        }
+        return [Path(name) for name in sorted(files, key=lambda name: (files[name].number, _traced(name)))]
+
     def flip(self, path: Path, bit: int) -> None:
         """Rot: one bit of a file is another, for good; `bit` is taken modulo the file's size."""
         file = self._file(str(path))
@@ -275,13 +283,13 @@ class SimDisk:
 
     # Inside.
 
-    def _call(self, what: str, path: Path, size: int = 0) -> str:
+    def _call(self, what: str, path: Path) -> str:
         """What happens at every call; the path as the name by which it is known here."""
         if self._dead:
             raise OSError(errno.EIO, os.strerror(errno.EIO), "the process that used this disk has crashed")
         self.calls += 1
         name = str(path)
-        self._trace.event(f"disk: {what} {name}", size)
+        self._trace.event(f"disk: {what} {_traced(name)}")
         if self._on_call is not None:
             self._on_call(what)
         if what in ("write", "append") or what in _NAMING:
@@ -372,6 +380,12 @@ def _after(node: _Node, chance: Chance) -> _Node:
 def _common(synced: bytes, data: bytes) -> int:
     """How much of the file is on the disk already: all that was synced where it was appended to, else nothing."""
     return len(synced) if data.startswith(synced) else 0
+
+
+def _traced(name: str) -> str:
+    """A name without the digest of a content: the order of rows in a frame is Polars' affair, and differs between
+    processes that do the same."""
+    return f"{name[:-_DIGITS]}*" if name[-_DIGITS - 1 : -_DIGITS] == "/" else name
 
 
 def _above(name: str) -> str:

@@ -14,8 +14,8 @@ from typing import Any, Final, cast
 
 from streamflow.errors import JobFailedError, SinkError, StreamflowError
 from streamflow.records.schema import CHANGE
-from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Ports
+from streamflow.runtime.status import JobResult
 from streamflow.testing.simulation.chance import Chance
 from streamflow.testing.simulation.checkpoints import damaged_checkpoints, rotten
 from streamflow.testing.simulation.disk import SimDisk
@@ -109,7 +109,7 @@ def _processes(scenario: Scenario, schedule: Schedule, trace: Trace) -> Iterator
         trace.event(f"process {number + 1}")
         if incarnation.rot is not None:
             for path in rotten(disk, CHECKPOINTS, incarnation.rot):
-                trace.event(f"rot: {path}")
+                trace.event(f"rot: in {path.parent}")
         scenario.arrange(schedule, number)
         ending = run_process(
             _main(scenario, schedule, incarnation),
@@ -130,7 +130,7 @@ def _processes(scenario: Scenario, schedule: Schedule, trace: Trace) -> Iterator
 def _main(scenario: Scenario, schedule: Schedule, incarnation: Incarnation) -> Any:
     interval = timedelta(seconds=schedule.interval)
 
-    async def main(ports: Ports) -> LocalJob:
+    async def main(ports: Ports) -> JobResult:
         handle = scenario.start(
             ports,
             mode=schedule.mode,
@@ -143,10 +143,9 @@ def _main(scenario: Scenario, schedule: Schedule, incarnation: Incarnation) -> A
             restart="none",
         )
         try:
-            await handle.wait()
+            return await handle.wait()
         finally:
             await ports.clock.sleep(_REST)
-        return handle
 
     return main
 
@@ -156,7 +155,7 @@ def _misbehaviour(ending: Ending, scenario: Scenario, *, rot: bool) -> str | Non
     if ending.leaks:
         return "; ".join(ending.leaks)
     if ending.how == "finished" and scenario.timed:
-        late = _late(scenario, ending.result)
+        late = ending.result.late + ending.result.dropped
         if late:
             return f"{late} records were taken for late, and none was"
     if ending.error is None:
@@ -169,11 +168,6 @@ def _misbehaviour(ending: Ending, scenario: Scenario, *, rot: bool) -> str | Non
     if unforeseen or not isinstance(error, StreamflowError):
         return f"failed without saying clearly why: {told}"
     return None
-
-
-def _late(scenario: Scenario, handle: LocalJob) -> int:
-    names = ("streamflow_late_records_total", "streamflow_late_records_dropped_total")
-    return int(sum(handle.registry.total(name, node.id) for node in scenario.graph.nodes for name in names))
 
 
 def _wrong(scenario: Scenario, expected: Results, disk: SimDisk) -> str | None:

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from streamflow.testing.simulation.chance import Chance
 from streamflow.testing.simulation.disk import DiskFault, Loss
-from streamflow.testing.simulation.points import ANY_CALL, ANY_STEP, CrashAt
+from streamflow.testing.simulation.points import ANY_CALL, CrashAt
 
 __all__ = ["Incarnation", "Odds", "Rot", "Schedule", "draw"]
 
