@@ -11,7 +11,7 @@ from streamflow.api.builder import GraphBuilder, with_place
 from streamflow.api.running import run_on_loop, run_reporting, stopping_on_signals
 from streamflow.api.stream import Stream
 from streamflow.config import Settings
-from streamflow.errors import ConfigError, JobDefinitionError
+from streamflow.errors import ConfigError, JobDefinitionError, Where
 from streamflow.graph.logical import EventTime, Input, LogicalGraph, SinkNode, SourceNode
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.graph.planner import plan as make_plan
@@ -124,6 +124,8 @@ class Job:
                 "batch mode needs input that ends",
                 hint="run it in streaming or micro-batch mode, or bound its sources",
             )
+        if resolved.checkpoint_dir is not None:
+            self._check_replayable()
         job = LocalJob(self.graph, self.physical(resolved), profile, resolved, ports=ports)
         if resolved.metrics_port is not None:
             from streamflow.metrics.prometheus import serve
@@ -137,6 +139,16 @@ class Job:
         handle = await self.start(**settings)
         with stopping_on_signals(handle) if signals else nullcontext():
             return await run_reporting(handle, progress)
+
+    def _check_replayable(self) -> None:
+        for node in self.graph.nodes:
+            if isinstance(node, SourceNode) and not node.source.replayable:
+                raise JobDefinitionError(
+                    f"{node.source.describe()} can only be read from its beginning, so that the job could not go on from "
+                    "a checkpoint",
+                    where=Where(operator=node.id),
+                    hint="give its function a parameter `start` (see sf.source), or leave checkpoint_dir out",
+                )
 
     def _check(self) -> None:
         if not any(isinstance(node, SinkNode) for node in self.graph.nodes):

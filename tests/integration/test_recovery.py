@@ -14,7 +14,7 @@ import pytest
 
 import streamflow as sf
 from streamflow.disk import LocalDisk
-from streamflow.errors import ConfigError, RecordError, StateError
+from streamflow.errors import ConfigError, JobDefinitionError, RecordError, StateError
 from streamflow.runtime.ports import Ports
 
 ROWS = 3_000
@@ -312,6 +312,19 @@ def test_a_record_that_fails_would_fail_again(base: Path) -> None:
 def test_a_restart_needs_checkpoints(base: Path) -> None:
     with pytest.raises(ConfigError, match="no checkpoints are taken"):
         run(totals(base), mode="streaming", restart="fixed")
+
+
+def test_a_source_that_cannot_be_replayed_is_refused(base: Path) -> None:
+    async def once() -> AsyncIterator[int]:
+        yield 1
+
+    job = sf.Job("once")
+    job.read(sf.source(once, bounded=True)).collect()
+    with pytest.raises(
+        JobDefinitionError, match=r"operator read-1: .*once.* could not go on from a checkpoint"
+    ):
+        run(job, **settings(base))
+    run(job)
 
 
 class FullDisk(LocalDisk):
