@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
+
 from benchmarks.figures import Figure
 from reliability.account import Account
 from reliability.flow import Place, events, model, write_input
@@ -84,7 +86,7 @@ async def _half_a_run(place: Place) -> None:
     await asyncio.sleep(0)
 
 
-def _restart(place: Place, expected: dict, what: str, account: Account) -> str:
+def _restart(place: Place, expected: dict[str, pl.DataFrame], what: str, account: Account) -> str:
     """How the job took it."""
     try:
         run_to_end(place, batch_rows=8192, parallelism=2)

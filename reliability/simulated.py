@@ -5,6 +5,7 @@ Says in one line of JSON what came of them. Reference jobs and planted faults ar
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -50,7 +51,7 @@ def repeated(job: str, first: int, count: int) -> dict[str, Any]:
     return {"seeds": count, "different": sum(a != b for a, b in zip(once, again, strict=True))}
 
 
-TASKS = {"seeds": seeds, "planted": planted, "repeated": repeated}
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {"seeds": seeds, "planted": planted, "repeated": repeated}
 
 
 if __name__ == "__main__":

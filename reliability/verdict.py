@@ -46,7 +46,7 @@ def read_output(folder: Path, like: pl.DataFrame) -> pl.DataFrame:
         return like.clear()
     if paths[0].suffix == ".ndjson":
         return pl.concat([pl.read_ndjson(path, schema=like.schema) for path in paths if path.stat().st_size])
-    return pl.read_parquet(paths).select(like.columns).cast(dict(like.schema))
+    return pl.read_parquet(paths).select(like.columns).cast(like.schema)
 
 
 def _difference(found: pl.DataFrame, expected: pl.DataFrame) -> pl.DataFrame:
