@@ -1,0 +1,107 @@
+"""`streamflow simulate`: what it prints, how it ends, and that what it prints runs a failing seed again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamflow.cli.simulate_share import Share
+
+ROOT = Path(__file__).resolve().parents[2]
+
+JOB = """
+import streamflow as sf
+
+rows = [{"k": "ab"[n % 2], "n": n} for n in range(sf.setting("rows", 12))]
+job = sf.Job("totals")
+job.read(sf.MemorySource(rows)).key_by("k").aggregate(n=sf.sum("n")).collect()
+"""
+
+WRONG = """
+import streamflow as sf
+
+class Numbered(sf.KeyedProcess):
+    count = sf.ValueState(int, default=0)
+
+    def on_event(self, event, ctx):
+        self.count.update(self.count.value() + 1)
+        ctx.emit({"n": event["n"], "number": self.count.value()})
+
+rows = [{"k": "a", "n": n} for n in range(9)]
+wrong = sf.Job("wrong")
+wrong.read(sf.MemorySource(rows)).key_by("k").process(Numbered).collect()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "job.py").write_text(JOB)
+    (tmp_path / "wrong.py").write_text(WRONG)
+    return tmp_path
+
+
+def streamflow(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_seeds_over_two_processes(folder):
+    done = streamflow(
+        folder, "streamflow", "simulate", "job.py", "--seeds", "7", "--processes", "2", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["job"], report["seeds"], report["failures"]) == ("totals", 7, [])
+    assert report["rows"] == {"read-1": 12}
+    assert "commit.before" in report["reached"]
+    assert report["trace"] is None
+
+
+def test_one_seed_is_told_with_its_trace(folder):
+    words = ["streamflow", "simulate", "job.py", "--seed", "4711", "--set", "rows=6"]
+    first, second = (streamflow(folder, *words) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert "totals: 1 seed" in first.stdout
+    assert "read-1: 6 records" in first.stdout
+    traces = [done.stdout.splitlines()[-1] for done in (first, second)]
+    assert traces[0].startswith("trace ")
+    assert traces[0] == traces[1]
+
+
+def test_a_failing_seed_is_told_and_its_replay_fails_alike(folder):
+    done = streamflow(folder, "streamflow", "simulate", "wrong.py:wrong", "--seeds", "20", "--rows", "8")
+    assert done.returncode == 1
+    assert "the results are not those of the batch run" in done.stderr
+    replay = done.stderr.splitlines()[-1].removeprefix("replay: ")
+    assert replay.startswith("streamflow simulate wrong.py:wrong --seed ")
+    again = streamflow(folder, *shlex.split(replay))
+    assert again.returncode == 1
+    assert again.stderr == done.stderr
+
+
+def test_a_job_that_cannot_be_loaded_is_told_once(folder):
+    done = streamflow(folder, "streamflow", "simulate", "nothing.py")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no file nothing.py")
+
+
+def test_no_seeds_are_wrong_usage(folder):
+    assert streamflow(folder, "streamflow", "simulate", "job.py", "--seeds", "0").returncode == 2
+
+
+def test_shares_are_all_the_seeds():
+    whole = Share("job.py", first=10, count=7, rows=5)
+    assert [(share.first, share.count) for share in whole.cut(3)] == [(10, 3), (13, 2), (15, 2)]
+    assert [(share.first, share.count) for share in Share("job.py", 0, 2, 5).cut(4)] == [(0, 1), (1, 1)]
