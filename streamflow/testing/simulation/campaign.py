@@ -13,7 +13,7 @@ from streamflow.api.job import Job
 from streamflow.testing.simulation.report import Failure, Simulation
 from streamflow.testing.simulation.run import Outcome, expected_results, run_schedule, survey
 from streamflow.testing.simulation.sameness import repeatable
-from streamflow.testing.simulation.scenario import Results, Scenario
+from streamflow.testing.simulation.scenario import OwnSink, Results, Scenario
 from streamflow.testing.simulation.schedule import Odds, Schedule, draw
 from streamflow.testing.simulation.shrink import shrink
 from streamflow.time.clock import Clock, SystemClock
@@ -31,6 +31,7 @@ def simulate(
     key: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     tolerance: float = 1e-9,
     keep_order: bool = False,
+    sinks: Mapping[str, OwnSink] | None = None,
     odds: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Simulation:
@@ -42,6 +43,8 @@ def simulate(
     have to be those of an undisturbed batch run (`key` and `tolerance` as in `check_modes_agree`). The sources are read
     once, the first `rows` records of each; the sinks are replaced, so that nothing is written. `keep_order` leaves
     records in the order in which they were read, for jobs whose results depend on it. `seeds` is a count, or the seeds.
+    `sinks` gives sinks of one's own to prove, by the sink's id: (sink, function that reads its output from the disk).
+    `odds` are fields of `Odds`: how often what befalls a job.
 
     Raises AssertionError that tells the first failing seed, the simplest life found that still fails, and how to replay
     it; what building the job or reading its sources raises.
@@ -54,7 +57,14 @@ def simulate(
     []
     """
     campaign = Campaign(
-        job, rows=rows, key=key, tolerance=tolerance, keep_order=keep_order, odds=odds, settings=settings
+        job,
+        rows=rows,
+        key=key,
+        tolerance=tolerance,
+        keep_order=keep_order,
+        sinks=sinks,
+        odds=odds,
+        settings=settings,
     )
     listed = range(seeds) if isinstance(seeds, int) else seeds
     for _ in campaign.run(listed):
@@ -75,12 +85,19 @@ class Campaign:
         key: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
         tolerance: float = 1e-9,
         keep_order: bool = False,
+        sinks: Mapping[str, OwnSink] | None = None,
         odds: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._scenario = Scenario(
-            job, rows=rows, key=key, tolerance=tolerance, keep_order=keep_order, settings=settings
+            job,
+            rows=rows,
+            key=key,
+            tolerance=tolerance,
+            keep_order=keep_order,
+            sinks=sinks,
+            settings=settings,
         )
         self._clock = clock or SystemClock()
         self._expected: dict[tuple[Any, ...], Results] = {}

@@ -66,7 +66,9 @@ def survey(scenario: Scenario, **odds: Any) -> Odds:
     reached: Counter[str] = Counter()
     crash = CrashAt("commit.before", 2, "kill")
     for first in (Incarnation(2, crash), Incarnation(2)):
-        for ending in _processes(scenario, Schedule(-1, (first,), splits=2, batch_rows=4, interval=0.01), Trace()):
+        for ending in _processes(
+            scenario, Schedule(-1, (first,), splits=2, batch_rows=4, interval=0.01), Trace()
+        ):
             for point, times in ending.reached.items():
                 reached[point] = max(reached[point], times)
     return Odds(points=dict(reached), **odds)

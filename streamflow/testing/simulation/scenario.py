@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from streamflow.graph.logical import LogicalGraph, Node, SinkNode, SourceNode
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.graph.planner import plan
 from streamflow.operators.rows import convert
+from streamflow.operators.sink import Sink
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import profile_for
@@ -25,7 +27,7 @@ from streamflow.testing.simulation.schedule import Schedule
 from streamflow.testing.simulation.sink import CaptureSink, captured
 from streamflow.testing.simulation.source import Arrivals, SimSource
 
-__all__ = ["CHECKPOINTS", "Rows", "Scenario"]
+__all__ = ["CHECKPOINTS", "OwnSink", "Rows", "Scenario"]
 
 CHECKPOINTS: Final = Path("/simulated/checkpoints")
 _OUTPUT: Final = Path("/simulated/output")
@@ -33,6 +35,8 @@ _OUTPUT: Final = Path("/simulated/output")
 Rows = Mapping[str, tuple[int, ...]]
 """Which records of each source come, by the source's id; all of them where there is no entry."""
 Results = dict[str, list[Any]]
+OwnSink = tuple[Sink, Callable[[Disk], list[Any]]]
+"""A sink that writes to the disk it is handed (`SinkContext.disk`), and how to read there what it has made visible."""
 
 
 class Scenario:
@@ -46,6 +50,7 @@ class Scenario:
         key: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
         tolerance: float = 1e-9,
         keep_order: bool = False,
+        sinks: Mapping[str, OwnSink] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         made = job if isinstance(job, Job) else job()
@@ -56,7 +61,8 @@ class Scenario:
         self._given = dict(settings or {})
         self.samples = samples_of(made.graph, rows)
         self._arrivals = {id: Arrivals() for id in self.samples}
-        self._folders: dict[str, Path] = {}
+        self._sinks = dict(sinks or {})
+        self._reads: dict[str, Callable[[Disk], list[Any]]] = {}
         self.graph = LogicalGraph(made.graph.job, tuple(self._replaced(node) for node in made.graph.nodes))
         self._plans: dict[tuple[int, int], PhysicalPlan] = {}
         self._settings: dict[tuple[tuple[str, Any], ...], Settings] = {}
@@ -101,7 +107,7 @@ class Scenario:
 
     def results(self, disk: Disk) -> Results:
         """What has become visible, by sink, as it was written."""
-        return {id: captured(disk, folder) for id, folder in self._folders.items()}
+        return {id: read(disk) for id, read in self._reads.items()}
 
     def differences(self, expected: Results, actual: Results) -> str:
         """How the final results differ, as text; empty where they do not."""
@@ -120,8 +126,10 @@ class Scenario:
             raw = node.source.output_type()
             return replace(node, source=SimSource(raw, self._arrivals[node.id], node.source.describe()))
         if isinstance(node, SinkNode):
-            self._folders[node.id] = _OUTPUT / node.id
-            return replace(node, sink=CaptureSink(_OUTPUT / node.id, node.sink.describe()))
+            folder = _OUTPUT / node.id
+            capturing = (CaptureSink(folder, node.sink.describe()), partial(captured, folder=folder))
+            sink, self._reads[node.id] = self._sinks.get(node.id, capturing)
+            return replace(node, sink=sink)
         return node
 
     def _plan(self, settings: Settings) -> PhysicalPlan:
