@@ -100,8 +100,11 @@ class Running:
         request = urllib.request.Request(f"{self.url}/status")
         if token is not None:
             request.add_header("Authorization", f"Bearer {token}")
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            return json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+                return json.load(answer)
+        except OSError as error:
+            raise AssertionError(f"no answer ({error}); ended with {self.ended()}: {self.told}") from error
 
     def until(self, what: Callable[[dict[str, Any]], bool], token: str | None = None) -> dict[str, Any]:
         """Ask until it is so: the clock is the job's own."""
@@ -185,7 +188,8 @@ def test_stop_saves_what_the_next_start_goes_on_from(folder: Path, run: Callable
 
 def test_a_savepoint_is_kept_and_started_from(folder: Path, run: Callable[..., Running]) -> None:
     job = run()
-    job.until(read_all(3))
+    # Until all is visible: what a savepoint has sealed itself is looked for beside the output when it is restored.
+    job.until(lambda _: len(written(folder)) == 3)
     saved = streamflow("savepoint", job.url, "saves", cwd=folder)
     assert saved.returncode == 0, saved.stderr
     place = saved.stdout.strip()
