@@ -144,8 +144,8 @@ class Job:
         for node in self.graph.nodes:
             if isinstance(node, SourceNode) and not node.source.replayable:
                 raise JobDefinitionError(
-                    f"{node.source.describe()} can only be read from its beginning, so that the job could not go on from "
-                    "a checkpoint",
+                    f"{node.source.describe()} can only be read from its beginning, so that the job "
+                    "could not go on from a checkpoint",
                     where=Where(operator=node.id),
                     hint="give its function a parameter `start` (see sf.source), or leave checkpoint_dir out",
                 )
