@@ -52,6 +52,9 @@ class KeyedProcess:
     Each subtask works with a copy of the process; what has to survive belongs in state, what has to be opened in
     `open`. `output` says the columns of what `emit` puts out (a dict of types, a dataclass, TypedDict or NamedTuple);
     without it the rows are objects. `outputs` does so for the side outputs by name; None there means objects.
+
+    With `.on_error("skip")` or a sink for errors, an event or timer that raises puts out nothing; what it had changed
+    of its state before it raised stays changed.
     """
 
     output: ClassVar[object] = None

@@ -148,7 +148,8 @@ class ProcessContext:
         self._timed().remove(self._at(at), slot[KEY_BYTES], slot[GROUP])
 
     def set_processing_timer(self, after: Duration) -> datetime:
-        """Call `on_timer` for this key after so long by the clock; the moment when it will be due."""
+        """Call `on_timer` for this key after so long by the clock; the moment when it will be due. One that is not due
+        yet when the input ends does not fire."""
         slot = self._current.slot
         at = self._clock.now() + parse_duration(after, what="the timer", negative=False)
         self._processing_timers.add(at, slot[KEY_BYTES], slot[GROUP])

@@ -18,7 +18,10 @@ class KeyColumns:
 
     def __init__(self, names: Sequence[str], schema: dict[str, pl.DataType]) -> None:
         self._names = list(names)
-        converts = [_restored(schema.get(name, pl.Unknown())) for name in names]
+        types = [schema.get(name, pl.Unknown()) for name in names]
+        self.by_bytes = any(dtype.is_nested() or dtype == pl.Unknown() for dtype in types)
+        """Whether keys are looked up by their bytes, since dictionaries do not find them, or may not."""
+        converts = [_restored(dtype) for dtype in types]
         self.shown: Callable[[Any], Any] | None = None
         """What users see for a key that was read back from its bytes; None: the same."""
         if len(converts) == 1:
@@ -33,7 +36,7 @@ class KeyColumns:
         """For each row what its key is looked up by, and the key itself."""
         columns = [_values(frame[name]) for name in self._names]
         keys: list[Any] = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
-        if any(frame[name].dtype.is_nested() for name in self._names):
+        if self.by_bytes:
             return [key_bytes(key) for key in keys], keys
         return keys, keys
 

@@ -41,6 +41,9 @@ PROCESSING_TIMERS: Final = "processing-timers"
 _AHEAD: Final = 4_096
 """So many events' keys are looked at before the first of them is processed."""
 
+_TIMERS_AT_ONCE: Final = 8_192
+"""So many timers fire before what they put out is handed on."""
+
 Row = tuple[Any, Any, int, int | None, Any]
 """(what its key is looked up by, the key, key group, event time, event)."""
 
@@ -57,7 +60,9 @@ class ProcessOperator(Operator):
         self._keys = KeyColumns(spec.keys, dict(schema) if isinstance(schema, Schema) else {})
         self._guard = Guard(ctx.operator_id, spec.on_error, ctx.metrics)
         self._current = Current()
-        self._cache = StateCache(ctx.state, ctx.operator_id, self._current, shown=self._keys.shown)
+        self._cache = StateCache(
+            ctx.state, ctx.operator_id, self._current, shown=self._keys.shown, by_bytes=self._keys.by_bytes
+        )
         self._process = spec.own_process()
         self._bind()
         self._event_timers = TimerQueue(ctx.state, StateAddress(ctx.operator_id, EVENT_TIMERS))
@@ -73,6 +78,7 @@ class ProcessOperator(Operator):
             self._processing_timers,
         )
         self._watermark = MIN_TIME
+        self._unfinished = False
         self._marks: list[tuple[Emitted, int]] = []
         self._process.open()
 
@@ -85,15 +91,24 @@ class ProcessOperator(Operator):
             self._broadcast_batch(batch, out)
         self._between(out)
 
-    def on_watermark(self, watermark: int, out: Collector) -> int:
+    def on_watermark(self, watermark: int, out: Collector) -> int | None:
         self._context.advance(watermark)
+        self._current.wall = self._ctx.clock.now()
         due = self._event_timers.next_time
         if due is not None and due <= watermark:
-            self._current.wall = self._ctx.clock.now()
-            self._fire(self._event_timers.due(watermark), "event", out)
+            fired = self._fire(self._event_timers.due(watermark, _TIMERS_AT_ONCE), "event", out)
+            self._unfinished = fired == _TIMERS_AT_ONCE
+            if self._unfinished:
+                self._between(out)
+                return None
+        self._unfinished = False
         self._watermark = self._current.watermark = watermark
         self._between(out)
         return watermark
+
+    @property
+    def unfinished(self) -> bool:
+        return self._unfinished
 
     def next_processing_time(self) -> int | None:
         return self._processing_timers.next_time
@@ -123,8 +138,9 @@ class ProcessOperator(Operator):
             queue.recover()
         # Every subtask had the same.
         saved: Mapping[str, bytes] = parts[0].values["broadcast"] if parts else {}
-        for name, data in saved.items():
-            self._broadcast[name].restore(data)
+        for name, handle in self._broadcast.items():
+            if name in saved:
+                handle.restore(saved[name])
 
     def close(self) -> None:
         self._process.close()
@@ -214,12 +230,14 @@ class ProcessOperator(Operator):
 
     def _fire(
         self, due: Iterator[tuple[int, bytes, int]], clock: Literal["event", "processing"], out: Collector
-    ) -> None:
-        """Call `on_timer` for each timer that is due."""
+    ) -> int:
+        """Call `on_timer` for each timer that is due; how many there were."""
         cache, current = self._cache, self._current
         on_timer: Callable[[Timer, ProcessContext], None] = self._process.on_timer
         errors: list[RecordError] = []
+        fired = 0
         for time, key, group in due:
+            fired += 1
             current.slot = cache.slot_of(key, group)
             current.time = time if clock == "event" else self._own_time()
             timer = Timer(moment(time), clock)
@@ -230,6 +248,7 @@ class ProcessOperator(Operator):
                 errors.append(self._failed(cause, (self._context.key, timer), errors, out))
         current.leave()
         self._guard.bad(errors, out)
+        return fired
 
     def _own_time(self) -> int | None:
         """The event time of rows that no event and no event-time timer gave rise to: the earliest that is not late."""

@@ -70,6 +70,7 @@ UNLOADED: Final = _Sentinel("UNLOADED")
 ABSENT: Final = _Sentinel("ABSENT")
 
 _msgpack: Any = msgpack
+# One for all threads: packing plain text or a number never lets another thread in.
 _pack_plain: Final[Callable[[Any], bytes]] = _msgpack.Packer(use_bin_type=True, strict_types=True).pack
 
 
@@ -106,10 +107,6 @@ def decoded_key(data: bytes) -> tuple[Hashable, object]:
     elif isinstance(key, tuple):
         parts = cast("tuple[object, ...]", key)
         key = tuple(NAN if isinstance(part, float) and part != part else part for part in parts)
-    try:
-        hash(key)
-    except TypeError:
-        return data, key
     return cast("Hashable", key), cast("object", key)
 
 
@@ -179,16 +176,19 @@ class StateCache:
         current: Current,
         *,
         shown: Callable[[Any], Any] | None = None,
+        by_bytes: bool = False,
         entries: int = ENTRIES,
         dirty: int = DIRTY,
     ) -> None:
-        """`shown` turns a key that was read back from its bytes into what users see, where that differs."""
+        """`shown` turns a key that was read back from its bytes into what users see, where that differs. `by_bytes`:
+        keys that dictionaries do not find (lists, structs) are looked up by their bytes."""
         self.backend = backend
         self.operator = operator
         self.current = current
         self.young: dict[Hashable, Slot] = {}
         self._old: dict[Hashable, Slot] = {}
         self._shown = shown
+        self._by_bytes = by_bytes
         self.handles: list[StateHandle] = []
         self._loading: list[LoadingHandle] = []
         self._wanted: list[LoadingHandle] = []
@@ -232,12 +232,20 @@ class StateCache:
             handle.loads = 0
         if not self._wanted:
             return
+        if self._room <= 0:
+            self._age()
         entered: list[Slot] = []
-        young = self.young
+        young, blank, known = self.young, self._blank, self._old.pop
         for key, seen, group in zip(keys, shown, groups, strict=True):
             if key not in young:
-                entered.append(self.enter(key, seen, group))
-                young = self.young
+                slot = known(key, None)
+                if slot is None:
+                    packed = _pack_plain(seen) if type(seen) is str else key_bytes(seen)
+                    slot = [packed, group, 0, seen, *blank]
+                young[key] = slot
+                entered.append(slot)
+        self._misses = len(entered)
+        self._room -= len(entered)
         for handle in self._wanted:
             handle.prefetch(entered)
 
@@ -249,11 +257,13 @@ class StateCache:
     def slot_of(self, data: bytes, group: int) -> Slot:
         """The slot of the key that has these bytes."""
         key, shown = decoded_key(data)
-        return self.slot(key, shown if self._shown is None else self._shown(shown), group)
+        return self.slot(
+            data if self._by_bytes else key, shown if self._shown is None else self._shown(shown), group
+        )
 
     def peek(self, data: bytes) -> Slot | None:
         """The slot of the key that has these bytes, if it is in the cache."""
-        key, _ = decoded_key(data)
+        key = data if self._by_bytes else decoded_key(data)[0]
         return self.young.get(key) or self._old.get(key)
 
     def grew(self, entries: int) -> None:

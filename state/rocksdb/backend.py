@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from streamflow.errors import StateError
+from streamflow.keys import MAX_PARALLELISM_LIMIT
 from streamflow.state.backend import StateAddress, check_change
 from streamflow.state.rocksdb.encoding import (
     AFTER_LAST_GROUP,
@@ -120,7 +121,8 @@ class RocksDBBackend:
         database, names = self._opened(), address_prefix(address)
         batch = WriteBatch(raw_mode=True)
         for group, key, value in changes:
-            check_change(group, key, value)
+            if type(key) is not bytes or type(value) is not bytes or not 0 <= group < MAX_PARALLELISM_LIMIT:
+                check_change(group, key, value)
             whole = group.to_bytes(2, "big") + names + key
             if value is None:
                 batch.delete(whole)

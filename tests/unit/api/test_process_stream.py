@@ -15,7 +15,9 @@ from streamflow.errors import JobDefinitionError
 from streamflow.graph.physical import ExchangeKind
 from streamflow.records.schema import OBJECTS, Schema
 
-ROWS = [{"k": key, "j": number % 2, "v": number} for number, key in enumerate("abacabadabacaba")]
+ROWS: list[dict[str, Any]] = [
+    {"k": key, "j": number % 2, "v": number} for number, key in enumerate("abacabadabacaba")
+]
 
 
 class Sums(sf.KeyedProcess):
@@ -68,6 +70,14 @@ def test_events_are_whole_records_whatever_they_are_keyed_by(
     assert final(out.rows()) == expected(key)
     assert sorted(events.rows(), key=lambda row: row["v"]) == ROWS
     assert sorted(even.frame()["v"].to_list()) == list(range(0, 15, 2))
+
+
+def test_a_function_may_give_lists_and_numbers_of_two_types_as_keys() -> None:
+    for key in (lambda row: [row["v"] % 2, 1], lambda row: 1 if row["v"] % 2 else 1.0):
+        job = sf.Job("sums")
+        out = job.read(sf.MemorySource(ROWS, schema=sf.OBJECTS)).key_by(key).process(Sums).collect()
+        job.run()
+        assert max(row["total"] for row in out.rows()) == (56 if isinstance(key(ROWS[0]), list) else 105)
 
 
 def test_a_key_that_is_an_expression_is_no_part_of_the_event() -> None:

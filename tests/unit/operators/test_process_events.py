@@ -64,6 +64,7 @@ KEYS: list[tuple[pl.DataType, list[Any]]] = [
     (pl.Date(), [NEW_YEAR.date()] * 4),
     (pl.List(pl.Int64()), [[1, 2], [3], [1, 2], []]),
     (pl.Struct({"a": pl.Int64(), "b": pl.String()}), [{"a": 1, "b": "x"}] * 3 + [{"a": 2, "b": "x"}]),
+    (pl.List(pl.String()), [None, ["a"], None, ["a", None]]),
     (pl.Binary(), [b"a", b"", b"a", b"\xff"]),
 ]
 

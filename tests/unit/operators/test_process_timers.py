@@ -10,7 +10,7 @@ import pytest
 
 import streamflow as sf
 from streamflow.errors import JobDefinitionError
-from streamflow.operators import process_context
+from streamflow.operators import process_context, process_operator
 from streamflow.operators.base import StreamType
 from streamflow.operators.process import KeyedProcess, ProcessSpec
 from streamflow.records.schema import OBJECTS, Schema
@@ -105,6 +105,18 @@ def test_timers_set_and_deleted_while_firing_take_their_place(restore: bool) -> 
     if restore:
         harness.restore(harness.snapshot())
     assert harness.watermark(1_000).output() == [10, 20, 30, 40]
+
+
+def test_many_timers_fire_in_slices_that_are_handed_on_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_operator, "_TIMERS_AT_ONCE", 100)
+    spec = ProcessSpec(("k",), At(), ("k", "v"), OBJECTS)
+    harness = OperatorHarness(spec, TIMED)
+    pushed = [{"k": f"k{number % 7}", "v": number} for number in range(250)]
+    harness.push(pushed[::2], times=[0] * 125)
+    harness.restore(harness.snapshot()).push(pushed[1::2], times=[0] * 125).watermark(1_000)
+    assert [time for _, time in harness.output()] == list(range(250))
+    assert [len(batch) for batch in harness.outputs["main"].batches] == [100, 100, 50]
+    assert harness.watermarks == [1_000]
 
 
 class Endless(KeyedProcess):
