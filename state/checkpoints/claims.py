@@ -19,9 +19,13 @@ from streamflow.state.checkpoints.blobs import Blobs
 from streamflow.state.checkpoints.layout import JobLayout, numbers_of
 from streamflow.time.clock import Clock
 
-__all__ = ["Claims"]
+__all__ = ["Claims", "FencedError"]
 
 _LIMIT = 4096
+
+
+class FencedError(StateError):
+    """Another process has taken the job over; this one can publish nothing any more and has to end."""
 
 
 class _Claim(msgspec.Struct):
@@ -75,10 +79,10 @@ class Claims:
             release()
 
     def check(self) -> None:
-        """StateError where another process has taken the job over."""
+        """FencedError where another process has taken the job over."""
         highest = max(self._all(), default=0)
         if self.incarnation is not None and highest > self.incarnation:
-            raise StateError(
+            raise FencedError(
                 f"another process has taken over job {self._layout.job} in {self._blobs.place} "
                 f"(incarnation {highest}, this one is {self.incarnation})",
                 hint="this process is fenced off: it publishes no more; stop it",

@@ -19,7 +19,7 @@ import msgspec
 
 from streamflow.errors import DamagedError, StateError
 from streamflow.state.checkpoints.blobs import Blobs
-from streamflow.state.checkpoints.claims import Claims
+from streamflow.state.checkpoints.claims import Claims, FencedError
 from streamflow.state.checkpoints.collection import Collection
 from streamflow.state.checkpoints.copying import copied
 from streamflow.state.checkpoints.layout import name_of
@@ -35,7 +35,7 @@ from streamflow.state.checkpoints.retention import begins_generation, retained
 from streamflow.state.checkpoints.writer import CheckpointWriter, Identity, identity_of
 from streamflow.time.clock import Clock
 
-__all__ = ["CheckpointStore", "CheckpointWriter", "Problem", "Skipped", "jobs_in"]
+__all__ = ["CheckpointStore", "CheckpointWriter", "FencedError", "Problem", "Skipped", "jobs_in"]
 
 _GRACE: Final = 3_600
 
@@ -113,7 +113,11 @@ class CheckpointStore(CheckpointReader):
             for folder in (self._layout.manifests, self._layout.claims, self._layout.quarantine):
                 self.blobs.sweep(folder)
             self._collect()
-        self._generation = self._newest_generation()
+        try:
+            self._generation = self._newest_generation()
+        except StateError:
+            self.close()
+            raise
         return incarnation
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 BUCKET = "checkpoints"
@@ -16,7 +16,7 @@ SECRET = "canary-secret-0f9e8d"
 
 
 @contextmanager
-def s3_server() -> Iterator[Mapping[str, str]]:
+def s3_server() -> Generator[Mapping[str, str]]:
     """The environment variables with which a client finds the server and its bucket `BUCKET`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

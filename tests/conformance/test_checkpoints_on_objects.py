@@ -12,7 +12,7 @@ from streamflow.disk import LocalDisk
 from streamflow.errors import DamagedError, StateError
 from streamflow.state.checkpoints.blobs import open_blobs
 from streamflow.state.checkpoints.object_blobs import ObjectBlobs
-from streamflow.state.checkpoints.store import CheckpointStore, jobs_in
+from streamflow.state.checkpoints.store import CheckpointStore, FencedError, jobs_in
 from streamflow.testing.clock import TestClock
 from streamflow.time.clock import SystemClock
 from tests.conformance.s3_server import BUCKET, s3_server
@@ -87,9 +87,9 @@ def test_whoever_claims_later_may_publish_and_the_other_may_not(open_store: Open
     writer = old.session(2)
     file = writer.put([b"2"], "n")
     assert new.claim() == 2
-    with pytest.raises(StateError, match=r"another process has taken over job flights .*fenced off"):
+    with pytest.raises(FencedError, match=r"another process has taken over job flights .*fenced off"):
         writer.publish(described(2, [file]))
-    with pytest.raises(StateError, match="taken over"):
+    with pytest.raises(FencedError, match="taken over"):
         old.retain()
     assert new.numbers() == [1]
     take(new, 2, {"n": b"new"}, parent=1)
@@ -108,7 +108,7 @@ def test_two_that_claim_at_once_get_two_numbers(open_store: Open) -> None:
 
     first.blobs.create = interrupted  # type: ignore[method-assign]
     assert (first.claim(), second.incarnation) == (2, 1)
-    with pytest.raises(StateError, match="taken over"):
+    with pytest.raises(FencedError, match="taken over"):
         take(second, 1, {})
 
 
@@ -140,7 +140,7 @@ def test_a_zombie_that_publishes_in_spite_of_it_is_told_so_and_its_number_is_set
         assert manifest.number == 1
 
     Zombie(old, take_over)
-    with pytest.raises(StateError, match="taken over"):  # so that it does not commit its output
+    with pytest.raises(FencedError, match="taken over"):  # so that it does not commit its output
         take(old, 2, {"n": b"old"})
     take(new, 2, {"n": b"new"}, parent=1)
     assert content(new, new.manifest(2)) == {"n": b"new"}
@@ -154,7 +154,7 @@ def test_a_zombies_higher_number_is_set_aside(open_store: Open) -> None:
     old.claim()
     take(old, 1, {"n": b"1"})
     Zombie(old, lambda: None if new.incarnation else (new.claim(), None)[1])
-    with pytest.raises(StateError, match="taken over"):
+    with pytest.raises(FencedError, match="taken over"):
         take(old, 7, {"n": b"old"})
     take(new, 2, {"n": b"new"}, parent=1)
     assert new.numbers() == [1, 2]
