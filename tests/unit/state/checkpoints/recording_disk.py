@@ -138,6 +138,10 @@ class RecordingDisk:
                 after = {name: copies[node] if node else FOLDER for name, node in reachable.items()}
                 yield RecordingDisk(after, dict(after))
 
+    def state(self) -> frozenset[tuple[Path, bytes | None]]:
+        """Everything that a process can read from it."""
+        return frozenset((name, node.data if node else None) for name, node in self.names.items())
+
     def frozen(self) -> RecordingDisk:
         """The same now, whatever happens to this one."""
         copies = {
