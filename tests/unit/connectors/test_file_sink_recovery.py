@@ -224,7 +224,7 @@ def test_a_job_that_dies_at_any_disk_call_goes_on_as_if_nothing_had_happened(
         if not died:
             break
         # A killed process loses nothing of the disk: fewer of its deaths differ.
-        calls += 5 if loss == "kill" else 2
+        calls += 5 if loss == "kill" else 1
     assert calls > 40
 
 
@@ -258,6 +258,18 @@ def test_output_ahead_of_the_checkpoint_is_taken_back_where_that_is_possible(
         assert len(job.visible) == 15 + 3
     else:
         job.live(1)
+        assert job.visible == job.expected
+
+
+def test_what_was_taken_back_does_not_return_with_a_power_failure(tmp_path: Path) -> None:
+    for seed in range(10):
+        job = SmallJob(FileSink(tmp_path / "out", format="ndjson", partition_by="even"), SimDisk())
+        job.live(4, rows=1)
+        job.checkpoints = job.checkpoints[:1]
+        # The next number is odd: nothing is written into the folder of the even ones, from which one was taken back.
+        job.live(1, rows=1)
+        job.disk = job.disk.crash("power", Chance(seed))
+        job.live(3, rows=1)
         assert job.visible == job.expected
 
 
