@@ -14,11 +14,14 @@ from streamflow.testing.simulation.campaign import Campaign
 from tests.simulation.jobs import JOBS
 from tests.simulation.test_planted_faults import MOST, PLANTED, found
 
+ROWS = 20
+"""Of each source; more rows make a life longer, not more dangerous."""
+
 
 def seeds(job: str, first: int, count: int) -> dict[str, Any]:
     """How seeds `first … first + count − 1` of a job went."""
-    campaign = Campaign(JOBS[job])
-    replay = f"streamflow simulate tests/simulation/jobs.py:{job} --seed"
+    campaign = Campaign(JOBS[job], rows=ROWS)
+    replay = f"streamflow simulate tests/simulation/jobs.py:{job} --rows {ROWS} --seed"
     failures = [
         f"{job}: {outcome.failure}; replay: {replay} {outcome.schedule.seed}"
         for outcome in campaign.run(range(first, first + count), shrinking=False)
@@ -45,7 +48,10 @@ def planted(number: int) -> dict[str, Any]:
 def repeated(job: str, first: int, count: int) -> dict[str, Any]:
     """Whether each seed leaves the same trace the second time."""
     once, again = (
-        [outcome.digest for outcome in Campaign(JOBS[job]).run(range(first, first + count), shrinking=False)]
+        [
+            outcome.digest
+            for outcome in Campaign(JOBS[job], rows=ROWS).run(range(first, first + count), shrinking=False)
+        ]
         for _ in range(2)
     )
     return {"seeds": count, "different": sum(a != b for a, b in zip(once, again, strict=True))}
