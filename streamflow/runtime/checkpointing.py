@@ -18,7 +18,7 @@ from streamflow.runtime.epochs import Complete
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.snapshots import JOB, SubtaskPart, SubtaskSnapshot
 from streamflow.state.checkpoints.manifest import Manifest, OperatorEntry, StoredFile
-from streamflow.state.checkpoints.store import CheckpointStore, CheckpointWriter
+from streamflow.state.checkpoints.store import CheckpointStore, CheckpointWriter, FencedError
 
 __all__ = ["CheckpointMetrics", "Checkpoints", "Described"]
 
@@ -101,6 +101,9 @@ class Checkpoints:
         if failure is None:
             try:
                 manifest: Manifest = await self._ports.io(self._publish, writer, complete)
+            except FencedError:
+                # Another process runs the job by now: this one has no say any more.
+                raise
             except (StateError, OSError) as error:
                 failure = error
             else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, JobDefinitionError, RecordError
+from streamflow.state.checkpoints.store import FencedError
 
 __all__ = ["RestartPolicy"]
 
@@ -49,7 +50,7 @@ class RestartPolicy:
         taken since the last start."""
         if progress:
             self._failures = 0
-        if self._kind == "none" or isinstance(error, (ConfigError, JobDefinitionError)):
+        if self._kind == "none" or isinstance(error, (ConfigError, JobDefinitionError, FencedError)):
             return None
         if self._kind == "auto" and isinstance(error, RecordError):
             # The same record would fail again.
