@@ -16,7 +16,7 @@ from streamflow.state.backend import SLICE, KeyedStateBackend, StateAddress
 
 __all__ = ["HELD", "TimerQueue"]
 
-HELD: Final = 8_192
+HELD: Final = 4_096
 """How many timers wait in memory for being written."""
 
 _BIAS: Final = 2**63
@@ -123,7 +123,8 @@ class TimerQueue:
         changes: list[tuple[int, bytes, bytes | None]] = [
             (entry[2], _stored_key(entry), None) for entry in (*self._removed, *self._spent)
         ]
-        changes += [(entry[2], _stored_key(entry), b"") for entry in stored]
+        # In order, the write buffer takes them in less time.
+        changes += sorted([(entry[2], _stored_key(entry), b"") for entry in stored])
         for start in range(0, len(changes), SLICE):
             self._backend.write(self.address, changes[start : start + SLICE])
         for entry in stored:
