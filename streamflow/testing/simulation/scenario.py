@@ -119,7 +119,10 @@ class Scenario:
         return "\n".join(problems)
 
     def _final(self, sink: str, rows: list[Any]) -> list[Any]:
-        return final_rows(rows, replacing_key(self.graph, sink, self._key))
+        # Where nothing is late a window gives one pane: a second one is a duplicate, and not the later of two.
+        key = replacing_key(self.graph, sink, self._key)
+        given = self._key.get(sink) if isinstance(self._key, Mapping) else self._key
+        return final_rows(rows, given if self.timed else key)
 
     def _replaced(self, node: Node) -> Node:
         if isinstance(node, SourceNode):
