@@ -178,13 +178,6 @@ class AsyncOperator(Operator):
         """Put out what is ready; the watermark to forward after it, if one waited for it: then call again. Also begins
         what there is to begin after a restore."""
 
-    async def process_async(self, batch: AnyBatch, port: int, out: Collector) -> None:
-        """Take one batch and wait until all of it has been put out."""
-        self.process_batch(batch, port, out)
-        while (pending := self.pending) is not None:
-            await pending
-            self.collect(out)
-
 
 class OperatorSpec(ABC):
     """One operator as immutable data: frozen dataclasses, compared and rendered by their fields."""

@@ -70,6 +70,9 @@ class Chain:
         for outlet in outlets:
             self._outlets.setdefault((outlet.position, outlet.output), []).append(outlet)
         self.first = first
+        logic = links[first].logic if first < len(links) else None
+        self.head = logic if isinstance(logic, AsyncOperator) else None
+        """The first operator, where its work goes on between elements."""
         self._halfway: tuple[int, int | None, list[tuple[int, int]]] | None = None
         """Where a watermark has stopped: the operator, what it was told, and what is to be forwarded."""
         self.timed = any(
@@ -87,19 +90,19 @@ class Chain:
         """Take a batch at the head of the chain."""
         self._process(self.first, batch, port)
 
-    @property
-    def asynchronous(self) -> bool:
-        """Whether the head has to be awaited."""
-        return self.first < len(self._links) and isinstance(self._links[self.first].logic, AsyncOperator)
+    def watermark_at_head(self, time: int) -> int | None:
+        """Event time has reached `time` at a head whose work goes on; the watermark to pass on, None if it waits."""
+        head = self.head
+        assert head is not None
+        with blamed(self._links[self.first].id):
+            return head.on_watermark(time, self._taps[self.first])
 
-    async def process_async(self, batch: AnyBatch, port: int = 0) -> None:
-        """Take a batch at a head that awaits."""
-        link = self._links[self.first]
-        assert isinstance(link.logic, AsyncOperator)
-        link.metrics.records_in.add(len(batch))
-        link.metrics.bytes_in.add(batch.nbytes)
-        with blamed(link.id):
-            await link.logic.process_async(batch, port, self._taps[self.first])
+    def collect(self) -> int | None:
+        """Put out what the head has ready; the watermark that was waiting for it, if there is one."""
+        head = self.head
+        assert head is not None
+        with blamed(self._links[self.first].id):
+            return head.collect(self._taps[self.first])
 
     def deliver(self, position: int, output: str, batch: AnyBatch) -> None:
         """What the operator at `position` put out goes to whatever reads it."""
@@ -116,10 +119,12 @@ class Chain:
         if output == MAIN and position + 1 < len(self._links):
             self._process(position + 1, batch, 0)
 
-    def watermark(self, time: int) -> list[tuple[int, int]] | None:
-        """Event time has reached `time` at the head; (position, watermark) pairs to forward, the head's input as
-        position first − 1. None: there is more to come; call again when what has come has been handed on."""
-        position, current, forwarded = self._halfway or (self.first, time, [(self.first - 1, time)])
+    def watermark(self, time: int, passed: bool = False) -> list[tuple[int, int]] | None:
+        """Event time has reached `time` at the head, or has `passed` it, having waited there; (position, watermark)
+        pairs to forward, what came in as the position before. None: there is more to come; call again when what has
+        come has been handed on."""
+        begin = self.first + passed
+        position, current, forwarded = self._halfway or (begin, time, [(begin - 1, time)])
         self._halfway = None
         while position < len(self._links):
             link = self._links[position]

@@ -267,7 +267,7 @@ class SourceTask:
         timeouts = [
             seconds for seconds in (self._until_idle(), self._subtask.until_timer()) if seconds is not None
         ]
-        await until(self._signal, min(timeouts, default=None), self._clock)
+        await until([self._signal], min(timeouts, default=None), self._clock)
         self._signal = None
         waited = self._clock.monotonic() - started
         for pump in self._pumps:

@@ -80,17 +80,37 @@ class Subtask:
         self._io = io
         self._reach = reach
         self._large = False
+        self._idle = False
+        """Whether Idle is to be said downstream."""
         self._epoch = epoch
         self._metrics = metrics
 
     async def process(self, batch: AnyBatch, port: int = 0) -> None:
         """Run a batch through the chain; a large one beside the event loop, which keeps answering."""
         self.expect(len(batch))
-        if self.chain.asynchronous:
-            await self.chain.process_async(batch, port)
-        else:
+        self._idle = False
+        if self.chain.head is None:
             await self._work(self.chain.process, batch, port)
+        else:
+            # What it begins belongs to the event loop.
+            self.chain.process(batch, port)
         await self.flush()
+
+    async def settle(self) -> None:
+        """Hand on what requests of the head have brought, and wait until it takes another batch."""
+        head = self.chain.head
+        while head is not None:
+            passed = self.chain.collect()
+            await self.flush()
+            if passed is not None:
+                await self._forward(passed, passed=True)
+            elif head.accepting:
+                break
+            elif (pending := head.pending) is not None:
+                await pending
+        if self._idle and not self._busy:
+            self._idle = False
+            await self.broadcast(Idle())
 
     def expect(self, rows: int) -> None:
         """So many records are about to be worked on: many are worked on beside the event loop."""
@@ -109,19 +129,13 @@ class Subtask:
         if time == MAX_TIME:
             # Whatever is still open fires now.
             self.expect(_THREAD_ROWS)
-        while (forwarded := await self._work(self.chain.watermark, time)) is None:
-            await self.flush()
-        await self.flush()
-        marks = dict(forwarded)
-        for outlet in self._outlets:
-            # An operator that has already run where the data was read passes on what its chain's head was told.
-            mark = marks.get(outlet.position, time if outlet.position < self.chain.first else None)
-            if mark is not None:
-                await outlet.send(Watermark(mark))
+        self._idle = False
+        await self._forward(time)
 
     async def idle(self) -> None:
-        """No input holds anything back: say so downstream."""
-        await self.broadcast(Idle())
+        """No input holds anything back: say so downstream, once nothing is under way."""
+        self._idle = True
+        await self.settle()
 
     async def end_epoch(self, epoch: int, source: SourceState | None = None) -> None:
         """A barrier has been aligned (or injected, with the `source`'s positions): end the epoch, pass the barrier on,
@@ -145,6 +159,9 @@ class Subtask:
 
     async def finish(self, *, drained: bool) -> None:
         """The input has ended, or the job was stopped before its end (then what is open is no result)."""
+        if drained or not self._reports.checkpointing:
+            # What has been asked for is lost where no checkpoint has it.
+            await self._drain()
         if drained:
             await self._work(self.chain.finish)
             await self.flush()
@@ -167,8 +184,9 @@ class Subtask:
         return None if due is None else max(0.0, (due - self._clock.now()) / 1e6)
 
     async def wait(self, news: asyncio.Future[Any]) -> None:
-        """Until there is news, or a timer is due."""
-        await until(news, self.until_timer(), self._clock)
+        """Until there is news, the head has something to put out, or a timer is due."""
+        pending = None if self.chain.head is None else self.chain.head.pending
+        await until([news] if pending is None else [news, pending], self.until_timer(), self._clock)
 
     async def flush(self) -> None:
         """Hand on what the operators put out, waiting for room."""
@@ -188,6 +206,38 @@ class Subtask:
         for outlet in self._outlets:
             await outlet.close()
 
+    @property
+    def _busy(self) -> bool:
+        return self.chain.head is not None and self.chain.head.pending is not None
+
+    async def _drain(self) -> None:
+        """Wait for all that is under way."""
+        while (head := self.chain.head) is not None:
+            await self.settle()
+            pending = head.pending
+            if pending is None:
+                break
+            await pending
+
+    async def _forward(self, time: int, *, passed: bool = False) -> None:
+        """Run a watermark through the chain (behind the head, where it has `passed` it) and hand it on."""
+        if self.chain.head is not None and not passed:
+            # The head belongs to the event loop; what a watermark triggers behind it may take long.
+            waited = self.chain.watermark_at_head(time)
+            if waited is None:
+                return
+            time, passed = waited, True
+        while (forwarded := await self._work(self.chain.watermark, time, passed)) is None:
+            await self.flush()
+        await self.flush()
+        marks = dict(forwarded)
+        for outlet in self._outlets:
+            # An operator that has already run where the data was read passes on what its chain's head was told.
+            first = outlet.position < self.chain.first and not passed
+            mark = marks.get(outlet.position, time if first else None)
+            if mark is not None:
+                await outlet.send(Watermark(mark))
+
     async def _snapshot(self, epoch: int, source: SourceState | None) -> SubtaskSnapshot:
         shares: list[OperatorShare] = []
         for link in self.chain.stateful:
@@ -195,7 +245,8 @@ class Subtask:
             assert link.keyed is not None
             keyed = link.keyed
             with blamed(link.id):
-                snapshot = await self._work(link.logic.snapshot)
+                on_loop = link.logic is self.chain.head
+                snapshot = link.logic.snapshot() if on_loop else await self._work(link.logic.snapshot)
                 saved = await self._io(keyed.backend.save, keyed.folder / f"epoch-{epoch}")
             shares.append(OperatorShare(link.id, keyed.groups, snapshot, saved, keyed.identity))
         return SubtaskSnapshot(self.index, shares, source)

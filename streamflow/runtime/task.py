@@ -29,6 +29,7 @@ class Task:
         """Until every channel has ended."""
         while self._open:
             await self._subtask.fire_timers()
+            await self._subtask.settle()
             received = self._inbox.receive_nowait()
             if received is None:
                 await self._subtask.wait(self._inbox.news())

@@ -1,8 +1,9 @@
-"""Waiting for something or for a moment, whichever comes first, on the injected clock."""
+"""Waiting for any of several things or for a moment, whichever comes first, on the injected clock."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from streamflow.time.clock import Clock
@@ -10,13 +11,16 @@ from streamflow.time.clock import Clock
 __all__ = ["until"]
 
 
-async def until(event: asyncio.Future[Any], seconds: float | None, clock: Clock) -> None:
-    """Return once `event` is done, or after `seconds` (None: never)."""
+async def until(events: Sequence[asyncio.Future[Any]], seconds: float | None, clock: Clock) -> None:
+    """Return once any of `events` is done, or after `seconds` (None: never)."""
     if seconds is None:
-        await event
+        if len(events) == 1:
+            await events[0]
+        else:
+            await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
         return
     sleeper = asyncio.ensure_future(clock.sleep(seconds))
     try:
-        await asyncio.wait({event, sleeper}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({*events, sleeper}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         sleeper.cancel()

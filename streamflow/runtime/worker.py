@@ -229,7 +229,7 @@ class Worker:
         self._news.clear()
         news = asyncio.ensure_future(self._news.wait())
         try:
-            await until(news, seconds, self._ports.clock)
+            await until([news], seconds, self._ports.clock)
         finally:
             news.cancel()
 

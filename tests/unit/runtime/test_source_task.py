@@ -145,27 +145,27 @@ def throttled() -> sf.Job:
         event_time=sf.epoch("ts", unit="s"),
         watermark=sf.bounded_disorder(idle_after="10s"),
     )
-    stream.map_async(slowly, timeout="1d").collect()
+    stream.map_async(slowly, capacity=1, timeout="1d").collect()
     return job
 
 
 def test_a_source_that_is_held_back_is_not_idle() -> None:
     with TestJob(throttled(), watermarks="job", splits=2, channel_rows=1) as t:
         t.source().push([{"v": 0, "ts": 1}], split=1)
-        for second, takes in ((100, 60), (101, 0), (102, 0)):
+        for second, takes in ((100, 60), (101, 0), (102, 0), (103, 0)):
             t.source().push([{"v": takes, "ts": second}], split=0)
-        # One record is being worked on, the second fills the channel, the source is stuck with the third.
+        # One is being worked on, the second waits for it, the third fills the channel, the source is stuck.
         t.advance_processing_time("59s")
         assert len(t.output().rows()) == 1
         assert mark(t) == 1
         t.advance_processing_time("6s")
-        assert len(t.output().rows()) == 4
-        t.source().push([{"v": 0, "ts": 103}], split=0)
+        assert len(t.output().rows()) == 5
+        t.source().push([{"v": 0, "ts": 104}], split=0)
         t.advance_processing_time("4s")
         # Split 1 has said nothing for 69 seconds, but for 60 of them nobody would have heard it.
         assert mark(t) == 1
         t.advance_processing_time("1s")
-        assert mark(t) == 103
+        assert mark(t) == 104
 
 
 def test_splits_that_ended_leave_the_source_to_the_others() -> None:
