@@ -205,7 +205,11 @@ class Stream:
         return self
 
     def collect(self) -> Collected:
-        """Every record in memory, to be read after the run."""
+        """Every record in memory, to be read after the run.
+
+        Exactly once within one process, restarts included. A new process that goes on from a checkpoint has what
+        comes behind it; what came before was in the memory of the other.
+        """
         collected = Collected()
         self._builder.add_sink(CollectSink(collected), self._read)
         return collected
