@@ -21,6 +21,7 @@ from streamflow.runtime.ports import Inline
 from streamflow.state.memory import MemoryBackend
 from streamflow.testing.clock import TestClock
 from streamflow.testing.simulation.chance import Chance
+from streamflow.time.clock import SystemClock
 
 __all__ = ["Sample", "samples_of"]
 
@@ -79,7 +80,7 @@ def samples_of(graph: LogicalGraph, rows: int) -> dict[str, Sample]:
 async def _sample(node: SourceNode, rows: int) -> Sample:
     context = SourceContext(
         operator_id=node.id,
-        clock=TestClock(),
+        clock=SystemClock(),
         random=Chance(0),
         run_blocking=Inline(),
         batch_rows=rows,
