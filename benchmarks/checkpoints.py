@@ -80,6 +80,7 @@ def keyed_checkpoints(*, keys: int = KEYS, recoveries: int = RECOVERIES) -> list
         Figure(f"recovery, {state}, p50 of {recoveries}", median(first), "s", "≤", figures.RECOVERY_P50_SECONDS),
         Figure("recovery, slowest", first[-1], "s", "≤", figures.RECOVERY_P99_SECONDS),
         Figure("of which importing, p50", median(each["imported"] for each in recovered), "s"),
+        Figure("processor time of a recovery, p50", median(each["cpu"] for each in recovered), "s"),
     ]  # fmt: skip
 
 
