@@ -83,3 +83,44 @@ def test_a_folder_whose_sync_failed_is_synced_before_the_next_publication():
         for after in power_failures(disk)[:10]:
             assert set(store_on(after).numbers()) >= set(numbers)
             assert damaged_checkpoints(after, ROOT) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["kill", "power"])
+def test_a_crash_before_any_call_of_the_disk_leaves_the_newest_checkpoint_or_the_one_before(loss):
+    calls = _until_the_end(SimDisk())
+    for end in range(1, calls + 1):
+        made = 0
+
+        def dies_there(what: str, end: int = end) -> None:
+            nonlocal made
+            made += 1
+            if made == end:
+                raise Killed
+
+        disk = SimDisk(on_call=dies_there)
+        published: list[int] = []
+        with pytest.raises(Killed):
+            _until_the_end(disk, published)
+        for seed in range(4 if loss == "power" else 1):
+            after = disk.crash(loss, Chance(seed))
+            assert damaged_checkpoints(after, ROOT) is None
+            numbers = store_on(after).numbers()
+            newest = max(published, default=0)
+            assert max(numbers, default=0) in (newest, newest + 1)
+            following = store_on(after)
+            following.claim()
+            publish(following, following.next_number())
+            assert following.latest_intact()[0] is not None
+
+
+def _until_the_end(disk: SimDisk, published: list[int] | None = None) -> int:
+    """Five checkpoints, of which two are retained; how many calls of the disk that takes."""
+    store = store_on(disk, keep=2)
+    store.claim()
+    for number in range(1, 6):
+        publish(store, number)
+        if published is not None:
+            published.append(number)
+        store.retain()
+    return disk.calls

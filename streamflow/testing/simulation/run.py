@@ -144,7 +144,8 @@ def _main(scenario: Scenario, schedule: Schedule, incarnation: Incarnation) -> A
             checkpoint_interval=interval,
             micro_batch_interval=interval,
             restore="latest",
-            restart="none",
+            restart="fixed" if schedule.restarts else "none",
+            restart_delay=timedelta(milliseconds=10),
         )
         try:
             return await handle.wait()

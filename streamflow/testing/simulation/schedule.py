@@ -58,7 +58,8 @@ class Incarnation:
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """The whole life. Durations in seconds of virtual time; `rows` says which records of each source come, all if it
-    names none. After the last incarnation another one like it runs to its end."""
+    names none; with `restarts` a job that fails goes on in its process. After the last incarnation another one like it
+    runs to its end."""
 
     seed: int
     incarnations: tuple[Incarnation, ...]
@@ -69,6 +70,7 @@ class Schedule:
     pace: float = 0.01
     blocking: float = 0.002
     stalls: float = 0.0
+    restarts: bool = False
     rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
 
     def words(self) -> list[str]:
@@ -76,6 +78,7 @@ class Schedule:
         splits = f"{self.splits} split{'s' if self.splits > 1 else ''} per source"
         pace = f"batches of up to {self.batch_rows} rows, a checkpoint every {self.interval * 1000:.0f} ms"
         pace += f", {self.stalls:.0%} of steps are held up" if self.stalls else ""
+        pace += ", restarts in its process" if self.restarts else ""
         lines = [f"{self.mode} mode, {splits}, {pace}"]
         if self.rows:
             lines.extend(f"only these records of {id}: {_listed(rows)}" for id, rows in self.rows.items())
@@ -143,6 +146,7 @@ def draw(seed: int, odds: Odds) -> Schedule:
         pace=chance.one_of((0.002, 0.01, 0.02)),
         blocking=chance.one_of((0.0002, 0.002, 0.01)),
         stalls=chance.one_of((0.0, 0.01, 0.03, 0.1)),
+        restarts=chance.happens(0.3),
     )
 
 

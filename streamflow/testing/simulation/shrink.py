@@ -50,6 +50,8 @@ def _simpler(schedule: Schedule, sizes: Mapping[str, int]) -> Iterator[Schedule]
     yield from _fewer_rows(schedule, sizes)
     if schedule.mode != "streaming":
         yield replace(schedule, mode="streaming")
+    if schedule.restarts:
+        yield replace(schedule, restarts=False)
     if schedule.stalls:
         yield replace(schedule, stalls=0.0)
     if schedule.splits > 1:
