@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import streamflow as sf
-from streamflow.errors import JobDefinitionError
+from streamflow.errors import ConfigError, JobDefinitionError
 from streamflow.testing import TestJob
 
 
@@ -65,6 +65,16 @@ def test_checkpoints_come_by_themselves_where_that_is_asked_for() -> None:
         checkpoint = t.status().checkpoint
         assert checkpoint is not None
         assert checkpoint.number == 2
+
+
+def test_with_state_in_rocksdb_no_checkpoints_are_taken() -> None:
+    with TestJob(job(), state_backend="rocksdb") as t:
+        t.source().push(events(1, "a"))
+        with pytest.raises(ConfigError, match="takes no checkpoints"):
+            t.checkpoint()
+        t.crash().restore()
+        t.finish()
+        assert counts(t) == [("a", 1)]
 
 
 def test_a_crashed_job_does_nothing_until_it_is_restored() -> None:
