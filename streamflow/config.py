@@ -235,7 +235,7 @@ class Settings:
     metrics_address: str = "127.0.0.1"
     """Address for Prometheus' scrapes."""
     control_port: int | None = None
-    """Port of the control server (status, checkpoint, savepoint, stop); None: none, 0: any free one."""
+    """Port of `streamflow run`'s control server (status, checkpoint, savepoint, stop); None: none, 0: any free one."""
     control_address: str = "127.0.0.1"
     """Address of the control server; one that is not loopback needs a token."""
     control_token: Secret | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
@@ -21,9 +22,11 @@ def copied(
     manifest: Manifest,
     target: CheckpointStore,
     kind: Literal["checkpoint", "savepoint"],
+    changed: Mapping[str, bytes],
 ) -> Manifest:
-    """The manifest in `target`, with every file verified and stored anew. A target that is not claimed is claimed
-    meanwhile. StateError where it has a checkpoint of this number."""
+    """The manifest in `target`, with every file verified and stored anew; files of the job as a whole have the content
+    that `changed` gives by name, if it does. A target that is not claimed is claimed meanwhile. StateError where it has
+    a checkpoint of this number."""
     claimed = target.incarnation is not None
     target.claim()
     try:
@@ -38,7 +41,12 @@ def copied(
             return replace(writer.put([source.read(file)], file.name), immutable=file.immutable)
 
         try:
-            return writer.publish(replace(manifest.with_files(stored), kind=kind, parent=None))
+            whole = manifest.with_files(stored)
+            files = tuple(
+                writer.put([changed[file.name]], file.name) if file.name in changed else file
+                for file in whole.files
+            )
+            return writer.publish(replace(whole, files=files, kind=kind, parent=None))
         finally:
             writer.abandon()
     finally:

@@ -8,7 +8,7 @@ names it and no checkpoint is being written; a manifest goes before its content.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -216,10 +216,12 @@ class CheckpointStore(CheckpointReader):
         manifest: Manifest,
         target: CheckpointStore,
         kind: Literal["checkpoint", "savepoint"] = "savepoint",
+        changed: Mapping[str, bytes] | None = None,
     ) -> Manifest:
-        """Copy a checkpoint with all it needs to another store, verifying it; the manifest there. The target is claimed
-        meanwhile if it is not. StateError where it has a checkpoint of this number."""
-        return copied(self, manifest, target, kind)
+        """Copy a checkpoint with all it needs to another store, verifying it; the manifest there. `changed` gives files
+        of the job as a whole other content. The target is claimed meanwhile if it is not. StateError where it has a
+        checkpoint of this number."""
+        return copied(self, manifest, target, kind, changed or {})
 
     # For the writer.
 

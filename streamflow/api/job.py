@@ -136,6 +136,12 @@ class Job:
     async def _run_async(
         self, progress: Callable[[JobStatus], None] | None, settings: dict[str, Any], *, signals: bool
     ) -> JobResult:
+        if Settings.resolve(settings).control_port is not None:
+            raise ConfigError(
+                "control_port: run() serves nobody",
+                hint="run the file with `streamflow run --control-port`, or start() the job and serve its handle with "
+                "streamflow.web.control_server.controlled(handle, port)",
+            )
         handle = await self.start(**settings)
         with stopping_on_signals(handle) if signals else nullcontext():
             return await run_reporting(handle, progress)

@@ -132,8 +132,8 @@ def frame_to_ipc(frame: pl.DataFrame, compression: Compression = "lz4") -> bytes
     buffer = BytesIO()
     buffer.write(bytes(_HEADER))
     try:
-        # Writing holds the frame's own lock while it waits for the interpreter: anybody else who only asks the same frame
-        # for its height would wait for ever. A clone shares the data and has a lock of its own.
+        # Writing holds the frame's own lock while it waits for the interpreter: anybody else who only asks the same
+        # frame for its height would wait for ever. A clone shares the data and has a lock of its own.
         frame.clone().write_ipc_stream(buffer, compression=compression)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise StateError(f"a frame of {dict(frame.schema)} cannot be stored: {error}") from error

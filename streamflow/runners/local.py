@@ -58,7 +58,7 @@ class LocalJob:
         self._ended: float | None = None
         self._stopped = False
         self._notes: list[str] = []
-        self._servers: dict[str, Server] = {}
+        self._metrics_server: Server | None = None
         if self._checkpointing:
             self.registry.whole.refreshed_by(self._refresh_metrics)
         self._task = asyncio.create_task(self._run())
@@ -72,12 +72,11 @@ class LocalJob:
                     self._worker = await self._launcher.worker()
                     if self._stopping is not None:
                         self._worker.stop(drain=self._stopping)
-                    self._up.set()
-                    await self._worker.run()
+                    await self._worker.run(self._up.set)
                     return
                 except Exception as error:
                     if not self._up.is_set():
-                        raise  # nothing has run yet: its user had better know
+                        raise  # nothing has run yet: whoever started it had better know
                     wait = self._restarts.after(error, progress=self._launcher.metrics.taken > taken)
                     if wait is None or self._stopping is not None:
                         raise
@@ -88,26 +87,17 @@ class LocalJob:
             self._ended = self._ports.clock.monotonic()
             if self._own_ports:
                 self._ports.close()
-            for server in self._servers.values():
-                server.close()
+            if self._metrics_server is not None:
+                self._metrics_server.close()
 
     def serve_metrics(self, server: Server) -> None:
         """Keep a metrics server open until the job has ended."""
-        self._servers["metrics"] = server
-
-    def serve_control(self, server: Server) -> None:
-        """Keep a control server open until the job has ended."""
-        self._servers["control"] = server
+        self._metrics_server = server
 
     @property
     def metrics_port(self) -> int | None:
         """The port on which metrics are served: the one that was free, where 0 was asked for."""
-        return None if (server := self._servers.get("metrics")) is None else server.port
-
-    @property
-    def control_port(self) -> int | None:
-        """The port of the control server."""
-        return None if (server := self._servers.get("control")) is None else server.port
+        return None if self._metrics_server is None else self._metrics_server.port
 
     async def wait(self) -> JobResult:
         """Until it has ended; raises what made it fail."""
@@ -137,7 +127,8 @@ class LocalJob:
 
     async def savepoint(self, url: str) -> str:
         """Take a checkpoint and copy it whole to `url`, a folder or object store; what to give as `restore`."""
-        return await self._launcher.savepoint(await self.checkpoint(), url)
+        number = await self.checkpoint()
+        return await self._launcher.savepoint(number, url)
 
     async def cancel(self) -> None:
         """End at once; what is not committed is discarded."""

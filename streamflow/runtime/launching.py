@@ -16,11 +16,13 @@ from streamflow.config import Settings
 from streamflow.errors import ConfigError, StateError
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.metrics.registry import MetricsRegistry
+from streamflow.records.serde import pack, unpack
 from streamflow.runtime.checkpointing import CheckpointMetrics, Checkpoints, Described
 from streamflow.runtime.compatibility import fit
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
 from streamflow.runtime.restoring import Restored
+from streamflow.runtime.snapshots import JOB
 from streamflow.runtime.worker import Worker
 from streamflow.state.checkpoints.blobs import open_blobs
 from streamflow.state.checkpoints.manifest import Manifest
@@ -177,7 +179,13 @@ class Launcher:
 
     def _copy(self, number: int, target: CheckpointStore) -> None:
         assert self._store is not None
-        self._store.copy(self._store.manifest(number), target, kind="savepoint")
+        manifest = self._store.manifest(number)
+        changed: dict[str, bytes] = {}
+        if self._profile.commits == "epoch":
+            # Its output is visible by now: whoever goes on from there, maybe elsewhere, has nothing left to commit.
+            file = next(file for file in manifest.files if file.name == JOB)
+            changed[JOB] = pack({**unpack(self._store.read(file)), "sealed": []})
+        self._store.copy(manifest, target, kind="savepoint", changed=changed)
 
 
 def _described(plan: PhysicalPlan) -> list[Described]:

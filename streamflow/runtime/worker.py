@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +80,14 @@ class Worker:
             sealed=self._carried,
         )
 
-    async def run(self) -> None:
-        """Until every task has finished and everything is committed; raises what the first failing task raised."""
+    async def run(self, started: Callable[[], None]) -> None:
+        """Until every task has finished and everything is committed; raises what the first failing task raised.
+        `started` is called once everything is where the checkpoint was."""
         needed: list[asyncio.Task[None]] = []
         beside: list[asyncio.Task[None]] = []
         try:
             await self._restore()
+            started()
             beside = [
                 asyncio.create_task(self._discover(source, parts))
                 for source, parts in self._parts.readers.items()

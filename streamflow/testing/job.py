@@ -52,9 +52,11 @@ class TestJob:
     made the job fail is raised there. With `watermarks="script"` event time moves only where the test says so; with
     `"job"` it follows the job's own strategy (disorder bound, idleness). `splits` says how many splits each source has
     (by source name, or one number for all). `settings` are those of `job.run`; the mode is streaming and state is kept
-    in memory unless they say otherwise; environment variables do not count. Checkpoints go to a disk in memory, when
-    `checkpoint` is called or as often as `checkpoint_interval` says if it is given; `crash` ends the job as a killed
-    process does, and `restore` goes on from the last one (with state in RocksDB: from the beginning). Kafka's TopologyTestDriver is the model.
+    in memory unless they say otherwise; environment variables do not count. Kafka's TopologyTestDriver is the model.
+
+    Checkpoints go to a disk in memory, when `checkpoint` is called, or as often as `checkpoint_interval` says if it is
+    given. `crash` ends the job as a killed process does, `restore` goes on from the last checkpoint (with state in
+    RocksDB, of which none are taken, from the beginning).
 
     >>> import streamflow as sf
     >>> job = sf.Job("totals")

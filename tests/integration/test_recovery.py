@@ -14,7 +14,7 @@ import pytest
 
 import streamflow as sf
 from streamflow.disk import LocalDisk
-from streamflow.errors import ConfigError, JobDefinitionError, RecordError, StateError
+from streamflow.errors import ConfigError, JobDefinitionError, RecordError, SinkError, StateError
 from streamflow.runtime.ports import Ports
 
 ROWS = 3_000
@@ -218,6 +218,41 @@ def test_a_savepoint_is_whole_and_can_be_gone_on_from_elsewhere(base: Path) -> N
     result = run(totals(base, tap=Tap(base)), **fresh)
     assert result.epochs > epoch
     assert written(base) == expected(base)
+
+
+def test_a_savepoint_does_not_ask_for_output_that_is_visible_already(base: Path) -> None:
+    async def until_savepoint() -> str:
+        handle = await totals(base, tap=Tap(base, 1_500)).start(**settings(base))
+        while not written(base):
+            await handle.checkpoint()
+        place = await handle.savepoint(str(base / "saved"))
+        await handle.cancel()
+        return place
+
+    place = asyncio.run(until_savepoint())
+    before = written(base)
+    (base / "out").rename(base / "taken-away")
+    run(totals(base, tap=Tap(base)), **settings(base, restore=place, checkpoint_dir=str(base / "elsewhere")))
+    assert before + written(base) == expected(base)
+
+
+def test_what_cannot_be_restored_is_not_tried_again(base: Path) -> None:
+    tap = Tap(base, 1_500)
+    ports = Ports(reach=crashing("commit.before", 1, tap))
+    with pytest.raises(Crash):
+        run(totals(base, tap=tap), ports, **settings(base))
+    ports.close()
+    for file in (base / "out").rglob("*"):
+        if file.is_file():
+            file.unlink()
+    # With a restart the test would take an hour.
+    with pytest.raises(SinkError, match="gone"):
+        run(totals(base, tap=Tap(base)), **settings(base, restart="fixed", restart_delay="1h"))
+
+
+def test_run_says_that_it_serves_nobody(base: Path) -> None:
+    with pytest.raises(ConfigError, match="control_port"):
+        totals(base).run(**settings(base, control_port=0))
 
 
 @pytest.fixture
