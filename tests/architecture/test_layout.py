@@ -13,8 +13,8 @@ LINKS = {"operators": "../operators", "state": "../state"}
 
 TOP_LEVEL = [
     ".ci/run", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "benchmarks", "deploy",
-    "docker-compose.yml", "docs", "examples", "operators", "pyproject.toml", "reliability", "requirements.lock", "state",
-    "streamflow", "tests",
+    "docker-compose.yml", "docs", "examples", "operators", "pyproject.toml", "reliability", "requirements.lock",
+    "state", "streamflow", "tests",
 ]  # fmt: skip
 
 

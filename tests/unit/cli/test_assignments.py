@@ -14,5 +14,7 @@ def test_the_last_value_of_a_key_counts_and_dashes_are_underscores() -> None:
 
 @pytest.mark.parametrize("text", ["restart_delay", "=5ms", " =5ms"])
 def test_what_is_not_key_value_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"--set .* is not key=value; write it like --set restart_delay=20ms"):
+    with pytest.raises(
+        ConfigError, match=r"--set .* is not key=value; write it like --set restart_delay=20ms"
+    ):
         assignments([text])
