@@ -78,8 +78,9 @@ class Driver:
         spec = MapAsync(
             self.function, OBJECTS, self.capacity, self.ordered, 10_000_000, backoff(0), self.on_error
         )
-        self.operator = spec.build(self.context, [INPUT])
-        assert isinstance(self.operator, AsyncOperator)
+        operator = spec.build(self.context, [INPUT])
+        assert isinstance(operator, AsyncOperator)
+        self.operator: AsyncOperator = operator
 
     @property
     def context(self) -> OperatorContext:

@@ -25,9 +25,9 @@ LITTLE = 300_000
 def records(keys: int, *, time: int, salt: int = 0) -> pl.DataFrame:
     at = pl.int_range(keys)
     return pl.select(
-        k=pl.format("key-{}", (at * 7 + salt) % KEYS),
-        v=at + salt,
-        **{EVENT_TIME: (time + at % 10).cast(pl.Int64).cast(EVENT_TIME_TYPE)},
+        pl.format("key-{}", (at * 7 + salt) % KEYS).alias("k"),
+        (at + salt).alias("v"),
+        (time + at % 10).cast(pl.Int64).cast(EVENT_TIME_TYPE).alias(EVENT_TIME),
     )
 
 
