@@ -23,7 +23,7 @@ from reliability.verdict import Verdict, judge
 EVENTS = 100_000
 JOBS = 10
 AT_EACH_POINT = 15
-AT_RANDOM = 50
+AT_RANDOM = 30
 LONGEST_SECONDS = 1.8
 PAUSE_SECONDS = 0.08
 TRIES = 3

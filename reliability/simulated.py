@@ -14,7 +14,7 @@ from streamflow.testing.simulation.campaign import Campaign
 from tests.simulation.jobs import JOBS
 from tests.simulation.test_planted_faults import MOST, PLANTED, found
 
-ROWS = 20
+ROWS = 12
 """Of each source; more rows make a life longer, not more dangerous."""
 
 
