@@ -27,8 +27,8 @@ def rows(count: int, keys: int) -> list[dict[str, Any]]:
 
 
 def endless(given: list[dict[str, Any]]) -> sf.Stream | Any:
-    async def source() -> AsyncIterator[dict[str, Any]]:
-        for row in given:
+    async def source(start: int) -> AsyncIterator[dict[str, Any]]:
+        for row in given[start:]:
             yield row
         await asyncio.Event().wait()
 
