@@ -11,7 +11,7 @@ import asyncio
 import shutil
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from streamflow.config import Settings
 from streamflow.errors import JobFailedError, StateError, StreamflowError
@@ -31,6 +31,9 @@ from streamflow.runtime.waiting import until
 from streamflow.time.timestamps import MAX_TIME
 
 __all__ = ["Worker", "held_back_by"]
+
+
+_FLUSHES: Final = 2
 
 
 class Worker:
@@ -209,9 +212,11 @@ class Worker:
 
     async def _begin(self) -> None:
         if self._checkpoints is not None:
-            # What is written before the barrier need not be written at it.
-            for backend in self._parts.backends:
-                await self._ports.io(backend.flush)
+            # What is written before the barrier need not be written at it. The second time takes what was written during
+            # the first, which is little.
+            for _ in range(_FLUSHES):
+                for backend in self._parts.backends:
+                    await self._ports.io(backend.flush)
         last = self._last_asked
         epoch = self.coordinator.begin()
         if epoch is None:

@@ -173,7 +173,7 @@ def test_a_stopped_job_goes_on_where_it_was(base: Path) -> None:
         tap.limit = limit
         handle = await totals(base, tap=tap).start(**settings(base))
         while handle.status().records_read < 1_000:  # noqa: ASYNC110 — a job tells nobody
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.002)
         return await handle.stop()
 
     for limit in range(1_000, ROWS, 1_000):
@@ -268,7 +268,7 @@ def half(base: Path) -> Path:
     async def part() -> None:
         handle = await totals(base, tap=Tap(base, 1_500), name="sums").start(**settings(base))
         while handle.status().records_read < 1_500:  # noqa: ASYNC110 — a job tells nobody
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.002)
         await handle.stop()
 
     asyncio.run(part())

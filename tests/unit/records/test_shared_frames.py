@@ -10,7 +10,7 @@ from streamflow.records.serde import frame_to_ipc
 
 frame = pl.DataFrame({"n": list(range(1_000)), "s": ["text"] * 1_000})
 def store():
-    for _ in range(1_500):
+    for _ in range(200):
         frame_to_ipc(frame)
 thread = threading.Thread(target=store, daemon=True)
 thread.start()
