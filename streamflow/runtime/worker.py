@@ -212,8 +212,8 @@ class Worker:
 
     async def _begin(self) -> None:
         if self._checkpoints is not None:
-            # What is written before the barrier need not be written at it. The second time takes what was written during
-            # the first, which is little.
+            # What is written before the barrier need not be written at it. The second time takes what was written
+            # during the first, which is little.
             for _ in range(_FLUSHES):
                 for backend in self._parts.backends:
                     await self._ports.io(backend.flush)
