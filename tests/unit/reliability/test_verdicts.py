@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from benchmarks.figures import Figure
 from reliability.account import Account, percentile
 from reliability.corruption import DAMAGES, damage
 from reliability.faulty_disk import FaultyDisk
@@ -109,8 +110,6 @@ def test_points_are_read_as_they_are_written() -> None:
 
 
 def test_an_account_survives_being_told() -> None:
-    from benchmarks.figures import Figure
-
     account = Account(7)
     with account.part("kills"):
         account.add(Figure("lost", 1, "", "≤", 0), Figure("kills", 20, "times", "≥", 10))
@@ -122,3 +121,11 @@ def test_an_account_survives_being_told() -> None:
 def test_percentiles_of_few_values() -> None:
     assert percentile([3.0], 99) == 3.0
     assert percentile([1.0, 2.0, 3.0], 50) == 2.0
+
+
+def test_a_missed_time_is_told_and_fails_nothing() -> None:
+    account = Account(7)
+    with account.part("kills"):
+        account.add(Figure("recovery", 0.7, "s", "≤", 0.3))
+    assert not account.failed
+    assert "| NO " in account.markdown()
