@@ -35,7 +35,7 @@ def test_a_disk_that_fails_all_the_time_gives_no_wrong_result():
 
 @pytest.mark.slow
 def test_every_point_of_the_protocol_is_crashed_at():
-    simulation = simulate(JOBS["tumbling"], seeds=range(1000, 1200), rows=16, odds={"most_parallel": 2})
+    simulation = simulate(JOBS["tumbling"], seeds=range(1000, 1200), rows=32, odds={"most_parallel": 2})
     assert simulation.never_crashed_at == []
     assert {
         "checkpoint.complete",
