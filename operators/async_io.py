@@ -254,5 +254,4 @@ class _MapAsyncOperator(AsyncOperator):
 
 def _own(value: Any) -> Any:
     """The row for one attempt: a function that changes it must not change what is asked again."""
-    kind: object = type(value)
-    return copy(value) if kind is dict else value
+    return copy(value) if value.__class__ is dict else value
