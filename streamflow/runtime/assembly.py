@@ -70,6 +70,9 @@ class Assembly:
     """By source id."""
     committers: dict[str, Committer | None] = field(default_factory=dict[str, "Committer | None"])
     backends: list[KeyedStateBackend] = field(default_factory=list[KeyedStateBackend])
+    """Everybody's, to be closed."""
+    keyed: list[KeyedStateBackend] = field(default_factory=list[KeyedStateBackend])
+    """Those of operators that keep state."""
     shares: list[tuple[Link, list[StatePart]]] = field(default_factory=list[tuple[Link, list[StatePart]]])
     """What operators have to be restored from."""
     _channels: dict[int, dict[tuple[int, int], Channel]] = field(
@@ -243,6 +246,7 @@ class Assembly:
         )
         keyed = None
         if keeps_state:
+            self.keyed.append(backend)
             work = Path("saved") if self.state_dir is None else self.state_dir / "saved"
             keyed = Keyed(backend, context.groups, f"{self.run}/{name}", work / name)
         link = Link(operator.id, operator.spec.build(context, operator.inputs), metrics, keyed)

@@ -215,7 +215,7 @@ class Worker:
             # What is written before the barrier need not be written at it. The second time takes what was written
             # during the first, which is little.
             for _ in range(_FLUSHES):
-                for backend in self._parts.backends:
+                for backend in self._parts.keyed:
                     await self._ports.io(backend.flush)
         last = self._last_asked
         epoch = self.coordinator.begin()
