@@ -1,0 +1,110 @@
+"""A Kafka cluster as a job names it: its addresses, how it is reached safely, and the client library to use."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from streamflow.errors import ConfigError, JobDefinitionError, unknown_name
+from streamflow.operators.connectors.kafka.security import KafkaSecurity
+
+if TYPE_CHECKING:
+    from streamflow.operators.connectors.kafka.client import KafkaClient
+
+__all__ = ["Cluster"]
+
+_LOG = logging.getLogger("streamflow.kafka")
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster's addresses (`host:port`, several separated by commas) and its security.
+
+    Raises JobDefinitionError for addresses that are none, and for a password that would travel in clear text to another
+    machine (SASL_PLAINTEXT with PLAIN) without `allow_plaintext_password`.
+
+    >>> Cluster("kafka-1:9092, kafka-2:9092").addresses
+    (('kafka-1', 9092), ('kafka-2', 9092))
+    """
+
+    bootstrap_servers: str
+    security: KafkaSecurity = field(default_factory=KafkaSecurity)
+
+    def __post_init__(self) -> None:
+        addresses = self.addresses
+        object.__setattr__(self, "bootstrap_servers", ",".join(_joined(*each) for each in addresses))
+        security = self.security
+        if security.protocol != "SASL_PLAINTEXT" or security.mechanism != "PLAIN":
+            return
+        if not self.loopback and not security.allow_plaintext_password:
+            raise JobDefinitionError(
+                f"the password would travel to {self.bootstrap_servers} in clear text",
+                hint='use protocol="SASL_SSL", or a SCRAM mechanism, or allow_plaintext_password=True',
+            )
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Host and port of each bootstrap server."""
+        return tuple(_address(each) for each in self.bootstrap_servers.split(","))
+
+    @property
+    def loopback(self) -> bool:
+        """Whether all addresses are this machine."""
+        return all(_is_loopback(host) for host, _ in self.addresses)
+
+    def client(self, kind: str | KafkaClient = "aiokafka") -> KafkaClient:
+        """The client library by its name, or what was given instead of one.
+
+        Raises ConfigError for a name that is none, and where the library is not installed.
+        """
+        if not isinstance(kind, str):
+            return kind
+        if kind not in ("aiokafka", "confluent"):
+            message, hint = unknown_name("Kafka client", kind, ("aiokafka", "confluent"))
+            raise ConfigError(message, hint=hint)
+        _installed("aiokafka", "kafka")
+        if self.security.protocol == "PLAINTEXT" and not self.loopback:
+            _LOG.warning("connections to Kafka at %s are not encrypted", self.bootstrap_servers)
+        if kind == "confluent":
+            _installed("confluent_kafka", "fast-kafka")
+            from streamflow.operators.connectors.kafka.confluent_client import ConfluentClient  # noqa: PLC0415
+
+            return ConfluentClient(self)
+        from streamflow.operators.connectors.kafka.aiokafka_client import AiokafkaClient  # noqa: PLC0415
+
+        return AiokafkaClient(self)
+
+
+def _installed(module: str, extra: str) -> None:
+    if find_spec(module) is None:
+        raise ConfigError(
+            f"the Kafka client {module} is not installed",
+            hint=f'install it: pip install "streamflow[{extra}]"',
+        )
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.strip().rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65_536 or "/" in host:
+        raise JobDefinitionError(
+            f"{text.strip()!r} is not the address of a Kafka server",
+            hint="write host:port, several separated by commas",
+        )
+    return host, int(port)
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
