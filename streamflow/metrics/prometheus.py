@@ -45,20 +45,22 @@ class RegistryCollector(Collector):
         self._max_series = max_series
 
     def collect(self) -> Iterator[Metric]:
-        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
-        labels: dict[str, tuple[str, ...]] = {}
+        families: dict[str, list[Handle]] = {}
         series = left_out = 0
         for handle in self._registry:
             if series >= self._max_series:
                 left_out += 1
                 continue
             series += 1
-            if handle.name not in families:
-                labels[handle.name] = tuple(handle.labels)
-                families[handle.name] = _family(handle, ["job", *handle.labels])
-            values = [handle.labels.get(label, "") for label in labels[handle.name]]
-            families[handle.name].add_metric([self._registry.job, *values], handle.value)
-        yield from families.values()
+            families.setdefault(handle.name, []).append(handle)
+        for handles in families.values():
+            # Series of one name may have different labels; an empty one is, to Prometheus, one that is not there.
+            labels = list(dict.fromkeys(label for handle in handles for label in handle.labels))
+            family = _family(handles[0], ["job", *labels])
+            for handle in handles:
+                values = [handle.labels.get(label, "") for label in labels]
+                family.add_metric([self._registry.job, *values], handle.value)
+            yield family
         limit = GaugeMetricFamily(
             "streamflow_metrics_series_left_out",
             f"Series beyond the first {self._max_series}, which are not shown",

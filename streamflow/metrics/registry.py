@@ -2,17 +2,19 @@
 
 Adding is cheap and safe from any thread; nothing here knows Prometheus. Names follow Prometheus' conventions (base
 units, `_total` on counters) with Flink's notions; labels are `operator` and `subtask`, or none for what concerns the
-whole job; never a record's content.
+whole job, and where one handle is not enough a few more (`split`); never a record's content.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final, Literal
 
 __all__ = ["NO_METRICS", "Metric", "Metrics", "MetricsRegistry", "OperatorMetrics"]
+
+_Key = tuple[tuple[str, str], ...]
 
 
 @dataclass(slots=True)
@@ -36,20 +38,36 @@ class Metric:
 
 
 class Metrics:
-    """Handles with the same labels, made when first asked for."""
+    """Handles that share labels, made when first asked for; each name may have several series, told apart by labels
+    of their own.
+
+    >>> metrics = Metrics({"operator": "read-1", "subtask": "0"})
+    >>> metrics.gauge("streamflow_lag_records", "Records behind", {"split": "flights-0"}).set(7)
+    >>> metrics.gauge("streamflow_lag_records", "Records behind", {"split": "flights-1"}).set(2)
+    >>> metrics.value_of("streamflow_lag_records")
+    9.0
+    >>> metrics.remove("streamflow_lag_records", {"split": "flights-1"})
+    >>> [metric.labels["split"] for metric in metrics]
+    ['flights-0']
+    """
 
     def __init__(self, labels: dict[str, str]) -> None:
         self._labels = labels
-        self._metrics: dict[str, Metric] = {}
+        self._metrics: dict[str, dict[_Key, Metric]] = {}
         self._refresh: Callable[[], None] | None = None
 
-    def counter(self, name: str, help: str) -> Metric:
-        """The counter of that name."""
-        return self._metrics.setdefault(name, Metric(name, help, "counter", self._labels))
+    def counter(self, name: str, help: str, labels: Mapping[str, str] | None = None) -> Metric:
+        """The counter of that name and those labels, beside the ones that all have here."""
+        return self._handle(name, help, "counter", labels)
 
-    def gauge(self, name: str, help: str) -> Metric:
-        """The gauge of that name."""
-        return self._metrics.setdefault(name, Metric(name, help, "gauge", self._labels))
+    def gauge(self, name: str, help: str, labels: Mapping[str, str] | None = None) -> Metric:
+        """The gauge of that name and those labels, beside the ones that all have here."""
+        return self._handle(name, help, "gauge", labels)
+
+    def remove(self, name: str, labels: Mapping[str, str] | None = None) -> None:
+        """Forget one series: its split has ended, or something else holds it now. Nothing happens where there is
+        none. A handle that is still used after that counts for nobody; ask for a new one."""
+        self._metrics.get(name, {}).pop(_key(labels), None)
 
     def refreshed_by(self, refresh: Callable[[], None]) -> None:
         """Call `refresh` before the metrics are read: for gauges that move although nothing happens (a lag). Takes the
@@ -57,16 +75,25 @@ class Metrics:
         self._refresh = refresh
 
     def value_of(self, name: str) -> float:
-        """What the metric of that name says now; 0 where there is none."""
+        """What the metric of that name says now, summed over its series; 0 where there is none."""
         if self._refresh is not None:
             self._refresh()
-        metric = self._metrics.get(name)
-        return 0.0 if metric is None else metric.value
+        return sum((metric.value for metric in list(self._metrics.get(name, {}).values())), 0.0)
 
     def __iter__(self) -> Iterator[Metric]:
         if self._refresh is not None:
             self._refresh()
-        return iter(list(self._metrics.values()))
+        return iter([metric for series in list(self._metrics.values()) for metric in list(series.values())])
+
+    def _handle(
+        self, name: str, help: str, kind: Literal["counter", "gauge"], labels: Mapping[str, str] | None
+    ) -> Metric:
+        series = self._metrics.setdefault(name, {})
+        return series.setdefault(_key(labels), Metric(name, help, kind, {**self._labels, **(labels or {})}))
+
+
+def _key(labels: Mapping[str, str] | None) -> _Key:
+    return tuple(sorted(labels.items())) if labels else ()
 
 
 class OperatorMetrics(Metrics):
