@@ -1,0 +1,214 @@
+"""A producer on aiokafka, as the port asks for it: one transaction and no more, or idempotent without transactions.
+
+Three things that aiokafka leaves to its user are done here. `commit_transaction` succeeds although a record of the
+transaction was refused, so every batch is awaited first. An idempotent producer retries for ever, so that everything
+here has a limit of time. And `stop` waits for what will never be sent, so that a producer that failed is taken down
+without it: what it had begun is decided by whoever fences it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from streamflow.errors import SinkError
+from streamflow.operators.connectors.kafka.aiokafka_refusals import as_sink_error
+from streamflow.operators.connectors.kafka.client import OutcomeUnknownError, ProducedRecords, RefusedError
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaProducer
+
+__all__ = ["AiokafkaWriter"]
+
+_BATCH_BYTES: Final = 256 << 10
+"""Before compression: well below what brokers take (1 MiB, unless told otherwise)."""
+_REQUEST_SECONDS: Final = 15.0
+_BACKOFF: Final = 0.02
+_BETWEEN_ATTEMPTS: Final = 0.2
+_LAST_WORDS: Final = 1.0
+
+
+class AiokafkaWriter:
+    """A `LogWriter`; see there.
+
+    `options` are aiokafka's (addresses and security), asked for at the last moment since they hold secrets. Nothing is
+    waited for longer than `transaction_timeout` (microseconds), also without transactions.
+    """
+
+    def __init__(
+        self,
+        options: Callable[[], Mapping[str, Any]],
+        *,
+        client_id: str,
+        transactional_id: str | None,
+        transaction_timeout: int,
+        compression: str | None,
+    ) -> None:
+        self._options = options
+        self._client_id = client_id
+        self._transactional_id = transactional_id
+        self._patience = transaction_timeout / 1e6
+        self._compression = compression
+        self._producer: AIOKafkaProducer | None = None
+        self._pending: set[asyncio.Future[Any]] = set()
+        self._failure: BaseException | None = None
+
+    async def start(self) -> None:
+        async with self._limited("reach Kafka"):
+            while True:
+                producer = self._made()
+                self._producer = producer
+                try:
+                    await producer.start()
+                except BaseException as error:
+                    await self.close()
+                    if not _connecting(error):
+                        raise
+                else:
+                    return
+                await asyncio.sleep(_BETWEEN_ATTEMPTS)
+
+    async def begin(self) -> None:
+        async with self._limited("begin a transaction"):
+            await self._started.begin_transaction()
+
+    async def write(self, records: ProducedRecords) -> None:
+        producer = self._started
+        topic, partition = records.partition
+        async with self._limited(f"write to {records.partition}", records.partition.topic):
+            if partition not in await producer.partitions_for(topic):
+                raise RefusedError(
+                    f"topic {topic!r} has no partition {partition}",
+                    hint="it was made anew with fewer partitions while the job had output for it: delete the "
+                    "topic and make it with as many as before",
+                )
+            batch = producer.create_batch()
+            rows = zip(records.timestamps, records.keys, records.values, records.headers, strict=True)
+            for at, key, value, headers in rows:
+                stamp = None if at is None else at // 1000
+                named = list(headers) if headers else []
+                while batch.append(timestamp=stamp, key=key, value=value, headers=named) is None:
+                    await self._send(batch, topic, partition)
+                    batch = producer.create_batch()
+            if batch.record_count():
+                await self._send(batch, topic, partition)
+
+    async def flush(self) -> None:
+        async with self._limited("have records acknowledged"):
+            while self._pending:
+                await asyncio.wait(self._pending)
+            self._check()
+
+    async def commit(self) -> None:
+        await self.flush()
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._started.commit_transaction()
+        except Exception as error:
+            # Whatever is answered: it may be the answer to a second attempt of which the first was carried out.
+            raise OutcomeUnknownError(
+                f"the end of the transaction is not confirmed: {type(error).__name__}: {error}"
+            ) from error
+
+    async def abort(self) -> None:
+        async with self._limited("abort a transaction"):
+            await self._started.abort_transaction()
+
+    async def close(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        if not self._pending and self._failure is None:
+            with suppress(Exception):
+                async with asyncio.timeout(_LAST_WORDS):
+                    await producer.stop()
+                    return
+        await _taken_down(producer)
+
+    def _made(self) -> AIOKafkaProducer:
+        from aiokafka import AIOKafkaProducer  # noqa: PLC0415
+
+        return AIOKafkaProducer(
+            **self._options(),
+            client_id=self._client_id,
+            acks="all",
+            enable_idempotence=True,
+            transactional_id=self._transactional_id,
+            transaction_timeout_ms=max(1, round(self._patience * 1000)),
+            compression_type=self._compression,
+            max_batch_size=_BATCH_BYTES,
+            request_timeout_ms=round(min(_REQUEST_SECONDS, self._patience) * 1000),
+            retry_backoff_ms=round(_BACKOFF * 1000),
+            metadata_max_age_ms=60_000,
+        )
+
+    @property
+    def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            raise SinkError("a producer is used that is not started, or closed already")
+        return self._producer
+
+    async def _send(self, batch: Any, topic: str, partition: int) -> None:
+        self._check()
+        sent = await self._started.send_batch(batch, topic, partition=partition)
+        self._pending.add(sent)
+        sent.add_done_callback(self._acknowledged)
+        # Building batches is work for the processor: others have their turn between two.
+        await asyncio.sleep(0)
+
+    def _acknowledged(self, sent: asyncio.Future[Any]) -> None:
+        self._pending.discard(sent)
+        error = asyncio.CancelledError() if sent.cancelled() else sent.exception()
+        if error is not None and self._failure is None:
+            self._failure = error
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    @asynccontextmanager
+    async def _limited(self, what: str, topic: str | None = None) -> AsyncIterator[None]:
+        """Within the limit of time, and with the client's exceptions turned into ours."""
+        try:
+            async with asyncio.timeout(self._patience):
+                yield
+        except SinkError:
+            raise
+        except TimeoutError as error:
+            raise SinkError(
+                f"could not {what} within {self._patience:g} s",
+                hint="check that the brokers are up and can be reached",
+            ) from error
+        except Exception as error:
+            raise as_sink_error(error, what, topic=topic) from error
+
+
+def _connecting(error: BaseException) -> bool:
+    """Whether nobody answered, which may be over in a moment."""
+    from aiokafka.errors import KafkaConnectionError  # noqa: PLC0415
+
+    return isinstance(error, KafkaConnectionError)
+
+
+async def _taken_down(producer: AIOKafkaProducer) -> None:
+    """Ends a producer as if its process had died: nothing more is sent, nothing is waited for.
+
+    aiokafka has no call for that; its sender, once cancelled, still awaits requests which it repeats without end.
+    """
+    inside: Any = producer
+    inside._closed = True
+    await producer.client.close()
+    sender: asyncio.Task[None] | None = inside._sender.sender_task
+    while sender is not None and not sender.done():
+        sender.cancel()
+        # Requests that failed with their connection wait for metadata that will never come.
+        waiting: asyncio.Future[bool] | None = inside.client._md_update_fut
+        if waiting is not None and not waiting.done():
+            waiting.set_result(False)
+        await asyncio.wait([sender], timeout=_BACKOFF)
+    if sender is not None and not sender.cancelled():
+        sender.exception()
+    # Connections that were being opened meanwhile.
+    await producer.client.close()
