@@ -1,0 +1,54 @@
+"""From the bytes of records to rows: a decoder for each format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import polars as pl
+
+from streamflow.operators.connectors.kafka.decoded_values import DecodedValues, Decoder
+from streamflow.operators.connectors.kafka.formats import KafkaFormat, checked_format
+from streamflow.operators.connectors.kafka.json_values import JsonColumns, JsonObjects
+from streamflow.operators.connectors.kafka.plain_values import PlainValues, plain_schema
+from streamflow.records.schema import Schema, StreamSchema
+
+__all__ = ["DecodedValues", "Decoder", "decoder"]
+
+_MAX_BYTES: Final = 1 << 20
+
+
+def decoder(
+    format: KafkaFormat,
+    schema: StreamSchema | None,
+    *,
+    registry: Any = None,
+    max_bytes: int = _MAX_BYTES,
+    columns: Sequence[str] | None = None,
+) -> Decoder:
+    """A decoder for values of that format.
+
+    `schema`: columns, OBJECTS, or None for what the format gives by itself (text and bytes: the column `value`;
+    JSON: Python objects). `columns`: the only columns anybody reads; `Decoder.schema` has
+    only these then. `max_bytes`: longer values are bad. Raises JobDefinitionError where format and schema do not fit.
+
+    >>> decoder("json", Schema({"n": pl.Int64})).decode([b'{"n":1}', b'{"n":']).bad
+    [(1, 'the value is not valid JSON (Input data was truncated)')]
+    """
+    match checked_format(format):
+        case "text":
+            return PlainValues(plain_schema(schema, pl.String(), format), max_bytes, text=True)
+        case "bytes":
+            return PlainValues(plain_schema(schema, pl.Binary(), format), max_bytes, text=False)
+        case _:
+            if isinstance(schema, Schema):
+                return JsonColumns(_projected(schema, columns), max_bytes)
+            return JsonObjects(max_bytes)
+
+
+def _projected(schema: Schema, columns: Sequence[str] | None) -> Schema:
+    """The columns that are read; one where nobody reads any, since rows have to be counted."""
+    if columns is None:
+        return schema
+    chosen = {name: dtype for name, dtype in schema.items() if name in columns}
+    return Schema(chosen or dict(list(schema.items())[:1]))

@@ -1,0 +1,152 @@
+"""From rows to the bytes of records: an encoder for each format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import polars as pl
+
+from streamflow.errors import JobDefinitionError, SinkError, cut
+from streamflow.operators.base import StreamType
+from streamflow.operators.connectors.json_rows import json_lines
+from streamflow.operators.connectors.kafka.formats import KafkaFormat, checked_format
+from streamflow.records.batch import RowBatch
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import Schema
+
+__all__ = ["Encoder", "encoder"]
+
+
+class Encoder(Protocol):
+    """Turns rows into the values of records; one value per row, in the rows' order."""
+
+    def encode(self, batch: AnyBatch) -> list[bytes]:
+        """The values of a batch; raises SinkError naming the first row (from 0, within the batch) that cannot be
+        encoded."""
+        ...
+
+
+def encoder(
+    format: KafkaFormat,
+    input_type: StreamType,
+    *,
+    registry: Any = None,
+    columns: Sequence[str] | None = None,
+    topic: str | None = None,
+) -> Encoder:
+    """An encoder for rows of that type.
+
+    `columns`: what the value is made of, None for all columns. `topic`: under whose name a schema is registered. Raises
+    JobDefinitionError where the format cannot carry the stream.
+
+    >>> from streamflow.records.schema import OBJECTS
+    >>> encoder("json", StreamType(OBJECTS, timed=False)).encode(RowBatch([{"n": 1}]))
+    [b'{"n":1}']
+    """
+    schema = value_schema(checked_format(format), input_type, columns)
+    match format:
+        case "text" | "bytes":
+            return PlainEncoder(format, schema)
+        case _:
+            return JsonEncoder(schema)
+
+
+def value_schema(format: KafkaFormat, input_type: StreamType, columns: Sequence[str] | None) -> Schema | None:
+    """The columns of which values are made, None for a stream of objects; JobDefinitionError where that cannot be."""
+    if format == "arrow":
+        raise JobDefinitionError(
+            "KafkaSink does not write Arrow: a record is one row there",
+            hint="one of: json, msgpack, text, bytes, avro",
+        )
+    if not isinstance(input_type.schema, Schema):
+        if columns is not None:
+            raise JobDefinitionError(
+                "this stream holds Python objects, which have no columns to choose from",
+                hint="leave value= out, or give the last function a return type so that there are columns",
+            )
+        return None
+    names = list(input_type.schema) if columns is None else list(columns)
+    schema = Schema({name: input_type.schema.need(name) for name in names})
+    for name, dtype in schema.items():
+        if dtype == pl.Object or (format == "json" and dtype == pl.Binary):
+            raise JobDefinitionError(
+                f"{format} cannot carry column {name!r} ({dtype})", hint="drop it, or cast it"
+            )
+    wanted = {"text": pl.String(), "bytes": pl.Binary()}.get(format)
+    if wanted is not None and list(schema.values()) != [wanted]:
+        raise JobDefinitionError(
+            f"format {format!r} takes one column of type {wanted}, not {schema!r}",
+            hint="name it with value=, or write json",
+        )
+    return schema
+
+
+class JsonEncoder:
+    """A JSON object per row, or Python values as they are; times, NaN and durations as in NDJSON files."""
+
+    def __init__(self, schema: Schema | None) -> None:
+        self._schema = schema
+
+    def encode(self, batch: AnyBatch) -> list[bytes]:
+        chosen = FrameBatch(frame_of(batch, self._schema)) if self._schema is not None else batch
+        try:
+            lines = json_lines(chosen)
+        except SinkError as error:
+            if isinstance(chosen, RowBatch):
+                raise_for_row(chosen.values, lambda value: json_lines(RowBatch([value])))
+            raise SinkError(error.message, hint=error.hint) from error
+        values = lines.split(b"\n")
+        values.pop()
+        return values
+
+
+class PlainEncoder:
+    """One column, or the values of a stream of objects, as text or bytes."""
+
+    def __init__(self, format: KafkaFormat, schema: Schema | None) -> None:
+        self._schema = schema
+        self._kind: type[Any] = str if format == "text" else bytes
+        self._encode: Callable[[Any], bytes] = str.encode if format == "text" else bytes
+
+    def encode(self, batch: AnyBatch) -> list[bytes]:
+        values: Sequence[Any]
+        if self._schema is None:
+            values = batch.values if isinstance(batch, RowBatch) else batch.user_frame().to_dicts()
+        else:
+            values = frame_of(batch, self._schema).to_series().to_list()
+        try:
+            return list(map(self._encode, values))
+        except (TypeError, UnicodeEncodeError):
+            raise_for_row(values, self._one)
+            raise
+
+    def _one(self, value: Any) -> bytes:
+        if not isinstance(value, self._kind):
+            raise SinkError(
+                f"a {self._kind.__name__} was expected, this is a {type(value).__name__}: {cut(value)}",
+                hint="fill nulls, or turn it into one with .map first",
+            )
+        try:
+            return self._encode(value)
+        except UnicodeEncodeError as error:
+            raise SinkError(f"it holds half a surrogate pair: {cut(ascii(value))}") from error
+
+
+def frame_of(batch: AnyBatch, schema: Schema) -> pl.DataFrame:
+    """The columns of a batch that the value is made of, in order."""
+    if isinstance(batch, FrameBatch):
+        frame = batch.frame
+        return frame if frame.columns == list(schema) else frame.select(list(schema))
+    rows = [[row[name] for name in schema] for row in batch.values]
+    return pl.DataFrame(rows, schema=dict(schema), orient="row")
+
+
+def raise_for_row(values: Sequence[Any], encode: Callable[[Any], object]) -> None:
+    """Raise the SinkError of the first value that `encode` refuses, naming its row."""
+    for row, value in enumerate(values):
+        try:
+            encode(value)
+        except SinkError as error:
+            raise SinkError(f"row {row} cannot be encoded: {error.message}", hint=error.hint) from error
