@@ -8,11 +8,12 @@ without two phases (console) writes at once and hands out nothing: its delivery 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from streamflow.disk import Disk, LocalDisk
+from streamflow.metrics.registry import NO_METRICS, OperatorMetrics
 from streamflow.operators.base import StreamType
 from streamflow.records.elements import AnyBatch
 from streamflow.time.clock import Clock, Randomness
@@ -29,6 +30,14 @@ def _nothing(point: str) -> None:
     """Reaching a point means nothing unless somebody watches."""
 
 
+def _at_leisure() -> None:
+    """Where nothing drives epochs, they cannot be asked to end."""
+
+
+async def _at_once() -> None:
+    """Where nothing drives epochs, none is being committed."""
+
+
 @dataclass(frozen=True, slots=True)
 class SinkContext:
     """What a writer or committer is handed.
@@ -37,6 +46,11 @@ class SinkContext:
     starts anew. `checkpointed`: the run takes checkpoints, so that another one may have to tell its output from that of
     others. `allow_duplicates`: output ahead of the checkpoint that cannot be taken back is no error. `reach` is called
     with the name of each step at which a crash would matter.
+
+    `line` names the line of runs of which each goes on from a checkpoint of the one before; a run that starts anew
+    starts a new line. `first_epoch` is the first that this run will end, `restored_parent` the epoch that was committed
+    before `restored`. A writer that holds much asks for the epoch to be ended (`end_epoch`), and where even that does
+    not help, because the epoch before it is still being committed, awaits that (`settled`) before it takes more.
     """
 
     operator_id: str
@@ -53,6 +67,12 @@ class SinkContext:
     checkpointed: bool = False
     allow_duplicates: bool = False
     reach: Callable[[str], None] = _nothing
+    line: str = "line"
+    first_epoch: int = 1
+    restored_parent: int | None = None
+    end_epoch: Callable[[], None] = _at_leisure
+    settled: Callable[[], Awaitable[None]] = _at_once
+    metrics: OperatorMetrics = NO_METRICS
 
 
 class SinkWriter(Protocol):
@@ -69,14 +89,18 @@ class SinkWriter(Protocol):
         ...
 
 
-class Committer(Protocol):
-    """Makes sealed output visible; one per sink."""
+class Committer(ABC):
+    """Makes sealed output visible; one per sink, or one for several sinks that are committed together."""
 
+    async def begin(self) -> None:
+        """The run starts anew, not from a checkpoint. Called once, before anything is committed."""
+
+    @abstractmethod
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         """Make visible; must be safe to repeat after a crash with the same arguments. What was sealed in an epoch
         that could not be completed comes with a later one."""
-        ...
 
+    @abstractmethod
     async def restore(
         self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable] = ()
     ) -> None:
@@ -84,13 +108,23 @@ class Committer(Protocol):
         back what later epochs have made visible. What was sealed and is still to be committed by a later epoch
         (`carried`: a batch job commits at its end) is kept as it is; other leftovers of dead runs go. Raises SinkError
         where output cannot be taken back, unless duplicates are allowed. Called once, before anything is written."""
-        ...
+
+    async def close(self) -> None:
+        """Let go of what is held. Called once, also after a failure."""
 
 
 class Sink(ABC):
     """A sink as immutable data."""
 
     delivery: Delivery = "at_least_once"
+    commits: ClassVar[Literal["as_told", "epoch"]] = "as_told"
+    """"epoch": output becomes visible with each epoch, also in a batch job, which otherwise commits at its end."""
+
+    @property
+    def committed_with(self) -> Hashable | None:
+        """Sinks for which this is equal have one committer, made by any of them: their output becomes visible in one
+        step. None: a committer of its own."""
+        return None
 
     def check(self, input_type: StreamType) -> None:
         """Raise JobDefinitionError if the stream cannot be written here (called when the job is built)."""

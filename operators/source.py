@@ -11,18 +11,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from streamflow.errors import RecordError
+from streamflow.metrics.registry import NO_METRICS, Metrics
 from streamflow.operators.base import ErrorPolicy, StreamType
 from streamflow.records.elements import AnyBatch
 from streamflow.time.clock import Clock, Randomness
 
 __all__ = [
+    "CheckpointListener",
     "Decoded",
     "Discovery",
     "Enumerator",
     "Fetch",
+    "Instance",
     "Position",
     "Source",
     "SourceContext",
@@ -32,6 +35,22 @@ __all__ = [
 
 Position = Mapping[str, Any]
 """Where to go on in a split: msgpack-able, opaque to the runtime."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """Which of several copies of one program this is: each reads its own part of the splits. `index` from 0.
+
+    >>> Instance(1, 4).of("delays")
+    'delays-2-of-4'
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, name: str) -> str:
+        """A name that each copy has its own of; a program that runs alone keeps it as it is."""
+        return name if self.count == 1 else f"{name}-{self.index + 1}-of-{self.count}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +125,25 @@ class Enumerator(Protocol):
     def restore(self, state: Mapping[str, Any]) -> None: ...
 
 
+@runtime_checkable
+class CheckpointListener(Protocol):
+    """An enumerator that wants to know how far checkpoints have come."""
+
+    async def checkpointed(self, positions: Mapping[str, Position]) -> None:
+        """A checkpoint has been published and its output committed; `positions` by split id, of splits that were being
+        read. For information only (offsets of a consumer group): nothing may depend on it, and it is not called again
+        after a crash. What it raises is told and does not fail the job."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SourceContext:
     """What a reader or enumerator is handed.
 
     `batch_rows` is the size to aim for; `on_error` says whether bad records end up in `Decoded.bad` ("skip",
-    "dead_letter") or raise ("fail"). `columns`: the only columns anybody reads (projection), None for all.
+    "dead_letter") or raise ("fail"). `columns`: the only columns anybody reads (projection), None for all. `shared` is
+    one for the enumerator and all readers of the source in a run: for what they have in common (a connection), which
+    whoever closes last closes.
     """
 
     operator_id: str
@@ -122,6 +154,10 @@ class SourceContext:
     batch_rows: int
     on_error: ErrorPolicy = "fail"
     columns: Sequence[str] | None = None
+    job: str = "job"
+    instance: Instance = Instance()
+    metrics: Metrics = NO_METRICS
+    shared: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Source(ABC):

@@ -20,11 +20,23 @@ from typing import Any, Final, Literal
 from streamflow.errors import ConfigError, JobDefinitionError, unknown_name
 from streamflow.time.timestamps import parse_duration
 
-__all__ = ["ENVIRONMENT_PREFIX", "Mode", "RestartKind", "Secret", "Settings", "StateBackend", "parse_size"]
+__all__ = [
+    "ENVIRONMENT_PREFIX",
+    "LogFormat",
+    "LogLevel",
+    "Mode",
+    "RestartKind",
+    "Secret",
+    "Settings",
+    "StateBackend",
+    "parse_size",
+]
 
 Mode = Literal["auto", "streaming", "micro-batch", "batch"]
 StateBackend = Literal["rocksdb", "memory"]
 RestartKind = Literal["auto", "none", "fixed", "exponential"]
+LogFormat = Literal["text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 ENVIRONMENT_PREFIX: Final = "STREAMFLOW_"
 
@@ -101,6 +113,15 @@ def _duration(*, zero: bool) -> Callable[[Any, str], int]:
         return micros
 
     return parse
+
+
+def _instance(value: Any, what: str) -> tuple[int, int]:
+    if isinstance(value, tuple):
+        value = "/".join(map(str, (value[0] + 1, *value[1:])))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    found = re.fullmatch(r"(\d{1,5})/(\d{1,5})", value.strip()) if isinstance(value, str) else None
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise ConfigError(f"{what} is {value!r}", hint='write it like "2/4": the second of four copies')
+    return int(found[1]) - 1, int(found[2])
 
 
 def _text(value: Any, what: str) -> str:
@@ -184,6 +205,8 @@ class Settings:
     """auto: batch if every source is bounded, else streaming."""
     parallelism: int = 1
     """Subtasks per operator; an operator's own `parallel(n)` wins."""
+    instance: tuple[int, int] = (0, 1)
+    """Which of several copies of the program this is, that share its input: `"2/4"` is the second of four, (1, 4)."""
     max_parallelism: int = 128
     """Key groups: fixed for the life of the state."""
     batch_rows: int = 65_536
@@ -234,6 +257,12 @@ class Settings:
     """Port for Prometheus' scrapes; None: none, 0: any free one."""
     metrics_address: str = "127.0.0.1"
     """Address for Prometheus' scrapes."""
+    metrics_token: Secret | None = None
+    """What a scrape from another machine has to show; `file:PATH` reads it from a file."""
+    log_format: LogFormat = "text"
+    """How log lines are written: text, or JSON objects."""
+    log_level: LogLevel = "info"
+    """What is logged: this and what is worse."""
     control_port: int | None = None
     """Port of `streamflow run`'s control server (status, checkpoint, savepoint, stop); None: none, 0: any free one."""
     control_address: str = "127.0.0.1"
@@ -286,6 +315,7 @@ class Settings:
 _PARSERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "mode": _choice("auto", "streaming", "micro-batch", "batch"),
     "parallelism": _count(most=32_768),
+    "instance": _instance,
     "max_parallelism": _count(most=32_768),
     "batch_rows": _count(),
     "channel_rows": _count(),
@@ -311,6 +341,9 @@ _PARSERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "state_dir": _text,
     "metrics_port": _count(least=0, most=65_535),
     "metrics_address": _text,
+    "metrics_token": _secret,
+    "log_format": _choice("text", "json"),
+    "log_level": _choice("info", "debug", "warning", "error"),
     "control_port": _count(least=0, most=65_535),
     "control_address": _text,
     "control_token": _secret,

@@ -12,13 +12,14 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ConfigError",
     "DamagedError",
     "JobDefinitionError",
     "JobFailedError",
+    "RawRecord",
     "RecordError",
     "SinkError",
     "SourceError",
@@ -108,14 +109,36 @@ class DamagedError(StateError):
     """Stored state that is not what was written: missing, cut, changed; an older checkpoint may be intact."""
 
 
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """A record as it lies in a log: bytes that nobody could read, and where they came from. `timestamp` in
+    microseconds since 1970."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+
+
 class RecordError(StreamflowError):
-    """One record that could not be decoded or whose function raised; `record` shows it, cut."""
+    """One record that could not be decoded or whose function raised; `record` shows it, cut. `raw` is the record itself
+    where it came from a log and was not decoded."""
 
     def __init__(
-        self, message: str, *, record: object = None, where: Where | None = None, hint: str | None = None
+        self,
+        message: str,
+        *,
+        record: object = None,
+        where: Where | None = None,
+        hint: str | None = None,
+        raw: RawRecord | None = None,
     ) -> None:
         super().__init__(message, where=where, hint=hint)
         self.record = cut(record)
+        self.raw = raw
 
     def __str__(self) -> str:
         return f"{super().__str__()}\n  record: {self.record}"

@@ -153,7 +153,7 @@ class _CollectWriter:
         self._batches = []
 
 
-class _CollectCommitter:
+class _CollectCommitter(Committer):
     def __init__(self, into: Collected) -> None:
         self._into = into
 

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from streamflow.config import Settings
 from streamflow.graph.physical import PhysicalEdge, PhysicalPlan, PhysicalTask
 from streamflow.metrics.registry import MetricsRegistry
 from streamflow.operators.base import OperatorContext, StatePart
 from streamflow.operators.guard import Guard
-from streamflow.operators.sink import Committer, SinkContext
-from streamflow.operators.source import Enumerator, SourceContext
+from streamflow.operators.sink import SinkContext
+from streamflow.operators.source import Enumerator, Instance, SourceContext
 from streamflow.runtime.assignment import SplitAssigner
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.chain import Chain, Keyed, Link
 from streamflow.runtime.channel import Channel, Inbox
+from streamflow.runtime.committing import Committing
 from streamflow.runtime.exchange import route_for
 from streamflow.runtime.outlet import ChannelOutlet, Outlet, SinkOutlet
 from streamflow.runtime.ports import Ports
@@ -62,25 +64,30 @@ class Assembly:
     state_dir: Path | None
     """Where backends lie; None: each in a private temporary directory, or in memory."""
     restored: Restored | None
+    first_epoch: int
+    """The first epoch that this run will end."""
     subtasks: list[Subtask] = field(default_factory=list[Subtask])
     loops: list[Task | SourceTask] = field(default_factory=list["Task | SourceTask"])
     sources: dict[str, list[SourceTask]] = field(default_factory=dict[str, list[SourceTask]])
     """The source tasks of each task that reads."""
     readers: dict[str, SourceParts] = field(default_factory=dict[str, SourceParts])
     """By source id."""
-    committers: dict[str, Committer | None] = field(default_factory=dict[str, "Committer | None"])
+    committing: Committing = field(init=False)
     backends: list[KeyedStateBackend] = field(default_factory=list[KeyedStateBackend])
     """Everybody's, to be closed."""
     keyed: list[KeyedStateBackend] = field(default_factory=list[KeyedStateBackend])
     """Those of operators that keep state."""
     shares: list[tuple[Link, list[StatePart]]] = field(default_factory=list[tuple[Link, list[StatePart]]])
     """What operators have to be restored from."""
+    _shared: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    """What the enumerator and the readers of a source have in common, by source."""
     _channels: dict[int, dict[tuple[int, int], Channel]] = field(
         default_factory=dict[int, dict[tuple[int, int], Channel]]
     )
 
     def build(self) -> None:
         """Make everything; on the event loop's thread, since tasks belong to it."""
+        self.committing = Committing(self.profile, self.ports.reach)
         for number, edge in enumerate(self.plan.edges):
             upper, lower = self.plan.task(edge.upper), self.plan.task(edge.lower)
             self._channels[number] = {
@@ -108,6 +115,11 @@ class Assembly:
         return [task for tasks in self.sources.values() for task in tasks]
 
     @property
+    def instance(self) -> Instance:
+        """Which copy of the program this is."""
+        return Instance(*self.settings.instance)
+
+    @property
     def epoch(self) -> int:
         """The last epoch of the run that is gone on from."""
         return 0 if self.restored is None else self.restored.epoch
@@ -120,6 +132,7 @@ class Assembly:
     def _make_reader(self, task: PhysicalTask) -> None:
         if task.source is None:
             return
+        self._shared[task.source.id] = {}
         enumerator = task.source.source.enumerator(self._source_context(task))
         start = self._start(task.source.id)
         if start is not None and start.enumerator is not None:
@@ -142,6 +155,10 @@ class Assembly:
             batch_rows=self.profile.batch_rows,
             on_error=task.source.on_error,
             columns=task.columns,
+            job=self.instance.of(self.plan.job),
+            instance=self.instance,
+            metrics=self.registry.operator(task.source.id, 0),
+            shared=self._shared[task.source.id],
         )
 
     def _build_subtask(self, task: PhysicalTask, index: int) -> None:
@@ -280,16 +297,20 @@ class Assembly:
                 random=self.ports.random,
                 run_blocking=self.ports.io,
                 disk=self.ports.disk,
-                job=self.plan.job,
+                job=self.instance.of(self.plan.job),
                 restored=None if self.restored is None else self.restored.epoch,
                 checkpointed=self.reports.checkpointing,
                 allow_duplicates=self.settings.allow_duplicates,
                 reach=self.ports.reach,
+                line=self.run if self.restored is None else self.restored.line,
+                first_epoch=self.first_epoch,
+                restored_parent=None if self.restored is None else self.restored.manifest.parent,
+                end_epoch=self.reports.request_epoch,
+                settled=self.reports.settled,
+                metrics=self.registry.operator(node.id, index),
             )
-            if node.id not in self.committers:
-                self.committers[node.id] = node.sink.committer(context)
+            self.committing.add(node.id, node.sink, context)
             with blamed(node.id):
                 writer = node.sink.writer(node.type, context)
-            metrics = self.registry.operator(node.id, index)
-            outlets.append(SinkOutlet(physical.position, physical.output, node.id, writer, metrics))
+            outlets.append(SinkOutlet(physical.position, physical.output, node.id, writer, context.metrics))
         return outlets

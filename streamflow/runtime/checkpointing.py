@@ -7,11 +7,13 @@ with a later one. So many failures in a row fail the job.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from streamflow.errors import StateError
+from streamflow.logs import reason, told
 from streamflow.operators.sink import Committable
 from streamflow.records.serde import pack
 from streamflow.runtime.epochs import Complete
@@ -21,6 +23,8 @@ from streamflow.state.checkpoints.manifest import Manifest, OperatorEntry, Store
 from streamflow.state.checkpoints.store import CheckpointStore, CheckpointWriter, FencedError
 
 __all__ = ["CheckpointMetrics", "Checkpoints", "Described"]
+
+_LOG: Final = logging.getLogger("streamflow.checkpoints")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class CheckpointMetrics:
     taken: int = 0
     failed: int = 0
     failed_in_a_row: int = 0
+    not_removed: int = 0
+    """How often those that are not to be retained could not be removed."""
 
 
 class Checkpoints:
@@ -60,8 +66,10 @@ class Checkpoints:
         parent: int | None,
         tolerated: int,
         metrics: CheckpointMetrics,
+        line: str,
     ) -> None:
         self.store = store
+        self._line = line
         self.metrics = metrics
         self._ports = ports
         self._mode = mode
@@ -117,11 +125,12 @@ class Checkpoints:
         """Remove what is not to be retained; that it fails does no harm but for the space."""
         try:
             await self._ports.io(self.store.retain)
-        except (StateError, OSError):
-            self.metrics.failed += 1
+        except (StateError, OSError) as error:
+            self.metrics.not_removed += 1
+            _LOG.warning("old checkpoints were not removed", extra=told(error=reason(error)))
 
     def _publish(self, writer: CheckpointWriter, complete: Complete[SubtaskPart]) -> Manifest:
-        state = {"sources": dict(self._sources), "sealed": _listed(complete.sealed)}
+        state = {"sources": dict(self._sources), "sealed": _listed(complete.sealed), "line": self._line}
         files: tuple[StoredFile, ...] = (writer.put([pack(state)], JOB),)
         manifest = Manifest(
             number=complete.epoch,
@@ -163,10 +172,16 @@ class Checkpoints:
         metrics.nbytes = manifest.size
         metrics.taken += 1
         metrics.failed_in_a_row = 0
+        facts = told(number=metrics.number, seconds=round(metrics.duration, 3), bytes=metrics.nbytes)
+        _LOG.info("checkpoint published", extra=facts)
 
     def _failed(self, complete: Complete[SubtaskPart], failure: Exception) -> None:
         self.metrics.failed += 1
         self.metrics.failed_in_a_row += 1
+        in_a_row = self.metrics.failed_in_a_row
+        _LOG.warning(
+            "checkpoint failed", extra=told(number=complete.epoch, in_a_row=in_a_row, error=reason(failure))
+        )
         if complete.final or self.metrics.failed_in_a_row >= self._tolerated:
             last = "there is none yet" if self._parent is None else f"the last one is {self._parent}"
             raise StateError(

@@ -113,11 +113,10 @@ class EpochCoordinator(Generic[Part]):
             return self._decide()
         return self._at_the_end()
 
-    def done(self, *, committed: bool) -> Complete[Part] | None:
-        """The complete epoch has been dealt with; output that was not committed is carried over. The final epoch if
+    def done(self, *, carried: Sealed = ()) -> Complete[Part] | None:
+        """The complete epoch has been dealt with; `carried` is its output that was not committed. The final epoch if
         everything has finished meanwhile."""
-        if self._handled is not None and not committed:
-            self._sealed[:0] = self._handled
+        self._sealed[:0] = carried
         self._handled = None
         return self._at_the_end()
 

@@ -16,6 +16,7 @@ from streamflow.config import Settings
 from streamflow.errors import ConfigError, StateError
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.metrics.registry import MetricsRegistry
+from streamflow.operators.source import Instance
 from streamflow.records.serde import pack, unpack
 from streamflow.runtime.checkpointing import CheckpointMetrics, Checkpoints, Described
 from streamflow.runtime.compatibility import fit
@@ -59,6 +60,7 @@ class Launcher:
         registry: MetricsRegistry,
     ) -> None:
         self._plan = plan
+        self._job = Instance(*settings.instance).of(plan.job)
         self._profile = profile
         self._settings = settings
         self._ports = ports
@@ -74,7 +76,7 @@ class Launcher:
         """Claim the checkpoint store, where there is one. StateError where another process runs the job."""
         settings = self._settings
         if settings.checkpoint_dir is not None:
-            self._store = open_store(settings.checkpoint_dir, self._plan.job, settings, self._ports)
+            self._store = open_store(settings.checkpoint_dir, self._job, settings, self._ports)
             await self._ports.io(self._store.claim)
         if settings.state_backend == "rocksdb":
             await self._ports.io(self._make_work)
@@ -101,7 +103,7 @@ class Launcher:
             self._registry,
             run=run,
             state_dir=folder,
-            checkpoints=self._checkpoints(restored),
+            checkpoints=self._checkpoints(restored, run),
             restored=restored,
             last_epoch=last,
         )
@@ -109,7 +111,7 @@ class Launcher:
     async def savepoint(self, number: int, target: str) -> str:
         """Copy a checkpoint to a place of its user's; where it is, as `restore` takes it."""
         assert self._store is not None
-        store = open_store(target, self._plan.job, self._settings, self._ports)
+        store = open_store(target, self._job, self._settings, self._ports)
         await self._ports.io(self._copy, number, store)
         return f"{target}#{number}"
 
@@ -127,7 +129,7 @@ class Launcher:
         if settings.state_dir is not None:
             self._work = Path(settings.state_dir)
         elif settings.checkpoint_dir is not None and "://" not in settings.checkpoint_dir:
-            self._work = Path(settings.checkpoint_dir, self._plan.job, "work")
+            self._work = Path(settings.checkpoint_dir, self._job, "work")
             shutil.rmtree(self._work, ignore_errors=True)
             self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
         else:
@@ -146,7 +148,7 @@ class Launcher:
             return None if manifest is None else (self._store, manifest)
         numbered = _NUMBERED.fullmatch(asked)
         place = numbered[1] if numbered else asked
-        store = open_store(place, self._plan.job, self._settings, self._ports)
+        store = open_store(place, self._job, self._settings, self._ports)
         if numbered:
             problems = store.verify(int(numbered[2]))
             if problems:
@@ -158,12 +160,12 @@ class Launcher:
         manifest, _ = store.latest_intact()
         if manifest is None:
             raise ConfigError(
-                f"restore is {asked!r}, and there is no intact checkpoint of job {self._plan.job}",
+                f"restore is {asked!r}, and there is no intact checkpoint of job {self._job}",
                 hint='write latest, none, or where a checkpoint is, like "savepoints#42"',
             )
         return store, manifest
 
-    def _checkpoints(self, restored: Restored | None) -> Checkpoints | None:
+    def _checkpoints(self, restored: Restored | None, run: str) -> Checkpoints | None:
         if self._store is None:
             return None
         return Checkpoints(
@@ -175,17 +177,24 @@ class Launcher:
             parent=None if restored is None else restored.epoch,
             tolerated=self._settings.checkpoint_failures,
             metrics=self.metrics,
+            line=run if restored is None else restored.line,
         )
 
     def _copy(self, number: int, target: CheckpointStore) -> None:
         assert self._store is not None
         manifest = self._store.manifest(number)
-        changed: dict[str, bytes] = {}
-        if self._profile.commits == "epoch":
-            # Its output is visible by now: whoever goes on from there, maybe elsewhere, has nothing left to commit.
-            file = next(file for file in manifest.files if file.name == JOB)
-            changed[JOB] = pack({**unpack(self._store.read(file)), "sealed": []})
+        file = next(file for file in manifest.files if file.name == JOB)
+        job = unpack(self._store.read(file))
+        # What is visible by now, whoever goes on from there, maybe elsewhere, must not commit again.
+        left = [piece for piece in job["sealed"] if piece[0] in self._committed_at_the_end()]
+        changed = {JOB: pack({**job, "sealed": left})}
         self._store.copy(manifest, target, kind="savepoint", changed=changed)
+
+    def _committed_at_the_end(self) -> set[str]:
+        if self._profile.commits == "epoch":
+            return set()
+        sinks = [physical.node for task in self._plan.tasks for physical in task.sinks]
+        return {node.id for node in sinks if node.sink.commits != "epoch"}
 
 
 def _described(plan: PhysicalPlan) -> list[Described]:

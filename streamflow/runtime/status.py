@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["CheckpointStatus", "JobResult", "JobStatus", "OperatorStatus"]
+__all__ = ["CheckpointStatus", "JobResult", "JobStatus", "OperatorStatus", "PublicationStatus"]
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorStatus:
     """One operator's figures, summed over its subtasks. Times are microseconds of event time; ratios 0 to 1.
 
-    `held_back_by` names the split that holds a source's watermark back.
+    `held_back_by` names the split that holds a source's watermark back; `lag_records` is how many records lie before
+    where a source reads, in a log that says so.
     """
 
     operator: str
@@ -27,6 +28,21 @@ class OperatorStatus:
     busy: float
     backpressured: float
     held_back_by: str | None = None
+    late: int = 0
+    lag_records: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationStatus:
+    """Output that becomes visible with each epoch in one step: what waits for it (records, bytes), how often that has
+    been done, how often it was tried again, how many seconds the last took, and how many ago it was (None: not yet)."""
+
+    waiting_records: int
+    waiting_bytes: int
+    published: int
+    retries: int
+    duration: float
+    age: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +60,9 @@ class CheckpointStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A running job at one moment. `elapsed` in seconds, `watermark` the smallest of all operators' in microseconds."""
+    """A running job at one moment. `elapsed` in seconds, `watermark` the smallest of all operators' in microseconds,
+    `time` the job's clock. `state`: starting, running, restarting, stopping; failed, finished, stopped once it has
+    ended."""
 
     job: str
     mode: str
@@ -60,6 +78,9 @@ class JobStatus:
     restarts: int = 0
     notes: tuple[str, ...] = ()
     """What a user should know: from where it went on, what was passed over, why it was restarted."""
+    publication: PublicationStatus | None = None
+    """None where no sink publishes epochs in one step."""
+    time: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,11 @@ class Reports(Protocol):
         ...
 
     def request_epoch(self) -> None:
-        """A source has read its slice: end the epoch."""
+        """A source has read its slice, or a sink holds much: end the epoch."""
+        ...
+
+    async def settled(self) -> None:
+        """Wait until no epoch that has ended is being committed."""
         ...
 
 

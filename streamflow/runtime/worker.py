@@ -8,6 +8,7 @@ checkpoint is published, and only then do sinks commit.
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from streamflow.config import Settings
 from streamflow.errors import JobFailedError, StateError, StreamflowError
 from streamflow.graph.physical import PhysicalPlan, PhysicalTask
 from streamflow.metrics.registry import MetricsRegistry
-from streamflow.operators.sink import Committable
+from streamflow.operators.source import CheckpointListener, Position
 from streamflow.runtime.assembly import Assembly, SourceParts
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.checkpointing import Checkpoints
@@ -34,6 +35,7 @@ __all__ = ["Worker", "held_back_by"]
 
 
 _FLUSHES: Final = 2
+_LOG: Final = logging.getLogger("streamflow.runtime")
 
 
 class Worker:
@@ -72,11 +74,23 @@ class Worker:
         self._promised: list[asyncio.Future[int]] = []
         self._completed: asyncio.Queue[Complete[SubtaskPart] | BaseException] = asyncio.Queue()
         self._storing: set[asyncio.Task[None]] = set()
+        self._positions: dict[int, dict[str, dict[str, Position]]] = {}
+        self._settled = asyncio.Event()
+        self._settled.set()
         self._parts = Assembly(
-            plan, profile, settings, ports, registry, self, run=run, state_dir=state_dir, restored=restored
+            plan,
+            profile,
+            settings,
+            ports,
+            registry,
+            self,
+            run=run,
+            state_dir=state_dir,
+            restored=restored,
+            first_epoch=last_epoch + 1,
         )
         self._parts.build()
-        self._sealed, self._carried = _sealed(restored, profile)
+        self._sealed, self._carried = self._left_over()
         self.coordinator: EpochCoordinator[SubtaskPart] = EpochCoordinator(
             (subtask.name for subtask in self._parts.subtasks),
             last_epoch=max(last_epoch, self._parts.epoch),
@@ -169,8 +183,15 @@ class Worker:
         self._epoch_asked = True
         self._news.set()
 
+    async def settled(self) -> None:
+        await self._settled.wait()
+
     async def _store(self, subtask: str, epoch: int, sealed: Sealed, snapshot: SubtaskSnapshot) -> None:
         assert self._checkpoints is not None
+        if snapshot.source is not None:
+            source, state = snapshot.source
+            read = {s["id"]: s["position"] for s in state["splits"] if s["position"] is not None}
+            self._positions.setdefault(epoch, {}).setdefault(source, {}).update(read)
         try:
             part = await self._checkpoints.keep(snapshot)
         except (StateError, OSError) as error:
@@ -252,9 +273,11 @@ class Worker:
 
     async def _deal_with(self, complete: Complete[SubtaskPart]) -> Complete[SubtaskPart] | None:
         published = self._checkpoints is None or await self._checkpoints.publish(complete)
-        committed = published and (complete.final or self._profile.commits == "epoch")
-        if committed:
-            await self._commit(complete.epoch, complete.sealed)
+        self._settled.clear()
+        carried: Sealed = complete.sealed
+        if published:
+            now, carried = self._parts.committing.divided(complete.sealed, final=complete.final)
+            await self._parts.committing.commit(complete.epoch, now)
         promised, self._promised = self._promised, []
         for asked in promised:
             if not asked.done() and published:
@@ -263,36 +286,44 @@ class Worker:
                 asked.set_exception(_failed(complete))
         if self._checkpoints is not None and published:
             await self._checkpoints.retain()
+            await self._tell_sources(complete.epoch)
+        self._settled.set()
         self._suspended = complete.epoch == self._last_epoch
         if self._suspended and not published:
             raise _failed(complete)
-        return self.coordinator.done(committed=committed)
+        return self.coordinator.done(carried=carried)
 
-    async def _commit(self, epoch: int, sealed: Sealed) -> None:
-        self._ports.reach("commit.before")
-        for sink, pieces in _by_sink(sealed).items():
-            committer = self._parts.committers.get(sink)
-            if committer is not None:
-                with blamed(sink):
-                    await committer.commit(epoch, pieces)
-                self._ports.reach("commit.sink_done")
-        self._ports.reach("commit.after")
+    async def _tell_sources(self, epoch: int) -> None:
+        """Sources that want to know hear how far the checkpoint has come."""
+        positions_of = self._positions.pop(epoch, {})
+        self._positions = {later: each for later, each in self._positions.items() if later > epoch}
+        for source, positions in positions_of.items():
+            enumerator = self._parts.readers[source].enumerator
+            if isinstance(enumerator, CheckpointListener):
+                try:
+                    await enumerator.checkpointed(positions)
+                except StreamflowError as error:
+                    _LOG.warning("%s was not told of checkpoint %d: %s", source, epoch, error)
 
     # Beginning and end.
+
+    def _left_over(self) -> tuple[Sealed, Sealed]:
+        """What the checkpoint had sealed: what is to be committed at once, and what only with a later epoch."""
+        if self._restored is None:
+            return (), ()
+        final = self._restored.manifest.finished
+        return self._parts.committing.divided(self._restored.sealed, final=final)
 
     async def _restore(self) -> None:
         """Bring operators and sinks to where the checkpoint was."""
         restored = self._restored
         if restored is None:
+            await self._parts.committing.begin()
             return
         self._ports.reach("restore.opened")
         await self._ports.io(self._parts.restore)
         restored.close()
-        sealed, carried = _by_sink(self._sealed), _by_sink(self._carried)
-        for sink, committer in self._parts.committers.items():
-            if committer is not None:
-                with blamed(sink):
-                    await committer.restore(restored.epoch, sealed.get(sink, []), carried.get(sink, []))
+        await self._parts.committing.restore(restored.epoch, self._sealed, self._carried)
         self._ports.reach("restore.committed")
 
     async def _discover(self, source: str, parts: SourceParts) -> None:
@@ -314,6 +345,7 @@ class Worker:
             await source.close()
         for subtask in self._parts.subtasks:
             await subtask.close()
+        await self._parts.committing.close()
         for backend in self._parts.backends:
             backend.close()
         if self._restored is not None:
@@ -329,22 +361,6 @@ def _waiting(parts: SourceParts) -> Mapping[str, Any]:
         "final": parts.assigner.final,
         "enumerator": dict(parts.enumerator.snapshot()),
     }
-
-
-def _sealed(restored: Restored | None, profile: ExecutionProfile) -> tuple[Sealed, Sealed]:
-    """What a checkpoint had sealed: what is to be committed at once, and what only with a later epoch."""
-    if restored is None:
-        return (), ()
-    if profile.commits == "end" and not restored.manifest.finished:
-        return (), restored.sealed
-    return restored.sealed, ()
-
-
-def _by_sink(sealed: Sealed) -> dict[str, list[Committable]]:
-    by_sink: dict[str, list[Committable]] = {}
-    for sink, committable in sealed:
-        by_sink.setdefault(sink, []).append(committable)
-    return by_sink
 
 
 def _failed(complete: Complete[SubtaskPart]) -> StateError:

@@ -164,7 +164,7 @@ class _RefusingWriter:
 
 
 @dataclass
-class _RefusingCommitter:
+class _RefusingCommitter(Committer):
     where: str
 
     async def restore(

@@ -23,12 +23,12 @@ from streamflow.operators.connectors.files.ownership import (
     hidden,
 )
 from streamflow.operators.connectors.files.second_name import give_name
-from streamflow.operators.sink import Committable, SinkContext
+from streamflow.operators.sink import Committable, Committer, SinkContext
 
 __all__ = ["FolderCommitter", "beginning", "lost", "not_ours"]
 
 
-class FolderCommitter:
+class FolderCommitter(Committer):
     """Each sealed file gets its name in the folder. On the first commit of a run that overwrites, the files that were
     there before go once the new ones are there."""
 

@@ -20,12 +20,12 @@ from streamflow.operators.connectors.files.failures import writing
 from streamflow.operators.connectors.files.ownership import Layout, Note, Owner, confined, here
 from streamflow.operators.connectors.files.publication import beginning, lost, not_ours
 from streamflow.operators.connectors.files.second_name import give_name
-from streamflow.operators.sink import Committable, SinkContext
+from streamflow.operators.sink import Committable, Committer, SinkContext
 
 __all__ = ["FileCommitter"]
 
 
-class FileCommitter:
+class FileCommitter(Committer):
     """The sealed pieces of an epoch join what the job has committed before, in one file.
 
     What was there before the job is not joined, unless it appends: its first pieces say that it begins.

@@ -100,7 +100,7 @@ class _Writer:
             self._ctx.disk.sync_folder(self._staged)
 
 
-class _Committer:
+class _Committer(Committer):
     def __init__(self, folder: Path, ctx: SinkContext) -> None:
         self._staged = folder / "staged"
         self._visible = folder / "visible"

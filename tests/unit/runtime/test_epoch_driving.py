@@ -88,7 +88,7 @@ class _Writer:
 
 
 @dataclass
-class _Committer:
+class _Committer(Committer):
     sink: TwoPhase
 
     async def restore(

@@ -24,7 +24,7 @@ def test_one_epoch_at_a_time_until_its_commit_is_done() -> None:
     c.acknowledge("read", 1, [])
     assert c.in_flight
     assert c.begin() is None
-    assert c.done(committed=True) is None
+    assert c.done() is None
     assert not c.in_flight
     assert c.begin() == 2
 
@@ -41,7 +41,7 @@ def test_a_task_that_ends_within_an_epoch_is_not_waited_for() -> None:
     c.begin()
     assert c.acknowledge("window", 1, [A]) is None
     assert c.finish("read", [C], passed=0) == Complete(1, (A, C))
-    assert c.done(committed=True) is None
+    assert c.done() is None
     assert c.begin() == 2
 
 
@@ -66,8 +66,8 @@ def test_what_is_sealed_while_a_commit_is_under_way_comes_after_it() -> None:
     assert c.finish("read", [], passed=1) is None
     assert c.finish("window", [B], passed=1) is None
     assert not c.over
-    assert c.done(committed=True) == Complete(2, (B,), final=True)
-    assert c.done(committed=True) is None
+    assert c.done() == Complete(2, (B,), final=True)
+    assert c.done() is None
     assert c.over
 
 
@@ -78,7 +78,7 @@ def test_what_is_sealed_behind_the_barrier_belongs_to_the_next_epoch() -> None:
     # It has passed the barrier and ended; what it stored at the barrier is still on its way.
     assert c.finish("read", [B], passed=1) is None
     assert c.acknowledge("read", 1, [C], "stored") == Complete(1, (A, C), {"read": "stored"})
-    assert c.done(committed=True) is None
+    assert c.done() is None
     assert c.begin() == 2
     assert c.acknowledge("window", 2, []) == Complete(2, (B,))
 
@@ -88,7 +88,7 @@ def test_output_of_an_epoch_that_failed_comes_with_the_next() -> None:
     c.begin()
     error = OSError("disk full")
     assert c.acknowledge("read", 1, [A], failure=error) == Complete(1, (A,), failures=(error,))
-    assert c.done(committed=False) is None
+    assert c.done(carried=[A]) is None
     assert c.begin() == 2
     assert c.acknowledge("read", 2, [B]) == Complete(2, (A, B))
 
@@ -142,7 +142,7 @@ def test_everything_sealed_is_committed_once(words: list[tuple[str, int]]) -> No
             complete = pending.pop()
             kept = index > 0 or complete.final
             committed.extend(complete.sealed if kept else ())
-            note(c.done(committed=kept))
+            note(c.done(carried=() if kept else complete.sealed))
         assert len(pending) <= 1
     assert sorted(map(str, committed)) == sorted(map(str, sealed))
     assert not running

@@ -1,0 +1,191 @@
+"""The port to Kafka: all that the source and the sink need of a client library, and no more.
+
+Every adapter (aiokafka, confluent-kafka, the simulated log) passes the same tests. Bytes go in and out, nothing is
+serialised here. Partitions are assigned, never subscribed to: a checkpoint owns the offsets, not a consumer group.
+Failures are raised as SourceError or SinkError by the adapter; what is transient is tried again inside of it, for a
+bounded time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from streamflow.errors import SinkError
+
+__all__ = [
+    "At",
+    "Chunk",
+    "Headers",
+    "KafkaClient",
+    "LogReader",
+    "LogWriter",
+    "Metadata",
+    "OutcomeUnknownError",
+    "ProducedRecords",
+    "RefusedError",
+    "TopicPartition",
+]
+
+Headers = Sequence[tuple[str, bytes | None]]
+"""A record's headers, in their order; a name may stand several times."""
+
+At = Literal["earliest", "latest", "committed"] | int
+"""Where in a partition: an integer is a timestamp in microseconds since 1970 (the first record at or after it)."""
+
+
+class TopicPartition(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+class OutcomeUnknownError(Exception):
+    """A transaction's end was sent and its answer is not known: only the marker tells what became of it."""
+
+
+class RefusedError(SinkError):
+    """What trying again does not change: a record too large, a topic that is not there, something that is not allowed."""
+
+
+class Chunk(Protocol):
+    """Records of one partition in their order, as fetched. The columns are made when they are asked for, so that
+    nobody pays for what he does not read; asking is allowed on any thread."""
+
+    @property
+    def next_offset(self) -> int:
+        """Where to go on behind it: beyond records that are not shown (aborted, compacted, control records) too."""
+        ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def values(self) -> Sequence[bytes | None]:
+        """None: a tombstone."""
+        ...
+
+    def keys(self) -> Sequence[bytes | None]: ...
+
+    def offsets(self) -> Sequence[int]: ...
+
+    def timestamps(self) -> Sequence[int]:
+        """Microseconds since 1970."""
+        ...
+
+    def headers(self) -> Sequence[Headers]: ...
+
+
+class LogReader(Protocol):
+    """Reads assigned partitions, all of one source in one process, each at its own pace."""
+
+    async def start(self) -> None: ...
+
+    async def add(self, partition: TopicPartition, offset: int) -> None:
+        """Read the partition from this offset on; the others are not disturbed."""
+        ...
+
+    async def remove(self, partition: TopicPartition) -> None: ...
+
+    async def fetch(self, partition: TopicPartition, *, seconds: float, most: int | None) -> Chunk | None:
+        """The next records, as soon as there are any; None when there were none for so long. An empty chunk: only the
+        position has moved. Partitions nobody fetches are not read on (a bounded amount waits in memory). Cancelling
+        consumes nothing. SourceError where the offset is not in the log any more (never a silent reset), and where
+        the broker cannot be reached for longer than the client's patience."""
+        ...
+
+    def end(self, partition: TopicPartition) -> int | None:
+        """The end that readers of committed records can reach, as of the last fetch; None before the first."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Metadata(Protocol):
+    """Looks things up; also makes topics."""
+
+    async def start(self) -> None: ...
+
+    async def partitions(self, topics: Sequence[str] | re.Pattern[str]) -> Mapping[str, int]:
+        """How many partitions each topic has; topics that are not there are left out, and internal ones of a pattern."""
+        ...
+
+    async def offsets(
+        self, partitions: Sequence[TopicPartition], at: At, *, group: str | None = None
+    ) -> Mapping[TopicPartition, int]:
+        """The offset of each; "latest" is the end for readers of committed records, a timestamp beyond the last record
+        likewise. "committed" leaves out partitions of which the group has none."""
+        ...
+
+    async def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        """Tell the group how far it has come: information for others, which nothing here relies on."""
+        ...
+
+    async def create_topic(
+        self, topic: str, *, partitions: int, replication: int = -1, config: Mapping[str, str] | None = None
+    ) -> bool:
+        """Make a topic; False where it was there. Waits until it can be used."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProducedRecords:
+    """Records for one partition, in their order. `timestamps` are microseconds since 1970, None for now."""
+
+    partition: TopicPartition
+    values: Sequence[bytes | None]
+    keys: Sequence[bytes | None]
+    timestamps: Sequence[int | None]
+    headers: Sequence[Headers]
+
+
+class LogWriter(Protocol):
+    """A producer: idempotent, acks=all. A transactional one is for exactly one transaction, then it is closed; after
+    any exception it is closed, too."""
+
+    async def start(self) -> None:
+        """Connect. A transactional one has fenced every other of its id when this returns: what they left open is
+        aborted, what they were committing is committed."""
+        ...
+
+    async def begin(self) -> None: ...
+
+    async def write(self, records: ProducedRecords) -> None:
+        """Hand in records; returns when they are on their way (bounded memory), not when they are acknowledged."""
+        ...
+
+    async def flush(self) -> None:
+        """Every record handed in is acknowledged; SinkError for the first that was refused."""
+        ...
+
+    async def commit(self) -> None:
+        """Flush, then end the transaction. OutcomeUnknownError where the end was sent and not answered, SinkError
+        where it is known not to have been committed."""
+        ...
+
+    async def abort(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class KafkaClient(Protocol):
+    """A client library with its settings (addresses, security): makes everything else, and connects nowhere itself."""
+
+    def reader(self, *, client_id: str) -> LogReader: ...
+
+    def metadata(self, *, client_id: str) -> Metadata: ...
+
+    def writer(
+        self, *, client_id: str, transactional_id: str | None, transaction_timeout: int, compression: str | None
+    ) -> LogWriter:
+        """`transaction_timeout` in microseconds. `compression`: gzip, snappy, lz4, zstd, None."""
+        ...

@@ -1,0 +1,99 @@
+"""Committing: which committer makes whose output visible, and when.
+
+Sinks that are committed together share one committer, which gets all of their output in one call. Output of a sink that
+follows the mode waits for the end of a batch job; that of one which commits with each epoch never does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamflow.operators.sink import Committable, Committer, Sink, SinkContext
+from streamflow.runtime.blame import blamed
+from streamflow.runtime.epochs import Sealed
+from streamflow.runtime.profile import ExecutionProfile
+
+__all__ = ["Committing"]
+
+
+@dataclass(slots=True)
+class _Group:
+    """One committer and the sinks it serves."""
+
+    committer: Committer | None
+    at_each_epoch: bool
+    sinks: list[str] = field(default_factory=list[str])
+
+
+class Committing:
+    """The committers of one run; `add` every sink first, then `begin` or `restore`, `close` last."""
+
+    def __init__(self, profile: ExecutionProfile, reach: Callable[[str], None]) -> None:
+        self._each_epoch = profile.commits == "epoch"
+        self._reach = reach
+        self._groups: dict[Hashable, _Group] = {}
+        self._by_sink: dict[str, _Group] = {}
+
+    def add(self, id: str, sink: Sink, ctx: SinkContext) -> None:
+        """A sink of the plan; called for each of its subtasks, and only the first call counts."""
+        if id in self._by_sink:
+            return
+        key: Hashable = ("alone", id) if sink.committed_with is None else ("shared", sink.committed_with)
+        if key not in self._groups:
+            at_each_epoch = self._each_epoch or sink.commits == "epoch"
+            self._groups[key] = _Group(sink.committer(ctx), at_each_epoch)
+        self._groups[key].sinks.append(id)
+        self._by_sink[id] = self._groups[key]
+
+    def divided(self, sealed: Sealed, *, final: bool) -> tuple[Sealed, Sealed]:
+        """What of an epoch's output is committed with it, and what is carried over to the next."""
+        if final:
+            return tuple(sealed), ()
+        now = [(sink, piece) for sink, piece in sealed if self._now(sink)]
+        later = [(sink, piece) for sink, piece in sealed if not self._now(sink)]
+        return now, later
+
+    async def begin(self) -> None:
+        """The run starts anew."""
+        for group in self._groups.values():
+            if group.committer is not None:
+                with blamed(group.sinks[0]):
+                    await group.committer.begin()
+
+    async def restore(self, epoch: int, sealed: Sealed, carried: Sealed) -> None:
+        """The run goes on from the checkpoint of `epoch`, which had sealed this output."""
+        for group in self._groups.values():
+            if group.committer is not None:
+                with blamed(group.sinks[0]):
+                    await group.committer.restore(epoch, _of(group, sealed), _of(group, carried))
+
+    async def commit(self, epoch: int, sealed: Sealed) -> None:
+        """Make it visible; a committer is called where there is output for it."""
+        self._reach("commit.before")
+        for group in self._groups.values():
+            pieces = _of(group, sealed)
+            if not pieces:
+                continue
+            if group.committer is not None:
+                with blamed(group.sinks[0]):
+                    await group.committer.commit(epoch, pieces)
+                self._reach("commit.sink_done")
+        self._reach("commit.after")
+
+    async def close(self) -> None:
+        """Let go of what the committers hold."""
+        for group in self._groups.values():
+            if group.committer is not None:
+                await group.committer.close()
+
+    def _now(self, sink: str) -> bool:
+        # Output of a sink that the job does not have any more is dropped either way.
+        group = self._by_sink.get(sink)
+        return self._each_epoch if group is None else group.at_each_epoch
+
+
+def _of(group: _Group, sealed: Sealed) -> Sequence[Committable]:
+    pieces: list[Any] = [piece for sink, piece in sealed if sink in group.sinks]
+    return pieces
