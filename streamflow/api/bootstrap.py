@@ -13,6 +13,7 @@ import polars as pl
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, JobDefinitionError, RecordError, Where, unknown_name
 from streamflow.operators.process import ProcessSpec
+from streamflow.operators.source import Instance
 
 if TYPE_CHECKING:
     from streamflow.api.job import Job
@@ -50,16 +51,17 @@ def bootstrap(job: Job, states: Mapping[str, Frames], *, to: str | os.PathLike[s
     chosen = [_process(plan, operator) for operator in states]
     ports = Ports(io=Inline(), cpu=Inline())
     place = os.fspath(to)
-    with open_store(place, job.name, resolved, ports) as store:
+    name, line = Instance(*resolved.instance).of(job.name), f"bootstrap-{ports.random.token()}"
+    with open_store(place, name, resolved, ports) as store:
         store.claim()
         if store.numbers():
             raise ConfigError(
-                f"{place} has checkpoints of {job.name} already", hint="give a directory that is new"
+                f"{place} has checkpoints of {name} already", hint="give a directory that is new"
             )
         writer = store.session(store.next_number())
         try:
             entries = [_written(writer, operator, states[operator.id], resolved) for operator in chosen]
-            whole = writer.put([pack({"sources": {}, "sealed": []})], JOB)
+            whole = writer.put([pack({"sources": {}, "sealed": [], "line": line})], JOB)
             writer.publish(
                 Manifest(
                     number=writer.number,
