@@ -8,17 +8,18 @@ falls only on batches in which something is wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import polars as pl
 
-from streamflow.errors import RecordError, StreamflowError, Where, cut
+from streamflow.errors import RawRecord, RecordError, StreamflowError, Where, cut
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.base import ERRORS, Collector, ErrorPolicy, StreamType
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, Schema
 
-__all__ = ["DEAD_LETTER_TYPE", "Guard", "dead_letters"]
+__all__ = ["DEAD_LETTER_TYPE", "DeadLetters", "Guard", "dead_letters"]
 
 DEAD_LETTER_TYPE: Final = StreamType(
     Schema(
@@ -35,8 +36,22 @@ DEAD_LETTER_TYPE: Final = StreamType(
 """The columns of an ERRORS output: where it happened, why, and the record as text."""
 
 
-def dead_letters(errors: Sequence[RecordError]) -> FrameBatch:
-    """Bad records as a batch of DEAD_LETTER_TYPE."""
+@dataclass(frozen=True, slots=True, eq=False)
+class DeadLetters(FrameBatch):
+    """A batch of DEAD_LETTER_TYPE that also knows, row by row, the record as it lay in its log (None where it came from
+    none, or had been decoded): for sinks that can keep it as it was."""
+
+    raw: Sequence[RawRecord | None] = ()
+
+
+def dead_letters(errors: Sequence[RecordError]) -> DeadLetters:
+    """Bad records as a batch.
+
+    >>> bad = RecordError("no number", record='{"n": "x"}', raw=RawRecord("orders", 0, 17, 0, None, b'{"n": "x"}'))
+    >>> letters = dead_letters([bad])
+    >>> letters.frame["reason"].to_list(), letters.raw[0].offset
+    (['no number'], 17)
+    """
     schema = DEAD_LETTER_TYPE.schema
     assert isinstance(schema, Schema)
     rows = [
@@ -49,7 +64,7 @@ def dead_letters(errors: Sequence[RecordError]) -> FrameBatch:
         }
         for error in errors
     ]
-    return FrameBatch(pl.DataFrame(rows, schema=dict(schema)))
+    return DeadLetters(pl.DataFrame(rows, schema=dict(schema)), raw=[error.raw for error in errors])
 
 
 class Guard:

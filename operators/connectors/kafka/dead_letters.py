@@ -1,0 +1,63 @@
+"""Dead letters as Kafka records: the bad record as it was, with the reason and its origin in the headers.
+
+Key, value and headers are those of the record that could not be used, so that it can be played back once the cause is
+removed; where it had been decoded before it failed, its text takes the value's place. The notes stand in headers of
+their own, in the manner of Kafka Connect (KIP-298).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from streamflow.errors import RawRecord
+from streamflow.operators.connectors.kafka.client import Headers
+from streamflow.operators.guard import DeadLetters
+
+__all__ = ["NOTES", "Letters", "letters"]
+
+NOTES: Final = "streamflow."
+"""What the names of the headers begin with that tell of the failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """The columns of dead letters as records, row by row."""
+
+    values: Sequence[bytes | None]
+    keys: Sequence[bytes | None]
+    headers: Sequence[Headers]
+
+
+def letters(batch: DeadLetters, job: str) -> Letters:
+    """Dead letters as they are written to a topic.
+
+    Headers: `streamflow.job`, `.operator`, `.split`, `.offset` (as in error messages), `.reason`, and for records from
+    Kafka `.origin.topic`, `.origin.partition`, `.origin.offset`, `.origin.timestamp` (milliseconds), all as text.
+
+    >>> from streamflow.errors import RecordError
+    >>> from streamflow.operators.guard import dead_letters
+    >>> raw = RawRecord("orders", 0, 17, 1_000_000, b"k", b"{", [("trace", b"1")])
+    >>> made = letters(dead_letters([RecordError("not JSON", raw=raw)]), "totals")
+    >>> made.keys, made.values, dict(made.headers[0])["streamflow.origin.offset"]
+    ([b'k'], [b'{'], b'17')
+    """
+    values: list[bytes | None] = []
+    keys: list[bytes | None] = []
+    headers: list[Headers] = []
+    raws: Sequence[RawRecord | None] = batch.raw or [None] * len(batch)
+    for row, raw in zip(batch.user_frame().iter_rows(named=True), raws, strict=True):
+        notes = {"job": job, **{name: row[name] for name in ("operator", "split", "offset", "reason")}}
+        if raw is not None:
+            notes |= {
+                "origin.topic": raw.topic,
+                "origin.partition": raw.partition,
+                "origin.offset": raw.offset,
+                "origin.timestamp": raw.timestamp // 1000,
+            }
+        values.append(str(row["record"]).encode() if raw is None else raw.value)
+        keys.append(None if raw is None else raw.key)
+        told = [(NOTES + name, str(note).encode()) for name, note in notes.items() if note is not None]
+        headers.append([*(() if raw is None else raw.headers), *told])
+    return Letters(values, keys, headers)
