@@ -50,7 +50,7 @@ lock: ## resolve the lock files again (needs uv; UPGRADE=--upgrade for newer ver
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 2; }
 	uv pip compile $(LOCK) pyproject.toml -o requirements.lock
 	uv pip compile $(LOCK) --group build -c requirements.lock -o requirements-build.lock
-	uv pip compile $(LOCK) pyproject.toml --group dev --group bench \
+	uv pip compile $(LOCK) pyproject.toml --all-extras --group dev --group bench \
 		-c requirements.lock -c requirements-build.lock -o requirements-dev.lock
 
 LOCK := --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
