@@ -254,15 +254,15 @@ class Settings:
     state_dir: str | None = None
     """Directory for state while the job runs; None: a temporary one."""
     metrics_port: int | None = None
-    """Port for Prometheus' scrapes; None: none, 0: any free one."""
+    """Port for /metrics (Prometheus), /healthz and /readyz; None: none, 0: any free one."""
     metrics_address: str = "127.0.0.1"
-    """Address for Prometheus' scrapes."""
+    """Address of that port; one that is not loopback needs a token."""
     metrics_token: Secret | None = None
-    """What a scrape from another machine has to show; `file:PATH` reads it from a file."""
+    """What a client of that port has to show; `file:PATH` reads it from a file."""
     log_format: LogFormat = "text"
     """How log lines are written: text, or JSON objects."""
-    log_level: LogLevel = "info"
-    """What is logged: this and what is worse."""
+    log_level: LogLevel | None = None
+    """What is logged: this and what is worse. None: info; warning where a terminal shows the job, and in `job.run`."""
     control_port: int | None = None
     """Port of `streamflow run`'s control server (status, checkpoint, savepoint, stop); None: none, 0: any free one."""
     control_address: str = "127.0.0.1"

@@ -126,12 +126,7 @@ class Job:
             )
         if resolved.checkpoint_dir is not None:
             self._check_replayable()
-        job = LocalJob(self.graph, self.physical(resolved), profile, resolved, ports=ports)
-        if resolved.metrics_port is not None:
-            from streamflow.metrics.prometheus import serve
-
-            job.serve_metrics(serve(job.registry, resolved.metrics_port, resolved.metrics_address))
-        return job
+        return LocalJob(self.graph, self.physical(resolved), profile, resolved, ports=ports)
 
     async def _run_async(
         self, progress: Callable[[JobStatus], None] | None, settings: dict[str, Any], *, signals: bool

@@ -1,34 +1,24 @@
-"""The Prometheus exporter: reads the registry's numbers when it is scraped, so that nothing is added to a hot path.
-
-Names, help texts and kinds are the registry's own; each series gets the label `job` beside its own. The page has no
-authentication, so it is bound to the loopback address unless another one is asked for.
+"""Metrics as Prometheus reads them: made from the registry's numbers when it scrapes, so that nothing is added to a hot
+path. Names, help texts and kinds are the registry's own; each series gets the label `job` beside its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from socket import AF_INET, AF_INET6
-from socketserver import ThreadingMixIn
-from threading import Thread  # noqa: TID251  (answers scrapes beside the job; it touches nothing but numbers)
-from typing import Any, Final, cast
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from collections.abc import Callable, Iterator
+from typing import Final
 
-from prometheus_client import CollectorRegistry, make_wsgi_app  # pyright: ignore[reportUnknownVariableType]
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from streamflow.errors import ConfigError
 from streamflow.metrics.registry import Metric as Handle
 from streamflow.metrics.registry import MetricsRegistry
 
-__all__ = ["MAX_SERIES", "MetricsServer", "RegistryCollector", "serve"]
+__all__ = ["MAX_SERIES", "RegistryCollector", "exposition"]
 
 MAX_SERIES: Final = 10_000
 """How many series a scrape gives at most; the rest are counted in `streamflow_metrics_series_left_out`."""
-
-_CLOSE_SECONDS: Final = 5.0
-_POLL_SECONDS: Final = 0.05
-_LARGEST_PORT: Final = 65_535
 
 
 class RegistryCollector(Collector):
@@ -70,75 +60,16 @@ class RegistryCollector(Collector):
         yield limit
 
 
-class MetricsServer:
-    """A running exporter; `close` stops it and waits for it, at most a few hundredths of a second."""
-
-    def __init__(self, server: WSGIServer) -> None:
-        self._server = server
-        self._thread = Thread(target=server.serve_forever, args=(_POLL_SECONDS,), name="metrics", daemon=True)
-        self._thread.start()
-        self._closed = False
-
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-        return int(self._server.server_port)
-
-    @property
-    def address(self) -> str:
-        """The address it listens on."""
-        return str(self._server.server_address[0])
-
-    def close(self) -> None:
-        """Stop listening; may be called twice."""
-        if self._closed:
-            return
-        self._closed = True
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(_CLOSE_SECONDS)
-
-
-def serve(registry: MetricsRegistry, port: int, address: str = "127.0.0.1") -> MetricsServer:
-    """Serve the registry at `http://address:port/metrics` from a thread; port 0 takes any free one.
-
-    Raises ConfigError where it cannot listen.
-    """
-    if not 0 <= port <= _LARGEST_PORT:
-        raise ConfigError(
-            f"the metrics port is {port}", hint=f"use 1 to {_LARGEST_PORT}, or 0 for any free one"
-        )
+def exposition(registry: MetricsRegistry) -> Callable[[str], tuple[str, bytes]]:
+    """What answers a scrape: takes its Accept header, gives the content type and the content."""
     collectors = CollectorRegistry(auto_describe=False)
     collectors.register(RegistryCollector(registry))
-    try:
-        server = (_Server6 if ":" in address else _Server)((address, port), _QuietHandler)
-    except (OSError, OverflowError) as error:
-        raise ConfigError(
-            f"metrics cannot be served at {address}:{port}: {error}",
-            hint="choose another port, or 0 for any free one",
-        ) from error
-    server.set_app(cast("Any", make_wsgi_app(collectors)))
-    return MetricsServer(server)
 
+    def answer(accept: str) -> tuple[str, bytes]:
+        encode, kind = choose_encoder(accept)
+        return kind, encode(collectors)
 
-class _Server(ThreadingMixIn, WSGIServer):
-    """A thread for each scrape, so that a client that hangs holds up nobody."""
-
-    daemon_threads = True
-    address_family = AF_INET
-
-
-class _Server6(_Server):
-    address_family = AF_INET6
-
-
-class _QuietHandler(WSGIRequestHandler):
-    """Gives up on slow clients and logs nothing."""
-
-    timeout = 10
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Scrapes are not worth a log line."""
+    return answer
 
 
 def _family(handle: Handle, labels: list[str]) -> CounterMetricFamily | GaugeMetricFamily:

@@ -74,6 +74,10 @@ class Metrics:
         place of the one before it."""
         self._refresh = refresh
 
+    def has(self, name: str) -> bool:
+        """Whether there is a series of that name."""
+        return bool(self._metrics.get(name))
+
     def value_of(self, name: str) -> float:
         """What the metric of that name says now, summed over its series; 0 where there is none."""
         if self._refresh is not None:

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+import logging
+from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, StateError
-from streamflow.graph.logical import LogicalGraph, OperatorNode, SinkNode, SourceNode
+from streamflow.graph.logical import LogicalGraph, OperatorNode
 from streamflow.graph.physical import PhysicalPlan
+from streamflow.logs import CURRENT_JOB, reason, told
+from streamflow.metrics.health import Health
 from streamflow.metrics.registry import MetricsRegistry
+from streamflow.runners.reporting import Reporter
+from streamflow.runners.watch import Watch
 from streamflow.runtime.launching import Launcher
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
 from streamflow.runtime.restart import RestartPolicy
-from streamflow.runtime.status import CheckpointStatus, JobResult, JobStatus, OperatorStatus
-from streamflow.runtime.worker import Worker, held_back_by
-from streamflow.time.timestamps import MIN_TIME
+from streamflow.runtime.status import JobResult, JobStatus
+from streamflow.runtime.worker import Worker
 
-__all__ = ["LocalJob", "Server"]
+if TYPE_CHECKING:
+    from streamflow.metrics.operating_server import OperatingServer
 
+__all__ = ["LocalJob"]
 
-class Server(Protocol):
-    """Something that answers for the job while it runs."""
-
-    @property
-    def port(self) -> int: ...
-
-    def close(self) -> None: ...
+_LOG: Final = logging.getLogger("streamflow.job")
 
 
 class LocalJob:
-    """A job in this process; started when it is made, inside a running event loop."""
+    """A job in this process; started when it is made, inside a running event loop.
+
+    ConfigError where it cannot serve its metrics as the settings say; then nothing has been started.
+    """
 
     def __init__(
         self,
@@ -43,61 +46,126 @@ class LocalJob:
         ports: Ports | None = None,
     ) -> None:
         self._graph = graph
-        self._plan = plan
         self._profile = profile
+        self._settings = settings
+        self._restarts = RestartPolicy.of(settings)
         self._own_ports = ports is None
         self._ports = ports or Ports(io_threads=settings.io_threads, cpu_threads=max(2, settings.parallelism))
         self.registry = MetricsRegistry(job=graph.job)
-        self._restarts = RestartPolicy.of(settings)
+        self.health = Health(graph.job, self._ports.clock)
         self._launcher = Launcher(plan, profile, settings, self._ports, self.registry)
         self._checkpointing = settings.checkpoint_dir is not None
+        self._reporter = Reporter(
+            graph,
+            plan,
+            profile,
+            self.registry,
+            self._launcher.metrics if self._checkpointing else None,
+            self._restarts,
+            self.health,
+            self._ports.clock,
+        )
+        self._watch = Watch(self.registry, self._reporter, self.health, self._ports.clock)
         self._worker: Worker | None = None
         self._up = asyncio.Event()
         self._stopping: bool | None = None
-        self._started = self._ports.clock.monotonic()
-        self._ended: float | None = None
         self._stopped = False
         self._notes: list[str] = []
-        self._metrics_server: Server | None = None
-        if self._checkpointing:
-            self.registry.whole.refreshed_by(self._refresh_metrics)
+        self._operating = self._serve()
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
+        CURRENT_JOB.set(self._graph.job)
+        _LOG.info("job started", extra=told(mode=self._profile.name, **self._told_settings()))
+        # Under virtual time nothing looks on: it would change what happens when.
+        watching = asyncio.create_task(self._watch.run()) if self._own_ports else None
+        ended = "failed"
         try:
             await self._launcher.open()
-            while True:
-                taken = self._launcher.metrics.taken
-                try:
-                    self._worker = await self._launcher.worker()
-                    if self._stopping is not None:
-                        self._worker.stop(drain=self._stopping)
-                    await self._worker.run(self._up.set)
-                    return
-                except Exception as error:
-                    if not self._up.is_set():
-                        raise  # nothing has run yet: whoever started it had better know
-                    wait = self._restarts.after(error, progress=self._launcher.metrics.taken > taken)
-                    if wait is None or self._stopping is not None:
-                        raise
-                    self._notes.append(f"restarted after: {error}")
-                    await self._ports.clock.sleep(wait / 1e6)
+            await self._work()
+            ended = "stopped" if self._stopped else "finished"
+        except BaseException as error:
+            cancelled = isinstance(error, asyncio.CancelledError)
+            self.health.failure = "it was ended at once" if cancelled else reason(error)
+            self.health.state = "failed"
+            raise
         finally:
             await self._launcher.close()
-            self._ended = self._ports.clock.monotonic()
+            self._reporter.end()
+            if watching is not None:
+                watching.cancel()
+                self._watch.tell()
+            status = self._reporter.status(ended, ())
+            figures = told(
+                read=status.records_read,
+                written=status.records_written,
+                seconds=round(status.elapsed, 3),
+                **({"error": self.health.failure} if ended == "failed" else {}),
+            )
+            _LOG.info("job %s", ended, extra=figures)
             if self._own_ports:
                 self._ports.close()
-            if self._metrics_server is not None:
-                self._metrics_server.close()
+            if self._operating is not None:
+                self._operating.close()
 
-    def serve_metrics(self, server: Server) -> None:
-        """Keep a metrics server open until the job has ended."""
-        self._metrics_server = server
+    async def _work(self) -> None:
+        """Run a worker to its end; after a failure, where the settings say so, the next."""
+        while True:
+            taken = self._launcher.metrics.taken
+            try:
+                self._worker = self._reporter.worker = await self._launcher.worker()
+                if self._stopping is not None:
+                    self._worker.stop(drain=self._stopping)
+                await self._worker.run(self._is_up)
+                return
+            except Exception as error:
+                if not self._up.is_set():
+                    raise  # nothing has run yet: whoever started it had better know
+                wait = self._restarts.after(error, progress=self._launcher.metrics.taken > taken)
+                if wait is None or self._stopping is not None:
+                    raise
+                self._notes.append(f"restarted after: {error}")
+                self.health.failure = reason(error)
+                self.health.state = "restarting"
+                why = told(after=reason(error), restarts=self._restarts.restarts, wait_seconds=wait / 1e6)
+                _LOG.warning("job restarts", extra=why)
+                await self._ports.clock.sleep(wait / 1e6)
+
+    def _is_up(self) -> None:
+        self._up.set()
+        if self._stopping is None:
+            self.health.state = "running"
+        _LOG.info("job is running")
+
+    def _told_settings(self) -> dict[str, Any]:
+        """What differs from the defaults."""
+        names = (name for name in Settings.names() if name != "mode")
+        given = {name: getattr(self._settings, name) for name in names}
+        return {name: value for name, value in given.items() if value != getattr(Settings(), name)}
+
+    def _serve(self) -> OperatingServer | None:
+        settings = self._settings
+        if settings.metrics_port is None:
+            return None
+        from streamflow.metrics.operating_server import serve
+
+        token = None if settings.metrics_token is None else settings.metrics_token.reveal()
+        try:
+            return serve(self.registry, self.health, settings.metrics_port, settings.metrics_address, token)
+        except ConfigError:
+            if self._own_ports:
+                self._ports.close()
+            raise
 
     @property
     def metrics_port(self) -> int | None:
         """The port on which metrics are served: the one that was free, where 0 was asked for."""
-        return None if self._metrics_server is None else self._metrics_server.port
+        return None if self._operating is None else self._operating.port
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Where /metrics, /healthz and /readyz are served."""
+        return None if self._operating is None else self._operating.url
 
     async def wait(self) -> JobResult:
         """Until it has ended; raises what made it fail."""
@@ -109,6 +177,8 @@ class LocalJob:
         of them is taken: the next run goes on from there."""
         self._stopped = not self._task.done()
         self._stopping = drain
+        if self._stopped and self.health.state != "failed":
+            self.health.state = "stopping"
         if self._worker is not None:
             self._worker.stop(drain=drain)
         return await self.wait()
@@ -138,101 +208,17 @@ class LocalJob:
     @property
     def elapsed(self) -> float:
         """Seconds since the start, until the end."""
-        return (self._ended if self._ended is not None else self._ports.clock.monotonic()) - self._started
+        return self._reporter.elapsed
 
     def status(self) -> JobStatus:
         """Its figures now."""
         if not self._task.done():
-            state = "running"
+            state = str(self.health.state)
         elif self._task.cancelled() or self._task.exception() is not None:
             state = "failed"
         else:
             state = "stopped" if self._stopped else "finished"
-        sources = [node.id for node in self._graph.nodes if isinstance(node, SourceNode)]
-        sinks = [node.id for node in self._graph.nodes if isinstance(node, SinkNode)]
-        total = self.registry.total
-        return JobStatus(
-            job=self._graph.job,
-            mode=self._profile.name,
-            state=state,
-            elapsed=self.elapsed,
-            records_read=int(sum(total("streamflow_records_in_total", id) for id in sources)),
-            records_written=int(sum(total("streamflow_records_in_total", id) for id in sinks)),
-            watermark=MIN_TIME if self._worker is None else self._worker.watermark,
-            epoch=0 if self._worker is None else self._worker.coordinator.epoch,
-            operators=tuple(self._operator(id, kind, width) for id, kind, width in self._operators()),
-            checkpoint=self._checkpoint_status(),
-            restarts=self._restarts.restarts,
-            notes=(*self._launcher.notes, *self._notes),
-        )
-
-    def _refresh_metrics(self) -> None:
-        """What no operator counts, for whoever scrapes."""
-        status, whole = self._checkpoint_status(), self.registry.whole
-        assert status is not None
-        whole.counter("streamflow_checkpoints_total", "Checkpoints published").value = status.taken
-        whole.counter(
-            "streamflow_checkpoint_failures_total", "Checkpoints that could not be stored"
-        ).value = status.failed
-        whole.counter("streamflow_restarts_total", "Restarts after a failure").value = self._restarts.restarts
-        if status.number is None:
-            return
-        whole.gauge("streamflow_checkpoint_number", "The last checkpoint's number").set(status.number)
-        whole.gauge(
-            "streamflow_checkpoint_duration_seconds",
-            "From the last checkpoint's beginning to its publication",
-        ).set(status.duration)
-        whole.gauge("streamflow_checkpoint_size_bytes", "Bytes that the last checkpoint consists of").set(
-            status.nbytes
-        )
-        whole.gauge("streamflow_checkpoint_age_seconds", "Seconds since the last checkpoint").set(status.age)
-
-    def _checkpoint_status(self) -> CheckpointStatus | None:
-        if not self._checkpointing:
-            return None
-        metrics = self._launcher.metrics
-        now = self._ports.clock.monotonic() if self._ended is None else self._ended
-        return CheckpointStatus(
-            number=metrics.number,
-            age=0.0 if metrics.number is None else now - metrics.taken_at,
-            duration=metrics.duration,
-            nbytes=metrics.nbytes,
-            taken=metrics.taken,
-            failed=metrics.failed,
-        )
-
-    def _operators(self) -> list[tuple[str, str, int]]:
-        """(id, kind, parallelism) of every operator as it runs, in the plan's order."""
-        listed: list[tuple[str, str, int]] = []
-        for task in self._plan.tasks:
-            if task.source is not None:
-                listed.append((task.source.id, "read", task.parallelism))
-            listed.extend((physical.id, physical.spec.kind, task.parallelism) for physical in task.chain)
-            listed.extend((sink.node.id, "write", task.parallelism) for sink in task.sinks)
-        return listed
-
-    def _operator(self, id: str, kind: str, parallelism: int) -> OperatorStatus:
-        def total(name: str) -> int:
-            return int(self.registry.total(f"streamflow_{name}", id))
-
-        def ratio(name: str) -> float:
-            return self.registry.total(f"streamflow_{name}_ratio", id) / parallelism
-
-        task = next((t.id for t in self._plan.tasks if t.source is not None and t.source.id == id), "")
-        return OperatorStatus(
-            operator=id,
-            kind=kind,
-            parallelism=parallelism,
-            records_in=total("records_in_total"),
-            records_out=total("records_out_total"),
-            bytes_in=total("bytes_in_total"),
-            late_dropped=total("late_records_dropped_total"),
-            errors=total("record_errors_total"),
-            watermark=MIN_TIME if self._worker is None else self._worker.watermark_of(id),
-            busy=ratio("busy"),
-            backpressured=ratio("backpressured"),
-            held_back_by=None if self._worker is None else held_back_by(self._worker.sources, task),
-        )
+        return self._reporter.status(state, (*self._launcher.notes, *self._notes))
 
     def _result(self) -> JobResult:
         status = self.status()

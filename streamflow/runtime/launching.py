@@ -6,6 +6,7 @@ taken a checkpoint; from then on a restart goes on from the newest one.
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Final
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, StateError
 from streamflow.graph.physical import PhysicalPlan
+from streamflow.logs import told
 from streamflow.metrics.registry import MetricsRegistry
 from streamflow.operators.source import Instance
 from streamflow.records.serde import pack, unpack
@@ -31,6 +33,7 @@ from streamflow.state.checkpoints.store import CheckpointStore
 
 __all__ = ["Launcher", "open_store"]
 
+_LOG: Final = logging.getLogger("streamflow.checkpoints")
 _NUMBERED: Final = re.compile(r"(.+)#(\d{1,10})")
 
 
@@ -95,6 +98,7 @@ class Launcher:
                 fit(manifest, self._plan).check(manifest, allow_dropped=self._settings.allow_dropped_state)
                 restored = Restored(store, manifest, self._settings.state_backend, folder)
                 await self._ports.io(restored.load, self._plan)
+                _LOG.info("job restored", extra=told(number=manifest.number, kind=manifest.kind))
         return Worker(
             self._plan,
             self._profile,
@@ -145,6 +149,8 @@ class Launcher:
         if asked == "latest":
             manifest, skipped = self._store.latest_intact()
             self.notes += [f"checkpoint {each.number} was passed over: {each.why}" for each in skipped]
+            for each in skipped:
+                _LOG.warning("checkpoint passed over", extra=told(number=each.number, why=each.why))
             return None if manifest is None else (self._store, manifest)
         numbered = _NUMBERED.fullmatch(asked)
         place = numbered[1] if numbered else asked

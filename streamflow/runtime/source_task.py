@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
+from streamflow.logs import told
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.base import MAIN
 from streamflow.operators.guard import Guard
@@ -25,6 +27,7 @@ from streamflow.time.watermarks import BoundedDisorder, SplitWatermark, Watermar
 
 __all__ = ["SourceTask"]
 
+_LOG: Final = logging.getLogger("streamflow.source")
 _TICK_SECONDS = 0.2
 """How often the watermark moves while it follows processing time."""
 
@@ -90,6 +93,11 @@ class SourceTask:
         """The split that holds this subtask's watermark back."""
         holder = self._merger.holder
         return None if holder is None else str(holder)
+
+    @property
+    def watermark(self) -> int:
+        """How far event time has come here, whether or not it has been told."""
+        return self._merger.current
 
     def inject(self, epoch: int, *, last: bool = False) -> None:
         """End the epoch at the next point between two pieces; after the last one nothing more is handed on."""
@@ -164,6 +172,7 @@ class SourceTask:
             self._pumps.append(pump)
             self._states[split.id] = state
             self._marks[split.id] = SplitWatermark(self._strategy, state.watermark)
+            _LOG.debug("split opened", extra=told(source=self._id, split=split.id))
             self._merger.add(split.id, state.watermark)
             # While a split waited to be opened, the others went on and nothing of it was told.
             self._merger.hold(self._subtask.watermark)
@@ -235,6 +244,7 @@ class SourceTask:
             self._pumps.remove(pump)
             self._open_splits()
             self._merger.remove(pump.split.id)
+            _LOG.debug("split ended", extra=told(source=self._id, split=pump.split.id))
             del self._marks[pump.split.id], self._states[pump.split.id]
             await pump.close()
 
@@ -294,7 +304,10 @@ class SourceTask:
         after = self._strategy.idle_after
         if after is not None:
             quiet = [pump.split.id for pump in self._pumps if pump.waited * 1e6 >= after and not pump.ready]
-            self._merger.idle(*(split for split in quiet if not self._merger.is_idle(split)))
+            newly = [split for split in quiet if not self._merger.is_idle(split)]
+            self._merger.idle(*newly)
+            for split in newly:
+                _LOG.info("split idle", extra=told(source=self._id, split=split))
         await self._forward()
         nothing_open = self._assigner.discovered and not self._pumps and not self._assigner.exhausted
         if not (self._merger.all_idle or nothing_open) or self._assigner.holds_watermark:

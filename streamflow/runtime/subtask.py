@@ -195,6 +195,7 @@ class Subtask:
     async def flush(self) -> None:
         """Hand on what the operators put out, waiting for room."""
         started = self._clock.monotonic()
+        self._metrics.waits()
         for outlet in self._outlets:
             await outlet.flush()
         self._metrics.backpressured(self._clock.monotonic() - started)
@@ -260,6 +261,7 @@ class Subtask:
 
     async def _work(self, function: Callable[..., T], *args: Any) -> T:
         started = self._clock.monotonic()
+        self._metrics.works()
         result = await self._run_blocking(function, *args) if self._large else function(*args)
         self._metrics.busy(self._clock.monotonic() - started)
         return result

@@ -2,6 +2,7 @@
 
 Operators chained in one subtask run one after the other in one task: they share these figures, and each shows them
 under its own name. Busy time is spent in operators, backpressured time waiting for room downstream; the rest is idle.
+What has begun and not ended counts too: a subtask that waits for minutes says so meanwhile.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class TaskMetrics:
         self._watermark = MIN_TIME
         self._busy = 0.0
         self._backpressured = 0.0
+        self._working_since: float | None = None
+        self._waiting_since: float | None = None
         self._marked = (clock.monotonic(), 0.0, 0.0)
         self._seconds = {
             kind: [m.counter(f"streamflow_{kind}_seconds_total", f"Seconds spent {kind}") for m in operators]
@@ -33,7 +36,7 @@ class TaskMetrics:
         }
         self._ratios = {
             kind: [
-                m.gauge(f"streamflow_{kind}_ratio", f"Share of the last second spent {kind}")
+                m.gauge(f"streamflow_{kind}_ratio", f"Share of the last second or more spent {kind}")
                 for m in operators
             ]
             for kind in ("busy", "backpressured", "idle")
@@ -60,10 +63,19 @@ class TaskMetrics:
             for m in operators
         ]
         for metrics in operators:
-            metrics.refreshed_by(self._refresh_lag)
+            metrics.refreshed_by(self._refresh)
+
+    def works(self) -> None:
+        """Operators begin to work; `busy` is what follows."""
+        self._working_since = self._clock.monotonic()
+
+    def waits(self) -> None:
+        """There may be no room downstream; `backpressured` is what follows."""
+        self._waiting_since = self._clock.monotonic()
 
     def busy(self, seconds: float) -> None:
         """So long has been spent in operators."""
+        self._working_since = None
         self._busy += seconds
         for counter in self._seconds["busy"]:
             counter.add(seconds)
@@ -71,6 +83,7 @@ class TaskMetrics:
 
     def backpressured(self, seconds: float) -> None:
         """So long has been spent waiting for room downstream."""
+        self._waiting_since = None
         self._backpressured += seconds
         for counter in self._seconds["backpressured"]:
             counter.add(seconds)
@@ -85,20 +98,28 @@ class TaskMetrics:
         if MIN_TIME < time < MAX_TIME:
             _set(self._watermarks, time / 1e6)
 
-    def _refresh_lag(self) -> None:
+    def _refresh(self) -> None:
         known = MIN_TIME < self._watermark < MAX_TIME
         _set(self._lags, (self._clock.now() - self._watermark) / 1e6 if known else nan)
+        self._note_ratios()
 
     def _note_ratios(self) -> None:
         now = self._clock.monotonic()
-        since, busy, backpressured = self._marked
+        since, busy_then, backpressured_then = self._marked
         if now - since < _RATIO_SECONDS:
             return
-        shares = ((self._busy - busy) / (now - since), (self._backpressured - backpressured) / (now - since))
-        _set(self._ratios["busy"], min(1.0, shares[0]))
-        _set(self._ratios["backpressured"], min(1.0, shares[1]))
+        busy = self._busy + _so_far(self._working_since, now)
+        backpressured = self._backpressured + _so_far(self._waiting_since, now)
+        self._marked = (now, busy, backpressured)
+        shares = [max(0.0, busy - busy_then), max(0.0, backpressured - backpressured_then)]
+        shares = [min(1.0, share / (now - since)) for share in shares]
+        _set(self._ratios["busy"], shares[0])
+        _set(self._ratios["backpressured"], shares[1])
         _set(self._ratios["idle"], max(0.0, 1.0 - sum(shares)))
-        self._marked = (now, self._busy, self._backpressured)
+
+
+def _so_far(since: float | None, now: float) -> float:
+    return 0.0 if since is None else now - since
 
 
 def _set(gauges: Sequence[Metric], value: float) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from streamflow.config import Settings
 from streamflow.errors import JobFailedError, StateError, StreamflowError
 from streamflow.graph.physical import PhysicalPlan, PhysicalTask
+from streamflow.logs import reason, told
 from streamflow.metrics.registry import MetricsRegistry
 from streamflow.operators.source import CheckpointListener, Position
 from streamflow.runtime.assembly import Assembly, SourceParts
@@ -303,7 +304,8 @@ class Worker:
                 try:
                     await enumerator.checkpointed(positions)
                 except StreamflowError as error:
-                    _LOG.warning("%s was not told of checkpoint %d: %s", source, epoch, error)
+                    facts = told(source=source, number=epoch, error=reason(error))
+                    _LOG.warning("source was not told of checkpoint", extra=facts)
 
     # Beginning and end.
 
@@ -331,6 +333,8 @@ class Worker:
             with blamed(source):
                 discovery = await parts.enumerator.discover()
             parts.assigner.found(discovery)
+            if discovery.splits:
+                _LOG.info("splits found", extra=told(source=source, splits=len(discovery.splits)))
 
     async def _close(self, tasks: list[asyncio.Task[None]]) -> None:
         self._closed = True

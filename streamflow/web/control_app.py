@@ -21,8 +21,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamflow.errors import StreamflowError
+from streamflow.request_guard import RequestGuard
 from streamflow.runtime.status import JobResult, JobStatus
-from streamflow.web.request_guard import RequestGuard
 
 __all__ = ["MAX_BODY", "ControlledJob", "control_app"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from streamflow.errors import ConfigError, StateError, Where
+from streamflow.request_guard import RequestGuard, is_loopback
 from streamflow.runtime.status import JobResult, JobStatus
 from streamflow.time.timestamps import MIN_TIME
 from streamflow.web.control_app import MAX_BODY, control_app
-from streamflow.web.request_guard import RequestGuard, is_loopback
 
 PORT = 7070
 HOME = f"127.0.0.1:{PORT}"

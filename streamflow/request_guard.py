@@ -1,4 +1,4 @@
-"""Who may talk to a control server: decided from a request's headers alone, before anything else looks at it.
+"""Who may talk to a job's HTTP servers: decided from a request's headers alone, before anything else looks at it.
 
 A page in somebody's browser can send requests to 127.0.0.1 too, under its own site's name (cross-site request forgery)
 or after its name has been pointed there (DNS rebinding). So requests that a page of another site makes are refused by
@@ -47,7 +47,8 @@ def is_loopback(address: str) -> bool:
 
 
 class RequestGuard:
-    """Lets requests in or says why not. Raises ConfigError for an address that needs a token and has none.
+    """Lets requests in or says why not. Raises ConfigError for an address that needs a token and has none; `what` is
+    the server, and its settings' prefix.
 
     >>> guard = RequestGuard("127.0.0.1", 7070, None)
     >>> guard.refusal("GET", [(b"host", b"127.0.0.1:7070")]) is None
@@ -56,15 +57,15 @@ class RequestGuard:
     Refusal(status=403, message='the Host header does not name this machine')
     """
 
-    def __init__(self, address: str, port: int, token: str | None) -> None:
+    def __init__(self, address: str, port: int, token: str | None, *, what: str = "control") -> None:
         if token is None and not is_loopback(address):
             raise ConfigError(
-                f"the control server would listen on {address} without a token",
-                hint="set STREAMFLOW_CONTROL_TOKEN, or listen on 127.0.0.1",
+                f"the {what} server would listen on {address} without a token",
+                hint=f"set STREAMFLOW_{what.upper()}_TOKEN, or listen on 127.0.0.1",
             )
         if token is not None and (len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable()):
             raise ConfigError(
-                "the control token cannot be used",
+                f"the {what} token cannot be used",
                 hint=f"take at least {MIN_TOKEN} printable ASCII characters, like: openssl rand -hex 32",
             )
         self._token = None if token is None else token.encode()

@@ -1,0 +1,167 @@
+"""Log lines of a job that runs: one per event, as text or JSON, on stderr.
+
+Loggers are the standard library's, below `streamflow`; what an event says beside its message goes in as
+`extra=told(…)`. A program with a logging configuration of its own gets the same records through it. Here they are made
+fit to be read by people and machines: control characters escaped, so that no name of a file or topic forges a line
+(CWE-117), secrets taken out. Records of a stream are never logged, nor are texts of errors that may quote one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from typing import Any, Final, Literal, TextIO, cast
+
+from streamflow.errors import RecordError, StreamflowError, cut
+from streamflow.time.timestamps import format_time
+
+__all__ = ["CURRENT_JOB", "LineFormatter", "configured", "log_to_stderr", "reason", "told"]
+
+CURRENT_JOB: ContextVar[str] = ContextVar("streamflow_job", default="")
+"""The job that the running task belongs to: each of its lines says so."""
+
+_ROOT: Final = logging.getLogger("streamflow")
+# Nothing is printed by a library that nobody has asked to; the last resort of `logging` would.
+_ROOT.addHandler(logging.NullHandler())
+
+_UNPRINTABLE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_PLAIN: Final = re.compile(r"[^\s\"'=]+")
+_SECRET_NAME: Final = re.compile(r"token|passw|secret|credential|authorization|(^|_)key$", re.IGNORECASE)
+_SECRETS: Final = (
+    (re.compile(r"(?<=://)[^\s/@]+@"), "***@"),
+    (re.compile(r"\b(bearer|basic) +[\w.~+/=-]{8,}", re.IGNORECASE), r"\1 ***"),
+    (
+        re.compile(
+            r"((?:token|password|passwd|secret|credentials?|(?:api|access)[_-]?key)[\"']?\s*[=:]\s*)"
+            r"(\"[^\"]*\"|'[^']*'|[^\s,;&)]+)",
+            re.IGNORECASE,
+        ),
+        r"\1***",
+    ),
+)
+
+
+def told(**fields: Any) -> dict[str, Any]:
+    """What an event says beside its message: `log.info("checkpoint published", extra=told(number=7))`."""
+    return {"told": fields}
+
+
+def reason(error: BaseException) -> str:
+    """An error as a log line may tell it: what quotes a record is left out.
+
+    >>> reason(StreamflowError("the disk is full")), reason(RecordError("ValueError: 'Alice'", record="Alice"))
+    ('StreamflowError: the disk is full', 'RecordError')
+    """
+    kind = type(error).__name__
+    if isinstance(error, RecordError):
+        return f"{kind} at {error.where}" if str(error.where) else kind
+    if isinstance(error, StreamflowError):
+        place = f"{error.where}: " if str(error.where) else ""
+        return f"{kind}: {place}{error.message}"
+    return f"{kind}: {cut(str(error))}"
+
+
+class LineFormatter(logging.Formatter):
+    """A record as one line of text, or as one JSON object. `hidden` are secrets to be taken out wherever they stand.
+
+    >>> record = logging.LogRecord("streamflow.files", logging.INFO, "", 1, "split %s ended", ("a\\nb.csv",), None)
+    >>> record.created, record.told = 0.25, {"records": 3, "password": "hunter2"}
+    >>> LineFormatter("text").format(record)
+    '1970-01-01T00:00:00.250Z INFO files: split a\\\\nb.csv ended records=3 password=***'
+    >>> LineFormatter("json").format(record)[:61]
+    '{"time": "1970-01-01T00:00:00.250Z", "level": "info", "logger'
+    """
+
+    def __init__(self, kind: Literal["text", "json"], hidden: Iterable[str] = ()) -> None:
+        super().__init__()
+        self._kind = kind
+        self._hidden = sorted({secret for secret in hidden if secret}, key=len, reverse=True)
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": _moment(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        if job := CURRENT_JOB.get():
+            line["job"] = job
+        line["message"] = self._clean(record.getMessage())
+        fields: Mapping[str, Any] = getattr(record, "told", {})
+        clean = {name: self._value(name, value) for name, value in fields.items() if name not in line}
+        if record.exc_info and record.exc_info[0] is not None:
+            clean["exception"] = self._clean(self.formatException(record.exc_info))
+        if self._kind == "json":
+            return json.dumps({**line, **clean}, default=str)
+        parts = [f"{name}={_shown(value)}" for name, value in clean.items()]
+        of = _escaped(f"{line['logger'].removeprefix('streamflow.')}{' ' + job if job else ''}")
+        return " ".join([line["time"], record.levelname, f"{of}: {_escaped(line['message'])}", *parts])
+
+    def _value(self, name: str, value: Any) -> Any:
+        if _SECRET_NAME.search(name) and value is not None:
+            return "***"
+        match value:
+            case None | bool() | int() | float():
+                return value
+            case dict():
+                nested = cast("dict[object, Any]", value)
+                return {str(key): self._value(str(key), each) for key, each in nested.items()}
+            case list() | tuple():
+                return [self._value(name, each) for each in cast("list[Any]", value)]
+            case _:
+                return self._clean(str(value))
+
+    def _clean(self, text: str) -> str:
+        for secret in self._hidden:
+            text = text.replace(secret, "***")
+        for pattern, instead in _SECRETS:
+            text = pattern.sub(instead, text)
+        return text
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what stderr is at the moment: a terminal's progress line gives way to what goes through there."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
+def log_to_stderr(kind: Literal["text", "json"], level: str, hidden: Iterable[str] = ()) -> None:
+    """Write what is logged below `streamflow` to stderr, from `level` ("info", "warning", …) on. Takes the place of
+    what was set up by this function before."""
+    for handler in [each for each in _ROOT.handlers if isinstance(each, _Stderr)]:
+        _ROOT.removeHandler(handler)
+    handler = _Stderr()
+    handler.setFormatter(LineFormatter(kind, hidden))
+    _ROOT.addHandler(handler)
+    _ROOT.setLevel(level.upper())
+
+
+def configured() -> bool:
+    """Whether somebody has said where log lines go."""
+    handlers = [*_ROOT.handlers, *logging.getLogger().handlers]
+    return any(not isinstance(each, logging.NullHandler) for each in handlers)
+
+
+def _moment(seconds: float) -> str:
+    millis = round(seconds * 1_000)
+    return f"{format_time(millis // 1_000 * 1_000_000).removesuffix('Z')}.{millis % 1_000:03d}Z"
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    escaped = _escaped(text)
+    return escaped if _PLAIN.fullmatch(escaped) else json.dumps(escaped, ensure_ascii=False)
+
+
+def _escaped(text: str) -> str:
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)

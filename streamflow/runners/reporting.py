@@ -1,0 +1,231 @@
+"""What a job in this process says of itself: its status for whoever asks, its whole-job metrics for whoever scrapes."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from streamflow.graph.logical import LogicalGraph, SinkNode, SourceNode
+from streamflow.graph.physical import PhysicalPlan
+from streamflow.metrics.health import STATES, Health
+from streamflow.metrics.registry import MetricsRegistry
+from streamflow.runtime.checkpointing import CheckpointMetrics
+from streamflow.runtime.profile import ExecutionProfile
+from streamflow.runtime.restart import RestartPolicy
+from streamflow.runtime.status import CheckpointStatus, JobStatus, OperatorStatus, PublicationStatus
+from streamflow.runtime.worker import Worker, held_back_by
+from streamflow.time.clock import Clock
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME
+
+__all__ = ["Reporter"]
+
+_LAG: Final = "streamflow_kafka_lag_records"
+_HOLDER: Final = "streamflow_watermark_holder_lag_seconds"
+
+
+class Reporter:
+    """Reads figures where they arise; changes nothing but metrics. `worker` is the one that runs now."""
+
+    def __init__(
+        self,
+        graph: LogicalGraph,
+        plan: PhysicalPlan,
+        profile: ExecutionProfile,
+        registry: MetricsRegistry,
+        checkpoints: CheckpointMetrics | None,
+        restarts: RestartPolicy,
+        health: Health,
+        clock: Clock,
+    ) -> None:
+        self._graph = graph
+        self._plan = plan
+        self._profile = profile
+        self._registry = registry
+        self._checkpoints = checkpoints
+        self._restarts = restarts
+        self._health = health
+        self._clock = clock
+        self._started = clock.monotonic()
+        self._ended: float | None = None
+        self._holders: dict[tuple[str, int], str] = {}
+        self.worker: Worker | None = None
+        registry.whole.refreshed_by(self._refresh)
+        info = {"version": _version(), "mode": profile.name}
+        registry.whole.gauge("streamflow_job_info", "1; what runs is in the labels", info).set(1)
+
+    def end(self) -> None:
+        """The job has ended: ages stand still."""
+        self._ended = self._clock.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start, until the end."""
+        return self._now() - self._started
+
+    def status(self, state: str, notes: tuple[str, ...]) -> JobStatus:
+        """Its figures now."""
+        sources = [node.id for node in self._graph.nodes if isinstance(node, SourceNode)]
+        sinks = [node.id for node in self._graph.nodes if isinstance(node, SinkNode)]
+        total = self._registry.total
+        return JobStatus(
+            job=self._graph.job,
+            mode=self._profile.name,
+            state=state,
+            elapsed=self.elapsed,
+            records_read=int(sum(total("streamflow_records_in_total", id) for id in sources)),
+            records_written=int(sum(total("streamflow_records_in_total", id) for id in sinks)),
+            watermark=MIN_TIME if self.worker is None else self.worker.watermark,
+            epoch=0 if self.worker is None else self.worker.coordinator.epoch,
+            operators=tuple(self._operator(id, kind, width) for id, kind, width in self._operators()),
+            checkpoint=self._checkpoint(),
+            restarts=self._restarts.restarts,
+            notes=notes,
+            publication=self._publication(),
+            time=self._clock.now(),
+        )
+
+    def note_holders(self) -> None:
+        """Say which split holds each source subtask's watermark back. Called on the job's event loop."""
+        worker, now = self.worker, self._clock.now()
+        if worker is None:
+            return
+        holders: dict[tuple[str, int], str] = {}
+        for task in self._plan.tasks:
+            if task.source is None:
+                continue
+            for subtask, loop in enumerate(worker.sources.get(task.id, ())):
+                split, watermark = loop.held_back_by, loop.watermark
+                if split is None or not MIN_TIME < watermark < MAX_TIME:
+                    continue
+                holders[task.source.id, subtask] = split
+                metrics = self._registry.operator(task.source.id, subtask)
+                lag = metrics.gauge(
+                    _HOLDER,
+                    "Processing time minus watermark, by the split that holds it back",
+                    {"split": split},
+                )
+                lag.set((now - watermark) / 1e6)
+        for (source, subtask), split in self._holders.items():
+            if holders.get((source, subtask)) != split:
+                self._registry.operator(source, subtask).remove(_HOLDER, {"split": split})
+        self._holders = holders
+
+    def _now(self) -> float:
+        return self._clock.monotonic() if self._ended is None else self._ended
+
+    def _refresh(self) -> None:
+        """What no operator counts, for whoever scrapes."""
+        whole, current = self._registry.whole, self._health.state
+        for state in STATES:
+            gauge = whole.gauge(
+                "streamflow_job_state", "1 for the state that the job is in", {"state": state}
+            )
+            gauge.set(state == current)
+        whole.gauge("streamflow_job_uptime_seconds", "Seconds since the job was started").set(self.elapsed)
+        whole.counter("streamflow_restarts_total", "Restarts after a failure").value = self._restarts.restarts
+        status = self._checkpoint()
+        if status is None or self._checkpoints is None:
+            return
+        for name, help, value in (
+            ("checkpoints", "Checkpoints published", status.taken),
+            ("checkpoint_failures", "Checkpoints that could not be stored", status.failed),
+            (
+                "checkpoint_retention_failures",
+                "Times that old checkpoints could not be removed",
+                self._checkpoints.not_removed,
+            ),
+        ):
+            whole.counter(f"streamflow_{name}_total", help).value = value
+        if status.number is None:
+            return
+        figures = (
+            ("number", "The last checkpoint's number", float(status.number)),
+            ("duration_seconds", "From the last checkpoint's beginning to its publication", status.duration),
+            ("size_bytes", "Bytes that the last checkpoint consists of", status.nbytes),
+            ("age_seconds", "Seconds since the last checkpoint", status.age),
+        )
+        for name, help, figure in figures:
+            whole.gauge(f"streamflow_checkpoint_{name}", help).set(figure)
+
+    def _checkpoint(self) -> CheckpointStatus | None:
+        metrics = self._checkpoints
+        if metrics is None:
+            return None
+        return CheckpointStatus(
+            number=metrics.number,
+            age=0.0 if metrics.number is None else self._now() - metrics.taken_at,
+            duration=metrics.duration,
+            nbytes=metrics.nbytes,
+            taken=metrics.taken,
+            failed=metrics.failed,
+        )
+
+    def _publication(self) -> PublicationStatus | None:
+        known = {metric.name: 0.0 for metric in self._registry if metric.name.startswith(_PUBLISHES)}
+        if not known:
+            return None
+        for metric in self._registry:
+            if metric.name in known:
+                latest = metric.name.endswith("_seconds")
+                known[metric.name] = (
+                    max(known[metric.name], metric.value) if latest else (known[metric.name] + metric.value)
+                )
+        at = known.get("streamflow_publication_timestamp_seconds", 0.0)
+        return PublicationStatus(
+            waiting_records=int(known.get("streamflow_outbox_records", 0)),
+            waiting_bytes=int(known.get("streamflow_outbox_bytes", 0)),
+            published=int(known.get("streamflow_publications_total", 0)),
+            retries=int(known.get("streamflow_publication_retries_total", 0)),
+            duration=known.get("streamflow_publication_seconds", 0.0),
+            age=None if at <= 0 else max(0.0, self._clock.now() / 1e6 - at),
+        )
+
+    def _operators(self) -> list[tuple[str, str, int]]:
+        """(id, kind, parallelism) of every operator as it runs, in the plan's order."""
+        listed: list[tuple[str, str, int]] = []
+        for task in self._plan.tasks:
+            if task.source is not None:
+                listed.append((task.source.id, "read", task.parallelism))
+            listed.extend((physical.id, physical.spec.kind, task.parallelism) for physical in task.chain)
+            listed.extend((sink.node.id, "write", task.parallelism) for sink in task.sinks)
+        return listed
+
+    def _operator(self, id: str, kind: str, parallelism: int) -> OperatorStatus:
+        registry, worker = self._registry, self.worker
+
+        def total(name: str) -> int:
+            return int(registry.total(f"streamflow_{name}", id))
+
+        def ratio(name: str) -> float:
+            return registry.total(f"streamflow_{name}_ratio", id) / parallelism
+
+        task = next((t.id for t in self._plan.tasks if t.source is not None and t.source.id == id), "")
+        in_a_log = kind == "read" and any(
+            registry.operator(id, subtask).has(_LAG) for subtask in range(parallelism)
+        )
+        return OperatorStatus(
+            operator=id,
+            kind=kind,
+            parallelism=parallelism,
+            records_in=total("records_in_total"),
+            records_out=total("records_out_total"),
+            bytes_in=total("bytes_in_total"),
+            late_dropped=total("late_records_dropped_total"),
+            errors=total("record_errors_total"),
+            watermark=MIN_TIME if worker is None else worker.watermark_of(id),
+            busy=ratio("busy"),
+            backpressured=ratio("backpressured"),
+            held_back_by=None if worker is None else held_back_by(worker.sources, task),
+            late=total("late_records_total"),
+            lag_records=int(registry.total(_LAG, id)) if in_a_log else None,
+        )
+
+
+_PUBLISHES: Final = ("streamflow_outbox_", "streamflow_publication")
+
+
+def _version() -> str:
+    try:
+        return version("streamflow")
+    except PackageNotFoundError:
+        return "unknown"
