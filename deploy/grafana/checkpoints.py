@@ -21,21 +21,21 @@ _LAST: Final = Row(
             unit="none",
         ),
         number(
-            "Age",
+            "Age now",
             "Time since it was published: what a crash would repeat.",
             f"max(streamflow_checkpoint_age_seconds{{{_JOB}}})",
             unit="s",
             thresholds=[(60, "yellow"), (300, "red")],
         ),
         number(
-            "Duration",
+            "Last duration",
             "From its barriers to its publication.",
             f"max(streamflow_checkpoint_duration_seconds{{{_JOB}}})",
             unit="s",
             thresholds=[(10, "yellow"), (60, "red")],
         ),
         number(
-            "Size",
+            "Last size",
             "All that it consists of, with the files that it shares with those before: the size of the state.",
             f"sum(streamflow_checkpoint_size_bytes{{{_JOB}}})",
             unit="bytes",
@@ -99,7 +99,7 @@ _COST: Final = Row(
             unit="s",
         ),
         graph(
-            "Restarts",
+            "Restarts so far",
             "How often the job has gone back to a checkpoint since its process was started.",
             Query(f"streamflow_restarts_total{{{_JOB}}}", "{{instance}}"),
             unit="none",

@@ -43,7 +43,7 @@ _HEALTH: Final = Row(
             width=3,
         ),
         number(
-            "Watermark lag",
+            "Farthest behind",
             "How far event time is behind the clock, at the source or operator where it is farthest.",
             'max(streamflow_watermark_lag_seconds{job="$job"})',
             unit="s",
@@ -95,7 +95,7 @@ _THROUGHPUT: Final = Row(
         ),
         graph(
             "Records out",
-            "Records that an operator hands on, per second. Windows give few for many; sinks hand on nothing.",
+            "Records that an operator hands on or a sink writes, per second. Windows give few for many.",
             Query(
                 f"sum by (operator) (rate(streamflow_records_out_total{{{_HERE}}}[$__rate_interval]))",
                 "{{operator}}",
