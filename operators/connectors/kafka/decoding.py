@@ -7,9 +7,11 @@ from typing import Any, Final
 
 import polars as pl
 
+from streamflow.operators.connectors.kafka.arrow_values import ArrowValues
 from streamflow.operators.connectors.kafka.decoded_values import DecodedValues, Decoder
 from streamflow.operators.connectors.kafka.formats import KafkaFormat, checked_format
 from streamflow.operators.connectors.kafka.json_values import JsonColumns, JsonObjects
+from streamflow.operators.connectors.kafka.msgpack_values import MsgpackColumns, MsgpackObjects
 from streamflow.operators.connectors.kafka.plain_values import PlainValues, plain_schema
 from streamflow.records.schema import Schema, StreamSchema
 
@@ -40,6 +42,14 @@ def decoder(
             return PlainValues(plain_schema(schema, pl.String(), format), max_bytes, text=True)
         case "bytes":
             return PlainValues(plain_schema(schema, pl.Binary(), format), max_bytes, text=False)
+        case "arrow":
+            return ArrowValues(
+                _projected(schema, columns) if isinstance(schema, Schema) else schema, max_bytes
+            )
+        case "msgpack":
+            if isinstance(schema, Schema):
+                return MsgpackColumns(_projected(schema, columns), max_bytes)
+            return MsgpackObjects(max_bytes)
         case _:
             if isinstance(schema, Schema):
                 return JsonColumns(_projected(schema, columns), max_bytes)

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
 from streamflow.errors import JobDefinitionError, SinkError, cut
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.json_rows import json_lines
+from streamflow.operators.connectors.kafka.encoded_rows import Encoder, chosen_columns, raise_for_row
 from streamflow.operators.connectors.kafka.formats import KafkaFormat, checked_format
+from streamflow.operators.connectors.kafka.msgpack_values import MsgpackEncoder
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import Schema
 
 __all__ = ["Encoder", "encoder"]
-
-
-class Encoder(Protocol):
-    """Turns rows into the values of records; one value per row, in the rows' order."""
-
-    def encode(self, batch: AnyBatch) -> list[bytes]:
-        """The values of a batch; raises SinkError naming the first row (from 0, within the batch) that cannot be
-        encoded."""
-        ...
 
 
 def encoder(
@@ -49,6 +42,8 @@ def encoder(
     match format:
         case "text" | "bytes":
             return PlainEncoder(format, schema)
+        case "msgpack":
+            return MsgpackEncoder(schema)
         case _:
             return JsonEncoder(schema)
 
@@ -90,7 +85,7 @@ class JsonEncoder:
         self._schema = schema
 
     def encode(self, batch: AnyBatch) -> list[bytes]:
-        chosen = FrameBatch(frame_of(batch, self._schema)) if self._schema is not None else batch
+        chosen = FrameBatch(chosen_columns(batch, self._schema)) if self._schema is not None else batch
         try:
             lines = json_lines(chosen)
         except SinkError as error:
@@ -115,7 +110,7 @@ class PlainEncoder:
         if self._schema is None:
             values = batch.values if isinstance(batch, RowBatch) else batch.user_frame().to_dicts()
         else:
-            values = frame_of(batch, self._schema).to_series().to_list()
+            values = chosen_columns(batch, self._schema).to_series().to_list()
         try:
             return list(map(self._encode, values))
         except (TypeError, UnicodeEncodeError):
@@ -132,21 +127,3 @@ class PlainEncoder:
             return self._encode(value)
         except UnicodeEncodeError as error:
             raise SinkError(f"it holds half a surrogate pair: {cut(ascii(value))}") from error
-
-
-def frame_of(batch: AnyBatch, schema: Schema) -> pl.DataFrame:
-    """The columns of a batch that the value is made of, in order."""
-    if isinstance(batch, FrameBatch):
-        frame = batch.frame
-        return frame if frame.columns == list(schema) else frame.select(list(schema))
-    rows = [[row[name] for name in schema] for row in batch.values]
-    return pl.DataFrame(rows, schema=dict(schema), orient="row")
-
-
-def raise_for_row(values: Sequence[Any], encode: Callable[[Any], object]) -> None:
-    """Raise the SinkError of the first value that `encode` refuses, naming its row."""
-    for row, value in enumerate(values):
-        try:
-            encode(value)
-        except SinkError as error:
-            raise SinkError(f"row {row} cannot be encoded: {error.message}", hint=error.hint) from error
