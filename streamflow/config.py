@@ -29,6 +29,7 @@ __all__ = [
     "Secret",
     "Settings",
     "StateBackend",
+    "parse_secret",
     "parse_size",
 ]
 
@@ -176,7 +177,12 @@ class Secret:
         return hash(self._value)
 
 
-def _secret(value: Any, what: str) -> Secret:
+def parse_secret(value: Any, what: str) -> Secret:
+    """A secret from its text or, as `file:PATH`, from a file; raises ConfigError, which does not show it.
+
+    >>> parse_secret("s3cret", "the password")
+    ***
+    """
     if isinstance(value, Secret):
         return value
     if not isinstance(value, str) or not value:
@@ -328,7 +334,7 @@ _PARSERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "checkpoint_keep": _count(),
     "checkpoint_physical_every": _count(),
     "checkpoint_failures": _count(),
-    "checkpoint_key": _secret,
+    "checkpoint_key": parse_secret,
     "restore": _text,
     "allow_dropped_state": _flag,
     "allow_duplicates": _flag,
@@ -341,12 +347,12 @@ _PARSERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "state_dir": _text,
     "metrics_port": _count(least=0, most=65_535),
     "metrics_address": _text,
-    "metrics_token": _secret,
+    "metrics_token": parse_secret,
     "log_format": _choice("text", "json"),
     "log_level": _choice("info", "debug", "warning", "error"),
     "control_port": _count(least=0, most=65_535),
     "control_address": _text,
-    "control_token": _secret,
+    "control_token": parse_secret,
 }
 
 
