@@ -9,7 +9,7 @@ thread, several pieces ahead. Watermarks are made per split by the runtime, from
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -30,6 +30,7 @@ __all__ = [
     "Source",
     "SourceContext",
     "Split",
+    "SplitListener",
     "SplitReader",
 ]
 
@@ -58,12 +59,14 @@ class Split:
     """A unit of source work.
 
     `holds_watermark`: as long as the split waits to be read, the source's watermark waits too (files side by
-    side). False where splits follow one another in time (ranges of one file, files of a watched folder).
+    side). False where splits follow one another in time (ranges of one file, files of a watched folder). `unbounded`:
+    it has no end (a partition that goes on), so that others cannot wait for it.
     """
 
     id: str
     payload: Mapping[str, Any] = field(default_factory=dict[str, Any])
     holds_watermark: bool = True
+    unbounded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,16 @@ class CheckpointListener(Protocol):
         """A checkpoint has been published and its output committed; `positions` by split id, of splits that were being
         read. For information only (offsets of a consumer group): nothing may depend on it, and it is not called again
         after a crash. What it raises is told and does not fail the job."""
+        ...
+
+
+@runtime_checkable
+class SplitListener(Protocol):
+    """An enumerator that wants to know which of its splits have been read."""
+
+    def unread(self, splits: Collection[str]) -> None:
+        """The ids of the splits that it has reported and that have not been read to their end: told when a run begins,
+        after `restore`, and whenever that changes."""
         ...
 
 

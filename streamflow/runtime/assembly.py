@@ -15,7 +15,7 @@ from streamflow.metrics.registry import MetricsRegistry
 from streamflow.operators.base import OperatorContext, StatePart
 from streamflow.operators.guard import Guard
 from streamflow.operators.sink import SinkContext
-from streamflow.operators.source import Enumerator, Instance, SourceContext
+from streamflow.operators.source import Enumerator, Instance, SourceContext, SplitListener
 from streamflow.runtime.assignment import SplitAssigner
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.chain import Chain, Keyed, Link
@@ -142,6 +142,7 @@ class Assembly:
             side_by_side=_SIDE_BY_SIDE if self.profile.by_watermark else 1,
             restored=None if start is None else start.splits,
             final=start is not None and start.final,
+            unread=enumerator.unread if isinstance(enumerator, SplitListener) else None,
         )
         self.readers[task.source.id] = SourceParts(enumerator, assigner)
 

@@ -8,7 +8,7 @@ the splits that were open or waiting come first, each with the position and the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -35,6 +35,7 @@ class SplitState:
             "id": self.split.id,
             "payload": dict(self.split.payload),
             "holds_watermark": self.split.holds_watermark,
+            "unbounded": self.split.unbounded,
             "order": self.order,
             "position": None if self.position is None else dict(self.position),
             "watermark": self.watermark,
@@ -43,7 +44,9 @@ class SplitState:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> SplitState:
         """What `as_values` gave."""
-        split = Split(values["id"], values["payload"], values["holds_watermark"])
+        split = Split(
+            values["id"], values["payload"], values["holds_watermark"], values.get("unbounded", False)
+        )
         return cls(split, values["order"], values["position"], values["watermark"])
 
 
@@ -51,6 +54,8 @@ class SplitAssigner:
     """One per source, shared by its subtasks.
 
     `restored` are splits that an earlier run had found and not read to their end; `final` says that it had found all.
+    `side_by_side`: how many splits with an end a subtask has open together. `unread` is told what is not read to its
+    end whenever that changes.
     """
 
     def __init__(
@@ -60,15 +65,18 @@ class SplitAssigner:
         side_by_side: int,
         restored: Sequence[SplitState] | None = None,
         final: bool = False,
+        unread: Callable[[Collection[str]], None] | None = None,
     ) -> None:
         self._parallelism = parallelism
         self._side_by_side = side_by_side
         self._pending: deque[SplitState] = deque(sorted(restored or (), key=lambda state: state.order))
         self._found = max((state.order + 1 for state in self._pending), default=0)
         self._listeners: list[Callable[[], None]] = []
-        self._given = 0
+        self._open: set[str] = set()
+        self._unread = unread
         self.discovered = restored is not None
         self.final = final
+        self._tell()
 
     def listen(self, notify: Callable[[], None]) -> None:
         """Call `notify` whenever there is news."""
@@ -81,6 +89,7 @@ class SplitAssigner:
             self._found += 1
         self.discovered = True
         self.final = discovery.final
+        self._tell()
         for notify in self._listeners:
             notify()
 
@@ -88,18 +97,28 @@ class SplitAssigner:
         """A split for a subtask that is still fetching from so many others; None if there is none for it now."""
         if not self._pending:
             return None
-        share = ceil((len(self._pending) + self._given) / self._parallelism)
-        holds = self._pending[0].split.holds_watermark
-        most = min(self._side_by_side, max(1, share)) if holds else 1
+        share = ceil((len(self._pending) + len(self._open)) / self._parallelism)
+        split = self._pending[0].split
+        holds = split.holds_watermark
+        most = share if split.unbounded else min(self._side_by_side, max(1, share)) if holds else 1
         if fetching >= most:
             return None
-        self._given += 1
         state = self._pending.popleft()
+        self._open.add(split.id)
         if not holds or not self.holds_watermark:
             # Others may be waiting only for this one.
             for notify in self._listeners:
                 notify()
         return state
+
+    def ended(self, split: str) -> None:
+        """A split that was handed out has been read to its end."""
+        self._open.discard(split)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._unread is not None:
+            self._unread({*self._open, *(state.split.id for state in self._pending)})
 
     @property
     def pending(self) -> tuple[SplitState, ...]:

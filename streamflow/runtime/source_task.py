@@ -247,6 +247,7 @@ class SourceTask:
             _LOG.debug("split ended", extra=told(source=self._id, split=pump.split.id))
             del self._marks[pump.split.id], self._states[pump.split.id]
             await pump.close()
+            self._assigner.ended(pump.split.id)
 
     async def _forward(self, *, epoch_end: bool = False) -> None:
         cadence = self._profile.watermarks
