@@ -1,0 +1,56 @@
+"""`AiokafkaClient`: Kafka through aiokafka."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streamflow.operators.connectors.kafka.aiokafka_metadata import AiokafkaMetadata
+from streamflow.operators.connectors.kafka.aiokafka_reader import AiokafkaReader
+from streamflow.operators.connectors.kafka.aiokafka_writer import AiokafkaWriter
+from streamflow.operators.connectors.kafka.cluster import Cluster
+
+__all__ = ["AiokafkaClient"]
+
+
+@dataclass(frozen=True, slots=True)
+class AiokafkaClient:
+    """The port's `KafkaClient` for a cluster; connects nowhere itself.
+
+    aiokafka logs each attempt of each retry. What matters of it is logged here, under `streamflow.kafka`; its own log
+    appears where a handler is set up for it.
+    """
+
+    cluster: Cluster
+
+    def __post_init__(self) -> None:
+        log = logging.getLogger("aiokafka")
+        if not log.handlers:
+            log.addHandler(logging.NullHandler())
+
+    def reader(self, *, client_id: str) -> AiokafkaReader:
+        return AiokafkaReader(self.cluster, client_id)
+
+    def metadata(self, *, client_id: str) -> AiokafkaMetadata:
+        return AiokafkaMetadata(self.cluster, client_id)
+
+    def writer(
+        self,
+        *,
+        client_id: str,
+        transactional_id: str | None,
+        transaction_timeout: int,
+        compression: str | None,
+    ) -> AiokafkaWriter:
+        return AiokafkaWriter(
+            self._options,
+            client_id=client_id,
+            transactional_id=transactional_id,
+            transaction_timeout=transaction_timeout,
+            compression=compression,
+        )
+
+    def _options(self) -> Mapping[str, Any]:
+        return {"bootstrap_servers": self.cluster.bootstrap_servers, **self.cluster.security.aiokafka()}

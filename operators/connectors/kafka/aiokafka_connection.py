@@ -1,0 +1,138 @@
+"""A connection to a cluster through aiokafka's own client: made with patience, and with a reason where it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from streamflow.errors import SourceError
+from streamflow.operators.connectors.kafka.client import TopicPartition
+from streamflow.operators.connectors.kafka.cluster import Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiokafka import AIOKafkaClient
+
+__all__ = ["REQUEST_SECONDS", "connect", "list_offsets", "unreachable"]
+
+REQUEST_SECONDS: Final = 10.0
+"""Within this time a broker has to answer; then the connection counts as broken."""
+
+_RETRY_SECONDS: Final = 0.25
+_COMMITTED_ONLY: Final = 1
+_CONSUMER: Final = -1
+_LOG = logging.getLogger("streamflow.kafka")
+
+
+async def connect(cluster: Cluster, client_id: str, *, patience: float) -> AIOKafkaClient:
+    """A client that knows the cluster's brokers. Tries for `patience` seconds; SourceError then, and at once where a
+    login is refused."""
+    from aiokafka import AIOKafkaClient
+    from aiokafka.errors import KafkaError
+
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + patience
+    told = False
+    while True:
+        client = AIOKafkaClient(
+            bootstrap_servers=cluster.bootstrap_servers,
+            client_id=client_id,
+            request_timeout_ms=round(REQUEST_SECONDS * 1000),
+            **cluster.security.aiokafka(),
+        )
+        try:
+            await client.bootstrap()
+        except KafkaError as error:
+            await client.close()
+            why = await _reason(cluster, client_id) or error
+            if _is_final(why) or loop.time() >= give_up:
+                raise unreachable(cluster, why) from error
+            if not told:
+                told = True
+                _LOG.warning(
+                    "Kafka at %s cannot be reached (%s); trying again", cluster.bootstrap_servers, why
+                )
+        except BaseException:
+            await client.close()
+            raise
+        else:
+            return client
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+def unreachable(cluster: Cluster, why: object) -> SourceError:
+    """The error for a cluster that gives no answer."""
+    if isinstance(why, Exception) and _is_final(why):
+        return SourceError(
+            f"Kafka at {cluster.bootstrap_servers} refuses the login: {why}",
+            hint="check security=KafkaSecurity(…)",
+        )
+    return SourceError(
+        f"Kafka at {cluster.bootstrap_servers} cannot be reached: {why}",
+        hint="check that a broker runs there, bootstrap_servers= and security=",
+    )
+
+
+async def list_offsets(
+    client: AIOKafkaClient, node: int, times: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """Ask one broker for offsets by time in milliseconds: -2 is the log's start, -1 its end for readers of committed
+    records. Partitions without a record that late are left out. Raises what aiokafka raises."""
+    from aiokafka.errors import for_code
+    from aiokafka.protocol.offset import OffsetRequest
+
+    by_topic: dict[str, list[tuple[int, int]]] = {}
+    for (topic, partition), time in times.items():
+        by_topic.setdefault(topic, []).append((partition, time))
+    response: Any = await client.send(node, OffsetRequest(_CONSUMER, _COMMITTED_ONLY, list(by_topic.items())))
+    found: dict[TopicPartition, int] = {}
+    for topic, partitions in response.topics:
+        for partition, code, _, offset in partitions:
+            error = for_code(code)
+            if code:
+                raise error(f"{topic}-{partition}")
+            if offset >= 0:
+                found[TopicPartition(topic, partition)] = offset
+    return found
+
+
+async def _reason(cluster: Cluster, client_id: str) -> Exception | None:
+    """What aiokafka only logs: why the first address gives no connection."""
+    from aiokafka.conn import create_conn
+
+    host, port = cluster.addresses[0]
+    try:
+        connection = await create_conn(
+            host,
+            port,
+            client_id=client_id,
+            request_timeout_ms=round(REQUEST_SECONDS * 1000),
+            **cluster.security.aiokafka(),
+        )
+    except Exception as error:  # noqa: BLE001 — whatever it is, it is the reason
+        return error
+    connection.close()
+    return None
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether trying again does not help: a refused login or certificate."""
+    import ssl
+
+    from aiokafka.errors import (
+        AuthenticationFailedError,
+        AuthenticationMethodNotSupported,
+        IllegalSaslStateError,
+        UnsupportedSaslMechanismError,
+    )
+
+    final = (
+        AuthenticationFailedError,
+        AuthenticationMethodNotSupported,
+        IllegalSaslStateError,
+        UnsupportedSaslMechanismError,
+        ssl.SSLError,
+    )
+    return isinstance(error, final)

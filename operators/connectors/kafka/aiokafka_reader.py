@@ -1,0 +1,310 @@
+"""Reads assigned partitions through aiokafka's client, one fetch at a time for each broker.
+
+Not through aiokafka's consumer: that makes a Python object of each record on the event loop and reaches an eighth of
+what its compiled record parser can do; assigning partitions anew throws away what it has fetched; and it retries in
+silence for ever. Here a broker is asked for all partitions that have room; batches wait, still compressed, until they
+are taken, and a partition that nobody takes from is not asked for once its share of memory is full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from streamflow.errors import SourceError, Where
+from streamflow.operators.connectors.kafka.aiokafka_chunk import read_batches
+from streamflow.operators.connectors.kafka.aiokafka_connection import connect, list_offsets, unreachable
+from streamflow.operators.connectors.kafka.client import Chunk, TopicPartition
+from streamflow.operators.connectors.kafka.cluster import Cluster
+from streamflow.operators.connectors.kafka.fetch_buffer import FetchBuffer
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaClient
+
+__all__ = ["AiokafkaReader"]
+
+_PATIENCE: Final = 120.0
+"""Seconds for which a partition may be out of reach while the job goes on trying."""
+_START_PATIENCE: Final = 30.0
+_RENEW_AFTER: Final = 5.0
+"""Seconds without any answer after which the cluster is looked up anew from its bootstrap addresses."""
+_GONE_AFTER: Final = 15.0
+"""Seconds for which brokers may say that they do not know a topic: after a restart they have to learn it first."""
+_BACKOFF: Final = 0.2
+
+_BUFFER_BYTES: Final = 64 << 20
+_MOST_OF_PARTITION: Final = 1 << 20
+_LEAST_OF_PARTITION: Final = 64 << 10
+_MOST_OF_REQUEST: Final = 16 << 20
+_WAIT_MS: Final = 250
+_WAIT_FULL_MS: Final = 20
+"""How long a broker may wait for new records while another of its partitions is not asked for since it is full."""
+_COMMITTED_ONLY: Final = 1
+_EARLIEST: Final = -2
+_LATEST: Final = -1
+
+_OUT_OF_RANGE: Final = 1
+_UNKNOWN_TOPIC: Final = 3
+_NOT_AUTHORIZED: Final = 29
+_LOG = logging.getLogger("streamflow.kafka")
+
+
+class AiokafkaReader:
+    """A `LogReader`; see there."""
+
+    def __init__(self, cluster: Cluster, client_id: str, *, patience: float = _PATIENCE) -> None:
+        self._cluster = cluster
+        self._client_id = client_id
+        self._patience = patience
+        self._client: AIOKafkaClient | None = None
+        self._buffers: dict[TopicPartition, FetchBuffer] = {}
+        self._asking: dict[int, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._answered = 0.0
+        self._turn = 0
+        self.reconnects = 0
+        """How often the cluster was looked up anew because nobody answered."""
+
+    async def start(self) -> None:
+        self._client = await connect(self._cluster, self._client_id, patience=_START_PATIENCE)
+        loop = asyncio.get_running_loop()
+        self._answered = loop.time()
+        self._task = loop.create_task(self._run())
+
+    async def add(self, partition: TopicPartition, offset: int) -> None:
+        self._buffers[partition] = FetchBuffer(partition, offset)
+        await self._track()
+
+    async def remove(self, partition: TopicPartition) -> None:
+        buffer = self._buffers.pop(partition, None)
+        if buffer is not None:
+            buffer.interrupt()
+            await self._track()
+
+    async def fetch(self, partition: TopicPartition, *, seconds: float, most: int | None) -> Chunk | None:
+        buffer = self._buffers[partition]
+        await buffer.wait(seconds)
+        chunk = buffer.take(most)
+        if chunk is not None:
+            self._wake.set()
+        return chunk
+
+    def end(self, partition: TopicPartition) -> int | None:
+        buffer = self._buffers.get(partition)
+        return None if buffer is None else buffer.end
+
+    async def close(self) -> None:
+        for buffer in self._buffers.values():
+            buffer.interrupt()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._disconnect()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._wake.clear()
+            failing = any(buffer.failing_since is not None for buffer in self._buffers.values())
+            if failing and loop.time() - self._answered > _RENEW_AFTER:
+                await self._renew()
+            leaderless = self._ask_leaders()
+            if leaderless:
+                self._failed(leaderless, "it has no leader")
+                self._refresh()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_BACKOFF if leaderless or failing else 1.0):
+                    await self._wake.wait()
+
+    def _ask_leaders(self) -> list[FetchBuffer]:
+        """Ask each broker that is not being asked for what its partitions have room for; the partitions that no broker
+        leads."""
+        client = self._connected
+        room = self._room
+        by_node: dict[int, list[FetchBuffer]] = {}
+        leaderless: list[FetchBuffer] = []
+        for partition, buffer in self._buffers.items():
+            node = client.cluster.leader_for_partition(partition)
+            if node is None or node < 0:
+                leaderless.append(buffer)
+            elif node not in self._asking:
+                by_node.setdefault(node, []).append(buffer)
+        for node, led in by_node.items():
+            wanted = [buffer for buffer in led if buffer.nbytes < room and buffer.error is None]
+            if not wanted:
+                continue
+            # The first partition that has records is answered even if one batch exceeds all limits.
+            self._turn += 1
+            cut = self._turn % len(wanted)
+            wait = _WAIT_MS if len(wanted) == len(led) else _WAIT_FULL_MS
+            task = asyncio.get_running_loop().create_task(
+                self._ask(node, wanted[cut:] + wanted[:cut], wait, room)
+            )
+            self._asking[node] = task
+        return leaderless
+
+    async def _ask(self, node: int, wanted: list[FetchBuffer], wait: int, room: int) -> None:
+        from aiokafka.protocol.fetch import FetchRequest
+
+        by_topic: dict[str, list[tuple[int, int, int]]] = {}
+        asked: dict[TopicPartition, tuple[FetchBuffer, int]] = {}
+        for buffer in wanted:
+            topic, partition = buffer.partition
+            by_topic.setdefault(topic, []).append((partition, buffer.ask, room))
+            asked[buffer.partition] = (buffer, buffer.ask)
+        try:
+            response: Any = await self._connected.send(
+                node, FetchRequest(wait, 1, _MOST_OF_REQUEST, _COMMITTED_ONLY, list(by_topic.items()))
+            )
+            self._answered = asyncio.get_running_loop().time()
+            for topic, partitions in response.topics:
+                for partition, code, high, *rest in partitions:
+                    buffer, offset = asked[TopicPartition(topic, partition)]
+                    if buffer.ask == offset:
+                        await self._take_in(node, buffer, code, high, rest)
+        except Exception as error:  # noqa: BLE001 — whatever a client raises is tried again for a bounded time
+            self._failed(wanted, f"{type(error).__name__}: {error}")
+            self._refresh()
+            await asyncio.sleep(_BACKOFF)
+        finally:
+            self._asking.pop(node, None)
+            self._wake.set()
+
+    async def _take_in(self, node: int, buffer: FetchBuffer, code: int, high: int, rest: list[Any]) -> None:
+        """One partition's part of an answer."""
+        if code == _OUT_OF_RANGE:
+            await self._out_of_range(node, buffer)
+            return
+        if code == _NOT_AUTHORIZED:
+            buffer.fail(
+                SourceError(
+                    f"reading topic {buffer.partition.topic!r} is not allowed",
+                    where=Where(split=str(buffer.partition)),
+                    hint="the user needs READ and DESCRIBE on the topic",
+                )
+            )
+            return
+        if code:
+            from aiokafka.errors import for_code
+
+            self._failed([buffer], for_code(code).__name__, gone=code == _UNKNOWN_TOPIC)
+            self._refresh()
+            return
+        stable, aborted, message_set = rest[0], _aborted(rest), rest[-1]
+        buffer.end = high if stable < 0 else stable
+        if buffer.failing_since is not None:
+            buffer.failing_since = None
+            _LOG.info("%s is read again", buffer.partition)
+        batches, next_offset = read_batches(bytes(message_set), aborted)
+        if next_offset is not None:
+            buffer.put(batches, next_offset)
+        elif message_set:
+            buffer.fail(
+                SourceError(
+                    "a batch of records is larger than what can be fetched",
+                    where=Where(split=str(buffer.partition), offset=f"offset {buffer.ask}"),
+                    hint="brokers of Kafka 0.10.1 and later send it all the same: the broker is older",
+                )
+            )
+
+    async def _out_of_range(self, node: int, buffer: FetchBuffer) -> None:
+        """Never a silent reset: what the log no longer has, or does not have any more, is lost data."""
+        partition = buffer.partition
+        first = (await list_offsets(self._connected, node, {partition: _EARLIEST}))[partition]
+        last = (await list_offsets(self._connected, node, {partition: _LATEST}))[partition]
+        if first <= buffer.ask <= last:
+            # A broker that has just become the leader may be a little behind.
+            self._failed([buffer], "OffsetOutOfRange")
+            return
+        lost = (
+            "has been deleted by then" if buffer.ask < first else "is beyond its end: the topic was made anew"
+        )
+        buffer.fail(
+            SourceError(
+                f"offset {buffer.ask} is not in the log any more: it has offsets {first} to {last}, "
+                f"and what was to be read {lost}",
+                where=Where(split=str(partition), offset=f"offset {buffer.ask}"),
+                hint=f"start anew with start= an offset from {first} on, or restore a checkpoint that fits the log",
+            )
+        )
+
+    def _failed(self, buffers: list[FetchBuffer], why: str, *, gone: bool = False) -> None:
+        """Count from the first failure on; give up when patience is over."""
+        now = asyncio.get_running_loop().time()
+        for buffer in buffers:
+            if buffer.failing_since is None:
+                buffer.failing_since = now
+                _LOG.warning("%s cannot be read (%s); trying again", buffer.partition, why)
+            elif gone and now - buffer.failing_since > _GONE_AFTER:
+                buffer.fail(
+                    SourceError(
+                        f"topic {buffer.partition.topic!r} has no partition {buffer.partition.partition} any more",
+                        where=Where(split=str(buffer.partition)),
+                        hint="it was deleted while it was read",
+                    )
+                )
+            elif now - buffer.failing_since > self._patience:
+                error = unreachable(self._cluster, why)
+                buffer.fail(
+                    SourceError(error.message, where=Where(split=str(buffer.partition)), hint=error.hint)
+                )
+
+    async def _renew(self) -> None:
+        """Forget the brokers that do not answer, and ask the bootstrap addresses again."""
+        await self._disconnect()
+        loop = asyncio.get_running_loop()
+        try:
+            self._client = await connect(self._cluster, self._client_id, patience=self._patience)
+        except SourceError as error:
+            for buffer in self._buffers.values():
+                buffer.fail(
+                    SourceError(error.message, where=Where(split=str(buffer.partition)), hint=error.hint)
+                )
+            await asyncio.Event().wait()
+        self.reconnects += 1
+        self._answered = loop.time()
+        await self._track()
+
+    async def _disconnect(self) -> None:
+        asking = list(self._asking.values())
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _track(self) -> None:
+        """Have the client know the leaders of the topics that are read."""
+        topics = {partition.topic for partition in self._buffers}
+        if topics and self._client is not None:
+            self._client.set_topics(topics)
+        self._wake.set()
+
+    def _refresh(self) -> None:
+        if self._client is not None:
+            self._client.force_metadata_update()
+
+    @property
+    def _room(self) -> int:
+        """Bytes of one partition that may wait, beside what one more answer brings."""
+        share = _BUFFER_BYTES // (2 * max(1, len(self._buffers)))
+        return min(_MOST_OF_PARTITION, max(_LEAST_OF_PARTITION, share))
+
+    @property
+    def _connected(self) -> AIOKafkaClient:
+        if self._client is None:
+            raise SourceError("the reader is closed")
+        return self._client
+
+
+def _aborted(rest: list[Any]) -> list[tuple[int, int]] | None:
+    """The aborted transactions of a fetch answer: before the records, and from version 11 on before the preferred
+    replica."""
+    for part in rest[1:-1]:
+        if isinstance(part, list):
+            return part  # pyright: ignore[reportUnknownVariableType]
+    return None

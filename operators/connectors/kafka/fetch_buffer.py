@@ -1,0 +1,90 @@
+"""What of one partition has been fetched and not been taken yet, and where fetching it goes on. No I/O in here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from streamflow.errors import SourceError
+from streamflow.operators.connectors.kafka.aiokafka_chunk import FetchedBatch, RecordChunk
+from streamflow.operators.connectors.kafka.client import TopicPartition
+
+__all__ = ["FetchBuffer"]
+
+
+class FetchBuffer:
+    """Batches of one partition in their order: the reader fills it, `fetch` empties it.
+
+    `ask`: the offset to ask the broker for next. `end`: the end that readers of committed records can reach, as the
+    broker last said. `failing_since`: the loop's time at which asking began to fail. `error` is raised to whoever takes.
+    """
+
+    def __init__(self, partition: TopicPartition, offset: int) -> None:
+        self.partition = partition
+        self.ask = offset
+        self.end: int | None = None
+        self.failing_since: float | None = None
+        self.error: SourceError | None = None
+        self.nbytes = 0
+        self._given = offset
+        self._batches: deque[FetchedBatch] = deque()
+        self._news = asyncio.Event()
+
+    def put(self, batches: list[FetchedBatch], next_offset: int) -> None:
+        """What was fetched at `ask`, and how far it came."""
+        self._batches += batches
+        self.nbytes += sum(batch.nbytes for batch in batches)
+        self.ask = max(self.ask, next_offset)
+        self._news.set()
+
+    def fail(self, error: SourceError) -> None:
+        """Whoever takes next, and is waiting now, gets this."""
+        self.error = error
+        self._news.set()
+
+    def interrupt(self) -> None:
+        """Nothing more will come."""
+        self._news.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Until there is something to take, but no longer than this. Cancelling takes nothing."""
+        if self._batches or self.ask > self._given or self.error is not None:
+            return
+        self._news.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return
+
+    def take(self, most: int | None) -> RecordChunk | None:
+        """All that there is, up to `most` records; None where there is nothing. The error comes after what was fetched
+        before it."""
+        if not self._batches:
+            if self.ask > self._given:
+                self._given = self.ask
+                return RecordChunk(str(self.partition), (), self._given, self._given)
+            if self.error is not None:
+                raise self.error
+            return None
+        start = reached = self._given
+        taken: list[FetchedBatch] = []
+        room = most
+        while self._batches:
+            batch = self._batches[0]
+            begin = max(batch.start, start)
+            # No more records than offsets: some may have been compacted away.
+            count = batch.next_offset - begin
+            if room is not None and count > room:
+                if not taken:
+                    taken.append(batch)
+                    reached = begin + room
+                break
+            taken.append(self._batches.popleft())
+            self.nbytes -= batch.nbytes
+            reached = batch.next_offset
+            room = None if room is None else room - count
+        if not self._batches:
+            reached = max(reached, self.ask)
+        self._given = reached
+        return RecordChunk(str(self.partition), taken, start, reached)

@@ -1,0 +1,263 @@
+"""From fetched records to a batch: decoded values, the columns that are asked for beside them, event time."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+import polars as pl
+
+from streamflow.errors import JobDefinitionError, RawRecord, RecordError, Where, unknown_name
+from streamflow.metrics.registry import Metric
+from streamflow.operators.base import ErrorPolicy
+from streamflow.operators.connectors.kafka.client import Chunk, TopicPartition
+from streamflow.operators.connectors.kafka.decoded_values import Decoder
+from streamflow.operators.connectors.kafka.formats import VALUE
+from streamflow.operators.source import Decoded
+from streamflow.records.batch import RowBatch
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE
+
+__all__ = ["INCLUDED", "KeyFormat", "RecordBatches", "Tombstones", "included_schema"]
+
+KeyFormat = Literal["text", "bytes"]
+Tombstones = Literal["skip", "keep"]
+
+_HEADERS: Final = pl.List(pl.Struct({"name": pl.String, "value": pl.Binary}))
+INCLUDED: Final[Mapping[str, pl.DataType]] = {
+    "key": pl.String(),
+    "headers": _HEADERS,
+    "topic": pl.String(),
+    "partition": pl.Int32(),
+    "offset": pl.Int64(),
+    "timestamp": EVENT_TIME_TYPE,
+}
+"""What `include` can name, and the types of the columns."""
+
+_BAD_KEY: Final = "the key is not valid UTF-8"
+_SHOWN_BYTES: Final = 1_200
+
+
+def included_schema(include: Mapping[str, str], key_format: KeyFormat) -> dict[str, pl.DataType]:
+    """The columns that `include` (what: column) appends. Raises JobDefinitionError.
+
+    >>> included_schema({"key": "id", "offset": "at"}, "text")
+    {'id': String, 'at': Int64}
+    """
+    schema: dict[str, pl.DataType] = {}
+    for what, column in include.items():
+        if what not in INCLUDED:
+            message, hint = unknown_name("part of a Kafka record", what, INCLUDED)
+            raise JobDefinitionError(message, hint=hint)
+        if column in schema:
+            raise JobDefinitionError(
+                f"include= names the column {column!r} twice", hint="give each its own name"
+            )
+        schema[column] = pl.Binary() if what == "key" and key_format == "bytes" else INCLUDED[what]
+    return schema
+
+
+class RecordBatches:
+    """Makes batches of chunks; may be used by several threads at once.
+
+    `include` maps parts of a record to columns; only those that are wanted. `tombstones`: "keep" makes a row of a record
+    without a value, all of whose value columns are null.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        include: Mapping[str, str],
+        key_format: KeyFormat,
+        tombstones: Tombstones,
+        on_error: ErrorPolicy,
+        dropped: Metric,
+    ) -> None:
+        self._decoder = decoder
+        self._include = dict(include)
+        self._types = included_schema(include, key_format)
+        self._text_keys = key_format == "text" and "key" in include
+        self._keep = tombstones == "keep"
+        self._on_error: ErrorPolicy = on_error
+        self._dropped = dropped
+
+    def decode(self, chunk: Chunk, partition: TopicPartition, end: int | None) -> Decoded:
+        """The records of a chunk that lie before `end`."""
+        values = chunk.values()
+        if end is not None and chunk.next_offset > end:
+            values = values[: bisect_left(chunk.offsets(), end)]
+        bad_keys = self._bad_keys(chunk, len(values))
+        places: Sequence[int] | None = None
+        tombstones: list[int] = []
+        if bad_keys or None in values:
+            tombstones = [
+                index for index, value in enumerate(values) if value is None and index not in bad_keys
+            ]
+            places = [
+                index for index, value in enumerate(values) if value is not None and index not in bad_keys
+            ]
+            values = [values[index] for index in places]
+        decoded = self._decoder.decode(values)
+        problems = [(index, _BAD_KEY) for index in bad_keys]
+        problems += [(index if places is None else places[index], why) for index, why in decoded.bad]
+        rows, origin = decoded.rows, decoded.origin
+        if origin is not None:
+            places = origin if places is None else [places[index] for index in origin]
+        if self._keep and tombstones:
+            rows, places = _with_nulls(rows, range(len(values)) if places is None else places, tombstones)
+        elif tombstones:
+            self._dropped.add(len(tombstones))
+        bad = self._errors(chunk, partition, sorted(problems))
+        return Decoded(self._batch(_Rows(chunk, partition, places, len(rows)), rows), bad)
+
+    def _batch(self, read: _Rows, rows: pl.DataFrame | list[Any]) -> FrameBatch | RowBatch:
+        if isinstance(rows, pl.DataFrame):
+            columns: list[pl.Series | pl.Expr] = []
+            for what, column in self._include.items():
+                if what in ("topic", "partition"):
+                    columns.append(pl.lit(read.constant(what), dtype=self._types[column]).alias(column))
+                else:
+                    columns.append(_series(column, read.part(what), self._types[column]))
+            columns.append(_series(EVENT_TIME, read.part("timestamp"), EVENT_TIME_TYPE))
+            return FrameBatch(rows.with_columns(columns))
+        times = read.part("timestamp")
+        if not self._include:
+            return RowBatch(rows, times)
+        parts: dict[str, Sequence[Any]] = {
+            column: [read.constant(what)] * len(rows)
+            if what in ("topic", "partition")
+            else self._plain(what, read.part(what))
+            for what, column in self._include.items()
+        }
+        return RowBatch(
+            [
+                {VALUE: value, **dict(zip(parts, each, strict=True))}
+                for value, *each in zip(rows, *parts.values(), strict=True)
+            ],
+            times,
+        )
+
+    def _plain(self, what: str, values: Sequence[Any]) -> Sequence[Any]:
+        """As Python values: headers as dicts, like the rows of the column."""
+        if what == "key" and self._text_keys:
+            return [None if key is None else key.decode() for key in values]
+        if what == "headers":
+            return [[{"name": name, "value": value} for name, value in headers] for headers in values]
+        if what == "timestamp":
+            return [_moment(time) for time in values]
+        return values
+
+    def _bad_keys(self, chunk: Chunk, count: int) -> Collection[int]:
+        """The records whose key is to be text and is none."""
+        if not self._text_keys:
+            return ()
+        keys = chunk.keys()[:count]
+        try:
+            # A newline continues no character: what is text as a whole is text key by key.
+            b"\n".join(key for key in keys if key is not None).decode()
+        except UnicodeDecodeError:
+            return {index for index, key in enumerate(keys) if key is not None and not _is_text(key)}
+        return ()
+
+    def _errors(
+        self, chunk: Chunk, partition: TopicPartition, problems: Sequence[tuple[int, str]]
+    ) -> list[RecordError]:
+        if not problems:
+            return []
+        values, keys, offsets = chunk.values(), chunk.keys(), chunk.offsets()
+        timestamps, headers = chunk.timestamps(), chunk.headers()
+        errors: list[RecordError] = []
+        for index, why in problems:
+            raw = RawRecord(
+                topic=partition.topic,
+                partition=partition.partition,
+                offset=offsets[index],
+                timestamp=timestamps[index],
+                key=keys[index],
+                value=values[index],
+                headers=headers[index],
+            )
+            error = RecordError(
+                why,
+                record=_shown(raw.key if why == _BAD_KEY else raw.value),
+                where=Where(split=str(partition), offset=f"offset {raw.offset}"),
+                raw=raw,
+            )
+            if self._on_error == "fail":
+                raise error
+            errors.append(error)
+        return errors
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Which record of a chunk each of `count` rows came from: `places[i]`, or the i-th where there are none."""
+
+    chunk: Chunk
+    partition: TopicPartition
+    places: Sequence[int] | None
+    count: int
+
+    def constant(self, what: str) -> str | int:
+        return self.partition.topic if what == "topic" else self.partition.partition
+
+    def part(self, what: str) -> Sequence[Any]:
+        match what:
+            case "key":
+                values: Sequence[Any] = self.chunk.keys()
+            case "headers":
+                values = self.chunk.headers()
+            case "offset":
+                values = self.chunk.offsets()
+            case _:
+                values = self.chunk.timestamps()
+        if self.places is None:
+            return values if len(values) == self.count else values[: self.count]
+        return [values[index] for index in self.places]
+
+
+def _series(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
+    if dtype == EVENT_TIME_TYPE:
+        return pl.Series(name, values, dtype=pl.Int64).cast(dtype)
+    if dtype == pl.String():
+        return pl.Series(name, values, dtype=pl.Binary).cast(dtype)
+    if isinstance(dtype, pl.List):
+        named = [[{"name": each, "value": value} for each, value in headers] for headers in values]
+        return pl.Series(name, named, dtype=dtype)
+    return pl.Series(name, values, dtype=dtype)
+
+
+def _with_nulls(
+    rows: pl.DataFrame | list[Any], places: Sequence[int], tombstones: Sequence[int]
+) -> tuple[pl.DataFrame | list[Any], Sequence[int]]:
+    """Rows and where they came from, with a row of nulls for each tombstone at its place."""
+    every = [*places, *tombstones]
+    order = sorted(range(len(every)), key=every.__getitem__)
+    if isinstance(rows, pl.DataFrame):
+        nulls = rows.clear(len(tombstones))
+        rows = pl.concat([rows, nulls])[order]
+    else:
+        filled = [*rows, *[None] * len(tombstones)]
+        rows = [filled[index] for index in order]
+    return rows, [every[index] for index in order]
+
+
+def _is_text(key: bytes) -> bool:
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _moment(time: int) -> datetime:
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=time)
+
+
+def _shown(value: bytes | None) -> str:
+    """For a message: as text if it is text."""
+    return "" if value is None else value[:_SHOWN_BYTES].decode("utf-8", errors="backslashreplace")

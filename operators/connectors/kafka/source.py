@@ -1,0 +1,205 @@
+"""`KafkaSource`: topics as a source, unbounded, or replayed up to an end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
+
+from streamflow.config import parse_size
+from streamflow.errors import JobDefinitionError
+from streamflow.operators.base import StreamType
+from streamflow.operators.connectors.kafka.client import KafkaClient, TopicPartition
+from streamflow.operators.connectors.kafka.cluster import Cluster
+from streamflow.operators.connectors.kafka.decoded_values import Decoder
+from streamflow.operators.connectors.kafka.decoding import decoder
+from streamflow.operators.connectors.kafka.enumerator import KafkaEnumerator, Reading
+from streamflow.operators.connectors.kafka.formats import VALUE, KafkaFormat, checked_format
+from streamflow.operators.connectors.kafka.reading_range import End, Start, checked_end, checked_start
+from streamflow.operators.connectors.kafka.record_batches import (
+    KeyFormat,
+    RecordBatches,
+    Tombstones,
+    included_schema,
+)
+from streamflow.operators.connectors.kafka.security import KafkaSecurity
+from streamflow.operators.connectors.kafka.session import KafkaSession
+from streamflow.operators.connectors.kafka.split_reader import PartitionReader
+from streamflow.operators.source import Enumerator, Position, Source, SourceContext, Split, SplitReader
+from streamflow.records.schema import Objects, Schema
+from streamflow.time.timestamps import Duration, parse_duration
+
+__all__ = ["KafkaSource"]
+
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSource(Source):
+    """Reads topics: one, several, or all whose whole name fits a pattern (`re.compile("flights-.*")`).
+
+    Only committed records are read. Each partition is a split; the offsets are in the job's checkpoints, and are told
+    to the group `group_id` for those who watch it. `start`: "earliest", "latest", "committed" (that group's, or the
+    beginning), a time (the first record at or after it; text without a zone is UTC) or offsets by partition
+    (`{"flights-0": 17}`; others from their beginning). `end` makes the source bounded, the same way: a topic replayed as
+    a batch job. Both are looked up once, when the job first starts. Partitions and topics that come later are found
+    every `discover_every` and read from their beginning.
+
+    `format` is that of the values: json, msgpack, text, bytes, arrow (a record holds an Arrow stream of many rows) or
+    avro (with `registry` where the schema is there). `schema` gives columns and types; without it the records are Python
+    objects (text and bytes: the column `value`). `include` appends parts of the record as columns: "key" (`key_format`
+    text or bytes), "headers", "topic", "partition", "offset", "timestamp", or a mapping of these to column names; objects
+    become dicts then, the value under "value". The event time is the record's timestamp unless `job.read` says
+    otherwise.
+
+    A record without a value (a tombstone) is left out, or with `tombstones="keep"` becomes a row of nulls (None among
+    objects). Values longer than `max_record_bytes` are bad records. `client`: "aiokafka", or "confluent" where
+    `streamflow[fast-kafka]` is installed.
+
+    Raises JobDefinitionError for options that make no sense. While running: SourceError for topics that are not there,
+    offsets the log no longer has (never a silent reset), and brokers out of reach for more than two minutes.
+
+    >>> import polars as pl
+    >>> KafkaSource("flights", schema={"origin": pl.String, "delay": pl.Float64}, include=["key"]).output_type()
+    StreamType(schema=Schema(origin: String, delay: Float64, key: String), timed=True)
+    """
+
+    topics: str | Sequence[str] | re.Pattern[str]
+    bootstrap_servers: str = "localhost:9092"
+    group_id: str | None = field(default=None, kw_only=True)
+    format: KafkaFormat = field(default="json", kw_only=True)
+    schema: Mapping[str, Any] | Objects | None = field(default=None, kw_only=True)
+    start: Start = field(default="earliest", kw_only=True)
+    end: End | None = field(default=None, kw_only=True)
+    include: Sequence[str] | Mapping[str, str] = field(default=(), kw_only=True)
+    key_format: KeyFormat = field(default="text", kw_only=True)
+    tombstones: Tombstones = field(default="skip", kw_only=True)
+    discover_every: Duration | None = field(default="30s", kw_only=True)
+    security: KafkaSecurity = field(default_factory=KafkaSecurity, kw_only=True)
+    registry: Any = field(default=None, kw_only=True)
+    client: str | KafkaClient = field(default="aiokafka", kw_only=True)
+    max_record_bytes: int | str = field(default="1MiB", kw_only=True)
+    _cluster: Cluster = field(init=False, repr=False, compare=False)
+    _reading: Reading = field(init=False, repr=False, compare=False)
+    _include: Mapping[str, str] = field(init=False, repr=False, compare=False)
+    _max_bytes: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        checked_format(self.format)
+        for name, value, known in (
+            ("key_format", self.key_format, ("text", "bytes")),
+            ("tombstones", self.tombstones, ("skip", "keep")),
+        ):
+            if value not in known:
+                raise JobDefinitionError(f"{name} is {value!r}", hint=f"one of: {', '.join(known)}")
+        if self.schema is not None and not isinstance(self.schema, Objects):
+            object.__setattr__(self, "schema", Schema(self.schema))
+        include = self.include
+        if isinstance(include, str):
+            include = (include,)
+        if not isinstance(include, Mapping):
+            include = {name: name for name in include}
+        object.__setattr__(self, "_include", dict(include))
+        object.__setattr__(self, "_cluster", Cluster(self.bootstrap_servers, self.security))
+        object.__setattr__(self, "_max_bytes", parse_size(self.max_record_bytes, what="max_record_bytes"))
+        object.__setattr__(self, "_reading", self._range())
+        self.output_type()
+
+    @property
+    def bounded(self) -> bool:
+        return self.end is not None
+
+    def output_type(self) -> StreamType:
+        schema = self._decoder(None).schema
+        added = included_schema(self._include, self.key_format)
+        if isinstance(schema, Objects):
+            if VALUE in added:
+                raise JobDefinitionError(
+                    f"include= calls a part {VALUE!r}", hint="the record's value is under that name"
+                )
+            return StreamType(schema, timed=True)
+        for column in added:
+            if column in schema:
+                raise JobDefinitionError(
+                    f"include= appends the column {column!r}, which the schema has, too",
+                    hint='name it otherwise: include={"key": "record_key"}',
+                )
+        return StreamType(Schema({**schema, **added}), timed=True)
+
+    def enumerator(self, ctx: SourceContext) -> Enumerator:
+        return KafkaEnumerator(self._reading, self._session(ctx), ctx)
+
+    def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
+        payload = split.payload
+        session = self._session(ctx)
+        columns = ctx.columns
+        include = {
+            what: column
+            for what, column in self._include.items()
+            if columns is None or column in columns or isinstance(self.output_type().schema, Objects)
+        }
+        batches = RecordBatches(
+            self._decoder(columns),
+            include=include,
+            key_format=self.key_format,
+            tombstones=self.tombstones,
+            on_error=ctx.on_error,
+            dropped=session.tombstones,
+        )
+        return PartitionReader(
+            session,
+            TopicPartition(payload["topic"], payload["partition"]),
+            start=payload["start"] if position is None else int(position["offset"]),
+            end=payload["end"],
+            batches=batches,
+            most=ctx.batch_rows,
+        )
+
+    def describe(self) -> str:
+        topics = self._reading.topics
+        shown = topics.pattern if isinstance(topics, re.Pattern) else ", ".join(topics)
+        return f"KafkaSource({shown}{'' if self.end is None else ', bounded'})"
+
+    def starting(self, at: datetime | Mapping[str, int]) -> KafkaSource:
+        """The same source, beginning at a moment or at offsets by partition."""
+        return replace(self, start=at)
+
+    def _session(self, ctx: SourceContext) -> KafkaSession:
+        name = ctx.instance.of(f"streamflow-{ctx.job}-{ctx.operator_id}")
+        return KafkaSession.of(lambda: self._cluster.client(self.client), name, ctx)
+
+    def _decoder(self, columns: Sequence[str] | None) -> Decoder:
+        schema = self.schema
+        assert schema is None or isinstance(schema, (Schema, Objects))
+        if columns is not None:
+            columns = [name for name in columns if name not in self._include.values()]
+        return decoder(
+            self.format, schema, registry=self.registry, max_bytes=self._max_bytes, columns=columns
+        )
+
+    def _range(self) -> Reading:
+        every = None
+        if self.discover_every is not None:
+            every = parse_duration(self.discover_every, what="discover_every", positive=True) / 1e6
+        end = checked_end(self.end)
+        start = checked_start(self.start)
+        if start == "committed" and self.group_id is None:
+            raise JobDefinitionError('start="committed" needs a group', hint="give group_id=")
+        return Reading(_topics(self.topics), start, end, self.group_id, None if end is not None else every)
+
+
+def _topics(given: str | Sequence[str] | re.Pattern[str]) -> Sequence[str] | re.Pattern[str]:
+    if isinstance(given, re.Pattern):
+        return given
+    names = [given] if isinstance(given, str) else list(given)
+    if not names:
+        raise JobDefinitionError("KafkaSource got no topic", hint='give one, like "flights"')
+    for name in names:
+        if not isinstance(name, str) or not _TOPIC.fullmatch(name) or name in (".", ".."):
+            raise JobDefinitionError(
+                f"{name!r} is no name for a topic",
+                hint='letters, digits, ".", "_" and "-"; several are a list, a pattern is re.compile("…")',
+            )
+    return tuple(dict.fromkeys(names))

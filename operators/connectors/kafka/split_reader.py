@@ -1,0 +1,66 @@
+"""Reads one partition: fetches chunks as they come, and says how each becomes a batch, on a thread."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from streamflow.operators.connectors.kafka.client import TopicPartition
+from streamflow.operators.connectors.kafka.record_batches import RecordBatches
+from streamflow.operators.connectors.kafka.session import KafkaSession
+from streamflow.operators.source import Fetch
+
+__all__ = ["PartitionReader"]
+
+_WAIT_SECONDS: Final = 1.0
+
+
+class PartitionReader:
+    """A `SplitReader` of one partition, from offset `start` up to `end` (None: for ever). Position: the next offset.
+
+    The end has been reached when the position is there, whether or not the log has a record just before it:
+    transaction markers, aborted records and what was compacted away have offsets, too.
+    """
+
+    def __init__(
+        self,
+        session: KafkaSession,
+        partition: TopicPartition,
+        *,
+        start: int,
+        end: int | None,
+        batches: RecordBatches,
+        most: int,
+    ) -> None:
+        self._session = session
+        self._partition = partition
+        self._offset = start
+        self._end = end
+        self._batches = batches
+        self._most = most
+        self._open = False
+
+    async def fetch(self) -> Fetch | None:
+        while self._end is None or self._offset < self._end:
+            if not self._open:
+                await self._session.open(self._partition, self._offset)
+                self._open = True
+            chunk = await self._session.fetch(self._partition, seconds=_WAIT_SECONDS, most=self._most)
+            if chunk is None:
+                continue
+            self._offset = chunk.next_offset
+            if chunk.nbytes == 0:
+                # Only the position has moved: nothing that anybody would have to be told.
+                continue
+            offset = chunk.next_offset if self._end is None else min(chunk.next_offset, self._end)
+            return Fetch(
+                partial(self._batches.decode, chunk, self._partition, self._end),
+                {"offset": offset},
+                chunk.nbytes,
+            )
+        return None
+
+    async def close(self) -> None:
+        if self._open:
+            self._open = False
+            await self._session.close(self._partition)
