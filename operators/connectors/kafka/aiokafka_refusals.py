@@ -48,7 +48,9 @@ _REFUSALS: Final = {
         "a record's timestamp is farther from now than the topic takes",
         "check timestamp=, or raise message.timestamp.after.max.ms of the topic",
     ),
-    "InvalidMessageError": _Refusal("a record arrived damaged", "check the network between here and the broker"),
+    "InvalidMessageError": _Refusal(
+        "a record arrived damaged", "check the network between here and the broker"
+    ),
     "PolicyViolationError": _Refusal("a policy of the cluster forbids it", "ask who runs the cluster"),
     "AuthenticationFailedError": _Refusal("the login was refused", "check security="),
     "UnsupportedSaslMechanismError": _Refusal("the broker has no such login", "check security="),
@@ -58,6 +60,7 @@ _REFUSALS: Final = {
 """By the name of aiokafka's exception: what trying again does not change."""
 
 _UNNAMED: Final = -1
+
 
 def as_sink_error(error: Exception, what: str, *, topic: str | None = None) -> SinkError:
     """The SinkError for what was raised while trying to do `what`; a RefusedError where trying again is no use.

@@ -24,7 +24,9 @@ __all__ = ["AiokafkaWriter"]
 
 _BATCH_BYTES: Final = 256 << 10
 """Before compression: well below what brokers take (1 MiB, unless told otherwise)."""
-_REQUEST_SECONDS: Final = 15.0
+_REQUEST_SECONDS: Final = 5.0
+_DECISION_SECONDS: Final = 3.0
+"""An end of a transaction that is not answered by then is left to the next producer, whose start settles it."""
 _BACKOFF: Final = 0.02
 _BETWEEN_ATTEMPTS: Final = 0.2
 _LAST_WORDS: Final = 1.0
@@ -104,7 +106,7 @@ class AiokafkaWriter:
     async def commit(self) -> None:
         await self.flush()
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(min(_DECISION_SECONDS, self._patience)):
                 await self._started.commit_transaction()
         except Exception as error:
             # Whatever is answered: it may be the answer to a second attempt of which the first was carried out.
@@ -128,7 +130,7 @@ class AiokafkaWriter:
         await _taken_down(producer)
 
     def _made(self) -> AIOKafkaProducer:
-        from aiokafka import AIOKafkaProducer  # noqa: PLC0415
+        from aiokafka import AIOKafkaProducer
 
         return AIOKafkaProducer(
             **self._options(),
@@ -151,8 +153,14 @@ class AiokafkaWriter:
         return self._producer
 
     async def _send(self, batch: Any, topic: str, partition: int) -> None:
-        self._check()
-        sent = await self._started.send_batch(batch, topic, partition=partition)
+        from aiokafka.errors import KafkaTimeoutError
+
+        while True:
+            self._check()
+            # The batch before it may wait for a broker to come back.
+            with suppress(KafkaTimeoutError):
+                sent = await self._started.send_batch(batch, topic, partition=partition)
+                break
         self._pending.add(sent)
         sent.add_done_callback(self._acknowledged)
         # Building batches is work for the processor: others have their turn between two.
@@ -187,7 +195,7 @@ class AiokafkaWriter:
 
 def _connecting(error: BaseException) -> bool:
     """Whether nobody answered, which may be over in a moment."""
-    from aiokafka.errors import KafkaConnectionError  # noqa: PLC0415
+    from aiokafka.errors import KafkaConnectionError
 
     return isinstance(error, KafkaConnectionError)
 

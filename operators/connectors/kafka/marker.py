@@ -1,0 +1,124 @@
+"""The marker: which epoch's output is public, written in the transaction that made it so.
+
+It decides after every failure whether an outbox is still to be published. The decisions are made here, without I/O;
+docs/kafka-delivery.md has the table of failures behind them.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from streamflow.errors import SinkError
+
+__all__ = ["Decision", "Marker", "PublishedByOthersError", "decide", "decide_restored"]
+
+Decision = Literal["publish", "done"]
+
+_FORMAT: Final = 1
+
+
+class PublishedByOthersError(SinkError):
+    """The progress topic says that this run is not the one that publishes: trying again does not change that."""
+
+
+class Marker(msgspec.Struct, frozen=True, kw_only=True):
+    """Epoch `epoch` of a line of runs is public, with the content `digest` ("" where a run began there without output).
+    `incarnation` tells committers apart.
+
+    >>> Marker.read(Marker(epoch=7, line="9f", digest="ab", incarnation="01").encoded()).epoch
+    7
+    """
+
+    epoch: int
+    line: str
+    digest: str
+    incarnation: str
+    format: int = _FORMAT
+
+    def encoded(self) -> bytes:
+        """As JSON, so that people can read the progress topic."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def read(cls, value: bytes) -> Marker:
+        """The marker in a record; SinkError where it is none of this version."""
+        try:
+            marker = msgspec.json.decode(value, type=cls)
+        except msgspec.MsgspecError as error:
+            raise PublishedByOthersError(
+                f"the progress topic holds something that is no marker: {error}",
+                hint="nothing but streamflow may write to it",
+            ) from error
+        if marker.format != _FORMAT:
+            raise PublishedByOthersError(
+                f"the progress topic has markers of format {marker.format}",
+                hint="a newer version of streamflow wrote them: use that one",
+            )
+        return marker
+
+    def publishes_the_same(self, other: Marker) -> bool:
+        """Whether both say that the same content of the same epoch is public."""
+        return (self.epoch, self.line, self.digest) == (other.epoch, other.line, other.digest)
+
+
+def decide(found: Marker | None, before: Marker, wanted: Marker) -> Decision:
+    """Whether `wanted` is still to be published by a run whose last publication it knows (`before`).
+
+    Raises PublishedByOthersError where others have published meanwhile, or acknowledged records are gone.
+    """
+    if found is not None and found.publishes_the_same(wanted):
+        return "done"
+    if found is not None and found.publishes_the_same(before):
+        return "publish"
+    if found is None or (found.line == before.line and found.epoch < before.epoch):
+        raise _lost(found, before.epoch)
+    raise PublishedByOthersError(
+        f"epoch {wanted.epoch} of this job is not published: another run of it has published epoch {found.epoch}",
+        hint="a job may run once: stop the other run, or give one of them another name; and write to one cluster under "
+        "one address (two KafkaSinks that name it differently count as two)",
+    )
+
+
+def decide_restored(
+    found: Marker | None, wanted: Marker, *, parent: int | None, sealed: bool, allow_duplicates: bool
+) -> Decision:
+    """Whether a run that goes on from the checkpoint of `wanted.epoch` has to publish its outbox.
+
+    `parent`: the epoch that was committed before it, None where it was the first. `sealed`: the checkpoint has an
+    outbox of this sink; a savepoint has none (its output is public), nor has a checkpoint from before there was the
+    sink. Raises PublishedByOthersError where output cannot be made to fit the checkpoint.
+    """
+    if found is not None and found.publishes_the_same(wanted):
+        return "done"
+    if allow_duplicates:
+        return "publish"
+    if found is None:
+        if sealed:
+            raise _lost(found, wanted.epoch if parent is None else parent)
+        return "publish"
+    if found.line != wanted.line:
+        raise PublishedByOthersError(
+            f"what is public was published by another line of runs of this job (up to its epoch {found.epoch}), "
+            "which does not lead to this checkpoint",
+            hint="restore a checkpoint of that one, or start with --allow-duplicates to go on from this one",
+        )
+    if found.epoch > wanted.epoch or (found.epoch == wanted.epoch and sealed):
+        raise PublishedByOthersError(
+            f"output up to epoch {found.epoch} is public, which is ahead of the checkpoint of epoch {wanted.epoch}",
+            hint="restore the newest checkpoint, or start with --allow-duplicates: what came after this one is "
+            "then published a second time",
+        )
+    if sealed and parent is not None and found.epoch != parent:
+        raise _lost(found, parent)
+    return "publish"
+
+
+def _lost(found: Marker | None, known: int) -> PublishedByOthersError:
+    there = "nothing" if found is None else f"epoch {found.epoch}"
+    return PublishedByOthersError(
+        f"Kafka has lost records that it had acknowledged: epoch {known} was public, the progress topic has {there}",
+        hint="check whether the topic was deleted, its replication and min.insync.replicas, and unclean leader "
+        "elections; --allow-duplicates goes on from what the checkpoint has",
+    )

@@ -1,0 +1,216 @@
+"""The committer of all of a job's Kafka sinks on one cluster: an epoch's outboxes become public in one transaction.
+
+Each attempt has a producer of its own, whose start fences every other of the transactional id and forces a decision on
+what they left behind; only then is the marker read, and only if it says so are the records sent, with the new marker
+among them. A late `EndTxn` of an earlier attempt meets a newer producer epoch and is refused. docs/kafka-delivery.md
+goes through every failure.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from streamflow.errors import SinkError
+from streamflow.operators.connectors.kafka.client import (
+    KafkaClient,
+    LogWriter,
+    OutcomeUnknownError,
+    RefusedError,
+)
+from streamflow.operators.connectors.kafka.marker import (
+    Decision,
+    Marker,
+    PublishedByOthersError,
+    decide,
+    decide_restored,
+)
+from streamflow.operators.connectors.kafka.outbox import Sealed, sealed_digest, unpacked
+from streamflow.operators.connectors.kafka.progress import Progress
+from streamflow.operators.sink import Committable, Committer, SinkContext
+
+__all__ = ["KafkaCommitter", "PublicationSettings"]
+
+_LOG = logging.getLogger("streamflow.kafka")
+
+_PAUSES: Final = (0.05, 0.1, 0.2, 0.5)
+"""Seconds between attempts; the last goes on."""
+
+_Judge = Callable[[Marker | None], Decision]
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationSettings:
+    """How a job publishes. `transaction_timeout` and `patience` in microseconds: how long the broker keeps one attempt
+    open, and how long attempts go on."""
+
+    transaction_timeout: int
+    patience: int
+    compression: str | None
+
+
+class KafkaCommitter(Committer):
+    """Publishes epochs; see the module. Not to be called from two tasks at once.
+
+    A run with checkpoints keeps a marker. One without has transactions only: an epoch appears as a whole, and where the
+    end of a transaction is not confirmed the job fails, since nothing could tell what became of it.
+    """
+
+    def __init__(self, client: KafkaClient, settings: PublicationSettings, ctx: SinkContext) -> None:
+        self._client = client
+        self._settings = settings
+        self._ctx = ctx
+        self._id = f"streamflow.{ctx.job}.sink"
+        self._client_id = f"streamflow-{ctx.job}"
+        self._incarnation = ctx.random.token()
+        self._published: Marker | None = None
+        self._progress: Progress | None = None
+        if ctx.checkpointed:
+            self._progress = Progress(
+                client,
+                ctx.clock,
+                topic=f"streamflow.{ctx.job}.progress",
+                key=self._id,
+                client_id=self._client_id,
+                patience=settings.transaction_timeout / 1e6,
+            )
+        metrics = ctx.metrics
+        self._seconds = metrics.gauge("streamflow_publication_seconds", "How long the last publication took")
+        self._count = metrics.counter("streamflow_publications_total", "Epochs published")
+        self._retries = metrics.counter(
+            "streamflow_publication_retries_total", "Attempts to publish that were repeated"
+        )
+        self._at = metrics.gauge(
+            "streamflow_publication_timestamp_seconds", "When the last epoch was published (Unix time)"
+        )
+
+    async def begin(self) -> None:
+        """Fence whoever ran under this name before; what they have published stays."""
+        baseline = self._marker(self._ctx.first_epoch - 1, "")
+
+        def judge(found: Marker | None) -> Decision:
+            return "done" if found is not None and found.publishes_the_same(baseline) else "publish"
+
+        await self._insist(baseline, (), judge)
+
+    async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
+        if self._published is None:
+            await self.begin()
+        before = self._published
+        assert before is not None
+        sealed, wanted = self._read(epoch, committables)
+        if self._progress is None and not any(one.records for one in sealed):
+            return
+        await self._timed(self._insist(wanted, sealed, lambda found: decide(found, before, wanted)))
+
+    async def restore(
+        self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable] = ()
+    ) -> None:
+        sealed, wanted = self._read(epoch, committables)
+
+        def judge(found: Marker | None) -> Decision:
+            return decide_restored(
+                found,
+                wanted,
+                parent=self._ctx.restored_parent,
+                sealed=bool(sealed),
+                allow_duplicates=self._ctx.allow_duplicates,
+            )
+
+        await self._timed(self._insist(wanted, sealed, judge))
+
+    async def close(self) -> None:
+        if self._progress is not None:
+            await self._progress.close()
+
+    def _read(self, epoch: int, committables: Sequence[Committable]) -> tuple[Sequence[Sealed], Marker]:
+        """What was sealed, in the order in which it is published, and the marker that says that it is."""
+        # The same whatever order they come in: out of a checkpoint it may be another.
+        sealed = sorted(map(Sealed.of, committables), key=lambda one: (one.epoch, one.subtask, one.digest))
+        return sealed, self._marker(epoch, sealed_digest(sealed))
+
+    def _marker(self, epoch: int, digest: str) -> Marker:
+        return Marker(epoch=epoch, line=self._ctx.line, digest=digest, incarnation=self._incarnation)
+
+    async def _timed(self, publication: Awaitable[None]) -> None:
+        clock = self._ctx.clock
+        began = clock.monotonic()
+        await publication
+        self._seconds.set(clock.monotonic() - began)
+        self._count.add()
+        self._at.set(clock.now() / 1e6)
+
+    async def _insist(self, wanted: Marker, sealed: Sequence[Sealed], judge: _Judge) -> None:
+        """Publish, and again until it is known to be public."""
+        clock = self._ctx.clock
+        patience = self._settings.patience / 1e6
+        give_up = clock.monotonic() + patience
+        attempts = 0
+        while True:
+            try:
+                await self._attempt(wanted, sealed, judge)
+            except (RefusedError, PublishedByOthersError):
+                raise
+            except (SinkError, OutcomeUnknownError) as error:
+                pause = _PAUSES[min(attempts, len(_PAUSES) - 1)]
+                if clock.monotonic() + pause > give_up:
+                    raise SinkError(
+                        f"epoch {wanted.epoch} could not be published within {patience:g} s: {error}",
+                        hint="nothing is lost: the checkpoint holds it, and the next start publishes it",
+                    ) from error
+                if isinstance(error, OutcomeUnknownError) and self._progress is None:
+                    raise SinkError(
+                        f"nobody knows whether epoch {wanted.epoch} is public: {error}",
+                        hint="run with checkpoints: then a marker tells",
+                    ) from error
+                attempts += 1
+                self._retries.add()
+                _LOG.warning("epoch %d is not published yet (attempt %d): %s", wanted.epoch, attempts, error)
+                await clock.sleep(pause)
+            else:
+                self._published = wanted
+                return
+
+    async def _attempt(self, wanted: Marker, sealed: Sequence[Sealed], judge: _Judge) -> None:
+        writer = self._client.writer(
+            client_id=self._client_id,
+            transactional_id=self._id,
+            transaction_timeout=self._settings.transaction_timeout,
+            compression=self._settings.compression,
+        )
+        try:
+            await writer.start()
+            self._ctx.reach("kafka.fenced")
+            if self._progress is not None:
+                found = await self._progress.newest()
+                self._ctx.reach("kafka.marker_read")
+                if judge(found) == "done":
+                    return
+            elif not sealed:
+                return
+            await self._send(writer, wanted, sealed)
+        finally:
+            await writer.close()
+
+    async def _send(self, writer: LogWriter, wanted: Marker, sealed: Sequence[Sealed]) -> None:
+        await writer.begin()
+        self._ctx.reach("kafka.begun")
+        try:
+            for one in sealed:
+                for chunk in one.chunks:
+                    for records in await self._ctx.run_blocking(unpacked, chunk):
+                        await writer.write(records)
+            if self._progress is not None:
+                await writer.write(self._progress.record(wanted))
+            await writer.flush()
+        except RefusedError:
+            # Readers of committed records wait for an open transaction until it times out.
+            with suppress(SinkError):
+                await writer.abort()
+            raise
+        self._ctx.reach("kafka.sent")
+        await writer.commit()
+        self._ctx.reach("kafka.committed")

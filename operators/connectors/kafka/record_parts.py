@@ -1,0 +1,209 @@
+"""What KafkaSink makes of a batch: values, keys, timestamps and headers of its records, column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+import polars as pl
+
+from streamflow.errors import JobDefinitionError, SinkError, cut
+from streamflow.operators.base import StreamType
+from streamflow.operators.connectors.json_rows import json_lines
+from streamflow.operators.connectors.kafka.client import Headers
+from streamflow.operators.connectors.kafka.encoding import Encoder
+from streamflow.operators.connectors.text_columns import as_text_carries
+from streamflow.records.elements import AnyBatch
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import Schema
+
+__all__ = ["HeaderColumns", "Key", "RecordMaker", "RecordParts", "TimestampColumn", "record_maker"]
+
+Key = str | Sequence[str] | pl.Expr | Callable[[Any], Any] | None
+TimestampColumn = str | pl.Expr | None
+HeaderColumns = Mapping[str, str | pl.Expr] | None
+
+_Column = Callable[[AnyBatch], Sequence[bytes | None]]
+
+
+class RecordParts(NamedTuple):
+    """A batch's records, in its order; the columns are of equal length. `timestamps` in microseconds since 1970, None
+    for the time of writing."""
+
+    values: Sequence[bytes | None]
+    keys: Sequence[bytes | None]
+    timestamps: Sequence[int | None]
+    headers: Sequence[Headers]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordMaker:
+    """Makes records out of batches; pure, so that it may run on any thread."""
+
+    encoder: Encoder
+    key: _Column | None
+    timestamp: Callable[[AnyBatch], Sequence[int | None]] | None
+    headers: Mapping[str, _Column]
+
+    def __call__(self, batch: AnyBatch) -> RecordParts:
+        rows = len(batch)
+        return RecordParts(
+            self.encoder.encode(batch),
+            [None] * rows if self.key is None else self.key(batch),
+            [None] * rows if self.timestamp is None else self.timestamp(batch),
+            self._headers(batch) if self.headers else [()] * rows,
+        )
+
+    def _headers(self, batch: AnyBatch) -> Sequence[Headers]:
+        names = list(self.headers)
+        columns = [column(batch) for column in self.headers.values()]
+        return [tuple(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def record_maker(
+    encoder: Encoder, input_type: StreamType, *, key: Key, timestamp: TimestampColumn, headers: HeaderColumns
+) -> RecordMaker:
+    """For streams of that type. A key of one column is its text (bytes as they are), of several a JSON object of them;
+    a function gets the row and returns text, bytes, None, or what JSON can carry. Header values are text likewise.
+
+    Raises JobDefinitionError for columns that are not there or do not fit.
+    """
+    return RecordMaker(
+        encoder,
+        None if key is None else _key(key, input_type),
+        None if timestamp is None else _times(timestamp, input_type),
+        {name: _text("a header", column, input_type) for name, column in (headers or {}).items()},
+    )
+
+
+def _key(key: Key, input_type: StreamType) -> _Column:
+    if isinstance(key, str | pl.Expr):
+        return _text("key", key, input_type)
+    if callable(key):
+        return _KeyFunction(key)
+    if not isinstance(key, Sequence) or not key or not all(isinstance(name, str) for name in key):
+        raise JobDefinitionError(
+            f"key is {key!r}", hint="give a column's name, several, an expression or a function of the row"
+        )
+    if len(key) == 1:
+        return _text("key", key[0], input_type)
+    schema = _columns("key", input_type)
+    for name in key:
+        schema.need(name)
+    return _JsonKey(tuple(key))
+
+
+def _columns(what: str, input_type: StreamType) -> Schema:
+    if not isinstance(input_type.schema, Schema):
+        raise JobDefinitionError(
+            f"{what} names a column, but this stream holds Python objects",
+            hint="key= takes a function of the object; or give the last function a return type, so that there are "
+            "columns",
+        )
+    return input_type.schema
+
+
+def _expression(what: str, column: str | pl.Expr, input_type: StreamType) -> tuple[pl.Expr, pl.DataType]:
+    schema = _columns(what, input_type)
+    if isinstance(column, str):
+        return pl.col(column), schema.need(column)
+    try:
+        found = schema.empty(timed=input_type.timed).lazy().select(column).collect_schema()
+    except pl.exceptions.PolarsError as error:
+        raise JobDefinitionError(
+            f"{what} cannot be computed: {error}", hint=f"the columns are: {', '.join(schema)}"
+        ) from error
+    if len(found) != 1:
+        raise JobDefinitionError(f"{what} gives {len(found)} columns", hint="it must give one")
+    return column, next(iter(found.values()))
+
+
+def _text(what: str, column: str | pl.Expr, input_type: StreamType) -> _Column:
+    expression, dtype = _expression(what, column, input_type)
+    if dtype == pl.Object:
+        raise JobDefinitionError(f"{what} has the type {dtype}", hint="cast it to String or Binary")
+    return _TextColumn(expression, dtype)
+
+
+def _times(column: str | pl.Expr, input_type: StreamType) -> Callable[[AnyBatch], Sequence[int | None]]:
+    expression, dtype = _expression("timestamp", column, input_type)
+    if not isinstance(dtype, pl.Datetime):
+        raise JobDefinitionError(
+            f"timestamp has the type {dtype}",
+            hint="it must be a Datetime: convert it with pl.from_epoch or .cast",
+        )
+    if dtype.time_zone not in (None, "UTC"):
+        expression = expression.dt.convert_time_zone("UTC")
+    micros = expression.dt.timestamp("us")
+
+    def times(batch: AnyBatch) -> Sequence[int | None]:
+        return _frame(batch).select(micros).to_series().to_list()
+
+    return times
+
+
+@dataclass(frozen=True, slots=True)
+class _TextColumn:
+    expression: pl.Expr
+    dtype: pl.DataType
+
+    def __call__(self, batch: AnyBatch) -> Sequence[bytes | None]:
+        frame = _frame(batch).select(self.expression.alias("text"))
+        if frame.height != len(batch):
+            # A constant has one row for all of them.
+            frame = pl.concat([frame] * len(batch)) if frame.height == 1 else frame
+        if self.dtype.is_nested():
+            lines: list[bytes | None] = list(json_lines(FrameBatch(frame)).split(b"\n")[:-1])
+            opening, closing = len(b'{"text":'), len(b"}")
+            return [
+                None if null else line[opening:-closing] if line is not None else None
+                for line, null in zip(lines, frame["text"].is_null(), strict=True)
+            ]
+        if self.dtype == pl.Binary:
+            return frame["text"].to_list()
+        series = as_text_carries(frame)["text"].cast(pl.String)
+        return [None if text is None else text.encode() for text in series.to_list()]
+
+
+@dataclass(frozen=True, slots=True)
+class _JsonKey:
+    names: tuple[str, ...]
+
+    def __call__(self, batch: AnyBatch) -> Sequence[bytes | None]:
+        return json_lines(FrameBatch(_frame(batch).select(self.names))).split(b"\n")[:-1]
+
+
+@dataclass(frozen=True, slots=True)
+class _KeyFunction:
+    function: Callable[[Any], Any]
+
+    def __call__(self, batch: AnyBatch) -> Sequence[bytes | None]:
+        rows = batch.user_frame().to_dicts() if isinstance(batch, FrameBatch) else batch.values
+        return [self._key(row) for row in rows]
+
+    def _key(self, row: Any) -> bytes | None:
+        try:
+            key = self.function(row)
+        except Exception as error:
+            raise SinkError(
+                f"the function given as key= raised {type(error).__name__}: {error}", hint=f"for {cut(row)}"
+            ) from error
+        if key is None or isinstance(key, bytes):
+            return key
+        if isinstance(key, str):
+            return key.encode()
+        try:
+            return msgspec.json.encode(key)
+        except (TypeError, ValueError) as error:
+            raise SinkError(
+                f"the function given as key= answers a {type(key).__name__}: {cut(key)}",
+                hint="return text, bytes, None, or what JSON can carry",
+            ) from error
+
+
+def _frame(batch: AnyBatch) -> pl.DataFrame:
+    if isinstance(batch, FrameBatch):
+        return batch.frame
+    raise SinkError("columns are asked of Python objects", hint="this is not expected: please report it")

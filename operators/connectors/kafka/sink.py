@@ -1,0 +1,191 @@
+"""`KafkaSink`: a stream's records to a topic, exactly once or at least once."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+
+from streamflow.config import parse_size
+from streamflow.errors import JobDefinitionError
+from streamflow.operators.base import StreamType
+from streamflow.operators.connectors.kafka.cluster import Cluster
+from streamflow.operators.connectors.kafka.encoding import encoder
+from streamflow.operators.connectors.kafka.formats import KafkaFormat, checked_format
+from streamflow.operators.connectors.kafka.partitioner import PartitionFunction
+from streamflow.operators.connectors.kafka.publication import KafkaCommitter, PublicationSettings
+from streamflow.operators.connectors.kafka.record_parts import (
+    HeaderColumns,
+    Key,
+    RecordMaker,
+    TimestampColumn,
+    record_maker,
+)
+from streamflow.operators.connectors.kafka.security import KafkaSecurity
+from streamflow.operators.connectors.kafka.sink_writer import AtLeastOnceWriter, OutboxWriter, TopicOutput
+from streamflow.operators.connectors.kafka.topic_check import NewTopic
+from streamflow.operators.sink import Committer, Delivery, Sink, SinkContext, SinkWriter
+from streamflow.time.timestamps import Duration, parse_duration
+
+if TYPE_CHECKING:
+    from streamflow.operators.connectors.kafka.client import KafkaClient
+
+__all__ = ["KafkaSink"]
+
+Compression = Literal["gzip", "snappy", "lz4", "zstd"]
+
+_COMPRESSIONS: Final = ("gzip", "snappy", "lz4", "zstd")
+_DELIVERIES: Final = ("exactly_once", "at_least_once")
+_PARTITIONERS: Final = ("murmur2", "round_robin")
+_SHORTEST_TRANSACTION: Final = 1_000_000
+_SMALLEST_OUTBOX: Final = 1 << 20
+_NEW_TOPIC: Final = {"partitions", "replication", "config"}
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSink(Sink):
+    """Writes each row as a record of a topic.
+
+    `delivery`: "exactly_once" keeps an epoch's records in the checkpoint and publishes them in one transaction when it
+    is complete, for all Kafka sinks of the job on that cluster together: consumers that read as committed see each
+    once, about a checkpoint interval later. Without checkpoints an epoch still appears as a whole, but nothing survives
+    a crash. "at_least_once" writes at once; after a failure, what came after the last checkpoint is written again.
+
+    `key`: a column (its text, or its bytes), several (a JSON object), an expression, or a function of the row; records
+    of one key go to one partition, in their order. `value`: the columns of the value, all by default (the key's
+    included). `format`: "json", "msgpack", "text" or "bytes" (one column), "avro". `headers`: names and the columns or
+    expressions for their values. `timestamp`: a Datetime column or expression; the time of publication by default.
+    `partitioner`: "murmur2" (the Java client's), "round_robin", or a function (key, count) → partition.
+
+    `compression`: gzip, snappy, lz4, zstd or None. `transaction_timeout`: how long the broker keeps a transaction open
+    (at most its transaction.max.timeout.ms); `patience`: how long a broker may be away before the job fails.
+    `outbox_bytes`: how much one subtask gathers before it asks for the epoch to end. `create`: makes the topic where it
+    is not there, `dict(partitions=…, replication=…, config={…})`. `max_record_bytes`: larger records are an error.
+
+    Sinks of a job on one cluster publish with the settings of the first of them. docs/kafka-delivery.md says what
+    exactly once rests on, and which rights the user needs.
+
+    Raises JobDefinitionError for what cannot work (when the job is built), SinkError for a topic that is not there and
+    what the brokers refuse.
+
+    >>> KafkaSink("delays", key="origin").describe()
+    'KafkaSink(delays, json, by origin, exactly_once)'
+    """
+
+    topic: str
+    bootstrap_servers: str = "localhost:9092"
+    key: Key = field(default=None, kw_only=True)
+    value: Sequence[str] | str | None = field(default=None, kw_only=True)
+    format: KafkaFormat = field(default="json", kw_only=True)
+    headers: HeaderColumns = field(default=None, kw_only=True)
+    timestamp: TimestampColumn = field(default=None, kw_only=True)
+    partitioner: Literal["murmur2", "round_robin"] | PartitionFunction = field(
+        default="murmur2", kw_only=True
+    )
+    delivery: Delivery = field(default="exactly_once", kw_only=True)
+    compression: Compression | None = field(default="lz4", kw_only=True)
+    transaction_timeout: Duration = field(default="60s", kw_only=True)
+    patience: Duration = field(default="2m", kw_only=True)
+    outbox_bytes: int | str = field(default="32MB", kw_only=True)
+    create: Mapping[str, Any] | None = field(default=None, kw_only=True)
+    security: KafkaSecurity = field(default_factory=KafkaSecurity, kw_only=True)
+    registry: Any = field(default=None, kw_only=True)
+    client: str | KafkaClient = field(default="aiokafka", kw_only=True)
+    max_record_bytes: int | str = field(default="1MiB", kw_only=True)
+    commits: ClassVar[Literal["as_told", "epoch"]] = "epoch"
+
+    def __post_init__(self) -> None:
+        if not self.topic:
+            raise JobDefinitionError("KafkaSink needs a topic", hint='KafkaSink("delays")')
+        checked_format(self.format)
+        _one_of("delivery", self.delivery, _DELIVERIES)
+        if self.compression is not None:
+            _one_of("compression", self.compression, _COMPRESSIONS)
+        if not callable(self.partitioner):
+            _one_of("partitioner", self.partitioner, _PARTITIONERS)
+        if parse_duration(self.transaction_timeout, what="transaction_timeout") < _SHORTEST_TRANSACTION:
+            raise JobDefinitionError(
+                f"transaction_timeout is {self.transaction_timeout!r}",
+                hint="at least a second: brokers answer that late",
+            )
+        parse_duration(self.patience, what="patience", positive=True)
+        if parse_size(self.outbox_bytes, what="outbox_bytes") < _SMALLEST_OUTBOX:
+            raise JobDefinitionError(f"outbox_bytes is {self.outbox_bytes!r}", hint="at least 1MiB")
+        if parse_size(self.max_record_bytes, what="max_record_bytes") < 1:
+            raise JobDefinitionError(f"max_record_bytes is {self.max_record_bytes!r}", hint="at least 1")
+        self._new_topic()
+        self._cluster()
+
+    @property
+    def committed_with(self) -> Hashable | None:
+        if self.delivery != "exactly_once":
+            return None
+        kind = self.client if isinstance(self.client, str) else id(self.client)
+        return ("kafka", self._cluster(), kind)
+
+    def check(self, input_type: StreamType) -> None:
+        self._records(input_type)
+
+    def writer(self, input_type: StreamType, ctx: SinkContext) -> SinkWriter:
+        client = self._cluster().client(self.client)
+        output = TopicOutput(
+            client,
+            self._records(input_type),
+            ctx,
+            topic=self.topic,
+            partitioning=self.partitioner,
+            create=self._new_topic(),
+            record_bytes=parse_size(self.max_record_bytes),
+        )
+        if self.delivery == "at_least_once":
+            patience = parse_duration(self.patience)
+            return AtLeastOnceWriter(client, output, ctx, compression=self.compression, patience=patience)
+        return OutboxWriter(output, ctx, most_bytes=parse_size(self.outbox_bytes))
+
+    def committer(self, ctx: SinkContext) -> Committer | None:
+        if self.delivery != "exactly_once":
+            return None
+        settings = PublicationSettings(
+            transaction_timeout=parse_duration(self.transaction_timeout),
+            patience=parse_duration(self.patience),
+            compression=self.compression,
+        )
+        return KafkaCommitter(self._cluster().client(self.client), settings, ctx)
+
+    def describe(self) -> str:
+        key = f", by {_named(self.key)}" if self.key is not None else ""
+        return f"KafkaSink({self.topic}, {self.format}{key}, {self.delivery})"
+
+    def _records(self, input_type: StreamType) -> RecordMaker:
+        columns = (self.value,) if isinstance(self.value, str) else self.value
+        values = encoder(self.format, input_type, registry=self.registry, columns=columns, topic=self.topic)
+        return record_maker(values, input_type, key=self.key, timestamp=self.timestamp, headers=self.headers)
+
+    def _cluster(self) -> Cluster:
+        return Cluster(self.bootstrap_servers, self.security)
+
+    def _new_topic(self) -> NewTopic | None:
+        if self.create is None:
+            return None
+        unknown = sorted(set(self.create) - _NEW_TOPIC)
+        if unknown:
+            raise JobDefinitionError(
+                f"create has no {unknown[0]!r}", hint=f"there are: {', '.join(sorted(_NEW_TOPIC))}"
+            )
+        new = NewTopic(**self.create)
+        if new.partitions < 1:
+            raise JobDefinitionError(f"create asks for {new.partitions} partitions", hint="at least one")
+        return new
+
+
+def _one_of(what: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise JobDefinitionError(f"KafkaSink has no {what} {value!r}", hint=f"one of: {', '.join(known)}")
+
+
+def _named(key: Key) -> str:
+    if isinstance(key, str):
+        return key
+    if isinstance(key, Sequence):
+        return ", ".join(key)
+    return getattr(key, "__name__", None) or str(key)

@@ -1,0 +1,174 @@
+"""The writers of KafkaSink: into an outbox that is published later, or to the topic at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal
+
+from streamflow.operators.connectors.kafka.client import (
+    KafkaClient,
+    LogWriter,
+    ProducedRecords,
+    TopicPartition,
+)
+from streamflow.operators.connectors.kafka.outbox import Outbox
+from streamflow.operators.connectors.kafka.partitioner import Partitioner, PartitionFunction, partitioner
+from streamflow.operators.connectors.kafka.record_parts import RecordMaker, RecordParts
+from streamflow.operators.connectors.kafka.topic_check import NewTopic, TopicLimits, checked_topic
+from streamflow.operators.sink import Committable, SinkContext, SinkWriter
+from streamflow.records.elements import AnyBatch
+
+__all__ = ["AtLeastOnceWriter", "OutboxWriter", "TopicOutput"]
+
+_ON_A_THREAD: Final = 2_000
+"""Batches from this many rows on are encoded on a thread, so that the event loop keeps answering."""
+
+
+class TopicOutput:
+    """One subtask's way from batches to the records of a topic's partitions; looks the topic up when first used."""
+
+    def __init__(
+        self,
+        client: KafkaClient,
+        records: RecordMaker,
+        ctx: SinkContext,
+        *,
+        topic: str,
+        partitioning: Literal["murmur2", "round_robin"] | PartitionFunction,
+        create: NewTopic | None,
+        record_bytes: int,
+    ) -> None:
+        self._client = client
+        self._records = records
+        self._ctx = ctx
+        self._topic = topic
+        self._partitioning: Literal["murmur2", "round_robin"] | PartitionFunction = partitioning
+        self._create = create
+        self._record_bytes = record_bytes
+        self._found: tuple[TopicLimits, Partitioner] | None = None
+
+    async def ready(self) -> tuple[TopicLimits, Partitioner]:
+        """What the topic takes; SinkError where it is not there."""
+        if self._found is None:
+            ctx = self._ctx
+            limits = await checked_topic(
+                self._client,
+                self._topic,
+                create=self._create,
+                record_bytes=self._record_bytes,
+                client_id=f"streamflow-{ctx.job}",
+            )
+            self._found = limits, partitioner(self._partitioning, limits.partitions, first=ctx.subtask)
+        return self._found
+
+    async def records(self, batch: AnyBatch) -> list[ProducedRecords]:
+        """The batch's records by partition, in the batch's order within each. SinkError for a row that cannot be a
+        record, or that the topic would refuse."""
+        limits, assign = await self.ready()
+        if len(batch) >= _ON_A_THREAD:
+            made: list[ProducedRecords] = await self._ctx.run_blocking(self._made, batch, limits, assign)
+            return made
+        return self._made(batch, limits, assign)
+
+    def _made(self, batch: AnyBatch, limits: TopicLimits, assign: Partitioner) -> list[ProducedRecords]:
+        parts = self._records(batch)
+        limits.check(parts, self._ctx.clock.now())
+        return list(_by_partition(self._topic, parts, assign(parts.keys)))
+
+
+class OutboxWriter(SinkWriter):
+    """Gathers an epoch's records; asks for the epoch to end when they grow beyond `most_bytes`."""
+
+    def __init__(self, output: TopicOutput, ctx: SinkContext, *, most_bytes: int) -> None:
+        self._output = output
+        self._ctx = ctx
+        self._most_bytes = most_bytes
+        self._outbox = Outbox(ctx.subtask, ctx.run_blocking)
+        self._bytes = ctx.metrics.gauge("streamflow_outbox_bytes", "Bytes gathered for the epoch")
+        self._count = ctx.metrics.gauge("streamflow_outbox_records", "Records gathered for the epoch")
+
+    async def write(self, batch: AnyBatch) -> None:
+        for records in await self._output.records(batch):
+            await self._outbox.add(records)
+        self._show()
+        if self._outbox.nbytes >= self._most_bytes:
+            self._ctx.end_epoch()
+            await self._ctx.settled()
+
+    async def prepare(self, epoch: int) -> Sequence[Committable]:
+        await self._output.ready()
+        sealed = await self._outbox.seal(epoch)
+        self._show()
+        self._ctx.reach("outbox.sealed")
+        return [sealed]
+
+    async def close(self) -> None:
+        """What was not sealed goes with the epoch that did not end."""
+
+    def _show(self) -> None:
+        self._bytes.set(self._outbox.nbytes)
+        self._count.set(self._outbox.records)
+
+
+class AtLeastOnceWriter(SinkWriter):
+    """Writes at once; an epoch ends when all of it is acknowledged."""
+
+    def __init__(
+        self,
+        client: KafkaClient,
+        output: TopicOutput,
+        ctx: SinkContext,
+        *,
+        compression: str | None,
+        patience: int,
+    ) -> None:
+        self._client = client
+        self._output = output
+        self._ctx = ctx
+        self._compression = compression
+        self._patience = patience
+        self._log: LogWriter | None = None
+
+    async def write(self, batch: AnyBatch) -> None:
+        produced = await self._output.records(batch)
+        if self._log is None:
+            self._log = self._client.writer(
+                client_id=f"streamflow-{self._ctx.job}",
+                transactional_id=None,
+                transaction_timeout=self._patience,
+                compression=self._compression,
+            )
+            await self._log.start()
+        for records in produced:
+            await self._log.write(records)
+
+    async def prepare(self, epoch: int) -> Sequence[Committable]:
+        await self._output.ready()
+        if self._log is not None:
+            await self._log.flush()
+        return ()
+
+    async def close(self) -> None:
+        log, self._log = self._log, None
+        if log is not None:
+            await log.close()
+
+
+def _by_partition(topic: str, parts: RecordParts, partitions: Sequence[int]) -> Iterator[ProducedRecords]:
+    rows: dict[int, list[int]] = {}
+    for row, partition in enumerate(partitions):
+        rows.setdefault(partition, []).append(row)
+    if len(rows) == 1:
+        yield ProducedRecords(
+            TopicPartition(topic, partitions[0]), parts.values, parts.keys, parts.timestamps, parts.headers
+        )
+        return
+    values, keys, timestamps, headers = parts
+    for partition, mine in rows.items():
+        yield ProducedRecords(
+            TopicPartition(topic, partition),
+            [values[row] for row in mine],
+            [keys[row] for row in mine],
+            [timestamps[row] for row in mine],
+            [headers[row] for row in mine],
+        )
