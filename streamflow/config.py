@@ -312,6 +312,12 @@ class Settings:
             )
         return settings
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The values that must be shown nowhere."""
+        values = (getattr(self, name) for name in self.names())
+        return tuple(value.reveal() for value in values if isinstance(value, Secret))
+
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """The names of all settings."""

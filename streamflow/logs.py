@@ -12,14 +12,15 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, Literal, TextIO, cast
 
 from streamflow.errors import RecordError, StreamflowError, cut
 from streamflow.time.timestamps import format_time
 
-__all__ = ["CURRENT_JOB", "LineFormatter", "configured", "log_to_stderr", "reason", "told"]
+__all__ = ["CURRENT_JOB", "LineFormatter", "configured", "log_to_stderr", "printable", "reason", "told"]
 
 CURRENT_JOB: ContextVar[str] = ContextVar("streamflow_job", default="")
 """The job that the running task belongs to: each of its lines says so."""
@@ -99,8 +100,8 @@ class LineFormatter(logging.Formatter):
         if self._kind == "json":
             return json.dumps({**line, **clean}, default=str)
         parts = [f"{name}={_shown(value)}" for name, value in clean.items()]
-        of = _escaped(f"{line['logger'].removeprefix('streamflow.')}{' ' + job if job else ''}")
-        return " ".join([line["time"], record.levelname, f"{of}: {_escaped(line['message'])}", *parts])
+        of = printable(f"{line['logger'].removeprefix('streamflow.')}{' ' + job if job else ''}")
+        return " ".join([line["time"], record.levelname, f"{of}: {printable(line['message'])}", *parts])
 
     def _value(self, name: str, value: Any) -> Any:
         if _SECRET_NAME.search(name) and value is not None:
@@ -135,21 +136,33 @@ class _Stderr(logging.StreamHandler[TextIO]):
         return sys.stderr
 
 
-def log_to_stderr(kind: Literal["text", "json"], level: str, hidden: Iterable[str] = ()) -> None:
-    """Write what is logged below `streamflow` to stderr, from `level` ("info", "warning", …) on. Takes the place of
-    what was set up by this function before."""
-    for handler in [each for each in _ROOT.handlers if isinstance(each, _Stderr)]:
-        _ROOT.removeHandler(handler)
-    handler = _Stderr()
+@contextmanager
+def log_to_stderr(kind: Literal["text", "json"], level: str, hidden: Iterable[str] = ()) -> Generator[None]:
+    """Write what is logged below `streamflow` to stderr meanwhile, from `level` ("info", "warning", …) on."""
+    handler, before = _Stderr(), _ROOT.level
     handler.setFormatter(LineFormatter(kind, hidden))
     _ROOT.addHandler(handler)
     _ROOT.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        _ROOT.removeHandler(handler)
+        _ROOT.setLevel(before)
 
 
 def configured() -> bool:
     """Whether somebody has said where log lines go."""
     handlers = [*_ROOT.handlers, *logging.getLogger().handlers]
     return any(not isinstance(each, logging.NullHandler) for each in handlers)
+
+
+def printable(text: str) -> str:
+    """The text with control characters escaped, so that it moves no cursor and begins no line.
+
+    >>> printable("a\\x1b[2Jb\\n")
+    'a\\\\x1b[2Jb\\\\n'
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def _moment(seconds: float) -> str:
@@ -159,9 +172,5 @@ def _moment(seconds: float) -> str:
 
 def _shown(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-    escaped = _escaped(text)
+    escaped = printable(text)
     return escaped if _PLAIN.fullmatch(escaped) else json.dumps(escaped, ensure_ascii=False)
-
-
-def _escaped(text: str) -> str:
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)

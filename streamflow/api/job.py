@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from streamflow.api.builder import GraphBuilder, with_place
-from streamflow.api.running import run_on_loop, run_reporting, stopping_on_signals
+from streamflow.api.running import logging_for, run_on_loop, run_reporting, stopping_on_signals
 from streamflow.api.stream import Stream
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, JobDefinitionError, Where
@@ -131,15 +131,17 @@ class Job:
     async def _run_async(
         self, progress: Callable[[JobStatus], None] | None, settings: dict[str, Any], *, signals: bool
     ) -> JobResult:
-        if Settings.resolve(settings).control_port is not None:
+        resolved = Settings.resolve(settings)
+        if resolved.control_port is not None:
             raise ConfigError(
                 "control_port: run() serves nobody",
                 hint="run the file with `streamflow run --control-port`, or start() the job and serve its handle with "
                 "streamflow.web.control_server.controlled(handle, port)",
             )
-        handle = await self.start(**settings)
-        with stopping_on_signals(handle) if signals else nullcontext():
-            return await run_reporting(handle, progress)
+        with logging_for(resolved) if signals else nullcontext():
+            handle = await self.start(**settings)
+            with stopping_on_signals(handle) if signals else nullcontext():
+                return await run_reporting(handle, progress)
 
     def _check_replayable(self) -> None:
         for node in self.graph.nodes:

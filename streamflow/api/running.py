@@ -10,15 +10,17 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any, TypeVar
 
+from streamflow.config import Settings
+from streamflow.logs import configured, log_to_stderr
 from streamflow.runners.base import JobHandle
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.status import JobResult, JobStatus
 
-__all__ = ["run_on_loop", "run_reporting", "stopping_on_signals"]
+__all__ = ["logging_for", "run_on_loop", "run_reporting", "stopping_on_signals"]
 
 T = TypeVar("T")
 
@@ -33,6 +35,13 @@ def run_on_loop(coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(coroutine)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(coroutine)
+
+
+def logging_for(settings: Settings) -> AbstractContextManager[None]:
+    """Log lines on stderr while a job runs, unless the program has said itself where they go."""
+    if configured():
+        return nullcontext()
+    return log_to_stderr(settings.log_format, settings.log_level or "warning", settings.secrets)
 
 
 async def run_reporting(handle: LocalJob, progress: Callable[[JobStatus], None] | None = None) -> JobResult:

@@ -31,14 +31,23 @@ class ControlClient:
         self._token = Settings.resolve(given).control_token
         self._timeout = parse_duration(timeout, what="timeout") / 1e6
 
+    def get(self, route: str) -> dict[str, Any]:
+        """The answer to a question. Raises StreamflowError with what the job says, or where none answers."""
+        return self._ask("GET", route, None)
+
     def post(self, route: str, order: dict[str, Any]) -> dict[str, Any]:
         """The answer to an order. Raises StreamflowError with what the job says, or where none answers."""
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        return self._ask("POST", route, json.dumps(order))
+
+    def _ask(self, method: str, route: str, body: str | None) -> dict[str, Any]:
+        headers = {"Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token.reveal()}"
         connection = self._connect()
         try:
-            connection.request("POST", route, json.dumps(order), headers)
+            connection.request(method, route, body, headers)
             response = connection.getresponse()
             status, content = response.status, response.read(_MAX_ANSWER + 1)
         except TimeoutError as error:

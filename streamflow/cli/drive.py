@@ -46,7 +46,7 @@ def drive(
     announce: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Run the job to its end or to the first signal; `watch` sees its status a few times a second, `announce` is told
-    where its control server answers (default: on stderr)."""
+    where its servers answer (default: on stderr)."""
     from streamflow.api.running import run_on_loop
 
     return run_on_loop(_drive(job, arguments, watch, announce or _say))
@@ -61,6 +61,8 @@ async def _drive(
     from streamflow.api.running import run_reporting, stopping_on_signals
 
     handle = await job.start(**arguments)
+    if handle.metrics_url is not None:
+        announce(f"metrics: {handle.metrics_url}/metrics")
     with stopping_on_signals(handle, at_once=_leave) as received:
         async with _controlled(handle, arguments, announce):
             result = await run_reporting(handle, watch)

@@ -19,6 +19,8 @@ _COMMANDS: Final = {
     "demo": "Run the bundled job on real flight delays, live.",
     "run": "Run the job in a Python file.",
     "plan": "Show a job's plan without running it.",
+    "status": "Say how a running job is doing.",
+    "top": "Watch a running job, live.",
     "stop": "Stop a running job cleanly.",
     "checkpoints": "Look at checkpoints, check them, remove old ones.",
     "savepoint": "Save a running job's state, whole, to be kept.",

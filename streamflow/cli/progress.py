@@ -1,23 +1,26 @@
 """How a running job shows on stderr: one line that is redrawn in a terminal, a log line now and then elsewhere.
 
-A `Progress` is fed a `JobStatus` a few times a second. The terminal's line gives way to what the job itself prints:
-it is wiped before and drawn again after.
+A `Progress` is fed a `JobStatus` a few times a second. The terminal's line gives way to what is logged and what the job
+itself prints: it is wiped before and drawn again after.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 from typing import Any, Final, Protocol, Self, TextIO
 
 from streamflow.cli import figures
 from streamflow.cli.smoothed_rate import SmoothedRate
+from streamflow.config import Settings
 from streamflow.runtime.status import CheckpointStatus, JobStatus
 from streamflow.time.clock import Clock, SystemClock
-from streamflow.time.timestamps import MAX_TIME, MIN_TIME, format_time
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
-__all__ = ["LogLines", "Progress", "ProgressLine", "Silent", "progress_for", "summary"]
+__all__ = ["LogLines", "Progress", "ProgressLine", "Silent", "is_live", "progress_for", "summary"]
 
+_LOG: Final = logging.getLogger("streamflow.progress")
 _WIPE: Final = "\r\x1b[2K"
 _LOG_EVERY: Final = 5.0
 
@@ -32,11 +35,16 @@ class Progress(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-def progress_for(stream: TextIO, *, quiet: bool) -> Progress:
+def is_live(stream: TextIO, settings: Settings, *, quiet: bool) -> bool:
+    """Whether a line that is redrawn suits the stream, and what is logged there."""
+    return not quiet and settings.log_format == "text" and stream.isatty()
+
+
+def progress_for(stream: TextIO, *, quiet: bool, live: bool) -> Progress:
     """The way to show progress that suits the stream."""
     if quiet:
         return Silent()
-    return ProgressLine(stream, SystemClock()) if stream.isatty() else LogLines(stream, SystemClock())
+    return ProgressLine(stream, SystemClock()) if live else LogLines(SystemClock())
 
 
 def summary(status: JobStatus, rate: float, now: int) -> str:
@@ -83,27 +91,18 @@ class Silent:
 
 
 class LogLines:
-    """A line with the time in front, every few seconds of the job's own time; the job's notes when they come."""
+    """A log line every few seconds of the job's own time."""
 
-    def __init__(self, stream: TextIO, clock: Clock) -> None:
-        self._stream = stream
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._rate = SmoothedRate()
         self._due = _LOG_EVERY
-        self._told = 0
 
     def update(self, status: JobStatus) -> None:
-        for note in status.notes[self._told :]:
-            print(f"{self._stamp()} {status.job}: {note}", file=self._stream, flush=True)
-        self._told = len(status.notes)
         if status.elapsed < self._due:
             return
         self._due = status.elapsed + _LOG_EVERY
-        line = summary(status, self._rate.observe(status), self._clock.now())
-        print(f"{self._stamp()} {line}", file=self._stream, flush=True)
-
-    def _stamp(self) -> str:
-        return format_time(self._clock.now() // 1_000_000 * 1_000_000)
+        _LOG.info(summary(status, self._rate.observe(status), self._clock.now()))
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +112,7 @@ class LogLines:
 
 
 class ProgressLine:
-    """One line at the bottom of a terminal, the job's notes above it."""
+    """One line at the bottom of a terminal; what else is written there goes above it."""
 
     def __init__(self, stream: TextIO, clock: Clock) -> None:
         self._stream = stream
@@ -121,14 +120,9 @@ class ProgressLine:
         self._rate = SmoothedRate()
         self._drawn = False
         self._held = False
-        self._told = 0
-        self._stdout: TextIO | None = None
+        self._replaced: dict[str, TextIO] = {}
 
     def update(self, status: JobStatus) -> None:
-        if not self._held and (notes := status.notes[self._told :]):
-            self.wipe()
-            self._stream.write("".join(f"{status.job}: {note}\n" for note in notes))
-            self._told = len(status.notes)
         line = summary(status, self._rate.observe(status), self._clock.now())
         if not self._held:
             width = shutil.get_terminal_size().columns - 1
@@ -146,20 +140,22 @@ class ProgressLine:
         self._held = until_line_end
 
     def __enter__(self) -> Self:
-        if sys.stdout.isatty():
-            self._stdout = sys.stdout
-            sys.stdout = _Above(sys.stdout, self)
+        for name in ("stdout", "stderr"):
+            stream: TextIO = getattr(sys, name)
+            if stream.isatty():
+                self._replaced[name] = stream
+                setattr(sys, name, _Above(stream, self))
         return self
 
     def __exit__(self, *_: object) -> None:
         self.wipe()
-        if self._stdout is not None:
-            sys.stdout = self._stdout
-            self._stdout = None
+        for name, stream in self._replaced.items():
+            setattr(sys, name, stream)
+        self._replaced.clear()
 
 
 class _Above:
-    """stdout with the progress line taken away before each write."""
+    """A stream to the terminal, with the progress line taken away before each write."""
 
     def __init__(self, stream: TextIO, line: ProgressLine) -> None:
         self._stream = stream

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import Parameter
 
@@ -12,6 +13,8 @@ from streamflow.cli.assignments import assignments
 from streamflow.cli.exit_codes import ExitCode
 
 __all__ = ["run"]
+
+_LOG: Final = logging.getLogger("streamflow.cli")
 
 
 def run(
@@ -53,13 +56,13 @@ def run(
     allow_dropped_state
         Go on although the job no longer has operators that the checkpoint holds state of.
     control_port
-        Answer on this port of 127.0.0.1 to `streamflow savepoint` and `streamflow stop`; 0 takes any free one.
+        Answer on this port of 127.0.0.1 to `streamflow top`, `status`, `savepoint` and `stop`; 0 takes any free one.
     metrics_port
-        Serve Prometheus' metrics on this port; 0 takes any free one.
+        Serve /metrics (Prometheus), /healthz and /readyz on this port of 127.0.0.1; 0 takes any free one.
     set
         key=value, as often as needed: a runtime setting (restart_delay=20ms) or one the file asks for (sf.setting).
     quiet
-        Show no progress and no summary.
+        Show no progress, no summary, and log only errors.
     json_
         Print the result as JSON on stdout.
     debug
@@ -67,8 +70,11 @@ def run(
     """
     from streamflow.cli.drive import drive
     from streamflow.cli.ending import ending
+    from streamflow.cli.failure import exit_code_for
     from streamflow.cli.loading import load
-    from streamflow.cli.progress import progress_for
+    from streamflow.cli.progress import is_live, progress_for
+    from streamflow.config import Settings
+    from streamflow.logs import log_to_stderr, reason, told
 
     given = assignments(set)
     job, arguments = load(target, given)
@@ -84,11 +90,24 @@ def run(
         "metrics_port": metrics_port,
     }
     arguments.update({name: value for name, value in flags.items() if value is not None})
-    with progress_for(sys.stderr, quiet=quiet) as progress:
-        outcome = drive(job, arguments, progress.update, announce=_unsaid if quiet else None)
+    settings = Settings.resolve(arguments)
+    as_json, live = settings.log_format == "json", is_live(sys.stderr, settings, quiet=quiet)
+    level = settings.log_level or ("error" if quiet else "warning" if live else "info")
+    announce = _unsaid if quiet else _logged if as_json else None
+    with (
+        log_to_stderr(settings.log_format, level, settings.secrets),
+        progress_for(sys.stderr, quiet=quiet, live=live) as progress,
+    ):
+        try:
+            outcome = drive(job, arguments, progress.update, announce=announce)
+        except Exception as error:
+            if not as_json or debug:
+                raise
+            _LOG.error("job failed", extra=told(error=reason(error), hint=getattr(error, "hint", None)))
+            return exit_code_for(error)
     if json_:
         print(json.dumps(outcome.result.as_dict()))
-    if not quiet:
+    if not quiet and not as_json:
         interrupted = outcome.exit_code == ExitCode.INTERRUPTED
         print(ending(outcome.result, interrupted=interrupted), file=sys.stderr)
     return outcome.exit_code
@@ -96,3 +115,7 @@ def run(
 
 def _unsaid(text: str) -> None:
     """With --quiet nothing is said."""
+
+
+def _logged(text: str) -> None:
+    _LOG.info(text)

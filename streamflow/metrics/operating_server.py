@@ -176,6 +176,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer(body=False)
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What is no request that a route takes."""
+        if code == HTTPStatus.NOT_IMPLEMENTED:
+            self._send(*_problem(HTTPStatus.METHOD_NOT_ALLOWED, "send GET"), body=True)
+        else:
+            self._send(*_problem(code, "this is no request that is understood"), body=True)
+
     def log_message(self, format: str, *args: Any) -> None:
         """Scrapes are not worth a log line."""
 
@@ -193,6 +200,9 @@ class _Handler(BaseHTTPRequestHandler):
             status, kind, content = _problem(404, f"there are {', '.join(server.routes)}")
         else:
             status, kind, content = route(self.headers.get("Accept", ""))
+        self._send(status, kind, content, body=body)
+
+    def _send(self, status: HTTPStatus, kind: str, content: bytes, *, body: bool) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
@@ -201,6 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         if status == HTTPStatus.UNAUTHORIZED:
             self.send_header("WWW-Authenticate", "Bearer")
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
         self.end_headers()
         if body:
             self.wfile.write(content)

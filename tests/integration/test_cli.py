@@ -82,7 +82,32 @@ def test_a_job_runs_and_says_how_it_went(folder: Path) -> None:
     done = streamflow("run", "words.py", cwd=folder)
     assert done.returncode == 0
     assert "a" in done.stdout
-    assert done.stderr.startswith("words done (batch): 3 read · 2 written · ")
+    *logged, told = done.stderr.splitlines()
+    assert told.startswith("words done (batch): 3 read · 2 written · ")
+    assert [line.partition(" INFO ")[2] for line in logged[:2]] == [
+        "job words: job started mode=batch",
+        "job words: job is running",
+    ]
+
+
+def test_all_that_is_said_can_be_json(folder: Path) -> None:
+    done = streamflow("run", "words.py", "--set", "log_format=json", cwd=folder)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["message"] for line in lines if line["logger"] == "streamflow.job"] == [
+        "job started",
+        "job is running",
+        "job finished",
+    ]
+    assert (lines[-1]["job"], lines[-1]["read"], lines[-1]["written"]) == ("words", 3, 2)
+    (folder / "raises.py").write_text(
+        "import streamflow as sf\n"
+        'job = sf.Job("raises")\n'
+        "numbers = job.read(sf.MemorySource([{'n': 0}]))\n"
+        "numbers.map(lambda n: {'x': 8 // n}, schema={'x': sf.Int64}).named('inverse').collect()\n"
+    )
+    failed = streamflow("run", "raises.py", "--set", "log_format=json", cwd=folder)
+    error = json.loads(failed.stderr.splitlines()[-1])
+    assert (failed.returncode, error["level"], error["message"]) == (1, "error", "job failed")
 
 
 def test_the_result_as_json(folder: Path) -> None:

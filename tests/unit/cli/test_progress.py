@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 from dataclasses import replace
 
 import pytest
 
 from streamflow.cli.ending import ending
-from streamflow.cli.progress import LogLines, ProgressLine, Silent, progress_for, summary
+from streamflow.cli.progress import LogLines, ProgressLine, Silent, is_live, progress_for, summary
 from streamflow.cli.smoothed_rate import SmoothedRate
+from streamflow.config import Settings
+from streamflow.logs import log_to_stderr
 from streamflow.runtime.status import CheckpointStatus, JobResult, JobStatus, OperatorStatus
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME, to_micros
 
@@ -92,21 +95,6 @@ def test_the_ending_says_which_checkpoint_was_the_last_and_how_often_it_was_rest
     assert "interrupted" in ending(result, interrupted=True)
 
 
-def test_notes_are_told_once_and_when_they_come() -> None:
-    stream = io.StringIO()
-    with LogLines(stream, _StoppedClock()) as lines:
-        lines.update(replace(_status(), notes=("checkpoint 3 was passed over",)))
-        lines.update(replace(_status(), notes=("checkpoint 3 was passed over", "restarted")))
-    assert stream.getvalue() == (
-        "2013-01-01T10:00:00Z delays: checkpoint 3 was passed over\n2013-01-01T10:00:00Z delays: restarted\n"
-    )
-    terminal = _Terminal()
-    with ProgressLine(terminal, _StoppedClock()) as line:
-        line.update(replace(_status(), notes=("restarted",)))
-        line.update(replace(_status(), notes=("restarted",)))
-    assert terminal.getvalue().count("delays: restarted\n") == 1
-
-
 @pytest.mark.parametrize("watermark", [MIN_TIME, MAX_TIME])
 def test_without_a_watermark_there_is_no_lag(watermark: int) -> None:
     assert "watermark" not in summary(_status(watermark=watermark), 0.0, NOW)
@@ -149,17 +137,39 @@ def test_what_the_job_prints_goes_above_the_line(monkeypatch: pytest.MonkeyPatch
     assert rest.startswith("delays")
 
 
-def test_elsewhere_there_is_a_log_line_every_five_seconds() -> None:
-    stream = io.StringIO()
-    with LogLines(stream, _StoppedClock()) as lines:
+def test_what_is_logged_goes_above_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with log_to_stderr("text", "warning"), ProgressLine(terminal, _StoppedClock()) as line:
+        line.update(_status())
+        logging.getLogger("streamflow.job").warning("job restarts")
+        line.update(_status())
+    assert sys.stderr is terminal
+    wipe = "\r\x1b[2K"
+    before, _, after = terminal.getvalue().partition("WARNING job: job restarts\n")
+    assert before[: -len("2013-01-01T10:00:00.000Z ")].endswith(wipe)
+    assert after.startswith(f"{wipe}delays")
+
+
+def test_elsewhere_there_is_a_log_line_every_five_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "streamflow"), LogLines(_StoppedClock()) as lines:
         for second in range(1, 13):
             lines.update(_status(float(second)))
-    logged = stream.getvalue().splitlines()
-    assert len(logged) == 2
-    assert logged[0].startswith("2013-01-01T10:00:00Z delays: 1,000 read")
+    assert len(caplog.messages) == 2
+    assert caplog.messages[0].startswith("delays: 1,000 read")
 
 
-def test_the_stream_decides_how_progress_is_shown() -> None:
-    assert isinstance(progress_for(_Terminal(), quiet=False), ProgressLine)
-    assert isinstance(progress_for(io.StringIO(), quiet=False), LogLines)
-    assert isinstance(progress_for(_Terminal(), quiet=True), Silent)
+@pytest.mark.parametrize(
+    ("stream", "quiet", "log_format", "kind"),
+    [
+        (_Terminal(), False, "text", ProgressLine),
+        (_Terminal(), False, "json", LogLines),
+        (io.StringIO(), False, "text", LogLines),
+        (_Terminal(), True, "text", Silent),
+    ],
+)
+def test_the_stream_and_the_format_decide_how_progress_is_shown(
+    stream: io.StringIO, quiet: bool, log_format: str, kind: type[object]
+) -> None:
+    live = is_live(stream, Settings.resolve({"log_format": log_format}, environ={}), quiet=quiet)
+    assert isinstance(progress_for(stream, quiet=quiet, live=live), kind)

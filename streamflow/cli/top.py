@@ -1,0 +1,70 @@
+"""`streamflow top`: a running job, looked at every second until somebody presses q."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from streamflow.cli.exit_codes import ExitCode
+
+__all__ = ["top"]
+
+_EVERY: Final = 1.0
+
+
+def top(
+    job_url: Annotated[str, Parameter(name="JOB_URL")],
+    /,
+    *,
+    token_file: str | None = None,
+    timeout: str = "10s",
+    debug: bool = False,
+) -> int:
+    """Watch a running job, live; q or Ctrl-C ends it. Elsewhere than in a terminal it is shown once.
+
+    Parameters
+    ----------
+    job_url
+        Where the job answers, as `streamflow run --control-port` says it.
+    token_file
+        A file with the job's control token; otherwise STREAMFLOW_CONTROL_TOKEN.
+    timeout
+        How long to wait for the job.
+    debug
+        Show the traceback of an error.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        from streamflow.cli.status import status
+
+        return status(job_url, token_file=token_file, timeout=timeout)
+
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.text import Text
+
+    from streamflow.cli.keypress import Keys
+    from streamflow.cli.overview import overview
+    from streamflow.cli.watched_job import WatchedJob
+    from streamflow.errors import StreamflowError
+
+    job = WatchedJob(job_url, token_file=token_file, timeout=timeout)
+    shown = job.look()
+    console, ended = Console(highlight=False), ""
+    hint = Text("q ends this, not the job", style="dim")
+    try:
+        with Keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                live.update(Group(overview(shown, job.before), hint), refresh=True)
+                if keys.pressed(_EVERY) in ("q", "Q", "\x03"):
+                    break
+                shown = job.look()
+    except StreamflowError as error:
+        ended = error.message
+    except KeyboardInterrupt:
+        ended = ""
+    console.print(overview(shown, job.before))
+    if ended:
+        print(ended, file=sys.stderr)
+    return ExitCode.DONE

@@ -1,0 +1,36 @@
+"""A running job, looked at through its control server."""
+
+from __future__ import annotations
+
+import msgspec
+
+from streamflow.cli.control_client import ControlClient
+from streamflow.errors import StreamflowError
+from streamflow.runtime.status import JobStatus
+
+__all__ = ["WatchedJob"]
+
+
+class WatchedJob:
+    """Asks one job how it is doing, and remembers what it said before.
+
+    Raises ConfigError for a URL or token that is none; `look` StreamflowError where no job answers.
+    """
+
+    def __init__(self, url: str, *, token_file: str | None, timeout: str) -> None:
+        self._client = ControlClient(url, token_file=token_file, timeout=timeout)
+        self.now: JobStatus | None = None
+        self.before: JobStatus | None = None
+
+    def look(self) -> JobStatus:
+        """Its status now."""
+        told = self._client.get("/status")
+        try:
+            status = msgspec.convert(told, JobStatus)
+        except msgspec.ValidationError as error:
+            raise StreamflowError(
+                f"what the job at {self._client.url} says of itself cannot be read: {error}",
+                hint="it may run with another version of streamflow",
+            ) from error
+        self.before, self.now = self.now, status
+        return status
