@@ -14,12 +14,13 @@ from tempfile import TemporaryDirectory
 
 from reliability import corruption, disk, kills, rescaling, simulation, stopping
 from reliability.account import Account, workers
+from reliability.kafka import kills as kafka_kills
 from reliability.process import ROOT
 
 Part = Callable[..., None]
 
 SEED = 20261121
-WIDE: dict[str, Part] = {"kills": kills.run, "simulation": simulation.run}
+WIDE: dict[str, Part] = {"kills": kills.run, "simulation": simulation.run, "kafka-kills": kafka_kills.run}
 """Parts that keep every core busy themselves."""
 NARROW: dict[str, Part] = {
     "corruption": corruption.run,

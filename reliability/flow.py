@@ -13,7 +13,7 @@ import polars as pl
 
 import streamflow as sf
 from benchmarks.draws import uniform
-from reliability.pacing import Paced
+from reliability.pacing import Pace, Paced
 from streamflow import col
 
 EVENT = {"id": sf.Int64, "ts": sf.Int64, "key": sf.String, "value": sf.Int64}
@@ -88,7 +88,7 @@ def write_input(place: Place, frame: pl.DataFrame) -> None:
 def job_of(place: Place, pause: float = 0.0) -> sf.Job:
     """The job; `pause` slows its reading down."""
     job = sf.Job("under-fire")
-    source = Paced(sf.FileSource(str(place.input / "*.ndjson"), schema=EVENT), pause)
+    source = Paced(sf.FileSource(str(place.input / "*.ndjson"), schema=EVENT), Pace(pause))
     read = job.read(
         source, event_time=sf.epoch("ts", unit="ms"), watermark=sf.bounded_disorder(f"{DISORDER_MS}ms")
     )

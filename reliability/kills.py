@@ -8,6 +8,7 @@ process that is to die at a named point kills itself there with SIGKILL; the oth
 import random
 import shutil
 from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +62,7 @@ class Tally:
 def run(account: Account, folder: Path, *, quick: bool = False) -> None:
     """The whole part; `quick`: two kills at each point instead of fifteen."""
     each, at_random, jobs = (2, 10, 2) if quick else (AT_EACH_POINT, AT_RANDOM, JOBS)
-    orders = Orders(account.seed, each, at_random)
+    orders = Orders(account.seed, each, at_random, POINTS, OFTEN)
     share = -(-len(orders) // jobs)
     tally = Tally()
     with ThreadPoolExecutor(workers()) as pool:
@@ -93,10 +94,18 @@ def run(account: Account, folder: Path, *, quick: bool = False) -> None:
 class Orders:
     """The kills still to be done; a kill that could not be done comes back. From several threads."""
 
-    def __init__(self, seed: int, each: int, at_random: int) -> None:
+    def __init__(
+        self,
+        seed: int,
+        each: int,
+        at_random: int,
+        points: Sequence[str],
+        often: Mapping[str, int],
+        seconds: tuple[float, float] = (0.1, LONGEST_SECONDS),
+    ) -> None:
         chance = random.Random(seed)
-        orders = [Order(Point(name, _time(name, chance))) for name in POINTS for _ in range(each)]
-        orders += [Order(None, chance.uniform(0.1, LONGEST_SECONDS)) for _ in range(at_random)]
+        orders = [Order(Point(name, _time(name, often, chance))) for name in points for _ in range(each)]
+        orders += [Order(None, chance.uniform(*seconds)) for _ in range(at_random)]
         chance.shuffle(orders)
         self._open = deque(orders)
         self._lock = Lock()
@@ -118,8 +127,8 @@ class Orders:
         return True
 
 
-def _time(name: str, chance: random.Random) -> int:
-    return 1 if name in ONCE else chance.randint(1, OFTEN.get(name, 3))
+def _time(name: str, often: Mapping[str, int], chance: random.Random) -> int:
+    return 1 if name in ONCE else chance.randint(1, often.get(name, 3))
 
 
 def _guarded(

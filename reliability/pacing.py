@@ -7,12 +7,19 @@ from streamflow.operators.base import StreamType
 from streamflow.operators.source import Enumerator, Fetch, Position, Source, SourceContext, Split, SplitReader
 
 
+@dataclass(eq=False)
+class Pace:
+    """A pause of so many seconds before each piece of each split; may be changed while the job runs."""
+
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True)
 class Paced(Source):
-    """Another source, with a pause of so many seconds before each piece of each split."""
+    """Another source, at a pace."""
 
     source: Source
-    pause: float
+    pace: Pace
 
     @property
     def bounded(self) -> bool:
@@ -25,20 +32,20 @@ class Paced(Source):
         return self.source.enumerator(ctx)
 
     def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
-        return _PacedReader(self.source.reader(split, position, ctx), self.pause)
+        return _PacedReader(self.source.reader(split, position, ctx), self.pace)
 
     def describe(self) -> str:
         return self.source.describe()
 
 
 class _PacedReader:
-    def __init__(self, reader: SplitReader, pause: float) -> None:
+    def __init__(self, reader: SplitReader, pace: Pace) -> None:
         self._reader = reader
-        self._pause = pause
+        self._pace = pace
 
     async def fetch(self) -> Fetch | None:
-        if self._pause:
-            await asyncio.sleep(self._pause)
+        if self._pace.seconds:
+            await asyncio.sleep(self._pace.seconds)
         return await self._reader.fetch()
 
     async def close(self) -> None:

@@ -52,22 +52,30 @@ class Victim:
     started: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def start(cls, place: Place, *, die_at: Point | None = None, **options: object) -> "Victim":
-        """Runs `reliability.victim` on the job in `place`."""
-        command = [sys.executable, "-m", "reliability.victim", str(place.root)]
+    def start(
+        cls,
+        place: Place,
+        *,
+        die_at: Point | None = None,
+        module: str = "reliability.victim",
+        output: str = "said",
+        **options: object,
+    ) -> "Victim":
+        """Runs `module` on the job in `place`; what it says goes into the file `output` there."""
+        command = [sys.executable, "-m", module, str(place.root)]
         if die_at is not None:
             command += ["--die-at", str(die_at)]
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
-        output = place.root / "said"
+        into = place.root / output
         environ = os.environ | {"PYTHONPATH": str(ROOT)}
         # As users have it: a process that compiles what it imports is no measure of recovery.
         environ.pop("PYTHONDONTWRITEBYTECODE", None)
         if "file_limit" in options:
             environ["PYTHONDONTWRITEBYTECODE"] = "1"  # Python would keep compiled modules that are cut off
-        with output.open("wb") as out, output.with_suffix(".errors").open("wb") as errors:
+        with into.open("wb") as out, into.with_suffix(".errors").open("wb") as errors:
             process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=out, stderr=errors)
-        return cls(process, output)
+        return cls(process, into)
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
