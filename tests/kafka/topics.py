@@ -1,0 +1,163 @@
+"""Topics for tests, and what is in them as others see it: librdkafka's own client, reading committed records only."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple, Self
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+__all__ = ["Record", "Topics"]
+
+
+class Record(NamedTuple):
+    """As read. `timestamp` is microseconds since 1970."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    timestamp: int
+
+
+class Topics:
+    """A broker at `bootstrap`; `close` deletes the topics that were made here."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+        self._settings = {
+            "bootstrap.servers": bootstrap,
+            "log_level": 2,
+            "topic.metadata.refresh.interval.ms": 1000,
+        }
+        self._admin = AdminClient(self._settings)
+        self._made: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._made:
+            for deleted in self._admin.delete_topics(self._made).values():
+                deleted.exception()  # the broker may be gone, with all its topics
+
+    @staticmethod
+    def name() -> str:
+        """One that no topic has."""
+        return f"test-{uuid.uuid4().hex[:12]}"
+
+    def topic(self, partitions: int = 1, **config: Any) -> str:
+        """Make a topic of a random name; `config` with underscores for the dots, like `max_message_bytes=1000`."""
+        topic = self.name()
+        settings = {name.replace("_", "."): str(value) for name, value in config.items()}
+        made = self._admin.create_topics([NewTopic(topic, partitions, 1, config=settings)])
+        made[topic].result(30)
+        self._made.append(topic)
+        while len(self._admin.list_topics(topic, timeout=10).topics[topic].partitions) < partitions:
+            time.sleep(0.01)
+        return topic
+
+    def produce(
+        self,
+        topic: str,
+        records: Iterable[Sequence[Any]],
+        *,
+        transaction: Literal["commit", "abort"] | None = None,
+    ) -> None:
+        """Write `(key, value[, partition[, timestamp[, headers]]])`; None where the default will do. Texts become
+        UTF-8, timestamps are microseconds. With `transaction` in one, which is then committed or aborted."""
+        settings = {
+            **self._settings,
+            "linger.ms": 5,
+            "partitioner": "murmur2_random",
+            "enable.idempotence": True,
+        }
+        if transaction is not None:
+            settings["transactional.id"] = uuid.uuid4().hex
+        producer = Producer(settings)
+        failed: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                failed.append(error)
+
+        if transaction is not None:
+            producer.init_transactions(30)
+            producer.begin_transaction()
+        for record in records:
+            key, value, partition, timestamp, headers = (*record, None, None, None)[:5]
+            arguments: dict[str, Any] = {"key": key, "value": value, "headers": headers}
+            if partition is not None:
+                arguments["partition"] = partition
+            if timestamp is not None:
+                arguments["timestamp"] = timestamp // 1000
+            while True:
+                try:
+                    producer.produce(topic, **arguments, on_delivery=delivered)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+        assert producer.flush(30) == 0, "not everything was delivered within 30 s"
+        assert not failed, failed[0].str()
+        if transaction == "commit":
+            producer.commit_transaction(30)
+        elif transaction == "abort":
+            producer.abort_transaction(30)
+
+    def read(
+        self,
+        topic: str,
+        count: int | None = None,
+        *,
+        committed: bool = True,
+        seconds: float = 30.0,
+    ) -> list[Record]:
+        """What the topic holds, by partition and offset. Without `count`: to the end as it is now. With it: until there
+        are so many, waiting for them; AssertionError after `seconds`."""
+        consumer = Consumer(
+            {
+                **self._settings,
+                "group.id": uuid.uuid4().hex,
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed" if committed else "read_uncommitted",
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 20,
+                "fetch.queue.backoff.ms": 5,
+            }
+        )
+        try:
+            partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+            consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
+            found: list[Record] = []
+            ended: set[int] = set()
+            until = time.monotonic() + seconds
+            while len(found) < count if count is not None else len(ended) < len(partitions):
+                for message in consumer.consume(10_000, timeout=0.05):
+                    error = message.error()
+                    if error is None:
+                        found.append(_record(message))
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        ended.add(message.partition())
+                    else:
+                        raise AssertionError(error.str())
+                assert time.monotonic() < until, (
+                    f"{topic}: {len(found)} records within {seconds} s, not {count}"
+                )
+            return sorted(found)
+        finally:
+            consumer.close()
+
+
+def _record(message: Message) -> Record:
+    partition, offset = message.partition(), message.offset()
+    assert partition is not None
+    assert offset is not None
+    _, milliseconds = message.timestamp()
+    headers = list(message.headers() or [])
+    return Record(partition, offset, message.key(), message.value(), headers, milliseconds * 1000)
