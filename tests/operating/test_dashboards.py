@@ -12,15 +12,11 @@ import pytest
 import yaml
 
 from deploy.grafana.__main__ import DASHBOARDS, FOLDER, text
+from tests.operating.panel_queries import panels_of
 
 PROVISIONING = Path(__file__).parents[2] / "deploy" / "grafana" / "provisioning"
 MODELS: dict[str, dict[str, Any]] = {name: dashboard.model() for name, dashboard in DASHBOARDS.items()}
-PANELS: dict[str, dict[str, Any]] = {
-    f"{model['title']}: {panel['title']}": panel
-    for model in MODELS.values()
-    for panel in model["panels"]
-    if panel["type"] != "row"
-}
+PANELS = panels_of(*DASHBOARDS.values())
 
 # Units that Grafana knows by these names (https://grafana.com/docs: standard options, units).
 UNITS = {"none", "short", "s", "bytes", "binBps", "cps", "ops", "percentunit"}
@@ -47,8 +43,8 @@ def test_a_dashboard_can_be_found_and_chosen_from(name: str) -> None:
     assert re.fullmatch(r"[a-z-]{8,40}", model["uid"])
     assert [variable["name"] for variable in model["templating"]["list"]] == ["datasource", "job", "operator"]
     assert json.loads(text(DASHBOARDS[name])) == model, "nothing in it that JSON changes"
-    ids = [panel["id"] for panel in model["panels"]]
-    assert len(set(ids)) == len(ids)
+    for key in ("id", "title"):
+        assert len({panel[key] for panel in model["panels"]}) == len(model["panels"])
 
 
 def test_no_two_dashboards_have_the_same_uid_or_title() -> None:
