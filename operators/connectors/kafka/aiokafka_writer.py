@@ -9,16 +9,13 @@ without it: what it had begun is decided by whoever fences it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from streamflow.errors import SinkError
 from streamflow.operators.connectors.kafka.aiokafka_refusals import as_sink_error
 from streamflow.operators.connectors.kafka.client import OutcomeUnknownError, ProducedRecords, RefusedError
-
-if TYPE_CHECKING:
-    from aiokafka import AIOKafkaProducer
 
 __all__ = ["AiokafkaWriter"]
 
@@ -53,9 +50,10 @@ class AiokafkaWriter:
         self._transactional_id = transactional_id
         self._patience = transaction_timeout / 1e6
         self._compression = compression
-        self._producer: AIOKafkaProducer | None = None
+        self._producer: Any = None
         self._pending: set[asyncio.Future[Any]] = set()
         self._failure: BaseException | None = None
+        self._broken = False
 
     async def start(self) -> None:
         async with self._limited("reach Kafka"):
@@ -108,7 +106,10 @@ class AiokafkaWriter:
         try:
             async with asyncio.timeout(min(_DECISION_SECONDS, self._patience)):
                 await self._started.commit_transaction()
-        except Exception as error:
+        except BaseException as error:
+            self._broken = True
+            if not isinstance(error, Exception):
+                raise
             # Whatever is answered: it may be the answer to a second attempt of which the first was carried out.
             raise OutcomeUnknownError(
                 f"the end of the transaction is not confirmed: {type(error).__name__}: {error}"
@@ -122,14 +123,14 @@ class AiokafkaWriter:
         producer, self._producer = self._producer, None
         if producer is None:
             return
-        if not self._pending and self._failure is None:
+        if not self._pending and not self._broken:
             with suppress(Exception):
                 async with asyncio.timeout(_LAST_WORDS):
                     await producer.stop()
                     return
         await _taken_down(producer)
 
-    def _made(self) -> AIOKafkaProducer:
+    def _made(self) -> Any:
         from aiokafka import AIOKafkaProducer
 
         return AIOKafkaProducer(
@@ -147,7 +148,7 @@ class AiokafkaWriter:
         )
 
     @property
-    def _started(self) -> AIOKafkaProducer:
+    def _started(self) -> Any:
         if self._producer is None:
             raise SinkError("a producer is used that is not started, or closed already")
         return self._producer
@@ -177,20 +178,21 @@ class AiokafkaWriter:
             raise self._failure
 
     @asynccontextmanager
-    async def _limited(self, what: str, topic: str | None = None) -> AsyncIterator[None]:
+    async def _limited(self, what: str, topic: str | None = None) -> AsyncGenerator[None]:
         """Within the limit of time, and with the client's exceptions turned into ours."""
         try:
             async with asyncio.timeout(self._patience):
                 yield
-        except SinkError:
-            raise
-        except TimeoutError as error:
+        except BaseException as error:
+            self._broken = True
+            if isinstance(error, SinkError) or not isinstance(error, Exception):
+                raise
+            if not isinstance(error, TimeoutError):
+                raise as_sink_error(error, what, topic=topic) from error
             raise SinkError(
                 f"could not {what} within {self._patience:g} s",
                 hint="check that the brokers are up and can be reached",
             ) from error
-        except Exception as error:
-            raise as_sink_error(error, what, topic=topic) from error
 
 
 def _connecting(error: BaseException) -> bool:
@@ -200,19 +202,18 @@ def _connecting(error: BaseException) -> bool:
     return isinstance(error, KafkaConnectionError)
 
 
-async def _taken_down(producer: AIOKafkaProducer) -> None:
+async def _taken_down(producer: Any) -> None:
     """Ends a producer as if its process had died: nothing more is sent, nothing is waited for.
 
     aiokafka has no call for that; its sender, once cancelled, still awaits requests which it repeats without end.
     """
-    inside: Any = producer
-    inside._closed = True
+    producer._closed = True
     await producer.client.close()
-    sender: asyncio.Task[None] | None = inside._sender.sender_task
+    sender: asyncio.Task[None] | None = producer._sender.sender_task
     while sender is not None and not sender.done():
         sender.cancel()
         # Requests that failed with their connection wait for metadata that will never come.
-        waiting: asyncio.Future[bool] | None = inside.client._md_update_fut
+        waiting: asyncio.Future[bool] | None = producer.client._md_update_fut
         if waiting is not None and not waiting.done():
             waiting.set_result(False)
         await asyncio.wait([sender], timeout=_BACKOFF)

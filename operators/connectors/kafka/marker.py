@@ -104,13 +104,15 @@ def decide_restored(
             "which does not lead to this checkpoint",
             hint="restore a checkpoint of that one, or start with --allow-duplicates to go on from this one",
         )
-    if found.epoch > wanted.epoch or (found.epoch == wanted.epoch and sealed):
+    if found.epoch == wanted.epoch and not sealed:
+        return "done"
+    if found.epoch >= wanted.epoch or (parent is not None and found.epoch > parent):
         raise PublishedByOthersError(
-            f"output up to epoch {found.epoch} is public, which is ahead of the checkpoint of epoch {wanted.epoch}",
+            f"output up to epoch {found.epoch} is public, which the checkpoint of epoch {wanted.epoch} knows nothing of",
             hint="restore the newest checkpoint, or start with --allow-duplicates: what came after this one is "
             "then published a second time",
         )
-    if sealed and parent is not None and found.epoch != parent:
+    if sealed and parent is not None and found.epoch < parent:
         raise _lost(found, parent)
     return "publish"
 

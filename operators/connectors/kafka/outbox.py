@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Outbox", "Sealed", "sealed_digest", "unpacked"]
 
+_msgpack: Any = msgpack
 _FORMAT: Final = 1
 _CHUNK_BYTES: Final = 1 << 20
 _DIGEST_BYTES: Final = 16
@@ -139,7 +140,7 @@ def unpacked(chunk: bytes) -> list[ProducedRecords]:
     if blake2b(packed, digest_size=_DIGEST_BYTES).digest() != digest:
         raise DamagedError("a part of the outbox is damaged", hint="an older checkpoint may be intact")
     plain = _decompressor().decompress(packed)
-    columns: list[list[Any]] = msgpack.unpackb(plain, use_list=True, strict_map_key=True)
+    columns: list[list[Any]] = _msgpack.unpackb(plain)
     return [
         ProducedRecords(
             TopicPartition(topic, partition), values, keys, timestamps, _named(headers, len(values))
@@ -162,7 +163,7 @@ def _packed(opened: Mapping[TopicPartition, _Column]) -> bytes:
         ]
         for partition, column in sorted(opened.items())
     ]
-    packed = _compressor().compress(msgpack.packb(columns))
+    packed = _compressor().compress(_msgpack.packb(columns))
     return blake2b(packed, digest_size=_DIGEST_BYTES).digest() + packed
 
 

@@ -151,7 +151,7 @@ class KafkaCommitter(Committer):
         attempts = 0
         while True:
             try:
-                await self._attempt(wanted, sealed, judge)
+                self._published = await self._attempt(wanted, sealed, judge)
             except (RefusedError, PublishedByOthersError):
                 raise
             except (SinkError, OutcomeUnknownError) as error:
@@ -171,10 +171,10 @@ class KafkaCommitter(Committer):
                 _LOG.warning("epoch %d is not published yet (attempt %d): %s", wanted.epoch, attempts, error)
                 await clock.sleep(pause)
             else:
-                self._published = wanted
                 return
 
-    async def _attempt(self, wanted: Marker, sealed: Sequence[Sealed], judge: _Judge) -> None:
+    async def _attempt(self, wanted: Marker, sealed: Sequence[Sealed], judge: _Judge) -> Marker:
+        """The marker that is there then."""
         writer = self._client.writer(
             client_id=self._client_id,
             transactional_id=self._id,
@@ -188,10 +188,12 @@ class KafkaCommitter(Committer):
                 found = await self._progress.newest()
                 self._ctx.reach("kafka.marker_read")
                 if judge(found) == "done":
-                    return
+                    assert found is not None
+                    return found
             elif not sealed:
-                return
+                return wanted
             await self._send(writer, wanted, sealed)
+            return wanted
         finally:
             await writer.close()
 

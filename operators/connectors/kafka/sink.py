@@ -6,6 +6,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
+import polars as pl
+
 from streamflow.config import parse_size
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import StreamType
@@ -186,6 +188,6 @@ def _one_of(what: str, value: object, known: tuple[str, ...]) -> None:
 def _named(key: Key) -> str:
     if isinstance(key, str):
         return key
-    if isinstance(key, Sequence):
-        return ", ".join(key)
-    return getattr(key, "__name__", None) or str(key)
+    if isinstance(key, pl.Expr):
+        return str(key)
+    return getattr(key, "__name__", "a function") if callable(key) else ", ".join(key or ())
