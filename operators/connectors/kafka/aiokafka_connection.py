@@ -13,8 +13,6 @@ from streamflow.operators.connectors.kafka.cluster import Cluster
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aiokafka import AIOKafkaClient
-
 __all__ = ["REQUEST_SECONDS", "connect", "list_offsets", "unreachable"]
 
 REQUEST_SECONDS: Final = 10.0
@@ -26,7 +24,7 @@ _CONSUMER: Final = -1
 _LOG = logging.getLogger("streamflow.kafka")
 
 
-async def connect(cluster: Cluster, client_id: str, *, patience: float) -> AIOKafkaClient:
+async def connect(cluster: Cluster, client_id: str, *, patience: float) -> Any:
     """A client that knows the cluster's brokers. Tries for `patience` seconds; SourceError then, and at once where a
     login is refused."""
     from aiokafka import AIOKafkaClient
@@ -76,7 +74,7 @@ def unreachable(cluster: Cluster, why: object) -> SourceError:
 
 
 async def list_offsets(
-    client: AIOKafkaClient, node: int, times: Mapping[TopicPartition, int]
+    client: Any, node: int, times: Mapping[TopicPartition, int]
 ) -> dict[TopicPartition, int]:
     """Ask one broker for offsets by time in milliseconds: -2 is the log's start, -1 its end for readers of committed
     records. Partitions without a record that late are left out. Raises what aiokafka raises."""

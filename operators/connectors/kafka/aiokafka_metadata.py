@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from streamflow.errors import SourceError
 from streamflow.operators.connectors.kafka.aiokafka_connection import connect, list_offsets, unreachable
 from streamflow.operators.connectors.kafka.client import At, TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
-
-if TYPE_CHECKING:
-    from aiokafka import AIOKafkaClient
 
 __all__ = ["AiokafkaMetadata"]
 
@@ -35,7 +32,7 @@ class AiokafkaMetadata:
         self._cluster = cluster
         self._client_id = client_id
         self._patience = patience
-        self._client: AIOKafkaClient | None = None
+        self._client: Any = None
         self._coordinators: dict[str, int] = {}
 
     async def start(self) -> None:
@@ -188,7 +185,7 @@ class AiokafkaMetadata:
             await asyncio.sleep(_BACKOFF)
 
     @property
-    def _connected(self) -> AIOKafkaClient:
+    def _connected(self) -> Any:
         if self._client is None:
             raise SourceError("the connection for metadata is not open")
         return self._client
@@ -215,6 +212,6 @@ def _refusal(error: Exception) -> SourceError | None:
     return None if hint is None else SourceError(f"Kafka refuses: {error}", hint=hint)
 
 
-def _leader(client: AIOKafkaClient, partition: TopicPartition) -> int | None:
+def _leader(client: Any, partition: TopicPartition) -> int | None:
     node: int | None = client.cluster.leader_for_partition(partition)
     return None if node is None or node < 0 else node

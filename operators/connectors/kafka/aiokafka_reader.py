@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from streamflow.errors import SourceError, Where
 from streamflow.operators.connectors.kafka.aiokafka_chunk import read_batches
@@ -19,9 +19,6 @@ from streamflow.operators.connectors.kafka.aiokafka_connection import connect, l
 from streamflow.operators.connectors.kafka.client import Chunk, TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.fetch_buffer import FetchBuffer
-
-if TYPE_CHECKING:
-    from aiokafka import AIOKafkaClient
 
 __all__ = ["AiokafkaReader"]
 
@@ -58,7 +55,7 @@ class AiokafkaReader:
         self._cluster = cluster
         self._client_id = client_id
         self._patience = patience
-        self._client: AIOKafkaClient | None = None
+        self._client: Any = None
         self._buffers: dict[TopicPartition, FetchBuffer] = {}
         self._asking: dict[int, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
@@ -75,14 +72,15 @@ class AiokafkaReader:
         self._task = loop.create_task(self._run())
 
     async def add(self, partition: TopicPartition, offset: int) -> None:
+        await self._track({*self._topics, partition.topic})
         self._buffers[partition] = FetchBuffer(partition, offset)
-        await self._track()
+        self._wake.set()
 
     async def remove(self, partition: TopicPartition) -> None:
         buffer = self._buffers.pop(partition, None)
         if buffer is not None:
             buffer.interrupt()
-            await self._track()
+            await self._track(self._topics)
 
     async def fetch(self, partition: TopicPartition, *, seconds: float, most: int | None) -> Chunk | None:
         buffer = self._buffers[partition]
@@ -266,7 +264,7 @@ class AiokafkaReader:
             await asyncio.Event().wait()
         self.reconnects += 1
         self._answered = loop.time()
-        await self._track()
+        await self._track(self._topics)
 
     async def _disconnect(self) -> None:
         asking = list(self._asking.values())
@@ -277,12 +275,17 @@ class AiokafkaReader:
         if client is not None:
             await client.close()
 
-    async def _track(self) -> None:
-        """Have the client know the leaders of the topics that are read."""
-        topics = {partition.topic for partition in self._buffers}
+    async def _track(self, topics: set[str]) -> None:
+        """Have the client know who leads the partitions of these topics."""
         if topics and self._client is not None:
-            self._client.set_topics(topics)
-        self._wake.set()
+            known = self._client.set_topics(topics)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_RENEW_AFTER):
+                    await known
+
+    @property
+    def _topics(self) -> set[str]:
+        return {partition.topic for partition in self._buffers}
 
     def _refresh(self) -> None:
         if self._client is not None:
@@ -295,7 +298,7 @@ class AiokafkaReader:
         return min(_MOST_OF_PARTITION, max(_LEAST_OF_PARTITION, share))
 
     @property
-    def _connected(self) -> AIOKafkaClient:
+    def _connected(self) -> Any:
         if self._client is None:
             raise SourceError("the reader is closed")
         return self._client

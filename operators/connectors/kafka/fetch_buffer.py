@@ -16,7 +16,8 @@ class FetchBuffer:
     """Batches of one partition in their order: the reader fills it, `fetch` empties it.
 
     `ask`: the offset to ask the broker for next. `end`: the end that readers of committed records can reach, as the
-    broker last said. `failing_since`: the loop's time at which asking began to fail. `error` is raised to whoever takes.
+    broker last said. `failing_since`: the loop's time at which asking began to fail. `error` is raised to whoever
+    takes.
     """
 
     def __init__(self, partition: TopicPartition, offset: int) -> None:
@@ -33,7 +34,7 @@ class FetchBuffer:
     def put(self, batches: list[FetchedBatch], next_offset: int) -> None:
         """What was fetched at `ask`, and how far it came."""
         self._batches += batches
-        self.nbytes += sum(batch.nbytes for batch in batches)
+        self.nbytes += sum(len(batch.content) for batch in batches)
         self.ask = max(self.ask, next_offset)
         self._news.set()
 
@@ -81,7 +82,7 @@ class FetchBuffer:
                     reached = begin + room
                 break
             taken.append(self._batches.popleft())
-            self.nbytes -= batch.nbytes
+            self.nbytes -= len(batch.content)
             reached = batch.next_offset
             room = None if room is None else room - count
         if not self._batches:

@@ -15,8 +15,9 @@ Start = Literal["earliest", "latest", "committed"] | datetime | str | Mapping[st
 End = Literal["latest"] | datetime | str | Mapping[str, int]
 Offsets = dict[TopicPartition, int]
 
-_START_HINT: Final = 'write "earliest", "latest", "committed", a datetime, a time like "2026-11-21T10:00:00Z", or {"topic-0": offset}'
-_END_HINT: Final = 'write "latest", a datetime, a time like "2026-11-21T10:00:00Z", or {"topic-0": offset}'
+_TIMES: Final = 'a datetime, a time like "2026-11-21T10:00:00Z", or {"topic-0": offset}'
+_START_HINT: Final = f'write "earliest", "latest", "committed", {_TIMES}'
+_END_HINT: Final = f'write "latest", {_TIMES}'
 
 
 def checked_start(value: Start) -> At | Offsets:

@@ -63,8 +63,8 @@ def included_schema(include: Mapping[str, str], key_format: KeyFormat) -> dict[s
 class RecordBatches:
     """Makes batches of chunks; may be used by several threads at once.
 
-    `include` maps parts of a record to columns; only those that are wanted. `tombstones`: "keep" makes a row of a record
-    without a value, all of whose value columns are null.
+    `include` maps parts of a record to columns; only those that are wanted. `tombstones`: "keep" makes a row of a
+    record without a value, all of whose value columns are null.
     """
 
     def __init__(

@@ -43,16 +43,16 @@ class KafkaSource(Source):
     Only committed records are read. Each partition is a split; the offsets are in the job's checkpoints, and are told
     to the group `group_id` for those who watch it. `start`: "earliest", "latest", "committed" (that group's, or the
     beginning), a time (the first record at or after it; text without a zone is UTC) or offsets by partition
-    (`{"flights-0": 17}`; others from their beginning). `end` makes the source bounded, the same way: a topic replayed as
-    a batch job. Both are looked up once, when the job first starts. Partitions and topics that come later are found
+    (`{"flights-0": 17}`; others from their beginning). `end` makes the source bounded, the same way: a topic replayed
+    as a batch job. Both are looked up once, when the job first starts. Partitions and topics that come later are found
     every `discover_every` and read from their beginning.
 
     `format` is that of the values: json, msgpack, text, bytes, arrow (a record holds an Arrow stream of many rows) or
-    avro (with `registry` where the schema is there). `schema` gives columns and types; without it the records are Python
-    objects (text and bytes: the column `value`). `include` appends parts of the record as columns: "key" (`key_format`
-    text or bytes), "headers", "topic", "partition", "offset", "timestamp", or a mapping of these to column names; objects
-    become dicts then, the value under "value". The event time is the record's timestamp unless `job.read` says
-    otherwise.
+    avro (with `registry` where the schema is there). `schema` gives columns and types; without it the records are
+    Python objects (text and bytes: the column `value`). `include` appends parts of the record as columns: "key"
+    (`key_format` text or bytes), "headers", "topic", "partition", "offset", "timestamp", or a mapping of these to
+    column names; objects become dicts then, the value under "value". The event time is the record's timestamp unless
+    `job.read` says otherwise.
 
     A record without a value (a tombstone) is left out, or with `tombstones="keep"` becomes a row of nulls (None among
     objects). Values longer than `max_record_bytes` are bad records. `client`: "aiokafka", or "confluent" where
