@@ -8,7 +8,7 @@ import polars as pl
 
 from streamflow.records.schema import Schema
 
-__all__ = ["cast_exactly", "castable"]
+__all__ = ["cast_exactly", "castable", "resolved"]
 
 _TEXT: Final = (pl.String, pl.Categorical, pl.Enum)
 
@@ -40,9 +40,9 @@ def castable(held: pl.DataType, wanted: pl.DataType) -> bool:
     return isinstance(held, (pl.Datetime, pl.Duration)) and type(held) is type(wanted)
 
 
-def cast_exactly(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+def cast_exactly(frame: pl.DataFrame, schema: Schema, *, strict: bool = True) -> pl.DataFrame:
     """The schema's columns: a missing one is null, others are cast. Raises ValueError for a type that does not fit, a
-    PolarsError for a value that does not.
+    PolarsError for a value that does not; unless `strict`, such a value is null.
 
     >>> cast_exactly(pl.DataFrame({"n": [1]}, schema={"n": pl.Int8}), Schema({"n": pl.Int64, "s": pl.String})).rows()
     [(1, None)]
@@ -60,7 +60,7 @@ def cast_exactly(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
         elif isinstance(wanted, pl.Datetime) and isinstance(held, pl.Datetime):
             chosen.append(_same_instant(pl.col(name), held, wanted))
         else:
-            chosen.append(pl.col(name).cast(wanted, strict=True))
+            chosen.append(pl.col(name).cast(wanted, strict=strict))
     # A frame of literals has one row; as a part of the frame they have as many as it has.
     return frame.with_columns(chosen).select(list(schema))
 
@@ -73,3 +73,12 @@ def _same_instant(column: pl.Expr, held: pl.Datetime, wanted: pl.Datetime) -> pl
     else:
         utc = utc.dt.convert_time_zone(wanted.time_zone)
     return utc.dt.cast_time_unit(wanted.time_unit)
+
+
+def resolved(schema: Schema) -> Schema:
+    """The same with instances of types all the way down: `pl.List(pl.Int64)` holds a class.
+
+    >>> isinstance(resolved(Schema({"l": pl.List(pl.Int64)}))["l"].inner, pl.Int64)
+    True
+    """
+    return Schema(schema.empty(timed=False).schema)

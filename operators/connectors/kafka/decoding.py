@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
+from streamflow.errors import JobDefinitionError
 from streamflow.operators.connectors.kafka.arrow_values import ArrowValues
+from streamflow.operators.connectors.kafka.avro_values import AvroValues, avro_columns
+from streamflow.operators.connectors.kafka.column_casts import resolved
 from streamflow.operators.connectors.kafka.decoded_values import DecodedValues, Decoder
 from streamflow.operators.connectors.kafka.formats import KafkaFormat, checked_format
 from streamflow.operators.connectors.kafka.json_values import JsonColumns, JsonObjects
 from streamflow.operators.connectors.kafka.msgpack_values import MsgpackColumns, MsgpackObjects
 from streamflow.operators.connectors.kafka.plain_values import PlainValues, plain_schema
+from streamflow.operators.connectors.kafka.registry_client import RegistryClient
+from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
 from streamflow.records.schema import Schema, StreamSchema
 
 __all__ = ["DecodedValues", "Decoder", "decoder"]
@@ -24,15 +29,16 @@ def decoder(
     format: KafkaFormat,
     schema: StreamSchema | None,
     *,
-    registry: Any = None,
+    registry: SchemaRegistry | RegistryClient | AvroSchema | None = None,
     max_bytes: int = _MAX_BYTES,
     columns: Sequence[str] | None = None,
 ) -> Decoder:
     """A decoder for values of that format.
 
-    `schema`: columns, OBJECTS, or None for what the format gives by itself (text and bytes: the column `value`;
-    JSON: Python objects). `columns`: the only columns anybody reads; `Decoder.schema` has
-    only these then. `max_bytes`: longer values are bad. Raises JobDefinitionError where format and schema do not fit.
+    `schema`: columns, OBJECTS, or None for what the format gives by itself (text and bytes: the column `value`; a given
+    Avro schema: its fields; others: Python objects). `registry`: for Avro, a schema registry or the schema that was
+    agreed on. `columns`: the only columns anybody reads; `Decoder.schema` has only these then. `max_bytes`: longer
+    values are bad. Raises JobDefinitionError where format and schema do not fit.
 
     >>> decoder("json", Schema({"n": pl.Int64})).decode([b'{"n":1}', b'{"n":']).bad
     [(1, 'the value is not valid JSON (Input data was truncated)')]
@@ -50,7 +56,9 @@ def decoder(
             if isinstance(schema, Schema):
                 return MsgpackColumns(_projected(schema, columns), max_bytes)
             return MsgpackObjects(max_bytes)
-        case _:
+        case "avro":
+            return _avro(schema, registry, max_bytes, columns)
+        case "json":
             if isinstance(schema, Schema):
                 return JsonColumns(_projected(schema, columns), max_bytes)
             return JsonObjects(max_bytes)
@@ -58,7 +66,27 @@ def decoder(
 
 def _projected(schema: Schema, columns: Sequence[str] | None) -> Schema:
     """The columns that are read; one where nobody reads any, since rows have to be counted."""
+    schema = resolved(schema)
     if columns is None:
         return schema
     chosen = {name: dtype for name, dtype in schema.items() if name in columns}
     return Schema(chosen or dict(list(schema.items())[:1]))
+
+
+def _avro(
+    schema: StreamSchema | None,
+    registry: SchemaRegistry | RegistryClient | AvroSchema | None,
+    max_bytes: int,
+    columns: Sequence[str] | None,
+) -> Decoder:
+    if registry is None:
+        raise JobDefinitionError(
+            "Avro needs a schema registry, or a schema that both sides know",
+            hint="registry=sf.SchemaRegistry(…), or registry=sf.AvroSchema(…)",
+        )
+    if schema is None and isinstance(registry, AvroSchema):
+        schema = avro_columns(registry)
+    source = RegistryClient(registry) if isinstance(registry, SchemaRegistry) else registry
+    return AvroValues(
+        _projected(schema, columns) if isinstance(schema, Schema) else schema, source, max_bytes
+    )

@@ -10,9 +10,13 @@ import polars as pl
 from streamflow.errors import JobDefinitionError, SinkError, cut
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.json_rows import json_lines
+from streamflow.operators.connectors.kafka.avro_encoding import AvroEncoder
+from streamflow.operators.connectors.kafka.column_casts import resolved
 from streamflow.operators.connectors.kafka.encoded_rows import Encoder, chosen_columns, raise_for_row
 from streamflow.operators.connectors.kafka.formats import KafkaFormat, checked_format
 from streamflow.operators.connectors.kafka.msgpack_values import MsgpackEncoder
+from streamflow.operators.connectors.kafka.registry_client import RegistryClient
+from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
@@ -25,7 +29,7 @@ def encoder(
     format: KafkaFormat,
     input_type: StreamType,
     *,
-    registry: Any = None,
+    registry: SchemaRegistry | RegistryClient | AvroSchema | None = None,
     columns: Sequence[str] | None = None,
     topic: str | None = None,
 ) -> Encoder:
@@ -44,6 +48,8 @@ def encoder(
             return PlainEncoder(format, schema)
         case "msgpack":
             return MsgpackEncoder(schema)
+        case "avro":
+            return AvroEncoder(schema, registry, topic)
         case _:
             return JsonEncoder(schema)
 
@@ -63,7 +69,7 @@ def value_schema(format: KafkaFormat, input_type: StreamType, columns: Sequence[
             )
         return None
     names = list(input_type.schema) if columns is None else list(columns)
-    schema = Schema({name: input_type.schema.need(name) for name in names})
+    schema = resolved(Schema({name: input_type.schema.need(name) for name in names}))
     for name, dtype in schema.items():
         if dtype == pl.Object or (format == "json" and dtype == pl.Binary):
             raise JobDefinitionError(

@@ -235,10 +235,14 @@ def _depth(value: object) -> int:
     """How deep lists and dicts nest; level by level, so that it needs no recursion itself."""
     level: list[Any] = [value]
     depth = 0
-    while nested := [item for item in level if isinstance(item, (list, tuple, dict))]:
+    while nested := list(filter(_nests, level)):
         depth += 1
-        level = [inner for item in cast("list[Any]", nested) for inner in _inner(item)]
+        level = [inner for item in nested for inner in _inner(item)]
     return depth
+
+
+def _nests(item: object) -> bool:
+    return isinstance(item, (list, tuple, dict))
 
 
 def _inner(item: Any) -> list[Any]:
