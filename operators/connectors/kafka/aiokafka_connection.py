@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.client import TopicPartition
+from streamflow.operators.connectors.kafka.client import RefusedLookupError, TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ async def connect(cluster: Cluster, client_id: str, *, patience: float) -> Any:
 def unreachable(cluster: Cluster, why: object) -> SourceError:
     """The error for a cluster that gives no answer."""
     if isinstance(why, Exception) and _is_final(why):
-        return SourceError(
+        return RefusedLookupError(
             f"Kafka at {cluster.bootstrap_servers} refuses the login: {why}",
             hint="check security=KafkaSecurity(…)",
         )

@@ -9,7 +9,8 @@ from typing import Any, Final, TypeVar
 
 from streamflow.errors import SourceError
 from streamflow.operators.connectors.kafka.aiokafka_connection import connect, list_offsets, unreachable
-from streamflow.operators.connectors.kafka.client import At, TopicPartition
+from streamflow.operators.connectors.kafka.aiokafka_settings import topic_settings
+from streamflow.operators.connectors.kafka.client import At, RefusedLookupError, TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 
 __all__ = ["AiokafkaMetadata"]
@@ -86,6 +87,10 @@ class AiokafkaMetadata:
                 break
             await asyncio.sleep(_BACKOFF / 10)
         return created
+
+    async def topic_settings(self, topic: str) -> Mapping[str, str]:
+        """See `TopicSettings`."""
+        return await self._trying(lambda: topic_settings(self._connected, topic))
 
     async def _offsets(self, partitions: Sequence[TopicPartition], time: int) -> dict[TopicPartition, int]:
         from aiokafka.errors import LeaderNotAvailableError
@@ -209,7 +214,7 @@ _REFUSALS: Final = {
 
 def _refusal(error: Exception) -> SourceError | None:
     hint = _REFUSALS.get(type(error).__name__)
-    return None if hint is None else SourceError(f"Kafka refuses: {error}", hint=hint)
+    return None if hint is None else RefusedLookupError(f"Kafka refuses: {error}", hint=hint)
 
 
 def _leader(client: Any, partition: TopicPartition) -> int | None:

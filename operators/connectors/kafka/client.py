@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
-from streamflow.errors import SinkError
+from streamflow.errors import SinkError, SourceError
 
 __all__ = [
     "At",
@@ -26,7 +26,9 @@ __all__ = [
     "OutcomeUnknownError",
     "ProducedRecords",
     "RefusedError",
+    "RefusedLookupError",
     "TopicPartition",
+    "TopicSettings",
 ]
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -52,6 +54,10 @@ class OutcomeUnknownError(Exception):
 
 class RefusedError(SinkError):
     """What trying again does not change: a record too large, a topic that is not there, something that is not allowed."""
+
+
+class RefusedLookupError(SourceError):
+    """A question that is not answered however often it is asked: a login that is refused, something not allowed."""
 
 
 class Chunk(Protocol):
@@ -135,6 +141,15 @@ class Metadata(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class TopicSettings(Protocol):
+    """Metadata that can also tell how a topic is set up; not every client can."""
+
+    async def topic_settings(self, topic: str) -> Mapping[str, str]:
+        """The topic's settings by Kafka's names (`max.message.bytes`, …); empty where they may not be read."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from streamflow.operators.connectors.kafka.client import (
     LogReader,
     Metadata,
     ProducedRecords,
+    RefusedError,
+    RefusedLookupError,
     TopicPartition,
 )
 from streamflow.operators.connectors.kafka.marker import Marker, PublishedByOthersError
@@ -60,7 +62,8 @@ class Progress:
             await self._read_on(metadata, reader)
         except SourceError as error:
             await self.close()
-            raise SinkError(
+            kind = RefusedError if isinstance(error, RefusedLookupError) else SinkError
+            raise kind(
                 f"the progress topic {self._partition.topic!r} cannot be read: {error.message}",
                 hint=error.hint,
             ) from error
