@@ -70,10 +70,10 @@ class Cluster:
             _LOG.warning("connections to Kafka at %s are not encrypted", self.bootstrap_servers)
         if kind == "confluent":
             _installed("confluent_kafka", "fast-kafka")
-            from streamflow.operators.connectors.kafka.confluent_client import ConfluentClient  # noqa: PLC0415
+            from streamflow.operators.connectors.kafka.confluent_client import ConfluentClient
 
             return ConfluentClient(self)
-        from streamflow.operators.connectors.kafka.aiokafka_client import AiokafkaClient  # noqa: PLC0415
+        from streamflow.operators.connectors.kafka.aiokafka_client import AiokafkaClient
 
         return AiokafkaClient(self)
 

@@ -7,13 +7,14 @@ that a mistake shows up before anything runs.
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from streamflow.config import Secret
+from streamflow.config import Secret, parse_secret
 from streamflow.errors import ConfigError, JobDefinitionError, unknown_name
 
 __all__ = ["KafkaSecurity", "Mechanism", "Protocol"]
@@ -63,8 +64,11 @@ class KafkaSecurity:
         password = self.password
         if password is None and self.sasl:
             password = os.environ.get(PASSWORD_VARIABLE) or None
-        object.__setattr__(self, "password", _secret(password, "the Kafka password"))
-        object.__setattr__(self, "key_password", _secret(self.key_password, "the password of the Kafka key"))
+        if password is not None:
+            object.__setattr__(self, "password", parse_secret(password, "the Kafka password"))
+        if self.key_password is not None:
+            secret = parse_secret(self.key_password, "the password of the Kafka key")
+            object.__setattr__(self, "key_password", secret)
         self._check_login()
         self._check_files()
 
@@ -91,6 +95,7 @@ class KafkaSecurity:
 
     def aiokafka(self) -> dict[str, Any]:
         """Keyword arguments for aiokafka's clients; with secrets in clear, not to be kept."""
+        logging.getLogger("aiokafka.conn").addFilter(_quiet)
         options: dict[str, Any] = {"security_protocol": self.protocol}
         if self.tls:
             options["ssl_context"] = self.ssl_context()
@@ -163,20 +168,10 @@ class KafkaSecurity:
             ) from error
 
 
+def _quiet(record: logging.LogRecord) -> bool:
+    """At its lowest level aiokafka logs each request in full: passwords and records."""
+    return record.levelno > logging.DEBUG
+
+
 def _reveal(secret: Secret | str | None) -> str | None:
     return secret.reveal() if isinstance(secret, Secret) else secret
-
-
-def _secret(value: Secret | str | None, what: str) -> Secret | None:
-    if value is None or isinstance(value, Secret):
-        return value
-    if not value.startswith("file:"):
-        return Secret(value)
-    path = Path(value.removeprefix("file:"))
-    try:
-        content = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{what} cannot be read from {path}: {error}", hint="check the path") from error
-    if not content:
-        raise ConfigError(f"{what}: {path} is empty", hint="write the secret into it")
-    return Secret(content)

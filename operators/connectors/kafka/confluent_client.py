@@ -1,0 +1,44 @@
+"""`ConfluentClient`: Kafka through confluent-kafka (librdkafka), for more records per second of one process.
+
+It reads and looks things up; what is written goes through aiokafka, whose transactions are the ones that were tried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamflow.operators.connectors.kafka.aiokafka_client import AiokafkaClient
+from streamflow.operators.connectors.kafka.client import LogWriter
+from streamflow.operators.connectors.kafka.cluster import Cluster
+from streamflow.operators.connectors.kafka.confluent_metadata import ConfluentMetadata
+from streamflow.operators.connectors.kafka.confluent_reader import ConfluentReader
+
+__all__ = ["ConfluentClient"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfluentClient:
+    """The port's `KafkaClient` for a cluster; connects nowhere itself."""
+
+    cluster: Cluster
+
+    def reader(self, *, client_id: str) -> ConfluentReader:
+        return ConfluentReader(self.cluster, client_id)
+
+    def metadata(self, *, client_id: str) -> ConfluentMetadata:
+        return ConfluentMetadata(self.cluster, client_id)
+
+    def writer(
+        self,
+        *,
+        client_id: str,
+        transactional_id: str | None,
+        transaction_timeout: int,
+        compression: str | None,
+    ) -> LogWriter:
+        return AiokafkaClient(self.cluster).writer(
+            client_id=client_id,
+            transactional_id=transactional_id,
+            transaction_timeout=transaction_timeout,
+            compression=compression,
+        )

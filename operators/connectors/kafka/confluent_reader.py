@@ -1,0 +1,332 @@
+"""Reads assigned partitions through confluent-kafka, that is librdkafka, which fetches and unpacks on its own threads.
+
+One consumer for all partitions. A thread of its own calls it, and only while somebody waits for records: what nobody
+takes waits in librdkafka's queue, which is bounded, and of a partition that is taken more slowly than its neighbours a
+bounded amount waits here, then it is paused. Every record costs one Python object, made in C, and one call per column
+that is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final
+
+from streamflow.errors import SourceError, Where
+from streamflow.operators.connectors.kafka.client import Chunk, TopicPartition
+from streamflow.operators.connectors.kafka.cluster import Cluster
+from streamflow.operators.connectors.kafka.confluent_connection import (
+    LIBRARY_LOG,
+    OneThread,
+    properties,
+    reach,
+)
+from streamflow.operators.connectors.kafka.confluent_queue import MessageQueue
+from streamflow.operators.connectors.kafka.diagnosis import diagnose
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, Message
+
+__all__ = ["ConfluentReader"]
+
+_PATIENCE: Final = 120.0
+"""Seconds for which no broker may answer while the job goes on trying."""
+_START_PATIENCE: Final = 30.0
+_ASK_AFTER: Final = 5.0
+"""Seconds without a record after which is asked whether brokers answer at all."""
+
+_MOST: Final = 50_000
+_MANY: Final = 1_000
+"""So many records at once mean that more are on their way: it is worth waiting for them a little."""
+_LINGER: Final = 0.02
+_POLL: Final = 0.05
+_PARTITION_BYTES: Final = 16 << 20
+"""What of a partition may wait here while others are taken, before it is paused."""
+_QUEUE_KIB: Final = 65_536
+
+_LOG = logging.getLogger("streamflow.kafka")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Messages of one partition, or an event of it."""
+
+    partition: TopicPartition
+    messages: list[Message]
+    nbytes: int = 0
+    event: Message | None = None
+
+
+class ConfluentReader:
+    """A `LogReader`; see there."""
+
+    def __init__(self, cluster: Cluster, client_id: str, *, patience: float = _PATIENCE) -> None:
+        self._cluster = cluster
+        self._client_id = client_id
+        self._patience = patience
+        self._thread = OneThread("streamflow-kafka")
+        self._consumer: Consumer | None = None
+        self._queues: dict[TopicPartition, MessageQueue] = {}
+        self._ends: dict[TopicPartition, int] = {}
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._answered = 0.0
+
+    async def start(self) -> None:
+        from confluent_kafka import Consumer
+
+        self._consumer = Consumer(
+            {
+                **properties(self._cluster, self._client_id),
+                # A group is never joined: librdkafka asks for a name all the same.
+                "group.id": self._client_id,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "error",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 250,
+                # By default fetching pauses for a second whenever the queue is full.
+                "fetch.queue.backoff.ms": 5,
+                "queued.min.messages": 1_000_000,
+                "queued.max.messages.kbytes": _QUEUE_KIB,
+            },
+            logger=LIBRARY_LOG,
+        )
+        try:
+            await reach(self._cluster, self._thread, self._consumer, patience=_START_PATIENCE)
+        except BaseException:
+            await self.close()
+            raise
+        loop = asyncio.get_running_loop()
+        self._answered = loop.time()
+        self._task = loop.create_task(self._run())
+
+    async def add(self, partition: TopicPartition, offset: int) -> None:
+        from confluent_kafka import TopicPartition as Place
+
+        await self.remove(partition)
+        await self._thread(self._connected.incremental_assign, [Place(*partition, offset)])
+        self._queues[partition] = MessageQueue(offset)
+
+    async def remove(self, partition: TopicPartition) -> None:
+        from confluent_kafka import TopicPartition as Place
+
+        queue = self._queues.pop(partition, None)
+        if queue is not None:
+            queue.interrupt()
+            await self._thread(self._connected.incremental_unassign, [Place(*partition)])
+
+    async def fetch(self, partition: TopicPartition, *, seconds: float, most: int | None) -> Chunk | None:
+        queue = self._queues[partition]
+        if not queue.ready:
+            self._wanted.set()
+            await queue.wait(seconds)
+        return queue.take(most)
+
+    def end(self, partition: TopicPartition) -> int | None:
+        queue = self._queues.get(partition)
+        if queue is None:
+            return None
+        if queue.at_end:
+            return queue.reached
+        known = self._ends.get(partition)
+        return None if known is None else max(known, queue.reached)
+
+    async def close(self) -> None:
+        for queue in self._queues.values():
+            queue.interrupt()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await self._thread(consumer.close)
+            self._thread.close()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                if not any(queue.waiting for queue in self._queues.values()):
+                    self._wanted.clear()
+                    await self._wanted.wait()
+                    # Whoever set it comes to wait now.
+                    await asyncio.sleep(0)
+                    continue
+                await self._balance()
+                runs = await self._thread(self._consume)
+                for run in runs:
+                    await self._take_in(run)
+                if runs:
+                    self._answered = loop.time()
+                    await self._thread(self._look_up_ends, [run.partition for run in runs])
+                elif loop.time() - self._answered > _ASK_AFTER:
+                    await self._ask()
+        except SourceError as error:
+            self._fail(error)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 — a client's exceptions do not leave its adapter
+            self._fail(SourceError(f"Kafka's client failed: {type(error).__name__}: {error}"))
+
+    def _consume(self) -> list[_Run]:
+        """What there is; waits a little where there is nothing. On the thread."""
+        consumer = self._connected
+        messages = consumer.consume(_MOST, 0)
+        if not messages:
+            first = consumer.poll(_POLL)
+            if first is None:
+                return []
+            messages = [first, *consumer.consume(_MOST, 0)]
+        if _MANY <= len(messages) < _MOST:
+            messages += consumer.consume(_MOST - len(messages), _LINGER)
+        return _runs(messages)
+
+    async def _take_in(self, run: _Run) -> None:
+        queue = self._queues.get(run.partition)
+        if queue is None:
+            return
+        if run.event is not None:
+            await self._event(run.partition, queue, run.event)
+            return
+        last = run.messages[-1].offset()
+        assert last is not None
+        queue.put(run.messages, run.nbytes, last + 1)
+
+    async def _event(self, partition: TopicPartition, queue: MessageQueue, event: Message) -> None:
+        from confluent_kafka import KafkaError
+
+        error, offset = event.error(), event.offset()
+        assert error is not None
+        code = error.code()
+        where = Where(split=str(partition))
+        if code == KafkaError._PARTITION_EOF:
+            assert offset is not None
+            queue.end_at(offset)
+        elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            queue.fail(await self._out_of_range(partition, queue.reached))
+        elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
+            queue.fail(
+                SourceError(
+                    f"topic {partition.topic!r} has no partition {partition.partition} any more",
+                    where=where,
+                    hint="it was deleted while it was read",
+                )
+            )
+        elif code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            queue.fail(
+                SourceError(
+                    f"reading topic {partition.topic!r} is not allowed",
+                    where=where,
+                    hint="the user needs READ and DESCRIBE on the topic",
+                )
+            )
+        elif error.fatal():
+            queue.fail(SourceError(f"{partition} cannot be read: {error.str()}", where=where))
+        else:
+            _LOG.warning("%s cannot be read (%s); trying again", partition, error.str())
+
+    async def _out_of_range(self, partition: TopicPartition, offset: int) -> SourceError:
+        """Never a silent reset: what the log no longer has, or does not have any more, is lost data."""
+        first, last = await self._thread(self._log_range, partition)
+        lost = "has been deleted by then" if offset < first else "is beyond its end: the topic was made anew"
+        return SourceError(
+            f"offset {offset} is not in the log any more: it has offsets {first} to {last}, "
+            f"and what was to be read {lost}",
+            where=Where(split=str(partition), offset=f"offset {offset}"),
+            hint=f"start anew with start= an offset from {first} on, or restore a checkpoint that fits the log",
+        )
+
+    def _log_range(self, partition: TopicPartition) -> tuple[int, int]:
+        from confluent_kafka import TopicPartition as Place
+
+        return self._connected.get_watermark_offsets(Place(*partition), timeout=10.0)
+
+    def _look_up_ends(self, partitions: list[TopicPartition]) -> None:
+        """The ends that came along with what was fetched. On the thread."""
+        from confluent_kafka import TopicPartition as Place
+
+        for partition in dict.fromkeys(partitions):
+            _, high = self._connected.get_watermark_offsets(Place(*partition), cached=True)
+            if high >= 0:
+                self._ends[partition] = high
+
+    async def _balance(self) -> None:
+        """Pause what nobody takes, go on with what somebody waits for."""
+        from confluent_kafka import TopicPartition as Place
+
+        pause: list[Any] = []
+        resume: list[Any] = []
+        for partition, queue in self._queues.items():
+            if queue.paused and queue.waiting:
+                queue.paused = False
+                resume.append(Place(*partition))
+            elif not queue.paused and not queue.waiting and queue.nbytes > _PARTITION_BYTES:
+                queue.paused = True
+                pause.append(Place(*partition))
+        if pause:
+            await self._thread(self._connected.pause, pause)
+        if resume:
+            await self._thread(self._connected.resume, resume)
+
+    async def _ask(self) -> None:
+        """Nothing has come for a while: is there anybody? SourceError when patience is over."""
+        from confluent_kafka import KafkaException
+
+        loop = asyncio.get_running_loop()
+        topic = next(iter(self._queues)).topic
+        try:
+            await self._thread(self._connected.list_topics, topic, 1.0)
+        except KafkaException as error:
+            if loop.time() - self._answered < self._patience:
+                return
+            trouble = await diagnose(self._cluster)
+            if trouble is not None:
+                raise trouble.error() from error
+        self._answered = loop.time()
+
+    def _fail(self, error: SourceError) -> None:
+        for partition, queue in self._queues.items():
+            queue.fail(SourceError(error.message, where=Where(split=str(partition)), hint=error.hint))
+
+    @property
+    def _connected(self) -> Consumer:
+        if self._consumer is None:
+            raise SourceError("the reader is closed")
+        return self._consumer
+
+
+def _runs(messages: list[Message]) -> list[_Run]:
+    """What librdkafka gives comes mixed, in runs of one partition after the other."""
+    from confluent_kafka import Message
+
+    events: list[_Run] = []
+    if any(map(Message.error, messages)):
+        failed = [message for message in messages if message.error() is not None]
+        events = [_Run(_place(message), [], event=message) for message in failed]
+        messages = [message for message in messages if message.error() is None]
+    if not messages:
+        return events
+    by_partition: dict[TopicPartition, list[Message]] = {}
+    topics = list(map(Message.topic, messages))
+    if topics.count(topics[0]) == len(topics):
+        keys: Any = map(Message.partition, messages)
+    else:
+        keys = zip(topics, map(Message.partition, messages), strict=True)
+    start = 0
+    for _, group in groupby(keys):
+        stop = start + sum(1 for _ in group)
+        by_partition.setdefault(_place(messages[start]), []).extend(messages[start:stop])
+        start = stop
+    return [_Run(key, run, sum(map(len, run))) for key, run in by_partition.items()] + events
+
+
+def _place(message: Message) -> TopicPartition:
+    topic, partition = message.topic(), message.partition()
+    assert topic is not None
+    assert partition is not None
+    return TopicPartition(topic, partition)
