@@ -50,6 +50,10 @@ from streamflow.operators.connectors.files.sink import FileSink
 from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.connectors.function_sink import sink
 from streamflow.operators.connectors.generator import source
+from streamflow.operators.connectors.hybrid import HybridSource
+from streamflow.operators.connectors.kafka.security import KafkaSecurity
+from streamflow.operators.connectors.kafka.sink import KafkaSink
+from streamflow.operators.connectors.kafka.source import KafkaSource
 from streamflow.operators.connectors.memory import MemorySource
 from streamflow.operators.process import KeyedProcess
 from streamflow.operators.process_context import ProcessContext, Timer
@@ -106,6 +110,7 @@ __all__ = [
     "FileSource",
     "Float32",
     "Float64",
+    "HybridSource",
     "Int8",
     "Int16",
     "Int32",
@@ -115,6 +120,9 @@ __all__ = [
     "JobFailedError",
     "JobResult",
     "JobStatus",
+    "KafkaSecurity",
+    "KafkaSink",
+    "KafkaSource",
     "KeyedProcess",
     "KeyedStream",
     "List",

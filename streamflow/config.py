@@ -239,6 +239,9 @@ class Settings:
     """So many checkpoints that fail in a row fail the job."""
     checkpoint_key: Secret | None = None
     """Key by which checkpoints are signed and checked; `file:PATH` reads it from a file."""
+    checkpoint_lock: bool = True
+    """Whether a local checkpoint folder is locked against a second process; without, the later process takes the job over
+    and the other, which may only hang, is fenced off, as in an object store."""
     restore: str = "latest"
     """Where to go on: latest (the newest intact checkpoint, or the beginning), none, or a checkpoint `PATH#NUMBER`."""
     allow_dropped_state: bool = False
@@ -341,6 +344,7 @@ _PARSERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "checkpoint_physical_every": _count(),
     "checkpoint_failures": _count(),
     "checkpoint_key": parse_secret,
+    "checkpoint_lock": _flag,
     "restore": _text,
     "allow_dropped_state": _flag,
     "allow_duplicates": _flag,

@@ -129,9 +129,9 @@ def check_key(key: str) -> str:
     return key
 
 
-def open_blobs(place: str | Path, disk: Disk) -> Blobs:
+def open_blobs(place: str | Path, disk: Disk, *, exclusive: bool = True) -> Blobs:
     """Where a path or URL leads: a local folder (also `file://`), or an object store (`s3://`, `gs://`, `az://`,
-    `memory://`). Credentials and endpoints of object stores come from their usual environment variables. Raises
+    `memory://`). `exclusive`: a local folder keeps a second process out by a lock. Credentials and endpoints of object stores come from their usual environment variables. Raises
     ConfigError for anything else.
 
     >>> from streamflow.disk import LocalDisk
@@ -143,9 +143,9 @@ def open_blobs(place: str | Path, disk: Disk) -> Blobs:
     text = str(place)
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return LocalBlobs(Path(place), disk)
+        return LocalBlobs(Path(place), disk, exclusive=exclusive)
     if scheme == "file":
-        return LocalBlobs(Path(rest), disk)
+        return LocalBlobs(Path(rest), disk, exclusive=exclusive)
     if scheme in ("s3", "gs", "az", "memory"):
         from streamflow.state.checkpoints.object_blobs import ObjectBlobs
 

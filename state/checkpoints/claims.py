@@ -1,8 +1,8 @@
 """Who may write a job's checkpoints: the process that holds the lock, or that has made the highest claim.
 
 A claim is a number that is made once. In a local folder a lock keeps a second process out and ends with the process
-that holds it. An object store has no locks: there the later claim counts, and the earlier process is fenced off at its
-next publication.
+that holds it. An object store has no locks, and a local folder may do without: there the later claim counts, and the
+earlier process is fenced off at its next publication.
 """
 
 from __future__ import annotations

@@ -38,12 +38,16 @@ _CANNOT_LINK: Final = {
 }
 
 
+def _nothing_held() -> None:
+    """The lock is another process's."""
+
+
 class LocalBlobs:
-    """Blobs in a folder of this machine, which is made when something is first stored."""
+    """Blobs in a folder of this machine, which is made when something is first stored. Where it is not `exclusive`, a
+    process that holds the lock keeps nobody out: claims decide, as in an object store."""
 
-    exclusive = True
-
-    def __init__(self, root: Path, disk: Disk) -> None:
+    def __init__(self, root: Path, disk: Disk, *, exclusive: bool = True) -> None:
+        self.exclusive = exclusive
         self._disk = disk
         self._root = root.absolute()
         with told("read", "the root", self.place):
@@ -182,6 +186,8 @@ class LocalBlobs:
                 return self._disk.lock(path)
         except StateError as error:
             if isinstance(error.__cause__, BlockingIOError):
+                if not self.exclusive:
+                    return _nothing_held
                 raise StateError(
                     f"the checkpoints in {path.parent} are in use: {error.__cause__.strerror}",
                     hint="one process at a time runs a job; stop that one, or give another checkpoint_dir or job name",

@@ -41,7 +41,7 @@ def open_store(place: str, job: str, settings: Settings, ports: Ports) -> Checkp
     """The checkpoints of a job in a folder or object store. Raises ConfigError for a place that is none."""
     key = settings.checkpoint_key
     return CheckpointStore(
-        open_blobs(place, ports.disk),
+        open_blobs(place, ports.disk, exclusive=settings.checkpoint_lock),
         job,
         clock=ports.clock,
         reach=ports.reach,

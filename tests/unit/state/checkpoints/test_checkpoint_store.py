@@ -14,7 +14,7 @@ from streamflow.disk import LocalDisk
 from streamflow.errors import DamagedError, StateError
 from streamflow.state.checkpoints.blobs import open_blobs
 from streamflow.state.checkpoints.manifest import Manifest, encode_manifest
-from streamflow.state.checkpoints.store import CheckpointStore, jobs_in
+from streamflow.state.checkpoints.store import CheckpointStore, FencedError, jobs_in
 from streamflow.testing.clock import TestClock
 from tests.unit.state.checkpoints.checkpointing import content, described, local_store, take
 
@@ -376,6 +376,45 @@ class TestClaims:
         store.close()
         assert second.claim() == 2
         second.close()
+
+    def test_a_folder_without_lock_is_taken_over_and_the_other_process_is_fenced(
+        self, tmp_path: Path
+    ) -> None:
+        """A process that hangs holds its lock: the one that takes over must not wait for it."""
+
+        def unlocked() -> CheckpointStore:
+            blobs = open_blobs(tmp_path, LocalDisk(), exclusive=False)
+            return CheckpointStore(blobs, "flights", clock=TestClock())
+
+        script = (
+            "import sys; from pathlib import Path; from streamflow.disk import LocalDisk\n"
+            "from streamflow.state.checkpoints.blobs import open_blobs\n"
+            "lock = open_blobs(Path(sys.argv[1]), LocalDisk()).lock('flights/lock')\n"
+            "print('held', flush=True); sys.stdin.read()"
+        )
+        with unlocked() as earlier:
+            earlier.claim()
+            take(earlier, 1, {"a": b"1"})
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(StateError, match="are in use"):
+                local_store(tmp_path).claim()
+            first = unlocked()
+            first.claim()
+            writer = first.session(2)
+            stored = [writer.put([b"2"], "a")]
+            second = unlocked()
+            second.claim()
+            with pytest.raises(FencedError, match="another process has taken over"):
+                writer.publish(described(2, stored))
+            assert take(second, 3, {"a": b"3"}, parent=1).number == 3
+            holder.communicate("")
 
     def test_the_lock_ends_with_the_process(self, tmp_path: Path) -> None:
         program = (
