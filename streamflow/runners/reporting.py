@@ -161,15 +161,14 @@ class Reporter:
         )
 
     def _publication(self) -> PublicationStatus | None:
-        known = {metric.name: 0.0 for metric in self._registry if metric.name.startswith(_PUBLISHES)}
+        known: dict[str, float] = {}
+        for metric in self._registry:
+            if metric.name.startswith(_PUBLISHES):
+                before = known.get(metric.name, 0.0)
+                latest = metric.name.endswith("_seconds")
+                known[metric.name] = max(before, metric.value) if latest else before + metric.value
         if not known:
             return None
-        for metric in self._registry:
-            if metric.name in known:
-                latest = metric.name.endswith("_seconds")
-                known[metric.name] = (
-                    max(known[metric.name], metric.value) if latest else (known[metric.name] + metric.value)
-                )
         at = known.get("streamflow_publication_timestamp_seconds", 0.0)
         return PublicationStatus(
             waiting_records=int(known.get("streamflow_outbox_records", 0)),
