@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 from streamflow.errors import JobDefinitionError, SinkError
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.files.ndjson import NdjsonColumns
+from streamflow.operators.connectors.kafka import decoding
 from streamflow.operators.connectors.kafka.avro_types import avro_record
-from streamflow.operators.connectors.kafka.decoding import decoder
 from streamflow.operators.connectors.kafka.encoding import encoder
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema
 from streamflow.records.batch import RowBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import OBJECTS, Schema
+
+decoder: Any = decoding.decoder  # rows are a frame or a list
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30))  # noqa: DTZ001 — made aware below

@@ -14,13 +14,15 @@ import pytest
 
 from streamflow.errors import JobDefinitionError, SinkError, SourceError
 from streamflow.operators.base import StreamType
-from streamflow.operators.connectors.kafka.decoding import decoder
+from streamflow.operators.connectors.kafka import decoding
 from streamflow.operators.connectors.kafka.encoding import encoder
 from streamflow.operators.connectors.kafka.registry_client import RegistryClient
 from streamflow.operators.connectors.kafka.schema_registry import SchemaRegistry, address_refused
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import OBJECTS, Schema
 from tests.unit.connectors.driving import JumpingClock
+
+decoder: Any = decoding.decoder  # rows are a frame or a list
 
 SCHEMA = Schema({"n": pl.Int64, "at": pl.Datetime})
 FORM = StreamType(SCHEMA, timed=False)
