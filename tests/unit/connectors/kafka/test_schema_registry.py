@@ -46,7 +46,7 @@ class Registry(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    server: Registry
+    server: Registry  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def do_GET(self) -> None:
         id = int(self.path.rpartition("/")[2])
