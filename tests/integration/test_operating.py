@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -247,3 +250,42 @@ def test_status_and_top_show_it_and_say_when_there_is_none(
             assert err.startswith(f"error: no job answers at {url}")
 
     running(use, checkpoint_dir=str(tmp_path / "checkpoints"))
+
+
+PROGRAM = """
+import logging, sys
+import streamflow as sf
+if len(sys.argv) > 1:
+    logging.basicConfig(level=sys.argv[1], format="mine %(name)s %(message)s %(told)s")
+job = sf.Job("program")
+names = job.read(sf.MemorySource([{"name": "Alice"}, {"name": "7"}]))
+names.map(lambda name: {"n": int(name)}, schema={"n": sf.Int64}).on_error("skip").collect()
+job.run()
+"""
+
+
+def said(*arguments: str, **environment: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={**os.environ, **environment},
+    )
+    return done.stderr.splitlines()
+
+
+def test_a_program_of_its_own_hears_of_what_is_wrong_unless_it_has_said_what_it_wants() -> None:
+    (line,) = said(STREAMFLOW_LOG_FORMAT="json")
+    told = json.loads(line)
+    assert (told["level"], told["job"], told["operator"], told["records"]) == (
+        "warning",
+        "program",
+        "map-1",
+        1,
+    )
+    assert len(said(STREAMFLOW_LOG_LEVEL="info")) > 3
+    (line,) = said("WARNING")
+    assert line.startswith("mine streamflow.records records skipped or sent to dead letters {")
+    assert said("ERROR") == []
