@@ -13,10 +13,12 @@ from tests.architecture.repository import ROOT, imports_of, module_name, package
 # Where a third-party module may be named; also in a function, under TYPE_CHECKING and in import_module("…"),
 # the last of which import-linter does not see. An empty tuple: nowhere yet.
 CONFINED: dict[str, tuple[str, ...]] = {
-    "aiokafka": (),
-    "confluent_kafka": (),
+    "aiokafka": ("streamflow.operators.connectors.kafka",),
+    "confluent_kafka": ("streamflow.operators.connectors.kafka",),
     "cyclopts": ("streamflow.cli",),
     "datasketches": ("streamflow.windows",),
+    "fastavro": ("streamflow.operators.connectors.kafka",),
+    "httpx": ("streamflow.operators.connectors.kafka",),
     "prometheus_client": ("streamflow.metrics.prometheus",),
     "ray": (),
     "rich": ("streamflow.cli", "streamflow.demo"),
