@@ -51,6 +51,7 @@ from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.connectors.function_sink import sink
 from streamflow.operators.connectors.generator import source
 from streamflow.operators.connectors.hybrid import HybridSource
+from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
 from streamflow.operators.connectors.kafka.security import KafkaSecurity
 from streamflow.operators.connectors.kafka.sink import KafkaSink
 from streamflow.operators.connectors.kafka.source import KafkaSource
@@ -96,6 +97,7 @@ __all__ = [
     "AggregatedStream",
     "AggregatingState",
     "Aggregator",
+    "AvroSchema",
     "Binary",
     "Boolean",
     "BroadcastState",
@@ -136,6 +138,7 @@ __all__ = [
     "SavedOperator",
     "SavedState",
     "Schema",
+    "SchemaRegistry",
     "SinkError",
     "SourceError",
     "StateError",
