@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from streamflow.errors import SourceError
+from streamflow.operators.connectors.kafka.client import RefusedLookupError
 from streamflow.operators.connectors.kafka.cluster import Cluster
 
 __all__ = ["Trouble", "diagnose", "explain"]
@@ -34,7 +35,8 @@ class Trouble:
 
     def error(self) -> SourceError:
         """As an error to raise."""
-        return SourceError(self.message, hint=self.hint)
+        kind = RefusedLookupError if self.final else SourceError
+        return kind(self.message, hint=self.hint)
 
 
 async def diagnose(cluster: Cluster, *, seconds: float = _SECONDS) -> Trouble | None:
