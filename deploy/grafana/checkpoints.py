@@ -81,9 +81,13 @@ _COURSE: Final = Row(
         ),
         graph(
             "Published and failed",
-            "Checkpoints per second.",
+            "Checkpoints per second; how often old ones could not be removed.",
             Query(f"sum(rate(streamflow_checkpoints_total{{{_JOB}}}[$__rate_interval]))", "published"),
             Query(f"sum(rate(streamflow_checkpoint_failures_total{{{_JOB}}}[$__rate_interval]))", "failed"),
+            Query(
+                f"sum(rate(streamflow_checkpoint_retention_failures_total{{{_JOB}}}[$__rate_interval]))",
+                "not removed",
+            ),
             unit="ops",
         ),
     ],

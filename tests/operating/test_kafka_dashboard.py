@@ -7,11 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 import streamflow as sf
+from deploy.grafana.__main__ import DASHBOARDS
 from deploy.grafana.kafka import KAFKA
 from streamflow import col
 from streamflow.operators.connectors.kafka.sink import KafkaSink
 from streamflow.operators.connectors.kafka.source import KafkaSource
 from tests.kafka.topics import Topics
+from tests.operating.metric_names import shown_by
 from tests.operating.panel_queries import assert_shows_data, panels_of
 from tests.operating.prometheus_server import PrometheusServer, program, running_prometheus
 from tests.operating.running_jobs import SCHEMA, TOKEN, running_jobs, ticks
@@ -70,3 +72,8 @@ def test_no_alert_is_raised(prometheus: PrometheusServer) -> None:
     assert prometheus.query("ALERTS") == []
     for name, rule in prometheus.rules().items():
         assert (rule["health"], rule.get("lastError", "")) == ("ok", ""), name
+
+
+def test_all_that_a_job_tells_is_shown_on_some_dashboard(prometheus: PrometheusServer) -> None:
+    told = {name for name in prometheus.get("label/__name__/values") if name.startswith("streamflow_")}
+    assert shown_by([KAFKA]) <= told <= shown_by(DASHBOARDS.values())

@@ -11,6 +11,7 @@ import pytest
 from deploy.grafana.checkpoints import CHECKPOINTS
 from deploy.grafana.overview import OVERVIEW
 from deploy.grafana.panels import Dashboard
+from tests.operating.metric_names import shown_by
 from tests.operating.panel_queries import assert_shows_data, filled_in, panels_of
 from tests.operating.prometheus_server import PrometheusServer, program, running_prometheus
 from tests.operating.running_jobs import TOKEN, healthy, running_jobs, sick
@@ -83,3 +84,8 @@ def test_a_scrape_without_the_token_is_refused(prometheus: PrometheusServer) -> 
     for target in prometheus.get("targets")["activeTargets"]:
         with pytest.raises(HTTPError, match="401"):
             urlopen(target["scrapeUrl"], timeout=10)
+
+
+def test_all_that_a_job_tells_is_shown_on_some_dashboard(prometheus: PrometheusServer) -> None:
+    told = {name for name in prometheus.get("label/__name__/values") if name.startswith("streamflow_")}
+    assert told == shown_by([OVERVIEW, CHECKPOINTS])
