@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 from reliability import corruption, disk, kills, rescaling, simulation, stopping
 from reliability.account import Account, workers
+from reliability.kafka import broker_kills, end_transactions, poison, zombie
 from reliability.kafka import kills as kafka_kills
 from reliability.process import ROOT
 
@@ -27,6 +28,10 @@ NARROW: dict[str, Part] = {
     "disk": disk.run,
     "rescale": rescaling.run,
     "stop": stopping.run,
+    "kafka-broker": broker_kills.run,
+    "kafka-proxy": end_transactions.run,
+    "kafka-zombie": zombie.run,
+    "kafka-poison": poison.run,
 }
 """Parts of one process: several of them run side by side."""
 PARTS = WIDE | NARROW

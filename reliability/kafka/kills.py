@@ -17,6 +17,7 @@ from reliability.kafka.flow import Site, model
 from reliability.kafka.log import write_input
 from reliability.kafka.points import OFTEN, POINTS
 from reliability.kafka.verdict import Verdict, judge
+from reliability.kafka.victims import start
 from reliability.kills import Order, Orders, Tally
 from reliability.points import Point
 from reliability.process import Ended, Victim
@@ -28,9 +29,7 @@ AT_RANDOM = 25
 SECONDS = 0.5, 1.4
 """Half a second goes by before a process reads anything."""
 PAUSE_SECONDS = 0.06
-INTERVAL = "60ms"
 PATIENCE_SECONDS = 12.0
-MODULE = "reliability.kafka.victim"
 
 
 def run(account: Account, folder: Path, *, quick: bool = False) -> None:
@@ -133,10 +132,4 @@ def _one(site: Site, order: Order, parallelism: int, orders: Orders, tally: Tall
 def _start(site: Site, parallelism: int, tally: Tally, point: Point | None, **options: object) -> Victim:
     with tally.lock:
         tally.parallelisms[parallelism] += 1
-    return start(site, die_at=point, parallelism=parallelism, interval=INTERVAL, **options)
-
-
-def start(site: Site, *, die_at: Point | None = None, output: str = "said", **options: object) -> Victim:
-    """A process of the job at this site."""
-    told = {"bootstrap": site.bootstrap, "name": site.name, **options}
-    return Victim.start(site, module=MODULE, die_at=die_at, output=output, **told)
+    return start(site, die_at=point, parallelism=parallelism, **options)

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from reliability.kafka.flow import Site, job_of
+from reliability.kafka import flow, poison
+from reliability.kafka.flow import Site
 from reliability.kafka.long_lived import LongLived
 from reliability.pacing import Pace
 from reliability.points import Point, kill_at
@@ -23,6 +24,8 @@ from streamflow.errors import StreamflowError
 from streamflow.operators.connectors.kafka.client import KafkaClient
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.runtime.ports import Ports
+
+JOBS = {"windows": flow.job_of, "poison": poison.job_of}
 
 
 def say(**what: object) -> None:
@@ -38,13 +41,14 @@ async def run(options: argparse.Namespace) -> int:
     if options.long_lived:
         client = LongLived(Cluster(options.bootstrap).client())
     ports = Ports(reach=_watched(options))
-    handle = await job_of(site, pace, client).start(
+    handle = await JOBS[options.job](site, pace, client).start(
         ports=ports,
         mode="streaming",
         parallelism=options.parallelism,
         batch_rows=options.batch_rows,
         checkpoint_dir=str(site.checkpoints),
         checkpoint_interval=options.interval,
+        checkpoint_lock=bool(options.lock),
         checkpoint_physical_every=5,
         restore="latest",
         restart="none",
@@ -85,6 +89,8 @@ def main() -> int:
     parser.add_argument("root", type=Path)
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--name", required=True)
+    parser.add_argument("--job", choices=JOBS, default="windows")
+    parser.add_argument("--lock", type=int, default=1, help="0: others may take the job over")
     parser.add_argument("--parallelism", type=int, default=1)
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--batch-rows", type=int, default=256)
