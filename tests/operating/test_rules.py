@@ -94,3 +94,9 @@ def test_an_alert_says_what_is_wrong_and_what_to_do(name: str) -> None:
         text.rstrip('"').endswith((".", "?")) for key, text in rule["annotations"].items() if key != "summary"
     )
     assert "{{" in rule["annotations"]["summary"], "which job?"
+
+
+def test_the_documentation_lists_every_alert_with_its_severity() -> None:
+    text = (CONFIGURATION.parents[1] / "docs" / "dashboards.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| (Streamflow\w+) \|.*\| (\w+) \|$", text, re.MULTILINE))
+    assert listed == {name: rule["labels"]["severity"] for name, rule in RULES.items()}
