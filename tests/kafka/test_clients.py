@@ -39,6 +39,13 @@ def put(world, topic, values, partition=0, **how):
     world.produce(topic, [(None, value, partition) for value in values], **how)
 
 
+async def publish(out, *written):
+    await out.begin()
+    for each in written:
+        await out.write(each)
+    await out.commit()
+
+
 # Reading.
 
 
@@ -462,9 +469,7 @@ def test_a_new_producer_aborts_what_its_forerunner_left_open(world, topic):
             with pytest.raises((SinkError, OutcomeUnknownError)):
                 await out.commit()
             with pytest.raises((SinkError, OutcomeUnknownError)):
-                await forerunner.begin()
-                await forerunner.write(records(partition, b"of a zombie"))
-                await forerunner.commit()
+                await publish(forerunner, records(partition, b"of a zombie"))
             await log.add(partition, 0)
             assert await drain(log, partition, 4) == [b"public"]
 
@@ -477,11 +482,8 @@ def test_a_record_that_is_too_large_is_refused_and_nothing_is_public(world):
 
     async def work():
         async with writer(world, world.name(), compression=None) as out:
-            await out.begin()
-            await out.write(records(partition, b"small"))
             with pytest.raises(RefusedError):
-                await out.write(records(partition, b"x" * 5000))
-                await out.commit()
+                await publish(out, records(partition, b"small"), records(partition, b"x" * 5000))
         async with metadata(world) as about:
             # It is the next producer that aborts what was begun.
             assert (await about.offsets([partition], "latest"))[partition] == 0
@@ -491,9 +493,8 @@ def test_a_record_that_is_too_large_is_refused_and_nothing_is_public(world):
 
 def test_a_partition_that_is_not_there_is_refused(world, topic):
     async def work():
-        async with writer(world) as out:
+        async with writer(world, world.name()) as out:
             with pytest.raises(SinkError):
-                await out.write(records(TopicPartition(topic, 7), b"v"))
-                await out.flush()
+                await publish(out, records(TopicPartition(topic, 7), b"v"))
 
     world.run(work())

@@ -66,7 +66,7 @@ async def reach(cluster: Cluster, thread: OneThread, handle: Any, *, patience: f
     told = False
     while True:
         try:
-            await thread(handle.cluster_id, _PROBE_SECONDS)
+            await thread(lambda: handle.list_topics(timeout=_PROBE_SECONDS))
         except KafkaException as error:
             trouble = await diagnose(cluster)
             if trouble is not None and (trouble.final or loop.time() >= give_up):
