@@ -68,8 +68,8 @@ _READING: Final = Row(
         ),
         graph(
             "Lag by partition",
-            "Records behind the end of each partition. One that climbs alone: its leader, or a transaction that "
-            "nobody ends.",
+            "Records behind the end of each partition; ones that are not committed yet do not count. If one climbs "
+            "alone, look at its leader.",
             Query(f"sum by (split) (streamflow_kafka_lag_records{{{_HERE}}})", "{{split}}"),
             unit="short",
         ),
