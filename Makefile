@@ -11,13 +11,23 @@ DEVELOPMENT := $(VENV)/.development-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types format check bench reliability dist lock clean
+.PHONY: help demo kafka flights delays test lint types format check bench reliability dist lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(RUNTIME) ## run the bundled job on January's flights (ARGS="--mode batch")
 	@$(BIN)/streamflow demo $(ARGS)
+
+kafka: ## run a Kafka broker until Ctrl-C: Java and Maven, no Docker (ARGS="--port 19092")
+	@python=$$(sh .ci/find-python) && exec "$$python" -m deploy.kafka $(ARGS)
+
+flights: $(RUNTIME) ## play January's flights into a topic, and show what `make delays` makes of them
+	@$(BIN)/streamflow run examples/kafka/flights.py --mode streaming $(ARGS)
+
+delays: $(RUNTIME) ## the job from topic to topic, exactly once; end it and start it again
+	@$(BIN)/streamflow run examples/kafka/delays.py --mode streaming \
+		--checkpoint-dir kafka-data/delays --checkpoint-interval 500ms $(ARGS)
 
 test: $(DEVELOPMENT) ## run every test, doctest and architecture check (ARGS="-k session")
 	@$(BIN)/pytest $(ARGS)

@@ -1,4 +1,4 @@
-"""docker-compose.yml, as far as no engine is needed: ports, mounts, the command, what Prometheus scrapes."""
+"""docker-compose.yml, as far as no engine is needed: ports, mounts, commands, the broker, what Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.kafka.jars import KAFKA_VERSION
+from deploy.kafka.local_broker import SETTINGS
 from streamflow.cli.main import main
 from tests.architecture.repository import ROOT
 
@@ -54,14 +56,32 @@ def test_the_image_is_built_from_what_is_in_the_repository() -> None:
     assert re.match(r"FROM python:3\.11-slim\n", steps)
 
 
-def test_the_command_is_one_that_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    program, command, job, *flags = _streamflow()["command"]
+@pytest.mark.parametrize("service", ["streamflow", "flights"])
+def test_the_command_is_one_that_there_is(service: str, capsys: pytest.CaptureFixture[str]) -> None:
+    program, command, job, *flags = SERVICES[service]["command"]
     assert program == "streamflow"
     assert (ROOT / job).is_file()
     assert main([command, "--help"]) == 0
     usage = capsys.readouterr().out
     assert [flag for flag in flags if flag.startswith("--") and flag not in usage] == []
     assert main(["plan", str(ROOT / job)]) == 0
+
+
+def test_kafka_is_the_broker_that_tests_have() -> None:
+    kafka = SERVICES["kafka"]
+    assert kafka["image"] == f"apache/kafka:{KAFKA_VERSION}"
+    tested = {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in SETTINGS.items()}
+    assert kafka["environment"].items() >= tested.items()
+
+
+@pytest.mark.parametrize("service", ["streamflow", "flights"])
+def test_the_programs_go_where_kafka_says_it_is(service: str) -> None:
+    advertised = SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+    inside, outside = re.findall(r"://([^,]+)", advertised)
+    assert f"kafka={inside}" in SERVICES[service]["command"]
+    # README and examples: the one on this machine.
+    assert SERVICES["kafka"]["ports"] == [f"{outside}:9094"]
+    assert f'"{outside}"' in (ROOT / SERVICES[service]["command"][2]).read_text(encoding="utf-8")
 
 
 def test_prometheus_scrapes_the_port_that_the_job_serves() -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 __all__ = ["Record", "Topics"]
 
@@ -51,9 +51,10 @@ class Topics:
         """One that no topic has."""
         return f"test-{uuid.uuid4().hex[:12]}"
 
-    def topic(self, partitions: int = 1, **config: Any) -> str:
-        """Make a topic of a random name; `config` with underscores for the dots, like `max_message_bytes=1000`."""
-        topic = self.name()
+    def topic(self, partitions: int = 1, *, name: str | None = None, **config: Any) -> str:
+        """Make a topic, of a random name unless given; `config` with underscores for the dots, like
+        `max_message_bytes=1000`."""
+        topic = name or self.name()
         settings = {name.replace("_", "."): str(value) for name, value in config.items()}
         made = self._admin.create_topics([NewTopic(topic, partitions, 1, config=settings)])
         made[topic].result(30)
@@ -61,6 +62,14 @@ class Topics:
         while len(self._admin.list_topics(topic, timeout=10).topics[topic].partitions) < partitions:
             time.sleep(0.01)
         return topic
+
+    def wait_for(self, topic: str, *, seconds: float = 30.0) -> None:
+        """Until somebody else has made the topic, which is deleted at the end with those made here."""
+        self._made.append(topic)
+        until = time.monotonic() + seconds
+        while topic not in self._admin.list_topics(timeout=10).topics:
+            assert time.monotonic() < until, f"nobody made {topic}"
+            time.sleep(0.05)
 
     def produce(
         self,
@@ -108,6 +117,32 @@ class Topics:
             producer.commit_transaction(30)
         elif transaction == "abort":
             producer.abort_transaction(30)
+
+    def delete(self, topic: str) -> None:
+        """Delete a topic, and wait until it is gone."""
+        self._admin.delete_topics([topic])[topic].result(30)
+        while topic in self._admin.list_topics(timeout=10).topics:
+            time.sleep(0.01)
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Give a topic more partitions."""
+        [grown] = self._admin.create_partitions([NewPartitions(topic, partitions)]).values()
+        grown.result(30)
+
+    def committed(self, group: str, topic: str) -> dict[int, int]:
+        """The offsets that a consumer group has committed, by partition."""
+        consumer = Consumer({**self._settings, "group.id": group})
+        try:
+            partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+            found = consumer.committed([TopicPartition(topic, number) for number in partitions], timeout=10)
+            return {each.partition: each.offset for each in found if each.offset >= 0}
+        finally:
+            consumer.close()
+
+    def delete_records(self, topic: str, partition: int, *, before: int) -> None:
+        """Have the log begin at an offset, as retention would."""
+        [deleted] = self._admin.delete_records([TopicPartition(topic, partition, before)]).values()
+        deleted.result(30)
 
     def read(
         self,
