@@ -15,7 +15,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from hmac import compare_digest
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from streamflow.errors import ConfigError, JobDefinitionError, unknown_name
 from streamflow.time.timestamps import parse_duration
@@ -118,7 +118,8 @@ def _duration(*, zero: bool) -> Callable[[Any, str], int]:
 
 def _instance(value: Any, what: str) -> tuple[int, int]:
     if isinstance(value, tuple):
-        value = "/".join(map(str, (value[0] + 1, *value[1:])))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        parts = cast("tuple[int, ...]", value)
+        value = "/".join(map(str, (parts[0] + 1, *parts[1:])))
     found = re.fullmatch(r"(\d{1,5})/(\d{1,5})", value.strip()) if isinstance(value, str) else None
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
         raise ConfigError(f"{what} is {value!r}", hint='write it like "2/4": the second of four copies')
@@ -240,8 +241,8 @@ class Settings:
     checkpoint_key: Secret | None = None
     """Key by which checkpoints are signed and checked; `file:PATH` reads it from a file."""
     checkpoint_lock: bool = True
-    """Whether a local checkpoint folder is locked against a second process; without, the later process takes the job over
-    and the other, which may only hang, is fenced off, as in an object store."""
+    """Whether a local checkpoint folder is locked against a second process; without, the later process takes the job
+    over and the other, which may only hang, is fenced off, as in an object store."""
     restore: str = "latest"
     """Where to go on: latest (the newest intact checkpoint, or the beginning), none, or a checkpoint `PATH#NUMBER`."""
     allow_dropped_state: bool = False

@@ -28,6 +28,7 @@ from streamflow.runtime.profile import ExecutionProfile
 from streamflow.runtime.read_ahead import Prefix
 from streamflow.runtime.restoring import Restored, SourceStart
 from streamflow.runtime.source_task import SourceTask
+from streamflow.runtime.split_alignment import SplitAlignment
 from streamflow.runtime.subtask import Reports, Subtask
 from streamflow.runtime.task import Task
 from streamflow.runtime.task_metrics import TaskMetrics
@@ -47,6 +48,7 @@ class SourceParts:
 
     enumerator: Enumerator
     assigner: SplitAssigner
+    alignment: SplitAlignment | None = None
 
 
 @dataclass(slots=True)
@@ -144,7 +146,9 @@ class Assembly:
             final=start is not None and start.final,
             unread=enumerator.unread if isinstance(enumerator, SplitListener) else None,
         )
-        self.readers[task.source.id] = SourceParts(enumerator, assigner)
+        drift = task.source.watermark.max_drift
+        alignment = None if drift is None or self.profile.watermarks == "end" else SplitAlignment(drift)
+        self.readers[task.source.id] = SourceParts(enumerator, assigner, alignment)
 
     def _source_context(self, task: PhysicalTask) -> SourceContext:
         assert task.source is not None
@@ -235,6 +239,8 @@ class Assembly:
             run_blocking=self.ports.io,
             clock=self.ports.clock,
             watermark=MIN_TIME if start is None else start.watermark,
+            index=index,
+            alignment=self.readers[node.id].alignment,
         )
 
     def _link(self, task: PhysicalTask, index: int, position: int) -> Link:

@@ -19,6 +19,7 @@ from streamflow.runtime.blame import blamed
 from streamflow.runtime.ports import Blocking
 from streamflow.runtime.profile import ExecutionProfile
 from streamflow.runtime.read_ahead import Piece, Prefix, SplitPump
+from streamflow.runtime.split_alignment import SplitAlignment
 from streamflow.runtime.subtask import Reports, Subtask
 from streamflow.runtime.waiting import until
 from streamflow.time.clock import Clock
@@ -54,6 +55,8 @@ class SourceTask:
         run_blocking: Blocking,
         clock: Clock,
         watermark: int = MIN_TIME,
+        index: int = 0,
+        alignment: SplitAlignment | None = None,
     ) -> None:
         self._subtask = subtask
         self._id = id
@@ -86,7 +89,11 @@ class SourceTask:
             "streamflow_future_events_total",
             "Records whose event time was too far ahead to move the watermark",
         )
+        self._index = index
+        self._alignment = alignment
         assigner.listen(self.notify)
+        if alignment is not None:
+            alignment.listen(self.notify)
 
     @property
     def held_back_by(self) -> str | None:
@@ -185,6 +192,9 @@ class SourceTask:
         waiting = [pump for pump in self._pumps if not pump.finished]
         if not self._source.bounded:
             waiting = [pump for pump in waiting if pump.ready]
+        if self._alignment is not None:
+            allows = self._alignment.allows
+            waiting = [pump for pump in waiting if allows(self._marks[pump.split.id].current)]
         if not waiting:
             return None
         if self._profile.by_watermark:
@@ -213,6 +223,7 @@ class SourceTask:
         elif piece.max_time is not None:
             mark.observe(piece.max_time)
         self._merger.advance(split, mark.current)
+        self._align()
         await self._retire()
         await self._forward()
         if piece.idle and split in self._marks:
@@ -246,6 +257,7 @@ class SourceTask:
             self._merger.remove(pump.split.id)
             _LOG.debug("split ended", extra=told(source=self._id, split=pump.split.id))
             del self._marks[pump.split.id], self._states[pump.split.id]
+            self._align()
             await pump.close()
             self._assigner.ended(pump.split.id)
 
@@ -286,6 +298,13 @@ class SourceTask:
                 pump.waited += waited
         await self._mark_idle()
 
+    def _align(self) -> None:
+        if self._alignment is not None:
+            active = [mark.current for id, mark in self._marks.items() if not self._merger.is_idle(id)]
+            self._alignment.report(
+                self._index, min((mark for mark in active if mark > MIN_TIME), default=None)
+            )
+
     async def _retire_finished(self) -> bool:
         before = len(self._pumps)
         await self._retire()
@@ -307,6 +326,7 @@ class SourceTask:
             quiet = [pump.split.id for pump in self._pumps if pump.waited * 1e6 >= after and not pump.ready]
             newly = [split for split in quiet if not self._merger.is_idle(split)]
             self._merger.idle(*newly)
+            self._align()
             for split in newly:
                 _LOG.info("split idle", extra=told(source=self._id, split=split))
         await self._forward()

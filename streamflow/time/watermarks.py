@@ -21,13 +21,15 @@ class BoundedDisorder:
 
     `idle_after`: a split quiet for that long (processing time) holds nothing back. `advance_when_idle`: while every
     split is quiet, the watermark goes on at the pace of processing time. `max_ahead`: an event further ahead of
-    processing time than this does not move the watermark (KIP-937 asks the same of brokers).
+    processing time than this does not move the watermark (KIP-937 asks the same of brokers). `max_drift`: a split that
+    is further ahead of the source's slowest than this waits for it (FLIP-182); None: it does not.
     """
 
     bound: int = 0
     idle_after: int | None = None
     max_ahead: int = 86_400_000_000
     advance_when_idle: bool = False
+    max_drift: int | None = None
 
 
 def bounded_disorder(
@@ -36,8 +38,13 @@ def bounded_disorder(
     idle_after: Duration | None = None,
     max_ahead: Duration = "1d",
     advance_when_idle: bool = False,
+    max_drift: Duration | None = None,
 ) -> BoundedDisorder:
     """A watermark that trails the latest event of each split by `bound`.
+
+    `idle_after`: a split that is quiet for so long holds nothing back. `max_drift`: a split that is so far ahead of the
+    source's slowest waits for it, which keeps a backfill's open windows few. `max_ahead`: an event so far ahead of
+    processing time moves nothing. `advance_when_idle`: while all is quiet, the watermark goes on with processing time.
 
     >>> bounded_disorder("5s", idle_after="1m").bound
     5000000
@@ -49,6 +56,7 @@ def bounded_disorder(
         else parse_duration(idle_after, what="idle_after", positive=True),
         max_ahead=parse_duration(max_ahead, what="max_ahead", positive=True),
         advance_when_idle=advance_when_idle,
+        max_drift=None if max_drift is None else parse_duration(max_drift, what="max_drift"),
     )
 
 

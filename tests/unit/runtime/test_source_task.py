@@ -51,6 +51,30 @@ def test_the_watermark_follows_the_events_of_the_slowest_split() -> None:
         assert mark(t) == 98
 
 
+def test_a_split_that_is_too_far_ahead_waits_for_the_slowest() -> None:
+    with TestJob(reading(max_drift="10s"), watermarks="job", splits=2) as t:
+        t.source().push(events(100), split=0)
+        t.source().push(events(80), split=1)
+        t.source().push(events(101), split=0)
+        assert [row["ts"] for row in t.output().rows()] == [100, 80]
+        t.source().push(events(89), split=1)
+        assert [row["ts"] for row in t.output().rows()] == [100, 80, 89]
+        t.source().push(events(90), split=1)
+        assert [row["ts"] for row in t.output().rows()] == [100, 80, 89, 90, 101]
+
+
+@pytest.mark.parametrize("parallelism", [1, 2])
+def test_splits_that_are_quiet_keep_nobody_waiting(parallelism: int) -> None:
+    job = reading(max_drift="10s", idle_after="5s")
+    with TestJob(job, watermarks="job", splits=3, parallelism=parallelism) as t:
+        t.source().push(events(100), split=0)
+        t.source().push(events(50), split=1)  # the third never has an event
+        t.source().push(events(101), split=0)
+        assert sorted(row["ts"] for row in t.output().rows()) == [50, 100]
+        t.advance_processing_time("6s")
+        assert sorted(row["ts"] for row in t.output().rows()) == [50, 100, 101]
+
+
 def test_a_split_that_ends_holds_nothing_back() -> None:
     with TestJob(reading(), watermarks="job", splits=2) as t:
         t.source().push(events(100), split=0)
