@@ -1,4 +1,4 @@
-"""Runs of a job as its Kafka sink sees them: epochs are written, sealed, committed; the process dies where it is told."""
+"""Runs of a job as its Kafka sink sees them: epochs are written, sealed, committed; they die where they are told."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streamflow.records.schema import Schema
 from streamflow.runtime.ports import Inline
 from streamflow.time.clock import SeededRandom, SystemClock
 
-__all__ = ["POINTS", "ROWS", "Crash", "Run", "Stopped", "rows"]
+__all__ = ["POINTS", "ROWS", "CrashError", "Run", "Stopped", "rows"]
 
 POINTS = ("kafka.fenced", "kafka.marker_read", "kafka.begun", "kafka.sent", "kafka.committed")
 ROWS = StreamType(Schema({"k": pl.String, "n": pl.Int64}), timed=False)
@@ -25,16 +25,13 @@ ROWS = StreamType(Schema({"k": pl.String, "n": pl.Int64}), timed=False)
 _tokens = iter(range(1_000_000))
 
 
-class Crash(Exception):
+class CrashError(Exception):
     """The process is gone."""
 
 
 def rows(*numbers: int) -> FrameBatch:
-    return FrameBatch(
-        pl.DataFrame(
-            {"k": [f"k{n % 5}" for n in numbers], "n": numbers}, schema={"k": pl.String, "n": pl.Int64}
-        )
-    )
+    frame = {"k": [f"k{n % 5}" for n in numbers], "n": numbers}
+    return FrameBatch(pl.DataFrame(frame, schema={"k": pl.String, "n": pl.Int64}))
 
 
 class Run:
@@ -80,7 +77,7 @@ class Run:
         if self._reach is not None:
             self._reach(point)
         if point == self._crash_at:
-            raise Crash(point)
+            raise CrashError(point)
 
     async def seal(self, epoch: int, *numbers: int) -> Sequence[Committable]:
         """What goes into the checkpoint."""
@@ -123,7 +120,7 @@ class Stopped:
         def run() -> None:
             try:
                 asyncio.run(work())
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 — the test says what it should have been
                 self._error = error
                 self._there.set()
 

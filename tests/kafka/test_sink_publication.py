@@ -1,4 +1,4 @@
-"""An epoch is public exactly once, wherever its run dies: one test for each window of docs/kafka-delivery.md's table."""
+"""An epoch is public exactly once, wherever its run dies: a test for each window of docs/kafka-delivery.md."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from streamflow.errors import SinkError
 from streamflow.operators.connectors.kafka.client import OutcomeUnknownError
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.sink import KafkaSink
-from tests.kafka.epochs import POINTS, Crash, Run, Stopped
+from tests.kafka.epochs import POINTS, CrashError, Run, Stopped
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_run_that_dies_while_it_restores(kafka, sink, point):
             await run.epoch(1, *range(10))
             sealed = await run.seal(2, *range(10, 20))
         async with Run(sink, restored=2, parent=1, crash_at=point) as run:
-            with pytest.raises(Crash):
+            with pytest.raises(CrashError):
                 await run.committer.restore(2, sealed)
         async with Run(sink, restored=2, parent=1) as run:
             await run.committer.restore(2, sealed)
@@ -59,14 +59,14 @@ def test_a_run_that_dies_in_the_middle_of_its_life(kafka, sink, point):
 
         def reach(at):
             if dead and at == point:
-                raise Crash(at)
+                raise CrashError(at)
 
         async with Run(sink, reach=reach) as run:
             await run.committer.begin()
             await run.epoch(1, *range(10))
             dead = True
             sealed = await run.seal(2, *range(10, 20))
-            with pytest.raises(Crash):
+            with pytest.raises(CrashError):
                 await run.committer.commit(2, sealed)
         async with Run(sink, restored=2, parent=1) as run:
             await run.committer.restore(2, sealed)
@@ -254,7 +254,7 @@ def test_output_ahead_of_the_checkpoint(kafka, sink):
             await run.committer.commit(2, two)
             await run.epoch(3, *range(20, 30))
         async with Run(sink, restored=2, parent=1) as run:
-            with pytest.raises(SinkError, match="epoch 3 is public, which the checkpoint"):
+            with pytest.raises(SinkError, match="epoch 3 is public, of which the checkpoint"):
                 await run.committer.restore(2, two)
         async with Run(sink, restored=2, parent=1, allow_duplicates=True) as run:
             await run.committer.restore(2, [])

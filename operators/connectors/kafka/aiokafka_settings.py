@@ -27,7 +27,5 @@ async def topic_settings(client: Any, topic: str) -> Mapping[str, str]:
             return {}
         if code:
             raise for_code(code)(message)
-        for name, value, *_ in entries:
-            if value is not None:
-                settings[name] = value
+        settings |= {name: value for name, value, *_ in entries if value is not None}
     return settings

@@ -9,18 +9,24 @@ without it: what it had begun is decided by whoever fences it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from streamflow.errors import SinkError
 from streamflow.operators.connectors.kafka.aiokafka_refusals import as_sink_error
-from streamflow.operators.connectors.kafka.client import OutcomeUnknownError, ProducedRecords, RefusedError
+from streamflow.operators.connectors.kafka.client import (
+    BATCH_BYTES,
+    OutcomeUnknownError,
+    ProducedRecords,
+    RefusedError,
+)
 
 __all__ = ["AiokafkaWriter"]
 
-_BATCH_BYTES: Final = 256 << 10
-"""Before compression: well below what brokers take (1 MiB, unless told otherwise)."""
+_RECORD_BYTES: Final = 21
+"""The most that a record takes beside key, value and headers."""
+_HEADER_BYTES: Final = 10
 _REQUEST_SECONDS: Final = 5.0
 _DECISION_SECONDS: Final = 3.0
 """An end of a transaction that is not answered by then is left to the next producer, whose start settles it."""
@@ -84,11 +90,19 @@ class AiokafkaWriter:
                     hint="it was made anew with fewer partitions while the job had output for it: delete the "
                     "topic and make it with as many as before",
                 )
+            tight = records.batch_bytes < BATCH_BYTES
             batch = producer.create_batch()
             rows = zip(records.timestamps, records.keys, records.values, records.headers, strict=True)
             for at, key, value, headers in rows:
                 stamp = None if at is None else at // 1000
                 named = list(headers) if headers else []
+                if (
+                    tight
+                    and batch.record_count()
+                    and batch.size() + _size(key, value, named) > records.batch_bytes
+                ):
+                    await self._send(batch, topic, partition)
+                    batch = producer.create_batch()
                 while batch.append(timestamp=stamp, key=key, value=value, headers=named) is None:
                     await self._send(batch, topic, partition)
                     batch = producer.create_batch()
@@ -141,7 +155,7 @@ class AiokafkaWriter:
             transactional_id=self._transactional_id,
             transaction_timeout_ms=max(1, round(self._patience * 1000)),
             compression_type=self._compression,
-            max_batch_size=_BATCH_BYTES,
+            max_batch_size=BATCH_BYTES,
             request_timeout_ms=round(min(_REQUEST_SECONDS, self._patience) * 1000),
             retry_backoff_ms=round(_BACKOFF * 1000),
             metadata_max_age_ms=60_000,
@@ -193,6 +207,11 @@ class AiokafkaWriter:
                 f"could not {what} within {self._patience:g} s",
                 hint="check that the brokers are up and can be reached",
             ) from error
+
+
+def _size(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> int:
+    named = sum(len(name.encode()) + len(value or b"") + _HEADER_BYTES for name, value in headers)
+    return len(key or b"") + len(value or b"") + named + _RECORD_BYTES
 
 
 def _connecting(error: BaseException) -> bool:

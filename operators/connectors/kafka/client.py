@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 from streamflow.errors import SinkError, SourceError
 
 __all__ = [
+    "BATCH_BYTES",
     "At",
     "Chunk",
     "Headers",
@@ -30,6 +31,9 @@ __all__ = [
     "TopicPartition",
     "TopicSettings",
 ]
+
+BATCH_BYTES: Final = 256 << 10
+"""What a batch of records holds before it is compressed: well below what brokers take by default (1 MiB)."""
 
 Headers = Sequence[tuple[str, bytes | None]]
 """A record's headers, in their order; a name may stand several times."""
@@ -53,7 +57,7 @@ class OutcomeUnknownError(Exception):
 
 
 class RefusedError(SinkError):
-    """What trying again does not change: a record too large, a topic that is not there, something that is not allowed."""
+    """What trying again does not change: a record too large, a topic that is not there, something not allowed."""
 
 
 class RefusedLookupError(SourceError):
@@ -120,7 +124,7 @@ class Metadata(Protocol):
     async def start(self) -> None: ...
 
     async def partitions(self, topics: Sequence[str] | re.Pattern[str]) -> Mapping[str, int]:
-        """How many partitions each topic has; topics that are not there are left out, and internal ones of a pattern."""
+        """How many partitions each topic has; those that are not there are left out, and internal ones of a pattern."""
         ...
 
     async def offsets(
@@ -154,13 +158,16 @@ class TopicSettings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProducedRecords:
-    """Records for one partition, in their order. `timestamps` are microseconds since 1970, None for now."""
+    """Records for one partition, in their order. `timestamps` are microseconds since 1970, None for now. `batch_bytes`:
+    brokers hold the size of whole batches against the topic's limit, so that none may be larger (before compression),
+    unless it is a single record."""
 
     partition: TopicPartition
     values: Sequence[bytes | None]
     keys: Sequence[bytes | None]
     timestamps: Sequence[int | None]
     headers: Sequence[Headers]
+    batch_bytes: int = BATCH_BYTES
 
 
 class LogWriter(Protocol):
@@ -200,7 +207,12 @@ class KafkaClient(Protocol):
     def metadata(self, *, client_id: str) -> Metadata: ...
 
     def writer(
-        self, *, client_id: str, transactional_id: str | None, transaction_timeout: int, compression: str | None
+        self,
+        *,
+        client_id: str,
+        transactional_id: str | None,
+        transaction_timeout: int,
+        compression: str | None,
     ) -> LogWriter:
         """`transaction_timeout` in microseconds. `compression`: gzip, snappy, lz4, zstd, None."""
         ...

@@ -108,7 +108,7 @@ def decide_restored(
         return "done"
     if found.epoch >= wanted.epoch or (parent is not None and found.epoch > parent):
         raise PublishedByOthersError(
-            f"output up to epoch {found.epoch} is public, which the checkpoint of epoch {wanted.epoch} knows nothing of",
+            f"output up to epoch {found.epoch} is public, of which the checkpoint of epoch {wanted.epoch} is ignorant",
             hint="restore the newest checkpoint, or start with --allow-duplicates: what came after this one is "
             "then published a second time",
         )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgpack  # type: ignore[import-untyped]
 
 from streamflow.errors import DamagedError
-from streamflow.operators.connectors.kafka.client import Headers, ProducedRecords, TopicPartition
+from streamflow.operators.connectors.kafka.client import BATCH_BYTES, Headers, ProducedRecords, TopicPartition
 from streamflow.operators.sink import Committable
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class _Column:
     keys: list[bytes | None] = field(default_factory=list[bytes | None])
     timestamps: list[int | None] = field(default_factory=list[int | None])
     headers: list[Headers] = field(default_factory=list[Headers])
+    batch_bytes: int = BATCH_BYTES
 
 
 class Outbox:
@@ -70,6 +71,7 @@ class Outbox:
         column.keys += records.keys
         column.timestamps += records.timestamps
         column.headers += records.headers
+        column.batch_bytes = min(column.batch_bytes, records.batch_bytes)
         self.records += len(records.values)
         self._open_bytes += _size(records)
         if self._open_bytes >= self._chunk_bytes:
@@ -143,9 +145,9 @@ def unpacked(chunk: bytes) -> list[ProducedRecords]:
     columns: list[list[Any]] = _msgpack.unpackb(plain)
     return [
         ProducedRecords(
-            TopicPartition(topic, partition), values, keys, timestamps, _named(headers, len(values))
+            TopicPartition(topic, partition), values, keys, times, _named(headers, len(values)), batch_bytes
         )
-        for topic, partition, values, keys, timestamps, headers in columns
+        for topic, partition, values, keys, times, headers, batch_bytes in columns
     ]
 
 
@@ -160,6 +162,7 @@ def _packed(opened: Mapping[TopicPartition, _Column]) -> bytes:
             [[list(header) for header in headers] for headers in column.headers]
             if any(column.headers)
             else None,
+            column.batch_bytes,
         ]
         for partition, column in sorted(opened.items())
     ]

@@ -73,7 +73,7 @@ class TopicOutput:
     def _made(self, batch: AnyBatch, limits: TopicLimits, assign: Partitioner) -> list[ProducedRecords]:
         parts = self._records(batch)
         limits.check(parts, self._ctx.clock.now())
-        return list(_by_partition(self._topic, parts, assign(parts.keys)))
+        return list(_by_partition(limits, parts, assign(parts.keys)))
 
 
 class OutboxWriter(SinkWriter):
@@ -154,14 +154,15 @@ class AtLeastOnceWriter(SinkWriter):
             await log.close()
 
 
-def _by_partition(topic: str, parts: RecordParts, partitions: Sequence[int]) -> Iterator[ProducedRecords]:
+def _by_partition(
+    limits: TopicLimits, parts: RecordParts, partitions: Sequence[int]
+) -> Iterator[ProducedRecords]:
+    topic, batch_bytes = limits.topic, limits.batch_bytes
     rows: dict[int, list[int]] = {}
     for row, partition in enumerate(partitions):
         rows.setdefault(partition, []).append(row)
     if len(rows) == 1:
-        yield ProducedRecords(
-            TopicPartition(topic, partitions[0]), parts.values, parts.keys, parts.timestamps, parts.headers
-        )
+        yield ProducedRecords(TopicPartition(topic, partitions[0]), *parts, batch_bytes=batch_bytes)
         return
     values, keys, timestamps, headers = parts
     for partition, mine in rows.items():
@@ -171,4 +172,5 @@ def _by_partition(topic: str, parts: RecordParts, partitions: Sequence[int]) -> 
             [keys[row] for row in mine],
             [timestamps[row] for row in mine],
             [headers[row] for row in mine],
+            batch_bytes,
         )

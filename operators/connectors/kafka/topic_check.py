@@ -13,7 +13,13 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from streamflow.errors import SinkError, SourceError
-from streamflow.operators.connectors.kafka.client import KafkaClient, Metadata, RefusedError, TopicSettings
+from streamflow.operators.connectors.kafka.client import (
+    BATCH_BYTES,
+    KafkaClient,
+    Metadata,
+    RefusedError,
+    TopicSettings,
+)
 from streamflow.operators.connectors.kafka.record_parts import RecordParts
 
 __all__ = ["NewTopic", "TopicLimits", "checked_topic"]
@@ -40,6 +46,7 @@ class TopicLimits:
     topic: str
     partitions: int
     record_bytes: int
+    batch_bytes: int = BATCH_BYTES
     keys_needed: bool = False
     past: int | None = None
     future: int | None = None
@@ -109,10 +116,12 @@ async def _limits(metadata: Metadata, topic: str, create: NewTopic | None, recor
     if isinstance(metadata, TopicSettings):
         config = await metadata.topic_settings(topic)
     own_time = config.get("message.timestamp.type") == "LogAppendTime"
+    most = int(config.get("max.message.bytes", max(record_bytes, BATCH_BYTES)))
     return TopicLimits(
         topic,
         there[topic],
-        min(record_bytes, int(config.get("max.message.bytes", record_bytes))),
+        min(record_bytes, most),
+        min(BATCH_BYTES, most),
         keys_needed="compact" in config.get("cleanup.policy", ""),
         past=None if own_time else _limit(config.get("message.timestamp.before.max.ms")),
         future=None if own_time else _limit(config.get("message.timestamp.after.max.ms")),
