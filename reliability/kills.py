@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from benchmarks.figures import Figure
 from reliability.account import Account, percentile, workers
@@ -197,7 +198,7 @@ def _one(place: Place, order: Order, parallelism: int, orders: Orders, tally: Ta
     return ended
 
 
-def _start(place: Place, parallelism: int, tally: Tally, point: Point | None, **options: object) -> Victim:
+def _start(place: Place, parallelism: int, tally: Tally, point: Point | None, **options: Any) -> Victim:
     with tally.lock:
         tally.parallelisms[parallelism] += 1
     return Victim.start(place, die_at=point, parallelism=parallelism, **options)

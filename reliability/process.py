@@ -59,7 +59,7 @@ class Victim:
         die_at: Point | None = None,
         module: str = "reliability.victim",
         output: str = "said",
-        **options: object,
+        **options: Any,
     ) -> "Victim":
         """Runs `module` on the job in `place`; what it says goes into the file `output` there."""
         command = [sys.executable, "-m", module, str(place.root)]

@@ -19,6 +19,7 @@ from reliability.kafka.log import write_input
 from reliability.kafka.proxy import FAULTS, Proxy, Schedule
 from reliability.kafka.verdict import Verdict, judge
 from reliability.kafka.victims import start
+from reliability.process import Ended
 
 FAULTS_WANTED = 500
 SHARE = 0.8
@@ -98,17 +99,10 @@ async def _job(site: Site, seed: int, count: Count, *, long_lived: bool = False)
     frame = events(EVENTS, seed)
     site.root.mkdir(parents=True)
     await asyncio.to_thread(write_input, site, frame)
-    options = {
-        "pause": PAUSE_SECONDS,
-        "batch_rows": BATCH_ROWS,
-        "parallelism": random.Random(seed).randint(1, 2),
-    }
-    for _ in range(STARTS if long_lived else 1):
-        victim = start(site, long_lived=int(long_lived), **options)
-        ended = await asyncio.to_thread(victim.wait, 120)
-        count.starts += 1
-        if ended.code == 0 or ended.hung:
-            break
+    parallelism = random.Random(seed).randint(1, 2)
+    ended = await _once(site, parallelism, count, long_lived=long_lived)
+    while long_lived and ended.code != 0 and not ended.hung and count.starts < STARTS:
+        ended = await _once(site, parallelism, count, long_lived=long_lived)
     if ended.code != 0 and not long_lived:
         count.failures.append(f"seed {seed}, {site.root}: {ended}")
         return
@@ -122,3 +116,12 @@ async def _job(site: Site, seed: int, count: Count, *, long_lived: bool = False)
         shutil.rmtree(site.root)
     else:
         count.failures.append(f"seed {seed}, {site.root}: {verdict}")
+
+
+async def _once(site: Site, parallelism: int, count: Count, *, long_lived: bool) -> Ended:
+    """One process, to its end."""
+    count.starts += 1
+    victim = start(
+        site, pause=PAUSE_SECONDS, batch_rows=BATCH_ROWS, parallelism=parallelism, long_lived=int(long_lived)
+    )
+    return await asyncio.to_thread(victim.wait, 120)

@@ -8,6 +8,7 @@ import random
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from benchmarks.figures import Figure
 from deploy.kafka.local_broker import LocalBroker
@@ -129,7 +130,7 @@ def _one(site: Site, order: Order, parallelism: int, orders: Orders, tally: Tall
     return ended
 
 
-def _start(site: Site, parallelism: int, tally: Tally, point: Point | None, **options: object) -> Victim:
+def _start(site: Site, parallelism: int, tally: Tally, point: Point | None, **options: Any) -> Victim:
     with tally.lock:
         tally.parallelisms[parallelism] += 1
     return start(site, die_at=point, parallelism=parallelism, **options)

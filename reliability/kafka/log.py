@@ -6,11 +6,12 @@ from typing import Any
 
 import polars as pl
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from reliability.kafka.flow import OUTPUTS, PARTITIONS, Site
 
-PLACE = {"partition": pl.Int64, "offset": pl.Int64}
+PLACE: dict[str, Any] = {"partition": pl.Int64, "offset": pl.Int64}
 PATIENCE_SECONDS = 30.0
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from reliability.kafka.flow import Site
 from reliability.points import Point
@@ -12,10 +13,10 @@ INTERVAL = "60ms"
 _LOOK_SECONDS = 0.01
 
 
-def start(site: Site, *, die_at: Point | None = None, output: str = "said", **options: object) -> Victim:
+def start(site: Site, *, die_at: Point | None = None, output: str = "said", **options: Any) -> Victim:
     """A process of the job at this site; options as in `reliability.kafka.victim`."""
     site.root.mkdir(parents=True, exist_ok=True)
-    told = {"bootstrap": site.bootstrap, "name": site.name, "interval": INTERVAL, **options}
+    told: dict[str, Any] = {"bootstrap": site.bootstrap, "name": site.name, "interval": INTERVAL, **options}
     return Victim.start(site, die_at=die_at, module="reliability.kafka.victim", output=output, **told)
 
 
