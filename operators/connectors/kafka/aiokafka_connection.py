@@ -7,8 +7,9 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.client import RefusedLookupError, TopicPartition
+from streamflow.operators.connectors.kafka.client import TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
+from streamflow.operators.connectors.kafka.diagnosis import diagnose, explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +26,8 @@ _LOG = logging.getLogger("streamflow.kafka")
 
 
 async def connect(cluster: Cluster, client_id: str, *, patience: float) -> Any:
-    """A client that knows the cluster's brokers. Tries for `patience` seconds; SourceError then, and at once where a
-    login is refused."""
+    """A client that knows the cluster's brokers. Tries for `patience` seconds; SourceError then, and at once for a
+    reason that waiting does not change."""
     from aiokafka import AIOKafkaClient
     from aiokafka.errors import KafkaError
 
@@ -44,14 +45,12 @@ async def connect(cluster: Cluster, client_id: str, *, patience: float) -> Any:
             await client.bootstrap()
         except KafkaError as error:
             await client.close()
-            why = await _reason(cluster, client_id) or error
-            if _is_final(why) or loop.time() >= give_up:
-                raise unreachable(cluster, why) from error
+            trouble = await diagnose(cluster) or explain(cluster, error)
+            if trouble.final or loop.time() >= give_up:
+                raise trouble.error() from error
             if not told:
                 told = True
-                _LOG.warning(
-                    "Kafka at %s cannot be reached (%s); trying again", cluster.bootstrap_servers, why
-                )
+                _LOG.warning("%s; trying again", trouble.message)
         except BaseException:
             await client.close()
             raise
@@ -62,15 +61,7 @@ async def connect(cluster: Cluster, client_id: str, *, patience: float) -> Any:
 
 def unreachable(cluster: Cluster, why: object) -> SourceError:
     """The error for a cluster that gives no answer."""
-    if isinstance(why, Exception) and _is_final(why):
-        return RefusedLookupError(
-            f"Kafka at {cluster.bootstrap_servers} refuses the login: {why}",
-            hint="check security=KafkaSecurity(…)",
-        )
-    return SourceError(
-        f"Kafka at {cluster.bootstrap_servers} cannot be reached: {why}",
-        hint="check that a broker runs there, bootstrap_servers= and security=",
-    )
+    return explain(cluster, why).error()
 
 
 async def list_offsets(
@@ -94,43 +85,3 @@ async def list_offsets(
             if offset >= 0:
                 found[TopicPartition(topic, partition)] = offset
     return found
-
-
-async def _reason(cluster: Cluster, client_id: str) -> Exception | None:
-    """What aiokafka only logs: why the first address gives no connection."""
-    from aiokafka.conn import create_conn
-
-    host, port = cluster.addresses[0]
-    try:
-        connection = await create_conn(
-            host,
-            port,
-            client_id=client_id,
-            request_timeout_ms=round(REQUEST_SECONDS * 1000),
-            **cluster.security.aiokafka(),
-        )
-    except Exception as error:  # noqa: BLE001 — whatever it is, it is the reason
-        return error
-    connection.close()
-    return None
-
-
-def _is_final(error: Exception) -> bool:
-    """Whether trying again does not help: a refused login or certificate."""
-    import ssl
-
-    from aiokafka.errors import (
-        AuthenticationFailedError,
-        AuthenticationMethodNotSupported,
-        IllegalSaslStateError,
-        UnsupportedSaslMechanismError,
-    )
-
-    final = (
-        AuthenticationFailedError,
-        AuthenticationMethodNotSupported,
-        IllegalSaslStateError,
-        UnsupportedSaslMechanismError,
-        ssl.SSLError,
-    )
-    return isinstance(error, final)

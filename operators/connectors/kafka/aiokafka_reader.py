@@ -111,7 +111,9 @@ class AiokafkaReader:
                 await self._renew()
             leaderless = self._ask_leaders()
             if leaderless:
-                self._failed(leaderless, "it has no leader")
+                unknown = [each for each in leaderless if self._leader(each) is None]
+                self._failed([each for each in leaderless if each not in unknown], "it has no leader")
+                self._failed(unknown, "the brokers do not know it", gone=True)
                 self._refresh()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_BACKOFF if leaderless or failing else 1.0):
@@ -120,12 +122,11 @@ class AiokafkaReader:
     def _ask_leaders(self) -> list[FetchBuffer]:
         """Ask each broker that is not being asked for what its partitions have room for; the partitions that no broker
         leads."""
-        client = self._connected
         room = self._room
         by_node: dict[int, list[FetchBuffer]] = {}
         leaderless: list[FetchBuffer] = []
-        for partition, buffer in self._buffers.items():
-            node = client.cluster.leader_for_partition(partition)
+        for buffer in self._buffers.values():
+            node = self._leader(buffer)
             if node is None or node < 0:
                 leaderless.append(buffer)
             elif node not in self._asking:
@@ -286,6 +287,11 @@ class AiokafkaReader:
     @property
     def _topics(self) -> set[str]:
         return {partition.topic for partition in self._buffers}
+
+    def _leader(self, buffer: FetchBuffer) -> int | None:
+        """None: no broker knows the partition; -1: it has no leader just now."""
+        node: int | None = self._connected.cluster.leader_for_partition(buffer.partition)
+        return node
 
     def _refresh(self) -> None:
         if self._client is not None:

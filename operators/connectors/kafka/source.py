@@ -17,6 +17,7 @@ from streamflow.operators.connectors.kafka.decoded_values import Decoder
 from streamflow.operators.connectors.kafka.decoding import decoder
 from streamflow.operators.connectors.kafka.enumerator import KafkaEnumerator, Reading
 from streamflow.operators.connectors.kafka.formats import VALUE, KafkaFormat, checked_format
+from streamflow.operators.connectors.kafka.instance_group import InstanceGroup
 from streamflow.operators.connectors.kafka.reading_range import End, Start, checked_end, checked_start
 from streamflow.operators.connectors.kafka.record_batches import (
     KeyFormat,
@@ -27,7 +28,15 @@ from streamflow.operators.connectors.kafka.record_batches import (
 from streamflow.operators.connectors.kafka.security import KafkaSecurity
 from streamflow.operators.connectors.kafka.session import KafkaSession
 from streamflow.operators.connectors.kafka.split_reader import PartitionReader
-from streamflow.operators.source import Enumerator, Position, Source, SourceContext, Split, SplitReader
+from streamflow.operators.source import (
+    Enumerator,
+    InstanceClaim,
+    Position,
+    Source,
+    SourceContext,
+    Split,
+    SplitReader,
+)
 from streamflow.records.schema import Objects, Schema
 from streamflow.time.timestamps import Duration, parse_duration
 
@@ -161,6 +170,13 @@ class KafkaSource(Source):
         topics = self._reading.topics
         shown = topics.pattern if isinstance(topics, re.Pattern) else ", ".join(topics)
         return f"KafkaSource({shown}{'' if self.end is None else ', bounded'})"
+
+    @property
+    def shareable(self) -> bool:
+        return True
+
+    def share(self, job: str, count: int) -> InstanceClaim:
+        return InstanceGroup(self._cluster, self._cluster.client(self.client), job, count)
 
     def starting(self, at: datetime | Mapping[str, int]) -> KafkaSource:
         """The same source, beginning at a moment or at offsets by partition."""
