@@ -49,6 +49,7 @@ class Run:
         allow_duplicates: bool = False,
         crash_at: str | None = None,
         reach: Callable[[str], None] | None = None,
+        end_epoch: Callable[[], None] = lambda: None,
     ) -> None:
         self.reached: list[str] = []
         self._crash_at = crash_at
@@ -67,6 +68,7 @@ class Run:
             checkpointed=checkpointed,
             allow_duplicates=allow_duplicates,
             reach=self._at,
+            end_epoch=end_epoch,
         )
         self.writer = sink.writer(ROWS, self.context)
         self.committer = sink.committer(self.context)

@@ -13,11 +13,12 @@ from streamflow.errors import JobDefinitionError, SinkError, cut
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.json_rows import json_lines
 from streamflow.operators.connectors.kafka.client import Headers
-from streamflow.operators.connectors.kafka.encoding import Encoder
+from streamflow.operators.connectors.kafka.encoded_rows import Encoder, chosen_columns
 from streamflow.operators.connectors.text_columns import as_text_carries
+from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import Schema
+from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
 
 __all__ = ["HeaderColumns", "Key", "RecordMaker", "RecordParts", "TimestampColumn", "record_maker"]
 
@@ -46,9 +47,12 @@ class RecordMaker:
     key: _Column | None
     timestamp: Callable[[AnyBatch], Sequence[int | None]] | None
     headers: Mapping[str, _Column]
+    schema: Schema | None = None
 
     def __call__(self, batch: AnyBatch) -> RecordParts:
         rows = len(batch)
+        if self.schema is not None and isinstance(batch, RowBatch):
+            batch = _framed(batch, self.schema)
         return RecordParts(
             self.encoder.encode(batch),
             [None] * rows if self.key is None else self.key(batch),
@@ -75,6 +79,7 @@ def record_maker(
         None if key is None else _key(key, input_type),
         None if timestamp is None else _times(timestamp, input_type),
         {name: _text("a header", column, input_type) for name, column in (headers or {}).items()},
+        input_type.schema if isinstance(input_type.schema, Schema) else None,
     )
 
 
@@ -204,6 +209,14 @@ class _KeyFunction:
 
 
 def _frame(batch: AnyBatch) -> pl.DataFrame:
-    if isinstance(batch, FrameBatch):
-        return batch.frame
-    raise SinkError("columns are asked of Python objects", hint="this is not expected: please report it")
+    assert isinstance(batch, FrameBatch)
+    return batch.frame
+
+
+def _framed(batch: RowBatch, schema: Schema) -> FrameBatch:
+    """Rows of a stream with columns, as it comes from Python functions."""
+    frame = chosen_columns(batch, schema)
+    if batch.times is None:
+        return FrameBatch(frame)
+    times = pl.Series(EVENT_TIME, list(batch.times), dtype=pl.Int64).cast(EVENT_TIME_TYPE)
+    return FrameBatch(frame.with_columns(times))
