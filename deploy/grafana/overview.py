@@ -157,23 +157,14 @@ _EVENT_TIME: Final = Row(
             "Late and early records",
             "Records per second that came when all of their windows were complete (late: to the late output; dropped: "
             "nowhere), whose time is too far ahead to be believed, or lies between two windows.",
+            Query(f"sum(rate(streamflow_late_records_total{{{_HERE}}}[$__rate_interval]))", "late"),
             Query(
-                f"sum by (operator) (rate(streamflow_late_records_total{{{_HERE}}}[$__rate_interval]))",
-                "{{operator}} late",
+                f"sum(rate(streamflow_late_records_dropped_total{{{_HERE}}}[$__rate_interval]))", "dropped"
             ),
+            Query(f"sum(rate(streamflow_future_events_total{{{_HERE}}}[$__rate_interval]))", "of the future"),
             Query(
-                "sum by (operator) "
-                f"(rate(streamflow_late_records_dropped_total{{{_HERE}}}[$__rate_interval]))",
-                "{{operator}} dropped",
-            ),
-            Query(
-                f"sum by (operator) (rate(streamflow_future_events_total{{{_HERE}}}[$__rate_interval]))",
-                "{{operator}} of the future",
-            ),
-            Query(
-                "sum by (operator) "
-                f"(rate(streamflow_records_in_no_window_total{{{_HERE}}}[$__rate_interval]))",
-                "{{operator}} in no window",
+                f"sum(rate(streamflow_records_in_no_window_total{{{_HERE}}}[$__rate_interval]))",
+                "in no window",
             ),
             unit="cps",
         ),
@@ -211,10 +202,13 @@ _LOAD: Final = Row(
         ),
         bars(
             "The last second",
-            "How the busiest subtask of each operator spent the last second.",
-            Query(f"max by (operator) (streamflow_busy_ratio{{{_HERE}}})", "{{operator}} busy"),
-            Query(f"max by (operator) (streamflow_backpressured_ratio{{{_HERE}}})", "{{operator}} held back"),
-            Query(f"min by (operator) (streamflow_idle_ratio{{{_HERE}}})", "{{operator}} idle"),
+            "The operators with the busiest subtasks, those held back most and those least idle, in the last second.",
+            Query(f"topk(4, max by (operator) (streamflow_busy_ratio{{{_HERE}}}))", "{{operator}} busy"),
+            Query(
+                f"topk(4, max by (operator) (streamflow_backpressured_ratio{{{_HERE}}}))",
+                "{{operator}} held back",
+            ),
+            Query(f"bottomk(4, min by (operator) (streamflow_idle_ratio{{{_HERE}}}))", "{{operator}} idle"),
             unit="percentunit",
             width=8,
             most=1,

@@ -7,11 +7,13 @@ import re
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import fromstring
 
 import pytest
 import yaml
 
 from deploy.grafana.__main__ import DASHBOARDS, FOLDER, text
+from deploy.grafana.preview import draw
 from tests.operating.panel_queries import panels_of
 
 PROVISIONING = Path(__file__).parents[2] / "deploy" / "grafana" / "provisioning"
@@ -83,7 +85,7 @@ def test_a_panel_explains_itself(name: str) -> None:
 def test_a_legend_names_labels_that_its_query_keeps(name: str) -> None:
     for target in PANELS[name]["targets"]:
         asked = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
-        kept = re.match(r"(?:sum|max|min|count) by \(([^)]*)\)", target["expr"])
+        kept = re.match(r"(?:(?:top|bottom)k\(4, )?(?:sum|max|min|count) by \(([^)]*)\)", target["expr"])
         if kept is not None:
             assert asked == set(kept[1].split(", ")), target
         elif re.match(r"(?:time\(\) - )?(?:sum|max|min|count)\(", target["expr"]):
@@ -106,3 +108,18 @@ def test_grafana_is_told_of_prometheus_and_of_the_dashboards() -> None:
     home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert home in {f"{place}/{name}" for name in DASHBOARDS}
     assert source["url"] == "http://prometheus:9090"
+
+
+def test_a_preview_shows_every_panel_with_its_figures() -> None:
+    for dashboard in DASHBOARDS.values():
+        drawn = fromstring(
+            draw(dashboard.model(), lambda target: [(f"<{target['refId']}>", [(0, 1.0), (1, 3.0)])])
+        )
+        texts = [each.text or "" for each in drawn.iter("{http://www.w3.org/2000/svg}text")]
+        assert {panel["title"] for panel in dashboard.model()["panels"]} <= {
+            text.lstrip("⌄ ") for text in texts
+        }
+        assert "no data" not in texts
+        empty = draw(dashboard.model(), lambda _: [])
+        panels = [panel for panel in dashboard.model()["panels"] if panel["type"] in {"stat", "timeseries"}]
+        assert empty.count("no data") == len(panels)
