@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from streamflow.errors import RecordError
+from streamflow.errors import ConfigError, RecordError
 from streamflow.metrics.registry import NO_METRICS, Metrics
 from streamflow.operators.base import ErrorPolicy, StreamType
 from streamflow.records.elements import AnyBatch
@@ -26,6 +26,7 @@ __all__ = [
     "Enumerator",
     "Fetch",
     "Instance",
+    "InstanceClaim",
     "Position",
     "Source",
     "SourceContext",
@@ -48,6 +49,18 @@ class Instance:
 
     index: int = 0
     count: int = 1
+
+    @classmethod
+    def given(cls, instance: tuple[int | None, int]) -> Instance:
+        """As the settings say it; ConfigError where that is still to be agreed upon.
+
+        >>> Instance.given((1, 4))
+        Instance(index=1, count=4)
+        """
+        index, count = instance
+        if index is None:
+            raise ConfigError(f"instance is group/{count}", hint="here it has to be a number, like 2/4")
+        return cls(index, count)
 
     def of(self, name: str) -> str:
         """A name that each copy has its own of; a program that runs alone keeps it as it is."""
@@ -149,6 +162,20 @@ class SplitListener(Protocol):
         ...
 
 
+class InstanceClaim(Protocol):
+    """A copy's share of the input, agreed upon with the other copies."""
+
+    async def take(self) -> int:
+        """The share of this copy, from 0; waits until one is free."""
+        ...
+
+    async def lost(self) -> None:
+        """Returns when another copy has the share."""
+        ...
+
+    async def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class SourceContext:
     """What a reader or enumerator is handed.
@@ -184,6 +211,15 @@ class Source(ABC):
     def replayable(self) -> bool:
         """Whether a reader can go on from any position, also in a new process: without it there are no checkpoints."""
         return True
+
+    @property
+    def shareable(self) -> bool:
+        """Whether copies of the program can divide it among themselves (`SourceContext.instance`)."""
+        return False
+
+    def share(self, job: str, count: int) -> InstanceClaim | None:
+        """A claim on one of `count` shares, where copies can agree on them through this source."""
+        return None
 
     @abstractmethod
     def output_type(self) -> StreamType:

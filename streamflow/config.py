@@ -116,14 +116,16 @@ def _duration(*, zero: bool) -> Callable[[Any, str], int]:
     return parse
 
 
-def _instance(value: Any, what: str) -> tuple[int, int]:
+def _instance(value: Any, what: str) -> tuple[int | None, int]:
     if isinstance(value, tuple):
-        parts = cast("tuple[int, ...]", value)
-        value = "/".join(map(str, (parts[0] + 1, *parts[1:])))
-    found = re.fullmatch(r"(\d{1,5})/(\d{1,5})", value.strip()) if isinstance(value, str) else None
-    if found is None or not 1 <= int(found[1]) <= int(found[2]):
-        raise ConfigError(f"{what} is {value!r}", hint='write it like "2/4": the second of four copies')
-    return int(found[1]) - 1, int(found[2])
+        index, count = cast("tuple[int | None, int]", value)
+        value = f"{'group' if index is None else index + 1}/{count}"
+    found = re.fullmatch(r"(group|\d{1,5})/(\d{1,5})", value.strip()) if isinstance(value, str) else None
+    number = 0 if found is None else int(found[2] if found[1] == "group" else found[1])
+    if found is None or not 1 <= number <= int(found[2]):
+        hint = 'write it like "2/4" (the second of four copies), or "group/4" (they agree among themselves)'
+        raise ConfigError(f"{what} is {value!r}", hint=hint)
+    return None if found[1] == "group" else number - 1, int(found[2])
 
 
 def _text(value: Any, what: str) -> str:
@@ -212,8 +214,9 @@ class Settings:
     """auto: batch if every source is bounded, else streaming."""
     parallelism: int = 1
     """Subtasks per operator; an operator's own `parallel(n)` wins."""
-    instance: tuple[int, int] = (0, 1)
-    """Which of several copies of the program this is, that share its input: `"2/4"` is the second of four, (1, 4)."""
+    instance: tuple[int | None, int] = (0, 1)
+    """Which of several copies of the program this is, that share its input: `"2/4"` is the second of four, (1, 4);
+    `"group/4"` one of four, as they agree among themselves, (None, 4)."""
     max_parallelism: int = 128
     """Key groups: fixed for the life of the state."""
     batch_rows: int = 65_536

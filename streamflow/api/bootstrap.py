@@ -51,7 +51,7 @@ def bootstrap(job: Job, states: Mapping[str, Frames], *, to: str | os.PathLike[s
     chosen = [_process(plan, operator) for operator in states]
     ports = Ports(io=Inline(), cpu=Inline())
     place = os.fspath(to)
-    name, line = Instance(*resolved.instance).of(job.name), f"bootstrap-{ports.random.token()}"
+    name, line = Instance.given(resolved.instance).of(job.name), f"bootstrap-{ports.random.token()}"
     with open_store(place, name, resolved, ports) as store:
         store.claim()
         if store.numbers():

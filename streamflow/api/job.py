@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 from streamflow.api.builder import GraphBuilder, with_place
@@ -17,7 +18,7 @@ from streamflow.graph.physical import PhysicalPlan
 from streamflow.graph.planner import plan as make_plan
 from streamflow.graph.render import Plan
 from streamflow.operators.rows import convert
-from streamflow.operators.source import Source
+from streamflow.operators.source import InstanceClaim, Source
 from streamflow.operators.timestamps import AssignTimestamps
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Ports
@@ -126,7 +127,39 @@ class Job:
             )
         if resolved.checkpoint_dir is not None:
             self._check_replayable()
-        return LocalJob(self.graph, self.physical(resolved), profile, resolved, ports=ports)
+        claim: InstanceClaim | None = None
+        if resolved.instance[1] > 1:
+            self._check_shareable()
+        if resolved.instance[0] is None:
+            claim, resolved = await self._agreed(resolved)
+        try:
+            return LocalJob(self.graph, self.physical(resolved), profile, resolved, ports=ports, claim=claim)
+        except BaseException:
+            if claim is not None:
+                await claim.close()
+            raise
+
+    async def _agreed(self, settings: Settings) -> tuple[InstanceClaim, Settings]:
+        """The share of this copy, once it has one. It is safe from the copy that had it before by its claim on the
+        checkpoints: that one may hang, and hold the lock."""
+        if settings.checkpoint_dir is None:
+            raise ConfigError(
+                "copies that agree on their shares take over from each other",
+                hint="give a checkpoint_dir that all of them reach",
+            )
+        count = settings.instance[1]
+        sources = [node.source for node in self.graph.nodes if isinstance(node, SourceNode)]
+        claim = sources[0].share(self.name, count)
+        if claim is None:
+            raise ConfigError(
+                f"copies cannot agree through {sources[0].describe()}", hint="give each its number, like 2/4"
+            )
+        try:
+            index = await claim.take()
+        except BaseException:
+            await claim.close()
+            raise
+        return claim, replace(settings, instance=(index, count), checkpoint_lock=False)
 
     async def _run_async(
         self, progress: Callable[[JobStatus], None] | None, settings: dict[str, Any], *, signals: bool
@@ -142,6 +175,15 @@ class Job:
             handle = await self.start(**settings)
             with stopping_on_signals(handle) if signals else nullcontext():
                 return await run_reporting(handle, progress)
+
+    def _check_shareable(self) -> None:
+        for node in self.graph.nodes:
+            if isinstance(node, SourceNode) and not node.source.shareable:
+                raise JobDefinitionError(
+                    f"each copy would read all of {node.source.describe()}",
+                    where=Where(operator=node.id),
+                    hint="copies can share topics; run a job that reads something else alone",
+                )
 
     def _check_replayable(self) -> None:
         for node in self.graph.nodes:

@@ -13,6 +13,7 @@ from streamflow.graph.physical import PhysicalPlan
 from streamflow.logs import CURRENT_JOB, reason, told
 from streamflow.metrics.health import Health
 from streamflow.metrics.registry import MetricsRegistry
+from streamflow.operators.source import InstanceClaim
 from streamflow.runners.reporting import Reporter
 from streamflow.runners.watch import Watch
 from streamflow.runtime.launching import Launcher
@@ -44,6 +45,7 @@ class LocalJob:
         settings: Settings,
         *,
         ports: Ports | None = None,
+        claim: InstanceClaim | None = None,
     ) -> None:
         self._graph = graph
         self._profile = profile
@@ -71,6 +73,8 @@ class LocalJob:
         self._stopping: bool | None = None
         self._stopped = False
         self._notes: list[str] = []
+        self._claim = claim
+        """Its share of the input, where copies agree on theirs: it ends when another copy has it."""
         self._operating = self._serve()
         self._task = asyncio.create_task(self._run())
 
@@ -79,6 +83,7 @@ class LocalJob:
         _LOG.info("job started", extra=told(mode=self._profile.name, **self._told_settings()))
         # Under virtual time nothing looks on: it would change what happens when.
         watching = asyncio.create_task(self._watch.run()) if self._own_ports else None
+        keeping = None if self._claim is None else asyncio.create_task(self._keep(self._claim))
         ended = "failed"
         try:
             await self._launcher.open()
@@ -92,6 +97,9 @@ class LocalJob:
         finally:
             await self._launcher.close()
             self._reporter.end()
+            if keeping is not None and self._claim is not None:
+                keeping.cancel()
+                await self._claim.close()
             if watching is not None:
                 watching.cancel()
                 self._watch.tell()
@@ -107,6 +115,12 @@ class LocalJob:
                 self._ports.close()
             if self._operating is not None:
                 self._operating.close()
+
+    async def _keep(self, claim: InstanceClaim) -> None:
+        await claim.lost()
+        self._notes.append("another copy has this one's share of the input")
+        _LOG.warning("share lost")
+        await self.stop()
 
     async def _work(self) -> None:
         """Run a worker to its end; after a failure, where the settings say so, the next."""

@@ -119,7 +119,7 @@ class Assembly:
     @property
     def instance(self) -> Instance:
         """Which copy of the program this is."""
-        return Instance(*self.settings.instance)
+        return Instance.given(self.settings.instance)
 
     @property
     def epoch(self) -> int:

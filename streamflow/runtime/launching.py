@@ -63,7 +63,7 @@ class Launcher:
         registry: MetricsRegistry,
     ) -> None:
         self._plan = plan
-        self._job = Instance(*settings.instance).of(plan.job)
+        self._job = Instance.given(settings.instance).of(plan.job)
         self._profile = profile
         self._settings = settings
         self._ports = ports

@@ -209,13 +209,15 @@ class KafkaSource(Source):
 def _topics(given: str | Sequence[str] | re.Pattern[str]) -> Sequence[str] | re.Pattern[str]:
     if isinstance(given, re.Pattern):
         return given
-    names = [given] if isinstance(given, str) else list(given)
+    names: list[object] = [given] if isinstance(given, str) else list(given)
     if not names:
         raise JobDefinitionError("KafkaSource got no topic", hint='give one, like "flights"')
+    checked: list[str] = []
     for name in names:
         if not isinstance(name, str) or not _TOPIC.fullmatch(name) or name in (".", ".."):
             raise JobDefinitionError(
                 f"{name!r} is no name for a topic",
                 hint='letters, digits, ".", "_" and "-"; several are a list, a pattern is re.compile("…")',
             )
-    return tuple(dict.fromkeys(names))
+        checked.append(name)
+    return tuple(dict.fromkeys(checked))
