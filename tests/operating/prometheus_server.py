@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +88,7 @@ class PrometheusServer:
 
 
 @contextmanager
-def running_prometheus(folder: Path, targets: Sequence[str], token: str) -> Iterator[PrometheusServer]:
+def running_prometheus(folder: Path, targets: Sequence[str], token: str) -> Generator[PrometheusServer]:
     """A Prometheus on a free port of the loopback address that scrapes `targets` five times a second."""
     binary = program("prometheus")
     configuration = configured(folder, targets, token)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from threading import Thread
 from typing import Any
@@ -67,7 +67,7 @@ def sick() -> sf.Job:
 
 
 @contextmanager
-def running_jobs(*jobs: sf.Job, **settings: Any) -> Iterator[list[str]]:
+def running_jobs(*jobs: sf.Job, **settings: Any) -> Generator[list[str]]:
     """The addresses at which the jobs serve their metrics while they run."""
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever, name="jobs")
