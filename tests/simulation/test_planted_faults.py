@@ -34,7 +34,7 @@ def commit_before_publication(patch: pytest.MonkeyPatch) -> None:
     deal_with = Worker._deal_with
 
     async def hastily(worker: Worker, complete: Any) -> Any:
-        await worker._commit(complete.epoch, complete.sealed)
+        await worker._parts.committing.commit(complete.epoch, complete.sealed)
         return await deal_with(worker, complete)  # commits once more, which changes nothing
 
     patch.setattr(Worker, "_deal_with", hastily)

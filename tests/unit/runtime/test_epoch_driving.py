@@ -59,7 +59,7 @@ def test_batch_has_one_epoch_at_the_end() -> None:
 class TwoPhase(Sink):
     """A sink whose committer notes what it is told, and fails in the epoch it is told to."""
 
-    commits: list[tuple[int, int]] = field(default_factory=list)
+    committed: list[tuple[int, int]] = field(default_factory=list)
     closed: list[int] = field(default_factory=list)
     fails_in: int = -1
 
@@ -99,7 +99,7 @@ class _Committer(Committer):
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         if epoch == self.sink.fails_in:
             raise sf.SinkError("the disk is full")
-        self.sink.commits.append((epoch, sum(int(each["rows"]) for each in committables)))
+        self.sink.committed.append((epoch, sum(int(each["rows"]) for each in committables)))
 
 
 def run(job: sf.Job, *, fail: type[Exception] | None = None, **settings: object) -> None:
@@ -128,7 +128,7 @@ def numbers(sink: Sink) -> sf.Job:
 def test_each_epoch_commits_what_was_sealed_in_it() -> None:
     sink = TwoPhase()
     run(numbers(sink), mode="micro-batch", batch_rows=2)
-    assert sink.commits == [(1, 8), (2, 8), (3, 4)]
+    assert sink.committed == [(1, 8), (2, 8), (3, 4)]
     assert sink.closed == [0]
 
 
@@ -136,7 +136,7 @@ def test_a_failing_commit_ends_the_job_with_the_committers_error() -> None:
     sink = TwoPhase(fails_in=2)
     with pytest.raises(sf.SinkError, match="the disk is full"):
         run(numbers(sink), mode="micro-batch", batch_rows=2, parallelism=2)
-    assert sink.commits == [(1, 8)]
+    assert sink.committed == [(1, 8)]
     assert sorted(sink.closed) == [0, 1]
 
 
@@ -147,4 +147,4 @@ def test_a_failing_operator_commits_nothing_of_its_epoch() -> None:
     job.read(source).map(lambda n: 1 // (19 - n), schema={"n": sf.Int64}).write(sink)
     with pytest.raises(sf.RecordError, match="map-1: ZeroDivisionError"):
         run(job, mode="micro-batch", batch_rows=2)
-    assert sink.commits == [(1, 8), (2, 8)]
+    assert sink.committed == [(1, 8), (2, 8)]
