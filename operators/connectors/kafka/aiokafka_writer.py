@@ -236,7 +236,16 @@ async def _taken_down(producer: Any) -> None:
         if waiting is not None and not waiting.done():
             waiting.set_result(False)
         await asyncio.wait([sender], timeout=_BACKOFF)
-    if sender is not None and not sender.cancelled():
-        sender.exception()
+    # What failed inside of it and is awaited by nobody: asyncio would complain. A fenced producer leaves all of these.
+    accumulator, manager = producer._message_accumulator, producer._txn_manager
+    left: list[asyncio.Future[Any] | None] = [
+        sender,
+        None if manager is None else manager._transaction_waiter,
+    ]
+    for batches in accumulator._batches.values():
+        left += [future for batch in batches for future in (batch.future, batch._drain_waiter)]
+    for future in left:
+        if future is not None and future.done() and not future.cancelled():
+            future.exception()
     # Connections that were being opened meanwhile.
     await producer.client.close()
