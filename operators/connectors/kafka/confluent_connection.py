@@ -21,7 +21,7 @@ LIBRARY_LOG: Final = logging.getLogger("confluent_kafka")
 LIBRARY_LOG.addHandler(logging.NullHandler())
 
 _LOG: Final = logging.getLogger("streamflow.kafka")
-_PROBE_SECONDS: Final = 1.0
+_PROBE_SECONDS: Final = 0.5
 _BACKOFF: Final = 0.25
 
 

@@ -37,10 +37,10 @@ _START_PATIENCE: Final = 30.0
 _ASK_AFTER: Final = 5.0
 """Seconds without a record after which is asked whether brokers answer at all."""
 
-_MOST: Final = 50_000
+_MOST: Final = 10_000
 _MANY: Final = 1_000
 """So many records at once mean that more are on their way: it is worth waiting for them a little."""
-_LINGER: Final = 0.02
+_LINGER: Final = 0.005
 _POLL: Final = 0.05
 _PARTITION_BYTES: Final = 16 << 20
 """What of a partition may wait here while others are taken, before it is paused."""

@@ -46,9 +46,10 @@ async def diagnose(cluster: Cluster, *, seconds: float = _SECONDS) -> Trouble | 
         error = await _attempt(cluster, host, port, seconds)
         if error is None:
             return None
-        trouble = explain(cluster, error)
-        if not trouble.final and not cluster.security.tls and not isinstance(error, ConnectionRefusedError):
-            trouble = await _tls_expected(host, port, seconds) or trouble
+        trouble = error if isinstance(error, Trouble) else explain(cluster, error)
+        if not trouble.final and not isinstance(error, ConnectionRefusedError):
+            one_sided = _tls_refused if cluster.security.tls else _tls_expected
+            trouble = await one_sided(cluster, host, port, seconds) or trouble
         if first is None or (trouble.final and not first.final):
             first = trouble
     return first
@@ -106,8 +107,9 @@ def explain(cluster: Cluster, error: object) -> Trouble:
     )
 
 
-async def _attempt(cluster: Cluster, host: str, port: int, seconds: float) -> Exception | None:
+async def _attempt(cluster: Cluster, host: str, port: int, seconds: float) -> Exception | Trouble | None:
     from aiokafka.conn import create_conn
+    from aiokafka.protocol.metadata import MetadataRequest
 
     try:
         async with asyncio.timeout(seconds):
@@ -120,11 +122,52 @@ async def _attempt(cluster: Cluster, host: str, port: int, seconds: float) -> Ex
             )
     except Exception as error:  # noqa: BLE001 — whatever it is, it is the reason
         return error
-    connection.close()
+    try:
+        # Before a login a broker answers which requests it knows, and hangs up at any other.
+        async with asyncio.timeout(seconds):
+            await connection.send(MetadataRequest([]))
+    except Exception as error:  # noqa: BLE001 — whatever it is, it is the reason
+        if cluster.security.sasl:
+            return error
+        return Trouble(
+            f"Kafka at {host}:{port} asks for a login",
+            'use KafkaSecurity(protocol="SASL_SSL", mechanism=…, username=…, password=…)',
+            final=True,
+        )
+    finally:
+        connection.close()
     return None
 
 
-async def _tls_expected(host: str, port: int, seconds: float) -> Trouble | None:
+async def _tls_refused(cluster: Cluster, host: str, port: int, seconds: float) -> Trouble | None:
+    """Whether the other side breaks off TLS, and says why, or knows nothing of it."""
+    try:
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_connection(
+                host, port, ssl=cluster.security.ssl_context(), server_hostname=host
+            )
+            try:
+                # With TLS 1.3 a certificate that is missed is missed only after the handshake.
+                await reader.read(1)
+            finally:
+                writer.transport.abort()
+    except ssl.SSLError as error:
+        return explain(cluster, error)
+    except TimeoutError:
+        return None
+    except OSError:
+        clear = Cluster(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        if isinstance(await _attempt(clear, host, port, seconds), Exception):
+            return None
+        return Trouble(
+            f"Kafka at {host}:{port} does not speak TLS",
+            'use the port of its TLS listener, or protocol="PLAINTEXT" or "SASL_PLAINTEXT"',
+            final=True,
+        )
+    return None
+
+
+async def _tls_expected(_: Cluster, host: str, port: int, seconds: float) -> Trouble | None:
     """Whether a port that does not understand clear text speaks TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
