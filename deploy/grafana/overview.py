@@ -216,6 +216,35 @@ _LOAD: Final = Row(
     ],
 )
 
+_OF_JOB: Final = '* on (instance) group_left (job) streamflow_job_info{job="$job"}'
+
+_PROCESS: Final = Row(
+    "Process",
+    [
+        graph(
+            "Memory",
+            "What the process has in memory, on Linux. Growth without end: state or windows that nobody drops.",
+            Query(f"process_resident_memory_bytes {_OF_JOB}", "{{instance}}"),
+            unit="bytes",
+            width=8,
+        ),
+        graph(
+            "Processor",
+            "Processor time per second: 1 is one core all the time.",
+            Query(f"rate(process_cpu_seconds_total[$__rate_interval]) {_OF_JOB}", "{{instance}}"),
+            unit="none",
+            width=8,
+        ),
+        graph(
+            "Open files",
+            "Files and connections that the process has open.",
+            Query(f"process_open_fds {_OF_JOB}", "{{instance}}"),
+            unit="none",
+            width=8,
+        ),
+    ],
+)
+
 _QUALITY: Final = Row(
     "What is left out",
     [
@@ -243,5 +272,5 @@ OVERVIEW: Final = Dashboard(
     uid="streamflow-overview",
     title="Job overview",
     description="Is it running, how fast, how far is event time, what slows it down.",
-    rows=[_HEALTH, _THROUGHPUT, _EVENT_TIME, _LOAD, _QUALITY],
+    rows=[_HEALTH, _THROUGHPUT, _EVENT_TIME, _LOAD, _PROCESS, _QUALITY],
 )

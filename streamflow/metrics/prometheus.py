@@ -1,5 +1,6 @@
 """Metrics as Prometheus reads them: made from the registry's numbers when it scrapes, so that nothing is added to a hot
-path. Names, help texts and kinds are the registry's own; each series gets the label `job` beside its own.
+path. Names, help texts and kinds are the registry's own; each series gets the label `job` beside its own. On
+Linux the process tells of itself, too: `process_resident_memory_bytes` and the others that all clients agree on.
 """
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -64,6 +65,7 @@ def exposition(registry: MetricsRegistry) -> Callable[[str], tuple[str, bytes]]:
     """What answers a scrape: takes its Accept header, gives the content type and the content."""
     collectors = CollectorRegistry(auto_describe=False)
     collectors.register(RegistryCollector(registry))
+    ProcessCollector(registry=collectors)
 
     def answer(accept: str) -> tuple[str, bytes]:
         encode, kind = choose_encoder(accept)

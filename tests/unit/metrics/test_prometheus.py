@@ -74,8 +74,8 @@ def test_values_are_those_of_the_scrape(registry: MetricsRegistry, port: int) ->
     }
 
 
-def test_only_the_registry_is_shown(port: int) -> None:
-    assert all(name.startswith("streamflow_") for name in scrape(port))
+def test_only_the_registry_and_the_process_are_shown(port: int) -> None:
+    assert {name.partition("_")[0] for name in scrape(port)} <= {"streamflow", "process"}
 
 
 def test_series_beyond_the_cap_are_counted_not_shown(registry: MetricsRegistry) -> None:
