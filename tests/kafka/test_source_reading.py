@@ -107,6 +107,7 @@ def test_bad_records_have_their_place_and_their_bytes(kafka):
     [bad] = read.bad
     assert str(bad).startswith(f"split {topic}-0, offset 1: the value is not valid JSON")
     raw = bad.raw
+    assert raw is not None
     assert (raw.topic, raw.partition, raw.offset, raw.timestamp) == (topic, 0, 1, NOW)
     assert (raw.key, raw.value, list(raw.headers)) == (b"b", b"{oops", [("h", b"x")])
     with pytest.raises(RecordError, match="offset 1"):

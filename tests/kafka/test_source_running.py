@@ -122,6 +122,7 @@ def test_a_checkpoint_ahead_of_a_topic_that_was_made_anew_is_refused(kafka, tmp_
                 await handle.wait()
             except sf.StreamflowError as error:
                 return str(error)
+            raise AssertionError("it goes on")
 
     assert (
         f"split {topic}-0, offset 10: offset 10 is not in the log any more: it has offsets 0 to 0"
@@ -201,6 +202,7 @@ def test_what_nobody_takes_is_not_read_on(kafka):
                     read, offset = read + len(chunk), chunk.next_offset
         waiting = await reader.fetch(second, seconds=1, most=None)
         await reader.close()
+        assert waiting is not None
         return read, waiting.nbytes
 
     read, waiting = asyncio.run(run())

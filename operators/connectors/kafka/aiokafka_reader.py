@@ -85,6 +85,8 @@ class AiokafkaReader:
     async def fetch(self, partition: TopicPartition, *, seconds: float, most: int | None) -> Chunk | None:
         buffer = self._buffers[partition]
         await buffer.wait(seconds)
+        if self._task is not None and self._task.done() and not self._task.cancelled():
+            raise SourceError("reading from Kafka has failed") from self._task.exception()
         chunk = buffer.take(most)
         if chunk is not None:
             self._wake.set()

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
+from streamflow.errors import SourceError
 from streamflow.metrics.registry import Metrics
 from streamflow.operators.connectors.kafka.client import (
     Chunk,
@@ -96,10 +97,14 @@ class KafkaSession:
 
     async def fetch(self, partition: TopicPartition, *, seconds: float, most: int | None) -> Chunk | None:
         """As `LogReader.fetch`."""
-        reader = self._reader
+        async with self._opening:
+            reader = self._reader
         if reader is None:
-            return None
+            raise SourceError("the connection to Kafka is closed")
         chunk = await reader.fetch(partition, seconds=seconds, most=most)
+        if reader is not self._reader:
+            # The new one begins where this one had been: what the old one still gave comes again.
+            return None
         now = self._clock.monotonic()
         end = reader.end(partition)
         if chunk is not None:

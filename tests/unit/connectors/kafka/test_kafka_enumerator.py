@@ -1,0 +1,126 @@
+"""Which partitions are read from where, decided against a log that is only offsets."""
+
+import asyncio
+import re
+from dataclasses import replace
+
+import pytest
+
+from streamflow.errors import SourceError
+from streamflow.operators.connectors.kafka.client import TopicPartition
+from streamflow.operators.connectors.kafka.enumerator import KafkaEnumerator, Reading
+from streamflow.operators.connectors.kafka.session import KafkaSession
+from streamflow.operators.source import Instance
+from tests.unit.connectors.driving import JumpingClock, source_context
+
+READING = Reading(("flights",), "latest", None, None, 30.0)
+
+
+class Log:
+    """Topics with (start, end) of each partition; a client for whoever asks for metadata. `fails`: the calls to come
+    that fail."""
+
+    def __init__(self, **topics):
+        self.topics = topics
+        self.fails = 0
+        self.committed = {}
+        self.closed = 0
+
+    def metadata(self, *, client_id):
+        return self
+
+    async def start(self):
+        if self.fails:
+            self.fails -= 1
+            raise SourceError("nobody there")
+
+    async def close(self):
+        self.closed += 1
+
+    async def partitions(self, topics):
+        if isinstance(topics, re.Pattern):
+            return {topic: len(ranges) for topic, ranges in self.topics.items() if topics.fullmatch(topic)}
+        return {topic: len(self.topics[topic]) for topic in topics if topic in self.topics}
+
+    async def offsets(self, partitions, at, *, group=None):
+        if at == "committed":
+            return {each: self.committed[each] for each in partitions if each in self.committed}
+        column = 0 if at == "earliest" else 1
+        return {each: self.topics[each.topic][each.partition][column] for each in partitions}
+
+    async def commit(self, group, offsets):
+        self.committed = dict(offsets)
+
+
+def enumerating(log, reading=READING, instance=Instance()):  # noqa: B008 — it is frozen
+    clock = JumpingClock()
+    ctx = replace(source_context(clock=clock), instance=instance)
+    return KafkaEnumerator(reading, KafkaSession(log, "test", ctx), ctx), clock
+
+
+def look(enumerator):
+    found = asyncio.run(enumerator.discover())
+    return {split.id: (split.payload["start"], split.payload["end"]) for split in found.splits}
+
+
+def test_the_start_is_looked_up_once_and_what_comes_later_is_read_from_its_beginning():
+    log = Log(flights=[(3, 10)])
+    enumerator, clock = enumerating(log)
+    assert look(enumerator) == {"flights-0": (10, None)}
+    log.topics["flights"] = [(3, 20), (5, 9)]
+    assert look(enumerator) == {"flights-1": (5, None)}
+    assert clock.slept == [30.0]
+
+
+def test_a_restart_finds_only_what_is_new():
+    log = Log(flights=[(0, 10)])
+    first, _ = enumerating(log)
+    look(first)
+    log.topics["flights"] = [(0, 20), (5, 9)]
+    second, _ = enumerating(log)
+    second.restore(first.snapshot())
+    assert look(second) == {"flights-1": (5, None)}
+    assert second.snapshot()["partitions"] == [["flights", 0, 10, None], ["flights", 1, 5, None]]
+
+
+def test_a_look_that_fails_is_repeated_except_for_the_first():
+    log = Log(flights=[(0, 10)])
+    enumerator, clock = enumerating(log)
+    log.fails = 1
+    with pytest.raises(SourceError, match="nobody there"):
+        look(enumerator)
+    look(enumerator)
+    log.topics["flights"].append((0, 1))
+    asyncio.run(enumerator._session.close_metadata())
+    log.fails = 2
+    assert look(enumerator) == {"flights-1": (0, None)}
+    assert clock.slept == [30.0] * 3
+
+
+def test_a_bounded_source_looks_once():
+    log = Log(flights=[(0, 10), (2, 2)])
+    enumerator, _ = enumerating(log, replace(READING, start="earliest", end="latest", every=None))
+    discovery = asyncio.run(enumerator.discover())
+    assert discovery.final
+    assert [(split.payload["end"], split.unbounded) for split in discovery.splits] == [
+        (10, False),
+        (2, False),
+    ]
+    assert log.closed == 1
+
+
+def test_what_the_group_has_not_committed_starts_at_the_beginning():
+    log = Log(flights=[(1, 10), (2, 9)])
+    enumerator, _ = enumerating(log, replace(READING, start="committed", group="g"))
+    asyncio.run(enumerator.checkpointed({"flights-0": {"offset": 7}}))
+    assert log.committed == {TopicPartition("flights", 0): 7}
+    assert look(enumerator) == {"flights-0": (7, None), "flights-1": (2, None)}
+
+
+def test_every_partition_belongs_to_exactly_one_copy():
+    log = Log(**{f"t{number}": [(0, 1)] for number in range(20)}, wide=[(0, 1)] * 7)
+    reading = replace(READING, topics=re.compile(".*"), start="earliest")
+    parts = [set(look(enumerating(log, reading, Instance(index, 3))[0])) for index in range(3)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 27
+    # Topics of one partition do not all end up with the first copy.
+    assert all(len(part) > 3 for part in parts)
