@@ -8,38 +8,33 @@ their own, in the manner of Kafka Connect (KIP-298).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from streamflow.errors import RawRecord
 from streamflow.operators.connectors.kafka.client import Headers
+from streamflow.operators.connectors.kafka.record_parts import RecordParts
 from streamflow.operators.guard import DeadLetters
 
-__all__ = ["NOTES", "Letters", "letters"]
+__all__ = ["NOTES", "letters"]
 
 NOTES: Final = "streamflow."
 """What the names of the headers begin with that tell of the failure."""
 
-
-@dataclass(frozen=True, slots=True)
-class Letters:
-    """The columns of dead letters as records, row by row."""
-
-    values: Sequence[bytes | None]
-    keys: Sequence[bytes | None]
-    headers: Sequence[Headers]
+_HEADER: Final = 6
 
 
-def letters(batch: DeadLetters, job: str) -> Letters:
-    """Dead letters as they are written to a topic.
+def letters(batch: DeadLetters, job: str, *, most: int) -> RecordParts:
+    """Dead letters as they are written to a topic that takes records of `most` bytes: what is larger is cut, so that a
+    record that was bad for its size does not fail the job.
 
     Headers: `streamflow.job`, `.operator`, `.split`, `.offset` (as in error messages), `.reason`, and for records from
-    Kafka `.origin.topic`, `.origin.partition`, `.origin.offset`, `.origin.timestamp` (milliseconds), all as text.
+    Kafka `.origin.topic`, `.origin.partition`, `.origin.offset`, `.origin.timestamp` (milliseconds), and `.bytes`, the length
+    of the value where that was cut; all as text.
 
     >>> from streamflow.errors import RecordError
     >>> from streamflow.operators.guard import dead_letters
     >>> raw = RawRecord("orders", 0, 17, 1_000_000, b"k", b"{", [("trace", b"1")])
-    >>> made = letters(dead_letters([RecordError("not JSON", raw=raw)]), "totals")
+    >>> made = letters(dead_letters([RecordError("not JSON", raw=raw)]), "totals", most=1000)
     >>> made.keys, made.values, dict(made.headers[0])["streamflow.origin.offset"]
     ([b'k'], [b'{'], b'17')
     """
@@ -56,8 +51,18 @@ def letters(batch: DeadLetters, job: str) -> Letters:
                 "origin.offset": raw.offset,
                 "origin.timestamp": raw.timestamp // 1000,
             }
-        values.append(str(row["record"]).encode() if raw is None else raw.value)
-        keys.append(None if raw is None else raw.key)
+        value = str(row["record"]).encode() if raw is None else raw.value
+        key = None if raw is None or len(raw.key or b"") > most // 4 else raw.key
+        theirs = () if raw is None or _size(raw.headers) > most // 4 else raw.headers
+        if value is not None and len(value) > most // 4:
+            notes["bytes"] = len(value)
+            value = value[: most // 4]
         told = [(NOTES + name, str(note).encode()) for name, note in notes.items() if note is not None]
-        headers.append([*(() if raw is None else raw.headers), *told])
-    return Letters(values, keys, headers)
+        values.append(value)
+        keys.append(key)
+        headers.append([*theirs, *told])
+    return RecordParts(values, keys, [None] * len(values), headers)
+
+
+def _size(headers: Headers) -> int:
+    return sum(len(name) + len(value or b"") + _HEADER for name, value in headers)

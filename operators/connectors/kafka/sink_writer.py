@@ -11,10 +11,12 @@ from streamflow.operators.connectors.kafka.client import (
     ProducedRecords,
     TopicPartition,
 )
+from streamflow.operators.connectors.kafka.dead_letters import letters
 from streamflow.operators.connectors.kafka.outbox import Outbox
 from streamflow.operators.connectors.kafka.partitioner import Partitioner, PartitionFunction, partitioner
 from streamflow.operators.connectors.kafka.record_parts import RecordMaker, RecordParts
 from streamflow.operators.connectors.kafka.topic_check import NewTopic, TopicLimits, checked_topic
+from streamflow.operators.guard import DeadLetters
 from streamflow.operators.sink import Committable, SinkContext, SinkWriter
 from streamflow.records.elements import AnyBatch
 
@@ -71,7 +73,10 @@ class TopicOutput:
         return self._made(batch, limits, assign)
 
     def _made(self, batch: AnyBatch, limits: TopicLimits, assign: Partitioner) -> list[ProducedRecords]:
-        parts = self._records(batch)
+        if isinstance(batch, DeadLetters):
+            parts = letters(batch, self._ctx.job, most=limits.record_bytes)
+        else:
+            parts = self._records(batch)
         limits.check(parts, self._ctx.clock.now())
         return list(_by_partition(limits, parts, assign(parts.keys)))
 

@@ -1,0 +1,80 @@
+"""Records that cannot be used go to a topic as they were, with the reason, in the transaction of the output."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import streamflow as sf
+from tests.kafka.topics import Topics
+
+
+def _run(kafka: Topics, source: str, target: str, dead: str, folder: Path, **options: Any) -> sf.JobResult:
+    job = sf.Job(f"dead-{source}")
+    read = sf.KafkaSource(source, kafka.bootstrap, schema={"n": sf.Int64}, end="latest", **options)
+    rows = job.read(read).on_error(sf.KafkaSink(dead, kafka.bootstrap))
+    halves = rows.map(_half).on_error(sf.KafkaSink(dead, kafka.bootstrap))
+    halves.write(sf.KafkaSink(target, kafka.bootstrap))
+    return job.run(checkpoint_dir=folder, checkpoint_interval="100ms", mode="streaming")
+
+
+def _half(n: int) -> dict[str, Any]:
+    return {"half": 10 // n}
+
+
+def test_a_bad_record_is_kept_as_it_was_with_the_reason_and_its_origin(kafka: Topics, tmp_path: Path) -> None:
+    source, target, dead = kafka.topic(1), kafka.topic(1), kafka.topic(1)
+    bad = b'{"n": "\xff\x00 no number'
+    kafka.produce(
+        source,
+        [
+            ("a", b'{"n": 5}'),
+            ("b", bad, None, 1_500_000_000_000_000, [("trace", b"7")]),
+            ("c", b'{"n": 0}'),
+            (None, b'{"n": 2}'),
+        ],
+    )
+    result = _run(kafka, source, target, dead, tmp_path)
+    assert result.errors == 2
+    assert [json.loads(record.value or b"") for record in kafka.read(target)] == [{"half": 2}, {"half": 5}]
+    first, second = sorted(kafka.read(dead), key=lambda record: record.value != bad)
+    assert (first.key, first.value) == (b"b", bad)
+    headers = dict(first.headers)
+    assert headers.pop("trace") == b"7"
+    assert headers.pop("streamflow.reason")
+    assert headers == {
+        "streamflow.job": f"dead-{source}".encode(),
+        "streamflow.operator": b"read-1",
+        "streamflow.split": f"{source}-0".encode(),
+        "streamflow.offset": b"offset 1",
+        "streamflow.origin.topic": source.encode(),
+        "streamflow.origin.partition": b"0",
+        "streamflow.origin.offset": b"1",
+        "streamflow.origin.timestamp": b"1500000000000",
+    }
+    # One that was read and failed later: what is known of it by then.
+    assert b"0" in (second.value or b"")
+    assert b"ZeroDivisionError" in (dict(second.headers)["streamflow.reason"] or b"")
+
+
+def test_a_record_that_is_too_large_is_cut_and_does_not_stop_the_job(kafka: Topics, tmp_path: Path) -> None:
+    source, target, dead = kafka.topic(1), kafka.topic(1), kafka.topic(1, max_message_bytes=200_000)
+    kafka.produce(source, [("k" * 60_000, b"x" * 800_000), ("a", b'{"n": 5}')])
+    result = _run(kafka, source, target, dead, tmp_path, max_record_bytes="100kB")
+    assert result.errors == 1
+    assert len(kafka.read(target)) == 1
+    [letter] = kafka.read(dead)
+    assert len(letter.value or b"") < 200_000
+    assert dict(letter.headers)["streamflow.bytes"] == b"800000"
+
+
+def test_dead_letters_are_in_the_transaction_of_the_output(kafka: Topics, tmp_path: Path) -> None:
+    """One committer, one transaction: the progress topic has as many markers as there were epochs, not twice that."""
+    source, target, dead = kafka.topic(1), kafka.topic(1), kafka.topic(1)
+    kafka.produce(source, [(None, b"no JSON"), (None, b'{"n": 5}')] * 20)
+    result = _run(kafka, source, target, dead, tmp_path)
+    assert (len(kafka.read(target)), len(kafka.read(dead))) == (20, 20)
+    assert result.checkpoint is not None
+    markers = kafka.read(f"streamflow.dead-{source}.progress")
+    assert len(markers) == result.checkpoint.taken + 1  # and where the run began
