@@ -19,8 +19,8 @@ help: ## list the targets
 demo: $(RUNTIME) ## run the bundled job on January's flights (ARGS="--mode batch")
 	@$(BIN)/streamflow demo $(ARGS)
 
-kafka: ## run a Kafka broker until Ctrl-C: Java and Maven, no Docker (ARGS="--port 19092")
-	@python=$$(sh .ci/find-python) && exec "$$python" -m deploy.kafka $(ARGS)
+kafka: $(RUNTIME) ## run a Kafka broker until Ctrl-C: Java and Maven, no Docker (ARGS="--port 19092")
+	@$(BIN)/python -m deploy.kafka $(ARGS)
 
 flights: $(RUNTIME) ## play January's flights into a topic, and show what `make delays` makes of them
 	@$(BIN)/streamflow run examples/kafka/flights.py --mode streaming $(ARGS)

@@ -1,6 +1,6 @@
 """Where Kafka's jars are: fetched once by Maven, as pom.xml names them, into the user's cache folder.
 
-Only the standard library is needed, so that `make kafka` works before anything is installed.
+Only the standard library is needed.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import NoReturn
@@ -67,22 +68,22 @@ def why_no_docker() -> str | None:
 def in_docker() -> Generator[str]:
     from docker.errors import DockerException  # type: ignore[import-untyped]
     from testcontainers.core.container import DockerContainer
-    from testcontainers.core.waiting_utils import wait_for
 
     # Clients are sent to the advertised address, so that the port has to be known before.
     port = free_port()
-    container = DockerContainer(f"apache/kafka:{KAFKA_VERSION}").with_bind_ports(9092, port)
-    for name, value in container_settings(port).items():
-        container = container.with_env(name, value)
-    try:
-        container.start()
-    except DockerException as error:
-        raise BrokerError(f"the container cannot be started ({error})") from error
-    try:
-        wait_for(lambda: answers(f"127.0.0.1:{port}"))
+    with ExitStack() as stack:
+        try:
+            container = DockerContainer(f"apache/kafka:{KAFKA_VERSION}", env=container_settings(port))
+            container.ports["9092"] = ("127.0.0.1", port)  # type: ignore[assignment]  # for this machine only
+            stack.enter_context(container)
+        except DockerException as error:
+            raise BrokerError(f"the container cannot be started ({error})") from error
+        until = time.monotonic() + 60
+        while not answers(f"127.0.0.1:{port}"):
+            if time.monotonic() > until:
+                raise BrokerError("the container's broker did not answer within 60 s")
+            time.sleep(0.1)
         yield f"127.0.0.1:{port}"
-    finally:
-        container.stop()
 
 
 def container_settings(port: int) -> dict[str, str]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deploy.kafka import jars
 from deploy.kafka.jars import BrokerError, why_no_java
-from deploy.kafka.local_broker import SETTINGS, answers, free_port
+from deploy.kafka.local_broker import SETTINGS, LocalBroker, answers, free_port
 from tests.kafka import broker
 from tests.kafka.broker import GIVEN, REQUIRED, Way, container_settings, open_broker, why_no_docker
 
@@ -150,6 +152,86 @@ def test_a_container_has_the_settings_of_the_local_broker() -> None:
     assert settings["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
     assert settings["KAFKA_ADVERTISED_LISTENERS"] == "PLAINTEXT://127.0.0.1:20123"
     assert len(settings) > len(SETTINGS)
+
+
+class _Engine:
+    """In place of the client that testcontainers talks to the engine with."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.removed = False
+        self.client = self
+
+    def create(self, image: str, **settings: Any) -> _Engine:
+        self.asked.append((image, settings))
+        return self
+
+    def start(self, container: _Engine) -> None:
+        self.running = True
+
+    def remove(self, **_: Any) -> None:
+        self.removed = True
+
+    def close(self) -> None: ...
+
+    short_id = "0123"
+
+
+def _with_an_engine(monkeypatch: pytest.MonkeyPatch) -> _Engine:
+    from testcontainers.core import config, container
+
+    engine = _Engine()
+    monkeypatch.setattr(container, "DockerClient", lambda: engine)
+    monkeypatch.setattr(config.testcontainers_config, "ryuk_disabled", True)
+    return engine
+
+
+def test_the_container_is_for_this_machine_and_goes_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = _with_an_engine(monkeypatch)
+    monkeypatch.setattr(broker, "answers", lambda _: True)
+    with broker.in_docker() as bootstrap:
+        [(image, settings)] = engine.asked
+        host, port = bootstrap.split(":")
+        assert image == f"apache/kafka:{jars.KAFKA_VERSION}"
+        assert settings["ports"] == {"9092": (host, int(port))}
+        assert settings["environment"] == container_settings(int(port))
+        assert engine.running
+        assert not engine.removed
+    assert engine.removed
+
+
+def test_an_image_that_cannot_be_had_leaves_the_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    from docker.errors import ImageNotFound  # type: ignore[import-untyped]
+
+    engine = _with_an_engine(monkeypatch)
+
+    def create(image: str, **_: Any) -> None:
+        raise ImageNotFound(f"no {image}")
+
+    monkeypatch.setattr(engine, "create", create)
+    log: list[str] = []
+    assert _open(("docker", lambda: None, broker.in_docker), _way("jars", log=log)) == "jars"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(why_no_java() is not None, reason="needs Java and Maven")
+def test_the_local_broker_dies_with_its_parent_and_begins_where_it_was(tmp_path: Path) -> None:
+    dying = (
+        "import os; from pathlib import Path; from deploy.kafka.local_broker import LocalBroker\n"
+        f"broker = LocalBroker(data=Path({str(tmp_path)!r})).start()\n"
+        "print(broker.port, flush=True); os.kill(os.getpid(), 9)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", dying], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False, timeout=60
+    )
+    port = int(ran.stdout)
+    until = time.monotonic() + 10
+    while answers(f"127.0.0.1:{port}") and time.monotonic() < until:
+        time.sleep(0.01)
+    with LocalBroker(port, tmp_path) as local:  # the port is free, the data in order
+        assert local.bootstrap == f"127.0.0.1:{port}"
+        with pytest.raises(BrokerError, match="is taken"):
+            LocalBroker(port).start()
 
 
 def test_nobody_answers_where_nobody_is() -> None:
