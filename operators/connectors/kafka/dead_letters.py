@@ -27,9 +27,9 @@ def letters(batch: DeadLetters, job: str, *, most: int) -> RecordParts:
     """Dead letters as they are written to a topic that takes records of `most` bytes: what is larger is cut, so that a
     record that was bad for its size does not fail the job.
 
-    Headers: `streamflow.job`, `.operator`, `.split`, `.offset` (as in error messages), `.reason`, for records from Kafka
-    `.origin.topic`, `.origin.partition`, `.origin.offset`, `.origin.timestamp` (milliseconds), and `.bytes`, the length of
-    the value where that was cut; all as text.
+    Headers, all as text: `streamflow.job`, `.operator`, `.split`, `.offset` (as in error messages), `.reason`; for
+    records from Kafka `.origin.topic`, `.origin.partition`, `.origin.offset`, `.origin.timestamp` (milliseconds); and
+    `.bytes`, the length of the value where that was cut.
 
     >>> from streamflow.errors import RecordError
     >>> from streamflow.operators.guard import dead_letters
