@@ -14,15 +14,17 @@ from streamflow.operators.connectors.kafka.client import (
     TopicPartition,
     TopicSettings,
 )
-from tests.kafka.worlds import RealWorld, drain, metadata, reader, records, writer
+from tests.kafka.worlds import RealWorld, SimulatedWorld, drain, metadata, reader, records, writer
 
 SECOND = 1_000_000
 # Not long ago: brokers delete what is older than a week.
 NOON = 1_795_262_400 * SECOND
 
 
-@pytest.fixture(params=["aiokafka", "confluent"])
+@pytest.fixture(params=["aiokafka", "confluent", "simulated"])
 def world(request):
+    if request.param == "simulated":
+        return SimulatedWorld()
     return RealWorld(request.getfixturevalue("kafka"), request.param)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any, Literal, Protocol
 
 from confluent_kafka.admin import AdminClient
@@ -19,9 +20,12 @@ from streamflow.operators.connectors.kafka.client import (
     TopicPartition,
 )
 from streamflow.operators.connectors.kafka.cluster import Cluster
+from streamflow.testing.simulation.log import SimLog
+from streamflow.testing.simulation.log_client import SimKafka
+from streamflow.testing.simulation.loop import SimLoop
 from tests.kafka.topics import Topics
 
-__all__ = ["RealWorld", "World", "drain", "metadata", "reader", "records", "writer"]
+__all__ = ["RealWorld", "SimulatedWorld", "World", "drain", "metadata", "reader", "records", "writer"]
 
 
 class World(Protocol):
@@ -61,6 +65,47 @@ class RealWorld:
         admin = AdminClient({"bootstrap.servers": self._bootstrap})
         for done in admin.delete_records([Place(*partition, offset)]).values():
             done.result(30)
+
+
+class SimulatedWorld:
+    """No broker, no time: under the simulator's event loop."""
+
+    def __init__(self) -> None:
+        self.log = SimLog()
+        self.client = SimKafka(self.log)
+        self._names = count()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return SimLoop(1).run(work)
+
+    def name(self) -> str:
+        return f"test-{next(self._names)}"
+
+    def topic(self, partitions: int = 1, **config: Any) -> str:
+        topic = self.name()
+        self.log.create(topic, partitions, {name.replace("_", "."): str(config[name]) for name in config})
+        return topic
+
+    def produce(
+        self,
+        topic: str,
+        records: Iterable[Sequence[Any]],
+        *,
+        transaction: Literal["commit", "abort"] | None = None,
+    ) -> None:
+        producer, epoch = (None, 0) if transaction is None else self.log.start_producer(self.name())
+        for record in records:
+            key, value, partition, timestamp, headers = (*record, None, None, None)[:5]
+            at = TopicPartition(topic, partition or 0)
+            one = ProducedRecords(at, [value], [key], [timestamp], [headers or ()])
+            self.log.append(producer, epoch, one, 0)
+        if producer is not None and transaction is not None:
+            self.log.end_transaction(producer, epoch, transaction)
+
+    def delete_before(self, partition: TopicPartition, offset: int) -> None:
+        log = self.log.partition(partition)
+        assert log is not None
+        log.start = offset
 
 
 @asynccontextmanager

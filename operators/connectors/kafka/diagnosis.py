@@ -167,7 +167,7 @@ async def _tls_refused(cluster: Cluster, host: str, port: int, seconds: float) -
     return None
 
 
-async def _tls_expected(_: Cluster, host: str, port: int, seconds: float) -> Trouble | None:
+async def _tls_expected(_cluster: Cluster, host: str, port: int, seconds: float) -> Trouble | None:
     """Whether a port that does not understand clear text speaks TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -13,7 +13,7 @@ from streamflow.api.job import Job
 from streamflow.testing.simulation.report import Failure, Simulation
 from streamflow.testing.simulation.run import Outcome, expected_results, run_schedule, survey
 from streamflow.testing.simulation.sameness import repeatable
-from streamflow.testing.simulation.scenario import OwnSink, Results, Scenario
+from streamflow.testing.simulation.scenario import Beside, OwnSink, Results, Scenario
 from streamflow.testing.simulation.schedule import Odds, Schedule, draw
 from streamflow.testing.simulation.shrink import shrink
 from streamflow.time.clock import Clock, SystemClock
@@ -32,6 +32,7 @@ def simulate(
     tolerance: float = 1e-9,
     keep_order: bool = False,
     sinks: Mapping[str, OwnSink] | None = None,
+    beside: Sequence[Beside] = (),
     odds: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Simulation:
@@ -44,6 +45,7 @@ def simulate(
     once, the first `rows` records of each; the sinks are replaced, so that nothing is written. `keep_order` leaves
     records in the order in which they were read, for jobs whose results depend on it. `seeds` is a count, or the seeds.
     `sinks` gives sinks of one's own to prove, by the sink's id: (sink, function that reads its output from the disk).
+    `beside` are systems beside the job that outlive its processes, like a `SimLog` for a KafkaSink.
     `odds` are fields of `Odds`: how often what befalls a job.
 
     Raises AssertionError that tells the first failing seed, the simplest life found that still fails, and how to replay
@@ -63,6 +65,7 @@ def simulate(
         tolerance=tolerance,
         keep_order=keep_order,
         sinks=sinks,
+        beside=beside,
         odds=odds,
         settings=settings,
     )
@@ -86,6 +89,7 @@ class Campaign:
         tolerance: float = 1e-9,
         keep_order: bool = False,
         sinks: Mapping[str, OwnSink] | None = None,
+        beside: Sequence[Beside] = (),
         odds: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
@@ -97,6 +101,7 @@ class Campaign:
             tolerance=tolerance,
             keep_order=keep_order,
             sinks=sinks,
+            beside=beside,
             settings=settings,
         )
         self._clock = clock or SystemClock()

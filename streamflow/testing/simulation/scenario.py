@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from streamflow.api.job import Job
 from streamflow.config import Settings
@@ -27,7 +27,7 @@ from streamflow.testing.simulation.schedule import Schedule
 from streamflow.testing.simulation.sink import CaptureSink, captured
 from streamflow.testing.simulation.source import Arrivals, SimSource
 
-__all__ = ["CHECKPOINTS", "OwnSink", "Rows", "Scenario"]
+__all__ = ["CHECKPOINTS", "Beside", "OwnSink", "Rows", "Scenario"]
 
 CHECKPOINTS: Final = Path("/simulated/checkpoints")
 _OUTPUT: Final = Path("/simulated/output")
@@ -37,6 +37,12 @@ Rows = Mapping[str, tuple[int, ...]]
 Results = dict[str, list[Any]]
 OwnSink = tuple[Sink, Callable[[Disk], list[Any]]]
 """A sink that writes to the disk it is handed (`SinkContext.disk`), and how to read there what it has made visible."""
+
+
+class Beside(Protocol):
+    """A system beside the job that outlives its processes (a simulated log), and is begun anew with each life."""
+
+    def begin(self, seed: int | str) -> None: ...
 
 
 class Scenario:
@@ -51,6 +57,7 @@ class Scenario:
         tolerance: float = 1e-9,
         keep_order: bool = False,
         sinks: Mapping[str, OwnSink] | None = None,
+        beside: Sequence[Beside] = (),
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         made = job if isinstance(job, Job) else job()
@@ -59,6 +66,7 @@ class Scenario:
         self._tolerance = tolerance
         self._keep_order = keep_order
         self._given = dict(settings or {})
+        self._beside = tuple(beside)
         self.samples = samples_of(made.graph, rows)
         self._arrivals = {id: Arrivals() for id in self.samples}
         self._sinks = dict(sinks or {})
@@ -74,6 +82,8 @@ class Scenario:
 
     def arrange(self, schedule: Schedule, number: int) -> None:
         """Let the sources give what the schedule says; the process with this number reads in its own steps."""
+        if not number:
+            self._begin(schedule.seed)
         for id, sample in self.samples.items():
             chosen = schedule.rows.get(id, range(len(sample)))
             chance = Chance(f"arrivals/{schedule.seed}/{id}")
@@ -93,6 +103,7 @@ class Scenario:
 
     def arrange_as_recorded(self, rows: Rows) -> None:
         """Let the sources give these records as they came, at once."""
+        self._begin("as recorded")
         for id, sample in self.samples.items():
             arrivals = self._arrivals[id]
             arrivals.splits = [sample.take(rows.get(id, range(len(sample))))]
@@ -117,6 +128,10 @@ class Scenario:
             if text:
                 problems.append(f"{id}: " + text.replace("\n", "\n  "))
         return "\n".join(problems)
+
+    def _begin(self, seed: int | str) -> None:
+        for system in self._beside:
+            system.begin(seed)
 
     def _final(self, sink: str, rows: list[Any]) -> list[Any]:
         # Where nothing is late a window gives one pane: a second one is a duplicate, and not the later of two.
