@@ -14,6 +14,8 @@ INSIDE_TARGETS = {
     ("W1py", "hand loop"): 0.8,
     ("W2", "W1"): 0.6,
     ("W3", "W1"): 0.35,
+    ("K1", "aiokafka getmany"): 0.8,
+    ("K1c", "aiokafka getmany"): 2.0,
 } | {
     (workload, peer): target
     for workload in ("W1", "W1p", "W2", "W3", "W4")

@@ -18,7 +18,8 @@ from benchmarks.verify import Verifier
 from benchmarks.workloads.table import WORKLOADS, Workload
 
 ALONE = ("memory", "latency", "startup", "large_state", "checkpoints")
-NAMES = (*WORKLOADS, *ALONE)
+KAFKA = ("K1", "kafka-latency", "kafka-soak")
+NAMES = (*WORKLOADS, *ALONE, *KAFKA)
 RELATIVE_TO_W1 = {"W2", "W3"}
 
 
@@ -58,6 +59,11 @@ def run(
         if name in (None, alone):
             say(alone)
             _guarded(partial(_add_figures, alone, verifier, report), report, say)
+    for kafka in KAFKA:
+        # Ten minutes only for who asks for them.
+        if name == kafka or (name is None and kafka != "kafka-soak"):
+            say(kafka)
+            _guarded(partial(_add_kafka, kafka, options, verifier, report, say), report, say)
     return report
 
 
@@ -114,6 +120,23 @@ def _add_figures(name: str, verifier: Verifier, report: Report) -> None:
             report.figures += checkpoints.checkpoints(verifier)
         case "large_state":
             report.figures += large_state()
+
+
+def _add_kafka(
+    name: str, options: Options, verifier: Verifier, report: Report, say: Callable[[str], None]
+) -> None:
+    from benchmarks.kafka.reading import reading
+
+    match name:
+        case "K1":
+            report.comparisons += reading(
+                options.events,
+                options.rounds,
+                verifier,
+                say,
+                mode=options.mode,
+                parallelism=options.parallelism,
+            )
 
 
 def _guarded(measure: Callable[[], None], report: Report, say: Callable[[str], None]) -> None:

@@ -12,7 +12,7 @@ import polars as pl
 from benchmarks import data
 from benchmarks.program import Measurement, Program, ProgramError, measure
 from benchmarks.reference import differences, expected, read_result
-from benchmarks.workloads.table import WORKLOADS
+from benchmarks.workloads.table import KAFKA_WORKLOADS, WORKLOADS
 
 SUM_TOLERANCE = 0.01
 
@@ -47,7 +47,7 @@ class Verifier:
 
 def right_answer(program: Program, source: Path) -> pl.DataFrame:
     """The expected result, from the cache folder if it was computed before."""
-    workload = WORKLOADS[program.workload]
+    workload = (WORKLOADS | KAFKA_WORKLOADS)[program.workload]
     rule = "-closed" if workload.result == "session" and program.closed_gap else ""
     kept = data.cache_folder() / f"{source.stem}.{workload.result}{rule}.parquet"
     if not kept.exists():

@@ -1,5 +1,7 @@
 """streamflow's programs for the workloads, as a user would write them."""
 
+import os
+from functools import partial
 from pathlib import Path
 
 import streamflow as sf
@@ -18,6 +20,20 @@ def read_events(job: sf.Job, path: Path) -> sf.Stream:
 def tumbling(job: sf.Job, path: Path) -> sf.Stream:
     """W1 and W1p."""
     windows = read_events(job, path).key_by("key").window(sf.tumbling("10s"))
+    return windows.aggregate(n=sf.count(), total=sf.sum("value"))
+
+
+def tumbling_from_kafka(job: sf.Job, path: Path, *, client: str) -> sf.Stream:
+    """K1: W1 over the topic that has been filled from the file."""
+    source = sf.KafkaSource(
+        os.environ["STREAMFLOW_BENCH_TOPIC"],
+        os.environ["STREAMFLOW_BENCH_BOOTSTRAP"],
+        schema=EVENT,
+        end="latest",
+        client=client,
+    )
+    events = job.read(source, event_time=sf.epoch("ts", unit="ms"), watermark=sf.bounded_disorder("5s"))
+    windows = events.key_by("key").window(sf.tumbling("10s"))
     return windows.aggregate(n=sf.count(), total=sf.sum("value"))
 
 
@@ -61,4 +77,6 @@ JOBS = {
     "W2": sliding,
     "W3": sessions,
     "W4": word_count,
+    "K1": partial(tumbling_from_kafka, client="aiokafka"),
+    "K1c": partial(tumbling_from_kafka, client="confluent"),
 }

@@ -7,6 +7,7 @@ SIZE_MS = 10_000
 SLIDING_MS = 60_000
 GAP_MS = 5_000
 DISORDER_MS = 5_000
+PARTITIONS = 4
 
 
 @dataclass(frozen=True)
@@ -31,3 +32,12 @@ WORKLOADS = {
         Workload("W4", "word count over lines of text", "text", "words"),
     )
 }
+
+KAFKA_WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload("K1", "W1 from a Kafka topic of 4 partitions", "ndjson", "tumbling"),
+        Workload("K1c", "K1 with confluent-kafka", "ndjson", "tumbling"),
+    )
+}
+"""These need a broker; the file is what was put into the topic."""
