@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import polars as pl
 import pytest
 
 import streamflow as sf
 from streamflow.disk import Disk
-from streamflow.operators.connectors.kafka.client import LogWriter
+from streamflow.operators.connectors.kafka.client import LogWriter, ProducedRecords, TopicPartition
 from streamflow.operators.connectors.kafka.marker import Marker
 from streamflow.operators.connectors.kafka.publication import KafkaCommitter
 from streamflow.testing.simulation.campaign import Campaign, simulate
@@ -24,6 +25,24 @@ ODDS = LogOdds(unanswered=0.1, delayed=0.1, lost=0.05, repeated=0.1, down=0.01, 
 # Restoring an older checkpoint than the newest is refused, as it should be: its output is ahead.
 NO_ROT = {"rot": 0}
 MOST = 300
+
+
+PLANTED_ODDS = LogOdds(unanswered=0.1, delayed=0.1, lost=0.2, repeated=0.4, latency=0.002)
+
+
+class Input(SimLog):
+    """With a topic to read, of two partitions: records, and among them what was aborted."""
+
+    def begin(self, seed: int | str) -> None:
+        super().begin(seed)
+        self.create("events", 2)
+        for number in range(60):
+            partition = TopicPartition("events", number % 2)
+            at = f"2013-01-01T00:00:{number:02}Z"
+            value = json.dumps({"key": "abcde"[number % 5], "value": number, "at": at}).encode()
+            producer, epoch = self.start_producer("input")
+            self.append(producer, epoch, ProducedRecords(partition, [value], [None], [None], [()]), 0)
+            self.end_transaction(producer, epoch, "abort" if number % 7 == 0 else "commit")
 
 
 def a_job() -> sf.Job:
@@ -40,6 +59,20 @@ def a_campaign(log: SimLog) -> dict[str, Any]:
         return [json.loads(entry.value or b"") for entry in log.committed("totals")]
 
     return {"sinks": {"write-1": (sink, public)}, "beside": [log], "odds": NO_ROT}
+
+
+def test_from_topic_to_topic() -> None:
+    log = Input(ODDS)
+    schema = {"key": pl.String, "value": pl.Int64, "at": pl.Datetime("us", "UTC")}
+    source = sf.KafkaSource("events", schema=schema, end="latest", client=SimKafka(log))
+    job = sf.Job("topics")
+    stream = job.read(source, event_time="at", watermark=sf.bounded_disorder("4s"))
+    windows = stream.key_by("key").window(sf.tumbling("5s"))
+    windows.aggregate(n=sf.count(), total=sf.sum("value")).collect()
+    campaign = a_campaign(log)
+    simulate(job, seeds=30, sources=["read-1"], **campaign)
+    entries = log.committed("totals")
+    assert sum(json.loads(entry.value or b"")["n"] for entry in entries) == 60 - 9
 
 
 def test_every_result_is_public_once() -> None:
@@ -106,7 +139,7 @@ def marker_not_read(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("plant", [one_producer_for_life, marker_not_read])
 def test_a_planted_fault_is_found(plant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
-    campaign = Campaign(a_job(), **a_campaign(SimLog(ODDS)))
+    campaign = Campaign(a_job(), **a_campaign(SimLog(PLANTED_ODDS)))
     failures = (outcome.failure for outcome in campaign.run(range(MOST), shrinking=False))
     failure = next((each for each in failures if each is not None), None)
     assert failure is not None, f"not found in {MOST} seeds"

@@ -6,7 +6,7 @@ For tests: `simulate(job, seeds=200)` raises AssertionError. The command line ru
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from streamflow.api.job import Job
@@ -32,6 +32,7 @@ def simulate(
     tolerance: float = 1e-9,
     keep_order: bool = False,
     sinks: Mapping[str, OwnSink] | None = None,
+    sources: Collection[str] = (),
     beside: Sequence[Beside] = (),
     odds: Mapping[str, Any] | None = None,
     **settings: Any,
@@ -45,6 +46,7 @@ def simulate(
     once, the first `rows` records of each; the sinks are replaced, so that nothing is written. `keep_order` leaves
     records in the order in which they were read, for jobs whose results depend on it. `seeds` is a count, or the seeds.
     `sinks` gives sinks of one's own to prove, by the sink's id: (sink, function that reads its output from the disk).
+    `sources` are the ids of sources that are not replaced: they read what is simulated itself (a topic of a `SimLog`).
     `beside` are systems beside the job that outlive its processes, like a `SimLog` for a KafkaSink.
     `odds` are fields of `Odds`: how often what befalls a job.
 
@@ -65,6 +67,7 @@ def simulate(
         tolerance=tolerance,
         keep_order=keep_order,
         sinks=sinks,
+        sources=sources,
         beside=beside,
         odds=odds,
         settings=settings,
@@ -89,6 +92,7 @@ class Campaign:
         tolerance: float = 1e-9,
         keep_order: bool = False,
         sinks: Mapping[str, OwnSink] | None = None,
+        sources: Collection[str] = (),
         beside: Sequence[Beside] = (),
         odds: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
@@ -101,6 +105,7 @@ class Campaign:
             tolerance=tolerance,
             keep_order=keep_order,
             sinks=sinks,
+            sources=sources,
             beside=beside,
             settings=settings,
         )

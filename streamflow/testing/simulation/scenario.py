@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -57,6 +57,7 @@ class Scenario:
         tolerance: float = 1e-9,
         keep_order: bool = False,
         sinks: Mapping[str, OwnSink] | None = None,
+        sources: Collection[str] = (),
         beside: Sequence[Beside] = (),
         settings: Mapping[str, Any] | None = None,
     ) -> None:
@@ -67,11 +68,14 @@ class Scenario:
         self._keep_order = keep_order
         self._given = dict(settings or {})
         self._beside = tuple(beside)
-        self.samples = samples_of(made.graph, rows)
+        nodes = made.graph.nodes
+        self.samples = samples_of(
+            LogicalGraph(made.graph.job, tuple(each for each in nodes if each.id not in sources)), rows
+        )
         self._arrivals = {id: Arrivals() for id in self.samples}
         self._sinks = dict(sinks or {})
         self._reads: dict[str, Callable[[Disk], list[Any]]] = {}
-        self.graph = LogicalGraph(made.graph.job, tuple(self._replaced(node) for node in made.graph.nodes))
+        self.graph = LogicalGraph(made.graph.job, tuple(self._replaced(node) for node in nodes))
         self._plans: dict[tuple[int, int], PhysicalPlan] = {}
         self._settings: dict[tuple[tuple[str, Any], ...], Settings] = {}
 
@@ -140,7 +144,7 @@ class Scenario:
         return final_rows(rows, given if self.timed else key)
 
     def _replaced(self, node: Node) -> Node:
-        if isinstance(node, SourceNode):
+        if isinstance(node, SourceNode) and node.id in self.samples:
             raw = node.source.output_type()
             return replace(node, source=SimSource(raw, self._arrivals[node.id], node.source.describe()))
         if isinstance(node, SinkNode):
