@@ -90,7 +90,7 @@ def explain(cluster: Cluster, error: object) -> Trouble:
         )
     if isinstance(error, ssl.SSLError):
         return Trouble(
-            f"no TLS with {where}: {getattr(error, "reason", None) or error}",
+            f"no TLS with {where}: {getattr(error, 'reason', None) or error}",
             "check that the port speaks TLS, and whether it asks for a certificate (certificate_file=, key_file=)",
             final=True,
         )
