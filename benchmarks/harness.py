@@ -125,6 +125,7 @@ def _add_figures(name: str, verifier: Verifier, report: Report) -> None:
 def _add_kafka(
     name: str, options: Options, verifier: Verifier, report: Report, say: Callable[[str], None]
 ) -> None:
+    from benchmarks.kafka.latency import latency
     from benchmarks.kafka.reading import reading
 
     match name:
@@ -137,6 +138,8 @@ def _add_kafka(
                 mode=options.mode,
                 parallelism=options.parallelism,
             )
+        case "kafka-latency":
+            report.figures += latency()
 
 
 def _guarded(measure: Callable[[], None], report: Report, say: Callable[[str], None]) -> None:
