@@ -50,7 +50,7 @@ def test_a_job_that_fails_and_starts_again_writes_nothing_twice(kafka, tmp_path)
 
     def fragile(row: dict) -> dict:
         if row["n"] == at[0]:
-            at[0] = next(failures, None)
+            at[0] = next(failures, -1)
             raise RuntimeError("not this time")
         return row
 

@@ -101,7 +101,12 @@ def test_a_zombie_that_wakes_while_it_publishes(kafka, sink, point):
 
     async def zombie():
         begun = []
-        async with Run(sink, restored=1, parent=0, reach=lambda at: begun and stopped.reach(at)) as run:
+
+        def reach(at):
+            if begun:
+                stopped.reach(at)
+
+        async with Run(sink, restored=1, parent=0, reach=reach) as run:
             await run.committer.restore(1, [])
             sealed.extend(await run.seal(2, *range(10, 20)))
             begun.append(True)
@@ -308,8 +313,9 @@ def test_a_record_that_the_broker_refuses_makes_nothing_of_the_epoch_public(kafk
             await run.committer.begin()
             await run.epoch(1, 1)
             # As if the topic's limit had been lowered after the record was sealed.
-            limits, assign = await run.writer._output.ready()
-            run.writer._output._found = replace(limits, record_bytes=4 << 20), assign
+            output = run.writer._output  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+            limits, assign = await output.ready()
+            output._found = replace(limits, record_bytes=4 << 20), assign
             await run.writer.write(big(2))
             sealed = await run.seal(2, 3)
             with pytest.raises(SinkError, match="larger than the topic takes") as caught:

@@ -65,7 +65,7 @@ class InstanceGroup:
         from aiokafka.errors import KafkaError
 
         await self._make_topic()
-        consumer = AIOKafkaConsumer(
+        consumer: Any = AIOKafkaConsumer(
             bootstrap_servers=self._cluster.bootstrap_servers,
             client_id=f"streamflow-{self._job}",
             group_id=self._name,
@@ -152,10 +152,10 @@ class InstanceGroup:
 
         group = self
 
-        class KeepingAssignor(AbstractPartitionAssignor):
+        class KeepingAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
             """What a member holds goes with its metadata, so that the leader can leave it there."""
 
-            name = "streamflow-keeping"
+            name = "streamflow-keeping"  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
 
             @classmethod
             def assign(cls, cluster: Any, members: Mapping[str, Any]) -> dict[str, Any]:

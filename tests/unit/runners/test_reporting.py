@@ -99,10 +99,10 @@ def test_the_state_is_one_of_all_that_there_are() -> None:
 def test_output_that_waits_and_output_that_was_published_are_summed_up() -> None:
     told = _Told()
     assert told.reporter.status("running", ()).publication is None
-    for subtask in range(2):
-        metrics = told.registry.operator("write-1", subtask)
-        metrics.gauge("streamflow_outbox_records", "").set(10)
-        metrics.gauge("streamflow_outbox_bytes", "").set(100)
+    metrics = told.registry.operator("write-1", 0)
+    for each in (told.registry.operator("write-1", 1), metrics):
+        each.gauge("streamflow_outbox_records", "").set(10)
+        each.gauge("streamflow_outbox_bytes", "").set(100)
     metrics.counter("streamflow_publications_total", "").add(3)
     metrics.counter("streamflow_publication_retries_total", "").add(1)
     status = told.reporter.status("running", ()).publication
