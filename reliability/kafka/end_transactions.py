@@ -24,7 +24,7 @@ from reliability.process import Ended
 FAULTS_WANTED = 500
 SHARE = 0.8
 """Of the ends of transactions, so many are mistreated."""
-EVENTS = 40_000
+EVENTS = 70_000
 SIDE_BY_SIDE = 4
 PAUSE_SECONDS = 0.05
 BATCH_ROWS = 48

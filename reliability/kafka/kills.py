@@ -26,7 +26,7 @@ from reliability.process import Ended, Victim
 EVENTS = 200_000
 JOBS = 5
 AT_EACH_POINT = 15
-AT_RANDOM = 25
+AT_RANDOM = 15
 SECONDS = 0.5, 1.4
 """Half a second goes by before a process reads anything."""
 PAUSE_SECONDS = 0.06
