@@ -259,15 +259,15 @@ def test_patterns_match_whole_names(kafka):
 def test_copies_of_a_program_share_the_partitions(kafka):
     topics = [kafka.topic(5), kafka.topic(2)]
     for number, topic in enumerate(topics):
-        for partition in range(5 if number == 0 else 2):
-            kafka.produce(topic, numbers(10 * number + partition, partition=partition))
+        count = 5 if number == 0 else 2
+        kafka.produce(topic, [each for n in range(count) for each in numbers(10 * number + n, partition=n)])
 
     def part(index):
         return [row["n"] for row in read_to_end(source(kafka, topics), instance=Instance(index, 3)).rows]
 
     parts = [part(index) for index in range(3)]
     assert sorted(n for each in parts for n in each) == [0, 1, 2, 3, 4, 10, 11]
-    assert all(len(each) >= 2 for each in parts)
+    assert all(parts)
 
 
 def test_a_split_says_what_it_is(kafka):

@@ -80,7 +80,8 @@ def test_partitions_and_topics_that_come_later_are_found(kafka):
     assert asyncio.run(run()) == [2, 3, 4, 5]
 
 
-def test_a_job_goes_on_where_its_checkpoint_was(kafka, tmp_path):
+def test_a_job_goes_on_where_its_checkpoint_was(kafka, tmp_path, caplog):
+    caplog.set_level("INFO", "streamflow.kafka")
     topic = kafka.topic(2)
     kafka.produce(topic, numbers(-1))
     settings = {"mode": "streaming", "checkpoint_dir": str(tmp_path), "checkpoint_interval": "50ms"}
@@ -88,6 +89,10 @@ def test_a_job_goes_on_where_its_checkpoint_was(kafka, tmp_path):
     async def run():
         sunk = Sunk()
         handle = await copying(kafka, topic, sunk, start="latest").start(**settings)
+        for _ in range(1000):
+            if f"{topic}-1 found" in caplog.text:
+                break
+            await asyncio.sleep(0.02)
         await handle.checkpoint()
         await handle.stop()
         assert sunk.rows == []

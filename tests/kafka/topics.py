@@ -59,9 +59,12 @@ class Topics:
         made = self._admin.create_topics([NewTopic(topic, partitions, 1, config=settings)])
         made[topic].result(30)
         self._made.append(topic)
+        self._wait_for(topic, partitions)
+        return topic
+
+    def _wait_for(self, topic: str, partitions: int) -> None:
         while len(self._admin.list_topics(topic, timeout=10).topics[topic].partitions) < partitions:
             time.sleep(0.01)
-        return topic
 
     def wait_for(self, topic: str, *, seconds: float = 30.0) -> None:
         """Until somebody else has made the topic, which is deleted at the end with those made here."""
@@ -120,6 +123,8 @@ class Topics:
 
     def delete(self, topic: str) -> None:
         """Delete a topic, and wait until it is gone."""
+        # A name that is there twice crashes librdkafka when all are deleted.
+        self._made.remove(topic)
         self._admin.delete_topics([topic])[topic].result(30)
         while topic in self._admin.list_topics(timeout=10).topics:
             time.sleep(0.01)
@@ -128,6 +133,7 @@ class Topics:
         """Give a topic more partitions."""
         [grown] = self._admin.create_partitions([NewPartitions(topic, partitions)]).values()
         grown.result(30)
+        self._wait_for(topic, partitions)
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """The offsets that a consumer group has committed, by partition."""
