@@ -19,6 +19,7 @@ def main() -> int:
     )
     parser.add_argument("--mode", default="streaming", choices=("streaming", "micro-batch", "batch", "auto"))
     parser.add_argument("--parallelism", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long kafka-soak holds its rate")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--write", action="store_true", help="append to RESULTS.md")
     chosen = vars(parser.parse_args())

@@ -36,6 +36,8 @@ class Options:
     """Also over a fifth of the events, for the ratio without start-up."""
     mode: str = "streaming"
     parallelism: int = 1
+    minutes: float = 10.0
+    """How long kafka-soak holds its rate."""
 
     def describe(self) -> str:
         return f"{self.mode} mode, parallelism {self.parallelism}"
@@ -127,6 +129,7 @@ def _add_kafka(
 ) -> None:
     from benchmarks.kafka.latency import latency
     from benchmarks.kafka.reading import reading
+    from benchmarks.kafka.soak import soak
 
     match name:
         case "K1":
@@ -140,6 +143,8 @@ def _add_kafka(
             )
         case "kafka-latency":
             report.figures += latency()
+        case "kafka-soak":
+            report.figures += soak(say, minutes=options.minutes)
 
 
 def _guarded(measure: Callable[[], None], report: Report, say: Callable[[str], None]) -> None:

@@ -49,8 +49,7 @@ def measured(bootstrap: str, delivery: str, seconds: float) -> dict[str, Any]:
         sent = generator.end(duration + 60)
         said = judge.end(60)[-1]
         job.end(60)
-    held = sent[-1]["sent"] / (sent[-1]["at"] - sent[0]["at"] + sent[0]["sent"] / RATE)
-    return said | {"rate": held}
+    return said | {"rate": sent[-1]["sent"] / (sent[-1]["at"] - sent[0]["at"])}
 
 
 def judged(delivery: str, said: dict[str, Any]) -> list[Figure]:
