@@ -183,7 +183,7 @@ class KafkaSource(Source):
         return replace(self, start=at)
 
     def _session(self, ctx: SourceContext) -> KafkaSession:
-        name = ctx.instance.of(f"streamflow-{ctx.job}-{ctx.operator_id}")
+        name = f"streamflow-{ctx.job}-{ctx.operator_id}"
         return KafkaSession.of(lambda: self._cluster.client(self.client), name, ctx)
 
     def _decoder(self, columns: Sequence[str] | None) -> Decoder:
