@@ -9,6 +9,7 @@ from streamflow.errors import ConfigError, JobDefinitionError
 from streamflow.operators.connectors.kafka.client import TopicPartition
 from streamflow.operators.connectors.kafka.reading_range import checked_end, checked_start
 from streamflow.operators.connectors.kafka.source import KafkaSource
+from streamflow.records.schema import Schema
 
 N = {"n": sf.Int64}
 
@@ -59,6 +60,7 @@ def test_places_in_a_topic():
 def test_what_comes_out():
     include = {"key": "id", "headers": "headers", "timestamp": "at"}
     schema = KafkaSource("flights", schema=N, include=include, key_format="bytes").output_type().schema
+    assert isinstance(schema, Schema)
     assert dict(schema) == {
         "n": pl.Int64(),
         "id": pl.Binary(),
