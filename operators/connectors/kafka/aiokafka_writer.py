@@ -9,7 +9,7 @@ without it: what it had begun is decided by whoever fences it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -30,6 +30,8 @@ _HEADER_BYTES: Final = 10
 _REQUEST_SECONDS: Final = 5.0
 _DECISION_SECONDS: Final = 3.0
 """An end of a transaction that is not answered by then is left to the next producer, whose start settles it."""
+_DENIALS: Final = 3
+"""So often a broker has to say that there is no such topic until it is believed."""
 _BACKOFF: Final = 0.02
 _BETWEEN_ATTEMPTS: Final = 0.2
 _LAST_WORDS: Final = 1.0
@@ -84,7 +86,7 @@ class AiokafkaWriter:
         producer = self._started
         topic, partition = records.partition
         async with self._limited(f"write to {records.partition}", records.partition.topic):
-            if partition not in await producer.partitions_for(topic):
+            if partition not in await self._partitions(topic):
                 raise RefusedError(
                     f"topic {topic!r} has no partition {partition}",
                     hint="it was made anew with fewer partitions while the job had output for it: delete the "
@@ -166,6 +168,23 @@ class AiokafkaWriter:
         if self._producer is None:
             raise SinkError("a producer is used that is not started, or closed already")
         return self._producer
+
+    async def _partitions(self, topic: str) -> Collection[int]:
+        """The topic's partitions. UnknownTopicOrPartitionError where brokers that can be reached do not know it.
+
+        aiokafka says that there is no such topic also where nobody answers, and a broker that has just come up does not
+        know of its topics yet.
+        """
+        from aiokafka.errors import UnknownTopicOrPartitionError
+
+        denials = 0
+        while True:
+            try:
+                return await self._started.partitions_for(topic)
+            except UnknownTopicOrPartitionError:
+                denials += await self._started.client.force_metadata_update()
+                if denials >= _DENIALS:
+                    raise
 
     async def _send(self, batch: Any, topic: str, partition: int) -> None:
         from aiokafka.errors import KafkaTimeoutError
