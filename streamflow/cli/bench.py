@@ -19,6 +19,7 @@ def bench(
     events: int = 1_000_000,
     rounds: int = 3,
     peers: bool = True,
+    minutes: float = 10.0,
     json: bool = False,
     write: bool = False,
 ) -> int:
@@ -27,14 +28,16 @@ def bench(
     Parameters
     ----------
     name
-        W1, W1p, W1py, W1fn, W2, W3, W4, memory, latency, startup, large_state or checkpoints; without it
-        all of them.
+        W1, W1p, W1py, W1fn, W2, W3, W4, memory, latency, startup, large_state or checkpoints; K1,
+        kafka-latency or kafka-soak, which start a Kafka broker; without it all of them but kafka-soak.
     events
         How many events the workloads read.
     rounds
         Rounds per pair, after a warm-up.
     peers
         Also run the peers.
+    minutes
+        How long kafka-soak holds its rate.
     json
         Print JSON instead of tables.
     write
@@ -48,13 +51,13 @@ def bench(
             file=sys.stderr,
         )
         return 2
-    if events < 1 or rounds < 1:
-        print("--events and --rounds must be at least 1", file=sys.stderr)
+    if events < 1 or rounds < 1 or minutes <= 0:
+        print("--events and --rounds must be at least 1, --minutes more than 0", file=sys.stderr)
         return 2
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     harness: Any = importlib.import_module("benchmarks.harness")
-    options = harness.Options(events=events, rounds=rounds, peers=peers)
+    options = harness.Options(events=events, rounds=rounds, peers=peers, minutes=minutes)
     try:
         report = harness.run(name, options, say=_say)
     except ValueError as wrong_name:
