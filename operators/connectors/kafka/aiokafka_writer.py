@@ -180,11 +180,13 @@ class AiokafkaWriter:
         denials = 0
         while True:
             try:
-                return await self._started.partitions_for(topic)
+                partitions: Collection[int] = await self._started.partitions_for(topic)
             except UnknownTopicOrPartitionError:
                 denials += await self._started.client.force_metadata_update()
                 if denials >= _DENIALS:
                     raise
+            else:
+                return partitions
 
     async def _send(self, batch: Any, topic: str, partition: int) -> None:
         from aiokafka.errors import KafkaTimeoutError
