@@ -24,6 +24,8 @@ KILLS = 20
 EVENTS = 100_000
 PAUSE_SECONDS = 0.05
 BATCH_ROWS = 48
+AWAY_SECONDS = 7.0
+"""Every tenth time the broker stays away longer than any single request waits."""
 BACK_WITHIN_SECONDS = 15.0
 GIVEN_UP_SECONDS = 60.0
 
@@ -85,7 +87,8 @@ def _job(
         time.sleep(chance.uniform(0.05, 0.6))
         if _ended(victim):
             break
-        wait = _kill(broker, victim, chance.choice((0.0, 0.0, 0.5)))
+        away = AWAY_SECONDS if count.kills % 10 == 1 else chance.choice((0.0, 0.0, 0.5))
+        wait = _kill(broker, victim, away)
         count.kills += 1
         if wait is None:
             break
