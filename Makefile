@@ -50,7 +50,7 @@ check: lint types ## lint and types
 bench: $(DEVELOPMENT) ## measure against the peers that are installed (ARGS="W1 --events 5000000")
 	@$(BIN)/streamflow bench $(ARGS)
 
-reliability: $(DEVELOPMENT) ## kill, damage and starve real jobs, ten minutes (ARGS="kills --quick")
+reliability: $(DEVELOPMENT) ## kill, damage and starve real jobs, a quarter of an hour (ARGS="kafka --quick")
 	@$(BIN)/python -m reliability $(ARGS)
 
 dist: $(DEVELOPMENT) ## build sdist and wheel, install the wheel into an empty environment, run the demo there

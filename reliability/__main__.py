@@ -35,18 +35,21 @@ NARROW: dict[str, Part] = {
 }
 """Parts of one process: several of them run side by side."""
 PARTS = WIDE | NARROW
+GROUPS = {"kafka": [name for name in PARTS if name.startswith("kafka-")]}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m reliability", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; without any, all")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join([*PARTS, *GROUPS])}; none: all"
+    )
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--quick", action="store_true", help="less of everything")
     parser.add_argument("--folder", type=Path, help="work here and leave what failed behind")
     parser.add_argument("--write", action="store_true", help="append to benchmarks/RESULTS.md")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     options = parser.parse_args()
-    chosen = options.parts or list(PARTS)
+    chosen = [name for part in options.parts or PARTS for name in GROUPS.get(part, [part])]
     if unknown := sorted(set(chosen) - set(PARTS)):
         parser.error(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
     account, started = Account(options.seed), time.monotonic()
