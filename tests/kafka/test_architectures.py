@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
@@ -171,3 +173,29 @@ def test_kappa_readers_see_one_series(kafka: Topics, tmp_path: Path) -> None:
         [shown] = _tables(printed)
         assert sum(int(hours) for _, hours, *_ in shown) == expected.height
         assert f"{expected.height:,} hours, {expected.height:,} different" in printed
+
+
+def test_the_page_goes_on_live_where_its_archive_ends(
+    kafka: Topics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its two programs as they stand, but for the names, and an end."""
+    topic = kafka.topic(3)
+    flights = pl.read_parquet(DATA).head(3_000)
+    records = [(row["tailnum"], json.dumps(row, default=datetime.isoformat)) for row in flights.to_dicts()]
+    page = (ROOT / "docs" / "architectures.md").read_text(encoding="utf-8")
+    text = page.replace('"flights"', f'"{topic}"').replace("127.0.0.1:9092", kafka.bootstrap)
+    archive, backfill = re.findall("```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "archive.py").write_text(archive, encoding="utf-8")
+    ended = backfill.replace("include=PLACE)", 'include=PLACE, end="latest")')
+    (tmp_path / "backfill.py").write_text(archive + ended, encoding="utf-8")
+
+    monkeypatch.chdir(tmp_path)
+    kafka.produce(topic, records[:2_000])
+    runpy.run_path("archive.py")["archive"].run()
+    kafka.produce(topic, records[2_000:])
+    # Late records would show: many batches a file.
+    result = runpy.run_path("backfill.py")["job"].run(mode="streaming", batch_rows=100)
+    assert result.dropped == 0
+    said = capsys.readouterr().out
+    counted = [int(line.split()[-1]) for line in said.splitlines() if line.startswith(("EWR", "JFK", "LGA"))]
+    assert sum(counted) == 3_000, said
