@@ -65,6 +65,9 @@ class HybridSource(Source):
       starts at the first record that was appended at or after `at`; where records may be appended before their own
       time, give it an earlier `start` itself.
 
+    In streaming mode an archive's files are splits, and a topic's partitions lie side by side in time: write the archive
+    with a file for each partition (docs/architectures.md), or records of one partition make those of another late.
+
     Raises JobDefinitionError for sources or columns that do not fit.
 
     >>> from streamflow.operators.connectors.memory import MemorySource
