@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.confluent_chunk import MessageChunk
-
-if TYPE_CHECKING:
-    from confluent_kafka import Message
+from streamflow.operators.connectors.kafka.confluent_chunk import MessageChunk, MessageColumns
 
 __all__ = ["MessageQueue"]
 
@@ -26,20 +22,23 @@ class MessageQueue:
         self.at_end = False
         self.paused = False
         self.waiting = 0
-        self.nbytes = 0
         self.error: SourceError | None = None
         self._given = offset
-        self._messages: list[Message] = []
+        self._columns = MessageColumns()
         self._news = asyncio.Event()
 
-    def put(self, messages: list[Message], nbytes: int, reached: int) -> None:
+    @property
+    def nbytes(self) -> int:
+        """Of what waits."""
+        return self._columns.nbytes
+
+    def put(self, columns: MessageColumns) -> None:
         """What came next."""
-        if self._messages:
-            self._messages += messages
+        self.reached = columns.next_offset
+        if self._columns:
+            self._columns.extend(columns)
         else:
-            self._messages = messages
-        self.nbytes += nbytes
-        self.reached = reached
+            self._columns = columns
         self.at_end = False
         self._news.set()
 
@@ -62,7 +61,7 @@ class MessageQueue:
     @property
     def ready(self) -> bool:
         """Whether there is something to take."""
-        return bool(self._messages) or self.reached > self._given or self.error is not None
+        return bool(self._columns) or self.reached > self._given or self.error is not None
 
     async def wait(self, seconds: float) -> None:
         """Until there is something to take, but no longer than this. Cancelling takes nothing."""
@@ -80,19 +79,16 @@ class MessageQueue:
 
     def take(self, most: int | None) -> MessageChunk | None:
         """All that there is, up to `most` records; None where there is nothing."""
-        messages = self._messages
-        if not messages and self.reached <= self._given:
+        columns = self._columns
+        if not columns and self.reached <= self._given:
             if self.error is not None:
                 raise self.error
             return None
-        if most is None or len(messages) <= most:
-            chunk = MessageChunk(messages, self.reached, self.nbytes)
-            self._messages = []
+        if most is None or len(columns) <= most:
+            chunk = MessageChunk(columns, self.reached)
+            self._columns = MessageColumns()
         else:
-            taken, self._messages = messages[:most], messages[most:]
-            last = taken[-1].offset()
-            assert last is not None
-            chunk = MessageChunk(taken, last + 1, sum(map(len, taken)))
-        self.nbytes -= chunk.nbytes
+            first = columns.taken(most)
+            chunk = MessageChunk(first, first.next_offset)
         self._given = chunk.next_offset
         return chunk

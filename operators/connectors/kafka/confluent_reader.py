@@ -2,21 +2,22 @@
 
 One consumer for all partitions. A thread of its own calls it, and only while somebody waits for records: what nobody
 takes waits in librdkafka's queue, which is bounded, and of a partition that is taken more slowly than its neighbours a
-bounded amount waits here, then it is paused. Every record costs one Python object, made in C, and one call per column
-that is read.
+bounded amount waits here, then it is paused. Every record costs one Python object for a moment, made in C, and one call
+for each part of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from collections import defaultdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.errors import SourceError, Where
 from streamflow.operators.connectors.kafka.client import Chunk, TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
+from streamflow.operators.connectors.kafka.confluent_chunk import MessageColumns
 from streamflow.operators.connectors.kafka.confluent_connection import (
     LIBRARY_LOG,
     OneThread,
@@ -37,7 +38,9 @@ _START_PATIENCE: Final = 30.0
 _ASK_AFTER: Final = 5.0
 """Seconds without a record after which is asked whether brokers answer at all."""
 
-_MOST: Final = 10_000
+_MOST: Final = 40_000
+_AT_ONCE: Final = 500
+"""Messages that exist at a time: fewer than those at which Python looks for garbage among them."""
 _MANY: Final = 1_000
 """So many records at once mean that more are on their way: it is worth waiting for them a little."""
 _LINGER: Final = 0.005
@@ -49,14 +52,12 @@ _QUEUE_KIB: Final = 65_536
 _LOG = logging.getLogger("streamflow.kafka")
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Messages of one partition, or an event of it."""
+class _Came:
+    """What has come at once: messages by partition, and events."""
 
-    partition: TopicPartition
-    messages: list[Message]
-    nbytes: int = 0
-    event: Message | None = None
+    def __init__(self) -> None:
+        self.columns: defaultdict[TopicPartition, MessageColumns] = defaultdict(MessageColumns)
+        self.events: list[Message] = []
 
 
 class ConfluentReader:
@@ -158,12 +159,15 @@ class ConfluentReader:
                     await asyncio.sleep(0)
                     continue
                 await self._balance()
-                runs = await self._thread(self._consume)
-                for run in runs:
-                    await self._take_in(run)
-                if runs:
+                came = await self._thread(self._consume)
+                for partition, columns in came.columns.items():
+                    if (queue := self._queues.get(partition)) is not None:
+                        queue.put(columns)
+                for event in came.events:
+                    await self._event(event)
+                if came.columns or came.events:
                     self._answered = loop.time()
-                    await self._thread(self._look_up_ends, [run.partition for run in runs])
+                    await self._thread(self._look_up_ends, list(came.columns))
                 elif loop.time() - self._answered > _ASK_AFTER:
                     await self._ask()
         except SourceError as error:
@@ -173,34 +177,33 @@ class ConfluentReader:
         except Exception as error:  # noqa: BLE001 — a client's exceptions do not leave its adapter
             self._fail(SourceError(f"Kafka's client failed: {type(error).__name__}: {error}"))
 
-    def _consume(self) -> list[_Run]:
+    def _consume(self) -> _Came:
         """What there is; waits a little where there is nothing. On the thread."""
         consumer = self._connected
-        messages = consumer.consume(_MOST, 0)
+        came = _Came()
+        messages = consumer.consume(_AT_ONCE, 0)
         if not messages:
             first = consumer.poll(_POLL)
             if first is None:
-                return []
-            messages = [first, *consumer.consume(_MOST, 0)]
-        if _MANY <= len(messages) < _MOST:
-            messages += consumer.consume(_MOST - len(messages), _LINGER)
-        return _runs(messages)
+                return came
+            messages = [first]
+        count, lingered = 0, False
+        while messages:
+            count += len(messages)
+            _sort(messages, came)
+            messages = consumer.consume(_AT_ONCE, 0) if count < _MOST else []
+            if not messages and _MANY <= count < _MOST and not lingered:
+                lingered = True
+                messages = consumer.consume(_AT_ONCE, _LINGER)
+        return came
 
-    async def _take_in(self, run: _Run) -> None:
-        queue = self._queues.get(run.partition)
-        if queue is None:
-            return
-        if run.event is not None:
-            await self._event(run.partition, queue, run.event)
-            return
-        last = run.messages[-1].offset()
-        assert last is not None
-        queue.put(run.messages, run.nbytes, last + 1)
-
-    async def _event(self, partition: TopicPartition, queue: MessageQueue, event: Message) -> None:
+    async def _event(self, event: Message) -> None:
         from confluent_kafka import KafkaError
 
-        error, offset = event.error(), event.offset()
+        partition, error, offset = _place(event), event.error(), event.offset()
+        queue = self._queues.get(partition)
+        if queue is None:
+            return
         assert error is not None
         code = error.code()
         where = Where(split=str(partition))
@@ -300,29 +303,24 @@ class ConfluentReader:
         return self._consumer
 
 
-def _runs(messages: list[Message]) -> list[_Run]:
+def _sort(messages: list[Message], came: _Came) -> None:
     """What librdkafka gives comes mixed, in runs of one partition after the other."""
     from confluent_kafka import Message
 
-    events: list[_Run] = []
     if any(map(Message.error, messages)):
-        failed = [message for message in messages if message.error() is not None]
-        events = [_Run(_place(message), [], event=message) for message in failed]
+        came.events += [message for message in messages if message.error() is not None]
         messages = [message for message in messages if message.error() is None]
     if not messages:
-        return events
-    by_partition: dict[TopicPartition, list[Message]] = {}
-    topics = list(map(Message.topic, messages))
-    if topics.count(topics[0]) == len(topics):
-        keys: Any = map(Message.partition, messages)
-    else:
-        keys = zip(topics, map(Message.partition, messages), strict=True)
+        return
+    topics, numbers = list(map(Message.topic, messages)), list(map(Message.partition, messages))
+    if topics.count(topics[0]) == numbers.count(numbers[0]) == len(messages):
+        came.columns[_place(messages[0])].add(messages)
+        return
     start = 0
-    for _, group in groupby(keys):
+    for _, group in groupby(zip(topics, numbers, strict=True)):
         stop = start + sum(1 for _ in group)
-        by_partition.setdefault(_place(messages[start]), []).extend(messages[start:stop])
+        came.columns[_place(messages[start])].add(messages[start:stop])
         start = stop
-    return [_Run(key, run, sum(map(len, run))) for key, run in by_partition.items()] + events
 
 
 def _place(message: Message) -> TopicPartition:
