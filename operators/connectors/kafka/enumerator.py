@@ -54,7 +54,6 @@ class KafkaEnumerator:
             while True:
                 if not self._looked:
                     splits = await self._look(first=True)
-                    self._looked = True
                     break
                 if every is None:
                     splits = []
@@ -69,6 +68,11 @@ class KafkaEnumerator:
         final = every is None
         if final:
             await self._session.close_metadata()
+        # Nothing is awaited from here on: a checkpoint has what was found either here and handed out, or not at all.
+        self._looked = True
+        for split in splits:
+            partition = TopicPartition(split.payload["topic"], split.payload["partition"])
+            self._known[partition] = (split.payload["start"], split.payload["end"])
         return Discovery(splits, final=final)
 
     def snapshot(self) -> Mapping[str, Any]:
@@ -96,6 +100,7 @@ class KafkaEnumerator:
 
     async def _look_again(self) -> list[Split]:
         """A broker that is away is no reason to stop: whether the job can go on is for its readers to say."""
+        splits: list[Split] = []
         try:
             splits = await self._look(first=False)
             metadata = await self._session.metadata()
@@ -103,7 +108,6 @@ class KafkaEnumerator:
         except SourceError as error:
             _LOG.warning("could not look for new partitions: %s", error)
             await self._session.close_metadata()
-            return []
         return splits
 
     async def _look(self, *, first: bool) -> list[Split]:
@@ -124,7 +128,6 @@ class KafkaEnumerator:
         splits: list[Split] = []
         for partition in fresh:
             start, end = starts[partition], ends.get(partition)
-            self._known[partition] = (start, end)
             payload = {"topic": partition.topic, "partition": partition.partition, "start": start, "end": end}
             splits.append(Split(str(partition), payload, unbounded=end is None))
             _LOG.info(

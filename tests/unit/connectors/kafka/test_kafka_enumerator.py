@@ -18,11 +18,12 @@ READING = Reading(("flights",), "latest", None, None, 30.0)
 
 class Log:
     """Topics with (start, end) of each partition; a client for whoever asks for metadata. `fails`: the calls to come
-    that fail."""
+    that fail, `ends_fail`: those that ask for ends. `looked` is called whenever offsets are asked for."""
 
     def __init__(self, **topics):
         self.topics = topics
-        self.fails = 0
+        self.fails = self.ends_fail = 0
+        self.looked = lambda: None
         self.committed = {}
         self.closed = 0
 
@@ -43,6 +44,10 @@ class Log:
         return {topic: len(self.topics[topic]) for topic in topics if topic in self.topics}
 
     async def offsets(self, partitions, at, *, group=None):
+        self.looked()
+        if at == "latest" and self.ends_fail:
+            self.ends_fail -= 1
+            raise SourceError("no leader")
         if at == "committed":
             return {each: self.committed[each] for each in partitions if each in self.committed}
         column = 0 if at == "earliest" else 1
@@ -124,3 +129,25 @@ def test_every_partition_belongs_to_exactly_one_copy():
     assert sum(map(len, parts)) == len(set.union(*parts)) == 27
     # Topics of one partition do not all end up with the first copy.
     assert all(len(part) > 3 for part in parts)
+
+
+def test_what_was_found_is_handed_out_although_the_log_fails_right_after():
+    log = Log(flights=[(0, 10)])
+    enumerator, clock = enumerating(log)
+    look(enumerator)
+    log.topics["flights"].append((5, 9))
+    log.ends_fail = 1
+    assert look(enumerator) == {"flights-1": (5, None)}
+    assert clock.slept == [30.0]
+
+
+def test_no_checkpoint_knows_a_partition_that_is_not_handed_out_yet():
+    log = Log(flights=[(0, 10)])
+    enumerator, _ = enumerating(log)
+    log.looked = lambda: seen.append(enumerator.snapshot()["partitions"])
+    seen = []
+    look(enumerator)
+    log.topics["flights"].append((5, 9))
+    look(enumerator)
+    assert seen[-1] == [["flights", 0, 10, None]]
+    assert len(enumerator.snapshot()["partitions"]) == 2
