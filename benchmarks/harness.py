@@ -50,9 +50,8 @@ def run(
     if name is not None and name not in NAMES:
         raise ValueError(f"no benchmark {name!r}; there are {', '.join(NAMES)}")
     options = options or Options()
-    report = Report(
-        options.events, options.rounds, options.describe(), missing=missing_peers() if options.peers else []
-    )
+    missing = missing_peers() if options.peers and name not in KAFKA else []
+    report = Report(options.events, options.rounds, options.describe(), missing=missing)
     verifier = Verifier()
     for workload in WORKLOADS.values():
         if name in (None, workload.name):

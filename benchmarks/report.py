@@ -133,7 +133,10 @@ def table(head: tuple[str, ...], rows: list[list[str]]) -> str:
 
 def machine() -> str:
     """Cores, processor architecture, system and versions: what a figure depends on, and no names."""
-    versions = ", ".join(f"{name} {_version(name)}" for name in ("streamflow", "polars", "duckdb", "msgspec"))
+    versions = ", ".join(
+        f"{name} {_version(name)}"
+        for name in ("streamflow", "polars", "duckdb", "msgspec", "aiokafka", "confluent-kafka")
+    )
     hardware = f"{os.cpu_count()} cores {platform.machine()}, {platform.system()}"
     return f"{hardware}, Python {platform.python_version()}; {versions}"
 
