@@ -69,6 +69,8 @@ class Checkpoints:
         line: str,
     ) -> None:
         self.store = store
+        self.sinks: Mapping[str, str] = {}
+        """Which kind each sink is."""
         self._line = line
         self.metrics = metrics
         self._ports = ports
@@ -130,7 +132,14 @@ class Checkpoints:
             _LOG.warning("old checkpoints were not removed", extra=told(error=reason(error)))
 
     def _publish(self, writer: CheckpointWriter, complete: Complete[SubtaskPart]) -> Manifest:
-        state = {"sources": dict(self._sources), "sealed": _listed(complete.sealed), "line": self._line}
+        state = {
+            "sources": dict(self._sources),
+            "sealed": _listed(complete.sealed),
+            "sinks": {
+                id: kind for id, kind in self.sinks.items() if any(id == sink for sink, _ in complete.sealed)
+            },
+            "line": self._line,
+        }
         files: tuple[StoredFile, ...] = (writer.put([pack(state)], JOB),)
         manifest = Manifest(
             number=complete.epoch,

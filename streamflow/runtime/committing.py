@@ -6,7 +6,7 @@ follows the mode waits for the end of a batch job; that of one which commits wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ class _Group:
 
     committer: Committer | None
     at_each_epoch: bool
+    kind: str
     sinks: list[str] = field(default_factory=list[str])
 
 
@@ -43,9 +44,23 @@ class Committing:
         key: Hashable = ("alone", id) if sink.committed_with is None else ("shared", sink.committed_with)
         if key not in self._groups:
             at_each_epoch = self._each_epoch or sink.commits == "epoch"
-            self._groups[key] = _Group(sink.committer(ctx), at_each_epoch)
+            self._groups[key] = _Group(sink.committer(ctx), at_each_epoch, type(sink).__name__)
         self._groups[key].sinks.append(id)
         self._by_sink[id] = self._groups[key]
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """What kind of sink each is: no other kind can take its output."""
+        return {id: group.kind for id, group in self._by_sink.items()}
+
+    def unfit(self, sealed: Sealed, kinds: Mapping[str, str]) -> Sequence[str]:
+        """The sinks whose output, `sealed` by an earlier run with sinks of these kinds, no sink of this one commits."""
+        unfit: dict[str, None] = {}
+        for id, _ in sealed:
+            group = self._by_sink.get(id)
+            if group is None or group.committer is None or kinds.get(id, group.kind) != group.kind:
+                unfit[id] = None
+        return list(unfit)
 
     def divided(self, sealed: Sealed, *, final: bool) -> tuple[Sealed, Sealed]:
         """What of an epoch's output is committed with it, and what is carried over to the next."""
@@ -89,7 +104,7 @@ class Committing:
                 await group.committer.close()
 
     def _now(self, sink: str) -> bool:
-        # Output of a sink that the job does not have any more is dropped either way.
+        # Of a sink that the job does not have any more: see `unfit`.
         group = self._by_sink.get(sink)
         return self._each_epoch if group is None else group.at_each_epoch
 

@@ -60,6 +60,8 @@ class Restored:
     work: Path | None
     sealed: list[tuple[str, Committable]] = field(default_factory=list["tuple[str, Committable]"])
     """The output that the epoch had sealed, by sink."""
+    sinks: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What kind of sink sealed it, where the checkpoint says so."""
     line: str = ""
     """The line of runs that it belongs to."""
     sources: dict[str, SourceStart] = field(default_factory=dict[str, SourceStart])
@@ -80,6 +82,7 @@ class Restored:
         file = next(file for file in self.manifest.files if file.name == JOB)
         job: Mapping[str, Any] = unpack(self.store.read(file))
         self.sealed = [(sink, committable) for sink, committable in job["sealed"]]
+        self.sinks = job.get("sinks", {})
         self.line = job["line"]
         for task in plan.tasks:
             if task.source is not None:

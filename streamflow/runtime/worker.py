@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,6 +65,8 @@ class Worker:
         self._state_dir = state_dir
         self._checkpoints = checkpoints
         self._restored = restored
+        self._unfit: Sequence[str] = ()
+        self._allow_dropped = settings.allow_dropped_state
         self._suspended = False
         self._closed = False
         self._news = asyncio.Event()
@@ -91,6 +93,8 @@ class Worker:
             first_epoch=last_epoch + 1,
         )
         self._parts.build()
+        if checkpoints is not None:
+            checkpoints.sinks = self._parts.committing.kinds
         self._sealed, self._carried = self._left_over()
         self.coordinator: EpochCoordinator[SubtaskPart] = EpochCoordinator(
             (subtask.name for subtask in self._parts.subtasks),
@@ -311,10 +315,12 @@ class Worker:
 
     def _left_over(self) -> tuple[Sealed, Sealed]:
         """What the checkpoint had sealed: what is to be committed at once, and what only with a later epoch."""
-        if self._restored is None:
+        restored = self._restored
+        if restored is None:
             return (), ()
-        final = self._restored.manifest.finished
-        return self._parts.committing.divided(self._restored.sealed, final=final)
+        self._unfit = self._parts.committing.unfit(restored.sealed, restored.sinks)
+        sealed = [(sink, piece) for sink, piece in restored.sealed if sink not in self._unfit]
+        return self._parts.committing.divided(sealed, final=restored.manifest.finished)
 
     async def _restore(self) -> None:
         """Bring operators and sinks to where the checkpoint was."""
@@ -322,6 +328,14 @@ class Worker:
         if restored is None:
             await self._parts.committing.begin()
             return
+        if self._unfit and not self._allow_dropped:
+            was = ", ".join(f"{id} ({restored.sinks.get(id, 'a sink')})" for id in self._unfit)
+            raise StateError(
+                f"checkpoint {restored.epoch} has output of {was}, which may not be visible yet, and the job has no "
+                "sink of that kind and place any more that would commit it",
+                hint="sinks are numbered in the order of the program: run it as it was, take a savepoint (its "
+                "output is visible) and restore that; or leave the output behind with allow_dropped_state",
+            )
         self._ports.reach("restore.opened")
         await self._ports.io(self._parts.restore)
         restored.close()

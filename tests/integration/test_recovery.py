@@ -424,3 +424,27 @@ def test_too_many_failed_checkpoints_fail_the_job_and_the_next_run_goes_on(base:
         asyncio.run(whole())
     run(totals(base, tap=Tap(base)), **settings(base))
     assert written(base) == expected(base)
+
+
+def test_output_that_no_sink_of_the_job_would_commit_is_not_left_behind_in_silence(tmp_path: Path) -> None:
+    def job(*sinks: Any) -> sf.Job:
+        job = sf.Job("numbers")
+        rows = job.read(sf.MemorySource([{"n": n} for n in range(100)], batch_rows=10))
+        for sink in sinks:
+            rows.write(sink)
+        return job
+
+    def crash(point: str) -> None:
+        if point == "commit.before":
+            raise RuntimeError("gone")
+
+    one, other = (sf.FileSink(tmp_path / name, format="ndjson") for name in ("one", "other"))
+    place = {"checkpoint_dir": tmp_path / "checkpoints", "mode": "micro-batch", "micro_batch_interval": "1ms"}
+    with pytest.raises(sf.StreamflowError):
+        run(job(one, other), Ports(reach=crash), **place, restart="none")
+    with pytest.raises(StateError, match=r"output of write-2 \(FileSink\), which may not be visible"):
+        run(job(one), **place)
+    with pytest.raises(StateError, match=r"output of write-1 \(FileSink\)"):
+        run(job(sf.ConsoleSink(), one), **place)
+    run(job(one), **place, allow_dropped_state=True)
+    assert len(pl.read_ndjson(tmp_path / "one" / "*.ndjson")) == 100
