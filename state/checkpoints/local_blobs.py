@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
+import platform
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 from streamflow.disk import Disk
 from streamflow.errors import DamagedError, StateError
@@ -56,6 +59,8 @@ class LocalBlobs:
         self._guard = threading.Lock()
         self._unsynced: set[Path] = set()
         self._temporaries = itertools.count(1)
+        # Where others may write at the same time, none may have a name of another's.
+        self._mine = "" if exclusive else f"{crc32(platform.node().encode()):08x}-{os.getpid()}-{id(self):x}-"
 
     @property
     def place(self) -> str:
@@ -240,7 +245,7 @@ class LocalBlobs:
     @contextmanager
     def _temporary(self, folder: Path) -> Generator[Path]:
         with self._guard:
-            path = folder / f"{_TEMPORARY}{next(self._temporaries)}"
+            path = folder / f"{_TEMPORARY}{self._mine}{next(self._temporaries)}"
         try:
             yield path
         except (OSError, StateError):

@@ -650,3 +650,15 @@ class TestVerifying:
         manifest, skipped = reader.latest_intact()
         assert (manifest and manifest.number, len(skipped)) == (1, 1)
         assert reader.numbers() == [1, 2]
+
+
+def test_two_processes_that_store_at_once_do_not_mix_what_they_store(tmp_path):
+    one, other = (open_blobs(tmp_path, LocalDisk(), exclusive=False) for _ in range(2))
+
+    def pieces():
+        yield b"a" * (1 << 20)
+        other.put("job/blobs", [b"b" * (1 << 20), b"b"])
+        yield b"a"
+
+    stored = one.put("job/blobs", pieces())
+    assert one.digest(f"job/blobs/{stored.digest}", 1 << 22) == stored
