@@ -115,7 +115,7 @@ def _run(account: Account, site: Site, seed: int, case: Case) -> Outcome:
     zombie, took = _woken(site, there, seed, case)
     third = start(there, batch_rows=8192, output="third").wait(60)
     verdict = judge(site, model(frame)) if third.code == 0 else Verdict()
-    clear = zombie.code == 1 and zombie.said[-1].get("error") in REASONS and "Traceback" not in zombie.errors
+    clear = zombie.code == 1 and zombie.get("error") in REASONS
     if not clear:
         account.fail(f"{case}, {site.root}: the zombie did not end clearly: {zombie}, {zombie.said[-1:]}")
     if third.code != 0:

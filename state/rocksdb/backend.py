@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -194,7 +195,10 @@ class RocksDBBackend:
             if self._temporary is not None:
                 self._temporary()
             else:
-                restrict(self._directory)
+                with suppress(
+                    FileNotFoundError
+                ):  # another process that took the job over has cleared it away
+                    restrict(self._directory)
 
     def _iterate(self, start: bytes, end: bytes) -> _Scan:
         try:
