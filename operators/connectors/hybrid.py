@@ -65,8 +65,8 @@ class HybridSource(Source):
       starts at the first record that was appended at or after `at`; where records may be appended before their own
       time, give it an earlier `start` itself.
 
-    In streaming mode an archive's files are splits, and a topic's partitions lie side by side in time: write the archive
-    with a file for each partition (docs/architectures.md), or records of one partition make those of another late.
+    In streaming mode an archive's files are splits, and a topic's partitions lie side by side in time: write the
+    archive with a file for each partition (docs/architectures.md), or records of one make those of another late.
 
     Raises JobDefinitionError for sources or columns that do not fit.
 
@@ -98,7 +98,8 @@ class HybridSource(Source):
             )
         if self.offsets is not None and (isinstance(self.offsets, str) or len(self.offsets) != len(_ORIGIN)):
             raise JobDefinitionError(
-                f"offsets is {self.offsets!r}", hint="name three columns: of the topic, the partition, the offset"
+                f"offsets is {self.offsets!r}",
+                hint="name three columns: of the topic, the partition, the offset",
             )
         self.output_type()
 
@@ -119,7 +120,8 @@ class HybridSource(Source):
             before.schema.need(name)
         if self.time is not None and before.schema[self.time].base_type() not in (pl.Datetime, pl.Date):
             raise JobDefinitionError(
-                f"the column {self.time!r} is {before.schema[self.time]}, no time", hint="name a Datetime column"
+                f"the column {self.time!r} is {before.schema[self.time]}, no time",
+                hint="name a Datetime column",
             )
         return StreamType(before.schema, before.timed and after.timed)
 
@@ -130,7 +132,9 @@ class HybridSource(Source):
         live = split.payload["of"] == _LIVE
         inner = replace(split, payload=split.payload["payload"])
         source = self.live({}) if live else self.history
-        return _SidedReader(source.reader(inner, position, self.context(ctx)), self, live=live)
+        return _SidedReader(
+            source.reader(inner, position, self.context(ctx, split.payload["of"])), self, live=live
+        )
 
     def describe(self) -> str:
         return f"HybridSource({self.history.describe()}, then {self.then.describe()})"
@@ -148,8 +152,10 @@ class HybridSource(Source):
         assert self.at is not None
         return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=to_micros(self.at))
 
-    def context(self, ctx: SourceContext) -> SourceContext:
-        """What the two sources are handed: the columns by which records are told apart are read, too."""
+    def context(self, ctx: SourceContext, side: str) -> SourceContext:
+        """What a source is handed: the columns by which records are told apart are read, too. What its readers share
+        is its own: two sources of one kind may be of two clusters."""
+        ctx = replace(ctx, shared=ctx.shared.setdefault(side, {}))
         if ctx.columns is None or self.time is None or self.time in ctx.columns:
             return ctx
         return replace(ctx, columns=[*ctx.columns, self.time])
@@ -184,7 +190,9 @@ class _SidedReader:
         if not isinstance(decoded.batch, FrameBatch):
             return decoded
         frame = self._source.mine(decoded.batch.frame, live=self._live)
-        return replace(decoded, batch=FrameBatch(frame if self._timed else frame.drop(EVENT_TIME, strict=False)))
+        return replace(
+            decoded, batch=FrameBatch(frame if self._timed else frame.drop(EVENT_TIME, strict=False))
+        )
 
 
 class _HybridEnumerator:
@@ -193,7 +201,7 @@ class _HybridEnumerator:
     def __init__(self, source: HybridSource, ctx: SourceContext) -> None:
         self._source = source
         self._ctx = ctx
-        self._history = source.history.enumerator(source.context(ctx))
+        self._history = source.history.enumerator(source.context(ctx, _HISTORY))
         self._live: Enumerator | None = None
         self._offsets: dict[str, int] = {}
         self._known = False
@@ -241,7 +249,7 @@ class _HybridEnumerator:
             self._live.restore(state["live"])
 
     def _made(self) -> Enumerator:
-        return self._source.live(self._offsets).enumerator(self._source.context(self._ctx))
+        return self._source.live(self._offsets).enumerator(self._source.context(self._ctx, _LIVE))
 
     async def _largest(self) -> dict[str, int]:
         """Where the live source begins in each partition: behind the largest offset in the history."""

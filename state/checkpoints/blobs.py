@@ -131,8 +131,8 @@ def check_key(key: str) -> str:
 
 def open_blobs(place: str | Path, disk: Disk, *, exclusive: bool = True) -> Blobs:
     """Where a path or URL leads: a local folder (also `file://`), or an object store (`s3://`, `gs://`, `az://`,
-    `memory://`). `exclusive`: a local folder keeps a second process out by a lock. Credentials and endpoints of object stores come from their usual environment variables. Raises
-    ConfigError for anything else.
+    `memory://`). `exclusive`: a local folder keeps a second process out by a lock. Credentials and endpoints of object
+    stores come from their usual environment variables. Raises ConfigError for anything else.
 
     >>> from streamflow.disk import LocalDisk
     >>> open_blobs("memory://docs", LocalDisk()).place

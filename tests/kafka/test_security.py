@@ -6,12 +6,8 @@ import subprocess
 import traceback
 
 import pytest
-from confluent_kafka.admin import (
-    AdminClient,
-    ScramCredentialInfo,
-    ScramMechanism,
-    UserScramCredentialUpsertion,
-)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
 from deploy.kafka.jars import why_no_java
 from deploy.kafka.local_broker import LocalBroker, free_port

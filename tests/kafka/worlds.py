@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, Literal, Protocol
@@ -109,7 +109,7 @@ class SimulatedWorld:
 
 
 @asynccontextmanager
-async def reader(world: World) -> AsyncIterator[LogReader]:
+async def reader(world: World) -> AsyncGenerator[LogReader]:
     made = world.client.reader(client_id="test")
     await made.start()
     try:
@@ -119,7 +119,7 @@ async def reader(world: World) -> AsyncIterator[LogReader]:
 
 
 @asynccontextmanager
-async def metadata(world: World) -> AsyncIterator[Metadata]:
+async def metadata(world: World) -> AsyncGenerator[Metadata]:
     made = world.client.metadata(client_id="test")
     await made.start()
     try:
@@ -131,7 +131,7 @@ async def metadata(world: World) -> AsyncIterator[Metadata]:
 @asynccontextmanager
 async def writer(
     world: World, transactional_id: str | None = None, **options: Any
-) -> AsyncIterator[LogWriter]:
+) -> AsyncGenerator[LogWriter]:
     settings = {"transaction_timeout": 20_000_000, "compression": "lz4", **options}
     made = world.client.writer(client_id="test", transactional_id=transactional_id, **settings)
     await made.start()
