@@ -50,7 +50,8 @@ class SinkContext:
     `line` names the line of runs of which each goes on from a checkpoint of the one before; a run that starts anew
     starts a new line. `first_epoch` is the first that this run will end, `restored_parent` the epoch that was committed
     before `restored`. A writer that holds much asks for the epoch to be ended (`end_epoch`), and where even that does
-    not help, because the epoch before it is still being committed, awaits that (`settled`) before it takes more.
+    not help, because the epoch it ended last is still being stored or committed, awaits that (`settled`) before it
+    takes more.
     """
 
     operator_id: str

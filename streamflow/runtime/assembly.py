@@ -6,6 +6,7 @@ With a checkpoint to go on from, every operator gets its share of it, and every 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -313,7 +314,7 @@ class Assembly:
                 first_epoch=self.first_epoch,
                 restored_parent=None if self.restored is None else self.restored.manifest.parent,
                 end_epoch=self.reports.request_epoch,
-                settled=self.reports.settled,
+                settled=partial(self.reports.settled, f"{task.id}-{index}"),
                 metrics=self.registry.operator(node.id, index),
             )
             self.committing.add(node.id, node.sink, context)

@@ -50,8 +50,8 @@ class Reports(Protocol):
         """A source has read its slice, or a sink holds much: end the epoch."""
         ...
 
-    async def settled(self) -> None:
-        """Wait until no epoch that has ended is being committed."""
+    async def settled(self, subtask: str) -> None:
+        """Wait until the epoch that this subtask has ended last is stored and committed everywhere, or has failed."""
         ...
 
 

@@ -79,7 +79,7 @@ class Worker:
         self._storing: set[asyncio.Task[None]] = set()
         self._positions: dict[int, dict[str, dict[str, Position]]] = {}
         self._settled = asyncio.Event()
-        self._settled.set()
+        self._passed: dict[str, int] = {}
         self._parts = Assembly(
             plan,
             profile,
@@ -175,6 +175,7 @@ class Worker:
     def acknowledge(
         self, subtask: str, epoch: int, sealed: Sealed, snapshot: SubtaskSnapshot | Exception | None
     ) -> None:
+        self._passed[subtask] = epoch
         if isinstance(snapshot, SubtaskSnapshot):
             self._beside(self._store(subtask, epoch, sealed, snapshot))
         else:
@@ -188,8 +189,10 @@ class Worker:
         self._epoch_asked = True
         self._news.set()
 
-    async def settled(self) -> None:
-        await self._settled.wait()
+    async def settled(self, subtask: str) -> None:
+        # Who has not passed the barrier in flight must go on, or it would never come through.
+        while self.coordinator.in_flight and self._passed.get(subtask) == self.coordinator.epoch:
+            await self._settled.wait()
 
     async def _store(self, subtask: str, epoch: int, sealed: Sealed, snapshot: SubtaskSnapshot) -> None:
         assert self._checkpoints is not None
@@ -248,6 +251,7 @@ class Worker:
         if epoch is None:
             return
         self._epoch_asked = False
+        self._settled.clear()
         self._promised, self._waiting_for_epoch = [*self._promised, *self._waiting_for_epoch], []
         if self._checkpoints is not None:
             self._checkpoints.begin(epoch, {id: _waiting(parts) for id, parts in self._parts.readers.items()})
@@ -278,7 +282,6 @@ class Worker:
 
     async def _deal_with(self, complete: Complete[SubtaskPart]) -> Complete[SubtaskPart] | None:
         published = self._checkpoints is None or await self._checkpoints.publish(complete)
-        self._settled.clear()
         carried: Sealed = complete.sealed
         if published:
             now, carried = self._parts.committing.divided(complete.sealed, final=complete.final)
@@ -292,11 +295,12 @@ class Worker:
         if self._checkpoints is not None and published:
             await self._checkpoints.retain()
             await self._tell_sources(complete.epoch)
-        self._settled.set()
         self._suspended = complete.epoch == self._last_epoch
         if self._suspended and not published:
             raise _failed(complete)
-        return self.coordinator.done(carried=carried)
+        following = self.coordinator.done(carried=carried)
+        self._settled.set()
+        return following
 
     async def _tell_sources(self, epoch: int) -> None:
         """Sources that want to know hear how far the checkpoint has come."""

@@ -1,7 +1,9 @@
 """When epochs begin and what a failing commit does, seen from outside a whole job on the virtual clock."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,3 +150,52 @@ def test_a_failing_operator_commits_nothing_of_its_epoch() -> None:
     with pytest.raises(sf.RecordError, match="map-1: ZeroDivisionError"):
         run(job, mode="micro-batch", batch_rows=2)
     assert sink.committed == [(1, 8), (2, 8)]
+
+
+@dataclass(frozen=True, eq=False)
+class Careful(TwoPhase):
+    """A sink that takes no more than it can hold."""
+
+    held: list[int] = field(default_factory=list)
+
+    def writer(self, input_type: StreamType, ctx: SinkContext) -> SinkWriter:
+        return _CarefulWriter(self, ctx)
+
+
+class _CarefulWriter(_Writer):
+    def __init__(self, sink: Careful, ctx: SinkContext) -> None:
+        super().__init__(sink, ctx.subtask)
+        self._ctx = ctx
+
+    async def write(self, batch: AnyBatch) -> None:
+        await super().write(batch)
+        self._sink.held.append(self._rows)
+        if self._rows >= 4:
+            self._ctx.end_epoch()
+            await self._ctx.settled()
+
+
+@pytest.mark.parametrize("slow", ["_publish", "store"])
+def test_a_writer_that_holds_much_waits_for_a_checkpoint_that_takes_long(tmp_path: Path, slow: str) -> None:
+    """Nothing bounds what it would take meanwhile."""
+
+    class Slow(Inline):
+        async def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
+            if function.__name__ == slow:
+                await clock.sleep(5)
+            return function(*args)
+
+    async def whole() -> None:
+        ports = Ports(clock=clock, io=Slow(), cpu=Inline())
+        job = sf.Job("numbers")
+        job.read(sf.MemorySource([{"n": n} for n in range(400)], batch_rows=2)).write(sink)
+        await (await job.start(ports=ports, state_backend="memory", checkpoint_dir=tmp_path)).wait()
+
+    clock, sink = TestClock(), Careful()
+    loop = SteppedLoop(clock)
+    try:
+        loop.run_virtually(whole())
+    finally:
+        loop.close_quietly()
+    assert sum(rows for _, rows in sink.committed) == 400
+    assert max(sink.held) < 40
