@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,3 +125,25 @@ def test_what_does_not_fit_is_said_when_the_job_is_built(kafka: Topics, tmp_path
         sf.HybridSource(_live(kafka, "t"), then=_live(kafka, "t"), at="2026-01-01", time="at")
     with pytest.raises(sf.JobDefinitionError, match="'n' is Int64, no time"):
         sf.HybridSource(files, then=_live(kafka, "t"), at="2026-01-01", time="n")
+
+
+def test_each_side_is_read_from_its_own_cluster(kafka: Topics) -> None:
+    topic = kafka.topic(2)
+    _feed(kafka, topic, range(10))
+    elsewhere = sf.KafkaSource(topic, "127.0.0.1:9", schema=SCHEMA, start="2026-01-01", end="latest")
+    source = sf.HybridSource(
+        _live(kafka, topic, end="latest"), then=elsewhere, at="2026-01-01T00:00:05Z", time="at"
+    )
+    job = sf.Job("hybrid")
+    out = job.read(source).collect()
+
+    async def whole() -> None:
+        handle = await job.start(mode="streaming")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await handle.wait()
+        await handle.cancel()
+
+    with contextlib.suppress(sf.SourceError):
+        asyncio.run(whole())
+    assert all(row["n"] < 5 for row in out.rows())
