@@ -244,9 +244,10 @@ class SplitPump:
 
     async def _pump(self) -> None:
         loop = asyncio.get_running_loop()
+        depth = self._depth
         try:
             while True:
-                while len(self._pieces) >= self._depth:
+                while len(self._pieces) >= depth:
                     self._room = loop.create_future()
                     await self._room
                 fetch = await self._reader.fetch()
@@ -254,13 +255,16 @@ class SplitPump:
                     break
                 future: asyncio.Future[Piece]
                 if 0 < fetch.nbytes <= _INLINE_BYTES:
-                    # A hop to a thread and back costs more than so little work.
+                    # A hop to a thread and back costs more than so little work. Nothing is won by having several of
+                    # these ready either: what comes meanwhile is better fetched as one larger piece.
+                    depth = 1
                     future = loop.create_future()
                     try:
                         future.set_result(self._prefix.run(self.split, fetch))
                     except Exception as error:  # noqa: BLE001 — raised where the piece is taken
                         future.set_exception(error)
                 else:
+                    depth = self._depth
                     future = asyncio.ensure_future(self._run_blocking(self._prefix.run, self.split, fetch))
                 future.add_done_callback(lambda _: self._notify())
                 self._pieces.append(future)

@@ -37,6 +37,7 @@ class Reader:
     pieces: list[Any]
     fetched: int = 0
     closed: int = 0
+    nbytes: int = 0
 
     async def fetch(self) -> Fetch | None:
         if self.fetched == len(self.pieces):
@@ -46,7 +47,7 @@ class Reader:
         if isinstance(piece, Exception):
             raise piece
         decode: Any = piece if callable(piece) else lambda: Decoded(RowBatch(piece))
-        return Fetch(decode, {"piece": self.fetched})
+        return Fetch(decode, {"piece": self.fetched}, self.nbytes)
 
     async def close(self) -> None:
         self.closed += 1
@@ -94,6 +95,16 @@ def test_no_more_pieces_are_in_flight_than_allowed(loop: SteppedLoop) -> None:
     reading = pump(loop, reader, Later(), depth=3)
     assert reader.fetched == 3
     assert not reading.ready
+
+
+def test_of_small_pieces_the_next_is_fetched_when_one_is_taken(loop: SteppedLoop) -> None:
+    """What comes meanwhile becomes one larger piece: a queue of small ones is only latency."""
+    reader = Reader([[0], [1], [2]], nbytes=100)
+    reading = pump(loop, reader, Later(), depth=3)
+    assert (reader.fetched, reading.ready) == (1, True)
+    assert values(reading.take()) == [0]
+    loop.settle()
+    assert reader.fetched == 2
 
 
 def test_pieces_are_handed_out_in_order_however_they_finish(loop: SteppedLoop) -> None:
