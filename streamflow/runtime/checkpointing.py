@@ -69,8 +69,8 @@ class Checkpoints:
         line: str,
     ) -> None:
         self.store = store
-        self.sinks: Mapping[str, str] = {}
-        """Which kind each sink is."""
+        self.sinks: Mapping[str, Sequence[str]] = {}
+        """What has to be known of each sink to commit its output."""
         self._line = line
         self.metrics = metrics
         self._ports = ports
@@ -135,9 +135,7 @@ class Checkpoints:
         state = {
             "sources": dict(self._sources),
             "sealed": _listed(complete.sealed),
-            "sinks": {
-                id: kind for id, kind in self.sinks.items() if any(id == sink for sink, _ in complete.sealed)
-            },
+            "sinks": {id: list(self.sinks[id]) for id in dict(complete.sealed) if id in self.sinks},
             "line": self._line,
         }
         files: tuple[StoredFile, ...] = (writer.put([pack(state)], JOB),)

@@ -49,18 +49,25 @@ class Committing:
         self._by_sink[id] = self._groups[key]
 
     @property
-    def kinds(self) -> Mapping[str, str]:
-        """What kind of sink each is: no other kind can take its output."""
-        return {id: group.kind for id, group in self._by_sink.items()}
+    def sinks(self) -> Mapping[str, Sequence[str]]:
+        """Of each sink its kind, since no other kind can take its output, and the first of those it is committed with:
+        `fitting` wants them again."""
+        return {id: (group.kind, group.sinks[0]) for id, group in self._by_sink.items()}
 
-    def unfit(self, sealed: Sealed, kinds: Mapping[str, str]) -> Sequence[str]:
-        """The sinks whose output, `sealed` by an earlier run with sinks of these kinds, no sink of this one commits."""
+    def fitting(self, sealed: Sealed, sinks: Mapping[str, Sequence[str]]) -> tuple[Sealed, Sequence[str]]:
+        """Output that an earlier run with those `sinks` had sealed, by sinks of this one, and the sinks that it had and
+        whose output nobody commits now. What was committed together still is, although one of those sinks is gone."""
+        fit: list[tuple[str, Committable]] = []
         unfit: dict[str, None] = {}
-        for id, _ in sealed:
-            group = self._by_sink.get(id)
-            if group is None or group.committer is None or kinds.get(id, group.kind) != group.kind:
+        for id, piece in sealed:
+            kind, first = sinks.get(id, (None, id))
+            mates = [id, *(other for other, (_, theirs) in sinks.items() if theirs == first)]
+            taker = next((mate for mate in mates if self._takes(mate, kind)), None)
+            if taker is None:
                 unfit[id] = None
-        return list(unfit)
+            else:
+                fit.append((taker, piece))
+        return fit, list(unfit)
 
     def divided(self, sealed: Sealed, *, final: bool) -> tuple[Sealed, Sealed]:
         """What of an epoch's output is committed with it, and what is carried over to the next."""
@@ -103,10 +110,12 @@ class Committing:
             if group.committer is not None:
                 await group.committer.close()
 
-    def _now(self, sink: str) -> bool:
-        # Of a sink that the job does not have any more: see `unfit`.
+    def _takes(self, sink: str, kind: str | None) -> bool:
         group = self._by_sink.get(sink)
-        return self._each_epoch if group is None else group.at_each_epoch
+        return group is not None and group.committer is not None and kind in (None, group.kind)
+
+    def _now(self, sink: str) -> bool:
+        return self._by_sink[sink].at_each_epoch
 
 
 def _of(group: _Group, sealed: Sealed) -> Sequence[Committable]:

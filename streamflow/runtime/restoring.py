@@ -60,8 +60,8 @@ class Restored:
     work: Path | None
     sealed: list[tuple[str, Committable]] = field(default_factory=list["tuple[str, Committable]"])
     """The output that the epoch had sealed, by sink."""
-    sinks: Mapping[str, str] = field(default_factory=dict[str, str])
-    """What kind of sink sealed it, where the checkpoint says so."""
+    sinks: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    """What is to be known of the sinks that sealed it, where the checkpoint says so."""
     line: str = ""
     """The line of runs that it belongs to."""
     sources: dict[str, SourceStart] = field(default_factory=dict[str, SourceStart])

@@ -94,7 +94,7 @@ class Worker:
         )
         self._parts.build()
         if checkpoints is not None:
-            checkpoints.sinks = self._parts.committing.kinds
+            checkpoints.sinks = self._parts.committing.sinks
         self._sealed, self._carried = self._left_over()
         self.coordinator: EpochCoordinator[SubtaskPart] = EpochCoordinator(
             (subtask.name for subtask in self._parts.subtasks),
@@ -322,8 +322,7 @@ class Worker:
         restored = self._restored
         if restored is None:
             return (), ()
-        self._unfit = self._parts.committing.unfit(restored.sealed, restored.sinks)
-        sealed = [(sink, piece) for sink, piece in restored.sealed if sink not in self._unfit]
+        sealed, self._unfit = self._parts.committing.fitting(restored.sealed, restored.sinks)
         return self._parts.committing.divided(sealed, final=restored.manifest.finished)
 
     async def _restore(self) -> None:
@@ -333,7 +332,7 @@ class Worker:
             await self._parts.committing.begin()
             return
         if self._unfit and not self._allow_dropped:
-            was = ", ".join(f"{id} ({restored.sinks.get(id, 'a sink')})" for id in self._unfit)
+            was = ", ".join(f"{id} ({restored.sinks.get(id, ['a sink'])[0]})" for id in self._unfit)
             raise StateError(
                 f"checkpoint {restored.epoch} has output of {was}, which may not be visible yet, and the job has no "
                 "sink of that kind and place any more that would commit it",

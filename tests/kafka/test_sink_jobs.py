@@ -173,3 +173,18 @@ def test_a_full_outbox_asks_for_the_epoch_to_end(kafka):
 
     asyncio.run(scenario())
     assert asked
+
+
+def test_a_sink_that_goes_leaves_the_other_of_its_cluster_able_to_go_on(kafka, tmp_path):
+    one, other = kafka.topic(1), kafka.topic(1)
+
+    def run(*topics):
+        job = sf.Job(one)
+        rows = job.read(sf.MemorySource(frame(10)))
+        for topic in topics:
+            rows.write(KafkaSink(topic, kafka.bootstrap))
+        return job.run(mode="streaming", checkpoint_dir=tmp_path)
+
+    run(one, other)
+    run(one)
+    assert len(kafka.read(one)) == len(kafka.read(other)) == 10
