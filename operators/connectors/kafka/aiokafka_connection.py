@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.errors import SourceError
+from streamflow.operators.connectors.kafka.aiokafka_cancelling import heeding_cancel
 from streamflow.operators.connectors.kafka.client import TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.diagnosis import diagnose, explain
@@ -42,9 +43,9 @@ async def connect(cluster: Cluster, client_id: str, *, patience: float) -> Any:
             **cluster.security.aiokafka(),
         )
         try:
-            await client.bootstrap()
+            await heeding_cancel(client.bootstrap())
         except KafkaError as error:
-            await client.close()
+            await heeding_cancel(client.close())
             trouble = await diagnose(cluster) or explain(cluster, error)
             if trouble.final or loop.time() >= give_up:
                 raise trouble.error() from error
@@ -52,7 +53,7 @@ async def connect(cluster: Cluster, client_id: str, *, patience: float) -> Any:
                 told = True
                 _LOG.warning("%s; trying again", trouble.message)
         except BaseException:
-            await client.close()
+            await heeding_cancel(client.close())
             raise
         else:
             return client

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from streamflow.errors import SourceError
+from streamflow.operators.connectors.kafka.aiokafka_cancelling import heeding_cancel
 from streamflow.operators.connectors.kafka.aiokafka_connection import connect, list_offsets, unreachable
 from streamflow.operators.connectors.kafka.aiokafka_settings import topic_settings
 from streamflow.operators.connectors.kafka.client import At, RefusedLookupError, TopicPartition
@@ -42,7 +43,7 @@ class AiokafkaMetadata:
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            await client.close()
+            await heeding_cancel(client.close())
 
     async def partitions(self, topics: Sequence[str] | re.Pattern[str]) -> Mapping[str, int]:
         found: Any = await self._trying(lambda: self._connected.fetch_all_metadata())
@@ -155,14 +156,14 @@ class AiokafkaMetadata:
             client_id=self._client_id,
             **self._cluster.security.aiokafka(),
         )
-        await admin.start()
+        await heeding_cancel(admin.start())
         try:
             new = NewTopic(topic, partitions, 1, topic_configs=dict(config))
             # -1, the broker's default, is refused by the constructor only.
             new.replication_factor = replication
             answer: Any = await admin.create_topics([new])
         finally:
-            await admin.close()
+            await heeding_cancel(admin.close())
         for _, code, *message in answer.topic_errors:
             if code == _EXISTS:
                 return False

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from streamflow.errors import SinkError
+from streamflow.operators.connectors.kafka.aiokafka_cancelling import heeding_cancel
 from streamflow.operators.connectors.kafka.aiokafka_refusals import as_sink_error
 from streamflow.operators.connectors.kafka.client import (
     BATCH_BYTES,
@@ -69,7 +70,7 @@ class AiokafkaWriter:
                 producer = self._made()
                 self._producer = producer
                 try:
-                    await producer.start()
+                    await heeding_cancel(producer.start())
                 except BaseException as error:
                     await self.close()
                     if not _connecting(error):
@@ -139,12 +140,16 @@ class AiokafkaWriter:
         producer, self._producer = self._producer, None
         if producer is None:
             return
-        if not self._pending and not self._broken:
-            with suppress(Exception):
-                async with asyncio.timeout(_LAST_WORDS):
-                    await producer.stop()
-                    return
-        await _taken_down(producer)
+        try:
+            if not self._pending and not self._broken:
+                with suppress(Exception):
+                    async with asyncio.timeout(_LAST_WORDS):
+                        await heeding_cancel(producer.stop())
+                        return
+            await heeding_cancel(_taken_down(producer))
+        except asyncio.CancelledError:
+            await _taken_down(producer)
+            raise
 
     def _made(self) -> Any:
         from aiokafka import AIOKafkaProducer
