@@ -28,6 +28,7 @@ from streamflow.operators.base import (
 )
 from streamflow.operators.fused import fused
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
+from streamflow.operators.kernels.few_rows import collected
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
@@ -82,7 +83,7 @@ class ColumnSpec(PureSpec):
         def run(batch: AnyBatch, out: Collector) -> None:
             assert isinstance(batch, FrameBatch)
             out.emit(
-                FrameBatch(guard.frame(batch.frame, lambda frame: self.apply(frame.lazy()).collect(), out))
+                FrameBatch(guard.frame(batch.frame, lambda frame: collected(self.apply(frame.lazy()), len(frame)), out))
             )
 
         return run

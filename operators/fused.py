@@ -23,6 +23,7 @@ from streamflow.operators.base import (
     StreamType,
 )
 from streamflow.operators.guard import DEAD_LETTER_TYPE
+from streamflow.operators.kernels.few_rows import collected
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 
@@ -79,7 +80,7 @@ class FusedColumns(PureSpec):
                 assert query is not None
                 lazy = query(lazy)
             try:
-                result = lazy.collect()
+                result = collected(lazy, frame.height)
             except pl.exceptions.PolarsError:
                 return None
             return result if all(spec.stands(result) for _, spec in self.parts) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
+import polars as pl
 
 from streamflow.errors import SinkError, cut
 from streamflow.operators.connectors.text_columns import as_text_carries
@@ -13,6 +14,7 @@ from streamflow.records.frame import FrameBatch
 
 __all__ = ["json_lines"]
 
+_FEW: Final = 1_000
 _HINT: Final = "turn it into plain values with .map first"
 
 
@@ -26,11 +28,19 @@ def json_lines(batch: AnyBatch) -> bytes:
     """
     if isinstance(batch, FrameBatch):
         frame = batch.user_frame()
-        return as_text_carries(frame).write_ndjson().encode() if frame.width else b"{}\n" * len(batch)
+        return _of_frame(as_text_carries(frame)) if frame.width else b"{}\n" * len(batch)
     try:
         return _ENCODER.encode_lines(list(batch.values))
     except (TypeError, ValueError, RecursionError) as error:
         raise SinkError(f"JSON cannot carry a value of this stream: {error}", hint=_HINT) from error
+
+
+def _of_frame(frame: pl.DataFrame) -> bytes:
+    if frame.height > _FEW:
+        return frame.write_ndjson().encode()
+    # The same text, without the query that writes it: for few rows that is most of the time.
+    lines: list[str] = frame.to_struct().struct.json_encode().to_list()
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _unknown(value: object) -> object:
