@@ -69,7 +69,7 @@ class Cluster:
         if self.security.protocol == "PLAINTEXT" and not self.loopback:
             _LOG.warning("connections to Kafka at %s are not encrypted", self.bootstrap_servers)
         if kind == "confluent":
-            _installed("confluent_kafka", "fast-kafka")
+            _installed("confluent_kafka", "confluent")
             from streamflow.operators.connectors.kafka.confluent_client import ConfluentClient
 
             return ConfluentClient(self)

@@ -65,7 +65,7 @@ class KafkaSource(Source):
 
     A record without a value (a tombstone) is left out, or with `tombstones="keep"` becomes a row of nulls (None among
     objects). Values longer than `max_record_bytes` are bad records. `client`: "aiokafka", or "confluent" where
-    `streamflow[fast-kafka]` is installed.
+    `streamflow[confluent]` is installed.
 
     Raises JobDefinitionError for options that make no sense. While running: SourceError for topics that are not there,
     offsets the log no longer has (never a silent reset), and brokers out of reach for more than two minutes.

@@ -152,7 +152,7 @@ def test_a_client_that_is_not_installed(monkeypatch):
         "streamflow.operators.connectors.kafka.cluster.find_spec",
         lambda name: None if "confluent" in name else name,
     )
-    with pytest.raises(ConfigError, match=r"streamflow\[fast-kafka\]"):
+    with pytest.raises(ConfigError, match=r"streamflow\[confluent\]"):
         Cluster("localhost:9092").client("confluent")
 
 
