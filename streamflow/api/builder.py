@@ -27,6 +27,7 @@ class GraphBuilder:
         self.job = job
         self._nodes: dict[str, Node] = {}
         self._counts: dict[str, int] = {}
+        self._renamed: dict[str, str] = {}
 
     @property
     def graph(self) -> LogicalGraph:
@@ -35,7 +36,7 @@ class GraphBuilder:
 
     def node(self, id: str) -> Node:
         """The node of that id."""
-        return self._nodes[id]
+        return self._nodes[self._current(id)]
 
     def new_id(self, kind: str) -> str:
         """An id for a new node: its kind and a number. The same program gives the same ids."""
@@ -54,6 +55,7 @@ class GraphBuilder:
     def add_operator(self, spec: OperatorSpec, inputs: tuple[Input, ...]) -> str:
         """An operator on earlier outputs; raises JobDefinitionError naming it where it does not fit them."""
         id = self.new_id(spec.kind)
+        inputs = tuple(replace(read, node=self._current(read.node)) for read in inputs)
         graph = self.graph
         with_place(id, lambda: spec.split_combiner([graph.type_of(read) for read in inputs]))
         type_ = with_place(id, lambda: spec.output_type([graph.type_of(read) for read in inputs]))
@@ -62,16 +64,19 @@ class GraphBuilder:
     def add_sink(self, sink: Sink, read: Input) -> str:
         """A sink on an earlier output."""
         id = self.new_id("write")
+        read = replace(read, node=self._current(read.node))
         type_ = self.graph.type_of(read)
         with_place(id, lambda: sink.check(type_))
         return self.add(SinkNode(id, sink, read, type_))
 
     def change(self, id: str, **changes: Any) -> None:
         """The same node with some fields changed."""
+        id = self._current(id)
         self._nodes[id] = replace(self._nodes[id], **changes)
 
     def rename(self, old: str, new: str) -> None:
-        """Another id for a node, everywhere."""
+        """Another id for a node, everywhere; streams that were handed out before still lead to it."""
+        old = self._current(old)
         if not _ID.fullmatch(new):
             raise JobDefinitionError(
                 f"{new!r} cannot name an operator", hint="use lower-case letters, digits, - and _, at most 63"
@@ -93,6 +98,13 @@ class GraphBuilder:
                 case SinkNode():
                     nodes[id] = replace(node, id=id, input=moved(node.input))
         self._nodes = nodes
+        self._renamed[old] = new
+
+    def _current(self, id: str) -> str:
+        """What the node of that id is called now."""
+        while id not in self._nodes and id in self._renamed:
+            id = self._renamed[id]
+        return id
 
 
 def with_place(id: str, call: Callable[[], Any]) -> Any:
