@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from streamflow.errors import SourceError
 from streamflow.logs import told
+from streamflow.operators.connectors.kafka.aiokafka_cancelling import heeding_cancel
 from streamflow.operators.connectors.kafka.client import KafkaClient
 from streamflow.operators.connectors.kafka.cluster import Cluster
 
@@ -79,7 +80,7 @@ class InstanceGroup:
         self._consumer = consumer
         try:
             consumer.subscribe([self._name])
-            await consumer.start()
+            await heeding_cancel(consumer.start())
         except KafkaError as error:
             await self.close()
             raise SourceError(
@@ -110,7 +111,7 @@ class InstanceGroup:
             await asyncio.gather(polling, return_exceptions=True)
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            await heeding_cancel(consumer.stop())
 
     async def _make_topic(self) -> None:
         metadata = self._client.metadata(client_id=f"streamflow-{self._job}")
