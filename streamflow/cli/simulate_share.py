@@ -17,7 +17,7 @@ from queue import Queue
 from threading import Thread
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from streamflow.errors import JobFailedError
+from streamflow.errors import JobFailedError, StreamflowError, Where
 
 if TYPE_CHECKING:
     from streamflow.testing.simulation.campaign import Campaign
@@ -108,6 +108,9 @@ def _told(
     ended: set[int] = set()
     while len(ended) < len(processes):
         number, line = lines.get()
+        if line is not None and "error" in line:
+            wrong = line["error"]
+            raise StreamflowError(wrong["message"], where=Where(**wrong["where"]), hint=wrong["hint"])
         if line is not None:
             yield number, line
             continue
@@ -122,7 +125,12 @@ def main(argv: Sequence[str]) -> int:
 
     clock = SystemClock()
     share = Share(**json.loads(argv[0]))
-    campaign = campaign_for(share)
+    try:
+        campaign = campaign_for(share)
+    except StreamflowError as error:
+        told_error = {"message": error.message, "where": asdict(error.where), "hint": error.hint}
+        print(json.dumps({"error": told_error}), flush=True)
+        return 0
     seeds = range(share.first, share.first + share.count)
     told = clock.monotonic()
     for _ in campaign.run(seeds):

@@ -38,11 +38,23 @@ wrong = sf.Job("wrong")
 wrong.read(sf.MemorySource(rows)).key_by("k").process(Numbered).collect()
 """
 
+AWAY = """
+import streamflow as sf
+
+async def unreachable(start):
+    raise sf.SourceError("the broker is away", hint="start it")
+    yield start
+
+away = sf.Job("away")
+away.read(sf.source(unreachable)).collect()
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "job.py").write_text(JOB)
     (tmp_path / "wrong.py").write_text(WRONG)
+    (tmp_path / "away.py").write_text(AWAY)
     return tmp_path
 
 
@@ -95,6 +107,12 @@ def test_a_job_that_cannot_be_loaded_is_told_once(folder):
     done = streamflow(folder, "streamflow", "simulate", "nothing.py")
     assert done.returncode == 2
     assert done.stderr.startswith("error: no file nothing.py")
+
+
+def test_input_that_cannot_be_read_is_told_without_a_traceback(folder):
+    done = streamflow(folder, "streamflow", "simulate", "away.py", "--seeds", "2")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["error: the broker is away", "  hint: start it"]
 
 
 def test_no_seeds_are_wrong_usage(folder):

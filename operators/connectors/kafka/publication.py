@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from streamflow.errors import SinkError
+from streamflow.errors import SinkError, SourceError
 from streamflow.operators.connectors.kafka.client import (
     KafkaClient,
     LogWriter,
@@ -89,6 +89,7 @@ class KafkaCommitter(Committer):
 
     async def begin(self) -> None:
         """Fence whoever ran under this name before; what they have published stays."""
+        await self._reach_brokers()
         baseline = self._marker(self._ctx.first_epoch - 1, "")
 
         def judge(found: Marker | None) -> Decision:
@@ -109,6 +110,7 @@ class KafkaCommitter(Committer):
     async def restore(
         self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable] = ()
     ) -> None:
+        await self._reach_brokers()
         sealed, wanted = self._read(epoch, committables)
 
         def judge(found: Marker | None) -> Decision:
@@ -125,6 +127,17 @@ class KafkaCommitter(Committer):
     async def close(self) -> None:
         if self._progress is not None:
             await self._progress.close()
+
+    async def _reach_brokers(self) -> None:
+        """Connect once, before anything begins: who starts a job waits for `patience` only where it has run before."""
+        metadata = self._client.metadata(client_id=self._client_id)
+        try:
+            try:
+                await metadata.start()
+            finally:
+                await metadata.close()
+        except SourceError as error:
+            raise SinkError(error.message, hint=error.hint) from error
 
     def _read(self, epoch: int, committables: Sequence[Committable]) -> tuple[Sequence[Sealed], Marker]:
         """What was sealed, in the order in which it is published, and the marker that says that it is."""
