@@ -83,7 +83,11 @@ class ColumnSpec(PureSpec):
         def run(batch: AnyBatch, out: Collector) -> None:
             assert isinstance(batch, FrameBatch)
             out.emit(
-                FrameBatch(guard.frame(batch.frame, lambda frame: collected(self.apply(frame.lazy()), len(frame)), out))
+                FrameBatch(
+                    guard.frame(
+                        batch.frame, lambda frame: collected(self.apply(frame.lazy()), len(frame)), out
+                    )
+                )
             )
 
         return run

@@ -120,6 +120,10 @@ class CheckpointStore(CheckpointReader):
             raise
         return incarnation
 
+    def check(self) -> None:
+        """FencedError where another process has taken the job over."""
+        self._claims.check()
+
     def close(self) -> None:
         """Let another process run the job. May be called twice."""
         self._claims.release()

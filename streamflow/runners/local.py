@@ -132,12 +132,13 @@ class LocalJob:
                     self._worker.stop(drain=self._stopping)
                 await self._worker.run(self._is_up)
                 return
-            except Exception as error:
-                if not self._up.is_set():
-                    raise  # nothing has run yet: whoever started it had better know
-                wait = self._restarts.after(error, progress=self._launcher.metrics.taken > taken)
+            except Exception as failure:
+                error = await self._launcher.cause(failure)
+                wait = None
+                if self._up.is_set():  # or nothing has run yet: whoever started it had better know
+                    wait = self._restarts.after(error, progress=self._launcher.metrics.taken > taken)
                 if wait is None or self._stopping is not None:
-                    raise
+                    raise error from error.__cause__
                 self._notes.append(f"restarted after: {error}")
                 self.health.failure = reason(error)
                 self.health.state = "restarting"

@@ -29,7 +29,7 @@ from streamflow.runtime.snapshots import JOB
 from streamflow.runtime.worker import Worker
 from streamflow.state.checkpoints.blobs import open_blobs
 from streamflow.state.checkpoints.manifest import Manifest
-from streamflow.state.checkpoints.store import CheckpointStore
+from streamflow.state.checkpoints.store import CheckpointStore, FencedError
 
 __all__ = ["Launcher", "open_store"]
 
@@ -111,6 +111,19 @@ class Launcher:
             restored=restored,
             last_epoch=last,
         )
+
+    async def cause(self, error: Exception) -> Exception:
+        """What a run failed of: where another process has taken the job over, that it did, and not what came of it."""
+        if self._store is None or isinstance(error, FencedError):
+            return error
+        try:
+            await self._ports.io(self._store.check)
+        except FencedError as fenced:
+            fenced.__cause__ = error
+            return fenced
+        except (StateError, OSError):
+            return error
+        return error
 
     async def savepoint(self, number: int, target: str) -> str:
         """Copy a checkpoint to a place of its user's; where it is, as `restore` takes it."""
