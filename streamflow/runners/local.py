@@ -132,7 +132,7 @@ class LocalJob:
                     self._worker.stop(drain=self._stopping)
                 await self._worker.run(self._is_up)
                 return
-            except Exception as failure:
+            except Exception as failure:  # noqa: BLE001 — told below as what it came of
                 error = await self._launcher.cause(failure)
                 wait = None
                 if self._up.is_set():  # or nothing has run yet: whoever started it had better know
