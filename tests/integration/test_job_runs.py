@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Sequence
@@ -304,12 +305,18 @@ def test_a_signal_commits_what_was_read(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
+        # Not communicate(): it does not see what readline has read ahead.
+        late = threading.Timer(PATIENCE, process.kill)
+        late.start()
         try:
             assert process.stdout is not None
+            assert process.stderr is not None
             shown = [process.stdout.readline() for _ in range(5)]
             process.send_signal(number)
-            out, err = process.communicate(timeout=PATIENCE)
+            out, err = process.stdout.read(), process.stderr.read()
+            process.wait()
         finally:
+            late.cancel()
             process.kill()
     assert process.returncode == code, err
     assert "Traceback" not in err
