@@ -99,6 +99,9 @@ def test_three_commands_and_a_kill(kafka: Topics, tmp_path: Path) -> None:
             assert live == pytest.approx({window: expected[window] for window in live})
             second.terminate()
             _ends(second)
+        # On its way out it has published what was ready.
+        live = _read(kafka, topics[1])
+        assert live == pytest.approx({window: expected[window] for window in live})
 
         with _running("delays", kafka, (topics[0], again), "--set=end=latest") as replay:
             _ends(replay)

@@ -19,6 +19,8 @@ from streamflow.operators.connectors.kafka.publication import KafkaCommitter
 from streamflow.testing.simulation.campaign import Campaign, simulate
 from streamflow.testing.simulation.log import LogOdds, SimLog
 from streamflow.testing.simulation.log_client import SimKafka
+from streamflow.testing.simulation.run import expected_results
+from streamflow.testing.simulation.scenario import Scenario
 from tests.simulation.jobs import read
 
 ODDS = LogOdds(unanswered=0.1, delayed=0.1, lost=0.05, repeated=0.1, down=0.01, latency=0.002)
@@ -33,8 +35,8 @@ PLANTED_ODDS = LogOdds(unanswered=0.1, delayed=0.1, lost=0.2, repeated=0.4, late
 class Input(SimLog):
     """With a topic to read, of two partitions: records, and among them what was aborted."""
 
-    def begin(self, seed: int | str) -> None:
-        super().begin(seed)
+    def begin(self, seed: int | str, *, calm: bool = False) -> None:
+        super().begin(seed, calm=calm)
         self.create("events", 2)
         for number in range(60):
             partition = TopicPartition("events", number % 2)
@@ -83,6 +85,14 @@ def test_every_result_is_public_once() -> None:
     befallen = ("answer lost", "end delayed", "end lost", "end repeated", "brokers down", "late end refused")
     for what in befallen:
         assert log.happened[what], f"it never came to this: {what}"
+
+
+def test_what_is_right_is_found_out_in_calm() -> None:
+    log = SimLog(LogOdds(lost=1.0))
+    sink = a_campaign(log)
+    expected = expected_results(Scenario(a_job(), sinks=sink["sinks"], beside=[log]), {})
+    assert len(expected["write-1"]) == len(log.committed("totals")) > 0
+    assert not log.happened
 
 
 def one_producer_for_life(patch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ def explain(cluster: Cluster, error: object) -> Trouble:
 
 
 async def _attempt(cluster: Cluster, host: str, port: int, seconds: float) -> Exception | Trouble | None:
-    from aiokafka.conn import create_conn
+    from aiokafka.conn import create_conn  # pyright: ignore[reportUnknownVariableType] — its parameters have no types
     from aiokafka.protocol.metadata import MetadataRequest
 
     try:

@@ -123,12 +123,13 @@ class SimLog:
     """
 
     def __init__(self, odds: LogOdds | None = None) -> None:
-        self.odds = odds or LogOdds()
+        self._odds = odds or LogOdds()
         self.happened: Counter[str] = Counter()
         self.begin("log")
 
-    def begin(self, seed: int | str) -> None:
-        """Empty, as at the start of a life."""
+    def begin(self, seed: int | str, *, calm: bool = False) -> None:
+        """Empty, as at the start of a life; a calm one if nothing is to befall its clients."""
+        self.odds = LogOdds() if calm else self._odds
         self.chance = Chance(f"log/{seed}")
         self.topics: dict[str, list[Partition]] = {}
         self.settings: dict[str, dict[str, str]] = {}

@@ -26,7 +26,8 @@ class Log(Sink):
     def committed_with(self):
         return self.cluster
 
-    def writer(self, input_type, ctx): ...
+    def writer(self, input_type, ctx):
+        raise NotImplementedError
 
     def committer(self, ctx):
         return None if self.cluster is None else Nothing()

@@ -165,11 +165,12 @@ class Careful(TwoPhase):
 class _CarefulWriter(_Writer):
     def __init__(self, sink: Careful, ctx: SinkContext) -> None:
         super().__init__(sink, ctx.subtask)
+        self._held = sink.held
         self._ctx = ctx
 
     async def write(self, batch: AnyBatch) -> None:
         await super().write(batch)
-        self._sink.held.append(self._rows)
+        self._held.append(self._rows)
         if self._rows >= 4:
             self._ctx.end_epoch()
             await self._ctx.settled()
