@@ -1,18 +1,22 @@
-"""Calls of aiokafka that lose the caller's cancellation.
+"""Calls of aiokafka and the caller's cancellation, which it loses or answers by leaving connections open.
 
 Its client, while it closes, waits for a task that it has cancelled and suppresses the `CancelledError` that comes of
-it: also that of whoever closes it. A job that is told to end in that moment would go on.
+it: also that of whoever closes it. A job that is told to end in that moment would go on. And a client that is cancelled
+between opening its first connection and the answer about the cluster keeps no hold of that connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Awaitable, Coroutine
+from typing import Any, Final, TypeVar
 
-__all__ = ["heeding_cancel"]
+__all__ = ["finishing", "heeding_cancel"]
 
 T = TypeVar("T")
+
+_GRACE: Final = 1.0
+"""Seconds within which a broker that is there has answered."""
 
 
 async def heeding_cancel(call: Awaitable[T]) -> T:
@@ -24,3 +28,17 @@ async def heeding_cancel(call: Awaitable[T]) -> T:
     if task.cancelling() > before:
         raise asyncio.CancelledError
     return given
+
+
+async def finishing(call: Coroutine[Any, Any, T]) -> T:
+    """What `call` gives. Who is cancelled meanwhile lets it come to its end first, unless that takes a second."""
+    task = asyncio.create_task(call)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        try:
+            await asyncio.wait([task], timeout=_GRACE)
+        finally:
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.aiokafka_cancelling import heeding_cancel
+from streamflow.operators.connectors.kafka.aiokafka_cancelling import finishing, heeding_cancel
 from streamflow.operators.connectors.kafka.client import TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.diagnosis import diagnose, explain
@@ -43,7 +43,7 @@ async def connect(cluster: Cluster, client_id: str, *, patience: float) -> Any:
             **cluster.security.aiokafka(),
         )
         try:
-            await heeding_cancel(client.bootstrap())
+            await finishing(client.bootstrap())
         except KafkaError as error:
             await heeding_cancel(client.close())
             trouble = await diagnose(cluster) or explain(cluster, error)

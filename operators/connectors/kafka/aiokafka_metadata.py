@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.aiokafka_cancelling import heeding_cancel
+from streamflow.operators.connectors.kafka.aiokafka_cancelling import finishing, heeding_cancel
 from streamflow.operators.connectors.kafka.aiokafka_connection import connect, list_offsets, unreachable
 from streamflow.operators.connectors.kafka.aiokafka_settings import topic_settings
 from streamflow.operators.connectors.kafka.client import At, RefusedLookupError, TopicPartition
@@ -156,7 +156,7 @@ class AiokafkaMetadata:
             client_id=self._client_id,
             **self._cluster.security.aiokafka(),
         )
-        await heeding_cancel(admin.start())
+        await finishing(admin.start())
         try:
             new = NewTopic(topic, partitions, 1, topic_configs=dict(config))
             # -1, the broker's default, is refused by the constructor only.

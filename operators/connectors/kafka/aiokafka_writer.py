@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from streamflow.errors import SinkError
-from streamflow.operators.connectors.kafka.aiokafka_cancelling import heeding_cancel
+from streamflow.operators.connectors.kafka.aiokafka_cancelling import finishing, heeding_cancel
 from streamflow.operators.connectors.kafka.aiokafka_refusals import as_sink_error
 from streamflow.operators.connectors.kafka.client import (
     BATCH_BYTES,
@@ -70,7 +70,7 @@ class AiokafkaWriter:
                 producer = self._made()
                 self._producer = producer
                 try:
-                    await heeding_cancel(producer.start())
+                    await finishing(producer.start())
                 except BaseException as error:
                     await self.close()
                     if not _connecting(error):

@@ -26,7 +26,7 @@ ROWS = [{"k": "a", "v": 1, "seen": "2020-01-01T00:00:00Z"}, {"k": "b", "v": 2, "
         (WithColumns(expressions=(cs.temporal().dt.offset_by("1h"),)), ["k", "v", "seen"]),
         (WithColumns(expressions=(pl.all().cast(pl.String),)), ["k", "v", "seen"]),
     ],
-    ids=str,
+    ids=["all", "all-but-time", "pattern", "by-type", "time-moved", "cast"],
 )
 def test_event_time_is_not_theirs(spec: OperatorSpec, columns: list[str]) -> None:
     type_ = spec.output_type([EVENTS])

@@ -112,7 +112,7 @@ class Text(str):
         "\ud800",
         {"a": {1}},
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_other_types_are_refused_and_named(value: object) -> None:
     with pytest.raises(RecordError, match="a value cannot be stored"):
