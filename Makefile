@@ -30,7 +30,10 @@ delays: $(RUNTIME) ## the job from topic to topic, exactly once; end it and star
 		--checkpoint-dir kafka-data/delays --checkpoint-interval 500ms $(ARGS)
 
 test: $(DEVELOPMENT) ## run every test, doctest and architecture check (ARGS="-k session")
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(or $(ARGS),$(ALL_TESTS))
+
+# All of them on several cores; a file's tests stay together, since they share what they start.
+ALL_TESTS := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 lint: $(DEVELOPMENT) ## check style, formatting and the layers
 	$(BIN)/ruff check .

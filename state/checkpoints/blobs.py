@@ -113,8 +113,9 @@ class Blobs(Protocol):
         one is in."""
         ...
 
-    def sweep(self, prefix: str) -> None:
-        """Remove what interrupted writes left; only while the lock is held."""
+    def sweep(self, prefix: str, before: int) -> None:
+        """Remove what interrupted writes left; only while the lock is held. Where others may write at the same time,
+        only what was last changed before that moment, in microseconds since 1970."""
         ...
 
 

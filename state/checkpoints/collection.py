@@ -17,7 +17,7 @@ __all__ = ["Collection"]
 
 
 class Collection:
-    """The stored content of one job. In object stores only what is older than `grace` microseconds is removed: another
+    """The stored content of one job. Without a lock only what is older than `grace` microseconds is removed: another
     process may have begun there. `reach` learns of each removal."""
 
     def __init__(self, blobs: Blobs, layout: JobLayout, grace: int, reach: Callable[[str], None]) -> None:
@@ -50,6 +50,7 @@ class Collection:
         """Remove what is not in `named()`, unless a checkpoint is being written: then when it has been. What was
         removed. Nothing where `named` raises StateError: what cannot be read may need any of it."""
         removed: set[str] = set()
+        before = now - self._grace
         with self._removing:
             if self._waits():
                 return removed
@@ -58,14 +59,14 @@ class Collection:
             except StateError:
                 return removed
             for entry in self._blobs.entries(self._layout.blobs):
-                if entry.key in kept or (entry.modified >= now - self._grace and not self._blobs.exclusive):
+                if entry.key in kept or (entry.modified >= before and not self._blobs.exclusive):
                     continue
                 if self._waits():
                     return removed
                 self._blobs.remove(entry.key)
                 removed.add(entry.key)
                 self._reach("retain.blob_removed")
-            self._blobs.sweep(self._layout.blobs)
+            self._blobs.sweep(self._layout.blobs, before)
         return removed
 
     def _waits(self) -> bool:

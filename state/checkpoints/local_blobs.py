@@ -199,14 +199,24 @@ class LocalBlobs:
                 ) from error
             raise
 
-    def sweep(self, prefix: str) -> None:
+    def sweep(self, prefix: str, before: int) -> None:
         top = self._path(prefix)
         with told("clean", prefix, self.place):
             for path in self._disk.files_below(top):
-                if path.name.startswith(_TEMPORARY):
+                if path.name.startswith(_TEMPORARY) and self._is_left(path, before):
                     self._disk.remove(path)
             for folder in self._disk.folders_in(top):
-                self._disk.remove_folder(folder)
+                if self._is_left(folder, before):
+                    self._disk.remove_folder(folder)
+
+    def _is_left(self, path: Path, before: int) -> bool:
+        """Whether nobody is still at work on it."""
+        if self.exclusive:
+            return True
+        try:
+            return self._disk.info(path).modified < before
+        except FileNotFoundError:
+            return False
 
     def _path(self, key: str) -> Path:
         """The place of a key, if no symbolic link leads there."""

@@ -160,7 +160,7 @@ class ObjectBlobs:
         check_key(key)
         return _nothing_to_release
 
-    def sweep(self, prefix: str) -> None:
+    def sweep(self, prefix: str, before: int) -> None:
         """Interrupted uploads are not seen; the store's own rules remove them."""
 
     def _chunks(self, key: str, limit: int) -> Iterator[bytes]:

@@ -48,8 +48,9 @@ class CheckpointStore(CheckpointReader):
     """The checkpoints of `job` in `blobs`. To write, it has to `claim` first; reading needs nothing.
 
     `keep` checkpoints are retained; every `physical_every`-th begins a generation. With a `key`, manifests are signed
-    and unsigned ones refused. `reach` is called with the name of each step at which a crash would matter. In object
-    stores what no manifest names is removed only after `grace` seconds. Everything raises StateError and nothing else.
+    and unsigned ones refused. `reach` is called with the name of each step at which a crash would matter. Without a
+    lock (object stores, or by choice) what no manifest names is removed only after `grace` seconds. Everything raises
+    StateError and nothing else.
 
     >>> from streamflow.disk import LocalDisk
     >>> from streamflow.state.checkpoints.blobs import open_blobs
@@ -83,7 +84,8 @@ class CheckpointStore(CheckpointReader):
         self._reach = reach
         self._keep = keep
         self._physical_every = physical_every
-        self._collection = Collection(blobs, self._layout, int(grace * 1_000_000), reach)
+        self._grace = int(grace * 1_000_000)
+        self._collection = Collection(blobs, self._layout, self._grace, reach)
         self._guard = threading.Lock()  # of what follows; never held while anything blocks
         self._sessions: set[CheckpointWriter] = set()
         self._published: set[int] = set()
@@ -111,7 +113,7 @@ class CheckpointStore(CheckpointReader):
         incarnation = self._claims.take()
         with suppress(StateError):  # what is left can be removed another time
             for folder in (self._layout.manifests, self._layout.claims, self._layout.quarantine):
-                self.blobs.sweep(folder)
+                self.blobs.sweep(folder, self._clock.now() - self._grace)
             self._collect()
         try:
             self._generation = self._newest_generation()

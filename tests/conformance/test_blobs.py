@@ -176,9 +176,9 @@ def test_a_key_that_leads_elsewhere_is_refused(blobs: Blobs, key: str, tmp_path:
 
 def test_sweeping_leaves_what_is_stored(blobs: Blobs) -> None:
     blobs.put("job/blobs/1", [b"x"])
-    blobs.sweep("job")
+    blobs.sweep("job", 1 << 62)
     assert keys(blobs) == [f"job/blobs/1/{digest(b'x')}"]
-    blobs.sweep("nothing")
+    blobs.sweep("nothing", 1 << 62)
 
 
 def test_a_failure_is_told_without_credentials(

@@ -2,7 +2,7 @@
 
 Where the broker comes from, in this order: STREAMFLOW_TEST_KAFKA (an address), Docker where an engine answers, Kafka's
 jars where there are Java and Maven. Where none is possible, tests that take the fixture are skipped and the end of the
-run says why; with STREAMFLOW_REQUIRE_KAFKA=1 they fail.
+run says why; with STREAMFLOW_REQUIRE_KAFKA=1 they fail. Processes that share a run (`pytest -n`) share its broker.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ from deploy.kafka.jars import KAFKA_VERSION, BrokerError, why_no_java
 from deploy.kafka.local_broker import SETTINGS, LocalBroker, answers, free_port
 from tests.kafka.topics import Topics
 
-__all__ = ["GIVEN", "REQUIRED", "Way", "kafka", "open_broker", "pytest_terminal_summary"]
+__all__ = [
+    "GIVEN",
+    "REQUIRED",
+    "Way",
+    "kafka",
+    "open_broker",
+    "pytest_sessionstart",
+    "pytest_terminal_summary",
+]
 
 GIVEN = "STREAMFLOW_TEST_KAFKA"
 REQUIRED = "STREAMFLOW_REQUIRE_KAFKA"
@@ -105,6 +113,19 @@ def from_jars() -> Generator[str]:
 
 
 WAYS: list[Way] = [("Docker", why_no_docker, in_docker), ("Kafka's jars", why_no_java, from_jars)]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """The process that hands the tests out to others opens the broker for all of them."""
+    config = session.config
+    if not getattr(config.option, "numprocesses", None) or hasattr(config, "workerinput"):
+        return
+    stack = ExitStack()
+    config.add_cleanup(stack.close)
+    try:
+        os.environ[GIVEN] = open_broker(os.environ, WAYS, stack)
+    except BrokerError as error:
+        config.stash[_skipped] = str(error)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,9 @@ def connection(kafka, what):
     if not what.endswith("writer"):
         return getattr(client, what)(client_id="test")
     id = kafka.name() if what == "transactional writer" else None
-    return client.writer(client_id="test", transactional_id=id, transaction_timeout=5_000_000, compression=None)
+    return client.writer(
+        client_id="test", transactional_id=id, transaction_timeout=5_000_000, compression=None
+    )
 
 
 @pytest.mark.parametrize("what", WHAT)

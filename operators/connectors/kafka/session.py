@@ -150,15 +150,18 @@ class KafkaSession:
             if self._reader is not stuck:
                 return
             _LOG.warning("%s has records and gives none for %.0f s; reading anew", partition, _STUCK_AFTER)
-            self._reconnects.add(1)
-            self._reader = None
-            await stuck.close()
-            reader = await self._new_reader()
-            now = self._clock.monotonic()
-            for each, offset in self._positions.items():
-                await reader.add(each, offset)
-                self._seen[each] = now
-            self._reader = reader
+            try:
+                reader = await self._new_reader()
+            except SourceError as error:
+                # The old one is no worse, and has a patience of its own.
+                _LOG.warning("%s; going on with the connection that is there", error.message)
+            else:
+                self._reconnects.add(1)
+                self._reader = reader
+                for each, offset in self._positions.items():
+                    await reader.add(each, offset)
+                await stuck.close()
+            self._seen = dict.fromkeys(self._positions, self._clock.monotonic())
 
     def _count(self) -> None:
         """What the reader has made anew by itself, if it tells."""

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from streamflow.errors import SourceError
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.connectors.kafka.client import TopicPartition
 from streamflow.operators.connectors.kafka.session import KafkaSession
@@ -91,6 +92,30 @@ def test_a_partition_that_has_records_and_gives_none_gets_a_new_reader():
     asyncio.run(run())
     assert metrics.value_of("streamflow_kafka_reconnects_total") == 1
     assert metrics.value_of("streamflow_kafka_lag_records") == 90
+
+
+def test_a_reader_that_is_stuck_is_kept_while_there_is_no_other():
+    client = Client()
+
+    class Unreachable(Reader):
+        async def start(self):
+            client.clock.time += 30
+            raise SourceError("no broker answers")
+
+    async def run():
+        session = KafkaSession(client, "test", source_context(clock=client.clock))
+        await session.open(A, 0)
+        await session.open(B, 40)
+        [first] = client.readers
+        client.stuck, client.reader = first, lambda client_id: Unreachable(client)
+        for _ in range(11):
+            assert await session.fetch(A, seconds=1, most=None) is None
+        assert not first.closed
+        client.stuck = None
+        assert await session.fetch(B, seconds=1, most=None) == Chunk(45)
+        assert await session.fetch(A, seconds=1, most=None) == Chunk(5)
+
+    asyncio.run(run())
 
 
 def test_what_the_old_reader_still_gives_is_not_taken():

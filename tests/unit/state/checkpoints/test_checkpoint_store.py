@@ -16,6 +16,7 @@ from streamflow.state.checkpoints.blobs import open_blobs
 from streamflow.state.checkpoints.manifest import Manifest, encode_manifest
 from streamflow.state.checkpoints.store import CheckpointStore, FencedError, jobs_in
 from streamflow.testing.clock import TestClock
+from streamflow.time.clock import SystemClock
 from tests.unit.state.checkpoints.checkpointing import content, described, local_store, take
 
 
@@ -662,3 +663,27 @@ def test_two_processes_that_store_at_once_do_not_mix_what_they_store(tmp_path):
 
     stored = one.put("job/blobs", pieces())
     assert one.digest(f"job/blobs/{stored.digest}", 1 << 22) == stored
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_sweeping_without_a_lock_leaves_what_another_process_may_be_writing(tmp_path, exclusive):
+    one, other = (open_blobs(tmp_path, LocalDisk(), exclusive=exclusive) for _ in range(2))
+    hour = 3_600_000_000
+    now = SystemClock().now()
+
+    def pieces():
+        yield b"a" * (1 << 20)
+        other.sweep("job/blobs", now - hour)
+        yield b"a"
+
+    if exclusive:
+        with pytest.raises(DamagedError, match="is missing"):
+            one.put("job/blobs/1", pieces())
+    else:
+        one.put("job/blobs/1", pieces())
+        (tmp_path / "job/blobs/2").mkdir()
+        (tmp_path / "job/blobs/1/.tmp-of-a-dead-process").touch()
+        other.sweep("job/blobs", now - hour)
+        assert len(list((tmp_path / "job/blobs").rglob("*"))) == 4
+        other.sweep("job/blobs", now + hour)
+        assert len(list((tmp_path / "job/blobs").rglob("*"))) == 2
