@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.errors import SourceError
+from streamflow.logs import told
 from streamflow.operators.connectors.kafka.aiokafka_cancelling import finishing, heeding_cancel
 from streamflow.operators.connectors.kafka.client import TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
@@ -34,7 +35,7 @@ async def connect(cluster: Cluster, client_id: str, *, patience: float) -> Any:
 
     loop = asyncio.get_running_loop()
     give_up = loop.time() + patience
-    told = False
+    warned = False
     while True:
         client = AIOKafkaClient(
             bootstrap_servers=cluster.bootstrap_servers,
@@ -49,9 +50,9 @@ async def connect(cluster: Cluster, client_id: str, *, patience: float) -> Any:
             trouble = await diagnose(cluster) or explain(cluster, error)
             if trouble.final or loop.time() >= give_up:
                 raise trouble.error() from error
-            if not told:
-                told = True
-                _LOG.warning("%s; trying again", trouble.message)
+            if not warned:
+                warned = True
+                _LOG.warning("Kafka is not reached; trying again", extra=told(why=trouble.message))
         except BaseException:
             await heeding_cancel(client.close())
             raise

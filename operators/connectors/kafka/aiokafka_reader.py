@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from streamflow.errors import SourceError, Where
+from streamflow.logs import told
 from streamflow.operators.connectors.kafka.aiokafka_cancelling import heeding_cancel
 from streamflow.operators.connectors.kafka.aiokafka_chunk import read_batches
 from streamflow.operators.connectors.kafka.aiokafka_connection import connect, list_offsets, unreachable
@@ -199,7 +200,7 @@ class AiokafkaReader:
         buffer.end = high if stable < 0 else stable
         if buffer.failing_since is not None:
             buffer.failing_since = None
-            _LOG.info("%s is read again", buffer.partition)
+            _LOG.info("partition is read again", extra=told(split=str(buffer.partition)))
         batches, next_offset = read_batches(bytes(message_set), aborted)
         if next_offset is not None:
             buffer.put(batches, next_offset)
@@ -239,7 +240,9 @@ class AiokafkaReader:
         for buffer in buffers:
             if buffer.failing_since is None:
                 buffer.failing_since = now
-                _LOG.warning("%s cannot be read (%s); trying again", buffer.partition, why)
+                _LOG.warning(
+                    "partition cannot be read; trying again", extra=told(split=str(buffer.partition), why=why)
+                )
             elif gone and now - buffer.failing_since > _GONE_AFTER:
                 buffer.fail(
                     SourceError(

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from streamflow.errors import ConfigError, JobDefinitionError, unknown_name
+from streamflow.logs import told
 from streamflow.operators.connectors.kafka.security import KafkaSecurity
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Cluster:
             raise ConfigError(message, hint=hint)
         _installed("aiokafka", "kafka")
         if self.security.protocol == "PLAINTEXT" and not self.loopback:
-            _LOG.warning("connections to Kafka at %s are not encrypted", self.bootstrap_servers)
+            _LOG.warning("connections are not encrypted", extra=told(brokers=self.bootstrap_servers))
         if kind == "confluent":
             _installed("confluent_kafka", "confluent")
             from streamflow.operators.connectors.kafka.confluent_client import ConfluentClient

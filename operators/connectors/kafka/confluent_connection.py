@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor  # noqa: TID251 — the librar
 from typing import Any, Final, TypeVar
 
 from streamflow.errors import SourceError
+from streamflow.logs import told
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.diagnosis import diagnose
 
@@ -63,7 +64,7 @@ async def reach(cluster: Cluster, thread: OneThread, handle: Any, *, patience: f
 
     loop = asyncio.get_running_loop()
     give_up = loop.time() + patience
-    told = False
+    warned = False
     while True:
         try:
             await thread(lambda: handle.list_topics(timeout=_PROBE_SECONDS))
@@ -75,9 +76,9 @@ async def reach(cluster: Cluster, thread: OneThread, handle: Any, *, patience: f
                 raise SourceError(
                     f"Kafka at {cluster.bootstrap_servers} gives no answer", hint="check its log"
                 ) from error
-            if not told and trouble is not None:
-                told = True
-                _LOG.warning("%s; trying again", trouble.message)
+            if not warned and trouble is not None:
+                warned = True
+                _LOG.warning("Kafka is not reached; trying again", extra=told(why=trouble.message))
         else:
             return
         await asyncio.sleep(_BACKOFF)

@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.errors import SourceError, Where
+from streamflow.logs import told
 from streamflow.operators.connectors.kafka.client import Chunk, TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.confluent_chunk import MessageColumns
@@ -231,7 +232,9 @@ class ConfluentReader:
         elif error.fatal():
             queue.fail(SourceError(f"{partition} cannot be read: {error.str()}", where=where))
         else:
-            _LOG.warning("%s cannot be read (%s); trying again", partition, error.str())
+            _LOG.warning(
+                "partition cannot be read; trying again", extra=told(split=str(partition), why=error.str())
+            )
 
     async def _out_of_range(self, partition: TopicPartition, offset: int) -> SourceError:
         """Never a silent reset: what the log no longer has, or does not have any more, is lost data."""

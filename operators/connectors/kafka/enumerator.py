@@ -11,6 +11,7 @@ from typing import Any, Final
 from zlib import crc32
 
 from streamflow.errors import SourceError
+from streamflow.logs import reason, told
 from streamflow.operators.connectors.kafka.client import At, Metadata, TopicPartition
 from streamflow.operators.connectors.kafka.reading_range import Offsets
 from streamflow.operators.connectors.kafka.session import KafkaSession
@@ -106,7 +107,7 @@ class KafkaEnumerator:
             metadata = await self._session.metadata()
             self._session.tell_ends(await metadata.offsets(list(self._known), "latest"))
         except SourceError as error:
-            _LOG.warning("could not look for new partitions: %s", error)
+            _LOG.warning("new partitions could not be looked for", extra=told(error=reason(error)))
             await self._session.close_metadata()
         return splits
 
@@ -130,9 +131,7 @@ class KafkaEnumerator:
             start, end = starts[partition], ends.get(partition)
             payload = {"topic": partition.topic, "partition": partition.partition, "start": start, "end": end}
             splits.append(Split(str(partition), payload, unbounded=end is None))
-            _LOG.info(
-                "%s found, to be read from offset %d%s", partition, start, "" if end is None else f" to {end}"
-            )
+            _LOG.info("partition found", extra=told(split=str(partition), start=start, end=end))
         return splits
 
     async def _starts(

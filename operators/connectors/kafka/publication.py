@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from streamflow.errors import SinkError, SourceError
+from streamflow.logs import reason, told
 from streamflow.operators.connectors.kafka.client import (
     KafkaClient,
     LogWriter,
@@ -181,7 +182,8 @@ class KafkaCommitter(Committer):
                     ) from error
                 attempts += 1
                 self._retries.add()
-                _LOG.warning("epoch %d is not published yet (attempt %d): %s", wanted.epoch, attempts, error)
+                facts = told(epoch=wanted.epoch, attempt=attempts, error=reason(error))
+                _LOG.warning("epoch is not published yet; trying again", extra=facts)
                 await clock.sleep(pause)
             else:
                 return

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from streamflow.errors import SourceError
+from streamflow.logs import reason, told
 from streamflow.metrics.registry import Metrics
 from streamflow.operators.connectors.kafka.client import (
     Chunk,
@@ -149,12 +150,15 @@ class KafkaSession:
         async with self._opening:
             if self._reader is not stuck:
                 return
-            _LOG.warning("%s has records and gives none for %.0f s; reading anew", partition, _STUCK_AFTER)
+            facts = told(split=str(partition), seconds=_STUCK_AFTER)
+            _LOG.warning("partition has records and gives none; connecting anew", extra=facts)
             try:
                 reader = await self._new_reader()
             except SourceError as error:
                 # The old one is no worse, and has a patience of its own.
-                _LOG.warning("%s; going on with the connection that is there", error.message)
+                _LOG.warning(
+                    "no new connection; going on with the one that is there", extra=told(error=reason(error))
+                )
             else:
                 self._reconnects.add(1)
                 self._reader = reader
