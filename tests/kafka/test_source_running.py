@@ -6,6 +6,8 @@ import re
 import time
 from datetime import UTC, datetime
 
+import pytest
+
 import streamflow as sf
 from streamflow.operators.connectors.kafka.client import TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
@@ -86,13 +88,18 @@ def test_a_job_goes_on_where_its_checkpoint_was(kafka, tmp_path, caplog):
     kafka.produce(topic, numbers(-1))
     settings = {"mode": "streaming", "checkpoint_dir": str(tmp_path), "checkpoint_interval": "50ms"}
 
+    def told():
+        return [record.told for record in caplog.records if hasattr(record, "told")]
+
     async def run():
         sunk = Sunk()
         handle = await copying(kafka, topic, sunk, start="latest").start(**settings)
         for _ in range(1000):
-            if f"{topic}-1 found" in caplog.text:
+            if {"split": f"{topic}-1", "start": 0, "end": None} in told():
                 break
             await asyncio.sleep(0.02)
+        else:
+            pytest.fail("no partition was found")
         await handle.checkpoint()
         await handle.stop()
         assert sunk.rows == []

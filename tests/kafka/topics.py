@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, cast
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 __all__ = ["Record", "Topics"]
+
+_SETTLING = 2.0
+"""Seconds for which a transaction that is open may be one that is just ending."""
 
 
 class Record(NamedTuple):
@@ -158,8 +161,9 @@ class Topics:
         committed: bool = True,
         seconds: float = 30.0,
     ) -> list[Record]:
-        """What the topic holds, by partition and offset. Without `count`: to the end as it is now. With it: until there
-        are so many, waiting for them; AssertionError after `seconds`."""
+        """What the topic holds, by partition and offset. Without `count`: to the end as it is now; a broker confirms
+        the end of a transaction before it is in the log, so that those which are open get a moment. With it: until
+        there are so many, waiting for them; AssertionError after `seconds`."""
         consumer = Consumer(
             {
                 **self._settings,
@@ -176,15 +180,25 @@ class Topics:
             partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
             consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
             found: list[Record] = []
-            ended: set[int] = set()
-            until = time.monotonic() + seconds
-            while len(found) < count if count is not None else len(ended) < len(partitions):
+            ended: dict[int, int] = {}
+
+            def at_end() -> bool:
+                if len(ended) < len(partitions):
+                    return False
+                if time.monotonic() > settled:
+                    return True
+                places = [TopicPartition(topic, number) for number in partitions]
+                ends = [consumer.get_watermark_offsets(place, cached=True)[1] for place in places]
+                return all(ended[number] >= end for number, end in zip(partitions, ends, strict=True))
+
+            until, settled = time.monotonic() + seconds, time.monotonic() + _SETTLING
+            while len(found) < count if count is not None else not at_end():
                 for message in consumer.consume(10_000, timeout=0.05):
                     error = message.error()
                     if error is None:
                         found.append(_record(message))
                     elif error.code() == KafkaError._PARTITION_EOF:
-                        ended.add(message.partition())
+                        ended[cast("int", message.partition())] = cast("int", message.offset())
                     else:
                         raise AssertionError(error.str())
                 assert time.monotonic() < until, (
