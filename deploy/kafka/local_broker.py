@@ -52,6 +52,8 @@ _JAVA: Final = (
     "-XX:TieredStopAtLevel=1",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 )
+_DYING: Final = 5.0
+"""Seconds after which nobody can still be on the way out."""
 
 # exec makes the broker the child itself. What stays behind waits for a line: at the end of the pipe without one the
 # parent has died, and the broker goes with it.
@@ -104,8 +106,12 @@ class LocalBroker:
         """Start it, the first time or again after `kill`, and wait until it answers, `patience` seconds at most."""
         if self._process is not None:
             raise BrokerError(f"the broker at {self.bootstrap} is running")
-        if not _is_free(self.port):
-            raise BrokerError(f"port {self.port} is taken: is there another broker?")
+        until = time.monotonic() + _DYING
+        while not _is_free(self.port):
+            # A broker that was killed holds its port a moment longer than it answers.
+            if answers(self.bootstrap) or time.monotonic() > until:
+                raise BrokerError(f"port {self.port} is taken: is there another broker?")
+            time.sleep(0.05)
         jars = fetch_jars()
         folder = self._folder()
         folder.mkdir(parents=True, exist_ok=True)
