@@ -1,4 +1,4 @@
-"""`ConfluentClient`: Kafka through confluent-kafka (librdkafka), for more records per second of one process.
+"""`ConfluentClient`: Kafka through confluent-kafka (librdkafka), for those who trust it more; the default is faster.
 
 It reads and looks things up; what is written goes through aiokafka, whose transactions are the ones that were tried.
 """

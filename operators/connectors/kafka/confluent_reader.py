@@ -48,6 +48,8 @@ _LINGER: Final = 0.005
 _POLL: Final = 0.05
 _PARTITION_BYTES: Final = 16 << 20
 """What of a partition may wait here while others are taken, before it is paused."""
+_QUEUE_RECORDS: Final = 20_000
+"""What of each partition librdkafka fetches ahead. More is slower: the same memory is not used again and again."""
 _QUEUE_KIB: Final = 65_536
 
 _LOG = logging.getLogger("streamflow.kafka")
@@ -92,7 +94,7 @@ class ConfluentReader:
                 "fetch.wait.max.ms": 250,
                 # By default fetching pauses for a second whenever the queue is full.
                 "fetch.queue.backoff.ms": 5,
-                "queued.min.messages": 1_000_000,
+                "queued.min.messages": _QUEUE_RECORDS,
                 "queued.max.messages.kbytes": _QUEUE_KIB,
             },
             logger=LIBRARY_LOG,
