@@ -8,12 +8,12 @@ process that is to die at a named point kills itself there with SIGKILL; the oth
 import random
 import shutil
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.figures import Figure
 from reliability.account import Account, percentile, workers
@@ -31,6 +31,8 @@ PAUSE_SECONDS = 0.08
 TRIES = 3
 PATIENCE_SECONDS = 12.0
 RECOVERY_P50, RECOVERY_P99 = 0.3, 1.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,7 @@ def run(account: Account, folder: Path, *, quick: bool = False) -> None:
     orders = Orders(account.seed, each, at_random, POINTS, OFTEN)
     share = -(-len(orders) // jobs)
     tally = Tally()
-    with ThreadPoolExecutor(workers()) as pool:
-        for n in range(jobs * 2):  # the second half only if orders are left
-            pool.submit(_guarded, account, folder, n, orders, share, tally, needed=n < jobs)
+    in_turn(jobs, orders, lambda n: _guarded(account, folder, n, orders, share, tally))
     for failure in tally.failures:
         account.fail(failure)
     fewest = min(POINTS, key=lambda point: tally.hits[point])
@@ -132,11 +132,18 @@ def _time(name: str, often: Mapping[str, int], chance: random.Random) -> int:
     return 1 if name in ONCE else chance.randint(1, often.get(name, 3))
 
 
-def _guarded(
-    account: Account, folder: Path, n: int, orders: Orders, share: int, tally: Tally, *, needed: bool
-) -> None:
-    if not needed and not len(orders):
-        return
+def in_turn(jobs: int, orders: Orders, job: Callable[[int], T]) -> list[T]:
+    """Jobs 0 to `jobs` - 1, some side by side, and then up to as many again for the orders that have come back."""
+    with ThreadPoolExecutor(workers()) as pool:
+        ends = list(pool.map(job, range(jobs)))
+        for n in range(jobs, 2 * jobs):
+            if not len(orders):
+                break
+            ends.append(pool.submit(job, n).result())
+        return ends
+
+
+def _guarded(account: Account, folder: Path, n: int, orders: Orders, share: int, tally: Tally) -> None:
     place = Place(folder / f"kills-{n}")
     try:
         _job(account, place, account.seed * 1_000 + n, orders, share, tally)

@@ -6,7 +6,6 @@ checkpoint of the one before, at another parallelism; the last reads the rest of
 
 import random
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from reliability.kafka.log import write_input
 from reliability.kafka.points import OFTEN, POINTS
 from reliability.kafka.verdict import Verdict, judge
 from reliability.kafka.victims import start
-from reliability.kills import Order, Orders, Tally
+from reliability.kills import Order, Orders, Tally, in_turn
 from reliability.points import Point
 from reliability.process import Ended, Victim
 
@@ -38,16 +37,15 @@ def run(account: Account, folder: Path, *, quick: bool = False) -> None:
     each, at_random, jobs = (1, 4, 2) if quick else (AT_EACH_POINT, AT_RANDOM, JOBS)
     orders = Orders(account.seed, each, at_random, POINTS, OFTEN, SECONDS)
     share = -(-len(orders) // jobs)
-    tally, disordered = Tally(), 0
+    tally = Tally()
     account.say(f"seed {account.seed}")
-    with LocalBroker() as broker, ThreadPoolExecutor(workers()) as pool:
-        sites = [Site(folder / f"kafka-kills-{n}", broker.bootstrap, f"kills-{n}") for n in range(jobs * 2)]
-        # The second half only if orders are left.
-        ends = [
-            pool.submit(_guarded, account, site, n, orders, share, tally, needed=n < jobs)
-            for n, site in enumerate(sites)
-        ]
-        disordered = sum(end.result() for end in ends)
+    with LocalBroker() as broker:
+
+        def job(n: int) -> int:
+            site = Site(folder / f"kafka-kills-{n}", broker.bootstrap, f"kills-{n}")
+            return _guarded(account, site, n, orders, share, tally)
+
+        disordered = sum(in_turn(jobs, orders, job))
     for failure in tally.failures:
         account.fail(failure)
     fewest = min(POINTS, key=lambda point: tally.hits[point])
@@ -66,11 +64,7 @@ def run(account: Account, folder: Path, *, quick: bool = False) -> None:
     )
 
 
-def _guarded(
-    account: Account, site: Site, n: int, orders: Orders, share: int, tally: Tally, *, needed: bool
-) -> int:
-    if not needed and not len(orders):
-        return 0
+def _guarded(account: Account, site: Site, n: int, orders: Orders, share: int, tally: Tally) -> int:
     try:
         verdict = _job(account, site, account.seed * 1_000 + n, orders, share, tally)
     except Exception as error:  # noqa: BLE001 — a thread's error is a failure of the part
