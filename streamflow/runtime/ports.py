@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from streamflow.disk import Disk, LocalDisk
@@ -23,12 +24,31 @@ class Blocking(Protocol):
 
 
 class Threads:
-    """A pool of threads; Polars and file I/O release the GIL."""
+    """A pool of threads; Polars and file I/O release the GIL.
+
+    Who is cancelled while a function runs waits for its end: a checkpoint that a failed run is still publishing must
+    not appear after the next run has looked for one.
+    """
 
     def __init__(self, count: int, name: str) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix=f"streamflow-{name}")
 
     async def __call__(self, function: Callable[..., T], *args: Any) -> T:
+        running = self._pool.submit(function, *args)
+        try:
+            return await asyncio.wrap_future(running)
+        except asyncio.CancelledError:
+            # What had not begun by then never will.
+            ended = asyncio.wrap_future(running)
+            while not ended.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([ended])
+            if not ended.cancelled():
+                ended.exception()
+            raise
+
+    async def droppable(self, function: Callable[..., T], *args: Any) -> T:
+        """As calling it, for what changes nothing but its result: who is cancelled does not wait."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
 
     def close(self) -> None:
@@ -40,6 +60,9 @@ class Inline:
 
     async def __call__(self, function: Callable[..., T], *args: Any) -> T:
         return function(*args)
+
+    async def droppable(self, function: Callable[..., T], *args: Any) -> T:
+        return await self(function, *args)
 
     def close(self) -> None:
         """Nothing to release."""

@@ -4,6 +4,7 @@ Crashes at every point, by the thousand, are the simulator's and `make reliabili
 """
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -334,6 +335,49 @@ def test_a_job_that_fails_is_restarted_from_its_last_checkpoint(base: Path) -> N
     assert result.restarts == 3
     assert any("the service is away" in note for note in result.notes)
     assert sorted(out.rows()) == list(range(ROWS))
+
+
+class Late:
+    """Holds back the thread that publishes the first run's checkpoint: until that run has failed, and, were it up to
+    the job, until the next has begun. The next fails, too, once the checkpoint is there."""
+
+    def __init__(self, tap: Tap) -> None:
+        self.tap = tap
+        self.loop = asyncio.get_running_loop()
+        self.failed = 0
+        self.publishing, self.next_began, self.published = (threading.Event() for _ in range(3))
+
+    def reach(self, point: str) -> None:
+        if point == "manifest.before" and not self.publishing.is_set():
+            self.publishing.set()
+            self.loop.call_soon_threadsafe(self.tap.let, ROWS)
+            # In vain, if the next run waits for this one's threads.
+            self.next_began.wait(0.2)
+        elif point == "manifest.published":
+            self.published.set()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        if self.failed == 1:
+            self.next_began.set()
+        fatal = (self.publishing, self.published)
+        if self.failed < len(fatal) and fatal[self.failed].is_set():
+            self.failed += 1
+            raise OSError("the service is away")
+        return row
+
+
+def test_a_run_that_has_failed_publishes_nothing_once_the_next_has_begun(base: Path) -> None:
+    async def whole() -> tuple[Any, Any]:
+        tap = Tap(base, limit=1_000)
+        late = Late(tap)
+        job = sf.Job("late")
+        out = job.read(tap.source).map(late, schema=SCHEMA).collect()
+        given = settings(base, restart="fixed", restart_delay="1ms")
+        return await (await job.start(ports=Ports(reach=late.reach), **given)).wait(), out
+
+    result, out = asyncio.run(whole())
+    assert result.restarts == 2
+    assert sorted(row["v"] for row in out.rows()) == list(range(ROWS))
 
 
 def test_a_job_that_gets_no_further_is_given_up(base: Path) -> None:

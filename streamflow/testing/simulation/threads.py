@@ -1,13 +1,15 @@
 """Threads of a simulated process: a blocking function runs on the loop, at once as a whole, after a seeded while.
 
 What the loop does in between is what it could have done while a thread was at work: a snapshot that is written later
-must not see what has changed since. As with real threads, cancelling the one who waits does not always stop the work.
+must not see what has changed since. As with real threads, cancelling the one who waits does not always stop the work;
+he waits for its end then, unless it is droppable.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from streamflow.runtime.ports import Inline
@@ -32,11 +34,25 @@ class SimThreads(Inline):
         self._mean = mean
 
     async def __call__(self, function: Callable[..., T], *args: Any) -> T:
+        ended = asyncio.Event()
+        try:
+            return await self._run(ended, function, args)
+        except asyncio.CancelledError:
+            while not ended.is_set():
+                with suppress(asyncio.CancelledError):
+                    await ended.wait()
+            raise
+
+    async def droppable(self, function: Callable[..., T], *args: Any) -> T:
+        return await self._run(asyncio.Event(), function, args)
+
+    async def _run(self, ended: asyncio.Event, function: Callable[..., T], args: tuple[Any, ...]) -> T:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         started = self._chance.happens(0.5)
 
         def work() -> None:
+            ended.set()
             if done.cancelled() and not started:
                 return
             try:
