@@ -66,8 +66,12 @@ class Collection:
                 self._blobs.remove(entry.key)
                 removed.add(entry.key)
                 self._reach("retain.blob_removed")
-            self._blobs.sweep(self._layout.blobs, before)
+            self.sweep(self._layout.blobs, now)
         return removed
+
+    def sweep(self, prefix: str, now: int) -> None:
+        """Remove what interrupted writes left below `prefix`."""
+        self._blobs.sweep(prefix, now - self._grace)
 
     def _waits(self) -> bool:
         with self._guard:

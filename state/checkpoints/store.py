@@ -84,8 +84,7 @@ class CheckpointStore(CheckpointReader):
         self._reach = reach
         self._keep = keep
         self._physical_every = physical_every
-        self._grace = int(grace * 1_000_000)
-        self._collection = Collection(blobs, self._layout, self._grace, reach)
+        self._collection = Collection(blobs, self._layout, int(grace * 1_000_000), reach)
         self._guard = threading.Lock()  # of what follows; never held while anything blocks
         self._sessions: set[CheckpointWriter] = set()
         self._published: set[int] = set()
@@ -113,7 +112,7 @@ class CheckpointStore(CheckpointReader):
         incarnation = self._claims.take()
         with suppress(StateError):  # what is left can be removed another time
             for folder in (self._layout.manifests, self._layout.claims, self._layout.quarantine):
-                self.blobs.sweep(folder, self._clock.now() - self._grace)
+                self._collection.sweep(folder, self._clock.now())
             self._collect()
         try:
             self._generation = self._newest_generation()

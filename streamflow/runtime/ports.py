@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from streamflow.disk import Disk, LocalDisk
+from streamflow.runtime.waiting import outlasting
 from streamflow.time.clock import Clock, Randomness, SeededRandom, SystemClock
 
 __all__ = ["Blocking", "Inline", "Ports", "Threads"]
@@ -40,11 +40,9 @@ class Threads:
         except asyncio.CancelledError:
             # What had not begun by then never will.
             ended = asyncio.wrap_future(running)
-            while not ended.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([ended])
+            await outlasting(ended)
             if not ended.cancelled():
-                ended.exception()
+                ended.exception()  # or asyncio would report that nobody has asked for it
             raise
 
     async def droppable(self, function: Callable[..., T], *args: Any) -> T:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, TypeVar
 
 from streamflow.runtime.ports import Inline
+from streamflow.runtime.waiting import outlasting
 from streamflow.testing.simulation.chance import Chance
 
 __all__ = ["SimThreads"]
@@ -34,25 +34,23 @@ class SimThreads(Inline):
         self._mean = mean
 
     async def __call__(self, function: Callable[..., T], *args: Any) -> T:
-        ended = asyncio.Event()
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
-            return await self._run(ended, function, args)
+            return await self._run(function, args, ended)
         except asyncio.CancelledError:
-            while not ended.is_set():
-                with suppress(asyncio.CancelledError):
-                    await ended.wait()
+            await outlasting(ended)
             raise
 
     async def droppable(self, function: Callable[..., T], *args: Any) -> T:
-        return await self._run(asyncio.Event(), function, args)
+        return await self._run(function, args, asyncio.get_running_loop().create_future())
 
-    async def _run(self, ended: asyncio.Event, function: Callable[..., T], args: tuple[Any, ...]) -> T:
+    async def _run(self, function: Callable[..., T], args: tuple[Any, ...], ended: asyncio.Future[None]) -> T:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         started = self._chance.happens(0.5)
 
         def work() -> None:
-            ended.set()
+            ended.set_result(None)
             if done.cancelled() and not started:
                 return
             try:

@@ -56,6 +56,20 @@ class Client:
         return Reader(self)
 
 
+async def reading(client, ctx=None):
+    """A session that reads A from its beginning and B from 40 on."""
+    session = KafkaSession(client, "test", ctx or source_context(clock=client.clock))
+    await session.open(A, 0)
+    await session.open(B, 40)
+    return session
+
+
+async def get_stuck(client, session):
+    """The reader gives nothing of A any more, for longer than that is put up with; what came of each attempt."""
+    [client.stuck] = client.readers
+    return [await session.fetch(A, seconds=1, most=None) for _ in range(11)]
+
+
 def test_one_reader_for_all_closed_by_the_last():
     client = Client()
 
@@ -80,13 +94,9 @@ def test_a_partition_that_has_records_and_gives_none_gets_a_new_reader():
     async def run():
         ctx = source_context(clock=client.clock)
         object.__setattr__(ctx, "metrics", metrics)
-        session = KafkaSession(client, "test", ctx)
-        await session.open(A, 0)
-        await session.open(B, 40)
+        session = await reading(client, ctx)
         await session.fetch(A, seconds=1, most=None)
-        client.stuck = client.readers[0]
-        for _ in range(11):
-            assert await session.fetch(A, seconds=1, most=None) is None
+        assert await get_stuck(client, session) == [None] * 11
         first, second = client.readers
         assert first.closed
         assert second.positions == {A: 5, B: 40}
@@ -101,13 +111,10 @@ def test_a_reader_that_is_stuck_is_kept_while_there_is_no_other():
     client = Client()
 
     async def run():
-        session = KafkaSession(client, "test", source_context(clock=client.clock))
-        await session.open(A, 0)
-        await session.open(B, 40)
+        session = await reading(client)
+        client.down = True
+        assert await get_stuck(client, session) == [None] * 11
         [first] = client.readers
-        client.stuck, client.down = first, True
-        for _ in range(11):
-            assert await session.fetch(A, seconds=1, most=None) is None
         assert not first.closed
         client.stuck = None
         assert await session.fetch(B, seconds=1, most=None) == Chunk(45)
@@ -120,9 +127,7 @@ def test_what_the_old_reader_still_gives_is_not_taken():
     client = Client()
 
     async def run():
-        session = KafkaSession(client, "test", source_context(clock=client.clock))
-        await session.open(A, 0)
-        await session.open(B, 40)
+        session = await reading(client)
         [old] = client.readers
         held, fetch = asyncio.Event(), old.fetch
 
@@ -134,9 +139,7 @@ def test_what_the_old_reader_still_gives_is_not_taken():
         old.fetch = slow
         waiting = asyncio.create_task(session.fetch(B, seconds=1, most=None))
         await asyncio.sleep(0)
-        client.stuck = old
-        for _ in range(11):
-            await session.fetch(A, seconds=1, most=None)
+        await get_stuck(client, session)
         client.stuck = None
         held.set()
         assert await waiting is None
