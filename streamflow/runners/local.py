@@ -216,7 +216,7 @@ class LocalJob:
         return await self._launcher.savepoint(number, url)
 
     async def cancel(self) -> None:
-        """End at once; what is not committed is discarded."""
+        """End as soon as nothing is being written any more; what is not committed is discarded."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
