@@ -60,8 +60,8 @@ class SinkContext:
     clock: Clock
     random: Randomness
     run_blocking: Callable[..., Any]
-    """`await run_blocking(fn, *args)` runs a blocking call on the I/O threads. It writes: whoever is cancelled waits for
-    its end, so that nothing is written any more when the job starts again."""
+    """`await run_blocking(fn, *args)` runs a blocking call on the I/O threads. It writes: whoever is cancelled waits
+    for its end, so that nothing is written any more when the job starts again."""
     disk: Disk = field(default_factory=LocalDisk)
     """Where what has to outlive a crash is written."""
     job: str = "job"

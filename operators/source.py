@@ -190,8 +190,8 @@ class SourceContext:
     clock: Clock
     random: Randomness
     run_blocking: Callable[..., Any]
-    """`await run_blocking(fn, *args)` runs a blocking call on the I/O threads. It reads: whoever is cancelled does not wait
-    for its end."""
+    """`await run_blocking(fn, *args)` runs a blocking call on the I/O threads. It reads: whoever is cancelled does not
+    wait for its end."""
     batch_rows: int
     on_error: ErrorPolicy = "fail"
     columns: Sequence[str] | None = None
