@@ -44,7 +44,7 @@ class FrameBatch:
     def max_time(self) -> int | None:
         if not self.timed or self.frame.is_empty():
             return None
-        largest = self.frame[EVENT_TIME].to_physical().max()
+        largest = self.frame[EVENT_TIME].cast(pl.Int64).max()
         return None if largest is None else int(largest)  # type: ignore[arg-type]
 
     def user_frame(self) -> pl.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 import msgspec
 import polars as pl
 
+from streamflow.operators.connectors.files.flat_objects import FlatObjects
 from streamflow.operators.connectors.files.line_format import PARSE_ERRORS, LineFormat, Sifted
 from streamflow.operators.connectors.files.wire_types import (
     convert,
@@ -52,12 +53,15 @@ class NdjsonColumns(LineFormat):
         self._schema = dict(schema)
         self._unit = unit
         self._wire = wire_types(schema, "ndjson")
+        self._flat = FlatObjects(self._wire)
         self._checks = [
             (name, check) for name, dtype in schema.items() if (check := _check(dtype)) is not None
         ]
 
     def parse(self, body: bytes) -> FrameBatch:
-        return FrameBatch(convert(pl.read_ndjson(body, schema=self._wire), self._schema))
+        few = self._flat.parse(body)
+        wire = pl.read_ndjson(body, schema=self._wire) if few is None else few
+        return FrameBatch(convert(wire, self._schema))
 
     def sift(self, records: Sequence[bytes]) -> Sifted:
         decode = msgspec.json.Decoder().decode

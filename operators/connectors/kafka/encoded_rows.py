@@ -32,7 +32,7 @@ def chosen_columns(batch: AnyBatch, schema: Schema) -> pl.DataFrame:
     """
     if isinstance(batch, FrameBatch):
         frame = batch.frame
-        return frame if frame.columns == list(schema) else frame.select(list(schema))
+        return frame if frame.columns == list(schema) else frame[list(schema)]
     rows = [[row[name] for name in schema] for row in batch.values]
     return pl.DataFrame(rows, schema=dict(schema), orient="row")
 

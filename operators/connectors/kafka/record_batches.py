@@ -116,14 +116,16 @@ class RecordBatches:
 
     def _batch(self, read: _Rows, rows: pl.DataFrame | list[Any]) -> FrameBatch | RowBatch:
         if isinstance(rows, pl.DataFrame):
-            columns: list[pl.Series | pl.Expr] = []
+            columns: list[pl.Series] = []
             for what, column in self._include.items():
+                dtype = self._types[column]
                 if what in ("topic", "partition"):
-                    columns.append(pl.lit(read.constant(what), dtype=self._types[column]).alias(column))
+                    constant = pl.Series(column, [read.constant(what)], dtype=dtype)
+                    columns.append(constant.new_from_index(0, read.count))
                 else:
-                    columns.append(_series(column, read.part(what), self._types[column]))
+                    columns.append(_series(column, read.part(what), dtype))
             columns.append(_series(EVENT_TIME, read.part("timestamp"), EVENT_TIME_TYPE))
-            return FrameBatch(rows.with_columns(columns))
+            return FrameBatch(rows.hstack(columns))
         times = read.part("timestamp")
         if not self._include:
             return RowBatch(rows, times)
