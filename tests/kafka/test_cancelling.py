@@ -7,6 +7,7 @@ import pytest
 from aiokafka.conn import AIOKafkaConnection
 
 from streamflow.operators.connectors.kafka.cluster import Cluster
+from streamflow.operators.connectors.kafka.instance_group import InstanceGroup
 from streamflow.operators.connectors.kafka.security import KafkaSecurity
 
 WHAT = ["metadata", "reader", "writer", "transactional writer"]
@@ -44,30 +45,103 @@ def test_a_cancel_that_comes_while_a_connection_closes_is_heeded(kafka, what):
     assert False not in found
 
 
-@pytest.mark.parametrize("what", WHAT)
-def test_a_cancel_that_comes_while_a_connection_opens_leaves_none_open(kafka, what, monkeypatch):
-    connections = weakref.WeakSet()
-    waits_for = {}
-    send = AIOKafkaConnection.send
+class Connections:
+    """All that were made, and who is cancelled with which request."""
+
+    def __init__(self):
+        self._made = weakref.WeakSet()
+        self._task, self._requests = None, 0
+
+    @property
+    def open(self):
+        return [each for each in self._made if each.connected()]
+
+    async def cancel(self, call, request):
+        """Whether the call was cancelled when it made its `request`-th request, from 1."""
+        self._requests = request
+        self._task = asyncio.create_task(call)
+        await asyncio.gather(self._task, return_exceptions=True)
+        return self._task.cancelled()
+
+    def sends(self, connection):
+        self._made.add(connection)
+        self._requests -= 1
+        if not self._requests:
+            asyncio.get_running_loop().call_soon(self._task.cancel)
+
+
+@pytest.fixture
+def connections(monkeypatch):
+    made, send = Connections(), AIOKafkaConnection.send
 
     def counted(self, request, *args, **options):
-        connections.add(self)
-        waits_for["answers"] -= 1
-        if not waits_for["answers"]:
-            asyncio.get_running_loop().call_soon(waits_for["task"].cancel)
+        made.sends(self)
         return send(self, request, *args, **options)
 
     monkeypatch.setattr(AIOKafkaConnection, "send", counted)
+    return made
 
+
+@pytest.mark.parametrize("what", WHAT)
+def test_a_cancel_that_comes_while_a_connection_opens_leaves_none_open(kafka, what, connections):
     async def cancelled(request):
         opened = connection(kafka, what)
-        waits_for.update(answers=request, task=asyncio.create_task(opened.start()))
-        await asyncio.gather(waits_for["task"], return_exceptions=True)
+        found = await connections.cancel(opened.start(), request)
         await opened.close()
-        assert not [each for each in connections if each.connected()]
-        return waits_for["task"].cancelled()
+        assert not connections.open
+        return found
 
     async def whole():
         return [await cancelled(request) for request in range(1, 4)]
 
     assert asyncio.run(whole())[:2] == [True, True]
+
+
+def test_a_cancel_that_comes_while_a_topic_is_made_leaves_none_open(kafka, connections):
+    async def cancelled(request):
+        opened = connection(kafka, "metadata")
+        await opened.start()
+        found = await connections.cancel(opened.create_topic(kafka.name(), partitions=1), request)
+        await opened.close()
+        assert not connections.open
+        return found
+
+    async def whole():
+        return [await cancelled(request) for request in range(1, 6)]
+
+    assert asyncio.run(whole()) == [True] * 5
+
+
+def test_a_cancel_that_comes_while_copies_agree_leaves_none_open(kafka, connections):
+    async def cancelled(job, request):
+        cluster = Cluster(kafka.bootstrap, KafkaSecurity())
+        group = InstanceGroup(cluster, cluster.client("aiokafka"), job, 2)
+        found = await connections.cancel(group.take(), request)
+        await group.close()
+        assert not connections.open
+        return found
+
+    async def whole():
+        job = kafka.name()
+        return [await cancelled(job, request) for request in range(1, 16)]
+
+    assert asyncio.run(whole())[:10] == [True] * 10
+
+
+def test_what_closes_while_it_is_asked_leaves_none_open(kafka, connections):
+    async def asked(turns):
+        opened = connection(kafka, "metadata")
+        await opened.start()
+        asking = asyncio.create_task(opened.partitions(["test"]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        early = not asking.done()
+        await opened.close()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert not connections.open
+        return early
+
+    async def whole():
+        return [await asked(turns) for turns in range(1, 30)]
+
+    assert any(asyncio.run(whole()))

@@ -156,8 +156,8 @@ class AiokafkaMetadata:
             client_id=self._client_id,
             **self._cluster.security.aiokafka(),
         )
-        await finishing(admin.start())
         try:
+            await finishing(admin.start())
             new = NewTopic(topic, partitions, 1, topic_configs=dict(config))
             # -1, the broker's default, is refused by the constructor only.
             new.replication_factor = replication
@@ -177,18 +177,24 @@ class AiokafkaMetadata:
 
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self._patience
-        while True:
-            try:
-                return await call()
-            except (KafkaError, OSError, TimeoutError) as error:
-                refusal = _refusal(error)
-                if refusal is not None:
-                    raise refusal from error
-                if loop.time() >= give_up:
-                    raise unreachable(self._cluster, f"{type(error).__name__}: {error}") from error
-                self._coordinators.clear()
-                self._connected.force_metadata_update()
-            await asyncio.sleep(_BACKOFF)
+        client = self._connected
+        try:
+            while True:
+                try:
+                    return await call()
+                except (KafkaError, OSError, TimeoutError) as error:
+                    refusal = _refusal(error)
+                    if refusal is not None:
+                        raise refusal from error
+                    if loop.time() >= give_up:
+                        raise unreachable(self._cluster, f"{type(error).__name__}: {error}") from error
+                    self._coordinators.clear()
+                    self._connected.force_metadata_update()
+                await asyncio.sleep(_BACKOFF)
+        finally:
+            if client is not self._client:
+                # Closed by somebody else meanwhile, who could not know of a connection that was just being made.
+                await heeding_cancel(client.close())
 
     @property
     def _connected(self) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from streamflow.errors import SourceError
 from streamflow.logs import told
-from streamflow.operators.connectors.kafka.aiokafka_cancelling import heeding_cancel
+from streamflow.operators.connectors.kafka.aiokafka_cancelling import finishing, heeding_cancel
 from streamflow.operators.connectors.kafka.client import KafkaClient
 from streamflow.operators.connectors.kafka.cluster import Cluster
 
@@ -80,7 +80,7 @@ class InstanceGroup:
         self._consumer = consumer
         try:
             consumer.subscribe([self._name])
-            await heeding_cancel(consumer.start())
+            await finishing(consumer.start())
         except KafkaError as error:
             await self.close()
             raise SourceError(
