@@ -13,6 +13,10 @@ from streamflow.operators.connectors.kafka.security import KafkaSecurity
 WHAT = ["metadata", "reader", "writer", "transactional writer"]
 
 
+def metadata(kafka):
+    return Cluster(kafka.bootstrap, KafkaSecurity()).client("aiokafka").metadata(client_id="test")
+
+
 def connection(kafka, what):
     client = Cluster(kafka.bootstrap, KafkaSecurity()).client("aiokafka")
     if not what.endswith("writer"):
@@ -99,7 +103,7 @@ def test_a_cancel_that_comes_while_a_connection_opens_leaves_none_open(kafka, wh
 
 def test_a_cancel_that_comes_while_a_topic_is_made_leaves_none_open(kafka, connections):
     async def cancelled(request):
-        opened = connection(kafka, "metadata")
+        opened = metadata(kafka)
         await opened.start()
         found = await connections.cancel(opened.create_topic(kafka.name(), partitions=1), request)
         await opened.close()
@@ -130,7 +134,7 @@ def test_a_cancel_that_comes_while_copies_agree_leaves_none_open(kafka, connecti
 
 def test_what_closes_while_it_is_asked_leaves_none_open(kafka, connections):
     async def asked(turns):
-        opened = connection(kafka, "metadata")
+        opened = metadata(kafka)
         await opened.start()
         asking = asyncio.create_task(opened.partitions(["test"]))
         for _ in range(turns):
