@@ -336,6 +336,22 @@ def test_partitions_by_name_and_by_pattern(world, topic):
     world.run(work())
 
 
+def test_the_end_of_what_is_appended_lies_behind_what_is_not_decided(world, topic):
+    put(world, topic, [b"a"])
+    partition = TopicPartition(topic, 0)
+
+    async def work():
+        async with writer(world, world.name()) as out, metadata(world) as about:
+            await out.begin()
+            await out.write(records(partition, b"b", b"c"))
+            await out.flush()
+            assert await about.offsets([partition], "latest") == {partition: 1}
+            assert await about.offsets([partition], "appended") == {partition: 3}
+            await out.abort()
+
+    world.run(work())
+
+
 def test_offsets_by_place_and_time(world, topic):
     world.produce(topic, [(None, b"v", 0, NOON + number * SECOND) for number in range(4)])
     partition, empty = TopicPartition(topic, 0), TopicPartition(topic, 1)

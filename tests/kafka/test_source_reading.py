@@ -178,6 +178,15 @@ def test_only_committed_records_are_read_up_to_an_end_that_no_record_has(kafka):
     assert read.positions[f"{topic}-0"] == {"offset": 9}
 
 
+def test_what_was_committed_when_it_looks_is_read(kafka):
+    """Brokers confirm a commit before the records can be seen: asked at once, most ends are short."""
+    topic = kafka.topic(4)
+    for written in range(4, 44, 4):
+        records = [each for part in range(4) for each in numbers(written + part, partition=part)]
+        kafka.produce(topic, records, transaction="commit")
+        assert len(read_numbers(kafka, topic)) == written
+
+
 def test_a_topic_of_nothing_but_aborted_records_has_an_end(kafka):
     topic = kafka.topic()
     kafka.produce(topic, numbers(1, 2), transaction="abort")

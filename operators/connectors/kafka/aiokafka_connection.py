@@ -22,6 +22,7 @@ REQUEST_SECONDS: Final = 10.0
 """Within this time a broker has to answer; then the connection counts as broken."""
 
 _RETRY_SECONDS: Final = 0.25
+_ALL: Final = 0
 _COMMITTED_ONLY: Final = 1
 _CONSUMER: Final = -1
 _LOG = logging.getLogger("streamflow.kafka")
@@ -67,17 +68,18 @@ def unreachable(cluster: Cluster, why: object) -> SourceError:
 
 
 async def list_offsets(
-    client: Any, node: int, times: Mapping[TopicPartition, int]
+    client: Any, node: int, times: Mapping[TopicPartition, int], *, committed: bool = True
 ) -> dict[TopicPartition, int]:
     """Ask one broker for offsets by time in milliseconds: -2 is the log's start, -1 its end for readers of committed
-    records. Partitions without a record that late are left out. Raises what aiokafka raises."""
+    records, or of all. Partitions without a record that late are left out. Raises what aiokafka raises."""
     from aiokafka.errors import for_code
     from aiokafka.protocol.offset import OffsetRequest
 
     by_topic: dict[str, list[tuple[int, int]]] = {}
     for (topic, partition), time in times.items():
         by_topic.setdefault(topic, []).append((partition, time))
-    response: Any = await client.send(node, OffsetRequest(_CONSUMER, _COMMITTED_ONLY, list(by_topic.items())))
+    isolation = _COMMITTED_ONLY if committed else _ALL
+    response: Any = await client.send(node, OffsetRequest(_CONSUMER, isolation, list(by_topic.items())))
     found: dict[TopicPartition, int] = {}
     for topic, partitions in response.topics:
         for partition, code, _, offset in partitions:

@@ -18,7 +18,7 @@ __all__ = ["AiokafkaMetadata"]
 
 _PATIENCE: Final = 30.0
 _BACKOFF: Final = 0.2
-_TIMES: Final = {"earliest": -2, "latest": -1}
+_TIMES: Final = {"earliest": -2, "latest": -1, "appended": -1}
 _NO_MEMBER: Final = ""
 _NO_GENERATION: Final = -1
 _GROUP: Final = 0
@@ -65,7 +65,8 @@ class AiokafkaMetadata:
             return await self._trying(lambda: self._committed(group, partitions))
         # Kafka's timestamps are milliseconds: the first one that is not before the given time.
         time = _TIMES[at] if isinstance(at, str) else max(0, -(-at // 1000))
-        found = await self._trying(lambda: self._offsets(partitions, time))
+        committed = at != "appended"
+        found = await self._trying(lambda: self._offsets(partitions, time, committed=committed))
         beyond = [partition for partition in partitions if partition not in found]
         if beyond:
             found |= await self._trying(lambda: self._offsets(beyond, _TIMES["latest"]))
@@ -93,7 +94,9 @@ class AiokafkaMetadata:
         """See `TopicSettings`."""
         return await self._trying(lambda: topic_settings(self._connected, topic))
 
-    async def _offsets(self, partitions: Sequence[TopicPartition], time: int) -> dict[TopicPartition, int]:
+    async def _offsets(
+        self, partitions: Sequence[TopicPartition], time: int, *, committed: bool = True
+    ) -> dict[TopicPartition, int]:
         from aiokafka.errors import LeaderNotAvailableError
 
         client = self._connected
@@ -107,7 +110,7 @@ class AiokafkaMetadata:
                 raise LeaderNotAvailableError(str(partition))
             by_node.setdefault(node, {})[partition] = time
         answers = await asyncio.gather(
-            *(list_offsets(client, node, times) for node, times in by_node.items())
+            *(list_offsets(client, node, times, committed=committed) for node, times in by_node.items())
         )
         return {partition: offset for answer in answers for partition, offset in answer.items()}
 

@@ -38,7 +38,7 @@ BATCH_BYTES: Final = 256 << 10
 Headers = Sequence[tuple[str, bytes | None]]
 """A record's headers, in their order; a name may stand several times."""
 
-At = Literal["earliest", "latest", "committed"] | int
+At = Literal["earliest", "latest", "appended", "committed"] | int
 """Where in a partition: an integer is a timestamp in microseconds since 1970 (the first record at or after it)."""
 
 
@@ -131,7 +131,8 @@ class Metadata(Protocol):
         self, partitions: Sequence[TopicPartition], at: At, *, group: str | None = None
     ) -> Mapping[TopicPartition, int]:
         """The offset of each; "latest" is the end for readers of committed records, a timestamp beyond the last record
-        likewise. "committed" leaves out partitions of which the group has none."""
+        likewise; "appended" is the end behind what is not decided, too. "committed" leaves out partitions of which the
+        group has none."""
         ...
 
     async def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:

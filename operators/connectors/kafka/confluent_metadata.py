@@ -134,9 +134,10 @@ class ConfluentMetadata:
             spec = specs.for_timestamp(max(0, -(-at // 1000)))
         else:
             spec = specs.latest()
+        everything = at == "appended"
         answers = self._connected.list_offsets(
             {Place(*partition): spec for partition in partitions},
-            isolation_level=IsolationLevel.READ_COMMITTED,
+            isolation_level=IsolationLevel.READ_UNCOMMITTED if everything else IsolationLevel.READ_COMMITTED,
             request_timeout=_REQUEST_SECONDS,
         )
         found = {

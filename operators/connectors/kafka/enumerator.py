@@ -19,6 +19,8 @@ from streamflow.operators.source import Discovery, Instance, Position, SourceCon
 
 __all__ = ["KafkaEnumerator", "Reading"]
 
+_DECIDED_WITHIN: Final = 1.0
+_LOOK_AGAIN_AFTER: Final = 0.01
 _EVERYTHING: Final = re.compile(".*", re.DOTALL)
 _LOG = logging.getLogger("streamflow.kafka")
 
@@ -155,8 +157,23 @@ class KafkaEnumerator:
         if isinstance(end, dict):
             given = {partition: end[partition] for partition in fresh if partition in end}
             rest = [partition for partition in fresh if partition not in given]
-            return {**given, **await metadata.offsets(rest, "latest")}
-        return await metadata.offsets(fresh, end)
+            return {**given, **await self._latest(metadata, rest)}
+        return await (self._latest(metadata, fresh) if end == "latest" else metadata.offsets(fresh, end))
+
+    async def _latest(
+        self, metadata: Metadata, partitions: Sequence[TopicPartition]
+    ) -> Mapping[TopicPartition, int]:
+        """The ends now. Brokers confirm the end of a transaction before it has reached its partitions: so that what
+        has been published is read, undecided records are waited for, but for a transaction that stays open."""
+        appended = await metadata.offsets(partitions, "appended")
+        found = dict(await metadata.offsets(partitions, "latest"))
+        give_up = self._clock.monotonic() + _DECIDED_WITHIN
+        while undecided := [each for each in partitions if found[each] < appended[each]]:
+            if self._clock.monotonic() >= give_up:
+                break
+            await self._clock.sleep(_LOOK_AGAIN_AFTER)
+            found |= await metadata.offsets(undecided, "latest")
+        return found
 
     def _check_named(self, every: Sequence[TopicPartition]) -> None:
         for what, offsets in (("start", self._reading.start), ("end", self._reading.end)):

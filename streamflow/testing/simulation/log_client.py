@@ -182,6 +182,8 @@ class SimMetadata:
                     found[each] = self._log.groups[str(group), each]
             elif at == "earliest":
                 found[each] = log.start
+            elif at == "appended":
+                found[each] = log.end
             else:
                 found[each] = log.stable if at == "latest" else log.first_at(math.ceil(at / 1000) * 1000)
         return found
