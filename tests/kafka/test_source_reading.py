@@ -11,10 +11,14 @@ import pytest
 import streamflow as sf
 from streamflow.errors import RecordError, SourceError
 from streamflow.operators.connectors.collect import Collected, CollectSink
+from streamflow.operators.connectors.kafka.client import TopicPartition
+from streamflow.operators.connectors.kafka.cluster import Cluster
+from streamflow.operators.connectors.kafka.enumerator import KafkaEnumerator, Reading
 from streamflow.operators.connectors.kafka.session import KafkaSession
 from streamflow.operators.connectors.kafka.source import KafkaSource
 from streamflow.operators.source import Instance, Split
 from tests.kafka.source_runs import ReadBack, context, read_split, read_to_end
+from tests.kafka.worlds import records
 
 N = {"n": sf.Int64}
 NOW = 1_795_255_200_000_000
@@ -180,11 +184,30 @@ def test_only_committed_records_are_read_up_to_an_end_that_no_record_has(kafka):
 
 def test_what_was_committed_when_it_looks_is_read(kafka):
     """Brokers confirm a commit before the records can be seen: asked at once, most ends are short."""
-    topic = kafka.topic(4)
-    for written in range(4, 44, 4):
-        records = [each for part in range(4) for each in numbers(written + part, partition=part)]
-        kafka.produce(topic, records, transaction="commit")
-        assert len(read_numbers(kafka, topic)) == written
+    topic, client = kafka.topic(4), Cluster(kafka.bootstrap).client()
+    reading = Reading((topic,), "earliest", "latest", None, None)
+
+    async def ends():
+        ctx = context()
+        session = KafkaSession(client, "test", ctx)
+        await session.metadata()
+        out = client.writer(
+            client_id="test", transactional_id=kafka.name(), transaction_timeout=10_000_000, compression=None
+        )
+        await out.start()
+        await out.begin()
+        for number in range(4):
+            await out.write(records(TopicPartition(topic, number), b"1", b"2"))
+        await out.commit()
+        found = await KafkaEnumerator(reading, session, ctx).discover()
+        await out.close()
+        return [split.payload["end"] for split in found.splits]
+
+    async def whole():
+        return [await ends() for _ in range(10)]
+
+    # Two records and a marker each time.
+    assert asyncio.run(whole()) == [[3 * times] * 4 for times in range(1, 11)]
 
 
 def test_a_topic_of_nothing_but_aborted_records_has_an_end(kafka):
