@@ -6,6 +6,7 @@ import weakref
 import pytest
 from aiokafka.conn import AIOKafkaConnection
 
+from streamflow.operators.connectors.kafka.client import TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.instance_group import InstanceGroup
 from streamflow.operators.connectors.kafka.security import KafkaSecurity
@@ -132,16 +133,25 @@ def test_a_cancel_that_comes_while_copies_agree_leaves_none_open(kafka, connecti
     assert asyncio.run(whole())[:10] == [True] * 10
 
 
-def test_what_closes_while_it_is_asked_leaves_none_open(kafka, connections):
+@pytest.mark.parametrize("what", ["partitions", "offsets"])
+def test_what_closes_while_it_is_asked_leaves_none_open_and_nobody_waiting(kafka, connections, what):
+    topic = kafka.topic(1)
+
     async def asked(turns):
         opened = metadata(kafka)
         await opened.start()
-        asking = asyncio.create_task(opened.partitions(["test"]))
+        call = (
+            opened.partitions([topic])
+            if what == "partitions"
+            else opened.offsets([TopicPartition(topic, 0)], "latest")
+        )
+        asking = asyncio.create_task(call)
         for _ in range(turns):
             await asyncio.sleep(0)
         early = not asking.done()
         await opened.close()
-        await asyncio.gather(asking, return_exceptions=True)
+        async with asyncio.timeout(20):
+            await asyncio.gather(asking, return_exceptions=True)
         assert not connections.open
         return early
 

@@ -209,10 +209,11 @@ def test_what_is_being_committed_while_it_looks_is_read(kafka, monkeypatch):
             await out.write(records(TopicPartition(topic, number), b"1", b"2"))
         await out.flush()
         looking = asyncio.create_task(KafkaEnumerator(reading, session, ctx).discover())
-        await asked.wait()
-        await out.commit()
-        await out.close()
-        return [split.payload["end"] for split in (await looking).splits]
+        async with asyncio.timeout(20):
+            await asked.wait()
+            await out.commit()
+            await out.close()
+            return [split.payload["end"] for split in (await looking).splits]
 
     assert asyncio.run(ends()) == [3] * 4  # two records and a marker
 

@@ -15,6 +15,7 @@ SCHEMA = {
     "i": pl.Int64(),
     "small": pl.Int32(),
     "u": pl.UInt64(),
+    "v": pl.UInt32(),
     "f": pl.Float64(),
     "s": pl.String(),
     "b": pl.Boolean(),
@@ -42,6 +43,7 @@ fitting = {
     "i": st.integers(-(2**63), 2**63 - 1).map(str),
     "small": st.integers(-(2**31), 2**31 - 1).map(str),
     "u": st.integers(0, 2**64 - 1).map(str),
+    "v": st.integers(0, 2**32 - 1).map(str),
     "f": st.one_of(floats, st.integers(-(2**53), 2**53).map(str)),
     "s": strings,
     "b": st.sampled_from(["true", "false"]),
@@ -63,8 +65,8 @@ def lines(draw: st.DrawFn, *, proper: bool) -> bytes:
     each = draw(st.lists(members(proper=proper), max_size=6))
     if proper:
         each = list({member.split(":")[0].strip(): member for member in each}.values())
-    blank = draw(blanks)
-    return ("{" + ",".join(each) + blank + "}" + draw(blanks)).encode("utf-8", "surrogatepass")
+    before, between, after = draw(st.tuples(blanks, blanks, blanks))
+    return (before + "{" + ",".join(each) + between + "}" + after).encode("utf-8", "surrogatepass")
 
 
 @st.composite
@@ -131,9 +133,11 @@ def test_a_value_of_another_kind_is_for_polars(body: bytes) -> None:
     assert FLAT.parse(b'{"i":7}\n' + body) is None
 
 
-def test_nested_columns_or_none_and_many_lines_are_for_polars() -> None:
+def test_nested_columns_or_none_and_much_input_are_for_polars() -> None:
     line = b'{"i":1}'
     assert FlatObjects({}).parse(line) is None
     assert FlatObjects({"i": pl.List(pl.Int64)}).parse(line) is None
     assert FLAT.parse(b"\n".join([line] * 500)) is not None
     assert FLAT.parse(b"\n".join([line] * 501)) is None
+    assert FLAT.parse(b'{"s":"%s"}' % (b"x" * 60_000)) is not None
+    assert FLAT.parse(b'{"s":"%s"}' % (b"x" * 70_000)) is None

@@ -18,7 +18,8 @@ import polars as pl
 __all__ = ["FlatObjects"]
 
 _FEW: Final = 500
-"""With a thousand lines Polars is as fast on an idle machine, and it leaves the interpreter's lock alone."""
+_SMALL: Final = 1 << 16
+"""Bytes. Beyond either Polars is as fast on an idle machine, and it leaves the interpreter's lock alone."""
 _EXACT: Final = 2**53
 """Up to here every integer is a float."""
 _KINDS: Final[dict[type[pl.DataType], frozenset[type]]] = {
@@ -56,9 +57,9 @@ class FlatObjects:
         self._able = bool(schema) and all(type(dtype) in _KINDS for dtype in schema.values())
 
     def parse(self, body: bytes) -> pl.DataFrame | None:
-        """The frame; None where there are too many lines, or one is not such that Polars would surely say the same."""
+        """The frame; None where it is too much, or a line is not such that Polars would surely say the same."""
         # Halves of surrogate pairs are written as escapes, and without escapes quotes can be counted.
-        if not self._able or body.count(b"\n") >= _FEW or b"\\" in body:
+        if not self._able or len(body) > _SMALL or body.count(b"\n") >= _FEW or b"\\" in body:
             return None
         try:
             rows = list(map(msgspec.json.Decoder().decode, body.removesuffix(b"\n").split(b"\n")))

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Coroutine
 from typing import Any, Final, TypeVar
 
-__all__ = ["finishing", "heeding_cancel"]
+__all__ = ["closed", "finishing", "heeding_cancel"]
 
 T = TypeVar("T")
 
@@ -28,6 +28,16 @@ async def heeding_cancel(call: Awaitable[T]) -> T:
     if task.cancelling() > before:
         raise asyncio.CancelledError
     return given
+
+
+async def closed(client: Any) -> None:
+    """Close a client. Whoever waits for its metadata is told that there will be none: it would let them wait."""
+    try:
+        await heeding_cancel(client.close())
+    finally:
+        waiting: asyncio.Future[bool] | None = client._md_update_fut
+        if waiting is not None and not waiting.done():
+            waiting.set_result(False)
 
 
 async def finishing(call: Coroutine[Any, Any, T]) -> T:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.aiokafka_cancelling import finishing, heeding_cancel
+from streamflow.operators.connectors.kafka.aiokafka_cancelling import closed, finishing, heeding_cancel
 from streamflow.operators.connectors.kafka.aiokafka_connection import connect, list_offsets, unreachable
 from streamflow.operators.connectors.kafka.aiokafka_settings import topic_settings
 from streamflow.operators.connectors.kafka.client import At, RefusedLookupError, TopicPartition
@@ -43,7 +43,7 @@ class AiokafkaMetadata:
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            await heeding_cancel(client.close())
+            await closed(client)
 
     async def partitions(self, topics: Sequence[str] | re.Pattern[str]) -> Mapping[str, int]:
         found: Any = await self._trying(lambda: self._connected.fetch_all_metadata())
@@ -197,7 +197,7 @@ class AiokafkaMetadata:
         finally:
             if client is not self._client:
                 # Closed by somebody else meanwhile, who could not know of a connection that was just being made.
-                await heeding_cancel(client.close())
+                await closed(client)
 
     @property
     def _connected(self) -> Any:

@@ -93,7 +93,7 @@ class KafkaEnumerator:
 
     async def checkpointed(self, positions: Mapping[str, Position]) -> None:
         """Tell the consumer group, for those who watch it."""
-        if self._reading.group is None:
+        if self._reading.group is None or not positions:
             return
         offsets: dict[TopicPartition, int] = {}
         for split, position in positions.items():
@@ -158,7 +158,8 @@ class KafkaEnumerator:
             given = {partition: end[partition] for partition in fresh if partition in end}
             rest = [partition for partition in fresh if partition not in given]
             return {**given, **await self._latest(metadata, rest)}
-        return await (self._latest(metadata, fresh) if end == "latest" else metadata.offsets(fresh, end))
+        latest = await self._latest(metadata, fresh)
+        return latest if end == "latest" else await metadata.offsets(fresh, end)
 
     async def _latest(
         self, metadata: Metadata, partitions: Sequence[TopicPartition]
@@ -166,14 +167,15 @@ class KafkaEnumerator:
         """The ends now. Brokers confirm the end of a transaction before it has reached its partitions: so that what
         has been published is read, undecided records are waited for, but for a transaction that stays open."""
         appended = await metadata.offsets(partitions, "appended")
-        found = dict(await metadata.offsets(partitions, "latest"))
         give_up = self._clock.monotonic() + _DECIDED_WITHIN
-        while undecided := [each for each in partitions if found[each] < appended[each]]:
+        while True:
+            # All of them each time: of what is committed meanwhile, too, all is to be read or nothing.
+            latest = await metadata.offsets(partitions, "latest")
+            if all(latest[each] >= appended[each] for each in partitions):
+                return latest
             if self._clock.monotonic() >= give_up:
-                break
+                return latest
             await self._clock.sleep(_LOOK_AGAIN_AFTER)
-            found |= await metadata.offsets(undecided, "latest")
-        return found
 
     def _check_named(self, every: Sequence[TopicPartition]) -> None:
         for what, offsets in (("start", self._reading.start), ("end", self._reading.end)):

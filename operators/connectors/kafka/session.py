@@ -82,9 +82,10 @@ class KafkaSession:
 
     async def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
         """Tell the group; information for others."""
+        opened = self._metadata is None
         metadata = await self.metadata()
         await metadata.commit(group, offsets)
-        if not self._positions:
+        if opened and not self._positions:
             await self.close_metadata()
 
     async def open(self, partition: TopicPartition, offset: int) -> None:

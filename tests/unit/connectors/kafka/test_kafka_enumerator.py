@@ -118,6 +118,43 @@ def test_an_end_has_what_is_just_being_committed_but_waits_for_no_transaction_th
     assert 1.0 <= sum(clock.slept) < 1.1
 
 
+def test_what_is_committed_while_it_waits_for_an_end_is_read_in_all_partitions_or_none():
+    log = Log(flights=[(0, 10), (0, 10)])
+    enumerator, _ = enumerating(log, replace(READING, start="earliest", end="latest", every=None))
+    log.undecided = [2, 2]
+
+    def committed():
+        if not log.undecided:
+            log.topics["flights"] = [(0, 15), (0, 15)]
+
+    log.looked = committed
+    assert look(enumerator) == {"flights-0": (0, 15), "flights-1": (0, 15)}
+
+
+def test_an_end_by_time_has_what_is_just_being_committed():
+    log = Log(flights=[(0, 10)])
+    enumerator, clock = enumerating(log, replace(READING, start="earliest", end=7, every=None))
+    log.undecided = [3, 3]
+    assert look(enumerator) == {"flights-0": (0, 10)}
+    assert len(clock.slept) == 2
+
+
+@pytest.mark.parametrize("positions", [{}, {"flights-0": {"offset": 3}}])
+def test_a_checkpoint_while_it_looks_does_not_close_the_connection(positions):
+    log = Log(flights=[(0, 10)])
+    enumerator, _ = enumerating(log, replace(READING, group="readers"))
+
+    async def checkpoint_while_looking():
+        checkpoints = []
+        log.looked = lambda: checkpoints.append(asyncio.ensure_future(enumerator.checkpointed(positions)))
+        await enumerator.discover()
+        await asyncio.gather(*checkpoints)
+        return len(checkpoints)
+
+    assert asyncio.run(checkpoint_while_looking())
+    assert not log.closed
+
+
 def test_a_bounded_source_looks_once():
     log = Log(flights=[(0, 10), (2, 2)])
     enumerator, _ = enumerating(log, replace(READING, start="earliest", end="latest", every=None))
