@@ -14,12 +14,16 @@ from streamflow.operators.connectors.kafka.security import KafkaSecurity
 WHAT = ["metadata", "reader", "writer", "transactional writer"]
 
 
+def cluster(kafka):
+    return Cluster(kafka.bootstrap, KafkaSecurity())
+
+
 def metadata(kafka):
-    return Cluster(kafka.bootstrap, KafkaSecurity()).client("aiokafka").metadata(client_id="test")
+    return cluster(kafka).client("aiokafka").metadata(client_id="test")
 
 
 def connection(kafka, what):
-    client = Cluster(kafka.bootstrap, KafkaSecurity()).client("aiokafka")
+    client = cluster(kafka).client("aiokafka")
     if not what.endswith("writer"):
         return getattr(client, what)(client_id="test")
     id = kafka.name() if what == "transactional writer" else None
@@ -119,8 +123,7 @@ def test_a_cancel_that_comes_while_a_topic_is_made_leaves_none_open(kafka, conne
 
 def test_a_cancel_that_comes_while_copies_agree_leaves_none_open(kafka, connections):
     async def cancelled(job, request):
-        cluster = Cluster(kafka.bootstrap, KafkaSecurity())
-        group = InstanceGroup(cluster, cluster.client("aiokafka"), job, 2)
+        group = InstanceGroup(cluster(kafka), cluster(kafka).client("aiokafka"), job, 2)
         found = await connections.cancel(group.take(), request)
         await group.close()
         assert not connections.open

@@ -15,6 +15,8 @@ from typing import Any, Final
 import msgspec
 import polars as pl
 
+from streamflow.operators.connectors.files.line_format import PARSE_ERRORS
+
 __all__ = ["FlatObjects"]
 
 _FEW: Final = 500
@@ -32,14 +34,7 @@ _KINDS: Final[dict[type[pl.DataType], frozenset[type]]] = {
     pl.UInt64: frozenset({int}),
 }
 """The values that are taken for a type; null is for all of them."""
-_NOT_HERE: Final = (
-    msgspec.MsgspecError,
-    pl.exceptions.PolarsError,
-    TypeError,
-    ValueError,
-    RecursionError,
-    OverflowError,
-)
+_NOT_HERE: Final = (*PARSE_ERRORS, TypeError, OverflowError)
 
 
 class FlatObjects:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Coroutine
 from typing import Any, Final, TypeVar
 
-__all__ = ["closed", "finishing", "heeding_cancel"]
+__all__ = ["closed", "finishing", "heeding_cancel", "metadata_will_not_come"]
 
 T = TypeVar("T")
 
@@ -31,13 +31,18 @@ async def heeding_cancel(call: Awaitable[T]) -> T:
 
 
 async def closed(client: Any) -> None:
-    """Close a client. Whoever waits for its metadata is told that there will be none: it would let them wait."""
+    """Close a client, and leave nobody waiting for it."""
     try:
         await heeding_cancel(client.close())
     finally:
-        waiting: asyncio.Future[bool] | None = client._md_update_fut
-        if waiting is not None and not waiting.done():
-            waiting.set_result(False)
+        metadata_will_not_come(client)
+
+
+def metadata_will_not_come(client: Any) -> None:
+    """Tell whoever waits for a closed client's metadata, which aiokafka would let them do for ever."""
+    waiting: asyncio.Future[bool] | None = client._md_update_fut
+    if waiting is not None and not waiting.done():
+        waiting.set_result(False)
 
 
 async def finishing(call: Coroutine[Any, Any, T]) -> T:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.errors import SourceError
 from streamflow.logs import told
-from streamflow.operators.connectors.kafka.aiokafka_cancelling import finishing, heeding_cancel
+from streamflow.operators.connectors.kafka.aiokafka_cancelling import closed, finishing
 from streamflow.operators.connectors.kafka.client import TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.diagnosis import diagnose, explain
@@ -47,7 +47,7 @@ async def connect(cluster: Cluster, client_id: str, *, patience: float) -> Any:
         try:
             await finishing(client.bootstrap())
         except KafkaError as error:
-            await heeding_cancel(client.close())
+            await closed(client)
             trouble = await diagnose(cluster) or explain(cluster, error)
             if trouble.final or loop.time() >= give_up:
                 raise trouble.error() from error
@@ -55,7 +55,7 @@ async def connect(cluster: Cluster, client_id: str, *, patience: float) -> Any:
                 warned = True
                 _LOG.warning("Kafka is not reached; trying again", extra=told(why=trouble.message))
         except BaseException:
-            await heeding_cancel(client.close())
+            await closed(client)
             raise
         else:
             return client

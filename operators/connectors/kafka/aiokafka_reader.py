@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from streamflow.errors import SourceError, Where
 from streamflow.logs import told
-from streamflow.operators.connectors.kafka.aiokafka_cancelling import heeding_cancel
+from streamflow.operators.connectors.kafka.aiokafka_cancelling import closed
 from streamflow.operators.connectors.kafka.aiokafka_chunk import read_batches
 from streamflow.operators.connectors.kafka.aiokafka_connection import connect, list_offsets, unreachable
 from streamflow.operators.connectors.kafka.client import Chunk, TopicPartition
@@ -280,7 +280,7 @@ class AiokafkaReader:
         await asyncio.gather(*asking, return_exceptions=True)
         client, self._client = self._client, None
         if client is not None:
-            await heeding_cancel(client.close())
+            await closed(client)
 
     async def _track(self, topics: set[str]) -> None:
         """Have the client know who leads the partitions of these topics."""

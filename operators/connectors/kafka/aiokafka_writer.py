@@ -14,7 +14,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from streamflow.errors import SinkError
-from streamflow.operators.connectors.kafka.aiokafka_cancelling import finishing, heeding_cancel
+from streamflow.operators.connectors.kafka.aiokafka_cancelling import (
+    finishing,
+    heeding_cancel,
+    metadata_will_not_come,
+)
 from streamflow.operators.connectors.kafka.aiokafka_refusals import as_sink_error
 from streamflow.operators.connectors.kafka.client import (
     BATCH_BYTES,
@@ -258,9 +262,7 @@ async def _taken_down(producer: Any) -> None:
     while sender is not None and not sender.done():
         sender.cancel()
         # Requests that failed with their connection wait for metadata that will never come.
-        waiting: asyncio.Future[bool] | None = producer.client._md_update_fut
-        if waiting is not None and not waiting.done():
-            waiting.set_result(False)
+        metadata_will_not_come(producer.client)
         await asyncio.wait([sender], timeout=_BACKOFF)
     # What failed inside of it and is awaited by nobody: asyncio would complain. A fenced producer leaves all of these.
     accumulator, manager = producer._message_accumulator, producer._txn_manager

@@ -158,6 +158,7 @@ class KafkaEnumerator:
             given = {partition: end[partition] for partition in fresh if partition in end}
             rest = [partition for partition in fresh if partition not in given]
             return {**given, **await self._latest(metadata, rest)}
+        # An end by time, too: behind the last record that is decided, it is the end of now.
         latest = await self._latest(metadata, fresh)
         return latest if end == "latest" else await metadata.offsets(fresh, end)
 
@@ -171,9 +172,8 @@ class KafkaEnumerator:
         while True:
             # All of them each time: of what is committed meanwhile, too, all is to be read or nothing.
             latest = await metadata.offsets(partitions, "latest")
-            if all(latest[each] >= appended[each] for each in partitions):
-                return latest
-            if self._clock.monotonic() >= give_up:
+            decided = all(latest[each] >= appended[each] for each in partitions)
+            if decided or self._clock.monotonic() >= give_up:
                 return latest
             await self._clock.sleep(_LOOK_AGAIN_AFTER)
 
