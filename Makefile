@@ -32,8 +32,10 @@ delays: $(RUNTIME) ## the job from topic to topic, exactly once; end it and star
 test: $(DEVELOPMENT) ## run every test, doctest and architecture check (ARGS="-k session")
 	@$(BIN)/pytest $(or $(ARGS),$(ALL_TESTS))
 
-# All of them on several cores; a file's tests stay together, since they share what they start.
-ALL_TESTS := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+# All of them side by side, on a process more than there are cores: those that meet Kafka or other processes mostly wait.
+# A file's tests stay together, since they share what they start.
+WORKERS := $(shell python3 -c 'import os; print(min(4, 1 + len(os.sched_getaffinity(0))))' 2>/dev/null || echo 2)
+ALL_TESTS := --numprocesses=$(WORKERS) --dist=loadfile
 
 lint: $(DEVELOPMENT) ## check style, formatting and the layers
 	$(BIN)/ruff check .
@@ -53,7 +55,7 @@ check: lint types ## lint and types
 bench: $(DEVELOPMENT) ## measure against the peers that are installed (ARGS="W1 --events 5000000")
 	@$(BIN)/streamflow bench $(ARGS)
 
-reliability: $(DEVELOPMENT) ## kill, damage and starve real jobs, a quarter of an hour (ARGS="kafka --quick")
+reliability: $(DEVELOPMENT) ## kill, damage and starve real jobs, more than an hour (ARGS="kafka --quick")
 	@$(BIN)/python -m reliability $(ARGS)
 
 dist: $(DEVELOPMENT) ## build sdist and wheel, install the wheel into an empty environment, run the demo there
@@ -70,7 +72,7 @@ LOCK := --quiet --universal --python-version 3.11 --fork-strategy fewest --gener
 	--custom-compile-command "make lock" $(UPGRADE)
 
 clean: ## remove the environment and everything that was built
-	rm -rf $(VENV) build dist streamflow.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist src/*.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment. A stamp says what is installed, so that the second call has nothing to do.

@@ -20,6 +20,9 @@ def main() -> int:
     parser.add_argument("--mode", default="streaming", choices=("streaming", "micro-batch", "batch", "auto"))
     parser.add_argument("--parallelism", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long kafka-soak holds its rate")
+    parser.add_argument(
+        "--before", metavar="COMMIT", help="instead of peers: the same processes of an earlier commit in turn"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--write", action="store_true", help="append to RESULTS.md")
     chosen = vars(parser.parse_args())

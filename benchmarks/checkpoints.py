@@ -5,9 +5,12 @@ restarted process's own code to the first record that it processes: imports coun
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -60,23 +63,45 @@ def keyed_state(*, events: int = 1_000_000, rounds: int = 3) -> list[Figure]:
     return [Figure("on_event with one ValueState in RocksDB", rate, "calls/s", "≥", figures.ON_EVENT_RATE)]
 
 
-def keyed_checkpoints(*, keys: int = KEYS, recoveries: int = RECOVERIES) -> list[Figure]:
-    """The pause at the barrier and the recovery, with state of about 100 MB."""
+@dataclass(frozen=True)
+class KeyedCheckpoints:
+    """What the processes said: bytes of state, seconds of each pause and checkpoint, of each recovery and its parts."""
+
+    megabytes: float
+    pauses: list[float]
+    durations: list[float]
+    rate: float
+    recovered: list[dict[str, float]]
+
+    @property
+    def first_records(self) -> list[float]:
+        """Seconds until the first record was processed, ascending."""
+        return sorted(each["first_record"] for each in self.recovered)
+
+
+def measured(*, keys: int = KEYS, recoveries: int = RECOVERIES, tree: Path = ROOT) -> KeyedCheckpoints:
+    """Fills the state, recovers from it, goes on at a steady rate."""
     with TemporaryDirectory(dir=data.cache_folder()) as folder:
-        filled = _do("fill", folder, keys)
-        recovered = [_recover(folder, keys) for _ in range(recoveries + 1)][
-            1:
-        ]  # the first warms the file cache
-        live = _do("live", folder, keys)
-    megabytes = filled["bytes"] / 1e6
-    pauses = sorted(1000 * seconds for seconds in live["pauses"])
-    first = sorted(each["first_record"] for each in recovered)
-    state = f"{megabytes:.0f} MB of keyed state"
+        filled = _do("fill", folder, keys, tree)
+        _recover(folder, keys, tree)  # warms the file cache
+        recovered = [_recover(folder, keys, tree) for _ in range(recoveries)]
+        live = _do("live", folder, keys, tree)
+    return KeyedCheckpoints(
+        filled["bytes"] / 1e6, sorted(live["pauses"]), live["durations"], live["rate"], recovered
+    )
+
+
+def keyed_checkpoints() -> list[Figure]:
+    """The pause at the barrier and the recovery, with state of about 100 MB."""
+    said = measured()
+    pauses = [1000 * seconds for seconds in said.pauses]
+    first, recovered, recoveries = said.first_records, said.recovered, len(said.recovered)
+    state = f"{said.megabytes:.0f} MB of keyed state"
     return [
         Figure(f"pause at the barrier, {state}, p50 of {len(pauses)}", median(pauses), "ms", "≤", figures.PAUSE_MS),
         Figure("pause at the barrier, longest", pauses[-1], "ms"),
-        Figure("checkpoint from barrier to publication, p50", median(live["durations"]), "s"),
-        Figure("records taken meanwhile", live["rate"], "/s"),
+        Figure("checkpoint from barrier to publication, p50", median(said.durations), "s"),
+        Figure("records taken meanwhile", said.rate, "/s"),
         Figure(f"recovery, {state}, p50 of {recoveries}", median(first), "s", "≤", figures.RECOVERY_P50_SECONDS),
         Figure("recovery, slowest", first[-1], "s", "≤", figures.RECOVERY_P99_SECONDS),
         Figure("of which importing, p50", median(each["imported"] for each in recovered), "s"),
@@ -88,17 +113,22 @@ def _command(do: str, folder: str, keys: int) -> list[str]:
     return [sys.executable, "-m", "benchmarks.workloads.keyed_checkpoints", do, folder, str(keys)]
 
 
-def _do(do: str, folder: str, keys: int) -> dict[str, Any]:
-    said: dict[str, Any] = json.loads(
-        run_fresh(f"keyed_checkpoints {do}", _command(do, folder, keys)).splitlines()[-1]
-    )
+def _do(do: str, folder: str, keys: int, tree: Path) -> dict[str, Any]:
+    output = run_fresh(f"keyed_checkpoints {do}", _command(do, folder, keys), tree=tree)
+    said: dict[str, Any] = json.loads(output.splitlines()[-1])
     return said
 
 
-def _recover(folder: str, keys: int) -> dict[str, float]:
+def _recover(folder: str, keys: int, tree: Path) -> dict[str, float]:
     """A process that kills itself when it has recovered."""
     ended = subprocess.run(
-        _command("recover", folder, keys), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        _command("recover", folder, keys),
+        cwd=tree,
+        env=os.environ | {"PYTHONPATH": str(tree)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     if ended.returncode != -signal.SIGKILL:
         raise ProgramError(

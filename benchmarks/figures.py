@@ -24,6 +24,7 @@ INSIDE_TARGETS = {
 """(workload, compared with): least ratio of speeds without start-up."""
 
 STREAMING_PEERS_WHOLE_TARGET = 4.0
+BEFORE_RATIO = 0.97
 MEMORY_MB = 450.0
 MEMORY_GROWTH = 1.1
 LARGE_STATE_MB = 950.0

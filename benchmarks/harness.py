@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import checkpoints, data, footprint
+from benchmarks import before, checkpoints, data, footprint
 from benchmarks.large_state import large_state
 from benchmarks.pairing import compare
 from benchmarks.program import Program, ProgramError, installed_peers, missing_peers, ours
@@ -20,6 +20,7 @@ from benchmarks.workloads.table import WORKLOADS, Workload
 ALONE = ("memory", "latency", "startup", "large_state", "checkpoints")
 KAFKA = ("K1", "kafka-latency", "kafka-soak")
 NAMES = (*WORKLOADS, *ALONE, *KAFKA)
+AGAINST_BEFORE = (*WORKLOADS, "K1", "latency", "checkpoints")
 RELATIVE_TO_W1 = {"W2", "W3"}
 
 
@@ -38,9 +39,12 @@ class Options:
     parallelism: int = 1
     minutes: float = 10.0
     """How long kafka-soak holds its rate."""
+    before: str | None = None
+    """Instead of peers, an earlier commit."""
 
     def describe(self) -> str:
-        return f"{self.mode} mode, parallelism {self.parallelism}"
+        than = f", as multiples of {self.before}" if self.before else ""
+        return f"{self.mode} mode, parallelism {self.parallelism}{than}"
 
 
 def run(
@@ -50,6 +54,8 @@ def run(
     if name is not None and name not in NAMES:
         raise ValueError(f"no benchmark {name!r}; there are {', '.join(NAMES)}")
     options = options or Options()
+    if options.before is not None:
+        return _against_before(options.before, name, options, say)
     missing = missing_peers() if options.peers and name not in KAFKA else []
     report = Report(options.events, options.rounds, options.describe(), missing=missing)
     verifier = Verifier()
@@ -68,6 +74,36 @@ def run(
     return report
 
 
+def _against_before(commit: str, name: str | None, options: Options, say: Callable[[str], None]) -> Report:
+    chosen = [each for each in AGAINST_BEFORE if name in (None, each)]
+    if not chosen:
+        raise ValueError(f"{name} is not compared with commits; {', '.join(AGAINST_BEFORE)} are")
+    report, verifier, rounds = (
+        Report(options.events, options.rounds, options.describe()),
+        Verifier(),
+        options.rounds,
+    )
+
+    def measured() -> None:
+        match each:
+            case "K1":
+                report.figures += before.kafka_reading(mine, options.events, tree, rounds, verifier, say)
+            case "latency":
+                report.figures += before.latency(tree, rounds)
+            case "checkpoints":
+                report.figures += before.checkpoints(tree, rounds, verifier)
+            case _:
+                files = _files(WORKLOADS[each], options.events, slope=True)
+                report.figures += before.workload(mine, files, tree, rounds, verifier)
+
+    with before.tree_of(commit) as tree:
+        for each in chosen:
+            say(f"{each}: in turn with {commit}")
+            mine = ours(each, mode=options.mode, parallelism=options.parallelism)
+            _guarded(measured, report, say)
+    return report
+
+
 def sources(workload: Workload, events: int) -> Path:
     """The workload's data; text is 100 bytes an event, at most 100 MB."""
     match workload.data:
@@ -80,15 +116,16 @@ def sources(workload: Workload, events: int) -> Path:
             return data.events_ndjson(events)
 
 
+def _files(workload: Workload, events: int, *, slope: bool) -> tuple[Path, ...]:
+    """The data; for a slope, a fifth of it, too."""
+    sizes = (events, events // 5) if slope and workload.data != "text" else (events,)
+    return tuple(sources(workload, size) for size in sizes)
+
+
 def _run_workload(
     workload: Workload, options: Options, verifier: Verifier, report: Report, say: Callable[[str], None]
 ) -> None:
-    sizes = (
-        (options.events, options.events // 5)
-        if options.slope and workload.data != "text"
-        else (options.events,)
-    )
-    files = tuple(sources(workload, size) for size in sizes)
+    files = _files(workload, options.events, slope=options.slope)
     mine = ours(workload.name, mode=options.mode, parallelism=options.parallelism)
     others: list[Program] = []
     if workload.name in RELATIVE_TO_W1:

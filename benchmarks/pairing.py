@@ -28,6 +28,13 @@ class Pair:
             return None
         return (self.theirs.whole - self.theirs_small.whole) / (self.ours.whole - self.ours_small.whole)
 
+    @property
+    def processor_ratio(self) -> float | None:
+        """As the slope, in processor time: other work on the machine disturbs it least."""
+        if self.ours_small is None or self.theirs_small is None:
+            return None
+        return (self.theirs.cpu - self.theirs_small.cpu) / (self.ours.cpu - self.ours_small.cpu)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -52,6 +59,12 @@ class Comparison:
         """Ratio of the times per additional event; None without a second size."""
         slopes = [pair.slope_ratio for pair in self.pairs if pair.slope_ratio is not None]
         return median(slopes) if slopes else None
+
+    @property
+    def processor(self) -> float | None:
+        """Ratio of the processor times per additional event; None without a second size."""
+        ratios = [pair.processor_ratio for pair in self.pairs if pair.processor_ratio is not None]
+        return median(ratios) if ratios else None
 
     def rate(self, whose: str) -> float:
         """Median events per second, inside: `ours` or `theirs`."""

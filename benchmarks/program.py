@@ -5,11 +5,13 @@ counted.
 """
 
 import json
+import math
 import os
+import resource
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,11 +38,13 @@ class Program:
     environment: dict[str, str] = field(default_factory=dict)
     closed_gap: bool = False
     streaming_peer: bool = False
+    tree: Path = ROOT
+    """The checkout whose code runs."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a program said: times in seconds, memory in MiB."""
+    """What a program said: times in seconds, memory in MiB; and the processor time of the whole process."""
 
     events: int
     seconds: float
@@ -50,6 +54,7 @@ class Measurement:
     rows: int
     checksum: str
     sum: float
+    cpu: float = math.nan
     more: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -97,16 +102,18 @@ def measure(program: Program, source: Path, result: Path | None = None) -> Measu
         str(source),
         *([str(result)] if result else []),
     ]
-    return Measurement.parse(
-        run_fresh(f"{program.name} {program.workload}", command, program.environment).splitlines()[-1]
-    )
+    before = _processor_seconds()
+    said = run_fresh(f"{program.name} {program.workload}", command, program.environment, tree=program.tree)
+    return replace(Measurement.parse(said.splitlines()[-1]), cpu=_processor_seconds() - before)
 
 
-def run_fresh(what: str, command: list[str], environment: dict[str, str] | None = None) -> str:
-    """Runs a command from the checkout's root; its output, or `ProgramError` with the end of its errors."""
-    environ = os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}) | {SPAWNED: str(time.monotonic())}
+def run_fresh(
+    what: str, command: list[str], environment: dict[str, str] | None = None, *, tree: Path = ROOT
+) -> str:
+    """Runs a command from a checkout's root; its output, or `ProgramError` with the end of its errors."""
+    environ = os.environ | {"PYTHONPATH": str(tree), SPAWNED: str(time.monotonic())} | (environment or {})
     run = partial(
-        subprocess.run, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+        subprocess.run, cwd=tree, env=environ, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
     )
     try:
         ended = run(command, check=False)
@@ -116,6 +123,12 @@ def run_fresh(what: str, command: list[str], environment: dict[str, str] | None 
         said = ended.stderr.strip().splitlines() or ["nothing said"]
         raise ProgramError("\n".join([f"{what} ended with {ended.returncode}: {said[-1]}", *said[-15:]]))
     return ended.stdout
+
+
+def _processor_seconds() -> float:
+    """Processor time of all processes that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _peer_program(peer: Peer, workload: str, python: str) -> Program:

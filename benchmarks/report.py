@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.figures import INSIDE_TARGETS, STREAMING_PEERS_WHOLE_TARGET, Figure
 from benchmarks.pairing import Comparison
+from streamflow.distribution import DISTRIBUTION
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 COLUMNS = (
@@ -159,6 +160,6 @@ def _comparison_cells(c: Comparison) -> list[str]:
 
 def _version(name: str) -> str:
     try:
-        return version(name)
+        return version(DISTRIBUTION if name == "streamflow" else name)
     except PackageNotFoundError:
         return "(not installed)"

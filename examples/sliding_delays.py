@@ -27,6 +27,7 @@ delays = (
     .aggregate(flights=sf.count(), mean_delay=sf.mean("dep_delay"), worst=sf.max("dep_delay"))
 )
 out = Path(sf.setting("out", "delays"))
+out.mkdir(parents=True, exist_ok=True)
 delays.write(sf.FileSink(str(out / "windows"), format="ndjson", mode="overwrite"))
 delays.late.write(sf.FileSink(str(out / "late"), format="ndjson", mode="overwrite"))
 

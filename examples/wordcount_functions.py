@@ -25,8 +25,14 @@ class Counted(TypedDict):
     n: int
 
 
-def mapper(line: str) -> Iterator[Counted]:
-    for word in WORD.findall(line.lower()):
+class Line(TypedDict):
+    """A row of the text: it has one column."""
+
+    line: str
+
+
+def mapper(row: Line) -> Iterator[Counted]:
+    for word in WORD.findall(row["line"].lower()):
         yield {"word": word, "n": 1}
 
 

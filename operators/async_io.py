@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from typing import Any, ClassVar, Final
 
-from streamflow.errors import JobDefinitionError, RecordError, StateError
+from streamflow.errors import JobDefinitionError, RecordError, StateError, StreamflowError, Where
 from streamflow.operators.base import (
     AsyncOperator,
     Collector,
     ErrorPolicy,
     Layout,
+    OnChanges,
     Operator,
     OperatorContext,
     OperatorSnapshot,
@@ -31,12 +31,16 @@ from streamflow.operators.base import (
 )
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.requests import Request, Requests
-from streamflow.operators.rows import rows_of
+from streamflow.operators.rows import columns_of, rows_of
+from streamflow.operators.service import Service, failed
+from streamflow.operators.user_functions import RowMaker, unfit_results
 from streamflow.records.batch import RowBatch
+from streamflow.records.copies import copied, own_result
 from streamflow.records.elements import AnyBatch
 from streamflow.records.schema import Schema, StreamSchema
 from streamflow.records.serde import pack, unpack
 from streamflow.time.timestamps import Duration, parse_duration
+from streamflow.user_code import awaited_failure, line_of_definition, line_of_error
 
 __all__ = ["Backoff", "MapAsync", "backoff"]
 
@@ -77,8 +81,7 @@ class MapAsync(OperatorSpec):
     """A coroutine function on each row, up to `capacity` at once."""
 
     kind: ClassVar[str] = "map_async"
-    accepts: ClassVar[Layout] = Layout.ROWS
-    emits: ClassVar[Layout] = Layout.ROWS
+    on_changes: ClassVar[OnChanges] = "pass"
     asynchronous: ClassVar[bool] = True
     function: Callable[[Any], Any]
     schema: StreamSchema
@@ -87,6 +90,12 @@ class MapAsync(OperatorSpec):
     timeout: int
     retries: Backoff
     on_error: ErrorPolicy = "fail"
+    make_row: RowMaker | None = None
+    """What makes of a row's dict what the function is annotated with; None where that is a dict."""
+
+    @property
+    def emits(self) -> Layout:  # type: ignore[override]
+        return StreamType(self.schema, timed=False).layout
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         return StreamType(self.schema, inputs[0].timed)
@@ -96,6 +105,10 @@ class MapAsync(OperatorSpec):
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
         return _MapAsyncOperator(self, ctx)
+
+    def own_function(self) -> Service:
+        """The function of one subtask: a copy of its own, where it is one that is opened and closed."""
+        return Service.of(self.function, self.make_row)
 
     def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any] | None:
         schema = inputs[0].schema
@@ -122,8 +135,11 @@ class _MapAsyncOperator(AsyncOperator):
         self._asking: set[asyncio.Task[Any]] = set()
         self._news: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
-        """What ended a request and is no matter of its record: a request to exit."""
+        """What ended a request and is no matter of its record: an interrupt."""
         self._closed = False
+        self._service = spec.own_function()
+        self._opening: asyncio.Future[Any] | None = None
+        """Its `open`, begun with the first request; what it raises ends the job."""
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         rows = rows_of(batch)
@@ -154,13 +170,27 @@ class _MapAsyncOperator(AsyncOperator):
         taken = self._requests.take()
         passed = self._requests.passed()
         self._ask()
-        good = [request for request in taken if request.error is None]
-        self._guard.bad([self._bad(request) for request in taken if request.error is not None], out)
-        if good:
-            timed = good[0].time is not None
-            times = [request.time for request in good if request.time is not None] if timed else None
-            out.emit(RowBatch([request.result for request in good], times))
+        if taken:
+            batch = self._answers([request for request in taken if request.error is None], taken)
+            self._guard.bad([self._bad(request) for request in taken if request.error is not None], out)
+            out.emit(batch)
         return passed
+
+    def _answers(self, good: list[Request], taken: list[Request]) -> AnyBatch:
+        """The answers as records; what the schema does not allow is its request's error."""
+        timed = taken[0].time is not None
+        times = [request.time for request in good if request.time is not None] if timed else None
+        results = [request.result for request in good]
+        schema = self._spec.schema
+        rows = RowBatch(results, times)
+        batch: AnyBatch = rows
+        misfits = unfit_results(results)
+        if isinstance(schema, Schema):
+            batch, others = columns_of(rows, schema)
+            misfits = {**others, **misfits}
+        for position, why in misfits.items():
+            good[position].error = StreamflowError(why)
+        return batch.chosen([request.error is None for request in good]) if misfits else batch
 
     def snapshot(self) -> OperatorSnapshot:
         spans = self._requests.snapshot()
@@ -187,6 +217,25 @@ class _MapAsyncOperator(AsyncOperator):
         self._closed = True
         for task in self._asking:
             task.cancel()
+        if self._opening is not None:
+            self._opening.cancel()
+
+    async def released(self) -> None:
+        opening = self._opening
+        await asyncio.gather(*filter(None, [opening]), *self._asking, return_exceptions=True)
+        opened = opening is not None and not opening.cancelled() and opening.exception() is None
+        if opened or not self._service.opens:
+            await self._service.close()
+
+    async def _opened(self) -> bool:
+        """Whether the function is open: the first request opens it, the others wait for that."""
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(self._service.open())
+        try:
+            await asyncio.shield(self._opening)
+        except BaseException as raised:  # noqa: BLE001 — whatever it raises is the operator's error
+            self._failure = self._failure or failed(self._service.function, "open", awaited_failure(raised))
+        return self._failure is None
 
     def _ask(self) -> None:
         """Begin as many requests as there is room for."""
@@ -196,24 +245,19 @@ class _MapAsyncOperator(AsyncOperator):
             and len(self._requests) - len(self._unasked) < self._most
         ):
             request = self._unasked.popleft()
-            task = asyncio.get_running_loop().create_task(self._request(request.value))
+            task = asyncio.get_running_loop().create_task(self._request(request))
             self._asking.add(task)
             task.add_done_callback(partial(self._answered, request))
 
     def _answered(self, request: Request, task: asyncio.Task[Any]) -> None:
         self._asking.discard(task)
-        error = None if task.cancelled() else task.exception()
         if self._closed:
             return
         if task.cancelled():
-            request.error = RecordError("the function was cancelled", record=request.value)
-        elif error is None:
-            request.result = task.result()
-        elif isinstance(error, Exception):
-            # Whatever a user's code raises is the record's error.
-            request.error = error
+            # By the function itself, which has found its own task.
+            request.error = asyncio.CancelledError()
         else:
-            self._failure = error
+            self._failure = self._failure or task.exception()
         waited = bool(self._unasked)
         takeable = self._requests.answered(request)
         self._ask()
@@ -228,30 +272,39 @@ class _MapAsyncOperator(AsyncOperator):
     def _bad(self, request: Request) -> RecordError:
         assert request.error is not None
         error = self._guard.error(request.error, request.value)
-        if error is not request.error:
-            error.__cause__ = request.error
+        error.at(Where(code=line_of_definition(self._spec.function)))
+        if error is not request.error and not self._spec.retries.retries:
+            error.hint = f"retries=sf.backoff(3) would ask again; {error.hint}"
         return error
 
-    async def _request(self, value: Any) -> Any:
+    async def _request(self, request: Request) -> None:
+        """Ask until there is an answer or no retry left; what the function raised then is the record's error."""
+        if self._service.opens and not await self._opened():
+            return
+        retries = self._spec.retries
         attempt = 0
         while True:
-            row = _own(value)
+            limit = asyncio.timeout(self._spec.timeout / 1e6)
             try:
-                async with asyncio.timeout(self._spec.timeout / 1e6):
-                    return await self._spec.function(row)
-            except Exception as error:
-                if attempt >= self._spec.retries.retries:
-                    if isinstance(error, TimeoutError):
-                        raise RecordError(
-                            f"no answer within {self._spec.timeout / 1e6:g} s, {attempt + 1} times",
-                            record=value,
-                            hint="raise timeout=, or give retries=sf.backoff(n)",
-                        ) from error
-                    raise
-            await self._clock.sleep(self._spec.retries.pause(attempt) / 1e6)
+                # Each attempt has a row of its own: what one changes is neither asked again nor stored.
+                row = copied(request.value)
+                async with limit:
+                    request.result = own_result(await self._service.call(row), row)
+                    return
+            except BaseException as raised:  # noqa: BLE001 — whatever a user's code raises is the record's error
+                cause = awaited_failure(raised)
+                if attempt >= retries.retries or not isinstance(cause, Exception):
+                    request.error = self._given_up(cause, request, attempt + 1) if limit.expired() else cause
+                    return
+            await self._clock.sleep(retries.pause(attempt) / 1e6)
             attempt += 1
 
-
-def _own(value: Any) -> Any:
-    """The row for one attempt: a function that changes it must not change what is asked again."""
-    return copy(value) if value.__class__ is dict else value
+    def _given_up(self, cause: BaseException, request: Request, attempts: int) -> RecordError:
+        error = RecordError(
+            f"no answer within {self._spec.timeout / 1e6:g} s, {attempts} times",
+            record=request.value,
+            where=Where(code=line_of_error(cause)),
+            hint="raise timeout=, or give retries=sf.backoff(n)",
+        )
+        error.__cause__ = cause
+        return error

@@ -22,8 +22,8 @@ import polars as pl
 from streamflow.keys import key_group_range
 from streamflow.metrics.registry import NO_METRICS, OperatorMetrics
 from streamflow.records.batch import Layout
-from streamflow.records.elements import AnyBatch
-from streamflow.records.schema import StreamSchema
+from streamflow.records.elements import AnyBatch, End
+from streamflow.records.schema import Schema, StreamSchema
 from streamflow.state.backend import KeyedStateBackend
 from streamflow.state.parts import EMPTY, OperatorSnapshot, StatePart
 from streamflow.time.clock import Clock, Randomness
@@ -37,6 +37,7 @@ __all__ = [
     "Collector",
     "ErrorPolicy",
     "Layout",
+    "OnChanges",
     "Operator",
     "OperatorContext",
     "OperatorSnapshot",
@@ -54,14 +55,27 @@ ERRORS: Final = "errors"
 
 ErrorPolicy = Literal["fail", "skip", "dead_letter"]
 UpdateCadence = Literal["batch", "epoch", "end"]
+OnChanges = Literal["pass", "take", "refuse"]
+"""What an operator makes of an input of changes: they leave it as changes, row by row; it deals with their kinds
+itself, and its output is none; or it would take each for a record, and the result would be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamType:
-    """What a stream carries, known when the job is built: its columns, and whether records have event times."""
+    """What a stream carries, known when the job is built: its columns, and whether records have event times.
+
+    `changes`: its records are changes of a result, of which the column CHANGE says the kind; in any other stream a
+    column of that name is the user's.
+    """
 
     schema: StreamSchema
     timed: bool
+    changes: bool = False
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of its batches: frames where it has columns, rows where it holds objects."""
+        return Layout.FRAME if isinstance(self.schema, Schema) else Layout.ROWS
 
 
 class Collector(Protocol):
@@ -84,7 +98,7 @@ class Collector(Protocol):
 class OperatorContext:
     """What a subtask's operator is handed when it is built; everything outside the program comes through it.
 
-    `groups` are the key groups that the subtask owns.
+    `groups` are the key groups that the subtask owns, `shared` what all subtasks of the operator have in common.
     """
 
     operator_id: str
@@ -97,6 +111,9 @@ class OperatorContext:
     metrics: OperatorMetrics = NO_METRICS
     updates: UpdateCadence = "batch"
     memory_budget: int = 256 << 20
+    shared: dict[str, Any] = field(default_factory=dict[str, Any])
+    marks: bool = False
+    """Whether an operator behind this one reads the watermarks that records carry."""
 
     @property
     def groups(self) -> range:
@@ -114,6 +131,13 @@ class Operator(ABC):
         """Event time has reached `watermark` (microseconds). Emit all that it triggers; return the watermark to
         forward after it (normally the same; smaller to hold it back; None for none)."""
         return watermark
+
+    def on_end(self, end: End) -> None:
+        """The inputs have ended, the watermark goes to +∞ next: how far event time had come."""
+
+    def work_at(self, watermark: int) -> int:
+        """About how many rows `on_watermark` would work on: many are worked on beside the event loop. To be quick."""
+        return 0
 
     @property
     def unfinished(self) -> bool:
@@ -171,12 +195,15 @@ class AsyncOperator(Operator):
     @abstractmethod
     def pending(self) -> asyncio.Future[None] | None:
         """Done when `collect` has something to put out or `accepting` has become true; None where nothing is left to
-        be put out. Ask anew after each call; cancelling it does no harm."""
+        be put out. Ask again after each call; cancelling it does no harm."""
 
     @abstractmethod
     def collect(self, out: Collector) -> int | None:
         """Put out what is ready; the watermark to forward after it, if one waited for it: then call again. Also begins
         what there is to begin after a restore."""
+
+    async def released(self) -> None:
+        """After `close`: wait until what it held has been let go."""
 
 
 class OperatorSpec(ABC):
@@ -189,6 +216,10 @@ class OperatorSpec(ABC):
     pure: ClassVar[bool] = False
     asynchronous: ClassVar[bool] = False
     """Builds an `AsyncOperator`, which the planner puts at the head of a task."""
+    on_changes: ClassVar[OnChanges] = "refuse"
+    calls_functions: ClassVar[bool] = False
+    """Whether it calls functions of the user's record by record: these may be slow, so that a batch is worked on in
+    portions, between which a job can stop."""
 
     @abstractmethod
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
@@ -215,10 +246,20 @@ class OperatorSpec(ABC):
             if saved.get(name) != mine.get(name)
         ]
 
+    def laid_out_as(self, saved: Mapping[str, Any]) -> OperatorSpec:
+        """The same operator with its state in the order of keys and aggregates that the signature `saved` has; what it
+        puts out stays as it is. Itself where the order is the same, or other keys and aggregates are."""
+        return self
+
     @property
     def partition_by(self) -> tuple[str, ...] | None:
         """The key columns by which its input must be partitioned; None: any distribution will do."""
         return None
+
+    @property
+    def reads_watermarks(self) -> bool:
+        """Whether each record is to carry the watermark right before it: where timers fire between records."""
+        return False
 
     def broadcasts(self, port: int) -> bool:
         """Whether every subtask gets all records of this input, whatever `partition_by` says."""
@@ -263,6 +304,7 @@ class PureSpec(OperatorSpec):
     """A spec whose logic is a function of one batch."""
 
     pure: ClassVar[bool] = True
+    on_changes: ClassVar[OnChanges] = "pass"
 
     @property
     def is_query(self) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import polars as pl
 
 from streamflow.operators.kernels.partials import SLICE
+from streamflow.state.parts import whole
 
 if TYPE_CHECKING:
     from streamflow.state.panes import PaneStore
@@ -88,11 +89,11 @@ class Buckets:
 
     def restore(self, saved: Sequence[Mapping[str, Any]]) -> None:
         """Take back what `snapshot` gave, of one or several subtasks. The store has been restored before."""
-        self._width = max([self._width, *(each["width"] for each in saved)])
+        self._width = max([self._width, *(whole(each["width"], "a bucket's width") for each in saved)])
         for each in saved:
             for start, low, high in each["spans"]:
                 if start in self._store:
-                    self._extend(start, low, high)
+                    self._extend(start, whole(low, "a time"), whole(high, "a time"))
 
     def _start(self, slices: Any) -> Any:
         return slices - (slices - self._offset) % self._width

@@ -7,9 +7,9 @@ empty frame, so that a misspelt column is an error when the job is built.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import polars as pl
 from polars.exceptions import ColumnNotFoundError, PolarsError
@@ -29,9 +29,10 @@ from streamflow.operators.base import (
 from streamflow.operators.fused import fused
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.kernels.few_rows import collected
+from streamflow.operators.per_row import check_per_row
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
+from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema, is_shown
 
 __all__ = [
     "ColumnSpec",
@@ -41,12 +42,15 @@ __all__ = [
     "Rename",
     "Select",
     "WithColumns",
+    "checked_type",
+    "chosen",
     "resolved_type",
     "roots",
     "union",
 ]
 
 _UNKNOWN = pl.Unknown()
+_BESIDE: Final = "__beside"
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +111,7 @@ class Filter(ColumnSpec):
         return True
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
-        checked = resolved_type(inputs[0], lambda frame: frame.select(self.predicate.alias("predicate")))
-        assert isinstance(checked.schema, Schema)
-        dtype = checked.schema["predicate"]
+        dtype = checked_type(inputs[0], self.predicate.alias("predicate"))["predicate"]
         if dtype not in (pl.Boolean(), _UNKNOWN):
             raise JobDefinitionError(
                 f"filter needs a yes or no for each row, and {self.predicate} is {dtype}",
@@ -134,13 +136,17 @@ class Select(ColumnSpec):
     expressions: tuple[pl.Expr, ...] = ()
 
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        # Constants alone would give one row instead of one per record.
-        timed = EVENT_TIME in frame.collect_schema().names()
-        if timed and _several(self.expressions):
-            return _beside_event_time(frame, lambda visible: visible.select(*self.expressions))
-        if timed:
-            return frame.select(*self.expressions, pl.col(EVENT_TIME))
-        return frame.select(*self.expressions)
+        times = _times(frame)
+        if times and _several(self.expressions):
+            return _beside_times(frame, times, lambda visible: visible.select(*self.expressions))
+        if not times and roots(*self.expressions) == frozenset():
+            # Constants alone would give one row instead of one per record.
+            return frame.select(*self.expressions, pl.nth(0).alias(_BESIDE)).drop(_BESIDE)
+        return frame.select(*self.expressions, *times)
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        _check_each(self.expressions, inputs[0])
+        return super().output_type(inputs)
 
     def needed_columns(
         self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
@@ -158,9 +164,13 @@ class WithColumns(ColumnSpec):
     kind: ClassVar[str] = "with_columns"
     expressions: tuple[pl.Expr, ...] = ()
 
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        _check_each(self.expressions, inputs[0])
+        return super().output_type(inputs)
+
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        if _several(self.expressions) and EVENT_TIME in frame.collect_schema().names():
-            return _beside_event_time(frame, lambda visible: visible.with_columns(*self.expressions))
+        if _several(self.expressions) and (times := _times(frame)):
+            return _beside_times(frame, times, lambda visible: visible.with_columns(*self.expressions))
         return frame.with_columns(*self.expressions)
 
     def needed_columns(
@@ -223,6 +233,16 @@ class Explode(ColumnSpec):
     kind: ClassVar[str] = "explode"
     names: tuple[str, ...] = ()
 
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        schema = inputs[0].schema
+        for name in self.names:
+            dtype = schema.need(name) if isinstance(schema, Schema) else _UNKNOWN
+            if not isinstance(dtype, (pl.List, pl.Array)) and dtype != _UNKNOWN:
+                raise JobDefinitionError(
+                    f"column {name!r} ({dtype}) holds no lists", hint="name columns that do"
+                )
+        return super().output_type(inputs)
+
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         return frame.explode(*self.names)
 
@@ -233,6 +253,20 @@ class Explode(ColumnSpec):
 
     def describe(self) -> str:
         return ", ".join(self.names)
+
+
+def chosen(selector: pl.Expr, columns: Mapping[str, pl.DataType]) -> list[str]:
+    """The columns that a selector chooses; none for an expression that makes something of them.
+
+    >>> chosen(pl.col("a", "b"), {"a": pl.Int64(), "b": pl.String(), "c": pl.Date()})
+    ['a', 'b']
+    """
+    if not selector.meta.is_column_selection():
+        return []
+    try:
+        return pl.LazyFrame(schema=dict(columns)).select(selector).collect_schema().names()
+    except PolarsError:
+        return []
 
 
 def roots(*expressions: pl.Expr) -> frozenset[str] | None:
@@ -253,6 +287,21 @@ def union(*columns: frozenset[str] | None) -> frozenset[str] | None:
             return None
         joined |= some
     return joined
+
+
+def checked_type(before: StreamType, *expressions: pl.Expr) -> Schema:
+    """The columns that expressions make of records of this type.
+
+    Raises JobDefinitionError as `resolved_type` does, and for an expression that depends on other records.
+    """
+    _check_each(expressions, before)
+    made = resolved_type(before, lambda frame: frame.select(*expressions)).schema
+    assert isinstance(made, Schema)
+    return made
+
+
+def _check_each(expressions: Sequence[pl.Expr], before: StreamType) -> None:
+    check_per_row(*expressions, columns=before.schema if isinstance(before.schema, Schema) else None)
 
 
 def resolved_type(before: StreamType, apply: Callable[[pl.LazyFrame], pl.LazyFrame]) -> StreamType:
@@ -277,7 +326,7 @@ def resolved_type(before: StreamType, apply: Callable[[pl.LazyFrame], pl.LazyFra
     except ColumnNotFoundError as error:
         name = str(error).splitlines()[0].strip().strip('"').removeprefix("unable to find column ").strip('"')
         name = name.split('"')[0]
-        message, hint = unknown_name("column", name, schema)
+        message, hint = unknown_name("column", name, filter(is_shown, schema))
         raise JobDefinitionError(message, hint=hint) from error
     except PolarsError as error:
         raise JobDefinitionError(cut(str(error).splitlines()[0])) from error
@@ -305,9 +354,17 @@ def _several(expressions: Sequence[pl.Expr]) -> bool:
     return any(expression.meta.has_multiple_outputs() for expression in expressions)
 
 
-def _beside_event_time(frame: pl.LazyFrame, apply: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.LazyFrame:
-    """A transformation that does not see the event time, so that no selector can change it or select it twice."""
-    return pl.concat([apply(frame.drop(EVENT_TIME)), frame.select(EVENT_TIME)], how="horizontal")
+def _times(frame: pl.LazyFrame) -> list[str]:
+    """The reserved columns that go along with whatever is selected."""
+    names = frame.collect_schema().names()
+    return [name for name in (EVENT_TIME, WATERMARK) if name in names]
+
+
+def _beside_times(
+    frame: pl.LazyFrame, times: list[str], apply: Callable[[pl.LazyFrame], pl.LazyFrame]
+) -> pl.LazyFrame:
+    """A transformation that does not see event times, so that no selector can change them or select them twice."""
+    return pl.concat([apply(frame.drop(times)), frame.select(times)], how="horizontal")
 
 
 def _short(expression: pl.Expr) -> str:

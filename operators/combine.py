@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Literal
 
 import polars as pl
 
-from streamflow.errors import JobDefinitionError
+from streamflow.errors import JobDefinitionError, RecordError, Where
 from streamflow.operators.base import (
     BatchFunction,
     Collector,
@@ -36,9 +36,10 @@ from streamflow.operators.kernels.partials import (
 )
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import Schema
+from streamflow.records.schema import Schema, shown_name
 from streamflow.windows.aggregate import Aggregate, FoldedAggregate
 from streamflow.windows.assigners import Assigner, Session, Sliding, Tumbling
+from streamflow.windows.own import any_own
 from streamflow.windows.slicing import Slicing
 
 __all__ = [
@@ -111,6 +112,14 @@ class CombineSpec(PureSpec):
     aggregates: Aggregates
     null_keys: NullKeys = "fail"
 
+    @property
+    def pure(self) -> bool:  # type: ignore[override]
+        return not self.calls_functions
+
+    @property
+    def calls_functions(self) -> bool:  # type: ignore[override]
+        return any_own(self.aggregates)
+
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         schema = keyed_schema(self.keys, inputs[0])
         plan = fragment_plan(self.assigner, self.aggregates, inputs[0])
@@ -123,11 +132,16 @@ class CombineSpec(PureSpec):
         plan = fragment_plan(self.assigner, self.aggregates, inputs[0])
         groups = fragment_groups(self.assigner, self.keys)
         checked = self.keys if self.null_keys == "fail" else ()
+        # A user has written the operator that this is a part of.
+        operator = ctx.operator_id.removesuffix("-combine")
 
         def run(batch: AnyBatch, out: Collector) -> None:
             assert isinstance(batch, FrameBatch)
-            check_keys(batch.frame, checked, ctx.operator_id)
-            out.emit(FrameBatch(plan.partial(batch.frame, groups)))
+            try:
+                check_keys(batch.frame, checked, operator)
+                out.emit(FrameBatch(plan.partial(batch.frame, groups)))
+            except RecordError as error:
+                raise error.at(Where(operator=operator)) from error.__cause__
 
         return run
 
@@ -153,7 +167,9 @@ class CombineSpec(PureSpec):
 
     def describe(self) -> str:
         shown = ", ".join(str(aggregate) for _, aggregate in self.aggregates)
-        return f"{shown} by {', '.join(self.keys)}" + ("" if self.assigner is None else f", {self.assigner}")
+        return f"{shown} by {', '.join(map(shown_name, self.keys))}" + (
+            "" if self.assigner is None else f", {self.assigner}"
+        )
 
 
 def keyed_schema(keys: Sequence[str], records: StreamType) -> Schema:

@@ -13,11 +13,19 @@ import polars as pl
 
 from streamflow.operators.base import Collector
 from streamflow.operators.kernels.key_join import key_join
-from streamflow.operators.kernels.partials import END, START, concatenated
+from streamflow.operators.kernels.partials import END, START
+from streamflow.records.common_types import alike, concatenated
 from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE
+from streamflow.records.schema import (
+    CHANGE,
+    CHANGE_TYPE,
+    EVENT_TIME,
+    EVENT_TIME_TYPE,
+    WATERMARK,
+    shown_name,
+)
 from streamflow.state.parts import EMPTY, OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MAX_TIME
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
 if TYPE_CHECKING:
     from streamflow.state.panes import PaneStore
@@ -42,15 +50,22 @@ _ORDER: Final = "__order"
 _BY_START: Final = "__by_start"
 _BY_END: Final = "__by_end"
 _MATCHED: Final = "__matched"
+_BEFORE: Final = (pl.col(END) - 2).cast(EVENT_TIME_TYPE).alias(WATERMARK)
 
 
 class FiredPanes:
-    """The last pane of each key and window that may fire again: its values and its index, kept until clean-up."""
+    """The last pane of each key and window that may fire again: its values and its index, kept until clean-up.
 
-    def __init__(self, store: PaneStore, keys: Sequence[str], allowed_lateness: int) -> None:
+    `growing`: windows may become part of larger ones (sessions), so what is over has to be forgotten to the pane.
+    """
+
+    def __init__(
+        self, store: PaneStore, keys: Sequence[str], allowed_lateness: int, *, growing: bool
+    ) -> None:
         self._store = store
         self._keys = list(keys)
         self._lateness = allowed_lateness
+        self._growing = growing
         # Fired and not yet cleaned up are the ends of a span of `allowed_lateness`: a handful of buckets of it.
         self._bucket = max(allowed_lateness // 4, 1)
 
@@ -63,9 +78,8 @@ class FiredPanes:
         """Remember panes (keys, START, END, values, index), those of windows that may fire again."""
         if watermark >= MAX_TIME:
             return
-        panes = panes.filter(pl.col(END) > watermark - self._lateness + 1)
-        bucket = (panes[END] - 1) // self._bucket * self._bucket
-        for (start,), part in panes.group_by(bucket.alias("bucket")):
+        panes = panes.filter(pl.col(END) - 1 > max(watermark - self._lateness, MIN_TIME))
+        for (start,), part in panes.group_by(self._bucket_of(pl.col(END)).alias("bucket")):
             self._store.append(int(start), part)
 
     def take(self, windows: pl.DataFrame) -> pl.DataFrame | None:
@@ -75,12 +89,9 @@ class FiredPanes:
         Windows of one size lie within each other only if they are the same; a session may have swallowed several.
         """
         taken: list[pl.DataFrame] = []
-        mine = windows.select(*self._keys, pl.col(START).alias(_BY_START), pl.col(END).alias(_BY_END))
         for bucket in self._store.panes():
             panes = self._store.read(bucket).with_row_index(_ORDER)
-            hits = key_join(panes, mine, self._keys, how="inner").filter(
-                pl.col(START) >= pl.col(_BY_START), pl.col(END) <= pl.col(_BY_END)
-            )
+            hits = self._swallowed(panes, windows)
             if hits.is_empty():
                 continue
             taken.append(hits.drop(_ORDER))
@@ -99,15 +110,47 @@ class FiredPanes:
         """Take back what `snapshot` gave."""
         self._store.restore(parts)
 
-    def clean_up(self, watermark: int) -> None:
-        """Forget what cannot fire again."""
+    def clean_up(self, watermark: int, continued: pl.DataFrame | None = None) -> None:
+        """Forget what cannot fire again. `continued`: larger windows (keys, START, END) that have not fired yet; the
+        panes within them are kept until they do."""
+        bound = max(watermark - self._lateness, MIN_TIME)
         for bucket in self._store.panes():
-            if bucket + self._bucket - 1 + self._lateness <= watermark:
+            over = bucket + self._bucket - 1 <= bound
+            if self._growing and bucket <= bound:
+                self._forget_within(bucket, bound, continued, over=over)
+            elif over:
                 self._store.drop(bucket)
+
+    def _forget_within(self, bucket: int, bound: int, continued: pl.DataFrame | None, *, over: bool) -> None:
+        panes = self._store.read(bucket)
+        old = panes.filter(pl.col(END) - 1 <= bound)
+        if old.is_empty():
+            return
+        kept = self._swallowed(old, old.clear() if continued is None else continued)
+        rest = panes.filter(pl.col(END) - 1 > bound)
+        if not over:
+            rest = concatenated([rest, kept.select(panes.columns)])
+        if rest.is_empty():
+            self._store.drop(bucket)
+        elif rest.height < panes.height:
+            self._store.replace(bucket, rest)
+        if over:
+            for (start,), part in kept.group_by(self._bucket_of(pl.col(_BY_END)).alias("bucket")):
+                self._store.append(int(start), part.select(panes.columns))
+
+    def _bucket_of(self, end: pl.Expr) -> pl.Expr:
+        return (end - 1) // self._bucket * self._bucket
+
+    def _swallowed(self, panes: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
+        """The panes that lie within windows of the same keys, with the bounds of the window."""
+        mine = windows.select(*self._keys, pl.col(START).alias(_BY_START), pl.col(END).alias(_BY_END))
+        return key_join(panes, mine, self._keys, how="inner").filter(
+            pl.col(START) >= pl.col(_BY_START), pl.col(END) <= pl.col(_BY_END)
+        )
 
 
 class PaneWriter:
-    """Puts out panes. `fired` is None where every window fires once, or where nobody asks what it said before."""
+    """Puts out panes. `fired` is None where every window fires once, or where nothing that they said is asked for."""
 
     def __init__(
         self,
@@ -116,18 +159,21 @@ class PaneWriter:
         *,
         retracting: bool,
         pane_info: bool,
-        once: bool,
+        allowed_lateness: int,
         fired: FiredPanes | None,
+        marked: bool = False,
     ) -> None:
+        """`marked`: results on time carry the watermark that their windows waited for, but for its last moment."""
+        self._marked = marked
         self._keys = list(keys)
         self._retracting = retracting
         self._pane_info = pane_info
-        self._once = once
+        self._lateness = allowed_lateness
         self._fired = fired
         start, end = pl.col(START).cast(EVENT_TIME_TYPE), pl.col(END).cast(EVENT_TIME_TYPE)
         self._columns: list[pl.Expr] = [
             *([pl.col(CHANGE).cast(CHANGE_TYPE)] if retracting else []),
-            *(pl.col(key) for key in keys),
+            *(pl.col(key).alias(shown_name(key)) for key in keys),
             start.alias("window_start"),
             end.alias("window_end"),
             *(pl.col(name) for name in names),
@@ -143,7 +189,7 @@ class PaneWriter:
         `again`: they, or sessions that became part of them, may have fired before.
         """
         one_window = all(panes[bound].min() == panes[bound].max() for bound in (START, END))
-        order = self._keys if one_window else [END, START, *self._keys]
+        order = self._keys if one_window and self._keys else [END, START, *self._keys]
         if self._fired is not None:
             panes = self._with_history(panes, watermark, again=again)
             # Retractions stand right before what replaces them.
@@ -151,14 +197,20 @@ class PaneWriter:
         elif self._retracting or self._pane_info:
             panes = panes.with_columns(pl.lit("insert").alias(CHANGE), pl.lit(0, pl.Int64).alias(_INDEX))
         if self._pane_info:
+            over = pl.lit(watermark >= MAX_TIME) | (
+                pl.col(END) - 1 <= max(watermark - self._lateness, MIN_TIME)
+            )
+            if self._fired is not None:
+                over &= pl.col(_ORDER) > 0
             panes = panes.with_columns(
                 pl.lit(timing).alias("pane_timing"),
                 pl.col(_INDEX).alias("pane_index"),
-                pl.lit(self._once or watermark >= MAX_TIME).alias("is_last"),
+                over.alias("is_last"),
             )
         # One column of a window's size sorts faster on one core than Polars divides it among several.
         ordered = panes.sort(order, multithreaded=panes.height > _LITTLE)
-        out.emit(FrameBatch(ordered.select(self._columns)))
+        columns = [*self._columns, _BEFORE] if self._marked and timing == "ON_TIME" else self._columns
+        out.emit(FrameBatch(ordered.select(columns)))
 
     def snapshot(self) -> OperatorSnapshot:
         """What has fired and may fire again."""
@@ -169,10 +221,15 @@ class PaneWriter:
         if self._fired is not None:
             self._fired.restore(parts)
 
-    def clean_up(self, watermark: int) -> None:
-        """Forget windows that are over."""
+    @property
+    def remembers(self) -> bool:
+        """Whether it asks what windows said before."""
+        return self._fired is not None
+
+    def clean_up(self, watermark: int, continued: pl.DataFrame | None = None) -> None:
+        """Forget windows that are over (`FiredPanes.clean_up`)."""
         if self._fired is not None:
-            self._fired.clean_up(watermark)
+            self._fired.clean_up(watermark, continued)
 
     def _with_history(self, panes: pl.DataFrame, watermark: int, *, again: bool) -> pl.DataFrame:
         """Panes with their change kind and index, after the retractions of what they replace; remembers them."""
@@ -182,6 +239,7 @@ class PaneWriter:
         if old is None:
             index, change = pl.lit(0, pl.Int64), pl.lit("insert")
         else:
+            panes, old = alike(panes, old, self._keys)
             previous = old.select(*window, pl.col(_INDEX).alias(_MATCHED))
             panes = panes.join(previous, on=window, how="left", nulls_equal=True)
             # A session that has grown is another window: its index starts again, what it replaces is deleted.

@@ -5,43 +5,58 @@ From there on the work is vectorised. What reads the columns decides what they m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import polars as pl
 
-from streamflow.errors import JobDefinitionError, RecordError
+from streamflow.errors import RecordError, Where
 from streamflow.operators.base import (
     Collector,
     ErrorPolicy,
     Layout,
+    OnChanges,
     Operator,
     OperatorContext,
     OperatorSpec,
     StreamType,
 )
-from streamflow.operators.functions import returned_schema
+from streamflow.operators.declared_schema import returned_schema
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
-from streamflow.operators.row_builder import row_dicts
-from streamflow.records.batch import RowBatch
+from streamflow.operators.rows import calls, each_row, time_columns
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
+from streamflow.records.kinds import SettledKind, any_column
+from streamflow.records.schema import Schema
+from streamflow.records.values import strict_column
+from streamflow.user_code import line_of_definition, raised_by_user
+from streamflow.windows.aggregate import Aggregate
 
 __all__ = ["Extract"]
 
 _UNKNOWN = pl.Unknown()
+Function = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
 class Extract(OperatorSpec):
     """Columns made by functions of one row: beside a frame's own, or alone for a stream of objects."""
 
-    kind: ClassVar[str] = "extract"
+    kind: ClassVar[str] = "key_by"
+    on_changes: ClassVar[OnChanges] = "pass"
+    calls_functions: ClassVar[bool] = True
     emits: ClassVar[Layout] = Layout.FRAME
     columns: tuple[tuple[str, Callable[[Any], Any]], ...] = ()
+    reads: Layout = Layout.FRAME
+    """ROWS for a stream of objects: only what has columns can keep them beside those that are made."""
     on_error: ErrorPolicy = "fail"
+    inputs: tuple[tuple[str, Aggregate], ...] = ()
+    """What aggregates are made of, by column: a value of a type that they cannot be made of is a bad record."""
+
+    @property
+    def accepts(self) -> Layout:  # type: ignore[override]
+        return self.reads
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         before = inputs[0]
@@ -58,113 +73,84 @@ class Extract(OperatorSpec):
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
         output = self.output_type(inputs).schema
         assert isinstance(output, Schema)
-        return _ExtractOperator(self, output, Guard(ctx.operator_id, self.on_error, ctx.metrics))
+        refusals = {name: aggregate.refusal for name, aggregate in self.inputs}
+        settled = {
+            name: ctx.shared.setdefault(name, SettledKind(refusals.get(name))) for name, _ in self.columns
+        }
+        return _ExtractOperator(self, output, settled, Guard(ctx.operator_id, self.on_error, ctx.metrics))
 
     def describe(self) -> str:
         return ", ".join(name for name, _ in self.columns)
 
 
 class _ExtractOperator(Operator):
-    def __init__(self, spec: Extract, output: Schema, guard: Guard) -> None:
+    def __init__(
+        self, spec: Extract, output: Schema, settled: Mapping[str, SettledKind], guard: Guard
+    ) -> None:
         self._columns = spec.columns
         self._types = {name: None if output[name] == _UNKNOWN else output[name] for name, _ in spec.columns}
+        self._settled = settled
         self._guard = guard
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         results, failed = self._evaluate(batch)
         if failed:
             self._guard.bad(list(failed.values()), out)
-        try:
-            columns = [
-                self._series(name, values) for (name, _), values in zip(self._columns, results, strict=True)
-            ]
-        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError, JobDefinitionError):
-            misfits = self._misfits(batch, results, failed)
-            self._guard.bad(list(misfits.values()), out)
-            failed |= misfits
-            results = [[None if i in misfits else v for i, v in enumerate(values)] for values in results]
-            columns = [
-                self._series(name, values) for (name, _), values in zip(self._columns, results, strict=True)
-            ]
+        columns: list[pl.Series] = []
+        misfits: dict[int, tuple[str, Function]] = {}
+        for (name, function), values in zip(self._columns, results, strict=True):
+            dtype, label = self._types[name], _label(name, function)
+            if dtype is None:
+                column, unfit = any_column(label, values, self._settled[name])
+            else:
+                column, unfit = strict_column(label, values, dtype)
+            columns.append(column.alias(name))
+            misfits.update((index, (why, function)) for index, why in unfit.items())
+        if misfits:
+            errors = self._errors(batch, misfits)
+            self._guard.bad(list(errors.values()), out)
+            failed |= errors
         if isinstance(batch, FrameBatch):
             frame = batch.frame.with_columns(columns)
         else:
-            if batch.times is not None:
-                columns.append(pl.Series(EVENT_TIME, batch.times, dtype=pl.Int64).cast(EVENT_TIME_TYPE))
-            frame = pl.DataFrame(columns)
-        if failed:
-            frame = frame.filter(
-                pl.Series([index not in failed for index in range(len(batch))], dtype=pl.Boolean)
-            )
-        out.emit(FrameBatch(frame))
+            frame = pl.DataFrame([*columns, *time_columns(batch)])
+        made = FrameBatch(frame)
+        out.emit(made.chosen([index not in failed for index in range(len(batch))]) if failed else made)
 
     def _evaluate(self, batch: AnyBatch) -> tuple[list[list[Any]], dict[int, RecordError]]:
         """Each function's value for each row (None where one raised), and the errors by row."""
-        rows = _rows(batch)
         results: list[list[Any]] = [[] for _ in self._columns]
-        calls = [
-            (function, values.append) for (_, function), values in zip(self._columns, results, strict=True)
-        ]
-        failed: dict[int, RecordError] = {}
+        go_on = calls(batch, [function for _, function in self._columns], results, own=True)
+        raised: dict[int, BaseException] = {}
         last = results[-1]
-        for row in rows:
+        while len(last) < len(batch):
             try:
-                for function, append in calls:
-                    append(function(row))
-            except Exception as cause:  # noqa: BLE001 — whatever a user's code raises is the record's error
+                go_on()
+            except BaseException as error:  # noqa: BLE001 — whatever a user's code raises is the record's error
                 index = len(last)
-                failed[index] = error = self._guard.error(cause, row)
-                error.__cause__ = cause
+                raised[index] = raised_by_user(error)
                 for values in results:
                     del values[index:]
                     values.append(None)
-        return results, failed
+        return results, {index: self._guard.error(raised[index], row) for index, row in _rows(batch, raised)}
 
-    def _misfits(
-        self, batch: AnyBatch, results: list[list[Any]], failed: dict[int, RecordError]
-    ) -> dict[int, RecordError]:
+    def _errors(self, batch: AnyBatch, misfits: dict[int, tuple[str, Function]]) -> dict[int, RecordError]:
         """The rows whose values no column can hold, or not the column that was promised."""
-        misfits: dict[int, RecordError] = {}
-        for index, row in enumerate(_rows(batch)):
-            try:
-                for (name, _), values in zip(self._columns, results, strict=True):
-                    self._series(name, [values[index]])
-            except (
-                TypeError,
-                ValueError,
-                OverflowError,
-                pl.exceptions.PolarsError,
-                JobDefinitionError,
-            ) as cause:
-                if index not in failed:
-                    misfits[index] = self._guard.error(cause, row)
-        if not misfits:
-            raise JobDefinitionError(
-                f"the functions for {', '.join(name for name, _ in self._columns)} return values of different types",
-                hint="return one type, or annotate what they return",
+        return {
+            index: RecordError(
+                misfits[index][0],
+                record=row,
+                where=Where(code=line_of_definition(misfits[index][1])),
+                hint="return one type for every record, or annotate what it returns",
             )
-        return misfits
-
-    def _series(self, name: str, values: list[Any]) -> pl.Series:
-        dtype = self._types[name]
-        try:
-            series = pl.Series(name, values, dtype=dtype, strict=True)
-        except TypeError:
-            if dtype is not None:
-                raise
-            # Integers and floats side by side are numbers; anything else mixed is a mistake worth showing.
-            series = pl.Series(name, values, dtype=pl.Float64, strict=True)
-        if series.dtype == pl.Object():
-            raise JobDefinitionError(
-                f"the function for {name!r} returned a {type(values[0]).__name__}",
-                hint="return a string, number, boolean, date, time, bytes or a list of one",
-            )
-        return series
+            for index, row in _rows(batch, misfits)
+        }
 
 
-def _rows(batch: AnyBatch) -> Iterable[Any]:
-    """The rows as functions see them; a frame's are made one at a time."""
-    if isinstance(batch, RowBatch):
-        return batch.values
-    frame = batch.user_frame()
-    return frame.to_series().to_list() if frame.width == 1 else row_dicts(frame)
+def _rows(batch: AnyBatch, chosen: Collection[int]) -> Iterable[tuple[int, Any]]:
+    return ((index, row) for index, row in enumerate(each_row(batch)) if index in chosen) if chosen else ()
+
+
+def _label(name: str, function: Callable[[Any], Any]) -> str:
+    """What errors call a column: its own name, or that of what makes the input of an aggregate."""
+    return getattr(function, "__name__", name) if name.startswith("__") else name

@@ -8,11 +8,22 @@ from typing import ClassVar
 
 import polars as pl
 
-from streamflow.errors import JobDefinitionError, StreamflowError, cut
-from streamflow.operators.base import Collector, Layout, Operator, OperatorContext, OperatorSpec, StreamType
+from streamflow.errors import JobDefinitionError, RecordError, StreamflowError, Where
+from streamflow.operators.base import (
+    Collector,
+    Layout,
+    OnChanges,
+    Operator,
+    OperatorContext,
+    OperatorSpec,
+    StreamType,
+)
+from streamflow.records.common_types import concatenated
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, Schema
+from streamflow.user_code import described, line_of_definition, line_of_error, raised_by_user
+from streamflow.windows.aggregate import is_known
 
 __all__ = ["MapBatches"]
 
@@ -22,6 +33,7 @@ class MapBatches(OperatorSpec):
     """A function of a whole batch. Where batches begin and end is not defined: it must not matter to the function."""
 
     kind: ClassVar[str] = "map_batches"
+    on_changes: ClassVar[OnChanges] = "pass"
     accepts: ClassVar[Layout] = Layout.FRAME
     emits: ClassVar[Layout] = Layout.FRAME
     function: Callable[[pl.DataFrame], pl.DataFrame]
@@ -35,11 +47,13 @@ class MapBatches(OperatorSpec):
             return StreamType(self.schema, before.timed)
         try:
             after = self.function(before.schema.empty(timed=before.timed))
-        except Exception as error:
+        except BaseException as raised:
+            cause = raised_by_user(raised)
             raise JobDefinitionError(
-                f"the function failed on an empty frame: {type(error).__name__}: {cut(str(error))}",
+                f"the function failed on an empty frame: {described(cause)}",
+                where=Where(code=line_of_error(cause)),
                 hint="give schema= so that it need not be tried, or make it accept no rows",
-            ) from error
+            ) from raised
         self._check(after)
         columns = {name: dtype for name, dtype in after.schema.items() if name != EVENT_TIME}
         return StreamType(Schema(columns), EVENT_TIME in after.columns)
@@ -58,6 +72,35 @@ class MapBatches(OperatorSpec):
             raise StreamflowError(
                 f"the function lost the column {EVENT_TIME}", hint="keep it: it is the event time"
             )
+        assert isinstance(expected.schema, Schema)
+        wanted = expected.schema.empty(timed=expected.timed)
+        if after.columns == wanted.columns and after.dtypes == wanted.dtypes:
+            return after
+        return self._fitted(after, wanted)
+
+    def _fitted(self, after: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
+        """The function's result in the columns that the stream has; StreamflowError where a value would change."""
+        where = Where(code=line_of_definition(self.function))
+        hint = "give the same columns for every batch, and say them in schema= where an empty frame does not"
+        for given, known, what in (
+            (wanted.columns, after.columns, "gave no column"),
+            (after.columns, wanted.columns, "gave a column that the stream does not have:"),
+        ):
+            if others := [name for name in given if name not in known]:
+                raise StreamflowError(f"the function {what} {others[0]!r}", where=where, hint=hint)
+        after = after.select(wanted.columns)
+        for name, dtype in wanted.schema.items():
+            if not is_known(dtype):
+                continue  # its type shows only when the job runs
+            try:
+                column = concatenated([wanted.select(name), after.select(name)])[name]
+            except RecordError:
+                column = after[name]
+            if column.dtype != dtype:
+                raise StreamflowError(
+                    f"the function gave {name!r} as {after.schema[name]}, not {dtype}", where=where, hint=hint
+                )
+            after = after.with_columns(column)
         return after
 
     def _check(self, after: object) -> None:

@@ -1,38 +1,39 @@
 """Python functions on rows: map, flat_map, filter. Functions that follow one another are fused into one operator.
 
-What a function returns is described by its return annotation or `schema=`; without either the stream holds objects.
+Where a function's schema says columns, what it returned is checked against them before anything else sees it.
 """
+
+# Values of any type: what they hold is not known to the type checker.
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
-import dataclasses
-import datetime as dt
-import types
-import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import compress
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Final, Literal
 
-import polars as pl
-
-from streamflow.errors import JobDefinitionError, RecordError
+from streamflow.errors import RecordError, StreamflowError, Where
 from streamflow.operators.base import (
     Collector,
     ErrorPolicy,
     Layout,
+    OnChanges,
     Operator,
     OperatorContext,
     OperatorSpec,
     StreamType,
 )
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
-from streamflow.operators.rows import rows_of
+from streamflow.operators.rows import calls, columns_of, each_row, times_of
+from streamflow.operators.user_functions import unfit_results
 from streamflow.records.batch import RowBatch
+from streamflow.records.copies import own_result, own_results
 from streamflow.records.elements import AnyBatch
-from streamflow.records.schema import EVENT_TIME_TYPE, OBJECTS, Objects, Schema, StreamSchema
+from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import Schema, StreamSchema
+from streamflow.user_code import line_of_definition, raised_by_user
 
-__all__ = ["Functions", "Step", "declared_schema", "returned_schema"]
+__all__ = ["Functions", "Step"]
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,23 @@ class Step:
 
 @dataclass(frozen=True)
 class Functions(OperatorSpec):
-    """Functions applied one after the other to each row."""
+    """Functions applied one after the other to each row. What one with a schema gives are columns again, checked under
+    its own policy."""
 
-    accepts: ClassVar[Layout] = Layout.ROWS
-    emits: ClassVar[Layout] = Layout.ROWS
+    on_changes: ClassVar[OnChanges] = "pass"
+    calls_functions: ClassVar[bool] = True
     steps: tuple[Step, ...] = ()
 
     @property
     def kind(self) -> str:  # type: ignore[override]
         return self.steps[0].kind if len(self.steps) == 1 else "functions"
+
+    @property
+    def emits(self) -> Layout:  # type: ignore[override]
+        for step in reversed(self.steps):
+            if step.schema is not None:
+                return StreamType(step.schema, timed=False).layout
+        return Layout.ANY
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         schema = inputs[0].schema
@@ -91,155 +100,135 @@ class _FunctionsOperator(Operator):
         ]
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
-        rows = rows_of(batch)
         for step, guard in self._steps:
-            rows = _apply(step, guard, rows, out)
-        out.emit(rows)
+            if len(batch):
+                batch = _Call(step, guard, out).over(batch)
+        out.emit(batch)
 
 
-def _apply(step: Step, guard: Guard, batch: RowBatch, out: Collector) -> RowBatch:
-    """One function over a batch. Each record is handed to the function once, also when one before it raised."""
-    values = batch.values
-    function = _listed(step.function) if step.kind == "flat_map" else step.function
-    results: list[Any] = []
-    failed: list[int] = []
-    errors: list[RecordError] = []
-    while len(results) < len(values):
-        try:
-            # list.extend keeps what it had taken when the function raises: its length tells which record it was.
-            results.extend(map(function, values[len(results) :] if results else values))
-        except Exception as cause:  # noqa: BLE001 — whatever a user's code raises is the record's error
-            record = values[len(results)]
-            error = guard.error(cause, record)
-            error.__cause__ = cause
-            errors.append(error)
-            if step.on_error == "fail":
-                guard.bad(errors, out)
-            failed.append(len(results))
-            results.append(None)
-    if failed:
-        guard.bad(errors, out)
-        keep = [True] * len(values)
-        for index in failed:
-            keep[index] = False
-        values = list(compress(values, keep))
-        results = list(compress(results, keep))
-        batch = RowBatch(values, None if batch.times is None else list(compress(batch.times, keep)))
-    times = batch.times
+class _Call:
+    """One function over one batch."""
+
+    def __init__(self, step: Step, guard: Guard, out: Collector) -> None:
+        self._step = step
+        self._guard = guard
+        self._out = out
+        self._errors: dict[int, RecordError] = {}
+
+    def over(self, batch: AnyBatch) -> AnyBatch:
+        self._batch = batch
+        results = self._results()
+        made: AnyBatch
+        match self._step.kind:
+            case "filter":
+                made = self._kept(batch, results)
+            case "map":
+                # Times that are a column, and stay one, are not made values in between.
+                stay = isinstance(batch, FrameBatch) and isinstance(self._step.schema, Schema)
+                values = RowBatch(results) if stay else RowBatch(results, *times_of(batch))
+                made = self._records(values, range(len(results)), batch if stay else None)
+            case "flat_map":
+                owners = [index for index, items in enumerate(results) for _ in items]
+                flat = [item for items in results for item in items]
+                times, marks = (_of_owners(each, owners) for each in times_of(batch))
+                made = self._records(RowBatch(flat, times, marks), owners)
+        self._guard.bad([self._errors[index] for index in sorted(self._errors)], self._out)
+        return made
+
+    def _results(self) -> list[Any]:
+        """What the function gives for each record, handed to it once; nothing in place of an error."""
+        kind = self._step.kind
+        function = _called(self._step)
+        results: list[Any] = []
+        go_on = calls(self._batch, [function], [results])
+        while len(results) < len(self._batch):
+            try:
+                go_on()
+            except BaseException as raised:  # noqa: BLE001 — whatever a user's code raises is the record's error
+                self._failed(len(results), raised_by_user(raised))
+                results.append(() if kind == "flat_map" else None)
+        return results
+
+    def _failed(self, index: int, cause: BaseException) -> None:
+        error = self._guard.error(cause, next(iter(each_row(self._batch, index, index + 1))))
+        error.at(Where(code=line_of_definition(self._step.function)))
+        self._errors.setdefault(index, error)
+        if self._step.on_error == "fail":
+            self._guard.bad([error], self._out)
+
+    def _kept(self, batch: AnyBatch, answers: list[Any]) -> AnyBatch:
+        """The records for which the answer is a yes; whether it is one may be asked of a user's class."""
+        if set(map(type, answers)) == {bool}:
+            return batch if all(answers) else batch.chosen(answers)
+        truths: list[bool] = []
+        for index, why in unfit_results(answers).items():
+            self._failed(index, StreamflowError(why))
+            answers[index] = False
+        for index, answer in enumerate(answers):
+            try:
+                truths.append(answer is True or (answer is not False and bool(answer)))
+            except BaseException as raised:  # noqa: BLE001 — whatever a user's code raises is the record's error
+                self._failed(index, raised_by_user(raised))
+                truths.append(False)
+        return batch.chosen(truths)
+
+    def _records(
+        self, results: RowBatch, owners: Sequence[int], timed_as: AnyBatch | None = None
+    ) -> AnyBatch:
+        """The results as records: columns where there is a schema. A record whose function failed, or gave what does
+        not fit, puts out nothing; `owners` are the records that the results came of."""
+        schema = self._step.schema
+        batch: AnyBatch = results
+        misfits = unfit_results(results.values)
+        if isinstance(schema, Schema):
+            batch, others = columns_of(results, schema, timed_as)
+            misfits = {**others, **misfits}
+        for position, why in misfits.items():
+            if owners[position] not in self._errors:
+                self._failed(owners[position], StreamflowError(why))
+        if not self._errors:
+            return batch
+        return batch.chosen([owner not in self._errors for owner in owners])
+
+
+def _of_owners(times: Sequence[int] | None, owners: Sequence[int]) -> list[int] | None:
+    return None if times is None else [times[owner] for owner in owners]
+
+
+def _called(step: Step) -> Callable[[Any], Any]:
     match step.kind:
         case "map":
-            return RowBatch(results, times)
-        case "filter":
-            return RowBatch(
-                list(compress(values, results)), None if times is None else list(compress(times, results))
-            )
+            columns = step.schema.values() if isinstance(step.schema, Schema) else ()
+            flat = bool(columns) and not any(dtype.is_nested() for dtype in columns)
+            return _mapped(step.function, flat)
         case "flat_map":
-            flat = [item for items in results for item in items]
-            if times is None:
-                return RowBatch(flat)
-            return RowBatch(flat, [t for t, items in zip(times, results, strict=True) for _ in items])
+            return _listed(step.function)
+        case "filter":
+            return step.function
 
 
 def _listed(function: Callable[[Any], Iterable[Any]]) -> Callable[[Any], list[Any]]:
     """A function that gives any iterable, as one that gives a list: a generator's errors then belong to its record."""
 
     def listed(value: Any) -> list[Any]:
-        return list(function(value))
+        given: Any = function(value)
+        if isinstance(given, _RECORDS) or not isinstance(given, Iterable):
+            unfit_results([given])
+            name = "nothing" if given is None else f"one {type(given).__name__}"
+            raise StreamflowError(f"it gave {name}, not a list of records")
+        return own_results(given)
 
     return listed
 
 
-_SCALARS: dict[Any, pl.DataType] = {
-    str: pl.String(),
-    int: pl.Int64(),
-    float: pl.Float64(),
-    bool: pl.Boolean(),
-    bytes: pl.Binary(),
-    dt.datetime: EVENT_TIME_TYPE,
-    dt.date: pl.Date(),
-    dt.time: pl.Time(),
-    dt.timedelta: pl.Duration("us"),
-}
+def _mapped(function: Callable[[Any], Any], flat: bool) -> Callable[[Any], Any]:
+    """A function whose results are nobody else's: it may return one object each time, changed."""
+
+    def mapped(value: Any) -> Any:
+        return own_result(function(value), value, flat)
+
+    return mapped
 
 
-def returned_schema(function: Callable[..., Any], *, flat: bool = False) -> StreamSchema:
-    """The columns a function's return annotation promises; OBJECTS without one that says.
-
-    A dataclass, TypedDict or NamedTuple gives its fields, a scalar one column `value`; with `flat` the annotation is
-    that of an iterable of those.
-
-    >>> def length(line: str) -> int: ...
-    >>> returned_schema(length)
-    Schema(value: Int64)
-    """
-    try:
-        annotation = typing.get_type_hints(function).get("return")
-    except (NameError, TypeError, AttributeError):
-        return OBJECTS
-    if flat and annotation is not None:
-        arguments = typing.get_args(annotation)
-        origin = typing.get_origin(annotation)
-        iterable = isinstance(origin, type) and issubclass(origin, (Iterable, Iterator))
-        if not iterable or not arguments:
-            return OBJECTS
-        annotation = arguments[0]
-    fields = _fields(annotation)
-    return OBJECTS if fields is None else Schema(fields)
-
-
-def _fields(annotation: Any) -> dict[str, pl.DataType] | None:
-    """Columns out of an annotation; None where it does not say."""
-    scalar = _column(annotation)
-    if scalar is not None:
-        return {"value": scalar}
-    named = (
-        dataclasses.is_dataclass(annotation)
-        or typing.is_typeddict(annotation)
-        or hasattr(annotation, "_fields")
-    )
-    if not named:
-        return None
-    fields: dict[str, pl.DataType] = {}
-    for name, hint in typing.get_type_hints(annotation).items():
-        column = _column(hint)
-        if column is None:
-            raise JobDefinitionError(
-                f"field {name!r} of {_name(annotation)} is {hint}, which no column type stands for",
-                hint="use str, int, float, bool, bytes, datetime, date, timedelta or a list of one, or give schema=",
-            )
-        fields[name] = column
-    return fields
-
-
-def _name(annotation: Any) -> str:
-    return str(getattr(annotation, "__name__", annotation))
-
-
-def _column(annotation: Any) -> pl.DataType | None:
-    if annotation in _SCALARS:
-        return _SCALARS[annotation]
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, types.UnionType):
-        rest = [argument for argument in arguments if argument is not type(None)]
-        return _column(rest[0]) if len(rest) == 1 else None
-    if origin in (list, Sequence) and len(arguments) == 1:
-        inner = _column(arguments[0])
-        return None if inner is None else pl.List(inner)
-    return None
-
-
-def declared_schema(schema: object, function: Callable[..., Any], *, flat: bool) -> StreamSchema:
-    """`schema=` where it is given, the return annotation otherwise."""
-    if schema is None:
-        return returned_schema(function, flat=flat)
-    if isinstance(schema, (Schema, Objects)):
-        return schema
-    if isinstance(schema, Mapping):
-        return Schema(cast("Mapping[str, Any]", schema))
-    fields = _fields(schema)
-    if fields is None:
-        raise JobDefinitionError(
-            f"schema={schema!r} says no columns",
-            hint='write schema={"name": sf.String, …} or schema=sf.OBJECTS',
-        )
-    return Schema(fields)
+_RECORDS: Final = (str, bytes, bytearray, Mapping)
+"""What can be walked through, and is one record all the same."""

@@ -77,11 +77,12 @@ class FusedColumns(PureSpec):
         def attempt(frame: pl.DataFrame) -> pl.DataFrame | None:
             lazy = frame.lazy()
             for query in queries:
-                assert query is not None
+                if query is None:
+                    return None
                 lazy = query(lazy)
             try:
                 result = collected(lazy, frame.height)
-            except pl.exceptions.PolarsError:
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
                 return None
             return result if all(spec.stands(result) for _, spec in self.parts) else None
 

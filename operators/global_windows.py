@@ -1,6 +1,7 @@
 """The global window: partials by key until the input has ended, then one result for each key.
 
-It has no bounds, so results carry no window columns; their event time is the largest of the key's records.
+It has no bounds, so results carry no window columns; their event time is the largest of the key's records. Until they
+are out the watermark stays where it is for what comes behind.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from streamflow.operators.kernels.partials import LATEST
 from streamflow.operators.window_parts import WindowParts
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE
+from streamflow.records.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, shown_name
 from streamflow.state.parts import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME
 
@@ -28,13 +29,16 @@ _PANE: Final = 0
 class GlobalWindows(Operator):
     """The logic of `WindowAggregateSpec` for the global window in one subtask."""
 
-    def __init__(self, parts: WindowParts, *, retracting: bool, pane_info: bool) -> None:
+    def __init__(
+        self, parts: WindowParts, columns: Sequence[str], *, retracting: bool, pane_info: bool
+    ) -> None:
         self._parts = parts
         event_time = pl.col(LATEST).cast(EVENT_TIME_TYPE).alias(EVENT_TIME)
         change = [pl.lit("insert").cast(CHANGE_TYPE).alias(CHANGE)] if retracting else []
-        self._leading = [*change, *(pl.col(key) for key in parts.keys), event_time]
+        self._leading = [*change, *(pl.col(key).alias(shown_name(key)) for key in parts.keys), event_time]
         only = {"pane_timing": pl.lit("ON_TIME"), "pane_index": pl.lit(0, pl.Int64), "is_last": pl.lit(True)}
         self._trailing = [only[name].alias(name) for name in PANE_COLUMNS] if pane_info else []
+        self._columns = columns
         self._firing: Iterator[pl.DataFrame] | None = None
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
@@ -50,7 +54,8 @@ class GlobalWindows(Operator):
 
     def on_watermark(self, watermark: int, out: Collector) -> int | None:
         if watermark < MAX_TIME:
-            return watermark
+            # Results have the time of the key's latest record: nothing behind may take that for late.
+            return None
         if self._firing is None:
             self._firing = self._fired()
         for results in self._firing:
@@ -74,5 +79,5 @@ class GlobalWindows(Operator):
             if partials is not None:
                 frame = partials.sort(self._parts.keys)
                 results = self._parts.plan.results(frame, self._leading).with_columns(self._trailing)
-                yield results.select(pl.exclude(EVENT_TIME), EVENT_TIME)
+                yield results.select(*self._columns, EVENT_TIME)
         store.drop(_PANE)

@@ -13,11 +13,12 @@ from typing import Any, Final
 
 import polars as pl
 
-from streamflow.errors import RawRecord, RecordError, StreamflowError, Where, cut
+from streamflow.errors import RawRecord, RecordError, StreamflowError, Where, legible
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.base import ERRORS, Collector, ErrorPolicy, StreamType
 from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, Schema
+from streamflow.records.schema import EVENT_TIME, WATERMARK, Schema
+from streamflow.user_code import described, line_of_error, raised_by_user
 
 __all__ = ["DEAD_LETTER_TYPE", "DeadLetters", "Guard", "dead_letters"]
 
@@ -59,7 +60,7 @@ def dead_letters(errors: Sequence[RecordError]) -> DeadLetters:
             "operator": error.where.operator,
             "split": error.where.split,
             "offset": error.where.offset,
-            "reason": error.message,
+            "reason": legible(error.message),
             "record": error.record,
         }
         for error in errors
@@ -87,18 +88,19 @@ class Guard:
         if self._policy == "dead_letter":
             out.emit_to(ERRORS, dead_letters(errors))
 
-    def error(self, cause: Exception, record: Any) -> RecordError:
-        """A record's error out of the exception that its expression or function raised."""
+    def error(self, cause: BaseException, record: Any) -> RecordError:
+        """A record's error out of what its expression or function raised, with the line of the user's file."""
         if isinstance(cause, RecordError):
+            cause.at(Where(code=line_of_error(cause)))
             return cause
-        text = (
-            cause.message
-            if isinstance(cause, StreamflowError)
-            else f"{type(cause).__name__}: {cut(str(cause))}"
+        error = RecordError(
+            cause.message if isinstance(cause, StreamflowError) else described(cause),
+            record=record,
+            where=Where(code=line_of_error(cause)),
+            hint="on_error('skip') or a dead-letter sink would go on without it",
         )
-        return RecordError(
-            text, record=record, hint="on_error('skip') or a dead-letter sink would go on without it"
-        )
+        error.__cause__ = cause
+        return error
 
     def frame(
         self, frame: pl.DataFrame, apply: Callable[[pl.DataFrame], pl.DataFrame], out: Collector
@@ -106,13 +108,12 @@ class Guard:
         """`apply(frame)`, without the rows for which it raises; for functions that treat each row alone."""
         try:
             return apply(frame)
-        except Exception as error:
+        except BaseException as raised:
+            cause = raised_by_user(raised)
             errors: list[RecordError] = []
-            parts = self._halve(frame, apply, error, errors)
+            parts = self._halve(frame, apply, cause, errors)
             if not errors:
-                raise StreamflowError(
-                    f"{type(error).__name__}: {cut(str(error))}", where=Where(operator=self._operator)
-                ) from error
+                raise StreamflowError(described(cause), where=Where(operator=self._operator)) from raised
             self.bad(errors, out)
             return pl.concat(parts) if parts else apply(frame.clear())
 
@@ -120,15 +121,13 @@ class Guard:
         self,
         frame: pl.DataFrame,
         apply: Callable[[pl.DataFrame], pl.DataFrame],
-        cause: Exception,
+        cause: BaseException,
         errors: list[RecordError],
     ) -> list[pl.DataFrame]:
         if frame.height <= 1:
             if frame.height == 1:
-                shown = frame.drop(EVENT_TIME, strict=False).row(0, named=True)
-                error = self.error(cause, shown)
-                error.__cause__ = cause
-                errors.append(error)
+                shown = frame.drop(EVENT_TIME, WATERMARK, strict=False).row(0, named=True)
+                errors.append(self.error(cause, shown))
             return []
         if self._policy == "fail" and errors:
             return []
@@ -137,6 +136,6 @@ class Guard:
         for half in (frame[:middle], frame[middle:]):
             try:
                 parts.append(apply(half))
-            except Exception as error:  # noqa: BLE001 — whatever an expression raises is the record's error
-                parts.extend(self._halve(half, apply, error, errors))
+            except BaseException as raised:  # noqa: BLE001 — Polars' panics are none of Exception's
+                parts.extend(self._halve(half, apply, raised_by_user(raised), errors))
         return parts

@@ -1,16 +1,16 @@
 """`KeyedProcess`: a user's own logic by key, with state, timers, side outputs and a broadcast input.
 
-Events of a batch are processed in the order in which they came. What one event or timer does (state, timers, rows) is
-atomic with respect to barriers and watermarks, since nothing runs in between. Flink's KeyedProcessFunction and
-KeyedBroadcastProcessFunction are the models.
+What one event or timer does (state, timers, rows) is atomic with respect to barriers and watermarks, since nothing runs
+in between. Flink's KeyedProcessFunction and KeyedBroadcastProcessFunction are the models, Beam's time-sorted input that
+of `order="event_time"`.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Literal
 
 import polars as pl
@@ -18,8 +18,10 @@ import polars as pl
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import (
     ERRORS,
+    LATE,
     ErrorPolicy,
     Layout,
+    OnChanges,
     Operator,
     OperatorContext,
     OperatorSpec,
@@ -28,11 +30,23 @@ from streamflow.operators.base import (
 from streamflow.operators.guard import DEAD_LETTER_TYPE
 from streamflow.operators.process_context import ProcessContext, Timer
 from streamflow.operators.process_keys import key_class
-from streamflow.records.schema import Schema, StreamSchema
+from streamflow.operators.state_order import state_order
+from streamflow.operators.user_functions import RowMaker, silent
+from streamflow.records.schema import CHANGE, Schema, StreamSchema
 from streamflow.state.descriptors import Declared, declarations
 from streamflow.state.evolution import state_differences
+from streamflow.user_code import described, raised_by_user
 
-__all__ = ["WHOLE_RECORD", "KeyedProcess", "ProcessSpec", "declarations_of", "process_instance"]
+__all__ = [
+    "WHOLE_RECORD",
+    "KeyedProcess",
+    "ProcessOrder",
+    "ProcessSpec",
+    "declarations_of",
+    "process_instance",
+]
+
+ProcessOrder = Literal["arrival", "event_time"]
 
 WHOLE_RECORD: Final = "__record"
 """The column in which an object travels to its key's subtask, packed."""
@@ -40,6 +54,16 @@ WHOLE_RECORD: Final = "__record"
 
 class KeyedProcess:
     """The base of own processes: declare state as class attributes, say what an event does.
+
+    **Order.** `process(P)`, which is `order="arrival"`, hands the events of a key over as they arrive, late ones too.
+    Event-time timers fire between them as if the source had made a watermark after every record, however the records
+    are cut into batches: before an event all timers fire that the watermark before it has passed. In batch mode events
+    come in order of event time, those of one moment as they arrived, which is what a stream in order gives.
+    `process(P, order="event_time")` hands an event over once the watermark has passed it, in order of event time, and
+    the timers before it first: the result is the same in every mode, at any parallelism, and for any order of arrival
+    within the watermark's bound, which is what it costs in latency. Events of one moment come in the order of their
+    columns' values. An event behind the watermark goes to `.late`, or is counted. When the input has ended, each timer
+    that is set fires once, in order; one that a timer sets then fires only if it is for no later than the last event.
 
     >>> import streamflow as sf
     >>> class Totals(sf.KeyedProcess):
@@ -73,7 +97,8 @@ class KeyedProcess:
         """Called once in each subtask before its first event."""
 
     def on_event(self, event: Any, ctx: ProcessContext) -> None:
-        """Called for each record of the key: a dict, the bare value of a one-column stream, or an object."""
+        """Called for each record of the key: a dict of the columns, or the dataclass or NamedTuple that `event` is
+        annotated with; the object on a stream of objects."""
         raise JobDefinitionError(f"{type(self).__name__} has no on_event", hint="define it")
 
     def on_timer(self, timer: Timer, ctx: ProcessContext) -> None:
@@ -110,16 +135,37 @@ class ProcessSpec(OperatorSpec):
     """
 
     kind: ClassVar[str] = "process"
+    on_changes: ClassVar[OnChanges] = "take"
+    calls_functions: ClassVar[bool] = True
     accepts: ClassVar[Layout] = Layout.FRAME
-    emits: ClassVar[Layout] = Layout.ROWS
     keys: tuple[str, ...]
     process: KeyedProcess
     record_columns: tuple[str, ...] | None
     schema: StreamSchema
     side: tuple[tuple[str, StreamSchema], ...] = ()
+    order: ProcessOrder = "arrival"
     broadcast_columns: tuple[str, ...] | None = None
     null_keys: Literal["fail", "group"] = "fail"
     on_error: ErrorPolicy = "fail"
+    shown_keys: tuple[str, ...] | None = None
+    """The keys as users see them, where a checkpoint has them in another order."""
+    make_event: RowMaker | None = None
+    """What makes of an event's dict what `on_event` is annotated with; None where that is a dict."""
+    make_rule: RowMaker | None = None
+    """The same for `on_broadcast`."""
+
+    @property
+    def emits(self) -> Layout:  # type: ignore[override]
+        return StreamType(self.schema, timed=False).layout
+
+    @property
+    def has_timers(self) -> bool:
+        """Whether it can have timers: whether it says what one does."""
+        return type(self.process).on_timer is not KeyedProcess.on_timer
+
+    @property
+    def reads_watermarks(self) -> bool:
+        return self.order == "arrival" and self.has_timers
 
     @property
     def declared(self) -> Declared:
@@ -128,6 +174,16 @@ class ProcessSpec(OperatorSpec):
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         timed = inputs[0].timed
+        if inputs[0].changes and self.record_columns is not None and CHANGE not in self.record_columns:
+            raise JobDefinitionError(
+                f"the events are changes of a result, and do not say which: their column {CHANGE!r} is gone",
+                hint="keep that column, or process the records that the result is made of",
+            )
+        if self.order == "event_time" and not timed:
+            raise JobDefinitionError(
+                "events are to come in order of event time, and this stream has none",
+                hint='say it when reading: job.read(source, event_time="column")',
+            )
         for attribute, state in self.declared.keyed.items():
             if not timed and state.ttl is not None and state.ttl.clock == "event":
                 raise JobDefinitionError(
@@ -139,6 +195,8 @@ class ProcessSpec(OperatorSpec):
     def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
         if output == ERRORS:
             return DEAD_LETTER_TYPE
+        if output == LATE:
+            return inputs[0]
         return StreamType(dict(self.side)[output], inputs[0].timed)
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
@@ -149,12 +207,18 @@ class ProcessSpec(OperatorSpec):
     def own_process(self) -> KeyedProcess:
         """The process of one subtask."""
         try:
-            return copy.deepcopy(self.process)
-        except Exception as error:
+            process = copy.deepcopy(self.process)
+        except BaseException as raised:
+            cause = raised_by_user(raised)
             raise JobDefinitionError(
-                f"{type(self.process).__name__} cannot be copied for a subtask: {error}",
+                f"{type(self.process).__name__} cannot be copied for a subtask: {described(cause)}",
                 hint="make connections and the like in its open()",
-            ) from error
+            ) from raised
+        own = vars(process)
+        own["on_event"] = _called(process.on_event, "on_event", self.make_event)
+        own["on_broadcast"] = _called(process.on_broadcast, "on_broadcast", self.make_rule)
+        own["on_timer"] = silent(process.on_timer, "on_timer")
+        return process
 
     def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
         schema = inputs[0].schema
@@ -171,6 +235,10 @@ class ProcessSpec(OperatorSpec):
             *state_differences(saved.get("states", {}), mine["states"]),
         ]
 
+    def laid_out_as(self, saved: Mapping[str, Any]) -> OperatorSpec:
+        keys = state_order(self.keys, (name for name, _ in saved.get("keys", ())))
+        return self if keys == self.keys else replace(self, keys=keys, shown_keys=self.keys)
+
     @property
     def partition_by(self) -> tuple[str, ...]:
         return self.keys
@@ -182,7 +250,17 @@ class ProcessSpec(OperatorSpec):
         return False  # what it emits need not have its key
 
     def describe(self) -> str:
-        return f"{type(self.process).__name__} by {', '.join(self.keys)}"
+        order = "" if self.order == "arrival" else " in order of event time"
+        return f"{type(self.process).__name__} by {', '.join(self.keys)}{order}"
+
+
+def _called(
+    method: Callable[[Any, ProcessContext], None], what: str, make: RowMaker | None
+) -> Callable[[Any, ProcessContext], None]:
+    called = silent(method, what)
+    if make is None:
+        return called
+    return lambda event, ctx: called(make(event), ctx)
 
 
 def _key_differences(saved: Sequence[Sequence[str]], mine: Sequence[Sequence[str]]) -> list[str]:

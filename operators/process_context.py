@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, Literal
 
 from streamflow.errors import JobDefinitionError, RecordError, unknown_name
+from streamflow.records.batch import RowBatch
+from streamflow.records.copies import copied
 from streamflow.state.state_cache import GROUP, KEY, KEY_BYTES, Current
 from streamflow.state.timers import TimerQueue
 from streamflow.time.clock import Clock
@@ -21,11 +24,11 @@ from streamflow.time.timestamps import (
     to_micros,
 )
 
-__all__ = ["Emitted", "ProcessContext", "Timer", "moment"]
+__all__ = ["Emitted", "Firing", "ProcessContext", "Timer", "moment"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO: Final = timedelta(microseconds=1)
-_MOST_AFTER_END: Final = 1_000_000
+_AGAIN: Final = 1_000
 
 
 def moment(time: int) -> datetime:
@@ -41,29 +44,80 @@ class Timer:
     clock: Literal["event", "processing"]
 
 
+@dataclass(slots=True)
+class Firing:
+    """The event-time timer that fires now (None: none does), and whether the input has ended, with an event of the time
+    `last`."""
+
+    time: int | None = None
+    ended: bool = False
+    last: int = MIN_TIME
+
+
 class Emitted:
-    """Rows for one output, with their event times."""
+    """Rows for one output, with their event times, and the watermark before each where an operator behind reads it."""
 
-    __slots__ = ("rows", "times")
+    __slots__ = ("_callers", "_from", "marks", "rows", "times")
 
-    def __init__(self) -> None:
+    def __init__(self, *, marked: bool = False) -> None:
+        self._from: list[int] = []
+        self._callers: list[str] = []
         self.rows: list[Any] = []
         self.times: list[int | None] = []
+        self.marks: list[int] | None = [] if marked else None
+
+    def cut(self, length: int) -> None:
+        """Drop the rows from there on."""
+        for each in (self.rows, self.times, self.marks):
+            if each is not None:
+                del each[length:]
+        while self._from and self._from[-1] > length:
+            self._from.pop()
+            self._callers.pop()
+
+    def begins(self, method: str) -> None:
+        """From here on the rows come from that method of the process."""
+        if self._from and self._from[-1] == len(self.rows):
+            self._callers[-1] = method
+        else:
+            self._from.append(len(self.rows))
+            self._callers.append(method)
+
+    def method_of(self, row: int) -> str:
+        """The method of the process that has put out the row at that place."""
+        at = bisect_right(self._from, row)
+        return self._callers[at - 1] if at else "on_event"
+
+    def taken(self, *, timed: bool) -> RowBatch:
+        """The rows as a batch; there are none then. `method_of` knows them until `begin_again`."""
+        times: Any = list(self.times) if timed else None
+        batch = RowBatch(list(self.rows), times, None if self.marks is None else list(self.marks))
+        for each in (self.rows, self.times, self.marks):
+            if each is not None:
+                each.clear()
+        return batch
+
+    def begin_again(self) -> None:
+        """Forget which methods the rows came from."""
+        self._from.clear()
+        self._callers.clear()
 
 
 class ProcessContext:
     """The context of the event or timer that is being processed."""
 
     __slots__ = (
-        "_after_end",
+        "_again",
         "_clock",
         "_current",
         "_event_timers",
+        "_firing",
+        "_key_order",
+        "_marks",
         "_processing_timers",
         "_rows",
         "_side",
         "_times",
-        "_watermark",
     )
 
     def __init__(
@@ -74,22 +128,29 @@ class ProcessContext:
         side: Mapping[str, Emitted],
         event_timers: TimerQueue | None,
         processing_timers: TimerQueue,
+        key_order: Sequence[int] | None,
+        firing: Firing,
     ) -> None:
-        """`event_timers` is None where the stream has no event time."""
+        """`event_timers` is None where the stream has no event time. `key_order`: where each part of the key that users
+        see stands in the key that the state has; None where they are the same."""
         self._current = current
         self._clock = clock
         self._rows: Callable[[Any], None] = main.rows.append
         self._times: Callable[[int | None], None] = main.times.append
+        self._marks: Callable[[int], None] | None = None if main.marks is None else main.marks.append
         self._side = side
         self._event_timers = event_timers
         self._processing_timers = processing_timers
-        self._watermark = MIN_TIME
-        self._after_end = 0
+        self._key_order = key_order
+        self._firing = firing
+        self._again = (b"", MIN_TIME, 0)
+        """Whose timer was set by a timer of no earlier moment: the key, the latter's time, how often in a row."""
 
     @property
     def key(self) -> Any:
         """The key: a value, or a tuple where the stream is keyed by several."""
-        return self._current.slot[KEY]
+        key = self._current.slot[KEY]
+        return key if self._key_order is None else tuple(key[at] for at in self._key_order)
 
     @property
     def timestamp(self) -> datetime | None:
@@ -99,8 +160,12 @@ class ProcessContext:
 
     @property
     def watermark(self) -> datetime | None:
-        """How far event time has come; None before the first watermark, the year 9999's end after the input's end."""
-        return None if self._watermark == MIN_TIME else moment(self._watermark)
+        """How far event time has come: the watermark before the event, or the timer's time; None before the first
+        watermark, the year 9999's end after the input's end."""
+        if self._firing.ended:
+            return moment(MAX_TIME)
+        watermark = self._current.watermark
+        return None if watermark == MIN_TIME else moment(watermark)
 
     @property
     def processing_time(self) -> datetime:
@@ -110,12 +175,14 @@ class ProcessContext:
     @property
     def ended(self) -> bool:
         """Whether the input has ended: the timers that are left are firing now."""
-        return self._watermark == MAX_TIME
+        return self._firing.ended
 
     def emit(self, row: Any) -> None:
-        """Put out a row; its event time is that of the event or timer."""
-        self._rows(row)
+        """Put out a row as it stands now; its event time is that of the event or timer."""
+        self._rows(copied(row))
         self._times(self._current.time)
+        if self._marks is not None:
+            self._marks(self._mark())
 
     def emit_to(self, output: str, row: Any) -> None:
         """Put out a row on a side output, one of those that the process declares in `outputs`."""
@@ -123,24 +190,25 @@ class ProcessContext:
         if emitted is None:
             message, hint = unknown_name("output", output, self._side)
             raise JobDefinitionError(message, hint=f'{hint}, or declare it: outputs = {{"{output}": …}}')
-        emitted.rows.append(row)
+        emitted.rows.append(copied(row))
         emitted.times.append(self._current.time)
+        if emitted.marks is not None:
+            emitted.marks.append(self._mark())
 
     def set_timer(self, at: datetime | date | str | int | timedelta) -> None:
         """Call `on_timer` for this key when event time has passed `at`: a moment (datetime, ISO 8601 text,
         microseconds) or a timedelta from `timestamp` on.
 
-        Set twice it fires once. One for a moment that has passed fires with the next watermark.
+        Set twice it fires once. One for a moment that has passed fires before the key's next event, or with the next
+        watermark. One that a timer sets after the input's end fires if it is for a later moment than that timer, and
+        for no later one than the last event's.
         """
-        slot = self._current.slot
-        self._timed().add(self._at(at), slot[KEY_BYTES], slot[GROUP])
-        if self._watermark == MAX_TIME:
-            self._after_end += 1
-            if self._after_end > _MOST_AFTER_END:
-                raise JobDefinitionError(
-                    f"on_timer has set {_MOST_AFTER_END} timers after the input's end",
-                    hint="a timer that sets itself again never ends; do not where ctx.ended",
-                )
+        slot, queue, time = self._current.slot, self._timed(), self._at(at)
+        firing = self._firing
+        if firing.time is not None and time <= firing.time and not firing.ended:
+            self._fires_again(slot[KEY_BYTES], firing.time)
+        if firing.time is None or not firing.ended or firing.time < time <= firing.last:
+            queue.add(time, slot[KEY_BYTES], slot[GROUP])
 
     def delete_timer(self, at: datetime | date | str | int | timedelta) -> None:
         """Delete this key's timer for that moment, if it is set."""
@@ -160,9 +228,21 @@ class ProcessContext:
         slot = self._current.slot
         self._processing_timers.remove(to_micros(at), slot[KEY_BYTES], slot[GROUP])
 
-    def advance(self, watermark: int) -> None:
-        """Event time has come that far. For the operator."""
-        self._watermark = watermark
+    def _fires_again(self, key: bytes, firing: int) -> None:
+        """Count how often in a row timers of a key have set one that is due at once: event time would stand still."""
+        before, moment_before, times = self._again
+        times = times + 1 if key == before and firing <= moment_before else 1
+        self._again = (key, firing, times)
+        if times > _AGAIN:
+            raise RecordError(
+                f"on_timer has set a timer that is due at once {times:,} times in a row",
+                hint="set it for a later moment than that of the timer, or it fires for ever",
+            )
+
+    def _mark(self) -> int:
+        """The watermark before what is put out now: a timer comes before the watermark that it waited for."""
+        watermark, firing = self._current.watermark, self._firing.time
+        return watermark if firing is None or watermark > firing else firing - 1
 
     def _timed(self) -> TimerQueue:
         if self._event_timers is None:

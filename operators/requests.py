@@ -34,7 +34,7 @@ class Request:
     number: int
     span: Span
     result: Any = None
-    error: Exception | None = None
+    error: BaseException | None = None
     answered: bool = False
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import polars as pl
 
@@ -17,12 +17,14 @@ from streamflow.operators.base import (
     PureSpec,
     StreamType,
 )
-from streamflow.operators.columns import resolved_type
+from streamflow.operators.columns import checked_type
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import Schema
 
 __all__ = ["SplitBy", "Union"]
+
+_CHOSEN: Final = "__chosen"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Union(PureSpec):
                 raise JobDefinitionError(
                     "one stream of the union has event time and another has none",
                     hint="read each with event_time=, or none",
+                )
+            if other.changes != first.changes:
+                raise JobDefinitionError(
+                    "one stream of the union holds changes of a result and another holds records",
+                    hint="bring totals and retracting windows together with their like only",
                 )
             if not _same(first, other):
                 raise JobDefinitionError(
@@ -70,9 +77,8 @@ class SplitBy(PureSpec):
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         for name, predicate in self.branches:
-            checked = resolved_type(inputs[0], lambda frame, p=predicate: frame.select(p.alias("predicate")))  # type: ignore[misc]
-            assert isinstance(checked.schema, Schema)
-            if checked.schema["predicate"] != pl.Boolean():
+            made = checked_type(inputs[0], predicate.alias("predicate"))
+            if made["predicate"] not in (pl.Boolean(), pl.Unknown()):
                 raise JobDefinitionError(f"branch {name!r} needs a yes or no for each row: {predicate}")
         return inputs[0]
 
@@ -81,7 +87,7 @@ class SplitBy(PureSpec):
             assert isinstance(batch, FrameBatch)
             rest = batch.frame
             for name, predicate in self.branches:
-                chosen = rest.select(predicate.fill_null(False).alias("chosen")).to_series()
+                chosen = rest.with_columns(predicate.fill_null(False).alias(_CHOSEN))[_CHOSEN]
                 taken = rest.filter(chosen)
                 if taken.height:
                     out.emit_to(name, FrameBatch(taken))

@@ -21,11 +21,14 @@ from streamflow.operators.combine import (
     needed_inputs,
 )
 from streamflow.operators.running_totals import RunningTotals
+from streamflow.operators.state_order import in_order, keyed_differences, keyed_order
 from streamflow.operators.windowing import check_names
 from streamflow.records.elements import AnyBatch
-from streamflow.records.schema import CHANGE, CHANGE_TYPE, Schema
+from streamflow.records.schema import CHANGE, CHANGE_TYPE, Schema, shown_name
 from streamflow.state.parts import OperatorSnapshot, StatePart
+from streamflow.time.timestamps import MAX_TIME
 from streamflow.windows.aggregate import Aggregate
+from streamflow.windows.own import any_own
 
 __all__ = ["RunningAggregateSpec"]
 
@@ -42,23 +45,27 @@ class RunningAggregateSpec(OperatorSpec):
     null_keys: Literal["fail", "group"] = "fail"
     partial_input: bool = False
     records: StreamType | None = None
+    shown: tuple[str, ...] | None = None
+    """Keys and aggregates as they are put out, where a checkpoint has them in another order."""
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         records = self._records(inputs)
         schema = keyed_schema(self.keys, records)
-        check_names(self.keys, [CHANGE], [name for name, _ in self.aggregates])
+        check_names(tuple(map(shown_name, self.keys)), [CHANGE], [name for name, _ in self.aggregates])
         types = fragment_plan(None, self.aggregates, records).types
-        keys = {key: schema[key] for key in self.keys}
-        return StreamType(Schema({CHANGE: CHANGE_TYPE} | keys | types), records.timed)
+        keys = {shown_name(key): schema[key] for key in in_order(self.keys, self.shown)}
+        shown = {name: types[name] for name in in_order(tuple(types), self.shown)}
+        return StreamType(Schema({CHANGE: CHANGE_TYPE} | keys | shown), records.timed, changes=True)
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
         records = self._records(inputs)
-        plan = fragment_plan(None, self.aggregates, records)
+        plan, schema = fragment_plan(None, self.aggregates, records), self.output_type(inputs).schema
+        assert isinstance(schema, Schema)
         totals = RunningTotals(
             self.keys,
-            [name for name, _ in self.aggregates],
             plan,
             ctx,
+            columns=list(schema),
             timed=records.timed,
             null_keys_fail=self.null_keys == "fail",
             partial_input=self.partial_input,
@@ -74,9 +81,20 @@ class RunningAggregateSpec(OperatorSpec):
     def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
         return keyed_signature(self.keys, None, self.aggregates, self._records(inputs))
 
+    def check_state(self, saved: Mapping[str, Any], inputs: Sequence[StreamType]) -> list[str]:
+        return keyed_differences(saved, self.state_signature(inputs))
+
+    def laid_out_as(self, saved: Mapping[str, Any]) -> OperatorSpec:
+        changed = keyed_order(self.keys, self.aggregates, saved)
+        return replace(self, **changed) if changed else self
+
     @property
     def partition_by(self) -> tuple[str, ...]:
         return self.keys
+
+    @property
+    def calls_functions(self) -> bool:  # type: ignore[override]
+        return any_own(self.aggregates)
 
     def split_combiner(self, inputs: Sequence[StreamType]) -> tuple[OperatorSpec, OperatorSpec] | None:
         if self.partial_input:
@@ -91,7 +109,7 @@ class RunningAggregateSpec(OperatorSpec):
 
     def describe(self) -> str:
         shown = ", ".join(f"{name}={aggregate}" for name, aggregate in self.aggregates)
-        return f"by {', '.join(self.keys)}: {shown}"
+        return f"by {', '.join(map(shown_name, self.keys))}: {shown}"
 
     def _records(self, inputs: Sequence[StreamType]) -> StreamType:
         return inputs[0] if self.records is None else self.records
@@ -108,6 +126,10 @@ class _EachBatch(Operator):
             self._totals.add(self._totals.partials(batch))
             self._totals.change(out)
 
+    def on_watermark(self, watermark: int, out: Collector) -> int | None:
+        self._totals.change(out)
+        return watermark
+
     def on_epoch_end(self, epoch: int, out: Collector) -> None:
         self._totals.change(out)
         self._totals.settle()
@@ -123,7 +145,7 @@ class _EachBatch(Operator):
 
 
 class _EachEpoch(Operator):
-    """Changes go out once an epoch: what is net of it."""
+    """Changes go out once an epoch, as what is net of it: before the watermark that comes at its end."""
 
     def __init__(self, totals: RunningTotals) -> None:
         self._totals = totals
@@ -131,6 +153,10 @@ class _EachEpoch(Operator):
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         if len(batch):
             self._totals.add(self._totals.partials(batch))
+
+    def on_watermark(self, watermark: int, out: Collector) -> int | None:
+        self._totals.change(out)
+        return watermark
 
     def on_epoch_end(self, epoch: int, out: Collector) -> None:
         self._totals.change(out)
@@ -157,6 +183,11 @@ class _AtTheEnd(Operator):
         if len(batch):
             self._totals.collect(self._totals.partials(batch))
 
+    def on_watermark(self, watermark: int, out: Collector) -> int | None:
+        if watermark >= MAX_TIME:
+            self._totals.insert_all(out)
+        return watermark
+
     def finish(self, out: Collector) -> None:
         self._totals.insert_all(out)
 
@@ -168,7 +199,7 @@ class _AtTheEnd(Operator):
             raise StateError(
                 "totals that have been put out as changes cannot be put out as inserts at the end",
                 where=Where(operator=self._id),
-                hint='go on with mode="streaming" or "micro-batch", or start anew with restore="none"',
+                hint='go on with mode="streaming" or "micro-batch", or start over with restore="none"',
             )
         self._totals.restore(parts)
 

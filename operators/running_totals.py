@@ -13,10 +13,11 @@ import polars as pl
 from streamflow.operators.base import Collector, OperatorContext
 from streamflow.operators.kernels.key_join import key_join
 from streamflow.operators.kernels.membership import has_key_in
-from streamflow.operators.kernels.partials import LATEST, PartialPlan, check_keys, concatenated
+from streamflow.operators.kernels.partials import LATEST, PartialPlan, check_keys
+from streamflow.records.common_types import concatenated
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE
+from streamflow.records.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, shown_name
 from streamflow.state.owned_keys import OwnedKeys
 from streamflow.state.panes import PaneStore
 from streamflow.state.parts import OperatorSnapshot, StatePart, Table
@@ -30,25 +31,25 @@ _TOTALS: Final = 0
 """The one pane of the store: the totals, one row per key."""
 _LITTLE: Final = 4_096
 _SEEN: Final = "__seen"
-_BEFORE: Final = "__before"
+_BEFORE: Final = "\x1abefore"
 
 
 class RunningTotals:
-    """The totals of all keys, and how changes to them go out."""
+    """The totals of all keys, and how changes to them go out, with these `columns`."""
 
     def __init__(
         self,
         keys: Sequence[str],
-        names: Sequence[str],
         plan: PartialPlan,
         ctx: OperatorContext,
         *,
+        columns: Sequence[str],
         timed: bool,
         null_keys_fail: bool,
         partial_input: bool,
     ) -> None:
         self._keys = list(keys)
-        self._names = list(names)
+        self._names = list(plan.types)
         self._plan = plan
         self._owned = OwnedKeys(tuple(keys), ctx.groups, ctx.max_parallelism)
         self._store = PaneStore(ctx.state, ctx.operator_id, self._merge, ctx.memory_budget, self._owned)
@@ -57,7 +58,11 @@ class RunningTotals:
         self._partial_input = partial_input
         time = [pl.col(LATEST).cast(EVENT_TIME_TYPE).alias(EVENT_TIME)] if timed else []
         self._leading: list[str | pl.Expr] = [*self._keys, *time]
-        self._columns = [CHANGE, *self._keys, *self._names, *([EVENT_TIME] if timed else [])]
+        shown = {shown_name(key): key for key in keys}
+        self._columns = [
+            *(pl.col(shown.get(name, name)).alias(name) for name in columns),
+            *([pl.col(EVENT_TIME)] if timed else []),
+        ]
         self._recent: pl.DataFrame | None = None
         self._pending: list[pl.DataFrame] = []
         self._pending_rows = 0
@@ -128,9 +133,9 @@ class RunningTotals:
     def restore(self, parts: Sequence[StatePart]) -> None:
         """Take back what `snapshot` gave."""
         self._store.restore(parts)
-        recent = [frame for _, frame in self._owned.restored(parts, "recent")]
+        recent = [frame for _, frame in self._owned.restored(parts, "recent", self._merge)]
         self._recent = concatenated(recent) if recent else None
-        for _, frame in self._owned.restored(parts, "pending"):
+        for _, frame in self._owned.restored(parts, "pending", self._merge):
             self.add(frame)
 
     def unsay(self) -> None:
@@ -178,7 +183,8 @@ class RunningTotals:
         was = changed.filter(pl.col(_SEEN)).select(
             pl.lit("update_before", CHANGE_TYPE).alias(CHANGE),
             *self._keys,
-            *(pl.col(name + _BEFORE).alias(name) for name in values),
+            # A change happens when what is new does, a retraction too.
+            *(pl.col(name if name == EVENT_TIME else name + _BEFORE).alias(name) for name in values),
         )
         # Sorting keeps the order of equal keys: what was stands before what is.
         result = concatenated([was, now]).sort(self._keys, maintain_order=True)

@@ -21,9 +21,10 @@ from streamflow.operators.base import LATE, Collector, Operator
 from streamflow.operators.buckets import Buckets
 from streamflow.operators.emission import Timing
 from streamflow.operators.kernels.membership import has_key_in
-from streamflow.operators.kernels.partials import COUNT, END, FIRST, LAST, SLICE, START, TIME, concatenated
+from streamflow.operators.kernels.partials import COUNT, END, FIRST, LAST, SLICE, START, TIME
 from streamflow.operators.kernels.sessions import SESSION, with_sessions
 from streamflow.operators.window_parts import WindowParts
+from streamflow.records.common_types import alike, concatenated
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.state.parts import OperatorSnapshot, StatePart
@@ -35,6 +36,8 @@ _FIRED: Final = "__fired"
 """This row is a session exactly as it has fired."""
 _AGAIN: Final = "__again"
 """Some of this row's records have fired."""
+_OF_RECORD: Final = "\x1aslice"
+"""The slice beside a whole record, which may have any columns."""
 _OPEN: Final = 0
 """The pane of the table of what is open: it has none."""
 _CHUNK_ROWS: Final = 400_000
@@ -87,8 +90,11 @@ class SessionWindows(Operator):
             while not complete:
                 reached, complete = self._fetch(watermark)
                 self._close(reached, "ON_TIME", out)
-            self._parts.writer.clean_up(watermark)
+            self._parts.writer.clean_up(watermark, self._continued())
         return watermark
+
+    def work_at(self, watermark: int) -> int:
+        return self._rows
 
     def snapshot(self) -> OperatorSnapshot:
         values = {"watermark": self._watermark, "stored": self._stored.snapshot()}
@@ -97,13 +103,15 @@ class SessionWindows(Operator):
     def restore(self, parts: Sequence[StatePart]) -> None:
         self._parts.restore(parts)
         self._stored.restore([part.values["stored"] for part in parts])
-        self._watermark = min(part.values["watermark"] for part in parts)
-        self._keep([self._flagged(frame) for _, frame in self._parts.owned.restored(parts, "open")])
+        self._watermark = min(part.number("watermark") for part in parts)
+        saved = [frame for _, frame in self._parts.owned.restored(parts, "open", self._merged)]
+        if not self._lateness and any(_FIRED in frame.columns for frame in saved):
+            # What has fired is over, except where a session that has not fired continues it.
+            saved = [self._merged(concatenated(saved)).filter(~pl.col(_FIRED)).drop(_FIRED, _AGAIN)]
+        self._keep([self._flagged(frame) for frame in saved])
 
     def _flagged(self, fragments: pl.DataFrame) -> pl.DataFrame:
-        """Open fragments of a job whose allowed lateness may have been another."""
-        if _FIRED in fragments.columns and not self._lateness:
-            return fragments.filter(~pl.col(_FIRED)).drop(_FIRED, _AGAIN)
+        """Fragments with the columns that allowed lateness needs."""
         if _FIRED not in fragments.columns and self._lateness:
             return fragments.with_columns(pl.lit(False).alias(_FIRED), pl.lit(False).alias(_AGAIN))
         return fragments
@@ -133,12 +141,11 @@ class SessionWindows(Operator):
         is_late = pl.col("__fragment").is_in(late.implode())
         dropped = numbered.filter(is_late)
         if not self._parts.partial_input and out.connected(LATE):
-            slices = (TIME - TIME % self._gap).alias(SLICE)
-            on = [*self._keys, SLICE]
-            whole = records.with_columns(slices).join(
-                dropped, on=on, how="semi", nulls_equal=True, maintain_order="left"
-            )
-            out.emit_to(LATE, FrameBatch(whole.drop(SLICE)))
+            slices = (TIME - TIME % self._gap).alias(_OF_RECORD)
+            on = [*self._keys, _OF_RECORD]
+            own, others = alike(records.with_columns(slices), dropped.rename({SLICE: _OF_RECORD}), self._keys)
+            whole = own.join(others, on=on, how="semi", nulls_equal=True, maintain_order="left")
+            out.emit_to(LATE, FrameBatch(whole.drop(_OF_RECORD)))
         else:
             self._parts.metrics.late_dropped.add(int(dropped[COUNT].sum()))
         return numbered.filter(~is_late).drop("__fragment")
@@ -164,8 +171,44 @@ class SessionWindows(Operator):
                 fired = closed.with_columns(pl.lit(True).alias(_FIRED), pl.lit(True).alias(_AGAIN))
                 self._keep([*self._open, fired])
         if self._lateness:
-            alive = ~pl.col(_FIRED) | (pl.col(LAST) > self._closing(watermark) - self._lateness)
-            self._keep([frame.filter(alive) for frame in self._open])
+            self._forget(self._closing(watermark) - self._lateness)
+
+    def _forget(self, bound: int) -> None:
+        """Drop what has fired and is over: its last record is not later than `bound`, nor is that of any fragment that
+        continues its session."""
+        rows = self._all()
+        if rows is None:
+            return
+        over = rows[_FIRED] & (rows[LAST] <= bound)
+        if not over.any():
+            return
+        unfired = rows.filter(~pl.col(_FIRED))
+        # All that ends by the watermark has fired by now: a session with a fragment that has not is not over.
+        doubtful = over & has_key_in(rows, unfired, self._keys)
+        kept = [rows.filter(~over)]
+        if doubtful.any():
+            related = rows.filter(has_key_in(rows, rows.filter(doubtful), self._keys))
+            sessions = with_sessions(related, self._keys, self._gap)
+            lasting = pl.col(LAST).max().over(SESSION) > bound
+            continued = pl.col(_FIRED) & (pl.col(LAST) <= bound) & lasting
+            kept.append(sessions.filter(continued).drop(SESSION))
+        self._keep(kept)
+
+    def _continued(self) -> pl.DataFrame | None:
+        """Sessions (keys, START, END) that swallow some that have fired, but have not fired themselves."""
+        rows = self._all() if self._parts.writer.remembers else None
+        if rows is None or rows[_FIRED].all() or not rows[_AGAIN].any():
+            return None
+        related = rows.filter(has_key_in(rows, rows.filter(~pl.col(_FIRED)), self._keys))
+        bounds = with_sessions(related, self._keys, self._gap).group_by(SESSION)
+        sessions = bounds.agg(
+            *(pl.col(key).first() for key in self._keys),
+            pl.col(FIRST).min(),
+            pl.col(LAST).max(),
+            pl.col(_FIRED).all(),
+            pl.col(_AGAIN).any(),
+        )
+        return sessions.filter(pl.col(_AGAIN) & ~pl.col(_FIRED)).select(self._leading)
 
     def _related(self, rows: pl.DataFrame, due: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The rows of the keys that are due, and the others."""
@@ -178,7 +221,7 @@ class SessionWindows(Operator):
         """One row per session; what has fired of it is left out of its values in discarding mode."""
         numbered = with_sessions(rows, self._keys, self._gap)
         first_key = [pl.col(key).first() for key in self._keys]
-        if not self._lateness:
+        if _FIRED not in rows.columns:
             return self._parts.plan.merge(numbered, [SESSION], first_key).select(rows.columns)
         whole = (pl.len() == 1) & pl.col(_FIRED).first()
         flags = [whole.alias(_FIRED), pl.col(_AGAIN).any()]

@@ -43,15 +43,18 @@ class SinkContext:
     """What a writer or committer is handed.
 
     `job` names the job whose output it is. `restored`: the epoch from whose checkpoint the run goes on; None where it
-    starts anew. `checkpointed`: the run takes checkpoints, so that another one may have to tell its output from that of
-    others. `allow_duplicates`: output ahead of the checkpoint that cannot be taken back is no error. `reach` is called
+    starts over. `checkpointed`: the run takes checkpoints, so that another one may have to tell its output from that of
+    others. `allow_duplicates`: output ahead of the checkpoint that cannot be taken back is no error. `from_start`: a
+    run that starts with nothing is meant to, although the job may have put out everything before. `reach` is called
     with the name of each step at which a crash would matter.
 
-    `line` names the line of runs of which each goes on from a checkpoint of the one before; a run that starts anew
+    `line` names the line of runs of which each goes on from a checkpoint of the one before; a run that starts over
     starts a new line. `first_epoch` is the first that this run will end, `restored_parent` the epoch that was committed
-    before `restored`. A writer that holds much asks for the epoch to be ended (`end_epoch`), and where even that does
-    not help, because the epoch it ended last is still being stored or committed, awaits that (`settled`) before it
-    takes more.
+    before `restored`, `noted` what the committer has noted in that checkpoint (`Committer.note`).
+
+    A writer that holds much asks for the epoch to be ended (`end_epoch`), and where even that does not help, because
+    the epoch it ended last is still being stored or committed, awaits that (`settled`) before it takes more. One whose
+    sealed output stays in memory awaits `room` before it takes anything: while epochs cannot be stored, it adds up.
     """
 
     operator_id: str
@@ -68,12 +71,15 @@ class SinkContext:
     restored: int | None = None
     checkpointed: bool = False
     allow_duplicates: bool = False
+    from_start: bool = True
     reach: Callable[[str], None] = _nothing
     line: str = "line"
     first_epoch: int = 1
     restored_parent: int | None = None
+    noted: Mapping[str, Any] | None = None
     end_epoch: Callable[[], None] = _at_leisure
     settled: Callable[[], Awaitable[None]] = _at_once
+    room: Callable[[], Awaitable[None]] = _at_once
     metrics: OperatorMetrics = NO_METRICS
 
 
@@ -95,7 +101,7 @@ class Committer(ABC):
     """Makes sealed output visible; one per sink, or one for several sinks that are committed together."""
 
     async def begin(self) -> None:
-        """The run starts anew, not from a checkpoint. Called once, before anything is committed."""
+        """The run starts over, not from a checkpoint. Called once, before anything is committed."""
 
     @abstractmethod
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
@@ -110,6 +116,11 @@ class Committer(ABC):
         back what later epochs have made visible. What was sealed and is still to be committed by a later epoch
         (`carried`: a batch job commits at its end) is kept as it is; other leftovers of dead runs go. Raises SinkError
         where output cannot be taken back, unless duplicates are allowed. Called once, before anything is written."""
+
+    def note(self) -> Mapping[str, Any] | None:
+        """What it wants to be told after a restore of the checkpoint that is being taken (`SinkContext.noted`):
+        msgpack-able. Of what that checkpoint seals nothing has been committed yet."""
+        return None
 
     async def close(self) -> None:
         """Let go of what is held. Called once, also after a failure."""
@@ -128,8 +139,18 @@ class Sink(ABC):
         step. None: a committer of its own."""
         return None
 
+    @property
+    def writes_to(self) -> str | None:
+        """The folder or file of this machine that it writes; None where it writes none, or somewhere else."""
+        return None
+
     def check(self, input_type: StreamType) -> None:
         """Raise JobDefinitionError if the stream cannot be written here (called when the job is built)."""
+
+    def place(self, input_type: StreamType) -> tuple[Hashable, Hashable] | None:
+        """Where the output lies, and what all that is written there has in common: sinks of one job that name the same
+        place and differ in the rest are refused. None: others do not matter."""
+        return None
 
     @abstractmethod
     def writer(self, input_type: StreamType, ctx: SinkContext) -> SinkWriter: ...

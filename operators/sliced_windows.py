@@ -15,8 +15,10 @@ import polars as pl
 
 from streamflow.operators.base import LATE, Collector, Operator
 from streamflow.operators.buckets import Buckets
-from streamflow.operators.kernels.partials import COUNT, END, SLICE, START, concatenated
+from streamflow.operators.kernels.membership import has_key_in
+from streamflow.operators.kernels.partials import COUNT, END, SLICE, START
 from streamflow.operators.window_parts import WindowParts
+from streamflow.records.common_types import alike, concatenated
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME
@@ -83,6 +85,16 @@ class SlicedWindows(Operator):
         self._parts.writer.clean_up(watermark)
         return watermark
 
+    def work_at(self, watermark: int) -> int:
+        spans = self._buckets.spans.items()
+        within = [(span.low, bucket) for bucket, span in spans if span.low <= watermark]
+        if not within:
+            return 0
+        first = self._slicing.end_after(max(self._watermark + 1, min(within)[0]))
+        if first > self._slicing.end_until(watermark + 1):
+            return 0
+        return sum(self._buckets.rows(bucket) for _, bucket in within)
+
     @property
     def unfinished(self) -> bool:
         return self._firing is not None
@@ -93,7 +105,7 @@ class SlicedWindows(Operator):
     def restore(self, parts: Sequence[StatePart]) -> None:
         self._parts.restore(parts)
         self._buckets.restore([part.values["buckets"] for part in parts])
-        self._watermark = min(part.values["watermark"] for part in parts)
+        self._watermark = min(part.number("watermark") for part in parts)
 
     def _without_late(self, frame: pl.DataFrame, out: Collector) -> pl.DataFrame:
         """The records that are not late for all of their windows; the others go to the late output, whole."""
@@ -245,11 +257,12 @@ class SlicedWindows(Operator):
             read = [bucket for bucket, span in spans if span.low < high and span.high >= low]
             related = concatenated(
                 [
-                    concatenated(frames).join(touched, on=self._keys, how="semi", nulls_equal=True)
+                    (data := concatenated(frames)).filter(has_key_in(data, touched, self._keys))
                     for frames in self._buckets.in_slices(read)
                 ]
             )
-            data = self._exploded(related, end, last).join(touched, on=window, how="semi", nulls_equal=True)
+            data, touched = alike(self._exploded(related, end, last), touched, self._keys)
+            data = data.join(touched, on=window, how="semi", nulls_equal=True)
         merged = self._plan.merge(data, window)
         results = self._plan.results(merged, [*self._keys, START, (pl.col(START) + slicing.size).alias(END)])
         self._parts.writer.write(results, "LATE", watermark, out, again=True)

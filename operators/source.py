@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from streamflow.errors import ConfigError, RecordError
+from streamflow.errors import ConfigError, DamagedError, RecordError
 from streamflow.metrics.registry import NO_METRICS, Metrics
 from streamflow.operators.base import ErrorPolicy, StreamType
 from streamflow.records.elements import AnyBatch
@@ -31,12 +31,28 @@ __all__ = [
     "Source",
     "SourceContext",
     "Split",
+    "SplitKeeper",
     "SplitListener",
     "SplitReader",
+    "counted_in",
 ]
 
 Position = Mapping[str, Any]
 """Where to go on in a split: msgpack-able, opaque to the runtime."""
+
+
+def counted_in(position: Position, name: str) -> int:
+    """A count out of a position that a checkpoint had. DamagedError where it has none.
+
+    >>> counted_in({"row": 7}, "row")
+    7
+    """
+    count: object = position.get(name)
+    if isinstance(count, int) and not isinstance(count, bool) and count >= 0:
+        return count
+    raise DamagedError(
+        f"a position has no count {name}: {dict(position)!r}", hint="restore another checkpoint"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +178,20 @@ class SplitListener(Protocol):
         ...
 
 
+@runtime_checkable
+class SplitKeeper(Protocol):
+    """An enumerator whose source may read something else than in the run that is gone on from."""
+
+    def keeps(self, split: Split) -> bool:
+        """Whether a restored split is read on; asked after `restore`. What is not is told by the enumerator."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that the source reads has been found, where the earlier run had found all."""
+        ...
+
+
 class InstanceClaim(Protocol):
     """A copy's share of the input, agreed upon with the other copies."""
 
@@ -195,6 +225,8 @@ class SourceContext:
     batch_rows: int
     on_error: ErrorPolicy = "fail"
     columns: Sequence[str] | None = None
+    stamped: bool = False
+    """Whether an event time other than the records' own is taken, so that a record needs none."""
     job: str = "job"
     instance: Instance = Instance()
     metrics: Metrics = NO_METRICS
@@ -221,6 +253,22 @@ class Source(ABC):
     def share(self, job: str, count: int) -> InstanceClaim | None:
         """A claim on one of `count` shares, where copies can agree on them through this source."""
         return None
+
+    @property
+    def input(self) -> Mapping[str, Any]:
+        """What identifies its input, as plain values: kept in checkpoints, so that positions of one input are never
+        taken for those of another."""
+        return {}
+
+    def differences(self, saved: Mapping[str, Any]) -> list[str]:
+        """Reasons why positions in the input `saved` (`input` of an earlier run's source of this kind) mean nothing
+        here, a sentence each; none where they do."""
+        mine = self.input
+        return [
+            f"its {name} was {saved[name]!r} and is {mine[name]!r}"
+            for name in mine
+            if name in saved and saved[name] != mine[name]
+        ]
 
     @abstractmethod
     def output_type(self) -> StreamType:

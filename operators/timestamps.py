@@ -22,7 +22,7 @@ from streamflow.operators.base import (
     PureSpec,
     StreamType,
 )
-from streamflow.operators.columns import resolved_type, roots, union
+from streamflow.operators.columns import checked_type, roots, union
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.rows import rows_of
@@ -31,6 +31,7 @@ from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.time.timestamps import EARLIEST, LATEST, Epoch, to_micros
+from streamflow.user_code import raised_by_user
 
 __all__ = ["AssignTimestamps"]
 
@@ -48,9 +49,9 @@ class AssignTimestamps(PureSpec):
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         before = inputs[0]
         if isinstance(before.schema, Schema) and not _is_function(self.event_time):
-            checked = resolved_type(before, lambda frame: frame.select(self._expression().alias("time")))
-            assert isinstance(checked.schema, Schema)
-            dtype = checked.schema["time"]
+            if isinstance(self.event_time, Epoch):
+                _check_count(self.event_time, before.schema)
+            dtype = checked_type(before, self._expression().alias("time"))["time"]
             if not isinstance(dtype, (pl.Datetime, pl.Date)):
                 raise JobDefinitionError(
                     f"event time {self.describe()} is {dtype}",
@@ -109,8 +110,8 @@ class AssignTimestamps(PureSpec):
             for index, value in enumerate(rows):
                 try:
                     time = moment(value)
-                except Exception as cause:  # noqa: BLE001 — whatever a user's code raises is the record's error
-                    bad.append(guard.error(cause, value))
+                except BaseException as raised:  # noqa: BLE001 — whatever a user's code raises is the record's error
+                    bad.append(guard.error(raised_by_user(raised), value))
                     continue
                 if time is None or not EARLIEST <= time <= LATEST:
                     bad.append(self._no_time(time, value))
@@ -142,13 +143,12 @@ class AssignTimestamps(PureSpec):
 
     def _stamp(self, records: StreamType) -> pl.Expr:
         """Event time, null where there is none that a calendar holds."""
-        expression = self._expression()
         if isinstance(self.event_time, Epoch):
-            return expression
+            assert isinstance(records.schema, Schema)
+            return self.event_time.expression(records.schema[self.event_time.column])
+        expression = self._expression()
         # Counts since 1970 in UTC whatever the column's zone; without a zone it is UTC that is meant.
-        schema = resolved_type(records, lambda frame: frame.select(expression.alias("time"))).schema
-        assert isinstance(schema, Schema)
-        unit = getattr(schema["time"], "time_unit", "d")
+        unit = getattr(checked_type(records, expression.alias("time"))["time"], "time_unit", "d")
         count = expression.to_physical().cast(pl.Int64)
         if unit == "ns":
             return (count // 1_000).cast(EVENT_TIME_TYPE)
@@ -167,17 +167,23 @@ class AssignTimestamps(PureSpec):
     def _function(self) -> Callable[[Any], int | None]:
         chosen = self.event_time
         if isinstance(chosen, Epoch):
-            name, unit = chosen.column, chosen.unit
-            if unit == "ns":
-                return lambda row: None if row[name] is None else int(row[name]) // 1_000
-            scale = _MICROS[unit]
-            return lambda row: None if row[name] is None else int(row[name]) * scale
+            name = chosen.column
+            return lambda row: None if row[name] is None else chosen.micros(row[name])
         if isinstance(chosen, str):
             field = chosen
             return lambda row: _micros(row[field])
         assert not isinstance(chosen, pl.Expr)
         function = chosen
         return lambda row: _micros(function(row))
+
+
+def _check_count(epoch: Epoch, schema: Schema) -> None:
+    dtype = schema.need(epoch.column)
+    if not (dtype.is_numeric() or dtype in (pl.String(), pl.Unknown(), pl.Null())):
+        raise JobDefinitionError(
+            f"event time {epoch.column} is {dtype}, and no count of {epoch.unit}",
+            hint=f'name a column of times itself: event_time="{epoch.column}"',
+        )
 
 
 def _is_function(event_time: object) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import polars as pl
 
@@ -28,17 +28,22 @@ from streamflow.operators.global_windows import GlobalWindows
 from streamflow.operators.kernels.partials import SLICE
 from streamflow.operators.sessions import SessionWindows
 from streamflow.operators.sliced_windows import SlicedWindows
+from streamflow.operators.state_order import in_order, keyed_differences, keyed_order
 from streamflow.operators.window_parts import WindowParts
-from streamflow.records.schema import CHANGE, CHANGE_TYPE, Schema
+from streamflow.records.schema import CHANGE, CHANGE_TYPE, Schema, shown_name
 from streamflow.state.owned_keys import OwnedKeys
 from streamflow.state.panes import PaneStore
 from streamflow.windows.aggregate import Aggregate
 from streamflow.windows.assigners import Assigner, GlobalWindow, Session, Sliding, Tumbling
+from streamflow.windows.own import any_own
 from streamflow.windows.slicing import Slicing
 
-__all__ = ["Accumulation", "WindowAggregateSpec"]
+__all__ = ["ALL_RECORDS", "Accumulation", "WindowAggregateSpec"]
 
 Accumulation = Literal["accumulating", "discarding", "retracting"]
+
+ALL_RECORDS: Final = "__all_records"
+"""The key of windows without a key: a column that is the same in all records, and in no result."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class WindowAggregateSpec(OperatorSpec):
     pane_info: bool = False
     partial_input: bool = False
     records: StreamType | None = None
+    shown: tuple[str, ...] | None = None
+    """Keys and aggregates as they are put out, where a checkpoint has them in another order."""
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         records = self._records(inputs)
@@ -72,12 +79,27 @@ class WindowAggregateSpec(OperatorSpec):
             )
         schema = keyed_schema(self.keys, records)
         bounds = {} if isinstance(self.assigner, GlobalWindow) else dict(WINDOW_COLUMNS)
-        fields: dict[str, pl.DataType] = {CHANGE: CHANGE_TYPE} if self.accumulation == "retracting" else {}
-        fields |= {key: schema[key] for key in self.keys} | bounds
+        change: dict[str, pl.DataType] = {CHANGE: CHANGE_TYPE} if self.accumulation == "retracting" else {}
+        fields = change | {shown_name(key): schema[key] for key in self.shown_keys} | bounds
         panes = dict(PANE_COLUMNS) if self.pane_info else {}
-        check_names(self.keys, [*bounds, *panes, CHANGE], [name for name, _ in self.aggregates])
+        check_names(
+            tuple(map(shown_name, self.keys)),
+            [*change, *bounds, *panes],
+            [name for name, _ in self.aggregates],
+        )
         types = fragment_plan(self.assigner, self.aggregates, records).types
-        return StreamType(Schema(fields | types | panes), timed=True)
+        shown = {name: types[name] for name in self.shown_names}
+        return StreamType(Schema(fields | shown | panes), timed=True, changes=bool(change))
+
+    @property
+    def shown_keys(self) -> tuple[str, ...]:
+        """The keys in the order in which they are put out; none where the windows are of all records."""
+        return tuple(key for key in in_order(self.keys, self.shown) if key != ALL_RECORDS)
+
+    @property
+    def shown_names(self) -> tuple[str, ...]:
+        """The aggregates in the order in which they are put out."""
+        return in_order([name for name, _ in self.aggregates], self.shown)
 
     def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
         return self._records(inputs)
@@ -97,7 +119,9 @@ class WindowAggregateSpec(OperatorSpec):
                 owned,
                 state="fired",
             )
-            fired = FiredPanes(history, self.keys, self.allowed_lateness)
+            fired = FiredPanes(
+                history, self.keys, self.allowed_lateness, growing=isinstance(self.assigner, Session)
+            )
         parts = WindowParts(
             operator_id=ctx.operator_id,
             keys=list(self.keys),
@@ -111,19 +135,22 @@ class WindowAggregateSpec(OperatorSpec):
                 ctx.state, ctx.operator_id, lambda frame: plan.merge(frame, by), ctx.memory_budget, owned
             ),
             writer=PaneWriter(
-                self.keys,
-                [name for name, _ in self.aggregates],
+                self.shown_keys,
+                self.shown_names,
                 retracting=retracting,
                 pane_info=self.pane_info,
-                once=not self.allowed_lateness,
+                allowed_lateness=self.allowed_lateness,
                 fired=fired,
+                marked=ctx.marks,
             ),
             owned=owned,
             metrics=ctx.metrics,
         )
         match self.assigner:
             case GlobalWindow():
-                return GlobalWindows(parts, retracting=retracting, pane_info=self.pane_info)
+                return GlobalWindows(
+                    parts, self._columns(inputs), retracting=retracting, pane_info=self.pane_info
+                )
             case Session(gap=gap):
                 return SessionWindows(gap, parts, ctx.memory_budget)
             case Tumbling() | Sliding() as assigner:
@@ -147,11 +174,21 @@ class WindowAggregateSpec(OperatorSpec):
             compared |= {"accumulation": self.accumulation, "pane_info": self.pane_info}
         elif lateness > self.allowed_lateness and self.accumulation != "retracting" and not self.pane_info:
             compared["allowed_lateness"] = self.allowed_lateness
-        return super().check_state(compared, inputs)
+        mine = self.state_signature(inputs)
+        keyed = {"keys": mine["keys"], "aggregates": mine["aggregates"]}
+        return [*keyed_differences(saved, mine), *super().check_state(compared | keyed, inputs)]
+
+    def laid_out_as(self, saved: Mapping[str, Any]) -> OperatorSpec:
+        changed = keyed_order(self.keys, self.aggregates, saved)
+        return replace(self, **changed) if changed else self
 
     @property
     def partition_by(self) -> tuple[str, ...]:
         return self.keys
+
+    @property
+    def calls_functions(self) -> bool:  # type: ignore[override]
+        return any_own(self.aggregates)
 
     def split_combiner(self, inputs: Sequence[StreamType]) -> tuple[OperatorSpec, OperatorSpec] | None:
         # Late records have to come out whole; their lateness is decided where the watermark is.
@@ -169,7 +206,13 @@ class WindowAggregateSpec(OperatorSpec):
 
     def describe(self) -> str:
         shown = ", ".join(f"{name}={aggregate}" for name, aggregate in self.aggregates)
-        return f"{self.assigner} by {', '.join(self.keys)}: {shown}"
+        by = f" by {', '.join(map(shown_name, self.shown_keys))}" if self.shown_keys else ""
+        return f"{self.assigner}{by}: {shown}"
+
+    def _columns(self, inputs: Sequence[StreamType]) -> list[str]:
+        schema = self.output_type(inputs).schema
+        assert isinstance(schema, Schema)
+        return list(schema)
 
     def _records(self, inputs: Sequence[StreamType]) -> StreamType:
         return inputs[0] if self.records is None else self.records

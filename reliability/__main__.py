@@ -12,26 +12,47 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from reliability import corruption, disk, kills, rescaling, simulation, stopping
+from reliability import (
+    checkpoint_fuzz,
+    corruption,
+    disk,
+    file_fuzz,
+    graphs,
+    kills,
+    output,
+    rescaling,
+    simulation,
+    stopping,
+)
 from reliability.account import Account, workers
-from reliability.kafka import broker_kills, end_transactions, poison, zombie
+from reliability.kafka import broker_kills, end_transactions, fuzz, large_epoch, poison, zombie
 from reliability.kafka import kills as kafka_kills
 from reliability.process import ROOT
 
 Part = Callable[..., None]
 
 SEED = 20261121
-WIDE: dict[str, Part] = {"kills": kills.run, "simulation": simulation.run, "kafka-kills": kafka_kills.run}
+WIDE: dict[str, Part] = {
+    "kills": kills.run,
+    "simulation": simulation.run,
+    "graphs": graphs.run,
+    "kafka-kills": kafka_kills.run,
+    "fuzz-kafka": fuzz.run,
+}
 """Parts that keep every core busy themselves."""
 NARROW: dict[str, Part] = {
     "corruption": corruption.run,
     "disk": disk.run,
+    "output": output.run,
+    "fuzz-files": file_fuzz.run,
+    "fuzz-checkpoints": checkpoint_fuzz.run,
     "rescale": rescaling.run,
     "stop": stopping.run,
     "kafka-broker": broker_kills.run,
     "kafka-proxy": end_transactions.run,
     "kafka-zombie": zombie.run,
     "kafka-poison": poison.run,
+    "kafka-epoch": large_epoch.run,
 }
 """Parts of one process: several of them run side by side."""
 PARTS = WIDE | NARROW

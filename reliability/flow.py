@@ -81,6 +81,7 @@ def events(count: int, seed: int) -> pl.DataFrame:
 def write_input(place: Place, frame: pl.DataFrame) -> None:
     """The events over several files that are read side by side."""
     place.input.mkdir(parents=True)
+    place.output.mkdir(parents=True, exist_ok=True)
     for split in range(SPLITS):
         frame.gather_every(SPLITS, split).write_ndjson(place.input / f"events-{split}.ndjson")
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +42,27 @@ class Ended:
             f"exit code {self.code} after {self.seconds:.1f} s{' (hung)' if self.hung else ''}: "
             + " | ".join(complaint)
         )
+
+
+def last_said(module: str, arguments: Sequence[object], *, timeout: float) -> dict[str, Any]:
+    """The last line of a process that runs a module to its end, a JSON object. RuntimeError with the end of its
+    complaints where it fails, or takes longer than so many seconds."""
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            cwd=ROOT,
+            env=os.environ | {"POLARS_MAX_THREADS": "1"},  # frames are small, and processes run side by side
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise RuntimeError(f"{' '.join(map(str, arguments))}: not within {timeout:g} s") from late
+    if ended.returncode:
+        raise RuntimeError(f"{' '.join(map(str, arguments))}: {ended.stderr.strip().splitlines()[-1:]}")
+    said: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return said
 
 
 @dataclass

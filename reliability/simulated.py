@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from streamflow.testing.simulation.campaign import Campaign
-from tests.simulation.jobs import JOBS
+from tests.simulation.jobs import campaign
 from tests.simulation.test_planted_faults import MOST, PLANTED, found
 
 ROWS = 12
@@ -20,14 +19,14 @@ ROWS = 12
 
 def seeds(job: str, first: int, count: int) -> dict[str, Any]:
     """How seeds `first … first + count − 1` of a job went."""
-    campaign = Campaign(JOBS[job], rows=ROWS)
-    replay = f"streamflow simulate tests/simulation/jobs.py:{job} --rows {ROWS} --seed"
+    lives = campaign(job, rows=ROWS)
+    replay = f"python -m reliability.simulated seeds {job}"
     failures = [
-        f"{job}: {outcome.failure}; replay: {replay} {outcome.schedule.seed}"
-        for outcome in campaign.run(range(first, first + count), shrinking=False)
+        f"{job}: {outcome.failure}; replay: {replay} {outcome.schedule.seed} 1"
+        for outcome in lives.run(range(first, first + count), shrinking=False)
         if outcome.failure is not None
     ]
-    said = campaign.simulation
+    said = lives.simulation
     return {
         "seeds": said.seeds,
         "processes": said.processes,
@@ -38,11 +37,11 @@ def seeds(job: str, first: int, count: int) -> dict[str, Any]:
 
 def planted(number: int) -> dict[str, Any]:
     """The seed that finds a fault that was planted; None if none did."""
-    plant = PLANTED[number]
-    campaign = Campaign(JOBS["tumbling"])
+    plant, job = PLANTED[number]
+    lives = campaign(job)
     with pytest.MonkeyPatch.context() as patch:
         plant(patch)
-        return {"fault": plant.__name__, "found": found(campaign), "most": MOST}
+        return {"fault": plant.__name__, "found": found(lives), "most": MOST}
 
 
 def repeated(job: str, first: int, count: int) -> dict[str, Any]:
@@ -50,7 +49,7 @@ def repeated(job: str, first: int, count: int) -> dict[str, Any]:
     once, again = (
         [
             outcome.digest
-            for outcome in Campaign(JOBS[job], rows=ROWS).run(range(first, first + count), shrinking=False)
+            for outcome in campaign(job, rows=ROWS).run(range(first, first + count), shrinking=False)
         ]
         for _ in range(2)
     )

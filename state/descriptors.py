@@ -43,12 +43,15 @@ T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
 D = TypeVar("D")
+H = TypeVar("H")
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_]{0,49}")
 
 
-class Declaration(ABC):
-    """One declared state; `name` is what it is called in checkpoints: the attribute's name unless given."""
+class Declaration(ABC, Generic[H]):
+    """One declared state; `name` is what it is called in checkpoints: the attribute's name unless given. In a running
+    process the attribute is a handle, H.
+    """
 
     kind: str
     name: str
@@ -60,6 +63,18 @@ class Declaration(ABC):
     def __set_name__(self, owner: type, name: str) -> None:
         if not self.name:
             self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> H: ...
+    def __get__(self, instance: object | None, owner: type) -> Self | H:
+        if instance is None:
+            return self
+        raise JobDefinitionError(
+            f"state {self.name!r} of {owner.__name__} was used outside of a running job",
+            hint="use it in on_event, on_timer or on_broadcast",
+        )
 
     @abstractmethod
     def signature(self) -> dict[str, Any]:
@@ -73,21 +88,14 @@ class Declaration(ABC):
                 hint='use lower-case letters, digits and _, at most 50, or name it: name="total"',
             )
 
-    def unbound(self, owner: type) -> JobDefinitionError:
-        """The error for a use outside of a running job."""
-        return JobDefinitionError(
-            f"state {self.name!r} of {owner.__name__} was used outside of a running job",
-            hint="use it in on_event, on_timer or on_broadcast",
-        )
 
-
-class KeyedDeclaration(Declaration):
+class KeyedDeclaration(Declaration[H]):
     """One state by key."""
 
     ttl: TimeToLive | None = None
 
     @abstractmethod
-    def bind(self, cache: StateCache) -> Any:
+    def bind(self, cache: StateCache) -> H:
         """The handle over a subtask's state."""
 
     def _signature(self, **types: Any) -> dict[str, Any]:
@@ -100,7 +108,7 @@ class KeyedDeclaration(Declaration):
         return ExpiringValueHandle(cache, self.name, type_, default, self.ttl)
 
 
-class ValueState(KeyedDeclaration, Generic[T]):
+class ValueState(KeyedDeclaration[ValueHandle[T]], Generic[T]):
     """One value per key: `value()`, `update(value)`, `clear()`. Without one `value()` gives `default`.
 
     `type` is a class or annotation (str, int, float, bool, bytes, dates and times, Decimal, UUID, a dataclass,
@@ -168,15 +176,6 @@ class ValueState(KeyedDeclaration, Generic[T]):
         self.default = default
         self.ttl = time_to_live(ttl, ttl_time, ttl_refresh)
 
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, instance: object, owner: type) -> ValueHandle[T]: ...
-    def __get__(self, instance: object | None, owner: type) -> Self | ValueHandle[T]:
-        if instance is None:
-            return self
-        raise self.unbound(owner)
-
     def signature(self) -> dict[str, Any]:
         return self._signature(type=self.type.signature)
 
@@ -184,7 +183,7 @@ class ValueState(KeyedDeclaration, Generic[T]):
         return self._value_handle(cache, self.type, self.default)
 
 
-class ListState(KeyedDeclaration, Generic[T]):
+class ListState(KeyedDeclaration[ListHandle[T]], Generic[T]):
     """A list per key: `add`, `add_all`, `get`, `update`, `clear`. A TTL counts for the whole list.
 
     >>> ListState(int).signature()["type"]
@@ -207,15 +206,6 @@ class ListState(KeyedDeclaration, Generic[T]):
         self.type = value_type(type)
         self.ttl = time_to_live(ttl, ttl_time, ttl_refresh)
 
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, instance: object, owner: type) -> ListHandle[T]: ...
-    def __get__(self, instance: object | None, owner: type) -> Self | ListHandle[T]:
-        if instance is None:
-            return self
-        raise self.unbound(owner)
-
     def signature(self) -> dict[str, Any]:
         return self._signature(type=self.type.signature)
 
@@ -223,7 +213,7 @@ class ListState(KeyedDeclaration, Generic[T]):
         return ListHandle(cache, self.name, self.type, self.ttl)
 
 
-class MapState(KeyedDeclaration, Generic[K, V]):
+class MapState(KeyedDeclaration[MapHandle[K, V]], Generic[K, V]):
     """A map per key: `get`, `put`, `remove`, `contains`, `items`, `clear`. Each entry has its own time to live.
 
     >>> MapState(str, float).signature()["key"]
@@ -248,15 +238,6 @@ class MapState(KeyedDeclaration, Generic[K, V]):
         self.type = value_type(value_type_)
         self.ttl = time_to_live(ttl, ttl_time, ttl_refresh)
 
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, instance: object, owner: type) -> MapHandle[K, V]: ...
-    def __get__(self, instance: object | None, owner: type) -> Self | MapHandle[K, V]:
-        if instance is None:
-            return self
-        raise self.unbound(owner)
-
     def signature(self) -> dict[str, Any]:
         return self._signature(key=self.key_type.signature, type=self.type.signature)
 
@@ -264,7 +245,7 @@ class MapState(KeyedDeclaration, Generic[K, V]):
         return MapHandle(cache, self.name, self.key_type, self.type, self.ttl)
 
 
-class ReducingState(KeyedDeclaration, Generic[T]):
+class ReducingState(KeyedDeclaration[ReducingHandle[T]], Generic[T]):
     """The values added for a key, combined two by two by a function: `add`, `get`, `clear`.
 
     >>> ReducingState(int, max).signature()["kind"]
@@ -289,15 +270,6 @@ class ReducingState(KeyedDeclaration, Generic[T]):
         self.function = function
         self.ttl = time_to_live(ttl, ttl_time, ttl_refresh)
 
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, instance: object, owner: type) -> ReducingHandle[T]: ...
-    def __get__(self, instance: object | None, owner: type) -> Self | ReducingHandle[T]:
-        if instance is None:
-            return self
-        raise self.unbound(owner)
-
     def signature(self) -> dict[str, Any]:
         return self._signature(type=self.type.signature)
 
@@ -305,7 +277,7 @@ class ReducingState(KeyedDeclaration, Generic[T]):
         return ReducingHandle(self._value_handle(cache, self.type, None), self.function)
 
 
-class AggregatingState(KeyedDeclaration):
+class AggregatingState(KeyedDeclaration[AggregatingHandle]):
     """The values added for a key, folded by an `Aggregator` (its class, or one of it): `add`, `get`, `clear`.
 
     The aggregator's input is not used. Accumulators are stored as they are: lists, dicts, tuples and plain values.
@@ -333,15 +305,6 @@ class AggregatingState(KeyedDeclaration):
         self.aggregator = aggregator
         self.ttl = time_to_live(ttl, ttl_time, ttl_refresh)
 
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, instance: object, owner: type) -> AggregatingHandle: ...
-    def __get__(self, instance: object | None, owner: type) -> Self | AggregatingHandle:
-        if instance is None:
-            return self
-        raise self.unbound(owner)
-
     def signature(self) -> dict[str, Any]:
         return self._signature(type="any", aggregator=self.aggregator.label)
 
@@ -349,7 +312,7 @@ class AggregatingState(KeyedDeclaration):
         return AggregatingHandle(self._value_handle(cache, value_type(Any), None), self.aggregator)
 
 
-class BroadcastState(Declaration, Generic[K, V]):
+class BroadcastState(Declaration[BroadcastHandle[K, V]], Generic[K, V]):
     """A map that every subtask has whole, written in `on_broadcast`, read anywhere: `get`, `put`, `remove`, `items`.
 
     >>> BroadcastState(str, float).signature()["kind"]
@@ -364,15 +327,6 @@ class BroadcastState(Declaration, Generic[K, V]):
         super().__init__(name, version)
         self.key_type = value_type(key_type)
         self.type = value_type(value_type_)
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, instance: object, owner: type) -> BroadcastHandle[K, V]: ...
-    def __get__(self, instance: object | None, owner: type) -> Self | BroadcastHandle[K, V]:
-        if instance is None:
-            return self
-        raise self.unbound(owner)
 
     def signature(self) -> dict[str, Any]:
         return {
@@ -391,7 +345,7 @@ class BroadcastState(Declaration, Generic[K, V]):
 class Declared:
     """All that a class declares, by attribute."""
 
-    keyed: Mapping[str, KeyedDeclaration]
+    keyed: Mapping[str, KeyedDeclaration[Any]]
     broadcast: Mapping[str, BroadcastState[Any, Any]]
 
     @property
@@ -407,7 +361,7 @@ class Declared:
 
 def declarations(cls: type) -> Declared:
     """What a class and those it derives from declare; raises JobDefinitionError for names that do not work."""
-    found: dict[str, Declaration] = {}
+    found: dict[str, Declaration[Any]] = {}
     for base in reversed(cls.__mro__):
         for attribute, value in vars(base).items():
             if isinstance(value, Declaration):

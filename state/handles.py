@@ -1,7 +1,8 @@
 """Handles: what `self.total` is in a process while it runs, one value for the current key.
 
 Reading and writing go to the key's slot (`state.state_cache`); the backend is asked once per key that comes into the
-cache. A handle whose values expire keeps `[value, time from which its age counts]` in the cell.
+cache. A handle whose values expire keeps `[value, time from which its age counts, its place in the expiry queue]` in
+the cell.
 """
 
 from __future__ import annotations
@@ -181,12 +182,18 @@ class ExpiringValueHandle(ValueHandle[T]):
         now = self._ttl.now(self._current)
         cell = self._cell(slot)
         if cell is ABSENT:
-            slot[self._index] = [value, now]
-            self.expiry.add(now + self._ttl.duration, slot[KEY_BYTES], b"", slot[GROUP])
+            end = now + self._ttl.duration
+            slot[self._index] = [value, now, end]
+            self.expiry.add(end, slot[KEY_BYTES], b"", slot[GROUP])
         else:
             cell[0] = value
             cell[1] = max(cell[1], now)
         self._cache.mark(slot, self._bit)
+
+    def clear(self) -> None:
+        slot = self._current.slot
+        cell = slot[self._index]
+        self._drop(slot, self._load(slot) if cell is UNLOADED else cell)
 
     def clean(self) -> None:
         """Remove what has expired, a bounded number of keys at once."""
@@ -195,25 +202,44 @@ class ExpiringValueHandle(ValueHandle[T]):
         for key, _, group in self.expiry.due(now):
             slot = self._cache.peek(key)
             cell: Any = UNLOADED if slot is None else slot[self._index]
-            if cell is UNLOADED:
+            if slot is None or cell is UNLOADED:
                 data = self._cache.backend.get(self.address, group, key)
-                since = None if data is None else stamped_at(data)
-            else:
-                since = None if cell is ABSENT else cell[1]
-            if since is None:
-                continue
-            if since + duration > now:
-                self.expiry.add(since + duration, key, b"", group)
-            elif slot is None or cell is UNLOADED:
-                gone.append((group, key, None))
-            else:
-                slot[self._index] = ABSENT
-                self._cache.mark(slot, self._bit)
+                if data is not None:
+                    end = stamped_at(data) + duration
+                    if end > now:
+                        self.expiry.add(end, key, b"", group)
+                    else:
+                        gone.append((group, key, None))
+            elif cell is not ABSENT:
+                if cell[1] + duration > now:
+                    self._place(slot, cell)
+                else:
+                    self._drop(slot, cell)
         if gone:
             self._cache.backend.write(self.address, gone)
 
     def changes(self, slots: Sequence[Slot]) -> Changes:
+        index, duration = self._index, self._ttl.duration
+        for slot in slots:
+            cell = slot[index]
+            if cell is not ABSENT and cell[2] != cell[1] + duration:
+                self._place(slot, cell)
         return [(slot[GROUP], slot[KEY_BYTES], self._encoded(slot)) for slot in slots]
+
+    def _place(self, slot: Slot, cell: Any) -> None:
+        """Give a value the place in the queue at which it ends."""
+        end = cell[1] + self._ttl.duration
+        if cell[2] != end:
+            self.expiry.remove(cell[2], slot[KEY_BYTES], b"", slot[GROUP])
+            cell[2] = end
+        self.expiry.add(end, slot[KEY_BYTES], b"", slot[GROUP])
+
+    def _drop(self, slot: Slot, cell: Any) -> None:
+        """Forget a value and its place in the queue."""
+        if cell is not ABSENT:
+            self.expiry.remove(cell[2], slot[KEY_BYTES], b"", slot[GROUP])
+            slot[self._index] = ABSENT
+            self._cache.mark(slot, self._bit)
 
     def _cell(self, slot: Slot) -> Any:
         """The cell, unless what is in it has expired."""
@@ -221,12 +247,13 @@ class ExpiringValueHandle(ValueHandle[T]):
         if cell is UNLOADED:
             cell = slot[self._index] = self._load(slot)
         if cell is not ABSENT and cell[1] + self._ttl.duration <= self._ttl.now(self._current):
-            cell = slot[self._index] = ABSENT
-            self._cache.mark(slot, self._bit)
+            self._drop(slot, cell)
+            return ABSENT
         return cell
 
     def _stamped(self, data: bytes) -> Any:
-        return [self._decode(data[STAMP_BYTES:]), stamped_at(data)]
+        since = stamped_at(data)
+        return [self._decode(data[STAMP_BYTES:]), since, since + self._ttl.duration]
 
     def _encoded(self, slot: Slot) -> bytes | None:
         cell = slot[self._index]
@@ -260,7 +287,7 @@ class ReducingHandle(Generic[T]):
         return self._inner.value()
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Begin again."""
         self._inner.clear()
 
 
@@ -285,5 +312,5 @@ class AggregatingHandle:
         return None if accumulator is None else self._aggregator.result(accumulator)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Begin again."""
         self._inner.clear()

@@ -1,5 +1,5 @@
 """`ListHandle`: a list for each key, stored in chunks of `CHUNK` elements, so that adding to a long one does not write
-it anew.
+it again.
 
 Under the key's bytes lies the *head*: how many full chunks there are. Under these and four more bytes, the number of
 the chunk, lie the chunks; the last, which is not full, is the only one that is written again.
@@ -37,14 +37,16 @@ _NEVER: Final = -(2**63) + 1
 
 
 class _Cell:
-    """What is known of one key's list: how many full chunks there are, those that are not written yet, and the rest."""
+    """What is known of one key's list: how many full chunks there are, those that are not written yet, and the rest;
+    with a TTL, from when its age counts and where its place in the expiry queue is."""
 
-    __slots__ = ("full", "since", "tail", "unwritten")
+    __slots__ = ("full", "place", "since", "tail", "unwritten")
 
-    def __init__(self, full: int, tail: list[Any], since: int) -> None:
+    def __init__(self, full: int, tail: list[Any], since: int, place: int) -> None:
         self.full = full
         self.tail = tail
         self.since = since
+        self.place = place
         self.unwritten: list[tuple[int, list[Any]]] = []
 
     @property
@@ -133,6 +135,7 @@ class ListHandle(Generic[T]):
         changes: Changes = []
         for slot in slots:
             cell: _Cell = slot[self._index]
+            self._place(slot, cell)
             prefix, group = slot[KEY_BYTES], slot[GROUP]
             for number, chunk in cell.unwritten:
                 changes.append((group, prefix + _number(number), pack(chunk)))
@@ -151,7 +154,7 @@ class ListHandle(Generic[T]):
             slot = self._cache.slot_of(key, group)
             cell = self._loaded(slot)
             if not cell.empty and not self._expired(slot, cell, now):
-                self.expiry.add(cell.since + self._ttl.duration, key, b"", group)
+                self._place(slot, cell, anyway=True)
 
     def _append(self, values: list[Any]) -> None:
         if not values:
@@ -163,8 +166,8 @@ class ListHandle(Generic[T]):
             now = ttl.now(self._current)
             if cell.empty:
                 assert self.expiry is not None
-                cell.since = now
-                self.expiry.add(now + ttl.duration, slot[KEY_BYTES], b"", slot[GROUP])
+                cell.since, cell.place = now, now + ttl.duration
+                self.expiry.add(cell.place, slot[KEY_BYTES], b"", slot[GROUP])
             else:
                 cell.since = max(cell.since, now)
         # As plain values from now on: what is changed in place later is not changed in the list.
@@ -177,6 +180,18 @@ class ListHandle(Generic[T]):
         self._cache.mark(slot, self._bit)
         if len(cell.unwritten) * CHUNK >= SLICE:
             self._cache.backend.write(self.address, self.changes([slot]))
+
+    def _place(self, slot: Slot, cell: _Cell, *, anyway: bool = False) -> None:
+        """Give a list the place in the queue at which it ends; `anyway`: the one that it had may be gone."""
+        if self._ttl is None or self.expiry is None or cell.empty:
+            return
+        end = cell.since + self._ttl.duration
+        if cell.place != end:
+            self.expiry.remove(cell.place, slot[KEY_BYTES], b"", slot[GROUP])
+            cell.place = end
+        elif not anyway:
+            return
+        self.expiry.add(end, slot[KEY_BYTES], b"", slot[GROUP])
 
     def _plain(self, slot: Slot, values: list[Any]) -> list[Any]:
         dump = self._dump
@@ -219,16 +234,19 @@ class ListHandle(Generic[T]):
         if cell is UNLOADED:
             head = self._cache.backend.get(self.address, slot[GROUP], slot[KEY_BYTES])
             if head is None:
-                cell = _Cell(0, [], _NEVER)
+                cell = _Cell(0, [], _NEVER, _NEVER)
             else:
                 since = _NEVER if self._ttl is None else stamped_at(head)
+                place = _NEVER if self._ttl is None else since + self._ttl.duration
                 full = unpack(head if self._ttl is None else head[STAMP_BYTES:])
-                cell = _Cell(full, self._stored(slot, full, may_lack=True), since)
+                cell = _Cell(full, self._stored(slot, full, may_lack=True), since, place)
                 self._cache.grew(len(cell.tail))
             slot[self._index] = cell
         return cast("_Cell", cell)
 
     def _empty(self, slot: Slot, cell: _Cell) -> None:
+        if self.expiry is not None:
+            self.expiry.remove(cell.place, slot[KEY_BYTES], b"", slot[GROUP])
         written = cell.full - len(cell.unwritten)
         prefix, group = slot[KEY_BYTES], slot[GROUP]
         # A part of the chunk after those lies where the list ended when it was last written.

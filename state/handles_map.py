@@ -49,8 +49,8 @@ def range_end(prefix: bytes) -> bytes | None:
 
 
 class _Cell:
-    """The entries of one key's map that are known: by packed map key, `[key, value, time its age counts from]`, or
-    ABSENT for one that is known not to be there."""
+    """The entries of one key's map that are known: by packed map key, `[key, value]`, with a TTL also the time from
+    which its age counts and its place in the expiry queue, or ABSENT for one that is known not to be there."""
 
     __slots__ = ("changed", "entries", "whole")
 
@@ -123,14 +123,15 @@ class MapHandle(Generic[K, V]):
         if ttl is None:
             if packed not in cell.entries:
                 self._cache.grew(1)
-            cell.entries[packed] = [key, value, 0]
+            cell.entries[packed] = [key, value]
         else:
             now = ttl.now(self._current)
             entry = self._entry(slot, cell, packed, key)
             if entry is ABSENT:
-                cell.entries[packed] = [key, value, now]
+                end = now + ttl.duration
+                cell.entries[packed] = [key, value, now, end]
                 assert self.expiry is not None
-                self.expiry.add(now + ttl.duration, slot[KEY_BYTES], packed, slot[GROUP])
+                self.expiry.add(end, slot[KEY_BYTES], packed, slot[GROUP])
             else:
                 entry[1], entry[2] = value, max(entry[2], now)
         self._changed(slot, cell, packed)
@@ -146,6 +147,11 @@ class MapHandle(Generic[K, V]):
         cell = self._cell(slot)
         packed = self._packed(key)
         if cell.whole and packed not in cell.entries:
+            return
+        if self.expiry is not None:
+            entry = self._entry(slot, cell, packed, key)  # read, since it has a place in the queue
+            if entry is not ABSENT:
+                self._drop(slot, cell, packed, entry)
             return
         if packed not in cell.entries:
             self._cache.grew(1)
@@ -190,7 +196,18 @@ class MapHandle(Generic[K, V]):
         slot = self._current.slot
         backend, prefix, group = self._cache.backend, slot[KEY_BYTES], slot[GROUP]
         rows = backend.scan(self.address, group, prefix, range_end(prefix))
-        gone: Changes = [(group, key, None) for key, _ in rows]
+        gone: Changes = []
+        if self._ttl is None or self.expiry is None:
+            gone = [(group, key, None) for key, _ in rows]
+        else:
+            known, length, duration = self._cell(slot).entries, len(prefix), self._ttl.duration
+            places = {packed: entry[3] for packed, entry in known.items() if entry is not ABSENT}
+            for key, data in rows:
+                gone.append((group, key, None))
+                if key[length:] not in known:
+                    places[key[length:]] = stamped_at(data) + duration
+            for packed, place in places.items():
+                self.expiry.remove(place, prefix, packed, group)
         for start in range(0, len(gone), SLICE):
             backend.write(self.address, gone[start : start + SLICE])
         slot[self._index] = cell = _Cell()
@@ -222,19 +239,16 @@ class MapHandle(Generic[K, V]):
             slot = self._cache.peek(key)
             cell: Any = UNLOADED if slot is None else slot[self._index]
             known = None if cell is UNLOADED else cell.entries.get(rest)
-            if known is None:
+            if slot is None or known is None:
                 data = self._cache.backend.get(self.address, group, key + rest)
-                since = None if data is None else stamped_at(data)
-            else:
-                since = None if known is ABSENT else known[2]
-            if since is None:
-                continue
-            if since + duration > now:
-                self.expiry.add(since + duration, key, rest, group)
-            elif slot is None or known is None:
-                gone.append((group, key + rest, None))
-            else:
-                self._gone(slot, cell, rest, known)
+                if data is not None:
+                    end = stamped_at(data) + duration
+                    if end > now:
+                        self.expiry.add(end, key, rest, group)
+                    else:
+                        gone.append((group, key + rest, None))
+            elif not self._gone(slot, cell, rest, known):
+                self._place(slot, rest, known)
         if gone:
             self._cache.backend.write(self.address, gone)
 
@@ -265,9 +279,25 @@ class MapHandle(Generic[K, V]):
         ttl = self._ttl
         if ttl is None or entry[2] + ttl.duration > ttl.now(self._current):
             return False
+        self._drop(slot, cell, packed, entry)
+        return True
+
+    def _drop(self, slot: Slot, cell: _Cell, packed: bytes, entry: Any) -> None:
+        """Forget an entry and its place in the queue."""
+        assert self.expiry is not None
+        self.expiry.remove(entry[3], slot[KEY_BYTES], packed, slot[GROUP])
         cell.entries[packed] = ABSENT
         self._changed(slot, cell, packed)
-        return True
+
+    def _place(self, slot: Slot, packed: bytes, entry: Any) -> None:
+        """Give an entry the place in the queue at which it ends."""
+        assert self._ttl is not None
+        assert self.expiry is not None
+        end = entry[2] + self._ttl.duration
+        if entry[3] != end:
+            self.expiry.remove(entry[3], slot[KEY_BYTES], packed, slot[GROUP])
+            entry[3] = end
+        self.expiry.add(end, slot[KEY_BYTES], packed, slot[GROUP])
 
     def _used(self, slot: Slot, cell: _Cell, packed: bytes, entry: Any) -> None:
         """An entry has been handed out."""
@@ -296,10 +326,14 @@ class MapHandle(Generic[K, V]):
                 cell.changed.clear()
 
     def _unwritten(self, slot: Slot, cell: _Cell) -> Changes:
-        prefix, group = slot[KEY_BYTES], slot[GROUP]
-        return [
-            (group, prefix + packed, self._encoded(slot, cell.entries[packed])) for packed in cell.changed
-        ]
+        prefix, group, entries = slot[KEY_BYTES], slot[GROUP], cell.entries
+        if self._ttl is not None:
+            duration = self._ttl.duration
+            for packed in cell.changed:
+                entry = entries[packed]
+                if entry is not ABSENT and entry[3] != entry[2] + duration:
+                    self._place(slot, packed, entry)
+        return [(group, prefix + packed, self._encoded(slot, entries[packed])) for packed in cell.changed]
 
     def _fill(self, slot: Slot, cell: _Cell) -> Iterator[tuple[K, V]] | None:
         """Read the whole map into the cell; one that is too large is handed out as it is read."""
@@ -337,8 +371,9 @@ class MapHandle(Generic[K, V]):
 
     def _decoded(self, key: Any, data: bytes) -> list[Any]:
         if self._ttl is None:
-            return [key, self._decode(data), 0]
-        return [key, self._decode(data[STAMP_BYTES:]), stamped_at(data)]
+            return [key, self._decode(data)]
+        since = stamped_at(data)
+        return [key, self._decode(data[STAMP_BYTES:]), since, since + self._ttl.duration]
 
     def _encoded(self, slot: Slot, entry: Any) -> bytes | None:
         if entry is ABSENT:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
+from streamflow.errors import DamagedError
 from streamflow.state.parts import StatePart, rows_within
 
 __all__ = ["OwnedKeys"]
@@ -29,10 +30,23 @@ class OwnedKeys:
         """The rows of a frame that are its own."""
         return rows_within(frame, self.columns, self.groups, self.max_parallelism)
 
-    def restored(self, parts: Sequence[StatePart], table: str) -> Iterator[tuple[int, pl.DataFrame]]:
-        """What the parts have in a table, as far as it is its own; no empty frames."""
+    def restored(
+        self, parts: Sequence[StatePart], table: str, merge: Callable[[pl.DataFrame], pl.DataFrame]
+    ) -> Iterator[tuple[int, pl.DataFrame]]:
+        """What the parts have in a table, as far as it is its own; no empty frames. DamagedError for a frame that
+        `merge`, which makes one of several, can make nothing or something else of."""
+        known: set[tuple[object, ...]] = set()
         for part in parts:
             for pane, frame in part.tables.get(table, ()):
+                schema = tuple(frame.schema.items())
+                if frame.height and schema not in known:
+                    self._check(frame, table, merge)
+                    known.add(schema)
                 own = frame if part.adopted else self.rows(frame)
                 if own.height:
                     yield pane, own
+
+    def _check(self, frame: pl.DataFrame, table: str, merge: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
+        keyed = set(self.columns) <= set(frame.columns)
+        if not keyed or set(merge(frame.head(1)).columns) != set(frame.columns):
+            raise DamagedError(f"table {table} has other columns than it needs: {', '.join(frame.columns)}")

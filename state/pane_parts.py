@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,7 +9,7 @@ import polars as pl
 
 from streamflow.state.pane_chunks import Chunk
 
-__all__ = ["FrameSizes", "Pane", "Part", "concatenated"]
+__all__ = ["FrameSizes", "Pane", "Part"]
 
 _FRAME_BYTES: Final = 400
 _VIEW_BYTES: Final = 16
@@ -73,8 +72,3 @@ class FrameSizes:
             overhead = self._row_overhead[width] = _VIEW_BYTES * views
         content = int(frame.estimated_size()) + overhead * frame.height
         return content + content // _ROUNDED_UP + _FRAME_BYTES * width
-
-
-def concatenated(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Frames as one; types widen to what all of them fit into."""
-    return frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical_relaxed")

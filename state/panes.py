@@ -22,12 +22,13 @@ from typing import Final
 import polars as pl
 
 from streamflow.errors import StateError
+from streamflow.records.common_types import concatenated
 from streamflow.state.backend import KeyedStateBackend, StateAddress
 from streamflow.state.key_slices import in_slices, rows_in_slice
 from streamflow.state.owned_keys import OwnedKeys
 from streamflow.state.pane_chunks import Chunk, PaneChunks
-from streamflow.state.pane_parts import FrameSizes, Pane, Part, concatenated
-from streamflow.state.parts import OperatorSnapshot, StatePart
+from streamflow.state.pane_parts import FrameSizes, Pane, Part
+from streamflow.state.parts import OperatorSnapshot, StatePart, whole
 
 __all__ = ["PaneStore"]
 
@@ -213,7 +214,7 @@ class PaneStore:
             for pane, next_chunk, listed in saved.values.get(name, ()):
                 chunks = [[Chunk(*chunk) for chunk in of_part] for of_part in listed]
                 if saved.adopted:
-                    self._adopt(pane, next_chunk, chunks)
+                    self._adopt(whole(pane, "a pane"), whole(next_chunk, "a chunk's number"), chunks)
                     continue
                 if saved.backend is None:
                     raise StateError(
@@ -225,7 +226,7 @@ class PaneStore:
                     own = self._keys.rows(frame)
                     if own.height:
                         self.append(pane, own)
-        for pane, frame in self._keys.restored(parts, name):
+        for pane, frame in self._keys.restored(parts, name, self._merge):
             self.append(pane, frame)
 
     def _adopt(self, pane: int, next_chunk: int, chunks: Sequence[list[Chunk]]) -> None:

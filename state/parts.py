@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import polars as pl
 
+from streamflow.errors import DamagedError
 from streamflow.keys import key_groups
 from streamflow.state.backend import SLICE, KeyedStateBackend, StateAddress
 
-__all__ = ["EMPTY", "OperatorSnapshot", "StatePart", "Table", "copy_groups", "rows_within"]
+__all__ = ["EMPTY", "OperatorSnapshot", "StatePart", "Table", "copy_groups", "rows_within", "whole"]
 
 Table = Sequence[tuple[int, pl.DataFrame]]
 """Rows by key as (pane, frame), in order; frames of one table may differ in the width of a type."""
@@ -51,6 +52,21 @@ class StatePart:
     tables: Mapping[str, Table]
     backend: KeyedStateBackend | None = None
     adopted: bool = False
+
+    def number(self, name: str) -> int:
+        """A whole number out of its values. Raises DamagedError where there is none of that name.
+
+        >>> StatePart(range(128), {"watermark": 7}, {}).number("watermark")
+        7
+        """
+        return whole(self.values.get(name), name)
+
+
+def whole(value: object, what: str) -> int:
+    """A value that has to be a whole number. Raises DamagedError where it is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise DamagedError(f"{what} is {value!r}, which is no whole number")
 
 
 def copy_groups(

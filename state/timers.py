@@ -1,9 +1,10 @@
 """Timers: moments at which something is due for a key, kept in the keyed backend like any other state.
 
 A stored timer is the key `time · payload` in its key group, the time as eight big-endian bytes in order, so that what
-is due is the beginning of a scan. Timers that are set and fire soon never reach the backend: they stay in a heap until
-there are `HELD` of them or a snapshot comes. For each key group the time of its first stored timer is known, so that
-groups with nothing due are not looked at.
+is due next is the beginning of a scan. The soonest timers are in memory, in a heap; those that are set and fire soon
+never reach the backend. When there are too many the later ones are stored, and when the heap has come to its end the
+next ones are read, many at a time, so that timers can be taken one by one. For each key group the time of its first
+stored timer that has not been read is known, so that groups with nothing soon are not looked at.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from streamflow.state.backend import SLICE, KeyedStateBackend, StateAddress
+from streamflow.time.timestamps import MAX_TIME
 
 __all__ = ["HELD", "TimerQueue"]
 
 HELD: Final = 4_096
-"""How many timers wait in memory for being written."""
+"""How many timers are in memory at most, about; as many may wait for being deleted from the backend."""
 
 _BIAS: Final = 2**63
 _TIME_BYTES: Final = 8
@@ -39,14 +41,19 @@ class TimerQueue:
 
     def __init__(self, backend: KeyedStateBackend, address: StateAddress, *, held: int = HELD) -> None:
         self.address = address
+        self.soonest = MAX_TIME
+        """No timer is due earlier; a bound that costs nothing to ask for."""
         self._backend = backend
         self._held = held
         self._heap: list[Entry] = []
         self._fresh: set[Entry] = set()
-        self._removed: set[Entry] = set()
-        self._spent: list[Entry] = []
+        """Those in memory; the heap may have others, which are stale."""
+        self._copies: set[Entry] = set()
+        """Those of them that the backend has too."""
+        self._gone: set[Entry] = set()
+        """Those that the backend may have and that have gone; one of them may have been set again."""
         self._first: dict[int, int] = {}
-        self._firing: int | None = None
+        self._first_stored = MAX_TIME
 
     def recover(self) -> None:
         """Find out which key groups have stored timers: after the backend has got its content."""
@@ -55,17 +62,19 @@ class TimerQueue:
             for key, _ in self._backend.scan(self.address, group):
                 self._first[group] = _entry(key, group)[0]
                 break
+        self._stored()
 
     def add(self, time: int, payload: bytes, group: int) -> None:
         """Set a timer; one that is set already stays one."""
         entry = (time, payload, group)
         if entry in self._fresh:
             return
-        self._removed.discard(entry)
         self._fresh.add(entry)
         heapq.heappush(self._heap, entry)
+        if time < self.soonest:
+            self.soonest = time
         if len(self._fresh) > self._held:
-            self.write_back()
+            self._write(keep=self._held // 2)
         elif len(self._heap) > 2 * len(self._fresh) + 1_024:
             self._heap = sorted(self._fresh)
 
@@ -73,95 +82,108 @@ class TimerQueue:
         """Delete a timer, if it is set."""
         entry = (time, payload, group)
         self._fresh.discard(entry)
-        if self._firing is not None or time >= self._first.get(group, time + 1):
-            self._removed.add(entry)
-            if len(self._removed) > self._held and self._firing is None:
-                self.write_back()
+        self._forget(entry)
 
     @property
     def next_time(self) -> int | None:
         """No timer is due earlier; None: there is none."""
         self._drop_stale()
-        first = min(self._first.values(), default=None)
-        if not self._heap:
-            return first
-        return self._heap[0][0] if first is None else min(first, self._heap[0][0])
+        first = min(self._heap[0][0] if self._heap else MAX_TIME, self._first_stored)
+        return first if self._heap or self._first else None
 
-    def due(self, limit: int, most: int | None = None) -> Iterator[Entry]:
-        """Take out the timers up to `limit`, by time, at most so many; also those that are set meanwhile.
-
-        What is taken is gone, whatever happens to it. To be used up or closed before anything is due again.
-        """
-        scans: list[_Ahead] = []
-        for group in [group for group, first in self._first.items() if first <= limit]:
-            start = _stored_key((self._first.pop(group), b"", group))
-            _push(scans, group, self._backend.scan(self.address, group, start))
-        self._firing = limit
-        taken = 0
-        try:
-            while most is None or taken < most:
-                entry = self._take(scans, limit)
-                if entry is None:
-                    break
-                taken += 1
-                yield entry
-        finally:
-            self._firing = None
-            for entry, _ in scans:
-                self._stored(entry)
-            # Until they are deleted from the backend, the next scan would find them again.
-            self._removed.update(self._spent)
-            self._spent.clear()
-            if len(self._removed) > self._held:
-                self.write_back()
-
-    def write_back(self) -> None:
-        """Bring the backend up to date. While timers fire, those that are due now stay in memory, and what was
-        deleted stays known: the scans that fire began before."""
-        firing = self._firing
-        stored = self._fresh if firing is None else {entry for entry in self._fresh if entry[0] > firing}
-        changes: list[tuple[int, bytes, bytes | None]] = [
-            (entry[2], _stored_key(entry), None) for entry in (*self._removed, *self._spent)
-        ]
-        # In order, the write buffer takes them in less time.
-        changes += sorted([(entry[2], _stored_key(entry), b"") for entry in stored])
-        for start in range(0, len(changes), SLICE):
-            self._backend.write(self.address, changes[start : start + SLICE])
-        for entry in stored:
-            self._stored(entry)
-        self._spent.clear()
-        if firing is None:
-            self._removed.clear()
-            self._fresh, self._heap = set(), []
-        else:
-            self._fresh -= stored
-            self._heap = sorted(self._fresh)
-
-    def _stored(self, entry: Entry) -> None:
-        time, _, group = entry
-        if time < self._first.get(group, time + 1):
-            self._first[group] = time
-
-    def _take(self, scans: list[_Ahead], limit: int) -> Entry | None:
-        """The earliest timer there is up to `limit`, out of the heap and the scans."""
+    def pop(self, limit: int) -> Entry | None:
+        """Take out the earliest timer up to `limit`; None if there is none. What is taken is gone, whatever happens to
+        it."""
         while True:
             self._drop_stale()
-            fresh = self._heap[0] if self._heap and self._heap[0][0] <= limit else None
-            stored = scans[0][0] if scans and scans[0][0][0] <= limit else None
-            if stored is not None and (fresh is None or stored <= fresh):
-                _, rows = heapq.heappop(scans)
-                _push(scans, stored[2], rows)
-                self._fresh.discard(stored)
-                if stored in self._removed:
-                    continue
-                self._spent.append(stored)
-                if len(self._spent) > self._held:
-                    self.write_back()
-                return stored
-            if fresh is not None:
-                heapq.heappop(self._heap)
-                self._fresh.discard(fresh)
-            return fresh
+            soonest = self._heap[0][0] if self._heap else MAX_TIME
+            if self._first and (self._first_stored < soonest or not self._heap):
+                if self._first_stored > limit:
+                    self.soonest = self._first_stored
+                    return None
+                self._read()
+                continue
+            self.soonest = soonest
+            if not self._heap or soonest > limit:
+                return None
+            entry = heapq.heappop(self._heap)
+            self._fresh.discard(entry)
+            self._forget(entry)
+            return entry
+
+    def due(self, limit: int, most: int | None = None) -> Iterator[Entry]:
+        """Take out the timers up to `limit`, by time, at most so many; also those that are set meanwhile."""
+        taken = 0
+        while (most is None or taken < most) and (entry := self.pop(limit)) is not None:
+            taken += 1
+            yield entry
+
+    def write_back(self) -> None:
+        """Bring the backend up to date."""
+        self._write(keep=0)
+
+    def _write(self, keep: int) -> None:
+        """Delete from the backend what has gone, and then store the timers, but for the soonest so many."""
+        ordered = sorted(self._fresh) if keep else list(self._fresh)
+        stored = ordered[keep:]
+        changes: list[tuple[int, bytes, bytes | None]] = [
+            (entry[2], _stored_key(entry), None) for entry in self._gone
+        ]
+        copies = self._copies
+        # In order, the write buffer takes them in less time.
+        changes += sorted((entry[2], _stored_key(entry), b"") for entry in stored if entry not in copies)
+        for start in range(0, len(changes), SLICE):
+            self._backend.write(self.address, changes[start : start + SLICE])
+        for time, _, group in stored:
+            if time < self._first.get(group, time + 1):
+                self._first[group] = time
+        self._gone.clear()
+        self._heap = ordered[:keep]
+        self._fresh = set(self._heap)
+        self._copies &= self._fresh
+        self._stored()
+
+    def _read(self) -> None:
+        """Bring the next stored timers into memory; they stay in the backend until they are gone."""
+        groups = sorted((first, group) for group, first in self._first.items())
+        ahead: list[tuple[Entry, Iterator[tuple[bytes, bytes]]]] = []
+        opened = taken = 0
+        while taken <= self._held // 2:
+            while opened < len(groups) and (not ahead or groups[opened][0] <= ahead[0][0][0]):
+                first, group = groups[opened]
+                opened += 1
+                del self._first[group]
+                scan = self._backend.scan(self.address, group, _stored_key((first, b"", group)))
+                _push(ahead, group, scan)
+            if not ahead:
+                break
+            entry, scan = heapq.heappop(ahead)
+            _push(ahead, entry[2], scan)
+            if entry in self._gone:
+                continue
+            self._copies.add(entry)
+            if entry not in self._fresh:
+                self._fresh.add(entry)
+                heapq.heappush(self._heap, entry)
+                taken += 1
+        for (time, _, group), _ in ahead:
+            self._first[group] = time
+        self._stored()
+
+    def _forget(self, entry: Entry) -> None:
+        """A timer has gone; the backend may have it."""
+        time, _, group = entry
+        if entry in self._copies:
+            self._copies.discard(entry)
+        elif time < self._first.get(group, time + 1):
+            return
+        self._gone.add(entry)
+        if len(self._gone) > self._held:
+            self._write(keep=self._held // 2)
+
+    def _stored(self) -> None:
+        self._first_stored = min(self._first.values(), default=MAX_TIME)
+        self.soonest = min(self._heap[0][0] if self._heap else MAX_TIME, self._first_stored)
 
     def _drop_stale(self) -> None:
         """Off the heap with what has been deleted."""
@@ -170,10 +192,10 @@ class TimerQueue:
             heapq.heappop(heap)
 
 
-def _push(scans: list[_Ahead], group: int, rows: Iterator[tuple[bytes, bytes]]) -> None:
-    """Put a scan back in its place by its next row, if it has one. Each group has one scan, so entries differ."""
+def _push(ahead: list[_Ahead], group: int, rows: Iterator[tuple[bytes, bytes]]) -> None:
+    """Put a scan in its place by its next row, if it has one. Each group has one scan, so entries differ."""
     for key, _ in rows:
-        heapq.heappush(scans, (_entry(key, group), rows))
+        heapq.heappush(ahead, (_entry(key, group), rows))
         return
 
 

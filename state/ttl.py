@@ -4,11 +4,15 @@ A state's age counts from when it was last written (or read, if declared so), on
 time. By event time *now* is the event's or timer's own time, or the watermark if that is later: so the result does not
 depend on how input is cut into batches or how often watermarks come. What has expired is never returned.
 
-It is cleaned up without scans: each entry has one place in a queue by time, made when the entry is. When that time
-comes the entry's real age is looked at: it is removed, or put back in the queue for when it will expire if nothing
-more happens to it. That is once per entry and TTL, and a bounded number per batch.
+It is cleaned up without scans: an entry has one place in a queue by time from when it is made until it is cleared or
+has expired. When the time of its place comes its real age is looked at: it is removed, or put back in the queue for
+when it will expire if nothing more happens to it. That is a bounded number per batch.
 
-An entry that can expire is stored with the time from which its age counts in its first eight bytes.
+An entry that can expire is stored with the time from which its age counts in its first eight bytes. Its place is not
+stored beside it: while an entry is in memory its place may be earlier than its end, so that not each write moves it;
+when it is written to the backend its place is moved to its end, and so known to whoever reads it again. Where that is
+not so (earlier versions did not move places, and a changed TTL moves all ends) a place may be left over; when its time
+comes nothing happens, or the entry gets its right one.
 """
 
 from __future__ import annotations
@@ -100,6 +104,10 @@ class ExpiryQueue:
     def add(self, at: int, key: bytes, rest: bytes, group: int) -> None:
         """Look at this entry at `at`."""
         self._queue.add(at, len(key).to_bytes(_LENGTH_BYTES, "big") + key + rest, group)
+
+    def remove(self, at: int, key: bytes, rest: bytes, group: int) -> None:
+        """Do not look at this entry at `at`."""
+        self._queue.remove(at, len(key).to_bytes(_LENGTH_BYTES, "big") + key + rest, group)
 
     def due(self, now: int) -> list[tuple[bytes, bytes, int]]:
         """The entries to look at now; the rest of what is due comes the next time."""

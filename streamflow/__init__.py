@@ -1,5 +1,7 @@
 """streamflow: an unbounded Polars DataFrame with event time, keyed state and no JVM."""
 
+import typing
+
 from polars import (
     Binary,
     Boolean,
@@ -31,6 +33,7 @@ from streamflow.api.processed import ProcessedStream
 from streamflow.api.saved_state import SavedOperator, SavedState, read_checkpoint
 from streamflow.api.stream import Stream
 from streamflow.api.windowed import AggregatedStream, WindowedStream
+from streamflow.distribution import __version__
 from streamflow.errors import (
     ConfigError,
     JobDefinitionError,
@@ -154,6 +157,7 @@ __all__ = [
     "UInt64",
     "ValueState",
     "WindowedStream",
+    "__version__",
     "all",
     "any",
     "approx_n_unique",
@@ -187,3 +191,15 @@ __all__ = [
     "tumbling",
     "var",
 ]
+
+if not typing.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from streamflow.api.other_names import ELSEWHERE, missing
+
+        raise missing("streamflow", name, ELSEWHERE, __all__)
+
+
+def __dir__() -> list[str]:
+    """What a user is offered: not the modules, which are imported by their full names."""
+    return list(__all__)

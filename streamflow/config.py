@@ -15,7 +15,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from hmac import compare_digest
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, TypedDict, cast
 
 from streamflow.errors import ConfigError, JobDefinitionError, unknown_name
 from streamflow.time.timestamps import parse_duration
@@ -26,6 +26,7 @@ __all__ = [
     "LogLevel",
     "Mode",
     "RestartKind",
+    "RunSettings",
     "Secret",
     "Settings",
     "StateBackend",
@@ -76,6 +77,11 @@ def _choice(*names: str) -> Callable[[Any, str], str]:
     return parse
 
 
+def _any_case(*names: str) -> Callable[[Any, str], str]:
+    choice = _choice(*names)
+    return lambda value, what: choice(value.lower() if isinstance(value, str) else value, what)
+
+
 def _count(least: int = 1, most: int | None = None) -> Callable[[Any, str], int]:
     def parse(value: Any, what: str) -> int:
         try:
@@ -101,10 +107,6 @@ def _bytes(value: Any, what: str) -> int:
 
 def _duration(*, zero: bool) -> Callable[[Any, str], int]:
     def parse(value: Any, what: str) -> int:
-        if isinstance(value, bool):
-            raise ConfigError(f"{what} is {value!r}", hint='write it like "5ms", or as microseconds')
-        if isinstance(value, int):
-            value = timedelta(microseconds=value)
         try:
             micros = parse_duration(value, what=what, positive=not zero)
         except JobDefinitionError as error:
@@ -190,6 +192,9 @@ def parse_secret(value: Any, what: str) -> Secret:
         return value
     if not isinstance(value, str) or not value:
         raise ConfigError(f"{what} is not a text", hint="give the secret itself, or file:PATH")
+    if "\0" in value or any("\ud800" <= each <= "\udfff" for each in value):
+        # Out of an environment variable, for one. No client could send it, and their errors would show it.
+        raise ConfigError(f"{what} is not valid UTF-8 or has a NUL in it", hint="check where it comes from")
     if not value.startswith("file:"):
         return Secret(value)
     path = Path(value.removeprefix("file:"))
@@ -199,7 +204,66 @@ def parse_secret(value: Any, what: str) -> Secret:
         raise ConfigError(f"{what} cannot be read from {path}: {error}", hint="check the path") from error
     if not content:
         raise ConfigError(f"{what}: {path} is empty", hint="write the secret into it")
+    if "\0" in content:
+        raise ConfigError(f"{what}: {path} has a NUL in it", hint="write the secret alone into it, as text")
     return Secret(content)
+
+
+_LONGEST_KEY: Final = 64
+"""Bytes that a key of keyed blake2b may have."""
+
+
+def _signing_key(value: Any, what: str) -> Secret:
+    secret = parse_secret(value, what)
+    length = len(secret.reveal().encode())
+    if length > _LONGEST_KEY:
+        raise ConfigError(
+            f"{what} takes {length} bytes, more than {_LONGEST_KEY}",
+            hint="32 random bytes as text are plenty: openssl rand -base64 32",
+        )
+    return secret
+
+
+class RunSettings(TypedDict, total=False):
+    """What a program may say when it runs a job: the settings by name, as people write them. A duration is a text like
+    "90s" or a timedelta, a size a text like "64MB" or bytes; None stands for the default."""
+
+    mode: Mode | None
+    parallelism: int | None
+    instance: str | tuple[int | None, int] | None
+    max_parallelism: int | None
+    batch_rows: int | None
+    channel_rows: int | None
+    channel_bytes: int | str | None
+    memory_budget: int | str | None
+    read_ahead: int | None
+    io_threads: int | None
+    checkpoint_dir: str | os.PathLike[str] | None
+    checkpoint_interval: str | timedelta | None
+    checkpoint_keep: int | None
+    checkpoint_physical_every: int | None
+    checkpoint_failures: int | None
+    output_backlog: int | str | None
+    checkpoint_key: str | Secret | None
+    checkpoint_lock: bool | None
+    restore: str | os.PathLike[str] | None
+    allow_dropped_state: bool | None
+    allow_duplicates: bool | None
+    restart: RestartKind | None
+    restart_attempts: int | None
+    restart_delay: str | timedelta | None
+    restart_max_delay: str | timedelta | None
+    micro_batch_interval: str | timedelta | None
+    state_backend: StateBackend | None
+    state_dir: str | os.PathLike[str] | None
+    metrics_port: int | None
+    metrics_address: str | None
+    metrics_token: str | Secret | None
+    log_format: LogFormat | None
+    log_level: LogLevel | None
+    control_port: int | None
+    control_address: str | None
+    control_token: str | Secret | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +290,7 @@ class Settings:
     channel_bytes: int = 64 << 20
     """Bytes in flight between two subtasks before the sender waits."""
     memory_budget: int = 256 << 20
-    """Window and operator state held in memory, per process, before it spills."""
+    """Bytes of window and operator state that each subtask of an operator holds in memory before it spills."""
     read_ahead: int = 3
     """Pieces of input a source decodes at the same time."""
     io_threads: int = 4
@@ -239,8 +303,10 @@ class Settings:
     """How many checkpoints are retained."""
     checkpoint_physical_every: int = 10
     """Every so many checkpoints one shares no file with those before it."""
-    checkpoint_failures: int = 3
+    checkpoint_failures: int = 30
     """So many checkpoints that fail in a row fail the job."""
+    output_backlog: int = 1 << 30
+    """Bytes of output that may wait in memory for a checkpoint that cannot be stored, before sinks take no more."""
     checkpoint_key: Secret | None = None
     """Key by which checkpoints are signed and checked; `file:PATH` reads it from a file."""
     checkpoint_lock: bool = True
@@ -339,6 +405,7 @@ _PARSERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "batch_rows": _count(),
     "channel_rows": _count(),
     "channel_bytes": _bytes,
+    "output_backlog": _bytes,
     "memory_budget": _bytes,
     "read_ahead": _count(),
     "io_threads": _count(),
@@ -347,7 +414,7 @@ _PARSERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "checkpoint_keep": _count(),
     "checkpoint_physical_every": _count(),
     "checkpoint_failures": _count(),
-    "checkpoint_key": parse_secret,
+    "checkpoint_key": _signing_key,
     "checkpoint_lock": _flag,
     "restore": _text,
     "allow_dropped_state": _flag,
@@ -363,7 +430,7 @@ _PARSERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "metrics_address": _text,
     "metrics_token": parse_secret,
     "log_format": _choice("text", "json"),
-    "log_level": _choice("info", "debug", "warning", "error"),
+    "log_level": _any_case("info", "debug", "warning", "error"),
     "control_port": _count(least=0, most=65_535),
     "control_address": _text,
     "control_token": parse_secret,

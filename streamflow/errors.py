@@ -2,7 +2,7 @@
 
 Every error a user can meet derives from `StreamflowError` and carries its place (operator, split, offset) and a
 hint as data, so that the command line prints one readable message and never a traceback for a user's mistake.
-Third-party exceptions are mapped to these at the seam where they enter.
+Third-party exceptions are mapped to these at the seam where they enter; what user code raises, as `user_code` says.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConfigError",
     "DamagedError",
+    "GoneError",
     "JobDefinitionError",
     "JobFailedError",
     "RawRecord",
@@ -27,6 +28,7 @@ __all__ = [
     "StreamflowError",
     "Where",
     "cut",
+    "legible",
     "unknown_name",
 ]
 
@@ -35,15 +37,16 @@ _SHOWN = 300
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The place an error belongs to; each part is optional.
+    """The place an error belongs to; each part is optional. `code` is the line of the user's own file.
 
-    >>> str(Where(operator="window", split="flights.ndjson", offset="line 7"))
-    'operator window, split flights.ndjson, line 7'
+    >>> str(Where(operator="window", split="flights.ndjson", offset="line 7", code="job.py:12 in delay"))
+    'operator window, split flights.ndjson, line 7, job.py:12 in delay'
     """
 
     operator: str | None = None
     split: str | None = None
     offset: str | None = None
+    code: str | None = None
 
     def __str__(self) -> str:
         parts: list[str] = []
@@ -53,15 +56,19 @@ class Where:
             parts.append(f"split {self.split}")
         if self.offset:
             parts.append(self.offset)
+        if self.code:
+            parts.append(self.code)
         return ", ".join(parts)
 
 
 class StreamflowError(Exception):
-    """The base of all errors raised on purpose.
+    """The base of all errors raised on purpose. `final`: trying again is of no use, and no restart strategy does.
 
     >>> str(StreamflowError("no column 'orgin'", hint="did you mean 'origin'?"))
     "no column 'orgin'; did you mean 'origin'?"
     """
+
+    final = False
 
     def __init__(self, message: str, *, where: Where | None = None, hint: str | None = None) -> None:
         self.message = message
@@ -81,6 +88,7 @@ class StreamflowError(Exception):
             operator=mine.operator or where.operator,
             split=mine.split or where.split,
             offset=mine.offset or where.offset,
+            code=mine.code or where.code,
         )
         return self
 
@@ -107,6 +115,12 @@ class StateError(StreamflowError):
 
 class DamagedError(StateError):
     """Stored state that is not what was written: missing, cut, changed; an older checkpoint may be intact."""
+
+
+class GoneError(DamagedError):
+    """Checkpoints that were there and are there no more: trying again does not bring them back."""
+
+    final = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +169,16 @@ def cut(value: object, limit: int = _SHOWN) -> str:
     'xxxx… (10 characters)'
     """
     text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+    return legible(text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)")
+
+
+def legible(text: str) -> str:
+    """A text that can be written anywhere: halves of surrogate pairs stand for no character, and are escaped.
+
+    >>> len(legible(chr(0xD800)))
+    6
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """What a job file lets its user set: `setting("input", "*.ndjson")` there, `--set input=…` on the command line.
 
 The command line hands its values over with `handed_over` while it loads the file; a value nobody asked for is an error
-there, so that a misspelt name does not go unnoticed. How a job runs (parallelism, checkpoints) is `streamflow.config`.
+there, so that a misspelt name does not go unnoticed. A file that runs its job while it is loaded is read as far as that
+line: the command decides how the job runs. How a job runs (parallelism, checkpoints) is `streamflow.config`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final, TypeVar
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, JobDefinitionError
 
-__all__ = ["HandedOver", "handed_over", "setting"]
+__all__ = ["HandedOver", "LeftToTheCommand", "handed_over", "leave_to_the_command", "setting"]
 
 Value = TypeVar("Value", bool, int, float, str)
 
@@ -32,6 +33,16 @@ class HandedOver:
 
 
 _HANDED: Final[ContextVar[HandedOver | None]] = ContextVar("streamflow_job_settings", default=None)
+
+
+class LeftToTheCommand(BaseException):
+    """Ends the loading of a file that runs its own job; no Exception, so that the file does not catch it."""
+
+
+def leave_to_the_command() -> None:
+    """Raise LeftToTheCommand while a command loads the file that wants to run its job."""
+    if _HANDED.get() is not None:
+        raise LeftToTheCommand
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 A page in somebody's browser can send requests to 127.0.0.1 too, under its own site's name (cross-site request forgery)
 or after its name has been pointed there (DNS rebinding). So requests that a page of another site makes are refused by
-their Origin and Sec-Fetch-Site headers, and without a token the Host header must name this machine. With a token the
-name does not matter: no page knows the token, and whoever forwards a port may give it any name.
+their Origin and Sec-Fetch-Site headers, and without a token the Host header must name this machine, at any port: a
+forwarded one has another number. With a token the name does not matter: no page knows the token, and a proxy may
+have any name. A link from elsewhere may lead to a page of the server: following it shows the page to its user and
+nobody else.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ MIN_TOKEN: Final = 16
 """How many characters a token needs: fewer could be guessed."""
 
 _LOCAL_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
-_ONCE: Final = (b"host", b"origin", b"authorization", b"content-type", b"content-length", b"sec-fetch-site")
+_ONCE: Final = (b"host", b"origin", b"authorization", b"content-type", b"content-length")
+_FETCH: Final = (b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")
 _OWN_SITE: Final = ("same-origin", "none")
 
 
@@ -50,14 +53,14 @@ class RequestGuard:
     """Lets requests in or says why not. Raises ConfigError for an address that needs a token and has none; `what` is
     the server, and its settings' prefix.
 
-    >>> guard = RequestGuard("127.0.0.1", 7070, None)
+    >>> guard = RequestGuard("127.0.0.1", None)
     >>> guard.refusal("GET", [(b"host", b"127.0.0.1:7070")]) is None
     True
     >>> guard.refusal("GET", [(b"host", b"evil.example:7070")])
     Refusal(status=403, message='the Host header does not name this machine')
     """
 
-    def __init__(self, address: str, port: int, token: str | None, *, what: str = "control") -> None:
+    def __init__(self, address: str, token: str | None, *, what: str = "control") -> None:
         if token is None and not is_loopback(address):
             raise ConfigError(
                 f"the {what} server would listen on {address} without a token",
@@ -70,30 +73,32 @@ class RequestGuard:
             )
         self._token = None if token is None else token.encode()
         named = (f"[{address}]" if ":" in address else address).lower()
-        self._hosts = {f"{name}:{port}" for name in (*_LOCAL_NAMES, named)}
-        if port == 80:
-            self._hosts |= {name.removesuffix(":80") for name in self._hosts}
+        self._names = {*_LOCAL_NAMES, named}
 
     def refusal(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> Refusal | None:
         """Why a request is not let in; None where it is. Header names in lower case."""
         given: dict[bytes, str] = {}
         for name, value in headers:
-            if name in _ONCE:
+            if name in _ONCE or name in _FETCH:
                 if name in given:
                     return Refusal(400, f"two {name.decode()} headers")
                 given[name] = value.decode("latin-1")
-        return self._foreign(given) or self._unknown(given) or _unfit(method, given)
+        return self._foreign(method, given) or self._unknown(given) or _unfit(method, given)
 
-    def _foreign(self, given: dict[bytes, str]) -> Refusal | None:
+    def _foreign(self, method: str, given: dict[bytes, str]) -> Refusal | None:
         host = given.get(b"host", "").lower()
-        if self._token is None and host not in self._hosts:
+        name, colon, port = host.rpartition(":")
+        if not (colon and port.isdecimal()):
+            name = host
+        if self._token is None and name not in self._names:
             return Refusal(403, "the Host header does not name this machine")
-        origin = given.get(b"origin")
-        if origin is not None and (origin != f"http://{host}" or host not in self._hosts):
-            return Refusal(403, "requests from pages of other sites are refused")
-        if given.get(b"sec-fetch-site", "none") not in _OWN_SITE:
-            return Refusal(403, "requests from pages of other sites are refused")
-        return None
+        site, origin = given.get(b"sec-fetch-site"), given.get(b"origin")
+        if site is not None:
+            # A page cannot write these headers. Behind a proxy the Origin may have another name than the Host.
+            own = site in _OWN_SITE or (origin is None and _followed_link(method, given))
+        else:
+            own = origin is None or origin.lower() in (f"http://{host}", f"https://{host}")
+        return None if own else Refusal(403, "requests from pages of other sites are refused")
 
     def _unknown(self, given: dict[bytes, str]) -> Refusal | None:
         if self._token is None:
@@ -104,6 +109,12 @@ class RequestGuard:
         if scheme.lower() != "bearer" or not right:
             return Refusal(401, "a token is needed: Authorization: Bearer …")
         return None
+
+
+def _followed_link(method: str, given: dict[bytes, str]) -> bool:
+    """Whether a browser opens a page in a tab of its own: nobody else can read the page, or click in it."""
+    kind = (given.get(b"sec-fetch-mode"), given.get(b"sec-fetch-dest"))
+    return method in ("GET", "HEAD") and kind == ("navigate", "document")
 
 
 def _unfit(method: str, given: dict[bytes, str]) -> Refusal | None:

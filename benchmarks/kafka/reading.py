@@ -25,6 +25,18 @@ def reading(
     programs = [ours("K1", mode=mode, parallelism=parallelism)]
     if importlib.util.find_spec("confluent_kafka"):
         programs.append(ours("K1c", mode=mode, parallelism=parallelism))
+    return in_turn(programs, RAW, events, rounds, verifier, say)
+
+
+def in_turn(
+    programs: list[Program],
+    other: Program,
+    events: int,
+    rounds: int,
+    verifier: Verifier,
+    say: Callable[[str], None],
+) -> list[Comparison]:
+    """Each of the programs against the other one, over topics of one broker."""
     sizes = (events, events // 5)
     for size in sizes:
         data.events_parquet(size)  # what the check of the result reads
@@ -41,18 +53,18 @@ def reading(
                 return verifier.measure(program, source)
             return all_of(measure(program, source), size)
 
-        for program in (*programs, RAW):
+        for program in (*programs, other):
             once(program, events)
         pairs: dict[str, list[Pair]] = {program.workload: [] for program in programs}
         for number in range(rounds):
             say(f"K1: round {number + 1} of {rounds}")
             mine = {size: [once(program, size) for program in programs] for size in sizes}
-            theirs = {size: once(RAW, size) for size in sizes}
+            theirs = {size: once(other, size) for size in sizes}
             for index, program in enumerate(programs):
                 of_mine = [mine[size][index] for size in sizes]
                 pair = Pair(of_mine[0], theirs[sizes[0]], of_mine[1], theirs[sizes[1]])
                 pairs[program.workload].append(pair)
-    return [Comparison(program, RAW, pairs[program.workload]) for program in programs]
+    return [Comparison(program, other, pairs[program.workload]) for program in programs]
 
 
 def all_of(measured: Measurement, events: int) -> Measurement:

@@ -4,7 +4,7 @@ lasts.
 Generator, broker and job share this machine. The rate is looked for first: steps of a few seconds, each half as fast
 again as the one before, until one is not kept up with, then two steps between the last that was and the first that was
 not. A step is kept up with if, when its time is over, the job has read all but half a second of it. The job then
-starts anew and gets 90 % of that.
+starts over and gets 90 % of that.
 
 Judged: resident memory of the job's process over time, by least squares after a warm-up; the lag, that is what has
 been acknowledged by the broker and not been read, in seconds of input; and that each 10 s of input are, event for

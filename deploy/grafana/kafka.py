@@ -101,8 +101,29 @@ _READING: Final = Row(
             unit="cps",
         ),
         graph(
+            "Behind open transactions",
+            "Records at the end of a partition that are not committed yet: no reader of committed records "
+            "sees them.",
+            Query(f"sum by (split) (streamflow_kafka_undecided_records{{{_HERE}}})", "{{split}}"),
+            unit="short",
+        ),
+        graph(
+            "Lost and deleted",
+            "Records that retention had removed before they were read (lost='skip'), and partitions that were deleted "
+            "while they were read, in the time that a point stands for.",
+            Query(
+                f"sum by (operator) (increase(streamflow_kafka_lost_records_total{{{_HERE}}}[$__rate_interval]))",
+                "{{operator}}: records",
+            ),
+            Query(
+                f"sum by (operator) (increase(streamflow_kafka_deleted_partitions_total{{{_HERE}}}[$__rate_interval]))",
+                "{{operator}}: partitions",
+            ),
+            unit="short",
+        ),
+        graph(
             "Reconnects",
-            "How often a source had to make its consumer anew, in the time that a point stands for.",
+            "How often a source had to connect again, in the time that a point stands for.",
             Query(
                 f"sum by (operator) (increase(streamflow_kafka_reconnects_total{{{_HERE}}}[$__rate_interval]))",
                 "{{operator}}",

@@ -1,7 +1,7 @@
 """Lambda: history recomputed from files, live flights on top, and a query that adds both up, counting each flight once.
 
 `delays` is the code of both layers. The batch layer archives the topic as Parquet, each flight with its partition and
-offset, and computes its view anew from all files. The speed layer reads live what lies behind the last offset in them:
+offset, and computes its view again from all files. The speed layer reads live what lies behind the last offset in them:
 that horizon between the two views is exact. Done twice, while flights keep coming in.
 
     make kafka
@@ -116,7 +116,7 @@ async def main() -> None:
     more, _ = await asyncio.gather(feed(21, 25), batch_layer(2))
     newer = await speed_layer(2)
     await up_to_date(newer, fed + more)
-    print("up to January 25, with views made anew:", await query(2), sep="\n")
+    print("up to January 25, with views made again:", await query(2), sep="\n")
     await speed.stop()  # nobody asks for views number 1 any more
 
     more += await feed(26, 32)  # in UTC, the 31st's last flights leave in February

@@ -4,6 +4,12 @@ Memory lasts as long as the process. A job that is restarted within it keeps wha
 goes on in a new process collects what comes after its checkpoint.
 """
 
+# Values of any type: what they hold is not known to the type checker.
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
+# The sink writes into what the handle reads.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -12,16 +18,21 @@ from typing import Any
 
 import polars as pl
 
-from streamflow.errors import RecordError, SinkError, StreamflowError
+from streamflow.errors import JobDefinitionError, RecordError, SinkError
 from streamflow.operators.base import StreamType
 from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.rows import frame_of
 from streamflow.operators.sink import Committable, Committer, Delivery, Sink, SinkContext, SinkWriter
+from streamflow.records.common_types import concatenated
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
+from streamflow.records.html_table import html_table
 from streamflow.records.schema import Schema
 
 __all__ = ["CollectSink", "Collected"]
+
+_SHOWN = 20
+"""Rows in a notebook."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,30 +44,67 @@ class _Piece:
     batches: list[AnyBatch]
 
 
+class _Pieces:
+    """What was sealed, and what is visible. `type` is None until the job starts."""
+
+    def __init__(self) -> None:
+        self.type: StreamType | None = None
+        self.visible: dict[str, _Piece] = {}
+        self._sealed: dict[str, _Piece] = {}
+        self._count = 0
+
+    def begin(self, input_type: StreamType, *, from_start: bool) -> None:
+        """A run starts; what an earlier one left is forgotten if it starts over."""
+        self.type = input_type
+        if from_start:
+            self._sealed = {}
+            self.visible = {}
+
+    def seal(self, subtask: int, epoch: int, batches: list[AnyBatch], token: str) -> str:
+        """Keep what a subtask wrote in an epoch, not yet visible; the name by which to publish it. `token` is of the
+        run, so that a name from another process is never taken for one from this."""
+        self._count += 1
+        name = f"{token}-{self._count}"
+        self._sealed[name] = _Piece(subtask, epoch, batches)
+        return name
+
+    def publish(self, names: Sequence[str]) -> list[str]:
+        """Make pieces visible, by subtask; a second time changes nothing. Those that are not there (any more)."""
+        missing = [name for name in names if name not in self._sealed and name not in self.visible]
+        there = [name for name in names if name in self._sealed]
+        for name in sorted(there, key=lambda name: (self._sealed[name].subtask, self._sealed[name].epoch)):
+            self.visible[name] = self._sealed.pop(name)
+        return missing
+
+    def go_on(self, epoch: int, published: Sequence[str], carried: Sequence[str]) -> None:
+        """Forget what was published after `epoch`, and what is sealed and not to be published any more."""
+        self.visible = {
+            name: piece for name, piece in self.visible.items() if piece.epoch <= epoch or name in published
+        }
+        self._sealed = {name: piece for name, piece in self._sealed.items() if name in carried}
+
+
 class Collected:
     """What a stream put out, in the order in which it was committed; grows with each epoch while the job runs.
 
-    Raises StreamflowError when it is read before the job has started.
+    Raises JobDefinitionError when it is read before the job has started.
     """
 
     def __init__(self) -> None:
-        self._type: StreamType | None = None
-        self._pieces = 0
-        self._sealed: dict[str, _Piece] = {}
-        self._visible: dict[str, _Piece] = {}
+        self._pieces = _Pieces()
 
     def frame(self) -> pl.DataFrame:
         """One DataFrame with the stream's columns, without event time. A stream of values that are not rows becomes
         the column `value`."""
         kind = self._started()
-        batches = [batch for piece in self._visible.values() for batch in piece.batches]
+        batches = [batch for piece in self._pieces.visible.values() for batch in piece.batches]
         if isinstance(kind.schema, Schema):
             bad: list[RecordError] = []
             frames = [frame_of(batch, kind.schema, bad).user_frame() for batch in batches]
             if bad:
                 raise bad[0]
             # A column whose type was not known when the job was built may have widened from batch to batch.
-            return pl.concat(frames, how="vertical_relaxed") if frames else kind.schema.empty(timed=False)
+            return concatenated(frames) if frames else kind.schema.empty(timed=False)
         rows = self.rows()
         if not all(isinstance(row, dict) for row in rows):
             rows = [{"value": row} for row in rows]
@@ -66,51 +114,29 @@ class Collected:
         """The same as Python values: a dict for each row of a stream with columns, the objects themselves otherwise."""
         self._started()
         rows: list[Any] = []
-        for piece in self._visible.values():
+        for piece in self._pieces.visible.values():
             for batch in piece.batches:
                 rows.extend(row_dicts(batch.user_frame()) if isinstance(batch, FrameBatch) else batch.values)
         return rows
 
     def __len__(self) -> int:
-        return sum(len(batch) for piece in self._visible.values() for batch in piece.batches)
+        return sum(len(batch) for piece in self._pieces.visible.values() for batch in piece.batches)
 
     def __repr__(self) -> str:
-        return "Collected(not run yet)" if self._type is None else f"Collected({len(self)} rows)"
+        return "Collected(not run yet)" if self._pieces.type is None else f"Collected({len(self)} rows)"
 
-    def begin(self, input_type: StreamType, *, anew: bool) -> None:
-        """A run starts; what an earlier one left is forgotten if it starts anew."""
-        self._type = input_type
-        if anew:
-            self._sealed = {}
-            self._visible = {}
-
-    def seal(self, subtask: int, epoch: int, batches: list[AnyBatch], token: str) -> str:
-        """Keep what a subtask wrote in an epoch, not yet visible; the name by which to publish it. `token` is of the
-        run, so that a name from another process is never taken for one from this."""
-        self._pieces += 1
-        name = f"{token}-{self._pieces}"
-        self._sealed[name] = _Piece(subtask, epoch, batches)
-        return name
-
-    def publish(self, names: Sequence[str]) -> list[str]:
-        """Make pieces visible, by subtask; a second time changes nothing. Those that are not there (any more)."""
-        missing = [name for name in names if name not in self._sealed and name not in self._visible]
-        there = [name for name in names if name in self._sealed]
-        for name in sorted(there, key=lambda name: (self._sealed[name].subtask, self._sealed[name].epoch)):
-            self._visible[name] = self._sealed.pop(name)
-        return missing
-
-    def go_on(self, epoch: int, published: Sequence[str], carried: Sequence[str]) -> None:
-        """Forget what was published after `epoch`, and what is sealed and not to be published any more."""
-        self._visible = {
-            name: piece for name, piece in self._visible.items() if piece.epoch <= epoch or name in published
-        }
-        self._sealed = {name: piece for name, piece in self._sealed.items() if name in carried}
+    def _repr_html_(self) -> str:
+        """For notebooks: the first rows."""
+        if self._pieces.type is None:
+            return f"<pre>{self!r}</pre>"
+        rows = [row if isinstance(row, dict) else {"value": row} for row in self.rows()[:_SHOWN]]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        return html_table(repr(self), names, ([row.get(name) for name in names] for row in rows))
 
     def _started(self) -> StreamType:
-        if self._type is None:
-            raise StreamflowError("nothing has been collected yet", hint="run the job first: job.run()")
-        return self._type
+        if self._pieces.type is None:
+            raise JobDefinitionError("nothing has been collected yet", hint="run the job first: job.run()")
+        return self._pieces.type
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,18 +148,18 @@ class CollectSink(Sink):
 
     def writer(self, input_type: StreamType, ctx: SinkContext) -> SinkWriter:
         if ctx.subtask == 0:
-            self.into.begin(input_type, anew=ctx.restored is None)
-        return _CollectWriter(self.into, ctx)
+            self.into._pieces.begin(input_type, from_start=ctx.restored is None)
+        return _CollectWriter(self.into._pieces, ctx)
 
     def committer(self, ctx: SinkContext) -> Committer:
-        return _CollectCommitter(self.into)
+        return _CollectCommitter(self.into._pieces)
 
     def describe(self) -> str:
         return "collect"
 
 
 class _CollectWriter:
-    def __init__(self, into: Collected, ctx: SinkContext) -> None:
+    def __init__(self, into: _Pieces, ctx: SinkContext) -> None:
         self._into = into
         self._subtask = ctx.subtask
         self._token = ctx.random.token()
@@ -154,7 +180,7 @@ class _CollectWriter:
 
 
 class _CollectCommitter(Committer):
-    def __init__(self, into: Collected) -> None:
+    def __init__(self, into: _Pieces) -> None:
         self._into = into
 
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
@@ -162,7 +188,7 @@ class _CollectCommitter(Committer):
         if missing:
             raise SinkError(
                 f"{len(missing)} pieces of what was collected went with the process that held them",
-                hint='start anew with restore="none", or write to files',
+                hint='start over with restore="none", or write to files',
             )
 
     async def restore(

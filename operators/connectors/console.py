@@ -1,5 +1,8 @@
 """`ConsoleSink`: rows on standard output, as aligned columns or as JSON lines."""
 
+# Values of any type: what they hold is not known to the type checker.
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import os
@@ -7,27 +10,32 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 import polars as pl
 
-from streamflow.errors import JobDefinitionError, SinkError
+from streamflow.arguments import whole_number
+from streamflow.errors import JobDefinitionError, RecordError, SinkError
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.json_rows import json_lines
 from streamflow.operators.connectors.text_columns import as_text_carries
+from streamflow.operators.rows import frame_of
 from streamflow.operators.sink import Committable, Sink, SinkContext, SinkWriter
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
+from streamflow.records.schema import Schema
 
-__all__ = ["ConsoleSink"]
+__all__ = ["ConsoleSink", "table"]
 
 _WIDEST = 40
 
 
 @dataclass(frozen=True, slots=True)
 class ConsoleSink(Sink):
-    """Writes each batch to standard output as it comes: aligned columns under one heading, or `format="json"`, one
-    object a line. `limit`: at most so many rows from each subtask. Raises SinkError when nobody reads the output.
+    """Writes each batch to standard output as it comes: aligned columns under one heading, also for objects that are
+    dicts, or `format="json"`, one object a line. `limit`: at most so many rows from each subtask. Raises SinkError when
+    nobody reads the output.
 
     >>> ConsoleSink(limit=10).describe()
     'ConsoleSink'
@@ -37,20 +45,24 @@ class ConsoleSink(Sink):
     format: Literal["table", "json"] = "table"
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 0:
-            raise JobDefinitionError(f"limit is {self.limit}", hint="it must not be negative")
+        if self.limit is not None:
+            whole_number(self.limit, "limit", least=0)
         if self.format not in ("table", "json"):
             raise JobDefinitionError(f"ConsoleSink has no format {self.format!r}", hint="one of: table, json")
 
     def writer(self, input_type: StreamType, ctx: SinkContext) -> SinkWriter:
         table = _Table() if self.format == "table" else None
-        return _ConsoleWriter(self.limit, table, ctx)
+        schema = input_type.schema if isinstance(input_type.schema, Schema) else None
+        return _ConsoleWriter(self.limit, table, schema, ctx)
 
 
 class _ConsoleWriter:
-    def __init__(self, limit: int | None, table: _Table | None, ctx: SinkContext) -> None:
+    def __init__(
+        self, limit: int | None, table: _Table | None, schema: Schema | None, ctx: SinkContext
+    ) -> None:
         self._left = limit
         self._table = table
+        self._schema = schema
         self._ctx = ctx
 
     async def write(self, batch: AnyBatch) -> None:
@@ -68,27 +80,65 @@ class _ConsoleWriter:
         """Standard output belongs to the process."""
 
     def _text(self, batch: AnyBatch) -> str:
+        if self._schema is not None:
+            # What functions and processes put out comes as rows of these columns.
+            bad: list[RecordError] = []
+            batch = frame_of(batch, self._schema, bad)
+            if bad:
+                raise bad[0]
         if self._table is None:
             return json_lines(batch).decode()
         if isinstance(batch, FrameBatch):
-            return self._table.lines(batch.user_frame())
-        return "".join(f"{value}\n" for value in batch.values)
+            return self._table.frame(batch.user_frame())
+        return self._table.objects(batch.values)
+
+
+def table(records: pl.DataFrame | Sequence[Any]) -> str:
+    """Records as lines under a heading.
+
+    >>> print(table([{"k": "a", "v": 10}]), end="")
+    k   v
+    a  10
+    """
+    return _Table().frame(records) if isinstance(records, pl.DataFrame) else _Table().objects(records)
 
 
 @dataclass(slots=True)
 class _Table:
-    """Remembers the widths, so that what is written later lines up with what is there."""
+    """Remembers the heading and the widths, so that what is written later lines up with what is there."""
 
+    names: list[str] = field(default_factory=list[str])
     widths: dict[str, int] = field(default_factory=dict[str, int])
 
-    def lines(self, frame: pl.DataFrame) -> str:
+    def frame(self, frame: pl.DataFrame) -> str:
+        """The rows of a frame as lines."""
         texts = as_text_carries(frame)
         columns = {name: [_cell(value) for value in texts[name].to_list()] for name in texts.columns}
-        heading = not self.widths
+        return self._lines(columns, {name for name, dtype in frame.schema.items() if dtype.is_numeric()})
+
+    def objects(self, values: Sequence[Any]) -> str:
+        """Dicts as lines under their keys, anything else one a line as it is."""
+        if not all(isinstance(value, dict) and len(value) for value in values):
+            return "".join(f"{value}\n" for value in values)
+        names = [str(name) for value in values for name in value]
+        named = [{str(name): each for name, each in value.items()} for value in values]
+        known = self.names if set(names) <= set(self.names) else []
+        columns = {
+            name: [_cell(_text(row.get(name))) for row in named] for name in dict.fromkeys([*known, *names])
+        }
+        numeric = {
+            name
+            for name in columns
+            if all(isinstance(row.get(name), (int, float, type(None))) for row in named)
+        }
+        return self._lines(columns, numeric)
+
+    def _lines(self, columns: dict[str, list[str]], numeric: set[str]) -> str:
+        heading = list(columns) != self.names
+        self.names = list(columns)
         for name, cells in columns.items():
             widest = max(self.widths.get(name, len(name)), *(len(cell) for cell in cells))
             self.widths[name] = min(widest, max(_WIDEST, len(name)))
-        numeric = {name for name, dtype in frame.schema.items() if dtype.is_numeric()}
         rows = [list(columns)] if heading else []
         rows += [list(row) for row in zip(*columns.values(), strict=True)]
         return "".join(self._line(row, list(columns), numeric) for row in rows)
@@ -99,6 +149,14 @@ class _Table:
             for name, cell in zip(names, row, strict=True)
         ]
         return "  ".join(cells).rstrip() + "\n"
+
+
+def _text(value: object) -> object:
+    """A time as columns show it: ISO 8601 in UTC."""
+    if not isinstance(value, datetime):
+        return value
+    moment = value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
+    return f"{moment.isoformat()}Z"
 
 
 def _cell(value: object) -> str:

@@ -1,5 +1,8 @@
 """`DataGen`: made-up events, the same each time, as fast as they are taken or at a given rate."""
 
+# The source and its reader belong together.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
@@ -7,14 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from math import inf
 from typing import Any, Final
 
 import polars as pl
 
+from streamflow.arguments import whole_number
 from streamflow.errors import JobDefinitionError, RecordError, SourceError, StreamflowError, Where
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.fixed_splits import FixedSplits
 from streamflow.operators.connectors.row_frames import frame_of_rows, schema_of_rows
+from streamflow.operators.per_row import check_per_row
 from streamflow.operators.source import (
     Decoded,
     Enumerator,
@@ -24,11 +30,15 @@ from streamflow.operators.source import (
     SourceContext,
     Split,
     SplitReader,
+    counted_in,
 )
 from streamflow.records.batch import RowBatch
+from streamflow.records.copies import copied
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME_TYPE, OBJECTS, Objects, Schema, StreamSchema
+from streamflow.records.values import strict_frame
 from streamflow.time.timestamps import to_micros
+from streamflow.user_code import described, line_of_error, raised_by_user
 
 __all__ = ["INDEX", "DataGen"]
 
@@ -71,12 +81,13 @@ class DataGen(Source):
     _schema: StreamSchema = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.rate is not None and not self.rate > 0:
-            raise JobDefinitionError(f"rate is {self.rate}", hint="rows a second must be more than 0")
-        if self.rows is not None and self.rows < 0:
-            raise JobDefinitionError(f"rows is {self.rows}", hint="it must not be negative")
-        if self.splits < 1:
-            raise JobDefinitionError(f"splits is {self.splits}", hint="it must be at least 1")
+        rate: object = self.rate
+        if rate is not None and not (isinstance(rate, int | float) and 0 < rate < inf):
+            raise JobDefinitionError(f"rate is {rate!r}", hint="rows a second must be more than 0")
+        if self.rows is not None:
+            whole_number(self.rows, "rows", least=0)
+        whole_number(self.splits, "splits")
+        whole_number(self.seed, "seed", least=0)
         if self.make is None:
             interval = 1000 if self.rate is None else max(1, round(1_000_000 / self.rate))
             columns: Mapping[str, pl.Expr] | None = _events(to_micros(self.start), interval, self.seed)
@@ -97,7 +108,7 @@ class DataGen(Source):
 
     def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
         first = int(split.payload["first"])
-        return _DataGenReader(self, split, first if position is None else int(position["index"]), ctx)
+        return _DataGenReader(self, split, first if position is None else counted_in(position, "index"), ctx)
 
     def describe(self) -> str:
         rows = "endless" if self.rows is None else f"{self.rows} rows"
@@ -109,6 +120,7 @@ class DataGen(Source):
         if self.schema is not None:
             return Schema(self.schema)
         if self._columns is not None:
+            check_per_row(*self._columns.values())
             try:
                 frame = pl.LazyFrame(schema={INDEX: pl.Int64}).select(**self._columns)
                 return Schema(frame.collect_schema())
@@ -119,7 +131,7 @@ class DataGen(Source):
         assert callable(self.make)
         return schema_of_rows([self.make(index) for index in range(min(_SAMPLE, self.rows or _SAMPLE))])
 
-    def batch(self, first: int, count: int, ctx: SourceContext, split: str) -> Decoded:
+    def _batch(self, first: int, count: int, ctx: SourceContext, split: str) -> Decoded:
         """Every `splits`-th event from number `first` on."""
         numbers = range(first, first + count * self.splits, self.splits)
         if self._columns is not None:
@@ -132,26 +144,40 @@ class DataGen(Source):
                 for name, expr in self._columns.items()
                 if ctx.columns is None or name in ctx.columns
             }
-            frame = index.to_frame().select(**made)
-            return Decoded(FrameBatch(frame.cast({name: self._schema[name] for name in frame.columns})))
+            frame = index.to_frame().with_columns(**made).select(list(made))
+            fitting, misfits = strict_frame(frame, {name: self._schema[name] for name in frame.columns})
+            return self._decoded(fitting, misfits, lambda at: frame.row(at, named=True), numbers, ctx, split)
         assert callable(self.make)
         rows: list[Any] = []
         for number in numbers:
             try:
-                rows.append(self.make(number))
+                rows.append(copied(self.make(number)))
             except StreamflowError:
                 raise
-            except Exception as error:
+            except BaseException as raised:
+                cause = raised_by_user(raised)
                 name = getattr(self.make, "__name__", "the function")
                 raise SourceError(
-                    f"{name}({number}) raised {type(error).__name__}: {error}", where=Where(split=split)
-                ) from error
+                    f"{name}({number}) raised {described(cause)}",
+                    where=Where(split=split, code=line_of_error(cause)),
+                ) from raised
         if not isinstance(self._schema, Schema):
             return Decoded(RowBatch(rows))
         good, bad = frame_of_rows(rows, self._schema, ctx.columns)
+        return self._decoded(good, bad, lambda at: rows[at], numbers, ctx, split)
+
+    def _decoded(
+        self,
+        good: pl.DataFrame,
+        bad: Mapping[int, str],
+        record: Callable[[int], Any],
+        numbers: range,
+        ctx: SourceContext,
+        split: str,
+    ) -> Decoded:
         errors = [
-            RecordError(what, record=rows[at], where=Where(split=split, offset=f"row {numbers[at]}"))
-            for at, what in bad.items()
+            RecordError(what, record=record(at), where=Where(split=split, offset=f"row {numbers[at]}"))
+            for at, what in sorted(bad.items())
         ]
         if errors and ctx.on_error == "fail":
             raise errors[0]
@@ -177,7 +203,7 @@ class _DataGenReader:
         count = await self._due(most)
         first, self._index = self._index, self._index + count * self._gen.splits
         self._given += count
-        decode = partial(self._gen.batch, first, count, self._ctx, self._split)
+        decode = partial(self._gen._batch, first, count, self._ctx, self._split)
         return Fetch(decode, {"index": self._index}, count * _ROW_BYTES)
 
     async def close(self) -> None:

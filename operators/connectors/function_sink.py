@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streamflow.errors import JobDefinitionError, SinkError, StreamflowError
+from streamflow.errors import SinkError, StreamflowError, Where
 from streamflow.operators.base import StreamType
 from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.sink import Committable, Sink, SinkContext, SinkWriter
+from streamflow.operators.user_functions import check_function
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
+from streamflow.user_code import awaited_failure, described, line_of_error
 
 __all__ = ["FunctionSink", "sink"]
 
@@ -31,11 +32,7 @@ def sink(function: Write) -> FunctionSink:
     >>> sink(store).describe()
     'sink(store)'
     """
-    called = function if inspect.isroutine(function) else getattr(function, "__call__", None)  # noqa: B004 — its own method, to see whether it is async
-    if called is None or inspect.isasyncgenfunction(called) or not inspect.iscoroutinefunction(called):
-        raise JobDefinitionError(
-            f"sink got {function!r}", hint="give a function that is written async def f(rows): …"
-        )
+    check_function(function, "sink", "coroutine")
     return FunctionSink(function)
 
 
@@ -64,11 +61,13 @@ class _FunctionWriter:
             await self._function(rows)
         except StreamflowError:
             raise
-        except Exception as error:
+        except BaseException as raised:
+            cause = awaited_failure(raised)
             raise SinkError(
-                f"the function {_name(self._function)} raised {type(error).__name__}: {error}",
+                f"the function {_name(self._function)} raised {described(cause)}",
+                where=Where(code=line_of_error(cause)),
                 hint=f"it was given {len(rows)} rows",
-            ) from error
+            ) from raised
 
     async def prepare(self, epoch: int) -> Sequence[Committable]:
         return ()

@@ -23,15 +23,19 @@ from streamflow.operators.source import (
     SourceContext,
     Split,
     SplitReader,
+    counted_in,
 )
 from streamflow.records.batch import RowBatch
+from streamflow.records.copies import copied, size_of
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import OBJECTS, Objects, Schema, StreamSchema
+from streamflow.user_code import awaited_failure, described, line_of_error
 
 __all__ = ["GeneratorSource", "source"]
 
 _MOST_AHEAD: Final = 4096
-_ROW_BYTES: Final = 200
+_MOST_BYTES: Final = 4 << 20
+"""About so much waits to be taken: a generator of large records is held back sooner."""
 
 Generator = Callable[..., AsyncIterator[Any]]
 
@@ -83,6 +87,10 @@ class GeneratorSource(Source):
     def replayable(self) -> bool:
         return self.starts
 
+    @property
+    def input(self) -> Mapping[str, Any]:
+        return {"function": _name(self.function)}
+
     def output_type(self) -> StreamType:
         return StreamType(self.schema, timed=False)
 
@@ -90,7 +98,7 @@ class GeneratorSource(Source):
         return FixedSplits(Split(_name(self.function)))
 
     def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
-        rows = 0 if position is None else int(position["rows"])
+        rows = 0 if position is None else counted_in(position, "rows")
         if rows and not self.starts:
             raise SourceError(
                 f"the generator {_name(self.function)} cannot go on behind row {rows}",
@@ -109,7 +117,27 @@ class GeneratorSource(Source):
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    error: Exception | None
+    error: BaseException | None
+
+
+class _Waiting(asyncio.Queue[Any]):
+    """Records that wait to be taken: so many, or so many bytes."""
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        self._bytes = 0
+
+    def _put(self, item: Any) -> None:
+        super()._put(item)
+        self._bytes += size_of(item)
+
+    def _get(self) -> Any:
+        item = super()._get()
+        self._bytes -= size_of(item)
+        return item
+
+    def full(self) -> bool:
+        return self._bytes >= _MOST_BYTES or super().full()
 
 
 class _GeneratorReader:
@@ -122,7 +150,7 @@ class _GeneratorReader:
         self._rows = rows
         self._ctx = ctx
         self._most = min(ctx.batch_rows, _MOST_AHEAD)
-        self._queue: asyncio.Queue[Any] = asyncio.Queue(self._most)
+        self._queue = _Waiting(self._most)
         self._task: asyncio.Task[None] | None = None
         self._end: _End | None = None
 
@@ -130,11 +158,11 @@ class _GeneratorReader:
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         if self._end is None:
-            values = self._take(await self._queue.get())
+            values, nbytes = self._take(await self._queue.get())
             if values:
                 first, self._rows = self._rows, self._rows + len(values)
                 decode = partial(self._decode, first, values)
-                return Fetch(decode, {"rows": self._rows}, len(values) * _ROW_BYTES)
+                return Fetch(decode, {"rows": self._rows}, nbytes)
         assert self._end is not None
         if self._end.error is not None:
             raise _failure(self._end.error, self._gen.function) from self._end.error
@@ -146,32 +174,34 @@ class _GeneratorReader:
             with suppress(asyncio.CancelledError):
                 await self._task
 
-    def _take(self, first: Any) -> list[Any]:
-        """What is there now, up to the end."""
+    def _take(self, first: Any) -> tuple[list[Any], int]:
+        """What is there now, up to the end, and how many bytes that is about."""
         values: list[Any] = []
-        item = first
+        nbytes, item = 0, first
         while True:
             if isinstance(item, _End):
                 self._end = item
-                return values
+                return values, nbytes
             values.append(item)
+            nbytes += size_of(item)
             if len(values) == self._most or self._queue.empty():
-                return values
+                return values, nbytes
             item = self._queue.get_nowait()
 
     async def _run(self) -> None:
-        error: Exception | None = None
+        error: BaseException | None = None
         generator: AsyncIterator[Any] | None = None
         try:
-            generator = self._gen.run(self._first)
-            async for item in generator:
-                await self._queue.put(item)
-        except Exception as raised:  # noqa: BLE001 — the user's code may raise anything
+            try:
+                generator = self._gen.run(self._first)
+                async for item in generator:
+                    await self._queue.put(copied(item))  # which may be the same object, changed, each time
+            finally:
+                if inspect.isasyncgen(generator):
+                    await generator.aclose()
+        except BaseException as raised:  # noqa: BLE001 — the user's code may raise anything
             # Handed to the next fetch, behind everything that was yielded before.
-            error = raised
-        finally:
-            if inspect.isasyncgen(generator):
-                await generator.aclose()
+            error = awaited_failure(raised)
         await self._queue.put(_End(error))
 
     def _decode(self, first: int, values: list[Any]) -> Decoded:
@@ -188,10 +218,12 @@ class _GeneratorReader:
         return Decoded(FrameBatch(frame), bad)
 
 
-def _failure(error: Exception, function: Generator) -> StreamflowError:
+def _failure(error: BaseException, function: Generator) -> StreamflowError:
     if isinstance(error, StreamflowError):
         return error
-    return SourceError(f"the generator {_name(function)} raised {type(error).__name__}: {error}")
+    return SourceError(
+        f"the generator {_name(function)} raised {described(error)}", where=Where(code=line_of_error(error))
+    )
 
 
 def _starts(function: Generator) -> bool:

@@ -6,6 +6,9 @@ offsets the live source starts behind the largest that the history holds; by a m
 to the other (FLIP-150 has the first of these to the user).
 """
 
+# The source, its enumerator and its readers belong together.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
@@ -29,6 +32,7 @@ from streamflow.operators.source import (
     Source,
     SourceContext,
     Split,
+    SplitKeeper,
     SplitReader,
 )
 from streamflow.records.frame import FrameBatch
@@ -83,6 +87,12 @@ class HybridSource(Source):
     time: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        for source in (self.history, self.then):
+            if not isinstance(source, Source):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise JobDefinitionError(
+                    f"HybridSource got {source!r}",
+                    hint="give two sources: FileSource(…), then=KafkaSource(…)",
+                )
         if not self.history.bounded:
             raise JobDefinitionError(
                 f"{self.history.describe()} does not end", hint="history first: a source that is bounded"
@@ -125,34 +135,50 @@ class HybridSource(Source):
             )
         return StreamType(before.schema, before.timed and after.timed)
 
+    @property
+    def input(self) -> Mapping[str, Any]:
+        sides = {_HISTORY: self.history, _LIVE: self.then}
+        return {side: {"kind": type(source).__name__, **source.input} for side, source in sides.items()}
+
+    def differences(self, saved: Mapping[str, Any]) -> list[str]:
+        problems: list[str] = []
+        for side, source in ((_HISTORY, self.history), (_LIVE, self.then)):
+            before = dict(saved.get(side, {}))
+            kind, mine = before.pop("kind", None), type(source).__name__
+            if kind not in (None, mine):
+                problems.append(f"{side} was a {kind} and is a {mine}")
+            elif kind is not None:
+                problems += [f"{side}: {why}" for why in source.differences(before)]
+        return problems
+
     def enumerator(self, ctx: SourceContext) -> Enumerator:
         return _HybridEnumerator(self, ctx)
 
     def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
         live = split.payload["of"] == _LIVE
         inner = replace(split, payload=split.payload["payload"])
-        source = self.live({}) if live else self.history
+        source = self._live_from({}) if live else self.history
         return _SidedReader(
-            source.reader(inner, position, self.context(ctx, split.payload["of"])), self, live=live
+            source.reader(inner, position, self._context(ctx, split.payload["of"])), self, live=live
         )
 
     def describe(self) -> str:
         return f"HybridSource({self.history.describe()}, then {self.then.describe()})"
 
-    def live(self, offsets: Mapping[str, int]) -> Source:
+    def _live_from(self, offsets: Mapping[str, int]) -> Source:
         """The second source, beginning where the history ends."""
         if self.at is not None:
             told = getattr(self.then, "start", "earliest")
-            return self.then if told != "earliest" else cast("Startable", self.then).starting(self.moment)
+            return self.then if told != "earliest" else cast("Startable", self.then).starting(self._moment)
         return cast("Startable", self.then).starting(offsets) if offsets else self.then
 
     @property
-    def moment(self) -> datetime:
+    def _moment(self) -> datetime:
         """`at` as a time in UTC."""
         assert self.at is not None
         return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=to_micros(self.at))
 
-    def context(self, ctx: SourceContext, side: str) -> SourceContext:
+    def _context(self, ctx: SourceContext, side: str) -> SourceContext:
         """What a source is handed: the columns by which records are told apart are read, too. What its readers share
         is its own: two sources of one kind may be of two clusters."""
         ctx = replace(ctx, shared=ctx.shared.setdefault(side, {}))
@@ -160,11 +186,11 @@ class HybridSource(Source):
             return ctx
         return replace(ctx, columns=[*ctx.columns, self.time])
 
-    def mine(self, frame: pl.DataFrame, *, live: bool) -> pl.DataFrame:
+    def _mine(self, frame: pl.DataFrame, *, live: bool) -> pl.DataFrame:
         """The rows that are this side's."""
         if self.time is None:
             return frame
-        moment = pl.lit(self.moment.replace(tzinfo=None), dtype=pl.Datetime("us"))
+        moment = pl.lit(self._moment.replace(tzinfo=None), dtype=pl.Datetime("us"))
         time = pl.col(self.time).cast(pl.Datetime("us"))  # of a zone: its UTC
         return frame.filter(time >= moment if live else time < moment)
 
@@ -189,7 +215,7 @@ class _SidedReader:
         decoded = fetch.decode()
         if not isinstance(decoded.batch, FrameBatch):
             return decoded
-        frame = self._source.mine(decoded.batch.frame, live=self._live)
+        frame = self._source._mine(decoded.batch.frame, live=self._live)
         return replace(
             decoded, batch=FrameBatch(frame if self._timed else frame.drop(EVENT_TIME, strict=False))
         )
@@ -201,7 +227,7 @@ class _HybridEnumerator:
     def __init__(self, source: HybridSource, ctx: SourceContext) -> None:
         self._source = source
         self._ctx = ctx
-        self._history = source.history.enumerator(source.context(ctx, _HISTORY))
+        self._history = source.history.enumerator(source._context(ctx, _HISTORY))
         self._live: Enumerator | None = None
         self._offsets: dict[str, int] = {}
         self._known = False
@@ -227,6 +253,19 @@ class _HybridEnumerator:
         else:
             self._read.set()
 
+    def keeps(self, split: Split) -> bool:
+        """See `SplitKeeper`."""
+        side: object = self._live if split.payload["of"] == _LIVE else self._history
+        if not isinstance(side, SplitKeeper):
+            return True
+        return side.keeps(replace(split, payload=split.payload["payload"]))
+
+    @property
+    def complete(self) -> bool:
+        """See `SplitKeeper`."""
+        sides: tuple[object, object] = (self._history, self._live)
+        return all(side.complete for side in sides if isinstance(side, SplitKeeper))
+
     async def checkpointed(self, positions: Mapping[str, Position]) -> None:
         live: object = self._live
         if isinstance(live, CheckpointListener):
@@ -249,7 +288,7 @@ class _HybridEnumerator:
             self._live.restore(state["live"])
 
     def _made(self) -> Enumerator:
-        return self._source.live(self._offsets).enumerator(self._source.context(self._ctx, _LIVE))
+        return self._source._live_from(self._offsets).enumerator(self._source._context(self._ctx, _LIVE))
 
     async def _largest(self) -> dict[str, int]:
         """Where the live source begins in each partition: behind the largest offset in the history."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 import polars as pl
 
+from streamflow.arguments import whole_number
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.fixed_splits import FixedSplits
@@ -21,10 +23,13 @@ from streamflow.operators.source import (
     SourceContext,
     Split,
     SplitReader,
+    counted_in,
 )
 from streamflow.records.batch import RowBatch
+from streamflow.records.copies import copied_batch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, OBJECTS, Objects, Schema
+from streamflow.records.values import strict_frame
 
 __all__ = ["MemorySource"]
 
@@ -51,13 +56,21 @@ class MemorySource(Source):
     _held: pl.DataFrame | Sequence[Any] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.batch_rows is not None and self.batch_rows < 1:
-            raise JobDefinitionError(f"batch_rows is {self.batch_rows}", hint="it must be at least 1")
+        if self.batch_rows is not None:
+            whole_number(self.batch_rows, "batch_rows")
         object.__setattr__(self, "_held", _hold(self.data, self.schema))
 
     @property
     def bounded(self) -> bool:
         return True
+
+    @property
+    def input(self) -> Mapping[str, Any]:
+        """Its first row's digest: rows may be added behind it."""
+        held = self._held
+        if not isinstance(held, pl.DataFrame) or held.is_empty():
+            return {}
+        return {"first row": blake2b(repr(held.row(0, named=True)).encode(), digest_size=8).hexdigest()}
 
     def output_type(self) -> StreamType:
         if not isinstance(self._held, pl.DataFrame):
@@ -70,7 +83,7 @@ class MemorySource(Source):
         return FixedSplits(Split("memory"))
 
     def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
-        row = 0 if position is None else int(position["row"])
+        row = 0 if position is None else counted_in(position, "row")
         held = self._held
         if isinstance(held, pl.DataFrame) and ctx.columns is not None:
             held = held.select([name for name in held.columns if name in ctx.columns or name == EVENT_TIME])
@@ -95,7 +108,8 @@ class _MemoryReader:
             frame = FrameBatch(self._held.slice(start, end - start))
             return Fetch(lambda: Decoded(frame), {"row": end}, frame.nbytes)
         rows = RowBatch(self._held[start:end])
-        return Fetch(lambda: Decoded(rows), {"row": end}, len(rows) * _ROW_BYTES)
+        # What functions change must not be there when the rows are read again.
+        return Fetch(lambda: Decoded(copied_batch(rows)), {"row": end}, len(rows) * _ROW_BYTES)
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -107,7 +121,7 @@ def _hold(
     if isinstance(data, pl.DataFrame):
         if isinstance(schema, Objects):
             return data.to_dicts()
-        return data if schema is None else _cast(data, Schema(schema))
+        return data if schema is None else _fitted(*strict_frame(data, Schema(schema)))
     given: Any = data
     if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
         raise JobDefinitionError(
@@ -118,16 +132,10 @@ def _hold(
         return rows
     if schema is None:
         return infer_frame(rows) if rows and all(isinstance(row, dict) for row in rows) else rows
-    frame, problems = frame_of_rows(rows, Schema(schema))
+    return _fitted(*frame_of_rows(rows, Schema(schema)))
+
+
+def _fitted(frame: pl.DataFrame, problems: Mapping[int, str]) -> pl.DataFrame:
     for index, what in sorted(problems.items()):
         raise JobDefinitionError(f"row {index}: {what}", hint="change the row or the schema")
     return frame
-
-
-def _cast(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
-    try:
-        return frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
-    except pl.exceptions.PolarsError as error:
-        raise JobDefinitionError(
-            f"the DataFrame does not fit its schema: {str(error).splitlines()[0]}"
-        ) from error

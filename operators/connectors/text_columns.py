@@ -1,8 +1,8 @@
-"""Columns as text carries them: times as ISO 8601 in UTC, durations as integers in the column's unit."""
+"""Columns as text carries them: times as ISO 8601 in UTC, durations as integers in the column's unit, at any depth."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, cast
 
 import polars as pl
 
@@ -17,12 +17,38 @@ def as_text_carries(frame: pl.DataFrame) -> pl.DataFrame:
     >>> as_text_carries(pl.DataFrame({"t": [0]}, schema={"t": pl.Datetime("us", "UTC")})).rows()
     [('1970-01-01T00:00:00Z',)]
     """
-    changed: list[pl.Expr] = []
-    for name, dtype in frame.schema.items():
-        column = pl.col(name)
-        if isinstance(dtype, pl.Datetime):
-            utc = column if dtype.time_zone in (None, "UTC") else column.dt.convert_time_zone("UTC")
-            changed.append(utc.dt.to_string(_UTC_TIME))
-        elif isinstance(dtype, pl.Duration):
-            changed.append(column.cast(pl.Int64))
+    changed = [
+        _carried(pl.col(name), dtype).alias(name) for name, dtype in frame.schema.items() if _differs(dtype)
+    ]
     return frame.with_columns(changed) if changed else frame
+
+
+def _differs(dtype: Any) -> bool:
+    """Whether a type, or one inside of it, is carried as another."""
+    if isinstance(dtype, (pl.List, pl.Array)):
+        return _differs(dtype.inner)
+    if isinstance(dtype, pl.Struct):
+        return any(_differs(field.dtype) for field in dtype.fields)
+    return dtype in (pl.Datetime, pl.Duration, pl.Time)
+
+
+def _carried(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    if not _differs(dtype):
+        return column
+    if isinstance(dtype, pl.Datetime):
+        utc = column if dtype.time_zone in (None, "UTC") else column.dt.convert_time_zone("UTC")
+        return utc.dt.to_string(_UTC_TIME)
+    if isinstance(dtype, pl.Time):
+        # A cast cuts what is less than a second.
+        return column.dt.to_string("%H:%M:%S%.f")
+    if isinstance(dtype, pl.Array):
+        return _carried(column.arr.to_list(), pl.List(dtype.inner))
+    if isinstance(dtype, pl.List):
+        return column.list.eval(_carried(pl.element(), cast(pl.DataType, dtype.inner)))
+    if isinstance(dtype, pl.Struct):
+        fields = [
+            _carried(column.struct.field(field.name), cast(pl.DataType, field.dtype)).alias(field.name)
+            for field in dtype.fields
+        ]
+        return pl.when(column.is_not_null()).then(pl.struct(fields))
+    return column.cast(pl.Int64)

@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 import polars as pl
 
+from streamflow.records.common_types import alike
+
 __all__ = ["key_join"]
 
 _ONE: Final = "__one"
@@ -28,6 +30,7 @@ def key_join(
     >>> key_join(one, one.rename({"n": "m"}), ["k"], how="inner").rows()
     [(nan, 1, 1)]
     """
+    left, right = alike(left, right, keys)
     if len(keys) > 1 or not left.schema[keys[0]].is_float():
         return left.join(right, on=list(keys), how=how, nulls_equal=True, suffix=suffix)
     one = pl.lit(0, pl.Int8).alias(_ONE)

@@ -7,6 +7,9 @@ from typing import Final
 
 import polars as pl
 
+from streamflow.errors import StateError
+from streamflow.records.common_types import alike
+
 __all__ = ["has_key_in"]
 
 _FOUND: Final = "__found"
@@ -18,6 +21,11 @@ def has_key_in(rows: pl.DataFrame, others: pl.DataFrame, keys: Sequence[str]) ->
     >>> has_key_in(pl.DataFrame({"k": ["a", "b"]}), pl.DataFrame({"k": ["b", "b"]}), ["k"]).to_list()
     [False, True]
     """
+    rows, others = alike(rows, others, keys)
+    for key in keys:
+        one, other = rows.schema[key], others.schema[key]
+        if one.is_nested() != other.is_nested():
+            raise StateError(f"key {key} is a {one} in one place and a {other} in what was kept of it")
     if len(keys) == 1 and not rows.schema[keys[0]].is_nested():
         return rows[keys[0]].is_in(others[keys[0]], nulls_equal=True)
     found = others.select(keys).unique().with_columns(pl.lit(True).alias(_FOUND))

@@ -3,7 +3,8 @@
 Content goes in under the name of its digest, so that writing it twice changes nothing, and a reader can tell whether it
 is what was written. `create` is the one step that others can see as a whole or not at all. All calls block and may come
 from several threads. They raise StateError and nothing else: DamagedError where something is missing or cannot be read
-for good, UnsyncedError where the disk did not confirm that it holds what it was given.
+for good, UnsyncedError where the disk did not confirm that it holds what it was given, UnreachableError where an object
+store did not answer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from streamflow.errors import ConfigError, StateError
 if TYPE_CHECKING:
     from streamflow.disk import Disk
 
-__all__ = ["BlobEntry", "Blobs", "Stored", "UnsyncedError", "check_key", "open_blobs"]
+__all__ = ["BlobEntry", "Blobs", "Stored", "UnreachableError", "UnsyncedError", "check_key", "open_blobs"]
 
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}(/[A-Za-z0-9][A-Za-z0-9_.-]{0,127})*")
 
@@ -46,12 +47,21 @@ class UnsyncedError(StateError):
     the second answer may be yes although the data are gone (PostgreSQL's "fsyncgate")."""
 
 
+class UnreachableError(StateError):
+    """The object store did not answer, or not as one that is well; it may do so later."""
+
+
 class Blobs(Protocol):
     """Bytes by key."""
 
     @property
     def place(self) -> str:
         """Where it is, for messages; no credentials in it."""
+        ...
+
+    @property
+    def awaited(self) -> str | None:
+        """What a call that has not returned waits for; None where none does, or where no other machine is asked."""
         ...
 
     @property

@@ -43,6 +43,8 @@ class Claims:
         """None until `take`."""
         self.seen = 0
         """The highest number of a checkpoint when the job was taken over."""
+        self.had_checkpoints = False
+        """Whether there was any when the job was taken over."""
         self._blobs = blobs
         self._layout = layout
         self._clock = clock
@@ -54,9 +56,9 @@ class Claims:
             self._release = self._blobs.lock(self._layout.lock)
         try:
             earlier = self._all()
-            self.seen = max(
-                [*numbers_of(self._blobs.entries(self._layout.manifests)), *self._seen(earlier)], default=0
-            )
+            there = numbers_of(self._blobs.entries(self._layout.manifests))
+            self.had_checkpoints = bool(there)
+            self.seen = max([*there, *self._seen(earlier)], default=0)
             incarnation = max(earlier, default=0) + 1
             while not self._blobs.create(
                 self._layout.claim(incarnation), self._content(incarnation), _unwatched

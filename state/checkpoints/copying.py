@@ -22,11 +22,11 @@ def copied(
     manifest: Manifest,
     target: CheckpointStore,
     kind: Literal["checkpoint", "savepoint"],
-    changed: Mapping[str, bytes],
+    changed: Mapping[str, bytes | None],
 ) -> Manifest:
-    """The manifest in `target`, with every file verified and stored anew; files of the job as a whole have the content
-    that `changed` gives by name, if it does. A target that is not claimed is claimed meanwhile. StateError where it has
-    a checkpoint of this number."""
+    """The manifest in `target`, with every file verified and stored again. Files of the job as a whole have the content
+    that `changed` gives by name, if it does, and are left out where it gives None. A target that is not claimed is
+    claimed meanwhile. StateError where it has a checkpoint of this number."""
     claimed = target.incarnation is not None
     target.claim()
     try:
@@ -41,12 +41,11 @@ def copied(
             return replace(writer.put([source.read(file)], file.name), immutable=file.immutable)
 
         try:
-            whole = manifest.with_files(stored)
-            files = tuple(
-                writer.put([changed[file.name]], file.name) if file.name in changed else file
-                for file in whole.files
-            )
-            return writer.publish(replace(whole, files=files, kind=kind, parent=None))
+            contents = ((name, data) for name, data in changed.items() if data is not None)
+            files = tuple(writer.put([data], name) for name, data in contents)
+            rest = tuple(file for file in manifest.files if file.name not in changed)
+            whole = replace(manifest, files=rest).with_files(stored)
+            return writer.publish(replace(whole, files=(*files, *whole.files), kind=kind, parent=None))
         finally:
             writer.abandon()
     finally:

@@ -49,6 +49,8 @@ class LocalBlobs:
     """Blobs in a folder of this machine, which is made when something is first stored. Where it is not `exclusive`, a
     process that holds the lock keeps nobody out: claims decide, as in an object store."""
 
+    awaited = None
+
     def __init__(self, root: Path, disk: Disk, *, exclusive: bool = True) -> None:
         self.exclusive = exclusive
         self._disk = disk

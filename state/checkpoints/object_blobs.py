@@ -1,37 +1,38 @@
 """Checkpoints in an object store (S3 and what speaks like it, Google Cloud Storage, Azure, or memory), by obstore.
 
 There is no rename and no lock: content is put under its digest, an entry is made by a conditional put, and whoever
-made the highest claim may publish. Where the answer to a put got lost, what is there is looked at. What the store's
-client says in an error is shown without what looks like a credential.
+made the highest claim may publish. Where the answer to a put got lost, what is there is looked at.
+
+Content goes up in one request, which leaves nothing where it is cut. A store takes that up to some GiB; what is larger
+goes up in parts, which stay in the store, unseen and paid for, where the process dies meanwhile.
 """
 
 from __future__ import annotations
 
-import re
+import logging
+import mmap
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
 from streamflow.errors import ConfigError, DamagedError, StateError
+from streamflow.logs import told
 from streamflow.state.checkpoints.blobs import BlobEntry, Stored, check_key
-
-if TYPE_CHECKING:
-    from obstore.store import MemoryStore, ObjectStore, RetryConfig
+from streamflow.state.checkpoints.object_clients import ObjectClients
 
 __all__ = ["ObjectBlobs"]
 
+_LOG: Final = logging.getLogger("streamflow.checkpoints")
 _CHUNK: Final = 4 << 20
 _IN_MEMORY: Final = 32 << 20
-_SECRET: Final = re.compile(
-    r"(?i)((?:key|secret|token|sig|signature|credential|password)[\w-]*[\"']?\s*[=:]\s*)[^\s&,;]+"
-)
-_MEMORY: Final[dict[str, MemoryStore]] = {}
-"""`memory://name` is the same store wherever it is opened in a process."""
+_ONE_PUT: Final = 4 << 30
+"""S3 takes 5 GiB in one request."""
+_PART: Final = 16 << 20
+_AT_ONCE: Final = 4
+"""How large the parts of larger ones are, and how many are on their way at once."""
 
 
 class ObjectBlobs:
@@ -47,7 +48,12 @@ class ObjectBlobs:
                 hint="give them by the environment variables of the object store",
             )
         self.place = url.rstrip("/")
-        self._store: ObjectStore = _open(self.place, parts.scheme)
+        self._clients = ObjectClients(self.place, parts.scheme)
+        self._told_of_parts = False
+
+    @property
+    def awaited(self) -> str | None:
+        return self._clients.awaited
 
     def put(self, folder: str, chunks: Iterable[bytes]) -> Stored:
         import obstore
@@ -60,9 +66,15 @@ class ObjectBlobs:
                 file.write(chunk)
             file.seek(0)
             key = check_key(f"{folder}/{digest.hexdigest()}")
-            with self._told("write", key):
-                obstore.put(self._store, key, file if size > _CHUNK else file.read())
-        if size > _CHUNK:
+            with self._clients.asked("write", key):
+                if size <= _ONE_PUT:
+                    content = _content(file, size)
+                    obstore.put(self._clients.client(size), key, content, use_multipart=False)
+                else:
+                    self._tell_of_parts()
+                    client = self._clients.client(_AT_ONCE * _PART)
+                    obstore.put(client, key, file, chunk_size=_PART, max_concurrency=_AT_ONCE)
+        if size > _ONE_PUT:
             self._check_size(key, size)
         return Stored(digest.hexdigest(), size)
 
@@ -105,9 +117,9 @@ class ObjectBlobs:
 
         refused: StateError | None = None
         try:
-            with self._told("write", check_key(key)):
+            with self._clients.asked("write", check_key(key)):
                 try:
-                    obstore.put(self._store, key, data, mode="create")
+                    obstore.put(self._clients.client(len(data)), key, data, mode="create")
                 except (AlreadyExistsError, PreconditionError):
                     # The client repeats what got no answer: it may have been made by the first attempt.
                     return self._is(key, data)
@@ -121,10 +133,10 @@ class ObjectBlobs:
         import obstore
 
         client: Any = obstore  # with pyarrow's types, which are not there
-        with self._told("list", check_key(prefix)):
+        with self._clients.asked("list", check_key(prefix)):
             found = [
                 BlobEntry(each["path"], each["size"], int(each["last_modified"].timestamp() * 1_000_000))
-                for page in client.list(self._store, prefix + "/")
+                for page in client.list(self._clients.client(), prefix + "/")
                 for each in page
             ]
         return sorted(found, key=lambda entry: entry.key)
@@ -133,24 +145,24 @@ class ObjectBlobs:
         import obstore
 
         client: Any = obstore
-        with self._told("list", prefix or "it"):
-            found = client.list_with_delimiter(self._store, prefix or None)
+        with self._clients.asked("list", prefix or "it"):
+            found = client.list_with_delimiter(self._clients.client(), prefix or None)
         return sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
 
     def remove(self, key: str) -> None:
         import obstore
 
         try:
-            with self._told("remove", check_key(key)):
-                obstore.delete(self._store, key)
+            with self._clients.asked("remove", check_key(key)):
+                obstore.delete(self._clients.client(), key)
         except DamagedError:
             return  # some stores say that it was not there
 
     def move(self, old: str, new: str) -> None:
         import obstore
 
-        with self._told("move", check_key(old)):
-            obstore.copy(self._store, old, check_key(new))
+        with self._clients.asked("move", check_key(old)):
+            obstore.copy(self._clients.client(), old, check_key(new))
         self.remove(old)
 
     def settle(self) -> None:
@@ -161,13 +173,13 @@ class ObjectBlobs:
         return _nothing_to_release
 
     def sweep(self, prefix: str, before: int) -> None:
-        """Interrupted uploads are not seen; the store's own rules remove them."""
+        """An interrupted upload leaves nothing; of parts the store's own rules have to dispose."""
 
     def _chunks(self, key: str, limit: int) -> Iterator[bytes]:
         import obstore
 
-        with self._told("read", check_key(key)):
-            found = obstore.get(self._store, key)
+        with self._clients.asked("read", check_key(key)):
+            found = obstore.get(self._clients.client(), key)
             if found.meta["size"] > limit:
                 raise DamagedError(f"{key} has {found.meta['size']} bytes, {limit} were expected")
             for chunk in found.stream(min_chunk_size=_CHUNK):
@@ -184,42 +196,23 @@ class ObjectBlobs:
         """Whether all parts of an upload are there."""
         import obstore
 
-        with self._told("read", key):
-            found = obstore.head(self._store, key)["size"]
+        with self._clients.asked("read", key):
+            found = obstore.head(self._clients.client(), key)["size"]
         if found != size:
             raise StateError(f"{self.place} stored {found} bytes of the {size} of {key}")
 
-    @contextmanager
-    def _told(self, action: str, what: str) -> Generator[None]:
-        from obstore.exceptions import BaseError
-
-        try:
-            yield
-        except FileNotFoundError as error:
-            raise DamagedError(f"{what} is missing in {self.place}") from error
-        except (BaseError, OSError, ValueError) as error:
-            raise StateError(f"cannot {action} {what} in {self.place}: {_shown(error)}") from None
+    def _tell_of_parts(self) -> None:
+        if not self._told_of_parts:
+            self._told_of_parts = True
+            rule = "AbortIncompleteMultipartUpload"
+            _LOG.warning(
+                "files go up in parts, and a killed process leaves them there", extra=told(rule=rule)
+            )
 
 
-def _open(url: str, scheme: str) -> ObjectStore:
-    from obstore.exceptions import BaseError
-    from obstore.store import MemoryStore, from_url
-
-    if scheme == "memory":
-        return _MEMORY.setdefault(url, MemoryStore())
-    # No client options: they would take the place of all that the environment says about the connection.
-    retries: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
-    try:
-        store: ObjectStore = from_url(url, retry_config=retries)
-    except (BaseError, ValueError) as error:
-        raise ConfigError(f"{url} cannot be used for checkpoints: {_shown(error)}") from None
-    return store
-
-
-def _shown(error: Exception) -> str:
-    """The first line of what the client says, without what looks like a credential."""
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    return _SECRET.sub(r"\1***", line)[:300]
+def _content(file: IO[bytes], size: int) -> Any:
+    """The bytes of a file; of a large one without reading them into memory."""
+    return file.read() if size <= _IN_MEMORY else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _nothing_to_release() -> None:

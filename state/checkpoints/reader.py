@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
-from streamflow.errors import DamagedError, StateError
+from streamflow.errors import DamagedError, GoneError, StateError
 from streamflow.state.checkpoints.blobs import Blobs
 from streamflow.state.checkpoints.layout import JobLayout, is_job, numbers_of
 from streamflow.state.checkpoints.manifest import MAX_MANIFEST_BYTES, Manifest, StoredFile, decode_manifest
@@ -108,10 +108,7 @@ class CheckpointReader:
                 hint="give a savepoint to start from, or restore='none' to start with nothing",
             )
         if self._layout.published in {entry.key for entry in self.blobs.entries(self._layout.claims)}:
-            raise DamagedError(
-                f"the checkpoints of {self.job} in {self.place} are gone: there were some, no manifest is left",
-                hint="give a savepoint to start from, or restore='none' to start with nothing",
-            )
+            raise self._gone()
         return None, []
 
     def read(self, file: StoredFile) -> bytes:
@@ -138,6 +135,12 @@ class CheckpointReader:
             return self._problems(self.manifest(number))
         except DamagedError as error:
             return [Problem("manifest", str(error))]
+
+    def _gone(self) -> GoneError:
+        return GoneError(
+            f"the checkpoints of {self.job} in {self.place} are gone: there were some, no manifest is left",
+            hint="give a savepoint to start from, or restore='none' to start with nothing",
+        )
 
     def _problems(self, manifest: Manifest) -> list[Problem]:
         found: list[Problem] = []

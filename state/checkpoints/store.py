@@ -10,13 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Literal, Self
 
 import msgspec
 
+from streamflow.distribution import version
 from streamflow.errors import DamagedError, StateError
 from streamflow.state.checkpoints.blobs import Blobs
 from streamflow.state.checkpoints.claims import Claims, FencedError
@@ -159,8 +158,11 @@ class CheckpointStore(CheckpointReader):
         return writer
 
     def latest_intact(self) -> tuple[Manifest | None, list[Skipped]]:
-        """As the reader's; whoever has the claim also puts those that were passed over into quarantine."""
+        """As the reader's; whoever has the claim also puts those that were passed over into quarantine, and knows what
+        was there when it took the job over."""
         manifest, skipped = super().latest_intact()
+        if manifest is None and self._claims.had_checkpoints:
+            raise self._gone()
         if self.incarnation is not None:
             for each in skipped:
                 self.quarantine(each.number, each.why)
@@ -221,11 +223,11 @@ class CheckpointStore(CheckpointReader):
         manifest: Manifest,
         target: CheckpointStore,
         kind: Literal["checkpoint", "savepoint"] = "savepoint",
-        changed: Mapping[str, bytes] | None = None,
+        changed: Mapping[str, bytes | None] | None = None,
     ) -> Manifest:
         """Copy a checkpoint with all it needs to another store, verifying it; the manifest there. `changed` gives files
-        of the job as a whole other content. The target is claimed meanwhile if it is not. StateError where it has a
-        checkpoint of this number."""
+        of the job as a whole other content, or None to leave them out. The target is claimed meanwhile if it is not.
+        StateError where it has a checkpoint of this number."""
         return copied(self, manifest, target, kind, changed or {})
 
     # For the writer.
@@ -261,7 +263,7 @@ class CheckpointStore(CheckpointReader):
 
     def end(self, writer: CheckpointWriter, *, unsynced: bool = False) -> None:
         """`writer` writes no more; `unsynced`: the disk did not confirm what it was given, so that the next one begins
-        anew."""
+        again."""
         with self._guard:
             if writer not in self._sessions:
                 return
@@ -280,7 +282,7 @@ class CheckpointStore(CheckpointReader):
         return msgspec.structs.replace(
             manifest,
             format=FORMAT,
-            streamflow=_version(),
+            streamflow=version(),
             job=self.job,
             incarnation=incarnation,
             generation=generation,
@@ -339,11 +341,3 @@ class CheckpointStore(CheckpointReader):
             with suppress(StateError):
                 return self._summary(number).generation
         return None
-
-
-@cache
-def _version() -> str:
-    try:
-        return version("streamflow")
-    except PackageNotFoundError:
-        return "unknown"

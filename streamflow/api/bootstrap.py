@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from streamflow.api.physical import physical_plan
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, JobDefinitionError, RecordError, Where, unknown_name
 from streamflow.operators.process import ProcessSpec
@@ -47,7 +48,7 @@ def bootstrap(job: Job, states: Mapping[str, Frames], *, to: str | os.PathLike[s
     from streamflow.state.checkpoints.manifest import Manifest
 
     resolved = Settings.resolve(settings)
-    plan = job.physical(resolved)
+    plan = physical_plan(job.graph, resolved)
     chosen = [_process(plan, operator) for operator in states]
     ports = Ports(io=Inline(), cpu=Inline())
     place = os.fspath(to)

@@ -12,8 +12,9 @@ from typing import Any
 
 from streamflow.errors import JobDefinitionError, StreamflowError, Where
 from streamflow.graph.logical import Input, LogicalGraph, Node, OperatorNode, SinkNode, SourceNode
-from streamflow.operators.base import OperatorSpec
+from streamflow.operators.base import OperatorSpec, StreamType
 from streamflow.operators.sink import Sink
+from streamflow.user_code import calling_line
 
 __all__ = ["GraphBuilder"]
 
@@ -58,8 +59,27 @@ class GraphBuilder:
         inputs = tuple(replace(read, node=self._current(read.node)) for read in inputs)
         graph = self.graph
         with_place(id, lambda: spec.split_combiner([graph.type_of(read) for read in inputs]))
-        type_ = with_place(id, lambda: spec.output_type([graph.type_of(read) for read in inputs]))
+        types = [graph.type_of(read) for read in inputs]
+        type_ = with_place(id, lambda: spec.output_type(types))
+        changing = [read for read, type in zip(inputs, types, strict=True) if type.changes]
+        if changing and spec.on_changes == "refuse":
+            raise JobDefinitionError(
+                f"{self._changed_by(changing[0])} gives changes of its results, and {spec.kind} would take each for a"
+                " record",
+                where=Where(operator=id),
+                hint="aggregate the records themselves, or go through process(…), whose events say their change",
+            )
+        if changing and spec.on_changes == "pass":
+            type_ = replace(type_, changes=True)
         return self.add(OperatorNode(id, spec, inputs, type_))
+
+    def _changed_by(self, read: Input) -> str:
+        """The operator whose changing results come through this output."""
+        node = self._nodes[read.node]
+        for before in node.inputs if isinstance(node, OperatorNode) else ():
+            if self.graph.type_of(before).changes:
+                return self._changed_by(before)
+        return node.id
 
     def add_sink(self, sink: Sink, read: Input) -> str:
         """A sink on an earlier output."""
@@ -67,7 +87,19 @@ class GraphBuilder:
         read = replace(read, node=self._current(read.node))
         type_ = self.graph.type_of(read)
         with_place(id, lambda: sink.check(type_))
+        with_place(id, lambda: self._check_place(sink, type_))
         return self.add(SinkNode(id, sink, read, type_))
+
+    def _check_place(self, sink: Sink, type_: StreamType) -> None:
+        """Raise JobDefinitionError where another sink writes to the same place, and the two cannot do so together."""
+        place = sink.place(type_)
+        for node in self._nodes.values() if place is not None else ():
+            other = node.sink.place(node.type) if isinstance(node, SinkNode) else None
+            if other is not None and place is not None and other[0] == place[0] and other[1] != place[1]:
+                raise JobDefinitionError(
+                    f"{sink.describe()} writes where {node.id!r} does, and the two do not go together",
+                    hint="give each a path of its own; or union the streams and write them once",
+                )
 
     def change(self, id: str, **changes: Any) -> None:
         """The same node with some fields changed."""
@@ -77,7 +109,8 @@ class GraphBuilder:
     def rename(self, old: str, new: str) -> None:
         """Another id for a node, everywhere; streams that were handed out before still lead to it."""
         old = self._current(old)
-        if not _ID.fullmatch(new):
+        given: object = new
+        if not (isinstance(given, str) and _ID.fullmatch(given)):
             raise JobDefinitionError(
                 f"{new!r} cannot name an operator", hint="use lower-case letters, digits, - and _, at most 63"
             )
@@ -112,4 +145,4 @@ def with_place(id: str, call: Callable[[], Any]) -> Any:
     try:
         return call()
     except StreamflowError as error:
-        raise error.at(Where(operator=id)) from error.__cause__
+        raise error.at(Where(operator=id, code=calling_line())) from error.__cause__

@@ -6,24 +6,27 @@ import asyncio
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Unpack, cast
+
+import polars as pl
 
 from streamflow.api.builder import GraphBuilder, with_place
+from streamflow.api.physical import physical_plan
 from streamflow.api.running import logging_for, run_on_loop, run_reporting, stopping_on_signals
 from streamflow.api.stream import Stream
-from streamflow.config import Settings
+from streamflow.config import RunSettings, Settings
 from streamflow.errors import ConfigError, JobDefinitionError, Where
 from streamflow.graph.logical import EventTime, Input, LogicalGraph, SinkNode, SourceNode
-from streamflow.graph.physical import PhysicalPlan
-from streamflow.graph.planner import plan as make_plan
 from streamflow.graph.render import Plan
-from streamflow.operators.rows import convert
+from streamflow.job_settings import leave_to_the_command
 from streamflow.operators.source import InstanceClaim, Source
 from streamflow.operators.timestamps import AssignTimestamps
+from streamflow.operators.user_functions import check_function, on_rows
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import profile_for
 from streamflow.runtime.status import JobResult, JobStatus
+from streamflow.time.timestamps import Duration, Epoch
 from streamflow.time.watermarks import BoundedDisorder, bounded_disorder
 
 __all__ = ["Job"]
@@ -42,7 +45,8 @@ class Job:
     """
 
     def __init__(self, name: str = "job") -> None:
-        if not name:
+        given: object = name
+        if not (isinstance(given, str) and given):
             raise JobDefinitionError(
                 f"{name!r} cannot name a job", hint='give a text, like sf.Job("departures")'
             )
@@ -58,14 +62,18 @@ class Job:
         return self._builder.graph
 
     def read(
-        self, source: Source, *, event_time: EventTime | None = None, watermark: BoundedDisorder | None = None
+        self,
+        source: Source,
+        *,
+        event_time: EventTime | None = None,
+        watermark: BoundedDisorder | Duration | None = None,
     ) -> Stream:
         """A stream out of a source.
 
         `event_time` is a column name, an expression, an `sf.epoch(…)`, or a function of one row; without it records
         have the source's own event time, if it has any. `watermark` says how far behind the latest event others may
-        come (default: not at all). Raises JobDefinitionError naming what does not fit, SourceError where the source
-        has to be looked at and cannot be.
+        come (default: not at all): a duration like `"5s"`, or `sf.bounded_disorder(…)`, which can say more. Raises
+        JobDefinitionError naming what does not fit, SourceError where the source has to be looked at and cannot be.
         """
         if not isinstance(source, Source):
             raise JobDefinitionError(
@@ -73,36 +81,44 @@ class Job:
             )
         id = self._builder.new_id("read")
         raw = with_place(id, source.output_type)
+        if callable(event_time) and not isinstance(event_time, pl.Expr):
+            check_function(event_time, "event_time=")
+            event_time = on_rows(event_time, raw.schema, "event_time=")
+        elif event_time is not None and not isinstance(event_time, (str, pl.Expr, Epoch)):
+            raise JobDefinitionError(
+                f"event_time is {event_time!r}",
+                hint="name a column, or give an expression, sf.epoch(…) or a function",
+            )
         timestamps = None if event_time is None else AssignTimestamps(event_time=event_time)
         type_ = raw if timestamps is None else with_place(id, lambda: timestamps.output_type([raw]))
         if watermark is not None and not type_.timed:
             raise JobDefinitionError(
                 "a watermark without event time", hint='give event_time="column" as well'
             )
-        node = SourceNode(id, source, type_, timestamps, watermark or bounded_disorder())
+        if watermark is None:
+            watermark = bounded_disorder()
+        elif not isinstance(watermark, BoundedDisorder):
+            bound = watermark
+            watermark = cast("BoundedDisorder", with_place(id, lambda: bounded_disorder(bound)))
+        node = SourceNode(id, source, type_, timestamps, watermark)
         return Stream(self._builder, Input(self._builder.add(node)))
 
-    def plan(self, *, physical: bool = False, **settings: Any) -> Plan:
+    def plan(self, *, physical: bool = False, **settings: Unpack[RunSettings]) -> Plan:
         """The plan, to look at: `.text()`, `.mermaid()`; with `physical` as it would run under these settings."""
         self._check()
-        return Plan(self.graph, self.physical(Settings.resolve(settings)) if physical else None)
+        return Plan(self.graph, physical_plan(self.graph, Settings.resolve(settings)) if physical else None)
 
-    def physical(self, settings: Settings) -> PhysicalPlan:
-        """The physical plan under resolved settings."""
-        return make_plan(
-            self.graph,
-            parallelism=settings.parallelism,
-            max_parallelism=settings.max_parallelism,
-            convert=convert,
-        )
-
-    def run(self, *, progress: Callable[[JobStatus], None] | None = None, **settings: Any) -> JobResult:
+    def run(
+        self, *, progress: Callable[[JobStatus], None] | None = None, **settings: Unpack[RunSettings]
+    ) -> JobResult:
         """Run to the end and return what happened.
 
         Settings (`mode`, `parallelism`, `metrics_port`, …) are those of `streamflow.config.Settings`. `progress` is
         called with the status a few times a second. SIGINT and SIGTERM stop the job cleanly, a second one at once.
-        Raises what the failing operator raised; nothing that was not committed is visible then.
+        Raises what the failing operator raised; nothing that was not committed is visible then. While a command such as
+        `streamflow run` loads the file, the job is left to the command and the rest of the file is not read.
         """
+        leave_to_the_command()
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -110,13 +126,14 @@ class Job:
         raise ConfigError("run() was called inside a running event loop", hint="use: await job.run_async(…)")
 
     async def run_async(
-        self, *, progress: Callable[[JobStatus], None] | None = None, **settings: Any
+        self, *, progress: Callable[[JobStatus], None] | None = None, **settings: Unpack[RunSettings]
     ) -> JobResult:
         """`run` for programs that have an event loop; signals are theirs to handle."""
         return await self._run_async(progress, settings, signals=False)
 
-    async def start(self, *, ports: Ports | None = None, **settings: Any) -> LocalJob:
+    async def start(self, *, ports: Ports | None = None, **settings: Unpack[RunSettings]) -> LocalJob:
         """Start it on the running event loop and return its handle."""
+        leave_to_the_command()
         self._check()
         resolved = Settings.resolve(settings)
         profile = profile_for(resolved.mode, resolved, bounded=self.graph.bounded)
@@ -133,7 +150,14 @@ class Job:
         if resolved.instance[0] is None:
             claim, resolved = await self._agreed(resolved)
         try:
-            return LocalJob(self.graph, self.physical(resolved), profile, resolved, ports=ports, claim=claim)
+            return LocalJob(
+                self.graph,
+                lambda graph: physical_plan(graph, resolved),
+                profile,
+                resolved,
+                ports=ports,
+                claim=claim,
+            )
         except BaseException:
             if claim is not None:
                 await claim.close()
@@ -162,7 +186,7 @@ class Job:
         return claim, replace(settings, instance=(index, count), checkpoint_lock=False)
 
     async def _run_async(
-        self, progress: Callable[[JobStatus], None] | None, settings: dict[str, Any], *, signals: bool
+        self, progress: Callable[[JobStatus], None] | None, settings: RunSettings, *, signals: bool
     ) -> JobResult:
         resolved = Settings.resolve(settings)
         if resolved.control_port is not None:

@@ -2,43 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, Never
 
 import polars as pl
 
+from streamflow.api.keying import Keying, NullKeys
+from streamflow.api.other_names import AGGREGATES, missing
 from streamflow.api.processed import ProcessedStream, processed
-from streamflow.api.stream import IntoExpr, Stream
-from streamflow.api.windowed import WindowedStream, aggregate_inputs, field_of, reduction
+from streamflow.api.shortcuts import Shortcuts
+from streamflow.api.stream import IntoExpr, Stream, read_of, through
+from streamflow.api.windowed import WindowedStream, field_of, reduction
 from streamflow.errors import JobDefinitionError, Where
-from streamflow.operators.extract import Extract
-from streamflow.operators.process import KeyedProcess
+from streamflow.operators.columns import chosen
+from streamflow.operators.process import KeyedProcess, ProcessOrder
 from streamflow.operators.running import RunningAggregateSpec
-from streamflow.records.schema import Schema
+from streamflow.operators.user_functions import check_function, on_rows
+from streamflow.operators.windowing import ALL_RECORDS
+from streamflow.records.schema import Schema, key_column, shown_name
 from streamflow.time.timestamps import Duration, parse_duration
 from streamflow.windows.aggregates import Aggregate
 from streamflow.windows.assigners import Assigner
 
-__all__ = ["KeyedStream", "keyed_stream"]
+__all__ = ["KeyedStream", "keyed_stream", "keyless"]
 
-NullKeys = Literal["fail", "group"]
+_ELSEWHERE: Final = {
+    **AGGREGATES,
+    "agg": "aggregate(total=sf.sum(…), …)",
+    "apply": "process(MyProcess)",
+    "map": "map(function) before key_by(…), or process(MyProcess)",
+    "flat_map": "flat_map(function) before key_by(…), or process(MyProcess)",
+    "filter": "filter(…) before key_by(…)",
+    "tumbling": "window(sf.tumbling(…))",
+    "sliding": "window(sf.sliding(…))",
+    "session": "window(sf.session(gap=…))",
+    "time_window": "window(sf.tumbling(…))",
+    "windowed_by": "window(…)",
+    "collect": "aggregate(…) or process(…) first: keys alone change nothing",
+    "write": "aggregate(…) or process(…) first: keys alone change nothing",
+    "len": "count()",
+    "size": "count()",
+}
 Accumulation = Literal["accumulating", "discarding", "retracting"]
 
 
-@dataclass(frozen=True)
-class KeyedStream:
-    """A stream partitioned by key; made by `Stream.key_by`.
+class KeyedStream(Shortcuts[Stream]):
+    """A stream partitioned by key; made by `Stream.key_by`."""
 
-    `functions` are keys that Python functions give; they become columns together with what is aggregated.
-    `record_columns` are the columns that there were before; None for a stream of objects.
-    """
+    def __init__(self, keying: Keying) -> None:
+        self._keying = keying
 
-    stream: Stream
-    keys: tuple[str, ...]
-    functions: tuple[tuple[str, Callable[[Any], Any]], ...]
-    null_keys: NullKeys
-    record_columns: tuple[str, ...] | None
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Never:
+            raise missing("KeyedStream", name, _ELSEWHERE, dir(type(self)))
 
     def window(
         self,
@@ -54,7 +71,7 @@ class KeyedStream:
         With `pane_info` results also say `pane_timing` (ON_TIME, LATE), `pane_index` (from 0) and `is_last`.
         Raises JobDefinitionError where the stream has no event time.
         """
-        if not self.stream.type.timed:
+        if not self._keying.stream.type.timed:
             raise JobDefinitionError(
                 "a window needs event time, and this stream has none",
                 hint='say it when reading: job.read(source, event_time="column")',
@@ -69,19 +86,21 @@ class KeyedStream:
                 f"{assigner!r} assigns no windows",
                 hint='give one like sf.tumbling("10s") or sf.session(gap="30m")',
             )
-        return WindowedStream(self, assigner, lateness, accumulation, pane_info)
+        return WindowedStream(self._keying, assigner, lateness, accumulation, pane_info)
 
     def aggregate(self, **aggregates: Aggregate) -> Stream:
         """Running totals per key: a changing result, whose column `change` says insert, update_before or
-        update_after. In batch each key comes once, at the end."""
-        stream, prepared = self.columns(aggregates)
-        spec = RunningAggregateSpec(keys=self.keys, aggregates=prepared, null_keys=self.null_keys)
-        return stream.apply(spec)
+        update_after. In batch each key comes once, at the end. What would take changes for records (another aggregate,
+        a window) is refused behind it; `process` sees them with their kind."""
+        keying = self._keying
+        stream, prepared = keying.columns(aggregates)
+        spec = RunningAggregateSpec(keys=keying.keys, aggregates=prepared, null_keys=keying.null_keys)
+        return through(stream, spec)
 
     def reduce(self, function: Callable[[Any, Any], Any]) -> Stream:
         """The records of a key combined two by two, running; the column `value` holds the result. The function is
         to give the same whatever the order."""
-        aggregate, unpack = reduction(self.stream, function)
+        aggregate, unpack = reduction(self._keying.record_schema, function)
         return unpack(self.aggregate(value=aggregate))
 
     def process(
@@ -90,24 +109,23 @@ class KeyedStream:
         *,
         schema: object = None,
         broadcast: Stream | None = None,
+        order: ProcessOrder = "arrival",
     ) -> ProcessedStream:
         """Logic of one's own by key, with state and timers: a `KeyedProcess` (or its class) sees each record.
+
+        `order`: events come as they arrive, or with `"event_time"` once the watermark has passed them, in order of
+        event time and the same in every mode; then late ones go to `.late`. See `KeyedProcess`.
 
         `schema` says the columns of what it emits where its `output` does not; without either the result holds
         objects. Every subtask gets all records of `broadcast`, in `on_broadcast`. `.output("name")` of the result is
         a side output.
         """
-        return processed(self, process, schema, broadcast)
+        return processed(self._keying, process, schema, broadcast, order)
 
-    def columns(self, aggregates: dict[str, Aggregate]) -> tuple[Stream, tuple[tuple[str, Aggregate], ...]]:
-        """The stream with every key and aggregate input as a column, and the aggregates over those columns."""
-        objects = not isinstance(self.stream.schema, Schema)
-        made, prepared = aggregate_inputs(aggregates, objects=objects)
-        functions = (*self.functions, *made)
-        stream = self.stream
-        if functions:
-            stream = stream.apply(Extract(columns=functions))
-        return stream, prepared
+
+def keyless(stream: Stream) -> KeyedStream:
+    """All records as those of one key, which no result shows."""
+    return KeyedStream(Keying(stream, (ALL_RECORDS,), (), "fail", stream.type.schema))
 
 
 def keyed_stream(
@@ -117,17 +135,19 @@ def keyed_stream(
     if not keys:
         raise JobDefinitionError(
             "key_by without a key",
-            where=Where(operator=stream.operator),
+            where=Where(operator=read_of(stream).node),
             hint='give columns, like key_by("origin")',
         )
     if null_keys not in ("fail", "group"):
         raise JobDefinitionError(f"null_keys is {null_keys!r}", hint='choose "fail" or "group"')
-    schema = stream.schema
-    named = [_key(key, columns=isinstance(schema, Schema)) for key in keys]
+    schema = stream.type.schema
+    columns = schema if isinstance(schema, Schema) else None
+    named = [_key(each, columns) for key in keys for each in _each(key, columns)]
     names = tuple(name for name, _ in named)
     if len(set(names)) != len(names):
         raise JobDefinitionError(
-            f"two keys have one name: {', '.join(names)}", hint="name them with .alias()"
+            f"two keys have one name: {', '.join(map(shown_name, names))}",
+            hint="name expressions with .alias(), and write functions with def: a key is called what they are",
         )
     made = [made for _, made in named if isinstance(made, pl.Expr)]
     if made:
@@ -139,17 +159,37 @@ def keyed_stream(
         for name in names:
             if name not in dict(functions):
                 stream.schema.need(name, where=Where(operator="key_by"))
-    before = tuple(schema) if isinstance(schema, Schema) else None
-    return KeyedStream(stream, names, functions, null_keys, before)
+    for name, function in functions:
+        check_function(function, f"key_by ({name})")
+    functions = tuple((name, on_rows(function, schema, "key_by")) for name, function in functions)
+    return KeyedStream(Keying(stream, names, functions, null_keys, schema))
 
 
-def _key(key: object, *, columns: bool) -> tuple[str, pl.Expr | Callable[[Any], Any] | None]:
-    """A key's name, and what makes its column where it is not one already."""
+def _each(key: object, schema: Schema | None) -> Sequence[object]:
+    """The columns that a selector chooses, each a key; anything else as it is."""
+    if not isinstance(key, pl.Expr) or schema is None or not key.meta.has_multiple_outputs():
+        return [key]
+    columns = chosen(key, schema)
+    if not columns:
+        raise JobDefinitionError(
+            f"the key {key} is no column, or several expressions",
+            where=Where(operator="key_by"),
+            hint=f"there are: {', '.join(sorted(schema))}; give each expression by itself, with a name: .alias(…)",
+        )
+    return columns
+
+
+def _key(key: object, schema: Schema | None) -> tuple[str, pl.Expr | Callable[[Any], Any] | None]:
+    """A key's column, and what makes it where it is not there already."""
     if isinstance(key, str):
-        return key, None if columns else field_of(key)
+        column = key_column(key)
+        copied = pl.col(key).alias(column) if column != key else None
+        return column, field_of(key) if schema is None else copied
     if isinstance(key, pl.Expr):
-        return key.meta.output_name(), None if key.meta.is_column() else key
+        name = key.meta.output_name()
+        column = key_column(name) if key.meta.is_column() else key_column(name, schema or ())
+        return column, None if key.meta.is_column() and column == name else key.alias(column)
     if callable(key):
         name = getattr(key, "__name__", "key")
-        return "key" if name == "<lambda>" else name, key
+        return key_column("key" if name == "<lambda>" else name, schema or ()), key
     raise JobDefinitionError(f"{key!r} cannot be a key", hint="give a column, an expression or a function")

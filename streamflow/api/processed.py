@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streamflow.api.stream import Stream
+from streamflow.api.stream import Stream, builder_of, read_of, through
 from streamflow.errors import JobDefinitionError, unknown_name
-from streamflow.graph.logical import Input
+from streamflow.graph.logical import Input, OperatorNode
+from streamflow.graph.planner import natural_layout
+from streamflow.operators.base import LATE, Layout
+from streamflow.operators.declared_schema import declared_schema
 from streamflow.operators.extract import Extract
-from streamflow.operators.functions import declared_schema
-from streamflow.operators.process import WHOLE_RECORD, KeyedProcess, ProcessSpec, process_instance
+from streamflow.operators.process import (
+    WHOLE_RECORD,
+    KeyedProcess,
+    ProcessOrder,
+    ProcessSpec,
+    process_instance,
+)
+from streamflow.operators.user_functions import RowMaker, check_action, check_function, row_maker
 from streamflow.records.schema import OBJECTS, Schema, StreamSchema
-from streamflow.windows.accumulators import pack
+from streamflow.windows.accumulators import pack, unpack
 
 if TYPE_CHECKING:
     from streamflow.api.builder import GraphBuilder
-    from streamflow.api.keyed import KeyedStream
+    from streamflow.api.keying import Keying
 
 __all__ = ["ProcessedStream", "processed"]
 
@@ -23,9 +32,31 @@ __all__ = ["ProcessedStream", "processed"]
 class ProcessedStream(Stream):
     """The rows that a process emits; their event time is that of the event or timer that gave rise to them."""
 
-    def __init__(self, builder: GraphBuilder, read: Input, outputs: tuple[str, ...]) -> None:
+    def __init__(
+        self, builder: GraphBuilder, read: Input, outputs: tuple[str, ...], columns: tuple[str, ...] | None
+    ) -> None:
+        """`columns`: a record's own, without those that were made to key it; None for objects."""
         super().__init__(builder, read)
         self._outputs = outputs
+        self._columns = columns
+
+    @property
+    def late(self) -> Stream:
+        """The records that came behind the watermark, as they came in. Raises JobDefinitionError where the process
+        takes them, which it does unless `order="event_time"`."""
+        node = self._builder.node(self._read.node)
+        assert isinstance(node, OperatorNode)
+        assert isinstance(node.spec, ProcessSpec)
+        if node.spec.order != "event_time":
+            raise JobDefinitionError(
+                f"{node.id} has no late records: its process sees them as they arrive",
+                hint='process(…, order="event_time") hands events over in order, and has late ones',
+            )
+        late = Stream(self._builder, Input(node.id, LATE))
+        if self._columns is None:
+            return late.map(_unpacked, schema=OBJECTS)
+        whole = isinstance(late.schema, Schema) and tuple(late.schema) == self._columns
+        return late if whole else late.select(*self._columns)
 
     def output(self, name: str) -> Stream:
         """A side output that the process declares in `outputs`; raises JobDefinitionError for another name."""
@@ -36,37 +67,55 @@ class ProcessedStream(Stream):
 
 
 def processed(
-    keyed: KeyedStream, process: object, schema: object, broadcast: Stream | None
+    keying: Keying, process: object, schema: object, broadcast: Stream | None, order: ProcessOrder
 ) -> ProcessedStream:
     """What `KeyedStream.process` does."""
+    if order not in ("arrival", "event_time"):
+        raise JobDefinitionError(f"order is {order!r}", hint='choose "arrival" or "event_time"')
     own = process_instance(process)
+    _check(own)
     side = tuple((name, _schema(own, declared)) for name, declared in own.outputs.items())
-    stream, functions = keyed.stream, keyed.functions
-    if keyed.record_columns is None:
+    stream, functions = keying.stream, keying.functions
+    if keying.record_columns is None:
         functions = (*functions, (WHOLE_RECORD, _packed))
     if functions:
-        stream = stream.apply(Extract(columns=functions))
-    reads: tuple[Input, ...] = (stream.read,)
+        stream = through(stream, Extract(functions, natural_layout(stream.type)))
+    reads: tuple[Input, ...] = (read_of(stream),)
     broadcast_columns: tuple[str, ...] | None = None
+    make_rule: RowMaker | None = None
     if broadcast is not None:
-        if broadcast.builder is not stream.builder:
+        if builder_of(broadcast) is not builder_of(stream):
             raise JobDefinitionError("a process reads streams of two jobs", hint="read both in one sf.Job")
+        make_rule = row_maker(own.on_broadcast, broadcast.type.schema, "process")
         if isinstance(broadcast.schema, Schema):
             broadcast_columns = tuple(broadcast.schema)
         else:
-            broadcast = broadcast.apply(Extract(columns=((WHOLE_RECORD, _packed),)))
-        reads = (*reads, broadcast.read)
+            broadcast = through(broadcast, Extract(((WHOLE_RECORD, _packed),), Layout.ROWS))
+        reads = (*reads, read_of(broadcast))
     spec = ProcessSpec(
-        keys=keyed.keys,
+        keys=keying.keys,
         process=own,
-        record_columns=keyed.record_columns,
+        record_columns=keying.record_columns,
         schema=_schema(own, own.output if schema is None else schema),
         side=side,
         broadcast_columns=broadcast_columns,
-        null_keys=keyed.null_keys,
+        null_keys=keying.null_keys,
+        order=order,
+        make_event=row_maker(own.on_event, keying.record_schema, "process"),
+        make_rule=make_rule,
     )
-    builder = stream.builder
-    return ProcessedStream(builder, Input(builder.add_operator(spec, reads)), tuple(name for name, _ in side))
+    builder = builder_of(stream)
+    read = Input(builder.add_operator(spec, reads))
+    return ProcessedStream(builder, read, tuple(name for name, _ in side), keying.record_columns)
+
+
+def _check(process: KeyedProcess) -> None:
+    """Refuse methods that would do nothing, or whose result nobody would see."""
+    name = type(process).__name__
+    for method in (process.on_event, process.on_timer, process.on_broadcast):
+        check_action(method, f"{name}.{method.__name__}", arguments=2)
+    for step in (process.open, process.close):
+        check_function(step, f"{name}.{step.__name__}", arguments=0)
 
 
 def _schema(process: KeyedProcess, declared: object) -> StreamSchema:
@@ -75,3 +124,7 @@ def _schema(process: KeyedProcess, declared: object) -> StreamSchema:
 
 def _packed(record: Any) -> bytes:
     return pack(record)
+
+
+def _unpacked(row: Any) -> Any:
+    return unpack(row[WHOLE_RECORD])

@@ -7,10 +7,12 @@ Plain signal handlers see to that, not the event loop's: a user's function that 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -25,6 +27,23 @@ __all__ = ["logging_for", "run_on_loop", "run_reporting", "stopping_on_signals"]
 T = TypeVar("T")
 
 _PROGRESS_SECONDS = 0.25
+_STOPPING = (
+    b"\nstopping: what has been read is written first, unless that takes long; "
+    b"a second signal ends the job at once\n"
+)
+_LEFT = b"\nstopped at once; what was not committed is discarded\n"
+_KILLED_BY = 128
+"""The exit code of a process that a signal ended is this and its number."""
+
+
+def _leave(number: int) -> None:
+    """End the process without the interpreter's farewell, which would wait for a thread that does not return; at the
+    prompt of an interpreter, only what runs in it."""
+    if hasattr(sys, "ps1") or sys.flags.interactive:
+        raise KeyboardInterrupt
+    with suppress(OSError, ValueError, AttributeError):
+        os.write(sys.stderr.fileno(), _LEFT)
+    os._exit(_KILLED_BY + number)
 
 
 def run_on_loop(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -63,13 +82,11 @@ async def run_reporting(handle: LocalJob, progress: Callable[[JobStatus], None] 
 
 
 @contextmanager
-def stopping_on_signals(
-    handle: JobHandle, *, at_once: Callable[[int], None] | None = None
-) -> Generator[list[int]]:
+def stopping_on_signals(handle: JobHandle) -> Generator[list[int]]:
     """Signals stop the job meanwhile; gives their numbers as they come.
 
-    `at_once` is called in the handler of the second signal; without it KeyboardInterrupt is raised there. Outside of
-    the main thread, where Python hands no signals over, nothing changes.
+    The second one ends the process, or raises KeyboardInterrupt at the prompt of an interpreter. Outside of the main
+    thread, where Python hands no signals over, nothing changes.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -84,11 +101,12 @@ def stopping_on_signals(
     def receive(number: int, _: FrameType | None) -> None:
         received.append(number)
         if len(received) == 1:
+            # Said here and not on the loop, which a user's function may hold up.
+            with suppress(OSError, ValueError, AttributeError):
+                os.write(sys.stderr.fileno(), _STOPPING)
             loop.call_soon_threadsafe(stop)
-        elif at_once is not None:
-            at_once(number)
         else:
-            raise KeyboardInterrupt
+            _leave(number)
 
     before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

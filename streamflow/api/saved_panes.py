@@ -15,6 +15,7 @@ from typing import Any, Final
 import polars as pl
 
 from streamflow.operators.kernels.partials import COUNT, END, FIRST, LAST, LATEST, SLICE, START
+from streamflow.records.common_types import concatenated
 from streamflow.state.memory import MemoryBackend
 from streamflow.state.owned_keys import OwnedKeys
 from streamflow.state.panes import PaneStore
@@ -72,7 +73,7 @@ def pane_frame(
     frames = [store.read(pane) for pane in store.panes()]
     if not frames:
         return pl.DataFrame()
-    frame = pl.concat(frames, how="vertical_relaxed")
+    frame = concatenated(frames)
     signed: Mapping[str, str] = signature.get("aggregates", {})
     plain = [_plain(index, text, frame) for index, text in enumerate(signed.values())]
     known = [each for each in plain if each is not None]

@@ -84,7 +84,7 @@ class StateFilling:
                 self._set_timers(name, frames[name])
         return {name: _broadcast(state, frames.get(name)) for name, state in spread.items()}
 
-    def _fill_keyed(self, state: KeyedDeclaration, handle: Any, frame: pl.DataFrame) -> None:
+    def _fill_keyed(self, state: KeyedDeclaration[Any], handle: Any, frame: pl.DataFrame) -> None:
         listed = isinstance(state, ListState)
         if listed and INDEX in frame.columns:
             frame = frame.sort(INDEX, maintain_order=True)
@@ -100,7 +100,7 @@ class StateFilling:
             write(entry, value)
         self._current.leave()
 
-    def _since(self, state: KeyedDeclaration, frame: pl.DataFrame) -> Iterable[int]:
+    def _since(self, state: KeyedDeclaration[Any], frame: pl.DataFrame) -> Iterable[int]:
         if state.ttl is not None and SINCE in frame.columns:
             return _micros(frame[SINCE])
         if state.ttl is not None and state.ttl.clock == "event":
@@ -137,7 +137,7 @@ class StateFilling:
         return zip(hashed, shown, groups, strict=True)
 
 
-def _bound(state: KeyedDeclaration, cache: StateCache) -> Any:
+def _bound(state: KeyedDeclaration[Any], cache: StateCache) -> Any:
     """A handle through which what is stored for a key can be set as it is."""
     if not isinstance(state, (ReducingState, AggregatingState)):
         return state.bind(cache)
@@ -150,7 +150,7 @@ def _stored_type(state: Any) -> ValueType:
     return value_type(Any) if isinstance(state, AggregatingState) else state.type
 
 
-def _writer(state: KeyedDeclaration, handle: Any) -> Callable[[Any, Any], None]:
+def _writer(state: KeyedDeclaration[Any], handle: Any) -> Callable[[Any, Any], None]:
     match state:
         case ListState():
             return lambda _, value: handle.add(value)

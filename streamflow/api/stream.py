@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, Self, cast
 
 import polars as pl
 
+from streamflow.api.other_names import missing
+from streamflow.arguments import flag, whole_number
+from streamflow.arguments import names as check_names
 from streamflow.errors import JobDefinitionError, Where, unknown_name
 from streamflow.graph.logical import Input, OperatorNode, SourceNode
 from streamflow.operators.async_io import Backoff, MapAsync
 from streamflow.operators.base import ERRORS, ErrorPolicy, OperatorSpec, StreamType
 from streamflow.operators.columns import Drop, Explode, Filter, Rename, Select, WithColumns
 from streamflow.operators.connectors.collect import Collected, CollectSink
+from streamflow.operators.declared_schema import declared_schema, returned_schema
+from streamflow.operators.extract import Extract
 from streamflow.operators.frames import MapBatches
-from streamflow.operators.functions import Functions, Step, declared_schema
+from streamflow.operators.functions import Functions, Step
 from streamflow.operators.routing import SplitBy, Union
 from streamflow.operators.sink import Sink
+from streamflow.operators.user_functions import check_function, check_gives, on_rows, row_maker
+from streamflow.records.html_table import html_table
 from streamflow.records.schema import Schema
 from streamflow.time.timestamps import Duration, parse_duration
 
 if TYPE_CHECKING:
     from streamflow.api.builder import GraphBuilder
     from streamflow.api.keyed import KeyedStream
+    from streamflow.api.windowed import WindowedStream
+    from streamflow.windows.assigners import Assigner
 
-__all__ = ["Stream"]
+__all__ = ["Stream", "added", "builder_of", "read_of", "through"]
 
 IntoExpr = str | pl.Expr
 
@@ -56,50 +65,65 @@ class Stream:
     def filter(self, predicate: pl.Expr | Callable[[Any], object]) -> Stream:
         """Keep the records for which an expression, or a function of one row, is true."""
         if isinstance(predicate, pl.Expr):
-            return self.apply(Filter(predicate=predicate))
+            return self._through(Filter(predicate=predicate))
         if not callable(predicate):
             raise JobDefinitionError(f"filter got {predicate!r}", hint="give an expression like col('x') > 1")
-        return self.apply(Functions((Step("filter", predicate),)))
+        check_gives(predicate, "filter")
+        returned_schema(predicate, what="filter")
+        return self._through(Functions((Step("filter", on_rows(predicate, self.type.schema, "filter")),)))
 
     def select(self, *expressions: IntoExpr, **named: IntoExpr) -> Stream:
         """These columns and no others; event time goes along."""
-        return self.apply(Select(expressions=_expressions(expressions, named)))
+        return self._through(Select(expressions=_expressions(expressions, named)))
 
     def with_columns(self, *expressions: IntoExpr, **named: IntoExpr) -> Stream:
         """All columns, some of them new or replaced."""
-        return self.apply(WithColumns(expressions=_expressions(expressions, named)))
+        return self._through(WithColumns(expressions=_expressions(expressions, named)))
 
     def rename(self, names: dict[str, str]) -> Stream:
         """Columns under other names, old to new."""
-        return self.apply(Rename(names=tuple(names.items())))
+        if not isinstance(names, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise JobDefinitionError(f"rename got {names!r}", hint='write {"old": "new"}')
+        check_names([*names, *names.values()], "the names")
+        return self._through(Rename(names=tuple(names.items())))
 
     def drop(self, *names: str) -> Stream:
         """All columns but these."""
-        return self.apply(Drop(names=names))
+        check_names(names, "the columns to drop")
+        return self._through(Drop(names=names))
 
     def explode(self, *names: str) -> Stream:
         """A record for each element of the lists in these columns."""
-        return self.apply(Explode(names=names))
+        check_names(names, "the columns to explode")
+        return self._through(Explode(names=names))
 
     def map_batches(
         self, function: Callable[[pl.DataFrame], pl.DataFrame], *, schema: dict[str, Any] | None = None
     ) -> Stream:
         """A function from DataFrame to DataFrame. It sees event time as the column `__event_time` and has to keep it
-        for the stream to keep it. Its columns come from running it on an empty frame, unless `schema` says them."""
-        return self.apply(MapBatches(function, None if schema is None else Schema(schema)))
+        for the stream to keep it. Its columns come from running it on an empty frame, unless `schema` says them; a
+        batch for which it gives others, or other types, is an error."""
+        check_gives(function, "map_batches")
+        return self._through(MapBatches(function, None if schema is None else Schema(schema)))
 
     # Python functions.
 
     def map(self, function: Callable[[Any], Any], *, schema: object = None) -> Stream:
-        """A function of one row: a dict, or the bare value where there is one column. Its return annotation or
-        `schema` says the columns of the result; without either the stream holds objects."""
-        return self.apply(Functions((Step("map", function, declared_schema(schema, function, flat=False)),)))
+        """A function of one row: a dict, or the dataclass or NamedTuple that its parameter is annotated with; on a
+        stream of objects, of the object. Its return annotation or `schema` says the columns of the result, which is
+        checked against them; without either the stream holds objects."""
+        return self._call("map", function, schema)
 
     def flat_map(self, function: Callable[[Any], Iterable[Any]], *, schema: object = None) -> Stream:
-        """A function that gives any number of records for one row."""
-        return self.apply(
-            Functions((Step("flat_map", function, declared_schema(schema, function, flat=True)),))
-        )
+        """A function that gives any number of records for one row: a list, or what it yields."""
+        return self._call("flat_map", function, schema)
+
+    def _call(
+        self, kind: Literal["map", "flat_map"], function: Callable[[Any], Any], schema: object
+    ) -> Stream:
+        check_gives(function, kind, "generator" if kind == "flat_map" else "plain")
+        columns = declared_schema(schema, function, flat=kind == "flat_map", what=kind)
+        return self._through(Functions((Step(kind, on_rows(function, self.type.schema, kind), columns),)))
 
     def map_async(
         self,
@@ -111,25 +135,49 @@ class Stream:
         retries: Backoff | None = None,
         schema: object = None,
     ) -> Stream:
-        """A coroutine function of one row, up to `capacity` at once; each attempt may take `timeout`."""
-        if capacity < 1:
-            raise JobDefinitionError(f"capacity is {capacity}", hint="it must be at least 1")
+        """A coroutine function of one row, up to `capacity` at once; each attempt may take `timeout`.
+
+        It may be an object with a coroutine method `__call__`, and with `open` and `close` around its calls in each
+        subtask, which works with a copy of it: the place for an HTTP session.
+
+        >>> class Lookup:
+        ...     async def open(self):
+        ...         self.names = {1: "one"}
+        ...     async def __call__(self, row):
+        ...         return self.names.get(row["n"])
+        ...     async def close(self):
+        ...         del self.names
+        >>> import streamflow as sf
+        >>> job = sf.Job("names")
+        >>> out = job.read(sf.MemorySource([{"n": 1}])).map_async(Lookup(), retries=sf.backoff(3)).collect()
+        >>> _ = job.run()
+        >>> out.rows()
+        ['one']
+        """
+        whole_number(capacity, "capacity")
+        flag(ordered, "ordered")
+        if retries is not None and not isinstance(retries, Backoff):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise JobDefinitionError(f"retries is {retries!r}", hint="write sf.backoff(3)")
+        check_function(function, "map_async", "coroutine")
         spec = MapAsync(
             function=function,
-            schema=declared_schema(schema, function, flat=False),
+            make_row=row_maker(function, self.type.schema, "map_async"),
+            schema=declared_schema(schema, function, what="map_async"),
             capacity=capacity,
             ordered=ordered,
             timeout=parse_duration(timeout, what="timeout", positive=True),
             retries=retries or Backoff(0),
         )
-        return self.apply(spec)
+        return self._through(spec)
 
     # Routing.
 
     def union(self, *others: Stream) -> Stream:
         """All records of this and other streams, which must have the same columns."""
         for other in others:
-            if other.builder is not self._builder:
+            if not isinstance(other, Stream):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise JobDefinitionError(f"union got {other!r}", hint="give streams")
+            if other._builder is not self._builder:
                 raise JobDefinitionError("a union of streams of two jobs", hint="read both in one sf.Job")
         reads = (self._read, *(other._read for other in others))
         return Stream(self._builder, Input(self._builder.add_operator(Union(), reads)))
@@ -139,6 +187,16 @@ class Stream:
         if "rest" in branches:
             raise JobDefinitionError(
                 "a branch is called 'rest'", hint="that is the name of what no branch takes"
+            )
+        for name, branch in branches.items():
+            if not isinstance(branch, pl.Expr):
+                raise JobDefinitionError(
+                    f"branch {name!r} got {branch!r}",
+                    hint="give an expression like col('x') > 1; a function is for filter(…), once for each branch",
+                )
+        if not branches:
+            raise JobDefinitionError(
+                "split without a branch", hint="give some, like split(large=col('x') > 1)"
             )
         id = self._builder.add_operator(SplitBy(branches=tuple(branches.items())), (self._read,))
         streams = {name: Stream(self._builder, Input(id, name)) for name in branches}
@@ -155,6 +213,32 @@ class Stream:
 
         return keyed_stream(self, keys, null_keys)
 
+    def window(
+        self,
+        assigner: Assigner,
+        *,
+        allowed_lateness: Duration = "0s",
+        accumulation: Literal["accumulating", "discarding", "retracting"] = "accumulating",
+        pane_info: bool = False,
+    ) -> WindowedStream:
+        """Cut all records into windows by event time, without a key; one subtask puts their results together. The rest
+        is as `KeyedStream.window` says.
+
+        >>> import streamflow as sf
+        >>> job = sf.Job("counts")
+        >>> rows = sf.MemorySource([{"at": "2024-01-01T00:00:01"}, {"at": "2024-01-01T00:00:02"}])
+        >>> events = job.read(rows, event_time=sf.col("at").str.to_datetime(time_zone="UTC"))
+        >>> counts = events.window(sf.tumbling("1m")).count().collect()
+        >>> _ = job.run()
+        >>> counts.frame()["count"].to_list()
+        [2]
+        """
+        from streamflow.api.keyed import keyless
+
+        return keyless(self).window(
+            assigner, allowed_lateness=allowed_lateness, accumulation=accumulation, pane_info=pane_info
+        )
+
     # Words about the operator before.
 
     def named(self, name: str) -> Self:
@@ -166,16 +250,13 @@ class Stream:
 
     def parallel(self, subtasks: int) -> Stream:
         """The operator that gives this stream runs in so many subtasks."""
-        if subtasks < 1:
-            raise JobDefinitionError(
-                f"parallelism {subtasks}", where=Where(operator=self._read.node), hint="it must be at least 1"
-            )
+        whole_number(subtasks, f"the parallelism of {self._read.node}")
         self._builder.change(self._read.node, parallelism=subtasks)
         return self
 
     def on_error(self, policy: Literal["fail", "skip"] | Sink) -> Stream:
-        """What happens to a record for which the operator that gives this stream fails: `"fail"` stops the job,
-        `"skip"` counts it, a sink gets it with its reason and origin."""
+        """The policy for a record for which the operator that gives this stream fails, or a function of its keys and
+        inputs: `"fail"` stops the job, `"skip"` counts it, a sink gets it with its reason and origin."""
         id = self._read.node
         chosen: ErrorPolicy
         if isinstance(policy, Sink):
@@ -189,11 +270,24 @@ class Stream:
         if isinstance(node, SourceNode):
             timestamps = None if node.timestamps is None else _with_policy(id, node.timestamps, chosen)
             self._builder.change(id, on_error=chosen, timestamps=timestamps)
-        elif isinstance(node, OperatorNode):
-            self._builder.change(id, spec=_with_policy(id, node.spec, chosen))
+        failing = [id]
+        if isinstance(node, OperatorNode):
+            made = self._made_for(node)
+            failing = [*made, *([id] if hasattr(node.spec, "on_error") or not made else [])]
+            for each in failing:
+                spec = cast("OperatorNode", self._builder.node(each)).spec
+                self._builder.change(each, spec=_with_policy(each, spec, chosen))
         if isinstance(policy, Sink):
-            self._builder.add_sink(policy, Input(id, ERRORS))
+            first, *more = (Stream(self._builder, Input(each, ERRORS)) for each in failing)
+            (first.union(*more) if more else first).write(policy)
         return self
+
+    def _made_for(self, node: OperatorNode) -> list[str]:
+        """The ids of what makes columns of functions for this operator alone."""
+        above = [self._builder.node(each.node) for each in node.inputs]
+        return [
+            each.id for each in above if isinstance(each, OperatorNode) and isinstance(each.spec, Extract)
+        ]
 
     # Writing.
 
@@ -214,28 +308,132 @@ class Stream:
         self._builder.add_sink(CollectSink(collected), self._read)
         return collected
 
-    def apply(self, spec: OperatorSpec) -> Stream:
-        """The stream through any operator: what the other methods do with the operators they know."""
-        return Stream(self._builder, self.add(spec))
+    # A look, and names that other libraries use.
 
-    def add(self, spec: OperatorSpec) -> Input:
-        """Put an operator behind this stream; where its output is read."""
-        return Input(self._builder.add_operator(spec, (self._read,)))
+    def head(self, n: int = 5, *, timeout: Duration = "30s") -> pl.DataFrame | list[Any]:
+        """The first `n` records, by running the job up to here now, without reading further: a DataFrame, or a list for
+        a stream of objects. Fewer where the input ends before, or gives no more for so long as `timeout`.
 
-    @property
-    def builder(self) -> GraphBuilder:
-        """The graph that this stream belongs to."""
-        return self._builder
+        >>> import streamflow as sf
+        >>> sf.Job("look").read(sf.MemorySource([{"v": 1}, {"v": 2}])).head(1)["v"].to_list()
+        [1]
+        """
+        from streamflow.api.preview import first_records
 
-    @property
-    def read(self) -> Input:
-        """The output that this stream stands for."""
-        return self._read
+        return first_records(self, n, parse_duration(timeout, what="timeout", positive=True))
 
-    @property
-    def operator(self) -> str:
-        """The id of the operator that gives this stream."""
-        return self._read.node
+    def show(self, n: int = 5, *, timeout: Duration = "30s") -> None:
+        """Print the first `n` records, found as `head` finds them."""
+        from streamflow.api.preview import as_lines
+
+        print(as_lines(self.head(n, timeout=timeout)), end="")  # noqa: T201 — what it is for
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Never:
+            raise missing("Stream", name, _ELSEWHERE, dir(type(self)))
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        schema = self.schema
+        rows = schema.items() if isinstance(schema, Schema) else [("objects", "Python")]
+        return html_table(
+            f"stream {self._read.node}", ["column", "type"], [[n, str(dtype)] for n, dtype in rows]
+        )
+
+    def _through(self, spec: OperatorSpec) -> Stream:
+        return through(self, spec)
+
+
+_IN_ORDER: Final = 'key_by(…).process(…, order="event_time"), or sort collect().frame() after job.run()'
+_TOGETHER: Final = "key_by(…).process(…, broadcast=other), or union(other) and key_by(…).process(…)"
+_FIRST_OF_EACH: Final = (
+    "key_by(…).aggregate(…) with sf.first(column), or process(…) that keeps what it has seen"
+)
+_ELSEWHERE: Final = {
+    "group_by": "key_by(…)",
+    "groupby": "key_by(…)",
+    "keyBy": "key_by(…)",
+    "partition_by": "key_by(…)",
+    "agg": "key_by(…).aggregate(…)",
+    "aggregate": "key_by(…).aggregate(…), or window(…).aggregate(…) without a key",
+    "reduce": "key_by(…).reduce(function)",
+    "process": "key_by(…).process(MyProcess)",
+    "where": "filter(…)",
+    "with_column": "with_columns(…)",
+    "assign": "with_columns(…)",
+    "withColumn": "with_columns(…)",
+    "sink": "write(sink)",
+    "to": "write(sink)",
+    "add_sink": "write(sink)",
+    "sink_to": "write(sink)",
+    "print": "write(sf.ConsoleSink()), or show(n) for a look",
+    "tail": "head(n) or show(n): a stream has no end",
+    "limit": "head(n) or show(n)",
+    "take": "head(n) or show(n)",
+    "apply": "map(function), or map_batches(function) for whole DataFrames",
+    "map_elements": "map(function)",
+    "map_rows": "map(function)",
+    "for_each": "write(sf.sink(function))",
+    "foreach": "write(sf.sink(function))",
+    "concat": "union(other)",
+    "flatmap": "flat_map(function)",
+    "columns": "schema",
+    "dtypes": "schema",
+    "to_dicts": "collect(), and rows() of it after job.run()",
+    "rows": "collect(), and rows() of it after job.run()",
+    "frame": "collect(), and frame() of it after job.run()",
+    "run": "run() of the job",
+    "execute": "run() of the job",
+    "assign_timestamps": "job.read(source, event_time=…)",
+    "with_watermark": "job.read(source, watermark=…)",
+    "avg": "key_by(…).mean(column)",
+    "average": "key_by(…).mean(column)",
+    "mean": "key_by(…).mean(column)",
+    "median": "key_by(…).aggregate(median=sf.quantile(column, 0.5))",
+    "min": "key_by(…).min(column)",
+    "max": "key_by(…).max(column)",
+    "top_k": "key_by(…).aggregate(top=sf.top_k(…)), or window(…).top_k(…)",
+    "sort": _IN_ORDER,
+    "order_by": _IN_ORDER,
+    "sort_values": _IN_ORDER,
+    "join": _TOGETHER,
+    "join_asof": _TOGETHER,
+    "merge": f"union(other) for one stream of both; to join them {_TOGETHER}",
+    "connect": _TOGETHER,
+    "distinct": _FIRST_OF_EACH,
+    "unique": _FIRST_OF_EACH,
+    "deduplicate": _FIRST_OF_EACH,
+    "drop_duplicates": _FIRST_OF_EACH,
+    "write_parquet": "write(sf.FileSink(folder))",
+    "write_csv": 'write(sf.FileSink(folder, format="csv"))',
+    "to_pandas": "collect(), and frame().to_pandas() of it after job.run()",
+    "count": 'key_by(…).count(), or key_by(pl.lit("all").alias("all")).count() for one total',
+    "sum": "key_by(…).sum(column)",
+    "tumbling": "window(sf.tumbling(…))",
+    "name": 'named("…")',
+    "alias": 'named("…")',
+}
+
+
+def added(stream: Stream, spec: OperatorSpec) -> Input:
+    """Put an operator behind a stream; where its output is read."""
+    return Input(builder_of(stream).add_operator(spec, (read_of(stream),)))
+
+
+def through(stream: Stream, spec: OperatorSpec) -> Stream:
+    """A stream through any operator."""
+    return Stream(builder_of(stream), added(stream, spec))
+
+
+def builder_of(stream: Stream) -> GraphBuilder:
+    """The graph that a stream belongs to."""
+    return stream._builder  # pyright: ignore[reportPrivateUsage]
+
+
+def read_of(stream: Stream) -> Input:
+    """The output that a stream stands for."""
+    return stream._read  # pyright: ignore[reportPrivateUsage]
 
 
 def _expressions(positional: tuple[IntoExpr, ...], named: dict[str, IntoExpr]) -> tuple[pl.Expr, ...]:
@@ -248,7 +446,10 @@ def _expressions(positional: tuple[IntoExpr, ...], named: dict[str, IntoExpr]) -
 
 
 def _literal(value: Any) -> pl.Expr:
-    return value if isinstance(value, pl.Expr) else pl.lit(value)
+    try:
+        return value if isinstance(value, pl.Expr) else pl.lit(value)
+    except TypeError as error:
+        raise JobDefinitionError(f"{value!r} is no column and no expression") from error
 
 
 def _with_policy(id: str, spec: OperatorSpec, policy: ErrorPolicy) -> OperatorSpec:

@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from dataclasses import replace
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, Literal, Never
 
 import polars as pl
 
-from streamflow.api.stream import Stream
+from streamflow.api.other_names import AGGREGATES, missing
+from streamflow.api.shortcuts import Shortcuts
+from streamflow.api.stream import Stream, added, builder_of
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.graph.logical import Input, OperatorNode
 from streamflow.operators.base import LATE
+from streamflow.operators.columns import chosen, roots
 from streamflow.operators.extract import Extract
+from streamflow.operators.user_functions import as_record, check_function, check_gives, on_rows
 from streamflow.operators.windowing import WindowAggregateSpec
-from streamflow.records.schema import OBJECTS, Schema
+from streamflow.records.schema import OBJECTS, Schema, StreamSchema
 from streamflow.windows.accumulators import pack, unpack
+from streamflow.windows.aggregate import AggregateInput
 from streamflow.windows.aggregates import Aggregate, collect_list, reduce, top_k
 from streamflow.windows.assigners import Assigner
+from streamflow.windows.keeping import TopK
+from streamflow.windows.own import Aggregator
 
 if TYPE_CHECKING:
     from streamflow.api.builder import GraphBuilder
-    from streamflow.api.keyed import KeyedStream
+    from streamflow.api.keying import Keying
 
 __all__ = ["AggregatedStream", "WindowedStream", "aggregate_inputs", "field_of", "reduction"]
 
 _WHOLE: Final = "__record"
+_METHODS: Final = {"create": 0, "add": 2, "merge": 2, "result": 1}
+"""Those of an Aggregator, and how many arguments each takes."""
+_ELSEWHERE: Final = {
+    **AGGREGATES,
+    "agg": "aggregate(total=sf.sum(…), …)",
+    "apply": "aggregate(…) with an sf.Aggregator, or reduce(function)",
+    "process": "aggregate(…) with an sf.Aggregator, or process(…) of the keyed stream with timers",
+    "collect": "aggregate(…) first, or collect_list(column)",
+    "write": "aggregate(…) first",
+    "late": "late of what aggregate(…) gives",
+    "allowed_lateness": "window(…, allowed_lateness=…)",
+    "len": "count()",
+    "size": "count()",
+}
 
 
 class AggregatedStream(Stream):
@@ -66,35 +88,48 @@ class AggregatedStream(Stream):
             self._builder.change(node.id, spec=spec, type=spec.output_type(inputs))
 
 
-@dataclass(frozen=True)
-class WindowedStream:
+class WindowedStream(Shortcuts[AggregatedStream]):
     """Windows per key; made by `KeyedStream.window`."""
 
-    keyed: KeyedStream
-    assigner: Assigner
-    allowed_lateness: int
-    accumulation: Literal["accumulating", "discarding", "retracting"]
-    pane_info: bool = False
+    def __init__(
+        self,
+        keying: Keying,
+        assigner: Assigner,
+        allowed_lateness: int,
+        accumulation: Literal["accumulating", "discarding", "retracting"],
+        pane_info: bool,
+    ) -> None:
+        self._keying = keying
+        self._assigner = assigner
+        self._allowed_lateness = allowed_lateness
+        self._accumulation: Literal["accumulating", "discarding", "retracting"] = accumulation
+        self._pane_info = pane_info
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Never:
+            raise missing("WindowedStream", name, _ELSEWHERE, dir(type(self)))
 
     def aggregate(self, **aggregates: Aggregate) -> AggregatedStream:
         """Several aggregates per key and window at once, each under its own name."""
-        stream, prepared = self.keyed.columns(aggregates)
+        keying = self._keying
+        stream, prepared = keying.columns(aggregates)
         spec = WindowAggregateSpec(
-            keys=self.keyed.keys,
-            assigner=self.assigner,
+            keys=keying.keys,
+            assigner=self._assigner,
             aggregates=prepared,
-            allowed_lateness=self.allowed_lateness,
-            accumulation=self.accumulation,
+            allowed_lateness=self._allowed_lateness,
+            accumulation=self._accumulation,
             late_used=False,
-            null_keys=self.keyed.null_keys,
-            pane_info=self.pane_info,
+            null_keys=keying.null_keys,
+            pane_info=self._pane_info,
         )
-        return AggregatedStream(stream.builder, stream.add(spec), self.keyed.record_columns)
+        return AggregatedStream(builder_of(stream), added(stream, spec), keying.record_columns)
 
     def reduce(self, function: Callable[[Any, Any], Any]) -> Stream:
         """The records of a key and window combined two by two; the column `value` holds the result. The function is
         to give the same whatever the order."""
-        aggregate, unpack = reduction(self.keyed.stream, function)
+        aggregate, unpack = reduction(self._keying.record_schema, function)
         return unpack(self.aggregate(value=aggregate))
 
     def collect_list(self, input: str | pl.Expr | Callable[[Any], Any]) -> AggregatedStream:
@@ -107,14 +142,18 @@ class WindowedStream:
 
 
 def reduction(
-    stream: Stream, function: Callable[[Any, Any], Any]
+    schema: StreamSchema, function: Callable[[Any, Any], Any]
 ) -> tuple[Aggregate, Callable[[Stream], Stream]]:
     """The aggregate that reduces whole records of a stream, and what turns its results into records again."""
-    schema = stream.schema
+    check_gives(function, "reduce", arguments=2)
     if isinstance(schema, Schema):
-        names = list(schema)
-        whole = pl.col(names[0]) if len(names) == 1 else pl.struct(names)
-        return reduce(function, whole), lambda results: results
+        called = on_rows(function, schema, "reduce", arguments=2)
+
+        @wraps(called, updated=())
+        def reduced(left: Any, right: Any) -> Any:
+            return as_record(called(left, right))
+
+        return reduce(reduced, pl.struct(list(schema))), lambda results: results
     # Objects cross exchanges and enter state as msgpack.
     return reduce(function, _packed, packed=True), lambda results: results.map(_unpacked, schema=OBJECTS)
 
@@ -132,35 +171,74 @@ def _unpacked(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def aggregate_inputs(
-    aggregates: dict[str, Aggregate], *, objects: bool
-) -> tuple[tuple[tuple[str, Callable[[Any], Any]], ...], tuple[tuple[str, Aggregate], ...]]:
-    """Inputs that are functions (and fields of objects) as columns to be made, and the aggregates over them."""
+    aggregates: dict[str, Aggregate], schema: StreamSchema
+) -> tuple[tuple[tuple[str, Callable[[Any], Any] | pl.Expr], ...], tuple[tuple[str, Aggregate], ...]]:
+    """Inputs that are functions, fields of objects or constants as columns to be made, and the aggregates over them."""
     if not aggregates:
         raise JobDefinitionError(
             "aggregate without an aggregate", hint="give some, like total=sf.sum('value')"
         )
-    made: list[tuple[str, Callable[[Any], Any]]] = []
+    taken = frozenset(schema) if isinstance(schema, Schema) else frozenset[str]()
+    made: list[tuple[str, Callable[[Any], Any] | pl.Expr]] = []
     prepared: list[tuple[str, Aggregate]] = []
     for name, aggregate in aggregates.items():
         if not isinstance(aggregate, Aggregate):
             raise JobDefinitionError(
                 f"{name}={aggregate!r} is no aggregate", hint="give one like sf.count() or sf.sum('value')"
             )
-        function = aggregate.function
-        if function is None and objects and isinstance(aggregate.input, str):
-            function = field_of(aggregate.input)
-        elif function is None and objects and isinstance(aggregate.input, pl.Expr):
+        if isinstance(aggregate, Aggregator):
+            for method, arguments in _METHODS.items():
+                check_gives(getattr(aggregate, method), f"{aggregate.label}.{method}", arguments=arguments)
+        function = _to_be_made(name, aggregate.input, schema)
+        if function is not None:
+            made.append((_column(len(made), taken), function))
+            aggregate = aggregate.with_input(pl.col(made[-1][0]))
+        by = _to_be_made(name, aggregate.by, schema) if isinstance(aggregate, TopK) else None
+        if by is not None:
+            assert isinstance(aggregate, TopK)
+            made.append((_column(len(made), taken), by))
+            aggregate = aggregate.with_by(pl.col(made[-1][0]))
+        prepared.append((name, aggregate))
+    return tuple(made), tuple(prepared)
+
+
+def _column(number: int, taken: frozenset[str]) -> str:
+    """A name for a made column that no other has."""
+    name = f"__in{number}"
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _to_be_made(
+    name: str, input: AggregateInput, schema: StreamSchema
+) -> Callable[[Any], Any] | pl.Expr | None:
+    """What makes a column of an input; None where it is one."""
+    objects = not isinstance(schema, Schema)
+    if isinstance(input, pl.Expr):
+        if not isinstance(schema, Schema):
             raise JobDefinitionError(
                 f"{name} aggregates an expression, and this stream holds Python objects",
                 where=Where(operator="aggregate"),
                 hint="give a field's name or a function of the record",
             )
-        if function is not None:
-            column = f"__in{len(made)}"
-            made.append((column, function))
-            aggregate = aggregate.with_input(pl.col(column))
-        prepared.append((name, aggregate))
-    return tuple(made), tuple(prepared)
+        if input.meta.has_multiple_outputs():
+            columns = chosen(input, schema)
+            if len(columns) == 1:
+                return pl.col(columns[0])
+            raise JobDefinitionError(
+                f"{name} aggregates {input}, which is not one column",
+                where=Where(operator="aggregate"),
+                hint="aggregate each under a name of its own",
+            )
+        # Polars would take a constant once for a group, not once for a record.
+        return input if roots(input) == frozenset() else None
+    if isinstance(input, str):
+        return field_of(input) if objects else None
+    if input is not None:
+        check_function(input, f"the input of {name}")
+        return on_rows(input, schema, f"the input of {name}")
+    return None
 
 
 def field_of(name: str) -> Callable[[Any], Any]:
@@ -169,4 +247,5 @@ def field_of(name: str) -> Callable[[Any], Any]:
     def field(row: Any) -> Any:
         return row[name]
 
+    field.__name__ = name
     return field

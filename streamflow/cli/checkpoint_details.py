@@ -13,14 +13,14 @@ import msgspec
 from streamflow.cli import figures
 from streamflow.cli.text_table import text_table
 from streamflow.errors import cut
-from streamflow.records.serde import unpack
+from streamflow.runtime.sealed_files import job_of, sealed_of
+from streamflow.runtime.stored_content import SourceContent, content_of
 from streamflow.state.checkpoints.manifest import Manifest, OperatorEntry
 from streamflow.state.checkpoints.store import CheckpointStore
 from streamflow.time.timestamps import format_time
 
 __all__ = ["Details"]
 
-_JOB_FILE: Final = "job.msgpack"
 _SOURCE_FILE: Final = "source.msgpack"
 _SHOWN: Final = 160
 
@@ -37,16 +37,15 @@ class Details:
     @classmethod
     def of(cls, store: CheckpointStore, manifest: Manifest) -> Details:
         """Read them. Raises StateError where they are damaged."""
-        whole: dict[str, Any] = {}
-        for file in manifest.files:
-            if file.name == _JOB_FILE:
-                whole = unpack(store.read(file))
+        job = job_of(store, manifest)
+        whole = {**job, "sealed": sealed_of(store, manifest, job, whole=False)}
         positions: dict[str, list[Any]] = {}
         for operator in manifest.operators:
             for subtask in operator.subtasks:
                 for file in subtask.files:
                     if file.name == _SOURCE_FILE:
-                        positions.setdefault(operator.id, []).append(unpack(store.read(file)))
+                        state = content_of(store.read(file), SourceContent, file.name)
+                        positions.setdefault(operator.id, []).append(state)
         return cls(manifest, whole, positions)
 
     def json(self) -> str:

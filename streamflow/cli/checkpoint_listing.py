@@ -1,4 +1,4 @@
-"""Checkpoints as rows of a list: what each is, how large it is, and how much of that it stored anew."""
+"""Checkpoints as rows of a list: what each is, how large it is, and how much of that it stored again."""
 
 from __future__ import annotations
 

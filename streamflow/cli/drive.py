@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -63,7 +62,7 @@ async def _drive(
     handle = await job.start(**arguments)
     if handle.metrics_url is not None:
         announce(f"metrics: {handle.metrics_url}/metrics")
-    with stopping_on_signals(handle, at_once=_leave) as received:
+    with stopping_on_signals(handle) as received:
         async with _controlled(handle, arguments, announce):
             result = await run_reporting(handle, watch)
     return Outcome(result, received[0] if received else None)
@@ -95,9 +94,3 @@ async def _controlled(
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _leave(number: int) -> None:
-    """End the process without the interpreter's farewell, which would wait for a thread that does not return."""
-    os.write(sys.stderr.fileno(), b"\nstopped at once; what was not committed is discarded\n")
-    os._exit(_KILLED_BY + number)

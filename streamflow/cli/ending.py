@@ -9,7 +9,7 @@ __all__ = ["ending"]
 
 
 def ending(result: JobResult, *, interrupted: bool = False) -> str:
-    """What was read and written, in which time, and what was late or bad.
+    """What was read and written, in which time, and what was late, bad or in no window.
 
     >>> ending(JobResult("delays", "batch", 0.5, {}, {}))
     'delays done (batch): 0 read · 0 written · 0.50 s · 0/s'
@@ -27,6 +27,7 @@ def ending(result: JobResult, *, interrupted: bool = False) -> str:
     for number, what in (
         (result.late, "late"),
         (result.dropped, "dropped as too late"),
+        (result.in_no_window, "in no window"),
         (result.errors, "bad"),
     ):
         if number:

@@ -8,7 +8,7 @@ __all__ = ["ExitCode"]
 
 
 class ExitCode(IntEnum):
-    """0 done, 1 the job failed or could not be built, 2 wrong usage (retrying is no use), 130 interrupted."""
+    """0 done, 1 the job failed, 2 wrong usage or a job that cannot be built (retrying is no use), 130 interrupted."""
 
     DONE = 0
     FAILED = 1

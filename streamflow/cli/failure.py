@@ -10,7 +10,8 @@ import traceback
 from typing import Final, TextIO
 
 from streamflow.cli.exit_codes import ExitCode
-from streamflow.errors import ConfigError, JobFailedError, RecordError, StreamflowError
+from streamflow.errors import ConfigError, JobDefinitionError, JobFailedError, RecordError, StreamflowError
+from streamflow.user_code import described
 
 __all__ = ["describe", "exit_code_for", "report"]
 
@@ -21,7 +22,8 @@ def exit_code_for(error: BaseException) -> ExitCode:
     """The exit code that belongs to an error."""
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    return ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.FAILED
+    built = not isinstance(error, (ConfigError, JobDefinitionError))
+    return ExitCode.FAILED if built else ExitCode.USAGE
 
 
 def describe(error: BaseException) -> str:
@@ -34,7 +36,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if not isinstance(error, StreamflowError):
-        return f"error: unforeseen {_short(error)}\n  hint: {_DEBUG_HINT}"
+        return f"error: unforeseen {described(error)}\n  hint: {_DEBUG_HINT}"
     lines = [f"error: {error.message}"]
     if place := str(error.where):
         lines.append(f"where: {place}")
@@ -42,8 +44,8 @@ def describe(error: BaseException) -> str:
         lines.append(f"record: {error.record}")
     hint = error.hint
     if isinstance(error, JobFailedError):
-        if error.__cause__ is not None and str(error.__cause__) not in error.message:
-            lines.append(f"cause: {_short(error.__cause__)}")
+        if error.__cause__ is not None and (cause := described(error.__cause__)) not in error.message:
+            lines.append(f"cause: {cause}")
         hint = hint or _DEBUG_HINT
     if hint:
         lines.append(f"hint: {hint}")
@@ -57,8 +59,3 @@ def report(error: BaseException, *, debug: bool, stream: TextIO | None = None) -
         traceback.print_exception(error, file=target)
     print(describe(error), file=target)
     return exit_code_for(error)
-
-
-def _short(error: BaseException) -> str:
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

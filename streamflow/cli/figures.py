@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from streamflow.time.timestamps import MAX_TIME, MIN_TIME, format_time
+from streamflow.time.timestamps import format_time
 
 __all__ = ["count", "moment", "rate", "restarts", "size", "span"]
 
@@ -73,14 +73,12 @@ def span(seconds: float) -> str:
     return f"{whole} s"
 
 
-def moment(micros: int) -> str:
-    """Event time to the second, without the T and Z; a dash for −∞.
+def moment(micros: int | None, *, ended: bool = False) -> str:
+    """Event time to the second, without the T and Z; a dash where there is none, "end" where all input has `ended`.
 
-    >>> moment(1_357_017_420_500_000), moment(MIN_TIME), moment(MAX_TIME)
+    >>> moment(1_357_017_420_500_000), moment(None), moment(None, ended=True)
     ('2013-01-01 05:17:00', '–', 'end')
     """
-    if micros <= MIN_TIME:
-        return "–"
-    if micros >= MAX_TIME:
-        return "end"
+    if micros is None:
+        return "end" if ended else "–"
     return format_time(micros).removesuffix("Z").partition(".")[0].replace("T", " ")

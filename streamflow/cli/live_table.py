@@ -13,7 +13,7 @@ from rich.text import Text
 from streamflow.cli import figures
 from streamflow.demo.board import Board
 from streamflow.runtime.status import JobStatus
-from streamflow.time.timestamps import MIN_TIME, to_micros
+from streamflow.time.timestamps import to_micros
 
 __all__ = ["picture", "sparkline"]
 
@@ -39,8 +39,10 @@ def sparkline(values: list[float], top: float = _SPARK_TOP) -> str:
 
 def picture(board: Board, status: JobStatus, rate: float, width: int) -> RenderableType:
     """Everything the demo shows while it runs. `rate` in records per second, `width` in characters."""
-    watermark = next((each.watermark for each in status.operators if each.operator == "delays"), MIN_TIME)
-    done = min(max(watermark, _BEGIN), _END) - _BEGIN
+    delays = next((each for each in status.operators if each.operator == "delays"), None)
+    watermark = None if delays is None else delays.watermark
+    ended = delays is not None and delays.ended
+    done = (_END if ended else min(max(watermark or 0, _BEGIN), _END)) - _BEGIN
     width = min(width, _WIDEST)
     return Panel(
         Group(
@@ -48,7 +50,7 @@ def picture(board: Board, status: JobStatus, rate: float, width: int) -> Rendera
             Text("\n"),
             _table(board, days=min(_DAYS, max(width - _WITHOUT_DAYS, 0))),
             Text(),
-            _footer(board, status, rate, watermark),
+            _footer(board, status, rate, figures.moment(watermark, ended=ended)),
         ),
         title="[bold]January 2013, departures from New York[/]",
         subtitle=f"{status.mode} · windows of 1 h every 10 min · event time = actual departure",
@@ -89,12 +91,12 @@ def _minutes(value: float | None) -> Text:
     return Text(f"{round(value)} min".replace("-", "−"), style=style)
 
 
-def _footer(board: Board, status: JobStatus, rate: float, watermark: int) -> Table:
+def _footer(board: Board, status: JobStatus, rate: float, watermark: str) -> Table:
     late = sum(each.late_dropped for each in status.operators)
     grid = Table.grid(padding=(0, 4, 0, 0))
     for row in (
         (
-            ("watermark", figures.moment(watermark)[:16]),
+            ("watermark", watermark[:16]),
             ("read", figures.count(status.records_read)),
             ("rate", figures.rate(rate)),
         ),

@@ -10,13 +10,15 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import nullcontext, redirect_stdout
+from importlib.abc import Loader
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, JobDefinitionError, StreamflowError, unknown_name
-from streamflow.job_settings import handed_over
+from streamflow.job_settings import LeftToTheCommand, handed_over
 
 if TYPE_CHECKING:
     from streamflow.api.job import Job
@@ -26,10 +28,12 @@ __all__ = ["Loaded", "load"]
 Loaded = tuple["Job", dict[str, str]]
 
 
-def load(target: str, given: Mapping[str, str] | None = None) -> Loaded:
+def load(target: str, given: Mapping[str, str] | None = None, *, stdout: bool = True) -> Loaded:
     """The job that `FILE` or `FILE:job` means, and those of the `given` settings that are the runtime's.
 
     `job` is the variable's name or the job's own. The other given settings are handed to the file's `sf.setting`.
+    Without `stdout` what the file prints goes to stderr: for commands whose stdout is read by programs. A file that
+    runs its job by itself is read up to that line, and stderr says so.
     Raises ConfigError for a file that cannot be read, holds no job or several, and for a setting nobody asked for;
     JobDefinitionError, with the line, for an error in the file itself.
     """
@@ -39,7 +43,7 @@ def load(target: str, given: Mapping[str, str] | None = None) -> Loaded:
     given = given or {}
     runtime = {key: value for key, value in given.items() if key in Settings.names()}
     own = {key: value for key, value in given.items() if key not in runtime}
-    with handed_over(own) as handed:
+    with handed_over(own) as handed, nullcontext() if stdout else redirect_stdout(sys.stderr):
         module = _import(path)
     for key in own:
         if key not in handed.asked:
@@ -89,8 +93,21 @@ def _import(path: Path) -> ModuleType:
     # Dataclasses and type hints look their module up by name, and the file may import what lies beside it.
     sys.modules[name] = module
     sys.path.insert(0, str(path.resolve().parent))
+    _execute(spec.loader, module, path)
+    return module
+
+
+def _execute(loader: Loader, module: ModuleType, path: Path) -> None:
+    """Run the file; what goes wrong in it is raised with the user's line."""
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
+    except LeftToTheCommand as left:
+        line = _line_in(left, path)
+        print(
+            f"note: the file runs its job by itself, which is left to this command: {line}\n"
+            '  hint: put what runs the job under: if __name__ == "__main__":',
+            file=sys.stderr,
+        )
     except (ConfigError, KeyboardInterrupt):
         raise
     except SyntaxError as error:
@@ -111,7 +128,6 @@ def _import(path: Path) -> ModuleType:
         raise
     except Exception as error:
         raise _own_error(error, path) from error
-    return module
 
 
 def _syntax_error(error: SyntaxError) -> ConfigError:
@@ -134,6 +150,8 @@ def _line_in(error: BaseException, path: Path) -> str | None:
     """The innermost frame of the error that lies in the user's own folder, as `file, line, code`."""
     folder = path.resolve().parent
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename.startswith("<"):
+            continue  # no file: the __init__ that a dataclass was given
         own = Path(frame.filename).resolve()
         if own == path.resolve() or (own.parent == folder and "site-packages" not in own.parts):
             return f"{_shown(frame.filename)}, line {frame.lineno}, in {frame.name}: {frame.line}"

@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from streamflow.cli.exit_codes import ExitCode
 from streamflow.cli.failure import report
+from streamflow.cli.surroundings import make_fit
 
 __all__ = ["app", "main"]
 
@@ -31,12 +32,9 @@ _COMMANDS: Final = {
 
 
 def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
+    from streamflow.distribution import version
 
-    try:
-        return f"streamflow {version('streamflow')}"
-    except PackageNotFoundError:
-        return "streamflow (from a source tree)"
+    return f"streamflow {version()}"
 
 
 app = App(
@@ -46,6 +44,7 @@ app = App(
     version=_version,
     version_flags=["--version"],
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
     default_parameter=Parameter(negative="", show_default=False),
 )
 for _place, (_name, _help) in enumerate(_COMMANDS.items()):
@@ -55,6 +54,8 @@ for _place, (_name, _help) in enumerate(_COMMANDS.items()):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; never raises."""
+    if argv is None:
+        make_fit()
     tokens = list(sys.argv[1:] if argv is None else argv)
     try:
         code = app(tokens, exit_on_error=False, print_error=False)
@@ -66,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (`| head`) has gone. What the interpreter would still flush at exit goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost place: everything is told here
+    except BaseException as error:  # noqa: BLE001 - the outermost place: everything is told here
+        if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+            return ExitCode.FAILED  # rich has met the same, and has done the same
         return report(error, debug="--debug" in tokens)
     return int(code) if code is not None else ExitCode.DONE
 

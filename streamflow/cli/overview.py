@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from streamflow.cli import figures
 from streamflow.logs import printable
 from streamflow.runtime.status import JobStatus, OperatorStatus
-from streamflow.time.timestamps import MAX_TIME, MIN_TIME
+from streamflow.time.timestamps import MIN_TIME
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -126,18 +126,22 @@ def _took(seconds: float) -> str:
 
 def _watermark(now: JobStatus) -> str:
     behind = _behind(now.watermark, now.time)
-    moment = figures.moment(now.watermark)
+    moment = figures.moment(now.watermark, ended=now.ended)
     if not behind:
         return moment
     sources = [each for each in now.operators if each.held_back_by]
-    slowest = min(sources, key=lambda each: each.watermark, default=None)
+    slowest = min(sources, key=lambda each: _or_none(each.watermark), default=None)
     held = "" if slowest is None else f", held back by {printable(slowest.held_back_by or '')}"
     return f"{moment}, {behind} behind{held}"
 
 
-def _behind(watermark: int, time: int) -> str:
-    known = MIN_TIME < watermark < MAX_TIME and time > 0
-    return figures.span((time - watermark) / 1e6) if known else ""
+def _or_none(watermark: int | None) -> int:
+    """Smaller than any where there is none: that holds others back most."""
+    return MIN_TIME if watermark is None else watermark
+
+
+def _behind(watermark: int | None, time: int) -> str:
+    return figures.span((time - watermark) / 1e6) if watermark is not None and time > 0 else ""
 
 
 def _rate(now: OperatorStatus, earlier: dict[str, OperatorStatus], passed: float, name: str) -> str:

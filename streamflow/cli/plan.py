@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -12,7 +12,7 @@ from streamflow.errors import ConfigError, unknown_name
 
 __all__ = ["plan"]
 
-_FORMATS = ("text", "mermaid")
+_FORMATS = ("text", "mermaid", "svg")
 
 
 def plan(
@@ -34,7 +34,7 @@ def plan(
     physical
         The tasks as they would run (chains, exchanges, parallelism), not the operators as they were written.
     format
-        text, or mermaid for a diagram in Markdown.
+        text, mermaid for a diagram in Markdown, or svg for a picture.
     parallelism
         Subtasks per operator, for --physical.
     set
@@ -47,9 +47,10 @@ def plan(
     if format not in _FORMATS:
         message, hint = unknown_name("format", format, _FORMATS)
         raise ConfigError(message, hint=hint)
-    job, arguments = load(target, assignments(set))
+    job, arguments = load(target, assignments(set), stdout=False)
     if parallelism is not None:
         arguments["parallelism"] = parallelism
-    shown = job.plan(physical=physical, **arguments)
-    print(shown.text() if format == "text" else shown.mermaid())
+    settings: Any = arguments  # texts, which are parsed like those of the environment
+    shown = job.plan(physical=physical, **settings)
+    print({"text": shown.text, "mermaid": shown.mermaid, "svg": shown.svg}[format]())
     return ExitCode.DONE

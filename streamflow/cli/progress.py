@@ -16,7 +16,6 @@ from streamflow.cli.smoothed_rate import SmoothedRate
 from streamflow.config import Settings
 from streamflow.runtime.status import CheckpointStatus, JobStatus
 from streamflow.time.clock import Clock, SystemClock
-from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
 __all__ = ["LogLines", "Progress", "ProgressLine", "Silent", "is_live", "progress_for", "summary"]
 
@@ -51,7 +50,7 @@ def summary(status: JobStatus, rate: float, now: int) -> str:
     """A status in one line: read, rate, watermark and its lag, written, late, the last checkpoint, restarts, and the
     busiest operator."""
     parts = [f"{figures.count(status.records_read)} read", figures.rate(rate)]
-    if MIN_TIME < status.watermark < MAX_TIME:
+    if status.watermark is not None:
         lag = figures.span((now - status.watermark) / 1e6)
         parts.append(f"watermark {figures.moment(status.watermark)} ({lag} behind)")
     parts.append(f"{figures.count(status.records_written)} written")

@@ -28,6 +28,7 @@ def run(
     restore: str | None = None,
     restart: str | None = None,
     allow_dropped_state: bool = False,
+    allow_duplicates: bool = False,
     control_port: str | None = None,
     metrics_port: str | None = None,
     set: tuple[str, ...] = (),
@@ -55,6 +56,8 @@ def run(
         What to do after a failure: none, fixed or exponential delays; auto: exponential where checkpoints are taken.
     allow_dropped_state
         Go on although the job no longer has operators that the checkpoint holds state of.
+    allow_duplicates
+        Go on although output is public, exactly once so far, that the job will put out again.
     control_port
         Answer on this port of 127.0.0.1 to `streamflow top`, `status`, `savepoint` and `stop`; 0 takes any free one.
     metrics_port
@@ -77,7 +80,7 @@ def run(
     from streamflow.logs import log_to_stderr, reason, told
 
     given = assignments(set)
-    job, arguments = load(target, given)
+    job, arguments = load(target, given, stdout=not json_)
     flags = {
         "mode": mode,
         "parallelism": parallelism,
@@ -86,6 +89,7 @@ def run(
         "restore": restore,
         "restart": restart,
         "allow_dropped_state": "true" if allow_dropped_state else None,
+        "allow_duplicates": "true" if allow_duplicates else None,
         "control_port": control_port,
         "metrics_port": metrics_port,
     }

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from streamflow.cli.assignments import assignments
 from streamflow.cli.exit_codes import ExitCode
+from streamflow.errors import ConfigError
 
 if TYPE_CHECKING:
     from streamflow.cli.simulate_share import Share
@@ -74,12 +75,13 @@ def simulate(
     from streamflow.cli.simulate_share import Share, campaign_for
 
     keys = tuple(each.strip() for each in key.split(",")) if key else ()
-    whole = Share(target, first, seeds, rows, keys, keep_order, assignments(set))
     if seeds < 1 or rows < 1 or (processes is not None and processes < 1):
-        print("error: --seeds, --rows and --processes must be at least 1", file=sys.stderr)
-        return ExitCode.USAGE
+        raise ConfigError("--seeds, --rows and --processes must be at least 1")
+    if first < 0 or (seed is not None and seed < 0):
+        raise ConfigError("--first and --seed must not be negative")
+    whole = Share(target, first, seeds, rows, keys, keep_order, assignments(set))
     if seed is None:
-        simulation = _many(whole, processes or min(2, os.cpu_count() or 1), quiet=quiet)
+        simulation = _many(whole, processes or min(2, os.cpu_count() or 1), quiet=quiet, stdout=not json_)
     else:
         campaign = campaign_for(whole)
         deque(campaign.run([seed]), maxlen=0)
@@ -87,14 +89,14 @@ def simulate(
     return _tell(simulation, whole, as_json=json_, quiet=quiet)
 
 
-def _many(whole: Share, processes: int, *, quiet: bool) -> Simulation:
+def _many(whole: Share, processes: int, *, quiet: bool, stdout: bool) -> Simulation:
     """Run all shares until they are done or one has found a failure."""
     from streamflow.cli.loading import load
     from streamflow.cli.simulate_share import running
     from streamflow.testing.simulation.report import Simulation
     from streamflow.time.clock import SystemClock
 
-    job, _ = load(whole.target, whole.given)
+    job, _ = load(whole.target, whole.given, stdout=stdout)
     clock = SystemClock()
     began = clock.monotonic()
     total = Simulation(job.name, whole.first)

@@ -1,7 +1,7 @@
 """One share of `streamflow simulate`: a process of its own that runs some of the seeds and tells as lines of JSON.
 
-It is started by the command with `python -m` and a JSON object as its only argument; Polars gets one thread, since the
-frames of a simulation are small.
+It is started by the command with `python -m`, a JSON object and the number of a pipe as its arguments; stdout is the
+user's own, whose job may print. Polars gets one thread, since the frames of a simulation are small.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from queue import Queue
 from threading import Thread
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from streamflow.errors import JobFailedError, StreamflowError, Where
+from streamflow.errors import ConfigError, JobDefinitionError, JobFailedError, StreamflowError, Where
 
 if TYPE_CHECKING:
     from streamflow.testing.simulation.campaign import Campaign
+    from streamflow.time.clock import Clock
 
 __all__ = ["Share", "campaign_for", "running"]
 
@@ -61,7 +63,7 @@ def campaign_for(share: Share) -> Campaign:
     from streamflow.cli.loading import load
     from streamflow.testing.simulation.campaign import Campaign
 
-    job, settings = load(share.target, share.given)
+    job, settings = load(share.target, share.given, stdout=False)
     return Campaign(
         job, rows=share.rows, key=share.key or None, keep_order=share.keep_order, settings=settings
     )
@@ -71,17 +73,26 @@ def campaign_for(share: Share) -> Campaign:
 def running(shares: Sequence[Share]) -> Generator[Iterator[tuple[int, Line]]]:
     """Processes for the shares, and (number of the share, what it says) as it comes; all are ended on leaving."""
     environment = {**os.environ, "POLARS_MAX_THREADS": "1"}
-    command = [sys.executable, "-m", "streamflow.cli.simulate_share"]
-    processes = [
-        subprocess.Popen(
-            [*command, json.dumps(asdict(share))], stdout=subprocess.PIPE, env=environment, text=True
+    processes: list[subprocess.Popen[bytes]] = []
+    pipes: list[int] = []
+    for share in shares:
+        reading, writing = os.pipe()
+        command = [
+            sys.executable,
+            "-m",
+            "streamflow.cli.simulate_share",
+            json.dumps(asdict(share)),
+            str(writing),
+        ]
+        # What the job prints, each seed prints again: nobody can read that.
+        processes.append(
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, pass_fds=[writing])
         )
-        for share in shares
-    ]
+        os.close(writing)
+        pipes.append(reading)
     lines: Queue[tuple[int, Line | None]] = Queue()
     readers = [
-        Thread(target=_read, args=(number, process.stdout, lines), daemon=True)
-        for number, process in enumerate(processes)
+        Thread(target=_read, args=(number, pipe, lines), daemon=True) for number, pipe in enumerate(pipes)
     ]
     for reader in readers:
         reader.start()
@@ -94,23 +105,25 @@ def running(shares: Sequence[Share]) -> Generator[Iterator[tuple[int, Line]]]:
             process.wait()
 
 
-def _read(number: int, stream: IO[str] | None, lines: Queue[tuple[int, Line | None]]) -> None:
-    assert stream is not None
-    with stream:
-        for line in stream:
-            lines.put((number, json.loads(line)))
-    lines.put((number, None))
+def _read(number: int, pipe: int, lines: Queue[tuple[int, Line | None]]) -> None:
+    try:
+        with os.fdopen(pipe, encoding="utf-8") as stream:
+            for line in stream:
+                lines.put((number, json.loads(line)))
+    finally:
+        lines.put((number, None))
 
 
 def _told(
-    processes: Sequence[subprocess.Popen[str]], lines: Queue[tuple[int, Line | None]]
+    processes: Sequence[subprocess.Popen[bytes]], lines: Queue[tuple[int, Line | None]]
 ) -> Iterator[tuple[int, Line]]:
     ended: set[int] = set()
     while len(ended) < len(processes):
         number, line = lines.get()
         if line is not None and "error" in line:
             wrong = line["error"]
-            raise StreamflowError(wrong["message"], where=Where(**wrong["where"]), hint=wrong["hint"])
+            kind = JobDefinitionError if wrong["usage"] else StreamflowError
+            raise kind(wrong["message"], where=Where(**wrong["where"]), hint=wrong["hint"])
         if line is not None:
             yield number, line
             continue
@@ -125,11 +138,26 @@ def main(argv: Sequence[str]) -> int:
 
     clock = SystemClock()
     share = Share(**json.loads(argv[0]))
+    with os.fdopen(int(argv[1]), "w", encoding="utf-8") as pipe:
+        return _run(share, clock, pipe)
+
+
+def _run(share: Share, clock: Clock, pipe: IO[str]) -> int:
+    def tell(line: Line) -> None:
+        print(json.dumps(line), file=pipe, flush=True)
+
     try:
-        campaign = campaign_for(share)
+        # The command has loaded the file as well, and shown what it prints.
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
+            campaign = campaign_for(share)
     except StreamflowError as error:
-        told_error = {"message": error.message, "where": asdict(error.where), "hint": error.hint}
-        print(json.dumps({"error": told_error}), flush=True)
+        told_error = {
+            "message": error.message,
+            "where": asdict(error.where),
+            "hint": error.hint,
+            "usage": isinstance(error, (ConfigError, JobDefinitionError)),
+        }
+        tell({"error": told_error})
         return 0
     seeds = range(share.first, share.first + share.count)
     told = clock.monotonic()
@@ -138,8 +166,8 @@ def main(argv: Sequence[str]) -> int:
             break
         if clock.monotonic() - told > _EVERY:
             told = clock.monotonic()
-            print(json.dumps({"seeds": campaign.simulation.seeds}), flush=True)
-    print(json.dumps({"simulation": campaign.simulation.as_dict()}), flush=True)
+            tell({"seeds": campaign.simulation.seeds})
+    tell({"simulation": campaign.simulation.as_dict()})
     return 0
 
 

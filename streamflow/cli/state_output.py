@@ -1,9 +1,13 @@
 """Frames in a terminal, as JSON, and in files."""
 
+# Values of any type: what they hold is not known to the type checker.
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import base64
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from datetime import datetime
@@ -47,7 +51,7 @@ def shown(frames: Mapping[str, pl.DataFrame], *, as_json: bool) -> str:
     """Frames as tables, or their rows as JSON: a list for the one without a name, else an object by name."""
     if as_json:
         rows = {name: frame.rows(named=True) for name, frame in frames.items()}
-        return json.dumps(rows.get("", rows), default=_plain)
+        return _json(rows.get("", rows))
     width = shutil.get_terminal_size().columns
     empty = [name for name, frame in frames.items() if name and frame.is_empty()]
     with pl.Config(tbl_rows=_ROWS, tbl_cols=-1, fmt_str_lengths=_TEXT, tbl_width_chars=width):
@@ -64,7 +68,7 @@ def _flat(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(
         pl.Series(
             name,
-            [None if value is None else json.dumps(value, default=_plain) for value in frame[name].to_list()],
+            [None if value is None else _json(value) for value in frame[name].to_list()],
             dtype=pl.String,
         )
         for name in nested
@@ -73,6 +77,23 @@ def _flat(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _texts(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.col(pl.Binary).bin.encode("base64"))
+
+
+def _json(value: Any) -> str:
+    """JSON has neither NaN nor infinity: both are null, as in files."""
+    return json.dumps(_finite(value), default=_plain, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {name: _finite(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_finite(each) for each in value]
+        case _:
+            return value
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -17,6 +18,7 @@ def stop(
     /,
     *,
     drain: bool = False,
+    savepoint: str | None = None,
     token_file: str | None = None,
     timeout: str = "10m",
     json_: Annotated[bool, Parameter(name="--json")] = False,
@@ -30,6 +32,8 @@ def stop(
         Where the job answers, as `streamflow run --control-port` says it.
     drain
         End the input: open windows give their results, and the job cannot be continued.
+    savepoint
+        Where to copy the last checkpoint to, whole: a folder or an object store's URL, as the job sees it.
     token_file
         A file with the job's control token; otherwise STREAMFLOW_CONTROL_TOKEN.
     timeout
@@ -45,9 +49,15 @@ def stop(
     from streamflow.cli.ending import ending
     from streamflow.runtime.status import JobResult
 
-    answer = ControlClient(job_url, token_file=token_file, timeout=timeout).post("/stop", {"drain": drain})
+    order: dict[str, object] = {"drain": drain}
+    if savepoint is not None:
+        order["savepoint"] = savepoint if "://" in savepoint else str(Path(savepoint).absolute())
+    answer = ControlClient(job_url, token_file=token_file, timeout=timeout).post("/stop", order)
     if json_:
         print(json.dumps(answer["result"]))
     else:
-        print(ending(msgspec.convert(answer["result"], JobResult)))
+        result = msgspec.convert(answer["result"], JobResult)
+        print(ending(result))
+        if result.savepoint is not None:
+            print(result.savepoint)
     return ExitCode.DONE

@@ -26,6 +26,7 @@ from streamflow.operators.source import (
     SourceContext,
     Split,
     SplitReader,
+    counted_in,
 )
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import Schema
@@ -58,7 +59,7 @@ class Replay(Source):
         return FixedSplits(Split(self.path.stem))
 
     def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
-        return _Reader(self, 0 if position is None else int(position["row"]), ctx)
+        return _Reader(self, 0 if position is None else counted_in(position, "row"), ctx)
 
     def describe(self) -> str:
         pace = "unpaced" if self.speed is None else f"{self.speed:g} h/s"

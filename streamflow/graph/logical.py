@@ -5,8 +5,8 @@ Nodes are in topological order by construction: each refers only to earlier ones
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -87,6 +87,18 @@ class LogicalGraph:
             if node.id == id:
                 return node
         raise KeyError(id)
+
+    def laid_out_as(self, saved: Mapping[str, Mapping[str, Any]]) -> LogicalGraph:
+        """The same job with the state of its operators in the order that the signatures `saved` have, by id; itself
+        where it has that order already."""
+        nodes: list[Node] = []
+        for node in self.nodes:
+            if isinstance(node, OperatorNode) and node.id in saved:
+                spec = node.spec.laid_out_as(saved[node.id])
+                node = node if spec is node.spec else replace(node, spec=spec)
+            nodes.append(node)
+        same = all(one is other for one, other in zip(self.nodes, nodes, strict=True))
+        return self if same else LogicalGraph(self.job, tuple(nodes))
 
     def readers(self, id: str, output: str | None = None) -> list[Node]:
         """The nodes that read an output of `id` (any output if none is named)."""

@@ -28,6 +28,8 @@ class PhysicalOperator:
     spec: OperatorSpec
     inputs: tuple[StreamType, ...]
     output: StreamType
+    marks: bool = False
+    """Whether its records have to carry the watermark right before them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class PhysicalTask:
     """Operators that run one after the other in one subtask, at one parallelism.
 
     `read_ahead` counts the operators at the head of the chain that run where the source is read, on its threads.
-    `columns` is what anybody reads of the source; None means all.
+    `columns` is what anybody reads of the source; None means all. `marks`: its records have to carry the watermark
+    right before them.
     """
 
     id: str
@@ -53,6 +56,7 @@ class PhysicalTask:
     source: SourceNode | None = None
     read_ahead: int = 0
     columns: tuple[str, ...] | None = None
+    marks: bool = False
     sinks: tuple[PhysicalSink, ...] = ()
 
 
@@ -84,6 +88,27 @@ class PhysicalPlan:
             if task.id == id:
                 return task
         raise KeyError(id)
+
+    def timed(self, id: str) -> bool:
+        """Whether records have event times where they enter a task."""
+        task = self.task(id)
+        if task.source is not None:
+            return task.source.type.timed
+        return any(type_.timed for type_ in task.chain[0].inputs)
+
+    def untimed_ports(self, id: str) -> frozenset[int]:
+        """The input ports of a task that have no event time beside others that have."""
+        ports = self.task(id).chain[0].inputs if self.task(id).source is None else ()
+        untimed = frozenset(port for port, type_ in enumerate(ports) if not type_.timed)
+        return untimed if len(untimed) < len(ports) else frozenset()
+
+    def endless_ports(self, id: str) -> frozenset[int]:
+        """The input ports of a task that are fed by a source without end."""
+        return frozenset(edge.port for edge in self.edges if edge.lower == id and self._endless(edge.upper))
+
+    def _endless(self, id: str) -> bool:
+        source = self.task(id).source
+        return bool(self.endless_ports(id)) if source is None else not source.source.bounded
 
     @property
     def sinks(self) -> tuple[SinkNode, ...]:

@@ -110,7 +110,10 @@ def _convert(graph: LogicalGraph, convert: ConvertFactory) -> LogicalGraph:
 
     for node in graph.nodes:
         if isinstance(node, OperatorNode):
-            node = replace(node, inputs=tuple(through(read, node.spec.accepts) for read in node.inputs))
+            wanted = node.spec.accepts
+            if wanted is Layout.ANY and len({layout_of(read) for read in node.inputs}) > 1:
+                wanted = Layout.FRAME
+            node = replace(node, inputs=tuple(through(read, wanted) for read in node.inputs))
             emitted = node.spec.emits
             layouts[Input(node.id)] = layout_of(node.inputs[0]) if emitted is Layout.ANY else emitted
         nodes.append(node)
@@ -144,6 +147,16 @@ def _widths(graph: LogicalGraph, default: int) -> dict[str, int]:
     return widths
 
 
+def _before_timers(graph: LogicalGraph) -> frozenset[str]:
+    """The nodes whose records have to carry watermarks: those before an operator that reads them."""
+    marked: set[str] = set()
+    for node in reversed(graph.nodes):
+        reads = isinstance(node, OperatorNode) and node.spec.reads_watermarks
+        if node.type.timed and (reads or node.id in marked):
+            marked.update(read.node for read in inputs_of(node))
+    return frozenset(marked)
+
+
 @dataclass(slots=True)
 class _Building:
     """A task while it grows; `members` are logical ids in chain order."""
@@ -161,6 +174,7 @@ class _Chainer:
         self._task_of: dict[str, _Building] = {}
         self._tasks: list[_Building] = []
         self._partitioned: dict[str, tuple[str, ...] | None] = {}
+        self._marked = _before_timers(graph)
 
     def plan(self) -> PhysicalPlan:
         edges: list[tuple[Input, Node, int, ExchangeKind, tuple[str, ...]]] = []
@@ -227,7 +241,7 @@ class _Chainer:
             node = self._graph.node(id)
             assert isinstance(node, OperatorNode)
             types = tuple(self._graph.type_of(read) for read in node.inputs)
-            chain.append(PhysicalOperator(node.id, node.spec, types, node.type))
+            chain.append(PhysicalOperator(node.id, node.spec, types, node.type, node.id in self._marked))
         ahead = 0
         if source:
             while ahead < len(chain) and chain[ahead].spec.pure:
@@ -239,6 +253,7 @@ class _Chainer:
             source=source,
             read_ahead=ahead,
             columns=columns_read(self._graph, source) if source else None,
+            marks=head.id in self._marked,
             sinks=tuple(
                 PhysicalSink(node, self._position(building, node.input), node.input.output)
                 for node in self._graph.nodes

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from itertools import pairwise
 
+from streamflow.graph.drawing import drawing
 from streamflow.graph.logical import LogicalGraph, Node, OperatorNode, SinkNode, SourceNode, inputs_of
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge, PhysicalPlan, PhysicalTask
 from streamflow.operators.base import MAIN
@@ -31,8 +33,21 @@ class Plan:
         lines = _logical_mermaid(self.graph) if self.physical is None else _physical_mermaid(self.physical)
         return "\n".join(["flowchart LR", *lines])
 
+    def svg(self) -> str:
+        """A picture: what reads stands to the right of what it reads."""
+        graph = self.graph
+        return drawing(
+            graph.job,
+            {node.id: [node.id, _what(node)] for node in graph.nodes},
+            [(read.node, node.id) for node in graph.nodes for read in inputs_of(node)],
+        )
+
     def __str__(self) -> str:
         return self.text()
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the picture of the job, and the text of the plan."""
+        return f"<div>{self.svg()}<pre>{escape(self.text())}</pre></div>"
 
 
 def logical_lines(graph: LogicalGraph) -> list[str]:

@@ -87,7 +87,7 @@ def serve(
         raise ConfigError(
             f"the metrics port is {port}", hint=f"use 1 to {_LARGEST_PORT}, or 0 for any free one"
         )
-    RequestGuard(address, port, token, what="metrics")
+    guard = RequestGuard(address, token, what="metrics")
     page = exposition(registry)
 
     def metrics(accept: str) -> _Page:
@@ -108,7 +108,7 @@ def serve(
             f"metrics cannot be served at {address}:{port}: {error}",
             hint="choose another port, or 0 for any free one",
         ) from error
-    server.guard = RequestGuard(address, int(server.server_address[1]), token, what="metrics")
+    server.guard = guard
     return OperatingServer(server)
 
 

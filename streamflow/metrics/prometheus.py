@@ -23,7 +23,7 @@ MAX_SERIES: Final = 10_000
 
 
 class RegistryCollector(Collector):
-    """A registry as Prometheus metric families, made anew for each scrape.
+    """A registry as Prometheus metric families, made again for each scrape.
 
     >>> registry = MetricsRegistry("demo")
     >>> registry.operator("map-1", 0).records_in.add(3)
@@ -50,7 +50,7 @@ class RegistryCollector(Collector):
             family = _family(handles[0], ["job", *labels])
             for handle in handles:
                 values = [handle.labels.get(label, "") for label in labels]
-                family.add_metric([self._registry.job, *values], handle.value)
+                family.add_metric([self._registry.job, *values], handle.exported)
             yield family
         limit = GaugeMetricFamily(
             "streamflow_metrics_series_left_out",

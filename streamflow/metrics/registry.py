@@ -7,14 +7,34 @@ whole job, and where one handle is not enough a few more (`split`); never a reco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Lock, local
 from typing import Final, Literal
 
-__all__ = ["NO_METRICS", "Metric", "Metrics", "MetricsRegistry", "OperatorMetrics"]
+__all__ = [
+    "NO_METRICS",
+    "Counted",
+    "Counts",
+    "Metric",
+    "Metrics",
+    "MetricsRegistry",
+    "OperatorMetrics",
+    "add_counted",
+    "counted_later",
+    "counts_of",
+]
 
 _Key = tuple[tuple[str, str], ...]
+_THREAD: Final = local()
+_REPLAYED: Final = (
+    "streamflow_records_",
+    "streamflow_bytes_",
+    "streamflow_late_records_",
+    "streamflow_record_errors_",
+    "streamflow_future_events_",
+)
 
 
 @dataclass(slots=True)
@@ -26,15 +46,52 @@ class Metric:
     kind: Literal["counter", "gauge"]
     labels: dict[str, str]
     value: float = 0.0
+    reached: float = 0.0
+    """The most that it has been before a restart: what is counted again counts no further for whoever scrapes."""
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def add(self, amount: float = 1) -> None:
-        # Read-ahead threads count too, and += is not atomic. Once a batch, never once a record.
+        later: Counted | None = getattr(_THREAD, "later", None)
+        if later is not None:
+            later.append((self, amount))
+            return
+        # Threads count too, and += is not atomic. Once a batch, never once a record.
         with self._lock:
             self.value += amount
 
+    def roll_back(self, value: float) -> None:
+        """Count from `value` on again, as it was at a checkpoint."""
+        self.reached, self.value = max(self.reached, self.value), value
+
+    @property
+    def exported(self) -> float:
+        """What whoever scrapes sees: a counter never goes down."""
+        return max(self.value, self.reached) if self.kind == "counter" else self.value
+
     def set(self, value: float) -> None:
         self.value = value
+
+
+Counted = list[tuple[Metric, float]]
+"""What is still to be added to which metric."""
+
+
+@contextmanager
+def counted_later(into: Counted | None = None) -> Generator[Counted]:
+    """What this thread adds to metrics meanwhile is not added, but given (in `into`, where there is one): for work that
+    is done ahead of its turn, or may be abandoned."""
+    before: Counted | None = getattr(_THREAD, "later", None)
+    _THREAD.later = later = [] if into is None else into
+    try:
+        yield later
+    finally:
+        _THREAD.later = before
+
+
+def add_counted(counted: Iterable[tuple[Metric, float]]) -> None:
+    """Add what `counted_later` gave."""
+    for metric, amount in counted:
+        metric.add(amount)
 
 
 class Metrics:
@@ -84,6 +141,12 @@ class Metrics:
             self._refresh()
         return sum((metric.value for metric in list(self._metrics.get(name, {}).values())), 0.0)
 
+    @property
+    def replayed(self) -> list[Metric]:
+        """The counters of records, which count again what is read again after a restart."""
+        series = [metric for each in list(self._metrics.values()) for metric in list(each.values())]
+        return [metric for metric in series if metric.kind == "counter" and metric.name.startswith(_REPLAYED)]
+
     def __iter__(self) -> Iterator[Metric]:
         if self._refresh is not None:
             self._refresh()
@@ -111,6 +174,7 @@ class OperatorMetrics(Metrics):
 
     def __init__(self, operator: str, subtask: int) -> None:
         super().__init__({"operator": operator, "subtask": str(subtask)})
+        self.at = operator, subtask
         self.records_in = self.counter("streamflow_records_in_total", "Records taken in")
         self.records_out = self.counter("streamflow_records_out_total", "Records put out")
         self.bytes_in = self.counter("streamflow_bytes_in_total", "Bytes taken in")
@@ -126,6 +190,19 @@ class OperatorMetrics(Metrics):
         self.errors = self.counter(
             "streamflow_record_errors_total", "Records that could not be decoded or whose function raised"
         )
+
+
+Counts = Mapping[tuple[str, int], Mapping[tuple[str, _Key], float]]
+"""By operator and subtask, and by name and labels: how many have been counted."""
+
+
+def counts_of(metrics: Metrics) -> Mapping[tuple[str, _Key], float]:
+    """What an operator's counters of records say now."""
+    return {_identity(metric): metric.value for metric in metrics.replayed}
+
+
+def _identity(metric: Metric) -> tuple[str, _Key]:
+    return metric.name, _key(metric.labels)
 
 
 @dataclass(slots=True)
@@ -144,6 +221,18 @@ class MetricsRegistry:
         if key not in self.operators:
             self.operators[key] = OperatorMetrics(operator, subtask)
         return self.operators[key]
+
+    @property
+    def counts(self) -> Counts:
+        """How many records have been counted where."""
+        return {at: counts_of(metrics) for at, metrics in list(self.operators.items())}
+
+    def roll_back(self, counts: Counts) -> None:
+        """Count on from `counts`; from nothing where they do not say."""
+        for at, metrics in list(self.operators.items()):
+            known = counts.get(at, {})
+            for metric in metrics.replayed:
+                metric.roll_back(known.get(_identity(metric), 0.0))
 
     def __iter__(self) -> Iterator[Metric]:
         yield from self.whole

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import compress
 from typing import Any, Protocol, runtime_checkable
+
+from streamflow.time.timestamps import MIN_TIME
 
 __all__ = ["Batch", "Layout", "RowBatch"]
 
@@ -48,6 +51,8 @@ class Batch(Protocol):
 class RowBatch:
     """Python values and their event times (microseconds, UTC; None where the stream has no event time).
 
+    `marks` are the watermarks right before each record, where a process behind has timers.
+
     >>> batch = RowBatch(["a", "b"], [10, 20])
     >>> len(batch), batch.max_time
     (2, 20)
@@ -55,11 +60,14 @@ class RowBatch:
 
     values: Sequence[Any]
     times: Sequence[int] | None = None
+    marks: Sequence[int] | None = None
     layout: Layout = field(default=Layout.ROWS, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.times is not None and len(self.times) != len(self.values):
             raise ValueError(f"{len(self.values)} values but {len(self.times)} event times")
+        if self.marks is not None and len(self.marks) != len(self.values):
+            raise ValueError(f"{len(self.values)} values but {len(self.marks)} watermarks")
 
     def __len__(self) -> int:
         return len(self.values)
@@ -71,3 +79,45 @@ class RowBatch:
     @property
     def max_time(self) -> int | None:
         return max(self.times) if self.times else None
+
+    @property
+    def marked(self) -> bool:
+        """Whether each record carries the watermark before it."""
+        return self.marks is not None
+
+    @property
+    def last_mark(self) -> int:
+        """The watermark before the last record; of records that carry one."""
+        assert self.marks
+        return self.marks[-1]
+
+    def within(self, low: int, high: int, *, less: int = 0, behind: int | None = None) -> RowBatch:
+        """The same records, whose watermarks are made smaller by `less` and then lie between two bounds; the lower one
+        counts more. One that is then less than `behind` before its record's time becomes that of the beginning."""
+        assert self.marks is not None
+        marks = [max(low, min(high, mark - less)) for mark in self.marks]
+        if behind is not None:
+            assert self.times is not None
+            pairs = zip(marks, self.times, strict=True)
+            marks = [mark if mark <= time - behind else MIN_TIME for mark, time in pairs]
+        return RowBatch(self.values, self.times, marks)
+
+    def unmarked(self) -> RowBatch:
+        """The same records without the watermarks that they carry."""
+        return self if self.marks is None else RowBatch(self.values, self.times)
+
+    def part(self, start: int, stop: int) -> RowBatch:
+        """The records from one position to another."""
+
+        def between(items: Sequence[int] | None) -> Sequence[int] | None:
+            return None if items is None else items[start:stop]
+
+        return RowBatch(self.values[start:stop], between(self.times), between(self.marks))
+
+    def chosen(self, keep: Sequence[Any]) -> RowBatch:
+        """The records for which `keep` is true."""
+
+        def kept(items: Sequence[Any] | None) -> list[Any] | None:
+            return None if items is None else list(compress(items, keep))
+
+        return RowBatch(list(compress(self.values, keep)), kept(self.times), kept(self.marks))

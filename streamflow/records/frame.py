@@ -1,23 +1,27 @@
 """`FrameBatch`: a batch as a Polars DataFrame, the layout wherever the schema is known.
 
-Event time is the reserved column `__event_time` (`Datetime("us", "UTC")`), absent where a stream has none.
+Event time is the reserved column `__event_time` (`Datetime("us", "UTC")`), absent where a stream has none. Where a
+process behind has timers, `__watermark` is the watermark that had been made right before each record.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from streamflow.records.batch import Layout
-from streamflow.records.schema import EVENT_TIME
+from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK
+from streamflow.time.timestamps import MIN_TIME
 
 __all__ = ["FrameBatch"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameBatch:
-    """A Polars DataFrame with its event times in the column `__event_time`, if it has any.
+    """A Polars DataFrame with its event times in the column `__event_time`, if it has any, and beside it the watermark
+    before each record, if that is carried.
 
     >>> from datetime import datetime, UTC
     >>> frame = pl.DataFrame({"k": ["a"], "__event_time": [datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)]})
@@ -47,6 +51,41 @@ class FrameBatch:
         largest = self.frame[EVENT_TIME].cast(pl.Int64).max()
         return None if largest is None else int(largest)  # type: ignore[arg-type]
 
+    @property
+    def marked(self) -> bool:
+        """Whether each record carries the watermark before it."""
+        return WATERMARK in self.frame.columns
+
+    @property
+    def last_mark(self) -> int:
+        """The watermark before the last record, in microseconds; of records that carry one."""
+        mark: int = self.frame[WATERMARK].to_physical()[-1]
+        return mark
+
+    def within(self, low: int, high: int, *, less: int = 0, behind: int | None = None) -> FrameBatch:
+        """The same records, whose watermarks are made smaller by `less` and then lie between two bounds; the lower one
+        counts more. One that is then less than `behind` before its record's time becomes that of the beginning."""
+        mark = pl.col(WATERMARK).to_physical()
+        mark = (mark - less).clip(upper_bound=high).clip(lower_bound=low)
+        if high <= low:
+            mark = pl.lit(low, pl.Int64)
+        if behind is not None:
+            in_order = mark <= pl.col(EVENT_TIME).to_physical() - behind
+            mark = pl.when(in_order).then(mark).otherwise(MIN_TIME)
+        return FrameBatch(self.frame.with_columns(mark.cast(EVENT_TIME_TYPE).alias(WATERMARK)))
+
+    def unmarked(self) -> FrameBatch:
+        """The same records without the watermarks that they carry."""
+        return FrameBatch(self.frame.drop(WATERMARK)) if self.marked else self
+
+    def part(self, start: int, stop: int) -> FrameBatch:
+        """The records from one position to another."""
+        return FrameBatch(self.frame[start:stop])
+
+    def chosen(self, keep: Sequence[bool]) -> FrameBatch:
+        """The records for which `keep` is true."""
+        return FrameBatch(self.frame.filter(pl.Series(keep, dtype=pl.Boolean)))
+
     def user_frame(self) -> pl.DataFrame:
         """The frame without reserved columns."""
-        return self.frame.drop(EVENT_TIME) if self.timed else self.frame
+        return self.frame.drop(EVENT_TIME, WATERMARK, strict=False) if self.timed else self.frame

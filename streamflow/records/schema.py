@@ -6,8 +6,11 @@ columns travel beside the user's: event time and, for changing results, the chan
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Final, final
+import datetime as dt
+import types
+import typing
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, final
 
 import polars as pl
 
@@ -19,13 +22,19 @@ __all__ = [
     "EVENT_TIME",
     "EVENT_TIME_TYPE",
     "OBJECTS",
+    "WATERMARK",
     "Objects",
     "Schema",
     "StreamSchema",
+    "annotated_type",
+    "key_column",
+    "shown_name",
 ]
 
 EVENT_TIME: Final = "__event_time"
 EVENT_TIME_TYPE: Final = pl.Datetime("us", "UTC")
+WATERMARK: Final = "__watermark"
+"""The watermark right before each record, of the same type as event time; only where a process behind has timers."""
 CHANGE: Final = "change"
 CHANGE_TYPE: Final = pl.Enum(["insert", "update_before", "update_after", "delete"])
 
@@ -44,21 +53,30 @@ OBJECTS: Final = Objects()
 
 
 class Schema(Mapping[str, pl.DataType]):
-    """Column names to Polars types, in order; immutable and without the reserved event-time column.
+    """Column names to types (Polars' or Python's), in order; immutable and without the reserved event-time column.
 
-    >>> Schema({"origin": pl.String, "delay": pl.Float64})
+    >>> Schema({"origin": str, "delay": pl.Float64})
     Schema(origin: String, delay: Float64)
     """
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_fields", "optional")
 
-    def __init__(self, fields: Mapping[str, pl.DataType | type[pl.DataType]]) -> None:
+    def __init__(self, fields: Mapping[str, Any], *, optional: Iterable[str] = ()) -> None:
+        """`optional` are those that a record of a user's function may leave out: null then."""
         resolved: dict[str, pl.DataType] = {}
+        if not isinstance(fields, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise JobDefinitionError(
+                f"schema is {fields!r}, which is no mapping",
+                hint='write it like {"origin": str, "delay": float}',
+            )
         for name, dtype in fields.items():
-            if name == EVENT_TIME:
+            if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise JobDefinitionError(f"a column cannot be named {name!r}", hint="a name is text")
+            if name in (EVENT_TIME, WATERMARK):
                 raise JobDefinitionError(f"a column cannot be named {name!r}", hint="choose another name")
             resolved[name] = _instance(name, dtype)
         self._fields = resolved
+        self.optional = frozenset(optional)
 
     def __getitem__(self, name: str) -> pl.DataType:
         return self._fields[name]
@@ -92,16 +110,96 @@ class Schema(Mapping[str, pl.DataType]):
 
 StreamSchema = Schema | Objects
 
+_SET_APART: Final = "\x1a"
 
-def _instance(name: str, dtype: object) -> pl.DataType:
-    """`sf.Datetime` alone means event time's own type; any other bare class is instantiated."""
+
+def key_column(name: str, taken: Container[str] = ()) -> str:
+    """The column in which a key of that name travels: another one where the name is `taken` by a column of the records,
+    or begins with `__` as those do that operators put beside keys.
+
+    >>> key_column("origin"), shown_name(key_column("__n"))
+    ('origin', '__n')
+    """
+    apart = name in taken or name.startswith(("__", _SET_APART))
+    return _SET_APART + name if apart else name
+
+
+def shown_name(column: str) -> str:
+    """The name of the key in a column that `key_column` gave."""
+    return column.removeprefix(_SET_APART)
+
+
+def is_shown(column: str) -> bool:
+    """Whether a column may be one of a user's own, and not one that was put beside them.
+
+    >>> [name for name in ("v", "__all_records", "__in0") if is_shown(name)]
+    ['v']
+    """
+    return not column.startswith(("__", _SET_APART))
+
+
+def annotated_type(
+    annotation: Any, own: Callable[[Any], pl.DataType | None] | None = None
+) -> pl.DataType | None:
+    """The type of a column for a Python type, for a list of one, or for one that may be None; None for any other.
+    `own` says it first, where it knows: for more than Python's own types.
+
+    >>> annotated_type(int), annotated_type(list[str | None])
+    (Int64, List(String))
+    """
+    known = None if own is None else own(annotation)
+    if known is not None:
+        return known
+    if annotation in _PYTHON:
+        return _PYTHON[annotation]
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        rest = [argument for argument in arguments if argument is not type(None)]
+        return annotated_type(rest[0], own) if len(rest) == 1 else None
+    if origin in (list, Sequence) and len(arguments) == 1:
+        inner = annotated_type(arguments[0], own)
+        return None if inner is None else pl.List(inner)
+    return None
+
+
+_PYTHON: Final[dict[Any, pl.DataType]] = {
+    str: pl.String(),
+    int: pl.Int64(),
+    float: pl.Float64(),
+    bool: pl.Boolean(),
+    bytes: pl.Binary(),
+    dt.datetime: EVENT_TIME_TYPE,
+    dt.date: pl.Date(),
+    dt.time: pl.Time(),
+    dt.timedelta: pl.Duration("us"),
+}
+
+
+def _instance(name: str, dtype: Any) -> pl.DataType:
+    """`sf.Datetime` alone means event time's own type, a Python type what stands for it; any other class of Polars'
+    is instantiated. The same goes for what lists and structs are made of."""
     if dtype is pl.Datetime:
         return EVENT_TIME_TYPE
-    if isinstance(dtype, pl.DataType):
-        return dtype
-    if not (isinstance(dtype, type) and issubclass(dtype, pl.DataType)):
-        raise JobDefinitionError(
-            f"column {name!r} has type {dtype!r}, which is none of Polars'",
-            hint="write sf.String, sf.Int64, sf.Datetime, …",
-        )
-    return dtype()
+    match dtype:
+        case pl.List():
+            return pl.List(_instance(name, dtype.inner))
+        case pl.Array():
+            return pl.Array(_instance(name, dtype.inner), dtype.size)
+        case pl.Struct():
+            return pl.Struct({field.name: _instance(name, field.dtype) for field in dtype.fields})
+        case pl.DataType():
+            return dtype
+        case _:
+            pass
+    try:
+        known = annotated_type(dtype)
+        if known is not None:
+            return known
+        if isinstance(dtype, type) and issubclass(dtype, pl.DataType):
+            return dtype()
+    except TypeError:
+        pass  # a type without its parameters, or nothing that could be a type
+    raise JobDefinitionError(
+        f"column {name!r} has type {dtype!r}, which says no column",
+        hint="write sf.String, sf.Int64, sf.Datetime, sf.List(sf.String), … or str, int, datetime, list[str]",
+    )

@@ -42,7 +42,7 @@ __all__ = ["MAX_DEPTH", "MAX_PACKED_BYTES", "Compression", "frame_to_ipc", "ipc_
 MAX_DEPTH: Final = 64
 """How deep lists, tuples and dicts may nest."""
 MAX_PACKED_BYTES: Final = 64 << 20
-"""How long a packed value may be."""
+"""How long a packed value may be, unless its length is known and checked already."""
 
 Compression = Literal["uncompressed", "lz4", "zstd"]
 
@@ -62,12 +62,12 @@ _NOT_OPENING: Final = bytes(byte for byte in range(256) if byte not in _OPENING)
 _FITS: Final = "use None, bool, int, float, str, bytes, list, tuple, dict, dates and times, Decimal or UUID"
 
 
-def pack(value: object) -> bytes:
+def pack(value: object, *, bounded: bool = True) -> bytes:
     """A Python value as msgpack.
 
     Equal values of the same types in the same order give the same bytes. Raises RecordError for a type
     outside of the list above (subclasses included), for more than `MAX_DEPTH` levels and more than
-    `MAX_PACKED_BYTES`.
+    `MAX_PACKED_BYTES`, unless `bounded` is False.
 
     >>> unpack(pack({"k": (1, 2**70), "at": date(2013, 1, 1)}))
     {'k': (1, 1180591620717411303424), 'at': datetime.date(2013, 1, 1)}
@@ -78,7 +78,7 @@ def pack(value: object) -> bytes:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise RecordError(f"a value cannot be stored: {error}", record=_shown(value), hint=_FITS) from error
-    if len(data) > MAX_PACKED_BYTES:
+    if bounded and len(data) > MAX_PACKED_BYTES:
         raise RecordError(
             f"a value takes {len(data)} bytes, more than {MAX_PACKED_BYTES}",
             record=_shown(value),
@@ -89,15 +89,16 @@ def pack(value: object) -> bytes:
     return data
 
 
-def unpack(data: bytes) -> Any:
-    """The value that `pack` made these bytes of; raises StateError for any other bytes.
+def unpack(data: bytes, *, bounded: bool = True) -> Any:
+    """The value that `pack` made these bytes of; raises StateError for any other bytes, and for
+    more than `MAX_PACKED_BYTES`, unless `bounded` is False.
 
     >>> unpack(b"\\x93\\x01\\x02\\x03")
     [1, 2, 3]
     """
-    if len(data) > MAX_PACKED_BYTES:
-        raise _damaged(f"{len(data)} bytes, more than {MAX_PACKED_BYTES}")
     try:
+        if bounded and len(data) > MAX_PACKED_BYTES:
+            raise _damaged(f"{len(data)} bytes, more than {MAX_PACKED_BYTES}")
         value = _unpack(data, 0)
         deep = _may_be_deep(data) and _deeper_than(value, MAX_DEPTH)
     except StateError:

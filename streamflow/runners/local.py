@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.config import Settings
@@ -21,7 +23,9 @@ from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
 from streamflow.runtime.restart import RestartPolicy
 from streamflow.runtime.status import JobResult, JobStatus
+from streamflow.runtime.waiting import Signal, until
 from streamflow.runtime.worker import Worker
+from streamflow.state.checkpoints.blobs import UnreachableError
 
 if TYPE_CHECKING:
     from streamflow.metrics.operating_server import OperatingServer
@@ -29,18 +33,21 @@ if TYPE_CHECKING:
 __all__ = ["LocalJob"]
 
 _LOG: Final = logging.getLogger("streamflow.job")
+_PATIENCE: Final = 5.0
+"""Seconds after which a stop says what it waits for."""
 
 
 class LocalJob:
     """A job in this process; started when it is made, inside a running event loop.
 
-    ConfigError where it cannot serve its metrics as the settings say; then nothing has been started.
+    `planned` makes the physical plan of a graph. ConfigError where it cannot serve its metrics as the settings say;
+    nothing has been started then.
     """
 
     def __init__(
         self,
         graph: LogicalGraph,
-        plan: PhysicalPlan,
+        planned: Callable[[LogicalGraph], PhysicalPlan],
         profile: ExecutionProfile,
         settings: Settings,
         *,
@@ -55,7 +62,8 @@ class LocalJob:
         self._ports = ports or Ports(io_threads=settings.io_threads, cpu_threads=max(2, settings.parallelism))
         self.registry = MetricsRegistry(job=graph.job)
         self.health = Health(graph.job, self._ports.clock)
-        self._launcher = Launcher(plan, profile, settings, self._ports, self.registry)
+        plan = planned(graph)
+        self._launcher = Launcher(graph, planned, plan, profile, settings, self._ports, self.registry)
         self._checkpointing = settings.checkpoint_dir is not None
         self._reporter = Reporter(
             graph,
@@ -71,7 +79,10 @@ class LocalJob:
         self._worker: Worker | None = None
         self._up = asyncio.Event()
         self._stopping: bool | None = None
+        self._stop_asked = Signal()
         self._stopped = False
+        self._savepoint: str | None = None
+        self._saved_at: str | None = None
         self._notes: list[str] = []
         self._claim = claim
         """Its share of the input, where copies agree on theirs: it ends when another copy has it."""
@@ -86,7 +97,6 @@ class LocalJob:
         keeping = None if self._claim is None else asyncio.create_task(self._keep(self._claim))
         ended = "failed"
         try:
-            await self._launcher.open()
             await self._work()
             ended = "stopped" if self._stopped else "finished"
         except BaseException as error:
@@ -95,11 +105,21 @@ class LocalJob:
             self.health.state = "failed"
             raise
         finally:
-            await self._launcher.close()
-            self._reporter.end()
+            try:
+                await self._launcher.close()
+            finally:
+                await self._let_go(ended, watching, keeping)
+
+    async def _let_go(
+        self, ended: str, watching: asyncio.Task[None] | None, keeping: asyncio.Task[None] | None
+    ) -> None:
+        """Say how it ended, and give back what it held."""
+        self._reporter.end()
+        try:
             if keeping is not None and self._claim is not None:
                 keeping.cancel()
                 await self._claim.close()
+        finally:
             if watching is not None:
                 watching.cancel()
                 self._watch.tell()
@@ -124,19 +144,30 @@ class LocalJob:
 
     async def _work(self) -> None:
         """Run a worker to its end; after a failure, where the settings say so, the next."""
+        opened = False
         while True:
             taken = self._launcher.metrics.taken
+            started = self._ports.clock.monotonic()
             try:
+                if not opened:
+                    await self._launcher.open()
+                    opened = True
                 self._worker = self._reporter.worker = await self._launcher.worker()
                 if self._stopping is not None:
-                    self._worker.stop(drain=self._stopping)
+                    self._stop_worker(drain=self._stopping)
                 await self._worker.run(self._is_up)
+                self._note_what_was_left(self._worker)
+                if self._savepoint is not None and (number := self._launcher.metrics.number) is not None:
+                    self._saved_at = await self._saved(number, self._savepoint)
                 return
             except Exception as failure:  # noqa: BLE001 — told below as what it came of
                 error = await self._launcher.cause(failure)
                 wait = None
-                if self._up.is_set():  # or nothing has run yet: whoever started it had better know
-                    wait = self._restarts.after(error, progress=self._launcher.metrics.taken > taken)
+                # Where nothing has run yet its user had better know, unless it is likely to pass.
+                if self._up.is_set() or isinstance(error, UnreachableError):
+                    progress = self._launcher.metrics.taken > taken
+                    ran = self._ports.clock.monotonic() - started
+                    wait = self._restarts.after(error, progress=progress, ran=ran)
                 if wait is None or self._stopping is not None:
                     raise error from error.__cause__
                 self._notes.append(f"restarted after: {error}")
@@ -144,7 +175,25 @@ class LocalJob:
                 self.health.state = "restarting"
                 why = told(after=reason(error), restarts=self._restarts.restarts, wait_seconds=wait / 1e6)
                 _LOG.warning("job restarts", extra=why)
-                await self._ports.clock.sleep(wait / 1e6)
+                del error
+            if not await self._wait_to_restart(wait):
+                return
+
+    async def _wait_to_restart(self, wait: int) -> bool:
+        """Whether to start again, after so many microseconds or as soon as it is to be drained. One that is stopped
+        meanwhile ends where its last checkpoint is."""
+        await until([self._stop_asked.news], wait / 1e6, self._ports.clock)
+        if self._stopping is False and self._savepoint is None:
+            last = self._launcher.metrics.number
+            stands = "there is no checkpoint yet" if last is None else f"checkpoint {last} stands"
+            self._notes.append(f"stopped while it waited to start again: {stands}")
+            return False
+        # What the last run held goes before the next one restores the same: its parts, and the frames that its error
+        # came through, hold each other. Under virtual time it may take as long as it likes.
+        self._worker = self._reporter.worker = None
+        if self._own_ports:
+            gc.collect()
+        return True
 
     def _is_up(self) -> None:
         self._up.set()
@@ -187,16 +236,61 @@ class LocalJob:
         await asyncio.shield(self._task)
         return self._result()
 
-    async def stop(self, *, drain: bool = False) -> JobResult:
+    async def stop(self, *, drain: bool = False, savepoint: str | None = None) -> JobResult:
         """Read no more, process and commit what is in flight, and end. With checkpoints, and without `drain`, the last
-        of them is taken: the next run goes on from there."""
+        of them is taken: the next run goes on from there. It is copied whole to `savepoint`, a folder or object store:
+        the result says where it is. Where nothing can be written there, StateError, and the job goes on."""
+        if savepoint is not None:
+            self._check_savepoint(savepoint, drain=drain)
+            if not self._task.done():
+                await self._launcher.reach_target(savepoint)
+            self._savepoint = savepoint
         self._stopped = not self._task.done()
         self._stopping = drain
+        self._stop_asked.set()
         if self._stopped and self.health.state != "failed":
             self.health.state = "stopping"
+        self._stop_worker(drain=drain)
+        telling = asyncio.create_task(self._tell_while_it_stops()) if self._own_ports else None
+        try:
+            return await self.wait()
+        finally:
+            if telling is not None:
+                telling.cancel()
+
+    def _stop_worker(self, *, drain: bool) -> None:
         if self._worker is not None:
-            self._worker.stop(drain=drain)
-        return await self.wait()
+            # Without any checkpoint there would be nothing to save.
+            patient = self._savepoint is not None and self._launcher.metrics.number is None
+            self._worker.stop(drain=drain, patient=patient)
+
+    def _note_what_was_left(self, worker: Worker) -> None:
+        if not worker.gave_up:
+            return
+        last = self._launcher.metrics.number
+        if not self._checkpointing:
+            records = (
+                f"{worker.unprocessed} records that had been read were" if worker.unprocessed else "some were"
+            )
+            left = f"{records} not processed"
+        elif last is None:
+            left = "this one took no checkpoint, and the next begins where it began"
+        else:
+            left = f"the next run goes on from checkpoint {last}, and reads again what came after it"
+        self._notes.append(f"stopped without waiting for slow functions: {left}")
+        _LOG.warning("slow functions were not waited for", extra=told(left=left))
+
+    async def _tell_while_it_stops(self) -> None:
+        """A source or a sink whose function does not end holds a stop up, or a store that does not answer: say so, and
+        which it is."""
+        began = self._ports.clock.monotonic()
+        while True:
+            await self._ports.clock.sleep(_PATIENCE)
+            subtasks = [] if self._worker is None else self._worker.coordinator.awaited
+            waits_for = self._launcher.awaited or ", ".join(subtasks) or "the end of what is being stored"
+            seconds = round(self._ports.clock.monotonic() - began)
+            facts = told(seconds=seconds, waits_for=waits_for)
+            _LOG.warning("the job is still stopping", extra=facts)
 
     async def checkpoint(self) -> int:
         """Take a checkpoint now: its number, once it is published and its output committed. StateError where it
@@ -211,9 +305,25 @@ class LocalJob:
         return await self._worker.checkpoint()
 
     async def savepoint(self, url: str) -> str:
-        """Take a checkpoint and copy it whole to `url`, a folder or object store; what to give as `restore`."""
+        """Take a checkpoint and copy it whole to `url`, a folder or object store; what to give as `restore`.
+        ConfigError for a place that cannot be one."""
+        self._launcher.check_target(url)
         number = await self.checkpoint()
-        return await self._launcher.savepoint(number, url)
+        return await self._saved(number, url)
+
+    async def _saved(self, number: int, url: str) -> str:
+        assert self._worker is not None
+        return await self._launcher.savepoint(number, url, self._worker.noted.get(number, {}))
+
+    def _check_savepoint(self, url: str, *, drain: bool) -> None:
+        if drain:
+            raise ConfigError(
+                "a job that is drained cannot be continued, from a savepoint neither",
+                hint="leave out one of them",
+            )
+        if not self._checkpointing:
+            raise ConfigError("this job takes no checkpoints", hint="start it with a checkpoint_dir")
+        self._launcher.check_target(url)
 
     async def cancel(self) -> None:
         """End as soon as nothing is being written any more; what is not committed is discarded."""
@@ -250,6 +360,7 @@ class LocalJob:
             records_out={operator.operator: operator.records_out for operator in status.operators},
             late=late,
             dropped=sum(operator.late_dropped for operator in status.operators),
+            in_no_window=sum(operator.in_no_window for operator in status.operators),
             errors=sum(operator.errors for operator in status.operators),
             epochs=status.epoch,
             stopped=self._stopped,
@@ -257,4 +368,5 @@ class LocalJob:
             checkpoint=status.checkpoint,
             notes=status.notes,
             operators=status.operators,
+            savepoint=self._saved_at,
         )

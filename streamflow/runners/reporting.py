@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+import logging
 from typing import Final
 
+from streamflow.distribution import version
 from streamflow.graph.logical import LogicalGraph, SinkNode, SourceNode
-from streamflow.graph.physical import PhysicalPlan
+from streamflow.graph.physical import PhysicalPlan, PhysicalTask
+from streamflow.logs import told
 from streamflow.metrics.health import STATES, Health
 from streamflow.metrics.registry import MetricsRegistry
 from streamflow.runtime.checkpointing import CheckpointMetrics
@@ -21,6 +23,9 @@ __all__ = ["Reporter"]
 
 _LAG: Final = "streamflow_kafka_lag_records"
 _HOLDER: Final = "streamflow_watermark_holder_lag_seconds"
+_TOLD_AFTER: Final = 60.0
+"""Seconds after which a split that holds others back is named."""
+_LOG: Final = logging.getLogger("streamflow.source")
 
 
 class Reporter:
@@ -48,9 +53,11 @@ class Reporter:
         self._started = clock.monotonic()
         self._ended: float | None = None
         self._holders: dict[tuple[str, int], str] = {}
+        self._held_since: dict[tuple[str, int], tuple[str, int, float]] = {}
+        self._told_holders: set[tuple[tuple[str, int], str]] = set()
         self.worker: Worker | None = None
         registry.whole.refreshed_by(self._refresh)
-        info = {"version": _version(), "mode": profile.name}
+        info = {"version": version(), "mode": profile.name}
         registry.whole.gauge("streamflow_job_info", "1; what runs is in the labels", info).set(1)
 
     def end(self) -> None:
@@ -67,6 +74,7 @@ class Reporter:
         sources = [node.id for node in self._graph.nodes if isinstance(node, SourceNode)]
         sinks = [node.id for node in self._graph.nodes if isinstance(node, SinkNode)]
         total = self._registry.total
+        watermark = MIN_TIME if self.worker is None else self.worker.watermark
         return JobStatus(
             job=self._graph.job,
             mode=self._profile.name,
@@ -74,7 +82,7 @@ class Reporter:
             elapsed=self.elapsed,
             records_read=int(sum(total("streamflow_records_in_total", id) for id in sources)),
             records_written=int(sum(total("streamflow_records_in_total", id) for id in sinks)),
-            watermark=MIN_TIME if self.worker is None else self.worker.watermark,
+            watermark=_known(watermark),
             epoch=0 if self.worker is None else self.worker.coordinator.epoch,
             operators=tuple(self._operator(id, kind, width) for id, kind, width in self._operators()),
             checkpoint=self._checkpoint(),
@@ -82,6 +90,7 @@ class Reporter:
             notes=notes,
             publication=self._publication(),
             time=self._clock.now(),
+            ended=watermark == MAX_TIME,
         )
 
     def note_holders(self) -> None:
@@ -95,7 +104,10 @@ class Reporter:
                 continue
             for subtask, loop in enumerate(worker.sources.get(task.id, ())):
                 split, watermark = loop.held_back_by, loop.watermark
-                if split is None or not MIN_TIME < watermark < MAX_TIME:
+                if split is None or watermark >= MAX_TIME:
+                    continue
+                held = self._held(task, subtask, split, watermark)
+                if watermark <= MIN_TIME and held < _TOLD_AFTER:
                     continue
                 holders[task.source.id, subtask] = split
                 metrics = self._registry.operator(task.source.id, subtask)
@@ -104,11 +116,37 @@ class Reporter:
                     "Processing time minus watermark, by the split that holds it back",
                     {"split": split},
                 )
-                lag.set((now - watermark) / 1e6)
+                # Before its first record a split has no event time: what is known is how long that has been so.
+                lag.set((now - watermark) / 1e6 if watermark > MIN_TIME else held)
         for (source, subtask), split in self._holders.items():
             if holders.get((source, subtask)) != split:
                 self._registry.operator(source, subtask).remove(_HOLDER, {"split": split})
         self._holders = holders
+
+    def _held(self, task: PhysicalTask, subtask: int, split: str, watermark: int) -> float:
+        """Seconds for which the split has held the watermark there; after a minute of holding others back for good, a
+        warning."""
+        assert task.source is not None
+        worker, now, key = self.worker, self._clock.monotonic(), (task.source.id, subtask)
+        before = self._held_since.get(key)
+        if before is None or before[:2] != (split, watermark):
+            before = self._held_since[key] = (split, watermark, now)
+        held = now - before[2]
+        strategy = task.source.watermark
+        if (
+            held < _TOLD_AFTER
+            or strategy.idle_after is not None
+            or (key, split) in self._told_holders
+            or not worker
+        ):
+            return held
+        if any(loop.furthest > watermark for loop in worker.sources.get(task.id, ())):
+            self._told_holders.add((key, split))
+            _LOG.warning(
+                'split is quiet and holds windows open: give idle_after, as in bounded_disorder(…, idle_after="1m")',
+                extra=told(source=task.source.id, split=split, seconds=round(held)),
+            )
+        return held
 
     def _now(self) -> float:
         return self._clock.monotonic() if self._ended is None else self._ended
@@ -202,6 +240,7 @@ class Reporter:
         in_a_log = kind == "read" and any(
             registry.operator(id, subtask).has(_LAG) for subtask in range(parallelism)
         )
+        watermark = MIN_TIME if worker is None else worker.watermark_of(id)
         return OperatorStatus(
             operator=id,
             kind=kind,
@@ -211,20 +250,19 @@ class Reporter:
             bytes_in=total("bytes_in_total"),
             late_dropped=total("late_records_dropped_total"),
             errors=total("record_errors_total"),
-            watermark=MIN_TIME if worker is None else worker.watermark_of(id),
+            in_no_window=total("records_in_no_window_total"),
+            watermark=_known(watermark),
             busy=ratio("busy"),
             backpressured=ratio("backpressured"),
             held_back_by=None if worker is None else held_back_by(worker.sources, task),
             late=total("late_records_total"),
             lag_records=int(registry.total(_LAG, id)) if in_a_log else None,
+            ended=watermark == MAX_TIME,
         )
 
 
+def _known(watermark: int) -> int | None:
+    return watermark if MIN_TIME < watermark < MAX_TIME else None
+
+
 _PUBLISHES: Final = ("streamflow_outbox_", "streamflow_publication")
-
-
-def _version() -> str:
-    try:
-        return version("streamflow")
-    except PackageNotFoundError:
-        return "unknown"

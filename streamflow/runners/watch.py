@@ -39,7 +39,10 @@ class Watch:
     async def run(self) -> None:
         """Until it is cancelled."""
         while True:
-            self.look()
+            try:
+                self.look()
+            except Exception:  # noqa: BLE001 — a figure that cannot be told must not make a job that runs look dead
+                _LOG.exception("the job could not be looked at")
             await self._clock.sleep(_EVERY)
 
     def look(self) -> None:

@@ -5,20 +5,23 @@ With a checkpoint to go on from, every operator gets its share of it, and every 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from streamflow.config import Settings
+from streamflow.errors import StateError, Where
+from streamflow.graph.logical import SourceNode
 from streamflow.graph.physical import PhysicalEdge, PhysicalPlan, PhysicalTask
 from streamflow.metrics.registry import MetricsRegistry
 from streamflow.operators.base import OperatorContext, StatePart
 from streamflow.operators.guard import Guard
 from streamflow.operators.sink import SinkContext
-from streamflow.operators.source import Enumerator, Instance, SourceContext, SplitListener
+from streamflow.operators.source import Enumerator, Instance, SourceContext, SplitKeeper, SplitListener
 from streamflow.runtime.assignment import SplitAssigner
-from streamflow.runtime.blame import blamed
+from streamflow.runtime.blame import blamed, taking_up
 from streamflow.runtime.chain import Chain, Keyed, Link
 from streamflow.runtime.channel import Channel, Inbox
 from streamflow.runtime.committing import Committing
@@ -36,6 +39,7 @@ from streamflow.runtime.task_metrics import TaskMetrics
 from streamflow.state.backend import KeyedStateBackend
 from streamflow.state.factory import open_backend
 from streamflow.state.lazy import LazyBackend
+from streamflow.time.effort import Effort
 from streamflow.time.timestamps import MIN_TIME
 
 __all__ = ["Assembly", "SourceParts"]
@@ -83,7 +87,7 @@ class Assembly:
     shares: list[tuple[Link, list[StatePart]]] = field(default_factory=list[tuple[Link, list[StatePart]]])
     """What operators have to be restored from."""
     _shared: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    """What the enumerator and the readers of a source have in common, by source."""
+    """What the enumerator and the readers of a source, or the subtasks of an operator, have in common, by their id."""
     _channels: dict[int, dict[tuple[int, int], Channel]] = field(
         default_factory=dict[int, dict[tuple[int, int], Channel]]
     )
@@ -108,7 +112,7 @@ class Assembly:
         """Give every operator its share; blocks."""
         for link, parts in self.shares:
             assert link.logic is not None
-            with blamed(link.id):
+            with taking_up(link.id, self.epoch):
                 link.logic.restore(parts)
         self.shares.clear()
 
@@ -116,6 +120,11 @@ class Assembly:
     def source_tasks(self) -> list[SourceTask]:
         """The tasks of every source."""
         return [task for tasks in self.sources.values() for task in tasks]
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks that are fed by channels."""
+        return [loop for loop in self.loops if isinstance(loop, Task)]
 
     @property
     def instance(self) -> Instance:
@@ -139,12 +148,17 @@ class Assembly:
         enumerator = task.source.source.enumerator(self._source_context(task))
         start = self._start(task.source.id)
         if start is not None and start.enumerator is not None:
-            enumerator.restore(start.enumerator)
+            _restore_enumerator(task.source, enumerator, start.enumerator)
+        restored = None if start is None else start.splits
+        final = start is not None and start.final
+        if restored is not None and isinstance(enumerator, SplitKeeper):
+            restored = [state for state in restored if enumerator.keeps(state.split)]
+            final = final and enumerator.complete
         assigner = SplitAssigner(
             task.parallelism,
             side_by_side=_SIDE_BY_SIDE if self.profile.by_watermark else 1,
-            restored=None if start is None else start.splits,
-            final=start is not None and start.final,
+            restored=restored,
+            final=final,
             unread=enumerator.unread if isinstance(enumerator, SplitListener) else None,
         )
         drift = task.source.watermark.max_drift
@@ -161,6 +175,7 @@ class Assembly:
             batch_rows=self.profile.batch_rows,
             on_error=task.source.on_error,
             columns=task.columns,
+            stamped=task.source.timestamps is not None,
             job=self.instance.of(self.plan.job),
             instance=self.instance,
             metrics=self.registry.operator(task.source.id, 0),
@@ -175,7 +190,8 @@ class Assembly:
             members.insert(0, self.registry.operator(task.source.id, index))
         # What has already run where the data was read leaves the chain before its first operator.
         ahead = [Link(link.id, None, link.metrics) for link in links[: task.read_ahead]]
-        chain = Chain([*ahead, *links[task.read_ahead :]], outlets, first=task.read_ahead)
+        here = [*ahead, *links[task.read_ahead :]]
+        chain = Chain(here, outlets, first=task.read_ahead, hurries=self.reports.hurries)
         subtask = Subtask(
             f"{task.id}-{index}",
             chain,
@@ -186,12 +202,19 @@ class Assembly:
             io=self.ports.io,
             clock=self.ports.clock,
             metrics=TaskMetrics(members, self.ports.clock),
+            counted=[*members, *(self.registry.operator(sink.node.id, index) for sink in task.sinks)],
+            portions=any(operator.spec.calls_functions for operator in task.chain[task.read_ahead :]),
             epoch=self.epoch,
             reach=self.ports.reach,
         )
         self.subtasks.append(subtask)
         if task.source is None:
-            self.loops.append(Task(subtask, self._inbox(task, index)))
+            untimed = self.plan.untimed_ports(task.id)
+            endless = self.plan.endless_ports(task.id) if untimed else frozenset[int]()
+            marks = self.profile.watermarks != "end"
+            self.loops.append(
+                Task(subtask, self._inbox(task, index), untimed=untimed, endless=endless, marks=marks)
+            )
             return
         source_task = self._source_task(task, index, subtask, links, chain)
         self.loops.append(source_task)
@@ -229,6 +252,8 @@ class Assembly:
                 connected=chain.connected,
                 max_ahead=node.watermark.max_ahead,
                 clock=self.ports.clock,
+                marks=task.marks,
+                times=task.marks and self.profile.watermarks == "end",
             ),
             prefix_metrics=[link.metrics for link in links[: task.read_ahead]],
             strategy=node.watermark,
@@ -239,6 +264,7 @@ class Assembly:
             reports=self.reports,
             run_blocking=self.ports.io.droppable,
             clock=self.ports.clock,
+            timed=node.type.timed,
             watermark=MIN_TIME if start is None else start.watermark,
             index=index,
             alignment=self.readers[node.id].alignment,
@@ -268,13 +294,18 @@ class Assembly:
             metrics=metrics,
             updates=self.profile.updates,
             memory_budget=max(1, self.settings.memory_budget // task.parallelism),
+            shared=self._shared.setdefault(operator.id, {}),
+            marks=operator.marks,
         )
         keyed = None
         if keeps_state:
             self.keyed.append(backend)
             work = Path("saved") if self.state_dir is None else self.state_dir / "saved"
             keyed = Keyed(backend, context.groups, f"{self.run}/{name}", work / name)
-        link = Link(operator.id, operator.spec.build(context, operator.inputs), metrics, keyed)
+        with blamed(operator.id):
+            logic = operator.spec.build(context, operator.inputs)
+        effort = Effort(self.ports.clock) if operator.spec.calls_functions else None
+        link = Link(operator.id, logic, metrics, keyed, effort)
         if share is not None:
             self.shares.append((link, share.parts))
         return link
@@ -309,11 +340,14 @@ class Assembly:
                 restored=None if self.restored is None else self.restored.epoch,
                 checkpointed=self.reports.checkpointing,
                 allow_duplicates=self.settings.allow_duplicates,
+                from_start=self.settings.restore == "none",
                 reach=self.ports.reach,
                 line=self.run if self.restored is None else self.restored.line,
                 first_epoch=self.first_epoch,
                 restored_parent=None if self.restored is None else self.restored.manifest.parent,
+                noted=None if self.restored is None else self.restored.notes.get(node.id),
                 end_epoch=self.reports.request_epoch,
+                room=partial(self.reports.room, f"{task.id}-{index}"),
                 settled=partial(self.reports.settled, f"{task.id}-{index}"),
                 metrics=self.registry.operator(node.id, index),
             )
@@ -322,3 +356,15 @@ class Assembly:
                 writer = node.sink.writer(node.type, context)
             outlets.append(SinkOutlet(physical.position, physical.output, node.id, writer, context.metrics))
         return outlets
+
+
+def _restore_enumerator(node: SourceNode, enumerator: Enumerator, state: Mapping[str, Any]) -> None:
+    """Checkpoints of earlier versions do not say of which kind of source they are: this one may not understand them."""
+    try:
+        enumerator.restore(state)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise StateError(
+            f"{node.source.describe()} cannot go on from what the checkpoint has: it is that of another kind of source",
+            where=Where(operator=node.id),
+            hint='give the sources the ids they had: .named("id"), or start again with restore="none"',
+        ) from error

@@ -8,12 +8,13 @@ the splits that were open or waiting come first, each with the position and the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
 from streamflow.operators.source import Discovery, Position, Split
+from streamflow.runtime.stored_content import SplitContent
 from streamflow.time.timestamps import MIN_TIME
 
 __all__ = ["SplitAssigner", "SplitState"]
@@ -42,7 +43,7 @@ class SplitState:
         }
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> SplitState:
+    def of(cls, values: SplitContent) -> SplitState:
         """What `as_values` gave."""
         split = Split(
             values["id"], values["payload"], values["holds_watermark"], values.get("unbounded", False)
@@ -73,6 +74,7 @@ class SplitAssigner:
         self._found = max((state.order + 1 for state in self._pending), default=0)
         self._listeners: list[Callable[[], None]] = []
         self._open: set[str] = set()
+        self._ready = 0
         self._unread = unread
         self.discovered = restored is not None
         self.final = final
@@ -92,6 +94,18 @@ class SplitAssigner:
         self._tell()
         for notify in self._listeners:
             notify()
+
+    def is_ready(self) -> None:
+        """One more subtask has its first split, or has said that it has none."""
+        self._ready += 1
+        if self.all_ready:
+            for notify in self._listeners:
+                notify()
+
+    @property
+    def all_ready(self) -> bool:
+        """Whether every subtask is: what one gives before depends on which was faster where watermarks meet."""
+        return self._ready >= self._parallelism
 
     def take(self, fetching: int) -> SplitState | None:
         """A split for a subtask that is still fetching from so many others; None if there is none for it now."""

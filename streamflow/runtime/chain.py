@@ -6,16 +6,19 @@ everything a watermark triggers leaves before the watermark does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from streamflow.errors import StreamflowError
 from streamflow.metrics.registry import OperatorMetrics
-from streamflow.operators.base import LATE, MAIN, AsyncOperator, Operator
-from streamflow.records.elements import AnyBatch
+from streamflow.operators.base import ERRORS, LATE, MAIN, AsyncOperator, Operator
+from streamflow.records.copies import copied_batch
+from streamflow.records.elements import AnyBatch, End
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.outlet import Outlet
 from streamflow.state.backend import KeyedStateBackend
+from streamflow.time.effort import Effort
 
 __all__ = ["Chain", "Keyed", "Link"]
 
@@ -39,6 +42,8 @@ class Link:
     logic: Operator | None
     metrics: OperatorMetrics
     keyed: Keyed | None = None
+    effort: Effort | None = None
+    """What a record costs, of an operator whose functions may be slow."""
 
 
 class _Tap:
@@ -63,7 +68,20 @@ class _Tap:
 class Chain:
     """Operators in a row and the outlets beside them; `first` is the first that runs here."""
 
-    def __init__(self, links: Sequence[Link], outlets: Sequence[Outlet], *, first: int = 0) -> None:
+    def __init__(
+        self,
+        links: Sequence[Link],
+        outlets: Sequence[Outlet],
+        *,
+        first: int = 0,
+        hurries: Callable[[float], bool] | None = None,
+    ) -> None:
+        """`hurries`: whether the job stops and does not wait so many seconds."""
+        self._hurries = hurries
+        self.cut = False
+        """Whether records were left out because the job stops: then it does no more."""
+        self.left = 0
+        """How many."""
         self._links = list(links)
         self._taps = [_Tap(self, position) for position in range(len(links))]
         self._outlets: dict[tuple[int, str], list[Outlet]] = {}
@@ -108,15 +126,18 @@ class Chain:
         """What the operator at `position` put out goes to whatever reads it."""
         if len(batch) == 0:
             return
-        if position >= self.first and output == MAIN:
+        if output == LATE:
+            self._links[position].metrics.late.add(len(batch))
+        elif position >= self.first and output != ERRORS:
             # What ran where the data was read has been counted there.
             self._links[position].metrics.records_out.add(len(batch))
             self._links[position].metrics.bytes_out.add(batch.nbytes)
-        elif output == LATE:
-            self._links[position].metrics.late.add(len(batch))
-        for outlet in self._outlets.get((position, output), ()):
-            outlet.put(batch)
-        if output == MAIN and position + 1 < len(self._links):
+        chained = output == MAIN and position + 1 < len(self._links)
+        outlets = self._outlets.get((position, output), ())
+        for number, outlet in enumerate(outlets, start=1):
+            more = chained or number < len(outlets)
+            outlet.put(copied_batch(batch) if more else batch)
+        if chained:
             self._process(position + 1, batch, 0)
 
     def watermark(self, time: int, passed: bool = False) -> list[tuple[int, int]] | None:
@@ -139,6 +160,17 @@ class Chain:
                     forwarded.append((position, current))
             position += 1
         return forwarded
+
+    def ends(self, end: End) -> None:
+        """The watermark goes to +∞ next; event time had come to `end`."""
+        for link in self._links:
+            if link.logic is not None:
+                link.logic.on_end(end)
+
+    def work_at(self, time: int, passed: bool = False) -> int:
+        """About how many rows `watermark` is going to work on."""
+        links = self._links[self.first + passed :]
+        return sum(link.logic.work_at(time) for link in links if link.logic is not None)
 
     @property
     def next_processing_time(self) -> int | None:
@@ -185,15 +217,44 @@ class Chain:
         return [link for link in self._links if link.logic is not None and link.keyed is not None]
 
     def close(self) -> None:
-        """Release what operators hold."""
+        """Release what operators hold, each of them; raises the first error of one."""
+        errors: list[StreamflowError] = []
         for link in self._links:
             if link.logic is not None:
-                link.logic.close()
+                try:
+                    with blamed(link.id):
+                        link.logic.close()
+                except StreamflowError as error:
+                    errors.append(error)
+        if errors:
+            raise errors[0]
+
+    async def released(self) -> None:
+        """Wait until a head whose work went on between elements has let go of what it held."""
+        if self.head is not None:
+            with blamed(self._links[self.first].id):
+                await self.head.released()
 
     def _process(self, position: int, batch: AnyBatch, port: int) -> None:
         if position >= len(self._links):
             return
         link = self._links[position]
+        if link.effort is None:
+            self._hand(link, position, batch, port)
+            return
+        done, total = 0, len(batch)
+        while not self.cut and (done < total or not total):
+            stop = min(total, done + link.effort.portion)
+            part = batch if stop - done == total else batch.part(done, stop)
+            link.effort.run(len(part), self._hand, link, position, part, port)
+            done = stop
+            if done == total:
+                return
+            if self._hurries is not None and self._hurries(link.effort.seconds(total - done)):
+                self.cut = True
+                self.left += total - done
+
+    def _hand(self, link: Link, position: int, batch: AnyBatch, port: int) -> None:
         assert link.logic is not None
         link.metrics.records_in.add(len(batch))
         link.metrics.bytes_in.add(batch.nbytes)

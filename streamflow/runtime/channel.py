@@ -9,12 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from typing import Final
 
 from streamflow.records.batch import RowBatch
-from streamflow.records.elements import StreamElement
+from streamflow.records.elements import EndOfInput, Idle, StreamElement, Watermark
 from streamflow.records.frame import FrameBatch
 
 __all__ = ["Channel", "Inbox"]
+
+_FRAME_BYTES: Final = 2_400
+"""What a frame takes beside its data, measured with frames of one row and two columns."""
+_CROWDED: Final = 16
+"""Where so much waits, watermarks that follow one another become one: they need no room, and are not to pile up."""
 
 
 class Channel:
@@ -39,17 +45,28 @@ class Channel:
         """Put an element in, waiting for room; one larger than the channel goes in once the channel is empty."""
         rows, size = 0, 0
         if isinstance(element, (FrameBatch, RowBatch)):
-            rows, size = len(element), element.nbytes
+            rows = len(element)
+            size = element.nbytes + (_FRAME_BYTES if isinstance(element, FrameBatch) else 0)
             while self._queue and (
                 self._rows + rows > self._max_rows or self._bytes + size > self._max_bytes
             ):
                 self._room = asyncio.get_running_loop().create_future()
                 await self._room
+        elif isinstance(element, Watermark) and len(self._queue) >= _CROWDED:
+            last = self._queue[-1][0]
+            if isinstance(last, Watermark) and last.end is None:
+                # Nothing has come between the two: the second says all that the first does.
+                self._queue.pop()
         self._queue.append((element, rows, size))
         self._rows += rows
         self._bytes += size
         if self.inbox is not None:
             self.inbox.wake()
+
+    @property
+    def head(self) -> StreamElement | None:
+        """The next element, which stays where it is."""
+        return self._queue[0][0] if self._queue else None
 
     def receive_nowait(self) -> StreamElement | None:
         """The next element, or None if there is none now."""
@@ -79,6 +96,10 @@ class Inbox:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
+    def rows(self) -> int:
+        """Rows waiting to be read in all channels."""
+        return sum(channel.rows for channel in self.channels)
+
     def block(self, channel: int) -> None:
         """Read nothing from this channel: its barrier has come and others' have not."""
         self._blocked.add(channel)
@@ -94,13 +115,28 @@ class Inbox:
             index = (self._next + step) % count
             if index in self._blocked:
                 continue
+            if _marked(self.channels[index].head):
+                told = self._told()
+                index = index if told is None else told
             element = self.channels[index].receive_nowait()
             if element is not None:
                 self._next = (index + 1) % count
                 return index, element
         return None
 
+    def _told(self) -> int | None:
+        """A channel that says something about event time next. Records that carry watermarks wait for that, or what
+        fires between them would depend on which of two channels is read first."""
+        for index, channel in enumerate(self.channels):
+            if index not in self._blocked and isinstance(channel.head, (Watermark, Idle, EndOfInput)):
+                return index
+        return None
+
     def news(self) -> asyncio.Future[None]:
         """Done once something may be readable."""
         self._waiting = asyncio.get_running_loop().create_future()
         return self._waiting
+
+
+def _marked(element: StreamElement | None) -> bool:
+    return isinstance(element, (FrameBatch, RowBatch)) and element.marked

@@ -7,23 +7,26 @@ with a later one. So many failures in a row fail the job.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from streamflow.errors import StateError
 from streamflow.logs import reason, told
-from streamflow.operators.sink import Committable
+from streamflow.metrics.registry import Counts
 from streamflow.records.serde import pack
 from streamflow.runtime.epochs import Complete
 from streamflow.runtime.ports import Ports
+from streamflow.runtime.sealed_files import SealedFiles
 from streamflow.runtime.snapshots import JOB, SubtaskPart, SubtaskSnapshot
 from streamflow.state.checkpoints.manifest import Manifest, OperatorEntry, StoredFile
 from streamflow.state.checkpoints.store import CheckpointStore, CheckpointWriter, FencedError
 
 __all__ = ["CheckpointMetrics", "Checkpoints", "Described"]
 
+_COUNTED: Final = 64
 _LOG: Final = logging.getLogger("streamflow.checkpoints")
 
 
@@ -48,6 +51,8 @@ class CheckpointMetrics:
     taken: int = 0
     failed: int = 0
     failed_in_a_row: int = 0
+    counts: dict[int, Counts] = field(default_factory=dict[int, Counts])
+    """How many records had been counted at each of the last ones."""
     not_removed: int = 0
     """How often those that are not to be retained could not be removed."""
 
@@ -71,6 +76,8 @@ class Checkpoints:
         self.store = store
         self.sinks: Mapping[str, Sequence[str]] = {}
         """What has to be known of each sink to commit its output."""
+        self.notes: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
+        """What the committers of the sinks note."""
         self._line = line
         self.metrics = metrics
         self._ports = ports
@@ -110,7 +117,7 @@ class Checkpoints:
         failure: Exception | None = complete.failures[0] if complete.failures else None
         if failure is None:
             try:
-                manifest: Manifest = await self._ports.io(self._publish, writer, complete)
+                manifest = await self._stored(writer, complete)
             except FencedError:
                 # Another process runs the job by now: this one has no say any more.
                 raise
@@ -123,6 +130,11 @@ class Checkpoints:
         self._failed(complete, failure)
         return False
 
+    def counted(self, epoch: int, counts: Counts) -> None:
+        """How many records had been counted when the epoch ended."""
+        self.metrics.counts[epoch] = counts
+        self.metrics.counts.pop(epoch - _COUNTED, None)
+
     async def retain(self) -> None:
         """Remove what is not to be retained; that it fails does no harm but for the space."""
         try:
@@ -131,14 +143,34 @@ class Checkpoints:
             self.metrics.not_removed += 1
             _LOG.warning("old checkpoints were not removed", extra=told(error=reason(error)))
 
-    def _publish(self, writer: CheckpointWriter, complete: Complete[SubtaskPart]) -> Manifest:
-        state = {
+    async def _stored(self, writer: CheckpointWriter, complete: Complete[SubtaskPart]) -> Manifest:
+        """Store the epoch's output, as many files at a time as there are threads, and then the manifest."""
+        sealed: SealedFiles = await self._ports.io(SealedFiles.of, complete.sealed)
+        puts = [self._ports.io(writer.put, [data], name) for name, data in sealed.files]
+        files: list[StoredFile] = []
+        for put in await asyncio.gather(*puts, return_exceptions=True):
+            if isinstance(put, BaseException):
+                raise put
+            files.append(put)
+        manifest: Manifest = await self._ports.io(self._publish, writer, complete, sealed.listed, files)
+        return manifest
+
+    def _publish(
+        self,
+        writer: CheckpointWriter,
+        complete: Complete[SubtaskPart],
+        listed: list[list[Any]] | None,
+        sealed: Sequence[StoredFile],
+    ) -> Manifest:
+        state: dict[str, Any] = {
             "sources": dict(self._sources),
-            "sealed": _listed(complete.sealed),
             "sinks": {id: list(self.sinks[id]) for id in dict(complete.sealed) if id in self.sinks},
+            "notes": self.notes(),
             "line": self._line,
         }
-        files: tuple[StoredFile, ...] = (writer.put([pack(state)], JOB),)
+        if listed is not None:
+            state["sealed"] = listed
+        files = (writer.put([pack(state, bounded=False)], JOB), *sealed)
         manifest = Manifest(
             number=complete.epoch,
             parent=self._parent,
@@ -195,7 +227,3 @@ class Checkpoints:
                 f"checkpoint {complete.epoch} could not be stored ({self.metrics.failed_in_a_row} in a row): {failure}",
                 hint=f"{last}; the job goes on from there once the cause is removed",
             ) from failure
-
-
-def _listed(sealed: Sequence[tuple[str, Committable]]) -> list[list[Any]]:
-    return [[sink, dict(committable)] for sink, committable in sealed]

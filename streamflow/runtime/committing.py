@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamflow.operators.sink import Committable, Committer, Sink, SinkContext
-from streamflow.runtime.blame import blamed
+from streamflow.runtime.blame import blamed, taking_up
 from streamflow.runtime.epochs import Sealed
 from streamflow.runtime.profile import ExecutionProfile
 
@@ -54,6 +54,15 @@ class Committing:
         `fitting` wants them again."""
         return {id: (group.kind, group.sinks[0]) for id, group in self._by_sink.items()}
 
+    @property
+    def notes(self) -> Mapping[str, Mapping[str, Any]]:
+        """What committers want to be told after a restore, by each of their sinks."""
+        found = {
+            id: None if group.committer is None else group.committer.note()
+            for id, group in self._by_sink.items()
+        }
+        return {id: note for id, note in found.items() if note is not None}
+
     def fitting(self, sealed: Sealed, sinks: Mapping[str, Sequence[str]]) -> tuple[Sealed, Sequence[str]]:
         """Output that an earlier run with those `sinks` had sealed, by sinks of this one, and the sinks that it had and
         whose output nobody commits now. What was committed together still is, although one of those sinks is gone."""
@@ -78,7 +87,7 @@ class Committing:
         return now, later
 
     async def begin(self) -> None:
-        """The run starts anew."""
+        """The run starts over."""
         for group in self._groups.values():
             if group.committer is not None:
                 with blamed(group.sinks[0]):
@@ -88,7 +97,7 @@ class Committing:
         """The run goes on from the checkpoint of `epoch`, which had sealed this output."""
         for group in self._groups.values():
             if group.committer is not None:
-                with blamed(group.sinks[0]):
+                with taking_up(group.sinks[0], epoch):
                     await group.committer.restore(epoch, _of(group, sealed), _of(group, carried))
 
     async def commit(self, epoch: int, sealed: Sealed) -> None:

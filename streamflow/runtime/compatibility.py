@@ -6,11 +6,13 @@ take, is refused with one message that names all of it; an operator that has no 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from streamflow.errors import StateError
 from streamflow.graph.physical import PhysicalPlan
+from streamflow.operators.source import Source
 from streamflow.state.checkpoints.manifest import Manifest
 
 __all__ = ["Fit", "fit"]
@@ -38,8 +40,10 @@ class Fit:
         hint = 'give the operators the ids they had: .named("id")'
         if self.dropped and not self.unfit:
             hint += ", or leave their state behind with allow_dropped_state"
+        elif self.dropped or self.new:
+            hint += ', or start again with restore="none"'
         else:
-            hint += ', or start anew with restore="none"'
+            hint = f'change back what was changed, or {hint}, or start again with restore="none"'
         raise StateError(
             f"checkpoint {manifest.number} does not fit the job: " + "; ".join(problems) + new, hint=hint
         )
@@ -47,7 +51,7 @@ class Fit:
 
 def fit(manifest: Manifest, plan: PhysicalPlan) -> Fit:
     """Compare by id what the checkpoint has with what the plan asks for."""
-    sources = {task.source.id for task in plan.tasks if task.source is not None}
+    sources = {task.source.id: task.source.source for task in plan.tasks if task.source is not None}
     operators = {operator.id: operator for task in plan.tasks for operator in task.chain}
     stateful = {id for id, each in operators.items() if each.spec.state_signature(each.inputs) is not None}
     saved = {entry.id: entry for entry in manifest.operators}
@@ -61,6 +65,11 @@ def fit(manifest: Manifest, plan: PhysicalPlan) -> Fit:
         if entry.kind == "read":
             if id in operators:
                 unfit.append((id, "was a source"))
+            elif id in sources and entry.signature is not None:
+                problems = _other_input(entry.signature, sources[id])
+                fitting = [other for other in sources if not _other_input(entry.signature, sources[other])]
+                now = f" ({', '.join(fitting)} reads that now)" if fitting else ""
+                unfit += [(id, why + now) for why in problems]
         elif id in operators:
             operator = operators[id]
             if entry.kind != operator.spec.kind:
@@ -73,5 +82,13 @@ def fit(manifest: Manifest, plan: PhysicalPlan) -> Fit:
         if (id not in sources if entry.kind == "read" else id not in operators)
         and any(subtask.files for subtask in entry.subtasks)
     ]
-    new = sorted((stateful | sources) - saved.keys())
+    new = sorted((stateful | sources.keys()) - saved.keys())
     return Fit(dropped, new, unfit)
+
+
+def _other_input(saved: Mapping[str, Any], source: Source) -> list[str]:
+    """Why where a source stood means nothing to this one."""
+    kind, mine = saved.get("source"), type(source).__name__
+    if kind != mine:
+        return [f"was a {kind} and is a {mine}"]
+    return source.differences(saved.get("input", {}))

@@ -59,6 +59,11 @@ class EpochCoordinator(Generic[Part]):
         self.epoch = last_epoch
 
     @property
+    def awaited(self) -> list[str]:
+        """The subtasks that the epoch in flight waits for; where there is none, those that have not finished."""
+        return sorted(self._running if self._waiting is None else self._waiting)
+
+    @property
     def finished(self) -> bool:
         """Whether every subtask has finished."""
         return not self._running

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from streamflow.errors import JobDefinitionError
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge
 from streamflow.keys import key_groups, subtask_of
+from streamflow.records.copies import copied_batch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 
@@ -22,7 +23,7 @@ def route_for(edge: PhysicalEdge, *, subtask: int, lower: int, max_parallelism: 
         case ExchangeKind.FORWARD:
             return lambda batch: [(subtask, batch)]
         case ExchangeKind.BROADCAST:
-            return lambda batch: [(target, batch) for target in range(lower)]
+            return lambda batch: [(0, batch), *((target, copied_batch(batch)) for target in range(1, lower))]
         case ExchangeKind.REBALANCE:
             return _Rebalance(subtask, lower)
         case ExchangeKind.HASH:

@@ -9,22 +9,25 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Final
+from typing import Any, Final
 
 from streamflow.config import Settings
-from streamflow.errors import ConfigError, StateError
+from streamflow.errors import ConfigError, GoneError, StateError
+from streamflow.graph.logical import LogicalGraph
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.logs import told
 from streamflow.metrics.registry import MetricsRegistry
 from streamflow.operators.source import Instance
-from streamflow.records.serde import pack, unpack
+from streamflow.records.serde import pack
 from streamflow.runtime.checkpointing import CheckpointMetrics, Checkpoints, Described
 from streamflow.runtime.compatibility import fit
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
 from streamflow.runtime.restoring import Restored
+from streamflow.runtime.sealed_files import SealedFiles, job_of, sealed_of
 from streamflow.runtime.snapshots import JOB
 from streamflow.runtime.worker import Worker
 from streamflow.state.checkpoints.blobs import open_blobs
@@ -34,6 +37,7 @@ from streamflow.state.checkpoints.store import CheckpointStore, FencedError
 __all__ = ["Launcher", "open_store"]
 
 _LOG: Final = logging.getLogger("streamflow.checkpoints")
+_LOCK: Final = "lock"
 _NUMBERED: Final = re.compile(r"(.+)#(\d{1,10})")
 
 
@@ -56,12 +60,16 @@ class Launcher:
 
     def __init__(
         self,
+        graph: LogicalGraph,
+        planned: Callable[[LogicalGraph], PhysicalPlan],
         plan: PhysicalPlan,
         profile: ExecutionProfile,
         settings: Settings,
         ports: Ports,
         registry: MetricsRegistry,
     ) -> None:
+        self._graph = graph
+        self._planned = planned
         self._plan = plan
         self._job = Instance.given(settings.instance).of(plan.job)
         self._profile = profile
@@ -71,15 +79,30 @@ class Launcher:
         self._store: CheckpointStore | None = None
         self._work: Path | None = None
         self._temporary = False
+        self._unlock: Callable[[], None] | None = None
+        self._said_unnamed = False
+        self._going_on = False
+        """Whether this run has had a checkpoint to go on from: then it never begins with none."""
         self.metrics = CheckpointMetrics()
         self.notes: list[str] = []
         """What a user should know of where the run went on from."""
 
+    @property
+    def awaited(self) -> str | None:
+        """What the checkpoints' place has been asked for and not answered yet, where it is not on this machine."""
+        return None if self._store is None else self._store.blobs.awaited
+
     async def open(self) -> None:
-        """Claim the checkpoint store, where there is one. StateError where another process runs the job."""
+        """Claim the checkpoint store, where there is one. StateError where another process runs the job. After an
+        UnreachableError it may be called again."""
         settings = self._settings
+        if settings.checkpoint_dir is None and settings.restore not in ("latest", "none"):
+            raise ConfigError(
+                f"restore is {settings.restore!r}, and the run has no place for checkpoints of its own",
+                hint="give checkpoint_dir as well: what is restored goes on there",
+            )
         if settings.checkpoint_dir is not None:
-            self._store = open_store(settings.checkpoint_dir, self._job, settings, self._ports)
+            self._store = self._store or open_store(settings.checkpoint_dir, self._job, settings, self._ports)
             await self._ports.io(self._store.claim)
         if settings.state_backend == "rocksdb":
             await self._ports.io(self._make_work)
@@ -93,12 +116,29 @@ class Launcher:
         if self._store is not None:
             last = await self._ports.io(self._store.next_number) - 1
             found = await self._ports.io(self._to_restore)
-            if found is not None:
+            if found is None and self._going_on:
+                raise GoneError(
+                    f"the checkpoints of {self._job} in {self._store.place} are gone, which this run has had: without "
+                    "them it would begin again, and put out everything a second time",
+                    hint="put them back, or give a savepoint to start from, or restore='none' to start with nothing",
+                )
+            if found is None:
+                self._say_unnamed()
+            else:
                 store, manifest = found
+                self._going_on = True
+                self._plan = self._laid_out_as(manifest)
                 fit(manifest, self._plan).check(manifest, allow_dropped=self._settings.allow_dropped_state)
                 restored = Restored(store, manifest, self._settings.state_backend, folder)
                 await self._ports.io(restored.load, self._plan)
                 _LOG.info("job restored", extra=told(number=manifest.number, kind=manifest.kind))
+                if manifest.finished:
+                    note = 'the job had come to its end and reads nothing more; restore="none" begins again'
+                    _LOG.warning(note, extra=told(number=manifest.number))
+                    self.notes.append(note)
+        # What is read again counts again.
+        number = None if restored is None else restored.epoch
+        self._registry.roll_back({} if number is None else self.metrics.counts.get(number, {}))
         return Worker(
             self._plan,
             self._profile,
@@ -114,7 +154,7 @@ class Launcher:
 
     async def cause(self, error: Exception) -> Exception:
         """What a run failed of: where another process has taken the job over, that it did, and not what came of it."""
-        if self._store is None or isinstance(error, FencedError):
+        if self._store is None or self._store.incarnation is None or isinstance(error, FencedError):
             return error
         try:
             await self._ports.io(self._store.check)
@@ -125,12 +165,46 @@ class Launcher:
             return error
         return error
 
-    async def savepoint(self, number: int, target: str) -> str:
-        """Copy a checkpoint to a place of its user's; where it is, as `restore` takes it."""
+    async def savepoint(self, number: int, target: str, notes: Mapping[str, Mapping[str, Any]]) -> str:
+        """Copy a checkpoint to a place of its user's; where it is, as `restore` takes it. `notes`: what committers
+        noted after its epoch."""
         assert self._store is not None
         store = open_store(target, self._job, self._settings, self._ports)
-        await self._ports.io(self._copy, number, store)
+        await self._ports.io(self._copy, number, store, notes)
         return f"{target}#{number}"
+
+    async def reach_target(self, target: str) -> None:
+        """Raise StateError where a savepoint cannot be written to a place, as far as can be told beforehand."""
+        store = open_store(target, self._job, self._settings, self._ports)
+        await self._ports.io(store.claim)
+        await self._ports.io(store.close)
+
+    def check_target(self, target: str) -> None:
+        """Raise ConfigError for what cannot be the place of a savepoint."""
+        named: object = target
+        if not isinstance(named, str) or not target.strip() or "\0" in target:
+            raise ConfigError(
+                f"a savepoint's place is {target!r}", hint="give a folder or a URL like s3://bucket/folder"
+            )
+        scheme, separator, rest = target.partition("://")
+        if separator and scheme != "file":
+            return
+        place = Path(rest if separator else target).resolve()
+        if place == Path(place.anchor):
+            raise ConfigError(f"a savepoint would lie in {place} itself", hint="give it a folder of its own")
+        for node in self._plan.sinks:
+            written = node.sink.writes_to
+            if written is not None and Path(written).resolve() in (place, *place.parents):
+                raise ConfigError(
+                    f"a savepoint in {place} would lie among what {node.id} writes",
+                    hint="give it a folder of its own",
+                )
+        own = (self._settings.checkpoint_dir or "://").removeprefix("file://")
+        if "://" not in own and Path(own, self._job).resolve() in (place, *place.parents):
+            raise ConfigError(
+                f"a savepoint in {place} would lie among the job's checkpoints",
+                hint="give it a folder of its own",
+            )
 
     async def close(self) -> None:
         """Let go of the store and of what only this run needed."""
@@ -138,13 +212,15 @@ class Launcher:
             await self._ports.io(self._store.close)
         if self._work is not None and self._temporary:
             await self._ports.io(shutil.rmtree, self._work, True)
+        if self._unlock is not None:
+            self._unlock()
 
     def _make_work(self) -> None:
         """Where backends lie. Beside local checkpoints, so that a file can be in both without being copied; what
         dead runs left there goes."""
         settings = self._settings
         if settings.state_dir is not None:
-            self._work = Path(settings.state_dir)
+            self._work = self._own_folder(Path(settings.state_dir, self._job))
         elif settings.checkpoint_dir is not None and "://" not in settings.checkpoint_dir:
             self._work = Path(settings.checkpoint_dir, self._job, "work")
             shutil.rmtree(self._work, ignore_errors=True)
@@ -153,10 +229,28 @@ class Launcher:
             self._work = Path(mkdtemp(prefix="streamflow-"))
             self._temporary = True
 
+    def _own_folder(self, place: Path) -> Path:
+        """A folder of this process below `place`; those of processes that live no more go."""
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for other in place.glob("process-*"):
+            try:
+                self._ports.disk.lock(other / _LOCK)()
+            except OSError:
+                continue  # it lives
+            shutil.rmtree(other, ignore_errors=True)
+        name = f"process-{self._ports.random.token()}"
+        # It has its lock before others can see it under a name that they look for.
+        made = place / f".{name}"
+        made.mkdir(mode=0o700)
+        self._unlock = self._ports.disk.lock(made / _LOCK)
+        self._temporary = True
+        return made.rename(place / name)
+
     def _to_restore(self) -> tuple[CheckpointStore, Manifest] | None:
         assert self._store is not None
         # Before the first checkpoint of this run the newest there is may be that of another, which was not asked for.
         asked = "latest" if self.metrics.taken else self._settings.restore
+        self._going_on = self._going_on or self.metrics.taken > 0
         if asked == "none":
             return None
         if asked == "latest":
@@ -184,6 +278,23 @@ class Launcher:
             )
         return store, manifest
 
+    def _say_unnamed(self) -> None:
+        """The first checkpoints of a job with state that only its place in the program names."""
+        described = [each for each in _described(self._plan) if each.kind != "read"]
+        unnamed = [each.id for each in described if re.fullmatch(rf"{re.escape(each.kind)}-\d+", each.id)]
+        if unnamed and not self._said_unnamed:
+            self._said_unnamed = True
+            self.notes.append(
+                f'state without a name of its own is kept by {", ".join(unnamed)}: give each one with .named("…"), or '
+                "a program that is changed later may not find it, or find another's"
+            )
+
+    def _laid_out_as(self, manifest: Manifest) -> PhysicalPlan:
+        """The plan of the job with its state as the checkpoint has it."""
+        saved = {entry.id: entry.signature for entry in manifest.operators if entry.signature is not None}
+        relaid = self._graph.laid_out_as(saved)
+        return self._plan if relaid is self._graph else self._planned(relaid)
+
     def _checkpoints(self, restored: Restored | None, run: str) -> Checkpoints | None:
         if self._store is None:
             return None
@@ -199,14 +310,18 @@ class Launcher:
             line=run if restored is None else restored.line,
         )
 
-    def _copy(self, number: int, target: CheckpointStore) -> None:
+    def _copy(self, number: int, target: CheckpointStore, notes: Mapping[str, Mapping[str, Any]]) -> None:
         assert self._store is not None
         manifest = self._store.manifest(number)
-        file = next(file for file in manifest.files if file.name == JOB)
-        job = unpack(self._store.read(file))
+        job = job_of(self._store, manifest)
         # What is visible by now, whoever goes on from there, maybe elsewhere, must not commit again.
-        left = [piece for piece in job["sealed"] if piece[0] in self._committed_at_the_end()]
-        changed = {JOB: pack({**job, "sealed": left})}
+        later = self._committed_at_the_end()
+        left = SealedFiles.of([piece for piece in sealed_of(self._store, manifest, job) if piece[0] in later])
+        kept = {name: value for name, value in job.items() if name != "sealed"} | {"notes": notes}
+        if left.listed is not None:
+            kept["sealed"] = left.listed
+        changed: dict[str, bytes | None] = {file.name: None for file in manifest.files}
+        changed |= {JOB: pack(kept, bounded=False), **dict(left.files)}
         self._store.copy(manifest, target, kind="savepoint", changed=changed)
 
     def _committed_at_the_end(self) -> set[str]:
@@ -221,7 +336,9 @@ def _described(plan: PhysicalPlan) -> list[Described]:
     described: list[Described] = []
     for task in plan.tasks:
         if task.source is not None:
-            described.append(Described(task.source.id, "read", task.parallelism, None))
+            source = task.source.source
+            identity = {"source": type(source).__name__, "input": dict(source.input)}
+            described.append(Described(task.source.id, "read", task.parallelism, identity))
         for operator in task.chain:
             signature = operator.spec.state_signature(operator.inputs)
             if signature is not None:

@@ -83,7 +83,7 @@ class SinkOutlet:
         self._buffer: list[AnyBatch] = []
 
     def put(self, batch: AnyBatch) -> None:
-        self._buffer.append(batch)
+        self._buffer.append(batch.unmarked())
 
     async def flush(self) -> None:
         buffer, self._buffer = self._buffer, []

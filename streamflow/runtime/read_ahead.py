@@ -10,23 +10,32 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Final
 
 import polars as pl
 
-from streamflow.errors import RecordError, StreamflowError, Where
-from streamflow.operators.base import ERRORS, MAIN, Operator
+from streamflow.errors import JobFailedError, RecordError, StreamflowError, Where
+from streamflow.metrics.registry import Metric, counted_later
+from streamflow.operators.base import ERRORS, LATE, MAIN, Operator
 from streamflow.operators.source import Fetch, Position, Split, SplitReader
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE
+from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.ports import Blocking
 from streamflow.time.clock import Clock
+from streamflow.time.effort import Effort
+from streamflow.time.timestamps import MIN_TIME
+from streamflow.user_code import awaited_failure, described, line_of_error, raised_by_user
 
 __all__ = ["Count", "Piece", "Prefix", "SplitPump"]
 
 _INLINE_BYTES = 16_384
+_NEVER: Final = MIN_TIME // 2
+"""Before all event times, and far enough from the smallest integer for a disorder bound to be taken off."""
+_RECORD_BYTES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,10 @@ class Piece:
     """The split's own word on event time, which stands in for `max_time`."""
     idle: bool = False
     """The split says that it has nothing more for now."""
+    counted: Sequence[tuple[Metric, float]] = ()
+    """What is to be added to which metrics."""
+    times: pl.Series | None = None
+    """The event times of its records, where a process will put them in order."""
 
 
 @dataclass(slots=True)
@@ -88,19 +101,36 @@ class Prefix:
         connected: Callable[[int, str], bool],
         max_ahead: int,
         clock: Clock,
+        marks: bool = False,
+        times: bool = False,
     ) -> None:
+        """`marks`: each record is to carry how far event time had come before it in the piece. `times`: the piece is to
+        say the event times of all of them, too."""
+        self._times = times
+        self.marks = marks
+        self.clock = clock
         self._operators = list(operators)
         self._stamped = stamped
         self._connected = connected
         self._max_ahead = max_ahead
-        self._clock = clock
 
     def run(self, split: Split, fetch: Fetch) -> Piece:
-        """Decode a piece and run it through."""
+        """Decode a piece and run it through. What is counted on the way counts when the piece's turn comes."""
+        with counted_later() as counted:
+            piece = self._run(split, fetch)
+        piece.counted = counted
+        return piece
+
+    def _run(self, split: Split, fetch: Fetch) -> Piece:
         try:
             decoded = fetch.decode()
         except StreamflowError as error:
             raise error.at(Where(split=split.id)) from error.__cause__
+        except BaseException as raised:
+            # A StopIteration or a panic of Polars would be lost between this thread and who waits for it.
+            cause = raised_by_user(raised)
+            where = Where(split=split.id, code=line_of_error(cause))
+            raise JobFailedError(described(cause), where=where) from raised
         piece = Piece(
             position=fetch.position,
             outputs=[],
@@ -115,10 +145,9 @@ class Prefix:
         )
         for bad in piece.bad:
             bad.at(Where(split=split.id))
-        if not self._stamped:
-            self._note_time(decoded.batch, piece)
+        batch = decoded.batch if self._stamped else self._timed(decoded.batch, piece)
         try:
-            self._pass(0, decoded.batch, piece)
+            self._pass(0, batch, piece)
         except StreamflowError as error:
             raise error.at(Where(split=split.id)) from error.__cause__
         piece.outputs = [
@@ -129,7 +158,7 @@ class Prefix:
 
     def _pass(self, position: int, batch: AnyBatch, piece: Piece) -> None:
         if self._stamped and position == 1:
-            self._note_time(batch, piece)
+            batch = self._timed(batch, piece)
         if len(batch) == 0:
             return
         if position == len(self._operators):
@@ -139,7 +168,7 @@ class Prefix:
         recorder = _Recorder(position, is_connected=self._connected)
         with blamed(id):
             operator.process_batch(batch, 0, recorder)
-        given = [part for name, part in recorder.outputs if name == MAIN]
+        given = [part for name, part in recorder.outputs if name not in (LATE, ERRORS)]
         piece.counts.append(
             Count(
                 position, len(batch), batch.nbytes, sum(map(len, given)), sum(part.nbytes for part in given)
@@ -153,22 +182,46 @@ class Prefix:
                 at_source = self._stamped and position == 0
                 piece.outputs.append((-1 if at_source else position, name, part))
 
-    def _note_time(self, batch: AnyBatch, piece: Piece) -> None:
+    def _timed(self, batch: AnyBatch, piece: Piece) -> AnyBatch:
+        """Note the largest event time; the records, which carry how far it had come before each if they are to."""
         largest = batch.max_time
         if largest is None:
-            return
-        limit = self._clock.now() + self._max_ahead
+            return batch
+        limit = self.clock.now() + self._max_ahead
+        if self.marks:
+            batch = _marked(batch, limit, _NEVER if piece.max_time is None else piece.max_time)
+        if self._times:
+            piece.times = _times(batch) if piece.times is None else piece.times.append(_times(batch))
         if largest > limit:
             largest, ahead = _within(batch, limit)
             piece.ahead += ahead
         if largest is not None:
             piece.max_time = largest if piece.max_time is None else max(piece.max_time, largest)
+        return batch
 
 
 def _read_from(split: Split, letters: AnyBatch) -> AnyBatch:
     """Dead letters that say which split the record came from: the operators do not know."""
     assert isinstance(letters, FrameBatch)
     return FrameBatch(letters.frame.with_columns(pl.col("split").fill_null(split.id)))
+
+
+def _times(batch: AnyBatch) -> pl.Series:
+    if isinstance(batch, RowBatch):
+        return pl.Series(EVENT_TIME, batch.times, dtype=pl.Int64).unique()
+    return batch.frame[EVENT_TIME].to_physical().unique()
+
+
+def _marked(batch: AnyBatch, limit: int, before: int) -> AnyBatch:
+    """Records that carry the largest event time up to `limit` before each of them, `before` for the first."""
+    if isinstance(batch, RowBatch):
+        assert batch.times is not None
+        counted = (time if time <= limit else before for time in batch.times[:-1])
+        return RowBatch(batch.values, batch.times, list(accumulate(counted, max, initial=before)))
+    time = pl.col(EVENT_TIME).to_physical()
+    counted_times = pl.when(time <= limit).then(time).otherwise(before)
+    mark = counted_times.shift(1, fill_value=before).clip(lower_bound=before).cum_max()
+    return FrameBatch(batch.frame.with_columns(mark.cast(EVENT_TIME_TYPE).alias(WATERMARK)))
 
 
 def _within(batch: AnyBatch, limit: int) -> tuple[int | None, int]:
@@ -199,11 +252,10 @@ class SplitPump:
         self.split = split
         self.position: Position | None = None
         self.exhausted = False
-        self.waited = 0.0
-        """Seconds it has kept the task waiting since its last piece."""
         self._reader = reader
         self._prefix = prefix
         self._run_blocking = run_blocking
+        self._effort = Effort(prefix.clock)
         self._depth = depth
         self._notify = notify
         self._pieces: deque[asyncio.Future[Piece]] = deque()
@@ -230,7 +282,6 @@ class SplitPump:
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
         self.position = piece.position
-        self.waited = 0.0
         return piece
 
     async def close(self) -> None:
@@ -254,23 +305,26 @@ class SplitPump:
                 if fetch is None:
                     break
                 future: asyncio.Future[Piece]
-                if 0 < fetch.nbytes <= _INLINE_BYTES:
+                # How many records a piece has shows when it is decoded.
+                records = 1 + fetch.nbytes // _RECORD_BYTES
+                if 0 < fetch.nbytes <= _INLINE_BYTES and not self._effort.large(records):
                     # A hop to a thread and back costs more than so little work. Nothing is won by having several of
                     # these ready either: what comes meanwhile is better fetched as one larger piece.
                     depth = 1
                     future = loop.create_future()
                     try:
-                        future.set_result(self._prefix.run(self.split, fetch))
+                        future.set_result(self._effort.run(records, self._prefix.run, self.split, fetch))
                     except Exception as error:  # noqa: BLE001 — raised where the piece is taken
                         future.set_exception(error)
                 else:
                     depth = self._depth
-                    future = asyncio.ensure_future(self._run_blocking(self._prefix.run, self.split, fetch))
+                    work = self._run_blocking(self._effort.run, records, self._prefix.run, self.split, fetch)
+                    future = asyncio.ensure_future(work)
                 future.add_done_callback(lambda _: self._notify())
                 self._pieces.append(future)
         except StreamflowError as error:
             self._error = error.at(Where(split=self.split.id))
-        except Exception as error:  # noqa: BLE001 — raised where the next piece is taken
-            self._error = error
+        except BaseException as error:  # noqa: BLE001 — raised where the next piece is taken
+            self._error = awaited_failure(error)
         self.exhausted = True
         self._notify()

@@ -1,16 +1,25 @@
 """Restart strategies: whether a job that failed is started again, and after what time. Decides, does no I/O.
 
 The two of Flink's that matter: a fixed delay, and one that doubles up to a bound. Attempts are counted from the last
-checkpoint on: a job that gets on is not given up for failures long past.
+checkpoint on: a job that gets on is not given up for failures long past. A cause that comes back soon is counted on all
+the same, since nothing has been gained by restarting.
 """
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from streamflow.config import Settings
-from streamflow.errors import ConfigError, JobDefinitionError, RecordError
+from streamflow.errors import ConfigError, GoneError, JobDefinitionError, RecordError, StreamflowError
 from streamflow.state.checkpoints.store import FencedError
 
 __all__ = ["RestartPolicy"]
+
+
+_STEADY: Final = 600.0
+"""Seconds that a run has to last so that its end counts as a new failure even for the old cause."""
+_NUMBER: Final = re.compile(r"\d+")
 
 
 class RestartPolicy:
@@ -27,6 +36,7 @@ class RestartPolicy:
         self._delay = delay
         self._longest = longest
         self._failures = 0
+        self._cause: object = None
         self.restarts = 0
 
     @classmethod
@@ -45,12 +55,17 @@ class RestartPolicy:
             longest=settings.restart_max_delay,
         )
 
-    def after(self, error: BaseException, *, progress: bool) -> int | None:
+    def after(self, error: BaseException, *, progress: bool, ran: float = _STEADY) -> int | None:
         """Microseconds to wait before the next start; None: the job has failed. `progress`: a checkpoint has been
-        taken since the last start."""
-        if progress:
+        taken since the last start, `ran` seconds ago."""
+        again, self._cause = self._cause == (cause := _cause(error)), cause
+        if progress and (ran >= _STEADY or not again):
             self._failures = 0
-        if self._kind == "none" or isinstance(error, (ConfigError, JobDefinitionError, FencedError)):
+        if self._kind == "none" or isinstance(
+            error, (ConfigError, JobDefinitionError, FencedError, GoneError)
+        ):
+            return None
+        if isinstance(error, StreamflowError) and error.final:
             return None
         if self._kind == "auto" and isinstance(error, RecordError):
             # The same record would fail again.
@@ -61,3 +76,10 @@ class RestartPolicy:
         self._failures += 1
         self.restarts += 1
         return min(delay, self._longest)
+
+
+def _cause(error: BaseException) -> object:
+    """What makes two errors the same one: all but the numbers in them, such as offsets and times."""
+    where = (error.where.operator, error.where.split) if isinstance(error, StreamflowError) else None
+    message = error.message if isinstance(error, StreamflowError) else str(error)
+    return type(error), where, _NUMBER.sub("#", message)

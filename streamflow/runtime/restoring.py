@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from streamflow.errors import DamagedError
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.keys import key_group_range
 from streamflow.operators.base import StatePart
 from streamflow.operators.sink import Committable
-from streamflow.records.serde import unpack
 from streamflow.runtime.assignment import SplitState
-from streamflow.runtime.snapshots import BACKEND, JOB, SOURCE, TABLE, VALUES, described
+from streamflow.runtime.sealed_files import job_of, sealed_of
+from streamflow.runtime.snapshots import BACKEND, SOURCE, TABLE, VALUES, described
+from streamflow.runtime.stored_content import ELSEWHERE, SourceContent, WaitingContent, content_of
 from streamflow.state.backend import KeyedStateBackend
 from streamflow.state.checkpoints.manifest import Manifest, StoredFile, SubtaskEntry
 from streamflow.state.checkpoints.store import CheckpointStore
@@ -62,6 +64,8 @@ class Restored:
     """The output that the epoch had sealed, by sink."""
     sinks: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     """What is to be known of the sinks that sealed it, where the checkpoint says so."""
+    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, "Mapping[str, Any]"])
+    """What the committers of its sinks have noted, by sink."""
     line: str = ""
     """The line of runs that it belongs to."""
     sources: dict[str, SourceStart] = field(default_factory=dict[str, SourceStart])
@@ -79,10 +83,10 @@ class Restored:
 
     def load(self, plan: PhysicalPlan) -> None:
         """Read what the plan's subtasks need, and open their state; blocks. Raises StateError where that fails."""
-        file = next(file for file in self.manifest.files if file.name == JOB)
-        job: Mapping[str, Any] = unpack(self.store.read(file))
-        self.sealed = [(sink, committable) for sink, committable in job["sealed"]]
+        job = job_of(self.store, self.manifest)
+        self.sealed = sealed_of(self.store, self.manifest, job)
         self.sinks = job.get("sinks", {})
+        self.notes = job.get("notes", {})
         self.line = job["line"]
         for task in plan.tasks:
             if task.source is not None:
@@ -110,7 +114,7 @@ class Restored:
         """The share of a subtask, whose backend is the caller's from now on."""
         return self.shares.pop((id, subtask), None)
 
-    def _source(self, id: str, waiting: Mapping[str, Any] | None) -> SourceStart | None:
+    def _source(self, id: str, waiting: WaitingContent | None) -> SourceStart | None:
         if self.manifest.finished:
             return SourceStart((), None, True, MIN_TIME)
         if waiting is None:
@@ -119,7 +123,7 @@ class Restored:
         reading: list[int] = []
         done: list[int] = []
         for subtask in self._subtasks(id):
-            state = unpack(self.store.read(_file(subtask, SOURCE)))
+            state = content_of(self.store.read(_file(subtask, SOURCE)), SourceContent, SOURCE)
             splits |= {each["id"]: SplitState.of(each) for each in state["splits"]}
             (reading if state["splits"] else done).append(state["watermark"])
         watermark = min(reading) if reading else max(done, default=MIN_TIME)
@@ -192,4 +196,7 @@ class _Stored:
 
 
 def _file(subtask: SubtaskEntry, name: str) -> StoredFile:
-    return next(file for file in subtask.files if file.name == name)
+    for file in subtask.files:
+        if file.name == name:
+            return file
+    raise DamagedError(f"subtask {subtask.subtask} has no {name} in the checkpoint", hint=ELSEWHERE)

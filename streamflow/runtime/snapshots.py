@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from streamflow.metrics.registry import Counts
 from streamflow.operators.base import OperatorSnapshot
-from streamflow.records.serde import pack, unpack
+from streamflow.records.serde import pack
+from streamflow.runtime.stored_content import OperatorContent, content_of
 from streamflow.state.checkpoints.manifest import StoredFile, SubtaskEntry
 from streamflow.state.checkpoints.store import CheckpointWriter
 from streamflow.state.checkpoints.tables import encode_table
@@ -58,7 +60,7 @@ class OperatorShare:
             "keys": list(snapshot.keys),
             "tables": list(snapshot.tables),
         }
-        files.append(writer.put([pack(described)], VALUES))
+        files.append(writer.put([pack(described, bounded=False)], VALUES))
         for name, table in snapshot.tables.items():
             files.append(writer.put(encode_table(table), TABLE + name))
         if self.saved is not None:
@@ -95,6 +97,8 @@ class SubtaskSnapshot:
     subtask: int
     shares: Sequence[OperatorShare] = ()
     source: tuple[str, Mapping[str, Any]] | None = field(default=None)
+    counts: Counts = field(default_factory=dict[Any, Any])
+    """How many records its operators had counted; not stored."""
 
     def store(self, writer: CheckpointWriter) -> SubtaskPart:
         """Write all of it and release what was only kept for that; blocks."""
@@ -102,7 +106,7 @@ class SubtaskSnapshot:
             entries = {share.operator: share.store(writer, self.subtask) for share in self.shares}
             if self.source is not None:
                 id, state = self.source
-                file = writer.put([pack(dict(state))], SOURCE)
+                file = writer.put([pack(dict(state), bounded=False)], SOURCE)
                 entries[id] = SubtaskEntry(
                     subtask=self.subtask, first_group=0, last_group=0, backend=None, files=(file,)
                 )
@@ -118,6 +122,6 @@ class SubtaskSnapshot:
 
 
 def described(data: bytes) -> tuple[Mapping[str, Any], tuple[str, ...], Sequence[str]]:
-    """(values, key columns, names of tables) out of a `values.msgpack`."""
-    content = unpack(data)
+    """(values, key columns, names of tables) out of a `values.msgpack`. Raises StateError for any other content."""
+    content = content_of(data, OperatorContent, VALUES)
     return content["values"], tuple(content["keys"]), content["tables"]

@@ -9,19 +9,21 @@ from dataclasses import replace
 from typing import Any, Final
 
 from streamflow.logs import told
-from streamflow.metrics.registry import OperatorMetrics
+from streamflow.metrics.registry import OperatorMetrics, add_counted
 from streamflow.operators.base import MAIN
 from streamflow.operators.guard import Guard
 from streamflow.operators.source import Position, Source, Split, SplitReader
-from streamflow.records.elements import AnyBatch
+from streamflow.records.elements import AnyBatch, End
 from streamflow.runtime.assignment import SplitAssigner, SplitState
 from streamflow.runtime.blame import blamed
+from streamflow.runtime.idleness import Idleness
 from streamflow.runtime.ports import Blocking
 from streamflow.runtime.profile import ExecutionProfile
 from streamflow.runtime.read_ahead import Piece, Prefix, SplitPump
+from streamflow.runtime.seen_times import SeenTimes
 from streamflow.runtime.split_alignment import SplitAlignment
 from streamflow.runtime.subtask import Reports, Subtask
-from streamflow.runtime.waiting import until
+from streamflow.runtime.waiting import Signal, until
 from streamflow.time.clock import Clock
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 from streamflow.time.watermarks import BoundedDisorder, SplitWatermark, WatermarkMerger
@@ -54,6 +56,7 @@ class SourceTask:
         reports: Reports,
         run_blocking: Blocking,
         clock: Clock,
+        timed: bool = True,
         watermark: int = MIN_TIME,
         index: int = 0,
         alignment: SplitAlignment | None = None,
@@ -73,16 +76,24 @@ class SourceTask:
         self._reports = reports
         self._run_blocking = run_blocking
         self._clock = clock
+        self._timed = timed
         self._pumps: list[SplitPump] = []
         self._marks: dict[str, SplitWatermark] = {}
         self._states: dict[str, SplitState] = {}
         self._merger = WatermarkMerger([])
         self._merger.push(watermark)
-        self._signal: asyncio.Future[None] | None = None
+        self._signal = Signal()
+        self._last = watermark + strategy.bound + 1 if watermark > MIN_TIME else MIN_TIME
+        """The largest event time so far."""
+        self._times = SeenTimes()
+        self._ready = False
         self._barrier: int | None = None
         self._last_barrier: int | None = None
         self._stopping: bool | None = None
         self._sliced = 0
+        self._idleness = Idleness(strategy.idle_after)
+        self._looked = clock.monotonic()
+        """When the splits were looked at last."""
         self._idle_sent = False
         self._idle_since: tuple[int, int] | None = None
         self._ahead = metrics.counter(
@@ -97,9 +108,14 @@ class SourceTask:
 
     @property
     def held_back_by(self) -> str | None:
-        """The split that holds this subtask's watermark back."""
-        holder = self._merger.holder
+        """The split that holds this subtask's watermark back; records without event time hold none back."""
+        holder = self._merger.holder if self._timed else None
         return None if holder is None else str(holder)
+
+    @property
+    def furthest(self) -> int:
+        """How far event time has come in the split that is furthest."""
+        return max((mark.current for mark in self._marks.values()), default=MIN_TIME)
 
     @property
     def watermark(self) -> int:
@@ -131,33 +147,47 @@ class SourceTask:
 
     def notify(self) -> None:
         """Something has changed that the loop may be waiting for."""
-        if self._signal is not None and not self._signal.done():
-            self._signal.set_result(None)
+        self._signal.set()
 
     async def run(self) -> None:
         """Until every split has been read, or until told to stop."""
         try:
             while self._stopping is None:
+                self._signal.clear()
                 if self._barrier is not None:
                     await self._end_epoch(self._barrier)
                 if self._last_barrier is not None:
-                    await self._wait_for_stop()
+                    # It has gone out; the job ends when its checkpoint is there.
+                    await self._signal.wait()
                     continue
                 await self._subtask.fire_timers()
                 self._open_splits()
-                pump = self._choose()
+                if self._pumps:
+                    self._be_ready()
+                pump = self._choose() if self._assigner.all_ready or not self._prefix.marks else None
                 if pump is not None:
                     await self._emit(pump)
+                    self._idleness.away(self._since_last_look())
+                    if self._idleness.seconds == 0.0:
+                        await self._mark_idle()
                 elif self._assigner.exhausted and not self._pumps:
                     break
                 else:
                     await self._wait()
         finally:
             await self.close()
-        drained = self._stopping is not False
+        drained = self._stopping is not False and not self._subtask.cut
         if drained:
+            watermark = max(self._merger.current, self._last - self._strategy.bound - 1)
+            self._subtask.end = End(self._last, watermark, self._times.all)
             await self._subtask.advance(MAX_TIME)
+        self._be_ready()
         await self._subtask.finish(drained=drained)
+
+    def _be_ready(self) -> None:
+        if not self._ready:
+            self._ready = True
+            self._assigner.is_ready()
 
     async def close(self) -> None:
         """Stop reading."""
@@ -178,7 +208,10 @@ class SourceTask:
             )
             self._pumps.append(pump)
             self._states[split.id] = state
+            if state.watermark > MIN_TIME:
+                self._last = max(self._last, state.watermark + self._strategy.bound + 1)
             self._marks[split.id] = SplitWatermark(self._strategy, state.watermark)
+            self._idleness.add(split.id)
             _LOG.debug("split opened", extra=told(source=self._id, split=split.id))
             self._merger.add(split.id, state.watermark)
             # While a split waited to be opened, the others went on and nothing of it was told.
@@ -208,16 +241,21 @@ class SourceTask:
             piece = pump.take()
         split = pump.split.id
         self._count(piece)
-        self._subtask.expect(piece.rows)
+        await self._subtask.awake()
         if piece.bad:
             self._guard.bad(piece.bad, _BadRecords(piece))
-        for position, output, batch in piece.outputs:
-            await self._subtask.deliver(position, output, batch)
-        await self._subtask.flush()
         self._merger.active(split)
+        self._idleness.heard(split)
+        for position, output, batch in piece.outputs:
+            await self._subtask.deliver(position, output, self._placed(split, piece, batch))
+        await self._subtask.flush()
         self._idle_sent = False
         self._idle_since = None
         mark = self._marks[split]
+        if piece.max_time is not None:
+            self._last = max(self._last, piece.max_time)
+        if piece.times is not None:
+            self._times.add(piece.times)
         if piece.watermark is not None:
             mark.reach(piece.watermark)
         elif piece.max_time is not None:
@@ -235,13 +273,27 @@ class SourceTask:
         # Lets the other tasks run: taking a piece that is ready does not give the loop a chance to.
         await asyncio.sleep(0)
 
+    def _placed(self, split: str, piece: Piece, batch: AnyBatch) -> AnyBatch:
+        """Records that carry the watermark right before each, if they are to carry any: as if one had been made after
+        every record. Of the piece they know how far its event time had come."""
+        if not batch.marked:
+            return batch
+        if self._assigner.holds_watermark:
+            return batch.within(self._subtask.watermark, self._subtask.watermark)
+        low = max(self._subtask.watermark, self._merger.current)
+        high = low if piece.watermark is not None else self._merger.beside(split)
+        lag = self._strategy.bound + 1
+        # Where records will be sorted, one that comes behind a later one carries nothing that would hold in order.
+        return batch.within(low, high, less=lag, behind=lag if self._profile.watermarks == "end" else None)
+
     def _count(self, piece: Piece) -> None:
-        self._metrics.records_in.add(piece.rows)
+        self._metrics.records_in.add(piece.rows + len(piece.bad))
         self._metrics.bytes_in.add(piece.nbytes)
         self._metrics.records_out.add(piece.rows)
         if piece.counts:
             self._metrics.bytes_out.add(piece.counts[0].bytes_in)
         self._ahead.add(piece.ahead)
+        add_counted(piece.counted)
         for count in piece.counts:
             metrics = self._prefix_metrics[count.position]
             metrics.records_in.add(count.records_in)
@@ -255,6 +307,7 @@ class SourceTask:
             self._pumps.remove(pump)
             self._open_splits()
             self._merger.remove(pump.split.id)
+            self._idleness.remove(pump.split.id)
             _LOG.debug("split ended", extra=told(source=self._id, split=pump.split.id))
             del self._marks[pump.split.id], self._states[pump.split.id]
             self._align()
@@ -274,29 +327,26 @@ class SourceTask:
         await self._subtask.end_epoch(epoch, self.snapshot())
         self._sliced = 0
 
-    async def _wait_for_stop(self) -> None:
-        """The last barrier has gone out; whoever asked for it ends the job."""
-        self._signal = asyncio.get_running_loop().create_future()
-        await self._signal
-
     async def _wait(self) -> None:
-        """Until there is news; meanwhile splits may turn idle. Only time spent here counts as quiet: a source that
-        is held back downstream is not idle."""
+        """Until there is news; meanwhile splits may turn idle."""
         if await self._retire_finished():
             await self._mark_idle()
             return
-        started = self._clock.monotonic()
-        self._signal = asyncio.get_running_loop().create_future()
-        timeouts = [
-            seconds for seconds in (self._until_idle(), self._subtask.until_timer()) if seconds is not None
-        ]
-        await until([self._signal], min(timeouts, default=None), self._clock)
-        self._signal = None
-        waited = self._clock.monotonic() - started
-        for pump in self._pumps:
-            if not pump.ready:
-                pump.waited += waited
+        if not self._ready and self._prefix.marks and self._assigner.discovered and not self._pumps:
+            await self._mark_idle()
+            self._be_ready()
+            return
+        self._idleness.away(self._since_last_look())
+        idle = self._idleness.seconds if self._idle_since is None else _TICK_SECONDS
+        timeouts = [seconds for seconds in (idle, self._subtask.until_timer()) if seconds is not None]
+        await until([self._signal.news], min(timeouts, default=None), self._clock)
+        self._idleness.listened(self._since_last_look())
         await self._mark_idle()
+
+    def _since_last_look(self) -> float:
+        now = self._clock.monotonic()
+        seconds, self._looked = now - self._looked, now
+        return seconds
 
     def _align(self) -> None:
         if self._alignment is not None:
@@ -310,21 +360,14 @@ class SourceTask:
         await self._retire()
         return len(self._pumps) != before
 
-    def _until_idle(self) -> float | None:
-        """Seconds until a split turns idle, or until the watermark moves with processing time."""
-        after = self._strategy.idle_after
-        if self._idle_since is not None:
-            return _TICK_SECONDS
-        if after is None:
-            return None
-        quiet = [after / 1e6 - pump.waited for pump in self._pumps if not self._merger.is_idle(pump.split.id)]
-        return max(0.0, min(quiet)) if quiet else None
-
     async def _mark_idle(self) -> None:
-        after = self._strategy.idle_after
-        if after is not None:
-            quiet = [pump.split.id for pump in self._pumps if pump.waited * 1e6 >= after and not pump.ready]
-            newly = [split for split in quiet if not self._merger.is_idle(split)]
+        quiet = self._idleness.quiet()
+        if quiet:
+            ready = {pump.split.id for pump in self._pumps if pump.ready}
+            for split in ready.intersection(quiet):
+                # What has come waits for its turn.
+                self._idleness.heard(split)
+            newly = [split for split in quiet if split not in ready and not self._merger.is_idle(split)]
             self._merger.idle(*newly)
             self._align()
             for split in newly:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from streamflow.records.html_table import html_table
+
 __all__ = ["CheckpointStatus", "JobResult", "JobStatus", "OperatorStatus", "PublicationStatus"]
 
 
@@ -12,6 +14,8 @@ __all__ = ["CheckpointStatus", "JobResult", "JobStatus", "OperatorStatus", "Publ
 class OperatorStatus:
     """One operator's figures, summed over its subtasks. Times are microseconds of event time; ratios 0 to 1.
 
+    `watermark` is the smallest of its subtasks'; None where there is none: before the first, and after the last, when
+    all input has `ended`.
     `held_back_by` names the split that holds a source's watermark back; `lag_records` is how many records lie before
     where a source reads, in a log that says so.
     """
@@ -24,12 +28,14 @@ class OperatorStatus:
     bytes_in: int
     late_dropped: int
     errors: int
-    watermark: int
+    watermark: int | None
     busy: float
     backpressured: float
     held_back_by: str | None = None
     late: int = 0
+    in_no_window: int = 0
     lag_records: int | None = None
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +66,9 @@ class CheckpointStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A running job at one moment. `elapsed` in seconds, `watermark` the smallest of all operators' in microseconds,
-    `time` the job's clock. `state`: starting, running, restarting, stopping; failed, finished, stopped once it has
-    ended."""
+    """A running job at one moment. `elapsed` in seconds, `watermark` the smallest of all operators' in microseconds
+    (None before the first, and after the last, when all input has `ended`), `time` the job's clock. `state`: starting,
+    running, restarting, stopping; failed, finished, stopped once it has ended."""
 
     job: str
     mode: str
@@ -70,7 +76,7 @@ class JobStatus:
     elapsed: float
     records_read: int
     records_written: int
-    watermark: int
+    watermark: int | None
     epoch: int
     operators: tuple[OperatorStatus, ...]
     checkpoint: CheckpointStatus | None = None
@@ -81,13 +87,15 @@ class JobStatus:
     publication: PublicationStatus | None = None
     """None where no sink publishes epochs in one step."""
     time: int = 0
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
     """A job that has ended. Records by operator id; `duration` in seconds.
 
-    `dropped` counts late records that nothing took, `errors` records that the error policy skipped or sent away.
+    `dropped` counts late records that nothing took, `in_no_window` those whose time lies between two windows,
+    `errors` records that the error policy skipped or sent away.
     """
 
     job: str
@@ -97,6 +105,7 @@ class JobResult:
     records_out: dict[str, int]
     late: int = 0
     dropped: int = 0
+    in_no_window: int = 0
     errors: int = 0
     epochs: int = 0
     restarts: int = 0
@@ -104,7 +113,18 @@ class JobResult:
     checkpoint: CheckpointStatus | None = None
     notes: tuple[str, ...] = ()
     operators: tuple[OperatorStatus, ...] = field(default=(), repr=False)
+    savepoint: str | None = None
+    """Where the savepoint is with which it was stopped, as `restore` takes it."""
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain values, for `--json`."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: its operators."""
+        ended = "stopped" if self.stopped else "finished"
+        caption = f"job {self.job}: {ended} after {self.duration:.1f} s in {self.mode} mode"
+        caption += f", {self.dropped} dropped, {self.errors} errors"
+        ids = list(dict.fromkeys([*self.records_in, *self.records_out]))
+        rows = ([id, self.records_in.get(id, ""), self.records_out.get(id, "")] for id in ids)
+        return html_table(caption, ["operator", "records in", "records out"], rows)

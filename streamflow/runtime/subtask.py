@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from streamflow.errors import StateError
+from streamflow.metrics.registry import (
+    Counted,
+    Counts,
+    OperatorMetrics,
+    add_counted,
+    counted_later,
+    counts_of,
+)
+from streamflow.operators.base import MAIN
 from streamflow.operators.sink import Committable
-from streamflow.records.elements import AnyBatch, Barrier, EndOfInput, Idle, StreamElement, Watermark
+from streamflow.records.elements import (
+    Active,
+    AnyBatch,
+    Barrier,
+    End,
+    EndOfInput,
+    Idle,
+    StreamElement,
+    Watermark,
+)
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.chain import Chain
 from streamflow.runtime.epochs import Sealed
@@ -18,6 +37,7 @@ from streamflow.runtime.snapshots import OperatorShare, SubtaskSnapshot
 from streamflow.runtime.task_metrics import TaskMetrics
 from streamflow.runtime.waiting import until
 from streamflow.time.clock import Clock
+from streamflow.time.effort import MANY, Effort
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
 __all__ = ["Reports", "Subtask"]
@@ -25,7 +45,8 @@ __all__ = ["Reports", "Subtask"]
 T = TypeVar("T")
 SourceState = tuple[str, Mapping[str, Any]]
 
-_THREAD_ROWS = 8_192
+_TURN = 0.01
+"""Seconds after which a subtask that always has something to do lets others run."""
 
 
 class Reports(Protocol):
@@ -50,6 +71,18 @@ class Reports(Protocol):
         """A source has read its slice, or a sink holds much: end the epoch."""
         ...
 
+    async def room(self, subtask: str) -> None:
+        """Wait while too much output waits to be stored and committed, unless a barrier has to come through."""
+        ...
+
+    def hurries(self, seconds: float | None = None) -> bool:
+        """Whether the job is stopping and does not wait for work of so many seconds (None: nobody knows how many)."""
+        ...
+
+    async def give_up(self, records: int) -> None:
+        """So many records are left out; does not return where the job ends at its last checkpoint."""
+        ...
+
     async def settled(self, subtask: str) -> None:
         """Wait until the epoch that this subtask has ended last is stored and committed everywhere, or has failed."""
         ...
@@ -70,6 +103,8 @@ class Subtask:
         io: Blocking,
         clock: Clock,
         metrics: TaskMetrics,
+        counted: Sequence[OperatorMetrics] = (),
+        portions: bool = False,
         epoch: int = 0,
         reach: Callable[[str], None],
     ) -> None:
@@ -77,24 +112,43 @@ class Subtask:
         self.index = index
         self.chain = chain
         self.watermark = MIN_TIME
+        self.waiting: Callable[[], int] = _nothing
+        """How many records wait to be processed beside those that have been handed over."""
+        self.cut = False
+        """Whether records have been left out because the job stops: what they would belong to is no result."""
+        self.end = End()
+        """How far event time had come, once the input has ended."""
+        self._portions = portions
+        """Whether its functions may be slow."""
         self._outlets = list(outlets)
         self._reports = reports
         self._run_blocking = run_blocking
         self._clock = clock
         self._io = io
         self._reach = reach
-        self._large = False
+        self._records = Effort(clock)
+        self._firing = Effort(clock)
+        self._yielded = clock.monotonic()
+        self._last_rows = 0
+        """Of the last batch: what a watermark triggers is often about as much."""
+        self._rows = 0
+        """Since the last barrier."""
+        self._timer_rows = 0
+        """Since timers fired last."""
         self._idle = False
         """Whether Idle is to be said downstream."""
+        self._quiet = False
+        """Whether Idle is what was said downstream last."""
         self._epoch = epoch
         self._metrics = metrics
+        self._counted = list(counted)
+        """The metrics of all its operators and sinks."""
 
     async def process(self, batch: AnyBatch, port: int = 0) -> None:
         """Run a batch through the chain; a large one beside the event loop, which keeps answering."""
-        self.expect(len(batch))
-        self._idle = False
+        self._count(len(batch))
         if self.chain.head is None:
-            await self._work(self.chain.process, batch, port)
+            await self._in_portions(batch, self.chain.process, port)
         else:
             # What it begins belongs to the event loop.
             self.chain.process(batch, port)
@@ -102,38 +156,47 @@ class Subtask:
 
     async def settle(self) -> None:
         """Hand on what requests of the head have brought, and wait until it takes another batch."""
-        head = self.chain.head
-        while head is not None:
+        await self.collect()
+        while (head := self.chain.head) is not None and not head.accepting:
+            if (pending := head.pending) is not None:
+                await pending
+            await self.collect()
+
+    async def collect(self) -> None:
+        """Hand on what requests of the head have brought."""
+        while self.chain.head is not None:
             passed = self.chain.collect()
             await self.flush()
-            if passed is not None:
-                await self._forward(passed, passed=True)
-            elif head.accepting:
+            if passed is None:
                 break
-            elif (pending := head.pending) is not None:
-                await pending
-        if self._idle and not self._busy:
-            self._idle = False
+            await self._forward(passed, passed=True)
+        if self._idle and not self.busy:
+            self._idle, self._quiet = False, True
             await self.broadcast(Idle())
 
-    def expect(self, rows: int) -> None:
-        """So many records are about to be worked on: many are worked on beside the event loop."""
-        self._large = rows >= _THREAD_ROWS
+    async def take_turns(self) -> None:
+        """Let the other tasks run, now and then: taking what is there already does not give the loop a chance to."""
+        if self._clock.monotonic() - self._yielded >= _TURN:
+            await asyncio.sleep(0)
+            self._yielded = self._clock.monotonic()
 
     async def deliver(self, position: int, output: str, batch: AnyBatch) -> None:
         """Hand on what was put out where the data was read."""
-        await self._work(self.chain.deliver, position, output, batch)
+        self._count(len(batch))
+        if output == MAIN:
+            await self._in_portions(batch, partial(self.chain.deliver, position, output))
+        else:
+            await self._work(self._records, len(batch), self.chain.deliver, position, output, batch)
 
     async def advance(self, time: int) -> None:
         """Event time has come to `time`: everything it triggers goes out first, the watermark after it."""
-        if time <= self.watermark:
+        if time <= self.watermark or self.cut:
             return
         self.watermark = time
         self._metrics.watermark(time)
         if time == MAX_TIME:
-            # Whatever is still open fires now.
-            self.expect(_THREAD_ROWS)
-        self._idle = False
+            self.chain.ends(self.end)
+        await self.awake()
         await self._forward(time)
 
     async def idle(self) -> None:
@@ -141,46 +204,72 @@ class Subtask:
         self._idle = True
         await self.settle()
 
+    async def awake(self) -> None:
+        """An input speaks, or has returned from idleness: say so downstream, even if nothing comes of it there."""
+        self._idle = False
+        if self._quiet:
+            self._quiet = False
+            await self.broadcast(Active())
+
     async def end_epoch(self, epoch: int, source: SourceState | None = None) -> None:
         """A barrier has been aligned (or injected, with the `source`'s positions): end the epoch, pass the barrier on,
         seal the sinks and take the snapshot. What is slow about storing it comes later."""
         started = self._clock.monotonic()
         self._reach("subtask.aligned")
         self._epoch = epoch
-        await self._work(self.chain.end_epoch, epoch)
+        await self._work(self._firing, self._rows, self.chain.end_epoch, epoch)
         await self.flush()
         await self.broadcast(Barrier(epoch))
         sealed = await self._seal(epoch)
+        counts = {each.at: counts_of(each) for each in self._counted}
         snapshot: SubtaskSnapshot | Exception | None = None
         if self._reports.checkpointing:
             try:
-                snapshot = await self._snapshot(epoch, source)
+                snapshot = await self._snapshot(epoch, source, counts)
             except (StateError, OSError) as error:
                 snapshot = error
             self._reach("subtask.snapshotted")
+        self._rows = 0
         self._metrics.paused(self._clock.monotonic() - started)
         self._reports.acknowledge(self.name, epoch, sealed, snapshot)
 
     async def finish(self, *, drained: bool) -> None:
         """The input has ended, or the job was stopped before its end (then what is open is no result)."""
-        if drained or not self._reports.checkpointing:
-            # What has been asked for is lost where no checkpoint has it.
-            await self._drain()
         if drained:
-            await self._work(self.chain.finish)
+            await self._work(self._firing, MANY, self.chain.finish)
             await self.flush()
         sealed = await self._seal(self._epoch + 1)
         await self.broadcast(EndOfInput(drained))
         self._reports.finish(self.name, sealed, passed=self._epoch)
 
+    @property
+    def busy(self) -> bool:
+        """Whether requests of the head are under way."""
+        return self.chain.head is not None and self.chain.head.pending is not None
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether what is under way is kept in checkpoints."""
+        return self._reports.checkpointing
+
+    @property
+    def epoch(self) -> int:
+        """The epoch whose barrier it has passed last."""
+        return self._epoch
+
     async def fire_timers(self) -> None:
         """Let operators go on whose moment in processing time has come."""
-        if not self.chain.timed:
+        if not self.chain.timed or await self._given_up(0):
             return
         due, now = self.chain.next_processing_time, self._clock.now()
         if due is not None and due <= now:
-            await self._work(self.chain.processing_time, now)
+            idle = self._quiet
+            await self.awake()
+            rows, self._timer_rows = self._timer_rows, 0
+            await self._work(self._firing, rows, self.chain.processing_time, now)
             await self.flush()
+            if idle:
+                await self.idle()
 
     def until_timer(self) -> float | None:
         """Seconds until the next moment in processing time that an operator waits for."""
@@ -207,22 +296,12 @@ class Subtask:
 
     async def close(self) -> None:
         """Release what operators and writers hold."""
-        self.chain.close()
-        for outlet in self._outlets:
-            await outlet.close()
-
-    @property
-    def _busy(self) -> bool:
-        return self.chain.head is not None and self.chain.head.pending is not None
-
-    async def _drain(self) -> None:
-        """Wait for all that is under way."""
-        while (head := self.chain.head) is not None:
-            await self.settle()
-            pending = head.pending
-            if pending is None:
-                break
-            await pending
+        try:
+            self.chain.close()
+            await self.chain.released()
+        finally:
+            for outlet in self._outlets:
+                await outlet.close()
 
     async def _forward(self, time: int, *, passed: bool = False) -> None:
         """Run a watermark through the chain (behind the head, where it has `passed` it) and hand it on."""
@@ -232,8 +311,13 @@ class Subtask:
             if waited is None:
                 return
             time, passed = waited, True
-        while (forwarded := await self._work(self.chain.watermark, time, passed)) is None:
+        # Whatever is still open fires at the end.
+        rows = MANY if time == MAX_TIME else max(self._last_rows, self.chain.work_at(time, passed))
+        while (forwarded := await self._work(self._firing, rows, self.chain.watermark, time, passed)) is None:
             await self.flush()
+            if await self._given_up(0):
+                return
+            rows = MANY
         await self.flush()
         marks = dict(forwarded)
         for outlet in self._outlets:
@@ -241,9 +325,9 @@ class Subtask:
             first = outlet.position < self.chain.first and not passed
             mark = marks.get(outlet.position, time if first else None)
             if mark is not None:
-                await outlet.send(Watermark(mark))
+                await outlet.send(Watermark(mark, self.end if mark == MAX_TIME else None))
 
-    async def _snapshot(self, epoch: int, source: SourceState | None) -> SubtaskSnapshot:
+    async def _snapshot(self, epoch: int, source: SourceState | None, counts: Counts) -> SubtaskSnapshot:
         shares: list[OperatorShare] = []
         for link in self.chain.stateful:
             assert link.logic is not None
@@ -251,17 +335,80 @@ class Subtask:
             keyed = link.keyed
             with blamed(link.id):
                 on_loop = link.logic is self.chain.head
-                snapshot = link.logic.snapshot() if on_loop else await self._work(link.logic.snapshot)
+                snapshot = (
+                    link.logic.snapshot()
+                    if on_loop
+                    else await self._work(self._firing, self._rows, link.logic.snapshot)
+                )
                 saved = await self._io(keyed.backend.save, keyed.folder / f"epoch-{epoch}")
             shares.append(OperatorShare(link.id, keyed.groups, snapshot, saved, keyed.identity))
-        return SubtaskSnapshot(self.index, shares, source)
+        return SubtaskSnapshot(self.index, shares, source, counts)
 
     async def _seal(self, epoch: int) -> list[tuple[str, Committable]]:
         return [entry for outlet in self._outlets for entry in await outlet.seal(epoch)]
 
-    async def _work(self, function: Callable[..., T], *args: Any) -> T:
+    async def _in_portions(self, batch: AnyBatch, take: Callable[..., None], *args: Any) -> None:
+        """Hand a batch to the chain: in portions between which the job may stop, where its functions may be slow."""
+        done, total = 0, len(batch)
+        if not self._portions or not total:
+            await self._work(self._records, total, take, batch, *args)
+            return
+        while done < total and not self.cut:
+            if await self._given_up(total - done, self._records.seconds(total - done + self.waiting())):
+                return
+            stop = min(total, done + self._records.portion)
+            part = batch if stop - done == total else batch.part(done, stop)
+            await self._work(self._records, stop - done, take, part, *args)
+            done = stop
+            if done < total:
+                await self.flush()
+
+    async def _given_up(self, records: int, seconds: float | None = None) -> bool:
+        if not self._reports.hurries(seconds):
+            return False
+        await self._give_up(records)
+        return True
+
+    async def _give_up(self, records: int) -> None:
+        self.cut = True
+        await self._reports.give_up(records)
+
+    def _count(self, rows: int) -> None:
+        self._last_rows = rows
+        self._rows += rows
+        self._timer_rows += rows
+
+    async def _work(self, effort: Effort, rows: int, function: Callable[..., T], *args: Any) -> T:
+        """Call the chain, which is about to work on so many rows; beside the event loop where that takes long."""
         started = self._clock.monotonic()
         self._metrics.works()
-        result = await self._run_blocking(function, *args) if self._large else function(*args)
+        if effort.large(rows):
+            result: T = await self._beside(effort.run, rows, function, *args)
+        else:
+            result = effort.run(rows, function, *args)
         self._metrics.busy(self._clock.monotonic() - started)
+        if self.chain.cut and not self.cut:
+            await self._give_up(self.chain.left)
         return result
+
+    async def _beside(self, function: Callable[..., T], *args: Any) -> T:
+        """Call it on a thread. Who is cancelled does not wait for its end: what it counts from then on, when the next
+        run may have begun to count, counts nowhere."""
+        counted: Counted = []
+
+        def counting() -> T:
+            with counted_later(counted):
+                return function(*args)
+
+        try:
+            result: T = await self._run_blocking(counting)
+        except asyncio.CancelledError:
+            counted = []
+            raise
+        finally:
+            add_counted(counted)
+        return result
+
+
+def _nothing() -> int:
+    return 0

@@ -44,10 +44,11 @@ class TaskMetrics:
         self._watermarks = [
             m.gauge(
                 "streamflow_watermark_timestamp_seconds",
-                "Event time up to which this subtask has seen everything",
+                "Event time up to which this subtask has seen everything; NaN before the first record",
             )
             for m in operators
         ]
+        _set(self._watermarks, nan)
         self._lags = [
             m.gauge(
                 "streamflow_watermark_lag_seconds",

@@ -9,7 +9,43 @@ from typing import Any
 
 from streamflow.time.clock import Clock
 
-__all__ = ["outlasting", "until"]
+__all__ = ["Signal", "outlasting", "until"]
+
+
+class Signal:
+    """News that stays until it is looked at: a loop that clears it, looks at everything and then waits misses none,
+    however often it has awaited something in between.
+
+    >>> signal = Signal()
+    >>> signal.set()
+    >>> asyncio.run(signal.wait())
+    """
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiting: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        """There is news."""
+        self._set = True
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def clear(self) -> None:
+        """Everything is about to be looked at."""
+        self._set = False
+
+    @property
+    def news(self) -> asyncio.Future[None]:
+        """Done once there has been news since the last `clear`; for one loop to wait for."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        if self._set:
+            self._waiting.set_result(None)
+        return self._waiting
+
+    async def wait(self) -> None:
+        """Return once there has been news since the last `clear`."""
+        await self.news
 
 
 async def outlasting(ended: asyncio.Future[Any]) -> None:

@@ -27,15 +27,21 @@ from streamflow.runtime.epochs import Complete, EpochCoordinator, Sealed
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
 from streamflow.runtime.restoring import Restored
+from streamflow.runtime.sealed_files import nbytes
 from streamflow.runtime.snapshots import SubtaskPart, SubtaskSnapshot
 from streamflow.runtime.source_task import SourceTask
-from streamflow.runtime.waiting import until
+from streamflow.runtime.waiting import Signal, until
 from streamflow.time.timestamps import MAX_TIME
 
 __all__ = ["Worker", "held_back_by"]
 
 
 _FLUSHES: Final = 2
+_NOTED: Final = 16
+_PATIENCE: Final = 1.0
+"""Seconds for which a job that stops waits for records that have been read to be processed."""
+_LONGEST_PAUSE: Final = 1_000_000
+"""Microseconds from an epoch that could not be stored to the next that only sinks or slices ask for."""
 _LOG: Final = logging.getLogger("streamflow.runtime")
 
 
@@ -60,25 +66,43 @@ class Worker:
         last_epoch: int = 0,
     ) -> None:
         self._plan = plan
+        self._timed = [task for task in plan.tasks if plan.timed(task.id)] or plan.tasks
         self._profile = profile
         self._ports = ports
         self._state_dir = state_dir
         self._checkpoints = checkpoints
+        self._registry = registry
+        self._counts: dict[tuple[str, int], Any] = {}
+        """What subtasks had counted at the barrier in flight."""
         self._restored = restored
         self._unfit: Sequence[str] = ()
         self._allow_dropped = settings.allow_dropped_state
         self._suspended = False
         self._closed = False
-        self._news = asyncio.Event()
+        self._news = Signal()
         self._epoch_asked = False
         self._last_asked = False
         self._last_epoch: int | None = None
+        self.noted: dict[int, Mapping[str, Mapping[str, Any]]] = {}
+        """What committers noted after each of the last epochs."""
         self._waiting_for_epoch: list[asyncio.Future[int]] = []
         self._promised: list[asyncio.Future[int]] = []
-        self._completed: asyncio.Queue[Complete[SubtaskPart] | BaseException] = asyncio.Queue()
+        self._completed: asyncio.Queue[Complete[SubtaskPart] | BaseException | None] = asyncio.Queue()
+        """None: the job ends without the epoch in flight."""
         self._storing: set[asyncio.Task[None]] = set()
         self._positions: dict[int, dict[str, dict[str, Position]]] = {}
-        self._settled = asyncio.Event()
+        self._turned = asyncio.Event()
+        """Set, and replaced, whenever an epoch begins or has been dealt with."""
+        self._stop_asked_at: float | None = None
+        self.gave_up = False
+        """Whether it stopped without waiting for what had been read: a function is slow."""
+        self.unprocessed = 0
+        """Records that had been read and were left out then, where no checkpoint says where to go on."""
+        self._backlog = 0
+        """Bytes of sealed output that wait for an epoch to be stored and committed."""
+        self._most_backlog = settings.output_backlog
+        self._pause = min(settings.checkpoint_interval, _LONGEST_PAUSE) / 1e6
+        self._paused_until = 0.0
         self._passed: dict[str, int] = {}
         self._parts = Assembly(
             plan,
@@ -95,7 +119,9 @@ class Worker:
         self._parts.build()
         if checkpoints is not None:
             checkpoints.sinks = self._parts.committing.sinks
+            checkpoints.notes = lambda: self._parts.committing.notes
         self._sealed, self._carried = self._left_over()
+        self._backlog = nbytes(self._carried)
         self.coordinator: EpochCoordinator[SubtaskPart] = EpochCoordinator(
             (subtask.name for subtask in self._parts.subtasks),
             last_epoch=max(last_epoch, self._parts.epoch),
@@ -129,11 +155,17 @@ class Worker:
                 f"{type(error).__name__}: {error}", hint="this is not expected: please report it"
             ) from error
         finally:
-            await self._close([*needed, *beside])
+            unclosed = await self._close([*needed, *beside])
+        if unclosed is not None:
+            raise unclosed
 
-    def stop(self, *, drain: bool) -> None:
+    def stop(self, *, drain: bool, patient: bool = False) -> None:
         """Sources read no more; what is in flight is processed and committed. With checkpoints, and without `drain`, a
-        last one is taken instead, from which the next run goes on."""
+        last one is taken instead, from which the next run goes on. Work of slow functions is waited for if drained or
+        `patient`; otherwise it is left out, and where there are checkpoints the last one is where the next run begins.
+        """
+        if not drain and not patient and self._stop_asked_at is None:
+            self._stop_asked_at = self._ports.clock.monotonic()
         if self._checkpoints is not None and not drain:
             self._last_asked = True
             self.request_epoch()
@@ -157,8 +189,9 @@ class Worker:
 
     @property
     def watermark(self) -> int:
-        """The smallest watermark of all subtasks."""
-        return min((subtask.watermark for subtask in self._parts.subtasks), default=MAX_TIME)
+        """The smallest watermark of all subtasks; those without event time count where no other has any."""
+        timed = {f"{task.id}-{n}" for task in self._timed for n in range(task.parallelism)}
+        return min((s.watermark for s in self._parts.subtasks if s.name in timed), default=MAX_TIME)
 
     def watermark_of(self, operator: str) -> int:
         """The smallest watermark over the subtasks of the task that holds an operator."""
@@ -177,6 +210,7 @@ class Worker:
     ) -> None:
         self._passed[subtask] = epoch
         if isinstance(snapshot, SubtaskSnapshot):
+            self._counts |= snapshot.counts
             self._beside(self._store(subtask, epoch, sealed, snapshot))
         else:
             self._note(self.coordinator.acknowledge(subtask, epoch, sealed, failure=snapshot))
@@ -189,10 +223,36 @@ class Worker:
         self._epoch_asked = True
         self._news.set()
 
+    def hurries(self, seconds: float | None = None) -> bool:
+        if self._stop_asked_at is None:
+            return False
+        left = self._ports.clock.monotonic() - self._stop_asked_at if seconds is None else seconds
+        return left > _PATIENCE
+
+    async def give_up(self, records: int) -> None:
+        self.gave_up = True
+        self.unprocessed += records
+        if self._checkpoints is not None:
+            self._completed.put_nowait(None)
+            await asyncio.get_running_loop().create_future()
+
     async def settled(self, subtask: str) -> None:
-        # Who has not passed the barrier in flight must go on, or it would never come through.
-        while self.coordinator.in_flight and self._passed.get(subtask) == self.coordinator.epoch:
-            await self._settled.wait()
+        while self.coordinator.in_flight and not self._awaited(subtask):
+            await self._turned.wait()
+
+    async def room(self, subtask: str) -> None:
+        while self._backlog > self._most_backlog and not (
+            self.coordinator.in_flight and self._awaited(subtask)
+        ):
+            await self._turned.wait()
+
+    def _awaited(self, subtask: str) -> bool:
+        """Whether the barrier in flight has still to come through a subtask, which must go on until it has."""
+        return self._passed.get(subtask) != self.coordinator.epoch
+
+    def _turn(self) -> None:
+        turned, self._turned = self._turned, asyncio.Event()
+        turned.set()
 
     async def _store(self, subtask: str, epoch: int, sealed: Sealed, snapshot: SubtaskSnapshot) -> None:
         assert self._checkpoints is not None
@@ -230,11 +290,15 @@ class Worker:
         clock = self._ports.clock
         due = None if interval is None else clock.monotonic() + interval / 1e6
         while not self.coordinator.finished and self._last_epoch is None:
+            self._news.clear()
             wait = None if due is None else due - clock.monotonic()
+            pause = self._paused_until - clock.monotonic()
             if self.coordinator.in_flight:
-                await self._until_news(None)
+                await self._news.wait()
+            elif pause > 0 and not (self._waiting_for_epoch or self._last_asked):
+                await until([self._news.news], pause, clock)
             elif not self._epoch_asked and (wait is None or wait > 0):
-                await self._until_news(wait)
+                await until([self._news.news], wait, clock)
             else:
                 await self._begin()
                 due = None if interval is None else clock.monotonic() + interval / 1e6
@@ -251,7 +315,6 @@ class Worker:
         if epoch is None:
             return
         self._epoch_asked = False
-        self._settled.clear()
         self._promised, self._waiting_for_epoch = [*self._promised, *self._waiting_for_epoch], []
         if self._checkpoints is not None:
             self._checkpoints.begin(epoch, {id: _waiting(parts) for id, parts in self._parts.readers.items()})
@@ -259,21 +322,18 @@ class Worker:
             self._last_epoch = epoch
         for source in self._parts.source_tasks:
             source.inject(epoch, last=last)
+        for task in self._parts.tasks:
+            task.begin(epoch)
+        self._turn()
         self._ports.reach("epoch.begun")
-
-    async def _until_news(self, seconds: float | None) -> None:
-        """Until an epoch is asked for, has been dealt with or a subtask ends; no longer than `seconds`."""
-        self._news.clear()
-        news = asyncio.ensure_future(self._news.wait())
-        try:
-            await until([news], seconds, self._ports.clock)
-        finally:
-            news.cancel()
 
     async def _deal_with_epochs(self) -> None:
         """Publishes and commits epochs as they complete."""
         while not self.coordinator.over and not self._suspended:
             complete = await self._completed.get()
+            if complete is None:
+                self._suspended = True
+                return
             if isinstance(complete, BaseException):
                 raise complete
             following = await self._deal_with(complete)
@@ -281,11 +341,20 @@ class Worker:
             self._news.set()
 
     async def _deal_with(self, complete: Complete[SubtaskPart]) -> Complete[SubtaskPart] | None:
+        if self._checkpoints is not None:
+            # A subtask that has ended before has counted all that it ever will.
+            self._checkpoints.counted(complete.epoch, {**self._registry.counts, **self._counts})
+            self._counts = {}
         published = self._checkpoints is None or await self._checkpoints.publish(complete)
         carried: Sealed = complete.sealed
         if published:
             now, carried = self._parts.committing.divided(complete.sealed, final=complete.final)
             await self._parts.committing.commit(complete.epoch, now)
+            self.noted[complete.epoch] = self._parts.committing.notes
+            self.noted.pop(complete.epoch - _NOTED, None)
+        else:
+            # The store may be away: sinks that hold much would ask for the next epoch at once.
+            self._paused_until = self._ports.clock.monotonic() + self._pause
         promised, self._promised = self._promised, []
         for asked in promised:
             if not asked.done() and published:
@@ -299,7 +368,8 @@ class Worker:
         if self._suspended and not published:
             raise _failed(complete)
         following = self.coordinator.done(carried=carried)
-        self._settled.set()
+        self._backlog = nbytes(carried)
+        self._turn()
         return following
 
     async def _tell_sources(self, epoch: int) -> None:
@@ -353,7 +423,8 @@ class Worker:
             if discovery.splits:
                 _LOG.info("splits found", extra=told(source=source, splits=len(discovery.splits)))
 
-    async def _close(self, tasks: list[asyncio.Task[None]]) -> None:
+    async def _close(self, tasks: list[asyncio.Task[None]]) -> StreamflowError | None:
+        """End everything; the first error of an operator that did not let itself be closed."""
         self._closed = True
         storing = list(self._storing)
         for task in (*tasks, *storing):
@@ -364,8 +435,13 @@ class Worker:
                 asked.set_exception(StateError("the job has ended before the checkpoint was taken"))
         for source in self._parts.source_tasks:
             await source.close()
+        unclosed: StreamflowError | None = None
         for subtask in self._parts.subtasks:
-            await subtask.close()
+            try:
+                await subtask.close()
+            except StreamflowError as error:
+                unclosed = unclosed or error
+                _LOG.warning("not closed", extra=told(subtask=subtask.name, error=reason(error)))
         await self._parts.committing.close()
         for backend in self._parts.backends:
             backend.close()
@@ -373,6 +449,7 @@ class Worker:
             self._restored.close()
         if self._state_dir is not None:
             shutil.rmtree(self._state_dir, ignore_errors=True)
+        return unclosed
 
 
 def _waiting(parts: SourceParts) -> Mapping[str, Any]:

@@ -32,7 +32,7 @@ from streamflow.operators.base import (
 )
 from streamflow.operators.rows import rows_of
 from streamflow.records.batch import RowBatch
-from streamflow.records.elements import AnyBatch
+from streamflow.records.elements import AnyBatch, End
 from streamflow.records.frame import FrameBatch
 from streamflow.records.serde import frame_to_ipc, ipc_to_frame, pack, unpack
 from streamflow.state.backend import KeyedStateBackend
@@ -44,7 +44,7 @@ from streamflow.testing.ends import Gathered
 from streamflow.testing.results import difference, final_rows
 from streamflow.testing.rows import Times, batch_of
 from streamflow.time.clock import SeededRandom
-from streamflow.time.timestamps import MAX_TIME, to_micros
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME, to_micros
 
 __all__ = ["OperatorHarness", "check_batchings"]
 
@@ -87,6 +87,7 @@ class OperatorHarness:
         self._batch_rows = batch_rows
         self._collector = _Collector({MAIN, *reads}, lambda output: self._type(output))
         self._epoch = 0
+        self._watermark = self._last_time = MIN_TIME
         self._updates: UpdateCadence = updates
         self._memory_budget = memory_budget
         self._backend: BackendKind = backend
@@ -100,6 +101,8 @@ class OperatorHarness:
         batch = batch_of(records, type_, times)
         if type_.timed and len(batch) and batch.max_time is None:
             raise JobDefinitionError("this input has event time", hint="give times=[…], one for each record")
+        if batch.max_time is not None and not self.spec.broadcasts(port):
+            self._last_time = max(self._last_time, batch.max_time)
         for part in _cut(batch, self._batch_rows):
             for operator, own in self._routed(part, port):
                 operator.process_batch(_in_layout(own, self.spec.accepts), port, self._collector)
@@ -109,6 +112,8 @@ class OperatorHarness:
     def watermark(self, time: datetime | str | int) -> OperatorHarness:
         """Event time has come to `time` (microseconds, a datetime or ISO 8601 text)."""
         micros = to_micros(time)
+        if micros < MAX_TIME:
+            self._watermark = max(self._watermark, micros)
         forwarded: list[int | None] = []
         for _, operator in self._subtasks:
             reached = operator.on_watermark(micros, self._collector)
@@ -140,7 +145,9 @@ class OperatorHarness:
         return self
 
     def finish(self) -> OperatorHarness:
-        """All inputs have ended: the watermark goes to +∞ first."""
+        """All inputs have ended: the watermark goes to +∞ first. The largest event time is the last event's."""
+        for _, operator in self._subtasks:
+            operator.on_end(End(self._last_time, max(self._watermark, self._last_time - 1)))
         self.watermark(MAX_TIME)
         for _, operator in self._subtasks:
             operator.finish(self._collector)

@@ -17,6 +17,7 @@ from streamflow.api.job import Job
 from streamflow.config import Settings
 from streamflow.errors import JobDefinitionError, unknown_name
 from streamflow.graph.logical import LogicalGraph, Node, SinkNode, SourceNode
+from streamflow.graph.physical import PhysicalPlan
 from streamflow.graph.planner import plan
 from streamflow.operators.connectors.collect import Collected
 from streamflow.operators.rows import convert
@@ -216,16 +217,19 @@ class TestJob:
 
     async def _start(self) -> LocalJob:
         settings = self._settings
+
         # Any name will do for a job under test; not so for a checkpoint's folder.
-        physical = plan(
-            replace(self._graph, job=_JOB),
-            parallelism=settings.parallelism,
-            max_parallelism=settings.max_parallelism,
-            convert=convert,
-        )
+        def planned(graph: LogicalGraph) -> PhysicalPlan:
+            return plan(
+                replace(graph, job=_JOB),
+                parallelism=settings.parallelism,
+                max_parallelism=settings.max_parallelism,
+                convert=convert,
+            )
+
         ports = Ports(clock=self.clock, random=SeededRandom(0), disk=self._disk, io=Inline(), cpu=Inline())
         profile = profile_for(settings.mode, settings, bounded=self._graph.bounded)
-        return LocalJob(self._graph, physical, profile, settings, ports=ports)
+        return LocalJob(self._graph, planned, profile, settings, ports=ports)
 
     def _running(self) -> tuple[SteppedLoop, LocalJob]:
         if self._crashed:

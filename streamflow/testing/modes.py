@@ -6,17 +6,20 @@ The rule is law 2 of SEMANTICS §8, and what DESIGN §7 promises of modes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import product
 from typing import Any, Final
 
 from streamflow.api.job import Job
 from streamflow.config import Mode, Settings
-from streamflow.errors import JobDefinitionError
+from streamflow.errors import JobDefinitionError, unknown_name
 from streamflow.graph.logical import LogicalGraph, OperatorNode, SinkNode
 from streamflow.graph.planner import plan
 from streamflow.operators.emission import WINDOW_COLUMNS
+from streamflow.operators.process import ProcessSpec
 from streamflow.operators.rows import convert
 from streamflow.operators.windowing import WindowAggregateSpec
+from streamflow.records.schema import Schema
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Inline, Ports
 from streamflow.runtime.profile import profile_for
@@ -27,7 +30,7 @@ from streamflow.testing.results import difference, final_rows
 from streamflow.testing.stepping import SteppedLoop
 from streamflow.time.clock import SeededRandom
 
-__all__ = ["check_modes_agree", "replacing_key"]
+__all__ = ["check_key", "check_modes_agree", "is_changing", "replacing_key"]
 
 _MODES: Final[tuple[Mode, ...]] = ("batch", "micro-batch", "streaming")
 Results = dict[str, list[Any]]
@@ -52,7 +55,9 @@ def check_modes_agree(
     Floats may differ by `tolerance`, relatively.
 
     Raises AssertionError that shows the rows in which a combination differs, JobDefinitionError for an unbounded job.
-    The promise is about data on time: what is late in one mode and not in another makes results differ.
+    The promise is about data on time: what is late in one mode and not in another makes results differ. So does a
+    process that sees events as they arrive, where they come out of order and their order counts: the error says that
+    `order="event_time"` would mend it.
 
     >>> import streamflow as sf
     >>> job = sf.Job("totals")
@@ -66,6 +71,7 @@ def check_modes_agree(
     for mode, width, rows in product(modes, parallelism, batch_rows):
         name = f"{mode}, parallelism {width}, batches of {rows}"
         graph = _graph(job)
+        check_key(graph, key)
         given = {
             "state_backend": "memory",
             **settings,
@@ -74,19 +80,42 @@ def check_modes_agree(
             "batch_rows": rows,
         }
         results, result = _run(graph, Settings.resolve(given, environ={}))
-        final = {id: final_rows(listed, replacing_key(graph, id, key)) for id, listed in results.items()}
+        final = {
+            id: final_rows(listed, replacing_key(graph, id, key), changing=is_changing(graph, id))
+            for id, listed in results.items()
+        }
         if reference is None:
             reference, first = final, name
             continue
         problems = list(_problems(reference, final, tolerance))
         if problems:
             late = f"\n{result.dropped} records were dropped as late" if result.dropped else ""
-            raise AssertionError(f"{name} differs from {first}:\n" + "\n".join(problems) + late)
+            raise AssertionError(
+                f"{name} differs from {first}:\n" + "\n".join(problems) + late + _by_arrival(graph)
+            )
     if reference is None:
         raise JobDefinitionError(
             "nothing to compare", hint="give at least one mode, parallelism and batch size"
         )
     return reference
+
+
+def _by_arrival(graph: LogicalGraph) -> str:
+    """Which processes see events in an order that is another one in batch mode."""
+    found = [
+        node.id
+        for node in graph.nodes
+        if isinstance(node, OperatorNode)
+        and isinstance(node.spec, ProcessSpec)
+        and node.type.timed
+        and node.spec.order == "arrival"
+    ]
+    if not found:
+        return ""
+    return (
+        f"\n{', '.join(found)} sees events in the order of their arrival, in batch mode in that of event time; where "
+        'its results depend on it, process(…, order="event_time") gives the same ones in every mode'
+    )
 
 
 def _graph(job: Job | Callable[[], Job]) -> LogicalGraph:
@@ -106,21 +135,47 @@ def _run(graph: LogicalGraph, settings: Settings) -> tuple[Results, JobResult]:
     loop = SteppedLoop(clock)
 
     async def whole() -> JobResult:
-        physical = plan(
-            replaced,
+        planned = partial(
+            plan,
             parallelism=settings.parallelism,
             max_parallelism=settings.max_parallelism,
             convert=convert,
         )
         ports = Ports(clock=clock, random=SeededRandom(0), io=Inline(), cpu=Inline())
         profile = profile_for(settings.mode, settings, bounded=True)
-        return await LocalJob(replaced, physical, profile, settings, ports=ports).wait()
+        return await LocalJob(replaced, planned, profile, settings, ports=ports).wait()
 
     try:
         result = loop.run_virtually(whole())
     finally:
         loop.close_quietly()
     return {id: each.rows() for id, each in gathered.items()}, result
+
+
+def check_key(graph: LogicalGraph, key: Sequence[str] | Mapping[str, Sequence[str]] | None) -> None:
+    """Refuse a key for a sink that is not there, or with a column that the sink does not get: JobDefinitionError."""
+    sinks = {node.id: node for node in graph.nodes if isinstance(node, SinkNode)}
+    by_sink = key if isinstance(key, Mapping) else dict.fromkeys(sinks, key or ())
+    for id, names in by_sink.items():
+        if id not in sinks:
+            message, hint = unknown_name("sink", id, list(sinks))
+            raise JobDefinitionError(f"key: {message}", hint=hint)
+        if isinstance(names, str):
+            raise JobDefinitionError(
+                f"key: {names!r} is one text", hint=f"give a list of columns: [{names!r}]"
+            )
+        schema = sinks[id].type.schema
+        for name in names:
+            if isinstance(schema, Schema) and name not in schema:
+                message, hint = unknown_name("column", name, list(schema))
+                raise JobDefinitionError(f"key of {id}: {message}", hint=hint)
+
+
+def is_changing(graph: LogicalGraph, sink: str) -> bool:
+    """Whether what a sink gets are changes, as its stream's type says."""
+    node = graph.node(sink)
+    assert isinstance(node, SinkNode)
+    return node.type.changes
 
 
 def replacing_key(
@@ -139,7 +194,7 @@ def replacing_key(
     if spec.accumulation != "accumulating" or node.input.output != "main":
         return None
     schema = node.type.schema
-    return [*spec.keys, *(name for name in WINDOW_COLUMNS if name in schema)]  # type: ignore[operator]
+    return [*spec.shown_keys, *(name for name in WINDOW_COLUMNS if name in schema)]  # type: ignore[operator]
 
 
 def _problems(reference: Results, final: Results, tolerance: float) -> Iterator[str]:

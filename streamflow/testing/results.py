@@ -1,25 +1,36 @@
 """Final results: what a changing or repeated output comes to in the end, compared as multisets with a tolerance."""
 
+# Values of any type: what they hold is not known to the type checker.
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
-from streamflow.errors import cut
+from streamflow.errors import JobDefinitionError, cut, unknown_name
 from streamflow.records.schema import CHANGE
 
 __all__ = ["difference", "final_rows"]
 
 _SHOWN: Final = 10
 _WITHDRAWN: Final = frozenset({"update_before", "delete"})
+_KINDS: Final = frozenset({"insert", "update_after", *_WITHDRAWN})
+_DIGITS: Final = 8 * sys.float_info.epsilon
+"""Of the largest value: by how much sums of the same numbers in another order may differ."""
 
 
-def final_rows(rows: Iterable[Any], key: Sequence[str] | None = None) -> list[Any]:
-    """What rows come to: changes are applied to one another; with `key`, of several rows with the same the last counts.
+def final_rows(
+    rows: Iterable[Any], key: Sequence[str] | None = None, *, changing: bool | None = None
+) -> list[Any]:
+    """Final rows: changes are applied to one another; with `key`, of several rows with the same the last counts.
 
-    Rows with a `change` column lose it. A withdrawal of what was never there is kept and shown as such.
+    `changing` says whether the rows are changes, whose column `change` they lose; without it they are if that column
+    holds kinds of change and nothing else. A withdrawal of a row that was never there is kept and shown as such.
+    Raises JobDefinitionError for a key that rows do not have.
 
     >>> final_rows([{"change": "insert", "k": "a", "n": 1}, {"change": "update_before", "k": "a", "n": 1},
     ...             {"change": "update_after", "k": "a", "n": 2}])
@@ -28,18 +39,28 @@ def final_rows(rows: Iterable[Any], key: Sequence[str] | None = None) -> list[An
     [{'k': 'a', 'n': 2}, {'k': 'b', 'n': 5}]
     """
     listed = list(rows)
-    if listed and all(isinstance(row, Mapping) and CHANGE in row for row in listed):
+    if changing is None:
+        changing = all(isinstance(row, Mapping) and row.get(CHANGE) in _KINDS for row in listed)
+    if changing:
         listed = _applied(listed)
     if key is not None:
         latest: dict[Hashable, Any] = {}
         for row in listed:
+            for name in key:
+                if not isinstance(row, Mapping) or name not in row:
+                    there = [str(each) for each in row] if isinstance(row, Mapping) else []
+                    message, hint = unknown_name("column", name, there)
+                    raise JobDefinitionError(f"key: {message}", hint=hint)
             latest[tuple(_frozen(row[name]) for name in key)] = row
         return list(latest.values())
     return listed
 
 
 def difference(expected: Iterable[Any], actual: Iterable[Any], *, tolerance: float = 1e-9) -> str:
-    """How two multisets of rows differ, as text; empty where they do not. Floats may differ by `tolerance`, relatively.
+    """The difference between two multisets of rows as text; empty where they agree.
+
+    Floats may differ by `tolerance`, relatively; where a sum cancels out to about 0, by the last digits of the largest
+    value at the same place.
 
     >>> print(difference([{"k": "a", "x": 0.3}, {"k": "b", "x": 1.0}], [{"k": "a", "x": 0.1 + 0.2}]))
     missing 1: {'k': 'b', 'x': 1.0}
@@ -49,11 +70,12 @@ def difference(expected: Iterable[Any], actual: Iterable[Any], *, tolerance: flo
     unexpected: list[Any] = []
     for exact in left.keys() | right.keys():
         ours, theirs = left.get(exact, []), right.get(exact, [])
+        rounding = _rounding([*ours, *theirs])
         matched = 0
         while ours and theirs and matched < len(ours):
             floats, _ = ours[matched]
             partner = next(
-                (i for i, (other, _) in enumerate(theirs) if _close(floats, other, tolerance)), None
+                (i for i, (other, _) in enumerate(theirs) if _close(floats, other, tolerance, rounding)), None
             )
             if partner is None:
                 matched += 1
@@ -105,10 +127,19 @@ def _frozen(value: Any, floats: list[float] | None = None) -> Hashable:
     return (type(value).__name__, value) if isinstance(value, Hashable) else repr(value)
 
 
-def _close(left: list[float], right: list[float], tolerance: float) -> bool:
+def _rounding(rows: Sequence[tuple[list[float], Any]]) -> list[float]:
+    """The last digits of the largest finite value at each place."""
+    places = zip(*(floats for floats, _ in rows), strict=True)
+    return [
+        max((abs(each) for each in place if math.isfinite(each)), default=0.0) * _DIGITS for place in places
+    ]
+
+
+def _close(left: list[float], right: list[float], tolerance: float, rounding: list[float]) -> bool:
     return all(
-        (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
-        for a, b in zip(left, right, strict=True)
+        (math.isnan(a) and math.isnan(b))
+        or math.isclose(a, b, rel_tol=tolerance, abs_tol=least if tolerance else 0)
+        for a, b, least in zip(left, right, rounding, strict=True)
     )
 
 

@@ -17,6 +17,7 @@ from streamflow.operators.source import (
     SourceContext,
     Split,
     SplitReader,
+    counted_in,
 )
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME
@@ -74,7 +75,7 @@ class ScriptedSource(Source):
         return _AllAtOnce(len(self.splits))
 
     def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
-        given = 0 if position is None else int(position["piece"])
+        given = 0 if position is None else counted_in(position, "piece")
         return _ScriptReader(self.splits[int(split.payload["number"])], ctx, given)
 
     def describe(self) -> str:

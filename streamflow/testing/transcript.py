@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, Final, cast
 
 from streamflow.api.keyed import Accumulation
+from streamflow.distribution import install_hint
 from streamflow.errors import JobDefinitionError, Where, unknown_name
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME, to_micros
 from streamflow.time.watermarks import BoundedDisorder, bounded_disorder
@@ -108,7 +109,7 @@ def _yaml() -> ModuleType:
         import yaml
     except ImportError as error:
         raise JobDefinitionError(
-            "transcripts are YAML, and PyYAML is not installed", hint='pip install "streamflow[transcripts]"'
+            "transcripts are YAML, and PyYAML is not installed", hint=install_hint("transcripts")
         ) from error
     module: ModuleType = yaml
     return module
@@ -170,6 +171,14 @@ class _Reader:
         listed = job.get("aggregates", {"total": "sum"})
         made = {name: self._aggregate(how) for name, how in self._mapping(listed, "aggregates", None).items()}
         inputs = tuple(job.get("inputs", ["input"]))
+        read = [self._step(number, step, inputs) for number, step in enumerate(steps, 1)]
+        late_used = bool(job.get("late_output", False))
+        for step in read:
+            if step.late and not late_used:
+                self._where = Where(split=self._where.split, offset=f"step {step.number}")
+                raise self._wrong(
+                    "late records are expected and the late output is not read", "job: late_output: true"
+                )
         return Transcript(
             name=str(top.get("name", self._stem)),
             unit=self._unit,
@@ -181,9 +190,9 @@ class _Reader:
             accumulation=self._accumulation(job.get("accumulation", "accumulating")),
             aggregates=made,
             pane_info=bool(job.get("pane_info", False)),
-            late_used=bool(job.get("late_output", False)),
+            late_used=late_used,
             expect_failure=bool(top.get("expect_failure", False)),
-            steps=tuple(self._step(number, step, inputs) for number, step in enumerate(steps, 1)),
+            steps=tuple(read),
         )
 
     def _step(self, number: int, data: Any, inputs: Sequence[str]) -> Step:

@@ -154,7 +154,10 @@ class _Run:
             if new != step.counts[name]:
                 problems.append(f"{name} {new}, not {step.counts[name]}")
         if step.window_watermark is not None:
-            mark = next(o.watermark for o in running.status().operators if o.operator == "window")
+            window = next(o for o in running.status().operators if o.operator == "window")
+            mark = (
+                window.watermark if window.watermark is not None else MAX_TIME if window.ended else MIN_TIME
+            )
             if mark != step.window_watermark:
                 problems.append(
                     f"the window's watermark is {self._number(mark)}, not {self._number(step.window_watermark)}"

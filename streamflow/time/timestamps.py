@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, Literal
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Final, Literal
 
 import polars as pl
 
-from streamflow.errors import JobDefinitionError
+from streamflow.errors import JobDefinitionError, cut
 
 __all__ = [
     "EARLIEST",
@@ -47,7 +50,7 @@ _UNITS: Final = {
     "d": 86_400_000_000,
     "w": 604_800_000_000,
 }
-_PART = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d|w)")
+_PART = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)(us|ms|s|m|h|d|w)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -70,6 +73,10 @@ def parse_duration(
             f"{what} is {value!r}, which has no unit",
             hint='write it like "90s", "1h30m", or as a timedelta',
         )
+    if not -MAX_TIME <= micros <= MAX_TIME:
+        raise JobDefinitionError(
+            f"{what} is {cut(repr(value))}", hint="that is longer than all time there is"
+        )
     if positive and micros <= 0:
         raise JobDefinitionError(f"{what} is {value!r}", hint="it must be longer than zero")
     if not negative and micros < 0:
@@ -85,7 +92,10 @@ def _parse_text(text: str, what: str) -> int:
             f"{what} {text!r} is not a duration",
             hint=f'write it like "90s", "5m", "1h30m" (units: {", ".join(_UNITS)})',
         )
-    return sign * sum(round(float(number) * _UNITS[unit]) for number, unit in parts)
+    micros = sum(Fraction(number) * _UNITS[unit] for number, unit in parts)
+    if micros.denominator != 1:
+        raise JobDefinitionError(f"{what} is {text!r}", hint="durations are whole microseconds")
+    return sign * int(micros)
 
 
 def to_micros(value: datetime | date | str | int) -> int:
@@ -128,25 +138,54 @@ def format_time(micros: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """An integer column of event times and its unit; make one with `epoch`."""
+    """A column of event times counted since 1970, and its unit; make one with `epoch`."""
 
     column: str
     unit: TimeUnit
 
-    def expression(self) -> pl.Expr:
-        """The column as event time; null where it lies outside of EARLIEST to LATEST."""
-        column = pl.col(self.column).cast(pl.Int64)
-        if self.unit == "ns":  # 64 bits of nanoseconds are all within
-            micros = column // 1_000
+    def expression(self, dtype: pl.DataType | None = None) -> pl.Expr:
+        """The column, of this type, as event time; null where it is no time between EARLIEST and LATEST."""
+        column = pl.col(self.column)
+        scale = _SCALES[self.unit]
+        if dtype is not None and (dtype.is_float() or dtype.is_decimal()):
+            numbers = column.cast(pl.Float64)
+            counts = (numbers / 1_000 if scale == 0 else numbers * scale).round()
+            within = counts.is_finite() & counts.is_between(float(EARLIEST), float(LATEST))
+            micros = pl.when(within).then(counts).cast(pl.Int64)
+        elif scale == 0:  # 64 bits of nanoseconds are all within
+            micros = column.cast(pl.Int64) // 1_000
         else:
-            scale = {"s": 1_000_000, "ms": 1_000, "us": 1}[self.unit]
-            within = column.is_between(EARLIEST // scale, LATEST // scale)
-            micros = pl.when(within).then(column * scale)
+            counts = column.cast(pl.Int64, strict=dtype is None or not dtype.is_integer())
+            within = counts.is_between(EARLIEST // scale, LATEST // scale)
+            micros = pl.when(within).then(counts * scale)
         return micros.cast(pl.Datetime("us", "UTC"))
+
+    def micros(self, value: Any) -> int:
+        """One value as microseconds, fractions to the nearest; raises JobDefinitionError for what is no number.
+
+        >>> epoch("ts", unit="s").micros(-0.9)
+        -900000
+        """
+        scale = _SCALES[self.unit]
+        if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value):
+            value = int(value)
+        if isinstance(value, (float, Decimal)) and math.isfinite(value):
+            number = float(value)
+            return round(number / 1_000 if scale == 0 else number * scale)
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise JobDefinitionError(
+                f"event time {self.column} is {value!r}, a {type(value).__name__}, and no count of {self.unit}"
+            )
+        count = int(value)
+        return count // 1_000 if scale == 0 else count * scale
+
+
+_SCALES: Final = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0}
+"""Microseconds; nanoseconds are the thousandth part of one."""
 
 
 def epoch(column: str, unit: TimeUnit = "ms") -> Epoch:
-    """Event time from an integer column that counts since 1970 in UTC.
+    """Event time from a column of numbers that count since 1970 in UTC; fractions go to the nearest microsecond.
 
     >>> epoch("ts", unit="ms")
     Epoch(column='ts', unit='ms')
@@ -154,5 +193,10 @@ def epoch(column: str, unit: TimeUnit = "ms") -> Epoch:
     if unit not in ("s", "ms", "us", "ns"):
         raise JobDefinitionError(
             f"epoch unit {unit!r} is not one of s, ms, us, ns", hint='write it like sf.epoch("ts", unit="ms")'
+        )
+    if not isinstance(column, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise JobDefinitionError(
+            f"epoch got {column!r}, and takes the name of a column",
+            hint="make the column with with_columns(…) before, or give event_time= an expression of a Datetime",
         )
     return Epoch(column, unit)

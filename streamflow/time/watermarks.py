@@ -123,17 +123,17 @@ class WatermarkMerger:
     def advance(self, name: object, watermark: int) -> int | None:
         """An input says `watermark` (which also ends its idleness); the new output watermark if that moves it."""
         state = self._inputs[name]
-        self._wake(state)
+        returned = self._wake(state)
         if watermark <= state.watermark:
-            return None
+            return self._recompute() if returned else None
         state.watermark = watermark
         if not state.aligned and watermark >= self.current:
             state.aligned = True
         return self._recompute()
 
-    def active(self, name: object) -> None:
-        """An input has sent data: it is idle no longer."""
-        self._wake(self._inputs[name])
+    def active(self, name: object) -> int | None:
+        """An input is idle no longer; the new output watermark if that moves it, the others being idle."""
+        return self._recompute() if self._wake(self._inputs[name]) else None
 
     def idle(self, *names: object) -> int | None:
         """Inputs have gone quiet, all at once; the new output watermark if that moves it."""
@@ -148,6 +148,13 @@ class WatermarkMerger:
     def push(self, watermark: int) -> None:
         """The output watermark goes on although no input moved it: all are idle, and processing time passes."""
         self.current = max(self.current, watermark)
+
+    def beside(self, name: object) -> int:
+        """The smallest watermark of the other inputs that count; +∞ where there is none."""
+        others = [
+            s.watermark for other, s in self._inputs.items() if other != name and not s.idle and s.aligned
+        ]
+        return min(others, default=MAX_TIME)
 
     def is_idle(self, name: object) -> bool:
         """Whether this input is idle."""
@@ -167,10 +174,12 @@ class WatermarkMerger:
         ]
         return min(active)[2] if active else None
 
-    def _wake(self, state: _Input) -> None:
-        if state.idle:
-            state.idle = False
-            state.aligned = state.watermark >= self.current
+    def _wake(self, state: _Input) -> bool:
+        if not state.idle:
+            return False
+        state.idle = False
+        state.aligned = state.watermark >= self.current
+        return True
 
     def _recompute(self) -> int | None:
         counted = [s.watermark for s in self._inputs.values() if not s.idle and s.aligned]

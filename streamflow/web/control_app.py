@@ -1,6 +1,7 @@
 """The routes of a control server: a job's status, and checkpoint, savepoint and stop.
 
-GET /status · POST /checkpoint · POST /savepoint {"target": path or s3 URL} · POST /stop {"drain": false}. Answers are
+GET /status · POST /checkpoint · POST /savepoint {"target": path or s3 URL} · POST /stop {"drain": false,
+"savepoint": null}. Answers are
 JSON; an error is {"error": …, "hint": …}. Nothing serves a file, and nothing takes code.
 """
 
@@ -44,7 +45,7 @@ class ControlledJob(Protocol):
 
     async def savepoint(self, url: str) -> str: ...
 
-    async def stop(self, *, drain: bool = False) -> JobResult: ...
+    async def stop(self, *, drain: bool = False, savepoint: str | None = None) -> JobResult: ...
 
 
 class _NoOrder(msgspec.Struct, forbid_unknown_fields=True):
@@ -57,6 +58,7 @@ class _SavepointOrder(msgspec.Struct, forbid_unknown_fields=True):
 
 class _StopOrder(msgspec.Struct, forbid_unknown_fields=True):
     drain: bool = False
+    savepoint: str | None = None
 
 
 Order = TypeVar("Order", bound=msgspec.Struct)
@@ -74,13 +76,12 @@ def control_app(job: ControlledJob, guard: RequestGuard) -> ASGIApp:
 
     async def savepoint(request: Request) -> dict[str, Any]:
         order = await _order(request, _SavepointOrder)
-        if not order.target.startswith(_REMOTE) and not PurePath(order.target).is_absolute():
-            raise HTTPException(400, "the target must be an absolute path or a URL like s3://bucket/folder")
-        return {"savepoint": await job.savepoint(order.target)}
+        return {"savepoint": await job.savepoint(_target(order.target))}
 
     async def stop(request: Request) -> dict[str, Any]:
         order = await _order(request, _StopOrder)
-        return {"result": (await job.stop(drain=order.drain)).as_dict()}
+        more = {} if order.savepoint is None else {"savepoint": _target(order.savepoint)}
+        return {"result": (await job.stop(drain=order.drain, **more)).as_dict()}
 
     routes = [
         Route("/status", _answering(status), methods=["GET"]),
@@ -91,6 +92,13 @@ def control_app(job: ControlledJob, guard: RequestGuard) -> ASGIApp:
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refused})
     app.router.redirect_slashes = False
     return _Guarded(app, guard)
+
+
+def _target(target: str) -> str:
+    """The place of a savepoint, where it does not depend on the folder that the job runs in."""
+    if not target.startswith(_REMOTE) and not PurePath(target).is_absolute():
+        raise HTTPException(400, "the target must be an absolute path or a URL like s3://bucket/folder")
+    return target
 
 
 class _Guarded:

@@ -57,9 +57,8 @@ async def serve_control(
         raise ConfigError(
             f"the control port is {port}", hint=f"use 1 to {_LARGEST_PORT}, or 0 for any free one"
         )
-    RequestGuard(address, port, token)  # before anything listens
+    guard = RequestGuard(address, token)  # before anything listens
     listening = _listen(address, port)
-    guard = RequestGuard(address, listening.getsockname()[1], token)
     config = uvicorn.Config(
         control_app(job, guard),
         http=_ImpatientProtocol,

@@ -51,6 +51,9 @@ def _instance(dtype: PolarsDataType) -> pl.DataType:
 class Slot:
     """Where one aggregate's partial columns live and what it is given: its input's type, event time if there is any.
 
+    Where the input's type shows only when the job runs, `dtype` is Unknown until then, and the type of a batch's input
+    (in `partials`) or of the partial column (in `value`) afterwards.
+
     >>> Slot(2, pl.Float64()).column(1)
     '__p2_1'
     """
@@ -121,6 +124,14 @@ class Aggregate(ABC):
         """Whether it can be made of values of this (known) type."""
         return dtype != pl.Object()
 
+    def most(self, dtype: pl.DataType) -> float | None:
+        """How large a sum of partials of this type may become before it wraps around; None where it cannot."""
+        return None
+
+    def outgrown(self, slot: Slot) -> pl.Expr | None:
+        """Whether the value of a row does not fit its type; None where it always does."""
+        return None
+
     def output(self, dtype: pl.DataType) -> pl.DataType:
         """The type of the value for an input of type `dtype`; Unknown where that shows only when the job runs.
 
@@ -139,6 +150,16 @@ class Aggregate(ABC):
             return merged.select(over.value(slot).alias("value")).schema["value"]
         except pl.exceptions.PolarsError as error:
             raise self.unfit(dtype, cut(str(error).splitlines()[0])) from error
+
+    def refusal(self, dtype: pl.DataType) -> str | None:
+        """The reason why it cannot be made of values whose type shows only when the job runs; None where it can."""
+        try:
+            found = self.output(dtype)
+        except JobDefinitionError:
+            return f"which {self.label} does not work on"
+        if self.constant_type is not None and found != self.constant_type:
+            return f"and {self.label} of such needs a type that is declared"
+        return None
 
     def unfit(self, dtype: pl.DataType, reason: str) -> JobDefinitionError:
         """The error for values of a type it cannot be made of."""
@@ -178,8 +199,14 @@ class FoldedAggregate(Aggregate):
     """An aggregate whose accumulators Python folds, one group at a time; they travel as bytes."""
 
     @abstractmethod
-    def fold(self, values: pl.Series, groups: Sequence[Sequence[int]]) -> list[bytes]:
-        """An accumulator for each group; a group is the positions of its records in `values`."""
+    def fold(
+        self,
+        values: pl.Series,
+        groups: Sequence[Sequence[int]],
+        make: Callable[[Any], Any] | None = None,
+    ) -> list[bytes]:
+        """An accumulator for each group; a group is the positions of its records in `values`. `make` makes of a value
+        what the user's method is annotated with."""
 
     @abstractmethod
     def combine(self, accumulators: Sequence[bytes]) -> bytes:

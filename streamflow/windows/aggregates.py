@@ -51,7 +51,10 @@ def count(input: AggregateInput = None) -> Aggregate:
 
 
 def sum(input: AggregateInput) -> Aggregate:
-    """The sum of the values that are not null; 0 where there is none. Narrow integers are summed in 64 bits.
+    """The sum of the values that are not null; 0 where there is none, as in Polars and unlike SQL.
+
+    Whole numbers and booleans give Int64 (UInt64 of its own kind), however narrow they are. A sum that does not fit its
+    type is a RecordError that names the key; it never wraps around.
 
     >>> sum("delay").output(pl.Int32())
     Int64
@@ -185,7 +188,9 @@ def collect_list(input: AggregateInput) -> Aggregate:
     return CollectList(checked_input("collect_list", input))
 
 
-def top_k(input: AggregateInput, k: int, *, by: str | pl.Expr | None = None) -> Aggregate:
+def top_k(
+    input: AggregateInput, k: int, *, by: str | pl.Expr | Callable[[Any], Any] | None = None
+) -> Aggregate:
     """The values of the `k` records with the largest `by` (or value), largest first; a null `by` is left out.
 
     >>> str(top_k("tail", 3, by="delay"))

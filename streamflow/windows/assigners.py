@@ -146,6 +146,9 @@ def session(*, gap: Duration) -> Session:
 def global_window() -> GlobalWindow:
     """One window for all time. By itself it fires once, when the input has ended.
 
+    A result's event time is that of its key's latest record, so the watermark stays where it is behind such a window
+    until its results are out.
+
     >>> global_window()
     GlobalWindow()
     """

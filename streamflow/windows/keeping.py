@@ -8,12 +8,12 @@ values kept; `approx_n_unique` and `approx_quantile` do not grow.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import polars as pl
 
-from streamflow.errors import JobDefinitionError
-from streamflow.windows.aggregate import Aggregate, Slot
+from streamflow.errors import JobDefinitionError, unknown_name
+from streamflow.windows.aggregate import Aggregate, AggregateInput, Slot, checked_input
 
 __all__ = ["CollectList", "Distinct", "Edge", "Interpolation", "Quantile", "TopK"]
 
@@ -86,11 +86,13 @@ class TopK(Aggregate):
 
     label: ClassVar[str] = "top_k"
     k: int = 1
-    by: str | pl.Expr | None = None
+    by: AggregateInput = None
 
     def __post_init__(self) -> None:
         if type(self.k) is not int or self.k < 1:
             raise JobDefinitionError(f"top_k with k={self.k!r}", hint="k is a whole number from 1 on")
+        if self.by is not None:
+            checked_input("top_k by", self.by)
 
     @property
     def expressions(self) -> tuple[pl.Expr, ...]:
@@ -98,9 +100,11 @@ class TopK(Aggregate):
 
     @property
     def _by(self) -> pl.Expr:
-        if self.by is None:
-            return self.expression
-        return pl.col(self.by) if isinstance(self.by, str) else self.by
+        return self.expression if self.by is None else Edge(self.by).expression
+
+    def with_by(self, expression: str | pl.Expr) -> TopK:
+        """The same by another column."""
+        return TopK(self.input, self.k, expression)
 
     def output(self, dtype: pl.DataType) -> pl.DataType:
         over = self if self.by is None else TopK(self.input, self.k, pl.col("time"))
@@ -147,6 +151,9 @@ class Quantile(Aggregate):
 
     def __post_init__(self) -> None:
         check_quantile(self.label, self.q)
+        if self.interpolation not in get_args(Interpolation):
+            message, hint = unknown_name("interpolation", str(self.interpolation), get_args(Interpolation))
+            raise JobDefinitionError(f"{self.label}: {message}", hint=hint)
 
     def fits(self, dtype: pl.DataType) -> bool:
         return dtype.is_numeric() or dtype.is_temporal()

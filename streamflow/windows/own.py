@@ -7,43 +7,36 @@ result does not depend on it.
 
 from __future__ import annotations
 
-import datetime as dt
 import typing
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, ClassVar
 
 import polars as pl
 
-from streamflow.errors import RecordError, StreamflowError, cut
+from streamflow.errors import RecordError, StreamflowError, Where
+from streamflow.records.copies import own_result
+from streamflow.records.kinds import any_column
+from streamflow.records.schema import annotated_type
+from streamflow.records.values import strict_column
+from streamflow.user_code import described, line_of_error, raised_by_user
 from streamflow.windows.accumulators import pack, unpack
-from streamflow.windows.aggregate import FoldedAggregate, is_known
+from streamflow.windows.aggregate import Aggregate, FoldedAggregate, is_known
 
-__all__ = ["Aggregator", "Reduce"]
-
-_TYPES: dict[Any, pl.DataType] = {
-    bool: pl.Boolean(),
-    int: pl.Int64(),
-    float: pl.Float64(),
-    str: pl.String(),
-    bytes: pl.Binary(),
-    dt.datetime: pl.Datetime("us", "UTC"),
-    dt.date: pl.Date(),
-    dt.time: pl.Time(),
-    dt.timedelta: pl.Duration("us"),
-}
+__all__ = ["Aggregator", "Reduce", "any_own"]
 
 
 @dataclass(frozen=True, eq=False)
 class Aggregator(FoldedAggregate):
     """The base of own aggregates: say how to begin, add a value, merge two accumulators, and give the result.
 
-    The input is a column, an expression or a function of one row; nulls arrive as None. An accumulator is anything
+    The input is a column, an expression or a function of one row; nulls arrive as None, and a struct of columns as a
+    dict, or as the dataclass or NamedTuple that `add`'s parameter is annotated with. An accumulator is anything
     that `windows.accumulators.pack` can keep; `add` and `merge` may change and return the one they were given. The
-    return annotation of `result` (bool, int, float, str, bytes, datetime, date, time, timedelta) is the column's type;
-    without one it is taken from the values when the job runs.
+    return annotation of `result` (bool, int, float, str, bytes, datetime, date, time, timedelta, lists of such, each
+    also `| None`) is the column's type; without one it is taken from the values when the job runs.
 
     >>> class Range(Aggregator):
     ...     def create(self) -> list[float]:
@@ -83,28 +76,43 @@ class Aggregator(FoldedAggregate):
             hint = typing.get_type_hints(type(self).result).get("return")
         except (NameError, TypeError):
             return pl.Unknown()
-        return _TYPES.get(hint, pl.Unknown())
+        known = annotated_type(hint)
+        return pl.Unknown() if known is None else known
 
-    def fold(self, values: pl.Series, groups: Sequence[Sequence[int]]) -> list[bytes]:
+    def fold(
+        self,
+        values: pl.Series,
+        groups: Sequence[Sequence[int]],
+        make: Callable[[Any], Any] | None = None,
+    ) -> list[bytes]:
         items = values.to_list()
         folded: list[bytes] = []
         for positions in groups:
-            accumulator, item = self.create(), None
+            accumulator, item = self._created(), None
             try:
                 for position in positions:
                     item = items[position]
-                    accumulator = self.add(accumulator, item)
-            except Exception as error:
-                raise _failed(f"{self.label}.add", error, item) from error
+                    value = item if make is None or item is None else make(item)
+                    before, accumulator = accumulator, self.add(accumulator, value)
+                    if accumulator is None and before is not None:
+                        raise StreamflowError(f"{self.label}.add returned nothing: return the accumulator")
+            except BaseException as raised:
+                raise _failed(f"{self.label}.add", raised, item) from raised
             folded.append(pack(accumulator, what=f"the accumulator of {self.label}"))
         return folded
+
+    def _created(self) -> Any:
+        try:
+            return own_result(self.create())
+        except BaseException as raised:
+            raise _failed(f"{self.label}.create", raised, None) from raised
 
     def combine(self, accumulators: Sequence[bytes]) -> bytes:
         unpacked = [unpack(accumulator) for accumulator in accumulators]
         try:
             merged = reduce(self.merge, unpacked)
-        except Exception as error:
-            raise _failed(f"{self.label}.merge", error, unpacked) from error
+        except BaseException as raised:
+            raise _failed(f"{self.label}.merge", raised, unpacked) from raised
         return pack(merged, what=f"the accumulator of {self.label}")
 
     def finish(self, accumulators: pl.Series, dtype: pl.DataType) -> pl.Series:
@@ -112,9 +120,9 @@ class Aggregator(FoldedAggregate):
         for packed in accumulators:
             accumulator = unpack(packed)
             try:
-                found.append(self.result(accumulator))
-            except Exception as error:
-                raise _failed(f"{self.label}.result", error, accumulator) from error
+                found.append(own_result(self.result(accumulator), accumulator))
+            except BaseException as raised:
+                raise _failed(f"{self.label}.result", raised, accumulator) from raised
         return _series(accumulators.name, found, self.output(dtype), self.label)
 
 
@@ -135,7 +143,12 @@ class Reduce(FoldedAggregate):
             return pl.Binary()
         return dtype if is_known(dtype) else pl.Unknown()
 
-    def fold(self, values: pl.Series, groups: Sequence[Sequence[int]]) -> list[bytes]:
+    def fold(
+        self,
+        values: pl.Series,
+        groups: Sequence[Sequence[int]],
+        make: Callable[[Any], Any] | None = None,
+    ) -> list[bytes]:
         items = values.to_list()
         if self.packed:
             items = [unpack(item) for item in items]
@@ -157,25 +170,33 @@ class Reduce(FoldedAggregate):
         for item in items[1:]:
             try:
                 value = self.reducer(value, item)
-            except Exception as error:
-                raise _failed(_name(self.reducer), error, (value, item)) from error
+            except BaseException as raised:
+                raise _failed(_name(self.reducer), raised, (value, item)) from raised
         return pack(value, what=f"the value of {_name(self.reducer)}")
 
 
+def any_own(aggregates: Iterable[tuple[str, Aggregate]]) -> bool:
+    """Whether functions of the user's are called for any of the named aggregates."""
+    return any(isinstance(aggregate, (Aggregator, Reduce)) for _, aggregate in aggregates)
+
+
 def _series(name: str, values: list[Any], dtype: pl.DataType, what: str) -> pl.Series:
-    try:
-        return pl.Series(name, values, dtype=dtype if is_known(dtype) else None, strict=is_known(dtype))
-    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
-        raise StreamflowError(
-            f"results of {what} do not fit one column: {cut(str(error))}",
+    column, misfits = strict_column(name, values, dtype) if is_known(dtype) else any_column(name, values)
+    for index, why in misfits.items():
+        raise RecordError(
+            f"results of {what} do not fit one column: {why}",
+            record=values[index],
             hint="annotate what the function returns, and return that",
-        ) from error
+        )
+    return column
 
 
-def _failed(what: str, cause: Exception, record: Any) -> StreamflowError:
+def _failed(what: str, raised: BaseException, record: Any) -> StreamflowError:
+    cause = raised_by_user(raised)
     if isinstance(cause, StreamflowError):
         return cause
-    return RecordError(f"{what} raised {type(cause).__name__}: {cut(str(cause))}", record=record)
+    where = Where(code=line_of_error(cause))
+    return RecordError(f"{what} raised {described(cause)}", record=record, where=where)
 
 
 def _name(function: Callable[..., Any]) -> str:

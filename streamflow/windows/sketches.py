@@ -9,7 +9,7 @@ replay would not repeat its results); its answers may differ in the last digits 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Final
@@ -35,7 +35,12 @@ class ApproxDistinct(FoldedAggregate):
     def output(self, dtype: pl.DataType) -> pl.DataType:
         return pl.Int64()
 
-    def fold(self, values: pl.Series, groups: Sequence[Sequence[int]]) -> list[bytes]:
+    def fold(
+        self,
+        values: pl.Series,
+        groups: Sequence[Sequence[int]],
+        make: Callable[[Any], Any] | None = None,
+    ) -> list[bytes]:
         sketches = _library()
         hashable = _hashable(values)
         folded: list[bytes] = []
@@ -74,7 +79,12 @@ class ApproxQuantile(FoldedAggregate):
             raise self.unfit(dtype, "it needs numbers")
         return pl.Float64()
 
-    def fold(self, values: pl.Series, groups: Sequence[Sequence[int]]) -> list[bytes]:
+    def fold(
+        self,
+        values: pl.Series,
+        groups: Sequence[Sequence[int]],
+        make: Callable[[Any], Any] | None = None,
+    ) -> list[bytes]:
         sketches = _library()
         numbers = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
         folded: list[bytes] = []

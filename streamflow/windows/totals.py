@@ -1,13 +1,14 @@
 """Aggregates whose partials are single numbers: count, sum, mean, min, max, any, all, and std and var by moments.
 
 Nulls are treated as Polars treats them: they are skipped, the sum of nothing is 0, the mean of nothing is null.
-Whole numbers narrower than 64 bits are summed in 64, because a stream does not end.
+Whole numbers are summed in 128 bits, because a stream does not end; a sum that its type cannot hold is an error, never
+another number.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import polars as pl
 
@@ -36,7 +37,7 @@ class Count(Aggregate):
 
 @dataclass(frozen=True, eq=False)
 class Sum(Aggregate):
-    """The sum of the non-null values."""
+    """The sum of the non-null values, 0 without any; of numbers in 64 bits where they have fewer."""
 
     label: ClassVar[str] = "sum"
 
@@ -45,20 +46,53 @@ class Sum(Aggregate):
 
     def partials(self, slot: Slot) -> list[pl.Expr]:
         value = self.expression
-        if slot.dtype == pl.Boolean() or (slot.dtype.is_integer() and _narrow(slot.dtype)):
-            value = value.cast(pl.Int64)
+        if slot.dtype == pl.Boolean() or (slot.dtype.is_integer() and slot.dtype not in _WIDEST):
+            value = value.cast(pl.Int128)
+        elif slot.dtype.is_float():
+            # In 32 bits a total of 2²⁴ does not grow any more where 1 is added to it.
+            value = value.cast(pl.Float64)
         return [value.sum().alias(slot.column())]
 
     def merges(self, slot: Slot) -> list[pl.Expr]:
         return [pl.col(slot.column()).sum()]
 
     def value(self, slot: Slot) -> pl.Expr:
-        return pl.col(slot.column())
+        total = pl.col(slot.column())
+        if slot.dtype == pl.Null():  # only nulls so far, of a type that nothing has said
+            return pl.lit(0, pl.Int64)
+        if isinstance(slot.dtype, pl.Duration):
+            return total
+        if self._narrower(slot.dtype):
+            return total.cast(self._type(slot.dtype), strict=False).fill_null(0)
+        return total.fill_null(0)
+
+    def most(self, dtype: pl.DataType) -> float | None:
+        if isinstance(dtype, pl.Decimal):
+            return 10.0 ** (38 - dtype.scale)
+        if isinstance(dtype, pl.Duration):
+            return 2.0**63
+        return 2.0**127 if dtype in _WIDEST else None
+
+    def outgrown(self, slot: Slot) -> pl.Expr | None:
+        if not self._narrower(slot.dtype):
+            return None
+        total = pl.col(slot.column())
+        return total.cast(self._type(slot.dtype), strict=False).is_null() & total.is_not_null()
+
+    @staticmethod
+    def _narrower(dtype: pl.DataType) -> bool:
+        """Whether its sum has fewer bits than its partials."""
+        return dtype == pl.Boolean() or dtype.is_integer()
+
+    @staticmethod
+    def _type(dtype: pl.DataType) -> pl.DataType:
+        return dtype if dtype in (pl.UInt64(), *_WIDEST) else pl.Int64()
 
 
 @dataclass(frozen=True, eq=False)
 class Mean(Aggregate):
-    """The arithmetic mean of the non-null values; of times and durations in their own type, else Float64."""
+    """The arithmetic mean of the non-null values; of times and durations in their own type, of days a Datetime, else
+    Float64."""
 
     label: ClassVar[str] = "mean"
     constant_type: ClassVar[pl.DataType | None] = pl.Float64()
@@ -78,8 +112,11 @@ class Mean(Aggregate):
     def value(self, slot: Slot) -> pl.Expr:
         total, count = pl.col(slot.column(0)), pl.col(slot.column(1))
         if slot.dtype.is_temporal():
-            physical = pl.Int32 if slot.dtype == pl.Date() else pl.Int64
-            return pl.when(count > 0).then(total // count).cast(physical).cast(slot.dtype)
+            # Between two days lies noon.
+            whole, dtype = (
+                (total * _DAY, pl.Datetime("us")) if slot.dtype == pl.Date() else (total, slot.dtype)
+            )
+            return pl.when(count > 0).then(whole // count).cast(pl.Int64).cast(dtype)
         return pl.when(count > 0).then(total / count)
 
 
@@ -161,7 +198,8 @@ class Moments(Aggregate):
     """Variance or (with `root`) standard deviation of the non-null values; null for no more than `ddof` of them.
 
     Partials are count, mean and sum of squared distances from it, merged as in Chan, Golub and LeVeque (1979): the
-    difference of two large sums, which loses all digits, never arises.
+    difference of two large sums, which loses all digits, never arises. A fourth is what the mean loses to rounding: of
+    values far from zero the distances between means would have few digits without it.
     """
 
     constant_type: ClassVar[pl.DataType | None] = pl.Float64()
@@ -178,19 +216,34 @@ class Moments(Aggregate):
     def partials(self, slot: Slot) -> list[pl.Expr]:
         value = self.expression.cast(pl.Float64)
         count = value.count().cast(pl.Int64)
+        mean = value.mean()
+        if slot.dtype.is_integer() and slot.dtype not in _WIDEST:
+            # Beyond 2⁵³ neighbours are one float: their distances are taken before they become floats.
+            whole = mean.cast(pl.Int128)
+            away, mean = (self.expression.cast(pl.Int128) - whole).cast(pl.Float64), whole.cast(pl.Float64)
+        else:
+            away = value - mean
+        rest = away.mean()
+        squares = pl.when(count > 0).then(((away**2).sum() - count * rest**2).clip(lower_bound=0))
         return [
             count.alias(slot.column(0)),
-            value.mean().alias(slot.column(1)),
-            (value.var(ddof=0) * count).alias(slot.column(2)),
+            mean.alias(slot.column(1)),
+            squares.alias(slot.column(2)),
+            rest.alias(slot.column(3)),
         ]
 
     def merges(self, slot: Slot) -> list[pl.Expr]:
-        count, mean, squares = (pl.col(slot.column(part)) for part in range(3))
-        merged = pl.when(count.sum() > 0).then((count * mean).sum() / count.sum())
+        count, mean, squares, rest = (pl.col(slot.column(part)) for part in range(4))
+        # Distances from one of the means: their digits are not lost to how far from zero all of them are.
+        near = mean.drop_nulls().first()
+        away = mean - near + rest.fill_null(0)
+        centre = pl.when(count.sum() > 0).then((count * away).sum() / count.sum())
+        merged = near + centre
         return [
             count.sum(),
             merged.alias(slot.column(1)),
-            (squares.sum() + (count * (mean - merged) ** 2).sum()).alias(slot.column(2)),
+            (squares.sum() + (count * (away - centre) ** 2).sum()).alias(slot.column(2)),
+            (near - merged + centre).alias(slot.column(3)),
         ]
 
     def value(self, slot: Slot) -> pl.Expr:
@@ -207,5 +260,6 @@ def _number(dtype: pl.DataType) -> bool:
     return dtype.is_numeric() or dtype == pl.Boolean()
 
 
-def _narrow(dtype: pl.DataType) -> bool:
-    return dtype in (pl.Int8(), pl.Int16(), pl.Int32(), pl.UInt8(), pl.UInt16(), pl.UInt32())
+_DAY: Final = 86_400_000_000
+"""Microseconds."""
+_WIDEST: Final = (pl.Int128(), pl.UInt128())

@@ -14,6 +14,7 @@ from tests.architecture.repository import ROOT, imports_of, module_name, package
 # the last of which import-linter does not see. An empty tuple: nowhere yet.
 CONFINED: dict[str, tuple[str, ...]] = {
     "aiokafka": ("streamflow.operators.connectors.kafka",),
+    "cramjam": ("streamflow.operators.connectors.kafka",),
     "confluent_kafka": ("streamflow.operators.connectors.kafka",),
     "cyclopts": ("streamflow.cli",),
     "datasketches": ("streamflow.windows",),

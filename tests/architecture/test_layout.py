@@ -14,7 +14,7 @@ LINKS = {"operators": "../operators", "state": "../state"}
 TOP_LEVEL = [
     ".ci/run", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "benchmarks", "deploy",
     "docker-compose.yml", "docs", "examples", "operators", "pyproject.toml", "reliability", "requirements.lock",
-    "state", "streamflow", "tests",
+    "src", "state", "streamflow", "tests",
 ]  # fmt: skip
 
 
@@ -53,7 +53,14 @@ def test_a_link_is_relative_and_leads_to_the_top_level_folder(name: str, target:
     assert link.is_symlink(), f"{link} must be a symbolic link (on Windows: git config core.symlinks true)"
     assert str(link.readlink()) == target
     assert link.resolve() == ROOT / name
-    assert pyproject()["tool"]["setuptools"]["package-dir"][f"streamflow.{name}"] == name
+
+
+def test_src_holds_the_package_and_nothing_else() -> None:
+    """An editable install puts `src` on the path, so that type checkers and editors find the package, and only that."""
+    assert pyproject()["tool"]["setuptools"]["package-dir"] == {"": "src"}
+    held = {each.name for each in (ROOT / "src").iterdir() if each.suffix != ".egg-info"}
+    assert held == {"streamflow"}
+    assert str((ROOT / "src" / "streamflow").readlink()) == "../streamflow"
 
 
 def test_there_are_no_other_links() -> None:

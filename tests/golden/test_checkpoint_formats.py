@@ -1,4 +1,4 @@
-"""Checkpoints that earlier versions wrote stay readable: `checkpoint_format_<n>` is never written anew.
+"""Checkpoints that earlier versions wrote stay readable: `checkpoint_format_<n>` is never written again.
 
 A change that cannot read one of these needs a new format number, and code that goes on reading the old one.
 """

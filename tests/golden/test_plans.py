@@ -1,6 +1,6 @@
 """Plans as people see them, kept as text: a change of the planner shows as a difference in these files.
 
-`UPDATE_GOLDEN=1 pytest tests/golden` writes them anew; look at the difference before committing it.
+`UPDATE_GOLDEN=1 pytest tests/golden` writes them again; look at the difference before committing it.
 """
 
 import os
@@ -56,16 +56,16 @@ def sessions() -> sf.Job:
     return job
 
 
-def split_line(line: str) -> list[str]:
-    return line.split()
+def split_line(row: dict[str, str]) -> list[str]:
+    return row["line"].split()
 
 
-def lower(word: str) -> str:
-    return word.lower()
+def lower(row: dict[str, str]) -> str:
+    return row["word"].lower()
 
 
 def words_with_functions() -> sf.Job:
-    """Python functions: one conversion to rows, fused functions, one back, a combiner."""
+    """Python functions: fused, columns behind them again, a combiner."""
     job = sf.Job("words-functions")
     lines = job.read(sf.FileSource("text.txt", format="text"))
     words = lines.flat_map(split_line, schema={"word": sf.String}).map(lower, schema={"word": sf.String})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -14,6 +16,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+
+from streamflow.cli.main import app, main
+from tests.architecture.repository import package_modules
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "streamflow"]
@@ -47,6 +52,7 @@ def stuck(row):
     print("stuck", flush=True)
     for _ in itertools.count():
         row
+    return row
 
 job = sf.Job("stuck")
 job.read(sf.MemorySource([{"n": 1}])).map(stuck).write(sf.ConsoleSink())
@@ -103,7 +109,7 @@ def test_all_that_is_said_can_be_json(folder: Path) -> None:
         "import streamflow as sf\n"
         'job = sf.Job("raises")\n'
         "numbers = job.read(sf.MemorySource([{'n': 0}]))\n"
-        "numbers.map(lambda n: {'x': 8 // n}, schema={'x': sf.Int64}).named('inverse').collect()\n"
+        "numbers.map(lambda row: {'x': 8 // row['n']}, schema={'x': sf.Int64}).named('inverse').collect()\n"
     )
     failed = streamflow("run", "raises.py", "--set", "log_format=json", cwd=folder)
     error = json.loads(failed.stderr.splitlines()[-1])
@@ -165,7 +171,7 @@ GOLDEN = {
     "unknown format": (
         ["plan", "words.py", "--format", "mermade"],
         2,
-        "error: no format 'mermade'; there are: mermaid, text\n  hint: did you mean 'mermaid'?\n",
+        "error: no format 'mermade'; there are: mermaid, svg, text\n  hint: did you mean 'mermaid'?\n",
     ),
     "unknown option": (
         ["run", "words.py", "--mod", "batch"],
@@ -204,7 +210,7 @@ def test_a_misspelt_setting_is_refused(folder: Path) -> None:
 def test_an_unknown_column_names_the_line_and_the_nearest(folder: Path) -> None:
     (folder / "bad.py").write_text(WORDS.replace('key_by("word")', 'key_by("wrod")'))
     done = streamflow("run", "bad.py", cwd=folder)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "no column 'wrod'; there are: word" in done.stderr
     assert "bad.py, line 5, in <module>: lines.key_by" in done.stderr
     assert "hint: did you mean 'word'?" in done.stderr
@@ -216,13 +222,13 @@ def test_a_function_that_raises_fails_the_job_with_the_record(folder: Path) -> N
         "import streamflow as sf\n"
         'job = sf.Job("raises")\n'
         "numbers = job.read(sf.MemorySource([{'n': 4}, {'n': 0}]))\n"
-        "numbers.map(lambda n: {'x': 8 // n}, schema={'x': sf.Int64}).named('inverse').collect()\n"
+        "numbers.map(lambda row: {'x': 8 // row['n']}, schema={'x': sf.Int64}).named('inverse').collect()\n"
     )
     done = streamflow("run", "raises.py", cwd=folder)
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
     assert "where: operator inverse" in done.stderr
-    assert "record: 0" in done.stderr
+    assert "record: {'n': 0}" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Traceback" in streamflow("run", "raises.py", "--debug", cwd=folder).stderr
 
@@ -255,7 +261,7 @@ def endless(folder: Path) -> Iterator[subprocess.Popen[str]]:
         text=True,
     ) as process:
         assert process.stdout is not None
-        assert "0" in process.stdout.readline()
+        assert [process.stdout.readline().strip() for _ in range(2)] == ["n", "0"]
         yield process
         if process.poll() is None:
             process.kill()
@@ -320,3 +326,64 @@ def test_a_terminal_shows_a_progress_line(folder: Path) -> None:
         os.close(ours)
     assert b"\r\x1b[2Kendless: " in seen
     assert b" read" in seen
+
+
+@pytest.mark.parametrize("command", ["run words.py", "plan words.py", "--help"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_reason_to_fail(folder: Path, command: str, closed: str) -> None:
+    line = f"exec {sys.executable} -m streamflow {command} {closed}"
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=folder, env=_environment(), capture_output=True, check=False
+    )
+    assert (done.returncode, b"Error" in done.stderr) == (0, False), done.stderr
+
+
+def test_what_a_terminal_cannot_show_is_written_as_an_escape(folder: Path) -> None:
+    done = streamflow("plan", "words.py", cwd=folder, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert r"\u2190 read-1" in done.stdout
+    shown = streamflow("run", "words.py", "--set", "text=\u00e4", cwd=folder, PYTHONIOENCODING="ascii")
+    assert shown.returncode == 0, shown.stderr
+
+
+@pytest.mark.parametrize("columns", ["0", "2", "-1", "many"])
+def test_a_terminal_may_say_any_width(folder: Path, columns: str) -> None:
+    for command in (["--help"], ["plan", "words.py"]):
+        done = streamflow(*command, cwd=folder, COLUMNS=columns)
+        assert done.returncode == 0, done.stderr
+        assert any("streamflow" in line or "read-1" in line for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["plan", "words.py"]])
+def test_a_reader_that_has_gone_is_no_error_to_tell(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "words.py").write_text(WORDS)
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run(
+            [*COMMAND, *command],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+            text=True,
+            timeout=PATIENCE,
+        )
+    finally:
+        os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
+def test_every_option_that_a_message_names_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = [[name] for name in app] + [["checkpoints", name] for name in app["checkpoints"]]
+    for command in commands:
+        main([*command, "--help"])
+    there = {*re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out), "--help", "--version"}
+    named = {
+        (option, file.name)
+        for file in package_modules()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", node.value)
+    }
+    pips = {("--no-deps", "distribution.py")}
+    assert [each for each in sorted(named - pips) if each[0] not in there] == []

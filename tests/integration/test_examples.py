@@ -66,6 +66,14 @@ def test_every_example_is_tested_here_and_says_how_to_run_it() -> None:
         assert len(text.splitlines()) <= 60
 
 
+def test_readings_are_averaged_by_the_second(tmp_path: Path) -> None:
+    _streamflow(tmp_path, "readings.py", "--mode", "batch", "--set", "rows=40000")
+    means = pl.concat(pl.read_ndjson(path) for path in (tmp_path / "windows").glob("*.ndjson"))
+    assert means.height == 200
+    assert means["n"].sum() == 40_000
+    assert means["mean"].is_between(0, 1).all()
+
+
 @pytest.mark.parametrize("parallelism", [1, 2])
 def test_words_counted_in_columns(parallelism: int) -> None:
     frame = _loaded("wordcount_columns.py", mode="batch", parallelism=parallelism)

@@ -320,6 +320,7 @@ def test_a_signal_commits_what_was_read(
             process.kill()
     assert process.returncode == code, err
     assert "Traceback" not in err
+    assert "stopping: what has been read is written first, unless that takes long; a second signal" in err
     written = [
         int(line.strip(b'{"n:}')) for line in b"".join(visible(tmp_path / "out").values()).splitlines()
     ]

@@ -182,7 +182,7 @@ def test_records_that_are_passed_over_are_told_by_number_only(caplog: pytest.Log
     caplog.set_level(logging.DEBUG, "streamflow")
     job = sf.Job("bad")
     names = job.read(sf.MemorySource([{"name": "Alice"}, {"name": "7"}, {"name": "Bob"}]))
-    numbers = names.map(lambda name: {"n": int(name)}, schema={"n": sf.Int64})
+    numbers = names.map(lambda row: {"n": int(row["name"])}, schema={"n": sf.Int64})
     kept = numbers.on_error("skip").collect()
     asyncio.run(job.run_async())
     assert kept.rows() == [{"n": 7}]
@@ -259,7 +259,7 @@ if len(sys.argv) > 1:
     logging.basicConfig(level=sys.argv[1], format="mine %(name)s %(message)s %(told)s")
 job = sf.Job("program")
 names = job.read(sf.MemorySource([{"name": "Alice"}, {"name": "7"}]))
-names.map(lambda name: {"n": int(name)}, schema={"n": sf.Int64}).on_error("skip").collect()
+names.map(lambda row: {"n": int(row["name"])}, schema={"n": sf.Int64}).on_error("skip").collect()
 job.run()
 """
 

@@ -1,4 +1,4 @@
-"""The program in the README prints what the README says it prints."""
+"""The README's program prints what stands there, and its commands can be typed as they stand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 
 
 def test_the_program_prints_what_the_readme_shows(tmp_path: Path) -> None:
@@ -34,3 +35,25 @@ def test_what_the_readme_links_to_is_there() -> None:
     assert links
     missing = [link for link in links if "://" not in link and not (README.parent / link).exists()]
     assert missing == []
+
+
+def test_the_job_can_be_killed_as_it_stands(tmp_path: Path) -> None:
+    """The commands under "Kill it", one after the other in a folder that looks like a clone after `make demo`."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    command = tmp_path / ".venv" / "bin" / "streamflow"
+    command.parent.mkdir(parents=True)
+    command.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m streamflow "$@"\n')
+    command.chmod(0o755)
+    section = README.read_text(encoding="utf-8").partition("## Kill it")[2].partition("\n## ")[0]
+    block = re.search(r"```console\n(.*?)```", section, re.DOTALL)
+    assert block is not None
+    steps = re.findall(r"^\$ (.+)\n((?:[^$].*\n)*)", block[1], re.MULTILINE)
+    assert len(steps) == 5
+    for number, (line, expected) in enumerate(steps):
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+        )
+        assert done.returncode in ((137, -9) if "KILL" in line else (0,)), f"{line}\n{done.stderr}"
+        assert expected in done.stdout, f"{line}\n{done.stdout}"
+        if number == 0:
+            assert list((tmp_path / "checkpoints").rglob("*")), "it was killed before its first checkpoint"

@@ -89,6 +89,41 @@ def test_what_was_under_way_is_asked_again(tmp_path: Path, ordered: bool, before
     assert written(tmp_path, "late") == []
 
 
+@pytest.mark.parametrize("parallelism", [1, 3])
+@pytest.mark.parametrize("ended_by", ["checkpoint", "stop"])
+def test_requests_hold_no_checkpoint_up_when_all_input_has_come(
+    tmp_path: Path, parallelism: int, ended_by: str
+) -> None:
+    first, second = Service(5, 17), Service()
+    settings: dict[str, Any] = {
+        "mode": "streaming",
+        "parallelism": parallelism,
+        "checkpoint_dir": str(tmp_path / "checkpoints"),
+        "checkpoint_interval": "1h",
+    }
+
+    async def end_with_requests_under_way() -> None:
+        handle = await job(tmp_path, first, ordered=False).start(**settings)
+        while len(first.asked) < ROWS or handle.status().records_read < ROWS:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+        if ended_by == "stop":
+            assert (await asyncio.wait_for(handle.stop(), 10)).stopped
+            return
+        assert await asyncio.wait_for(handle.checkpoint(), 10) == 1
+        assert await asyncio.wait_for(handle.checkpoint(), 10) == 2
+        await handle.cancel()
+
+    asyncio.run(end_with_requests_under_way())
+    assert sorted({row["n"] for row in written(tmp_path, "out")} ^ set(range(ROWS))) == [5, 17]
+
+    job(tmp_path, second, ordered=False).run(**settings)
+    assert sorted(second.asked) == [5, 17]
+    assert sorted(row["n"] for row in written(tmp_path, "out")) == list(range(ROWS))
+    assert sorted(row["said"] for row in written(tmp_path, "counts")) == sorted(f"{n}!" for n in range(ROWS))
+    assert written(tmp_path, "late") == []
+
+
 def test_a_job_that_is_stopped_without_checkpoints_waits_for_its_answers(tmp_path: Path) -> None:
     asked, answers = asyncio.Event(), asyncio.Event()
 

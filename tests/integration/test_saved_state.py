@@ -86,7 +86,8 @@ def test_what_was_spilled_is_read_as_well(tmp_path: Path) -> None:
     files = [file.name for subtask in saved.manifest.operators[-1].subtasks for file in subtask.files]
     assert any(name.startswith("backend/") for name in files), "nothing was spilled"
     expected = pl.DataFrame(given).group_by("key").agg(pl.col("n").sum().alias("total")).sort("key")
-    assert_frame_equal(saved.frame("hourly", "panes").select("key", "total"), expected)
+    read = saved.frame("hourly", "panes").select("key", pl.col("total").cast(pl.Int64))
+    assert_frame_equal(read, expected)
 
 
 def test_aggregates_of_other_kinds_come_as_partials(tmp_path: Path) -> None:
@@ -105,7 +106,8 @@ def test_running_totals_are_one_row_a_key(tmp_path: Path) -> None:
     stream = job.read(endless(given), event_time="at").key_by("key")
     stream.aggregate(total=sf.sum("n"), mean=sf.mean("n")).named("sums").collect()
     asyncio.run(checkpointed(job, len(given), tmp_path, parallelism=2))
-    read = sf.read_checkpoint(tmp_path).frame("sums", "panes").select("key", "total", "mean")
+    read = sf.read_checkpoint(tmp_path).frame("sums", "panes")
+    read = read.select("key", pl.col("total").cast(pl.Int64), "mean")
     expected = pl.DataFrame(given).group_by("key").agg(total=pl.col("n").sum(), mean=pl.col("n").mean())
     assert_frame_equal(read, expected.sort("key"))
 

@@ -114,7 +114,7 @@ class Stopped:
     def reach(self, point: str) -> None:
         if point == self._point and not self._there.is_set():
             self._there.set()
-            assert self._go_on.wait(30)
+            assert self._go_on.wait(60)
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Begin, and return when it stands still."""
@@ -128,12 +128,12 @@ class Stopped:
 
         self._thread = threading.Thread(target=run)
         self._thread.start()
-        assert self._there.wait(30)
+        assert self._there.wait(60)
 
     def go_on(self) -> BaseException | None:
         """Continue it to its end; what it raised."""
         assert self._thread is not None
         self._go_on.set()
-        self._thread.join(60)
+        self._thread.join(90)
         assert not self._thread.is_alive()
         return self._error

@@ -85,7 +85,7 @@ def read_to_end(source: KafkaSource, **options: Any) -> ReadBack:
         ctx = context(metrics=read.metrics, **options)
         enumerator = source.enumerator(ctx)
         found = (await enumerator.discover()).splits
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asyncio.gather(*(read_split(source, split, None, ctx, read) for split in found))
 
     asyncio.run(run())

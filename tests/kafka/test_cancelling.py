@@ -4,8 +4,11 @@ import asyncio
 import weakref
 
 import pytest
+from aiokafka.client import ConnectionGroup
 from aiokafka.conn import AIOKafkaConnection
 
+from streamflow.operators.connectors.kafka.aiokafka_cancelling import closed
+from streamflow.operators.connectors.kafka.aiokafka_connection import connect
 from streamflow.operators.connectors.kafka.client import TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.instance_group import InstanceGroup
@@ -52,6 +55,22 @@ def test_a_cancel_that_comes_while_a_connection_closes_is_heeded(kafka, what):
     found = asyncio.run(whole())
     assert True in found
     assert False not in found
+
+
+@pytest.mark.parametrize("after", range(1, 8))
+def test_what_is_being_opened_while_a_client_closes_is_closed_too(kafka, after):
+    async def left_open():
+        client = await connect(cluster(kafka), "test", patience=10)
+        node = next(iter(client.cluster.brokers())).nodeId
+        opening = asyncio.create_task(client.ready(node, group=ConnectionGroup.COORDINATION))
+        for _ in range(after):
+            await asyncio.sleep(0)
+        await closed(client)
+        await asyncio.gather(opening, return_exceptions=True)
+        late = await client.ready(node, group=ConnectionGroup.DEFAULT)
+        return late, [each for each in client._conns.values() if each.connected()]
+
+    assert asyncio.run(left_open()) == (False, [])
 
 
 class Connections:

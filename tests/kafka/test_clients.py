@@ -17,7 +17,6 @@ from streamflow.operators.connectors.kafka.client import (
 from tests.kafka.worlds import RealWorld, SimulatedWorld, drain, metadata, reader, records, writer
 
 SECOND = 1_000_000
-# Not long ago: brokers delete what is older than a week.
 NOON = 1_795_262_400 * SECOND
 
 
@@ -30,7 +29,7 @@ def world(request):
 
 @pytest.fixture
 def topic(world):
-    return world.topic(2, retention_ms=-1)
+    return world.topic(2)
 
 
 def numbered(count, start=0):
@@ -69,6 +68,8 @@ def test_a_chunk_has_the_columns_of_its_records(world, topic):
             assert list(await asyncio.to_thread(chunk.values)) == [b"v", b"w", None]
             assert list(chunk.keys()) == [b"k", None, b"k"]
             assert list(chunk.offsets()) == [0, 1, 2]
+            assert list(chunk.milliseconds()) == [NOON // 1000 + 1000 * n for n in range(3)]
+            assert chunk.flaws() == {}
             assert list(chunk.timestamps()) == [NOON, NOON + SECOND, NOON + 2 * SECOND]
             assert [list(each) for each in chunk.headers()] == [headers, [], []]
             assert list(chunk.values()) == [b"v", b"w", None], "asked for a second time"

@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import streamflow as sf
+from streamflow.operators.connectors.collect import Collected, CollectSink
 from tests.kafka.topics import Topics
 
 
@@ -19,8 +22,8 @@ def _run(kafka: Topics, source: str, target: str, dead: str, folder: Path, **opt
     return job.run(checkpoint_dir=folder, checkpoint_interval="100ms", mode="streaming")
 
 
-def _half(n: int) -> dict[str, Any]:
-    return {"half": 10 // n}
+def _half(row: dict[str, Any]) -> dict[str, Any]:
+    return {"half": 10 // row["n"]}
 
 
 def test_a_bad_record_is_kept_as_it_was_with_the_reason_and_its_origin(kafka: Topics, tmp_path: Path) -> None:
@@ -65,8 +68,42 @@ def test_a_record_that_is_too_large_is_cut_and_does_not_stop_the_job(kafka: Topi
     assert result.errors == 1
     assert len(kafka.read(target)) == 1
     [letter] = kafka.read(dead)
-    assert len(letter.value or b"") < 200_000
+    assert 0 < len(letter.value or b"") < 200_000
     assert dict(letter.headers)["streamflow.bytes"] == b"800000"
+
+
+@pytest.mark.parametrize("most", [1_000, 300])
+def test_a_dead_letter_fits_into_a_topic_of_small_records(kafka: Topics, tmp_path: Path, most: int) -> None:
+    source, target, dead = kafka.topic(1), kafka.topic(1), kafka.topic(1, max_message_bytes=most)
+    large = [("trace", b"7" * 5_000)]
+    kafka.produce(source, [("k" * 5_000, b"x" * 5_000, None, None, large), ("a", b"bad"), ("b", b'{"n": 5}')])
+    result = _run(kafka, source, target, dead, tmp_path)
+    assert result.errors == 2
+    assert len(kafka.read(target)) == 1
+    first, second = kafka.read(dead)
+    assert (first.key, second.key, second.value) == (None, b"a", b"bad")
+    assert set(first.value or b"") == {ord("x")}
+    for letter, offset in ((first, b"0"), (second, b"1")):
+        told = dict(letter.headers)
+        assert (told["streamflow.reason"] or b"").startswith(b"the value is not")
+        assert told["streamflow.origin.offset"] == offset
+    assert dict(first.headers)["streamflow.bytes"] == b"5000"
+
+
+def test_a_reason_with_half_of_a_surrogate_pair_is_a_reason(kafka: Topics, tmp_path: Path) -> None:
+    def refused(row: dict[str, Any]) -> dict[str, Any]:
+        raise ValueError("half \ud83d")
+
+    dead, kept = kafka.topic(1), Collected()
+    job = sf.Job(f"surrogates-{dead}")
+    rows = job.read(sf.MemorySource([{"n": 1}])).map(refused)
+    rows.on_error(sf.KafkaSink(dead, kafka.bootstrap)).collect()
+    rows = job.read(sf.MemorySource([{"n": 1}])).map(refused)
+    rows.on_error(CollectSink(kept)).collect()
+    assert job.run(checkpoint_dir=tmp_path).errors == 2
+    [letter] = kafka.read(dead)
+    assert dict(letter.headers)["streamflow.reason"] == rb"ValueError: half \ud83d"
+    assert kept.frame()["reason"].to_list() == [r"ValueError: half \ud83d"]
 
 
 def test_dead_letters_are_in_the_transaction_of_the_output(kafka: Topics, tmp_path: Path) -> None:

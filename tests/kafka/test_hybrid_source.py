@@ -99,8 +99,9 @@ def test_a_job_that_is_stopped_on_either_side_goes_on_there(kafka: Topics, tmp_p
     async def until(records: int) -> int:
         settings = {"checkpoint_dir": tmp_path / "checkpoints", "batch_rows": 16, "read_ahead": 1}
         handle = await job().start(mode="streaming", state_backend="memory", **settings)
-        while handle.status().records_read < records:  # noqa: ASYNC110 — a status has no event to wait for
-            await asyncio.sleep(0.002)
+        async with asyncio.timeout(60):
+            while handle.status().records_read < records:  # noqa: ASYNC110 — a status has no event to wait for
+                await asyncio.sleep(0.002)
         return (await handle.stop()).records_in["read-1"]
 
     first = asyncio.run(until(500))

@@ -42,7 +42,7 @@ def _totals(kafka: Topics, topic: str) -> dict[str, int]:
     return {key: max(n for k, n in inserts if k == key) for key, _ in inserts}
 
 
-async def _eventually(true: Callable[[], bool], seconds: float = 30) -> None:
+async def _eventually(true: Callable[[], bool], seconds: float = 90) -> None:
     async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110 — the broker tells nobody
             await asyncio.sleep(0.02)
@@ -93,7 +93,7 @@ def test_copies_agree_on_their_shares_and_take_over(kafka: Topics, tmp_path: Pat
         assert first.status().restarts == second.status().restarts == 0
         await first.checkpoint()
         await first.cancel()
-        third = await asyncio.wait_for(standby, 30)
+        third = await asyncio.wait_for(standby, 90)
         _feed(kafka, source, range(400, 800))
         done = second.status().records_read
         await _eventually(lambda: third.status().records_read + second.status().records_read - done >= 400)

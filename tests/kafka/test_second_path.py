@@ -43,7 +43,7 @@ def _running(
 
 
 def _ends(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     return out
 

@@ -236,12 +236,14 @@ def test_without_checkpoints_there_is_no_progress_topic(kafka, sink):
     assert published(kafka, sink) == list(range(20))
 
 
-def test_an_epoch_without_records_moves_the_marker(kafka, sink):
+def test_an_epoch_without_records_leaves_the_marker(kafka, sink):
     async def scenario():
         async with Run(sink) as run:
             await run.committer.begin()
+            run.reached.clear()
             await run.epoch(1)
             await run.epoch(2)
+            assert "kafka.begun" not in run.reached
         async with Run(sink, restored=2, parent=1) as run:
             await run.committer.restore(2, await run.seal(2))
             assert "kafka.begun" not in run.reached
@@ -304,6 +306,7 @@ def test_markers_that_are_gone(kafka, sink):
     assert published(kafka, sink) == list(range(10))
 
 
+@pytest.mark.blocks_the_loop  # the hash of a key of megabytes
 def test_a_record_that_the_broker_refuses_makes_nothing_of_the_epoch_public(kafka):
     topic = kafka.topic(1)
     sink = KafkaSink(topic, kafka.bootstrap, key="k", max_record_bytes="4MiB", compression=None)

@@ -190,8 +190,9 @@ def test_what_is_being_committed_while_it_looks_is_read(kafka, monkeypatch):
     async def ends():
         ctx = context()
         session = KafkaSession(client, "test", ctx)
-        about, asked = await session.metadata(), asyncio.Event()
-        offsets = about.offsets
+        asked = asyncio.Event()
+        async with session.metadata() as about:
+            offsets = about.offsets
 
         async def told(partitions, at, **options):
             found = await offsets(partitions, at, **options)
@@ -273,9 +274,22 @@ def test_a_start_that_the_log_no_longer_has_is_an_error_that_says_what_there_is(
         read_numbers(kafka, topic, start={f"{topic}-0": 2})
     assert error.value.where.split == f"{topic}-0"
     assert read_numbers(kafka, topic, start="earliest") == [6, 7, 8, 9]
-    # What a job finds that is restored after the topic was made anew.
+    # What a job finds that is restored after the topic was made again.
     with pytest.raises(SourceError, match="is beyond its end"):
         read_numbers(kafka, topic, start={f"{topic}-0": 11}, end={f"{topic}-0": 20})
+
+
+@pytest.mark.parametrize("start", ["earliest", "latest", {0: 3}])
+def test_an_end_that_the_log_does_not_have_yet_is_not_waited_for(kafka, start):
+    topic = kafka.topic()
+    kafka.produce(topic, numbers(*range(5)))
+    if isinstance(start, dict):
+        start = {f"{topic}-{partition}": at for partition, at in start.items()}
+    with pytest.raises(
+        SourceError, match=r"end at offset 6, which is beyond its end: the log ends at offset 5"
+    ):
+        read_numbers(kafka, topic, start=start, end={f"{topic}-0": 6})
+    assert read_numbers(kafka, topic, end={f"{topic}-0": 5}) == [0, 1, 2, 3, 4]
 
 
 def test_a_topic_that_is_not_there(kafka):

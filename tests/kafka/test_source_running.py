@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 import streamflow as sf
+from streamflow.errors import SourceError, StateError
 from streamflow.operators.connectors.kafka.client import TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.source import KafkaSource
@@ -41,7 +42,7 @@ class Sunk:
         return sorted(row["n"] for row in self.rows)
 
     async def until(self, count):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.rows) < count:
                 self._more.clear()
                 await self._more.wait()
@@ -129,7 +130,7 @@ def test_a_checkpoint_ahead_of_a_topic_that_was_made_anew_is_refused(kafka, tmp_
         kafka.delete(topic)
         kafka.topic(name=topic)
         handle = await copying(kafka, topic, Sunk()).start(**settings)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             try:
                 await handle.wait()
             except sf.StreamflowError as error:
@@ -183,7 +184,7 @@ def test_the_split_furthest_behind_is_read_first_and_the_others_wait(kafka):
         source_options = {"end": "latest", "include": ["partition"]}
         job = copying(kafka, topic, sunk, **source_options)
         handle = await job.start(mode="streaming", batch_rows=50)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await handle.wait()
         return [row["partition"] for row in sunk.rows]
 
@@ -207,7 +208,7 @@ def test_what_nobody_takes_is_not_read_on(kafka):
         await reader.add(first, 0)
         await reader.add(second, 0)
         read, offset = 0, 0
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while offset < 6_000:
                 chunk = await reader.fetch(first, seconds=1, most=None)
                 if chunk is not None:
@@ -227,13 +228,16 @@ def test_a_quiet_partition_does_not_hold_the_watermark_back_when_it_may_be_idle(
     kafka.produce(topic, [*numbers(0), *numbers(0, partition=1)])
 
     async def run():
-        sunk = Sunk()
+        read, sunk = Sunk(), Sunk()
         job = sf.Job("idle")
         source = KafkaSource(topic, kafka.bootstrap, schema=N)
         rows = job.read(source, watermark=sf.bounded_disorder("0s", idle_after="500ms"))
+        rows.write(read.sink)
         windows = rows.key_by(sf.lit(1).alias("all")).window(sf.tumbling("10s")).aggregate(n=sf.count())
         windows.write(sunk.sink)
         handle = await job.start(mode="streaming")
+        # However late it is read, the quiet partition's record is in the first window.
+        await read.until(2)
         # The other partition goes on, and is never quiet for so long.
         for n in (10, 20, 30, 40):
             await asyncio.to_thread(kafka.produce, topic, numbers(n))
@@ -267,3 +271,134 @@ def test_lag_and_offset_are_told_for_each_partition(kafka):
     assert told["streamflow_kafka_offset", f"{topic}-0"] == 6
     assert told["streamflow_kafka_offset", f"{topic}-1"] == 2
     assert told["streamflow_kafka_lag_records", f"{topic}-0"] == 0
+
+
+@pytest.mark.parametrize("client", ["aiokafka", "confluent"])
+def test_a_topic_of_a_pattern_that_is_deleted_ends_and_the_others_are_read_on(
+    kafka, client, tmp_path, caplog
+):
+    stays, goes = kafka.topic(), kafka.topic()
+    kafka.produce(stays, numbers(1))
+    kafka.produce(goes, numbers(2))
+
+    async def run():
+        sunk = Sunk()
+        pattern = re.compile(f"{stays}|{goes}")
+        job = copying(kafka, pattern, sunk, discover_every="200ms", client=client)
+        handle = await job.start(mode="streaming", checkpoint_dir=str(tmp_path), checkpoint_interval="200ms")
+        await sunk.until(2)
+        await asyncio.to_thread(kafka.delete, goes)
+        for _ in range(900):
+            if "partition was deleted" in caplog.text:
+                break
+            await asyncio.sleep(0.1)
+        else:
+            pytest.fail("nobody has noticed that the topic is gone")
+        kafka.produce(stays, numbers(3))
+        await sunk.until(3)
+        kafka.topic(name=goes)
+        kafka.produce(goes, numbers(4))
+        seen = await sunk.until(4)
+        result = await handle.stop()
+        return seen, result.restarts
+
+    assert asyncio.run(run()) == ([1, 2, 3, 4], 0)
+
+
+def test_a_named_topic_that_is_deleted_ends_the_job_once_and_says_what_would_go_on(kafka, tmp_path):
+    stays, goes = kafka.topic(), kafka.topic()
+    settings = {"mode": "streaming", "checkpoint_dir": str(tmp_path), "checkpoint_interval": "200ms"}
+    kafka.produce(stays, numbers(1))
+    kafka.produce(goes, numbers(2))
+
+    async def run():
+        sunk = Sunk()
+        handle = await copying(kafka, [stays, goes], sunk).start(**settings)
+        await sunk.until(2)
+        await asyncio.to_thread(kafka.delete, goes)
+        with pytest.raises(SourceError, match=f'{goes}.* has no partition 0 any more.*deleted="end" reads'):
+            await handle.wait()
+        # With the topic taken from the list it goes on at once.
+        handle = await copying(kafka, [stays], sunk).start(**settings)
+        kafka.produce(stays, numbers(3))
+        seen = await sunk.until(3)
+        await handle.stop()
+        return seen
+
+    assert asyncio.run(run()) == [1, 2, 3]
+
+
+def test_a_changed_list_of_topics_is_what_a_job_goes_on_with(kafka, tmp_path):
+    first, removed, added = kafka.topic(), kafka.topic(), kafka.topic(2)
+    settings = {"mode": "streaming", "checkpoint_dir": str(tmp_path)}
+    for number, topic in enumerate([first, removed, added]):
+        kafka.produce(topic, numbers(number))
+
+    async def run():
+        sunk = Sunk()
+        handle = await copying(kafka, [first, removed], sunk).start(**settings)
+        await sunk.until(2)
+        await handle.stop()
+        kafka.produce(removed, numbers(10))
+        kafka.produce(first, numbers(11))
+        # At once, and not when the next look for partitions is due.
+        handle = await copying(kafka, [first, added], sunk, discover_every="10m").start(**settings)
+        await sunk.until(4)
+        await handle.stop()
+        handle = await copying(kafka, [first, f"{first}x"], sunk).start(**settings)
+        with pytest.raises(SourceError, match=f"there is no topic '{first}x'"):
+            await handle.wait()
+        return sunk.numbers
+
+    assert asyncio.run(run()) == [0, 1, 2, 11]
+
+
+def test_a_changed_pattern_is_what_a_job_goes_on_with(kafka, tmp_path):
+    name = kafka.name()
+    settings = {"mode": "streaming", "checkpoint_dir": str(tmp_path), "restart": "none"}
+    for number, topic in enumerate(["removed", "stays", "added"]):
+        kafka.produce(kafka.topic(name=f"{name}-{topic}"), numbers(number))
+
+    async def run():
+        sunk = Sunk()
+        handle = await copying(kafka, re.compile(f"{name}-(removed|stays)"), sunk).start(**settings)
+        await sunk.until(2)
+        await handle.stop()
+        kafka.produce(f"{name}-removed", numbers(10))
+        kafka.produce(f"{name}-stays", numbers(11))
+        handle = await copying(kafka, re.compile(f"{name}-(stays|added)"), sunk).start(**settings)
+        await sunk.until(4)
+        await handle.stop()
+        handle = await copying(kafka, re.compile(f"{name}-removed"), sunk).start(**settings)
+        with pytest.raises(StateError, match=r"and this one reads .*-removed: none of those topics"):
+            await handle.wait()
+        return sunk.numbers
+
+    assert asyncio.run(run()) == [0, 1, 2, 11]
+
+
+@pytest.mark.parametrize("client", ["aiokafka", "confluent"])
+def test_what_retention_has_deleted_is_left_out_and_counted_where_that_is_asked_for(kafka, client, tmp_path):
+    topic = kafka.topic()
+    kafka.produce(topic, numbers(0, 1, 2))
+    settings = {"mode": "streaming", "checkpoint_dir": str(tmp_path)}
+
+    async def run():
+        sunk = Sunk()
+        handle = await copying(kafka, topic, sunk, client=client).start(**settings)
+        await sunk.until(3)
+        await handle.stop()
+        kafka.produce(topic, numbers(3, 4, 5, 6))
+        kafka.delete_records(topic, 0, before=5)
+        handle = await copying(kafka, topic, sunk, client=client).start(**settings)
+        # At once, and not after some restarts.
+        with pytest.raises(SourceError, match=r'offset 3 is not in the log.*lost="skip"'):
+            await handle.wait()
+        assert handle.status().restarts == 0
+        handle = await copying(kafka, topic, sunk, client=client, lost="skip").start(**settings)
+        seen = await sunk.until(5)
+        lost = handle.registry.total("streamflow_kafka_lost_records_total", "read-1")
+        await handle.stop()
+        return seen, lost
+
+    assert asyncio.run(run()) == ([0, 1, 2, 5, 6], 2)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 
 from tests.kafka.topics import Record, Topics
 
 
 def test_what_is_written_is_read(kafka: Topics) -> None:
-    topic = kafka.topic(2, retention_ms=-1)
+    topic = kafka.topic(2)
     kafka.produce(
         topic,
         [
@@ -22,6 +25,13 @@ def test_what_is_written_is_read(kafka: Topics) -> None:
     assert second == Record(1, 0, b"a", b"1", [("why", b"so"), ("not", None)], 1_700_000_000_123_000)
     assert third[:4] == (1, 1, b"b", "ü".encode())
     assert kafka.read(topic, 3) == [first, second, third]
+
+
+def test_a_topic_keeps_records_however_old_they_are(kafka: Topics) -> None:
+    """Brokers delete what is older than a week when they next look, which is in the middle of some test."""
+    about = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    topic = ConfigResource(ResourceType.TOPIC, kafka.topic())
+    assert about.describe_configs([topic])[topic].result(30)["retention.ms"].value == "-1"
 
 
 def test_what_is_aborted_is_not_shown(kafka: Topics) -> None:

@@ -16,6 +16,12 @@ __all__ = ["Record", "Topics"]
 _SETTLING = 2.0
 """Seconds for which a transaction that is open may be one that is just ending."""
 
+_PATIENCE = 90.0
+"""Seconds that a program on a busy machine may take: only what fails takes as long."""
+
+_KEPT = {"retention.ms": "-1"}
+"""What tests write may be of any time: by default a broker deletes, when it next looks, what is older than a week."""
+
 
 class Record(NamedTuple):
     """As read. `timestamp` is microseconds since 1970."""
@@ -55,10 +61,10 @@ class Topics:
         return f"test-{uuid.uuid4().hex[:12]}"
 
     def topic(self, partitions: int = 1, *, name: str | None = None, **config: Any) -> str:
-        """Make a topic, of a random name unless given; `config` with underscores for the dots, like
-        `max_message_bytes=1000`."""
+        """Make a topic, of a random name unless given, which keeps its records however old they are; `config` with
+        underscores for the dots, like `max_message_bytes=1000`."""
         topic = name or self.name()
-        settings = {name.replace("_", "."): str(value) for name, value in config.items()}
+        settings = _KEPT | {name.replace("_", "."): str(value) for name, value in config.items()}
         made = self._admin.create_topics([NewTopic(topic, partitions, 1, config=settings)])
         made[topic].result(30)
         self._made.append(topic)
@@ -69,7 +75,7 @@ class Topics:
         while len(self._admin.list_topics(topic, timeout=10).topics[topic].partitions) < partitions:
             time.sleep(0.01)
 
-    def wait_for(self, topic: str, *, seconds: float = 30.0) -> None:
+    def wait_for(self, topic: str, *, seconds: float = _PATIENCE) -> None:
         """Until somebody else has made the topic, which is deleted at the end with those made here."""
         self._made.append(topic)
         until = time.monotonic() + seconds
@@ -159,7 +165,7 @@ class Topics:
         count: int | None = None,
         *,
         committed: bool = True,
-        seconds: float = 30.0,
+        seconds: float = _PATIENCE,
     ) -> list[Record]:
         """What the topic holds, by partition and offset. Without `count`: to the end as it is now; a broker confirms
         the end of a transaction before it is in the log, so that those which are open get a moment. With it: until
@@ -183,15 +189,17 @@ class Topics:
             ended: dict[int, int] = {}
 
             def at_end() -> bool:
+                nonlocal settled
                 if len(ended) < len(partitions):
                     return False
+                settled = settled or time.monotonic() + _SETTLING
                 if time.monotonic() > settled:
                     return True
                 places = [TopicPartition(topic, number) for number in partitions]
                 ends = [consumer.get_watermark_offsets(place, cached=True)[1] for place in places]
                 return all(ended[number] >= end for number, end in zip(partitions, ends, strict=True))
 
-            until, settled = time.monotonic() + seconds, time.monotonic() + _SETTLING
+            until, settled = time.monotonic() + seconds, 0.0
             while len(found) < count if count is not None else not at_end():
                 for message in consumer.consume(10_000, timeout=0.05):
                     error = message.error()

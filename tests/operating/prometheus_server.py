@@ -8,24 +8,26 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from socket import create_server
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
 import yaml
 
+from deploy.kafka.local_broker import free_port
+
 __all__ = ["CONFIGURATION", "PrometheusServer", "configured", "program", "running_prometheus"]
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "prometheus"
 REQUIRE = "STREAMFLOW_REQUIRE_PROMETHEUS"
-SCRAPE_INTERVAL = "200ms"
-PATIENCE = 20.0
+SCRAPE_INTERVAL = "500ms"
+"""Also how long a scrape may take: of one that takes longer there is no figure until the next."""
+PATIENCE = 60.0
 
 _direct = build_opener(ProxyHandler({}))
 
@@ -89,11 +91,10 @@ class PrometheusServer:
 
 @contextmanager
 def running_prometheus(folder: Path, targets: Sequence[str], token: str) -> Generator[PrometheusServer]:
-    """A Prometheus on a free port of the loopback address that scrapes `targets` five times a second."""
+    """A Prometheus on a free port of the loopback address that scrapes `targets` twice a second."""
     binary = program("prometheus")
     configuration = configured(folder, targets, token)
-    with closing(create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         binary, f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn",
@@ -107,7 +108,7 @@ def running_prometheus(folder: Path, targets: Sequence[str], token: str) -> Gene
         assert process.poll() is None, f"Prometheus has ended:\n{log.read_text()}"
         try:
             return bool(_direct.open(f"{server.url}/-/ready", timeout=1).status == 200)
-        except (URLError, TimeoutError):
+        except OSError:
             return False
 
     try:

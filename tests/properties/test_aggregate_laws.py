@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from streamflow.operators.base import StreamType
-from streamflow.operators.kernels.partials import PartialPlan, concatenated
+from streamflow.operators.kernels.partials import PartialPlan
+from streamflow.records.common_types import concatenated
 from streamflow.records.schema import EVENT_TIME, Schema
 from streamflow.windows import aggregates as sf
 from streamflow.windows.aggregate import Aggregate
+from tests.properties.spread import Spread
 
 FIELDS: dict[str, pl.DataType] = {
     "key": pl.String(),
@@ -54,21 +56,6 @@ rows = st.fixed_dictionaries(
 
 col = pl.col
 by_time = lambda name: col(name).sort_by(EVENT_TIME, name)  # noqa: E731
-
-
-class Spread(sf.Aggregator):
-    def create(self) -> list[int]:
-        return []
-
-    def add(self, accumulator: list[int], value: int | None) -> list[int]:
-        return accumulator if value is None else self.merge(accumulator, [value])
-
-    def merge(self, left: list[int], right: list[int]) -> list[int]:
-        values = left + right
-        return [min(values), max(values)] if values else []
-
-    def result(self, accumulator: list[int]) -> int:
-        return accumulator[1] - accumulator[0] if accumulator else 0
 
 
 CASES: dict[str, tuple[Aggregate, pl.Expr]] = {
@@ -197,13 +184,21 @@ def test_an_approximate_count_of_many_is_within_its_error_and_blind_to_the_split
     assert abs(estimates.pop() - 20_000) < 20_000 * 0.06
 
 
-def test_variance_does_not_lose_its_digits_far_from_zero() -> None:
+@pytest.mark.parametrize("far", [0.0, 1e9, -1e12])
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_variance_does_not_lose_its_digits_far_from_zero(far: float, size: int) -> None:
+    """Merged pairwise and at once, of batches as small as one record."""
     plan = PartialPlan([("x", sf.var("real"))], RECORDS)
-    frame = pl.DataFrame({"key": "a", "real": [1e9 + value for value in (4.0, 7.0, 13.0, 16.0)] * 50})
+    values = [4.0, 7.0, 13.0, 16.0] * 50
+    frame = pl.DataFrame({"key": "a", "real": [far + value for value in values]})
     frame = frame.with_columns(pl.lit(START).alias(EVENT_TIME))
-    pieces = [plan.partial(frame.slice(start, 7), ["key"]) for start in range(0, frame.height, 7)]
-    merged = plan.merge(concatenated(pieces), ["key"])
-    assert plan.results(merged, ["key"])["x"].item() == pytest.approx(frame["real"].var(), rel=1e-7)
+    pieces = [plan.partial(frame.slice(start, size), ["key"]) for start in range(0, frame.height, size)]
+    running = pieces[0]
+    for piece in pieces[1:]:
+        running = plan.merge(concatenated([running, piece]), ["key"])
+    for merged in (plan.merge(concatenated(pieces), ["key"]), running):
+        found = plan.results(merged, ["key"])["x"].item()
+        assert found == pytest.approx(pl.Series(values).var(), rel=1e-12)
 
 
 Make = Callable[[], Aggregate]

@@ -15,6 +15,7 @@ import streamflow as sf
 from streamflow import col
 from streamflow.windows.aggregates import Aggregate
 from tests.properties.job_model import Way, share, ways
+from tests.properties.spread import Spread
 
 SCHEMA = {"key": pl.String, "ts": pl.Int64, "i": pl.Int64, "f": pl.Float64, "s": pl.String, "b": pl.Boolean}
 WINDOW = 20
@@ -71,6 +72,14 @@ EXACT: dict[str, tuple[Aggregate, pl.Expr]] = {
         .implode(),
     ),
 }
+
+
+FOLDED: dict[str, tuple[Aggregate, pl.Expr]] = {
+    "about_n_unique": (sf.approx_n_unique("i"), pl.col("i").n_unique().cast(pl.Int64)),
+    "about_largest": (sf.approx_quantile("f", 1), pl.col("f").max()),
+    "own": (Spread("i"), (pl.col("i").max() - pl.col("i").min()).fill_null(0)),
+    "length": (sf.max(lambda row: len(row["s"] or "")), pl.col("s").str.len_chars().fill_null(0).max()),
+}
 ROUNDED: dict[str, tuple[Aggregate, pl.Expr]] = {
     "sum_of_floats": (sf.sum("f"), pl.col("f").sum()),
     "quantile": (
@@ -126,6 +135,45 @@ def test_sums_of_floats_are_polars_own_but_for_rounding(rows: list[dict[str, Any
                 assert mine is None, name
             else:
                 assert mine == pytest.approx(theirs, rel=1e-7, abs=1e-3), name
+
+
+ALL = EXACT | FOLDED
+
+
+@share(1)
+@given(
+    rows=records,
+    names=st.lists(st.sampled_from(sorted(ALL)), min_size=2, max_size=5, unique=True),
+    kind=st.sampled_from(["running", "session", "tumbling", "sliding", "global"]),
+    way=columns,
+)
+def test_aggregates_in_any_order_beside_each_other(
+    rows: list[dict[str, Any]], names: list[str], kind: str, way: Way
+) -> None:
+    frame = pl.DataFrame(rows, schema=SCHEMA)
+    job = sf.Job("beside")
+    event_time = sf.epoch("ts", unit="us")
+    source = sf.MemorySource(frame, batch_rows=way.rows)
+    stream = job.read(source, event_time=event_time, watermark=sf.bounded_disorder("10us"))
+    keyed = stream.key_by("key")
+    # All records of a key are in one window, whatever the kind.
+    windows = {
+        "session": sf.session(gap="40us"),
+        "tumbling": sf.tumbling("40us"),
+        "sliding": sf.sliding("40us", every="40us"),
+        "global": sf.global_window(),
+    }
+    into = keyed if kind == "running" else keyed.window(windows[kind], allowed_lateness="40us")
+    out = into.aggregate(**{name: ALL[name][0] for name in names}).collect()
+    job.run(**way.settings)
+    expected = {
+        row["key"]: row
+        for row in frame.group_by("key").agg(ALL[n][1].alias(n) for n in names).rows(named=True)
+    }
+    last = {row["key"]: row for row in out.rows() if row.get("change") != "update_before"}
+    assert {key: {n: row[n] for n in names} for key, row in last.items()} == {
+        key: {n: row[n] for n in names} for key, row in expected.items()
+    }
 
 
 @share(2)

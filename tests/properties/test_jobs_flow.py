@@ -19,8 +19,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import streamflow as sf
+from streamflow.api.stream import through
 from streamflow.operators import running_totals, windowing
-from streamflow.operators.base import Collector, Operator, OperatorContext, OperatorSpec, StreamType
+from streamflow.operators.base import (
+    Collector,
+    OnChanges,
+    Operator,
+    OperatorContext,
+    OperatorSpec,
+    StreamType,
+)
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME
@@ -59,6 +67,7 @@ class Probe(OperatorSpec):
     """Passes everything on and writes down what it sees."""
 
     kind: ClassVar[str] = "probe"
+    on_changes: ClassVar[OnChanges] = "pass"
     seen: list[Seen] = field(default_factory=list[Seen])
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
@@ -97,24 +106,27 @@ class _Probing(Operator):
 def test_event_time_never_goes_back_and_nothing_comes_behind_it(
     left: list[Event], right: list[Event], assigner: Assigner, parts: int, way: Way
 ) -> None:
-    """After the sources, after a union, after windows, and behind exchanges of other parallelism."""
-    probes = [Probe() for _ in range(5)]
+    """After the sources, after a union, after windows and totals, and behind exchanges of other parallelism."""
+    probes = [Probe() for _ in range(6)]
     job = sf.Job("probed")
     streams = [
-        read(job, records, way, bound=BOUND).apply(probe)
+        through(read(job, records, way, bound=BOUND), probe)
         for records, probe in zip((left, right), probes, strict=False)
     ]
-    both = streams[0].union(streams[1]).apply(probes[2])
-    panes = keyed(both, way).window(assigner).aggregate(n=sf.count()).parallel(parts).apply(probes[3])
-    totals = panes.key_by("key").aggregate(n=sf.sum("n")).parallel(way.parallelism).apply(probes[4])
+    both = through(streams[0].union(streams[1]), probes[2])
+    windows = keyed(both, way).window(assigner).aggregate(n=sf.count()).parallel(parts)
+    panes = through(windows, probes[3])
+    running = panes.key_by("key").aggregate(n=sf.sum("n")).parallel(way.parallelism)
+    totals = through(running, probes[4])
+    kept = through(both.key_by("key").window(sf.global_window()).aggregate(n=sf.count()), probes[5])
     totals.collect()
+    kept.collect()
     job.run(**way.settings)
     for probe in probes:
         assert probe.seen
         for seen in probe.seen:
             assert all(one < other for one, other in pairwise(seen.watermarks)), "a watermark went back"
             assert seen.watermarks[-1] == MAX
-    for probe in probes[:4]:
         for seen in probe.seen:
             watermark = -(2**63)
             for what, time in seen.log:

@@ -5,14 +5,32 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, ClassVar
 
 import polars as pl
 
 import streamflow as sf
 from streamflow import col
+from streamflow.testing.simulation.campaign import Campaign
 
-__all__ = ["JOBS", "buckets", "cascade", "flushes", "sessions", "sliding", "totals", "tumbling", "union"]
+__all__ = [
+    "JOBS",
+    "arriving",
+    "branches",
+    "buckets",
+    "campaign",
+    "cascade",
+    "flushes",
+    "late_sessions",
+    "ordered",
+    "reminders",
+    "sessions",
+    "sliding",
+    "totals",
+    "tumbling",
+    "union",
+]
 
 ROWS = 30
 KEYS = "abcde"
@@ -127,10 +145,113 @@ class Flushes(sf.KeyedProcess):
         self.pending.clear()
 
 
+class Runs(sf.KeyedProcess):
+    """How many events of a key have come since none came for three seconds: what it sees depends on every event's and
+    timer's place."""
+
+    run = sf.ValueState(int, default=0)
+    output: ClassVar[object] = {"key": pl.String, "run": pl.Int64, "value": pl.Int64}
+
+    def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
+        self.run.update(self.run.value() + 1)
+        ctx.emit({"key": ctx.key, "run": self.run.value(), "value": event["value"]})
+        ctx.set_timer(timedelta(seconds=3))
+
+    def on_timer(self, timer: sf.Timer, ctx: sf.ProcessContext) -> None:
+        self.run.clear()
+
+
+ordered = sf.Job("ordered")
+read(ordered).key_by("key").process(Runs, order="event_time").collect()
+
+arriving = sf.Job("arriving")
+read(arriving, bound="0s").key_by("key").process(Runs).collect()
+
 buckets = sf.Job("buckets")
 read(buckets).key_by("key").process(Buckets).collect()
 
 flushes = sf.Job("flushes")
 read(flushes).key_by("key").process(Flushes).key_by("key").aggregate(n=sf.sum("n")).collect()
 
-JOBS = {job.name: job for job in (tumbling, sliding, sessions, totals, union, cascade, buckets, flushes)}
+
+def marked(row: dict[str, Any]) -> dict[str, Any]:
+    """Changes the row that it is given."""
+    row["marked"] = True
+    return row
+
+
+branches = sf.Job("branches")
+_rows = branches.read(
+    sf.MemorySource([{"key": KEYS[n % 5], "tags": [n]} for n in range(ROWS)], schema=sf.OBJECTS)
+)
+_rows.collect()
+_rows.map(marked, schema=sf.OBJECTS).collect()
+
+
+def pairs(keys: int = 16) -> sf.MemorySource:
+    """Two events of a key, ten seconds apart, and two more much later: in sessions of a gap of twelve seconds the first
+    fires if the second comes late, which continues it, and ends some time after all that fired is over by itself."""
+    rows = [
+        {"key": f"k{key:02}", "value": key, "at": START + (key * 2 + time) * 1_000_000}
+        for key in range(keys)
+        for time in (0, 10, 34, 44)
+    ]
+    frame = pl.DataFrame(rows).sort("at")
+    return sf.MemorySource(frame.with_columns(pl.col("at").cast(pl.Datetime("us", "UTC"))))
+
+
+late_sessions = sf.Job("late-sessions")
+(
+    read(late_sessions, pairs(), bound="1s")
+    .key_by("key")
+    .window(sf.session(gap="12s"), allowed_lateness="4s", accumulation="retracting")
+    .aggregate(n=sf.count(), total=sf.sum("value"))
+    .collect()
+)
+
+
+class Reminders(sf.KeyedProcess):
+    """How many events there have been, a second after the first of some, by the clock, and at the end."""
+
+    seen = sf.ValueState(int, default=0)
+    told = sf.ValueState(int, default=0)
+    output: ClassVar[object] = {"all": pl.Int64, "n": pl.Int64}
+
+    def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
+        if self.seen.value() == self.told.value():
+            ctx.set_processing_timer("1s")
+            ctx.set_timer(START + 86_400_000_000)
+        self.seen.update(self.seen.value() + 1)
+
+    def on_timer(self, timer: sf.Timer, ctx: sf.ProcessContext) -> None:
+        self.told.update(self.seen.value())
+        ctx.emit({"all": 1, "n": self.seen.value()})
+
+
+reminders = sf.Job("reminders")
+_all = read(reminders).parallel(1).with_columns(all=pl.lit(1)).key_by("all")
+_all.process(Reminders).parallel(1).collect()
+
+JOBS = {
+    job.name: job
+    for job in (
+        tumbling,
+        sliding,
+        sessions,
+        totals,
+        union,
+        cascade,
+        buckets,
+        flushes,
+        ordered,
+        branches,
+        late_sessions,
+    )
+}
+
+_OPTIONS: dict[str, dict[str, Any]] = {"late-sessions": {"late": "4s"}, "reminders": {"key": ["all"]}}
+
+
+def campaign(name: str, **options: Any) -> Campaign:
+    """A job, ready to be run through seeds; with what has to be said of it."""
+    return Campaign({**JOBS, "reminders": reminders}[name], **_OPTIONS.get(name, {}), **options)

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import polars as pl
 import pytest
 
-from streamflow.runtime import task
+from streamflow.operators import sessions
+from streamflow.operators.kernels.partials import LAST
+from streamflow.operators.sessions import SessionWindows
+from streamflow.runtime import chain, exchange, task
 from streamflow.runtime.alignment import Aligned, Alignment, Block
+from streamflow.runtime.waiting import Signal
 from streamflow.runtime.worker import Worker
 from streamflow.testing.simulation.campaign import Campaign
 from streamflow.testing.simulation.disk import SimDisk
-from tests.simulation.jobs import JOBS
+from tests.simulation.jobs import campaign
 
 MOST = 500
 
@@ -54,6 +59,34 @@ def _nothing(disk: SimDisk, path: Any) -> None:
     """A skipped fsync."""
 
 
+def sleeps_through_news(patch: pytest.MonkeyPatch) -> None:
+    """News that comes while nobody waits is forgotten: a source asked for a checkpoint while its timers put something
+    out slept on."""
+
+    def wake(signal: Signal) -> None:
+        if signal._waiting is not None and not signal._waiting.done():
+            signal._waiting.set_result(None)
+
+    patch.setattr(Signal, "set", wake)
+
+
+def shared_objects(patch: pytest.MonkeyPatch) -> None:
+    """What one branch does to a Python object, all see."""
+    for module in (chain, exchange):
+        patch.setattr(module, "copied_batch", lambda batch: batch)
+
+
+def forgotten_fragments(patch: pytest.MonkeyPatch) -> None:
+    """What has fired of a session is forgotten by its own end, though another fragment continues it."""
+
+    def forget(operator: SessionWindows, bound: int) -> None:
+        alive = ~pl.col(sessions._FIRED) | (pl.col(LAST) > bound)
+        operator._keep([frame.filter(alive) for frame in operator._open])
+
+    patch.setattr(SessionWindows, "_forget", forget)
+    patch.setattr(SessionWindows, "_continued", lambda operator: None)
+
+
 def found(campaign: Campaign) -> int | None:
     """The first seed that fails."""
     for outcome in campaign.run(range(MOST), shrinking=False):
@@ -62,16 +95,20 @@ def found(campaign: Campaign) -> int | None:
     return None
 
 
-PLANTED: list[Callable[[pytest.MonkeyPatch], None]] = [
-    no_alignment,
-    commit_before_publication,
-    no_sync,
-    no_folder_sync,
+PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
+    (no_alignment, "tumbling"),
+    (commit_before_publication, "tumbling"),
+    (no_sync, "tumbling"),
+    (no_folder_sync, "tumbling"),
+    (sleeps_through_news, "reminders"),
+    (shared_objects, "branches"),
+    (forgotten_fragments, "late-sessions"),
 ]
+"""Each fault, and a job that it is planted in."""
 
 
-@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
-def test_a_planted_fault_is_found(plant, monkeypatch):
-    campaign = Campaign(JOBS["tumbling"])
+@pytest.mark.parametrize(("plant", "job"), PLANTED, ids=lambda value: getattr(value, "__name__", value))
+def test_a_planted_fault_is_found(plant, job, monkeypatch):
+    planted = campaign(job)
     plant(monkeypatch)
-    assert found(campaign) is not None
+    assert found(planted) is not None

@@ -50,11 +50,28 @@ away.read(sf.source(unreachable)).collect()
 """
 
 
+CHATTY = """
+import streamflow as sf
+
+print("a file may print")
+
+def shown(row):
+    print("and a function, too")
+    return row
+
+chatty = sf.Job("chatty")
+chatty.read(sf.MemorySource([{"n": 1}])).map(shown).collect()
+print(chatty.run())
+raise AssertionError("the file is not read beyond its run")
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "job.py").write_text(JOB)
     (tmp_path / "wrong.py").write_text(WRONG)
     (tmp_path / "away.py").write_text(AWAY)
+    (tmp_path / "chatty.py").write_text(CHATTY)
     return tmp_path
 
 
@@ -115,8 +132,20 @@ def test_input_that_cannot_be_read_is_told_without_a_traceback(folder):
     assert done.stderr.splitlines() == ["error: the broker is away", "  hint: start it"]
 
 
-def test_no_seeds_are_wrong_usage(folder):
-    assert streamflow(folder, "streamflow", "simulate", "job.py", "--seeds", "0").returncode == 2
+def test_a_job_may_print_and_run_itself(folder):
+    done = streamflow(folder, "streamflow", "simulate", "chatty.py", "--seeds", "3", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["seeds"] == 3
+    assert done.stderr.count("a file may print") == 1
+    assert "the file runs its job by itself, which is left to this command" in done.stderr
+    assert "chatty.py, line 12" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["--seeds", "0"], ["--first", "-1"], ["--seed", "-1"], ["--rows", "0"]])
+def test_no_seeds_are_wrong_usage(folder, words):
+    done = streamflow(folder, "streamflow", "simulate", "job.py", *words)
+    assert done.returncode == 2
+    assert "must" in done.stderr
 
 
 def test_shares_are_all_the_seeds():

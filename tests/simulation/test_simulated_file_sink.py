@@ -13,7 +13,7 @@ from streamflow.disk import Disk
 from streamflow.testing import simulate
 from tests.simulation.jobs import read
 
-OUT = Path("/simulated/files")
+OUT = Path("/files")
 
 
 def a_job() -> sf.Job:

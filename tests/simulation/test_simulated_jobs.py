@@ -14,7 +14,7 @@ import streamflow as sf
 from streamflow.errors import JobDefinitionError
 from streamflow.testing import simulate
 from streamflow.testing.simulation.campaign import Campaign
-from tests.simulation.jobs import JOBS, events, read
+from tests.simulation.jobs import JOBS, arriving, events, read
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,6 +24,13 @@ def test_a_reference_job_survives(name):
     simulation = simulate(JOBS[name], seeds=12)
     assert simulation.failures == []
     assert simulation.processes > 12
+    assert sum(simulation.crashed.values()) > 3
+
+
+def test_a_process_sees_what_arrives_in_one_order_alike_in_every_life():
+    """Arrival is one order where there is one split; what fires between the events is the same at any parallelism."""
+    simulation = simulate(arriving, seeds=25, odds={"splits": 1})
+    assert simulation.failures == []
     assert sum(simulation.crashed.values()) > 3
 
 

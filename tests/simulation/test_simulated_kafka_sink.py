@@ -140,8 +140,8 @@ def marker_not_read(patch: pytest.MonkeyPatch) -> None:
     """Whoever does not know what became of an epoch publishes it again."""
     attempt = KafkaCommitter._attempt
 
-    async def attempted(committer: KafkaCommitter, wanted: Any, sealed: Any, _: Any) -> Marker:
-        return await attempt(committer, wanted, sealed, lambda _: "publish")
+    async def attempted(committer: KafkaCommitter, wanted: Any, sealed: Any, _: Any, sending: int) -> Marker:
+        return await attempt(committer, wanted, sealed, lambda _: "publish", sending)
 
     patch.setattr(KafkaCommitter, "_attempt", attempted)
 

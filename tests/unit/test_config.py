@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import typing
 from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from streamflow.config import Settings, parse_size
+from streamflow.config import RunSettings, Settings, parse_size
 from streamflow.errors import ConfigError
 
 
 def test_every_default_passes_its_own_parser() -> None:
     defaults = Settings()
     given = {each.name: getattr(defaults, each.name) for each in fields(Settings)}
+    for name in ("checkpoint_interval", "restart_delay", "restart_max_delay", "micro_batch_interval"):
+        given[name] = timedelta(microseconds=given[name])  # which alone has no unit
     assert Settings.resolve(given, environ={}) == defaults
+
+
+def test_what_a_program_may_say_is_typed() -> None:
+    assert tuple(typing.get_type_hints(RunSettings)) == Settings.names()
 
 
 def test_an_argument_wins_over_the_environment_and_that_over_the_default() -> None:
@@ -30,13 +37,13 @@ def test_an_argument_wins_over_the_environment_and_that_over_the_default() -> No
     [
         ("restart_delay", "0s", 0),
         ("restart_delay", timedelta(milliseconds=7), 7_000),
-        ("restart_delay", 250, 250),
         ("checkpoint_interval", "1m30s", 90_000_000),
         ("channel_bytes", "64MB", 64 << 20),
         ("memory_budget", "1.5GiB", 3 << 29),
         ("memory_budget", "2 k", 2_048),
         ("metrics_port", "0", 0),
         ("state_backend", "memory", "memory"),
+        ("log_level", "ERROR", "error"),
     ],
 )
 def test_text_with_units_is_resolved(name: str, value: Any, resolved: object) -> None:
@@ -52,6 +59,8 @@ def test_text_with_units_is_resolved(name: str, value: Any, resolved: object) ->
             "mode is 'stream', not one of auto, streaming, micro-batch, batch; did you mean 'streaming'?",
         ),
         ({"restart_delay": "5 parsecs"}, {}, "restart_delay '5 parsecs' is not a duration"),
+        ({"checkpoint_interval": 10}, {}, "checkpoint_interval is 10, which has no unit"),
+        ({"restart_delay": 0}, {}, "restart_delay is 0, which has no unit"),
         ({"restart_delay": "-5ms"}, {}, "restart_delay is '-5ms'; it must not be negative"),
         ({"checkpoint_interval": "0s"}, {}, "checkpoint_interval is '0s'; it must be longer than zero"),
         ({"parallelism": 0}, {}, "parallelism is 0; it must be at least 1 and at most 32768"),
@@ -95,3 +104,10 @@ def test_a_stranger_in_the_environment_is_left_alone() -> None:
 
 def test_a_size_is_read_the_same_in_any_spelling() -> None:
     assert {parse_size(text) for text in ("1g", "1GB", "1 GiB", "1024m")} == {1 << 30}
+
+
+def test_a_key_that_cannot_sign_is_refused_at_once_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match="takes 65 bytes, more than 64") as caught:
+        Settings.resolve({"checkpoint_key": "x" * 65}, environ={})
+    assert "xxxxx" not in str(caught.value)
+    assert Settings.resolve({"checkpoint_key": "x" * 64}, environ={}).checkpoint_key is not None

@@ -16,7 +16,7 @@ from streamflow.operators.connectors.files.formats import Compression
 if TYPE_CHECKING:
     from zstandard import ZstdDecompressionObj
 
-__all__ = ["ByteStream", "open_stream"]
+__all__ = ["ByteStream", "open_stream", "refuse_utf16"]
 
 _BLOCK: Final = 4096
 """Compressed bytes taken at a time: zstd can blow one block up to 128 KiB, so this bounds what comes out."""
@@ -45,6 +45,19 @@ def open_stream(
             while offset > 0 and (block := stream.read(min(offset, 1 << 20))):
                 offset -= len(block)
     return stream
+
+
+def refuse_utf16(path: str, compression: Compression) -> None:
+    """Raises SourceError for a file that begins as UTF-16 or UTF-32 text does."""
+    stream = open_stream(path, compression)
+    try:
+        mark = stream.read(2)
+    finally:
+        stream.close()
+    if mark in (b"\xff\xfe", b"\xfe\xff"):
+        raise SourceError(
+            f"{path!r} is UTF-16", hint="text is read as UTF-8: convert it with iconv -f UTF-16 -t UTF-8"
+        )
 
 
 class _Plain:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import polars as pl
 
 from streamflow.errors import JobDefinitionError, SourceError, unknown_name
+from streamflow.operators.connectors.files.formats import separator_of
 from streamflow.operators.connectors.files.line_format import BOM, PARSE_ERRORS, LineFormat, Sifted
 from streamflow.operators.connectors.files.wire_types import (
+    INFINITY,
     convert,
     convert_where_possible,
     misfits,
@@ -23,23 +25,33 @@ from streamflow.records.frame import FrameBatch
 
 __all__ = ["CsvColumns", "CsvOptions", "csv_fields"]
 
+_BLANK: Final = b"\x00blank\x00"
+"""Stands for the one null value of a blank line, which Polars may leave out."""
 _LARGEST_FIELD: Final = 131_072
 """What Python's csv module takes; records beyond it are left to Polars."""
 
 
 @dataclass(frozen=True, slots=True)
 class CsvOptions:
-    """How a CSV file is written. `quote` None: quotes are ordinary characters, and every newline ends a record."""
+    """How a CSV file is written. `separator` None: as the file's name says. `quote` None: quotes are ordinary
+    characters, and every newline ends a record."""
 
-    separator: str = ","
+    separator: str | None = None
     has_header: bool = True
     null_values: tuple[str, ...] = ()
     quote: str | None = '"'
 
     def __post_init__(self) -> None:
         for name, value in (("separator", self.separator), ("quote", self.quote)):
-            if value is not None and (len(value.encode()) != 1 or value in "\r\n"):
+            given: object = value
+            if given is not None and not (
+                isinstance(given, str) and given.isascii() and len(given) == 1 and given not in "\r\n"
+            ):
                 raise JobDefinitionError(f"{name} is {value!r}", hint="it must be one ASCII character")
+
+    def of(self, path: str) -> CsvOptions:
+        """For one file."""
+        return self if self.separator is not None else replace(self, separator=separator_of(path))
 
 
 class CsvColumns(LineFormat):
@@ -63,10 +75,12 @@ class CsvColumns(LineFormat):
                 raise SourceError(f"{path!r} has {message}", hint=hint)
         self._schema = dict(schema)
         self._fields = list(fields)
-        self._options = options
+        self._options = options.of(path)
         self._quote = options.quote.encode() if options.quote else None
         wire = wire_types(schema, "csv")
         self._wire = {name: wire.get(name, pl.String()) for name in fields}
+        self._separator = (self._options.separator or ",").encode()
+        self._alone = len(self._fields) == 1
         self._chosen = [index for index, name in enumerate(fields) if name in schema]
 
     @property
@@ -92,11 +106,14 @@ class CsvColumns(LineFormat):
         found: list[tuple[int, bytes]] = []
         start_line, held = 0, b""
         for number, line in enumerate(_lines(body)):
+            if not line:
+                # Behind the last newline.
+                break
             if not held:
                 start_line = number
             held += line
             if self.complete(held):
-                if held.strip():
+                if held.strip() or self._alone:
                     found.append((start_line, held.removesuffix(b"\n").removesuffix(b"\r")))
                 held = b""
         if held:
@@ -104,17 +121,29 @@ class CsvColumns(LineFormat):
         return found
 
     def parse(self, body: bytes) -> FrameBatch:
+        if self._alone and _blank_line(body):
+            return self._with_blank_lines(body)
         frame = self._read(body, self._wire)
         if self._short_record(body, frame):
             raise ValueError("a record with too few fields")
+        if any(frame[name].is_infinite().any() for name, dtype in frame.schema.items() if dtype.is_float()):
+            raise ValueError("infinity, or a number that is too large")
         return FrameBatch(convert(frame, self._schema))
+
+    def _with_blank_lines(self, body: bytes) -> FrameBatch:
+        """Where there is one column, a blank line is a record in which it is null."""
+        sifted = self.sift([record for _, record in self.records(body)])
+        if sifted.problems:
+            raise ValueError(next(iter(sifted.problems.values())))
+        assert isinstance(sifted.batch, FrameBatch)
+        return sifted.batch
 
     def _short_record(self, body: bytes, frame: pl.DataFrame) -> bool:
         """Whether a record has too few fields, or is blank: Polars fills those with nulls."""
-        if _blank_line(body):
+        if _blank_line(body) and not self._alone:
             return True
         if self._quote is None or self._quote not in body:
-            return body.count(self._options.separator.encode()) < frame.height * (len(self._fields) - 1)
+            return body.count(self._separator) < frame.height * (len(self._fields) - 1)
         if not frame.width or not frame.get_column(frame.columns[-1]).null_count():
             return False
         # Separators may stand between quotes: only reading the records tells.
@@ -128,9 +157,18 @@ class CsvColumns(LineFormat):
         for position, what in halve([records[index] for index in left], self._refused).items():
             problems[left[position]] = what
         left = [index for index in left if index not in problems]
-        body = b"\n".join(records[index] for index in left)
+        body = b"\n".join(records[index] or _BLANK for index in left)
+        texts = self._texts(body)
         frame = convert_where_possible(self._read(body, self._wire, ignore_errors=True), self._schema)
-        unfit = misfits(self._texts(body), frame)
+        frame = frame.with_columns(
+            pl.when(pl.col(name).is_infinite() & ~texts[name].str.contains(INFINITY))
+            .then(None)
+            .otherwise(pl.col(name))
+            .alias(name)
+            for name, dtype in self._schema.items()
+            if dtype.is_float()
+        )
+        unfit = misfits(texts, frame)
         problems |= {left[position]: problem for position, problem in unfit.items()}
         return Sifted(FrameBatch(without_rows(frame, unfit)), problems)
 
@@ -152,13 +190,15 @@ class CsvColumns(LineFormat):
             return "the record is not valid UTF-8"
         except csv.Error as error:
             return f"the record is not valid CSV ({error})"
-        if len(fields) != len(self._fields):
+        if len(fields) != len(self._fields) and (fields or not self._alone):
             return f"the record has {len(fields)} fields where {len(self._fields)} were expected"
         return None
 
     def _refused(self, records: Sequence[bytes]) -> str | None:
         try:
-            self._read(b"\n".join(records), dict.fromkeys(self._fields, pl.String()))
+            self._read(
+                b"\n".join(record or _BLANK for record in records), dict.fromkeys(self._fields, pl.String())
+            )
         except PARSE_ERRORS as error:
             return f"the record is not valid CSV ({str(error).splitlines()[0]})"
         return None
@@ -173,9 +213,9 @@ class CsvColumns(LineFormat):
             has_header=False,
             schema=types,
             columns=self._chosen,
-            separator=self._options.separator,
+            separator=self._separator.decode(),
             quote_char=self._options.quote,
-            null_values=list(self._options.null_values) or None,
+            null_values=[*self._options.null_values, _BLANK.decode()],
             ignore_errors=ignore_errors,
         )
 
@@ -188,8 +228,8 @@ def csv_fields(record: bytes, options: CsvOptions) -> list[str]:
     """
     text = record.removeprefix(BOM).decode()
     if options.quote is None:
-        return text.rstrip("\r\n").split(options.separator)
-    rows = list(csv.reader([text], delimiter=options.separator, quotechar=options.quote, strict=True))
+        return text.rstrip("\r\n").split(options.separator or ",")
+    rows = list(csv.reader([text], delimiter=options.separator or ",", quotechar=options.quote, strict=True))
     return rows[0] if rows else []
 
 

@@ -35,6 +35,7 @@ class CsvHeader:
     ) -> CsvHeader | None:
         """The header of a file; None if there is no record. Without a header line the columns are `names`, by default
         `column_1`, `column_2` and so on. Blocking; raises SourceError where there is no usable header."""
+        options = options.of(path)
         form = CsvColumns({}, (), options, path)
         stream = RecordStream(
             path, compression, form, start=0, end=None, batch_rows=1, most=_BYTES, growing=growing
@@ -57,7 +58,7 @@ class CsvHeader:
             raise SourceError(
                 f"{path!r} has the column {twice[0]!r} twice", hint="rename it, or give has_header=False"
             )
-        return cls(tuple(fields), _end_of_first(run.body, form, records))
+        return cls(tuple(fields), stream.skipped + _end_of_first(run.body, form, records))
 
 
 def _end_of_first(body: bytes, form: CsvColumns, records: list[tuple[int, bytes]]) -> int:

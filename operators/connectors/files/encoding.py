@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import polars as pl
 
 from streamflow.disk import Disk
-from streamflow.errors import JobDefinitionError
+from streamflow.errors import JobDefinitionError, SinkError, cut
 from streamflow.operators.base import StreamType
+from streamflow.operators.connectors.files.csv_format import CsvOptions, csv_fields
 from streamflow.operators.connectors.files.failures import writing
 from streamflow.operators.connectors.files.formats import FileFormat
+from streamflow.operators.connectors.files.wire_types import holds_bytes
 from streamflow.operators.connectors.json_rows import json_lines
 from streamflow.operators.connectors.text_columns import as_text_carries
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import Schema
 
-__all__ = ["SUFFIXES", "append", "check_format", "empty_file", "join_files"]
+__all__ = ["SUFFIXES", "append", "check_continues", "check_format", "empty_file", "join_files"]
 
 SUFFIXES: Final[dict[FileFormat, str]] = {
     "ndjson": ".ndjson",
@@ -42,14 +45,14 @@ def check_format(format: FileFormat, input_type: StreamType) -> None:
         if (
             dtype == pl.Object
             or (format == "csv" and dtype.is_nested())
-            or (format in ("csv", "ndjson") and dtype == pl.Binary)
+            or (format in ("csv", "ndjson") and holds_bytes(dtype))
         ):
             raise JobDefinitionError(
                 f"{format} cannot carry column {name!r} ({dtype})", hint="drop it, or cast it"
             )
 
 
-def append(disk: Disk, path: Path, format: FileFormat, batch: AnyBatch) -> None:
+def append(disk: Disk, path: Path, format: FileFormat, batch: AnyBatch, separator: str = ",") -> None:
     """Write a batch to a file: behind what is there for text, as the whole file for tables."""
     with writing(str(path)):
         if isinstance(batch, FrameBatch) and format in ("parquet", "arrow"):
@@ -57,13 +60,15 @@ def append(disk: Disk, path: Path, format: FileFormat, batch: AnyBatch) -> None:
         elif format == "ndjson":
             disk.append(path, json_lines(batch))
         else:
-            disk.append(path, _csv_lines(batch, header=not disk.exists(path)))
+            disk.append(path, _csv_lines(batch, separator, header=not disk.exists(path)))
 
 
-def empty_file(disk: Disk, path: Path, format: FileFormat, schema: Schema | None) -> None:
+def empty_file(
+    disk: Disk, path: Path, format: FileFormat, schema: Schema | None, separator: str = ","
+) -> None:
     """A file with the columns and no rows."""
     if schema is not None and format != "ndjson":
-        append(disk, path, format, FrameBatch(schema.empty(timed=False)))
+        append(disk, path, format, FrameBatch(schema.empty(timed=False)), separator)
     else:
         with writing(str(path)):
             disk.write(path, b"")
@@ -82,9 +87,15 @@ def join_files(disk: Disk, paths: list[Path], target: Path, format: FileFormat) 
             disk.write(target, joined.getvalue())
             return
         disk.write(target, b"")
-        for number, path in enumerate(paths):
+        begun = False
+        for path in paths:
             body = disk.read(path)
-            disk.append(target, _without_header(body) if number and format == "csv" else body)
+            if begun and format == "csv":
+                body = _without_header(body)
+            # What others wrote may lack the last newline.
+            if body:
+                disk.append(target, body if body.endswith(b"\n") else body + b"\n")
+            begun = begun or bool(body.strip())
 
 
 def _without_header(body: bytes) -> bytes:
@@ -106,6 +117,49 @@ def _table(format: FileFormat, frame: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def _csv_lines(batch: AnyBatch, *, header: bool) -> bytes:
+def _csv_lines(batch: AnyBatch, separator: str, *, header: bool) -> bytes:
     assert isinstance(batch, FrameBatch)
-    return as_text_carries(batch.user_frame()).write_csv(include_header=header).encode()
+    frame = as_text_carries(batch.user_frame())
+    return frame.write_csv(include_header=header, separator=separator).encode()
+
+
+def check_continues(
+    disk: Disk, path: Path, format: FileFormat, schema: Schema | None, separator: str
+) -> None:
+    """Raises SinkError where the rows of a stream cannot stand behind those of a file that is there."""
+    if schema is None or format == "ndjson" or not disk.exists(path):
+        return
+    with writing(str(path)):
+        body = disk.read(path)
+    if format == "csv":
+        there: list[Any] = _names(body, separator, str(path)) if body.strip() else list(schema)
+        ours: list[Any] = list(schema)
+    else:
+        read = pl.read_parquet_schema if format == "parquet" else pl.read_ipc_schema
+        try:
+            there, ours = list(read(BytesIO(body)).items()), list(schema.items())
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise SinkError(
+                f"{str(path)!r} is no {format} file: {error}", hint="write to another file"
+            ) from error
+    if there != ours:
+        shown = " and ".join(", ".join(map(_told, columns)) for columns in (there, ours))
+        raise SinkError(
+            f"{str(path)!r} has other columns than the stream: {cut(shown, 300)}",
+            hint="select the same columns in the same order, or write to another file",
+        )
+
+
+def _told(column: str | tuple[str, pl.DataType]) -> str:
+    return column if isinstance(column, str) else f"{column[0]} ({column[1]})"
+
+
+def _names(body: bytes, separator: str, path: str) -> list[str]:
+    """The columns that the first line of a CSV file names."""
+    end = len(body) - len(_without_header(body))
+    try:
+        return csv_fields(body[:end].removesuffix(b"\n").removesuffix(b"\r"), CsvOptions(separator))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise SinkError(
+            f"{path!r} has a first line that is no CSV ({error})", hint="write to another file"
+        ) from error

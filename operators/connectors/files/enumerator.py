@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
 from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
+from streamflow.errors import StateError
 from streamflow.operators.connectors.files.csv_format import CsvColumns, CsvOptions
 from streamflow.operators.connectors.files.failures import reading
 from streamflow.operators.connectors.files.formats import LINE_FORMATS
@@ -20,7 +22,7 @@ from streamflow.operators.source import Discovery, SourceContext, Split
 __all__ = ["FileEnumerator", "Told", "WatchingEnumerator"]
 
 _BLOCK: Final = 1 << 20
-_HEAD: Final = 64
+_HEAD: Final = 4096
 
 Listing = Callable[[], list[FoundFile]]
 
@@ -66,6 +68,7 @@ class FileEnumerator:
         return {"done": self._done, **self._told.snapshot()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        _same_way(state, "done", "was watched, and is not any more", 'keep watch="…"')
         self._told.check(state)
         self._done = bool(state["done"])
 
@@ -80,6 +83,12 @@ class FileEnumerator:
         return splits
 
 
+def _same_way(state: Mapping[str, Any], key: str, what: str, hint: str) -> None:
+    """Raise StateError where the checkpoint is of a source that was read in another way."""
+    if key not in state:
+        raise StateError(f"the source {what}", hint=f'{hint}, or start with restore="none"')
+
+
 def _all_parts(file: FoundFile, csv: CsvOptions) -> list[FilePart]:
     if file.format not in LINE_FORMATS:
         rows = count_rows(file.path, file.format)
@@ -91,22 +100,25 @@ def _all_parts(file: FoundFile, csv: CsvOptions) -> list[FilePart]:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A file as it was last seen: read up to `offset`, recognised by its inode and its first bytes."""
+    """A file as it was last seen: read up to `offset`, recognised by its inode and by digests of the first bytes and of
+    those before `offset`."""
 
     offset: int
     size: int
     modified_ns: int
     inode: int
     head: bytes
+    tail: bytes = b""
     generation: int = 0
 
 
 class WatchingEnumerator:
     """Looks again at intervals. New whole lines become a split; a last line without its newline waits for it.
 
-    A file that is shorter than before, or whose inode or first bytes are others, is a new file under an old name and is
-    read from its start. What was written to the old one since the last look is not seen, so rotated files should stay
-    outside of the glob and be rotated while nobody writes.
+    A file that is shorter than before, whose inode is another, or whose bytes at the start or where reading ended are
+    others, is a new file under an old name and is read from its start. What was written to the old one since the last
+    look is not seen, so rotated files should stay outside of the glob and be rotated while nobody writes. A file that
+    is gone is looked for again.
     """
 
     def __init__(
@@ -135,6 +147,7 @@ class WatchingEnumerator:
         return {"files": files, **self._told.snapshot()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        _same_way(state, "files", "is watched, and was not", "leave watch= out")
         self._told.check(state)
         self._known = {path: _Known(**known) for path, known in state["files"].items()}
 
@@ -143,9 +156,14 @@ class WatchingEnumerator:
         known = dict(self._known)
         fresh = [file for file in self._listing() if self._changed(file)]
         for file in sorted(fresh, key=lambda file: (file.modified_ns, file.path)):
-            with reading(file.path):
+            try:
                 before = self._continued(file)
                 known[file.path], parts = self._advance(file, before)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                with reading(file.path):
+                    raise error
             splits += [
                 part.split(whole=False, holds_watermark=False, generation=known[file.path].generation)
                 for part in parts
@@ -166,13 +184,10 @@ class WatchingEnumerator:
         fresh = _Known(0, file.size, file.modified_ns, file.inode, b"")
         if known is None:
             return fresh
-        if not file.splittable:
-            # Read as a whole already, by the contract of such files.
-            return known
-        with Path(file.path).open("rb") as opened:
-            same = opened.read(len(known.head)) == known.head
-        if same and known.inode == file.inode and file.size >= known.offset:
-            return known
+        if known.inode == file.inode and file.size >= known.offset:
+            whole = file.splittable or file.size == known.size
+            if whole and _ends_of(file.path, known.offset) == (known.head, known.tail):
+                return known
         return replace(fresh, generation=known.generation + 1)
 
     def _advance(self, file: FoundFile, known: _Known) -> tuple[_Known, list[FilePart]]:
@@ -184,11 +199,22 @@ class WatchingEnumerator:
             offset = _whole_lines(file, known.offset, self._csv)
             step = SPLIT_BYTES if by_arithmetic(file, self._csv) else max(1, offset - known.offset)
             parts = list(parts_of(file, start=known.offset, end=offset, step=step))
-        with Path(file.path).open("rb") as opened:
-            head = opened.read(min(_HEAD, offset))
-        return replace(
-            known, offset=offset, size=file.size, modified_ns=file.modified_ns, inode=file.inode, head=head
-        ), parts
+        head, tail = _ends_of(file.path, offset)
+        seen = replace(known, offset=offset, size=file.size, modified_ns=file.modified_ns, inode=file.inode)
+        return replace(seen, head=head, tail=tail), parts
+
+
+def _ends_of(path: str, offset: int) -> tuple[bytes, bytes]:
+    """Digests of the first bytes of a file, and of those before `offset`."""
+    with Path(path).open("rb") as opened:
+        first = opened.read(min(_HEAD, offset))
+        opened.seek(max(0, offset - _HEAD))
+        last = opened.read(min(_HEAD, offset))
+    return _digest(first), _digest(last)
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=8).digest()
 
 
 def _whole_lines(file: FoundFile, start: int, csv: CsvOptions) -> int:

@@ -16,13 +16,13 @@ import msgspec
 import polars as pl
 
 from streamflow.operators.connectors.files.line_format import PARSE_ERRORS
+from streamflow.records.values import EXACT
 
 __all__ = ["FlatObjects"]
 
 _FEW: Final = 500
 _SMALL: Final = 1 << 16
 """Bytes. Beyond either Polars is as fast on an idle machine, and it leaves the interpreter's lock alone."""
-_EXACT: Final = 2**53
 """Up to here every integer is a float."""
 _KINDS: Final[dict[type[pl.DataType], frozenset[type]]] = {
     pl.String: frozenset({str}),
@@ -34,7 +34,7 @@ _KINDS: Final[dict[type[pl.DataType], frozenset[type]]] = {
     pl.UInt64: frozenset({int}),
 }
 """The values that are taken for a type; null is for all of them."""
-_NOT_HERE: Final = (*PARSE_ERRORS, TypeError, OverflowError)
+_NOT_HERE: Final[tuple[type[BaseException], ...]] = (*PARSE_ERRORS, TypeError, OverflowError)
 
 
 class FlatObjects:
@@ -60,7 +60,8 @@ class FlatObjects:
             rows = list(map(msgspec.json.Decoder().decode, body.removesuffix(b"\n").split(b"\n")))
             if not _flat(rows, body.count(b'"')):
                 return None
-            return pl.DataFrame([_column(name, dtype, rows) for name, dtype in self._schema.items()])
+            # By name: a column in a list that is called "" gets another name.
+            return pl.DataFrame({name: _column(name, dtype, rows) for name, dtype in self._schema.items()})
         except _NOT_HERE:
             return None
 
@@ -80,7 +81,7 @@ def _column(name: str, dtype: pl.DataType, rows: list[dict[str, Any]]) -> pl.Ser
     if not kinds <= _KINDS[type(dtype)]:
         raise ValueError(f"{name} holds other values than {dtype}")
     if int in kinds and dtype == pl.Float64:
-        if any(type(value) is int and abs(value) > _EXACT for value in values):
+        if any(type(value) is int and abs(value) > EXACT for value in values):
             raise ValueError(f"{name} holds integers that a float rounds")
         values = [None if value is None else float(value) for value in values]
     return pl.Series(name, values, dtype=dtype)

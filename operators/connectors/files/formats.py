@@ -7,7 +7,7 @@ from typing import Final, Literal, get_args
 
 from streamflow.errors import JobDefinitionError
 
-__all__ = ["LINE_FORMATS", "Compression", "FileFormat", "by_suffix", "checked_format"]
+__all__ = ["LINE_FORMATS", "Compression", "FileFormat", "by_suffix", "checked_format", "separator_of"]
 
 FileFormat = Literal["ndjson", "csv", "parquet", "arrow", "text"]
 Compression = Literal["none", "gzip", "zstd"]
@@ -43,6 +43,15 @@ def by_suffix(path: str) -> tuple[FileFormat | None, Compression]:
     if compression != "none":
         name = name.with_suffix("")
     return _FORMATS.get(name.suffix.lower()), compression
+
+
+def separator_of(path: str) -> str:
+    """What separates the values of a CSV file of this name.
+
+    >>> separator_of("a.tsv.gz"), separator_of("a.csv")
+    ('\\t', ',')
+    """
+    return "\t" if ".tsv" in PurePath(path.lower()).suffixes[-2:] else ","
 
 
 def checked_format(value: str | None) -> FileFormat | None:

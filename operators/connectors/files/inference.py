@@ -9,21 +9,29 @@ import msgspec
 import polars as pl
 
 from streamflow.errors import JobDefinitionError, SourceError
+from streamflow.operators.connectors.files.byte_streams import refuse_utf16
 from streamflow.operators.connectors.files.csv_format import CsvColumns, CsvOptions
 from streamflow.operators.connectors.files.csv_header import CsvHeader
+from streamflow.operators.connectors.files.doubled_names import has_twins
 from streamflow.operators.connectors.files.line_format import LineFormat
 from streamflow.operators.connectors.files.listing import FoundFile
 from streamflow.operators.connectors.files.ndjson import NdjsonObjects
+from streamflow.operators.connectors.files.partition_columns import partition_types
 from streamflow.operators.connectors.files.sequential_reader import RecordStream
 from streamflow.operators.connectors.files.table_scan import scan_table
 from streamflow.operators.connectors.files.text import TEXT_COLUMN
+from streamflow.operators.connectors.files.wire_types import INFINITY
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME_TYPE, Schema
+from streamflow.records.values import EXACT
 
 __all__ = ["check_inferred", "infer_schema"]
 
 _ROWS: Final = 1000
 _BYTES: Final = 1 << 20
+"""Below it every integer is a float of its own."""
+_LEADING_ZERO: Final = r"^[+-]?0\d"
+"""A postcode, a telephone number: 01234 is no number."""
 _UTC_TEXT: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"
 
 
@@ -35,14 +43,20 @@ def infer_schema(files: Sequence[FoundFile], options: CsvOptions, *, growing: bo
     """
     for file in files:
         if file.format == "text":
-            return Schema({TEXT_COLUMN: pl.String()})
+            return _with_folders({TEXT_COLUMN: pl.String()}, files)
         if file.format in ("parquet", "arrow"):
-            return Schema(scan_table(file.path, file.format).collect_schema())
+            return _with_folders(scan_table(file.path, file.format).collect_schema(), files)
+        refuse_utf16(file.path, file.compression)
         schema = _of_json(file) if file.format == "ndjson" else _of_csv(file, options, growing)
         if schema is not None:
-            return schema
+            return _with_folders(schema, files)
     names = ", ".join(repr(file.path) for file in files[:3]) + (", …" if len(files) > 3 else "")
-    raise SourceError(f"there is nothing in {names} to tell columns from", hint="say them: schema={…}")
+    there = f"there is nothing in {names}" if names else "there is no file yet"
+    raise SourceError(f"{there} to tell columns from", hint="say them: schema={…}")
+
+
+def _with_folders(columns: Mapping[str, pl.DataType], files: Sequence[FoundFile]) -> Schema:
+    return Schema({**columns, **partition_types([dict(file.partitions) for file in files])})
 
 
 def check_inferred(saved: Mapping[str, str], now: Mapping[str, str], path: str) -> None:
@@ -92,8 +106,9 @@ def _of_json(file: FoundFile) -> Schema | None:
     good: list[bytes] = []
     for _, record in rows:
         try:
-            if isinstance(decode(record), dict):
-                good.append(record)
+            value = decode(record)
+            if isinstance(value, dict):
+                good.append(msgspec.json.encode(value) if has_twins(record) else record)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
     if not good:
@@ -129,16 +144,31 @@ def _of_csv(file: FoundFile, options: CsvOptions, growing: bool) -> Schema | Non
 
 
 def _as_narrow_as_possible(text: pl.Series) -> pl.Series:
-    """Integers, else numbers, else booleans, else text."""
-    values = text.drop_nulls()
+    """Integers, else numbers, else booleans, else text, also where a number would be another or lose leading zeros."""
+    # Programs that put all values between quotes write "" for null.
+    values = text.filter(text != "")
     if values.is_empty():
         return text
-    for dtype in (pl.Int64, pl.Float64):
-        if not values.cast(dtype, strict=False).has_nulls():
-            return text.cast(dtype)
+    for dtype in (pl.Int64, pl.UInt64, pl.Float64):
+        if _fits(values, dtype):
+            return text.cast(dtype, strict=False)
     if values.str.to_lowercase().is_in(["true", "false"]).all():
         return text.str.to_lowercase() == "true"
     return text
+
+
+def _fits(values: pl.Series, dtype: type[pl.DataType]) -> bool:
+    if values.str.contains(_LEADING_ZERO).any():
+        return False
+    numbers = values.cast(dtype, strict=False)
+    if numbers.has_nulls():
+        return False
+    if dtype is not pl.Float64:
+        return True
+    # Two integers that are one number as floats are two identifiers.
+    rounded = values.str.contains(r"^[+-]?\d+$") & (numbers.abs() >= EXACT)
+    infinite = numbers.is_infinite() & ~values.str.contains(INFINITY)
+    return not (rounded | infinite).any()
 
 
 def _pinned(frame: pl.DataFrame) -> Schema:

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 import polars as pl
 
-from streamflow.errors import RecordError, Where
+from streamflow.errors import RecordError, SourceError, Where
 from streamflow.operators.base import ErrorPolicy
 from streamflow.operators.source import Decoded
 from streamflow.records.elements import AnyBatch
@@ -23,8 +23,14 @@ __all__ = ["BOM", "PARSE_ERRORS", "LineFormat", "Run", "Sifted", "decode_run", "
 
 BOM: Final = b"\xef\xbb\xbf"
 
-PARSE_ERRORS: Final = (pl.exceptions.PolarsError, msgspec.DecodeError, ValueError, RecursionError)
-"""What parsers raise on bad input; UnicodeDecodeError is a ValueError."""
+PARSE_ERRORS: Final[tuple[type[BaseException], ...]] = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    msgspec.DecodeError,
+    ValueError,
+    RecursionError,
+)
+"""What parsers raise on bad input; UnicodeDecodeError is a ValueError, and a panic no Exception."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,13 @@ def decode_run(form: LineFormat, run: Run, path: str, on_error: ErrorPolicy) -> 
     except PARSE_ERRORS:
         # Which record is to blame is found out record by record.
         records = form.records(run.body)
-    sifted = form.sift([record for _, record in records])
+    try:
+        sifted = form.sift([record for _, record in records])
+    except pl.exceptions.PanicException as error:
+        raise SourceError(
+            f"{path!r}: what begins in line {run.first_line()} made Polars panic: {error}",
+            hint="read it as sf.OBJECTS, and report it",
+        ) from error
     if not sifted.problems:
         return Decoded(sifted.batch)
     first = run.first_line()

@@ -10,13 +10,15 @@ from pathlib import Path
 
 from streamflow.errors import SourceError
 from streamflow.operators.connectors.files.formats import LINE_FORMATS, Compression, FileFormat, by_suffix
+from streamflow.operators.connectors.files.partitions import values_of
 
 __all__ = ["FoundFile", "list_files"]
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file as it was when it was looked at. `size` in bytes."""
+    """A file as it was when it was looked at. `size` in bytes; `partitions`: what the folders between it and the path
+    that was asked for say of its rows."""
 
     path: str
     format: FileFormat
@@ -24,6 +26,7 @@ class FoundFile:
     size: int
     modified_ns: int
     inode: int
+    partitions: tuple[tuple[str, str | None], ...] = ()
 
     @property
     def splittable(self) -> bool:
@@ -34,7 +37,8 @@ class FoundFile:
 def list_files(
     paths: Sequence[str], format: FileFormat | None, *, may_be_empty: bool = False
 ) -> list[FoundFile]:
-    """The files in order: by path within each glob or folder, hidden ones (`.x`, `_x`) left out of folders.
+    """The files in order: by path within each glob or folder, hidden ones (`.x`, `_x`) left out of folders. A glob may
+    match folders too.
 
     Raises SourceError where a path names nothing (unless `may_be_empty`), where the format cannot be told, and where
     files of several formats lie together.
@@ -52,28 +56,39 @@ def list_files(
 def _expand(path: str, format: FileFormat | None, may_be_empty: bool) -> Iterator[FoundFile]:
     if has_magic(path) and not Path(path).exists():
         for name in sorted(glob(path, recursive=True)):  # noqa: PTH207 — Path.glob takes no absolute pattern
-            if not Path(name).is_dir():
-                yield from _look(name, format, gone_is_fine=True)
+            if Path(name).is_dir():
+                yield from _in_folder(name, format, _fixed_part(path))
+            else:
+                yield from _look(name, format, _fixed_part(path), gone_is_fine=True)
     elif Path(path).is_dir():
-        yield from _in_folder(path, format)
+        yield from _in_folder(path, format, path)
     else:
-        yield from _look(path, format, gone_is_fine=may_be_empty)
+        yield from _look(path, format, str(Path(path).parent), gone_is_fine=may_be_empty)
 
 
-def _in_folder(folder: str, format: FileFormat | None) -> Iterator[FoundFile]:
+def _fixed_part(pattern: str) -> str:
+    """The folder below which a glob looks."""
+    fixed = Path(pattern)
+    while has_magic(str(fixed)):
+        fixed = fixed.parent
+    return str(fixed)
+
+
+def _in_folder(folder: str, format: FileFormat | None, asked: str) -> Iterator[FoundFile]:
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not _hidden(name))
         for name in sorted(names):
             told = by_suffix(name)[0]
             if not _hidden(name) and told is not None and format in (None, told):
-                yield from _look(str(Path(parent, name)), format, gone_is_fine=True)
+                yield from _look(str(Path(parent, name)), format, asked, gone_is_fine=True)
 
 
 def _hidden(name: str) -> bool:
-    return name.startswith((".", "_"))
+    # `_kind=a` is the partition folder of a column called `_kind`.
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
-def _look(path: str, format: FileFormat | None, *, gone_is_fine: bool) -> Iterator[FoundFile]:
+def _look(path: str, format: FileFormat | None, asked: str, *, gone_is_fine: bool) -> Iterator[FoundFile]:
     try:
         status = Path(path).stat()
     except FileNotFoundError as error:
@@ -91,7 +106,10 @@ def _look(path: str, format: FileFormat | None, *, gone_is_fine: bool) -> Iterat
             f"{path!r}: a {kind} file is not compressed as a whole",
             hint="decompress it first; the format has a compression of its own",
         )
-    yield FoundFile(path, kind, compression, status.st_size, status.st_mtime_ns, status.st_ino)
+    told_by_folders = tuple(values_of(os.path.relpath(path, asked)).items())
+    yield FoundFile(
+        path, kind, compression, status.st_size, status.st_mtime_ns, status.st_ino, told_by_folders
+    )
 
 
 def _one_format(files: Sequence[FoundFile]) -> None:

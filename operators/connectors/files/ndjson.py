@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 import msgspec
 import polars as pl
 
+from streamflow.operators.connectors.files.exact_json import ExactJson, lone_surrogate
 from streamflow.operators.connectors.files.flat_objects import FlatObjects
 from streamflow.operators.connectors.files.line_format import PARSE_ERRORS, LineFormat, Sifted
 from streamflow.operators.connectors.files.wire_types import (
@@ -45,8 +46,8 @@ _INTEGER_RANGES: Final[dict[type[pl.DataType], tuple[int, int]]] = {
 class NdjsonColumns(LineFormat):
     """Objects into the columns of a schema: a missing field is null, a field that the schema does not name is ignored.
 
-    Numbers do not become other kinds of numbers by losing digits (`1.5` is no integer), text is not read as a number;
-    any value can be read as text. `unit` is what a record is called in messages.
+    Numbers do not become other kinds of numbers by losing digits (`1.5` is no integer), text is not read as a number,
+    except for decimals; any value can be read as text, as it is written. `unit` is what a record is called in messages.
     """
 
     def __init__(self, schema: Mapping[str, pl.DataType], unit: str = "line") -> None:
@@ -54,13 +55,19 @@ class NdjsonColumns(LineFormat):
         self._unit = unit
         self._wire = wire_types(schema, "ndjson")
         self._flat = FlatObjects(self._wire)
+        self._exact = ExactJson(self._schema)
         self._checks = [
             (name, check) for name, dtype in schema.items() if (check := _check(dtype)) is not None
         ]
 
     def parse(self, body: bytes) -> FrameBatch:
-        few = self._flat.parse(body)
-        wire = pl.read_ndjson(body, schema=self._wire) if few is None else few
+        wire = self._flat.parse(body)
+        if wire is None:
+            if lone_surrogate(body):
+                raise ValueError("half of a surrogate pair")
+            wire = pl.read_ndjson(body, schema=self._wire)
+            if self._exact.needed(body, wire):
+                wire = pl.read_ndjson(self._exact.body(body), schema=self._wire)
         return FrameBatch(convert(wire, self._schema))
 
     def sift(self, records: Sequence[bytes]) -> Sifted:
@@ -70,12 +77,15 @@ class NdjsonColumns(LineFormat):
             problem = self._problem(record, decode)
             if problem is not None:
                 problems[index] = problem
-        left = [index for index in range(len(records)) if index not in problems]
+        exact = {
+            index: self._rewritten(record) for index, record in enumerate(records) if index not in problems
+        }
+        left = list(exact)
         # Polars has the last word: what it refuses for a reason of its own is found by halving.
-        for position, problem in halve([records[index] for index in left], self._refused).items():
+        for position, problem in halve(list(exact.values()), self._refused).items():
             problems[left[position]] = problem
         left = [index for index in left if index not in problems]
-        wire = self._read([records[index] for index in left])
+        wire = self._read([exact[index] for index in left])
         frame = convert_where_possible(wire, self._schema)
         unfit = misfits(wire, frame)
         problems |= {left[position]: problem for position, problem in unfit.items()}
@@ -85,9 +95,8 @@ class NdjsonColumns(LineFormat):
         try:
             value = decode(record)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            # The parsers differ in halves of surrogate pairs and in how deep is too deep: a record must not fare
-            # differently because of those beside it.
-            if (isinstance(error, RecursionError) or b"\\u" in record) and self._fits(record):
+            # The parsers differ in how deep is too deep: a record must not fare differently because of those beside it.
+            if isinstance(error, RecursionError) and self._fits(record):
                 return None
             return malformed(error, self._unit)
         if not isinstance(value, dict):
@@ -98,6 +107,13 @@ class NdjsonColumns(LineFormat):
             if held is not None and not fits(held):
                 return f"column {name!r} holds {_kind(held)} where {self._schema[name]} was expected"
         return None
+
+    def _rewritten(self, record: bytes) -> bytes:
+        try:
+            return self._exact.record(record)
+        except (msgspec.DecodeError, RecursionError):
+            # Too deep for the one parser, but not for the other.
+            return record
 
     def _fits(self, record: bytes) -> bool:
         try:

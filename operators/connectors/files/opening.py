@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
 from streamflow.operators.connectors.blocking_steps import BlockingSteps
 from streamflow.operators.connectors.files.byte_ranges import LARGEST_RANGE, mean_line, range_bytes
+from streamflow.operators.connectors.files.byte_streams import refuse_utf16
 from streamflow.operators.connectors.files.csv_format import CsvColumns, CsvOptions
 from streamflow.operators.connectors.files.csv_header import CsvHeader
 from streamflow.operators.connectors.files.failures import reading
@@ -16,12 +17,13 @@ from streamflow.operators.connectors.files.formats import LINE_FORMATS
 from streamflow.operators.connectors.files.line_format import LineFormat
 from streamflow.operators.connectors.files.ndjson import NdjsonColumns, NdjsonObjects
 from streamflow.operators.connectors.files.objects import AsObjects
+from streamflow.operators.connectors.files.partition_columns import WithPartitions, typed_partitions
 from streamflow.operators.connectors.files.range_reader import RangeReader
 from streamflow.operators.connectors.files.sequential_reader import RecordStream, SequentialReader
 from streamflow.operators.connectors.files.splits import FilePart
 from streamflow.operators.connectors.files.table_scan import TableReader, fitting_columns, scan_table
 from streamflow.operators.connectors.files.text import TextColumn, TextObjects
-from streamflow.operators.source import Fetch, Position, SourceContext, Split, SplitReader
+from streamflow.operators.source import Fetch, Position, SourceContext, Split, SplitReader, counted_in
 from streamflow.records.schema import Schema, StreamSchema
 
 __all__ = ["FileReading", "OpenedWhenRead"]
@@ -60,20 +62,37 @@ class FileReading:
     def open(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
         """Blocking."""
         part = FilePart.of(split)
-        if part.format not in LINE_FORMATS:
-            return self._table(part, part.start if position is None else int(position["row"]), ctx)
-        with reading(part.path):
-            form, data_start = self._form(part, ctx)
-            start = part.start if position is None else int(position["offset"])
-            return self._lines(part, form, max(start, data_start), ctx)
+        if not isinstance(self.schema, Schema):
+            return self._reader(part, position, None, ctx)
+        wanted = {
+            name: dtype for name, dtype in self.schema.items() if ctx.columns is None or name in ctx.columns
+        }
+        told = part.told(wanted)
+        if not told:
+            return self._reader(part, position, wanted, ctx)
+        types = {name: wanted[name] for name in told}
+        row = typed_partitions(told, types, part.path)
+        inside = {name: dtype for name, dtype in wanted.items() if name not in told}
+        return WithPartitions(self._reader(part, position, inside, ctx), row, list(wanted))
 
-    def _table(self, part: FilePart, row: int, ctx: SourceContext) -> SplitReader:
-        if isinstance(self.schema, Schema):
-            columns = [name for name in self.schema if ctx.columns is None or name in ctx.columns]
-            frame = fitting_columns(part.path, part.format, self.schema, columns, cast=self.cast)
-        else:
-            frame = scan_table(part.path, part.format)
-        return TableReader(part.path, frame, row, part.end, ctx, objects=not isinstance(self.schema, Schema))
+    def _reader(
+        self,
+        part: FilePart,
+        position: Position | None,
+        columns: Mapping[str, pl.DataType] | None,
+        ctx: SourceContext,
+    ) -> SplitReader:
+        """For these columns of the file itself; None for objects."""
+        if part.format not in LINE_FORMATS:
+            row = part.start if position is None else counted_in(position, "row")
+            scan = scan_table(part.path, part.format)
+            if columns is not None:
+                scan = fitting_columns(part.path, scan, columns, cast=self.cast)
+            return TableReader(part.path, scan, row, part.end, ctx, columns)
+        with reading(part.path):
+            form, data_start = self._form(part, columns)
+            start = part.start if position is None else counted_in(position, "offset")
+            return self._lines(part, form, max(start, data_start), ctx)
 
     def _lines(self, part: FilePart, form: LineFormat, start: int, ctx: SourceContext) -> SplitReader:
         most = LARGEST_RANGE if isinstance(self.schema, Schema) else _OBJECT_BYTES
@@ -99,19 +118,18 @@ class FileReading:
         )
         return SequentialReader(part.path, form, stream, ctx)
 
-    def _form(self, part: FilePart, ctx: SourceContext) -> tuple[LineFormat, int]:
+    def _form(self, part: FilePart, columns: Mapping[str, pl.DataType] | None) -> tuple[LineFormat, int]:
         """How the file's lines are parsed, and where they begin."""
+        refuse_utf16(part.path, part.compression)
         schema = self.schema
-        columns = None
-        if isinstance(schema, Schema):
-            columns = {
-                name: dtype for name, dtype in schema.items() if ctx.columns is None or name in ctx.columns
-            }
         if part.format == "ndjson":
             return (NdjsonObjects() if columns is None else NdjsonColumns(columns)), 0
         if part.format == "text":
             return (TextObjects() if columns is None else TextColumn()), 0
-        names = list(schema) if self.cast and isinstance(schema, Schema) else None
+        inside = (
+            [name for name in schema if name not in part.told(schema)] if isinstance(schema, Schema) else []
+        )
+        names = inside if self.cast and isinstance(schema, Schema) else None
         header = CsvHeader.read(part.path, part.compression, self.csv, names)
         if header is None:
             return CsvColumns({}, (), self.csv, part.path), part.end
@@ -119,4 +137,6 @@ class FileReading:
             texts = dict.fromkeys(header.fields, pl.String())
             return AsObjects(CsvColumns(texts, header.fields, self.csv, part.path)), header.data_start
         assert isinstance(schema, Schema)
-        return CsvColumns(columns, header.fields, self.csv, part.path, required=schema), header.data_start
+        # Also where no column is wanted, rows are.
+        columns = columns or {header.fields[0]: pl.String()}
+        return CsvColumns(columns, header.fields, self.csv, part.path, required=inside), header.data_start

@@ -1,4 +1,5 @@
-"""Which files beside the output are whose: a sink's staging folders and its note bear the job's and operator's names.
+"""Which files are whose: a sink's staging folders and its note bear the job's and operator's names, and part files the
+run's, so that what two sinks write into one folder never meets.
 
 A run that goes on from a checkpoint removes what dead runs of the same job and operator left, and takes back what they
 published after the checkpoint. Whatever bears no such name is somebody else's and stays.
@@ -16,15 +17,18 @@ from typing import Any, Final, Literal, cast
 
 from streamflow.disk import Disk
 from streamflow.errors import SinkError
+from streamflow.operators.connectors.files.durable_folders import make_durable
 from streamflow.operators.connectors.files.encoding import SUFFIXES
 from streamflow.operators.connectors.files.formats import FileFormat
 from streamflow.operators.sink import Committable, SinkContext
 
-__all__ = ["Layout", "Note", "Owner", "PartName", "confined", "here", "hidden", "is_note", "is_part"]
+__all__ = ["Layout", "Note", "Owner", "PartName", "confined", "here", "hidden"]
 
 Mode = Literal["error", "append", "overwrite"]
 
 _STAGED: Final = re.compile(r"\d+-[0-9a-f]+")
+_ONCE: Final = "once-"
+"""Begins the names of what runs without checkpoints stage: once those are dead nobody wants it."""
 _PART: Final = re.compile(
     r"part-(\d{5,})-(\d{8,})-(\d{4,})(?:-([0-9a-f]+))?(" + "|".join(map(re.escape, SUFFIXES.values())) + ")"
 )
@@ -32,10 +36,14 @@ _PART: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where and how a `FileSink` writes."""
+    """Where and how a `FileSink` writes. `given`: the path as its user gave it, by which a later run knows it again;
+    `hidden`: the folder for what is no output."""
 
+    given: str
     target: Path
+    hidden: Path
     format: FileFormat
+    separator: str
     single: bool
     partition_by: tuple[str, ...]
     roll: int | None
@@ -43,7 +51,7 @@ class Layout:
 
     @property
     def base(self) -> Path:
-        """The folder in which output and staging lie."""
+        """The folder in which output lies."""
         return self.target.parent if self.single else self.target
 
     def occupied(self, disk: Disk) -> bool:
@@ -57,32 +65,35 @@ class Layout:
 class Owner:
     """One sink of one job, by the names that its hidden files bear.
 
-    >>> layout = Layout(Path("out"), "csv", False, (), None, "error")
-    >>> owner = Owner.of(layout, "departures", "write-1")
-    >>> owner.staging(2, "c0ffee").name
-    '.streamflow-write-1-2ee5c684-2-c0ffee'
-    >>> owner.owns(".streamflow-write-1-2ee5c684-2-c0ffee"), owner.owns(".streamflow-write-1-00000000-2-c0ffee")
+    >>> owner = Owner.of(Path(".out.streamflow"), "departures", "write-1")
+    >>> owner.staging(2, "c0ffee", lasting=True).name
+    'write-1-2ee5c684-2-c0ffee'
+    >>> owner.owns("write-1-2ee5c684-2-c0ffee"), owner.owns("write-1-00000000-2-c0ffee")
     (True, False)
     """
 
-    base: Path
+    hidden: Path
     stem: str
 
     @classmethod
-    def of(cls, layout: Layout, job: str, operator: str) -> Owner:
+    def of(cls, hidden: Path, job: str, operator: str) -> Owner:
         """By the names of job and operator; jobs may have names that no file can have."""
         digest = blake2b(f"{job}\0{operator}".encode(), digest_size=4).hexdigest()
-        beside = f".{layout.target.name}" if layout.single else ""
-        return cls(layout.base, f"{beside}.streamflow-{operator}-{digest}")
+        return cls(hidden, f"{operator}-{digest}")
 
-    def staging(self, subtask: int, token: str) -> Path:
-        """The folder in which one writer's files grow."""
-        return self.base / f"{self.stem}-{subtask}-{token}"
+    def staging(self, subtask: int, token: str, *, lasting: bool) -> Path:
+        """The folder in which one writer's files grow. `lasting`: a checkpoint may name what is in it."""
+        return self.hidden / f"{'' if lasting else _ONCE}{self.stem}-{subtask}-{token}"
 
     @property
     def note(self) -> Path:
         """The file that says what has been published."""
-        return self.base / f"{self.stem}.json"
+        return self.hidden / f"{self.stem}.json"
+
+    def other_notes(self, disk: Disk) -> list[str]:
+        """The names of other sinks' notes."""
+        paths = [path for path in disk.files_below(self.hidden) if path.parent == self.hidden]
+        return [path.name for path in paths if path.suffix == ".json" and path != self.note]
 
     def owns(self, name: str) -> bool:
         """Whether it is the name of a staging folder of this sink."""
@@ -91,18 +102,31 @@ class Owner:
 
     def sweep(self, disk: Disk, keep: Sequence[Committable]) -> None:
         """Remove what dead runs staged, but for what is still to be committed."""
-        kept = {confined(self.base, piece["staged"]) for piece in keep if "staged" in piece}
-        for folder in disk.folders_in(self.base):
+        kept = {confined(self.hidden, piece["staged"]) for piece in keep if "staged" in piece}
+        for folder in disk.folders_in(self.hidden):
             if self.owns(folder.name):
-                for path in disk.files_below(folder):
-                    if path not in kept:
-                        disk.remove(path)
-                disk.remove_folder(folder)
+                _empty(disk, folder, kept)
+
+    def sweep_once(self, disk: Disk) -> None:
+        """Remove what runs without checkpoints staged, or joined to one file; called where none is alive."""
+        for folder in disk.folders_in(self.hidden):
+            if folder.name.startswith(_ONCE):
+                _empty(disk, folder, set())
+        for path in disk.files_below(self.hidden):
+            if path.parent == self.hidden and path.name.startswith(_ONCE):
+                disk.remove(path)
+
+
+def _empty(disk: Disk, folder: Path, keep: set[Path]) -> None:
+    for path in disk.files_below(folder):
+        if path not in keep:
+            disk.remove(path)
+    disk.remove_folder(folder)
 
 
 @dataclass(frozen=True, slots=True)
 class PartName:
-    """What the name of a part file says. `run` is empty where runs are not told apart.
+    """What the name of a part file says. `run` is the writer's token; earlier versions left it out.
 
     >>> PartName.parse("part-00003-00000041-0000.csv")
     PartName(subtask=3, epoch=41, number=0, run='', suffix='.csv')
@@ -152,6 +176,7 @@ class Note:
 
     def write(self, content: Mapping[str, Any]) -> None:
         """Safe from crashes when it returns."""
+        make_durable(self._disk, self._path.parent)
         unfinished = self._path.with_name(f"{self._path.name}-unfinished")
         whole = {"job": self._ctx.job, "operator": self._ctx.operator_id, **content}
         self._disk.write(unfinished, json.dumps(whole).encode())
@@ -168,23 +193,13 @@ class Note:
     def _strange(self) -> SinkError:
         return SinkError(
             f"{str(self._path)!r} is not what streamflow wrote there",
-            hint="it says which output belongs to which checkpoint: remove the output and start anew",
+            hint="it says which output belongs to which checkpoint: remove the output and start over",
         )
 
 
 def hidden(path: Path, base: Path) -> bool:
     """Whether the path leads through a name that begins with a dot, seen from `base`."""
     return any(part.startswith(".") for part in path.relative_to(base).parts)
-
-
-def is_part(name: str) -> bool:
-    """Whether a file is output of a sink, of whatever version."""
-    return name.startswith("part-") and name.endswith(tuple(SUFFIXES.values()))
-
-
-def is_note(name: str) -> bool:
-    """Whether a file in an output folder is some sink's note."""
-    return name.startswith(".streamflow-") and name.endswith(".json")
 
 
 def confined(base: Path, name: object) -> Path:
@@ -209,19 +224,21 @@ def here(layout: Layout, owner: Owner, disk: Disk, committables: Sequence[Commit
     """
     mine: list[Committable] = []
     for piece in committables:
-        target = Path(str(piece["target"]))
-        names = [confined(layout.base, piece[key]) for key in ("staged", "final") if key in piece]
-        if target == layout.target or (
-            # The whole folder may have been moved.
-            any(map(disk.exists, names)) and owner.owns(names[0].relative_to(layout.base).parts[0])
-        ):
+        if piece["target"] == layout.given or _moved_here(layout, owner, disk, piece):
             mine.append(piece)
-        elif "staged" in piece:
-            base = target.parent if piece["single"] else target
-            if disk.exists(confined(base, piece["staged"])):
-                raise SinkError(
-                    f"the checkpoint has output that is not yet published in {str(target)!r}, "
-                    f"and the job writes to {str(layout.target)!r} now",
-                    hint="run it once more with the old path, stop it, and then change the path",
-                )
+        elif "staged" in piece and disk.exists(confined(Path(str(piece["hidden"])), piece["staged"])):
+            raise SinkError(
+                f"the checkpoint has output that is not yet published in {str(piece['target'])!r}, "
+                f"and the job writes to {layout.given!r} now",
+                hint="run it once more with the old path, stop it, and then change the path",
+            )
     return mine
+
+
+def _moved_here(layout: Layout, owner: Owner, disk: Disk, piece: Committable) -> bool:
+    """Whether the whole folder has been moved, and the hidden one with it."""
+    if "staged" not in piece or not owner.owns(PurePosixPath(str(piece["staged"])).parts[0]):
+        return False
+    return disk.exists(confined(layout.hidden, piece["staged"])) or disk.exists(
+        confined(layout.base, piece["final"])
+    )

@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from streamflow.disk import Disk
 from streamflow.errors import SinkError
 from streamflow.operators.connectors.files.durable_folders import make_durable, sync_down
 from streamflow.operators.connectors.files.failures import writing
+from streamflow.operators.connectors.files.hidden_folder import Presence, no_other_run
 from streamflow.operators.connectors.files.ownership import (
     Layout,
     Note,
@@ -25,7 +27,7 @@ from streamflow.operators.connectors.files.ownership import (
 from streamflow.operators.connectors.files.second_name import give_name
 from streamflow.operators.sink import Committable, Committer, SinkContext
 
-__all__ = ["FolderCommitter", "beginning", "lost", "not_ours"]
+__all__ = ["FolderCommitter", "beginning", "come", "lost", "not_ours"]
 
 
 class FolderCommitter(Committer):
@@ -37,9 +39,13 @@ class FolderCommitter(Committer):
         self._folder = layout.base
         self._ctx = ctx
         self._disk = ctx.disk
-        self._owner = Owner.of(layout, ctx.job, ctx.operator_id)
+        self._owner = Owner.of(layout.hidden, ctx.job, ctx.operator_id)
         self._note = Note(self._owner.note, ctx)
+        self._presence = Presence(ctx.disk, layout.hidden, f"{self._owner.stem}-{ctx.random.token()}")
         self._made = False
+
+    async def begin(self) -> None:
+        await self._ctx.run_blocking(self._begin)
 
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         await self._ctx.run_blocking(self._commit, committables)
@@ -49,14 +55,21 @@ class FolderCommitter(Committer):
     ) -> None:
         await self._ctx.run_blocking(self._restore, epoch, committables, carried)
 
+    async def close(self) -> None:
+        await self._ctx.run_blocking(self._presence.end)
+
+    def _begin(self) -> None:
+        with writing(str(self._folder)):
+            come(self._layout, self._owner, self._presence, self._disk)
+
     def _commit(self, committables: Sequence[Committable]) -> None:
         with writing(str(self._folder)):
             if not self._made:
                 make_durable(self._disk, self._folder)
                 self._made = True
             self._remember(committables)
-            finals = self._paths("final", committables)
-            staged = self._paths("staged", committables)
+            finals = self._paths("final", self._folder, committables)
+            staged = self._paths("staged", self._layout.hidden, committables)
             folders = {final.parent for final in finals}
             for folder in folders:
                 self._disk.make_folder(folder)
@@ -68,11 +81,12 @@ class FolderCommitter(Committer):
                 folders.add(old.parent)
             for folder in sorted(folders):
                 sync_down(self._disk, self._folder, folder)
-            for path in staged:
+            forgotten = [name for piece in committables for name in piece.get("forgets", ())]
+            for path in [*staged, *(confined(self._layout.hidden, name) for name in forgotten)]:
                 self._disk.remove(path)
 
-    def _paths(self, key: str, committables: Sequence[Committable]) -> list[Path]:
-        return [confined(self._folder, piece[key]) for piece in committables if "final" in piece]
+    def _paths(self, key: str, base: Path, committables: Sequence[Committable]) -> list[Path]:
+        return [confined(base, piece[key]) for piece in committables if "final" in piece]
 
     def _publish(self, staged: Path, final: Path) -> None:
         try:
@@ -93,7 +107,7 @@ class FolderCommitter(Committer):
         note = self._note.read()
         known = _runs(note)
         if note is None or (started is not None and note.get("started") != started):
-            # The first commit of a job that starts anew: what an earlier one has written is its own no longer.
+            # The first commit of a job that starts over: what an earlier one has written is its own no longer.
             note, known = {"started": started}, set[str]()
         runs = known | {
             name.run
@@ -106,6 +120,7 @@ class FolderCommitter(Committer):
     def _restore(
         self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable]
     ) -> None:
+        self._begin()
         with writing(str(self._folder)):
             committables = here(self._layout, self._owner, self._disk, committables)
             carried = here(self._layout, self._owner, self._disk, carried)
@@ -123,7 +138,7 @@ class FolderCommitter(Committer):
         return self._layout.mode != "append" and self._layout.occupied(self._disk)
 
     def _take_back(self, epoch: int, runs: set[str], keep: Sequence[Committable]) -> None:
-        kept = set(self._paths("final", keep))
+        kept = set(self._paths("final", self._folder, keep))
         folders: set[Path] = set()
         for path in self._disk.files_below(self._folder):
             name = PartName.parse(path.name)
@@ -142,8 +157,19 @@ def _runs(note: Mapping[str, Any] | None) -> set[str]:
     return set() if note is None else {str(run) for run in note.get("runs", ())}
 
 
+def come(layout: Layout, owner: Owner, presence: Presence, disk: Disk) -> None:
+    """A run's first step: it is seen by others, and removes what dead ones left that took no checkpoints. Raises
+    SinkError where another is at work, and one of the two would replace the other's output."""
+    presence.begin()
+    if layout.single or layout.mode == "overwrite":
+        no_other_run(presence, layout.target)
+    elif presence.others():
+        return
+    owner.sweep_once(disk)
+
+
 def beginning(committables: Sequence[Committable]) -> str | None:
-    """By what name a job that started anew goes, where its output begins with these: nothing that was there before is
+    """By what name a job that started over goes, where its output begins with these: nothing that was there before is
     its own. None where they go on."""
     return next((str(piece["begins"]) for piece in committables if "begins" in piece), None)
 
@@ -160,5 +186,6 @@ def not_ours(path: Path) -> SinkError:
     """A job that goes on finds output that no earlier run of it has written."""
     return SinkError(
         f"{str(path)!r} already holds something that this job has not written",
-        hint='choose another path or mode="append"; or remove it and start anew with restore="none"',
+        hint='choose another path or mode="append"; remove it and start with restore="none"; or, if you moved it, '
+        "move the hidden folder beside it along (.NAME.streamflow)",
     )

@@ -1,6 +1,9 @@
 """Reads a file of records from front to back, where a record's end is known only from what comes before it:
 compressed files and CSV with quotes."""
 
+# Values of any type: what they hold is not known to the type checker.
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from functools import partial
@@ -42,6 +45,8 @@ class RecordStream:
         growing: bool = False,
     ) -> None:
         self.offset = start
+        self.skipped = 0
+        """Bytes of a mark at the start, which belong to no record."""
         self._path = path
         self._compression: Compression = compression
         self._form = form
@@ -57,15 +62,19 @@ class RecordStream:
 
     def next_run(self) -> Run | None:
         """The next records, about as many as asked for; None at the end."""
-        data, step, taken = self._rest, self._step, 0
+        parts, held, step, taken, data = [self._rest], len(self._rest), self._step, 0, b""
         while not taken:
             block = self._stream.read(step)
-            data += block
+            parts.append(block)
+            held += len(block)
+            # Whether a newline ends a record does not depend on what comes behind it.
+            if not block or b"\n" in block:
+                data = b"".join(parts)
+                parts = [data]
+                taken = self._form.cut(data) if block or self._growing else len(data)
             if not block:
-                taken = self._form.cut(data) if self._growing else len(data)
                 break
-            taken = self._form.cut(data)
-            if not taken and len(data) > _MOST_RECORD:
+            if not taken and held > _MOST_RECORD:
                 raise self._endless()
             step = min(2 * step, _BLOCK)
         if not taken:
@@ -74,7 +83,9 @@ class RecordStream:
         if not self._form.complete(body):
             raise self._endless()
         begin, self.offset = self.offset, self.offset + taken
-        run = Run(body.removeprefix(BOM) if begin == 0 else body, partial(self._line, self._newlines))
+        if begin == 0 and body.startswith(BOM):
+            body, self.skipped = body.removeprefix(BOM), len(BOM)
+        run = Run(body, partial(self._line, self._newlines))
         newlines = body.count(b"\n")
         self._newlines += newlines
         self._step = range_bytes(self._batch_rows, taken / max(1, newlines), self._most)

@@ -1,4 +1,4 @@
-"""The committing half of a `FileSink` that writes one file, which is written anew at each epoch.
+"""The committing half of a `FileSink` that writes one file, which is written again at each epoch.
 
 Steps that can be repeated after a crash: note the epoch; join what is there and the sealed pieces into a hidden file
 and sync it; remove the pieces; rename the hidden file over the target. Pieces are removed only when the joined file is
@@ -17,8 +17,9 @@ from streamflow.errors import SinkError
 from streamflow.operators.connectors.files.durable_folders import make_durable
 from streamflow.operators.connectors.files.encoding import join_files
 from streamflow.operators.connectors.files.failures import writing
+from streamflow.operators.connectors.files.hidden_folder import Presence
 from streamflow.operators.connectors.files.ownership import Layout, Note, Owner, confined, here
-from streamflow.operators.connectors.files.publication import beginning, lost, not_ours
+from streamflow.operators.connectors.files.publication import beginning, come, lost, not_ours
 from streamflow.operators.connectors.files.second_name import give_name
 from streamflow.operators.sink import Committable, Committer, SinkContext
 
@@ -37,9 +38,14 @@ class FileCommitter(Committer):
         self._base = layout.base
         self._ctx = ctx
         self._disk = ctx.disk
-        self._owner = Owner.of(layout, ctx.job, ctx.operator_id)
+        self._hidden = layout.hidden
+        self._owner = Owner.of(layout.hidden, ctx.job, ctx.operator_id)
         self._note = Note(self._owner.note, ctx)
+        self._presence = Presence(ctx.disk, layout.hidden, f"{self._owner.stem}-{ctx.random.token()}")
         self._made = False
+
+    async def begin(self) -> None:
+        await self._ctx.run_blocking(self._begin)
 
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         await self._ctx.run_blocking(self._commit, epoch, committables)
@@ -49,9 +55,16 @@ class FileCommitter(Committer):
     ) -> None:
         await self._ctx.run_blocking(self._restore, epoch, committables, carried)
 
+    async def close(self) -> None:
+        await self._ctx.run_blocking(self._presence.end)
+
+    def _begin(self) -> None:
+        with writing(str(self._target)):
+            come(self._layout, self._owner, self._presence, self._disk)
+
     def _commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         staged = sorted(
-            (str(piece["final"]), confined(self._base, piece["staged"]))
+            (str(piece["final"]), confined(self._hidden, piece["staged"]))
             for piece in committables
             if "final" in piece
         )
@@ -59,13 +72,18 @@ class FileCommitter(Committer):
         if not pieces:
             return
         # The first piece's folder is a writer's alone: what a dead run left behind bears another name.
-        joined = self._base / f"{pieces[0].parent.name}-joined-{pieces[0].stem}"
+        joined = self._hidden / f"{pieces[0].parent.name}-joined-{pieces[0].stem}"
         started = beginning(committables)
         with writing(str(self._target)):
             if not self._made:
                 make_durable(self._disk, self._base)
                 self._made = True
             if self._disk.exists(joined) or any(map(self._disk.exists, pieces)):
+                if started is not None and self._layout.mode == "error" and self._disk.exists(self._target):
+                    raise SinkError(
+                        f"{str(self._target)!r} has come to be there since the job started",
+                        hint="somebody else writes there: choose another path",
+                    )
                 self._remember(epoch, joined, pieces, started)
             if not self._disk.exists(joined) and any(map(self._disk.exists, pieces)):
                 adds = started is None or any(piece.get("adds", False) for piece in committables)
@@ -92,7 +110,7 @@ class FileCommitter(Committer):
             join_files(self._disk, parts, whole, self._layout.format)
             self._disk.sync(whole)
             self._disk.rename(whole, joined)
-        self._disk.sync_folder(self._base)
+        self._disk.sync_folder(self._hidden)
 
     def _remember(self, epoch: int, joined: Path, pieces: list[Path], started: str | None) -> None:
         """What the target will hold, and what it holds until then."""
@@ -109,6 +127,7 @@ class FileCommitter(Committer):
     def _restore(
         self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable]
     ) -> None:
+        self._begin()
         with writing(str(self._target)):
             committables = here(self._layout, self._owner, self._disk, committables)
             carried = here(self._layout, self._owner, self._disk, carried)
@@ -147,7 +166,7 @@ class FileCommitter(Committer):
         if holds and not self._disk.exists(self._target):
             raise SinkError(
                 f"{str(self._target)!r} is gone, with the output up to epoch {holds}",
-                hint='put it back, or start anew with restore="none"',
+                hint='put it back, or start over with restore="none"',
             )
 
     def _read_note(self) -> _Published | None:
@@ -159,8 +178,8 @@ class FileCommitter(Committer):
             None if started is None else str(started),
             int(note["epoch"]),
             int(note["before"]),
-            confined(self._base, note["joined"]),
-            [confined(self._base, name) for name in note["staged"]],
+            confined(self._hidden, note["joined"]),
+            [confined(self._hidden, name) for name in note["staged"]],
         )
 
     def _write_note(self, note: _Published) -> None:
@@ -170,7 +189,7 @@ class FileCommitter(Committer):
                 "epoch": note.epoch,
                 "before": note.before,
                 "joined": note.joined.name,
-                "staged": [piece.relative_to(self._base).as_posix() for piece in note.pieces],
+                "staged": [piece.relative_to(self._hidden).as_posix() for piece in note.pieces],
             }
         )
 
@@ -178,7 +197,7 @@ class FileCommitter(Committer):
 @dataclass(frozen=True, slots=True)
 class _Published:
     """The target holds the output up to `epoch`, and up to `before` as long as a hidden file of the commit is there.
-    `started`: by what name the job goes since it started anew."""
+    `started`: by what name the job goes since it started over."""
 
     started: str | None
     epoch: int

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from os.path import realpath
+from pathlib import Path, PurePath
 from typing import Literal
 
+from streamflow.arguments import names, whole_number
+from streamflow.disk import Disk
 from streamflow.errors import JobDefinitionError, SinkError
 from streamflow.operators.base import StreamType
-from streamflow.operators.connectors.files.encoding import SUFFIXES, check_format
-from streamflow.operators.connectors.files.formats import FileFormat, by_suffix, checked_format
+from streamflow.operators.connectors.files.encoding import SUFFIXES, check_continues, check_format
+from streamflow.operators.connectors.files.formats import FileFormat, by_suffix, checked_format, separator_of
+from streamflow.operators.connectors.files.hidden_folder import hidden_folder
 from streamflow.operators.connectors.files.local_path import local_path
 from streamflow.operators.connectors.files.ownership import Layout
+from streamflow.operators.connectors.files.partitions import check_partition
 from streamflow.operators.connectors.files.publication import FolderCommitter
 from streamflow.operators.connectors.files.single_file import FileCommitter
 from streamflow.operators.connectors.files.staging import FolderWriter
@@ -25,22 +30,29 @@ __all__ = ["FileSink"]
 
 @dataclass(frozen=True, slots=True)
 class FileSink(Sink):
-    """Writes into a folder, as `part-<subtask>-<epoch>-<n>.<suffix>`, or into one file where the path has a suffix
-    (`out.parquet`). What an epoch wrote appears when the epoch is complete, by renaming; nothing of it is seen before,
-    and nothing is left of a run that failed but hidden files.
+    """Writes into a folder, as `part-<subtask>-<epoch>-<n>-<run>.<suffix>`, or into one file where the path has a
+    suffix (`out.parquet`); a path that ends with `/` is always a folder. The folder above has to be there. What an
+    epoch wrote appears when the epoch is complete, by renaming; nothing of it is seen before. What is no output lies in
+    a hidden folder beside the one that is written into (`.out.streamflow` for `out/`), or in `.streamflow` inside of it
+    where nothing can be beside it, as in a mounted folder; move it along if you move the output.
 
     `format`: "parquet" (default for folders), "ndjson", "csv", "arrow". `partition_by`: columns that become folders
-    (`origin=JFK/`) instead of content. `roll`: at most so many rows a file. `mode`: "error" refuses a folder or file
-    that already holds something, when the job starts; "append" adds to it; "overwrite" replaces the part files, or the
-    file, when the first epoch commits, and not if the job fails before. A job that goes on from a checkpoint goes on
-    with its own output in each of them: what it had published after that checkpoint is taken back first. From a single
-    file nothing can be taken back: that is a SinkError, unless duplicates are allowed. A hidden note beside the output
-    (`.streamflow-….json`) says what is whose; it goes where the output goes.
+    (`origin=JFK/`) instead of content, as text carries them; any but Binary and nested ones. `roll`: at most so many
+    rows a file. `mode`: "error" refuses a folder or file that already holds something, when the job starts; "append"
+    adds to it; "overwrite" replaces the part files, or the file, when the first epoch commits, and not if the job fails
+    before. A job that goes on from a checkpoint goes on with its own output in each of them: what it had published
+    after that checkpoint is taken back first. From a single file nothing can be taken back: that is a SinkError, unless
+    duplicates are allowed.
 
-    A single file is written anew at each epoch: for streams that go on, give a folder. Text carries times as
-    `2013-01-01T05:17:00Z`. A stream of Python objects can be written as ndjson.
+    Several sinks may write rows of the same columns and format into one folder, from one job or several. A file, or a
+    folder to overwrite, is for one sink of one run at a time.
 
-    Raises JobDefinitionError for what cannot work (when the job is built), SinkError where the disk refuses.
+    A single file is written again at each epoch: for streams that go on, give a folder. Text carries times as
+    `2013-01-01T05:17:00Z`, and durations as integers in their unit. ndjson carries NaN and infinity as null, Binary not
+    at all. A stream of Python objects can be written as ndjson. `.tsv` is CSV with tabs.
+
+    Raises JobDefinitionError for what cannot work (when the job is built), SinkError where the disk refuses,
+    RecordError for a partition value that no folder can be named after.
 
     >>> FileSink("late/", format="ndjson").describe()
     'FileSink(late/, ndjson)'
@@ -55,16 +67,21 @@ class FileSink(Sink):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", local_path(self.path))
-        by = (self.partition_by,) if isinstance(self.partition_by, str) else tuple(self.partition_by)
+        by = names(self.partition_by, "partition_by")
         object.__setattr__(self, "partition_by", by)
         checked_format(self.format)
         told, compression = by_suffix(str(self.path))
-        if compression != "none" or self.format == "text":
+        if told is None and compression == "none" and PurePath(self.path).suffix and not self._folder:
+            raise JobDefinitionError(
+                f"FileSink cannot tell what {self.path!r} is",
+                hint=f"a file ends with one of {', '.join(SUFFIXES.values())}, the path of a folder with a slash",
+            )
+        if compression != "none" or "text" in (self.format, told):
             raise JobDefinitionError(
                 f"FileSink cannot write {self.path!r}", hint=f"one of: {', '.join(SUFFIXES)}; uncompressed"
             )
-        if self.roll is not None and self.roll < 1:
-            raise JobDefinitionError(f"roll is {self.roll}", hint="at least one row a file")
+        if self.roll is not None:
+            whole_number(self.roll, "roll (the most rows of a file)")
         if self.mode not in ("error", "append", "overwrite"):
             raise JobDefinitionError(
                 f"FileSink has no mode {self.mode!r}", hint="one of: error, append, overwrite"
@@ -79,13 +96,20 @@ class FileSink(Sink):
                 f"{self.path!r} is to be written as {self.format}", hint="let the suffix say it"
             )
 
+    @property
+    def writes_to(self) -> str:
+        return str(self.path)
+
     def check(self, input_type: StreamType) -> None:
         check_format(self._format, input_type)
         if self.partition_by and not isinstance(input_type.schema, Schema):
             raise JobDefinitionError("partition_by needs columns", hint="this stream holds Python objects")
         if isinstance(input_type.schema, Schema):
             for name in self.partition_by:
-                input_type.schema.need(name)
+                check_partition(name, input_type.schema.need(name))
+            twice = [name for name in self.partition_by if list(self.partition_by).count(name) > 1]
+            if twice:
+                raise JobDefinitionError(f"partition_by names {twice[0]!r} twice", hint="once is enough")
             if self.partition_by and len(set(self.partition_by)) == len(input_type.schema):
                 raise JobDefinitionError("partition_by leaves no column to write", hint="name fewer columns")
         problem = self._obstacle()
@@ -96,7 +120,7 @@ class FileSink(Sink):
         problem = self._obstacle()
         if problem is not None:
             raise SinkError(problem[0], hint=problem[1])
-        layout = self._layout()
+        layout = self._layout(ctx.disk)
         # Only now is it known whether what is there may be this job's own.
         if self.mode == "error" and ctx.restored is None and layout.occupied(ctx.disk):
             raise SinkError(
@@ -104,11 +128,18 @@ class FileSink(Sink):
                 hint='choose another path, mode="append" or mode="overwrite"',
             )
         schema = input_type.schema if isinstance(input_type.schema, Schema) else None
+        if layout.single and self.mode == "append" and ctx.restored is None:
+            check_continues(ctx.disk, layout.target, layout.format, schema, layout.separator)
         return FolderWriter(layout, schema, ctx)
 
     def committer(self, ctx: SinkContext) -> Committer:
-        layout = self._layout()
+        layout = self._layout(ctx.disk)
         return FileCommitter(layout, ctx) if layout.single else FolderCommitter(layout, ctx)
+
+    def place(self, input_type: StreamType) -> tuple[Hashable, Hashable]:
+        columns = tuple(input_type.schema.items()) if isinstance(input_type.schema, Schema) else None
+        alone = object() if self._single or self.mode == "overwrite" else None
+        return realpath(self.path), (self._format, columns, self.partition_by, alone)
 
     def describe(self) -> str:
         by = f", by {', '.join(self.partition_by)}" if self.partition_by else ""
@@ -116,16 +147,28 @@ class FileSink(Sink):
 
     @property
     def _single(self) -> bool:
-        return by_suffix(str(self.path))[0] is not None and not Path(self.path).is_dir()
+        return by_suffix(str(self.path))[0] is not None and not self._folder
+
+    @property
+    def _folder(self) -> bool:
+        """Whether it surely is one, whatever its suffix says."""
+        return str(self.path).endswith(("/", os.sep)) or Path(self.path).is_dir()
 
     @property
     def _format(self) -> FileFormat:
         told = by_suffix(str(self.path))[0] if self._single else None
         return self.format or told or "parquet"
 
-    def _layout(self) -> Layout:
+    def _layout(self, disk: Disk) -> Layout:
+        # By whatever name the folder is reached: what lies beside it must be on its own file system.
+        target = Path(realpath(self.path))
         return Layout(
-            target=Path(self.path),
+            given=str(self.path),
+            target=target,
+            hidden=hidden_folder(disk, target.parent, target.name)
+            if self._single
+            else hidden_folder(disk, target),
+            separator=separator_of(str(self.path)),
             format=self._format,
             single=self._single,
             partition_by=tuple(self.partition_by),
@@ -138,9 +181,9 @@ class FileSink(Sink):
         target = Path(self.path)
         if not self._single and target.exists() and not target.is_dir():
             return f"{self.path!r} is a file", "give a folder, or a path with a suffix for one file"
-        nearest = target.parent if self._single else target
-        while not nearest.exists() and nearest != nearest.parent:
-            nearest = nearest.parent
+        nearest = target.parent if self._single or not target.exists() else target
+        if not nearest.exists():
+            return f"there is no folder {str(nearest)!r} to write into", "check the path, or make the folder"
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             return f"cannot write below {str(nearest)!r}", "check the path and its permissions"
         return None

@@ -7,15 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
+from streamflow.arguments import flag, names
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.files.csv_format import CsvOptions
 from streamflow.operators.connectors.files.enumerator import FileEnumerator, Told, WatchingEnumerator
-from streamflow.operators.connectors.files.formats import FileFormat, checked_format
+from streamflow.operators.connectors.files.formats import FileFormat, by_suffix, checked_format
 from streamflow.operators.connectors.files.inference import infer_schema
 from streamflow.operators.connectors.files.listing import FoundFile, list_files
 from streamflow.operators.connectors.files.local_path import local_path
 from streamflow.operators.connectors.files.opening import FileReading, OpenedWhenRead
+from streamflow.operators.connectors.files.text import TEXT_COLUMN
 from streamflow.operators.connectors.files.wire_types import wire_types
 from streamflow.operators.source import Enumerator, Position, Source, SourceContext, Split, SplitReader
 from streamflow.records.schema import OBJECTS, Objects, Schema, StreamSchema
@@ -35,19 +39,29 @@ class _Pinned:
 class FileSource(Source):
     """Reads files: one, a glob, a folder (with all below it), or a list of these.
 
-    `format` is told by the suffix (.ndjson .jsonl .json, .csv, .parquet, .arrow .ipc .feather, .txt .log .text, the
-    text ones also with .gz or .zst) unless given. `schema` gives names and types of the columns to read; without it
-    they are inferred from the first 1,000 rows and pinned; `sf.OBJECTS` asks for Python objects (any JSON value, a str
-    for a line of text, a dict otherwise, of text alone for CSV). A field missing in a JSON object is null. A job that
-    goes on from a checkpoint infers again: it is refused if other types come out because the first files have gone.
+    `format` is told by the suffix (.ndjson .jsonl .json, .csv .tsv, .parquet, .arrow .ipc .feather, .txt .log .text,
+    those of text also with .gz or .zst) unless given. `schema` gives names and types of the columns to read; without it
+    they are inferred from the first 1,000 rows and pinned (in CSV, numbers with leading zeros are text);
+    `sf.OBJECTS` asks for Python objects (any JSON value, a str for a line of text, a dict otherwise, of text alone
+    for CSV). A field missing in a JSON object is null. A job that goes on from a checkpoint infers again: it is
+    refused if other types come out because the first files have gone.
 
     Files are read side by side in event time. `in_order=True` says that they follow one another, so that the watermark
     need not wait for those not yet begun. `watch="1s"` looks again every second for new files and for whole lines
-    appended to known ones, and never ends. A file that has become shorter or was replaced is read again from its
-    start; compressed, Parquet and Arrow files have to appear whole (written elsewhere, then renamed).
+    appended to known ones, and never ends; with a schema nothing needs to be there when it begins. A file that has
+    become shorter or was replaced is read again from its start, told by its inode, its first bytes and those at which
+    reading had ended; compressed, Parquet and Arrow files have to appear whole (written elsewhere, then renamed).
 
-    CSV: `separator`, `has_header` (without it the columns are the schema's, in order, or `column_1` and so on),
-    `null_values`, `quote` (None: quotes are ordinary characters; large files are then split).
+    Folders below the path, or the fixed part of a glob, that are called `name=value`, as `FileSink(partition_by=)`
+    makes them, are columns too, but not of objects: of the schema's types, or integers, days or times where all values
+    are, else text.
+
+    Of two values of one name in a JSON object the last counts. Text columns take numbers as they are written. In CSV of
+    one column a blank line is a null. Text is UTF-8, with or without a byte order mark. Values that do not fit their
+    column without becoming others are errors, in tables too, by the source's `on_error`.
+
+    CSV: `separator` (a comma, in `.tsv` files a tab), `has_header` (without it the columns are the schema's, in order,
+    or `column_1` and so on), `null_values`, `quote` (None: quotes are ordinary characters; large files are then split).
 
     Raises JobDefinitionError for options that make no sense, SourceError for what is missing or unreadable.
 
@@ -61,7 +75,7 @@ class FileSource(Source):
     schema: Mapping[str, Any] | Objects | None = None
     watch: Duration | None = None
     in_order: bool = False
-    separator: str = ","
+    separator: str | None = None
     has_header: bool = True
     null_values: Sequence[str] = ()
     quote: str | None = '"'
@@ -69,7 +83,7 @@ class FileSource(Source):
     _pinned: _Pinned = field(default_factory=_Pinned, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        given = [self.path] if isinstance(self.path, (str, Path)) else list(self.path)
+        given = list(self.path) if isinstance(self.path, (list, tuple)) else [self.path]
         if not given:
             raise JobDefinitionError("FileSource got no path", hint='give one, like "flights/*.ndjson"')
         object.__setattr__(self, "path", tuple(given))
@@ -79,13 +93,29 @@ class FileSource(Source):
             object.__setattr__(self, "schema", Schema(self.schema))
         if self.watch is not None:
             parse_duration(self.watch, what="watch", positive=True)
-        nulls = (self.null_values,) if isinstance(self.null_values, str) else tuple(self.null_values)
-        object.__setattr__(self, "null_values", nulls)
+        object.__setattr__(self, "null_values", names(self.null_values, "null_values"))
+        flag(self.in_order, "in_order")
+        flag(self.has_header, "has_header")
         self._csv()
 
     @property
     def bounded(self) -> bool:
         return self.watch is None
+
+    @property
+    def input(self) -> Mapping[str, Any]:
+        return {"paths": list(self._paths), "watched": self.watch is not None}
+
+    def differences(self, saved: Mapping[str, Any]) -> list[str]:
+        problems: list[str] = []
+        watched, before = self.watch is not None, list(saved.get("paths", self._paths))
+        if bool(saved.get("watched", watched)) != watched:
+            was, now = ("without watch=", "with it") if watched else ("with watch=", "without it")
+            problems.append(f"it read {', '.join(before)} {was} and reads {now}")
+        # A source that goes on looking finds what is new; one that does not would never read it.
+        if before != list(self._paths) and not (watched and set(before) <= set(self._paths)):
+            problems.append(f"it read {', '.join(before)} and reads {', '.join(self._paths)}")
+        return problems
 
     def output_type(self) -> StreamType:
         if self._pinned.schema is None:
@@ -118,8 +148,7 @@ class FileSource(Source):
         return CsvOptions(self.separator, self.has_header, tuple(self.null_values), self.quote)
 
     def _list(self) -> list[FoundFile]:
-        known = self.schema is not None and self.watch is not None
-        return list_files(self._paths, self.format, may_be_empty=known)
+        return list_files(self._paths, self.format, may_be_empty=self.watch is not None)
 
     def _find_schema(self) -> StreamSchema:
         """Looks at the files also where the schema is given: a path that names nothing is an error when the job is
@@ -128,6 +157,8 @@ class FileSource(Source):
         if isinstance(self.schema, Objects):
             return OBJECTS
         if self.schema is None:
+            if not files and all("text" in (self.format, by_suffix(path)[0]) for path in self._paths):
+                return Schema({TEXT_COLUMN: pl.String()})
             return infer_schema(files, self._csv(), growing=self.watch is not None)
         assert isinstance(self.schema, Schema)
         if files and files[0].format in ("ndjson", "csv"):

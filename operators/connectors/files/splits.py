@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ class FilePart:
     start: int
     end: int
     limit: int
+    partitions: Sequence[Sequence[str | None]] = ()
 
     def split(self, *, whole: bool, holds_watermark: bool, generation: int = 0) -> Split:
         """As a split; its id is the path, and the part of it where it is not `whole`."""
@@ -39,6 +40,11 @@ class FilePart:
         """The part that a split stands for."""
         return cls(**split.payload)
 
+    def told(self, names: Iterable[str]) -> dict[str, str | None]:
+        """Which of these columns the file's folders tell, and their values as text."""
+        values = {str(name): value for name, value in self.partitions}
+        return {name: values[name] for name in names if name in values}
+
 
 def by_arithmetic(file: FoundFile, csv: CsvOptions) -> bool:
     """Whether any byte range of the file can be read by itself."""
@@ -50,5 +56,5 @@ def parts_of(file: FoundFile, *, start: int, end: int, step: int = SPLIT_BYTES) 
     limit = end
     while start < end:
         following = min(start + step, end)
-        yield FilePart(file.path, file.format, file.compression, start, following, limit)
+        yield FilePart(file.path, file.format, file.compression, start, following, limit, file.partitions)
         start = following

@@ -1,8 +1,7 @@
 """The writing half of `FileSink`: files grow in a hidden folder beside the output and are sealed at the barrier.
 
-The staging folder lies inside of the target, so that publishing a file means another name on one file system. Its
-name begins with a dot: neither a glob nor a folder given to `FileSource` sees it, whatever a dead run has left there.
-What is sealed outlives a crash: content and names have been synced when it is handed out.
+The staging folder lies on the target's file system, so that publishing a file means another name for it. What is sealed
+outlives a crash: content and names have been synced when it is handed out.
 """
 
 from __future__ import annotations
@@ -12,17 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import polars as pl
-
 from streamflow.errors import RecordError
 from streamflow.operators.connectors.files.durable_folders import make_durable
 from streamflow.operators.connectors.files.encoding import SUFFIXES, append, empty_file
 from streamflow.operators.connectors.files.failures import writing
-from streamflow.operators.connectors.files.ownership import Layout, Owner, PartName, hidden, is_note, is_part
+from streamflow.operators.connectors.files.ownership import Layout, Owner, PartName
 from streamflow.operators.connectors.files.partitions import partitioned
 from streamflow.operators.rows import frame_of
 from streamflow.operators.sink import Committable, SinkContext
 from streamflow.records.batch import RowBatch
+from streamflow.records.common_types import concatenated
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, Schema
@@ -54,8 +52,8 @@ class FolderWriter:
         self._schema = schema
         self._ctx = ctx
         self._token = ctx.random.token()
-        self._owner = Owner.of(layout, ctx.job, ctx.operator_id)
-        self._staging = self._owner.staging(ctx.subtask, self._token)
+        self._owner = Owner.of(layout.hidden, ctx.job, ctx.operator_id)
+        self._staging = self._owner.staging(ctx.subtask, self._token, lasting=ctx.checkpointed)
         self._open: dict[str, _OpenFile] = {}
         self._sealed: list[tuple[Path, str]] = []
         """(staged file, partition folder) of this epoch."""
@@ -63,7 +61,9 @@ class FolderWriter:
         self._first = True
         self._begins = ctx.subtask == 0 and ctx.restored is None
         """Whether the run's output begins with this writer's: a restored run goes on with what is there."""
-        self._replaces = self._old_parts() if layout.mode == "overwrite" and self._begins else []
+        replaces = layout.mode == "overwrite" and self._begins
+        self._replaces = self._old_parts() if replaces else []
+        self._forgets = self._owner.other_notes(ctx.disk) if replaces else []
 
     async def write(self, batch: AnyBatch) -> None:
         if len(batch):
@@ -113,7 +113,7 @@ class FolderWriter:
             if file.path is None:
                 file.path = self._new_file()
             for batch in _joined(file.held):
-                append(self._ctx.disk, file.path, self._layout.format, batch)
+                append(self._ctx.disk, file.path, self._layout.format, batch, self._layout.separator)
             file.rows_written += file.held_rows
             file.held, file.held_rows, file.held_bytes = [], 0, 0
         if self._layout.format in ("parquet", "arrow"):
@@ -143,21 +143,21 @@ class FolderWriter:
         if self._lacks_file():
             # One file has to be there even if nothing was written.
             path = self._new_file()
-            empty_file(self._ctx.disk, path, self._layout.format, self._schema)
+            empty_file(self._ctx.disk, path, self._layout.format, self._schema, self._layout.separator)
             self._sync(path)
             self._sealed.append((path, ""))
         if self._sealed:
             with writing(str(self._staging)):
                 self._ctx.disk.sync_folder(self._staging)
         sealed, self._sealed = self._sealed, []
-        place: dict[str, Any] = {"target": str(self._layout.target), "single": self._layout.single}
+        place: dict[str, Any] = {"target": self._layout.given, "hidden": str(self._layout.hidden)}
         committables: list[Committable] = [
-            {**place, "staged": self._below(path), "final": self._final_name(folder, epoch, number)}
+            {**place, "staged": self._staged(path), "final": self._final_name(folder, epoch, number)}
             for number, (path, folder) in enumerate(sealed)
         ]
         if self._first and self._begins:
             beginning: dict[str, Any] = {"begins": self._token, "adds": self._layout.mode == "append"}
-            committables.append({**place, **beginning, "replaces": self._replaces})
+            committables.append({**place, **beginning, "replaces": self._replaces, "forgets": self._forgets})
         return committables
 
     def _lacks_file(self) -> bool:
@@ -165,25 +165,25 @@ class FolderWriter:
             return False
         return self._begins or not self._ctx.disk.exists(self._layout.target)
 
-    def _below(self, path: Path) -> str:
-        return path.relative_to(self._layout.base).as_posix()
+    def _staged(self, path: Path) -> str:
+        return path.relative_to(self._layout.hidden).as_posix()
 
     def _final_name(self, folder: str, epoch: int, number: int) -> str:
-        # A run that appends must not meet the names of an earlier one, which counted its epochs from 1, too.
-        run = self._token if self._layout.mode == "append" else ""
-        name = PartName(self._ctx.subtask, epoch, number, run, SUFFIXES[self._layout.format])
+        # Other sinks, other runs and other jobs that write into this folder count as this one does.
+        name = PartName(self._ctx.subtask, epoch, number, self._token, SUFFIXES[self._layout.format])
         return f"{folder}/{name}" if folder else str(name)
 
     def _old_parts(self) -> list[str]:
-        """What the first commit of a run that overwrites removes: part files, and notes that call them somebody's."""
+        """The part files that the first commit of a run that overwrites removes: those in the folder itself and in
+        partition folders. A folder of any other name is another output."""
         if self._layout.single:
             return []
         base = self._layout.base
+        found = [path.relative_to(base) for path in self._ctx.disk.files_below(base)]
         return [
-            path.relative_to(base).as_posix()
-            for path in self._ctx.disk.files_below(base)
-            if (is_part(path.name) and not hidden(path, base))
-            or (path.parent == base and path != self._owner.note and is_note(path.name))
+            path.as_posix()
+            for path in found
+            if PartName.parse(path.name) is not None and all("=" in part for part in path.parts[:-1])
         ]
 
     def _sync(self, path: Path) -> None:
@@ -197,7 +197,8 @@ class FolderWriter:
         with writing(str(self._staging)):
             for path in kept:
                 self._ctx.disk.remove(path)
-            self._ctx.disk.remove_folder(self._staging)
+            for folder in (self._staging, self._layout.hidden):
+                self._ctx.disk.remove_folder(folder)
 
 
 def _halves(batch: AnyBatch, rows: int) -> tuple[AnyBatch, AnyBatch]:
@@ -209,4 +210,4 @@ def _halves(batch: AnyBatch, rows: int) -> tuple[AnyBatch, AnyBatch]:
 def _joined(batches: Sequence[AnyBatch]) -> Sequence[AnyBatch]:
     """Frames as one, since a table is written at once."""
     frames = [batch.frame for batch in batches if isinstance(batch, FrameBatch)]
-    return [FrameBatch(pl.concat(frames))] if frames else batches
+    return [FrameBatch(concatenated(frames))] if frames else batches

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 
 import polars as pl
 
-from streamflow.errors import SourceError, unknown_name
+from streamflow.errors import RecordError, SourceError, Where, unknown_name
+from streamflow.operators.base import ErrorPolicy
 from streamflow.operators.connectors.blocking_steps import BlockingSteps
 from streamflow.operators.connectors.files.failures import reading
 from streamflow.operators.connectors.files.formats import FileFormat
+from streamflow.operators.connectors.files.table_casts import cast_exactly, castable
+from streamflow.operators.connectors.files.wire_types import without_rows
 from streamflow.operators.source import Decoded, Fetch, SourceContext
 from streamflow.records.batch import RowBatch
-from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 
 __all__ = ["TableReader", "count_rows", "fitting_columns", "scan_table"]
@@ -22,52 +25,71 @@ _MOST_ROWS = 131_072
 
 def scan_table(path: str, format: FileFormat) -> pl.LazyFrame:
     """A lazy frame over one file, its schema already read; raises SourceError where that fails."""
-    try:
-        with reading(path):
-            scan = pl.scan_parquet(path, glob=False) if format == "parquet" else pl.scan_ipc(path, glob=False)
-            scan.collect_schema()
-            return scan
-    except pl.exceptions.PolarsError as error:
-        raise SourceError(
-            f"{path!r} is not a whole {format} file: {str(error).splitlines()[0]}",
-            hint="the file is damaged, cut off or of another format",
-        ) from error
+    with _whole(path, f"is not a whole {format} file"):
+        scan = pl.scan_parquet(path, glob=False) if format == "parquet" else pl.scan_ipc(path, glob=False)
+        scan.collect_schema()
+        return scan
 
 
 def count_rows(path: str, format: FileFormat) -> int:
     """From the file's metadata."""
-    return int(scan_table(path, format).select(pl.len()).collect().item())
+    scan = scan_table(path, format)
+    with _whole(path, f"is not a whole {format} file"):
+        return int(scan.select(pl.len()).collect().item())
+
+
+@contextmanager
+def _whole(path: str, what: str) -> Generator[None]:
+    """Maps what Polars raises for damaged files, panics included."""
+    try:
+        with reading(path):
+            yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
+        raise SourceError(
+            f"{path!r} {what}: {(str(error) or type(error).__name__).splitlines()[0]}",
+            hint="the file is damaged, cut off or of another format",
+        ) from error
 
 
 def fitting_columns(
-    path: str, format: FileFormat, schema: Mapping[str, pl.DataType], columns: Sequence[str], *, cast: bool
+    path: str, scan: pl.LazyFrame, columns: Mapping[str, pl.DataType], *, cast: bool
 ) -> pl.LazyFrame:
-    """The columns asked for, with the schema's types. A type that differs is an error unless `cast`."""
-    scan = scan_table(path, format)
+    """The columns asked for, as they are in the file. A type that differs is an error, unless `cast` and some of its
+    values may fit."""
     there = scan.collect_schema()
-    chosen: list[pl.Expr] = []
-    for name in columns:
+    for name, dtype in columns.items():
         if name not in there:
             message, hint = unknown_name("column", name, there.names())
             raise SourceError(f"{path!r} has {message}", hint=hint)
-        if there[name] != schema[name] and not cast:
+        if there[name] != dtype and not (cast and castable(there[name], dtype)):
             raise SourceError(
-                f"{path!r}: column {name!r} is {there[name]} where {schema[name]} was expected",
-                hint="the files differ: say the types with schema={…}",
+                f"{path!r}: column {name!r} is {there[name]} where {dtype} was expected",
+                hint="give the column a type that holds its values"
+                if cast
+                else "the files differ: say the types with schema={…}",
             )
-        chosen.append(pl.col(name).cast(schema[name]) if there[name] != schema[name] else pl.col(name))
-    return scan.select(chosen)
+    # Also where no column is wanted, rows are.
+    return scan.select(list(columns) or there.names()[:1])
 
 
 class TableReader:
-    """Fetches batches of rows, from row `start` up to `end`. Position: the next row."""
+    """Fetches batches of rows, from row `start` up to `end`, with these columns, or as objects without. Position: the
+    next row."""
 
     def __init__(
-        self, path: str, frame: pl.LazyFrame, start: int, end: int, ctx: SourceContext, *, objects: bool
+        self,
+        path: str,
+        frame: pl.LazyFrame,
+        start: int,
+        end: int,
+        ctx: SourceContext,
+        columns: Mapping[str, pl.DataType] | None,
     ) -> None:
         self._path = path
         self._row = start
-        self._objects = objects
+        self._columns = columns
+        self._fits: bool | None = None
+        self._on_error: ErrorPolicy = ctx.on_error
         self._steps = BlockingSteps(ctx.run_blocking)
         rows = min(ctx.batch_rows, _MOST_ROWS)
         self._batches = frame.slice(start, end - start).collect_batches(chunk_size=rows, maintain_order=True)
@@ -76,22 +98,36 @@ class TableReader:
         frame = await self._steps.run(self._next)
         if frame is None:
             return None
-        self._row += frame.height
-        batch = FrameBatch(frame)
-        return Fetch(lambda: Decoded(self._decode(batch)), {"row": self._row}, batch.nbytes)
+        first, self._row = self._row, self._row + frame.height
+        return Fetch(lambda: self._decode(frame, first), {"row": self._row}, FrameBatch(frame).nbytes)
 
     async def close(self) -> None:
         await self._steps.close()
 
-    def _decode(self, batch: FrameBatch) -> AnyBatch:
-        return RowBatch(batch.frame.to_dicts()) if self._objects else batch
+    def _decode(self, frame: pl.DataFrame, first: int) -> Decoded:
+        if self._columns is None:
+            return Decoded(RowBatch(frame.to_dicts()))
+        if not self._columns or self._as_wanted(frame):
+            return Decoded(FrameBatch(frame))
+        typed, problems = cast_exactly(frame, self._columns)
+        bad = [
+            RecordError(
+                problem,
+                record=frame.row(row, named=True),
+                where=Where(split=self._path, offset=f"row {first + row}"),
+            )
+            for row, problem in sorted(problems.items())
+        ]
+        if bad and self._on_error == "fail":
+            raise bad[0]
+        return Decoded(FrameBatch(without_rows(typed, problems) if bad else typed), bad)
+
+    def _as_wanted(self, frame: pl.DataFrame) -> bool:
+        """Whether the types are those of the schema; all frames of one file have the same."""
+        if self._fits is None:
+            self._fits = dict(frame.schema) == self._columns
+        return self._fits
 
     def _next(self) -> pl.DataFrame | None:
-        try:
-            with reading(self._path):
-                return next(self._batches, None)
-        except pl.exceptions.PolarsError as error:
-            raise SourceError(
-                f"{self._path!r} cannot be read behind row {self._row}: {str(error).splitlines()[0]}",
-                hint="the file is damaged, or a value does not fit the type that the schema gives",
-            ) from error
+        with _whole(self._path, f"cannot be read behind row {self._row}"):
+            return next(self._batches, None)

@@ -1,78 +1,175 @@
 """How column types travel in text: what a parser is asked for, and how that becomes the type the schema wants.
 
 JSON and CSV carry times as ISO 8601 in UTC, durations as integers in the type's unit. Polars parses plain numbers and
-text at full speed; times are read as text and converted in one vectorised step.
+text at full speed; what it would cut, wrap or give up on is read as something wider and converted, by an expression of
+which a value that does not fit comes out as null.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, Literal, cast
 
 import polars as pl
 
 from streamflow.errors import JobDefinitionError, cut
 from streamflow.operators.connectors.files.formats import FileFormat
+from streamflow.operators.connectors.halving import halve
 
-__all__ = ["convert", "convert_where_possible", "misfits", "wire_types", "without_rows"]
+__all__ = [
+    "convert",
+    "convert_where_possible",
+    "deep_nulls",
+    "fields_of",
+    "holds_bytes",
+    "inner_of",
+    "misfits",
+    "wire_types",
+    "without_rows",
+]
 
-_JSON_WIDER: Final = (pl.Int8, pl.Int16, pl.UInt8, pl.UInt16)
+_TIMES: Final = (pl.Datetime, pl.Date, pl.Time)
+AS_TEXT: Final = (*_TIMES, pl.Decimal)
+"""The types that travel as text."""
+INFINITY: Final = r"(?i)^\s*[+-]?inf(inity)?\s*$"
+_JSON_AS_INT64: Final = (pl.Int8, pl.Int16, pl.UInt8, pl.UInt16, pl.Duration)
+_Unit = Literal["ms", "us", "ns"]
+_MOST_NANOSECONDS: Final = 2**63 - 1
+_CHOICES: Final = (pl.Enum, pl.Categorical)
 # RFC 3339, any offset: chrono reads it in half the time that a spelt-out format takes.
 _TIME: Final = "%+"
-_ZONED_TIME: Final = "%Y-%m-%dT%H:%M:%S%.f%#z"
+_ZONED_TIMES: Final = ("%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M%#z")
 _PLAIN_TIMES: Final = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
 
 
 def wire_types(schema: Mapping[str, pl.DataType], format: FileFormat) -> dict[str, pl.DataType]:
     """The types to ask the parser for; raises JobDefinitionError for a column that the format cannot carry."""
-    return {name: _wire_type(name, dtype, format) for name, dtype in schema.items()}
+    for name, dtype in schema.items():
+        if holds_bytes(dtype) or (format == "csv" and dtype.is_nested()):
+            raise JobDefinitionError(
+                f"column {name!r}: {format} cannot carry {dtype}", hint="read it as sf.String"
+            )
+    return {name: _wire_type(dtype, format) for name, dtype in schema.items()}
 
 
-def _wire_type(name: str, dtype: pl.DataType, format: FileFormat) -> pl.DataType:
-    if dtype.is_(pl.Binary) or dtype.is_(pl.Object) or (format == "csv" and dtype.is_nested()):
-        raise JobDefinitionError(
-            f"column {name!r}: {format} cannot carry {dtype}", hint="read it as sf.String"
-        )
-    if isinstance(dtype, (pl.Datetime, pl.Date, pl.Time)):
+def holds_bytes(dtype: pl.DataType) -> bool:
+    """Whether a type is one of bytes or of Python objects, or has one inside, which text cannot carry."""
+    if isinstance(dtype, (pl.List, pl.Array)):
+        return holds_bytes(inner_of(dtype))
+    if isinstance(dtype, pl.Struct):
+        return any(map(holds_bytes, fields_of(dtype).values()))
+    return isinstance(dtype, (pl.Binary, pl.Object))
+
+
+def inner_of(dtype: pl.List | pl.Array) -> pl.DataType:
+    """The type of the elements."""
+    return _instance(dtype.inner)
+
+
+def fields_of(dtype: pl.Struct) -> dict[str, pl.DataType]:
+    """The types of the fields."""
+    return {field.name: _instance(field.dtype) for field in dtype.fields}
+
+
+def _instance(dtype: Any) -> pl.DataType:
+    return cast(pl.DataType, dtype() if isinstance(dtype, type) else dtype)
+
+
+def _wire_type(dtype: pl.DataType, format: FileFormat) -> pl.DataType:
+    if isinstance(dtype, AS_TEXT):
         return pl.String()
     if isinstance(dtype, pl.Duration):
         return pl.Int64()
-    if format == "ndjson" and isinstance(dtype, _JSON_WIDER):
-        return pl.Int64()
-    if format == "ndjson" and isinstance(dtype, pl.Decimal):
+    if isinstance(dtype, pl.Float32 | pl.Float16):
+        return pl.Float64()
+    if isinstance(dtype, _CHOICES):
         return pl.String()
+    if format != "ndjson":
+        # The CSV parser ends at a column without a type.
+        return pl.String() if isinstance(dtype, pl.Null) else dtype
+    if isinstance(dtype, _JSON_AS_INT64):
+        return pl.Int64()
+    if isinstance(dtype, (pl.List, pl.Array)):
+        # A list of another length than an array's is a panic in Polars' executor.
+        return pl.List(_wire_type(inner_of(dtype), format))
+    if isinstance(dtype, pl.Struct):
+        return pl.Struct({name: _wire_type(inner, format) for name, inner in fields_of(dtype).items()})
     return dtype
 
 
 def convert(frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    """A parsed frame with the schema's types and column order; raises a PolarsError for a value that does not fit."""
-    wanted = [_strict(name, dtype) for name, dtype in schema.items() if frame.schema[name] != dtype]
-    if wanted:
-        try:
-            frame = frame.with_columns(wanted)
-        except pl.exceptions.PolarsError:
-            before, frame = frame, convert_where_possible(frame, schema)
-            for name in schema:
-                if before[name].null_count() != frame[name].null_count():
-                    raise
-    return frame if frame.columns == list(schema) else frame.select(list(schema))
+    """A parsed frame with the schema's types and column order; raises a PolarsError or ValueError for a value that does
+    not fit."""
+    held = dict(zip(frame.columns, frame.dtypes, strict=True))
+    different = {name: dtype for name, dtype in schema.items() if held[name] != dtype}
+    if not different:
+        return frame if frame.columns == list(schema) else frame.select(list(schema))
+    try:
+        typed = frame.select(
+            _converted(pl.col(name), dtype, strict=True).alias(name) if name in different else pl.col(name)
+            for name, dtype in schema.items()
+        )
+    except pl.exceptions.PolarsError:
+        typed = convert_where_possible(frame, schema)
+    for name in different:
+        if deep_nulls(typed[name]) != deep_nulls(frame[name]):
+            raise ValueError(f"column {name!r} holds a value that is no {schema[name]}")
+    return typed
 
 
 def convert_where_possible(frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """The same with null for a value that does not fit."""
     return frame.select(
-        _lenient(name, dtype) if frame.schema[name] != dtype else pl.col(name)
+        _converted(pl.col(name), dtype, strict=False).alias(name)
+        if frame[name].dtype != dtype
+        else pl.col(name)
         for name, dtype in schema.items()
     )
 
 
 def misfits(wire: pl.DataFrame, typed: pl.DataFrame) -> dict[int, str]:
-    """By row, what is wrong with values that became null on the way from `wire` to `typed`."""
+    """By row, what is wrong with values that became null on the way from `wire` to `typed`, at any depth."""
     found: dict[int, str] = {}
     for name, dtype in typed.schema.items():
-        lost = typed[name].is_null() & wire[name].is_not_null()
-        for row in lost.arg_true().to_list():
-            found.setdefault(row, f"column {name!r} holds {cut(wire[name][row], 60)}, which is no {dtype}")
+        before, after = wire[name], typed[name]
+        if dtype.is_nested():
+            rows = sorted(halve(range(len(after)), partial(_lost_below, before, after)))
+        else:
+            rows = (after.is_null() & before.is_not_null()).arg_true().to_list()
+        for row in rows:
+            found.setdefault(row, f"column {name!r} holds {shown(before, row)}, which is no {dtype}")
+    return found
+
+
+def _lost_below(before: pl.Series, after: pl.Series, rows: Sequence[int]) -> str | None:
+    """Whether one of these rows, which follow one another, has a null that it had not; then any text."""
+    part = slice(rows[0], rows[-1] + 1)
+    return None if deep_nulls(before[part]) == deep_nulls(after[part]) else "lost"
+
+
+def shown(values: pl.Series, row: int) -> str:
+    """One of the values, for a message."""
+    return cut(values[row : row + 1].to_list()[0], 60)
+
+
+def deep_nulls(values: pl.Series) -> list[int]:
+    """How many nulls there are at each level of a column.
+
+    >>> deep_nulls(pl.Series([[1, None], None, [None]]))
+    [1, 2]
+    """
+    found = [values.null_count()]
+    dtype = values.dtype
+    if isinstance(dtype, pl.Array):
+        values = values.arr.to_list()
+    if isinstance(dtype, (pl.List, pl.Array)):
+        there = values.drop_nulls()
+        found += deep_nulls(there.filter(there.list.len() > 0).explode())
+    elif isinstance(dtype, pl.Struct):
+        fields = values.drop_nulls().struct.unnest()
+        for name in fields.columns:
+            found += deep_nulls(fields[name])
     return found
 
 
@@ -81,35 +178,67 @@ def without_rows(frame: pl.DataFrame, rows: Iterable[int]) -> pl.DataFrame:
     return frame.filter(~pl.int_range(pl.len()).is_in(list(rows)))
 
 
-def _strict(name: str, dtype: pl.DataType) -> pl.Expr:
-    """The conversion for values written as this project writes them, and as most others do."""
-    column = pl.col(name)
+def _converted(column: pl.Expr, dtype: pl.DataType, *, strict: bool) -> pl.Expr:
+    """From the wire type. `strict`: the short way for values as this project and most others write them, which may
+    raise; else everything that fits by any reading, and null for the rest."""
+    if isinstance(dtype, _TIMES):
+        return _time(column, dtype, strict=strict)
+    if isinstance(dtype, pl.Decimal):
+        # A cast rounds what has more digits behind the point.
+        digits = rf"^\s*[+-]?\d*(\.\d{{0,{dtype.scale}}}0*)?\s*$"
+        return pl.when(column.str.contains(digits)).then(column.str.strip_chars()).cast(dtype, strict=strict)
+    if isinstance(dtype, pl.Float32 | pl.Float16):
+        narrow = column.cast(dtype)
+        return pl.when(narrow.is_infinite() & column.is_finite()).then(None).otherwise(narrow)
+    if isinstance(dtype, pl.Array):
+        inner = column.list.eval(_converted(pl.element(), inner_of(dtype), strict=strict))
+        return pl.when(inner.list.len() == dtype.shape[0]).then(inner).list.to_array(dtype.shape[0])
+    if isinstance(dtype, pl.List):
+        return column.list.eval(_converted(pl.element(), inner_of(dtype), strict=strict))
+    if isinstance(dtype, pl.Struct):
+        fields = [
+            _converted(column.struct.field(name), inner, strict=strict).alias(name)
+            for name, inner in fields_of(dtype).items()
+        ]
+        return pl.when(column.is_not_null()).then(pl.struct(fields))
+    return column.cast(dtype, strict=strict)
+
+
+def _time(column: pl.Expr, dtype: pl.DataType, *, strict: bool) -> pl.Expr:
     if isinstance(dtype, pl.Datetime):
-        utc = column.str.to_datetime(_TIME, time_unit=dtype.time_unit)
-        return _zone(utc.dt.replace_time_zone(None), dtype)
+        return _zone(_moment(column, dtype.time_unit, strict=strict), dtype)
     if isinstance(dtype, pl.Date):
-        return column.str.to_date("%Y-%m-%d")
-    if isinstance(dtype, pl.Time):
+        return column.str.to_date("%Y-%m-%d", strict=strict)
+    if strict:
         return column.str.to_time("%H:%M:%S%.f")
-    return column.cast(dtype)
+    return pl.coalesce(
+        column.str.to_time("%H:%M:%S%.f", strict=False), column.str.to_time("%H:%M", strict=False)
+    )
 
 
-def _lenient(name: str, dtype: pl.DataType) -> pl.Expr:
-    """The same and everything else that ISO 8601 allows: a space, no time zone (UTC), no seconds."""
-    column = pl.col(name)
-    if isinstance(dtype, pl.Datetime):
-        text = column.str.replace(r"^(\d{4}-\d\d-\d\d) ", "${1}T")
-        known = column.str.to_datetime(_TIME, time_unit=dtype.time_unit, strict=False)
-        zoned = text.str.to_datetime(_ZONED_TIME, time_unit=dtype.time_unit, time_zone="UTC", strict=False)
-        plain = [text.str.to_datetime(form, time_unit=dtype.time_unit, strict=False) for form in _PLAIN_TIMES]
-        return _zone(pl.coalesce(pl.coalesce(known, zoned).dt.replace_time_zone(None), *plain), dtype)
-    if isinstance(dtype, pl.Date):
-        return column.str.to_date("%Y-%m-%d", strict=False)
-    if isinstance(dtype, pl.Time):
-        return pl.coalesce(
-            column.str.to_time("%H:%M:%S%.f", strict=False), column.str.to_time("%H:%M", strict=False)
-        )
-    return column.cast(dtype, strict=False)
+def _moment(column: pl.Expr, unit: _Unit, *, strict: bool) -> pl.Expr:
+    """Texts as times in UTC; null for one that the unit has no room for."""
+    if unit == "us":
+        return _read_moment(column, unit, strict=strict)
+    fine = _read_moment(column, "us", strict=strict)
+    if unit == "ms":
+        whole = fine.dt.cast_time_unit("ms")
+        return pl.when(whole.dt.cast_time_unit("us") == fine).then(whole)
+    near = fine.to_physical().abs() <= _MOST_NANOSECONDS // 1_000
+    return pl.when(near).then(_read_moment(column, unit, strict=strict))
+
+
+def _read_moment(column: pl.Expr, unit: _Unit, *, strict: bool) -> pl.Expr:
+    known = column.str.to_datetime(_TIME, time_unit=unit, strict=strict)
+    if strict:
+        return known.dt.replace_time_zone(None)
+    # Also what else ISO 8601 allows: a space, no time zone (UTC), no seconds.
+    text = column.str.replace(r"^(\d{4}-\d\d-\d\d) ", "${1}T")
+    zoned = [
+        text.str.to_datetime(form, time_unit=unit, time_zone="UTC", strict=False) for form in _ZONED_TIMES
+    ]
+    plain = [text.str.to_datetime(form, time_unit=unit, strict=False) for form in _PLAIN_TIMES]
+    return pl.coalesce(pl.coalesce(known, *zoned).dt.replace_time_zone(None), *plain)
 
 
 def _zone(naive_utc: pl.Expr, dtype: pl.Datetime) -> pl.Expr:

@@ -2,13 +2,15 @@
 
 Its client, while it closes, waits for a task that it has cancelled and suppresses the `CancelledError` that comes of
 it: also that of whoever closes it. A job that is told to end in that moment would go on. And a client that is cancelled
-between opening its first connection and the answer about the cluster keeps no hold of that connection.
+between opening its first connection and the answer about the cluster keeps no hold of that connection, nor does one
+that is closed while another task is opening a connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 __all__ = ["closed", "finishing", "heeding_cancel", "metadata_will_not_come"]
@@ -31,11 +33,22 @@ async def heeding_cancel(call: Awaitable[T]) -> T:
 
 
 async def closed(client: Any) -> None:
-    """Close a client, and leave nobody waiting for it."""
+    """Close a client and what others are opening through it, and leave nobody waiting for it."""
+    client._get_conn = _no_more
     try:
-        await heeding_cancel(client.close())
+        # Behind all who wait for a connection of theirs.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE), client._get_conn_lock:
+                client._get_conn = _no_more
     finally:
-        metadata_will_not_come(client)
+        try:
+            await heeding_cancel(client.close())
+        finally:
+            metadata_will_not_come(client)
+
+
+async def _no_more(*_: Any, **__: Any) -> None:
+    """In place of a connection that a closed client would open."""
 
 
 def metadata_will_not_come(client: Any) -> None:

@@ -3,24 +3,47 @@
 Reading the headers says all that fetching needs: where to go on, and which batches are of transactions that were
 aborted. Decompressing and unpacking is left to whoever wants the records, on his own thread. It goes through aiokafka's
 compiled `record` package and keeps columns, not records: aiokafka's consumer takes five times as long to make an
-object of each record, most of it in the garbage collector.
+object of each record, most of it in the garbage collector. A batch that the compiled package does not understand as
+a whole is read record by record, so that one bad record is one bad record.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import attrgetter, lt
 from typing import Any, Final
 
 from streamflow.errors import SourceError, Where
-from streamflow.operators.connectors.kafka.client import Headers
+from streamflow.operators.connectors.kafka.batch_codecs import (
+    CODECS,
+    TooLargeError,
+    UnreadableError,
+    unpacked,
+)
+from streamflow.operators.connectors.kafka.batch_header import (
+    HEADER_BYTES,
+    BatchHeader,
+    DamagedBatchError,
+    batches_of,
+)
+from streamflow.operators.connectors.kafka.batch_records import ReadRecord, read_varint, records_of
+from streamflow.operators.connectors.kafka.client import UNPACKED_BYTES, Headers
+from streamflow.time.timestamps import EARLIEST, LATEST
 
 __all__ = ["FetchedBatch", "RecordChunk", "read_batches"]
 
-_LENGTH: Final = slice(8, 12)
-_OVERHEAD: Final = 12
+_ATTRIBUTES: Final = 22
+"""Where the lower byte of a batch's attributes is."""
+_CODEC_BITS: Final = 0x07
+_CONTROL_BYTES: Final = 64 << 10
+_ABORT: Final = 0
+_SHORT_KEYS: Final = 64
+"""Bytes of a key, beyond which it is not taken for an offset by chance."""
+_OLD_ATTRIBUTES: Final = 17
+_OLD_KEY: Final = (18, 26)
+"""Where the length of the key is in formats 0 and 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +57,28 @@ class FetchedBatch:
 
 
 class RecordChunk:
-    """The records from offset `start` up to `next_offset` of these batches, as the port's `Chunk`."""
+    """The records from offset `start` up to `next_offset` of these batches, as the port's `Chunk`.
 
-    def __init__(self, partition: str, batches: Sequence[FetchedBatch], start: int, next_offset: int) -> None:
+    A batch that would unpack to more than `unpacked_bytes` is not unpacked: what it holds is one flaw.
+    """
+
+    def __init__(
+        self,
+        partition: str,
+        batches: Sequence[FetchedBatch],
+        start: int,
+        next_offset: int,
+        unpacked_bytes: int = UNPACKED_BYTES,
+    ) -> None:
         self._partition = partition
         self._batches = batches
         self._start = start
-        self._kept: tuple[list[bytes | None], list[int]] | None = None
-        self._bounds: slice | None = None
+        self._limit = unpacked_bytes
+        self._kept: tuple[list[bytes | None], list[int], list[int]] | None = None
+        self._flaws: dict[int, str] = {}
+        self._bounds = slice(None)
+        self._misread: set[int] = set()
+        """The batches that the compiled parser does not understand, by their place."""
         self.next_offset = next_offset
         self.nbytes = sum(len(batch.content) for batch in batches)
 
@@ -49,79 +86,223 @@ class RecordChunk:
         return len(self.values())
 
     def values(self) -> list[bytes | None]:
-        return self._values_and_times()[0]
+        return self._always()[0]
+
+    def milliseconds(self) -> list[int]:
+        return self._always()[1]
 
     def timestamps(self) -> list[int]:
-        return self._values_and_times()[1]
+        return [1000 * time for time in self._always()[1]]
+
+    def offsets(self) -> list[int]:
+        return self._always()[2]
 
     def keys(self) -> list[bytes | None]:
         return self._column("key")
 
-    def offsets(self) -> list[int]:
-        return self._column("offset")
-
     def headers(self) -> list[Headers]:
         return self._column("headers")
 
-    def _values_and_times(self) -> tuple[list[bytes | None], list[int]]:
-        """Both are always wanted, and one walk over the records is cheaper than two."""
+    def flaws(self) -> Mapping[int, str]:
+        self._always()
+        return self._flaws
+
+    def _always(self) -> tuple[list[bytes | None], list[int], list[int]]:
+        """What is always wanted, since one walk over the records is cheaper than two: values, times, and the offsets
+        that say whether the records were understood."""
         if self._kept is None:
             values: list[bytes | None] = []
             times: list[int] = []
-            add_value, add_time = values.append, times.append
+            offsets: list[int] = []
+            flaws: list[tuple[int, str]] = []
+            add_value, add_time, add_offset = values.append, times.append, offsets.append
 
             def add(records: Iterable[Any]) -> None:
                 for record in records:
                     add_value(record.value)
-                    # The oldest message format has no timestamps.
-                    add_time((record.timestamp or 0) * 1000)
+                    add_time(record.timestamp)
+                    add_offset(record.offset)
 
-            self._walk(add)
-            bounds = self._asked_for()
-            self._kept = values[bounds], times[bounds]
+            def note(first: int, records: Sequence[ReadRecord]) -> None:
+                flaws.extend(
+                    (first + index, record.flaw)
+                    for index, record in enumerate(records)
+                    if record.flaw is not None
+                )
+
+            self._misread.clear()
+            self._walk(add, (values, times, offsets), note, offsets)
+            bounds = self._bounds = self._asked_for(offsets)
+            self._kept = values[bounds], times[bounds], offsets[bounds]
+            if flaws:
+                first, stop, _ = bounds.indices(len(values))
+                self._flaws = {index - first: why for index, why in flaws if first <= index < stop}
         return self._kept
 
     def _column(self, name: str) -> list[Any]:
+        self._always()
         column: list[Any] = []
         of = attrgetter(name)
-        self._walk(lambda records: column.extend(map(of, records)))
-        return column[self._asked_for()]
+        self._walk(lambda records: column.extend(map(of, records)), (column,))
+        return column[self._bounds]
 
-    def _asked_for(self) -> slice:
+    def _asked_for(self, offsets: Sequence[int]) -> slice:
         """A batch is sent whole, also where only some of its records were asked for."""
         batches = self._batches
         if not batches or (batches[0].start >= self._start and batches[-1].next_offset <= self.next_offset):
             return slice(None)
-        if self._bounds is None:
-            offsets: list[int] = []
-            self._walk(lambda records: offsets.extend(record.offset for record in records))
-            self._bounds = slice(bisect_left(offsets, self._start), bisect_left(offsets, self.next_offset))
-        return self._bounds
+        return slice(bisect_left(offsets, self._start), bisect_left(offsets, self.next_offset))
 
-    def _walk(self, take: Callable[[Iterable[Any]], None]) -> None:
-        """Hand out the records batch by batch. SourceError where one is damaged or its codec is not there."""
-        from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
-        from aiokafka.record.memory_records import MemoryRecords
-
-        for fetched in self._batches:
-            where = Where(split=self._partition, offset=f"offset {fetched.start}")
+    def _walk(
+        self,
+        take: Callable[[Iterable[Any]], None],
+        columns: Sequence[list[Any]],
+        note: Callable[[int, Sequence[ReadRecord]], None] | None = None,
+        offsets: list[int] | None = None,
+    ) -> None:
+        """Hand out the records batch by batch to `take`, which appends to `columns`; to `note` those that were read one
+        by one, and how many came before. SourceError where a batch is damaged."""
+        for place, fetched in enumerate(self._batches):
+            before = len(columns[0])
             try:
-                batch: Any = MemoryRecords(fetched.content).next_batch()
-                if not batch.validate_crc():
-                    raise CorruptRecordException("its checksum does not fit")
-                take(batch)
-            except CorruptRecordException as error:
+                records = self._records(place, fetched, take, before, offsets)
+            except DamagedBatchError as error:
                 raise SourceError(
                     f"a batch of records is damaged: {error}",
-                    where=where,
+                    where=Where(split=self._partition, offset=f"offset {fetched.start}"),
                     hint="check the broker's disks and the network",
                 ) from error
-            except (UnsupportedCodecError, RuntimeError) as error:
-                raise SourceError(
-                    f"a batch of records cannot be decompressed: {error}",
-                    where=where,
-                    hint='install the codec: pip install "streamflow[kafka]"',
-                ) from error
+            if records is not None:
+                for column in columns:
+                    del column[before:]
+                take(records)
+                if note is not None:
+                    note(before, records)
+
+    def _records(
+        self,
+        place: int,
+        fetched: FetchedBatch,
+        take: Callable[[Iterable[Any]], None],
+        before: int,
+        offsets: list[int] | None,
+    ) -> Sequence[ReadRecord] | None:
+        """None where `take` has got all; otherwise what it has to get in place of what it may have got. Where `take`
+        appends to `offsets`, those from `before` on say whether the compiled parser has understood the batch."""
+        from aiokafka.record.default_records import DefaultRecordBatch
+
+        header, content = _checked(fetched.content)
+        try:
+            if header.old:
+                return _old_records(header, content, self._limit)
+            if not header.records and len(content) == HEADER_BYTES:
+                return None
+            if header.codec:
+                content = _uncompressed(header, content, self._limit)
+        except (TooLargeError, UnreadableError) as error:
+            return [self._unreadable(fetched, header, error)]
+        try:
+            # The compiled parser lets timestamps overflow. What no calendar holds is for the exact one.
+            if place not in self._misread and EARLIEST <= 1000 * header.first_timestamp <= LATEST:
+                take(DefaultRecordBatch(content))
+                if offsets is None or _understood(content, offsets[before:], header):
+                    return None
+        except Exception:  # noqa: BLE001 — whatever it is that is not understood, the other parser says what is wrong
+            pass
+        self._misread.add(place)
+        return records_of(header, content[HEADER_BYTES:])
+
+    def _unreadable(self, fetched: FetchedBatch, header: BatchHeader, error: Exception) -> ReadRecord:
+        """In place of a batch's records, as far as they were asked for."""
+        first = max(fetched.start, self._start)
+        last = min(fetched.next_offset, self.next_offset) - 1
+        which = f"the records of offsets {first} to {last}, compressed with {CODECS.get(header.codec, '?')},"
+        if isinstance(error, TooLargeError):
+            why = f"{which} unpack to more than max_batch_bytes={self._limit}"
+        else:
+            why = f"{which} cannot be unpacked: {error}"
+        return ReadRecord(first, flaw=why)
+
+
+def _understood(content: bytes, offsets: list[int], header: BatchHeader) -> bool:
+    """Whether the compiled parser, which has found these offsets, has understood a batch. It takes the byte of
+    attributes of a record, which nobody uses, for the first of two if it is above 127. Then every part of the record
+    is another one's, the offset the length of the key: where no offset is missing, its place in the batch. That many
+    records are looked at, since looking at all takes half as long again as reading them."""
+    if not offsets:
+        return True
+    first, last = offsets[0], offsets[-1]
+    if not header.base_offset <= first <= last < header.next_offset:
+        return False
+    if first == header.base_offset and offsets == list(range(first, last + 1)):
+        return _short_attributes(content, _SHORT_KEYS)
+    return all(map(lt, offsets, offsets[1:])) and _short_attributes(content, len(offsets))
+
+
+def _short_attributes(content: bytes, most: int) -> bool:
+    """Whether the attributes of the first records of an unpacked batch, of `most` at most, are below 128."""
+    place = HEADER_BYTES
+    end = len(content)
+    while place < end and most:
+        # Lengths of one and two bytes are read here, which takes a third of the time of a call.
+        low, high = content[place], content[place + 1]
+        if low < 128:
+            length, place = low >> 1, place + 1
+        elif high < 128:
+            length, place = ((low & 127) | (high << 7)) >> 1, place + 2
+        else:
+            length, place = read_varint(content, place)
+        if content[place] > 127:
+            return False
+        place += length
+        most -= 1
+    return True
+
+
+def _checked(content: bytes) -> tuple[BatchHeader, bytes]:
+    """DamagedBatchError where the checksum does not fit."""
+    from aiokafka.record.memory_records import MemoryRecords
+
+    [(header, _, _)] = batches_of(content)
+    try:
+        batch: Any = MemoryRecords(content).next_batch()
+        fits = batch.validate_crc()
+    except (
+        Exception
+    ) as error:  # the compiled parser reads messages of the older formats before their checksum
+        raise DamagedBatchError(f"{type(error).__name__}: {error}") from error
+    if not fits:
+        raise DamagedBatchError("its checksum does not fit")
+    return header, content
+
+
+def _uncompressed(header: BatchHeader, content: bytes, limit: int) -> bytes:
+    """The batch as it would be if it had not been compressed, but for its length and its checksum."""
+    records = b""
+    if header.records or len(content) > HEADER_BYTES:
+        records = unpacked(header.codec, memoryview(content)[HEADER_BYTES:], limit)
+    head = bytearray(content[:HEADER_BYTES])
+    head[_ATTRIBUTES] &= ~_CODEC_BITS
+    return b"".join((head, records))
+
+
+def _old_records(header: BatchHeader, content: bytes, limit: int) -> list[ReadRecord]:
+    """Of format 0 or 1: one message, or the messages that it holds. The oldest have no timestamps."""
+    from aiokafka.record.memory_records import MemoryRecords
+
+    batch: Any = MemoryRecords(content).next_batch()
+    if codec := content[_OLD_ATTRIBUTES] & _CODEC_BITS:
+        place = _OLD_KEY[header.magic]
+        key_bytes = max(0, int.from_bytes(content[place : place + 4], signed=True))
+        # Unpacked twice, since whether it may be unpacked is not known before.
+        unpacked(codec, content[place + 8 + key_bytes :], limit)
+    try:
+        return [
+            ReadRecord(each.offset, -1 if each.timestamp is None else each.timestamp, each.key, each.value)
+            for each in batch
+        ]
+    except Exception as error:
+        raise UnreadableError(f"{type(error).__name__}: {error}") from error
 
 
 def read_batches(
@@ -132,32 +313,44 @@ def read_batches(
 
     `aborted` are (producer id, first offset) of the aborted transactions in that range. From the first offset of such a
     transaction up to the abort marker, what its producer wrote in transactions is left out, as Kafka's own consumer
-    does.
+    does. A marker's batch may be empty: compaction takes the marker away once nothing is left that it would end.
+    DamagedBatchError for what is no batch, where none comes before it that can be read first; of what is left out, the
+    checksums are checked here.
     """
-    from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
-    from aiokafka.record.memory_records import MemoryRecords
-
     waiting = sorted(aborted or (), key=lambda transaction: transaction[1])
     cancelled: set[int] = set()
     batches: list[FetchedBatch] = []
     next_offset: int | None = None
-    begin = 0
-    memory: Any = MemoryRecords(message_set)
-    while memory.has_next():
-        batch = memory.next_batch()
-        header = message_set[begin : begin + _OVERHEAD]
-        content = message_set[begin : begin + _OVERHEAD + int.from_bytes(header[_LENGTH])]
-        begin += len(content)
-        next_offset = int(batch.next_offset)
-        start = int.from_bytes(header[:8])
-        if batch.producer_id is not None:
-            while waiting and waiting[0][1] <= start:
-                cancelled.add(waiting.pop(0)[0])
-            if batch.is_control_batch:
-                if ControlRecord.parse(next(iter(batch)).key) == ABORT_MARKER:
-                    cancelled.discard(batch.producer_id)
-                continue
-            if batch.is_transactional and batch.producer_id in cancelled:
-                continue
-        batches.append(FetchedBatch(content, start, next_offset))
+    try:
+        for header, begin, end in batches_of(message_set):
+            content = message_set[begin:end]
+            if not header.old:
+                while waiting and waiting[0][1] <= header.base_offset:
+                    cancelled.add(waiting.pop(0)[0])
+                if header.control or (header.transactional and header.producer_id in cancelled):
+                    _checked(content)
+                    if header.control and _aborts(header, content):
+                        cancelled.discard(header.producer_id)
+                    next_offset = header.next_offset
+                    continue
+            next_offset = header.next_offset
+            batches.append(FetchedBatch(content, header.start, next_offset))
+    except DamagedBatchError:
+        # The next answer begins with it.
+        if next_offset is None:
+            raise
     return batches, next_offset
+
+
+def _aborts(header: BatchHeader, content: bytes) -> bool:
+    """Whether a control batch is the end of a transaction that was aborted."""
+    try:
+        records = unpacked(header.codec, content[HEADER_BYTES:], _CONTROL_BYTES) if header.records else b""
+    except (TooLargeError, UnreadableError) as error:
+        raise DamagedBatchError(f"a control record cannot be unpacked: {error}") from error
+    for record in records_of(header, records):
+        if record.flaw is not None:
+            raise DamagedBatchError(f"a control record cannot be read: {record.flaw}")
+        # A version, and what it is.
+        return record.key is not None and int.from_bytes(record.key[2:4]) == _ABORT and len(record.key) >= 4
+    return False

@@ -10,6 +10,7 @@ from typing import Any
 from streamflow.operators.connectors.kafka.aiokafka_metadata import AiokafkaMetadata
 from streamflow.operators.connectors.kafka.aiokafka_reader import AiokafkaReader
 from streamflow.operators.connectors.kafka.aiokafka_writer import AiokafkaWriter
+from streamflow.operators.connectors.kafka.client import UNPACKED_BYTES
 from streamflow.operators.connectors.kafka.cluster import Cluster
 
 __all__ = ["AiokafkaClient"]
@@ -17,13 +18,15 @@ __all__ = ["AiokafkaClient"]
 
 @dataclass(frozen=True, slots=True)
 class AiokafkaClient:
-    """The port's `KafkaClient` for a cluster; connects nowhere itself.
+    """The port's `KafkaClient` for a cluster; connects nowhere itself. `unpacked_bytes`: what a batch that is read may
+    unpack to.
 
     aiokafka logs each attempt of each retry. What matters of it is logged here, under `streamflow.kafka`; its own log
     appears where a handler is set up for it.
     """
 
     cluster: Cluster
+    unpacked_bytes: int = UNPACKED_BYTES
 
     def __post_init__(self) -> None:
         log = logging.getLogger("aiokafka")
@@ -31,7 +34,7 @@ class AiokafkaClient:
             log.addHandler(logging.NullHandler())
 
     def reader(self, *, client_id: str) -> AiokafkaReader:
-        return AiokafkaReader(self.cluster, client_id)
+        return AiokafkaReader(self.cluster, client_id, unpacked_bytes=self.unpacked_bytes)
 
     def metadata(self, *, client_id: str) -> AiokafkaMetadata:
         return AiokafkaMetadata(self.cluster, client_id)

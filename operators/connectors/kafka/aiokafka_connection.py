@@ -39,7 +39,7 @@ async def connect(cluster: Cluster, client_id: str, *, patience: float) -> Any:
     warned = False
     while True:
         client = AIOKafkaClient(
-            bootstrap_servers=cluster.bootstrap_servers,
+            bootstrap_servers=str(cluster.bootstrap_servers),
             client_id=client_id,
             request_timeout_ms=round(REQUEST_SECONDS * 1000),
             **cluster.security.aiokafka(),

@@ -155,7 +155,7 @@ class AiokafkaMetadata:
         from aiokafka.errors import for_code
 
         admin = AIOKafkaAdminClient(
-            bootstrap_servers=self._cluster.bootstrap_servers,
+            bootstrap_servers=str(self._cluster.bootstrap_servers),
             client_id=self._client_id,
             **self._cluster.security.aiokafka(),
         )

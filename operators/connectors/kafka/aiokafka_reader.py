@@ -1,7 +1,7 @@
 """Reads assigned partitions through aiokafka's client, one fetch at a time for each broker.
 
 Not through aiokafka's consumer: that makes a Python object of each record on the event loop and reaches an eighth of
-what its compiled record parser can do; assigning partitions anew throws away what it has fetched; and it retries in
+what its compiled record parser can do; assigning partitions again throws away what it has fetched; and it retries in
 silence for ever. Here a broker is asked for all partitions that have room; batches wait, still compressed, until they
 are taken, and a partition that nobody takes from is not asked for once its share of memory is full.
 """
@@ -18,7 +18,14 @@ from streamflow.logs import told
 from streamflow.operators.connectors.kafka.aiokafka_cancelling import closed
 from streamflow.operators.connectors.kafka.aiokafka_chunk import read_batches
 from streamflow.operators.connectors.kafka.aiokafka_connection import connect, list_offsets, unreachable
-from streamflow.operators.connectors.kafka.client import Chunk, TopicPartition
+from streamflow.operators.connectors.kafka.batch_header import DamagedBatchError
+from streamflow.operators.connectors.kafka.client import (
+    UNPACKED_BYTES,
+    Chunk,
+    GonePartitionError,
+    LostRecordsError,
+    TopicPartition,
+)
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.fetch_buffer import FetchBuffer
 
@@ -28,7 +35,7 @@ _PATIENCE: Final = 120.0
 """Seconds for which a partition may be out of reach while the job goes on trying."""
 _START_PATIENCE: Final = 30.0
 _RENEW_AFTER: Final = 5.0
-"""Seconds without any answer after which the cluster is looked up anew from its bootstrap addresses."""
+"""Seconds without any answer after which the cluster is looked up again from its bootstrap addresses."""
 _GONE_AFTER: Final = 15.0
 """Seconds for which brokers may say that they do not know a topic: after a restart they have to learn it first."""
 _BACKOFF: Final = 0.2
@@ -53,8 +60,16 @@ _LOG = logging.getLogger("streamflow.kafka")
 class AiokafkaReader:
     """A `LogReader`; see there."""
 
-    def __init__(self, cluster: Cluster, client_id: str, *, patience: float = _PATIENCE) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        client_id: str,
+        *,
+        patience: float = _PATIENCE,
+        unpacked_bytes: int = UNPACKED_BYTES,
+    ) -> None:
         self._cluster = cluster
+        self._unpacked_bytes = unpacked_bytes
         self._client_id = client_id
         self._patience = patience
         self._client: Any = None
@@ -65,7 +80,7 @@ class AiokafkaReader:
         self._answered = 0.0
         self._turn = 0
         self.reconnects = 0
-        """How often the cluster was looked up anew because nobody answered."""
+        """How often the cluster was looked up again because nobody answered."""
 
     async def start(self) -> None:
         self._client = await connect(self._cluster, self._client_id, patience=_START_PATIENCE)
@@ -75,7 +90,7 @@ class AiokafkaReader:
 
     async def add(self, partition: TopicPartition, offset: int) -> None:
         await self._track({*self._topics, partition.topic})
-        self._buffers[partition] = FetchBuffer(partition, offset)
+        self._buffers[partition] = FetchBuffer(partition, offset, self._unpacked_bytes)
         self._wake.set()
 
     async def remove(self, partition: TopicPartition) -> None:
@@ -166,8 +181,12 @@ class AiokafkaReader:
             for topic, partitions in response.topics:
                 for partition, code, high, *rest in partitions:
                     buffer, offset = asked[TopicPartition(topic, partition)]
-                    if buffer.ask == offset:
-                        await self._take_in(node, buffer, code, high, rest)
+                    if buffer.ask != offset:
+                        continue
+                    if code == _OUT_OF_RANGE:
+                        await self._out_of_range(node, buffer)
+                    else:
+                        self._take_in(buffer, code, high, rest)
         except Exception as error:  # noqa: BLE001 — whatever a client raises is tried again for a bounded time
             self._failed(wanted, f"{type(error).__name__}: {error}")
             self._refresh()
@@ -176,11 +195,8 @@ class AiokafkaReader:
             self._asking.pop(node, None)
             self._wake.set()
 
-    async def _take_in(self, node: int, buffer: FetchBuffer, code: int, high: int, rest: list[Any]) -> None:
+    def _take_in(self, buffer: FetchBuffer, code: int, high: int, rest: list[Any]) -> None:
         """One partition's part of an answer."""
-        if code == _OUT_OF_RANGE:
-            await self._out_of_range(node, buffer)
-            return
         if code == _NOT_AUTHORIZED:
             buffer.fail(
                 SourceError(
@@ -196,22 +212,38 @@ class AiokafkaReader:
             self._failed([buffer], for_code(code).__name__, gone=code == _UNKNOWN_TOPIC)
             self._refresh()
             return
-        stable, aborted, message_set = rest[0], _aborted(rest), rest[-1]
-        buffer.end = high if stable < 0 else stable
-        if buffer.failing_since is not None:
-            buffer.failing_since = None
-            _LOG.info("partition is read again", extra=told(split=str(buffer.partition)))
-        batches, next_offset = read_batches(bytes(message_set), aborted)
-        if next_offset is not None:
-            buffer.put(batches, next_offset)
-        elif message_set:
+        stable, aborted, message_set = rest[0], _aborted(rest), bytes(rest[-1] or b"")
+        buffer.end, buffer.appended = high if stable < 0 else stable, high
+        where = Where(split=str(buffer.partition), offset=f"offset {buffer.ask}")
+        try:
+            batches, next_offset = read_batches(message_set, aborted)
+        except Exception as error:  # noqa: BLE001 — whatever is wrong with the bytes, asking for them again does not help
+            damaged = isinstance(error, DamagedBatchError)
+            buffer.fail(
+                SourceError(
+                    f"what the broker sent is damaged: {error if damaged else repr(error)}",
+                    where=where,
+                    hint="check the broker's disks and the network",
+                )
+            )
+            return
+        if next_offset is None and message_set:
             buffer.fail(
                 SourceError(
                     "a batch of records is larger than what can be fetched",
-                    where=Where(split=str(buffer.partition), offset=f"offset {buffer.ask}"),
+                    where=where,
                     hint="brokers of Kafka 0.10.1 and later send it all the same: the broker is older",
                 )
             )
+            return
+        if next_offset is not None and next_offset <= buffer.ask:
+            self._failed([buffer], f"the broker sends records only up to offset {next_offset - 1}")
+            return
+        if buffer.failing_since is not None:
+            buffer.failing_since = None
+            _LOG.info("partition is read again", extra=told(split=str(buffer.partition)))
+        if next_offset is not None:
+            buffer.put(batches, next_offset)
 
     async def _out_of_range(self, node: int, buffer: FetchBuffer) -> None:
         """Never a silent reset: what the log no longer has, or does not have any more, is lost data."""
@@ -223,16 +255,20 @@ class AiokafkaReader:
             self._failed([buffer], "OffsetOutOfRange")
             return
         lost = (
-            "has been deleted by then" if buffer.ask < first else "is beyond its end: the topic was made anew"
+            "has been deleted by then"
+            if buffer.ask < first
+            else "is beyond its end: the topic was made again"
         )
-        buffer.fail(
-            SourceError(
-                f"offset {buffer.ask} is not in the log any more: it has offsets {first} to {last}, "
-                f"and what was to be read {lost}",
-                where=Where(split=str(partition), offset=f"offset {buffer.ask}"),
-                hint=f"start anew with start= an offset from {first} on, or restore a checkpoint that fits the log",
-            )
+        kind = LostRecordsError if buffer.ask < first else SourceError
+        error = kind(
+            f"offset {buffer.ask} is not in the log any more: it has offsets {first} to {last}, "
+            f"and what was to be read {lost}",
+            where=Where(split=str(partition), offset=f"offset {buffer.ask}"),
+            hint=f"start over with start= an offset from {first} on, or restore a checkpoint that fits the log",
         )
+        if isinstance(error, LostRecordsError):
+            error.first = first
+        buffer.fail(error)
 
     def _failed(self, buffers: list[FetchBuffer], why: str, *, gone: bool = False) -> None:
         """Count from the first failure on; give up when patience is over."""
@@ -244,13 +280,7 @@ class AiokafkaReader:
                     "partition cannot be read; trying again", extra=told(split=str(buffer.partition), why=why)
                 )
             elif gone and now - buffer.failing_since > _GONE_AFTER:
-                buffer.fail(
-                    SourceError(
-                        f"topic {buffer.partition.topic!r} has no partition {buffer.partition.partition} any more",
-                        where=Where(split=str(buffer.partition)),
-                        hint="it was deleted while it was read",
-                    )
-                )
+                buffer.fail(GonePartitionError.of(buffer.partition))
             elif now - buffer.failing_since > self._patience:
                 error = unreachable(self._cluster, why)
                 buffer.fail(

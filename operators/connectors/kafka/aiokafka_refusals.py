@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from streamflow.distribution import install_hint
 from streamflow.errors import SinkError
 from streamflow.operators.connectors.kafka.client import RefusedError
 
@@ -72,7 +73,7 @@ def as_sink_error(error: Exception, what: str, *, topic: str | None = None) -> S
     if isinstance(error, RuntimeError) and "Compression library" in str(error):
         refusal = _Refusal(
             f"the compression cannot be used: {error}",
-            'install what it needs (pip install "streamflow[kafka]") or choose another: compression=',
+            f"{install_hint()}; or choose another: compression=",
         )
     place = f" (topic {topic!r})" if topic else ""
     if refusal is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final
 
 from streamflow.errors import SinkError
@@ -94,7 +95,7 @@ class AiokafkaWriter:
             if partition not in await self._partitions(topic):
                 raise RefusedError(
                     f"topic {topic!r} has no partition {partition}",
-                    hint="it was made anew with fewer partitions while the job had output for it: delete the "
+                    hint="it was made again with fewer partitions while the job had output for it: delete the "
                     "topic and make it with as many as before",
                 )
             tight = records.batch_bytes < BATCH_BYTES
@@ -207,14 +208,17 @@ class AiokafkaWriter:
                 sent = await self._started.send_batch(batch, topic, partition=partition)
                 break
         self._pending.add(sent)
-        sent.add_done_callback(self._acknowledged)
+        sent.add_done_callback(partial(self._acknowledged, topic))
         # Building batches is work for the processor: others have their turn between two.
         await asyncio.sleep(0)
 
-    def _acknowledged(self, sent: asyncio.Future[Any]) -> None:
+    def _acknowledged(self, topic: str, sent: asyncio.Future[Any]) -> None:
         self._pending.discard(sent)
         error = asyncio.CancelledError() if sent.cancelled() else sent.exception()
         if error is not None and self._failure is None:
+            # It comes up while others are written, perhaps for another topic.
+            if isinstance(error, Exception):
+                error = as_sink_error(error, "have records acknowledged", topic=topic)
             self._failure = error
 
     def _check(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 
 import polars as pl
 
+from streamflow.distribution import install_hint
 from streamflow.errors import ConfigError, JobDefinitionError, cut
 from streamflow.operators.connectors.files.wire_types import misfits
 from streamflow.operators.connectors.kafka.avro_types import (
@@ -64,7 +65,7 @@ def parsed_avro(definition: Any) -> Any:
         from fastavro import parse_schema
         from fastavro.schema import SchemaParseException, UnknownType
     except ImportError as error:
-        raise ConfigError("Avro needs fastavro", hint="install streamflow[avro]") from error
+        raise ConfigError("Avro needs fastavro", hint=install_hint("avro")) from error
     try:
         return parse_schema(definition)
     except (SchemaParseException, UnknownType, KeyError, TypeError, AttributeError, RecursionError) as error:

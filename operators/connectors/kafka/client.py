@@ -13,16 +13,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
-from streamflow.errors import SinkError, SourceError
+from streamflow.errors import SinkError, SourceError, Where
 
 __all__ = [
     "BATCH_BYTES",
+    "NO_TIMESTAMP",
+    "UNPACKED_BYTES",
     "At",
     "Chunk",
+    "GonePartitionError",
     "Headers",
     "KafkaClient",
     "LogReader",
     "LogWriter",
+    "LostRecordsError",
     "Metadata",
     "OutcomeUnknownError",
     "ProducedRecords",
@@ -35,8 +39,15 @@ __all__ = [
 BATCH_BYTES: Final = 256 << 10
 """What a batch of records holds before it is compressed: well below what brokers take by default (1 MiB)."""
 
+UNPACKED_BYTES: Final = 64 << 20
+"""What a batch of records may unpack to unless a source says otherwise."""
+
+NO_TIMESTAMP: Final = -1_000
+"""The timestamp of a record that has none: Kafka's -1 ms, in microseconds."""
+
 Headers = Sequence[tuple[str, bytes | None]]
-"""A record's headers, in their order; a name may stand several times."""
+"""A record's headers, in their order; a name may stand several times. Bytes of a name that are not UTF-8 are lone
+surrogates (PEP 383)."""
 
 At = Literal["earliest", "latest", "appended", "committed"] | int
 """Where in a partition: an integer is a timestamp in microseconds since 1970 (the first record at or after it)."""
@@ -64,6 +75,28 @@ class RefusedLookupError(SourceError):
     """A question that is not answered however often it is asked: a login that is refused, something not allowed."""
 
 
+class GonePartitionError(SourceError):
+    """A partition that is read is not there any more: its topic was deleted. Brokers have said so for a while, since
+    after a restart they have to learn first which topics there are."""
+
+    final = True
+
+    @classmethod
+    def of(cls, partition: TopicPartition) -> GonePartitionError:
+        return cls(
+            f"topic {partition.topic!r} has no partition {partition.partition} any more",
+            where=Where(split=str(partition)),
+            hint="it was deleted while it was read",
+        )
+
+
+class LostRecordsError(SourceError):
+    """What was to be read has been deleted by retention, and does not come back: the log begins at `first` now."""
+
+    final = True
+    first = 0
+
+
 class Chunk(Protocol):
     """Records of one partition in their order, as fetched. The columns are made when they are asked for, so that
     nobody pays for what he does not read; asking is allowed on any thread."""
@@ -86,11 +119,19 @@ class Chunk(Protocol):
 
     def offsets(self) -> Sequence[int]: ...
 
+    def milliseconds(self) -> Sequence[int]:
+        """Timestamps as the log has them: 64 bits since 1970, of which a calendar may hold none; -1: none."""
+        ...
+
     def timestamps(self) -> Sequence[int]:
-        """Microseconds since 1970."""
+        """The same in microseconds; NO_TIMESTAMP: none."""
         ...
 
     def headers(self) -> Sequence[Headers]: ...
+
+    def flaws(self) -> Mapping[int, str]:
+        """By index, what could not be read and why: a record, or at its place all records of a batch."""
+        ...
 
 
 class LogReader(Protocol):
@@ -108,7 +149,8 @@ class LogReader(Protocol):
         """The next records, as soon as there are any; None when there were none for so long. An empty chunk: only the
         position has moved. Partitions nobody fetches are not read on (a bounded amount waits in memory). Cancelling
         consumes nothing. SourceError where the offset is not in the log any more (never a silent reset), and where
-        the broker cannot be reached for longer than the client's patience."""
+        the broker cannot be reached for longer than the client's patience; GonePartitionError for a partition that was
+        deleted."""
         ...
 
     def end(self, partition: TopicPartition) -> int | None:

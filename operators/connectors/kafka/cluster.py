@@ -1,15 +1,22 @@
 """A Kafka cluster as a job names it: its addresses, how it is reached safely, and the client library to use."""
 
+# Values of any type: what they hold is not known to the type checker.
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import ipaddress
 import logging
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, cast
 
+from streamflow.distribution import install_hint
 from streamflow.errors import ConfigError, JobDefinitionError, unknown_name
 from streamflow.logs import told
+from streamflow.operators.connectors.kafka.client import UNPACKED_BYTES
 from streamflow.operators.connectors.kafka.security import KafkaSecurity
 
 if TYPE_CHECKING:
@@ -17,26 +24,30 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster"]
 
+_BEHIND: Final = re.compile(r"[?#].*", re.DOTALL)
 _LOG = logging.getLogger("streamflow.kafka")
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster's addresses (`host:port`, several separated by commas) and its security.
+    """A cluster's addresses (`host:port`, several separated by commas or as a list) and its security.
 
-    Raises JobDefinitionError for addresses that are none, and for a password that would travel in clear text to another
-    machine (SASL_PLAINTEXT with PLAIN) without `allow_plaintext_password`.
+    Raises JobDefinitionError for addresses that are none or hold a user, and for a password that would travel in clear
+    text to another machine (SASL_PLAINTEXT with PLAIN) without `allow_plaintext_password`.
 
     >>> Cluster("kafka-1:9092, kafka-2:9092").addresses
     (('kafka-1', 9092), ('kafka-2', 9092))
     """
 
-    bootstrap_servers: str
+    bootstrap_servers: str | Sequence[str]
     security: KafkaSecurity = field(default_factory=KafkaSecurity)
 
     def __post_init__(self) -> None:
-        addresses = self.addresses
-        object.__setattr__(self, "bootstrap_servers", ",".join(_joined(*each) for each in addresses))
+        given = _listed(self.bootstrap_servers)
+        # A user in them, and his password, is shown to nobody.
+        object.__setattr__(self, "bootstrap_servers", "***")
+        joined = ",".join(_joined(*_address(each)) for each in given)
+        object.__setattr__(self, "bootstrap_servers", joined)
         security = self.security
         if security.protocol != "SASL_PLAINTEXT" or security.mechanism != "PLAIN":
             return
@@ -49,15 +60,18 @@ class Cluster:
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
         """Host and port of each bootstrap server."""
-        return tuple(_address(each) for each in self.bootstrap_servers.split(","))
+        return tuple(_address(each) for each in _listed(self.bootstrap_servers))
 
     @property
     def loopback(self) -> bool:
         """Whether all addresses are this machine."""
         return all(_is_loopback(host) for host, _ in self.addresses)
 
-    def client(self, kind: str | KafkaClient = "aiokafka") -> KafkaClient:
-        """The client library by its name, or what was given instead of one.
+    def client(
+        self, kind: str | KafkaClient = "aiokafka", unpacked_bytes: int = UNPACKED_BYTES
+    ) -> KafkaClient:
+        """The client library by its name, or what was given instead of one. `unpacked_bytes`: what a batch of records
+        that is read may unpack to.
 
         Raises ConfigError for a name that is none, and where the library is not installed.
         """
@@ -66,33 +80,52 @@ class Cluster:
         if kind not in ("aiokafka", "confluent"):
             message, hint = unknown_name("Kafka client", kind, ("aiokafka", "confluent"))
             raise ConfigError(message, hint=hint)
-        _installed("aiokafka", "kafka")
+        _installed("aiokafka")
         if self.security.protocol == "PLAINTEXT" and not self.loopback:
             _LOG.warning("connections are not encrypted", extra=told(brokers=self.bootstrap_servers))
         if kind == "confluent":
             _installed("confluent_kafka", "confluent")
             from streamflow.operators.connectors.kafka.confluent_client import ConfluentClient
 
-            return ConfluentClient(self)
+            return ConfluentClient(self, unpacked_bytes)
         from streamflow.operators.connectors.kafka.aiokafka_client import AiokafkaClient
 
-        return AiokafkaClient(self)
+        return AiokafkaClient(self, unpacked_bytes)
 
 
-def _installed(module: str, extra: str) -> None:
+def _installed(module: str, extra: str | None = None) -> None:
     if find_spec(module) is None:
         raise ConfigError(
             f"the Kafka client {module} is not installed",
-            hint=f'install it: pip install "streamflow[{extra}]"',
+            hint=install_hint(extra),
         )
 
 
+def _listed(given: object) -> list[str]:
+    names: list[object] = [given] if isinstance(given, str) else []
+    if isinstance(given, Sequence) and not isinstance(given, (str, bytes)):
+        names = list(cast("Sequence[object]", given))
+    found = [each for name in names if isinstance(name, str) for each in name.split(",")]
+    if not found or not all(isinstance(name, str) for name in names):
+        raise JobDefinitionError(
+            f"bootstrap_servers is of the type {type(given).__name__}",
+            hint='write "host:port", several separated by commas or as a list',
+        )
+    return found
+
+
 def _address(text: str) -> tuple[str, int]:
+    if "@" in text:
+        raise JobDefinitionError(
+            f"the address of a Kafka server holds a user: ***@{text.rpartition('@')[2].strip()}",
+            hint="write host:port, and say who you are in security=KafkaSecurity(username=…, password=…)",
+        )
     host, colon, port = text.strip().rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65_536 or "/" in host:
+        # Behind a question mark people write passwords.
         raise JobDefinitionError(
-            f"{text.strip()!r} is not the address of a Kafka server",
+            f"{_BEHIND.sub('…', text.strip())!r} is not the address of a Kafka server",
             hint="write host:port, several separated by commas",
         )
     return host, int(port)

@@ -52,7 +52,7 @@ def cast_exactly(frame: pl.DataFrame, schema: Schema, *, strict: bool = True) ->
         if name not in frame.columns:
             chosen.append(pl.lit(None, dtype=wanted).alias(name))
             continue
-        held = frame.schema[name]
+        held = frame[name].dtype
         if held == wanted:
             chosen.append(pl.col(name))
         elif not castable(held, wanted):

@@ -6,7 +6,7 @@ through again and again: a third of the time of reading.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from streamflow.operators.connectors.kafka.client import Headers
@@ -44,9 +44,15 @@ class MessageColumns:
         self._values += values
         self._keys += keys
         self._offsets += offsets
-        # The oldest message format has no timestamps: librdkafka says -1 then.
-        self._times += [1000 * time if time > 0 else 0 for _, time in map(Message.timestamp, messages)]
-        self._headers += map(Message.headers, messages)
+        # Where there is none, in the oldest message format too, librdkafka says -1.
+        self._times += [time for _, time in map(Message.timestamp, messages)]
+        rest = iter(messages)
+        while len(self._headers) < len(self._values):
+            try:
+                self._headers += map(Message.headers, rest)
+            except (UnicodeDecodeError, SystemError) as error:
+                # Of a message with a name that is not UTF-8 the library tells no more. Asked again, it would crash.
+                self._headers.append(_bad_name(error))
         self.nbytes += _size(values)
 
     def extend(self, other: MessageColumns) -> None:
@@ -84,8 +90,8 @@ class MessageColumns:
     def offsets(self) -> list[int]:
         return self._offsets
 
-    def timestamps(self) -> list[int]:
-        """Microseconds since 1970."""
+    def milliseconds(self) -> list[int]:
+        """Since 1970; -1: none."""
         return self._times
 
     def headers(self) -> list[Headers]:
@@ -114,11 +120,24 @@ class MessageChunk:
     def offsets(self) -> list[int]:
         return self._columns.offsets()
 
+    def milliseconds(self) -> list[int]:
+        return self._columns.milliseconds()
+
     def timestamps(self) -> list[int]:
-        return self._columns.timestamps()
+        return [1000 * time for time in self._columns.milliseconds()]
 
     def headers(self) -> list[Headers]:
         return self._columns.headers()
+
+    def flaws(self) -> Mapping[int, str]:
+        """librdkafka hands out what it could read, and the rest as an error."""
+        return {}
+
+
+def _bad_name(error: Exception) -> Headers:
+    cause = error if isinstance(error, UnicodeDecodeError) else error.__cause__
+    name = bytes(cause.object) if isinstance(cause, UnicodeDecodeError) else b"\xff"
+    return [(name.decode(errors="surrogateescape"), None)]
 
 
 def _size(values: list[bytes | None]) -> int:

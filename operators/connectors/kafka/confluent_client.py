@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streamflow.operators.connectors.kafka.aiokafka_client import AiokafkaClient
-from streamflow.operators.connectors.kafka.client import LogWriter
+from streamflow.operators.connectors.kafka.client import UNPACKED_BYTES, LogWriter
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.confluent_metadata import ConfluentMetadata
 from streamflow.operators.connectors.kafka.confluent_reader import ConfluentReader
@@ -18,12 +18,15 @@ __all__ = ["ConfluentClient"]
 
 @dataclass(frozen=True, slots=True)
 class ConfluentClient:
-    """The port's `KafkaClient` for a cluster; connects nowhere itself."""
+    """The port's `KafkaClient` for a cluster; connects nowhere itself. `unpacked_bytes`: what a batch that is read may
+    unpack to, as far as librdkafka looks at it.
+    """
 
     cluster: Cluster
+    unpacked_bytes: int = UNPACKED_BYTES
 
     def reader(self, *, client_id: str) -> ConfluentReader:
-        return ConfluentReader(self.cluster, client_id)
+        return ConfluentReader(self.cluster, client_id, unpacked_bytes=self.unpacked_bytes)
 
     def metadata(self, *, client_id: str) -> ConfluentMetadata:
         return ConfluentMetadata(self.cluster, client_id)

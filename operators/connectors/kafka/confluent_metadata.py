@@ -62,7 +62,11 @@ class ConfluentMetadata:
         from confluent_kafka.admin import AdminClient
 
         self._admin = AdminClient(properties(self._cluster, self._client_id), logger=LIBRARY_LOG)
-        await reach(self._cluster, self._thread, self._admin, patience=self._patience)
+        try:
+            await reach(self._cluster, self._thread, self._admin, patience=self._patience)
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         self._admin = None

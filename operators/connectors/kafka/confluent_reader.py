@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.errors import SourceError, Where
 from streamflow.logs import told
-from streamflow.operators.connectors.kafka.client import Chunk, TopicPartition
+from streamflow.operators.connectors.kafka.client import (
+    UNPACKED_BYTES,
+    Chunk,
+    GonePartitionError,
+    LostRecordsError,
+    TopicPartition,
+)
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.confluent_chunk import MessageColumns
 from streamflow.operators.connectors.kafka.confluent_connection import (
@@ -39,6 +45,10 @@ _START_PATIENCE: Final = 30.0
 _ASK_AFTER: Final = 5.0
 """Seconds without a record after which is asked whether brokers answer at all."""
 
+_LOOK_EVERY: Final = 5.0
+_GONE_AFTER: Final = 15.0
+"""Seconds for which brokers may say that they do not know a topic: after a restart they have to learn it first."""
+
 _MOST: Final = 40_000
 _AT_ONCE: Final = 500
 """Messages that exist at a time: fewer than those at which Python looks for garbage among them."""
@@ -51,6 +61,9 @@ _PARTITION_BYTES: Final = 16 << 20
 _QUEUE_RECORDS: Final = 20_000
 """What of each partition librdkafka fetches ahead. More is slower: the same memory is not used again and again."""
 _QUEUE_KIB: Final = 65_536
+
+_MOST_OF_REQUEST: Final = 16 << 20
+_FRAME: Final = 1024
 
 _LOG = logging.getLogger("streamflow.kafka")
 
@@ -66,8 +79,16 @@ class _Came:
 class ConfluentReader:
     """A `LogReader`; see there."""
 
-    def __init__(self, cluster: Cluster, client_id: str, *, patience: float = _PATIENCE) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        client_id: str,
+        *,
+        patience: float = _PATIENCE,
+        unpacked_bytes: int = UNPACKED_BYTES,
+    ) -> None:
         self._cluster = cluster
+        self._unpacked_bytes = unpacked_bytes
         self._client_id = client_id
         self._patience = patience
         self._thread = OneThread("streamflow-kafka")
@@ -77,6 +98,9 @@ class ConfluentReader:
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._answered = 0.0
+        self._looked = 0.0
+        self._missing: dict[TopicPartition, float] = {}
+        """Since when brokers do not know a partition."""
 
     async def start(self) -> None:
         from confluent_kafka import Consumer
@@ -92,6 +116,11 @@ class ConfluentReader:
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
                 "fetch.wait.max.ms": 250,
+                "fetch.max.bytes": _MOST_OF_REQUEST,
+                # Also what a batch of zstd may unpack to. For the other codecs librdkafka knows no limit: what they
+                # unpack to is bounded by what is sent (a topic's max.message.bytes) and by what they can do at best,
+                # 1,032 times for gzip, 255 for lz4, 21 for snappy.
+                "receive.message.max.bytes": max(self._unpacked_bytes, _MOST_OF_REQUEST + _FRAME),
                 # By default fetching pauses for a second whenever the queue is full.
                 "fetch.queue.backoff.ms": 5,
                 "queued.min.messages": _QUEUE_RECORDS,
@@ -105,7 +134,7 @@ class ConfluentReader:
             await self.close()
             raise
         loop = asyncio.get_running_loop()
-        self._answered = loop.time()
+        self._answered = self._looked = loop.time()
         self._task = loop.create_task(self._run())
 
     async def add(self, partition: TopicPartition, offset: int) -> None:
@@ -119,6 +148,7 @@ class ConfluentReader:
         from confluent_kafka import TopicPartition as Place
 
         queue = self._queues.pop(partition, None)
+        self._missing.pop(partition, None)
         if queue is not None:
             queue.interrupt()
             await self._thread(self._connected.incremental_unassign, [Place(*partition)])
@@ -173,6 +203,7 @@ class ConfluentReader:
                     await self._thread(self._look_up_ends, list(came.columns))
                 elif loop.time() - self._answered > _ASK_AFTER:
                     await self._ask()
+                await self._look_for_missing()
         except SourceError as error:
             self._fail(error)
         except asyncio.CancelledError:
@@ -216,19 +247,22 @@ class ConfluentReader:
         elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             queue.fail(await self._out_of_range(partition, queue.reached))
         elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
-            queue.fail(
-                SourceError(
-                    f"topic {partition.topic!r} has no partition {partition.partition} any more",
-                    where=where,
-                    hint="it was deleted while it was read",
-                )
-            )
+            self._missing.setdefault(partition, asyncio.get_running_loop().time())
         elif code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             queue.fail(
                 SourceError(
                     f"reading topic {partition.topic!r} is not allowed",
                     where=where,
                     hint="the user needs READ and DESCRIBE on the topic",
+                )
+            )
+        elif code in (KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG):
+            # librdkafka asks for it again and again.
+            queue.fail(
+                SourceError(
+                    f"a batch of records cannot be unpacked: {error.str()}",
+                    where=Where(split=str(partition), offset=f"offset {queue.reached}"),
+                    hint=f'client="aiokafka" treats it by on_error; max_batch_bytes={self._unpacked_bytes}',
                 )
             )
         elif error.fatal():
@@ -241,13 +275,16 @@ class ConfluentReader:
     async def _out_of_range(self, partition: TopicPartition, offset: int) -> SourceError:
         """Never a silent reset: what the log no longer has, or does not have any more, is lost data."""
         first, last = await self._thread(self._log_range, partition)
-        lost = "has been deleted by then" if offset < first else "is beyond its end: the topic was made anew"
-        return SourceError(
+        lost = "has been deleted by then" if offset < first else "is beyond its end: the topic was made again"
+        error = (LostRecordsError if offset < first else SourceError)(
             f"offset {offset} is not in the log any more: it has offsets {first} to {last}, "
             f"and what was to be read {lost}",
             where=Where(split=str(partition), offset=f"offset {offset}"),
-            hint=f"start anew with start= an offset from {first} on, or restore a checkpoint that fits the log",
+            hint=f"start over with start= an offset from {first} on, or restore a checkpoint that fits the log",
         )
+        if isinstance(error, LostRecordsError):
+            error.first = first
+        return error
 
     def _log_range(self, partition: TopicPartition) -> tuple[int, int]:
         from confluent_kafka import TopicPartition as Place
@@ -296,6 +333,25 @@ class ConfluentReader:
             if trouble is not None:
                 raise trouble.error() from error
         self._answered = loop.time()
+
+    async def _look_for_missing(self) -> None:
+        """Whether brokers still know what is read: librdkafka does not tell of a topic that was deleted."""
+        from confluent_kafka import KafkaException
+
+        now = asyncio.get_running_loop().time()
+        if now - self._looked < _LOOK_EVERY:
+            return
+        self._looked = now
+        try:
+            there = (await self._thread(lambda: self._connected.list_topics(timeout=1.0))).topics
+        except KafkaException:
+            return
+        for partition, queue in self._queues.items():
+            topic = there.get(partition.topic)
+            if topic is not None and partition.partition in topic.partitions:
+                self._missing.pop(partition, None)
+            elif now - self._missing.setdefault(partition, now) > _GONE_AFTER:
+                queue.fail(GonePartitionError.of(partition))
 
     def _fail(self, error: SourceError) -> None:
         for partition, queue in self._queues.items():

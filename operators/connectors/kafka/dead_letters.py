@@ -7,12 +7,12 @@ their own, in the manner of Kafka Connect (KIP-298).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from streamflow.errors import RawRecord
 from streamflow.operators.connectors.kafka.client import Headers
-from streamflow.operators.connectors.kafka.record_parts import RecordParts
+from streamflow.operators.connectors.kafka.record_parts import RecordParts, headers_size
 from streamflow.operators.guard import DeadLetters
 
 __all__ = ["NOTES", "letters"]
@@ -20,12 +20,12 @@ __all__ = ["NOTES", "letters"]
 NOTES: Final = "streamflow."
 """What the names of the headers begin with that tell of the failure."""
 
-_HEADER: Final = 6
+_Header = tuple[str, bytes | None]
 
 
 def letters(batch: DeadLetters, job: str, *, most: int) -> RecordParts:
-    """Dead letters as they are written to a topic that takes records of `most` bytes: what is larger is cut, so that a
-    record that was bad for its size does not fail the job.
+    """Dead letters as they are written to a topic where key, value and headers may take `most` bytes: what is larger is
+    cut or left out, so that a record that was bad for its size does not fail the job.
 
     Headers, all as text: `streamflow.job`, `.operator`, `.split`, `.offset` (as in error messages), `.reason`; for
     records from Kafka `.origin.topic`, `.origin.partition`, `.origin.offset`, `.origin.timestamp` (milliseconds); and
@@ -43,26 +43,36 @@ def letters(batch: DeadLetters, job: str, *, most: int) -> RecordParts:
     headers: list[Headers] = []
     raws: Sequence[RawRecord | None] = batch.raw or [None] * len(batch)
     for row, raw in zip(batch.user_frame().iter_rows(named=True), raws, strict=True):
-        notes = {"job": job, **{name: row[name] for name in ("operator", "split", "offset", "reason")}}
-        if raw is not None:
-            notes |= {
-                "origin.topic": raw.topic,
-                "origin.partition": raw.partition,
-                "origin.offset": raw.offset,
-                "origin.timestamp": raw.timestamp // 1000,
-            }
+        notes = _notes(row, raw, job, most // 2)
+        room = most - headers_size(notes)
         value = str(row["record"]).encode() if raw is None else raw.value
-        key = None if raw is None or len(raw.key or b"") > most // 4 else raw.key
-        theirs = () if raw is None or _size(raw.headers) > most // 4 else raw.headers
-        if value is not None and len(value) > most // 4:
-            notes["bytes"] = len(value)
-            value = value[: most // 4]
-        told = [(NOTES + name, str(note).encode()) for name, note in notes.items() if note is not None]
+        key = None if raw is None or len(raw.key or b"") > room // 3 else raw.key
+        theirs = () if raw is None or headers_size(raw.headers) > room // 3 else raw.headers
+        room -= len(key or b"") + headers_size(theirs)
+        if value is not None and len(value) > room:
+            length = (NOTES + "bytes", str(len(value)).encode())
+            notes.append(length)
+            value = value[: max(0, room - headers_size([length]))]
         values.append(value)
         keys.append(key)
-        headers.append([*theirs, *told])
+        headers.append([*theirs, *notes])
     return RecordParts(values, keys, [None] * len(values), headers)
 
 
-def _size(headers: Headers) -> int:
-    return sum(len(name) + len(value or b"") + _HEADER for name, value in headers)
+def _notes(row: Mapping[str, Any], raw: RawRecord | None, job: str, most: int) -> list[_Header]:
+    """What is told of a failure, the most important first; what does not go into `most` bytes is left out."""
+    told: dict[str, Any] = {"reason": row["reason"].encode()[: most // 2].decode(errors="ignore")}
+    if raw is not None:
+        told |= {
+            "origin.offset": raw.offset,
+            "origin.partition": raw.partition,
+            "origin.topic": raw.topic,
+            "origin.timestamp": raw.timestamp // 1000,
+        }
+    told |= {"job": job, **{name: row[name] for name in ("operator", "split", "offset")}}
+    notes: list[_Header] = []
+    for name, note in told.items():
+        header = (NOTES + name, str(note).encode())
+        if note is not None and headers_size([*notes, header]) <= most:
+            notes.append(header)
+    return notes

@@ -21,7 +21,8 @@ __all__ = ["Trouble", "diagnose", "explain"]
 _SECONDS: Final = 5.0
 _HOST_MISMATCH: Final = (62, 64)
 """OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH."""
-_LOGIN: Final = ("SaslAuthenticationFailed", "AuthenticationFailedError", "IllegalSaslStateError")
+_LOGIN: Final = ("SaslAuthenticationFailed", "AuthenticationFailedError")
+_NO_LOGIN: Final = "IllegalSaslStateError"
 _NO_MECHANISM: Final = ("UnsupportedSaslMechanismError", "AuthenticationMethodNotSupported")
 
 
@@ -64,6 +65,12 @@ def explain(cluster: Cluster, error: object) -> Trouble:
     where = f"Kafka at {cluster.bootstrap_servers}"
     security = cluster.security
     names = {each.__name__ for each in type(error).__mro__}
+    if _NO_LOGIN in names:
+        return Trouble(
+            f"{where} asks for no login: the port is that of a listener without SASL",
+            f'use the port of its SASL listener, or protocol="{"SSL" if security.tls else "PLAINTEXT"}"',
+            final=True,
+        )
     if names.intersection(_LOGIN):
         return Trouble(
             f"{where} refuses the login of {security.username!r} with {security.mechanism}",

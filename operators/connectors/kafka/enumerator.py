@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Final
 from zlib import crc32
 
-from streamflow.errors import SourceError
+from streamflow.errors import SourceError, StateError, Where
 from streamflow.logs import reason, told
 from streamflow.operators.connectors.kafka.client import At, Metadata, TopicPartition
 from streamflow.operators.connectors.kafka.reading_range import Offsets
 from streamflow.operators.connectors.kafka.session import KafkaSession
-from streamflow.operators.source import Discovery, Instance, Position, SourceContext, Split
+from streamflow.operators.source import Discovery, Instance, Position, SourceContext, Split, counted_in
 
 __all__ = ["KafkaEnumerator", "Reading"]
 
@@ -35,12 +35,39 @@ class Reading:
     group: str | None
     every: float | None
 
+    def selects(self, topic: str) -> bool:
+        """Whether this topic is read."""
+        if isinstance(self.topics, re.Pattern):
+            return self.topics.fullmatch(topic) is not None
+        return topic in self.topics
+
+    @property
+    def shown(self) -> str:
+        """The topics, as in messages."""
+        return self.topics.pattern if isinstance(self.topics, re.Pattern) else ", ".join(self.topics)
+
+    @property
+    def kept(self) -> Mapping[str, Any]:
+        """What a checkpoint has of it: which topics were chosen."""
+        if isinstance(self.topics, re.Pattern):
+            return {"pattern": self.topics.pattern}
+        return {"topics": list(self.topics)}
+
+    def before(self, state: Mapping[str, Any]) -> Reading:
+        """The same with the topics of a checkpoint."""
+        if "pattern" in state:
+            return replace(self, topics=re.compile(state["pattern"]))
+        names = state["topics"] if "topics" in state else [each[0] for each in state["partitions"]]
+        return replace(self, topics=tuple(dict.fromkeys(names)))
+
 
 class KafkaEnumerator:
     """The partitions of this copy of the program: partition p of topic t belongs to copy (p + crc32(t)) % copies.
 
     Start and end are resolved when a partition is first found and belong to its split from then on; a partition that is
-    found later is read from its beginning. Its state: the partitions it has handed out.
+    found later is read from its beginning. Its state: the topics that were chosen, and the partitions it has handed
+    out. Gone on from with other topics, it reads the new ones from the start that the source says, and those that are
+    not chosen any more no further.
     """
 
     def __init__(self, reading: Reading, session: KafkaSession, ctx: SourceContext) -> None:
@@ -49,7 +76,10 @@ class KafkaEnumerator:
         self._clock = ctx.clock
         self._instance = ctx.instance
         self._known: dict[TopicPartition, tuple[int, int | None]] = {}
+        self._there: frozenset[TopicPartition] = frozenset()
         self._looked = False
+        self._before: Reading | None = None
+        """What an earlier run read, until this run has looked."""
 
     async def discover(self) -> Discovery:
         every = self._reading.every
@@ -58,6 +88,11 @@ class KafkaEnumerator:
                 if not self._looked:
                     splits = await self._look(first=True)
                     break
+                if self._before is not None and (every is not None or not self.complete):
+                    splits = await (self._look_again() if every is not None else self._look(first=False))
+                    self._before = None
+                    if splits:
+                        break
                 if every is None:
                     splits = []
                     break
@@ -81,15 +116,42 @@ class KafkaEnumerator:
     def snapshot(self) -> Mapping[str, Any]:
         return {
             "looked": self._looked,
-            "partitions": [[*partition, start, end] for partition, (start, end) in self._known.items()],
+            **self._reading.kept,
+            "partitions": [
+                [*partition, start, end]
+                for partition, (start, end) in self._known.items()
+                if partition not in self._session.gone
+            ],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._looked = bool(state["looked"])
-        self._known = {
+        known = {
             TopicPartition(topic, partition): (start, end)
             for topic, partition, start, end in state["partitions"]
         }
+        self._known = {each: known[each] for each in known if self._reading.selects(each.topic)}
+        if not self._looked:
+            return
+        self._before = self._reading.before(state)
+        if known and not self._known and self._before.kept != self._reading.kept:
+            raise StateError(
+                f"the checkpoint is of a source that read {self._before.shown}, and this one reads "
+                f"{self._reading.shown}: none of those topics",
+                hint='name sources so that each finds its own state, job.read(…).named("orders"), or start over with '
+                "restore none",
+            )
+        for topic in sorted({each.topic for each in known} - {each.topic for each in self._known}):
+            _LOG.warning("topic is not chosen any more and read no further", extra=told(topic=topic))
+
+    def keeps(self, split: Split) -> bool:
+        """See `SplitKeeper`."""
+        return self._reading.selects(split.payload["topic"])
+
+    @property
+    def complete(self) -> bool:
+        """See `SplitKeeper`."""
+        return self._before is None or self._before.kept == self._reading.kept
 
     async def checkpointed(self, positions: Mapping[str, Position]) -> None:
         """Tell the consumer group, for those who watch it."""
@@ -98,7 +160,7 @@ class KafkaEnumerator:
         offsets: dict[TopicPartition, int] = {}
         for split, position in positions.items():
             topic, _, partition = split.rpartition("-")
-            offsets[TopicPartition(topic, int(partition))] = int(position["offset"])
+            offsets[TopicPartition(topic, int(partition))] = counted_in(position, "offset")
         await self._session.commit(self._reading.group, offsets)
 
     async def _look_again(self) -> list[Split]:
@@ -106,28 +168,43 @@ class KafkaEnumerator:
         splits: list[Split] = []
         try:
             splits = await self._look(first=False)
-            metadata = await self._session.metadata()
-            self._session.tell_ends(await metadata.offsets(list(self._known), "latest"))
+            there = [each for each in self._known if each in self._there]
+            async with self._session.metadata() as metadata:
+                ends = await metadata.offsets(there, "latest")
+                appended = await metadata.offsets(there, "appended")
+            self._session.tell_ends(ends, appended)
+        except _NotThereError:
+            raise
         except SourceError as error:
             _LOG.warning("new partitions could not be looked for", extra=told(error=reason(error)))
             await self._session.close_metadata()
         return splits
 
     async def _look(self, *, first: bool) -> list[Split]:
-        metadata = await self._session.metadata()
+        async with self._session.metadata() as metadata:
+            return await self._splits(metadata, first=first)
+
+    async def _splits(self, metadata: Metadata, *, first: bool) -> list[Split]:
         topics = self._reading.topics
         counts = await metadata.partitions(topics)
+        # What was deleted and has come again is another topic of that name.
+        for partition in self._session.gone:
+            self._known.pop(partition, None)
+        self._session.gone.clear()
         if not isinstance(topics, re.Pattern):
-            missing = [topic for topic in topics if topic not in counts]
-            if missing and first:
+            missing = [topic for topic in topics if topic not in counts and (first or self._is_new(topic))]
+            if missing:
                 raise _unknown(missing[0], await metadata.partitions(_EVERYTHING))
         every = [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
+        self._there = frozenset(every)
         if first:
             self._check_named(every)
         mine = [each for each in every if _belongs(each, self._instance)]
         fresh = [partition for partition in mine if partition not in self._known]
-        starts = await self._starts(metadata, fresh, first=first)
+        new = [each for each in fresh if first or self._is_new(each.topic)]
+        starts = await self._starts(metadata, fresh, new)
         ends = await self._ends(metadata, fresh)
+        await self._check_starts(metadata, new, starts, ends)
         splits: list[Split] = []
         for partition in fresh:
             start, end = starts[partition], ends.get(partition)
@@ -136,14 +213,19 @@ class KafkaEnumerator:
             _LOG.info("partition found", extra=told(split=str(partition), start=start, end=end))
         return splits
 
+    def _is_new(self, topic: str) -> bool:
+        """Whether this run is the first that has chosen the topic."""
+        return self._before is not None and not self._before.selects(topic)
+
     async def _starts(
-        self, metadata: Metadata, fresh: Sequence[TopicPartition], *, first: bool
+        self, metadata: Metadata, fresh: Sequence[TopicPartition], new: Sequence[TopicPartition]
     ) -> Mapping[TopicPartition, int]:
-        start = self._reading.start if first else "earliest"
+        """Where the source says, for those in `new`; the others begin where they begin."""
+        start = self._reading.start
         if isinstance(start, dict):
-            given = {partition: start[partition] for partition in fresh if partition in start}
+            given = {partition: start[partition] for partition in new if partition in start}
         else:
-            given = dict(await metadata.offsets(fresh, start, group=self._reading.group))
+            given = dict(await metadata.offsets(new, start, group=self._reading.group)) if new else {}
         # Nothing committed, or not named: from the beginning, since nothing of it has been read.
         rest = [partition for partition in fresh if partition not in given]
         return {**given, **await metadata.offsets(rest, "earliest")}
@@ -177,6 +259,41 @@ class KafkaEnumerator:
                 return latest
             await self._clock.sleep(_LOOK_AGAIN_AFTER)
 
+    async def _check_starts(
+        self,
+        metadata: Metadata,
+        new: Sequence[TopicPartition],
+        starts: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+    ) -> None:
+        """An offset that a log does not have yet would be waited for, or be an input of nothing."""
+        start, by_offset = self._reading.start, isinstance(self._reading.end, dict)
+        if not isinstance(start, dict) and start != "committed" and not by_offset:
+            return
+        appended = await metadata.offsets(new, "appended")
+        for partition in new:
+            at, end = starts[partition], ends.get(partition)
+            if at > appended[partition]:
+                raise SourceError(
+                    f"reading {partition} is to begin at offset {at}, which is beyond its end: the log ends at offset "
+                    f"{appended[partition]}",
+                    where=Where(split=str(partition), offset=f"offset {at}"),
+                    hint="a topic that was made again begins at 0: check what the offset was taken from",
+                )
+            if end is not None and by_offset and end > appended[partition]:
+                raise SourceError(
+                    f"reading {partition} is to end at offset {end}, which is beyond its end: the log ends at offset "
+                    f"{appended[partition]}",
+                    where=Where(split=str(partition), offset=f"offset {end}"),
+                    hint='end="latest" reads what is there; without end= the job waits for what comes',
+                )
+            if end is not None and by_offset and at > end:
+                raise SourceError(
+                    f"reading {partition} is to begin at offset {at} and to end before, at offset {end}",
+                    where=Where(split=str(partition)),
+                    hint="check start= and end=",
+                )
+
     def _check_named(self, every: Sequence[TopicPartition]) -> None:
         for what, offsets in (("start", self._reading.start), ("end", self._reading.end)):
             if not isinstance(offsets, dict):
@@ -194,6 +311,12 @@ def _belongs(partition: TopicPartition, instance: Instance) -> bool:
     return (partition.partition + crc32(partition.topic.encode())) % instance.count == instance.index
 
 
+class _NotThereError(SourceError):
+    """There is no such topic."""
+
+    final = True
+
+
 def _unknown(topic: str, there: Mapping[str, int]) -> SourceError:
     near = get_close_matches(topic, there, n=3)
     hint = (
@@ -201,4 +324,4 @@ def _unknown(topic: str, there: Mapping[str, int]) -> SourceError:
         if near
         else "create it first, or check bootstrap_servers="
     )
-    return SourceError(f"there is no topic {topic!r}", hint=hint)
+    return _NotThereError(f"there is no topic {topic!r}", hint=hint)

@@ -7,7 +7,7 @@ from collections import deque
 
 from streamflow.errors import SourceError
 from streamflow.operators.connectors.kafka.aiokafka_chunk import FetchedBatch, RecordChunk
-from streamflow.operators.connectors.kafka.client import TopicPartition
+from streamflow.operators.connectors.kafka.client import UNPACKED_BYTES, TopicPartition
 
 __all__ = ["FetchBuffer"]
 
@@ -16,14 +16,16 @@ class FetchBuffer:
     """Batches of one partition in their order: the reader fills it, `fetch` empties it.
 
     `ask`: the offset to ask the broker for next. `end`: the end that readers of committed records can reach, as the
-    broker last said. `failing_since`: the loop's time at which asking began to fail. `error` is raised to whoever
-    takes.
+    broker last said, `appended` that of all records. `failing_since`: the loop's time at which asking began to fail.
+    `error` is raised by the next `take`.
     """
 
-    def __init__(self, partition: TopicPartition, offset: int) -> None:
+    def __init__(self, partition: TopicPartition, offset: int, unpacked_bytes: int = UNPACKED_BYTES) -> None:
         self.partition = partition
+        self._unpacked_bytes = unpacked_bytes
         self.ask = offset
         self.end: int | None = None
+        self.appended: int | None = None
         self.failing_since: float | None = None
         self.error: SourceError | None = None
         self.nbytes = 0
@@ -88,4 +90,4 @@ class FetchBuffer:
         if not self._batches:
             reached = max(reached, self.ask)
         self._given = reached
-        return RecordChunk(str(self.partition), taken, start, reached)
+        return RecordChunk(str(self.partition), taken, start, reached, self._unpacked_bytes)

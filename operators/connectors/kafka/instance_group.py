@@ -67,7 +67,7 @@ class InstanceGroup:
 
         await self._make_topic()
         consumer: Any = AIOKafkaConsumer(
-            bootstrap_servers=self._cluster.bootstrap_servers,
+            bootstrap_servers=str(self._cluster.bootstrap_servers),
             client_id=f"streamflow-{self._job}",
             group_id=self._name,
             enable_auto_commit=False,
@@ -124,7 +124,7 @@ class InstanceGroup:
         if found not in (None, self._count):
             raise SourceError(
                 f"copies of {self._job} have shared its input in {found}, not in {self._count} parts",
-                hint=f"a share's state fits only that number; to start anew, delete the topic {self._name}",
+                hint=f"a share's state fits only that number; to start over, delete the topic {self._name}",
             )
 
     async def _poll(self) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from streamflow.errors import SinkError
 
-__all__ = ["Decision", "Marker", "PublishedByOthersError", "decide", "decide_restored"]
+__all__ = ["Decision", "Marker", "PublishedByOthersError", "decide", "decide_begun", "decide_restored"]
 
 Decision = Literal["publish", "done"]
 
@@ -81,21 +81,43 @@ def decide(found: Marker | None, before: Marker, wanted: Marker) -> Decision:
     )
 
 
+def decide_begun(found: Marker | None, baseline: Marker, *, meant: bool) -> Decision:
+    """Whether a run that goes on from no checkpoint has to write its `baseline`. Raises PublishedByOthersError where
+    the job has published before, unless it is `meant` to do so again."""
+    if found is not None and found.publishes_the_same(baseline):
+        return "done"
+    if found is None or not found.digest or meant:
+        return "publish"
+    raise PublishedByOthersError(
+        f"this job has published before, up to its epoch {found.epoch}, and there is no checkpoint to go on from: it "
+        "would publish all of its input again",
+        hint="give it the checkpoint_dir that it had, or restore one of its checkpoints; give another job another "
+        "name; --restore none starts again from the beginning all the same",
+    )
+
+
 def decide_restored(
-    found: Marker | None, wanted: Marker, *, parent: int | None, sealed: bool, allow_duplicates: bool
+    found: Marker | None,
+    wanted: Marker,
+    *,
+    parent: int | None,
+    sealed: bool,
+    allow_duplicates: bool,
+    known: Marker | None = None,
 ) -> Decision:
     """Whether a run that goes on from the checkpoint of `wanted.epoch` has to publish its outbox.
 
     `parent`: the epoch that was committed before it, None where it was the first. `sealed`: the checkpoint has an
     outbox of this sink; a savepoint has none (its output is public), nor has a checkpoint from before there was the
-    sink. Raises PublishedByOthersError where output cannot be made to fit the checkpoint.
+    sink. `known`: the last publication before it; None where an old version wrote the checkpoint, which moved the
+    marker with every epoch. Raises PublishedByOthersError where output cannot be made to fit the checkpoint.
     """
     if found is not None and found.publishes_the_same(wanted):
         return "done"
     if allow_duplicates:
         return "publish"
     if found is None:
-        if sealed:
+        if sealed or known is not None:
             raise _lost(found, wanted.epoch if parent is None else parent)
         return "publish"
     if found.line != wanted.line:
@@ -104,7 +126,11 @@ def decide_restored(
             "which does not lead to this checkpoint",
             hint="restore a checkpoint of that one, or start with --allow-duplicates to go on from this one",
         )
-    if found.epoch == wanted.epoch and not sealed:
+    if known is not None:
+        if found.publishes_the_same(known):
+            return "publish" if sealed else "done"
+        parent = known.epoch
+    elif found.epoch == wanted.epoch and not sealed:
         return "done"
     if found.epoch >= wanted.epoch or (parent is not None and found.epoch > parent):
         raise PublishedByOthersError(
@@ -112,7 +138,7 @@ def decide_restored(
             hint="restore the newest checkpoint, or start with --allow-duplicates: what came after this one is "
             "then published a second time",
         )
-    if sealed and parent is not None and found.epoch < parent:
+    if (sealed or known is not None) and parent is not None and found.epoch < parent:
         raise _lost(found, parent)
     return "publish"
 

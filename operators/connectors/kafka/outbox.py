@@ -78,7 +78,7 @@ class Outbox:
             await self._pack()
 
     async def seal(self, epoch: int) -> Committable:
-        """What was added since the last one, to be committed with an epoch; it begins anew."""
+        """What was added since the last one, to be committed with an epoch; it begins again."""
         if self._open:
             await self._pack()
         chunks, self._chunks = self._chunks, []

@@ -61,6 +61,13 @@ class Progress:
             metadata, reader = await self._connected()
             await self._read_on(metadata, reader)
         except SourceError as error:
+            if self._position is not None and await self._is_gone():
+                await self.close()
+                raise PublishedByOthersError(
+                    f"the progress topic {self._partition.topic!r} was deleted while the job ran",
+                    hint="make no changes to it: what is public cannot be told without it; --allow-duplicates goes on "
+                    "from what the checkpoint has",
+                ) from error
             await self.close()
             kind = RefusedError if isinstance(error, RefusedLookupError) else SinkError
             raise kind(
@@ -79,6 +86,11 @@ class Progress:
             if held is not None:
                 with suppress(SinkError, SourceError):
                     await held.close()
+
+    async def _is_gone(self) -> bool:
+        with suppress(SourceError):
+            return self._metadata is not None and not await self._metadata.partitions([self._partition.topic])
+        return False
 
     async def _connected(self) -> tuple[Metadata, LogReader]:
         if self._metadata is None:

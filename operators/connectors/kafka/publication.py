@@ -9,10 +9,10 @@ goes through every failure.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from streamflow.errors import SinkError, SourceError
 from streamflow.logs import reason, told
@@ -27,6 +27,7 @@ from streamflow.operators.connectors.kafka.marker import (
     Marker,
     PublishedByOthersError,
     decide,
+    decide_begun,
     decide_restored,
 )
 from streamflow.operators.connectors.kafka.outbox import Sealed, sealed_digest, unpacked
@@ -40,13 +41,18 @@ _LOG = logging.getLogger("streamflow.kafka")
 _PAUSES: Final = (0.05, 0.1, 0.2, 0.5)
 """Seconds between attempts; the last goes on."""
 
+_LONGEST: Final = 900_000_000
+"""Microseconds that brokers allow a transaction by default."""
+_SLOWEST: Final = 4
+"""Bytes of an outbox that are sent in each microsecond, at worst."""
+
 _Judge = Callable[[Marker | None], Decision]
 
 
 @dataclass(frozen=True, slots=True)
 class PublicationSettings:
     """How a job publishes. `transaction_timeout` and `patience` in microseconds: how long the broker keeps one attempt
-    open, and how long attempts go on."""
+    open, and how long attempts go on. Both are longer for output that takes longer to send."""
 
     transaction_timeout: int
     patience: int
@@ -94,7 +100,7 @@ class KafkaCommitter(Committer):
         baseline = self._marker(self._ctx.first_epoch - 1, "")
 
         def judge(found: Marker | None) -> Decision:
-            return "done" if found is not None and found.publishes_the_same(baseline) else "publish"
+            return decide_begun(found, baseline, meant=self._ctx.from_start or self._ctx.allow_duplicates)
 
         await self._insist(baseline, (), judge)
 
@@ -104,7 +110,8 @@ class KafkaCommitter(Committer):
         before = self._published
         assert before is not None
         sealed, wanted = self._read(epoch, committables)
-        if self._progress is None and not any(one.records for one in sealed):
+        if not any(one.records for one in sealed):
+            # The marker stays where it is: what it says has not changed.
             return
         await self._timed(self._insist(wanted, sealed, lambda found: decide(found, before, wanted)))
 
@@ -113,17 +120,27 @@ class KafkaCommitter(Committer):
     ) -> None:
         await self._reach_brokers()
         sealed, wanted = self._read(epoch, committables)
+        known = None if self._ctx.noted is None else Marker(incarnation="", **self._ctx.noted)
+
+        records = any(one.records for one in sealed)
 
         def judge(found: Marker | None) -> Decision:
-            return decide_restored(
+            decision = decide_restored(
                 found,
                 wanted,
                 parent=self._ctx.restored_parent,
-                sealed=bool(sealed),
+                sealed=records,
                 allow_duplicates=self._ctx.allow_duplicates,
+                known=known,
             )
+            # With nothing to publish there is nothing to mark.
+            return decision if records or found is None or self._ctx.allow_duplicates else "done"
 
         await self._timed(self._insist(wanted, sealed, judge))
+
+    def note(self) -> Mapping[str, Any] | None:
+        last = self._published
+        return None if last is None else {"epoch": last.epoch, "line": last.line, "digest": last.digest}
 
     async def close(self) -> None:
         if self._progress is not None:
@@ -160,12 +177,13 @@ class KafkaCommitter(Committer):
     async def _insist(self, wanted: Marker, sealed: Sequence[Sealed], judge: _Judge) -> None:
         """Publish, and again until it is known to be public."""
         clock = self._ctx.clock
-        patience = self._settings.patience / 1e6
+        sending = sum(len(chunk) for one in sealed for chunk in one.chunks) // _SLOWEST
+        patience = (self._settings.patience + 2 * sending) / 1e6
         give_up = clock.monotonic() + patience
         attempts = 0
         while True:
             try:
-                self._published = await self._attempt(wanted, sealed, judge)
+                self._published = await self._attempt(wanted, sealed, judge, sending << attempts)
             except (RefusedError, PublishedByOthersError):
                 raise
             except (SinkError, OutcomeUnknownError) as error:
@@ -188,16 +206,10 @@ class KafkaCommitter(Committer):
             else:
                 return
 
-    async def _attempt(self, wanted: Marker, sealed: Sequence[Sealed], judge: _Judge) -> Marker:
-        """The marker that is there then."""
-        writer = self._client.writer(
-            client_id=self._client_id,
-            transactional_id=self._id,
-            transaction_timeout=self._settings.transaction_timeout,
-            compression=self._settings.compression,
-        )
+    async def _attempt(self, wanted: Marker, sealed: Sequence[Sealed], judge: _Judge, sending: int) -> Marker:
+        """The marker that is there then; `sending` may take so many microseconds."""
+        writer = await self._fencing(sending)
         try:
-            await writer.start()
             self._ctx.reach("kafka.fenced")
             if self._progress is not None:
                 found = await self._progress.newest()
@@ -211,6 +223,30 @@ class KafkaCommitter(Committer):
             return wanted
         finally:
             await writer.close()
+
+    async def _fencing(self, sending: int) -> LogWriter:
+        """A writer before which no other can publish any more. Its transaction may take as long as its output needs;
+        where brokers allow no transaction that long, as long as was set."""
+        least = self._settings.transaction_timeout
+        longer = min(least + sending, _LONGEST)
+        if longer > least:
+            with suppress(RefusedError):
+                return await self._started(longer)
+        return await self._started(least)
+
+    async def _started(self, open_for: int) -> LogWriter:
+        writer = self._client.writer(
+            client_id=self._client_id,
+            transactional_id=self._id,
+            transaction_timeout=open_for,
+            compression=self._settings.compression,
+        )
+        try:
+            await writer.start()
+        except BaseException:
+            await writer.close()
+            raise
+        return writer
 
     async def _send(self, writer: LogWriter, wanted: Marker, sealed: Sequence[Sealed]) -> None:
         await writer.begin()

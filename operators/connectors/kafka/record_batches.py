@@ -1,9 +1,12 @@
 """From fetched records to a batch: decoded values, the columns that are asked for beside them, event time."""
 
+# Values of any type: what they hold is not known to the type checker.
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
@@ -13,13 +16,14 @@ import polars as pl
 from streamflow.errors import JobDefinitionError, RawRecord, RecordError, Where, unknown_name
 from streamflow.metrics.registry import Metric
 from streamflow.operators.base import ErrorPolicy
-from streamflow.operators.connectors.kafka.client import Chunk, TopicPartition
+from streamflow.operators.connectors.kafka.client import NO_TIMESTAMP, Chunk, Headers, TopicPartition
 from streamflow.operators.connectors.kafka.decoded_values import Decoder
 from streamflow.operators.connectors.kafka.formats import VALUE
 from streamflow.operators.source import Decoded
 from streamflow.records.batch import RowBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE
+from streamflow.time.timestamps import EARLIEST, LATEST
 
 __all__ = ["INCLUDED", "KeyFormat", "RecordBatches", "Tombstones", "included_schema"]
 
@@ -38,7 +42,14 @@ INCLUDED: Final[Mapping[str, pl.DataType]] = {
 """What `include` can name, and the types of the columns."""
 
 _BAD_KEY: Final = "the key is not valid UTF-8"
+_BAD_HEADER: Final = "the name of a header is not valid UTF-8"
+_NO_TIME: Final = "the record has no timestamp, and with it no event time"
+_BAD_TIME: Final = "the record's timestamp is beyond the years 1 to 9999"
+_TIME_HINT: Final = (
+    'take the event time from a column, job.read(…, event_time="column"), or read with on_error="skip"'
+)
 _SHOWN_BYTES: Final = 1_200
+_MOST: Final = (1 << 63) - 1
 
 
 def included_schema(include: Mapping[str, str], key_format: KeyFormat) -> dict[str, pl.DataType]:
@@ -64,7 +75,8 @@ class RecordBatches:
     """Makes batches of chunks; may be used by several threads at once.
 
     `include` maps parts of a record to columns; only those that are wanted. `tombstones`: "keep" makes a row of a
-    record without a value, all of whose value columns are null.
+    record without a value, all of whose value columns are null. `stamped`: nobody takes the timestamps as event times.
+    What of a record cannot be used makes it a bad one only where that part of it is wanted.
     """
 
     def __init__(
@@ -76,6 +88,7 @@ class RecordBatches:
         tombstones: Tombstones,
         on_error: ErrorPolicy,
         dropped: Metric,
+        stamped: bool = False,
     ) -> None:
         self._decoder = decoder
         self._include = dict(include)
@@ -84,25 +97,24 @@ class RecordBatches:
         self._keep = tombstones == "keep"
         self._on_error: ErrorPolicy = on_error
         self._dropped = dropped
+        self._timed = not stamped
+        self._times = not stamped or "timestamp" in include
 
     def decode(self, chunk: Chunk, partition: TopicPartition, end: int | None) -> Decoded:
         """The records of a chunk that lie before `end`."""
         values = chunk.values()
         if end is not None and chunk.next_offset > end:
             values = values[: bisect_left(chunk.offsets(), end)]
-        bad_keys = self._bad_keys(chunk, len(values))
+        stamps = _stamps(chunk.milliseconds()) if self._times else None
+        flaws = self._flaws(chunk, values, stamps)
         places: Sequence[int] | None = None
         tombstones: list[int] = []
-        if bad_keys or None in values:
-            tombstones = [
-                index for index, value in enumerate(values) if value is None and index not in bad_keys
-            ]
-            places = [
-                index for index, value in enumerate(values) if value is not None and index not in bad_keys
-            ]
+        if flaws or None in values:
+            tombstones = [index for index, value in enumerate(values) if value is None and index not in flaws]
+            places = [index for index, value in enumerate(values) if value is not None and index not in flaws]
             values = [values[index] for index in places]
         decoded = self._decoder.decode(values)
-        problems = [(index, _BAD_KEY) for index in bad_keys]
+        problems = list(flaws.items())
         problems += [(index if places is None else places[index], why) for index, why in decoded.bad]
         rows, origin = decoded.rows, decoded.origin
         if origin is not None:
@@ -112,7 +124,7 @@ class RecordBatches:
         elif tombstones:
             self._dropped.add(len(tombstones))
         bad = self._errors(chunk, partition, sorted(problems))
-        return Decoded(self._batch(_Rows(chunk, partition, places, len(rows)), rows), bad)
+        return Decoded(self._batch(_Rows(chunk, partition, places, len(rows), stamps), rows), bad)
 
     def _batch(self, read: _Rows, rows: pl.DataFrame | list[Any]) -> FrameBatch | RowBatch:
         if isinstance(rows, pl.DataFrame):
@@ -124,9 +136,9 @@ class RecordBatches:
                     columns.append(constant.new_from_index(0, read.count))
                 else:
                     columns.append(_series(column, read.part(what), dtype))
-            columns.append(_series(EVENT_TIME, read.part("timestamp"), EVENT_TIME_TYPE))
+            columns.append(read.times(timed=self._timed).cast(EVENT_TIME_TYPE).alias(EVENT_TIME))
             return FrameBatch(rows.hstack(columns))
-        times = read.part("timestamp")
+        times = read.times(timed=self._timed).to_list()
         if not self._include:
             return RowBatch(rows, times)
         parts: dict[str, Sequence[Any]] = {
@@ -153,17 +165,35 @@ class RecordBatches:
             return [_moment(time) for time in values]
         return values
 
-    def _bad_keys(self, chunk: Chunk, count: int) -> Collection[int]:
-        """The records whose key is to be text and is none."""
-        if not self._text_keys:
-            return ()
-        keys = chunk.keys()[:count]
-        try:
-            # A newline continues no character: what is text as a whole is text key by key.
-            b"\n".join(key for key in keys if key is not None).decode()
-        except UnicodeDecodeError:
-            return {index for index, key in enumerate(keys) if key is not None and not _is_text(key)}
-        return ()
+    def _flaws(
+        self, chunk: Chunk, values: Sequence[bytes | None], stamps: pl.Series | None
+    ) -> dict[int, str]:
+        """The records of which a part that is wanted cannot be used, and why."""
+        count = len(values)
+        flaws = {index: why for index, why in chunk.flaws().items() if index < count}
+        found: list[tuple[int, str]] = []
+        if stamps is not None:
+            found += self._bad_times(chunk, stamps[:count])
+        if self._text_keys:
+            found += _bad_texts(chunk.keys()[:count], _BAD_KEY)
+        if "headers" in self._include:
+            found += _bad_names(chunk.headers()[:count])
+        for index, why in found:
+            if self._keep or values[index] is not None or why == _BAD_KEY:
+                flaws.setdefault(index, why)
+        return flaws
+
+    def _bad_times(self, chunk: Chunk, stamps: pl.Series) -> Iterable[tuple[int, str]]:
+        """Records without an event time, and those whose timestamp no calendar has."""
+        bad = stamps.is_null()
+        if self._timed:
+            bad |= (stamps == NO_TIMESTAMP).fill_null(value=False)
+        if not bad.any():
+            return
+        times = chunk.milliseconds()
+        for index in bad.arg_true():
+            time = times[index]
+            yield index, _NO_TIME if time == -1 else f"{_BAD_TIME}: {time} ms since 1970"
 
     def _errors(
         self, chunk: Chunk, partition: TopicPartition, problems: Sequence[tuple[int, str]]
@@ -181,12 +211,13 @@ class RecordBatches:
                 timestamp=timestamps[index],
                 key=keys[index],
                 value=values[index],
-                headers=headers[index],
+                headers=[(_printable(name), value) for name, value in headers[index]],
             )
             error = RecordError(
                 why,
                 record=_shown(raw.key if why == _BAD_KEY else raw.value),
                 where=Where(split=str(partition), offset=f"offset {raw.offset}"),
+                hint=_TIME_HINT if why == _NO_TIME or why.startswith(_BAD_TIME) else None,
                 raw=raw,
             )
             if self._on_error == "fail":
@@ -203,6 +234,15 @@ class _Rows:
     partition: TopicPartition
     places: Sequence[int] | None
     count: int
+    stamps: pl.Series | None
+
+    def times(self, *, timed: bool) -> pl.Series:
+        """Event times in microseconds; any where nobody takes them."""
+        if self.stamps is None or not timed:
+            return pl.Series([0], dtype=pl.Int64).new_from_index(0, self.count)
+        if self.places is None:
+            return self.stamps[: self.count]
+        return self.stamps.gather(list(self.places))
 
     def constant(self, what: str) -> str | int:
         return self.partition.topic if what == "topic" else self.partition.partition
@@ -224,13 +264,25 @@ class _Rows:
 
 def _series(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
     if dtype == EVENT_TIME_TYPE:
-        return pl.Series(name, values, dtype=pl.Int64).cast(dtype)
+        times = pl.Series(name, values, dtype=pl.Int64).cast(dtype)
+        return times.set(times.to_physical() == NO_TIMESTAMP, None)
     if dtype == pl.String():
         return pl.Series(name, values, dtype=pl.Binary).cast(dtype)
     if isinstance(dtype, pl.List):
         named = [[{"name": each, "value": value} for each, value in headers] for headers in values]
         return pl.Series(name, named, dtype=dtype)
     return pl.Series(name, values, dtype=dtype)
+
+
+def _stamps(milliseconds: Sequence[int]) -> pl.Series:
+    """In microseconds; null for what no calendar holds."""
+    try:
+        times = pl.Series(milliseconds, dtype=pl.Int64)
+    except (OverflowError, TypeError):
+        times = pl.Series([time if abs(time) <= _MOST else _MOST for time in milliseconds], dtype=pl.Int64)
+    if times.is_between(-(-EARLIEST // 1000), LATEST // 1000).all():
+        return times * 1000
+    return times.set(~times.is_between(-(-EARLIEST // 1000), LATEST // 1000), None) * 1000
 
 
 def _with_nulls(
@@ -248,15 +300,34 @@ def _with_nulls(
     return rows, [every[index] for index in order]
 
 
-def _is_text(key: bytes) -> bool:
+def _bad_texts(texts: Sequence[bytes | None], why: str) -> Iterable[tuple[int, str]]:
     try:
-        key.decode()
+        # A newline continues no character: what is text as a whole is text one by one.
+        b"\n".join(text for text in texts if text is not None).decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        for index, text in enumerate(texts):
+            try:
+                (text or b"").decode()
+            except UnicodeDecodeError:
+                yield index, why
 
 
-def _moment(time: int) -> datetime:
+def _bad_names(headers: Sequence[Headers]) -> Iterable[tuple[int, str]]:
+    for index, each in enumerate(headers):
+        try:
+            "".join(name for name, _ in each).encode()
+        except UnicodeEncodeError:
+            yield index, _BAD_HEADER
+
+
+def _printable(name: str) -> str:
+    """A header's name without the lone surrogates that stand for bytes."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def _moment(time: int) -> datetime | None:
+    if time == NO_TIMESTAMP:
+        return None
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=time)
 
 

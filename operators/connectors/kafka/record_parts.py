@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import polars as pl
 
-from streamflow.errors import JobDefinitionError, SinkError, cut
+from streamflow.errors import JobDefinitionError, SinkError, Where, cut
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.json_rows import json_lines
 from streamflow.operators.connectors.kafka.client import Headers
@@ -19,8 +19,20 @@ from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
+from streamflow.user_code import described, line_of_error, raised_by_user
 
-__all__ = ["HeaderColumns", "Key", "RecordMaker", "RecordParts", "TimestampColumn", "record_maker"]
+__all__ = [
+    "HeaderColumns",
+    "Key",
+    "RecordMaker",
+    "RecordParts",
+    "TimestampColumn",
+    "headers_size",
+    "record_maker",
+]
+
+_HEADER: Final = 6
+"""The bytes that a header takes beside its name and its value: their lengths."""
 
 Key = str | Sequence[str] | pl.Expr | Callable[[Any], Any] | None
 TimestampColumn = str | pl.Expr | None
@@ -37,6 +49,11 @@ class RecordParts(NamedTuple):
     keys: Sequence[bytes | None]
     timestamps: Sequence[int | None]
     headers: Sequence[Headers]
+
+
+def headers_size(headers: Headers) -> int:
+    """The bytes that headers take in a record."""
+    return sum(len(name.encode()) + len(value or b"") + _HEADER for name, value in headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +208,13 @@ class _KeyFunction:
     def _key(self, row: Any) -> bytes | None:
         try:
             key = self.function(row)
-        except Exception as error:
+        except BaseException as raised:
+            cause = raised_by_user(raised)
             raise SinkError(
-                f"the function given as key= raised {type(error).__name__}: {error}", hint=f"for {cut(row)}"
-            ) from error
+                f"the function given as key= raised {described(cause)}",
+                where=Where(code=line_of_error(cause)),
+                hint=f"for {cut(row)}",
+            ) from raised
         if key is None or isinstance(key, bytes):
             return key
         if isinstance(key, str):

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from streamflow.config import Secret
+from streamflow.distribution import install_hint
 from streamflow.errors import ConfigError, SinkError, SourceError
 from streamflow.operators.connectors.kafka.schema_registry import SchemaRegistry, address_refused
 from streamflow.time.clock import Clock, SystemClock
@@ -42,7 +43,7 @@ class RegistryClient:
 
     def __init__(self, registry: SchemaRegistry, clock: Clock | None = None) -> None:
         if find_spec("httpx") is None:
-            raise ConfigError("a schema registry needs httpx", hint="install streamflow[avro]")
+            raise ConfigError("a schema registry needs httpx", hint=install_hint("avro"))
         self._registry = registry
         self._clock = clock or SystemClock()
         self._lock = Lock()

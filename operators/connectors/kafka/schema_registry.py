@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
@@ -63,8 +63,10 @@ class SchemaRegistry:
                 "the registry's URL holds a user or a password", hint="say username= and password="
             )
         if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+            # Behind a question mark people write keys.
+            shown = urlunsplit(parts._replace(query="…" if parts.query else "", fragment=""))
             raise JobDefinitionError(
-                f"{self.url!r} is no address of a schema registry", hint="write it like https://host:8081"
+                f"{shown!r} is no address of a schema registry", hint="write it like https://host:8081"
             )
         if (self.username is None) != (self.password is None):
             raise JobDefinitionError("a registry takes a username with a password", hint="give both, or none")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
 from streamflow.errors import SourceError
@@ -26,10 +27,11 @@ from streamflow.operators.source import SourceContext
 __all__ = ["KafkaSession"]
 
 _STUCK_AFTER: Final = 10.0
-"""Seconds without a record, although there are some, after which the reader is made anew."""
+"""Seconds without a record, although there are some, after which the reader is made again."""
 _SHARED: Final = "kafka"
 _LAG: Final = "streamflow_kafka_lag_records"
 _OFFSET: Final = "streamflow_kafka_offset"
+_UNDECIDED: Final = "streamflow_kafka_undecided_records"
 _LOG = logging.getLogger("streamflow.kafka")
 
 
@@ -48,12 +50,23 @@ class KafkaSession:
         self._opening = asyncio.Lock()
         self._reader: LogReader | None = None
         self._metadata: Metadata | None = None
+        self._metadata_users = 0
+        self._metadata_unwanted = False
         self._positions: dict[TopicPartition, int] = {}
         self._seen: dict[TopicPartition, float] = {}
+        self._ends: dict[TopicPartition, int] = {}
         self._reconnects = ctx.metrics.counter(
-            "streamflow_kafka_reconnects_total", "Times a connection to Kafka was made anew"
+            "streamflow_kafka_reconnects_total", "Times a connection to Kafka was made again"
         )
         self._counted = 0
+        self.gone: set[TopicPartition] = set()
+        """Deleted partitions that have come to their end that way."""
+        self._lost = ctx.metrics.counter(
+            "streamflow_kafka_lost_records_total", "Offsets that retention deleted before they were read"
+        )
+        self._deleted = ctx.metrics.counter(
+            "streamflow_kafka_deleted_partitions_total", "Partitions that were deleted while they were read"
+        )
         self.tombstones = ctx.metrics.counter(
             "streamflow_kafka_tombstones_total", "Records without a value that were left out"
         )
@@ -65,17 +78,29 @@ class KafkaSession:
             ctx.shared[_SHARED] = KafkaSession(client(), client_id, ctx)
         return cast("KafkaSession", ctx.shared[_SHARED])
 
-    async def metadata(self) -> Metadata:
-        """Topics and offsets; opened if need be."""
+    @asynccontextmanager
+    async def metadata(self) -> AsyncGenerator[Metadata]:
+        """The connection for topics and offsets, opened if need be, and open until the block ends: the enumerator looks
+        for partitions while the last reader closes or a checkpoint's offsets are committed."""
         async with self._opening:
             if self._metadata is None:
                 metadata = self._client.metadata(client_id=self._client_id)
                 await metadata.start()
                 self._metadata = metadata
-            return self._metadata
+            metadata = self._metadata
+            self._metadata_users += 1
+        try:
+            yield metadata
+        finally:
+            self._metadata_users -= 1
+            if self._metadata_unwanted:
+                await self.close_metadata()
 
     async def close_metadata(self) -> None:
-        """Nobody looks anything up for a while."""
+        """Close the connection for topics and offsets; one in use is closed by its last user."""
+        self._metadata_unwanted = self._metadata_users > 0
+        if self._metadata_unwanted:
+            return
         metadata, self._metadata = self._metadata, None
         if metadata is not None:
             await metadata.close()
@@ -83,8 +108,8 @@ class KafkaSession:
     async def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
         """Tell the group; information for others."""
         opened = self._metadata is None
-        metadata = await self.metadata()
-        await metadata.commit(group, offsets)
+        async with self.metadata() as metadata:
+            await metadata.commit(group, offsets)
         if opened and not self._positions:
             await self.close_metadata()
 
@@ -125,7 +150,7 @@ class KafkaSession:
             if self._positions.pop(partition, None) is None:
                 return
             self._seen.pop(partition, None)
-            for name in (_LAG, _OFFSET):
+            for name in (_LAG, _OFFSET, _UNDECIDED):
                 self._metrics.remove(name, {"split": str(partition)})
             if self._reader is not None and self._positions:
                 await self._reader.remove(partition)
@@ -135,11 +160,34 @@ class KafkaSession:
             if not self._positions:
                 await self.close_metadata()
 
-    def tell_ends(self, ends: Mapping[TopicPartition, int]) -> None:
-        """The log's ends as they were looked up: partitions that nobody fetches fall behind, too."""
+    def tell_ends(self, ends: Mapping[TopicPartition, int], appended: Mapping[TopicPartition, int]) -> None:
+        """The log's ends as they were looked up, for readers of committed records and of all: partitions that nobody
+        fetches fall behind, too."""
         for partition, end in ends.items():
             if partition in self._positions:
                 self._tell(partition, end)
+                undecided = self._metrics.gauge(
+                    _UNDECIDED, "Records behind the first open transaction", {"split": str(partition)}
+                )
+                undecided.set(max(0, appended.get(partition, end) - end))
+
+    def tell_gone(self, partition: TopicPartition, offset: int) -> None:
+        """A partition was deleted, and is read no further than this offset."""
+        self.gone.add(partition)
+        self._deleted.add(1)
+        facts = told(split=str(partition), offset=offset, end=self._ends.get(partition))
+        _LOG.warning("partition was deleted; the others are read on", extra=facts)
+
+    async def skip_lost(self, partition: TopicPartition, offset: int, first: int) -> None:
+        """Go on at the first offset that retention has left."""
+        self._lost.add(first - offset)
+        facts = told(split=str(partition), offset=offset, first=first, records=first - offset)
+        _LOG.warning("records were deleted before they were read, and are left out", extra=facts)
+        async with self._opening:
+            self._positions[partition] = first
+            if self._reader is not None:
+                await self._reader.remove(partition)
+                await self._reader.add(partition, first)
 
     async def _new_reader(self) -> LogReader:
         reader = self._client.reader(client_id=self._client_id)
@@ -152,7 +200,7 @@ class KafkaSession:
             if self._reader is not stuck:
                 return
             facts = told(split=str(partition), seconds=_STUCK_AFTER)
-            _LOG.warning("partition has records and gives none; connecting anew", extra=facts)
+            _LOG.warning("partition has records and gives none; connecting again", extra=facts)
             try:
                 reader = await self._new_reader()
             except SourceError as error:
@@ -163,13 +211,15 @@ class KafkaSession:
             else:
                 self._reconnects.add(1)
                 self._reader = reader
-                for each, offset in self._positions.items():
-                    await reader.add(each, offset)
-                await stuck.close()
+                try:
+                    for each, offset in self._positions.items():
+                        await reader.add(each, offset)
+                finally:
+                    await stuck.close()
             self._seen = dict.fromkeys(self._positions, self._clock.monotonic())
 
     def _count(self) -> None:
-        """What the reader has made anew by itself, if it tells."""
+        """What the reader has made again by itself, if it tells."""
         made: Any = getattr(self._reader, "reconnects", 0)
         if made > self._counted:
             self._reconnects.add(made - self._counted)
@@ -180,6 +230,7 @@ class KafkaSession:
         position = self._positions[partition]
         self._metrics.gauge(_OFFSET, "The next offset to be fetched", labels).set(position)
         if end is not None:
+            self._ends[partition] = end
             behind = max(0, end - position)
             self._metrics.gauge(_LAG, "Records between what was fetched and the log's end", labels).set(
                 behind

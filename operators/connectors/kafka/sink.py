@@ -60,9 +60,10 @@ class KafkaSink(Sink):
     `partitioner`: "murmur2" (the Java client's), "round_robin", or a function (key, count) → partition.
 
     `compression`: gzip, snappy, lz4, zstd or None. `transaction_timeout`: how long the broker keeps a transaction open
-    (at most its transaction.max.timeout.ms); `patience`: how long a broker may be away before the job fails.
-    `outbox_bytes`: how much one subtask gathers before it asks for the epoch to end. `create`: makes the topic where it
-    is not there, `dict(partitions=…, replication=…, config={…})`. `max_record_bytes`: larger records are an error.
+    (at most its transaction.max.timeout.ms), longer for a large epoch; `patience`: how long a broker may be away before
+    the job fails. `outbox_bytes`: how much one subtask gathers before it asks for the epoch to end. `create`: makes the
+    topic where it is not there, `dict(partitions=…, replication=…, config={…})`. `max_record_bytes`: larger records are
+    an error.
 
     Sinks of a job on one cluster publish with the settings of the first of them. docs/kafka-delivery.md says what
     exactly once rests on, and which rights the user needs.
@@ -75,7 +76,7 @@ class KafkaSink(Sink):
     """
 
     topic: str
-    bootstrap_servers: str = "localhost:9092"
+    bootstrap_servers: str | Sequence[str] = "localhost:9092"
     key: Key = field(default=None, kw_only=True)
     value: Sequence[str] | str | None = field(default=None, kw_only=True)
     format: KafkaFormat = field(default="json", kw_only=True)
@@ -97,8 +98,11 @@ class KafkaSink(Sink):
     commits: ClassVar[Literal["as_told", "epoch"]] = "epoch"
 
     def __post_init__(self) -> None:
-        if not self.topic:
-            raise JobDefinitionError("KafkaSink needs a topic", hint='KafkaSink("delays")')
+        topic: object = self.topic
+        if not isinstance(topic, str) or not topic:
+            raise JobDefinitionError(
+                f"KafkaSink needs a topic, and got {topic!r}", hint='KafkaSink("delays")'
+            )
         checked_format(self.format)
         _one_of("delivery", self.delivery, _DELIVERIES)
         if self.compression is not None:
@@ -116,7 +120,7 @@ class KafkaSink(Sink):
         if parse_size(self.max_record_bytes, what="max_record_bytes") < 1:
             raise JobDefinitionError(f"max_record_bytes is {self.max_record_bytes!r}", hint="at least 1")
         self._new_topic()
-        self._cluster()
+        object.__setattr__(self, "bootstrap_servers", self._cluster().bootstrap_servers)
 
     @property
     def committed_with(self) -> Hashable | None:

@@ -74,7 +74,7 @@ class TopicOutput:
 
     def _made(self, batch: AnyBatch, limits: TopicLimits, assign: Partitioner) -> list[ProducedRecords]:
         if isinstance(batch, DeadLetters):
-            parts = letters(batch, self._ctx.job, most=limits.record_bytes)
+            parts = letters(batch, self._ctx.job, most=limits.content_bytes)
         else:
             parts = self._records(batch)
         limits.check(parts, self._ctx.clock.now())
@@ -93,6 +93,7 @@ class OutboxWriter(SinkWriter):
         self._count = ctx.metrics.gauge("streamflow_outbox_records", "Records gathered for the epoch")
 
     async def write(self, batch: AnyBatch) -> None:
+        await self._ctx.room()
         for records in await self._output.records(batch):
             await self._outbox.add(records)
         self._show()

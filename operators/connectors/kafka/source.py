@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from streamflow.config import parse_size
 from streamflow.errors import JobDefinitionError
@@ -36,6 +36,7 @@ from streamflow.operators.source import (
     SourceContext,
     Split,
     SplitReader,
+    counted_in,
 )
 from streamflow.records.schema import Objects, Schema
 from streamflow.time.timestamps import Duration, parse_duration
@@ -56,6 +57,13 @@ class KafkaSource(Source):
     as a batch job. Both are looked up once, when the job first starts. Partitions and topics that come later are found
     every `discover_every` and read from their beginning.
 
+    A partition that is deleted while it is read ends the job, or with `deleted="end"`, the default for a pattern, comes
+    to its end there: a warning and `streamflow_kafka_deleted_partitions_total` tell. A job that goes on with other
+    topics than before reads the new ones from `start`, and those that were removed no further.
+
+    An offset that retention has deleted before it was read ends the job; with `lost="skip"` it goes on, with its state,
+    from what is left, and `streamflow_kafka_lost_records_total` counts the offsets between.
+
     `format` is that of the values: json, msgpack, text, bytes, arrow (a record holds an Arrow stream of many rows) or
     avro (with `registry` where the schema is there). `schema` gives columns and types; without it the records are
     Python objects (text and bytes: the column `value`). `include` appends parts of the record as columns: "key"
@@ -64,19 +72,24 @@ class KafkaSource(Source):
     `job.read` says otherwise.
 
     A record without a value (a tombstone) is left out, or with `tombstones="keep"` becomes a row of nulls (None among
-    objects). Values longer than `max_record_bytes` are bad records. `client`: "aiokafka", or "confluent" where
-    `streamflow[confluent]` is installed.
+    objects). Values longer than `max_record_bytes` are bad records; a compressed batch that would unpack to more than
+    `max_batch_bytes` is not unpacked and counts as one. `client`: "aiokafka", or "confluent" where
+    `streamflow-engine[confluent]` is installed; librdkafka, which that is, unpacks by itself and holds to
+    `max_batch_bytes` for zstd alone.
+
+    A record that has no timestamp (-1), or one that no calendar holds, is a bad record where its timestamp is the event
+    time or is included; so is one with a header whose name is not UTF-8 where headers are included.
 
     Raises JobDefinitionError for options that make no sense. While running: SourceError for topics that are not there,
     offsets the log no longer has (never a silent reset), and brokers out of reach for more than two minutes.
 
     >>> import polars as pl
     >>> KafkaSource("flights", schema={"origin": pl.String, "delay": pl.Float64}, include=["key"]).output_type()
-    StreamType(schema=Schema(origin: String, delay: Float64, key: String), timed=True)
+    StreamType(schema=Schema(origin: String, delay: Float64, key: String), timed=True, changes=False)
     """
 
     topics: str | Sequence[str] | re.Pattern[str]
-    bootstrap_servers: str = "localhost:9092"
+    bootstrap_servers: str | Sequence[str] = "localhost:9092"
     group_id: str | None = field(default=None, kw_only=True)
     format: KafkaFormat = field(default="json", kw_only=True)
     schema: Mapping[str, Any] | Objects | None = field(default=None, kw_only=True)
@@ -86,23 +99,32 @@ class KafkaSource(Source):
     key_format: KeyFormat = field(default="text", kw_only=True)
     tombstones: Tombstones = field(default="skip", kw_only=True)
     discover_every: Duration | None = field(default="30s", kw_only=True)
+    lost: Literal["fail", "skip"] = field(default="fail", kw_only=True)
+    deleted: Literal["fail", "end"] | None = field(default=None, kw_only=True)
     security: KafkaSecurity = field(default_factory=KafkaSecurity, kw_only=True)
     registry: Any = field(default=None, kw_only=True)
     client: str | KafkaClient = field(default="aiokafka", kw_only=True)
     max_record_bytes: int | str = field(default="1MiB", kw_only=True)
+    max_batch_bytes: int | str = field(default="64MiB", kw_only=True)
     _cluster: Cluster = field(init=False, repr=False, compare=False)
     _reading: Reading = field(init=False, repr=False, compare=False)
     _include: Mapping[str, str] = field(init=False, repr=False, compare=False)
     _max_bytes: int = field(init=False, repr=False, compare=False)
+    _unpacked: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checked_format(self.format)
+        group: object = self.group_id
+        if group is not None and not (isinstance(group, str) and group):
+            raise JobDefinitionError(f"group_id is {group!r}", hint="write a text")
         for name, value, known in (
             ("key_format", self.key_format, ("text", "bytes")),
             ("tombstones", self.tombstones, ("skip", "keep")),
+            ("deleted", self.deleted, (None, "fail", "end")),
+            ("lost", self.lost, ("fail", "skip")),
         ):
             if value not in known:
-                raise JobDefinitionError(f"{name} is {value!r}", hint=f"one of: {', '.join(known)}")
+                raise JobDefinitionError(f"{name} is {value!r}", hint=f"one of: {', '.join(map(str, known))}")
         if self.schema is not None and not isinstance(self.schema, Objects):
             object.__setattr__(self, "schema", Schema(self.schema))
         include = self.include
@@ -112,13 +134,30 @@ class KafkaSource(Source):
             include = {name: name for name in include}
         object.__setattr__(self, "_include", dict(include))
         object.__setattr__(self, "_cluster", Cluster(self.bootstrap_servers, self.security))
+        object.__setattr__(self, "bootstrap_servers", self._cluster.bootstrap_servers)
         object.__setattr__(self, "_max_bytes", parse_size(self.max_record_bytes, what="max_record_bytes"))
+        object.__setattr__(self, "_unpacked", parse_size(self.max_batch_bytes, what="max_batch_bytes"))
         object.__setattr__(self, "_reading", self._range())
         self.output_type()
 
     @property
     def bounded(self) -> bool:
         return self.end is not None
+
+    @property
+    def input(self) -> Mapping[str, Any]:
+        topics = _topics(self.topics)
+        return {"pattern": topics.pattern} if isinstance(topics, re.Pattern) else {"topics": list(topics)}
+
+    def differences(self, saved: Mapping[str, Any]) -> list[str]:
+        """Topics may be added and removed; with none in common it is another source. Which topics a pattern has chosen
+        is in the state: the enumerator compares these."""
+        mine = self.input
+        if "pattern" in saved or "pattern" in mine or not saved["topics"]:
+            return []
+        if set(saved["topics"]) & set(mine["topics"]):
+            return []
+        return [f"it read {', '.join(saved['topics'])} and reads {', '.join(mine['topics'])}"]
 
     def output_type(self) -> StreamType:
         schema = self._decoder(None).schema
@@ -156,20 +195,21 @@ class KafkaSource(Source):
             tombstones=self.tombstones,
             on_error=ctx.on_error,
             dropped=session.tombstones,
+            stamped=ctx.stamped,
         )
         return PartitionReader(
             session,
             TopicPartition(payload["topic"], payload["partition"]),
-            start=payload["start"] if position is None else int(position["offset"]),
+            start=payload["start"] if position is None else counted_in(position, "offset"),
             end=payload["end"],
             batches=batches,
             most=ctx.batch_rows,
+            goes_on=(self.deleted or ("end" if isinstance(self.topics, re.Pattern) else "fail")) == "end",
+            skips_lost=self.lost == "skip",
         )
 
     def describe(self) -> str:
-        topics = self._reading.topics
-        shown = topics.pattern if isinstance(topics, re.Pattern) else ", ".join(topics)
-        return f"KafkaSource({shown}{'' if self.end is None else ', bounded'})"
+        return f"KafkaSource({self._reading.shown}{'' if self.end is None else ', bounded'})"
 
     @property
     def shareable(self) -> bool:
@@ -184,7 +224,7 @@ class KafkaSource(Source):
 
     def _session(self, ctx: SourceContext) -> KafkaSession:
         name = f"streamflow-{ctx.job}-{ctx.operator_id}"
-        return KafkaSession.of(lambda: self._cluster.client(self.client), name, ctx)
+        return KafkaSession.of(lambda: self._cluster.client(self.client, self._unpacked), name, ctx)
 
     def _decoder(self, columns: Sequence[str] | None) -> Decoder:
         schema = self.schema
@@ -209,7 +249,10 @@ class KafkaSource(Source):
 def _topics(given: str | Sequence[str] | re.Pattern[str]) -> Sequence[str] | re.Pattern[str]:
     if isinstance(given, re.Pattern):
         return given
-    names: list[object] = [given] if isinstance(given, str) else list(given)
+    several: object = given
+    if isinstance(several, str | bytes) or not isinstance(several, Iterable):
+        several = [several]
+    names: list[object] = list(several)
     if not names:
         raise JobDefinitionError("KafkaSource got no topic", hint='give one, like "flights"')
     checked: list[str] = []

@@ -5,7 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from streamflow.operators.connectors.kafka.client import TopicPartition
+from streamflow.operators.connectors.kafka.client import (
+    GonePartitionError,
+    LostRecordsError,
+    TopicPartition,
+)
 from streamflow.operators.connectors.kafka.record_batches import RecordBatches
 from streamflow.operators.connectors.kafka.session import KafkaSession
 from streamflow.operators.source import Fetch
@@ -19,7 +23,9 @@ class PartitionReader:
     """A `SplitReader` of one partition, from offset `start` up to `end` (None: for ever). Position: the next offset.
 
     The end has been reached when the position is there, whether or not the log has a record just before it:
-    transaction markers, aborted records and what was compacted away have offsets, too.
+    transaction markers, aborted records and what was compacted away have offsets, too. `goes_on`: a partition that was
+    deleted has come to its end, which is told; otherwise it is an error. `skips_lost`: likewise what retention has
+    deleted before it was read is left out.
     """
 
     def __init__(
@@ -31,6 +37,8 @@ class PartitionReader:
         end: int | None,
         batches: RecordBatches,
         most: int,
+        goes_on: bool = False,
+        skips_lost: bool = False,
     ) -> None:
         self._session = session
         self._partition = partition
@@ -38,14 +46,31 @@ class PartitionReader:
         self._end = end
         self._batches = batches
         self._most = most
+        self._goes_on = goes_on
+        self._skips_lost = skips_lost
         self._open = False
 
     async def fetch(self) -> Fetch | None:
         while self._end is None or self._offset < self._end:
             if not self._open:
-                await self._session.open(self._partition, self._offset)
+                # Also where this call does not come to its end: what it has opened is closed then.
                 self._open = True
-            chunk = await self._session.fetch(self._partition, seconds=_WAIT_SECONDS, most=self._most)
+                await self._session.open(self._partition, self._offset)
+            try:
+                chunk = await self._session.fetch(self._partition, seconds=_WAIT_SECONDS, most=self._most)
+            except LostRecordsError as error:
+                if not self._skips_lost:
+                    error.hint = f'{error.hint}; lost="skip" keeps the state and goes on from {error.first}'
+                    raise
+                await self._session.skip_lost(self._partition, self._offset, error.first)
+                self._offset = error.first
+                continue
+            except GonePartitionError as error:
+                if not self._goes_on:
+                    error.hint = f'{error.hint}; deleted="end" reads the others on'
+                    raise
+                self._session.tell_gone(self._partition, self._offset)
+                return None
             if chunk is None:
                 continue
             self._offset = chunk.next_offset

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Final
 
 from streamflow.errors import SinkError, SourceError
 from streamflow.operators.connectors.kafka.client import (
@@ -20,13 +20,12 @@ from streamflow.operators.connectors.kafka.client import (
     RefusedError,
     TopicSettings,
 )
-from streamflow.operators.connectors.kafka.record_parts import RecordParts
+from streamflow.operators.connectors.kafka.record_parts import RecordParts, headers_size
 
 __all__ = ["NewTopic", "TopicLimits", "checked_topic"]
 
 _BATCH_HEADER: Final = 61
 _RECORD_HEADER: Final = 21
-_HEADER: Final = 6
 _LISTED: Final = 5
 
 
@@ -51,14 +50,19 @@ class TopicLimits:
     past: int | None = None
     future: int | None = None
 
+    @property
+    def content_bytes(self) -> int:
+        """What key, value and headers of a record may take."""
+        return self.record_bytes - _BATCH_HEADER - _RECORD_HEADER
+
     def check(self, parts: RecordParts, now: int) -> None:
         """Raise SinkError for the first record that the topic would not take."""
-        limit = self.record_bytes - _BATCH_HEADER - _RECORD_HEADER
+        limit = self.content_bytes
         for row, (key, value) in enumerate(zip(parts.keys, parts.values, strict=True)):
             size = len(key or b"") + len(value or b"")
-            if size > limit or (parts.headers[row] and size + _size(parts.headers[row]) > limit):
+            if size > limit or (parts.headers[row] and size + headers_size(parts.headers[row]) > limit):
                 raise SinkError(
-                    f"row {row} of a batch is a record of {size + _size(parts.headers[row]):,} bytes; topic "
+                    f"row {row} of a batch is a record of {size + headers_size(parts.headers[row]):,} bytes; topic "
                     f"{self.topic!r} takes {limit:,}",
                     hint="make it smaller, or raise max_record_bytes= and the topic's max.message.bytes",
                 )
@@ -141,7 +145,3 @@ def _limit(milliseconds: str | None) -> int | None:
     """Beyond some centuries it is none."""
     value = None if milliseconds is None else int(milliseconds)
     return None if value is None or value > 1 << 53 else value * 1000
-
-
-def _size(headers: Sequence[tuple[str, Any]]) -> int:
-    return sum(len(name) * 4 + len(value or b"") + _HEADER for name, value in headers)

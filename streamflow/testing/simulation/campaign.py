@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from streamflow.api.job import Job
+from streamflow.errors import JobDefinitionError
 from streamflow.testing.simulation.report import Failure, Simulation
 from streamflow.testing.simulation.run import Outcome, expected_results, run_schedule, survey
 from streamflow.testing.simulation.sameness import repeatable
@@ -17,6 +18,7 @@ from streamflow.testing.simulation.scenario import Beside, OwnSink, Results, Sce
 from streamflow.testing.simulation.schedule import Odds, Schedule, draw
 from streamflow.testing.simulation.shrink import shrink
 from streamflow.time.clock import Clock, SystemClock
+from streamflow.time.timestamps import Duration, parse_duration
 
 __all__ = ["Campaign", "simulate"]
 
@@ -35,6 +37,7 @@ def simulate(
     sources: Collection[str] = (),
     beside: Sequence[Beside] = (),
     odds: Mapping[str, Any] | None = None,
+    late: Duration = "0s",
     **settings: Any,
 ) -> Simulation:
     """Run a job through seeded lives with crashes, restores, rescalings and failing disks; count what happened.
@@ -48,6 +51,7 @@ def simulate(
     `sinks` gives sinks of one's own to prove, by the sink's id: (sink, function that reads its output from the disk).
     `sources` are the ids of sources that are not replaced: they read what is simulated itself (a topic of a `SimLog`).
     `beside` are systems beside the job that outlive its processes, like a `SimLog` for a KafkaSink.
+    `late`: records come up to so much behind what the disorder bound allows, as windows with allowed lateness take it.
     `odds` are fields of `Odds`: how often what befalls a job.
 
     Raises AssertionError that tells the first failing seed, the simplest life found that still fails, and how to replay
@@ -60,6 +64,11 @@ def simulate(
     >>> simulate(job, seeds=3).failures
     []
     """
+    listed = range(seeds) if isinstance(seeds, int) else seeds
+    if not listed:
+        raise JobDefinitionError(
+            f"seeds={seeds!r} proves nothing", hint="give a count of at least 1, or the seeds"
+        )
     campaign = Campaign(
         job,
         rows=rows,
@@ -70,9 +79,9 @@ def simulate(
         sources=sources,
         beside=beside,
         odds=odds,
+        late=late,
         settings=settings,
     )
-    listed = range(seeds) if isinstance(seeds, int) else seeds
     for _ in campaign.run(listed):
         if campaign.simulation.failures:
             failure = campaign.simulation.failures[0]
@@ -97,6 +106,7 @@ class Campaign:
         odds: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
+        late: Duration = "0s",
     ) -> None:
         self._scenario = Scenario(
             job,
@@ -108,6 +118,7 @@ class Campaign:
             sources=sources,
             beside=beside,
             settings=settings,
+            late=parse_duration(late, what="late"),
         )
         self._clock = clock or SystemClock()
         self._expected: dict[tuple[Any, ...], Results] = {}

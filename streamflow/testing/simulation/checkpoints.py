@@ -11,7 +11,7 @@ from streamflow.testing.clock import TestClock
 from streamflow.testing.simulation.disk import SimDisk
 from streamflow.testing.simulation.schedule import Rot
 
-__all__ = ["damaged_checkpoints", "rotten"]
+__all__ = ["damaged_checkpoints", "published", "rotten"]
 
 
 def damaged_checkpoints(disk: SimDisk, root: Path) -> str | None:
@@ -29,6 +29,11 @@ def damaged_checkpoints(disk: SimDisk, root: Path) -> str | None:
             if problems:
                 return f"checkpoint {number} was published and is damaged: " + "; ".join(problems)
     return None
+
+
+def published(disk: SimDisk, root: Path) -> bool:
+    """Whether there is a checkpoint below `root`."""
+    return any(path.parent.name == "manifests" and path.name.isdigit() for path in disk.oldest_first(root))
 
 
 def rotten(disk: SimDisk, root: Path, rot: Rot) -> list[Path]:

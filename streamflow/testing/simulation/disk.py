@@ -271,6 +271,18 @@ class SimDisk:
         }
         return [Path(name) for name in sorted(files, key=lambda name: (files[name].number, _traced(name)))]
 
+    def vanish(self, folder: Path) -> None:
+        """Somebody removes a folder with all that is in it, for good."""
+        gone = {str(folder), *self._below(str(folder))}
+        for name in gone:
+            self._names.pop(name, None)
+            self._durable.pop(name, None)
+        self._pending = [
+            (folders, effects)
+            for folders, effects in self._pending
+            if not gone.intersection(name for name, _ in effects)
+        ]
+
     def flip(self, path: Path, bit: int) -> None:
         """Rot: one bit of a file is another, for good; `bit` is taken modulo the file's size."""
         file = self._file(str(path))

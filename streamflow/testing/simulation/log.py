@@ -146,6 +146,10 @@ class SimLog:
         self.settings[topic] = {"max.message.bytes": str(_MOST_BYTES), **(settings or {})}
         return True
 
+    def delete(self, topic: str) -> None:
+        """Delete a topic with all that is in it."""
+        del self.topics[topic], self.settings[topic]
+
     def partition(self, at: TopicPartition) -> Partition | None:
         """None where there is none."""
         partitions = self.topics.get(at.topic, ())

@@ -12,7 +12,9 @@ from typing import Final
 from streamflow.errors import SinkError, SourceError, Where
 from streamflow.operators.connectors.kafka.client import (
     At,
+    GonePartitionError,
     Headers,
+    LostRecordsError,
     OutcomeUnknownError,
     ProducedRecords,
     RefusedError,
@@ -97,11 +99,17 @@ class _Chunk:
     def offsets(self) -> list[int]:
         return [each.offset for each in self.entries]
 
+    def milliseconds(self) -> list[int]:
+        return [each.timestamp // 1000 for each in self.entries]
+
     def timestamps(self) -> list[int]:
         return [each.timestamp for each in self.entries]
 
     def headers(self) -> list[Headers]:
         return [each.headers for each in self.entries]
+
+    def flaws(self) -> Mapping[int, str]:
+        return {}
 
 
 class SimReader:
@@ -130,6 +138,8 @@ class SimReader:
         while True:
             answered = await self._connection.request(max(0.0, until - loop.time()))
             log = self._log.partition(partition) if answered else None
+            if answered and log is None:
+                raise GonePartitionError.of(partition)
             if log is not None:
                 # Nothing is awaited from here on: cancelling takes nothing.
                 offset = self._positions[partition]
@@ -301,8 +311,11 @@ def _fenced() -> SinkError:
 
 
 def _out_of_range(partition: TopicPartition, offset: int, log: Partition) -> SourceError:
-    return SourceError(
+    error = (LostRecordsError if offset < log.start else SourceError)(
         f"offset {offset} is not in the log any more: it has offsets {log.start} to {log.stable}",
         where=Where(split=str(partition), offset=f"offset {offset}"),
-        hint=f"start anew with start= an offset from {log.start} on, or restore a checkpoint that fits the log",
+        hint=f"start over with start= an offset from {log.start} on, or restore a checkpoint that fits the log",
     )
+    if isinstance(error, LostRecordsError):
+        error.first = log.start
+    return error

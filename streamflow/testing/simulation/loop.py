@@ -34,8 +34,8 @@ _CLOSINGS: Final = 8
 """How many nested `finally: await …` a coroutine may have when it is thrown away."""
 
 
-class Crash(BaseException):
-    """The simulated process ends here, without another word."""
+class Crash(KeyboardInterrupt):
+    """The simulated process ends here, without another word: like an interrupt, it is nobody's error to be treated."""
 
 
 @dataclass(slots=True)
@@ -74,6 +74,8 @@ class SimLoop(asyncio.BaseEventLoop):
         self.steps = 0
         self.stop_at: int | None = None
         """The step before which the process crashes; None for no such step."""
+        self.on_step: Callable[[int], None] | None = None
+        """Called before each step with its number."""
         self.reports: list[str] = []
         """What went wrong with nobody there to be told: exceptions of tasks that nobody waited for."""
         self._tasks: list[asyncio.Task[Any]] = []
@@ -139,6 +141,8 @@ class SimLoop(asyncio.BaseEventLoop):
     def _step(self) -> None:
         if self.stop_at is not None and self.steps >= self.stop_at:
             self.crash()
+        if self.on_step is not None:
+            self.on_step(self.steps)
         while not self._ready:
             self._advance()
         ready = self._ready

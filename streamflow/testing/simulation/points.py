@@ -10,10 +10,12 @@ from typing import Final, NoReturn
 from streamflow.testing.simulation.disk import Loss
 from streamflow.testing.simulation.trace import Trace
 
-__all__ = ["ANY_CALL", "ANY_STEP", "CrashAt", "CrashPoints"]
+__all__ = ["ANY_CALL", "ANY_STEP", "WRITING", "CrashAt", "CrashPoints"]
 
 ANY_STEP: Final = "any step"
 """The name of the crash point that lies between two callbacks of the event loop."""
+WRITING: Final = "sink.writing"
+"""The name of the point at which a simulated sink has been given something."""
 ANY_CALL: Final = "any disk call"
 """The name of the crash point that lies before a call of the disk."""
 
@@ -45,8 +47,15 @@ class CrashPoints:
     """
 
     def __init__(
-        self, crash: CrashAt | None, end: Callable[[], NoReturn], *, trace: Trace | None = None
+        self,
+        crash: CrashAt | None,
+        end: Callable[[], NoReturn],
+        *,
+        trace: Trace | None = None,
+        on_point: Callable[[str, int], None] | None = None,
     ) -> None:
+        """`on_point` is called with each point and how often it has been reached."""
+        self._on_point = on_point
         self.reached: Counter[str] = Counter()
         self.crashed = False
         self._crash = crash
@@ -64,6 +73,8 @@ class CrashPoints:
 
     def _come(self, point: str) -> None:
         self.reached[point] += 1
+        if self._on_point is not None:
+            self._on_point(point, self.reached[point])
         crash = self._crash
         if crash is not None and crash.point == point and crash.time == self.reached[point]:
             self.crashed = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from streamflow.runtime.ports import Ports
@@ -12,6 +13,7 @@ from streamflow.testing.clock import START
 from streamflow.testing.simulation.chance import Chance
 from streamflow.testing.simulation.clock import SimClock
 from streamflow.testing.simulation.disk import SimDisk
+from streamflow.testing.simulation.interventions import Interventions
 from streamflow.testing.simulation.loop import Crash, SimLoop
 from streamflow.testing.simulation.points import ANY_STEP, CrashPoints
 from streamflow.testing.simulation.schedule import Incarnation
@@ -26,7 +28,8 @@ _BEGINNING: Final = to_micros(START)
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a process ended and what it came by. `disk` is what the next one finds; `leaks` is what was left running."""
+    """How a process ended and what it came by. `disk` is what the next one finds; `leaks` is what was left running, and
+    what was not done in time; `vanished`: its checkpoints were removed."""
 
     how: Literal["finished", "crashed", "failed"]
     disk: SimDisk
@@ -37,10 +40,11 @@ class Ending:
     result: Any = None
     error: Exception | None = None
     leaks: tuple[str, ...] = ()
+    vanished: bool = False
 
 
 def run_process(
-    main: Callable[[Ports], Coroutine[Any, Any, Any]],
+    main: Callable[[Ports, Interventions], Coroutine[Any, Any, Any]],
     incarnation: Incarnation,
     disk: SimDisk,
     *,
@@ -48,19 +52,26 @@ def run_process(
     trace: Trace,
     blocking: float,
     stalls: float = 0.0,
+    place: Path = Path("/"),
 ) -> Ending:
     """Run `main` in a new process on a disk that an earlier one has left, to its end or to its crash.
 
     `blocking` is how long a thread works on something, in seconds on average; `stalls` is the probability that a step
-    is held up.
+    is held up, `place` where checkpoints are that vanish.
     """
     loop = SimLoop(chance.token(), trace=trace, stalls=stalls)
-    points = CrashPoints(incarnation.crash, loop.crash, trace=trace)
+    interventions = Interventions(incarnation.interventions, loop, place)
+    points = CrashPoints(
+        incarnation.crash, loop.crash, trace=trace, on_point=interventions.come if interventions else None
+    )
     clock = SimClock(loop, start=_BEGINNING + incarnation.clock_jump)
     crash = incarnation.crash
     if crash is not None and crash.point == ANY_STEP:
         loop.stop_at = crash.time
+    if interventions:
+        loop.on_step = interventions.step
     disk = disk.handed_over(faults=incarnation.faults, on_call=points.call, now=clock.now, trace=trace)
+    interventions.disk = disk
     ports = Ports(
         clock=clock,
         random=chance.split("random"),
@@ -73,14 +84,14 @@ def run_process(
     result: Any = None
     how: Literal["finished", "crashed", "failed"] = "finished"
     try:
-        result = loop.run(main(ports))
+        result = loop.run(main(ports, interventions))
     except Crash:
         how = "crashed"
     except Exception as raised:  # noqa: BLE001 — judged by the caller
         error = raised
         how = "failed"
     points.reached[ANY_STEP] = loop.steps
-    leaks = () if how == "crashed" else (*_running(loop), *loop.reports)
+    leaks = () if how == "crashed" else (*_running(loop), *loop.reports, *interventions.complaints)
     loss = crash.loss if how == "crashed" and crash is not None else "kill"
     following = disk.crash(loss, chance.split("loss"))
     loop.abandon()
@@ -94,6 +105,7 @@ def run_process(
         result,
         error,
         leaks,
+        interventions.vanished,
     )
 
 

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import polars as pl
-
 from streamflow.errors import JobDefinitionError
 from streamflow.graph.logical import LogicalGraph, SourceNode
 from streamflow.operators.base import OperatorContext, StreamType
 from streamflow.operators.source import Source, SourceContext
 from streamflow.records.batch import RowBatch
+from streamflow.records.common_types import concatenated
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME
@@ -56,12 +55,12 @@ class Sample:
             [values[row] for row in rows], None if times is None else [times[row] for row in rows]
         )
 
-    def arrival(self, rows: Sequence[int], chance: Chance) -> list[int]:
-        """An order in which these records may come: each as late as the bound allows, none later."""
-        times = self.times
-        if times is None or self.bound == 0:
+    def arrival(self, rows: Sequence[int], chance: Chance, late: int = 0) -> list[int]:
+        """An order in which these records may come: each as late as the bound allows and `late` more, none later."""
+        times, bound = self.times, self.bound + late
+        if times is None or bound == 0:
             return sorted(rows, key=lambda row: times[row]) if times is not None else list(rows)
-        return sorted(rows, key=lambda row: times[row] + chance.between(0, self.bound))
+        return sorted(rows, key=lambda row: times[row] + chance.between(0, bound))
 
 
 def samples_of(graph: LogicalGraph, rows: int) -> dict[str, Sample]:
@@ -86,9 +85,19 @@ async def _sample(node: SourceNode, rows: int) -> Sample:
         batch_rows=rows,
         on_error=node.on_error,
     )
-    batches, more = await _read(node.source, context, rows)
+    batches: list[AnyBatch] = []
+    patience = asyncio.timeout(None)
+    try:
+        async with patience:
+            more = await _read(node.source, context, rows, batches, patience)
+    except TimeoutError:
+        if not patience.expired():
+            raise
+        more = True
     if not batches:
-        raise JobDefinitionError(f"{node.id} has no records", hint="a simulation needs some input")
+        raise JobDefinitionError(
+            f"{node.id} has no records", hint="a simulation needs some input: give it a source that has some"
+        )
     batch = _joined(batches)
     more = more or len(batch) > rows
     batch = _first(batch, rows)
@@ -96,12 +105,19 @@ async def _sample(node: SourceNode, rows: int) -> Sample:
     return Sample(node.source.output_type(), batch, times, node.watermark.bound, all=not more)
 
 
-async def _read(source: Source, context: SourceContext, rows: int) -> tuple[list[AnyBatch], bool]:
-    """Batches of at least so many rows together, if there are that many, and whether there may be more."""
+async def _read(
+    source: Source, context: SourceContext, rows: int, batches: list[AnyBatch], patience: asyncio.Timeout
+) -> bool:
+    """Append batches of at least so many rows together, if there are that many; returns whether there may be more.
+
+    A source without an end may have nothing yet, no record or no split: `patience` ends the waiting.
+    """
     enumerator = source.enumerator(context)
-    batches: list[AnyBatch] = []
+    clock = asyncio.get_running_loop()
     final = False
     while not final:
+        if not source.bounded:
+            patience.reschedule(clock.time() + _PATIENCE)
         discovery = await enumerator.discover()
         final = discovery.final
         for split in discovery.splits:
@@ -111,11 +127,10 @@ async def _read(source: Source, context: SourceContext, rows: int) -> tuple[list
                     if sum(map(len, batches)) > rows or (
                         not source.bounded and sum(map(len, batches)) >= rows
                     ):
-                        return batches, True
-                    try:
-                        fetch = await asyncio.wait_for(reader.fetch(), _PATIENCE)
-                    except TimeoutError:
-                        return batches, True
+                        return True
+                    if not source.bounded:
+                        patience.reschedule(clock.time() + _PATIENCE)
+                    fetch = await reader.fetch()
                     if fetch is None:
                         break
                     decoded = fetch.decode()
@@ -124,14 +139,14 @@ async def _read(source: Source, context: SourceContext, rows: int) -> tuple[list
             finally:
                 await reader.close()
         if not source.bounded and batches:
-            return batches, True
-    return batches, False
+            return True
+    return False
 
 
 def _joined(batches: Sequence[AnyBatch]) -> AnyBatch:
     frames = [batch.frame for batch in batches if isinstance(batch, FrameBatch)]
     if frames:
-        return FrameBatch(pl.concat(frames, how="vertical_relaxed"))
+        return FrameBatch(concatenated(frames))
     parts = [batch for batch in batches if isinstance(batch, RowBatch)]
     values = [value for part in parts for value in part.values]
     if parts[0].times is None:

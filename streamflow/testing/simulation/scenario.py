@@ -19,7 +19,7 @@ from streamflow.operators.sink import Sink
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import profile_for
-from streamflow.testing.modes import replacing_key
+from streamflow.testing.modes import check_key, is_changing, replacing_key
 from streamflow.testing.results import difference, final_rows
 from streamflow.testing.simulation.chance import Chance
 from streamflow.testing.simulation.sample import samples_of
@@ -40,7 +40,7 @@ OwnSink = tuple[Sink, Callable[[Disk], list[Any]]]
 
 
 class Beside(Protocol):
-    """A system beside the job that outlives its processes (a simulated log), and is begun anew with each life; in a
+    """A system beside the job that outlives its processes (a simulated log), and is begun again with each life; in a
     calm one nothing goes wrong with it."""
 
     def begin(self, seed: int | str, *, calm: bool = False) -> None: ...
@@ -61,12 +61,15 @@ class Scenario:
         sources: Collection[str] = (),
         beside: Sequence[Beside] = (),
         settings: Mapping[str, Any] | None = None,
+        late: int = 0,
     ) -> None:
         made = job if isinstance(job, Job) else job()
         made.plan()  # the checks that a run makes
+        check_key(made.graph, key)
         self._key = key
         self._tolerance = tolerance
         self._keep_order = keep_order
+        self._late = late
         self._given = dict(settings or {})
         self._beside = tuple(beside)
         nodes = made.graph.nodes
@@ -95,6 +98,7 @@ class Scenario:
             arrivals = self._arrivals[id]
             arrivals.most = schedule.batch_rows
             arrivals.pace = schedule.pace
+            arrivals.quiet = schedule.quiet
             arrivals.chance = Chance(f"pace/{schedule.seed}/{number}/{id}")
             if number:
                 continue
@@ -102,7 +106,7 @@ class Scenario:
                 arrivals.splits = [sample.take(chosen)]
                 continue
             splits: list[list[int]] = [[] for _ in range(schedule.splits)]
-            for row in sample.arrival(chosen, chance):
+            for row in sample.arrival(chosen, chance, self._late):
                 chance.one_of(splits).append(row)
             arrivals.splits = [sample.take(split) for split in splits]
 
@@ -113,13 +117,13 @@ class Scenario:
             arrivals = self._arrivals[id]
             arrivals.splits = [sample.take(rows.get(id, range(len(sample))))]
             arrivals.most = len(sample)
-            arrivals.pace = 0
+            arrivals.pace = arrivals.quiet = 0
 
     def start(self, ports: Ports, **settings: Any) -> LocalJob:
         """Start the job on the running event loop."""
         resolved = self._resolved(settings)
         profile = profile_for(resolved.mode, resolved, bounded=True)
-        return LocalJob(self.graph, self._plan(resolved), profile, resolved, ports=ports)
+        return LocalJob(self.graph, partial(self._plan, resolved), profile, resolved, ports=ports)
 
     def results(self, disk: Disk) -> Results:
         """What has become visible, by sink, as it was written."""
@@ -142,7 +146,8 @@ class Scenario:
         # Where nothing is late a window gives one pane: a second one is a duplicate, and not the later of two.
         key = replacing_key(self.graph, sink, self._key)
         given = self._key.get(sink) if isinstance(self._key, Mapping) else self._key
-        return final_rows(rows, given if self.timed else key)
+        once = self.timed and not self._late
+        return final_rows(rows, given if once else key, changing=is_changing(self.graph, sink))
 
     def _replaced(self, node: Node) -> Node:
         if isinstance(node, SourceNode) and node.id in self.samples:
@@ -155,8 +160,10 @@ class Scenario:
             return replace(node, sink=sink)
         return node
 
-    def _plan(self, settings: Settings) -> PhysicalPlan:
+    def _plan(self, settings: Settings, graph: LogicalGraph) -> PhysicalPlan:
         widths = (settings.parallelism, settings.max_parallelism)
+        if graph is not self.graph:
+            return plan(graph, parallelism=widths[0], max_parallelism=widths[1], convert=convert)
         if widths not in self._plans:
             self._plans[widths] = plan(
                 self.graph, parallelism=widths[0], max_parallelism=widths[1], convert=convert

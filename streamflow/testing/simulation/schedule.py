@@ -12,11 +12,14 @@ from typing import Final, Literal
 
 from streamflow.testing.simulation.chance import Chance
 from streamflow.testing.simulation.disk import DiskFault, Loss
-from streamflow.testing.simulation.points import ANY_CALL, CrashAt
+from streamflow.testing.simulation.interventions import Intervention
+from streamflow.testing.simulation.points import ANY_CALL, WRITING, CrashAt
 
 __all__ = ["Incarnation", "Odds", "Rot", "Schedule", "draw"]
 
 _MICROS: Final = 1_000_000
+_QUIET: Final = 100.0
+"""Seconds for which nothing comes, much longer than anybody waits for a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class Incarnation:
     rot: Rot | None = None
     clock_jump: int = 0
     """Microseconds by which the wall clock is wrong."""
+    interventions: tuple[Intervention, ...] = ()
 
     def __str__(self) -> str:
         parts = [f"parallelism {self.parallelism}"]
@@ -48,6 +52,7 @@ class Incarnation:
         if self.clock_jump:
             parts.append(f"the wall clock is wrong by {self.clock_jump / _MICROS:+.0f} s")
         parts.extend(map(str, self.faults))
+        parts.extend(map(str, self.interventions))
         if self.crash is not None:
             parts.append(f"ends by {self.crash}")
         elif len(parts) == 1:
@@ -58,8 +63,8 @@ class Incarnation:
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """The whole life. Durations in seconds of virtual time; `rows` says which records of each source come, all if it
-    names none; with `restarts` a job that fails goes on in its process. After the last incarnation another one like it
-    runs to its end."""
+    names none; with `restarts` a job that fails goes on in its process; each split is once `quiet` for so long. After
+    the last incarnation another one like it runs to its end."""
 
     seed: int
     incarnations: tuple[Incarnation, ...]
@@ -71,6 +76,7 @@ class Schedule:
     blocking: float = 0.002
     stalls: float = 0.0
     restarts: bool = False
+    quiet: float = 0.0
     rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
 
     def words(self) -> list[str]:
@@ -79,12 +85,14 @@ class Schedule:
         pace = f"batches of up to {self.batch_rows} rows, a checkpoint every {self.interval * 1000:.0f} ms"
         pace += f", {self.stalls:.0%} of steps are held up" if self.stalls else ""
         pace += ", restarts in its process" if self.restarts else ""
+        pace += f", each split is once quiet for {self.quiet:.0f} s" if self.quiet else ""
         lines = [f"{self.mode} mode, {splits}, {pace}"]
         if self.rows:
             lines.extend(f"only these records of {id}: {_listed(rows)}" for id, rows in self.rows.items())
         for number, each in enumerate(self.incarnations, 1):
             lines.append(f"process {number}: {each}")
-        if self.incarnations[-1].crash is not None or self.incarnations[-1].faults:
+        last = self.incarnations[-1]
+        if last.crash is not None or last.faults or last.interventions:
             after = Incarnation(self.incarnations[-1].parallelism)
             lines.append(f"process {len(self.incarnations) + 1}: {after}")
         return lines
@@ -109,6 +117,10 @@ class Odds:
     rot: float = 0.04
     clock_jumps: float = 0.1
     micro_batch: float = 0.2
+    checkpoints: float = 0.3
+    stops: float = 0.15
+    vanishing: float = 0.03
+    quiet: float = 0.25
 
 
 def draw(seed: int, odds: Odds) -> Schedule:
@@ -119,6 +131,7 @@ def draw(seed: int, odds: Odds) -> Schedule:
     True
     """
     chance = Chance(f"schedule/{seed}")
+    meddling = chance.split("interventions")
     incarnations: list[Incarnation] = []
     fixed = chance.between(1, odds.most_parallel) if chance.happens(0.4) else None
     while len(incarnations) < 4 and (not incarnations or chance.happens(odds.crashes)):
@@ -131,22 +144,26 @@ def draw(seed: int, odds: Odds) -> Schedule:
                 if incarnations and chance.happens(odds.rot)
                 else None,
                 clock_jump=chance.between(-3_600, 3_600) * _MICROS if chance.happens(odds.clock_jumps) else 0,
+                interventions=tuple(_interventions(meddling, odds)),
             )
         )
     if chance.happens(0.03 if odds.crashes else 1.0):
         incarnations = [Incarnation(incarnations[0].parallelism)]
     micro_batch = chance.happens(odds.micro_batch)
+    quiet = bool(odds.crashes) and meddling.happens(odds.quiet)
     return Schedule(
         seed,
         tuple(incarnations),
         mode="micro-batch" if micro_batch else "streaming",
         splits=chance.between(1, odds.splits),
         batch_rows=chance.one_of((4, 8, 12, 20)),
-        interval=chance.one_of((0.01, 0.02, 0.04, 0.08)),
+        # Checkpoints all through a quiet time would be many, and would wake whoever sleeps.
+        interval=chance.one_of((0.01, 0.02, 0.04, 0.08)) if not quiet else _QUIET,
         pace=chance.one_of((0.002, 0.01, 0.02)),
         blocking=chance.one_of((0.0002, 0.002, 0.01)),
         stalls=chance.one_of((0.0, 0.01, 0.03, 0.1)),
         restarts=chance.happens(0.3),
+        quiet=_QUIET if quiet else 0.0,
     )
 
 
@@ -169,6 +186,22 @@ def _crash(chance: Chance, odds: Odds, *, later: bool) -> CrashAt:
     time = 1 + int(most * chance.random() ** 2)
     loss: Loss = "power" if chance.happens(0.6) else "kill"
     return CrashAt(point, time, loss)
+
+
+def _interventions(chance: Chance, odds: Odds) -> Iterator[Intervention]:
+    """Often a checkpoint, now and then a stop; rarely the checkpoints vanish."""
+    kinds: tuple[tuple[Literal["checkpoint", "stop", "vanish"], float], ...] = (
+        ("checkpoint", odds.checkpoints),
+        ("checkpoint", odds.checkpoints),
+        ("stop", odds.stops),
+        ("vanish", odds.vanishing),
+    )
+    for what, probability in kinds:
+        if chance.happens(probability):
+            # Half of them while output is written: whoever is asked then must not forget it.
+            often = [WRITING] if WRITING in odds.points and chance.happens(0.5) else sorted(odds.points)
+            point = chance.one_of(often)
+            yield Intervention(what, point, 1 + int(odds.points[point] * chance.random()))
 
 
 def _faults(chance: Chance, odds: Odds) -> Iterator[DiskFault]:

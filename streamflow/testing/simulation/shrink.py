@@ -50,6 +50,8 @@ def _simpler(schedule: Schedule, sizes: Mapping[str, int]) -> Iterator[Schedule]
     yield from _fewer_rows(schedule, sizes)
     if schedule.mode != "streaming":
         yield replace(schedule, mode="streaming")
+    if schedule.quiet:
+        yield replace(schedule, quiet=0.0)
     if schedule.restarts:
         yield replace(schedule, restarts=False)
     if schedule.stalls:
@@ -72,6 +74,8 @@ def _calmer(life: Incarnation) -> Iterator[Incarnation]:
         yield replace(life, rot=None)
     if life.clock_jump:
         yield replace(life, clock_jump=0)
+    for gone in range(len(life.interventions)):
+        yield replace(life, interventions=life.interventions[:gone] + life.interventions[gone + 1 :])
     for gone in range(len(life.faults)):
         yield replace(life, faults=life.faults[:gone] + life.faults[gone + 1 :])
     if life.crash is not None:

@@ -14,21 +14,24 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-import polars as pl
-
 from streamflow.disk import Disk
 from streamflow.errors import RecordError, SinkError
 from streamflow.operators.base import StreamType
 from streamflow.operators.sink import Committable, Committer, Delivery, Sink, SinkContext, SinkWriter
 from streamflow.records.batch import RowBatch
+from streamflow.records.common_types import concatenated
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.serde import frame_to_ipc, ipc_to_frame, pack, unpack
 from streamflow.testing.rows import values_of
+from streamflow.testing.simulation.points import WRITING
 
 __all__ = ["CaptureSink", "captured"]
 
 _DIGEST: Final = 8
+_SLOW: Final = 0.5
+"""How often a write takes a while, and how long."""
+_SLOW_SECONDS: Final = 0.002
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +79,10 @@ class _Writer:
     async def write(self, batch: AnyBatch) -> None:
         if len(batch):
             self._batches.append(batch)
+            self._ctx.reach(WRITING)
+            if self._ctx.random.random() < _SLOW:
+                # As sinks do that send what they are given somewhere.
+                await self._ctx.clock.sleep(_SLOW_SECONDS)
 
     async def prepare(self, epoch: int) -> Sequence[Committable]:
         batches, self._batches = self._batches, []
@@ -152,7 +159,7 @@ def _joined(batches: Sequence[AnyBatch]) -> Sequence[AnyBatch]:
     """One frame instead of several where they fit together: it is read and written as a whole."""
     frames = [batch.user_frame() for batch in batches if isinstance(batch, FrameBatch)]
     if len(frames) == len(batches) and all(frame.schema == frames[0].schema for frame in frames):
-        return [FrameBatch(pl.concat(frames))]
+        return [FrameBatch(concatenated(frames))]
     return batches
 
 

@@ -16,8 +16,10 @@ from streamflow.operators.source import (
     SourceContext,
     Split,
     SplitReader,
+    counted_in,
 )
 from streamflow.records.batch import RowBatch
+from streamflow.records.copies import copied_batch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME
@@ -31,11 +33,13 @@ _ROW_BYTES = 100
 @dataclass(slots=True)
 class Arrivals:
     """What one source gives in one run: the records of each split in order; up to `most` at a time, every `pace`
-    seconds of virtual time on average. `chance` says how many and when; every process has its own."""
+    seconds of virtual time on average, and once in each split nothing for `quiet` seconds. `chance` says how many and
+    when; every process has its own."""
 
     splits: Sequence[AnyBatch] = ()
     most: int = 1
     pace: float = 0.0
+    quiet: float = 0.0
     chance: Chance = field(default_factory=lambda: Chance(0))
 
 
@@ -58,7 +62,7 @@ class SimSource(Source):
         return FixedSplits(*(Split(f"split-{n}", {"number": n}) for n in range(len(self.arrivals.splits))))
 
     def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
-        row = 0 if position is None else int(position["row"])
+        row = 0 if position is None else counted_in(position, "row")
         return _SimReader(int(split.payload["number"]), row, self.arrivals, ctx)
 
     def describe(self) -> str:
@@ -76,10 +80,14 @@ class _SimReader:
             wanted = [name for name in batch.frame.columns if name in ctx.columns or name == EVENT_TIME]
             batch = FrameBatch(batch.frame.select(wanted))
         self._batch = batch
+        self._quiet_at = self._chance.between(row, len(batch)) if arrivals.quiet else len(batch) + 1
 
     async def fetch(self) -> Fetch | None:
         if self._arrivals.pace:
             await self._ctx.clock.sleep(self._chance.wait(self._arrivals.pace))
+        if self._row >= self._quiet_at:
+            self._quiet_at = len(self._batch) + 1
+            await self._ctx.clock.sleep(self._arrivals.quiet)
         start = self._row
         end = min(start + self._chance.between(1, self._arrivals.most), len(self._batch))
         if start >= end:
@@ -91,7 +99,7 @@ class _SimReader:
             part = FrameBatch(batch.frame[start:end])
         else:
             part = RowBatch(batch.values[start:end], None if batch.times is None else batch.times[start:end])
-        return Fetch(lambda: Decoded(part), {"row": end}, (end - start) * _ROW_BYTES)
+        return Fetch(lambda: Decoded(copied_batch(part)), {"row": end}, (end - start) * _ROW_BYTES)
 
     async def close(self) -> None:
         """Nothing is held open."""

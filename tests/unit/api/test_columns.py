@@ -22,6 +22,10 @@ def result(build, mode: str = "batch", frame: pl.DataFrame = FRAME) -> pl.DataFr
     return out.frame()
 
 
+async def _awaited(given):
+    return given
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("build", "expected"),
@@ -131,6 +135,8 @@ class TestErrorPolicies:
         (lambda s: s.with_columns(x=col("v").str.len_chars()), "operator with-columns-1"),
         (lambda s: s.map_batches(lambda f: 1), "returned a int"),
         (lambda s: s.map_batches(lambda f: f.select("zzz")), "failed on an empty frame"),
+        (lambda s: s.map_batches(_awaited, schema={"v": int}), "a coroutine function"),
+        (lambda s: s.map_async(_awaited, retries=3), "retries is 3; write sf.backoff"),
         (lambda s: s.union(s.select("k")), "differ"),
         (lambda s: s.split(rest=col("v") > 1), "'rest'"),
         (lambda s: s.named("Not A Name"), "cannot name an operator"),
@@ -163,3 +169,47 @@ def test_a_job_can_be_run_twice() -> None:
     job.run()
     job.run()
     assert out.frame().height == FRAME.height
+
+
+@pytest.mark.parametrize("schema", [None, {"v": int}], ids=["tried", "declared"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda f: f.with_columns(v=pl.lit("a")), "gave 'v' as String, not Int64"),
+        (lambda f: f.with_columns(v=pl.lit(1.5)), "gave 'v' as Float64, not Int64"),
+        (lambda f: f.with_columns(v=pl.lit(1, dtype=pl.UInt64)), "gave 'v' as UInt64, not Int64"),
+        (lambda f: f.with_columns(w=1), "gave a column that the stream does not have: 'w'"),
+        (lambda f: f.rename({"v": "w"}), "gave no column 'v'"),
+        (lambda f: pl.DataFrame(), "gave no column 'v'"),
+    ],
+)
+def test_a_function_of_frames_gives_the_columns_that_the_stream_has(function, message, mode, schema) -> None:
+    def by_data(frame: pl.DataFrame) -> pl.DataFrame:
+        return function(frame) if frame.height else frame
+
+    with pytest.raises(sf.StreamflowError, match=message) as caught:
+        result(lambda s: s.select("v").map_batches(by_data, schema=schema), mode)
+    assert "map-batches-1" in str(caught.value)
+    assert "test_columns.py" in str(caught.value)
+
+
+def test_columns_of_a_function_of_frames_take_what_changes_no_value() -> None:
+    types = {"n": int, "x": float, "s": str}
+
+    def numbers(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.select(s=None, x=pl.lit(2), n=pl.lit(1, dtype=pl.Int8))
+
+    frame = result(lambda s: s.map_batches(lambda f: numbers(f).head(f.height), schema=types))
+    assert dict(frame.schema) == {"n": pl.Int64(), "x": pl.Float64(), "s": pl.String()}
+    assert frame.rows()[0] == (1, 2.0, None)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_function_of_frames_takes_columns_whose_type_shows_when_the_job_runs(mode) -> None:
+    """A key that is a Python function, without an annotation."""
+    frame = result(
+        lambda s: s.key_by(lambda row: str(row["k"])).aggregate(n=sf.count()).map_batches(lambda f: f), mode
+    )
+    assert set(frame.columns) >= {"n"}
+    assert frame.height

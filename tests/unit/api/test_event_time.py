@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
 
 import polars as pl
 import pytest
@@ -127,3 +129,72 @@ def test_late_records_are_counted_where_they_go() -> None:
         assert [row["n"] for row in out.rows()] == [1, 1]
         assert (result.late, result.dropped) == ((1, 0) if connected else (0, 1))
         assert late is None or late.rows() == [{"k": "a", "t": AT}]
+
+
+@pytest.mark.parametrize("watermark", ["5s", timedelta(seconds=5), sf.bounded_disorder("5s")])
+def test_a_duration_for_a_watermark_is_a_bound_of_disorder(watermark: Any) -> None:
+    def dropped(watermark: Any) -> int:
+        job = sf.Job("disorder")
+        rows = [{"k": "a", "ts": at} for at in (0, 20, 16, 14)]
+        source = sf.MemorySource(rows, batch_rows=1)
+        stream = job.read(source, event_time=sf.epoch("ts", unit="s"), watermark=watermark)
+        stream.key_by("k").window(sf.tumbling("1s")).aggregate(n=sf.count()).collect()
+        return sum(operator.late_dropped for operator in job.run(mode="streaming").operators)
+
+    assert (dropped(watermark), dropped(None)) == (1, 2)
+
+
+@pytest.mark.parametrize("watermark", [5, "5", "-5s", True])
+def test_a_watermark_that_is_no_duration_is_refused(watermark: Any) -> None:
+    with pytest.raises(sf.JobDefinitionError, match="disorder bound"):
+        sf.Job().read(sf.MemorySource([{"ts": 1}]), event_time=sf.epoch("ts"), watermark=watermark)
+
+
+class TestEpoch:
+    """The same from columns and from objects; a window of a microsecond shows the time."""
+
+    def times(self, value: object, unit: Any, *, objects: bool) -> tuple[list[int], int]:
+        job = sf.Job("epochs")
+        source = sf.MemorySource([{"k": "a", "ts": value}], schema=sf.OBJECTS if objects else None)
+        read = job.read(source, event_time=sf.epoch("ts", unit=unit)).on_error("skip")
+        out = read.key_by("k").window(sf.tumbling("1us")).aggregate(n=sf.count()).collect()
+        result = job.run()
+        epoch = datetime(1970, 1, 1, tzinfo=UTC)
+        found = [(row["window_start"] - epoch) // timedelta(microseconds=1) for row in out.rows()]
+        return found, sum(operator.errors for operator in result.operators)
+
+    @pytest.mark.parametrize("objects", [False, True])
+    @pytest.mark.parametrize(
+        ("unit", "value", "micros"),
+        [
+            ("s", 0.9, 900_000),
+            ("s", -0.9, -900_000),
+            ("s", 1_577_836_800.123_456, 1_577_836_800_123_456),
+            ("s", Decimal("1.25"), 1_250_000),
+            ("s", 3, 3_000_000),
+            ("ms", 0.5, 500),
+            ("ms", -1.5, -1_500),
+            ("us", 1.7, 2),
+            ("ns", -1, -1),
+            ("ns", 1_999, 1),
+            ("ns", 2_600.0, 3),
+        ],
+    )
+    def test_fractions_go_to_the_nearest_microsecond(
+        self, unit: str, value: object, micros: int, objects: bool
+    ) -> None:
+        assert self.times(value, unit, objects=objects) == ([micros], 0)
+
+    @pytest.mark.parametrize("objects", [False, True])
+    @pytest.mark.parametrize(
+        "value", [float("nan"), float("inf"), -float("inf"), 1e300, 2**62, -(2**62), 2**63, None]
+    )
+    def test_what_is_no_time_is_a_bad_record(self, value: object, objects: bool) -> None:
+        assert self.times(value, "s", objects=objects) == ([], 1)
+
+    def test_a_column_that_counts_nothing_is_refused(self) -> None:
+        for column in ([True], [AT], [[1]]):
+            source = sf.MemorySource(pl.DataFrame({"ts": column}))
+            with pytest.raises(sf.JobDefinitionError, match="no count of ms"):
+                sf.Job().read(source, event_time=sf.epoch("ts"))
+        assert self.times(True, "s", objects=True) == ([], 1)

@@ -42,7 +42,18 @@ class Stamped:
     note: str | None
 
 
+class Ordered(TypedDict):
+    sizes: list[Sized]
+
+
 class TestReturnTypes:
+    def test_a_field_within_a_field_that_nobody_declared_is_told(self) -> None:
+        def ordered(row) -> Ordered:
+            return {"sizes": [{"name": row["k"], "sizee": row["v"]}]}  # type: ignore[typeddict-item]
+
+        with pytest.raises(sf.RecordError, match=r"'sizes': no field 'sizee'.*did you mean 'size'"):
+            run(lambda s: s.map(ordered))
+
     def test_a_scalar_gives_the_column_value(self) -> None:
         def double(row) -> int:
             return row["v"] * 2
@@ -106,16 +117,16 @@ class TestReturnTypes:
 
 class TestFlatMap:
     def test_each_item_becomes_a_record(self) -> None:
-        def words(line: str) -> Iterator[str]:
-            yield from line.split()
+        def words(row: dict[str, str]) -> Iterator[str]:
+            yield from row["line"].split()
 
         out, _ = run(
             lambda s: s.flat_map(words).filter(col("value") != "b"), pl.DataFrame({"line": ["a b", "", "c"]})
         )
         assert out.frame()["value"].to_list() == ["a", "c"]
 
-    def test_one_column_is_handed_over_bare(self) -> None:
-        out, _ = run(lambda s: s.map(lambda line: line.upper()), pl.DataFrame({"line": ["a"]}))
+    def test_one_column_is_a_row_like_any_other(self) -> None:
+        out, _ = run(lambda s: s.map(lambda row: row["line"].upper()), pl.DataFrame({"line": ["a"]}))
         assert out.rows() == ["A"]
 
 
@@ -125,7 +136,9 @@ class TestErrors:
         return 10 / (row["v"] - 2)
 
     def test_fail_names_the_operator_and_the_record(self) -> None:
-        with pytest.raises(sf.RecordError, match=r"operator map-1: ZeroDivisionError.*(?s:.*)'k': 'b'"):
+        with pytest.raises(
+            sf.RecordError, match=r"operator map-1, \S+ in tenth: ZeroDivisionError.*(?s:.*)'k': 'b'"
+        ):
             run(lambda s: s.map(self.tenth))
 
     def test_skip_goes_on_and_counts(self) -> None:
@@ -218,7 +231,7 @@ class TestKeysAndInputs:
     def test_a_key_function_that_raises_is_a_bad_record(self) -> None:
         job = sf.Job("test")
         job.read(sf.MemorySource([1, 2])).key_by(lambda r: r["k"]).aggregate(n=sf.count()).collect()
-        with pytest.raises(sf.RecordError, match="extract-1: TypeError"):
+        with pytest.raises(sf.RecordError, match=r"key-by-1, \S+ in <lambda>: TypeError"):
             job.run()
 
     def test_reduce_combines_two_by_two(self) -> None:
@@ -237,3 +250,35 @@ class TestKeysAndInputs:
         out = objects.key_by(lambda r: r[0]).reduce(lambda x, y: (x[0], x[1] + y[1])).collect()
         job.run()
         assert sorted((row["key"], row["value"][1]) for row in out.rows()) == [("a", 6), ("b", 2)]
+
+
+class TestPoliciesOfKeysAndInputs:
+    ROWS = ({"k": "a", "v": 1}, {"k": "b", "v": 0}, {"k": "a", "v": 2})
+
+    @staticmethod
+    def by_function(stream: sf.Stream) -> sf.Stream:
+        return stream.key_by(lambda r: 2 // r["v"] * 0).aggregate(n=sf.count())
+
+    @staticmethod
+    def of_function(stream: sf.Stream) -> sf.Stream:
+        return stream.key_by("k").aggregate(n=sf.sum(lambda r: 2 // r["v"]))
+
+    @pytest.mark.parametrize("schema", [None, sf.OBJECTS])
+    @pytest.mark.parametrize(("build", "expected"), [(by_function, [2]), (of_function, [3])])
+    def test_skip_counts_the_record(self, build: Any, expected: list[int], schema: Any) -> None:
+        job = sf.Job("keys")
+        out = build(job.read(sf.MemorySource(self.ROWS, schema=schema))).on_error("skip").collect()
+        result = job.run()
+        assert ([row["n"] for row in out.rows()], result.errors) == (expected, 1)
+
+    def test_dead_letters_get_the_record_once(self) -> None:
+        letters = []
+
+        async def take(batch: list[Any]) -> None:
+            letters.extend(batch)
+
+        job = sf.Job("keys")
+        self.by_function(job.read(sf.MemorySource(self.ROWS))).on_error(sf.sink(take)).collect()
+        job.run()
+        assert [letter["operator"] for letter in letters] == ["key-by-1"]
+        assert "ZeroDivisionError" in letters[0]["reason"]

@@ -10,6 +10,7 @@ import pytest
 
 import streamflow as sf
 from streamflow import col
+from streamflow.api.physical import physical_plan
 from streamflow.config import Settings
 from streamflow.errors import JobDefinitionError
 from streamflow.graph.physical import ExchangeKind
@@ -121,7 +122,7 @@ def test_results_are_exchanged_anew_since_a_process_may_emit_any_key() -> None:
     keyed = job.read(sf.MemorySource(ROWS)).key_by("k")
     sums = keyed.process(Sums, schema={"k": sf.String, "total": sf.Int64})
     sums.key_by("k").aggregate(n=sf.count()).collect()
-    plan = job.physical(Settings.resolve({"parallelism": 2}, environ={}))
+    plan = physical_plan(job.graph, Settings.resolve({"parallelism": 2}, environ={}))
     assert [edge.exchange for edge in plan.edges].count(ExchangeKind.HASH) == 2
 
 
@@ -143,7 +144,7 @@ def test_a_broadcast_input_goes_to_every_subtask(objects: bool) -> None:
     rules = [{"name": "all", "value": 3}]
     read = job.read(sf.MemorySource(rules, schema=sf.OBJECTS) if objects else sf.MemorySource(rules))
     out = job.read(sf.MemorySource(ROWS)).key_by("k").process(Rules, broadcast=read).collect()
-    plan = job.physical(Settings.resolve({"parallelism": 3}, environ={}))
+    plan = physical_plan(job.graph, Settings.resolve({"parallelism": 3}, environ={}))
     assert [edge.exchange for edge in plan.edges if edge.port == 1] == [ExchangeKind.BROADCAST]
     job.run(parallelism=3)
     assert out.rows().count(("rule", "all")) == 3
@@ -172,3 +173,26 @@ def test_errors_go_where_on_error_says() -> None:
     out = job.read(sf.MemorySource(ROWS[:3])).key_by("k").process(Fails).on_error("skip").collect()
     job.run()
     assert sorted(out.rows()) == [50, 100]
+
+
+@pytest.mark.parametrize("method", ["on_event", "on_timer", "on_broadcast"])
+def test_a_row_that_does_not_fit_is_charged_to_the_method_that_emitted_it(method: str) -> None:
+    class Emits(sf.KeyedProcess):
+        def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
+            ctx.set_timer(ctx.timestamp or 0)
+            ctx.emit({"n": "text" if method == "on_event" else 1})
+
+        def on_timer(self, timer: sf.Timer, ctx: sf.ProcessContext) -> None:
+            ctx.emit({"n": "text" if method == "on_timer" else 1})
+
+        def on_broadcast(self, event: Any, ctx: sf.ProcessContext) -> None:
+            ctx.emit({"n": "text" if method == "on_broadcast" else 1})
+
+    job = sf.Job("lines")
+    rules = job.read(sf.MemorySource([{"rule": "all"}]))
+    stream = job.read(
+        sf.MemorySource([{"k": "a", "t": t} for t in range(3)]), event_time=sf.epoch("t", unit="s")
+    )
+    stream.key_by("k").process(Emits, broadcast=rules, schema={"n": sf.Int64}).collect()
+    with pytest.raises(sf.RecordError, match=rf"in {method}: 'n' is 'text'"):
+        job.run()

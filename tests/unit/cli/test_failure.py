@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 
 from streamflow.cli.exit_codes import ExitCode
 from streamflow.cli.failure import describe, exit_code_for, report
+from streamflow.cli.main import main
 from streamflow.errors import ConfigError, JobDefinitionError, JobFailedError, RecordError, SourceError, Where
 
 
@@ -52,7 +54,7 @@ def test_an_unforeseen_failure_says_how_to_get_the_traceback() -> None:
     ("error", "code"),
     [
         (ConfigError("x"), ExitCode.USAGE),
-        (JobDefinitionError("x"), ExitCode.FAILED),
+        (JobDefinitionError("x"), ExitCode.USAGE),
         (SourceError("x"), ExitCode.FAILED),
         (ValueError("x"), ExitCode.FAILED),
         (KeyboardInterrupt(), ExitCode.INTERRUPTED),
@@ -72,3 +74,12 @@ def test_a_traceback_is_printed_only_on_request() -> None:
     assert "Traceback" not in quiet.getvalue()
     assert "test_failure.py" in loud.getvalue()
     assert loud.getvalue().endswith(quiet.getvalue())
+
+
+def test_an_interrupt_while_a_file_is_loaded_is_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.py").write_text("raise KeyboardInterrupt\n")
+    for command in ("run", "plan", "simulate"):
+        assert main([command, str(tmp_path / "a.py")]) == ExitCode.INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n" * 3

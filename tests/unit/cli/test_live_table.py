@@ -12,12 +12,12 @@ from rich.console import Console
 from streamflow.cli.live_table import picture, sparkline
 from streamflow.demo.board import Board, Pane
 from streamflow.runtime.status import JobStatus, OperatorStatus
-from streamflow.time.timestamps import MIN_TIME, to_micros
+from streamflow.time.timestamps import to_micros
 
 
-def _status(watermark: int) -> JobStatus:
+def _status(watermark: int | None) -> JobStatus:
     delays = OperatorStatus("delays", "window", 1, 0, 0, 0, 3, 0, watermark, 0.0, 0.0)
-    return JobStatus("january", "streaming", "running", 1.0, 1_234, 0, MIN_TIME, 0, (delays,))
+    return JobStatus("january", "streaming", "running", 1.0, 1_234, 0, None, 0, (delays,))
 
 
 def _board() -> Board:
@@ -81,7 +81,7 @@ def test_it_fits_the_terminal(width: int) -> None:
 
 
 def test_before_the_first_window_there_is_something_to_see() -> None:
-    text = _drawn(Board(), MIN_TIME, 80)
+    text = _drawn(Board(), None, 80)
     assert "waiting" in text
     assert "watermark –" in text
 

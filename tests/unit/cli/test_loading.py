@@ -46,6 +46,26 @@ def test_what_runs_the_job_is_not_run(folder: Path) -> None:
     assert load("a.py")[0].name == "words"
 
 
+@pytest.mark.parametrize(
+    "run",
+    [
+        "result = job.run()",
+        "import asyncio\nresult = asyncio.run(job.run_async())",
+        "try:\n    job.run()\nexcept Exception:\n    ...",
+    ],
+)
+def test_a_file_that_runs_its_job_is_read_up_to_there(
+    folder: Path, run: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = 'out = job.read(sf.MemorySource([{"a": 1}])).collect()'
+    (folder / "a.py").write_text(f"{JOB}{out}\n{run}\nprint(out.rows())\n")
+    assert load("a.py")[0].name == "words"
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("the file runs its job by itself, which is left to this command: a.py, line") == 1
+    assert 'if __name__ == "__main__":' in shown.err
+
+
 def test_settings_are_the_file_s_or_the_runtime_s(folder: Path) -> None:
     (folder / "a.py").write_text('import streamflow as sf\njob = sf.Job(sf.setting("called", "words"))\n')
     job, runtime = load("a.py", {"called": "other", "restart_delay": "20ms"})

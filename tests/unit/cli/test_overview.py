@@ -10,18 +10,18 @@ from rich.console import Console
 
 from streamflow.cli.overview import facts, overview, rows
 from streamflow.runtime.status import CheckpointStatus, JobStatus, OperatorStatus, PublicationStatus
-from streamflow.time.timestamps import MIN_TIME, to_micros
+from streamflow.time.timestamps import to_micros
 
 NOW = to_micros("2026-11-21T10:00:00Z")
 
 
 def operator(name: str, kind: str = "window", **changes: Any) -> OperatorStatus:
-    made = OperatorStatus(name, kind, 1, 0, 0, 0, 0, 0, MIN_TIME, 0.0, 0.0)
+    made = OperatorStatus(name, kind, 1, 0, 0, 0, 0, 0, None, 0.0, 0.0)
     return replace(made, **changes)
 
 
 def status(*operators: OperatorStatus, **changes: Any) -> JobStatus:
-    made = JobStatus("flights", "streaming", "running", 90.0, 0, 0, MIN_TIME, 0, operators, time=NOW)
+    made = JobStatus("flights", "streaming", "running", 90.0, 0, 0, None, 0, operators, time=NOW)
     return replace(made, **changes)
 
 

@@ -138,6 +138,10 @@ def test_lists_in_csv_are_json(place: str, tmp_path: Path, capsys) -> None:
     [
         (["--operator", "visit"], "did you mean 'visits'"),
         (["--query", "select * from total"], "visits.total, "),
+        (["--query", "select * from read_csv('/etc/passwd')"], "read_csv reads files"),
+        (["--query", "select * from total, READ_Parquet/* */('/x')"], "READ_Parquet reads files"),
+        (["--query", "select * from \"read_ipc\"('/x')"], "read_ipc reads files"),
+        (["--query", "create table t as select * from read_json('http://127.0.0.1:1/x')"], "reads files"),
         (["--query", "selekt"], "the query cannot be answered"),
         (["--query", "select nothing from places"], "the query cannot be answered"),
         (["--operator", "visits", "--to", "out.xlsx"], "'out.xlsx' says no format"),

@@ -116,7 +116,7 @@ async def _drain(reader: SplitReader, split: Split, into: Reading) -> None:
     seen = 0
     try:
         while (fetch := await reader.fetch()) is not None:
-            decoded = fetch.decode()
+            decoded = await asyncio.to_thread(fetch.decode)
             into.batches.append(decoded.batch)
             into.bad.extend(str(error) for error in decoded.bad)
             seen += len(decoded.batch)

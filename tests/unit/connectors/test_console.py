@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 import pytest
 
+import streamflow as sf
+from streamflow import col
 from streamflow.errors import JobDefinitionError, SinkError
 from streamflow.operators.connectors.console import ConsoleSink
 from tests.unit.connectors.driving import frame, objects, write
@@ -45,6 +48,43 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_objects_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     write(ConsoleSink(), [objects({"b": 1}, "x")])
     assert capsys.readouterr().out == "{'b': 1}\nx\n"
+
+
+class Doubling(sf.KeyedProcess):
+    output: ClassVar[object] = {"k": sf.String, "v": sf.Int64}
+
+    def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
+        ctx.emit({"k": ctx.key, "v": 2 * event["v"]})
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda s: s.map(lambda row: {**row, "v": 2 * row["v"]}),
+        lambda s: s.map(lambda row: {**row, "v": 2 * row["v"]}, schema={"k": str, "v": int}),
+        lambda s: s.key_by("k").process(Doubling),
+        lambda s: s.select("k", v=col("v") * 2),
+    ],
+)
+def test_what_functions_and_processes_put_out_has_columns(
+    build: Callable[[sf.Stream], sf.Stream], capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = sf.Job("console")
+    build(job.read(sf.MemorySource([{"k": "a", "v": 1}, {"k": "bb", "v": 50}]))).write(ConsoleSink())
+    job.run()
+    assert capsys.readouterr().out.splitlines() == ["k     v", "a     2", "bb  100"]
+
+
+def test_objects_with_other_fields_get_a_heading_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    at = datetime(2013, 1, 1, 5, 17, tzinfo=UTC)
+    write(ConsoleSink(), [objects({"a": 1, "b": "x"}), objects({"b": "y"}), objects({"a": 2, "at": at})])
+    assert capsys.readouterr().out.splitlines() == [
+        "a  b",
+        "1  x",
+        "-  y",
+        "a  at",
+        "2  2013-01-01T05:17:00Z",
+    ]
 
 
 def test_a_limit_counts_over_batches(capsys: pytest.CaptureFixture[str]) -> None:

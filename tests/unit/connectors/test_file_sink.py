@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from streamflow.operators.connectors.files.sink import FileSink
 from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.sink import Committer
 from streamflow.records.schema import OBJECTS, Schema
+from streamflow.time.clock import SeededRandom
 from tests.unit.connectors.driving import frame, objects, rows, run, sink_context, stream_type, write
 
 MOMENT = datetime(2013, 1, 1, 5, 17, 0, 250_000, tzinfo=UTC)
@@ -44,6 +46,21 @@ class TestContent:
         )
         assert (tmp_path / "x.csv").read_text() == (
             f'at,local,day,took,text\n{at},{at},2013-01-01,1000000,"a""b,\n"\n'
+        )
+
+    def test_times_inside_of_others_too(self, tmp_path: Path) -> None:
+        batch = frame(
+            l=[[MOMENT, None], None], d=[[timedelta(seconds=1)], []], s=[{"t": time(5, 17), "at": MOMENT}, None],
+            p=[[Decimal("1.20")], [None]],
+        )  # fmt: skip
+        write(FileSink(tmp_path / "x.ndjson"), [batch])
+        at = "2013-01-01T05:17:00.250Z"
+        assert (tmp_path / "x.ndjson").read_text().splitlines() == [
+            f'{{"l":["{at}",null],"d":[1000000],"s":{{"t":"05:17:00","at":"{at}"}},"p":["1.20"]}}',
+            '{"l":null,"d":[],"s":null,"p":[null]}',
+        ]
+        assert (
+            rows(FileSource(tmp_path / "x.ndjson", schema=dict(batch.frame.schema))) == batch.frame.to_dicts()
         )
 
     @pytest.mark.parametrize("name", ["x.ndjson", "x.csv", "x.parquet", "x.arrow"])
@@ -102,9 +119,12 @@ class TestContent:
 class TestNames:
     def test_parts_are_named_by_subtask_epoch_and_number(self, tmp_path: Path) -> None:
         write(FileSink(tmp_path / "out", roll=2), [frame(n=[1, 2, 3])], [frame(n=[4])], subtask=3)
+        run_ = SeededRandom(1).token()
         assert names(tmp_path / "out") == [
-            "part-00003-00000001-0000.parquet", "part-00003-00000001-0001.parquet", "part-00003-00000002-0000.parquet",
-        ]  # fmt: skip
+            f"part-00003-00000001-0000-{run_}.parquet",
+            f"part-00003-00000001-0001-{run_}.parquet",
+            f"part-00003-00000002-0000-{run_}.parquet",
+        ]
         assert rows(FileSource(tmp_path / "out")) == [{"n": n} for n in (1, 2, 3, 4)]
 
     @given(sizes=st.lists(st.integers(0, 7), max_size=5), roll=st.integers(1, 4))
@@ -136,20 +156,27 @@ class TestPartitions:
         batch = frame(origin=["JFK", "a/../b", None, "JFK"], day=[date(2013, 1, 1)] * 4, n=[1, 2, 3, 4])
         write(FileSink(tmp_path / "out", format="csv", partition_by=["origin", "day"]), [batch])
         found = {name: (tmp_path / "out" / name).read_text() for name in names(tmp_path / "out")}
+        part = f"part-00000-00000001-000%d-{SeededRandom(1).token()}.csv"
         assert found == {
-            "origin=JFK/day=2013-01-01/part-00000-00000001-0000.csv": "n\n1\n4\n",
-            "origin=a%2F..%2Fb/day=2013-01-01/part-00000-00000001-0001.csv": "n\n2\n",
-            "origin=__HIVE_DEFAULT_PARTITION__/day=2013-01-01/part-00000-00000001-0002.csv": "n\n3\n",
+            f"origin=JFK/day=2013-01-01/{part % 0}": "n\n1\n4\n",
+            f"origin=a%2F..%2Fb/day=2013-01-01/{part % 1}": "n\n2\n",
+            f"origin=__HIVE_DEFAULT_PARTITION__/day=2013-01-01/{part % 2}": "n\n3\n",
         }
 
-    @given(
-        value=st.one_of(st.text(), st.integers(), st.booleans(), st.datetimes(), st.floats()),
-        name=st.text(min_size=1),
-    )
+    @given(value=st.text(max_size=10), name=st.text(min_size=1, max_size=10))  # longer ones may be refused
     def test_a_value_is_always_one_name(self, value: Any, name: str) -> None:
         folder = folder_of([name], [value])
         assert not set(folder) & set("/\\\0")
         assert folder not in (".", "..")
+
+    @pytest.mark.parametrize("path", ["out.txt", "out.log.gz", "out.text"])
+    def test_a_file_that_cannot_be_written_is_refused_at_once(self, tmp_path: Path, path: str) -> None:
+        with pytest.raises(JobDefinitionError, match=r"FileSink cannot (write|tell what) '.*out\."):
+            FileSink(tmp_path / path)
+
+    def test_rows_a_file_are_a_number(self, tmp_path: Path) -> None:
+        with pytest.raises(JobDefinitionError, match="roll is '1GB'; a number of rows a file, at least one"):
+            FileSink(tmp_path / "out", roll="1GB")  # type: ignore[arg-type]
 
     def test_what_cannot_be_partitioned(self, tmp_path: Path) -> None:
         kind = StreamType(Schema({"origin": pl.String}), timed=False)
@@ -210,7 +237,8 @@ class TestModes:
         writer = sink.writer(stream_type(frame(n=[9])), sink_context(seed=8))
         run(writer.write(frame(n=[9])))
         run(writer.prepare(1))
-        assert names(tmp_path / "out") != []
+        assert names(tmp_path) != []
+        assert names(tmp_path / "out") == []
         write(sink, [frame(n=[1])])
         assert rows(FileSource(tmp_path / "out")) == [{"n": 1}]
         assert rows(FileSource(tmp_path / "out" / "**" / "*.csv")) == [{"n": 1}]
@@ -257,7 +285,7 @@ class TestCommitting:
         writer = sink.writer(stream_type(frame(n=[1])), sink_context())
         run(writer.write(frame(n=[1])))
         sealed = run(writer.prepare(1))
-        for path in (tmp_path / "out").rglob("*.parquet"):
+        for path in tmp_path.rglob("*.parquet"):
             path.unlink()
         with pytest.raises(SinkError, match=r"the staged content of .* is gone"):
             run(_committer(sink).commit(1, sealed))
@@ -299,7 +327,7 @@ class TestObstacles:
 
         monkeypatch.setattr(Path, "open", refuse)
         with pytest.raises(
-            SinkError, match=rf"cannot write '{tmp_path}/out/.*': (No space|Input/output).*; {hint}"
+            SinkError, match=rf"cannot write '{tmp_path}/.*out.*': (No space|Input/output).*; {hint}"
         ):
             write(FileSink(tmp_path / "out", format="csv"), [frame(n=[1])])
 
@@ -335,6 +363,8 @@ class TestObstacles:
         [
             ("csv", {"a": pl.List(pl.Int64)}, "csv cannot carry column 'a' (List(Int64))"),
             ("ndjson", {"a": pl.Binary}, "ndjson cannot carry column 'a' (Binary)"),
+            ("ndjson", {"a": pl.List(pl.Binary)}, "ndjson cannot carry column 'a' (List(Binary))"),
+            ("ndjson", {"a": pl.Struct({"b": pl.Binary})}, "ndjson cannot carry column 'a' (Struct"),
             ("parquet", None, "a stream of Python objects cannot be written as parquet"),
         ],
     )

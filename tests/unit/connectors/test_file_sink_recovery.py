@@ -16,7 +16,7 @@ import pytest
 from streamflow.disk import LocalDisk
 from streamflow.errors import SinkError
 from streamflow.operators.connectors.files.sink import FileSink
-from streamflow.operators.sink import Committable, Committer, SinkContext
+from streamflow.operators.sink import Committable, Committer, SinkContext, SinkWriter
 from streamflow.records.serde import pack, unpack
 from streamflow.runtime.ports import Inline
 from streamflow.testing.simulation.chance import Chance
@@ -39,7 +39,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("it waits")
 
 
-class Crash(BaseException):
+class Crash(KeyboardInterrupt):
     """The process ends."""
 
 
@@ -67,6 +67,7 @@ class SmallJob:
     reached: list[str] = field(default_factory=list)
     allow_duplicates: bool = False
     name: str = "numbers"
+    checkpointed: bool = True
 
     def context(self, subtask: int, restored: int | None) -> SinkContext:
         return SinkContext(
@@ -79,7 +80,7 @@ class SmallJob:
             disk=self.disk,
             job=self.name,
             restored=restored,
-            checkpointed=True,
+            checkpointed=self.checkpointed,
             allow_duplicates=self.allow_duplicates,
             reach=self.reached.append,
         )
@@ -90,9 +91,24 @@ class SmallJob:
         last = self.checkpoints[-1] if self.checkpoints else None
         restored = None if last is None else last.epoch
         writers = [self.sink.writer(KIND, self.context(subtask, restored)) for subtask in range(2)]
-        committer = self.sink.committer(self.context(0, restored))
+        committer: Any = self.sink.committer(self.context(0, restored))
+        try:
+            self._live(last, writers, committer, epochs, rows)
+        finally:
+            run(committer.close())
+
+    def _live(
+        self,
+        last: Checkpoint | None,
+        writers: Sequence[SinkWriter],
+        committer: Committer,
+        epochs: int,
+        rows: int,
+    ) -> None:
         done = 0
-        if last is not None:
+        if last is None:
+            run(committer.begin())
+        else:
             done = last.rows
             run(committer.restore(last.epoch, unpack(last.sealed), unpack(last.carried)))
         waiting: list[Committable] = []
@@ -121,13 +137,18 @@ class SmallJob:
 
     @property
     def hidden(self) -> list[str]:
-        """What lies beside the output, but for the note."""
-        base = Path(self.sink.path)
-        if Path(self.sink.path).suffix:
-            base = base.parent
-        found = [path.relative_to(base).as_posix() for path in self.disk.files_below(base)]
-        found += [path.relative_to(base).as_posix() for path in self.disk.folders_in(base)]
-        return [name for name in found if name.startswith(".") and not name.endswith(".json")]
+        """What lies beside the output, but for the note; the run files of dead runs are empty and go with the next."""
+        beside = hidden_of(Path(self.sink.path))
+        found = [*self.disk.files_below(beside), *self.disk.folders_in(beside)]
+        names = [path.relative_to(beside).as_posix() for path in found]
+        return [name for name in names if not name.endswith((".json", ".run"))]
+
+
+def hidden_of(target: Path) -> Path:
+    """Where the sink keeps what is no output."""
+    folder = target.parent if target.suffix else target
+    beside = folder.with_name(f".{folder.name}.streamflow")
+    return beside / target.name if target.suffix else beside
 
 
 def numbers_of(disk: Any, target: Path) -> list[int]:
@@ -217,7 +238,7 @@ def test_a_job_that_dies_at_any_disk_call_goes_on_as_if_nothing_had_happened(
             restores = bool(job.checkpoints)
             job.failing = frozenset()
             job.live(2)
-            # One that starts anew cannot know whether those it finds are dead.
+            # One that starts over cannot know whether those it finds are dead.
             assert job.hidden == [] or not restores, calls
         assert job.visible == job.expected, calls
         assert len(job.expected) >= 6
@@ -226,6 +247,22 @@ def test_a_job_that_dies_at_any_disk_call_goes_on_as_if_nothing_had_happened(
         # A killed process loses nothing of the disk: fewer of its deaths differ.
         calls += 5 if loss == "kill" else 1
     assert calls > 40
+
+
+def test_nothing_stays_of_a_run_without_checkpoints_that_dies_at_any_disk_call(sink: FileSink) -> None:
+    """Once another one has been to its end."""
+    calls, died = 0, True
+    while died:
+        job = fresh(sink, checkpointed=False)
+        died = dying(job, calls, "kill", epochs=1, seed=calls)
+        for path in job.disk.files_below(Path(sink.path).parent):
+            if sink.mode == "error" and hidden_of(Path(sink.path)) not in path.parents:
+                job.disk.remove(path)  # as its user does
+        job.checkpoints = []
+        job.live(1)
+        assert job.hidden == [], calls
+        calls += 2
+    assert calls > 15
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -292,7 +329,7 @@ def test_a_commit_that_died_before_it_was_seen_needs_no_taking_back(sink: FileSi
             assert job.visible == job.expected == [0, 1, 2, 3, 4, 5]
             assert job.hidden == []
         calls += 1
-    assert refused == 0 if not Path(sink.path).suffix else refused <= 6
+    assert refused == 0 if not Path(sink.path).suffix else refused <= 14
 
 
 def test_it_says_when_each_name_has_appeared(sink: FileSink) -> None:
@@ -419,6 +456,7 @@ class TestAnotherPath:
         job = SmallJob(FileSink(tmp_path / "out", format="ndjson"), LocalDisk())
         job.live(2)
         (tmp_path / "out").rename(tmp_path / "moved")
+        hidden_of(tmp_path / "out").rename(hidden_of(tmp_path / "moved"))
         job.sink = FileSink(tmp_path / "moved", format="ndjson")
         job.live(1)
         assert job.visible == job.expected == list(range(9))
@@ -466,7 +504,7 @@ def test_staging_is_for_its_owner_and_output_for_whom_the_umask_says(tmp_path: P
     writer = job.sink.writer(KIND, job.context(0, None))
     run(writer.write(frame(n=[1], even=[False])))
     sealed: Sequence[Committable] = run(writer.prepare(1))
-    (staging,) = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
+    (staging,) = [path for path in hidden_of(tmp_path / "out").iterdir() if path.is_dir()]
     assert staging.stat().st_mode & 0o777 == 0o700
     run(job.sink.committer(job.context(0, None)).commit(1, sealed))
     (tmp_path / "mine").write_text("")

@@ -82,6 +82,8 @@ class TestFinding:
             ({"path": []}, "FileSource got no path"),
             ({"path": "s3://bucket/x.csv"}, "'s3://bucket/x.csv' is not on this machine"),
             ({"path": ""}, "'' is not a path"),
+            ({"path": 5}, "5 is not a path"),
+            ({"path": None}, "None is not a path"),
         ],
     )
     def test_options_that_make_no_sense(self, options: dict[str, object], message: str) -> None:
@@ -237,7 +239,7 @@ class TestColumns:
         [batch] = read(FileSource(put(tmp_path / "x.ndjson", line), schema=schema)).batches
         expected = pl.DataFrame(
             {"small": [-5], "unsigned": [65535], "single": [1.5], "day": ["2013-01-31"], "time": ["05:17:00.5"],
-             "lasting": [1500], "price": ["1.25"], "kind": ["b"], "any": ['{"x": 1}']}
+             "lasting": [1500], "price": ["1.25"], "kind": ["b"], "any": ['{"x":1}']}
         )  # fmt: skip
         found = batch.frame  # type: ignore[union-attr]
         assert dict(found.schema) == schema
@@ -246,7 +248,7 @@ class TestColumns:
         assert found["price"].cast(pl.String).to_list() == ["1.25"]
         assert str(found["local"][0]) == "2013-01-01 06:17:00+01:00"
         assert found["naive"].to_list() == [datetime(2013, 1, 1, 5, 17)]  # noqa: DTZ001
-        assert found["any"].to_list() == ['{"x": 1}']
+        assert found["any"].to_list() == expected["any"].to_list()
 
     @pytest.mark.parametrize(
         "text",

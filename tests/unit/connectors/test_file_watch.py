@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from streamflow.errors import SourceError
+from streamflow.errors import SourceError, StateError
 from streamflow.operators.connectors.files import enumerator as enumerator_module
 from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.source import Enumerator
+from streamflow.records.schema import Schema
 from tests.unit.connectors.driving import JumpingClock, read_on, source_context
 
 Step = Callable[[], object]
@@ -136,7 +138,8 @@ def test_whole_files_are_read_once(tmp_path: Path) -> None:
     assert text_of(watcher.look()) == ["one"]
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"one\ntwo\n"))
     (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"three\n"))
-    assert text_of(watcher.look()) == ["three"]
+    # Changed as a whole, and read as a whole.
+    assert text_of(watcher.look()) == ["one", "two", "three"]
 
 
 def test_what_is_not_there_yet_is_waited_for_if_the_schema_is_known(tmp_path: Path) -> None:
@@ -161,3 +164,93 @@ def test_a_large_backlog_is_split(log: Path, monkeypatch: pytest.MonkeyPatch) ->
     watcher = Watcher(FileSource(log, watch="1s"))
     assert text_of(watcher.look()) == ["one", "two"]
     assert watcher.ids == ["app.log[0-5)", "app.log[5-8)"]
+
+
+def table(*values: int) -> bytes:
+    buffer = BytesIO()
+    pl.DataFrame({"a": values}).write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def written_elsewhere(path: Path, data: bytes) -> None:
+    path.with_suffix(".tmp").write_bytes(data)
+    path.with_suffix(".tmp").rename(path)
+
+
+@pytest.mark.parametrize("how", [written_elsewhere, Path.write_bytes])
+def test_a_table_that_was_replaced_is_read_again(tmp_path: Path, how: Callable[[Path, bytes], Any]) -> None:
+    path = tmp_path / "x.parquet"
+    path.write_bytes(table(1, 2))
+    watcher = Watcher(FileSource(path, watch="1s"))
+    assert watcher.look() == [{"a": 1}, {"a": 2}]
+    assert watcher.look(lambda: how(path, table(3, 4))) == [{"a": 3}, {"a": 4}]
+    assert watcher.look(lambda: how(path, table(5))) == [{"a": 5}]
+
+
+@pytest.mark.parametrize("rows", [2, 200])
+def test_a_file_overwritten_under_the_same_first_bytes_is_read_from_its_start(
+    tmp_path: Path, rows: int
+) -> None:
+    path = tmp_path / "x.csv"
+    header = ",".join(f"a_column_with_a_long_name_{n}" for n in range(4))
+
+    def content(first: int) -> str:
+        return header + "\n" + "".join(f"{n},,,\n" for n in range(first, first + rows))
+
+    path.write_text(content(100))
+    watcher = Watcher(FileSource(path, schema={"a_column_with_a_long_name_0": pl.Int64}, watch="1s"))
+    for first in (100, 300, 500):
+        found = watcher.look(lambda first=first: path.write_text(content(first)))
+        assert [row["a_column_with_a_long_name_0"] for row in found] == list(range(first, first + rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("x.txt", {}), ("x.csv", {"schema": {"a": pl.Int64}}), ("*.parquet", {"schema": {"a": pl.Int64}})],
+)
+def test_a_file_that_is_gone_for_one_look_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: Any
+) -> None:
+    path = tmp_path / name.replace("*", "x")
+    data = {"x.txt": b"one\n", "x.csv": b"a\n1\n"}.get(name, table(1))
+    again = {"x.txt": data + b"two\n", "x.csv": data + b"2\n"}.get(name, table(1, 2))
+    path.write_bytes(data)
+    watcher = Watcher(FileSource(tmp_path / name, watch="1s", **options))
+    assert len(watcher.look()) == 1
+
+    steps = iter([path.unlink, lambda: None, lambda: path.write_bytes(again)])
+
+    async def sleep(seconds: float) -> None:
+        next(steps)()
+
+    monkeypatch.setattr(watcher.clock, "sleep", sleep)
+    assert watcher.look()[-1] in ({"line": "two"}, {"a": 2})
+
+
+@pytest.mark.parametrize("path", ["in", "in/", "in/*", "in/x.txt", "in/**/x.txt"])
+@pytest.mark.parametrize("suffix", ["txt", "csv", "ndjson", "parquet"])
+def test_it_starts_on_what_is_not_there_yet(tmp_path: Path, path: str, suffix: str) -> None:
+    path = path.replace("txt", suffix)
+    schema = {"line" if suffix == "txt" else "a": pl.String if suffix == "txt" else pl.Int64}
+    watcher = Watcher(FileSource(f"{tmp_path}/{path}", schema=schema, watch="1s"))
+    assert watcher.look() == []
+
+    def come() -> None:
+        (tmp_path / "in").mkdir()
+        data = {"txt": b"one\n", "csv": b"a\n1\n", "ndjson": b'{"a":1}\n', "parquet": table(1)}[suffix]
+        (tmp_path / "in" / f"x.{suffix}").write_bytes(data)
+
+    assert len(watcher.look(come)) == 1
+
+
+def test_text_needs_no_schema_to_start_on_nothing(tmp_path: Path) -> None:
+    assert FileSource(tmp_path / "x.log", watch="1s").output_type().schema == Schema({"line": pl.String})
+    with pytest.raises(SourceError, match=r"there is no file yet to tell columns from; say them: schema="):
+        FileSource(tmp_path / "x.csv", watch="1s").output_type()
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1s"), ("1s", None)])
+def test_a_state_of_the_other_kind_is_refused(log: Path, before: Any, after: Any) -> None:
+    state = FileSource(log, watch=before).enumerator(source_context()).snapshot()
+    with pytest.raises(StateError, match="watch"):
+        FileSource(log, watch=after).enumerator(source_context()).restore(state)

@@ -161,7 +161,5 @@ class TestSink:
 
     def test_only_asynchronous_functions_will_do(self) -> None:
         for wrong in (print, 5, lambda rows: None):
-            with pytest.raises(
-                JobDefinitionError, match=r"give a function that is written async def f\(rows\): …"
-            ):
+            with pytest.raises(JobDefinitionError, match="sink got "):
                 sink(wrong)  # type: ignore[arg-type]

@@ -50,13 +50,13 @@ class TestMemorySource:
         ("data", "options", "message"),
         [
             ([{"a": 1}, {"a": "x"}], {}, "the rows do not fit one schema"),
-            ([{"a": object()}], {}, "column 'a' holds values of no column type; give schema"),
+            ([{"a": object()}], {}, "the rows do not fit one schema: row 0: 'a' is <object object"),
             ([{"a": 1}, {"a": "x"}], {"schema": {"a": pl.Int64}}, "row 1: the row does not fit the schema"),
             ([{"a": 1}, 5], {"schema": {"a": pl.Int64}}, "row 1: a dict was expected, this is a int"),
             (
                 pl.DataFrame({"a": ["x"]}),
                 {"schema": {"a": pl.Int64}},
-                "the DataFrame does not fit its schema",
+                "row 0: 'a' is 'x' (str), not Int64",
             ),
             ("abc", {}, "MemorySource got str; give a DataFrame or a list of rows"),
             (5, {}, "MemorySource got int"),
@@ -102,8 +102,14 @@ class TestCollected:
 
     def test_rows_of_a_stream_with_columns_keep_the_schema(self) -> None:
         out = Collected()
-        out.begin(StreamType(Schema({"a": pl.Int32}), timed=False), anew=True)
-        out.publish([out.seal(0, 1, [RowBatch([{"a": 1}])], "run")])
+        sink, kind = CollectSink(out), StreamType(Schema({"a": pl.Int32}), timed=False)
+
+        async def run() -> None:
+            writer, committer = sink.writer(kind, sink_context()), sink.committer(sink_context())
+            await writer.write(RowBatch([{"a": 1}]))
+            await committer.commit(1, await writer.prepare(1))
+
+        asyncio.run(run())
         assert dict(out.frame().schema) == {"a": pl.Int32}
 
     def test_nothing_written_is_an_empty_frame_with_the_columns(self) -> None:

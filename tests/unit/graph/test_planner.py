@@ -6,6 +6,7 @@ import pytest
 
 import streamflow as sf
 from streamflow import col
+from streamflow.api.physical import physical_plan
 from streamflow.config import Settings
 from streamflow.graph.physical import PhysicalPlan
 
@@ -18,7 +19,7 @@ def start() -> tuple[sf.Job, sf.Stream]:
 
 
 def physical(job: sf.Job, parallelism: int = 1, **more: Any) -> PhysicalPlan:
-    return job.physical(Settings.resolve({"parallelism": parallelism, **more}, environ={}))
+    return physical_plan(job.graph, Settings.resolve({"parallelism": parallelism, **more}, environ={}))
 
 
 def chains(plan: PhysicalPlan) -> list[list[str]]:
@@ -88,21 +89,11 @@ def test_functions_of_different_parallelism_are_not_fused() -> None:
     assert [task.parallelism for task in plan.tasks] == [2, 4]
 
 
-def test_two_readers_of_one_stream_share_its_conversion() -> None:
-    job, events = start()
-    events.map(dict).collect()
-    events.flat_map(lambda row: [row]).collect()
-    assert kinds(physical(job)).count("convert") == 1
-
-
-def test_columns_after_functions_are_converted_back() -> None:
+def test_functions_take_and_give_columns_themselves() -> None:
     job, events = start()
     events.map(dict, schema={"k": sf.String}).filter(col("k") == "a").collect()
-    plan = physical(job)
-    layouts = [
-        operator.spec.describe() for operator in plan.tasks[0].chain if operator.spec.kind == "convert"
-    ]
-    assert layouts == ["to rows", "to frame"]
+    events.flat_map(lambda row: [row]).collect()
+    assert "convert" not in kinds(physical(job))
 
 
 def test_a_coroutine_is_at_the_head_of_a_task_of_its_own() -> None:

@@ -376,16 +376,13 @@ def test_errors_follow_the_policy(ordered: bool) -> None:
 
 
 @on_loop
-async def test_what_is_no_error_of_a_record_ends_the_task() -> None:
-    class Exit(BaseException):
-        """Somebody wants out."""
-
+async def test_what_no_except_exception_catches_is_the_records_error_too() -> None:
     async def leave(value: Any) -> Any:
-        raise Exit
+        raise SystemExit(3)
 
-    head = Driver(leave, on_error="skip")
+    head = Driver(leave)
     head.batch(1)
-    with pytest.raises(Exit):
+    with pytest.raises(RecordError, match="SystemExit: 3"):
         await head.end()
 
 

@@ -169,7 +169,9 @@ class Fails(KeyedProcess):
 
 
 def test_a_record_that_fails_stops_the_job_and_is_shown() -> None:
-    with pytest.raises(RecordError, match=r"operator operator: ZeroDivisionError.*\n.*'v': 0"):
+    with pytest.raises(
+        RecordError, match=r"operator operator, \S+ in on_event: ZeroDivisionError.*\n.*'v': 0"
+    ):
         OperatorHarness(spec(Fails()), TIMED).push(rows(("a", 1), ("a", 0)), times=[1, 2])
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import streamflow as sf
 from streamflow.errors import JobDefinitionError
-from streamflow.operators import process_context, process_operator
+from streamflow.operators import process_operator
 from streamflow.operators.base import StreamType
 from streamflow.operators.process import KeyedProcess, ProcessSpec
 from streamflow.records.schema import OBJECTS, Schema
@@ -119,18 +119,23 @@ def test_many_timers_fire_in_slices_that_are_handed_on_in_between(monkeypatch: p
     assert harness.watermarks == [1_000]
 
 
+HOUR = 3_600_000_000
+
+
 class Endless(KeyedProcess):
     def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
-        ctx.set_timer(0)
+        assert ctx.timestamp is not None
+        ctx.set_timer(ctx.timestamp.replace(minute=0, second=0, microsecond=0))
 
     def on_timer(self, timer: sf.Timer, ctx: sf.ProcessContext) -> None:
+        ctx.emit((ctx.key, timer.time.hour))
         ctx.set_timer(timedelta(hours=1))
 
 
-def test_a_timer_that_never_ends_is_refused_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_context, "_MOST_AFTER_END", 50)
-    with pytest.raises(JobDefinitionError, match=r"after the input's end.*ctx\.ended"):
-        harness_of(Endless()).push(rows(("a", 0)), times=[0]).finish()
+def test_a_timer_that_sets_itself_again_ends_with_the_input() -> None:
+    """Those that are set then fire once; what they set fires if it is for no later than the last event."""
+    harness = harness_of(Endless()).push(rows(("a", 0), ("b", 0)), times=[0, 3 * HOUR])
+    assert sorted(harness.finish().output()) == [("a", 0), ("a", 1), ("a", 2), ("a", 3), ("b", 3)]
 
 
 class Idle(KeyedProcess):

@@ -45,7 +45,7 @@ def test_a_total_that_stays_the_same_is_no_change(combine: bool) -> None:
     )
     driven.take()
     driven.batch(("a", 2, 3), ("b", 2, 6))
-    assert driven.take() == [("update_before", "b", 5, 1), ("update_after", "b", 6, 2)]
+    assert driven.take() == [("update_before", "b", 5, 2), ("update_after", "b", 6, 2)]
 
 
 def test_each_epoch_says_its_net_change(combine: bool) -> None:
@@ -54,13 +54,13 @@ def test_each_epoch_says_its_net_change(combine: bool) -> None:
     assert driven.epoch().take() == [("insert", "a", 2, 3, 2)]
     driven.batch(("a", 3, 1)).batch(("a", 1, 2), ("b", 5, 5))
     assert driven.epoch().take() == [
-        ("update_before", "a", 2, 3, 2),
+        ("update_before", "a", 2, 3, 3),
         ("update_after", "a", 4, 3, 3),
         ("insert", "b", 1, 5, 5),
     ]
     assert driven.epoch().take() == []
     assert driven.batch(("b", 6, 1)).end().take() == [
-        ("update_before", "b", 1, 5, 5),
+        ("update_before", "b", 1, 5, 6),
         ("update_after", "b", 2, 5, 6),
     ]
 
@@ -117,7 +117,7 @@ def test_null_keys(combine: bool) -> None:
     driven = Driven(spec(null_keys="group"), combine=combine).batch((None, 1, 1))
     driven.take()
     assert driven.batch((None, 2, 4), ("a", 1, 1)).take() == [
-        ("update_before", None, 1, 1, 1),
+        ("update_before", None, 1, 1, 2),
         ("update_after", None, 2, 4, 2),
         ("insert", "a", 1, 1, 1),
     ]

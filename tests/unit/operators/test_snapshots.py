@@ -136,10 +136,10 @@ def window(**more: Any) -> WindowAggregateSpec:
         ({}, {"null_keys": "group", "late_used": True}, []),
         ({}, {"accumulation": "retracting", "pane_info": True}, []),
         ({"allowed_lateness": 9}, {"allowed_lateness": 3}, []),
-        ({}, {"keys": ("v",)}, ["keys"]),
+        ({}, {"keys": ("v",)}, ["key", "key"]),
         ({}, {"assigner": Tumbling(20)}, ["window"]),
-        ({}, {"aggregates": (("n", sf.max("v")),)}, ["aggregates"]),
-        ({}, {"aggregates": (("m", sf.sum("v")),)}, ["aggregates"]),
+        ({}, {"aggregates": (("n", sf.max("v")),)}, ["aggregate"]),
+        ({}, {"aggregates": (("m", sf.sum("v")),)}, ["aggregate", "aggregate"]),
         ({}, {"allowed_lateness": 3}, ["allowed_lateness"]),
         ({"allowed_lateness": 3}, {"allowed_lateness": 9}, ["allowed_lateness"]),
         (
@@ -166,8 +166,8 @@ def test_another_type_of_a_key_or_an_input_is_named() -> None:
     spec = RunningAggregateSpec(keys=("k",), aggregates=(("n", sf.sum("v")),))
     other = StreamType(Schema({"k": pl.Int64, "v": pl.Float64}), timed=True)
     said = spec.check_state(spec.state_signature([RECORDS]), [other])
-    assert [sentence.split()[0] for sentence in said] == ["aggregates", "keys"]
-    assert "Int64" in said[1]
+    assert [sentence.split()[0] for sentence in said] == ["key", "aggregate"]
+    assert "Int64" in said[0]
 
 
 def test_a_combiner_in_front_does_not_change_what_is_kept() -> None:
@@ -196,3 +196,13 @@ def test_a_shorter_allowed_lateness_holds_for_what_was_kept_under_a_longer_one(
 
     longer = window(assigner=assigner, allowed_lateness=100)
     assert run(longer, window(assigner=assigner, allowed_lateness=shorter)) == run(longer)
+
+
+def test_a_session_goes_on_from_what_has_fired_though_the_allowed_lateness_is_none_now() -> None:
+    first = OperatorHarness(window(assigner=Session(5), allowed_lateness=10), RECORDS)
+    first.push([{"k": "a", "v": 1}], times=[2]).watermark(7).push([{"k": "a", "v": 2}], times=[5])
+    last = OperatorHarness(window(assigner=Session(5)), RECORDS)
+    last.restore(first.snapshot())
+    last.finish()
+    assert [row["n"] for row in first.output()] == [1]
+    assert [row["n"] for row in last.output()] == [3]

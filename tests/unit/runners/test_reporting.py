@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import streamflow as sf
+from streamflow.api.physical import physical_plan
 from streamflow.config import Settings
 from streamflow.metrics.health import Health
 from streamflow.metrics.registry import MetricsRegistry
@@ -45,7 +46,7 @@ class _Told:
         self.health = Health("told", self.clock)
         self.reporter = Reporter(
             job.graph,
-            job.physical(settings),
+            physical_plan(job.graph, settings),
             profile_for("streaming", settings, bounded=True),
             self.registry,
             checkpoints,
@@ -85,6 +86,27 @@ def test_one_series_says_which_split_holds_a_subtask_back() -> None:
     told.runs(("t-2", MIN_TIME))
     told.watch.look()
     assert told.series(HOLDER) == []
+
+
+def test_an_empty_split_that_holds_windows_open_is_named_after_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told = _Told()
+    told.runs(("t-0", MIN_TIME), (None, 900_000_000))
+    for loop, furthest in zip(told.reporter.worker.sources["read-1"], (MIN_TIME, 900_000_000), strict=True):  # type: ignore[union-attr]
+        loop.furthest = furthest  # type: ignore[misc]
+    told.watch.look()
+    told.clock.seconds += 59
+    told.watch.look()
+    assert (told.series(HOLDER), caplog.records) == ([], [])
+    told.clock.seconds += 2
+    told.watch.look()
+    told.watch.look()
+    [warning] = caplog.records
+    assert "idle_after" in warning.message
+    assert vars(warning)["told"] == {"source": "read-1", "split": "t-0", "seconds": 61}
+    [(labels, seconds)] = told.series(HOLDER)
+    assert (labels["split"], seconds) == ("t-0", 61)
 
 
 def test_the_state_is_one_of_all_that_there_are() -> None:

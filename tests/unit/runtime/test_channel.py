@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
+import polars as pl
 import pytest
 
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import Barrier, EndOfInput, Watermark
+from streamflow.records.frame import FrameBatch
 from streamflow.runtime.channel import Channel, Inbox
 from streamflow.testing import SteppedLoop, TestClock
 
@@ -91,6 +93,26 @@ def test_what_is_no_data_needs_no_room(loop: SteppedLoop) -> None:
     channel = Channel(max_rows=1)
     sender = start(loop, send_all(channel, rows(1), Watermark(1), Barrier(1), EndOfInput()))
     assert sender.done()
+
+
+def test_small_frames_take_more_than_their_data(loop: SteppedLoop) -> None:
+    channel = Channel(max_bytes=64 << 10)
+    frame = FrameBatch(pl.DataFrame({"k": ["a"], "n": [1]}))
+    sender = start(loop, send_all(channel, *[frame] * 100))
+    assert not sender.done()
+    assert 10 < channel.rows < 30  # each really takes more than 2 kB
+
+
+def test_watermarks_do_not_pile_up(loop: SteppedLoop) -> None:
+    channel = Channel(max_rows=10)
+    start(loop, send_all(channel, rows(1), *map(Watermark, range(10_000)), Barrier(1), Watermark(10_001)))
+    received = []
+    while (element := channel.receive_nowait()) is not None:
+        received.append(element)
+    assert len(received) < 30
+    assert received[-3:] == [Watermark(9_999), Barrier(1), Watermark(10_001)]
+    times = [element.time for element in received if isinstance(element, Watermark)]
+    assert times == sorted(times)
 
 
 def test_memory_stays_bounded_however_fast_the_sender(loop: SteppedLoop) -> None:

@@ -37,7 +37,7 @@ def test_micro_batches_advance_the_watermark_at_epoch_ends_only() -> None:
         t.source().push([{"k": "a", "ts": 5}]).advance_watermark(5_000_000)
         before = t.status().watermark
         t.advance_processing_time("1s")
-        assert before < 0
+        assert before is None
         assert t.status().watermark == 5_000_000
 
 
@@ -146,8 +146,8 @@ def test_a_failing_operator_commits_nothing_of_its_epoch() -> None:
     sink = TwoPhase()
     job = sf.Job("numbers")
     source = sf.MemorySource([{"n": n} for n in range(20)], batch_rows=2)
-    job.read(source).map(lambda n: 1 // (19 - n), schema={"n": sf.Int64}).write(sink)
-    with pytest.raises(sf.RecordError, match="map-1: ZeroDivisionError"):
+    job.read(source).map(lambda row: {"n": 1 // (19 - row["n"])}, schema={"n": sf.Int64}).write(sink)
+    with pytest.raises(sf.RecordError, match=r"map-1, .*: ZeroDivisionError"):
         run(job, mode="micro-batch", batch_rows=2)
     assert sink.committed == [(1, 8), (2, 8)]
 

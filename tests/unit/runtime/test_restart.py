@@ -3,7 +3,7 @@
 import pytest
 
 from streamflow.config import Settings
-from streamflow.errors import ConfigError, JobDefinitionError, RecordError, SinkError
+from streamflow.errors import ConfigError, JobDefinitionError, RecordError, SinkError, SourceError, Where
 from streamflow.runtime.restart import RestartPolicy
 from streamflow.state.checkpoints.store import FencedError
 
@@ -29,6 +29,26 @@ def test_exponential_delays_double_up_to_a_bound(kind: str) -> None:
 def test_a_checkpoint_in_between_starts_the_count_again() -> None:
     doubling = policy("exponential", attempts=2)
     assert [doubling.after(GONE, progress=p) for p in (False, False, True, False)] == [10, 20, 10, 20]
+
+
+def test_a_cause_that_comes_back_soon_is_counted_on_although_checkpoints_were_taken() -> None:
+    def gone(offset: int, split: str = "a-0") -> SourceError:
+        return SourceError(f"offset {offset} is gone", where=Where(split=split))
+
+    counting = policy("exponential", attempts=2)
+    assert counting.after(gone(1), progress=True, ran=15) == 10
+    assert counting.after(gone(2), progress=True, ran=15) == 20
+    assert counting.after(gone(3), progress=True, ran=15) is None
+    # Another cause, or a run that has lasted, begins from the start.
+    assert counting.after(gone(4, "a-1"), progress=True, ran=15) == 10
+    assert counting.after(gone(5, "a-1"), progress=True, ran=3600) == 10
+
+
+def test_what_no_waiting_helps_against_is_final() -> None:
+    class DeletedError(SourceError):
+        final = True
+
+    assert policy("fixed").after(DeletedError("the topic is gone"), progress=True) is None
 
 
 @pytest.mark.parametrize("kind", ["fixed", "exponential", "auto"])

@@ -7,7 +7,7 @@ import pytest
 
 import streamflow as sf
 from streamflow.testing import TestJob
-from streamflow.time.timestamps import MIN_TIME, to_micros
+from streamflow.time.timestamps import to_micros
 
 NOW = to_micros("2030-01-01T00:00:00Z")
 SECOND = 1_000_000
@@ -29,7 +29,7 @@ def events(*seconds: int, k: str = "a") -> list[dict[str, Any]]:
 def mark(t: TestJob) -> int | None:
     """The source's watermark in seconds, None before there is one."""
     watermark = next(o.watermark for o in t.status().operators if o.operator == "read-1")
-    return None if watermark == MIN_TIME else (watermark + 1) // SECOND
+    return None if watermark is None else (watermark + 1) // SECOND
 
 
 def test_pieces_of_a_split_stay_in_order() -> None:
@@ -190,6 +190,17 @@ def test_a_source_that_is_held_back_is_not_idle() -> None:
         assert mark(t) == 1
         t.advance_processing_time("1s")
         assert mark(t) == 104
+
+
+def test_a_quiet_split_turns_idle_beside_one_that_always_has_data() -> None:
+    with TestJob(throttled(), watermarks="job", splits=2, channel_rows=1) as t:
+        for second in range(100, 140):
+            t.source().push([{"v": 1, "ts": second}], split=0)
+        # A record a second, and forty are there at once: the source is never without one.
+        t.advance_processing_time("20s")
+        assert 10 < len(t.output().rows()) < 30
+        assert (mark(t) or 0) > 100
+        assert t.status().operators[0].held_back_by == "split-0"
 
 
 def test_splits_that_ended_leave_the_source_to_the_others() -> None:

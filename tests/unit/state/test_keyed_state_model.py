@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 import streamflow as sf
 from streamflow.keys import key_group_of
 from streamflow.state import handles_list, handles_map
-from streamflow.state.backend import KeyedStateBackend
+from streamflow.state.backend import KeyedStateBackend, StateAddress
 from streamflow.state.descriptors import declarations
 from streamflow.state.memory import MemoryBackend
 from streamflow.state.rocksdb.backend import RocksDBBackend
-from streamflow.state.state_cache import Current, StateCache
+from streamflow.state.state_cache import Current, StateCache, key_bytes
 
 TTL = 10
 
@@ -66,6 +66,14 @@ class Bound:
         self.cache.write_back()
         for handle in self.expiring:
             handle.expiry.write_back()
+            # A list has chunks beside what its age counts from.
+            stored = sum(self._rows(handle.address, heads=isinstance(handle, handles_list.ListHandle)))
+            assert sum(self._rows(handle.expiry.address)) == stored, "each entry has one place"
+
+    def _rows(self, address: StateAddress, *, heads: bool = False) -> Iterator[bool]:
+        known = [key_bytes(key) for key in KEYS]
+        for group in self.backend.groups(address):
+            yield from (not heads or key in known for key, _ in self.backend.scan(address, group))
 
     def recover(self) -> None:
         for handle in self.expiring:
@@ -180,6 +188,19 @@ def step(states: Any, model: Model, operation: str, n: int, now: int) -> tuple[A
             return states.lately.add(n), None
         case "lately":
             return states.lately.get(), model.lately.value if model.lately else []
+        case "recent.clear" | "read.clear" | "lately.clear":
+            name = operation.split(".")[0]
+            setattr(model, name, None)
+            return getattr(states, name).clear(), None
+        case "lately.update":
+            model.lately = Entry([n], now)
+            return states.lately.update([n]), None
+        case "seen.remove":
+            model.seen.pop(str(n), None)
+            return states.seen.remove(str(n)), None
+        case "seen.clear":
+            model.seen = {}
+            return states.seen.clear(), None
         case "seen.put":
             since = model.seen[str(n)].since if str(n) in model.seen else now
             model.seen[str(n)] = Entry(n, max(since, now))
@@ -203,7 +224,8 @@ OPERATIONS = [
     "log.add", "log.add",
     "log.update", "log.clear", "log", "scores.put", "scores.put", "scores in place", "scores.remove",
     "scores all in place", "scores", "scores.clear", "top.add", "recent.update", "recent", "read.update", "read",
-    "lately.add", "lately", "seen.put", "seen.put", "seen.get", "seen",
+    "lately.add", "lately", "seen.put", "seen.put", "seen.get", "seen", "recent.clear", "read.clear", "lately.clear",
+    "lately.update", "seen.remove", "seen.clear",
 ]  # fmt: skip
 KEYS: list[Any] = ["a", 1, ("b", 2), -1, "c"]
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import streamflow as sf
-from streamflow.testing import check_modes_agree
+from streamflow.testing import check_modes_agree, simulate
 
 ROWS = [{"k": "ab"[n % 2], "ts": n - 2 * (n % 2), "v": n * 0.1} for n in range(30)]
 
@@ -76,3 +76,38 @@ def test_an_endless_job_is_refused() -> None:
     job.read(sf.DataGen(rate=10)).collect()
     with pytest.raises(sf.JobDefinitionError, match="finite input only"):
         check_modes_agree(job)
+
+
+def test_a_users_own_column_named_change_is_compared() -> None:
+    def marked(frame: Any) -> Any:
+        return frame.with_columns(change=sf.lit("insert" if frame.height > 5 else "delete"))
+
+    job = sf.Job("change")
+    job.read(sf.MemorySource(ROWS)).map_batches(marked).collect()
+    with pytest.raises(AssertionError, match="differs from"):
+        check_modes_agree(job, modes=("batch",), parallelism=(1,), batch_rows=(2, 1000))
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (["nope"], "key of write-1: no column 'nope'"),
+        ({"write-2": ["k"]}, "key: no sink 'write-2'.*did you mean 'write-1'"),
+        ({"write-1": "k"}, "key: 'k' is one text"),
+        ("k", "key: 'k' is one text"),
+    ],
+)
+def test_a_key_that_is_not_there_is_refused(key: Any, message: str) -> None:
+    job = sf.Job("keys")
+    read(job).collect()
+    with pytest.raises(sf.JobDefinitionError, match=message):
+        check_modes_agree(job, key=key)
+    with pytest.raises(sf.JobDefinitionError, match=message):
+        simulate(job, seeds=1, key=key)
+
+
+def test_no_seeds_prove_nothing() -> None:
+    job = sf.Job("seeds")
+    read(job).collect()
+    with pytest.raises(sf.JobDefinitionError, match="seeds=0 proves nothing"):
+        simulate(job, seeds=0)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamflow.errors import JobDefinitionError
 from streamflow.testing import difference, final_rows
 
 
@@ -25,6 +26,14 @@ def test_floats_may_differ_a_little_and_nan_is_nan() -> None:
     assert difference([{"x": float("nan")}], [{"x": float("nan")}]) == ""
     assert difference([{"x": 0.3}], [{"x": 0.3001}]) != ""
     assert difference([{"x": 1e12}], [{"x": 1e12 + 1}], tolerance=1e-6) == ""
+
+
+def test_the_tolerance_is_relative() -> None:
+    assert difference([{"x": 1e-11}], [{"x": 2e-10}]) != ""
+    assert difference([{"x": 1e-300}], [{"x": 2e-300}]) != ""
+    assert difference([{"x": 0.0}], [{"x": 1e-12}]) != ""
+    assert difference([{"x": 0.0}, {"x": 0.3}], [{"x": 0.1 + 0.2 - 0.3}, {"x": 0.3}]) == ""
+    assert difference([{"x": 1.0}], [{"x": 1.0 + 1e-15}], tolerance=0) != ""
 
 
 def test_values_within_lists_and_dicts_count() -> None:
@@ -53,6 +62,20 @@ def test_changes_are_applied() -> None:
         change("delete", k="b", n=5),
     ]
     assert final_rows(changes) == [{"k": "a", "n": 2}]
+
+
+def test_a_users_own_column_of_that_name_stays() -> None:
+    rows = [{"change": "up", "n": 1}, {"change": "down", "n": 1}]
+    assert final_rows(rows) == rows
+    kinds = [change("insert", n=1), change("delete", n=1)]
+    assert final_rows(kinds, changing=False) == kinds
+    assert final_rows(kinds, changing=True) == []
+
+
+@pytest.mark.parametrize("row", [{"n": 1}, {}, 7])
+def test_a_key_that_rows_do_not_have_is_refused(row: object) -> None:
+    with pytest.raises(JobDefinitionError, match="key: no column 'k'"):
+        final_rows([row], key=["k"])
 
 
 def test_a_retraction_of_nothing_is_shown() -> None:

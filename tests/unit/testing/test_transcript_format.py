@@ -44,7 +44,7 @@ def test_a_transcript_that_should_fail_and_does_not_fails(tmp_path: Path) -> Non
 
 def test_an_error_of_the_job_is_not_the_failure_expected(tmp_path: Path) -> None:
     text = GOOD.replace("[[1, a, 2]]", "[[1, a, two]]") + "expect_failure: true\n"
-    with pytest.raises(JobDefinitionError, match="does not fit"):
+    with pytest.raises(JobDefinitionError, match=r"'value' is 'two' \(str\), not Int64"):
         run(tmp_path, text)
 
 
@@ -60,6 +60,7 @@ def test_an_error_of_the_job_is_not_the_failure_expected(tmp_path: Path) -> None
         (("[[1, a, 2]]", "[[1]]"), r"step 1: \[1\] is not an event"),
         (("[[1, a, 2]]", "5"), "step 1: 5 is not a list of events"),
         (("[[1, a, 2]]", "[[noon, a, 2]]"), "'noon' is not a time"),
+        (("[[1, a, 2]]", "[[1, a, 2]]\n    late: [[9, z, 9]]"), "step 1: late records are expected and"),
         (("[0, 10]", "[0]"), r"window \[0\] has no two bounds"),
         (("10s", "-10s"), "longer than zero"),
         (("10s}", "10s}\n  trigger: often"), "trigger is 'often'"),

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamflow.errors import JobDefinitionError
-from streamflow.time.timestamps import parse_duration
+from streamflow.time.timestamps import MAX_TIME, parse_duration
+
+LONGEST = timedelta(microseconds=MAX_TIME)
 
 
 @pytest.mark.parametrize(
@@ -52,9 +54,17 @@ def test_zero_and_less_are_refused_where_they_make_no_sense(value: str | timedel
         parse_duration(value, what="gap", positive=True)
 
 
-@given(st.timedeltas())
+@given(st.timedeltas(-LONGEST, LONGEST))
 def test_a_timedelta_is_exact(delta: timedelta) -> None:
     assert timedelta(microseconds=parse_duration(delta)) == delta
+
+
+@pytest.mark.parametrize(
+    "value", [timedelta.max, timedelta.min, "9" * 20 + "w", "9" * 400 + "s", "0.1us", "1.0000001s"]
+)
+def test_no_duration_is_longer_than_all_time_or_finer_than_a_microsecond(value: object) -> None:
+    with pytest.raises(JobDefinitionError):
+        parse_duration(value)  # type: ignore[arg-type]
 
 
 @given(

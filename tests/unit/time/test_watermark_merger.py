@@ -66,6 +66,18 @@ def test_one_that_returns_at_or_past_the_output_counts_at_once() -> None:
     assert m.advance("a", 200) == 105
 
 
+def test_one_that_returns_alone_is_the_output() -> None:
+    m = merger("a", "b", "c")
+    m.advance("a", 90)
+    m.idle("a")
+    m.idle("b")
+    assert m.idle("c") is None
+    assert m.current == MIN_TIME
+    assert m.active("a") == 90
+    m.idle("a")
+    assert m.advance("a", 90) is None
+
+
 def test_when_all_are_idle_the_watermark_stays() -> None:
     m = merger()
     m.advance("a", 10)

@@ -86,7 +86,7 @@ def ask(
     async def send(message: Any) -> None:
         sent.append(dict(message))
 
-    asyncio.run(control_app(job, RequestGuard(address, PORT, token))(scope, receive, send))
+    asyncio.run(control_app(job, RequestGuard(address, token))(scope, receive, send))
     answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     content = b"".join(message.get("body", b"") for message in sent[1:])
     return sent[0]["status"], json.loads(content) if content else None, answered
@@ -127,7 +127,9 @@ def test_orders_reach_the_job(path: str, body: bytes, order: tuple[str, object],
     [
         ({"host": "evil.example"}, 403),
         ({"host": f"evil.example:{PORT}"}, 403),
-        ({"host": "127.0.0.1:8080"}, 403),
+        ({"host": "127.0.0.1:8080"}, 200),  # a forwarded port
+        ({"host": "127.0.0.1"}, 200),
+        ({"host": "127.0.0.1:80:80"}, 403),
         ({"host": f"127.0.0.1.evil.example:{PORT}"}, 403),
         ({"host": None}, 403),
         ({"host": f"localhost:{PORT}"}, 200),
@@ -135,9 +137,14 @@ def test_orders_reach_the_job(path: str, body: bytes, order: tuple[str, object],
         ({"host": f"[::1]:{PORT}"}, 200),
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "null"}, 403),
-        ({"origin": f"https://{HOME}"}, 403),
+        ({"origin": f"https://{HOME}"}, 200),  # a proxy that speaks https
         ({"origin": "http://127.0.0.1:8080"}, 403),
         ({"origin": f"http://{HOME}"}, 200),
+        ({"host": "localhost:9999", "origin": "http://localhost:9999", "sec_fetch_site": "same-origin"}, 200),
+        ({"origin": "https://jobs.example", "sec_fetch_site": "same-origin"}, 200),  # a proxy that names us
+        ({"host": "jobs.example", "origin": "https://jobs.example", "sec_fetch_site": "same-origin"}, 403),
+        ({"origin": f"http://{HOME}", "sec_fetch_site": "cross-site"}, 403),
+        ({"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}, 403),
         ({"sec_fetch_site": "cross-site"}, 403),
         ({"sec_fetch_site": "same-site"}, 403),
         ({"sec_fetch_site": "none"}, 200),
@@ -176,7 +183,8 @@ def test_without_a_token_only_this_machine_is_let_in(
         ({"authorization": f"bearer {TOKEN}"}, 200),
         ({"authorization": f"Bearer {TOKEN}", "host": "jobs.example"}, 200),
         ({"authorization": f"Bearer {TOKEN}", "origin": "http://jobs.example"}, 403),
-        ({"authorization": f"Bearer {TOKEN}", "host": "jobs.example", "origin": "http://jobs.example"}, 403),
+        ({"authorization": f"Bearer {TOKEN}", "host": "jobs.example", "origin": "http://jobs.example"}, 200),
+        ({"authorization": f"Bearer {TOKEN}", "host": "jobs.example", "origin": "http://evil.example"}, 403),
     ],
 )
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
@@ -189,6 +197,23 @@ def test_with_a_token_nobody_else_is_let_in(
     assert answered == (404 if path == "/nowhere" and status == 200 else status)
     assert bool(job.orders) == (method == "POST" and status == 200)
     assert (told.get("www-authenticate") == "Bearer") == (status == 401)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ({"sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}, 200),
+        ({"sec_fetch_mode": "navigate", "sec_fetch_dest": "iframe"}, 403),
+        ({"sec_fetch_mode": "no-cors", "sec_fetch_dest": "image"}, 403),
+        ({"sec_fetch_mode": "cors", "sec_fetch_dest": "empty"}, 403),
+        ({}, 403),
+    ],
+)
+def test_a_link_on_a_page_of_another_site_may_be_followed(kind: dict[str, str], status: int) -> None:
+    assert ask(FakeJob(), "GET", "/status", sec_fetch_site="cross-site", **kind)[0] == status
+    assert (
+        ask(FakeJob(), "GET", "/status", host="evil.example", sec_fetch_site="cross-site", **kind)[0] == 403
+    )
 
 
 @pytest.mark.parametrize(
@@ -251,7 +276,7 @@ def test_the_jobs_errors_are_answers() -> None:
 
 
 def test_two_headers_of_one_name_are_refused() -> None:
-    guard = RequestGuard("127.0.0.1", PORT, None)
+    guard = RequestGuard("127.0.0.1", None)
     refusal = guard.refusal("GET", [(b"host", HOME.encode()), (b"host", b"evil.example")])
     assert refusal is not None
     assert refusal.status == 400
@@ -261,12 +286,12 @@ def test_two_headers_of_one_name_are_refused() -> None:
 def test_other_addresses_need_a_token(address: str) -> None:
     assert not is_loopback(address)
     with pytest.raises(ConfigError, match="without a token"):
-        RequestGuard(address, PORT, None)
-    RequestGuard(address, PORT, TOKEN)
+        RequestGuard(address, None)
+    RequestGuard(address, TOKEN)
 
 
 @pytest.mark.parametrize("token", ["", "short", "0123456789abcdé0", "0123456789\n0123456789"])
 def test_a_token_that_could_be_guessed_or_not_sent_is_refused(token: str) -> None:
     with pytest.raises(ConfigError, match="token cannot be used") as caught:
-        RequestGuard("127.0.0.1", PORT, token)
+        RequestGuard("127.0.0.1", token)
     assert not token or token not in str(caught.value)

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from streamflow.errors import SourceError
+from streamflow.errors import SourceError, StateError
 from streamflow.operators.connectors.kafka.client import TopicPartition
 from streamflow.operators.connectors.kafka.enumerator import KafkaEnumerator, Reading
 from streamflow.operators.connectors.kafka.session import KafkaSession
-from streamflow.operators.source import Instance
+from streamflow.operators.source import Instance, Split
 from tests.unit.connectors.driving import JumpingClock, source_context
 
 READING = Reading(("flights",), "latest", None, None, 30.0)
@@ -204,3 +204,115 @@ def test_no_checkpoint_knows_a_partition_that_is_not_handed_out_yet():
     look(enumerator)
     assert seen[-1] == [["flights", 0, 10, None]]
     assert len(enumerator.snapshot()["partitions"]) == 2
+
+
+def gone_on(log, reading, before):
+    """An enumerator that goes on from the checkpoint of one that read as `before` says."""
+    first, _ = enumerating(log, before)
+    look(first)
+    second, clock = enumerating(log, reading)
+    second.restore(first.snapshot())
+    return second, clock
+
+
+def test_a_topic_that_was_added_is_read_at_once_from_the_start_that_was_given():
+    log = Log(flights=[(0, 10)], delays=[(2, 9), (0, 4)])
+    second, clock = gone_on(log, replace(READING, topics=("flights", "delays")), READING)
+    assert not second.complete
+    assert look(second) == {"delays-0": (9, None), "delays-1": (4, None)}
+    assert second.complete
+    assert clock.slept == []
+    # Those that come to it later are new ones, as always.
+    log.topics["delays"].append((3, 5))
+    assert look(second) == {"delays-2": (3, None)}
+
+
+def test_a_bounded_source_with_a_topic_more_looks_once_more():
+    log = Log(flights=[(0, 10)], delays=[(2, 9)])
+    bounded = replace(READING, start="earliest", end="latest", every=None)
+    second, _ = gone_on(log, replace(bounded, topics=("delays", "flights")), bounded)
+    discovery = asyncio.run(second.discover())
+    assert ([split.id for split in discovery.splits], discovery.final) == (["delays-0"], True)
+
+
+def test_a_topic_that_was_removed_is_read_no_further(caplog):
+    log = Log(flights=[(0, 10)], delays=[(2, 9)])
+    second, _ = gone_on(log, READING, replace(READING, topics=("flights", "delays")))
+    kept = [second.keeps(Split(f"{topic}-0", {"topic": topic})) for topic in ("flights", "delays")]
+    assert kept == [True, False]
+    assert second.snapshot()["partitions"] == [["flights", 0, 10, None]]
+    assert "topic is not chosen any more" in caplog.text
+    assert not look_once(second)
+
+
+def look_once(enumerator):
+    """What it finds without waiting."""
+
+    async def once():
+        task = asyncio.ensure_future(enumerator.discover())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return task.result().splits if task.done() and not task.cancel() else []
+
+    return asyncio.run(once())
+
+
+def test_a_topic_that_is_misspelt_is_found_when_the_job_goes_on():
+    log = Log(flights=[(0, 10)])
+    second, _ = gone_on(log, replace(READING, topics=("flights", "flihgts")), READING)
+    with pytest.raises(SourceError, match="there is no topic 'flihgts'; did you mean 'flights'"):
+        look(second)
+
+
+def test_a_topic_that_was_read_and_is_missing_is_for_its_reader_to_report():
+    log = Log(flights=[(0, 10)], delays=[(2, 9)])
+    both = replace(READING, topics=("flights", "delays"))
+    second, _ = gone_on(log, both, both)
+    del log.topics["delays"]
+    assert not look_once(second)
+
+
+def test_another_pattern_reads_what_it_adds_from_the_start_and_drops_what_it_leaves_out():
+    log = Log(flights_a=[(0, 10)], flights_b=[(0, 20)])
+    a = replace(READING, topics=re.compile("flights_a"))
+    second, _ = gone_on(log, replace(READING, topics=re.compile("flights_.*")), a)
+    assert look(second) == {"flights_b-0": (20, None)}
+
+
+def test_a_checkpoint_of_quite_other_topics_is_refused():
+    log = Log(flights=[(0, 10)], delays=[(2, 9)])
+    with pytest.raises(StateError, match="of a source that read flights, and this one reads delays"):
+        gone_on(log, replace(READING, topics=("delays",)), READING)
+
+
+def test_a_state_of_before_topics_were_kept_is_gone_on_from():
+    log = Log(flights=[(0, 10)], delays=[(2, 9)])
+    second, _ = enumerating(log, replace(READING, topics=("flights", "delays")))
+    second.restore({"looked": True, "partitions": [["flights", 0, 3, None]]})
+    assert look(second) == {"delays-0": (9, None)}
+
+
+def test_what_was_deleted_and_made_anew_is_a_new_partition():
+    log = Log(flights=[(0, 10)])
+    enumerator, _ = enumerating(log)
+    look(enumerator)
+    enumerator._session.gone.add(TopicPartition("flights", 0))
+    assert enumerator.snapshot()["partitions"] == []
+    log.topics["flights"] = [(0, 4)]
+    assert look(enumerator) == {"flights-0": (0, None)}
+
+
+@pytest.mark.parametrize("end", [None, "latest"])
+def test_an_offset_beyond_the_end_is_an_error_whether_or_not_the_source_ends(end):
+    log = Log(flights=[(0, 10)])
+    at = {TopicPartition("flights", 0): 11}
+    reading = replace(READING, start=at, end=end, every=None if end else 30.0)
+    with pytest.raises(
+        SourceError, match=r"flights-0, offset 11: .* is beyond its end: the log ends at offset 10"
+    ):
+        look(enumerating(log, reading)[0])
+    log.committed = at
+    with pytest.raises(SourceError, match="beyond its end"):
+        look(enumerating(log, replace(reading, start="committed", group="g"))[0])
+    log.topics["flights"] = [(0, 11)]
+    assert look(enumerating(log, reading)[0]) == {"flights-0": (11, None if end is None else 11)}

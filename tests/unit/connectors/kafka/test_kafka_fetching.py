@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
 
 from streamflow.errors import SourceError
 from streamflow.operators.connectors.kafka.aiokafka_chunk import RecordChunk, read_batches
@@ -23,7 +24,8 @@ def batch(first, *values, producer=-1, transactional=False, control=False):
     content = bytearray(builder.build())
     content[:8] = first.to_bytes(8)
     if control:
-        content[22] |= 0x20  # the attributes' low byte; the checksum is not looked at
+        content[22] |= 0x20  # the attributes' low byte
+        content[17:21] = calc_crc32c(bytes(content[21:])).to_bytes(4)
     return bytes(content)
 
 

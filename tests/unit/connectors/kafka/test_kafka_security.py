@@ -10,6 +10,8 @@ from streamflow.errors import ConfigError, JobDefinitionError
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.diagnosis import explain
 from streamflow.operators.connectors.kafka.security import PASSWORD_VARIABLE, KafkaSecurity
+from streamflow.operators.connectors.kafka.sink import KafkaSink
+from streamflow.operators.connectors.kafka.source import KafkaSource
 
 LOGIN = {"mechanism": "PLAIN", "username": "ada", "password": "canary"}
 
@@ -152,7 +154,7 @@ def test_a_client_that_is_not_installed(monkeypatch):
         "streamflow.operators.connectors.kafka.cluster.find_spec",
         lambda name: None if "confluent" in name else name,
     )
-    with pytest.raises(ConfigError, match=r"streamflow\[confluent\]"):
+    with pytest.raises(ConfigError, match=r"streamflow-engine\[confluent\]"):
         Cluster("localhost:9092").client("confluent")
 
 
@@ -161,3 +163,59 @@ def test_reasons_that_may_pass_and_reasons_that_do_not():
     assert not explain(cluster, ConnectionRefusedError()).final
     assert not explain(cluster, TimeoutError()).final
     assert explain(cluster, ssl.SSLError(1, "unknown")).final
+
+
+def test_addresses_may_be_a_list_and_a_single_one():
+    assert Cluster(["kafka-1:9092", "kafka-2:9093,kafka-3:9092"]).bootstrap_servers == (
+        "kafka-1:9092,kafka-2:9093,kafka-3:9092"
+    )
+    source = KafkaSource("t", bootstrap_servers=["localhost:1", "localhost:2"])
+    assert source.bootstrap_servers == "localhost:1,localhost:2"
+    assert KafkaSink("t", bootstrap_servers=["localhost:1"]).bootstrap_servers == "localhost:1"
+
+
+@pytest.mark.parametrize("given", [[], "", None, 9092, [9092], b"localhost:9092", {"localhost": 9092}])
+def test_what_is_no_address_is_refused(given):
+    with pytest.raises(JobDefinitionError, match=r"bootstrap_servers is of the type|is not the address"):
+        KafkaSource("t", bootstrap_servers=given)
+
+
+@pytest.mark.parametrize("given", ["ada:s3cret@kafka:9092", ["kafka:9092", "ada:s3cret@kafka:9092"]])
+@pytest.mark.parametrize("kind", [KafkaSource, KafkaSink])
+def test_a_password_in_an_address_is_refused_and_not_shown(given, kind):
+    with pytest.raises(JobDefinitionError, match=r"holds a user: \*\*\*@kafka:9092") as caught:
+        kind("t", bootstrap_servers=given)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given", ["kafka:9092?password=s3cret", "kafka://kafka:9092?a=b&password=s3cret#s3cret"]
+)
+def test_what_stands_behind_an_address_is_not_shown(given):
+    with pytest.raises(JobDefinitionError, match="kafka:9092…' is not the address") as caught:
+        Cluster(given)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("half", ["\ud800", "\0"])
+def test_a_password_that_no_client_could_send_is_refused_and_not_shown(half, tmp_path):
+    """An environment variable's bytes that are not UTF-8 become halves of surrogate pairs."""
+    asked = {"protocol": "SASL_SSL", "mechanism": "SCRAM-SHA-256", "username": "ada"}
+    with pytest.raises(ConfigError, match="password is not valid UTF-8") as caught:
+        KafkaSecurity(password=f"s3cret{half}", **asked)
+    assert "s3cret" not in str(caught.value)
+    (tmp_path / "password").write_bytes(b"s3cret\0")
+    with pytest.raises(ConfigError, match="has a NUL in it"):
+        KafkaSecurity(password=f"file:{tmp_path / 'password'}", **asked)
+
+
+def test_a_listener_that_asks_for_no_login_is_not_a_login_that_is_refused():
+    from aiokafka.errors import IllegalSaslStateError
+
+    security = KafkaSecurity(
+        protocol="SASL_PLAINTEXT", mechanism="SCRAM-SHA-256", username="ada", password="x"
+    )
+    trouble = explain(Cluster("localhost:9092", security), IllegalSaslStateError())
+    assert trouble.final
+    assert "asks for no login" in trouble.message
+    assert 'protocol="PLAINTEXT"' in trouble.hint

@@ -18,6 +18,8 @@ N = {"n": sf.Int64}
     ("options", "said"),
     [
         ({"topics": []}, "got no topic"),
+        ({"topics": 5}, "5 is no name for a topic"),
+        ({"topics": b"flights"}, "b'flights' is no name for a topic"),
         ({"topics": "a b"}, "'a b' is no name for a topic"),
         ({"topics": [7]}, "7 is no name"),
         ({"format": "jsn"}, "no Kafka format 'jsn'"),

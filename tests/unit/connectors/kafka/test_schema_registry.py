@@ -206,6 +206,13 @@ def test_metadata_services_are_not_asked(url: str) -> None:
         RegistryClient(SchemaRegistry(url)).schema(1)
 
 
+@pytest.mark.parametrize("behind", ["?api_key=s3cret", "/#s3cret", "/subjects?a=b&key=s3cret#s3cret"])
+def test_what_stands_behind_an_address_is_not_shown(behind: str) -> None:
+    with pytest.raises(JobDefinitionError, match=r"'http://registry:8081.*' is no address") as caught:
+        SchemaRegistry(f"http://registry:8081{behind}")
+    assert "s3cret" not in str(caught.value)
+
+
 def test_private_addresses_can_be_refused() -> None:
     assert address_refused("10.0.0.1", allow_private=True) is None
     assert address_refused("10.0.0.1", allow_private=False) is not None

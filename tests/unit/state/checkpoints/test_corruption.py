@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import NamedTuple
 
 import pytest
 
-from streamflow.errors import DamagedError, StateError
+from streamflow.errors import DamagedError, GoneError, StateError
 from streamflow.state.backend import StateAddress
 from streamflow.state.checkpoints.store import CheckpointStore
 from streamflow.state.rocksdb.backend import RocksDBBackend
+from streamflow.state.rocksdb.opening import open_database
 from tests.unit.state.checkpoints.checkpointing import content, local_store, take
 
 TOTALS = StateAddress("window-1", "totals")
@@ -54,6 +56,13 @@ def make(folder: Path, key: bytes | None = None) -> Case:
             )
             truth[number] = content(store, manifest)
             saved.release()
+            if number == 8:
+                # RocksDB compacts by itself, sooner or later, once four tables lie on the uppermost level.
+                backend.close()
+                database = open_database(folder / "live", must_exist=True)
+                database.compact_range(None, None)
+                database.close()
+                backend = RocksDBBackend(folder / "live")
         store.remove(8)
     backend.close()
     return Case(folder / "root", truth)
@@ -219,6 +228,17 @@ def test_the_loss_of_all_manifests_is_refused(tmp_path: Path) -> None:
             store.latest_intact()
 
 
+def test_the_loss_of_everything_after_the_claim_is_refused(tmp_path: Path) -> None:
+    with local_store(tmp_path) as store:
+        store.claim()
+        take(store, 1, {"a": b"a"})
+    with local_store(tmp_path) as store:
+        store.claim()
+        shutil.rmtree(tmp_path / "flights")
+        with pytest.raises(GoneError, match="are gone"):
+            store.latest_intact()
+
+
 def test_damaged_checkpoints_are_put_aside_with_the_reason(tmp_path: Path) -> None:
     case = make(tmp_path)
     table = max(
@@ -236,6 +256,6 @@ def test_damaged_checkpoints_are_put_aside_with_the_reason(tmp_path: Path) -> No
         assert aside == [f"00000000{number}.1{end}" for number in (10, 11) for end in ("", ".why")]
         assert "digest differs" in (tmp_path / "root/flights/quarantine/0000000011.1.why").read_text()
         assert store.next_number() == 12
-        # Going on: the next checkpoint stores the damaged content anew.
+        # Going on: the next checkpoint stores the damaged content again.
         take(store, 12, {"again": table.read_bytes()}, parent=9)
         assert store.verify(12) == []

@@ -177,9 +177,9 @@ def test_what_the_disk_did_not_confirm_is_written_anew(tmp_path: Path) -> None:
         with pytest.raises(UnsyncedError, match="may not survive a crash"):
             take(store, 3, {"a": table, "b": b"b"}, parent=2)
         disk.heal()
-        anew = take(store, 4, {"a": table}, parent=2)
-        assert anew.generation == 4
-        stored = tmp_path / "root/flights/blobs/0000000004" / anew.all_files()[0][1].digest
+        again = take(store, 4, {"a": table}, parent=2)
+        assert again.generation == 4
+        stored = tmp_path / "root/flights/blobs/0000000004" / again.all_files()[0][1].digest
         assert not stored.samefile(table)
         assert take(store, 5, {"a": table}, parent=4).generation == 4
 

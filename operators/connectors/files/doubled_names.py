@@ -1,0 +1,209 @@
+"""Names that stand twice in one JSON object, of which the last value counts, while Polars takes the first.
+
+A large run of records is not parsed again to find them. In flat ones each name takes two quotes, and so does each text:
+how many there must be follows from what Polars has read and from a sample of the records. Polars counts the quotes, as
+the ends of lines: ten times as fast as Python. Where there are more or fewer, and where records are nested, Polars
+looks for lines in which a name stands more than once, and only these are parsed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import reduce
+from itertools import chain
+from operator import or_
+from typing import Any, Final, cast
+
+import msgspec
+import polars as pl
+
+from streamflow.operators.connectors.files.line_format import PARSE_ERRORS
+from streamflow.operators.connectors.files.wire_types import fields_of, inner_of
+
+__all__ = ["DoubledNames", "has_twins"]
+
+_SAMPLE: Final = 16
+_SMALL: Final = 1 << 16
+_TOGETHER: Final = 1_024
+_FEW_NAMES: Final = 16
+"""So many names are looked for in lines at less cost than parsing them."""
+_RARE: Final = 16
+"""So few nulls of a column in a large run may stand for fields that are not there."""
+_NOT_OBJECTS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError)
+
+
+class DoubledNames:
+    """For bodies of records with the columns of a schema.
+
+    >>> schema = {"n": pl.Int64()}
+    >>> body = b'{"n":1}' + 9_999 * b'\\n{"n":2}' + b'\\n{"n":3,"n":4}'
+    >>> DoubledNames(schema).stand_in(body, pl.read_ndjson(body, schema=schema))
+    True
+    """
+
+    def __init__(self, schema: Mapping[str, pl.DataType]) -> None:
+        self._flat = not any(dtype.is_nested() for dtype in schema.values())
+        self._columns = frozenset(schema)
+        self._named = [_named(name) for name in dict.fromkeys(_names(schema))]
+
+    def as_read(self, body: bytes, read: pl.DataFrame) -> bool:
+        """Whether the quotes of a large body are those of what Polars has read, so that no name stands twice, nor is a
+        number or an object without quotes read as text."""
+        if len(body) <= _SMALL or not self._flat:
+            return False
+        sample = list(_sample(body))
+        quotes = None if _any_twins(sample) else self._quotes(sample, read)
+        if quotes is None:
+            return False
+        found = _quotes_in(body)
+        as_told = found == quotes or found == quotes + _escaped(body, read)
+        return as_told and not self._may_lack(body, read)
+
+    def stand_in(self, body: bytes, read: pl.DataFrame) -> bool:
+        """Whether a record of a body that is not `as_read` has a name twice."""
+        if len(body) <= _SMALL:
+            return _any_twins(list(filter(None, body.split(b"\n"))))
+        suspects = self._suspects(body)
+        return any(_any_twins(suspects[at : at + _TOGETHER]) for at in range(0, len(suspects), _TOGETHER))
+
+    def _suspects(self, body: bytes) -> Sequence[bytes]:
+        """Records that have to be parsed: those in which a name of the schema stands more than once, or all of them
+        where it costs more to look for these."""
+        escaped = b"\\" in body and (b"\\u" in body or b"\\/" in body)  # names may be written in other ways
+        if not escaped and len(self._named) <= _FEW_NAMES and not len(self._repeating(list(_sample(body)))):
+            with suppress(*PARSE_ERRORS):
+                return self._repeating(_lines(body))
+        return body.split(b"\n")
+
+    def _repeating(self, lines: pl.Series | list[bytes]) -> list[bytes]:
+        if isinstance(lines, list):
+            lines = pl.Series(lines, dtype=pl.Binary).cast(pl.String)
+        found = [lines.str.count_matches(name) > 1 for name in self._named]
+        repeating = lines.filter(reduce(or_, found, pl.repeat(False, len(lines), eager=True)))
+        return list(repeating.cast(pl.Binary))
+
+    def _quotes(self, sample: Sequence[bytes], read: pl.DataFrame) -> int | None:
+        """How many quotes there are if no name stands twice; None where the records of the sample differ too much."""
+        decode = msgspec.json.Decoder().decode
+        try:
+            records: list[dict[str, Any]] = list(map(decode, sample))
+            others = [[record[name] for name in record.keys() - self._columns] for record in records]
+        except _NOT_OBJECTS:
+            return None
+        texts = {sum(isinstance(value, str) for value in values) for values in others}
+        if len(texts) != 1 or any(isinstance(value, (dict, list)) for value in chain(*others)):
+            return None
+        filled = {column.name: len(column) - column.null_count() for column in read}
+        if all(record.keys() == records[0].keys() for record in records):
+            names = read.height * len(records[0])
+        elif not any(map(len, others)) and not any(None in record.values() for record in records):
+            names = sum(filled.values())
+        else:
+            return None
+        strings = [column for column in read if column.dtype == pl.String]
+        quoted = sum(filled[column.name] for column in strings) + read.height * texts.pop()
+        return 2 * (names + quoted)
+
+    def _may_lack(self, body: bytes, read: pl.DataFrame) -> bool:
+        """Whether a record may lack a field, so that another could have one twice without there being a quote more.
+        Where nulls are many, they are what is written."""
+        nulls = [column for column in read if 0 < column.null_count() <= _RARE]
+        if not nulls:
+            return False
+        try:
+            lines = _lines(body)
+            return len(lines) != read.height or not all(
+                lines.filter(column.is_null()).str.contains(_named(column.name)).all() for column in nulls
+            )
+        except PARSE_ERRORS:
+            return True
+
+
+def _names(schema: Mapping[str, pl.DataType]) -> Iterator[str]:
+    """Of columns and of the fields of structs at any depth."""
+    for name, dtype in schema.items():
+        yield name
+        while isinstance(dtype, (pl.List, pl.Array)):
+            dtype = inner_of(dtype)
+        if isinstance(dtype, pl.Struct):
+            yield from _names(fields_of(dtype))
+
+
+def _named(name: str) -> str:
+    """The pattern of a name before its value."""
+    return re.escape(msgspec.json.encode(name).decode()) + r"\s*:"
+
+
+def _lines(body: bytes) -> pl.Series:
+    return pl.read_csv(body, has_header=False, separator="\x01", quote_char=None, schema={"line": pl.String})[
+        "line"
+    ]
+
+
+def has_twins(record: bytes) -> bool:
+    """Whether an object in it has two values of one name."""
+    found = False
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal found
+        found = found or len(pairs) != len({name for name, _ in pairs})
+
+    with suppress(ValueError, RecursionError):
+        json.loads(record, object_pairs_hook=look)
+    return found
+
+
+def _any_twins(records: Sequence[bytes]) -> bool:
+    """As `has_twins` of any of them. Their quotes say at once that none has."""
+    decode = msgspec.json.Decoder().decode
+    try:
+        expected = sum(_strings_in(decode(record)) for record in records if record.strip())
+    except _NOT_OBJECTS:
+        return any(map(has_twins, records))
+    quotes = sum(record.count(b'"') - record.count(b'\\"') for record in records)
+    return quotes != 2 * expected and any(map(has_twins, records))
+
+
+def _strings_in(value: Any) -> int:
+    """Names and texts in a decoded value."""
+    if type(value) is dict:
+        fields = cast(dict[str, Any], value)
+        kinds = list(map(type, fields.values()))
+        found = len(fields) + kinds.count(str)
+        if dict in kinds or list in kinds:
+            found += sum(_strings_in(each) for each in fields.values() if type(each) in (dict, list))
+        return found
+    if type(value) is list:
+        elements = cast(list[Any], value)
+        return sum(1 if type(each) is str else _strings_in(each) for each in elements)
+    return 0
+
+
+def _sample(body: bytes) -> Iterator[bytes]:
+    """A few lines at regular distances."""
+    for number in range(_SAMPLE):
+        start = body.find(b"\n", len(body) * number // _SAMPLE) + 1 if number else 0
+        end = body.find(b"\n", start)
+        line = body[start : end if end >= 0 else len(body)]
+        if line.strip():
+            yield line
+
+
+def _escaped(body: bytes, read: pl.DataFrame) -> int:
+    """How many quotes stand within texts."""
+    if b"\\" not in body:
+        return 0
+    strings = [column for column in read if column.dtype == pl.String]
+    return sum(int(column.str.count_matches('"', literal=True).sum()) for column in strings)
+
+
+def _quotes_in(body: bytes) -> int:
+    """How many quotes there are in JSON, where the last line ends with a brace."""
+    lines = pl.scan_csv(body, has_header=False, eol_char='"', quote_char=None, separator="\x01")
+    try:
+        return int(lines.select(pl.len()).collect().item()) - 1
+    except PARSE_ERRORS:
+        return body.count(b'"')

@@ -1,0 +1,143 @@
+"""JSON whose numbers keep their digits where a column is text or decimal, and in which the last of two values of one
+name counts.
+
+Polars reads a number as a float before it becomes text, and the first of two values. Both are rare, so a body is looked
+at when Polars has read it, and only written again where it may matter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from typing import Any, Final, cast
+
+import msgspec
+import polars as pl
+
+from streamflow.operators.connectors.files.doubled_names import DoubledNames
+from streamflow.operators.connectors.files.wire_types import fields_of, inner_of
+
+__all__ = ["ExactJson", "lone_surrogate"]
+
+_LARGEST_EXPONENT: Final = 400
+_HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_LONE: Final = re.compile(rb"%s(?!\\u[dD][c-fC-F])|(?<!%s)%s" % (_HIGH, _HIGH, _LOW))
+_UNQUOTED: Final = b"-0123456789{["
+_BEGINNINGS: Final = (("-", ":"), ("[", "\\"), ("{", "|"))
+"""(First, beyond the last) of what begins with one of these."""
+
+
+def lone_surrogate(body: bytes) -> bool:
+    """Whether there may be half of a surrogate pair, which stands for no character.
+
+    >>> lone_surrogate(rb'"\\ud83d\\ude00"'), lone_surrogate(rb'"\\ud83d"')
+    (False, True)
+    """
+    # One byte is looked for ten times as fast as two.
+    return b"\\" in body and b"\\u" in body and (b"\\\\u" in body or _LONE.search(body) is not None)
+
+
+class ExactJson:
+    """For the columns of a schema.
+
+    >>> exact = ExactJson({"s": pl.String(), "n": pl.Int64()})
+    >>> exact.record(b'{"s":1.10,"n":1,"n":2,"other":3}')
+    b'{"s":"1.10","n":2}'
+    """
+
+    def __init__(self, schema: Mapping[str, pl.DataType]) -> None:
+        self._schema = dict(schema)
+        self._doubled = DoubledNames(schema)
+        self._texts = {name: dtype for name, dtype in schema.items() if _has_text(dtype)}
+        self._unquoted = {
+            name: re.compile(re.escape(msgspec.json.encode(name)) + rb"\s*:\s*[-0-9{\[]")
+            for name in self._texts
+        }
+        self._decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+    def needed(self, body: bytes, read: pl.DataFrame) -> bool:
+        """Whether a body that Polars has read as `read` may hold a number as text, or a name twice in one record."""
+        if self._doubled.as_read(body, read):
+            return False
+        lists = cache(lambda: b"[" in body)
+        for name, dtype in self._texts.items():
+            if _looks_like_numbers(read[name], lists=lists) and (
+                dtype.is_nested() or _escaped_names(body) or self._unquoted[name].search(body)
+            ):
+                return True
+        return self._doubled.stand_in(body, read)
+
+    def body(self, body: bytes) -> bytes:
+        """All of its records, written again."""
+        return b"\n".join(self.record(line) for line in body.split(b"\n") if line.strip())
+
+    def record(self, record: bytes) -> bytes:
+        """One object: each column once, with text where text is wanted. Raises msgspec.DecodeError where it is none."""
+        return _written(self._decode(record), self._schema)
+
+
+def _escaped_names(body: bytes) -> bool:
+    """Whether a name may be written otherwise than one expects."""
+    return b"\\" in body and (b"\\u" in body or b"\\/" in body)
+
+
+def _has_text(dtype: pl.DataType) -> bool:
+    if isinstance(dtype, (pl.List, pl.Array)):
+        return _has_text(inner_of(dtype))
+    if isinstance(dtype, pl.Struct):
+        return any(map(_has_text, fields_of(dtype).values()))
+    return isinstance(dtype, (pl.String, pl.Decimal))
+
+
+def _looks_like_numbers(values: pl.Series, *, lists: Callable[[], bool]) -> bool:
+    """Whether a text begins like a number, a list or an object. Comparing takes half the time of `starts_with`."""
+    dtype = values.dtype
+    if isinstance(dtype, pl.List):
+        return _looks_like_numbers(values.drop_nulls().explode(), lists=lists)
+    if isinstance(dtype, pl.Struct):
+        fields = values.drop_nulls().struct.unnest()
+        return any(_looks_like_numbers(fields[name], lists=lists) for name in fields.columns)
+    if not isinstance(dtype, pl.String):
+        return False
+    # Letters stand between the digits and the braces, capitals before the brackets: a look or two are mostly enough.
+    if not (values < ":").any() and (
+        not (values >= "[").any() or (not lists() and not (values >= "{").any())
+    ):
+        return False
+    return any(((values >= first) & (values < beyond)).any() for first, beyond in _BEGINNINGS)
+
+
+def _written(fields: Mapping[str, msgspec.Raw], schema: Mapping[str, pl.DataType]) -> bytes:
+    pairs = [
+        msgspec.json.encode(name) + b":" + _exact(bytes(fields[name]), dtype)
+        for name, dtype in schema.items()
+        if name in fields
+    ]
+    return b"{" + b",".join(pairs) + b"}"
+
+
+def _exact(raw: bytes, dtype: pl.DataType) -> bytes:
+    first = raw[:1]
+    if isinstance(dtype, (pl.List, pl.Array)) and first == b"[":
+        inner = inner_of(dtype)
+        elements = cast(list[Any], msgspec.json.decode(raw, type=list[msgspec.Raw]))
+        return b"[" + b",".join(_exact(bytes(element), inner) for element in elements) + b"]"
+    if isinstance(dtype, pl.Struct) and first == b"{":
+        return _written(msgspec.json.decode(raw, type=dict[str, msgspec.Raw]), fields_of(dtype))
+    if first not in _UNQUOTED:
+        return raw
+    if isinstance(dtype, pl.String):
+        return msgspec.json.encode(raw.decode())
+    return _plain(raw) if isinstance(dtype, pl.Decimal) else raw
+
+
+def _plain(raw: bytes) -> bytes:
+    """A number without an exponent, as text."""
+    try:
+        number = Decimal(raw.decode())
+    except InvalidOperation:
+        return raw
+    small = abs(number.adjusted()) < _LARGEST_EXPONENT
+    return msgspec.json.encode(format(number, "f") if small else raw.decode())

@@ -1,0 +1,68 @@
+"""The order in which an operator's state has its keys and aggregates, where a program names them in another.
+
+Partial aggregates go by position and keys are hashed in their order. A job that is restored keeps the order that its
+checkpoint has, whatever the order in the program; what is put out has the program's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from streamflow.windows.aggregate import Aggregate
+
+__all__ = ["in_order", "keyed_differences", "keyed_order", "state_order"]
+
+
+def keyed_differences(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
+    """Reasons why partials that were kept under one `keyed_signature` do not fit another, one for each name. The order
+    is none.
+
+    >>> keyed_differences({"aggregates": {"n": "count as UInt32"}}, {"aggregates": {"m": "count as UInt32"}})
+    ["aggregate 'm' has no state there", "aggregate 'n' has state there and is not in the program any more"]
+    """
+    problems: list[str] = []
+    for field, what in (("keys", "key"), ("aggregates", "aggregate")):
+        before, now = saved.get(field, {}), mine.get(field, {})
+        problems += [f"{what} {name!r} has no state there" for name in now if name not in before]
+        problems += [
+            f"{what} {name!r} has state there and is not in the program any more"
+            for name in before
+            if name not in now
+        ]
+        problems += [
+            f"{what} {name!r} was {before[name]} and is {now[name]}"
+            for name in now
+            if name in before and before[name] != now[name]
+        ]
+    return problems
+
+
+def state_order(names: Sequence[str], saved: Iterable[str]) -> tuple[str, ...]:
+    """The names in the order that a checkpoint has them in; as they are where it has others.
+
+    >>> state_order(["k", "k2"], ["k2", "k"]), state_order(["k", "k2"], ["k2", "k3"])
+    (('k2', 'k'), ('k', 'k2'))
+    """
+    before = tuple(saved)
+    return before if sorted(before) == sorted(names) else tuple(names)
+
+
+def keyed_order(
+    keys: tuple[str, ...], aggregates: tuple[tuple[str, Aggregate], ...], saved: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The fields of a keyed aggregate's spec that change when its state is laid out as `saved` says."""
+    named = dict(aggregates)
+    ordered = state_order(keys, saved.get("keys", ())), state_order(tuple(named), saved.get("aggregates", ()))
+    if ordered == (keys, tuple(named)):
+        return {}
+    return {
+        "keys": ordered[0],
+        "aggregates": tuple((name, named[name]) for name in ordered[1]),
+        "shown": (*keys, *named),
+    }
+
+
+def in_order(names: Sequence[str], shown: Sequence[str] | None) -> tuple[str, ...]:
+    """The names as `shown` has them, which may have others too; as they are where it is None."""
+    return tuple(names) if shown is None else tuple(name for name in shown if name in names)

@@ -1,0 +1,68 @@
+"""By what a stream is keyed, and its keys and the inputs of aggregates as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import polars as pl
+
+from streamflow.api.stream import Stream, through
+from streamflow.api.windowed import aggregate_inputs
+from streamflow.graph.planner import natural_layout
+from streamflow.operators.extract import Extract
+from streamflow.operators.windowing import ALL_RECORDS
+from streamflow.records.schema import Schema, StreamSchema
+from streamflow.windows.aggregates import Aggregate
+
+__all__ = ["Keying", "NullKeys"]
+
+NullKeys = Literal["fail", "group"]
+
+
+@dataclass(frozen=True)
+class Keying:
+    """A stream and its keys. `functions` are keys that Python functions give; they become columns together with what is
+    aggregated. `record_schema` is what a record was before."""
+
+    stream: Stream
+    keys: tuple[str, ...]
+    functions: tuple[tuple[str, Callable[[Any], Any]], ...]
+    null_keys: NullKeys
+    record_schema: StreamSchema
+
+    @property
+    def record_columns(self) -> tuple[str, ...] | None:
+        """A record's own columns, without those that were made to key it; None for objects."""
+        return tuple(self.record_schema) if isinstance(self.record_schema, Schema) else None
+
+    def columns(self, aggregates: dict[str, Aggregate]) -> tuple[Stream, tuple[tuple[str, Aggregate], ...]]:
+        """The stream with every key and aggregate input as a column, and the aggregates over those columns."""
+        made, prepared = aggregate_inputs(aggregates, self.stream.type.schema)
+        stream = self.stream
+        constants = [value.alias(name) for name, value in made if isinstance(value, pl.Expr)]
+        functions = (*self.functions, *((n, value) for n, value in made if not isinstance(value, pl.Expr)))
+        if self.keys == (ALL_RECORDS,):
+            if not isinstance(stream.schema, Schema):
+                functions = (*functions, (ALL_RECORDS, _zero))
+            else:
+                constants.append(pl.lit(0).alias(ALL_RECORDS))
+        if constants:
+            stream = stream.with_columns(*constants)
+        if functions:
+            extract = Extract(functions, natural_layout(stream.type), inputs=_read_alone(functions, prepared))
+            stream = through(stream, extract)
+        return stream, prepared
+
+
+def _read_alone(
+    functions: Iterable[tuple[str, Any]], aggregates: Iterable[tuple[str, Aggregate]]
+) -> tuple[tuple[str, Aggregate], ...]:
+    """The aggregates whose input is what one of the functions makes, by its column."""
+    read = {str(each.expression.meta.output_name()): each for _, each in aggregates if each.input is not None}
+    return tuple((name, read[name]) for name, _ in functions if name in read)
+
+
+def _zero(record: Any) -> int:
+    return 0

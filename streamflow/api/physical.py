@@ -1,0 +1,17 @@
+"""The physical plan of a job's graph under resolved settings."""
+
+from __future__ import annotations
+
+from streamflow.config import Settings
+from streamflow.graph.logical import LogicalGraph
+from streamflow.graph.physical import PhysicalPlan
+from streamflow.graph.planner import plan as make_plan
+from streamflow.operators.rows import convert
+
+__all__ = ["physical_plan"]
+
+
+def physical_plan(graph: LogicalGraph, settings: Settings) -> PhysicalPlan:
+    """How the graph is to run: tasks, exchanges, parallelism."""
+    widths = {"parallelism": settings.parallelism, "max_parallelism": settings.max_parallelism}
+    return make_plan(graph, **widths, convert=convert)

@@ -1,0 +1,45 @@
+"""The surroundings of a command, made fit for it: closed streams, encodings that lack characters, widths of terminals.
+
+A closed stdout is no reason to fail, nor may its number be taken by the next file that is opened. A character that a
+stream's encoding lacks is written as an escape, like \\xe4.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Final
+
+__all__ = ["make_fit"]
+
+_NARROWEST: Final = 40
+"""Columns that help texts and plans need; a terminal that says less wraps what is longer."""
+
+
+def make_fit() -> None:
+    """Open closed standard streams on nothing, let every character be written, and mend COLUMNS.
+
+    To be called before any other file is opened.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is taken: this one, as those below it are open.
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - as long as we live
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    given = os.environ.get("COLUMNS", "")
+    if given and not given.isdecimal():
+        del os.environ["COLUMNS"]
+    if shutil.get_terminal_size().columns < _NARROWEST or (given.isdecimal() and int(given) < _NARROWEST):
+        os.environ["COLUMNS"] = str(_NARROWEST)

@@ -1,0 +1,48 @@
+"""The distribution: the name and version under which the package is installed, and how its extras are.
+
+The name `streamflow` on the package index belongs to another project, so that the distribution is called otherwise than
+the import.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+from typing import Final
+
+__all__ = ["DISTRIBUTION", "__version__", "install_hint", "version"]
+
+DISTRIBUTION: Final = "streamflow-engine"
+
+
+@cache
+def version() -> str:
+    """The installed version, like "0.1.0"; "unknown" in a source tree that is not installed."""
+    try:
+        return distribution(DISTRIBUTION).version
+    except PackageNotFoundError:
+        return "unknown"
+
+
+__version__: Final = version()
+
+
+def install_hint(extra: str | None = None) -> str:
+    """A command that installs the libraries of an extra, or without one all that streamflow itself needs.
+
+    >>> install_hint("confluent")
+    "pip install 'confluent-kafka<3,>=2.16'  (the extra streamflow-engine[confluent])"
+    """
+    if extra is None:
+        return f"{DISTRIBUTION} was installed without its dependencies: install it again, without --no-deps"
+    wanted = re.compile(rf"extra == ['\"]{re.escape(extra)}['\"]")
+    try:
+        requirements = distribution(DISTRIBUTION).requires or []
+    except PackageNotFoundError:
+        requirements = []
+    libraries = [each.partition(";")[0].strip() for each in requirements if wanted.search(each)]
+    if not libraries:
+        return f"in a clone: pip install '.[{extra}]'"
+    shown = " ".join(f"'{library}'" for library in libraries)
+    return f"pip install {shown}  (the extra {DISTRIBUTION}[{extra}])"

@@ -1,0 +1,181 @@
+"""Copies of Python values: of what has several readers, each gets its own, so that nobody sees what another changes.
+
+Columns are immutable and are shared. Values that cannot be changed are shared, too; the rest is copied through and
+through, plain dicts and lists without the detour that `copy.deepcopy` takes.
+"""
+
+# Values of any type: what they hold is not known to the type checker.
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+import inspect
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from sys import getrefcount
+from typing import Any, Final, cast
+from uuid import UUID
+
+from streamflow.errors import RecordError
+from streamflow.records.batch import RowBatch
+from streamflow.records.elements import AnyBatch
+from streamflow.user_code import described, raised_by_user
+
+__all__ = ["UNCHANGING", "copied", "copied_batch", "own_result", "own_results", "own_value", "size_of"]
+
+UNCHANGING: Final = frozenset(
+    {
+        type(None),
+        bool,
+        int,
+        float,
+        complex,
+        str,
+        bytes,
+        dt.datetime,
+        dt.date,
+        dt.time,
+        dt.timedelta,
+        Decimal,
+        UUID,
+    }
+)
+
+
+def copied(value: Any) -> Any:
+    """A value that shares nothing with the given one that could be changed. About 0.2 µs for a flat dict.
+
+    Raises RecordError for what cannot be copied, like an open file.
+
+    >>> row = {"k": "a", "list": [1, 2]}
+    >>> own = copied(row)
+    >>> row["list"].append(3)
+    >>> own
+    {'k': 'a', 'list': [1, 2]}
+    """
+    if value.__class__ is dict and UNCHANGING.issuperset(map(type, value.values())):
+        return value.copy()
+    try:
+        return _copied(value)
+    except RecursionError:
+        return copy.deepcopy(value)  # it holds itself
+    except BaseException as raised:
+        error = raised_by_user(raised)
+        if inspect.iscoroutine(value):
+            value.close()  # or Python would say that nobody has awaited it
+        raise RecordError(
+            f"a {type(value).__name__} cannot be copied: {described(error)}",
+            record=value,
+            hint="what several branches read, or a process puts out, is copied: make it of plain values",
+        ) from raised
+
+
+def _copied(value: Any) -> Any:
+    kind = value.__class__
+    if kind in UNCHANGING:
+        return value
+    if kind is dict:
+        return {key: _copied(item) for key, item in value.items()}
+    if kind is list:
+        return [_copied(item) for item in value]
+    if kind is tuple:
+        return tuple([_copied(item) for item in value])
+    return copy.deepcopy(value)
+
+
+def own_result(result: Any, given: Any = None, flat: bool = False) -> Any:
+    """The result of a user's function as a value that the function cannot change later: a copy, where the function has
+    kept the result or a dict or list in it. `given`: the function's argument, which is the record's own already;
+    `flat`: nothing in the result may be a dict or list.
+
+    A result that cannot be copied stays as it is. About 0.3 µs for a dict, 0.1 µs for a flat one. The call of the
+    function has to be the argument, since the references to the result are counted.
+
+    >>> kept = {"n": 1}
+    >>> own = own_result((lambda row: kept)(None))
+    >>> kept["n"] = 2
+    >>> own
+    {'n': 1}
+    """
+    kind = type(result)
+    if kind in UNCHANGING or result is given:
+        return result
+    if getrefcount(result) > _ALONE:
+        return own_value(result)
+    if flat or (kind is dict and UNCHANGING.issuperset(map(type, result.values()))):
+        return result
+    return own_value(result) if _kept_inside(result) else result
+
+
+def own_results(results: Iterable[Any]) -> list[Any]:
+    """The results that a function gave one after the other, each as `own_result` has it, in a list of its own."""
+    if type(results) is not list:
+        # A generator may go on with what it has put out, a list or a dict of its own or its argument.
+        return [own_value(result) for result in results]
+    if UNCHANGING.issuperset(map(type, results)):
+        return results.copy()
+    return [
+        own_value(result) if getrefcount(result) > _ALONE_IN_A_LIST or _kept_inside(result) else result
+        for result in results
+    ]
+
+
+def own_value(value: Any) -> Any:
+    """A copy of a value; one that cannot be copied stays as it is."""
+    try:
+        return copied(value)
+    except RecordError:
+        return value
+
+
+def _kept_inside(value: Any) -> bool:
+    """Whether somebody else holds what can be changed within this dict, list or tuple."""
+    kind = type(value)
+    if kind is not dict and kind is not list and kind is not tuple:
+        return False
+    items = value.values() if kind is dict else value
+    if UNCHANGING.issuperset(map(type, items)):
+        return False
+    for item in items:
+        if type(item) in UNCHANGING:
+            continue
+        if (type(item) is not tuple and getrefcount(item) > _ALONE_IN_A_LIST) or _kept_inside(item):
+            return True
+    return False
+
+
+def _references(value: Any) -> int:
+    return getrefcount(value)
+
+
+def _references_in_a_list(values: list[Any]) -> int:
+    return max([getrefcount(value) for value in values])
+
+
+_ALONE: Final = _references({})
+"""The references to a value that only its caller and the function that counts hold; versions of Python differ."""
+_ALONE_IN_A_LIST: Final = _references_in_a_list([{}])
+
+
+def size_of(value: Any) -> int:
+    """About how many bytes a value takes; of an object of a class of its own, without what it holds.
+
+    >>> size_of({"text": "x" * 1_000}) > size_of({"text": "x"}) + 900
+    True
+    """
+    inner: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        inner = value.values()
+    elif isinstance(value, (list, tuple)):
+        inner = cast("Sequence[Any]", value)
+    return sys.getsizeof(value, 64) + sum(map(size_of, inner))
+
+
+def copied_batch(batch: AnyBatch) -> AnyBatch:
+    """A batch for one more reader: rows of its own; the same batch where nothing in it can be changed."""
+    if not isinstance(batch, RowBatch) or UNCHANGING.issuperset(map(type, batch.values)):
+        return batch
+    return RowBatch([copied(value) for value in batch.values], batch.times, batch.marks)

@@ -1,0 +1,166 @@
+"""Sealed output in a checkpoint: what is little in the job's own file, what is much in files beside it.
+
+Bytes of some size within a committable are a file each; what is left of the committables, with the places of those
+bytes in them, is listed in files of some megabytes. There is no bound to either, but for the number of files.
+"""
+
+# Values of any type: what they hold is not known to the type checker.
+# pyright: reportUnknownVariableType=false
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Final, NamedTuple
+
+from streamflow.errors import DamagedError, RecordError, StateError, Where
+from streamflow.operators.sink import Committable
+from streamflow.records.serde import pack
+from streamflow.runtime.epochs import Sealed
+from streamflow.runtime.snapshots import JOB
+from streamflow.runtime.stored_content import ELSEWHERE, JobContent, content_of
+from streamflow.state.checkpoints.manifest import Manifest
+from streamflow.state.checkpoints.reader import CheckpointReader
+
+__all__ = ["SealedFiles", "job_of", "nbytes", "sealed_of"]
+
+_FOLDER: Final = "sealed/"
+_LARGE: Final = 64 << 10
+"""Bytes from this size on are a file of their own."""
+_LISTED: Final = 4 << 20
+"""About how long a list of committables may be."""
+
+Place = Sequence[str | int]
+"""Where bytes stand in a committable: keys and indices, from outside to inside."""
+
+
+class _Entry(NamedTuple):
+    """What a list has of one committable: what is left of it, and the places of the bytes in it."""
+
+    sink: str
+    rest: dict[str, Any]
+    places: list[list[str | int]]
+
+
+@dataclass(frozen=True, slots=True)
+class SealedFiles:
+    """Sealed output as it is stored: `listed` goes into the job's file; None where all of it is in `files`, which have
+    a name and content each."""
+
+    listed: list[list[Any]] | None
+    files: Sequence[tuple[str, bytes]]
+
+    @classmethod
+    def of(cls, sealed: Sealed) -> SealedFiles:
+        """How to store that. Raises StateError for a committable that cannot be."""
+        files: list[tuple[str, bytes]] = []
+        lists: list[list[bytes]] = [[]]
+        size = 0
+        for sink, committable in sealed:
+            large: list[tuple[Place, bytes]] = []
+            rest = _without_large(committable, (), large)
+            files += [(f"{_FOLDER}{len(files) + at}", data) for at, (_, data) in enumerate(large)]
+            entry = _packed(sink, [sink, rest, [list(place) for place, _ in large]])
+            if size + len(entry) > _LISTED and lists[-1]:
+                lists.append([])
+                size = 0
+            lists[-1].append(entry)
+            size += len(entry)
+        if not files and len(lists) == 1:
+            return cls([[sink, dict(committable)] for sink, committable in sealed], ())
+        packed = [pack(each, bounded=False) for each in lists]
+        return cls(None, [*files, *((f"{_FOLDER}list-{at}", data) for at, data in enumerate(packed))])
+
+
+def job_of(store: CheckpointReader, manifest: Manifest) -> JobContent:
+    """What the checkpoint says of the job as a whole. Raises StateError where it cannot be read."""
+    file = next((file for file in manifest.files if file.name == JOB), None)
+    if file is None:
+        raise DamagedError(f"checkpoint {manifest.number} says nothing of the job as a whole", hint=ELSEWHERE)
+    return content_of(store.read(file), JobContent, JOB)
+
+
+def sealed_of(
+    store: CheckpointReader, manifest: Manifest, job: JobContent, *, whole: bool = True
+) -> list[tuple[str, Committable]]:
+    """The output that a checkpoint has, by sink. Without `whole` the size of what is much stands in for it. Raises
+    StateError where it cannot be read."""
+    files = {file.name: file for file in manifest.files if file.name.startswith(_FOLDER)}
+    sealed: list[tuple[str, Committable]] = list(job.get("sealed", ()))
+    large = 0
+    for at in count():
+        listed = files.pop(f"{_FOLDER}list-{at}", None)
+        if listed is None:
+            break
+        for packed in content_of(store.read(listed), list[bytes], listed.name):
+            entry = content_of(packed, _Entry, listed.name)
+            for place in entry.places:
+                file = files.pop(f"{_FOLDER}{large}", None)
+                if file is None:
+                    raise DamagedError(
+                        f"{_FOLDER}{large} is not there, which {listed.name} needs", hint=ELSEWHERE
+                    )
+                _put(entry.rest, place, store.read(file) if whole else f"{file.size} bytes", listed.name)
+                large += 1
+            sealed.append((entry.sink, entry.rest))
+    if files:
+        raise DamagedError(f"no list has a place for {min(files)}", hint=ELSEWHERE)
+    return sealed
+
+
+def nbytes(sealed: Sealed) -> int:
+    """About how much memory sealed output takes: its bytes and texts."""
+    return sum(_nbytes(committable) for _, committable in sealed)
+
+
+def _without_large(value: Any, place: tuple[str | int, ...], large: list[tuple[Place, bytes]]) -> Any:
+    """The value without its large bytes, which are put into `large`."""
+    if isinstance(value, bytes) and len(value) >= _LARGE:
+        large.append((place, value))
+        return None
+    if isinstance(value, Mapping):
+        entries: Mapping[Any, Any] = value
+        return {key: _without_large(each, (*place, key), large) for key, each in entries.items()}
+    if isinstance(value, list):
+        items: list[Any] = value
+        return [_without_large(each, (*place, at), large) for at, each in enumerate(items)]
+    return value
+
+
+def _put(committable: Any, place: Place, data: bytes | str, name: str) -> None:
+    try:
+        for step in place[:-1]:
+            committable = committable[step]
+        committable[place[-1]] = data
+    except (LookupError, TypeError) as error:
+        raise DamagedError(
+            f"{name} puts bytes at {list(place)}, where there is no place", hint=ELSEWHERE
+        ) from error
+
+
+def _packed(sink: str, entry: list[Any]) -> bytes:
+    try:
+        return pack(entry, bounded=False)
+    except RecordError as error:
+        raise StateError(
+            f"what it has sealed cannot be stored: {error.message}",
+            where=Where(operator=sink),
+            hint=error.hint,
+        ) from error
+
+
+def _nbytes(value: Any) -> int:
+    if isinstance(value, (bytes, str)):
+        return len(value)
+    inner: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        entries: Mapping[Any, Any] = value
+        inner = entries.values()
+    elif isinstance(value, list):
+        items: list[Any] = value
+        inner = items
+    total = 0
+    for each in inner:
+        total += _nbytes(each)
+    return total

@@ -1,0 +1,113 @@
+"""What people and machines do to a job while it runs: ask for a checkpoint, stop it, remove its checkpoints.
+
+Each happens when the process comes to a point, as crashes do: a named one, a disk call, any step of its loop. Who asks
+is answered in time, or the job has slept through it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from streamflow.errors import StreamflowError
+from streamflow.runners.local import LocalJob
+from streamflow.testing.simulation.disk import SimDisk
+from streamflow.testing.simulation.loop import SimLoop
+from streamflow.testing.simulation.points import ANY_STEP
+
+__all__ = ["Intervention", "Interventions"]
+
+_PATIENCE: Final = 20.0
+"""Seconds of virtual time within which a checkpoint is taken, and a job stops."""
+_WORDS: Final = {
+    "checkpoint": "is asked for a checkpoint",
+    "stop": "is stopped",
+    "vanish": "its checkpoints vanish",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Intervention:
+    """Done when the process comes to `point` for the `time`-th time (from 1).
+
+    >>> print(Intervention("checkpoint", "sink.writing", 2))
+    is asked for a checkpoint at sink.writing (time 2)
+    """
+
+    what: Literal["checkpoint", "stop", "vanish"]
+    point: str
+    time: int
+
+    def __str__(self) -> str:
+        return f"{_WORDS[self.what]} at {self.point} (time {self.time})"
+
+
+class Interventions:
+    """Those of one process; what is to be done before the job has been started is done then."""
+
+    def __init__(self, planned: Sequence[Intervention], loop: SimLoop, place: Path) -> None:
+        self.disk: SimDisk | None = None
+        """The disk of the process."""
+        self.complaints: list[str] = []
+        """What was not done in time."""
+        self.vanished = False
+        self._planned = {(each.point, each.time): each for each in planned}
+        self._loop = loop
+        self._place = place
+        self._handle: LocalJob | None = None
+        self._early: list[Intervention] = []
+        self._asking: list[asyncio.Task[None]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._planned)
+
+    def start(self, handle: LocalJob) -> None:
+        """The job has been started."""
+        self._handle = handle
+        early, self._early = self._early, []
+        for each in early:
+            self._begin(each)
+
+    def come(self, point: str, time: int) -> None:
+        """The process comes to a point."""
+        intervention = self._planned.get((point, time))
+        if intervention is not None:
+            self._begin(intervention)
+
+    def step(self, number: int) -> None:
+        """The loop is about to make a step; it may ask twice for one that is held up."""
+        intervention = self._planned.pop((ANY_STEP, number), None)
+        if intervention is not None:
+            self._begin(intervention)
+
+    async def answered(self) -> None:
+        """Wait until whoever asked has been answered."""
+        if self._asking:
+            await asyncio.wait(self._asking)
+
+    def _begin(self, intervention: Intervention) -> None:
+        if intervention.what == "vanish":
+            assert self.disk is not None
+            self.vanished = True
+            self.disk.vanish(self._place)
+        elif self._handle is None:
+            self._early.append(intervention)
+        else:
+            self._asking.append(self._loop.create_task(self._ask(self._handle, intervention)))
+
+    async def _ask(self, handle: LocalJob, intervention: Intervention) -> None:
+        began = self._loop.now
+        try:
+            await (handle.checkpoint() if intervention.what == "checkpoint" else handle.stop())
+        except StreamflowError:
+            # A checkpoint may fail, and what made the job fail is told by the job.
+            return
+        except Exception as error:  # noqa: BLE001 — told with the life that led to it
+            self.complaints.append(f"the job {intervention}: {type(error).__name__}: {error}")
+        finally:
+            seconds = (self._loop.now - began) / 1e6
+            if seconds > _PATIENCE:
+                self.complaints.append(f"the job {intervention}, and that took {seconds:.0f} s")

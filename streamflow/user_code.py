@@ -1,0 +1,158 @@
+"""User code: what a function that a user wrote may raise, how it is told, and the line of the user's file it came from.
+
+The rule, for every place that calls one: whatever it raises is the error of its record (or of its operator), treated
+by the operator's policy. That includes what `except Exception` does not catch: SystemExit, GeneratorExit,
+CancelledError, Polars' PanicException. It includes StopIteration, which would silently end the loop around the call.
+Only a KeyboardInterrupt goes on: the person at the terminal raised it, not the function.
+"""
+
+# Values of any type: what they hold is not known to the type checker.
+# pyright: reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import os
+import sysconfig
+from pathlib import Path
+from types import CodeType, TracebackType
+from typing import Any, Final
+
+from streamflow.errors import cut
+
+__all__ = [
+    "awaited_failure",
+    "calling_line",
+    "described",
+    "line_of_definition",
+    "line_of_error",
+    "raised_by_user",
+]
+
+_LIBRARIES: Final = tuple(
+    sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+
+
+def raised_by_user(error: BaseException) -> BaseException:
+    """The error that a synchronous call of user code raised, to be treated as its record's; raises a
+    KeyboardInterrupt again.
+
+    >>> def first(row):
+    ...     return next(iter(row))
+    >>> try:
+    ...     first([])
+    ... except BaseException as error:
+    ...     described(raised_by_user(error))
+    'StopIteration'
+    """
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    return error
+
+
+def awaited_failure(error: BaseException) -> BaseException:
+    """The error that awaiting user code raised. As `raised_by_user`; a CancelledError is raised again where the running
+    task itself has been asked to cancel, and is the user's otherwise."""
+    if isinstance(error, asyncio.CancelledError) and _asked_to_cancel():
+        raise error
+    return raised_by_user(error)
+
+
+def _asked_to_cancel() -> bool:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        # A thread beside the event loop runs no task.
+        return False
+    return task is not None and task.cancelling() > 0
+
+
+def described(error: BaseException) -> str:
+    """An error as one text, cut; also where its own `__str__` raises.
+
+    >>> described(KeyError("origin")), described(StopIteration())
+    ("KeyError: 'origin'", 'StopIteration')
+    """
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except BaseException as failure:  # noqa: BLE001 — an exception's own text is user code, too
+        raised_by_user(failure)
+        return f"{name} (its text raised {type(failure).__name__})"
+    return f"{name}: {cut(text)}" if text else name
+
+
+def line_of_error(error: BaseException) -> str | None:
+    """The innermost line of the user's own files that an error passed through, as `file:line in function`.
+
+    None where it passed through none.
+    """
+    frame: TracebackType | None = error.__traceback__
+    found: str | None = None
+    while frame is not None:
+        code = frame.tb_frame.f_code
+        if _is_users(code, frame.tb_frame.f_globals.get("__name__")):
+            found = f"{_shown(code.co_filename)}:{frame.tb_lineno} in {code.co_name}"
+        frame = frame.tb_next
+    if found is None and error.__cause__ is not None:
+        # A generator's StopIteration comes as a RuntimeError that it is the cause of.
+        return line_of_error(error.__cause__)
+    return found
+
+
+def calling_line() -> str | None:
+    """The innermost line of the user's own files that is being called from now, as `file:line in function`; None
+    where there is none."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if _is_users(frame.f_code, frame.f_globals.get("__name__")):
+            return f"{_shown(frame.f_code.co_filename)}:{frame.f_lineno} in {frame.f_code.co_name}"
+        frame = frame.f_back
+    return None
+
+
+def line_of_definition(function: object) -> str | None:
+    """Where a user's function or class is written, as `file:line in function`; None for one that is not in Python,
+    or is this package's."""
+    code = _code(function)
+    own = getattr(function, "__module__", None)
+    if code is None or (isinstance(own, str) and own.partition(".")[0] == "streamflow"):
+        return None
+    return f"{_shown(code.co_filename)}:{code.co_firstlineno} in {code.co_name}"
+
+
+def _code(function: object) -> CodeType | None:
+    while isinstance(function, functools.partial):
+        function = function.func
+    unwrapped: Any = function
+    if callable(unwrapped):
+        unwrapped = inspect.unwrap(unwrapped)
+    if not inspect.isroutine(unwrapped):
+        unwrapped = getattr(type(unwrapped), "__call__", None)  # noqa: B004 — its own method, to see where it is
+    unwrapped = getattr(unwrapped, "__func__", unwrapped)
+    code: CodeType | None = getattr(unwrapped, "__code__", None)
+    return code
+
+
+def _is_users(code: CodeType, module: object) -> bool:
+    """Whether code is neither this package's nor a library's nor made of a text (as dataclasses make theirs)."""
+    name = module if isinstance(module, str) else ""
+    if name == "streamflow" or name.startswith("streamflow."):
+        return False
+    file = code.co_filename
+    return (
+        not file.startswith("<frozen") and (file != "<string>" or name == "__main__") and not _library(file)
+    )
+
+
+@functools.cache
+def _library(file: str) -> bool:
+    return file.startswith(_LIBRARIES)
+
+
+def _shown(file: str) -> str:
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

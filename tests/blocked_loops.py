@@ -1,0 +1,117 @@
+"""Event loops that were blocked: which callback of one took how much processor time, and where it was meanwhile.
+
+Processor time and not the wall clock, so that a busy machine changes nothing: the loop's thread's own, and that of the
+whole process (Polars' threads) shared out among its cores where no worker thread had anything to do meanwhile. What the
+collection of garbage takes is taken off, and loops of virtual time are left out: they run threads' work themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+import threading
+import time
+import traceback
+from concurrent.futures import thread as executor_threads
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from streamflow.testing import SteppedLoop
+
+__all__ = ["BlockedLoops"]
+
+MOST_SECONDS: Final = 0.2
+_LOOK_SECONDS: Final = 0.05
+_CORES: Final = os.cpu_count() or 1
+
+
+@dataclass(slots=True)
+class _Running:
+    """The callback that the loop of a thread runs now, and the stack at which it was seen."""
+
+    began: float
+    stack: str = ""
+
+
+@dataclass
+class BlockedLoops:
+    """Watches every event loop of the process between `install` and `uninstall`; `found` is what blocked one."""
+
+    found: list[str] = field(default_factory=list[str])
+    _running: dict[int, _Running] = field(default_factory=dict[int, _Running])
+    _work: int = 0
+    """How often a worker thread has begun or ended something."""
+    _at_work: int = 0
+    _collecting: dict[int, float] = field(default_factory=dict[int, float])
+    """Seconds of processor time that each thread has spent collecting garbage, of which a long test has much."""
+
+    def install(self) -> None:
+        """Begin to watch."""
+        self._handle_run = asyncio.events.Handle._run
+        self._item_run = executor_threads._WorkItem.run
+        handle_run, item_run, this = self._handle_run, self._item_run, self
+
+        def run(handle: Any) -> None:
+            if isinstance(handle._loop, SteppedLoop):
+                handle_run(handle)
+            else:
+                this._watched(handle)
+
+        def work(item: Any) -> None:
+            this._work += 1
+            this._at_work += 1
+            try:
+                item_run(item)
+            finally:
+                this._at_work -= 1
+
+        asyncio.events.Handle._run = run  # type: ignore[method-assign,assignment]
+        executor_threads._WorkItem.run = work  # type: ignore[method-assign,assignment]
+        gc.callbacks.append(self._collect)
+        self._ended = threading.Event()
+        self._looking = threading.Thread(target=self._look, daemon=True, name="blocked-loops")
+        self._looking.start()
+
+    def uninstall(self) -> None:
+        """Leave everything as it was."""
+        asyncio.events.Handle._run = self._handle_run  # type: ignore[method-assign]
+        executor_threads._WorkItem.run = self._item_run  # type: ignore[method-assign]
+        gc.callbacks.remove(self._collect)
+        self._ended.set()
+        self._looking.join()
+
+    def _collect(self, phase: str, info: dict[str, int]) -> None:
+        me, sign = threading.get_ident(), -1 if phase == "start" else 1
+        self._collecting[me] = self._collecting.get(me, 0.0) + sign * time.thread_time()
+
+    def _watched(self, handle: Any) -> None:
+        me = threading.get_ident()
+        running = self._running[me] = _Running(time.monotonic())
+        work, alone = self._work, not self._at_work
+        process, mine = time.process_time(), time.thread_time()
+        collecting = self._collecting.get(me, 0.0)
+        try:
+            self._handle_run(handle)
+        finally:
+            seconds = time.thread_time() - mine
+            if alone and self._work == work:
+                seconds = max(seconds, (time.process_time() - process) / _CORES)
+            self._running.pop(me, None)
+            seconds -= self._collecting.get(me, 0.0) - collecting
+            if seconds > MOST_SECONDS:
+                self.found.append(f"{seconds * 1000:.0f} ms in {handle!r}\n{running.stack}")
+
+    def _look(self) -> None:
+        """Note where a callback is that has run for a while: of one that has ended nothing can be told."""
+        while not self._ended.wait(_LOOK_SECONDS):
+            for thread, running in list(self._running.items()):
+                if time.monotonic() - running.began > MOST_SECONDS / 2:
+                    running.stack = _stack(thread)
+
+
+def _stack(thread: int) -> str:
+    # In a function of its own, so that nobody holds the frame, and all that is in it, any longer.
+    frame = sys._current_frames().get(thread)
+    return "" if frame is None else "".join(traceback.format_stack(frame)[-12:])

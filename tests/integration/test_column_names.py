@@ -1,0 +1,90 @@
+"""Users' columns may have any name, those that operators give their own columns among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import polars as pl
+import pytest
+
+import streamflow as sf
+
+NAMES = [
+    "__n",
+    "__slice",
+    "__p0_0",
+    "__first",
+    "__latest",
+    "__start",
+    "__fired",
+    "__session",
+    "__row",
+    "__in0",
+    "__record",
+    "__seen",
+    "total__before",
+    "key",
+    "time",
+    "\x1a__n",
+]
+KINDS: dict[str, Callable[[sf.KeyedStream], Any]] = {
+    "tumbling": lambda keyed: keyed.window(sf.tumbling("1h"), allowed_lateness="5us"),
+    "sliding": lambda keyed: keyed.window(sf.sliding("1h", every="1h")),
+    "session": lambda keyed: keyed.window(sf.session(gap="1h"), allowed_lateness="5us"),
+    "global": lambda keyed: keyed.window(sf.global_window()),
+    "running": lambda keyed: keyed,
+}
+
+
+def read(job: sf.Job, name: str) -> sf.Stream:
+    rows = pl.DataFrame({name: ["a", "b", "a"], "v": [1, 2, 4], "ts": [0, 1, 2]})
+    return job.read(sf.MemorySource(rows, batch_rows=1), event_time=sf.epoch("ts", unit="us"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_key_or_an_input_of_any_name(name: str, kind: str) -> None:
+    job = sf.Job("named")
+    stream = read(job, name)
+    by_name = KINDS[kind](stream.key_by(name)).aggregate(total=sf.sum("v"), about=sf.approx_n_unique("v"))
+    kept = by_name.collect()
+    of_name = KINDS[kind](stream.key_by(lambda row: row["v"])).aggregate(
+        least=sf.min(name), about=sf.approx_n_unique(name), most=sf.max(lambda row: row[name])
+    )
+    also = of_name.collect()
+    reduced = KINDS[kind](stream.key_by("v")).reduce(lambda left, right: left).collect()
+    job.run(mode="streaming", parallelism=2)
+    last = {row[name]: row["total"] for row in kept.rows() if row.get("change") != "update_before"}
+    assert last == {"a": 5, "b": 2}
+    assert {row["key"]: (row["least"], row["about"], row["most"]) for row in also.rows()} == {
+        1: ("a", 1, "a"),
+        2: ("b", 1, "b"),
+        4: ("a", 1, "a"),
+    }
+    assert {row["v"]: row["value"][name] for row in reduced.rows()} == {1: "a", 2: "b", 4: "a"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_late_record_and_an_event_keep_columns_of_any_name(name: str) -> None:
+    class Echo(sf.KeyedProcess):
+        def on_event(self, event: Any, ctx: Any) -> None:
+            ctx.emit({**event, "by": ctx.key})
+
+    job = sf.Job("kept")
+    rows = pl.DataFrame({name: ["a", "b", "a"], "v": [1, 2, 4], "ts": [50, 90, 2]})
+    stream = job.read(sf.MemorySource(rows, batch_rows=1), event_time=sf.epoch("ts", unit="us"))
+    late = stream.key_by(name).window(sf.session(gap="5us")).aggregate(n=sf.count()).late.collect()
+    echoed = stream.key_by(name).process(Echo).collect()
+    job.run(mode="streaming", batch_rows=1)
+    assert late.rows() == [{name: "a", "v": 4, "ts": 2}]
+    assert sorted(row["by"] for row in echoed.rows()) == ["a", "a", "b"]
+    assert all(row[name] == row["by"] for row in echoed.rows())
+
+
+def test_a_null_key_is_called_by_its_name() -> None:
+    job = sf.Job("null")
+    source = sf.MemorySource(pl.DataFrame({"__n": [None, "a"]}))
+    job.read(source).key_by("__n").aggregate(n=sf.count()).collect()
+    with pytest.raises(sf.RecordError, match="the key '__n' is null"):
+        job.run()

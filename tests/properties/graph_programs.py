@@ -1,0 +1,281 @@
+"""Random job graphs as data: what flows in, what is done to it, and how the job is run. Nothing here knows the engine.
+
+Every stream between two steps has the same five fields (`FIELDS`), so that any step can stand behind any other; each
+record has an event time beside them, in microseconds. Numbers are whole or halves: their sums are exact in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+__all__ = ["AGGREGATES", "CHOICES", "KEYS", "SIZE", "Program", "Run", "Step", "random_program", "random_run"]
+
+FIELDS = ("k", "j", "v", "f", "b")
+SIZE = 16
+"""About how far apart the times of two windows are."""
+
+Row = dict[str, Any]
+
+CHOICES = ("not_threes", "some_j", "has_key", "not_negative", "true")
+KEYS: tuple[tuple[str, ...], ...] = (("k",), ("j",), ("k", "j"), ("half",), ("j", "half"), ("b",), ("f",))
+"""Names of fields, or `half`, which is made of `j`."""
+AGGREGATES = (
+    "count",
+    "count_v",
+    "sum_v",
+    "sum_f",
+    "sum_b",
+    "mean_v",
+    "min_v",
+    "max_f",
+    "min_k",
+    "max_k",
+    "first_v",
+    "last_k",
+    "std_v",
+    "var_f",
+    "any_b",
+    "all_b",
+    "n_unique_k",
+    "n_unique_f",
+    "about_n_unique_v",
+    "about_largest_f",
+    "lower_quantile_v",
+    "linear_quantile_f",
+    "list_v",
+    "list_k",
+    "top_v",
+    "top_k_by_f",
+    "own_v",
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node: what it does, to the outputs of which steps before it, and how it is written (`form`)."""
+
+    kind: str
+    inputs: tuple[int, ...] = ()
+    form: str = "columns"
+    options: Mapping[str, Any] | None = None
+
+    def __getitem__(self, name: str) -> Any:
+        return (self.options or {})[name]
+
+
+@dataclass(frozen=True)
+class Program:
+    """Steps in order; `ends` are those whose output is collected."""
+
+    steps: tuple[Step, ...]
+    ends: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One way to run a job. `fails_at`: the call of a function at which the job fails once; None: never."""
+
+    mode: str = "streaming"
+    parallelism: int = 1
+    batch_rows: int = 65_536
+    backend: str = "memory"
+    memory_budget: int = 1 << 28
+    fails_at: int | None = None
+
+
+def random_run(random: Random) -> Run:
+    """Any way to run."""
+    return Run(
+        mode=random.choice(["streaming", "micro-batch", "batch"]),
+        parallelism=random.randint(1, 4),
+        batch_rows=random.choice([1, 2, 3, 7, 65_536]),
+        backend=random.choice(["memory", "memory", "rocksdb"]),
+        memory_budget=random.choice([100, 5_000, 1 << 28]),
+        fails_at=random.choice([None, None, random.randint(1, 60)]),
+    )
+
+
+def random_program(random: Random) -> Program:
+    """A graph of up to a dozen steps."""
+    steps: list[Step] = []
+    layouts: list[str] = []
+    """Of the output of each step: `columns`, `objects`, or `results`, behind which nothing follows."""
+
+    def add(step: Step, layout: str) -> int:
+        steps.append(step)
+        layouts.append(layout)
+        return len(steps) - 1
+
+    tardy = random.random() < 0.25
+    for _ in range(random.choice([1, 1, 2])):
+        layout = random.choice(["columns", "columns", "objects"])
+        add(_source(random, layout, tardy=tardy), layout)
+    for _ in range(random.randint(1, 6)):
+        streams = [at for at, layout in enumerate(layouts) if layout != "results"]
+        # Rather on from the last than from any.
+        at = streams[-1] if random.random() < 0.7 else random.choice(streams)
+        _further(random, add, at, layouts[at], streams, layouts, tardy=tardy)
+    used = {before for step in steps for before in step.inputs}
+    ends = [at for at in range(len(steps)) if at not in used or random.random() < 0.15]
+    return Program(tuple(steps), tuple(ends))
+
+
+def _source(random: Random, layout: str, *, tardy: bool) -> Step:
+    """`tardy`: records come later than the bound says."""
+    count, bound = random.choice([0, 1, 5, 20, 40]), random.choice([0, 3, 10])
+    times = sorted(random.randint(-20, 100) for _ in range(count))
+    arriving = sorted(times, key=lambda time: time + random.randint(0, 60 if tardy else bound))
+    mixed = layout == "objects" and random.random() < 0.5
+    rows = [
+        {
+            "k": random.choice(["a", "a", "b", "ü", "", None]),
+            "j": random.randint(0, 3),
+            "v": random.choice([None, random.randint(-9, 9), random.randint(-9, 9), 10**12]),
+            "f": _half(random, mixed=mixed),
+            "b": random.choice([None, True, False]),
+            "ts": time,
+        }
+        for time in arriving
+    ]
+    options = {"rows": rows, "bound": bound, "batch": random.choice([1, 3, 10, 1_000])}
+    return Step("source", form=layout, options=options)
+
+
+def _half(random: Random, *, mixed: bool) -> float | int | None:
+    """Nothing, or a multiple of a half; `mixed`: a whole one as an integer."""
+    value = random.choice([None, random.randint(-8, 8) / 2, random.randint(-8, 8) / 2])
+    return int(value) if mixed and value is not None and value.is_integer() else value
+
+
+def _further(
+    random: Random,
+    add: Any,
+    at: int,
+    layout: str,
+    streams: list[int],
+    layouts: list[str],
+    *,
+    tardy: bool,
+) -> None:
+    """One step more, or the few that belong together, behind the step `at`."""
+    form = random.choice(["columns", "function"]) if layout == "columns" else "function"
+    kind = random.choice(
+        ["filter", "change", "repeat", "objects", "typed", "split", "union", "totals", "reduce"]
+        + ["window"] * 6
+        # What a process makes of late records is a matter of when they come.
+        + ([] if tardy else ["process"])
+    )
+    match kind:
+        case "filter":
+            add(Step("filter", (at,), form, {"choice": random.choice(CHOICES)}), layout)
+        case "change":
+            after = layout if form == "columns" else random.choice(["columns", "objects"])
+            add(Step("change", (at,), form, {"after": after}), after)
+        case "repeat":
+            after = random.choice(["columns", "objects"])
+            add(Step("repeat", (at,), "function", {"after": after}), after)
+        case "objects" | "typed":
+            after = "objects" if kind == "objects" else "columns"
+            add(Step("same", (at,), "function", {"after": after}), after)
+        case "split" if layout == "columns":
+            choices = random.sample(CHOICES, random.randint(1, 2))
+            options = {"choices": choices, "of": at}
+            for branch in [*choices, "rest"]:
+                add(Step("branch", (at,), "columns", {**options, "branch": branch}), layout)
+        case "union":
+            same = [other for other in streams if layouts[other] == layout]
+            others = [random.choice(same) for _ in range(random.randint(1, 2))]
+            add(Step("union", (at, *others), layout), layout)
+        case "process":
+            options = {**_keyed(random, layout), "size": random.choice([5, SIZE])}
+            after = random.choice(["columns", "objects"])
+            add(Step(random.choice(["process", "in_order"]), (at,), after, options), after)
+        case "totals":
+            add(
+                Step("totals", (at,), layout, {**_keyed(random, layout), "aggregates": _some(random)}),
+                "results",
+            )
+        case "reduce":
+            add(Step("reduce", (at,), layout, {**_keyed(random, layout), "window": None}), "results")
+        case "window":
+            _window(random, add, at, layout, tardy=tardy)
+        case _:
+            assert kind == "split", kind
+
+
+def _window(random: Random, add: Any, at: int, layout: str, *, tardy: bool) -> None:
+    """A window; where records are tardy, one that waits for all of them and says how its results change."""
+    window = random.choice(
+        [
+            ("tumbling", random.randint(1, SIZE)),
+            ("tumbling", SIZE),
+            ("sliding", random.randint(1, SIZE), random.randint(1, SIZE)),
+            ("session", random.randint(1, 8)),
+            ("global",),
+        ]
+    )
+    options = {
+        **_keyed(random, layout),
+        "window": window,
+        "lateness": random.choice([0, 0, 3, 1_000]),
+        "accumulation": random.choice(["accumulating", "discarding", "retracting"]),
+    }
+    if tardy:
+        options |= {"lateness": 1_000, "accumulation": "retracting"}
+    if random.random() < 0.15:
+        add(Step("reduce", (at,), layout, options), "results")
+        return
+    goes_on = random.random() < 0.6 and not tardy
+    if goes_on:
+        options["accumulation"] = random.choice(["accumulating", "discarding"])
+    result = add(Step("window", (at,), layout, {**options, "aggregates": _some(random)}), "results")
+    if goes_on:
+        after = random.choice(["columns", "columns", "objects"])
+        form = (
+            "function"
+            if after == "objects" or options["by"] != "columns"
+            else random.choice(["columns", "function"])
+        )
+        add(Step("rows", (result,), form, {"after": after, "keys": options["keys"]}), after)
+
+
+def _keyed(random: Random, layout: str) -> dict[str, Any]:
+    forms = ["columns", "functions", "mixed"] if layout == "columns" else ["names", "functions", "mixed"]
+    return {"keys": random.choice(KEYS), "by": random.choice(forms)}
+
+
+def _some(random: Random) -> tuple[tuple[str, str], ...]:
+    """Aggregates in any order, each with how its input is written; `count` is among them."""
+    names = random.sample(AGGREGATES[1:], random.randint(0, 4))
+    names.insert(random.randint(0, len(names)), "count")
+    return tuple((name, random.choice(["name", "expression", "function"])) for name in names)
+
+
+def without_rows(program: Program, at: int, first: int, count: int) -> Program:
+    """The same program over fewer rows: to make a failing one small."""
+    step = program.steps[at]
+    rows = list(step["rows"])
+    del rows[first : first + count]
+    smaller = replace(step, options={**(step.options or {}), "rows": rows})
+    return replace(program, steps=(*program.steps[:at], smaller, *program.steps[at + 1 :]))
+
+
+def without_step(program: Program, at: int) -> Program | None:
+    """The same program without a step and what follows from it; None where nothing would be left."""
+    gone = {at}
+    for number, step in enumerate(program.steps):
+        if gone & set(step.inputs):
+            gone.add(number)
+    kept = [number for number in range(len(program.steps)) if number not in gone]
+    numbers = {old: new for new, old in enumerate(kept)}
+    steps = tuple(
+        replace(program.steps[old], inputs=tuple(numbers[before] for before in program.steps[old].inputs))
+        for old in kept
+    )
+    used = {before for step in steps for before in step.inputs}
+    ends = {numbers[end] for end in program.ends if end in numbers}
+    ends |= {number for number in range(len(steps)) if number not in used}
+    return Program(steps, tuple(sorted(ends))) if steps and any(s.kind != "source" for s in steps) else None

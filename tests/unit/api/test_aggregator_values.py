@@ -1,0 +1,138 @@
+"""The value that an own aggregate's `add` gets is what its parameter is annotated with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypedDict
+
+import polars as pl
+import pytest
+
+import streamflow as sf
+
+SCHEMA = {"k": str, "price": float, "size": int, "ts": int}
+ROWS = [
+    {"k": "a", "price": 1.0, "size": 2, "ts": 1},
+    {"k": "a", "price": 4.0, "size": 1, "ts": 2},
+]
+
+
+@dataclass
+class Trade:
+    price: float
+    size: int = 1
+
+
+class Sold(NamedTuple):
+    price: float
+    size: int
+
+
+class Fields(TypedDict):
+    price: float
+    size: int
+
+
+def mean_price(kind: Any) -> type[sf.Aggregator]:
+    class Mean(sf.Aggregator):
+        def create(self) -> list[float]:
+            return [0.0, 0.0]
+
+        def add(self, accumulator: list[float], value: Any) -> list[float]:
+            assert type(value) is (dict if kind is Fields else kind)
+            fields: dict[str, Any] = (
+                value if kind is Fields else getattr(value, "__dict__", None) or value._asdict()
+            )
+            return [accumulator[0] + fields["price"] * fields["size"], accumulator[1] + fields["size"]]
+
+        def merge(self, left: list[float], right: list[float]) -> list[float]:
+            return [left[0] + right[0], left[1] + right[1]]
+
+        def result(self, accumulator: list[float]) -> float:
+            return accumulator[0] / accumulator[1]
+
+    Mean.add.__annotations__["value"] = kind
+    return Mean
+
+
+def fields_of(row: Any) -> dict[str, Any]:
+    return {"price": row["price"], "size": row["size"]}
+
+
+def trade_of(row: Any) -> Trade:
+    return Trade(row["price"], row["size"])
+
+
+@pytest.mark.parametrize("mode", ["streaming", "micro-batch", "batch"])
+@pytest.mark.parametrize("kind", [Trade, Sold, Fields])
+@pytest.mark.parametrize("input", [pl.struct("price", "size"), fields_of, trade_of])
+@pytest.mark.parametrize("objects", [False, True])
+def test_a_struct_becomes_the_class(
+    kind: Any,
+    input: pl.Expr | Callable[[Any], Any],
+    objects: bool,
+    mode: Literal["streaming", "micro-batch", "batch"],
+) -> None:
+    if objects and isinstance(input, pl.Expr):
+        pytest.skip("objects have no expressions")
+    job = sf.Job("mean")
+    source = sf.MemorySource(ROWS, schema=sf.OBJECTS if objects else SCHEMA)
+    read = job.read(source, event_time=sf.epoch("ts", unit="s"))
+    out = read.key_by("k").window(sf.tumbling("1h")).aggregate(mean=mean_price(kind)(input)).collect()
+    job.run(mode=mode)
+    assert [row["mean"] for row in out.rows()] == [2.0]
+
+
+def test_nulls_stay_none_and_lists_hold_the_class() -> None:
+    seen: list[Any] = []
+
+    class Seen(sf.Aggregator):
+        def create(self) -> int:
+            return 0
+
+        def add(self, accumulator: int, value: list[Trade] | None) -> int:
+            seen.append(value)
+            return accumulator + 1
+
+        def merge(self, left: int, right: int) -> int:
+            return left + right
+
+        def result(self, accumulator: int) -> int:
+            return accumulator
+
+    Seen.add.__annotations__["value"] = list[Trade] | None
+    job = sf.Job("seen")
+    rows = [{"k": "a", "trades": [{"price": 1.0, "size": 2}]}, {"k": "a", "trades": None}]
+    trades = pl.List(pl.Struct({"price": pl.Float64, "size": pl.Int64}))
+    job.read(sf.MemorySource(rows, schema={"k": pl.String, "trades": trades})).key_by("k").aggregate(
+        n=Seen("trades")
+    ).collect()
+    job.run(mode="batch")
+    assert seen == [[Trade(1.0, 2)], None]
+
+
+def test_a_class_that_the_columns_cannot_fill_is_refused_when_the_job_is_built() -> None:
+    job = sf.Job("mean")
+    keyed = job.read(sf.MemorySource(ROWS, schema=SCHEMA)).key_by("k")
+    with pytest.raises(
+        sf.JobDefinitionError, match=r"a row is to be a Trade: no column 'price'; there are: size"
+    ):
+        keyed.aggregate(mean=mean_price(Trade)(pl.struct("size"))).collect()
+
+
+def test_what_the_class_refuses_is_the_record_s_error() -> None:
+    @dataclass
+    class Cheap:
+        price: float
+        size: int
+
+        def __post_init__(self) -> None:
+            if self.price > 3:
+                raise ValueError("too dear")
+
+    job = sf.Job("mean")
+    keyed = job.read(sf.MemorySource(ROWS, schema=SCHEMA)).key_by("k")
+    keyed.aggregate(mean=mean_price(Cheap)(pl.struct("price", "size"))).collect()
+    with pytest.raises(sf.RecordError, match=r"Mean\.add raised ValueError: too dear"):
+        job.run(mode="batch")

@@ -1,0 +1,78 @@
+"""An argument of another type than its signature says is refused by its name, at the line that gave it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import streamflow as sf
+from streamflow import col
+
+# Programs without a type checker may write any of these.
+wrong: Any = "x"
+number: Any = 3
+
+
+async def looked_up(row: dict[str, Any]) -> dict[str, Any]:
+    return row
+
+
+def stream() -> sf.Stream:
+    return sf.Job("typed").read(sf.MemorySource([{"k": "a", "v": 1}]))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: stream().map_async(looked_up, capacity=wrong), "capacity is 'x'"),
+        (lambda: stream().map_async(looked_up, ordered=wrong), "ordered is 'x'"),
+        (lambda: stream().union(number), "union got 3"),
+        (lambda: stream().named(number), "3 cannot name an operator"),
+        (lambda: stream().parallel(wrong), "the parallelism of read-1 is 'x'"),
+        (lambda: stream().parallel(True), "the parallelism of read-1 is True"),
+        (lambda: stream().head(wrong), "the number of records to look at is 'x'"),
+        (lambda: stream().show(1.5), "the number of records to look at is 1.5"),  # type: ignore[arg-type]
+        (lambda: stream().rename(wrong), "rename got 'x'"),
+        (lambda: stream().rename({"v": number}), "the names is"),
+        (lambda: stream().drop(number), "the columns to drop is"),
+        (lambda: stream().explode("v"), r"column 'v' \(Int64\) holds no lists"),
+        (lambda: stream().explode("w"), "no column 'w'"),
+        (lambda: sf.Job(number), "3 cannot name a job"),
+        (lambda: sf.Job("a").read(sf.MemorySource([{"a": 1}]), event_time=number), "event_time is 3"),
+        (lambda: sf.epoch(number), "epoch got 3"),
+        (lambda: sf.MemorySource([], batch_rows=wrong), "batch_rows is 'x'"),
+        (lambda: sf.DataGen(rate=wrong), "rate is 'x'"),
+        (lambda: sf.DataGen(rate=float("nan")), "rate is nan"),
+        (lambda: sf.DataGen(rows=wrong), "rows is 'x'"),
+        (lambda: sf.DataGen(splits=1.5), "splits is 1.5"),  # type: ignore[arg-type]
+        (lambda: sf.HybridSource(number, then=number), "HybridSource got 3"),
+        (lambda: sf.FileSource("a.csv", separator=number), "separator is 3"),
+        (lambda: sf.FileSource("a.csv", separator=b","), "separator is b','"),  # type: ignore[arg-type]
+        (lambda: sf.FileSource("a.csv", quote=number), "quote is 3"),
+        (lambda: sf.FileSource("a.csv", null_values=number), "null_values is 3"),
+        (lambda: sf.FileSource("a.csv", null_values=[number]), r"null_values is \[3\]"),
+        (lambda: sf.FileSource("a.csv", has_header="no"), "has_header is 'no'"),  # type: ignore[arg-type]
+        (lambda: sf.FileSource("a.csv", in_order=wrong), "in_order is 'x'"),
+        (lambda: sf.FileSink("out/", partition_by=number), "partition_by is 3"),
+        (lambda: sf.FileSink("out/", roll=True), "roll .* is True"),
+        (lambda: sf.ConsoleSink(limit=wrong), "limit is 'x'"),
+        (lambda: sf.KafkaSource("t", group_id=number), "group_id is 3"),
+    ],
+)  # fmt: skip
+def test_it_is_refused_by_name(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(sf.JobDefinitionError, match=message):
+        call()
+
+
+def test_lists_may_be_exploded() -> None:
+    job = sf.Job("lists")
+    rows = job.read(sf.MemorySource([{"k": "a", "v": [1, 2]}, {"k": "b", "v": [3]}]))
+    out = rows.with_columns(w=col("v")).explode("v", "w").collect()
+    job.run()
+    assert out.rows() == [
+        {"k": "a", "v": 1, "w": 1},
+        {"k": "a", "v": 2, "w": 2},
+        {"k": "b", "v": 3, "w": 3},
+    ]
