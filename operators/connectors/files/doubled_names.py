@@ -28,7 +28,7 @@ __all__ = ["DoubledNames", "has_twins"]
 _SAMPLE: Final = 16
 _SMALL: Final = 1 << 16
 _TOGETHER: Final = 1_024
-_FEW_NAMES: Final = 16
+_FEW_NAMES: Final = 40
 """So many names are looked for in lines at less cost than parsing them."""
 _RARE: Final = 16
 """So few nulls of a column in a large run may stand for fields that are not there."""
@@ -177,8 +177,7 @@ def _strings_in(value: Any) -> int:
             found += sum(_strings_in(each) for each in fields.values() if type(each) in (dict, list))
         return found
     if type(value) is list:
-        elements = cast(list[Any], value)
-        return sum(1 if type(each) is str else _strings_in(each) for each in elements)
+        return sum(1 if type(each) is str else _strings_in(each) for each in value)
     return 0
 
 
