@@ -31,7 +31,7 @@ from streamflow.operators.base import (
 )
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.requests import Request, Requests
-from streamflow.operators.rows import columns_of, rows_of
+from streamflow.operators.rows import columns_of, rows_of, seen
 from streamflow.operators.service import Service, failed
 from streamflow.operators.user_functions import RowMaker, unfit_results
 from streamflow.records.batch import RowBatch
@@ -142,7 +142,7 @@ class _MapAsyncOperator(AsyncOperator):
         """Its `open`, begun with the first request; what it raises ends the job."""
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
-        rows = rows_of(batch)
+        rows = rows_of(seen(batch, self._guard, out))
         times: Iterable[int | None] = repeat(None) if rows.times is None else rows.times
         self._unasked.extend(map(self._requests.add, rows.values, times))
         self._ask()

@@ -24,7 +24,7 @@ from streamflow.operators.base import (
 )
 from streamflow.operators.declared_schema import returned_schema
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
-from streamflow.operators.rows import calls, each_row, time_columns
+from streamflow.operators.rows import calls, each_row, seen, time_columns
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.kinds import SettledKind, any_column
@@ -93,6 +93,7 @@ class _ExtractOperator(Operator):
         self._guard = guard
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        batch = seen(batch, self._guard, out)
         results, failed = self._evaluate(batch)
         if failed:
             self._guard.bad(list(failed.values()), out)

@@ -24,7 +24,7 @@ from streamflow.operators.base import (
     StreamType,
 )
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
-from streamflow.operators.rows import calls, columns_of, each_row, times_of
+from streamflow.operators.rows import calls, columns_of, each_row, seen, times_of
 from streamflow.operators.user_functions import unfit_results
 from streamflow.records.batch import RowBatch
 from streamflow.records.copies import own_result, own_results
@@ -116,7 +116,7 @@ class _Call:
         self._errors: dict[int, RecordError] = {}
 
     def over(self, batch: AnyBatch) -> AnyBatch:
-        self._batch = batch
+        self._batch = batch = seen(batch, self._guard, self._out)
         results = self._results()
         made: AnyBatch
         match self._step.kind:

@@ -14,10 +14,11 @@ from typing import Any
 
 import polars as pl
 
+from streamflow.errors import RecordError
 from streamflow.records.copies import UNCHANGING, own_value
 from streamflow.time.timestamps import EARLIEST, LATEST
 
-__all__ = ["calls_with", "calls_with_rows", "row_dicts"]
+__all__ = ["calls_with", "calls_with_rows", "row_dicts", "too_fine"]
 
 _WIDEST = 64
 _MICROS = {"us": 1, "ms": 1_000}
@@ -29,7 +30,7 @@ Calls = Callable[[], None]
 
 def row_dicts(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
     """The rows of a frame as dicts. A time beyond the year 9999, where Python's datetime ends, is its last moment: such
-    is the end of a window of the year's last days.
+    is the end of a window of the year's last days. Raises RecordError for what `too_fine` names.
 
     >>> list(row_dicts(pl.DataFrame({"k": ["a", "b"], "v": [1, 2]})))
     [{'k': 'a', 'v': 1}, {'k': 'b', 'v': 2}]
@@ -46,7 +47,7 @@ def calls_with_rows(
 ) -> Calls:
     """Calls each function with each row, and appends what it gives to the list of that function. An error of a function
     comes out; called again, it goes on behind the row of the error. `own`: a result that could be changed is copied, as
-    a function may give the same list each time.
+    a function may give the same list each time. Raises RecordError for what `too_fine` names.
 
     >>> names: list[str] = []
     >>> calls_with_rows(pl.DataFrame({"k": ["a", "b"]}), [lambda row: row["k"]], [names])()
@@ -68,6 +69,51 @@ def calls_with(
     return partial(_caller(len(functions), own=own), (), iter(values), functions, results)
 
 
+def too_fine(frame: pl.DataFrame) -> dict[int, RecordError]:
+    """By position, the rows that hold a time or duration finer than the microseconds of Python's, which would cut it.
+
+    >>> frame = pl.DataFrame({"t": [1_000, 1_001]}, schema={"t": pl.Duration("ns")})
+    >>> [error.message for error in too_fine(frame).values()]
+    ["column 't' holds PT0.000001001S, finer than Python's microseconds"]
+    """
+    found: dict[int, RecordError] = {}
+    for name, dtype in zip(frame.columns, frame.dtypes, strict=True):
+        if not _in_nanoseconds(dtype) or not _finer(frame[name]):
+            continue
+        for row in range(frame.height):
+            if row not in found and _finer(frame[name][row : row + 1]):
+                record = {other: _shown(frame[other], row) for other in frame.columns}
+                found[row] = RecordError(
+                    f"column {name!r} holds {record[name]}, finer than Python's microseconds",
+                    record=record,
+                    hint="cut it before with .dt.cast_time_unit('us'); frame() and files keep all digits",
+                )
+    return found
+
+
+def _in_nanoseconds(dtype: Any) -> bool:
+    if isinstance(dtype, (pl.List, pl.Array)):
+        return _in_nanoseconds(dtype.inner)
+    if isinstance(dtype, pl.Struct):
+        return any(_in_nanoseconds(field.dtype) for field in dtype.fields)
+    return dtype == pl.Time or (isinstance(dtype, (pl.Datetime, pl.Duration)) and dtype.time_unit == "ns")
+
+
+def _finer(values: pl.Series) -> bool:
+    """Whether there is a value of less than a microsecond, at any depth."""
+    dtype = values.dtype
+    if isinstance(dtype, (pl.List, pl.Array)):
+        return _finer(values.explode())
+    if isinstance(dtype, pl.Struct):
+        return any(_finer(values.struct.field(field.name)) for field in dtype.fields)
+    return _in_nanoseconds(dtype) and bool((values.to_physical() % 1_000 != 0).any())
+
+
+def _shown(values: pl.Series, row: int) -> Any:
+    value = values[row : row + 1]
+    return value.dt.to_string("iso")[0] if value.dtype.is_temporal() else value[0]
+
+
 def _in_calendar(frame: pl.DataFrame) -> pl.DataFrame:
     beyond: list[pl.Expr] = []
     # A frame's `schema` costs as much as a small batch.
@@ -79,6 +125,8 @@ def _in_calendar(frame: pl.DataFrame) -> pl.DataFrame:
             smallest, largest = counts.min(), counts.max()
             if smallest is not None and (smallest < low or largest > high):  # type: ignore[operator]
                 beyond.append(pl.col(name).to_physical().clip(low, high).cast(dtype))
+        elif _in_nanoseconds(dtype) and _finer(frame[name]):
+            raise next(iter(too_fine(frame).values()))
     return frame.with_columns(beyond) if beyond else frame
 
 

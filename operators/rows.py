@@ -26,7 +26,7 @@ from streamflow.operators.base import (
     StreamType,
 )
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
-from streamflow.operators.row_builder import calls_with, calls_with_rows, row_dicts
+from streamflow.operators.row_builder import calls_with, calls_with_rows, row_dicts, too_fine
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
@@ -43,6 +43,7 @@ __all__ = [
     "each_row",
     "frame_of",
     "rows_of",
+    "seen",
     "time_columns",
     "times_of",
 ]
@@ -84,7 +85,7 @@ class Convert(PureSpec):
 
         def run(batch: AnyBatch, out: Collector) -> None:
             if self.to is Layout.ROWS:
-                out.emit(rows_of(batch))
+                out.emit(rows_of(seen(batch, guard, out)))
             else:
                 assert isinstance(schema, Schema)
                 bad: list[RecordError] = []
@@ -106,6 +107,17 @@ def convert(wanted: Layout, type_: StreamType) -> PureSpec:
 def rows_of(batch: AnyBatch) -> RowBatch:
     """A batch as rows; one that holds rows already is returned as it is."""
     return batch if isinstance(batch, RowBatch) else RowBatch(list(each_row(batch)), *times_of(batch))
+
+
+def seen(batch: AnyBatch, guard: Guard, out: Collector) -> AnyBatch:
+    """The records that Python's values can hold; the others are bad ones."""
+    if isinstance(batch, RowBatch):
+        return batch
+    bad = too_fine(batch.user_frame())
+    if not bad:
+        return batch
+    guard.bad(list(bad.values()), out)
+    return batch.chosen([row not in bad for row in range(len(batch))])
 
 
 def each_row(batch: AnyBatch, start: int = 0, stop: int | None = None) -> Iterable[Any]:

@@ -25,7 +25,7 @@ from streamflow.operators.base import (
 from streamflow.operators.columns import checked_type, roots, union
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.row_builder import row_dicts
-from streamflow.operators.rows import rows_of
+from streamflow.operators.rows import rows_of, seen
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
@@ -103,6 +103,7 @@ class AssignTimestamps(PureSpec):
         moment = self._function()
 
         def run(batch: AnyBatch, out: Collector) -> None:
+            batch = seen(batch, guard, out)
             rows = rows_of(batch).values
             kept: list[int] = []
             times: list[int] = []

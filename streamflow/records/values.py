@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
@@ -61,6 +62,8 @@ _PLAIN: Final[dict[type[pl.DataType], frozenset[type]]] = {
 """What Polars takes as it is or refuses, for each type; everything else is looked at value by value."""
 _TRUTHS: Final = ("bool", "bool_")
 """What NumPy's own are called."""
+_FINER: Final = re.compile(r"[.,]\d{6}\d*[1-9]")
+"""More digits of a second than Python's own times hold, which cut them."""
 UNFIT_ERRORS: Final = (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError)
 
 
@@ -310,6 +313,8 @@ def _datetime(dtype: pl.Datetime) -> Convert:
                 moment = dt.datetime.fromisoformat(value)
             except ValueError as error:
                 raise MisfitError(value, dtype, "text is to be like 2013-01-01T05:17:00Z") from error
+            if _FINER.search(value):
+                raise MisfitError(value, dtype, "it is finer than microseconds")
         elif isinstance(value, dt.date) and not isinstance(value, dt.datetime):
             moment = dt.datetime(value.year, value.month, value.day, tzinfo=dt.UTC)
         if not isinstance(moment, dt.datetime):
@@ -347,6 +352,8 @@ def _time(dtype: pl.DataType) -> Convert:
                 moment = dt.time.fromisoformat(value)
             except ValueError as error:
                 raise MisfitError(value, dtype, "text is to be like 05:17:00") from error
+            if _FINER.search(value):
+                raise MisfitError(value, dtype, "it is finer than microseconds")
         if not isinstance(moment, dt.time) or moment.tzinfo is not None:
             raise MisfitError(value, dtype)
         return moment

@@ -20,7 +20,7 @@ from streamflow.operators.connectors.files.partition_columns import partition_ty
 from streamflow.operators.connectors.files.sequential_reader import RecordStream
 from streamflow.operators.connectors.files.table_scan import scan_table
 from streamflow.operators.connectors.files.text import TEXT_COLUMN
-from streamflow.operators.connectors.files.wire_types import INFINITY
+from streamflow.operators.connectors.files.wire_types import INFINITY, is_finer
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME_TYPE, Schema
 from streamflow.records.values import EXACT
@@ -29,17 +29,17 @@ __all__ = ["check_inferred", "infer_schema"]
 
 _ROWS: Final = 1000
 _BYTES: Final = 1 << 20
-"""Below it every integer is a float of its own."""
 _LEADING_ZERO: Final = r"^[+-]?0\d"
 """A postcode, a telephone number: 01234 is no number."""
-_UTC_TEXT: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"
+_UTC_TEXT: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$"
+_NANOSECONDS: Final = pl.Datetime("ns", "UTC")
 
 
 def infer_schema(files: Sequence[FoundFile], options: CsvOptions, *, growing: bool) -> Schema:
     """The columns of the first file that holds records, from its first 1,000 rows.
 
-    Text that is always a time as `2013-01-01T05:17:00Z` becomes Datetime; a column of nulls becomes String. Raises
-    SourceError where no file holds a record, or the first rows cannot be read.
+    Text that is always a time as `2013-01-01T05:17:00Z` becomes Datetime, in nanoseconds where it has their digits; a
+    column of nulls becomes String. Raises SourceError where no file holds a record, or the first rows cannot be read.
     """
     for file in files:
         if file.format == "text":
@@ -176,7 +176,7 @@ def _pinned(frame: pl.DataFrame) -> Schema:
     for name, dtype in frame.schema.items():
         values = frame[name].drop_nulls()
         if isinstance(dtype, pl.String) and len(values) and values.str.contains(_UTC_TEXT).all():
-            columns[name] = EVENT_TIME_TYPE
+            columns[name] = _NANOSECONDS if is_finer(values, EVENT_TIME_TYPE) else EVENT_TIME_TYPE
         else:
             columns[name] = _without_null_type(dtype)
     try:

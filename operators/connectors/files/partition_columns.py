@@ -17,7 +17,7 @@ __all__ = ["WithPartitions", "partition_types", "typed_partitions"]
 
 _INTEGER = r"^(0|-?[1-9]\d{0,17})$"
 _DATE = r"^\d{4}-\d\d-\d\d$"
-_UTC = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"
+_UTC = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$"
 
 
 def partition_types(files: Sequence[Mapping[str, str | None]]) -> dict[str, pl.DataType]:

@@ -24,6 +24,7 @@ __all__ = [
     "fields_of",
     "holds_bytes",
     "inner_of",
+    "is_finer",
     "misfits",
     "wire_types",
     "without_rows",
@@ -35,6 +36,8 @@ AS_TEXT: Final = (*_TIMES, pl.Decimal)
 INFINITY: Final = r"(?i)^\s*[+-]?inf(inity)?\s*$"
 _JSON_AS_INT64: Final = (pl.Int8, pl.Int16, pl.UInt8, pl.UInt16, pl.Duration)
 _Unit = Literal["ms", "us", "ns"]
+_DIGITS: Final = {"ms": 3, "us": 6, "ns": 9}
+_WHOLE_SECONDS: Final = len("2013-01-01T05:17:00Z")
 _MOST_NANOSECONDS: Final = 2**63 - 1
 _CHOICES: Final = (pl.Enum, pl.Categorical)
 # RFC 3339, any offset: chrono reads it in half the time that a spelt-out format takes.
@@ -112,9 +115,9 @@ def convert(frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFr
         )
     except pl.exceptions.PolarsError:
         typed = convert_where_possible(frame, schema)
-    for name in different:
-        if deep_nulls(typed[name]) != deep_nulls(frame[name]):
-            raise ValueError(f"column {name!r} holds a value that is no {schema[name]}")
+    for name, dtype in different.items():
+        if deep_nulls(typed[name]) != deep_nulls(frame[name]) or is_finer(frame[name], dtype):
+            raise ValueError(f"column {name!r} holds a value that is no {dtype}")
     return typed
 
 
@@ -138,7 +141,11 @@ def misfits(wire: pl.DataFrame, typed: pl.DataFrame) -> dict[int, str]:
         else:
             rows = (after.is_null() & before.is_not_null()).arg_true().to_list()
         for row in rows:
-            found.setdefault(row, f"column {name!r} holds {shown(before, row)}, which is no {dtype}")
+            finer = not dtype.is_nested() and is_finer(before[row : row + 1], dtype)
+            why = (
+                f"finer than {dtype}: pl.Datetime('ns') and text hold more digits" if finer else f"no {dtype}"
+            )
+            found.setdefault(row, f"column {name!r} holds {shown(before, row)}, which is {why}")
     return found
 
 
@@ -204,7 +211,35 @@ def _converted(column: pl.Expr, dtype: pl.DataType, *, strict: bool) -> pl.Expr:
     return column.cast(dtype, strict=strict)
 
 
+def is_finer(texts: pl.Series, dtype: pl.DataType) -> bool:
+    """Whether a text has more digits of a second than its type, which Polars would cut."""
+    if isinstance(dtype, (pl.List, pl.Array)):
+        return is_finer(texts.drop_nulls().explode(), inner_of(dtype))
+    if isinstance(dtype, pl.Struct):
+        inside = texts.struct.unnest()
+        return any(is_finer(inside[name], inner) for name, inner in fields_of(dtype).items())
+    digits = _digits(dtype)
+    # The shortest text with a fraction and a date is longer than most are without; a time of a day is rare.
+    least = 0 if isinstance(dtype, pl.Time) else _WHOLE_SECONDS
+    return digits is not None and bool(
+        (texts.str.len_bytes() > least).any() and texts.str.contains(_more_than(digits)).any()
+    )
+
+
+def _digits(dtype: pl.DataType) -> int | None:
+    """How many digits of a second a type holds; None where it is no time."""
+    if isinstance(dtype, pl.Datetime):
+        return _DIGITS[dtype.time_unit]
+    return _DIGITS["ns"] if isinstance(dtype, pl.Time) else None
+
+
+def _more_than(digits: int) -> str:
+    return rf"\.\d{{{digits}}}\d*[1-9]"
+
+
 def _time(column: pl.Expr, dtype: pl.DataType, *, strict: bool) -> pl.Expr:
+    if not strict and (digits := _digits(dtype)) is not None:
+        column = pl.when(~column.str.contains(_more_than(digits))).then(column)
     if isinstance(dtype, pl.Datetime):
         return _zone(_moment(column, dtype.time_unit, strict=strict), dtype)
     if isinstance(dtype, pl.Date):

@@ -17,6 +17,7 @@ from streamflow.errors import JobDefinitionError, RecordError, SourceError
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.files.sink import FileSink
 from streamflow.operators.connectors.files.source import FileSource
+from streamflow.operators.connectors.memory import MemorySource
 from streamflow.records.schema import OBJECTS, Schema
 from tests.unit.connectors.driving import frame, read, rows, write
 
@@ -326,3 +327,82 @@ def test_numbers_with_leading_zeros_are_told_to_be_text(tmp_path: Path) -> None:
         {"zip": "01234", "phone": "+049", "zero": 0, "half": 0.5, "n": 10.0},
         {"zip": "56789", "phone": "-07", "zero": 0, "half": -0.25, "n": 1e5},
     ]
+
+
+class TestDigitsOfASecond:
+    """A time that is finer than its type, or than Python's own, is not cut."""
+
+    @pytest.mark.parametrize(
+        ("dtype", "good", "bad"),
+        [
+            (pl.Datetime("us", "UTC"), "2024-01-01T00:00:00.1234560Z", "2024-01-01T00:00:00.1234567Z"),
+            (pl.Datetime("us"), "2024-01-01 00:00:00.123456", "2024-01-01 00:00:00.123456001"),
+            (pl.Datetime("ms"), "2024-01-01T00:00:00.123000", "2024-01-01T00:00:00.1230001+02:00"),
+            (pl.Datetime("ns"), "2024-01-01T00:00:00.123456789Z", "2024-01-01T00:00:00.1234567891Z"),
+            (pl.Time, "05:17:00.123456789", "05:17:00.1234567891"),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["x.csv", "x.ndjson", "nested.ndjson"])
+    @pytest.mark.parametrize("batch_rows", [1, 1000])
+    def test_in_text(
+        self, tmp_path: Path, name: str, dtype: Any, good: str, bad: str, batch_rows: int
+    ) -> None:
+        nested = name == "nested.ndjson"
+        texts: list[Any] = [[text] if nested else text for text in (good, bad, good)]
+        lines = ["t", *texts] if name == "x.csv" else [json.dumps({"t": text}) for text in texts]
+        path = put(tmp_path / name, "".join(f"{line}\n" for line in lines).encode())
+        reading = read(
+            FileSource(path, schema={"t": pl.List(dtype) if nested else dtype}),
+            on_error="skip",
+            batch_rows=batch_rows,
+        )
+        values = pl.concat(batch.frame for batch in reading.batches)["t"]  # type: ignore[union-attr]
+        fractions = (values.explode() if nested else values).cast(pl.Time).to_physical() % 10**9
+        wanted = int(good.rpartition(".")[2].rstrip("Z0").ljust(9, "0"))
+        assert fractions.to_list() == [wanted, wanted]
+        assert len(reading.bad) == 1
+
+    @pytest.mark.parametrize(
+        ("text", "dtype"),
+        [
+            ("2024-01-01T00:00:00.123456789Z", pl.Datetime("ns", "UTC")),
+            ("9999-12-31T23:59:59.0000000Z", pl.Datetime("us", "UTC")),
+            ("2024-01-01T00:00:00.1234567891Z", pl.String()),
+        ],
+    )
+    def test_inferred(self, tmp_path: Path, text: str, dtype: Any) -> None:
+        path = put(tmp_path / "x.ndjson", json.dumps({"t": text}).encode())
+        assert FileSource(path).output_type().schema == Schema({"t": dtype})
+
+    def test_a_table_in_nanoseconds(self, tmp_path: Path) -> None:
+        fine = pl.Series("t", [1_000, 1_001, None], dtype=pl.Datetime("ns"))
+        fine.to_frame().write_parquet(tmp_path / "x.parquet")
+        reading = read(
+            FileSource(tmp_path / "x.parquet", schema={"t": pl.Datetime("us", "UTC")}), on_error="skip"
+        )
+        assert [row["t"] for row in reading.rows] == [datetime(1970, 1, 1, microsecond=1, tzinfo=UTC), None]
+        assert len(reading.bad) == 1
+        job = Job("fine")
+        out = job.read(FileSource(tmp_path / "x.parquet")).collect()
+        job.run()
+        assert out.frame()["t"].to_list() == fine.to_list()
+        assert out.frame()["t"].to_physical().to_list() == [1_000, 1_001, None]
+        with pytest.raises(
+            RecordError, match=r"column 't' holds 1970-.*\.000001001, finer than Python's micro"
+        ):
+            out.rows()
+
+    @pytest.mark.parametrize("dtype", [pl.Datetime("ns"), pl.Duration("ns"), pl.Time(), pl.List(pl.Time())])
+    def test_python_functions_are_not_given_less(self, dtype: Any) -> None:
+        counts = [1_000, 1_001, None, 2_000]
+        inner = getattr(dtype, "inner", dtype)
+        column = pl.Series("t", counts, dtype=pl.Int64).cast(inner)
+        values = column.implode().explode() if inner is dtype else column.reshape((4, 1)).arr.to_list()
+        source = MemorySource(values.to_frame().with_columns(n=pl.int_range(4)))
+        job = Job("fine")
+        kept = job.read(source).map(lambda row: row, schema={"t": dtype, "n": pl.Int64}).on_error("skip")
+        keyed = job.read(source).filter(lambda row: row["n"] >= 0).on_error("skip").collect()
+        out = kept.collect()
+        result = job.run()
+        assert sorted(row["n"] for row in out.rows()) == sorted(keyed.frame()["n"]) == [0, 2, 3]
+        assert result.errors == 2
