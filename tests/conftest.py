@@ -1,6 +1,6 @@
 """For every test: how hard Hypothesis looks, and that no event loop is blocked.
 
-Hypothesis looks briefly while developing, longer and repeatably in CI; `--hypothesis-profile` overrides it.
+Hypothesis looks briefly while developing, longer and repeatably in CI; `--hypothesis-profile=deep` has it look for an hour.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tests.blocked_loops import BlockedLoops
 # No deadline: a shared machine is slow now and then, and that is no counterexample.
 settings.register_profile("dev", max_examples=30, deadline=None)
 settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("deep", max_examples=2_000, deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 

@@ -175,7 +175,7 @@ class TestPartitions:
             FileSink(tmp_path / path)
 
     def test_rows_a_file_are_a_number(self, tmp_path: Path) -> None:
-        with pytest.raises(JobDefinitionError, match="roll is '1GB'; a number of rows a file, at least one"):
+        with pytest.raises(JobDefinitionError, match=r"roll \(the most rows of a file\) is '1GB'; write a whole"):
             FileSink(tmp_path / "out", roll="1GB")  # type: ignore[arg-type]
 
     def test_what_cannot_be_partitioned(self, tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ class TestObstacles:
             ({"path": "x.csv", "roll": 5}, "'x.csv' is one file; give a folder"),
             ({"path": "x.csv", "partition_by": "a"}, "'x.csv' is one file"),
             ({"path": "s3://b/x"}, "'s3://b/x' is not on this machine"),
-            ({"roll": 0}, "roll is 0"),
+            ({"roll": 0}, "roll (the most rows of a file) is 0"),
             ({"mode": "replace"}, "FileSink has no mode 'replace'"),
         ],
     )
