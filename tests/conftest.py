@@ -1,6 +1,7 @@
 """For every test: how hard Hypothesis looks, and that no event loop is blocked.
 
-Hypothesis looks briefly while developing, longer and repeatably in CI; `--hypothesis-profile=deep` has it look for an hour.
+Hypothesis looks briefly while developing, longer and repeatably in CI; `--hypothesis-profile=deep` is for an
+hour of looking.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def in_windows(assigner: Assigner, items: Sequence[Record]) -> dict[Window, set[
 def sessions_kept(
     assigner: Session, steps: Sequence[Step], lateness: int
 ) -> tuple[dict[Window, set[int]], int]:
-    """What each session holds at the end, one that is over being continued by nothing; and how many records are late."""
+    """What each session holds at the end, where nothing continues one that is over; and how many records are late."""
     kept: list[Record] = []
     over: dict[Window, set[int]] = {}
     dropped, watermark = 0, MIN_TIME

@@ -175,7 +175,9 @@ class TestPartitions:
             FileSink(tmp_path / path)
 
     def test_rows_a_file_are_a_number(self, tmp_path: Path) -> None:
-        with pytest.raises(JobDefinitionError, match=r"roll \(the most rows of a file\) is '1GB'; write a whole"):
+        with pytest.raises(
+            JobDefinitionError, match=r"roll \(the most rows of a file\) is '1GB'; write a whole"
+        ):
             FileSink(tmp_path / "out", roll="1GB")  # type: ignore[arg-type]
 
     def test_what_cannot_be_partitioned(self, tmp_path: Path) -> None:
