@@ -90,6 +90,18 @@ def test_a_dead_letter_fits_into_a_topic_of_small_records(kafka: Topics, tmp_pat
     assert dict(first.headers)["streamflow.bytes"] == b"5000"
 
 
+def test_a_compacted_topic_of_dead_letters_takes_records_without_a_key(kafka: Topics, tmp_path: Path) -> None:
+    source, target = kafka.topic(1), kafka.topic(1)
+    dead = kafka.topic(1, cleanup_policy="compact")
+    kafka.produce(source, [(None, b"bad"), (None, b"bad"), ("k", b"bad"), ("a", b'{"n": 5}')])
+    result = _run(kafka, source, target, dead, tmp_path)
+    assert result.errors == 3
+    found = kafka.read(dead)
+    assert [letter.value for letter in found] == 3 * [b"bad"]
+    assert len({letter.key for letter in found}) == 3
+    assert b"k" in {letter.key for letter in found}
+
+
 def test_a_reason_with_half_of_a_surrogate_pair_is_a_reason(kafka: Topics, tmp_path: Path) -> None:
     def refused(row: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("half \ud83d")

@@ -8,6 +8,7 @@ their own, in the manner of Kafka Connect (KIP-298).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, Final
 
 from streamflow.errors import RawRecord
@@ -20,12 +21,15 @@ __all__ = ["NOTES", "letters"]
 NOTES: Final = "streamflow."
 """What the names of the headers begin with that tell of the failure."""
 
+_KEY_BYTES: Final = 16
+
 _Header = tuple[str, bytes | None]
 
 
-def letters(batch: DeadLetters, job: str, *, most: int) -> RecordParts:
+def letters(batch: DeadLetters, job: str, *, most: int, keys_needed: bool = False) -> RecordParts:
     """Dead letters as they are written to a topic where key, value and headers may take `most` bytes: what is larger is
-    cut or left out, so that a record that was bad for its size does not fail the job.
+    cut or left out, so that a record that was bad for its size does not fail the job. Where `keys_needed`, one without
+    a key gets one of its own, since a compacted topic takes none without.
 
     Headers, all as text: `streamflow.job`, `.operator`, `.split`, `.offset` (as in error messages), `.reason`; for
     records from Kafka `.origin.topic`, `.origin.partition`, `.origin.offset`, `.origin.timestamp` (milliseconds); and
@@ -44,7 +48,7 @@ def letters(batch: DeadLetters, job: str, *, most: int) -> RecordParts:
     raws: Sequence[RawRecord | None] = batch.raw or [None] * len(batch)
     for row, raw in zip(batch.user_frame().iter_rows(named=True), raws, strict=True):
         notes = _notes(row, raw, job, most // 2)
-        room = most - headers_size(notes)
+        room = most - headers_size(notes) - (2 * _KEY_BYTES if keys_needed else 0)
         value = str(row["record"]).encode() if raw is None else raw.value
         key = None if raw is None or len(raw.key or b"") > room // 3 else raw.key
         theirs = () if raw is None or headers_size(raw.headers) > room // 3 else raw.headers
@@ -53,6 +57,8 @@ def letters(batch: DeadLetters, job: str, *, most: int) -> RecordParts:
             length = (NOTES + "bytes", str(len(value)).encode())
             notes.append(length)
             value = value[: max(0, room - headers_size([length]))]
+        if key is None and keys_needed:
+            key = blake2b(repr((value, notes)).encode(), digest_size=_KEY_BYTES).hexdigest().encode()
         values.append(value)
         keys.append(key)
         headers.append([*theirs, *notes])

@@ -74,7 +74,8 @@ class TopicOutput:
 
     def _made(self, batch: AnyBatch, limits: TopicLimits, assign: Partitioner) -> list[ProducedRecords]:
         if isinstance(batch, DeadLetters):
-            parts = letters(batch, self._ctx.job, most=limits.content_bytes)
+            most, keys_needed = limits.content_bytes, limits.keys_needed
+            parts = letters(batch, self._ctx.job, most=most, keys_needed=keys_needed)
         else:
             parts = self._records(batch)
         limits.check(parts, self._ctx.clock.now())
