@@ -16,6 +16,7 @@ import polars as pl
 from streamflow.errors import RawRecord, RecordError, StreamflowError, Where, legible
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.base import ERRORS, Collector, ErrorPolicy, StreamType
+from streamflow.operators.row_builder import shown_row
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, WATERMARK, Schema
 from streamflow.user_code import described, line_of_error, raised_by_user
@@ -126,7 +127,7 @@ class Guard:
     ) -> list[pl.DataFrame]:
         if frame.height <= 1:
             if frame.height == 1:
-                shown = frame.drop(EVENT_TIME, WATERMARK, strict=False).row(0, named=True)
+                shown = shown_row(frame.drop(EVENT_TIME, WATERMARK, strict=False), 0)
                 errors.append(self.error(cause, shown))
             return []
         if self._policy == "fail" and errors:

@@ -14,14 +14,19 @@ from typing import Any
 
 import polars as pl
 
-from streamflow.errors import RecordError
+from streamflow.errors import RecordError, cut
 from streamflow.records.copies import UNCHANGING, own_value
+from streamflow.records.schema import EVENT_TIME_TYPE
 from streamflow.time.timestamps import EARLIEST, LATEST
 
-__all__ = ["calls_with", "calls_with_rows", "row_dicts", "too_fine"]
+__all__ = ["calls_with", "calls_with_rows", "row_dicts", "shown_row", "unheld"]
 
 _WIDEST = 64
 _MICROS = {"us": 1, "ms": 1_000}
+_DAY = 86_400_000_000
+_MOST_DAYS = 999_999_999
+_TIMES = (pl.Datetime, pl.Date, pl.Time, pl.Duration)
+_WINDOW = ("window_start", "window_end")
 
 Function = Callable[[Any], Any]
 Build = Callable[[Sequence[str], Sequence[Sequence[Any]]], Iterator[dict[str, Any]]]
@@ -29,13 +34,15 @@ Calls = Callable[[], None]
 
 
 def row_dicts(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    """The rows of a frame as dicts. A time beyond the year 9999, where Python's datetime ends, is its last moment: such
-    is the end of a window of the year's last days. Raises RecordError for what `too_fine` names.
+    """The rows of a frame as dicts. The bounds of a window beyond the years that Python's datetime has are its first or
+    last moment. Raises RecordError for another time that is `unheld`.
 
     >>> list(row_dicts(pl.DataFrame({"k": ["a", "b"], "v": [1, 2]})))
     [{'k': 'a', 'v': 1}, {'k': 'b', 'v': 2}]
     """
     frame = _in_calendar(frame)
+    for error in unheld(frame).values():
+        raise error
     width = frame.width
     if width == 0 or width > _WIDEST:
         return iter(frame.to_dicts())
@@ -47,7 +54,7 @@ def calls_with_rows(
 ) -> Calls:
     """Calls each function with each row, and appends what it gives to the list of that function. An error of a function
     comes out; called again, it goes on behind the row of the error. `own`: a result that could be changed is copied, as
-    a function may give the same list each time. Raises RecordError for what `too_fine` names.
+    a function may give the same list each time. Times are those that Python can hold (`unheld`).
 
     >>> names: list[str] = []
     >>> calls_with_rows(pl.DataFrame({"k": ["a", "b"]}), [lambda row: row["k"]], [names])()
@@ -69,65 +76,83 @@ def calls_with(
     return partial(_caller(len(functions), own=own), (), iter(values), functions, results)
 
 
-def too_fine(frame: pl.DataFrame) -> dict[int, RecordError]:
-    """By position, the rows that hold a time or duration finer than the microseconds of Python's, which would cut it.
+def unheld(frame: pl.DataFrame) -> dict[int, RecordError]:
+    """By position, the rows with a time that Python's own cannot hold: it is finer than a microsecond, beyond the years
+    1 to 9999, or a duration of more than 999,999,999 days.
 
     >>> frame = pl.DataFrame({"t": [1_000, 1_001]}, schema={"t": pl.Duration("ns")})
-    >>> [error.message for error in too_fine(frame).values()]
-    ["column 't' holds PT0.000001001S, finer than Python's microseconds"]
+    >>> [error.message for error in unheld(frame).values()]
+    ["column 't' holds PT0.000001001S, which Python's times cannot hold (microseconds, the years 1 to 9999)"]
     """
     found: dict[int, RecordError] = {}
     for name, dtype in zip(frame.columns, frame.dtypes, strict=True):
-        if not _in_nanoseconds(dtype) or not _finer(frame[name]):
+        if not (dtype.is_temporal() or dtype.is_nested()) or not _beyond(frame[name]):
             continue
+        column = frame[name]
         for row in range(frame.height):
-            if row not in found and _finer(frame[name][row : row + 1]):
-                record = {other: _shown(frame[other], row) for other in frame.columns}
+            if row not in found and _beyond(column[row : row + 1]):
+                record = shown_row(frame, row)
                 found[row] = RecordError(
-                    f"column {name!r} holds {record[name]}, finer than Python's microseconds",
+                    f"column {name!r} holds {cut(record[name], 60)}, which Python's times cannot hold "
+                    "(microseconds, the years 1 to 9999)",
                     record=record,
-                    hint="cut it before with .dt.cast_time_unit('us'); frame() and files keep all digits",
+                    hint="make it another value or type before, like .dt.cast_time_unit('us') or .dt.to_string()",
                 )
     return found
 
 
-def _in_nanoseconds(dtype: Any) -> bool:
-    if isinstance(dtype, (pl.List, pl.Array)):
-        return _in_nanoseconds(dtype.inner)
-    if isinstance(dtype, pl.Struct):
-        return any(_in_nanoseconds(field.dtype) for field in dtype.fields)
-    return dtype == pl.Time or (isinstance(dtype, (pl.Datetime, pl.Duration)) and dtype.time_unit == "ns")
+def shown_row(frame: pl.DataFrame, row: int) -> dict[str, Any]:
+    """One row for a message: times that Python cannot hold as text."""
+    return {name: _shown(frame[name][row : row + 1]) for name in frame.columns}
 
 
-def _finer(values: pl.Series) -> bool:
-    """Whether there is a value of less than a microsecond, at any depth."""
+def _shown(value: pl.Series) -> Any:
+    if not _beyond(value):
+        return value[0]
+    return (
+        value.to_frame().write_ndjson().strip() if value.dtype.is_nested() else value.dt.to_string("iso")[0]
+    )
+
+
+def _beyond(values: pl.Series) -> bool:
+    """Whether one of these cannot be had as a Python value, at any depth."""
     dtype = values.dtype
     if isinstance(dtype, (pl.List, pl.Array)):
-        return _finer(values.explode())
+        return _beyond(values.explode())
     if isinstance(dtype, pl.Struct):
-        return any(_finer(values.struct.field(field.name)) for field in dtype.fields)
-    return _in_nanoseconds(dtype) and bool((values.to_physical() % 1_000 != 0).any())
+        return any(_beyond(values.struct.field(field.name)) for field in dtype.fields)
+    if not isinstance(dtype, _TIMES):
+        return False
+    if isinstance(dtype, pl.Time) or getattr(dtype, "time_unit", "") == "ns":
+        return bool((values.to_physical() % 1_000 != 0).any())
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone not in (None, "UTC"):
+        values = values.dt.replace_time_zone(None)
+    low, high = _bounds(dtype)
+    counts = values.to_physical()
+    smallest, largest = counts.min(), counts.max()
+    return smallest is not None and bool(smallest < low or largest > high)  # type: ignore[operator]
 
 
-def _shown(values: pl.Series, row: int) -> Any:
-    value = values[row : row + 1]
-    return value.dt.to_string("iso")[0] if value.dtype.is_temporal() else value[0]
+def _bounds(dtype: pl.DataType) -> tuple[int, int]:
+    """The smallest and the largest count since 1970, or of a duration, that Python has a value for."""
+    if isinstance(dtype, pl.Date):
+        return EARLIEST // _DAY, LATEST // _DAY
+    scale = _MICROS[getattr(dtype, "time_unit", "us")]
+    if isinstance(dtype, pl.Duration):
+        most = _MOST_DAYS * _DAY // scale
+        return -most, most
+    return EARLIEST // scale, LATEST // scale
 
 
 def _in_calendar(frame: pl.DataFrame) -> pl.DataFrame:
-    beyond: list[pl.Expr] = []
-    # A frame's `schema` costs as much as a small batch.
-    for name, dtype in zip(frame.columns, frame.dtypes, strict=True):
-        if isinstance(dtype, pl.Datetime) and dtype.time_unit != "ns":
-            scale = _MICROS[dtype.time_unit]
-            low, high = EARLIEST // scale, LATEST // scale
-            counts = frame[name].to_physical()
-            smallest, largest = counts.min(), counts.max()
-            if smallest is not None and (smallest < low or largest > high):  # type: ignore[operator]
-                beyond.append(pl.col(name).to_physical().clip(low, high).cast(dtype))
-        elif _in_nanoseconds(dtype) and _finer(frame[name]):
-            raise next(iter(too_fine(frame).values()))
-    return frame.with_columns(beyond) if beyond else frame
+    """Windows of the last days that Python's datetime has end behind them: at their last moment, then."""
+    bounds = [name for name in _WINDOW if name in frame.columns and frame[name].dtype == EVENT_TIME_TYPE]
+    beyond = [name for name in bounds if _beyond(frame[name])]
+    if not beyond:
+        return frame
+    return frame.with_columns(
+        pl.col(name).to_physical().clip(EARLIEST, LATEST).cast(EVENT_TIME_TYPE) for name in beyond
+    )
 
 
 @cache

@@ -7,7 +7,7 @@ treated by the error policy: it could belong to any window.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,7 +24,7 @@ from streamflow.operators.base import (
 )
 from streamflow.operators.columns import checked_type, roots, union
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
-from streamflow.operators.row_builder import row_dicts
+from streamflow.operators.row_builder import row_dicts, shown_row, unheld
 from streamflow.operators.rows import rows_of, seen
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
@@ -93,7 +93,7 @@ class AssignTimestamps(PureSpec):
             if frame[EVENT_TIME].null_count():
                 timeless = frame.filter(pl.col(EVENT_TIME).is_null()).drop(EVENT_TIME)
                 values = timeless.select(given.alias("given")).to_series()
-                guard.bad(list(map(self._no_time, values, row_dicts(timeless))), out)
+                guard.bad(list(map(self._no_time, values, _shown(timeless))), out)
                 frame = frame.filter(pl.col(EVENT_TIME).is_not_null())
             out.emit(FrameBatch(frame))
 
@@ -176,6 +176,12 @@ class AssignTimestamps(PureSpec):
         assert not isinstance(chosen, pl.Expr)
         function = chosen
         return lambda row: _micros(function(row))
+
+
+def _shown(records: pl.DataFrame) -> Iterable[dict[str, Any]]:
+    if not unheld(records):
+        return row_dicts(records)
+    return [shown_row(records, row) for row in range(records.height)]
 
 
 def _check_count(epoch: Epoch, schema: Schema) -> None:

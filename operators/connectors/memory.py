@@ -14,6 +14,7 @@ from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.fixed_splits import FixedSplits
 from streamflow.operators.connectors.row_frames import frame_of_rows, infer_frame
+from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.source import (
     Decoded,
     Enumerator,
@@ -120,7 +121,7 @@ def _hold(
 ) -> pl.DataFrame | list[Any]:
     if isinstance(data, pl.DataFrame):
         if isinstance(schema, Objects):
-            return data.to_dicts()
+            return list(row_dicts(data))
         return data if schema is None else _fitted(*strict_frame(data, Schema(schema)))
     given: Any = data
     if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):

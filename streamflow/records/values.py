@@ -125,7 +125,9 @@ def strict_frame(
             refused = {} if not unfit.any() else strict_column(name, column.to_list(), dtype)[1]
             column = wide
         elif column.dtype != dtype:
-            column, refused = strict_column(name, column.to_list(), dtype)
+            held, finer = _in_microseconds(column, dtype)
+            column, refused = strict_column(name, held.to_list(), dtype)
+            refused |= finer
         else:
             refused = {}
         columns.append(column)
@@ -135,6 +137,17 @@ def strict_frame(
         kept = [index not in misfits for index in range(whole.height)]
         whole = whole.filter(pl.Series(kept, dtype=pl.Boolean))
     return whole, misfits
+
+
+def _in_microseconds(column: pl.Series, wanted: pl.DataType) -> tuple[pl.Series, dict[int, str]]:
+    """Times as Python can hold them, and by position what is wrong with those that it would cut, null there."""
+    if not (isinstance(column.dtype, (pl.Datetime, pl.Duration)) and column.dtype.time_unit == "ns"):
+        return column, {}
+    fine = (column.to_physical() % 1_000 != 0).fill_null(value=False)
+    shown = column.dt.to_string("iso")
+    return column.set(fine, None), {
+        at: f"{column.name!r} is {shown[at]}, not {wanted}: it is finer" for at in fine.arg_true()
+    }
 
 
 def field_of(value: Any, name: str) -> Any:

@@ -121,12 +121,24 @@ def _of_json(file: FoundFile) -> Schema | None:
         return None
     try:
         frame = pl.read_ndjson(b"\n".join(good), infer_schema_length=None)
+        rounded = [
+            name for name, dtype in frame.schema.items() if dtype.is_float() and _rounds(frame[name], good)
+        ]
+        frame = frame.with_columns(pl.lit(None, pl.String).alias(name) for name in rounded)
     except pl.exceptions.PolarsError as error:
         raise SourceError(
             f"{file.path!r}: the first rows do not fit one schema: {str(error).splitlines()[0]}",
             hint="say the columns: schema={…}, or schema=sf.OBJECTS for Python objects",
         ) from error
     return _pinned(frame)
+
+
+def _rounds(numbers: pl.Series, records: Sequence[bytes]) -> bool:
+    """Whether a float would make another of an integer that stands in this column: it is an identifier, then."""
+    if not (numbers.abs() >= EXACT).any():
+        return False
+    values = (msgspec.json.decode(record).get(numbers.name) for record in records)
+    return any(type(value) is int and int(float(value)) != value for value in values)
 
 
 def _of_csv(file: FoundFile, options: CsvOptions, growing: bool) -> Schema | None:

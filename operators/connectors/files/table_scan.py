@@ -14,6 +14,7 @@ from streamflow.operators.connectors.files.failures import reading
 from streamflow.operators.connectors.files.formats import FileFormat
 from streamflow.operators.connectors.files.table_casts import cast_exactly, castable
 from streamflow.operators.connectors.files.wire_types import without_rows
+from streamflow.operators.row_builder import shown_row, unheld
 from streamflow.operators.source import Decoded, Fetch, SourceContext
 from streamflow.records.batch import RowBatch
 from streamflow.records.frame import FrameBatch
@@ -106,21 +107,26 @@ class TableReader:
 
     def _decode(self, frame: pl.DataFrame, first: int) -> Decoded:
         if self._columns is None:
-            return Decoded(RowBatch(frame.to_dicts()))
+            bad = unheld(frame)
+            held = without_rows(frame, self._judged(bad, first)) if bad else frame
+            return Decoded(RowBatch(held.to_dicts()), list(bad.values()))
         if not self._columns or self._as_wanted(frame):
             return Decoded(FrameBatch(frame))
         typed, problems = cast_exactly(frame, self._columns)
-        bad = [
-            RecordError(
-                problem,
-                record=frame.row(row, named=True),
-                where=Where(split=self._path, offset=f"row {first + row}"),
-            )
+        bad = {
+            row: RecordError(problem, record=shown_row(frame, row))
             for row, problem in sorted(problems.items())
-        ]
-        if bad and self._on_error == "fail":
-            raise bad[0]
-        return Decoded(FrameBatch(without_rows(typed, problems) if bad else typed), bad)
+        }
+        held = without_rows(typed, self._judged(bad, first)) if bad else typed
+        return Decoded(FrameBatch(held), list(bad.values()))
+
+    def _judged(self, bad: Mapping[int, RecordError], first: int) -> Mapping[int, RecordError]:
+        """Bad records by their row, which know where they lie; raises the first under "fail"."""
+        for row, error in bad.items():
+            error.at(Where(split=self._path, offset=f"row {first + row}"))
+            if self._on_error == "fail":
+                raise error
+        return bad
 
     def _as_wanted(self, frame: pl.DataFrame) -> bool:
         """Whether the types are those of the schema; all frames of one file have the same."""

@@ -17,6 +17,7 @@ from streamflow.operators.connectors.kafka.formats import KafkaFormat, checked_f
 from streamflow.operators.connectors.kafka.msgpack_values import MsgpackEncoder
 from streamflow.operators.connectors.kafka.registry_client import RegistryClient
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
+from streamflow.operators.row_builder import row_dicts
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
@@ -114,7 +115,7 @@ class PlainEncoder:
     def encode(self, batch: AnyBatch) -> list[bytes]:
         values: Sequence[Any]
         if self._schema is None:
-            values = batch.values if isinstance(batch, RowBatch) else batch.user_frame().to_dicts()
+            values = batch.values if isinstance(batch, RowBatch) else list(row_dicts(batch.user_frame()))
         else:
             values = chosen_columns(batch, self._schema).to_series().to_list()
         try:

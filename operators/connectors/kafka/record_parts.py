@@ -15,6 +15,7 @@ from streamflow.operators.connectors.json_rows import json_lines
 from streamflow.operators.connectors.kafka.client import Headers
 from streamflow.operators.connectors.kafka.encoded_rows import Encoder, chosen_columns
 from streamflow.operators.connectors.text_columns import as_text_carries
+from streamflow.operators.row_builder import row_dicts
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
@@ -202,7 +203,7 @@ class _KeyFunction:
     function: Callable[[Any], Any]
 
     def __call__(self, batch: AnyBatch) -> Sequence[bytes | None]:
-        rows = batch.user_frame().to_dicts() if isinstance(batch, FrameBatch) else batch.values
+        rows = list(row_dicts(batch.user_frame())) if isinstance(batch, FrameBatch) else batch.values
         return [self._key(row) for row in rows]
 
     def _key(self, row: Any) -> bytes | None:

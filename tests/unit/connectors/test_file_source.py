@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -112,6 +113,17 @@ class TestInference:
                 "deep": pl.Struct({"l": pl.List(pl.Int64)}),
             }
         )
+
+    def test_two_integers_are_not_told_to_be_one_float(self, tmp_path: Path) -> None:
+        records = [
+            {"id": 1.5, "n": 2},
+            {"id": 9007199254740993, "n": 1e300},
+            {"id": 9007199254740992, "n": 2**60},
+        ]
+        (tmp_path / "x.ndjson").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+        found = rows(FileSource(tmp_path / "x.ndjson"), columns=["id", "n"])
+        assert [row["id"] for row in found] == ["1.5", "9007199254740993", "9007199254740992"]
+        assert [row["n"] for row in found] == [2.0, 1e300, 2.0**60]
 
     def test_csv_columns_come_from_the_first_rows(self, tmp_path: Path) -> None:
         path = put(

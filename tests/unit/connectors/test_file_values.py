@@ -19,6 +19,8 @@ from streamflow.operators.connectors.files.sink import FileSink
 from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.connectors.memory import MemorySource
 from streamflow.records.schema import OBJECTS, Schema
+from streamflow.records.values import MisfitError, converter
+from streamflow.windows.aggregates import count
 from tests.unit.connectors.driving import frame, read, rows, write
 
 BOM = b"\xef\xbb\xbf"
@@ -388,9 +390,18 @@ class TestDigitsOfASecond:
         assert out.frame()["t"].to_list() == fine.to_list()
         assert out.frame()["t"].to_physical().to_list() == [1_000, 1_001, None]
         with pytest.raises(
-            RecordError, match=r"column 't' holds 1970-.*\.000001001, finer than Python's micro"
+            RecordError, match=r"column 't' holds 1970-.*\.000001001, which Python's times cannot"
         ):
             out.rows()
+
+    def test_a_schema_for_a_frame_in_nanoseconds(self) -> None:
+        fine = pl.DataFrame({"t": [1_000, 1_001]}, schema={"t": pl.Datetime("ns")})
+        with pytest.raises(
+            JobDefinitionError, match=r"row 1: 't' is 1970-.*000001001, not Datetime.*: it is finer"
+        ):
+            MemorySource(fine, schema={"t": pl.Datetime("us", "UTC")})
+        with pytest.raises(MisfitError, match="it is finer"):
+            converter(pl.Datetime("us"))("2024-01-01T00:00:00.1234567Z")
 
     @pytest.mark.parametrize("dtype", [pl.Datetime("ns"), pl.Duration("ns"), pl.Time(), pl.List(pl.Time())])
     def test_python_functions_are_not_given_less(self, dtype: Any) -> None:
@@ -406,3 +417,38 @@ class TestDigitsOfASecond:
         result = job.run()
         assert sorted(row["n"] for row in out.rows()) == sorted(keyed.frame()["n"]) == [0, 2, 3]
         assert result.errors == 2
+
+
+BEYOND = {
+    "day": pl.Series([-719_529, 0], dtype=pl.Int32).cast(pl.Date),
+    "moment": pl.Series([253_402_300_800_000_000, 0]).cast(pl.Datetime("us")),
+    "moment by a zone": pl.Series([253_402_300_799_000, 0]).cast(pl.Datetime("ms", "Asia/Tokyo")),
+    "duration": pl.Series([2**62, 0]).cast(pl.Duration("ms")),
+    "within": pl.Series([[{"d": 2_932_897}], [{"d": 0}]], dtype=pl.List(pl.Struct({"d": pl.Int32}))).cast(
+        pl.List(pl.Struct({"d": pl.Date}))
+    ),
+}
+
+
+class TestTimesThatPythonCannotHold:
+    """They go through columns as they are, and are a bad record where Python has to see them."""
+
+    @pytest.mark.parametrize("values", BEYOND.values(), ids=list(BEYOND))
+    @pytest.mark.parametrize("how", ["function", "key", "objects"])
+    def test_by_policy(self, tmp_path: Path, values: pl.Series, how: str) -> None:
+        path = tmp_path / "x.parquet"
+        values.alias("v").to_frame().with_columns(n=pl.int_range(2)).write_parquet(path)
+        job = Job("beyond")
+        stream = job.read(FileSource(path, schema=OBJECTS if how == "objects" else None)).on_error("skip")
+        columns = stream.collect()
+        if how == "function":
+            stream = stream.map(lambda row: row, schema={"v": values.dtype, "n": pl.Int64}).on_error("skip")
+        elif how == "key":
+            keyed = stream.key_by(lambda row: row["n"])
+            stream = keyed.aggregate(n=count()).on_error("skip")
+        out = stream.collect()
+        result = job.run()
+        assert len(out.rows()) == 1
+        assert result.errors == 1
+        if how != "objects":
+            assert columns.frame()["v"].to_physical().equals(values.to_physical())
