@@ -16,8 +16,8 @@ import polars as pl
 from streamflow.errors import RawRecord, RecordError, StreamflowError, Where, legible
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.base import ERRORS, Collector, ErrorPolicy, StreamType
-from streamflow.operators.row_builder import shown_row
 from streamflow.records.frame import FrameBatch
+from streamflow.records.python_times import shown_row
 from streamflow.records.schema import EVENT_TIME, WATERMARK, Schema
 from streamflow.user_code import described, line_of_error, raised_by_user
 

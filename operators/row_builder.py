@@ -14,18 +14,14 @@ from typing import Any
 
 import polars as pl
 
-from streamflow.errors import RecordError, cut
 from streamflow.records.copies import UNCHANGING, own_value
+from streamflow.records.python_times import any_unheld, unheld
 from streamflow.records.schema import EVENT_TIME_TYPE
 from streamflow.time.timestamps import EARLIEST, LATEST
 
-__all__ = ["calls_with", "calls_with_rows", "row_dicts", "shown_row", "unheld"]
+__all__ = ["calls_with", "calls_with_rows", "row_dicts"]
 
 _WIDEST = 64
-_MICROS = {"us": 1, "ms": 1_000}
-_DAY = 86_400_000_000
-_MOST_DAYS = 999_999_999
-_TIMES = (pl.Datetime, pl.Date, pl.Time, pl.Duration)
 _WINDOW = ("window_start", "window_end")
 
 Function = Callable[[Any], Any]
@@ -76,78 +72,10 @@ def calls_with(
     return partial(_caller(len(functions), own=own), (), iter(values), functions, results)
 
 
-def unheld(frame: pl.DataFrame) -> dict[int, RecordError]:
-    """By position, the rows with a time that Python's own cannot hold: it is finer than a microsecond, beyond the years
-    1 to 9999, or a duration of more than 999,999,999 days.
-
-    >>> frame = pl.DataFrame({"t": [1_000, 1_001]}, schema={"t": pl.Duration("ns")})
-    >>> [error.message for error in unheld(frame).values()]
-    ["column 't' holds PT0.000001001S, which Python's times cannot hold (microseconds, the years 1 to 9999)"]
-    """
-    found: dict[int, RecordError] = {}
-    for name, dtype in zip(frame.columns, frame.dtypes, strict=True):
-        if not (dtype.is_temporal() or dtype.is_nested()) or not _beyond(frame[name]):
-            continue
-        column = frame[name]
-        for row in range(frame.height):
-            if row not in found and _beyond(column[row : row + 1]):
-                record = shown_row(frame, row)
-                found[row] = RecordError(
-                    f"column {name!r} holds {cut(record[name], 60)}, which Python's times cannot hold "
-                    "(microseconds, the years 1 to 9999)",
-                    record=record,
-                    hint="make it another value or type before, like .dt.cast_time_unit('us') or .dt.to_string()",
-                )
-    return found
-
-
-def shown_row(frame: pl.DataFrame, row: int) -> dict[str, Any]:
-    """One row for a message: times that Python cannot hold as text."""
-    return {name: _shown(frame[name][row : row + 1]) for name in frame.columns}
-
-
-def _shown(value: pl.Series) -> Any:
-    if not _beyond(value):
-        return value[0]
-    return (
-        value.to_frame().write_ndjson().strip() if value.dtype.is_nested() else value.dt.to_string("iso")[0]
-    )
-
-
-def _beyond(values: pl.Series) -> bool:
-    """Whether one of these cannot be had as a Python value, at any depth."""
-    dtype = values.dtype
-    if isinstance(dtype, (pl.List, pl.Array)):
-        return _beyond(values.explode())
-    if isinstance(dtype, pl.Struct):
-        return any(_beyond(values.struct.field(field.name)) for field in dtype.fields)
-    if not isinstance(dtype, _TIMES):
-        return False
-    if isinstance(dtype, pl.Time) or getattr(dtype, "time_unit", "") == "ns":
-        return bool((values.to_physical() % 1_000 != 0).any())
-    if isinstance(dtype, pl.Datetime) and dtype.time_zone not in (None, "UTC"):
-        values = values.dt.replace_time_zone(None)
-    low, high = _bounds(dtype)
-    counts = values.to_physical()
-    smallest, largest = counts.min(), counts.max()
-    return smallest is not None and bool(smallest < low or largest > high)  # type: ignore[operator]
-
-
-def _bounds(dtype: pl.DataType) -> tuple[int, int]:
-    """The smallest and the largest count since 1970, or of a duration, that Python has a value for."""
-    if isinstance(dtype, pl.Date):
-        return EARLIEST // _DAY, LATEST // _DAY
-    scale = _MICROS[getattr(dtype, "time_unit", "us")]
-    if isinstance(dtype, pl.Duration):
-        most = _MOST_DAYS * _DAY // scale
-        return -most, most
-    return EARLIEST // scale, LATEST // scale
-
-
 def _in_calendar(frame: pl.DataFrame) -> pl.DataFrame:
     """Windows of the last days that Python's datetime has end behind them: at their last moment, then."""
     bounds = [name for name in _WINDOW if name in frame.columns and frame[name].dtype == EVENT_TIME_TYPE]
-    beyond = [name for name in bounds if _beyond(frame[name])]
+    beyond = [name for name in bounds if any_unheld(frame[name])]
     if not beyond:
         return frame
     return frame.with_columns(

@@ -26,11 +26,12 @@ from streamflow.operators.base import (
     StreamType,
 )
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
-from streamflow.operators.row_builder import calls_with, calls_with_rows, row_dicts, unheld
+from streamflow.operators.row_builder import calls_with, calls_with_rows, row_dicts
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.kinds import any_column
+from streamflow.records.python_times import unheld
 from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema
 from streamflow.records.values import strict_column
 

@@ -24,11 +24,12 @@ from streamflow.operators.base import (
 )
 from streamflow.operators.columns import checked_type, roots, union
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
-from streamflow.operators.row_builder import row_dicts, shown_row, unheld
+from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.rows import rows_of, seen
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
+from streamflow.records.python_times import shown_row, unheld
 from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.time.timestamps import EARLIEST, LATEST, Epoch, to_micros
 from streamflow.user_code import raised_by_user

@@ -14,10 +14,10 @@ from streamflow.operators.connectors.files.failures import reading
 from streamflow.operators.connectors.files.formats import FileFormat
 from streamflow.operators.connectors.files.table_casts import cast_exactly, castable
 from streamflow.operators.connectors.files.wire_types import without_rows
-from streamflow.operators.row_builder import shown_row, unheld
 from streamflow.operators.source import Decoded, Fetch, SourceContext
 from streamflow.records.batch import RowBatch
 from streamflow.records.frame import FrameBatch
+from streamflow.records.python_times import shown_row, unheld
 
 __all__ = ["TableReader", "count_rows", "fitting_columns", "scan_table"]
 
