@@ -209,7 +209,8 @@ class CsvColumns(LineFormat):
         if not body.strip(b"\r\n"):
             return pl.DataFrame(schema={name: types[name] for name in self._schema})
         return pl.read_csv(
-            body,
+            # Polars takes one away wherever it reads from; that of the file is gone already.
+            BOM + body if body.startswith(BOM) else body,
             has_header=False,
             schema=types,
             columns=self._chosen,

@@ -15,7 +15,7 @@ from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.files.csv_format import CsvOptions, csv_fields
 from streamflow.operators.connectors.files.failures import writing
 from streamflow.operators.connectors.files.formats import FileFormat
-from streamflow.operators.connectors.files.wire_types import holds_bytes
+from streamflow.operators.connectors.files.wire_types import fields_of, holds_bytes, inner_of
 from streamflow.operators.connectors.json_rows import json_lines
 from streamflow.operators.connectors.text_columns import as_text_carries
 from streamflow.records.elements import AnyBatch
@@ -46,10 +46,19 @@ def check_format(format: FileFormat, input_type: StreamType) -> None:
             dtype == pl.Object
             or (format == "csv" and dtype.is_nested())
             or (format in ("csv", "ndjson") and holds_bytes(dtype))
+            or (format == "parquet" and _holds_nothing(dtype))
         ):
             raise JobDefinitionError(
                 f"{format} cannot carry column {name!r} ({dtype})", hint="drop it, or cast it"
             )
+
+
+def _holds_nothing(dtype: pl.DataType) -> bool:
+    """Whether a type is a struct without fields, or has one inside."""
+    if isinstance(dtype, (pl.List, pl.Array)):
+        return _holds_nothing(inner_of(dtype))
+    fields = fields_of(dtype) if isinstance(dtype, pl.Struct) else None
+    return fields is not None and (not fields or any(map(_holds_nothing, fields.values())))
 
 
 def append(disk: Disk, path: Path, format: FileFormat, batch: AnyBatch, separator: str = ",") -> None:

@@ -367,6 +367,7 @@ class TestObstacles:
             ("ndjson", {"a": pl.Binary}, "ndjson cannot carry column 'a' (Binary)"),
             ("ndjson", {"a": pl.List(pl.Binary)}, "ndjson cannot carry column 'a' (List(Binary))"),
             ("ndjson", {"a": pl.Struct({"b": pl.Binary})}, "ndjson cannot carry column 'a' (Struct"),
+            ("parquet", {"a": pl.List(pl.Struct([]))}, "parquet cannot carry column 'a' (List(Struct"),
             ("parquet", None, "a stream of Python objects cannot be written as parquet"),
         ],
     )

@@ -47,6 +47,13 @@ class TestMarks:
         source = FileSource(path, has_header=False, schema={"a": pl.Int64, "b": pl.String})
         assert rows(source) == [{"a": 1, "b": "x"}]
 
+    @pytest.mark.parametrize("batch_rows", [1, 1000])
+    @pytest.mark.parametrize("mark", [b"", BOM])
+    def test_only_that_of_the_file_is_taken_away(self, tmp_path: Path, mark: bytes, batch_rows: int) -> None:
+        data = mark + b"a,b\n" + b"".join(BOM + b"%d,%b\n" % (n, b"x" * 300) for n in range(9))
+        source = FileSource(put(tmp_path / "x.csv", data), schema={"a": pl.String})
+        assert [row["a"] for row in rows(source, batch_rows=batch_rows)] == [f"\ufeff{n}" for n in range(9)]
+
     @pytest.mark.parametrize(
         ("name", "data", "row"),
         [("x.ndjson", b'{"a":1}\n', {"a": 1}), ("x.txt", b"one\n", {"line": "one"})],
