@@ -32,6 +32,8 @@ _HINTS: Final = {
     "DropNans": "filter(col(…).is_not_nan()) leaves records out",
     "IsUnique": _PROCESS,
     "Replace": "pl.when(…).then(…).otherwise(…) chooses for each record",
+    "Strptime": 'give the format, like str.to_datetime("%Y-%m-%dT%H:%M:%S%.f"), or let the source read a time: '
+    'schema={"column": sf.Datetime}',
     "ToPhysical": "an Enum numbers texts as it names them",
 }
 _OF_ONE_VALUE: Final = frozenset(
@@ -153,6 +155,9 @@ def _function(content: dict[str, Any], columns: Mapping[str, pl.DataType]) -> It
     inner: Any = next(iter(cast("dict[str, Any]", detail)), None) if isinstance(detail, dict) else detail
     if inner == "ConcatVertical":
         yield _name(inner), inner
+    elif inner == "Strptime" and detail[inner][1]["format"] is None:
+        # The format is that of the first text of a batch.
+        yield "parsing times without a format", inner
     elif kind in ("Replace", "ReplaceStrict") and any(
         _expression(each).meta.root_names() for each in inputs[1:3]
     ):

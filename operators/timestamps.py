@@ -57,7 +57,7 @@ class AssignTimestamps(PureSpec):
                 raise JobDefinitionError(
                     f"event time {self.describe()} is {dtype}",
                     hint='it must be a Datetime; an integer needs its unit: sf.epoch("column", unit="ms"), and text '
-                    'a conversion: col("column").str.to_datetime(time_zone="UTC")',
+                    'a conversion: col("column").str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_zone="UTC")',
                 )
         elif isinstance(self.event_time, pl.Expr):
             raise JobDefinitionError(

@@ -227,7 +227,8 @@ class Stream:
         >>> import streamflow as sf
         >>> job = sf.Job("counts")
         >>> rows = sf.MemorySource([{"at": "2024-01-01T00:00:01"}, {"at": "2024-01-01T00:00:02"}])
-        >>> events = job.read(rows, event_time=sf.col("at").str.to_datetime(time_zone="UTC"))
+        >>> at = sf.col("at").str.to_datetime("%Y-%m-%dT%H:%M:%S", time_zone="UTC")
+        >>> events = job.read(rows, event_time=at)
         >>> counts = events.window(sf.tumbling("1m")).count().collect()
         >>> _ = job.run()
         >>> counts.frame()["count"].to_list()

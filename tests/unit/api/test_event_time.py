@@ -37,7 +37,7 @@ def windows(source, **read) -> list[datetime]:
         (pl.DataFrame({"k": ["a"], "t": [AT]}).with_columns(col("t").cast(pl.Datetime("ns", "UTC"))), "t"),
         (
             pl.DataFrame({"k": ["a"], "t": ["2013-01-01T05:00:00Z"]}),
-            col("t").str.to_datetime(time_zone="UTC"),
+            col("t").str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_zone="UTC"),
         ),
         (pl.DataFrame({"k": ["a"], "t": [int(AT.timestamp())]}), sf.epoch("t", unit="s")),
         (pl.DataFrame({"k": ["a"], "t": [int(AT.timestamp() * 1000)]}), sf.epoch("t", unit="ms")),

@@ -63,7 +63,8 @@ TAKEN: list[pl.Expr] = [
     S.str.to_uppercase(),
     S.str.split(","),
     S.str.contains("a"),
-    S.str.to_datetime(time_zone="UTC"),
+    S.str.to_datetime("%Y-%m-%d %H:%M", time_zone="UTC"),
+    S.str.to_time("%H:%M"),
     S.str.strptime(pl.Date, "%Y"),
     S.str.json_decode(pl.Struct({"a": pl.Int64})),
     S.str.len_chars().alias("length"),
@@ -88,6 +89,10 @@ TAKEN: list[pl.Expr] = [
 ]
 
 REFUSED: list[pl.Expr] = [
+    S.str.to_datetime(strict=False),
+    S.str.to_date().dt.year(),
+    S.str.strptime(pl.Datetime("ms")),
+    S.str.to_time(),
     V.sum(),
     V - V.mean(),
     V.max() == V,
