@@ -30,6 +30,15 @@ class Totals(sf.KeyedProcess):
         ctx.emit(event)
 
 
+class Files(sf.KeyedProcess):
+    """Its state is called like a function of SQL's that reads files."""
+
+    read_csv = sf.ValueState(int)
+
+    def on_event(self, event: Any, ctx: Any) -> None:
+        ctx.emit(event)
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.delenv("STREAMFLOW_CHECKPOINT_KEY", raising=False)
@@ -38,6 +47,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     stream = job.read(sf.MemorySource([{"origin": "JFK"}], schema={"origin": sf.String})).key_by("origin")
     stream.process(Visits).named("visits").collect()
     stream.process(Totals).named("totals").collect()
+    stream.process(Files).named("files").collect()
     origins = ["EWR", "JFK", "LGA"]
     timers = pl.DataFrame({"origin": ["JFK"], "time": [datetime(2013, 1, 1, tzinfo=UTC)]})
     frames = {
@@ -48,6 +58,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
             "processing-timers": timers,
         },
         "totals": {"total": pl.DataFrame({"origin": origins, "value": [10, 20, 30]})},
+        "files": {"read_csv": pl.DataFrame({"origin": ["JFK"], "value": [7]})},
     }
     return sf.bootstrap(job, frames, to=tmp_path / "checkpoints", state_backend="memory")
 
@@ -72,7 +83,7 @@ def test_without_more_it_lists_what_there_is(place: str, capsys) -> None:
     assert lines[3].endswith("places, raw, total, event-timers, processing-timers")
     listed = rows(capsys, place)
     assert (listed["job"], listed["number"]) == ("flights", 1)
-    assert [each["operator"] for each in listed["operators"]] == ["visits", "totals"]
+    assert [each["operator"] for each in listed["operators"]] == ["visits", "totals", "files"]
 
 
 def test_an_operators_states_are_shown(place: str, capsys) -> None:
@@ -96,6 +107,12 @@ def test_an_operators_states_are_shown(place: str, capsys) -> None:
         ("select sum(value) as s from total", "totals", [{"s": 60}]),
         ('select sum(value) as s from "totals.total"', None, [{"s": 60}]),
         ("select count(*) as n from places", None, [{"n": 2}]),
+        (
+            "select value as read_count, 1 as thread_id from read_csv",
+            None,
+            [{"read_count": 7, "thread_id": 1}],
+        ),
+        ('select r.value from "read_csv" as r', None, [{"value": 7}]),
         ("select origin from processing_timers", "visits", [{"origin": "JFK"}]),
         (
             "select origin, total.value as v from total join places using (origin) where index = 1",
@@ -142,6 +159,11 @@ def test_lists_in_csv_are_json(place: str, tmp_path: Path, capsys) -> None:
         (["--query", "select * from total, READ_Parquet/* */('/x')"], "READ_Parquet reads files"),
         (["--query", "select * from \"read_ipc\"('/x')"], "read_ipc reads files"),
         (["--query", "create table t as select * from read_json('http://127.0.0.1:1/x')"], "reads files"),
+        (["--query", "select * from read_csv -- a state, too\n('/etc/passwd')"], "read_csv reads files"),
+        (
+            ["--query", "select * from total where 1 in (select 1 from read_csv ('/x'))"],
+            "read_csv reads files",
+        ),
         (["--query", "selekt"], "the query cannot be answered"),
         (["--query", "select nothing from places"], "the query cannot be answered"),
         (["--operator", "visits", "--to", "out.xlsx"], "'out.xlsx' says no format"),
