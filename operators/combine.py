@@ -32,8 +32,8 @@ from streamflow.operators.kernels.partials import (
     TIME,
     Extra,
     PartialPlan,
-    check_keys,
 )
+from streamflow.operators.null_keys import check_keys
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import Schema, shown_name

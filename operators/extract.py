@@ -24,6 +24,7 @@ from streamflow.operators.base import (
 )
 from streamflow.operators.declared_schema import returned_schema
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
+from streamflow.operators.null_keys import null_key
 from streamflow.operators.rows import calls, each_row, seen, time_columns
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
@@ -53,6 +54,8 @@ class Extract(OperatorSpec):
     on_error: ErrorPolicy = "fail"
     inputs: tuple[tuple[str, Aggregate], ...] = ()
     """What aggregates are made of, by column: a value of a type that they cannot be made of is a bad record."""
+    needed: tuple[str, ...] = ()
+    """Columns, of those made, in which a null is a bad record: keys."""
 
     @property
     def accepts(self) -> Layout:  # type: ignore[override]
@@ -89,6 +92,7 @@ class _ExtractOperator(Operator):
     ) -> None:
         self._columns = spec.columns
         self._types = {name: None if output[name] == _UNKNOWN else output[name] for name, _ in spec.columns}
+        self._needed = spec.needed
         self._settled = settled
         self._guard = guard
 
@@ -116,6 +120,11 @@ class _ExtractOperator(Operator):
         else:
             frame = pl.DataFrame([*columns, *time_columns(batch)])
         made = FrameBatch(frame)
+        for name in self._needed:
+            if frame[name].null_count():
+                errors = self._null_keys(batch, name, frame[name], failed)
+                self._guard.bad(list(errors.values()), out)
+                failed |= errors
         out.emit(made.chosen([index not in failed for index in range(len(batch))]) if failed else made)
 
     def _evaluate(self, batch: AnyBatch) -> tuple[list[list[Any]], dict[int, RecordError]]:
@@ -134,6 +143,14 @@ class _ExtractOperator(Operator):
                     del values[index:]
                     values.append(None)
         return results, {index: self._guard.error(raised[index], row) for index, row in _rows(batch, raised)}
+
+    def _null_keys(
+        self, batch: AnyBatch, name: str, column: pl.Series, failed: Mapping[int, RecordError]
+    ) -> dict[int, RecordError]:
+        functions = dict(self._columns)
+        rows = set(column.is_null().arg_true()) - failed.keys()
+        where = Where(code=line_of_definition(functions[name]))
+        return {index: null_key(name, row).at(where) for index, row in _rows(batch, rows)}
 
     def _errors(self, batch: AnyBatch, misfits: dict[int, tuple[str, Function]]) -> dict[int, RecordError]:
         """The rows whose values no column can hold, or not the column that was promised."""

@@ -20,7 +20,7 @@ from streamflow.errors import RecordError, StateError, StreamflowError, Where
 from streamflow.keys import key_groups
 from streamflow.operators.base import LATE, Collector, Operator, OperatorContext, OperatorSnapshot, StreamType
 from streamflow.operators.guard import Guard
-from streamflow.operators.kernels.partials import check_keys
+from streamflow.operators.null_keys import with_keys
 from streamflow.operators.process import WHOLE_RECORD, ProcessSpec
 from streamflow.operators.process_context import Emitted, Firing, ProcessContext, Timer, moment
 from streamflow.operators.process_keys import KeyColumns
@@ -108,7 +108,7 @@ class ProcessOperator(Operator):
         self._current.wall = self._ctx.clock.now()
         if port == 0:
             assert isinstance(batch, FrameBatch)
-            check_keys(batch.frame, self._checked, self._ctx.operator_id)
+            batch = with_keys(batch, self._checked, self._guard, out)
             if self._sorts:
                 self._wait(batch, out)
             else:

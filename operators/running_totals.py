@@ -13,7 +13,8 @@ import polars as pl
 from streamflow.operators.base import Collector, OperatorContext
 from streamflow.operators.kernels.key_join import key_join
 from streamflow.operators.kernels.membership import has_key_in
-from streamflow.operators.kernels.partials import LATEST, PartialPlan, check_keys
+from streamflow.operators.kernels.partials import LATEST, PartialPlan
+from streamflow.operators.null_keys import check_keys
 from streamflow.records.common_types import concatenated
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch

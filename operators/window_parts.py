@@ -10,7 +10,8 @@ import polars as pl
 
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.emission import PaneWriter
-from streamflow.operators.kernels.partials import PartialPlan, check_keys
+from streamflow.operators.kernels.partials import PartialPlan
+from streamflow.operators.null_keys import check_keys
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.state.owned_keys import OwnedKeys

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -81,7 +81,7 @@ class StreamflowError(Exception):
         text = f"{place}: {self.message}" if place else self.message
         return f"{text}; {self.hint}" if self.hint else text
 
-    def at(self, where: Where) -> StreamflowError:
+    def at(self, where: Where) -> Self:
         """The same error with the parts of `where` filled in that it does not know itself."""
         mine = self.where
         self.where = Where(

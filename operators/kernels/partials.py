@@ -13,12 +13,11 @@ from typing import Any, Final
 
 import polars as pl
 
-from streamflow.errors import RecordError, Where
+from streamflow.errors import RecordError
 from streamflow.operators.base import StreamType
 from streamflow.operators.columns import checked_type
-from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.user_functions import value_maker
-from streamflow.records.schema import EVENT_TIME, WATERMARK, shown_name
+from streamflow.records.schema import EVENT_TIME
 from streamflow.windows.aggregate import Aggregate, FoldedAggregate, Slot, is_known
 from streamflow.windows.keeping import CollectList, Quantile, TopK
 from streamflow.windows.own import Aggregator
@@ -35,7 +34,6 @@ __all__ = [
     "TIME",
     "Extra",
     "PartialPlan",
-    "check_keys",
 ]
 
 COUNT: Final = "__n"
@@ -243,20 +241,6 @@ def _too_large(
         record=record,
         hint="cast its input to Float64, if about right is enough",
     )
-
-
-def check_keys(frame: pl.DataFrame, keys: Sequence[str], operator: str) -> None:
-    """Refuse null keys with a RecordError that shows the first record that has one."""
-    for key in keys:
-        if frame[key].null_count():
-            visible = frame.drop(EVENT_TIME, WATERMARK, strict=False)
-            row = next(row_dicts(visible.filter(pl.col(key).is_null()).head(1)))
-            raise RecordError(
-                f"the key {shown_name(key)!r} is null",
-                record=row,
-                where=Where(operator=operator),
-                hint='filter such records out, or key_by(…, null_keys="group") makes null a key',
-            )
 
 
 def _input_types(aggregates: Sequence[tuple[str, Aggregate]], records: StreamType) -> list[pl.DataType]:

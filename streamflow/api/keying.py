@@ -37,6 +37,11 @@ class Keying:
         """A record's own columns, without those that were made to key it; None for objects."""
         return tuple(self.record_schema) if isinstance(self.record_schema, Schema) else None
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The keys that functions give and that may not be null."""
+        return tuple(name for name, _ in self.functions) if self.null_keys == "fail" else ()
+
     def columns(self, aggregates: dict[str, Aggregate]) -> tuple[Stream, tuple[tuple[str, Aggregate], ...]]:
         """The stream with every key and aggregate input as a column, and the aggregates over those columns."""
         made, prepared = aggregate_inputs(aggregates, self.stream.type.schema)
@@ -51,7 +56,8 @@ class Keying:
         if constants:
             stream = stream.with_columns(*constants)
         if functions:
-            extract = Extract(functions, natural_layout(stream.type), inputs=_read_alone(functions, prepared))
+            inputs = _read_alone(functions, prepared)
+            extract = Extract(functions, natural_layout(stream.type), inputs=inputs, needed=self.needed)
             stream = through(stream, extract)
         return stream, prepared
 

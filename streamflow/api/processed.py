@@ -79,7 +79,7 @@ def processed(
     if keying.record_columns is None:
         functions = (*functions, (WHOLE_RECORD, _packed))
     if functions:
-        stream = through(stream, Extract(functions, natural_layout(stream.type)))
+        stream = through(stream, Extract(functions, natural_layout(stream.type), needed=keying.needed))
     reads: tuple[Input, ...] = (read_of(stream),)
     broadcast_columns: tuple[str, ...] | None = None
     make_rule: RowMaker | None = None
