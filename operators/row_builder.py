@@ -19,7 +19,7 @@ from streamflow.records.python_times import any_unheld, unheld
 from streamflow.records.schema import EVENT_TIME_TYPE
 from streamflow.time.timestamps import EARLIEST, LATEST
 
-__all__ = ["calls_with", "calls_with_rows", "row_dicts"]
+__all__ = ["calls_with", "calls_with_rows", "in_calendar", "row_dicts"]
 
 _WIDEST = 64
 _WINDOW = ("window_start", "window_end")
@@ -36,7 +36,7 @@ def row_dicts(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
     >>> list(row_dicts(pl.DataFrame({"k": ["a", "b"], "v": [1, 2]})))
     [{'k': 'a', 'v': 1}, {'k': 'b', 'v': 2}]
     """
-    frame = _in_calendar(frame)
+    frame = in_calendar(frame)
     for error in unheld(frame).values():
         raise error
     width = frame.width
@@ -57,7 +57,7 @@ def calls_with_rows(
     >>> names
     ['a', 'b']
     """
-    frame = _in_calendar(frame)
+    frame = in_calendar(frame)
     width = frame.width
     if width == 0 or width > _WIDEST:
         return calls_with(frame.to_dicts(), functions, results, own=own)
@@ -72,7 +72,7 @@ def calls_with(
     return partial(_caller(len(functions), own=own), (), iter(values), functions, results)
 
 
-def _in_calendar(frame: pl.DataFrame) -> pl.DataFrame:
+def in_calendar(frame: pl.DataFrame) -> pl.DataFrame:
     """Windows of the last days that Python's datetime has end behind them: at their last moment, then."""
     bounds = [name for name in _WINDOW if name in frame.columns and frame[name].dtype == EVENT_TIME_TYPE]
     beyond = [name for name in bounds if any_unheld(frame[name])]

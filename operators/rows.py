@@ -26,7 +26,7 @@ from streamflow.operators.base import (
     StreamType,
 )
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
-from streamflow.operators.row_builder import calls_with, calls_with_rows, row_dicts
+from streamflow.operators.row_builder import calls_with, calls_with_rows, in_calendar, row_dicts
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
@@ -114,7 +114,7 @@ def seen(batch: AnyBatch, guard: Guard, out: Collector) -> AnyBatch:
     """The records that Python's values can hold; the others are bad ones."""
     if isinstance(batch, RowBatch):
         return batch
-    bad = unheld(batch.user_frame())
+    bad = unheld(in_calendar(batch.user_frame()))
     if not bad:
         return batch
     guard.bad(list(bad.values()), out)
