@@ -120,6 +120,8 @@ class ProcessOperator(Operator):
 
     def on_watermark(self, watermark: int, out: Collector) -> int | None:
         self._current.wall = self._ctx.clock.now()
+        # After a restore an input that others had gone on without may be behind.
+        watermark = max(watermark, self._watermark)
         if self._passing is None:
             self._passing = self._pass(watermark, out)
         unfinished = next(self._passing, True) is None

@@ -92,6 +92,8 @@ class Assembly:
         default_factory=dict[int, dict[tuple[int, int], Channel]]
     )
 
+    _event_times: dict[str, int] = field(default_factory=dict[str, int])
+
     def build(self) -> None:
         """Make everything; on the event loop's thread, since tasks belong to it."""
         self.committing = Committing(self.profile, self.ports.reach)
@@ -213,7 +215,14 @@ class Assembly:
             endless = self.plan.endless_ports(task.id) if untimed else frozenset[int]()
             marks = self.profile.watermarks != "end"
             self.loops.append(
-                Task(subtask, self._inbox(task, index), untimed=untimed, endless=endless, marks=marks)
+                Task(
+                    subtask,
+                    self._inbox(task, index),
+                    untimed=untimed,
+                    endless=endless,
+                    marks=marks,
+                    restored=self._event_time_at(task),
+                )
             )
             return
         source_task = self._source_task(task, index, subtask, links, chain)
@@ -266,6 +275,7 @@ class Assembly:
             clock=self.ports.clock,
             timed=node.type.timed,
             watermark=MIN_TIME if start is None else start.watermark,
+            reached=self._event_time_at(task),
             index=index,
             alignment=self.readers[node.id].alignment,
         )
@@ -309,6 +319,20 @@ class Assembly:
         if share is not None:
             self.shares.append((link, share.parts))
         return link
+
+    def _event_time_at(self, task: PhysicalTask) -> int:
+        """How far event time had come in the checkpoint that is gone on from: in the task's operators, or, where they
+        do not keep it, in those that they feed. What was behind that had been left out."""
+        if self.restored is None:
+            return MIN_TIME
+        found = self._event_times.get(task.id)
+        if found is None:
+            kept = self.restored.event_times
+            own = [kept[operator.id] for operator in task.chain if operator.id in kept]
+            fed = [self.plan.task(edge.lower) for edge in self.plan.edges if edge.upper == task.id]
+            further = [time for each in fed if (time := self._event_time_at(each)) > MIN_TIME]
+            found = self._event_times[task.id] = max(own) if own else min(further, default=MIN_TIME)
+        return found
 
     def _start(self, source: str) -> SourceStart | None:
         return None if self.restored is None else self.restored.sources.get(source)

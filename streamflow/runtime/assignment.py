@@ -23,12 +23,13 @@ __all__ = ["SplitAssigner", "SplitState"]
 @dataclass(frozen=True, slots=True)
 class SplitState:
     """A split and how far it has been read: `position` is None at its beginning, `watermark` in microseconds. `order`:
-    its place among the splits of its source."""
+    its place among the splits of its source. `idle`: it was quiet."""
 
     split: Split
     order: int = 0
     position: Position | None = None
     watermark: int = MIN_TIME
+    idle: bool = False
 
     def as_values(self) -> dict[str, Any]:
         """As plain values, for a checkpoint."""
@@ -40,6 +41,7 @@ class SplitState:
             "order": self.order,
             "position": None if self.position is None else dict(self.position),
             "watermark": self.watermark,
+            "idle": self.idle,
         }
 
     @classmethod
@@ -48,7 +50,13 @@ class SplitState:
         split = Split(
             values["id"], values["payload"], values["holds_watermark"], values.get("unbounded", False)
         )
-        return cls(split, values["order"], values["position"], values["watermark"])
+        return cls(
+            split,
+            values["order"],
+            values["position"],
+            values["watermark"],
+            values.get("idle", False),
+        )
 
 
 class SplitAssigner:

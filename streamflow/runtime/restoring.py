@@ -25,7 +25,7 @@ from streamflow.state.checkpoints.store import CheckpointStore
 from streamflow.state.checkpoints.tables import decode_table
 from streamflow.state.factory import open_saved
 from streamflow.state.saved import SavedKind
-from streamflow.time.timestamps import MIN_TIME
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
 __all__ = ["Restored", "Share", "SourceStart"]
 
@@ -72,6 +72,8 @@ class Restored:
     """Where each source goes on."""
     shares: dict[tuple[str, int], Share] = field(default_factory=dict["tuple[str, int]", Share])
     """By operator and subtask of the run that begins."""
+    event_times: dict[str, int] = field(default_factory=dict[str, int])
+    """How far event time had come in each operator that keeps it."""
     _old: dict[tuple[str, int], KeyedStateBackend] = field(
         default_factory=dict["tuple[str, int]", KeyedStateBackend]
     )
@@ -99,6 +101,7 @@ class Restored:
                     share = self._share(operator.id, index, groups)
                     if share.parts:
                         self.shares[operator.id, index] = share
+                        self._note_event_time(operator.id, share.parts)
 
     def close(self) -> None:
         """Close the old backends, and those that nobody has taken over."""
@@ -113,6 +116,13 @@ class Restored:
     def take(self, id: str, subtask: int) -> Share | None:
         """The share of a subtask, whose backend is the caller's from now on."""
         return self.shares.pop((id, subtask), None)
+
+    def _note_event_time(self, id: str, parts: Sequence[StatePart]) -> None:
+        times = [part.number("watermark") for part in parts if "watermark" in part.values]
+        # After the input's end nothing comes, and that it has ended is to be heard again.
+        for time in times:
+            if time < MAX_TIME:
+                self.event_times[id] = min(time, self.event_times.get(id, time))
 
     def _source(self, id: str, waiting: WaitingContent | None) -> SourceStart | None:
         if self.manifest.finished:

@@ -58,9 +58,12 @@ class SourceTask:
         clock: Clock,
         timed: bool = True,
         watermark: int = MIN_TIME,
+        reached: int = MIN_TIME,
         index: int = 0,
         alignment: SplitAlignment | None = None,
     ) -> None:
+        """`watermark`: what its subtasks had in common in the checkpoint that was restored, `reached`: how far event
+        time had come in those that it feeds; splits that were behind that had been left out."""
         self._subtask = subtask
         self._id = id
         self._source = source
@@ -82,6 +85,7 @@ class SourceTask:
         self._states: dict[str, SplitState] = {}
         self._merger = WatermarkMerger([])
         self._merger.push(watermark)
+        self._reached = reached
         self._signal = Signal()
         self._last = watermark + strategy.bound + 1 if watermark > MIN_TIME else MIN_TIME
         """The largest event time so far."""
@@ -131,7 +135,12 @@ class SourceTask:
     def snapshot(self) -> tuple[str, Mapping[str, Any]]:
         """(source, how far its splits in this subtask have been read)."""
         splits = [
-            replace(state, position=pump.position or state.position, watermark=self._marks[id].current)
+            replace(
+                state,
+                position=pump.position or state.position,
+                watermark=self._marks[id].current,
+                idle=self._merger.is_idle(id),
+            )
             for pump in self._pumps
             for id, state in [(pump.split.id, self._states[pump.split.id])]
         ]
@@ -161,7 +170,8 @@ class SourceTask:
                     await self._signal.wait()
                     continue
                 await self._subtask.fire_timers()
-                self._open_splits()
+                if self._open_splits():
+                    await self._mark_idle()
                 if self._pumps:
                     self._be_ready()
                 pump = self._choose() if self._assigner.all_ready or not self._prefix.marks else None
@@ -195,12 +205,14 @@ class SourceTask:
         for pump in pumps:
             await pump.close()
 
-    def _open_splits(self) -> None:
+    def _open_splits(self) -> bool:
+        """Open the splits that are this subtask's now; whether one is among them that says nothing for now."""
+        quiet = False
         # What is taken after an epoch has begun and before its barrier would be neither here nor with the assigner.
         while self._barrier is None:
             state = self._assigner.take(sum(not pump.exhausted for pump in self._pumps))
             if state is None:
-                return
+                break
             split = state.split
             reader = self._open_reader(split, state.position)
             pump = SplitPump(
@@ -213,9 +225,16 @@ class SourceTask:
             self._marks[split.id] = SplitWatermark(self._strategy, state.watermark)
             self._idleness.add(split.id)
             _LOG.debug("split opened", extra=told(source=self._id, split=split.id))
-            self._merger.add(split.id, state.watermark)
+            spoken = state.watermark > MIN_TIME or state.position is not None or state.idle
+            left_out = spoken and state.watermark < self._reached
+            self._merger.add(split.id, state.watermark, left_out=left_out)
+            if state.idle and self._strategy.idle_after is None:
+                # It was the split itself that said so, and says it once.
+                self._merger.idle(split.id)
+                quiet = True
             # While a split waited to be opened, the others went on and nothing of it was told.
-            self._merger.hold(self._subtask.watermark)
+            self._merger.hold(self._subtask.watermark, before=self._reached)
+        return quiet
 
     def _choose(self) -> SplitPump | None:
         """The split to go on with. Bounded splits wait for the one whose turn it is, so that the order in which
@@ -318,8 +337,12 @@ class SourceTask:
         cadence = self._profile.watermarks
         if cadence == "end" or (cadence == "epoch" and not epoch_end) or self._assigner.holds_watermark:
             return
-        if self._merger.current > MIN_TIME:
-            await self._subtask.advance(self._merger.current)
+        current = self._merger.current
+        if current < self._reached and self._merger.silent:
+            # What only they had come to is nothing that those downstream should go on from.
+            return
+        if current > MIN_TIME:
+            await self._subtask.advance(current)
 
     async def _end_epoch(self, epoch: int) -> None:
         self._barrier = None

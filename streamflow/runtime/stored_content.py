@@ -41,6 +41,7 @@ class SplitContent(TypedDict):
     order: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     position: dict[str, Any] | None
     watermark: Time
+    idle: NotRequired[bool]
 
 
 class SourceContent(TypedDict):

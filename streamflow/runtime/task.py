@@ -19,7 +19,7 @@ from streamflow.runtime.alignment import Aligned, Alignment, Block
 from streamflow.runtime.channel import Inbox
 from streamflow.runtime.subtask import Subtask
 from streamflow.runtime.waiting import Signal
-from streamflow.time.timestamps import MAX_TIME
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 from streamflow.time.watermarks import WatermarkMerger
 
 __all__ = ["Task"]
@@ -36,10 +36,12 @@ class Task:
         untimed: Collection[int] = (),
         endless: Collection[int] = (),
         marks: bool = True,
+        restored: int = MIN_TIME,
     ) -> None:
         """`untimed` are the input ports without event time beside others that have it, `endless` those of them that
         have no end either: no watermark waits for the former, nor the last one for the latter. `marks`: the watermarks
-        that records carry become those of all inputs here."""
+        that records carry become those of all inputs here. `restored`: how far event time had come here in the
+        checkpoint that was restored."""
         self._marks = marks
         self._subtask = subtask
         subtask.waiting = inbox.rows
@@ -48,9 +50,11 @@ class Task:
         ports = [channel.port for channel in inbox.channels]
         self._untimed = {channel for channel, port in enumerate(ports) if port in untimed}
         self._endless = {channel for channel in self._untimed if ports[channel] in endless}
-        self._merger = WatermarkMerger(channel for channel in range(count) if channel not in self._endless)
+        timed_or_ending = [channel for channel in range(count) if channel not in self._endless]
+        self._merger = WatermarkMerger(timed_or_ending, restored=restored)
         self._merger.idle(*(self._untimed - self._endless))
-        self._carried = WatermarkMerger(channel for channel in range(count) if channel not in self._untimed)
+        timed = [channel for channel in range(count) if channel not in self._untimed]
+        self._carried = WatermarkMerger(timed, restored=restored)
         """Watermarks with those that records carry."""
         self._alignment = Alignment(count)
         self._open = set(range(count))

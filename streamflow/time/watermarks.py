@@ -89,31 +89,41 @@ class _Input:
     watermark: int = MIN_TIME
     idle: bool = False
     aligned: bool = True
+    restored: bool = False
+    """It has said nothing yet since a restore, before which the others may have gone on without it."""
 
 
 class WatermarkMerger:
     """One watermark out of several inputs': the minimum over the active ones; it never goes back.
 
     Idle inputs are left out. One that returns counts again once it has reached the last output watermark, so that a
-    quiet partition never makes the others' data wait twice, nor later data late.
+    quiet partition never makes the others' data wait twice, nor later data late. After a restore the output is where it
+    was: an input holds it there until it speaks, and one that was left out before is left out again.
 
     >>> merger = WatermarkMerger(["a", "b"])
     >>> merger.advance("a", 10), merger.advance("b", 7), merger.idle("b"), merger.advance("b", 8)
     (None, 7, 10, None)
     """
 
-    def __init__(self, inputs: Iterable[object]) -> None:
-        self._inputs: dict[object, _Input] = {name: _Input() for name in inputs}
-        self.current = MIN_TIME
+    def __init__(self, inputs: Iterable[object], *, restored: int = MIN_TIME) -> None:
+        """`restored`: how far the output had come in the checkpoint from which the inputs go on."""
+        self._inputs: dict[object, _Input] = {name: _Input(restored=restored > MIN_TIME) for name in inputs}
+        self.current = restored
 
-    def add(self, name: object, watermark: int = MIN_TIME) -> None:
-        """A new input; it holds the output where it is until it has caught up."""
-        self._inputs[name] = _Input(watermark=watermark)
+    def add(self, name: object, watermark: int = MIN_TIME, *, left_out: bool = False) -> None:
+        """A new input; it holds the output where it is until it has caught up, or, having been `left_out` before a
+        restore, until it speaks."""
+        self._inputs[name] = _Input(watermark=watermark, restored=left_out)
 
-    def hold(self, told: int) -> None:
-        """Nobody has been told more than `told`: an input that was added since holds the output back, down to there."""
-        counted = [s.watermark for s in self._inputs.values() if not s.idle and s.aligned]
-        self.current = max(told, min(self.current, *counted)) if counted else self.current
+    def hold(self, told: int, *, before: int = MIN_TIME) -> None:
+        """Nobody has been told more than `told`, and everybody `before` a restore: an input that was added since holds
+        the output back, down to there."""
+        counted = [s for s in self._inputs.values() if not s.idle and s.aligned]
+        known = [s.watermark for s in counted if not s.restored]
+        if known:
+            self.current = max(told, before, min(known))
+        elif counted:
+            self.current = max(told, min(s.watermark for s in counted))
 
     def remove(self, name: object) -> int | None:
         """An input is gone (its split has been read); the new output watermark if that moves it."""
@@ -124,6 +134,9 @@ class WatermarkMerger:
         """An input says `watermark` (which also ends its idleness); the new output watermark if that moves it."""
         state = self._inputs[name]
         returned = self._wake(state)
+        if state.restored:
+            state.restored, returned = False, True
+            state.aligned = max(state.watermark, watermark) >= self.current
         if watermark <= state.watermark:
             return self._recompute() if returned else None
         state.watermark = watermark
@@ -165,6 +178,12 @@ class WatermarkMerger:
         """Whether no input is active (ended ones aside)."""
         open_inputs = [state for state in self._inputs.values() if state.watermark < MAX_TIME]
         return bool(open_inputs) and all(state.idle for state in open_inputs)
+
+    @property
+    def silent(self) -> bool:
+        """Whether the inputs that count have been left out before a restore and have said nothing since."""
+        counted = [state for state in self._inputs.values() if not state.idle and state.aligned]
+        return bool(counted) and all(state.restored for state in counted)
 
     @property
     def holder(self) -> object | None:

@@ -235,3 +235,38 @@ def test_without_idleness_it_is_exactly_the_minimum(words: list[tuple[str, int]]
         m.advance(name, time)
         marks[name] = max(marks[name], time)
         assert m.current == min(marks.values())
+
+
+def test_after_a_restore_it_stands_where_it_was_until_each_has_spoken() -> None:
+    m = WatermarkMerger(["a", "b"], restored=100)
+    assert m.current == 100
+    assert m.advance("a", 120) is None
+    assert m.advance("b", 110) == 110
+
+
+def test_one_that_speaks_from_behind_where_it_was_restored_is_left_out_until_it_has_caught_up() -> None:
+    m = WatermarkMerger(["a", "b"], restored=100)
+    m.advance("a", 120)
+    assert m.advance("b", 10) == 120
+    assert m.advance("a", 150) == 150
+    assert m.advance("b", 150) is None
+    assert m.advance("a", 200) is None
+
+
+def test_an_input_that_was_left_out_before_a_restore_holds_the_others_until_it_speaks() -> None:
+    m = WatermarkMerger([])
+    m.add("a", 100)
+    m.add("b", 10, left_out=True)
+    m.hold(MIN_TIME, before=90)
+    assert (m.current, m.silent) == (100, False)
+    assert m.advance("a", 120) is None
+    assert m.advance("b", 11) == 120
+
+
+def test_where_all_had_been_left_out_they_say_nothing_before_one_speaks() -> None:
+    m = WatermarkMerger([])
+    m.add("b", 10, left_out=True)
+    m.hold(MIN_TIME, before=90)
+    assert (m.current, m.silent) == (10, True)
+    assert m.advance("b", 11) == 11
+    assert not m.silent
