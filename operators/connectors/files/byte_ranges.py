@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from streamflow.errors import SourceError
+from streamflow.operators.connectors.files.file_ends import same_file
 
 __all__ = ["LARGEST_RANGE", "LineNumbers", "mean_line", "range_bytes", "read_lines"]
 
@@ -23,14 +24,16 @@ _SAMPLE: Final = 64 << 10
 _BLOCK: Final = 1 << 20
 
 
-def read_lines(path: str, start: int, end: int, limit: int) -> tuple[bytes, int]:
+def read_lines(path: str, start: int, end: int, limit: int, inode: int | None = None) -> tuple[bytes, int]:
     """The lines whose first byte lies in [start, end), and the offset of the first. `limit` is where the file, as far
     as it is to be read, ends. A last line without a newline counts.
 
-    Raises SourceError where the file has become shorter, and for a line of more than 64 MiB.
+    Raises SourceError where the file has become shorter or has another `inode`, and for a line of more than 64 MiB.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
+        if inode is not None:
+            same_file(descriptor, inode, path)
         first = start if start == 0 else _after_newline(descriptor, start - 1, end, limit, path)
         if first >= end:
             return b"", first

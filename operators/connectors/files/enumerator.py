@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import blake2b
 from math import ceil
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +11,7 @@ from typing import Any, Final
 from streamflow.errors import StateError
 from streamflow.operators.connectors.files.csv_format import CsvColumns, CsvOptions
 from streamflow.operators.connectors.files.failures import reading
+from streamflow.operators.connectors.files.file_ends import Ends
 from streamflow.operators.connectors.files.formats import LINE_FORMATS
 from streamflow.operators.connectors.files.inference import check_inferred
 from streamflow.operators.connectors.files.listing import FoundFile
@@ -22,7 +22,6 @@ from streamflow.operators.source import Discovery, SourceContext, Split
 __all__ = ["FileEnumerator", "Told", "WatchingEnumerator"]
 
 _BLOCK: Final = 1 << 20
-_HEAD: Final = 4096
 
 Listing = Callable[[], list[FoundFile]]
 
@@ -90,12 +89,13 @@ def _same_way(state: Mapping[str, Any], key: str, what: str, hint: str) -> None:
 
 
 def _all_parts(file: FoundFile, csv: CsvOptions) -> list[FilePart]:
+    ends = Ends.of(file.path, file.size)
     if file.format not in LINE_FORMATS:
         rows = count_rows(file.path, file.format)
         pieces = max(1, ceil(file.size / SPLIT_BYTES))
-        return list(parts_of(file, start=0, end=rows, step=max(1, ceil(rows / pieces))))
+        return list(parts_of(file, ends, start=0, end=rows, step=max(1, ceil(rows / pieces))))
     step = SPLIT_BYTES if by_arithmetic(file, csv) else max(1, file.size)
-    return list(parts_of(file, start=0, end=file.size, step=step))
+    return list(parts_of(file, ends, start=0, end=file.size, step=step))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class WatchingEnumerator:
             return fresh
         if known.inode == file.inode and file.size >= known.offset:
             whole = file.splittable or file.size == known.size
-            if whole and _ends_of(file.path, known.offset) == (known.head, known.tail):
+            if whole and Ends.of(file.path, known.offset) == Ends(known.offset, known.head, known.tail):
                 return known
         return replace(fresh, generation=known.generation + 1)
 
@@ -195,26 +195,14 @@ class WatchingEnumerator:
         if not file.splittable:
             parts = _all_parts(file, self._csv) if known.offset == 0 else []
             offset = file.size
+            ends = Ends.of(file.path, offset)
         else:
             offset = _whole_lines(file, known.offset, self._csv)
+            ends = Ends.of(file.path, offset)
             step = SPLIT_BYTES if by_arithmetic(file, self._csv) else max(1, offset - known.offset)
-            parts = list(parts_of(file, start=known.offset, end=offset, step=step))
-        head, tail = _ends_of(file.path, offset)
+            parts = list(parts_of(file, ends, start=known.offset, end=offset, step=step))
         seen = replace(known, offset=offset, size=file.size, modified_ns=file.modified_ns, inode=file.inode)
-        return replace(seen, head=head, tail=tail), parts
-
-
-def _ends_of(path: str, offset: int) -> tuple[bytes, bytes]:
-    """Digests of the first bytes of a file, and of those before `offset`."""
-    with Path(path).open("rb") as opened:
-        first = opened.read(min(_HEAD, offset))
-        opened.seek(max(0, offset - _HEAD))
-        last = opened.read(min(_HEAD, offset))
-    return _digest(first), _digest(last)
-
-
-def _digest(data: bytes) -> bytes:
-    return blake2b(data, digest_size=8).digest()
+        return replace(seen, head=ends.head, tail=ends.tail), parts
 
 
 def _whole_lines(file: FoundFile, start: int, csv: CsvOptions) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
@@ -83,6 +84,9 @@ class FileReading:
         ctx: SourceContext,
     ) -> SplitReader:
         """For these columns of the file itself; None for objects."""
+        with reading(part.path):
+            inode = Path(part.path).stat().st_ino
+            part.check()
         if part.format not in LINE_FORMATS:
             row = part.start if position is None else counted_in(position, "row")
             scan = scan_table(part.path, part.format)
@@ -92,9 +96,11 @@ class FileReading:
         with reading(part.path):
             form, data_start = self._form(part, columns)
             start = part.start if position is None else counted_in(position, "offset")
-            return self._lines(part, form, max(start, data_start), ctx)
+            return self._lines(part, form, max(start, data_start), inode, ctx)
 
-    def _lines(self, part: FilePart, form: LineFormat, start: int, ctx: SourceContext) -> SplitReader:
+    def _lines(
+        self, part: FilePart, form: LineFormat, start: int, inode: int, ctx: SourceContext
+    ) -> SplitReader:
         most = LARGEST_RANGE if isinstance(self.schema, Schema) else _OBJECT_BYTES
         if part.compression == "none" and form.by_arithmetic:
             line = mean_line(part.path, start, part.limit) if start < part.limit else 1.0
@@ -105,6 +111,7 @@ class FileReading:
                 end=part.end,
                 limit=part.limit,
                 step=range_bytes(ctx.batch_rows, line, most),
+                inode=inode,
                 on_error=ctx.on_error,
             )
         stream = RecordStream(

@@ -16,8 +16,8 @@ __all__ = ["RangeReader"]
 class RangeReader:
     """Fetches by arithmetic alone: what a range holds is read by its `decode`.
 
-    Reads the lines that begin in [start, end) of a file that ends at `limit`, `step` bytes at a time. Position: the
-    offset of the next range.
+    Reads the lines that begin in [start, end) of a file that ends at `limit`, `step` bytes at a time, as long as it is
+    the one with this `inode`. Position: the offset of the next range.
     """
 
     def __init__(
@@ -29,6 +29,7 @@ class RangeReader:
         end: int,
         limit: int,
         step: int,
+        inode: int,
         on_error: ErrorPolicy,
     ) -> None:
         self._path = path
@@ -37,6 +38,7 @@ class RangeReader:
         self._end = end
         self._limit = limit
         self._step = step
+        self._inode = inode
         self._on_error: ErrorPolicy = on_error
         self._lines = LineNumbers(path)
 
@@ -53,7 +55,7 @@ class RangeReader:
 
     def _decode(self, start: int, end: int) -> Decoded:
         with reading(self._path):
-            body, first = read_lines(self._path, start, end, self._limit)
+            body, first = read_lines(self._path, start, end, self._limit, self._inode)
         if first == 0:
             body = body.removeprefix(BOM)
         run = Run(body, partial(self._lines.at, first))

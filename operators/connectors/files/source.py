@@ -51,6 +51,8 @@ class FileSource(Source):
     appended to known ones, and never ends; with a schema nothing needs to be there when it begins. A file that has
     become shorter or was replaced is read again from its start, told by its inode, its first bytes and those at which
     reading had ended; compressed, Parquet and Arrow files have to appear whole (written elsewhere, then renamed).
+    A file under another name is another file: rotated ones belong outside of the glob. One that was replaced before all
+    that had been found of it was read is a SourceError.
 
     Folders below the path, or the fixed part of a glob, that are called `name=value`, as `FileSink(partition_by=)`
     makes them, are columns too, but not of objects: of the schema's types, or integers, days or times where all values

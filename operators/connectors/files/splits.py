@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from streamflow.operators.connectors.files.csv_format import CsvOptions
+from streamflow.operators.connectors.files.file_ends import Ends
 from streamflow.operators.connectors.files.formats import Compression, FileFormat
 from streamflow.operators.connectors.files.listing import FoundFile
 from streamflow.operators.source import Split
@@ -28,6 +29,8 @@ class FilePart:
     end: int
     limit: int
     partitions: Sequence[Sequence[str | None]] = ()
+    ends: tuple[int, bytes, bytes] | None = None
+    """`Ends` of the file as it was found; None in checkpoints of before."""
 
     def split(self, *, whole: bool, holds_watermark: bool, generation: int = 0) -> Split:
         """As a split; its id is the path, and the part of it where it is not `whole`."""
@@ -40,6 +43,11 @@ class FilePart:
         """The part that a split stands for."""
         return cls(**split.payload)
 
+    def check(self) -> None:
+        """Raises SourceError where the file is another by now."""
+        if self.ends is not None:
+            Ends(*self.ends).check(self.path)
+
     def told(self, names: Iterable[str]) -> dict[str, str | None]:
         """Which of these columns the file's folders tell, and their values as text."""
         values = {str(name): value for name, value in self.partitions}
@@ -51,10 +59,15 @@ def by_arithmetic(file: FoundFile, csv: CsvOptions) -> bool:
     return file.splittable and (file.format != "csv" or csv.quote is None)
 
 
-def parts_of(file: FoundFile, *, start: int, end: int, step: int = SPLIT_BYTES) -> Iterator[FilePart]:
+def parts_of(
+    file: FoundFile, ends: Ends, *, start: int, end: int, step: int = SPLIT_BYTES
+) -> Iterator[FilePart]:
     """[start, end) in pieces of `step`."""
     limit = end
+    known = (ends.offset, ends.head, ends.tail)
     while start < end:
         following = min(start + step, end)
-        yield FilePart(file.path, file.format, file.compression, start, following, limit, file.partitions)
+        yield FilePart(
+            file.path, file.format, file.compression, start, following, limit, file.partitions, known
+        )
         start = following

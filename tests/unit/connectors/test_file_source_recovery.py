@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,63 @@ def test_a_file_that_went_while_nothing_ran_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.ndjson").unlink()
     with pytest.raises(SourceError, match=r"cannot read '.*a\.ndjson': No such file or directory"):
         read_on(source, split, {"offset": 8})
+
+
+def _text(first: int, suffix: str) -> bytes:
+    """Records of one length each, as a file of this kind holds them."""
+    numbers = range(first, first + 100)
+    match suffix:
+        case "parquet":
+            buffer = BytesIO()
+            pl.DataFrame({"n": list(numbers)}).write_parquet(buffer)
+            return buffer.getvalue()
+        case "csv":
+            return b"n\n" + b"".join(b"%d\n" % n for n in numbers)
+    lines = b"".join(b'{"n":%d}\n' % n for n in numbers)
+    return gzip.compress(lines) if suffix == "ndjson.gz" else lines
+
+
+@pytest.mark.parametrize("suffix", ["ndjson", "csv", "parquet", "ndjson.gz"])
+@pytest.mark.parametrize("watch", [None, "1s"])
+def test_a_file_that_was_replaced_while_nothing_ran_is_not_read_on(
+    tmp_path: Path, suffix: str, watch: str | None
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(_text(100, suffix))
+    source = FileSource(path, schema={"n": pl.Int64}, watch=watch)
+    (split,) = discover(source, clock=JumpingClock())
+    reading = read(FileSource(path, schema={"n": pl.Int64}), batch_rows=10)
+    _, position, seen = reading.positions[0]
+    kept = Split(split.id, stored(split.payload))
+    # The same content in another place of the disk is the same file, and it may have grown since.
+    path.unlink()
+    path.write_bytes(_text(100, suffix) + (b"n" if suffix in ("ndjson", "csv") else b""))
+    assert [row["n"] for row in read_on(source, kept, position)] == list(range(100 + seen, 200))
+    path.write_bytes(_text(200, suffix))
+    for where in (position, None):
+        with pytest.raises(
+            SourceError, match=r"is not the file any more that this job began to read; put it back"
+        ):
+            read_on(source, kept, where)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_not_read_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.ndjson"
+    path.write_bytes(_text(100, "ndjson"))
+    source = FileSource(path, schema={"n": pl.Int64})
+    (split,) = discover(source)
+
+    async def run() -> None:
+        reader = source.reader(split, None, source_context(batch_rows=1))
+        first = await reader.fetch()
+        assert first is not None
+        assert len(first.decode().batch)
+        second = await reader.fetch()
+        assert second is not None
+        (tmp_path / "new").write_bytes(_text(200, "ndjson"))
+        (tmp_path / "new").replace(path)
+        with pytest.raises(SourceError, match="is not the file any more that this job began to read"):
+            second.decode()
+        await reader.close()
+
+    asyncio.run(run())
