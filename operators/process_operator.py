@@ -27,6 +27,7 @@ from streamflow.operators.process_keys import KeyColumns
 from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.rows import FITTING_HINT, columns_of
 from streamflow.operators.time_sorted import TimeSorted
+from streamflow.operators.user_functions import unfit_results
 from streamflow.records.elements import AnyBatch, End
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema, StreamSchema
@@ -458,12 +459,15 @@ class ProcessOperator(Operator):
         rows = emitted.taken(timed=self._timed)
         batch: AnyBatch = rows
         if isinstance(schema, Schema):
-            built, misfits = columns_of(rows, schema)
-            bad = [
-                RecordError(why, record=rows.values[at], where=self._line_of(emitted, at), hint=FITTING_HINT)
-                for at, why in misfits.items()
-            ]
-            batch = built.chosen([at not in misfits for at in range(len(rows))]) if bad else built
+            batch, misfits = columns_of(rows, schema)
+        else:
+            misfits = unfit_results(rows.values)
+        bad = [
+            RecordError(why, record=rows.values[at], where=self._line_of(emitted, at), hint=FITTING_HINT)
+            for at, why in misfits.items()
+        ]
+        if bad:
+            batch = batch.chosen([at not in misfits for at in range(len(rows))])
             self._guard.bad(bad, out)
         emitted.begin_again()
         if name:

@@ -19,7 +19,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Final, Literal, cast
@@ -203,7 +203,7 @@ def as_record(value: Any) -> Any:
 
 
 def unfit_results(results: Sequence[Any]) -> dict[int, str]:
-    """By position, what is wrong with results that only promise one: coroutines, generators."""
+    """By position, what is wrong with results that only promise one: coroutines, generators and other iterators."""
     kinds = {kind: why for kind in set(map(type, results)) if (why := _promise(kind)) is not None}
     if not kinds:
         return {}
@@ -221,6 +221,8 @@ def _promise(kind: type) -> str | None:
         return "it gave an asynchronous generator, which nothing here iterates"
     if hasattr(kind, "__await__"):
         return f"it gave a {kind.__name__}, which nothing here awaits; use map_async"
+    if issubclass(kind, Iterator):
+        return f"it gave a {kind.__name__}, which can be read once; return a list, or use flat_map"
     return None
 
 
@@ -367,7 +369,13 @@ def alone(annotation: Any) -> Any:
 def _may_be_a_row(annotation: Any) -> bool:
     """Whether a parameter that is annotated so can be given a dict, or what is made of one."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return any(_may_be_a_row(each) for each in typing.get_args(annotation) if each is not type(None))
+        members = [each for each in typing.get_args(annotation) if each is not type(None)]
+        # Nothing says which of several classes to make.
+        made = len(members) > 1
+        return any(
+            _may_be_a_row(each) and not (made and is_row_class(each) and not typing.is_typeddict(each))
+            for each in members
+        )
     found: object = typing.get_origin(annotation) or annotation
     if found is Any or not isinstance(found, type):
         return True

@@ -356,7 +356,7 @@ CHECKED: dict[str, Callable[[sf.Stream, Function], sf.Stream]] = {
 
 
 class Emits(sf.KeyedProcess):
-    output = SCHEMA
+    output: Any = SCHEMA
 
     def __init__(self, function: Function) -> None:
         self._function = function
@@ -399,6 +399,34 @@ def test_a_bad_result_is_its_records_error(place: str, what: str) -> None:
     build(read(job), on_two(BAD[what])).named("hell").on_error(CollectSink(letters)).collect()
     job.run(mode=modes[2])
     assert [letter["operator"] for letter in letters.rows()] == ["hell"]
+
+
+class Undeclared(Emits):
+    output: Any = None
+
+
+PROMISES: dict[str, Callable[[Any], Any]] = {
+    "a coroutine": coroutine,
+    "a generator": generator,
+    "an iterator": lambda row: iter([row]),
+    "a map": lambda row: map(str, row),
+}
+UNDECLARED: dict[str, Callable[[sf.Stream, Function], sf.Stream]] = {
+    "map": lambda s, f: s.map(f),
+    "flat_map": lambda s, f: s.flat_map(lambda row: [f(row)]),
+    "map_async": lambda s, f: s.map_async(asynchronous(f)),
+    "process": lambda s, f: s.key_by("k").process(Undeclared(f)),
+}
+
+
+@pytest.mark.parametrize("what", PROMISES)
+@pytest.mark.parametrize("place", UNDECLARED)
+def test_an_object_that_is_no_result_yet_is_its_records_error(place: str, what: str) -> None:
+    for mode in MODES:
+        job = sf.Job("hell")
+        rows = UNDECLARED[place](read(job), on_two(PROMISES[what])).on_error("skip").collect()
+        result = job.run(mode=mode)
+        assert (sorted(row["v"] for row in rows.rows()), result.errors) == ([1, 3], 1)
 
 
 @pytest.mark.parametrize("what", GOOD)

@@ -264,7 +264,10 @@ def test_a_scalar_annotation_is_refused() -> None:
     assert HERE in str(raised.value)
 
 
-@pytest.mark.parametrize("annotation", [list, tuple, datetime, Decimal, Color, pl.DataFrame, list[Event]])
+@pytest.mark.parametrize(
+    "annotation",
+    [list, tuple, datetime, Decimal, Color, pl.DataFrame, list[Event], Event | Point, Event | int | None],
+)
 def test_an_annotation_that_is_no_row_is_refused(annotation: Any) -> None:
     def function(row: Any) -> int:
         return 1
@@ -275,7 +278,9 @@ def test_an_annotation_that_is_no_row_is_refused(annotation: Any) -> None:
             place(function)
 
 
-@pytest.mark.parametrize("annotation", [dict, dict[str, Any], Mapping[str, Any], Any, object, Event | None])
+@pytest.mark.parametrize(
+    "annotation", [dict, dict[str, Any], Mapping[str, Any], Any, object, Event | None, Event | dict[str, Any]]
+)
 def test_an_annotation_that_a_row_is_is_taken(annotation: Any) -> None:
     def function(row: Any) -> str:
         return str(row.k if isinstance(row, Event) else row["k"])
