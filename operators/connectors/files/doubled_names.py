@@ -12,9 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import reduce
 from itertools import chain
-from operator import or_
 from typing import Any, Final, cast
 
 import msgspec
@@ -81,9 +79,8 @@ class DoubledNames:
     def _repeating(self, lines: pl.Series | list[bytes]) -> list[bytes]:
         if isinstance(lines, list):
             lines = pl.Series(lines, dtype=pl.Binary).cast(pl.String)
-        found = [lines.str.count_matches(name) > 1 for name in self._named]
-        repeating = lines.filter(reduce(or_, found, pl.repeat(False, len(lines), eager=True)))
-        return list(repeating.cast(pl.Binary))
+        repeating = pl.any_horizontal(pl.col("line").str.count_matches(name) > 1 for name in self._named)
+        return list(lines.to_frame("line").filter(repeating)["line"].cast(pl.Binary))
 
     def _quotes(self, sample: Sequence[bytes], read: pl.DataFrame) -> int | None:
         """How many quotes there are if no name stands twice; None where the records of the sample differ too much."""
@@ -177,7 +174,8 @@ def _strings_in(value: Any) -> int:
             found += sum(_strings_in(each) for each in fields.values() if type(each) in (dict, list))
         return found
     if type(value) is list:
-        return sum(1 if type(each) is str else _strings_in(each) for each in value)
+        elements = cast("Sequence[Any]", value)
+        return sum(1 if type(each) is str else _strings_in(each) for each in elements)
     return 0
 
 

@@ -168,13 +168,12 @@ def test_a_file_that_went_while_nothing_ran_is_named(tmp_path: Path) -> None:
 def _text(first: int, suffix: str) -> bytes:
     """Records of one length each, as a file of this kind holds them."""
     numbers = range(first, first + 100)
-    match suffix:
-        case "parquet":
-            buffer = BytesIO()
-            pl.DataFrame({"n": list(numbers)}).write_parquet(buffer)
-            return buffer.getvalue()
-        case "csv":
-            return b"n\n" + b"".join(b"%d\n" % n for n in numbers)
+    if suffix == "parquet":
+        buffer = BytesIO()
+        pl.DataFrame({"n": list(numbers)}).write_parquet(buffer)
+        return buffer.getvalue()
+    if suffix == "csv":
+        return b"n\n" + b"".join(b"%d\n" % n for n in numbers)
     lines = b"".join(b'{"n":%d}\n' % n for n in numbers)
     return gzip.compress(lines) if suffix == "ndjson.gz" else lines
 
