@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import polars as pl
 
@@ -175,7 +175,9 @@ def _first(batch: AnyBatch, rows: int) -> AnyBatch:
 
 
 def _print(text: str) -> None:
-    stream = sys.stdout
+    stream: TextIO | None = sys.stdout
+    if stream is None:
+        return  # the program was started without
     try:
         try:
             stream.write(text)

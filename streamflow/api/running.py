@@ -21,6 +21,7 @@ from streamflow.logs import configured, log_to_stderr
 from streamflow.runners.base import JobHandle
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.status import JobResult, JobStatus
+from streamflow.standard_streams import occupy_standard_streams
 
 __all__ = ["logging_for", "run_on_loop", "run_reporting", "stopping_on_signals"]
 
@@ -48,6 +49,7 @@ def _leave(number: int) -> None:
 
 def run_on_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on uvloop where it exists: it answers small batches about twice as fast."""
+    occupy_standard_streams()
     try:
         import uvloop
     except ImportError:

@@ -5,6 +5,7 @@ A traceback is printed only where `--debug` asks for it; without that an unfores
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from typing import Final, TextIO
@@ -35,6 +36,8 @@ def describe(error: BaseException) -> str:
     """
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"error: cannot write to {error.filename or 'standard output'}: {error.strerror}"
     if not isinstance(error, StreamflowError):
         return f"error: unforeseen {described(error)}\n  hint: {_DEBUG_HINT}"
     lines = [f"error: {error.message}"]

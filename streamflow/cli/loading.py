@@ -111,7 +111,7 @@ def _execute(loader: Loader, module: ModuleType, path: Path) -> None:
     except (ConfigError, KeyboardInterrupt):
         raise
     except SyntaxError as error:
-        raise _syntax_error(error) from error
+        raise _syntax_error(error, path) from error
     except OSError as error:
         if _line_in(error, path) is None:
             raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
@@ -130,8 +130,10 @@ def _execute(loader: Loader, module: ModuleType, path: Path) -> None:
         raise _own_error(error, path) from error
 
 
-def _syntax_error(error: SyntaxError) -> ConfigError:
+def _syntax_error(error: SyntaxError, path: Path) -> ConfigError:
     """The line and a caret under the place, as Python itself shows it."""
+    if error.lineno is None:
+        return ConfigError(f"{path} is no Python file: {error.msg}")
     where = f"{_shown(error.filename)}, line {error.lineno}"
     line = (error.text or "").rstrip("\n")
     indent = len(line) - len(line.lstrip())

@@ -328,14 +328,39 @@ def test_a_terminal_shows_a_progress_line(folder: Path) -> None:
     assert b" read" in seen
 
 
-@pytest.mark.parametrize("command", ["run words.py", "plan words.py", "--help"])
+PROGRAM = """
+import streamflow as sf
+
+job = sf.Job("program")
+job.read(sf.MemorySource([{"n": 1}])).write(sf.ConsoleSink())
+job.run()
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["-m streamflow run words.py", "-m streamflow plan words.py", "-m streamflow --help", "program.py"],
+)
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_no_reason_to_fail(folder: Path, command: str, closed: str) -> None:
-    line = f"exec {sys.executable} -m streamflow {command} {closed}"
+    (folder / "program.py").write_text(PROGRAM)
+    line = f"exec {sys.executable} {command} {closed}"
     done = subprocess.run(
         ["sh", "-c", line], cwd=folder, env=_environment(), capture_output=True, check=False
     )
     assert (done.returncode, b"Error" in done.stderr) == (0, False), done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("command", ["run words.py", "plan words.py", "--help"])
+def test_a_full_disk_behind_standard_output_is_said(folder: Path, command: str) -> None:
+    line = f"exec {sys.executable} -m streamflow {command} >/dev/full"
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=folder, env=_environment(), capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    assert b"error: cannot write" in done.stderr
+    assert b"standard output: No space left on device" in done.stderr
 
 
 def test_what_a_terminal_cannot_show_is_written_as_an_escape(folder: Path) -> None:

@@ -104,6 +104,11 @@ def test_several_jobs_have_to_be_told_apart(folder: Path) -> None:
     assert load("a.py:two")[0].name == "2nd"
 
 
+def test_a_file_of_bytes_is_no_python_file(folder: Path) -> None:
+    (folder / "a.py").write_bytes(b"\0\1")
+    assert _refused("a.py") == "a.py is no Python file: source code string cannot contain null bytes"
+
+
 def test_a_syntax_error_shows_its_line(folder: Path) -> None:
     (folder / "a.py").write_text("x = 1\nif True:\n    y = = 2\n")
     assert _refused("a.py") == "a.py, line 3: invalid syntax\ny = = 2\n    ^"
