@@ -160,8 +160,8 @@ class ProcessContext:
 
     @property
     def watermark(self) -> datetime | None:
-        """How far event time has come: the watermark before the event, or the timer's time; None before the first
-        watermark, the year 9999's end after the input's end."""
+        """How far event time has come: the watermark before the event, or the timer's time. None before the first
+        watermark, and where the stream has no event time; the year 9999's end once the input has ended."""
         if self._firing.ended:
             return moment(MAX_TIME)
         watermark = self._current.watermark

@@ -37,7 +37,7 @@ from streamflow.state.parts import StatePart, copy_groups
 from streamflow.state.state_cache import Current, StateCache
 from streamflow.state.timers import TimerQueue
 from streamflow.time.effort import Effort
-from streamflow.time.timestamps import MAX_TIME, MIN_TIME
+from streamflow.time.timestamps import LATEST, MAX_TIME, MIN_TIME
 from streamflow.user_code import line_of_definition, raised_by_user
 
 __all__ = ["EVENT_TIMERS", "PROCESSING_TIMERS", "ProcessOperator"]
@@ -425,7 +425,7 @@ class ProcessOperator(Operator):
         if not self._timed:
             return None
         watermark = self._current.watermark
-        return self._ctx.clock.now() if watermark == MIN_TIME else min(watermark + 1, MAX_TIME)
+        return self._ctx.clock.now() if watermark == MIN_TIME else min(watermark + 1, LATEST)
 
     def _mark(self) -> None:
         """What is put out from here on belongs to one event."""

@@ -95,7 +95,8 @@ class RowBatch:
         """The same records, whose watermarks are made smaller by `less` and then lie between two bounds; the lower one
         counts more. One that is then less than `behind` before its record's time becomes that of the beginning."""
         assert self.marks is not None
-        marks = [max(low, min(high, mark - less)) for mark in self.marks]
+        # Before the first watermark there is none, and nothing to take off.
+        marks = [max(low, min(high, mark - less if mark > MIN_TIME else mark)) for mark in self.marks]
         if behind is not None:
             assert self.times is not None
             pairs = zip(marks, self.times, strict=True)

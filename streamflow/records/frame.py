@@ -66,7 +66,9 @@ class FrameBatch:
         """The same records, whose watermarks are made smaller by `less` and then lie between two bounds; the lower one
         counts more. One that is then less than `behind` before its record's time becomes that of the beginning."""
         mark = pl.col(WATERMARK).to_physical()
-        mark = (mark - less).clip(upper_bound=high).clip(lower_bound=low)
+        # Before the first watermark there is none, and nothing to take off.
+        mark = pl.when(mark > MIN_TIME).then(mark - less).otherwise(MIN_TIME)
+        mark = mark.clip(upper_bound=high).clip(lower_bound=low)
         if high <= low:
             mark = pl.lit(low, pl.Int64)
         if behind is not None:

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Final
 
 import polars as pl
 
@@ -33,8 +32,6 @@ from streamflow.user_code import awaited_failure, described, line_of_error, rais
 __all__ = ["Count", "Piece", "Prefix", "SplitPump"]
 
 _INLINE_BYTES = 16_384
-_NEVER: Final = MIN_TIME // 2
-"""Before all event times, and far enough from the smallest integer for a disorder bound to be taken off."""
 _RECORD_BYTES = 100
 
 
@@ -189,7 +186,7 @@ class Prefix:
             return batch
         limit = self.clock.now() + self._max_ahead
         if self.marks:
-            batch = _marked(batch, limit, _NEVER if piece.max_time is None else piece.max_time)
+            batch = _marked(batch, limit, MIN_TIME if piece.max_time is None else piece.max_time)
         if self._times:
             piece.times = _times(batch) if piece.times is None else piece.times.append(_times(batch))
         if largest > limit:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
 from urllib.request import urlopen
 
 import pytest
@@ -84,3 +85,78 @@ def test_what_a_running_job_serves_has_none() -> None:
     lines = [line for line in metrics.splitlines() if line.startswith(SERIES)]
     assert lines
     assert all(line.endswith("NaN") for line in lines)
+
+
+class Watermarks(sf.KeyedProcess):
+    """Puts out what it sees of event time, wherever it is asked."""
+
+    output: ClassVar = {"by": sf.String, "watermark": sf.Datetime, "timestamp": sf.Datetime}
+
+    def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
+        self.tell("event", ctx)
+        ctx.set_processing_timer("1ms")
+        if ctx.timestamp is not None:
+            ctx.set_timer(timedelta(seconds=1))
+
+    def on_timer(self, timer: sf.Timer, ctx: sf.ProcessContext) -> None:
+        self.tell(f"{timer.clock} timer", ctx)
+
+    def on_broadcast(self, event: Any, ctx: sf.ProcessContext) -> None:
+        self.tell("broadcast", ctx)
+
+    def tell(self, by: str, ctx: sf.ProcessContext) -> None:
+        watermark: datetime | None = ctx.watermark
+        ctx.emit({"by": by, "watermark": watermark, "timestamp": ctx.timestamp})
+
+
+def watched(order: Any = "arrival", *, timed: bool = True) -> tuple[sf.Job, sf.Collected]:
+    job = sf.Job("watched")
+    rows = [{"k": "a", "ts": second} for second in (1, 5, 9)]
+    time: Any = {"event_time": sf.epoch("ts", unit="s"), "watermark": "2s"} if timed else {}
+    events = job.read(sf.MemorySource(rows), **time)
+    rules = job.read(sf.MemorySource([{"rule": 1}])).named("rules")
+    keyed = events.named("events").key_by("k")
+    told = keyed.process(Watermarks, broadcast=rules, order=order).named("watched").collect()
+    return job, told
+
+
+def at(seconds: float) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("order", ["arrival", "event_time"])
+@pytest.mark.parametrize("mode", ["streaming", "micro-batch", "batch"])
+def test_a_process_sees_a_watermark_or_none(mode: Any, order: Any) -> None:
+    job, told = watched(order)
+    job.run(mode=mode)
+    assert len(told.rows()) >= 7
+    if order == "arrival":
+        seen = [row["watermark"] for row in told.rows() if row["by"] == "event"]
+        assert seen == [None, at(-1.000001), at(2.999999)]
+    for row in told.rows():
+        assert row["watermark"] is None or row["watermark"] >= at(-1.000001)
+        assert row["timestamp"] >= at(-1)
+
+
+@pytest.mark.parametrize("mode", ["streaming", "micro-batch", "batch"])
+def test_a_process_without_event_time_sees_none(mode: Any) -> None:
+    job, told = watched(timed=False)
+    job.run(mode=mode)
+    assert {(row["watermark"], row["timestamp"]) for row in told.rows()} == {(None, None)}
+
+
+def test_rows_of_a_processing_timer_before_the_first_watermark_have_the_clock_s_time() -> None:
+    job, _ = watched()
+    with TestJob(job, watermarks="job") as t:
+        t.source("events").push([{"k": "a", "ts": 5}])
+        t.advance_processing_time("1s")
+        t.source("events").end()
+        t.source("rules").push([{"rule": 1}]).end()
+        first, second, *_, last = t.output().rows()
+        assert (first["by"], first["watermark"]) == ("event", None)
+        assert (second["by"], second["watermark"]) == ("processing timer", at(2.999999))
+        end = datetime.max.replace(tzinfo=UTC)
+        assert (last["by"], last["watermark"]) == ("broadcast", end)
+        assert all(
+            0 <= time <= (end - at(0)) / timedelta(microseconds=1) for time in t.output().event_times()
+        )
