@@ -31,7 +31,7 @@ class BroadcastHandle(Generic[K, V]):
         self._name = name
         self._key_type = key_type
         self._type = type_
-        self._encode_key, self._decode_key = key_type.encoder(), key_type.decoder()
+        self._encode_key, self._decode_key = key_type.encoder(key=True), key_type.decoder()
         self._encode, self._decode = type_.encoder(), type_.decoder()
         self._entries: dict[bytes, Any] = {}
         self.writable = False

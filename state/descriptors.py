@@ -215,6 +215,7 @@ class ListState(KeyedDeclaration[ListHandle[T]], Generic[T]):
 
 class MapState(KeyedDeclaration[MapHandle[K, V]], Generic[K, V]):
     """A map per key: `get`, `put`, `remove`, `contains`, `items`, `clear`. Each entry has its own time to live.
+    Times that are equal are one map key, whatever their zones; it comes back in UTC.
 
     >>> MapState(str, float).signature()["key"]
     'str'

@@ -73,6 +73,7 @@ class MapHandle(Generic[K, V]):
         "_encode_key",
         "_index",
         "_key_type",
+        "_same_key",
         "_ttl",
         "_type",
         "_what",
@@ -88,8 +89,9 @@ class MapHandle(Generic[K, V]):
         self._current = cache.current
         self._what = f"state {name!r}"
         self._key_type = key_type
+        self._same_key = key_type.comes_back_the_same
         self._type = type_
-        self._encode_key, self._decode_key = key_type.encoder(), key_type.decoder()
+        self._encode_key, self._decode_key = key_type.encoder(key=True), key_type.decoder()
         self._encode, self._decode = type_.encoder(), type_.decoder()
         self._ttl = ttl
         self.expiry = (
@@ -123,13 +125,13 @@ class MapHandle(Generic[K, V]):
         if ttl is None:
             if packed not in cell.entries:
                 self._cache.grew(1)
-            cell.entries[packed] = [key, value]
+            cell.entries[packed] = [self._shown(packed, key), value]
         else:
             now = ttl.now(self._current)
             entry = self._entry(slot, cell, packed, key)
             if entry is ABSENT:
                 end = now + ttl.duration
-                cell.entries[packed] = [key, value, now, end]
+                cell.entries[packed] = [self._shown(packed, key), value, now, end]
                 assert self.expiry is not None
                 self.expiry.add(end, slot[KEY_BYTES], packed, slot[GROUP])
             else:
@@ -262,13 +264,19 @@ class MapHandle(Generic[K, V]):
         key = self._key_type.checked(key, f"{self._what} by key")
         return self._encode_key(key)
 
+    def _shown(self, packed: bytes, key: Any) -> Any:
+        """The key as users see it, whether or not it has been read back meanwhile: of equal times the one in UTC."""
+        return key if self._same_key else self._decode_key(packed)
+
     def _entry(self, slot: Slot, cell: _Cell, packed: bytes, key: Any) -> Any:
         entry = cell.entries.get(packed)
         if entry is None:
             if cell.whole:
                 return ABSENT
             data = self._cache.backend.get(self.address, slot[GROUP], slot[KEY_BYTES] + packed)
-            entry = cell.entries[packed] = ABSENT if data is None else self._decoded(key, data)
+            entry = cell.entries[packed] = (
+                ABSENT if data is None else self._decoded(self._shown(packed, key), data)
+            )
             self._cache.grew(1)
         return ABSENT if self._gone(slot, cell, packed, entry) else entry
 

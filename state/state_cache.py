@@ -76,7 +76,7 @@ _pack_plain: Final[Callable[[Any], bytes]] = _msgpack.Packer(use_bin_type=True, 
 
 def key_bytes(key: object) -> bytes:
     """A user's key as bytes, none of which is the beginning of another's; equal numbers have equal bytes whatever
-    their type is, as they have one key group.
+    their type is, and equal times whatever their zone is, as they have one key group.
 
     >>> key_bytes("JFK"), key_bytes(1.0) == key_bytes(1) == key_bytes(True)
     (b'\\xa3JFK', True)
@@ -84,7 +84,7 @@ def key_bytes(key: object) -> bytes:
     kind = type(key)
     if kind is str or (kind is int and -(2**63) <= cast("int", key) < 2**63):
         return _pack_plain(key)
-    return pack(_canonical(key))
+    return pack(_canonical(key), zones=False)
 
 
 def _canonical(key: object) -> object:

@@ -5,7 +5,7 @@ but plain values:
 
 | code | type | payload |
 |---|---|---|
-| -1 | aware `datetime` | msgpack's own timestamp; it comes back in UTC |
+| -1 | `datetime` in UTC | msgpack's own timestamp |
 | 1 | `int` beyond 64 bits | two's complement, big endian |
 | 2 | naive `datetime` | microseconds since 1970, as for 1 |
 | 3 | `date` | the proleptic ordinal, as for 1 |
@@ -14,8 +14,11 @@ but plain values:
 | 6 | `Decimal` | its text |
 | 7 | `tuple` | a msgpack array |
 | 8 | `UUID` | its 16 bytes |
+| 9 | `datetime` in a named zone | `fold`, local microseconds since 1970 in 8 bytes, the zone's name |
+| 10 | `datetime` at an offset | local microseconds since 1970 in 8 bytes, the offset in microseconds, as for 1 |
 
-`bytearray` and `memoryview` come back as `bytes`; which of two equal local times is meant (`fold`) is not kept.
+`bytearray` and `memoryview` come back as `bytes`; `fold` of a naive time is not kept. UTC comes back as
+`timezone.utc`, however it was written; a zone that is no `ZoneInfo` with a known name as the offset that it had then.
 
 A sealed frame is the magic `SFF1`, a CRC-32 of what follows, and an Arrow IPC stream: the reader of Arrow is
 trusted with bytes that this program wrote, not with damaged ones.
@@ -25,12 +28,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime, time, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal, InvalidOperation
-from functools import partial
+from functools import lru_cache, partial
 from io import BytesIO
 from typing import Any, Final, Literal, cast
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgpack  # type: ignore[import-untyped]
 import polars as pl
@@ -46,9 +51,12 @@ MAX_PACKED_BYTES: Final = 64 << 20
 
 Compression = Literal["uncompressed", "lz4", "zstd"]
 
-_BIG_INT, _DATETIME, _DATE, _TIME, _TIMEDELTA, _DECIMAL, _TUPLE, _UUID = range(1, 9)
+_BIG_INT, _DATETIME, _DATE, _TIME, _TIMEDELTA, _DECIMAL, _TUPLE, _UUID, _IN_ZONE, _AT_OFFSET = range(1, 11)
 _msgpack: Any = msgpack  # it has no types
 _NAIVE_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001  (naive on purpose)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_ZONE_NAME: Final = 64
+"""No zone has a longer name."""
 _MICRO: Final = timedelta(microseconds=1)
 _DAY: Final = timedelta(days=1) // _MICRO
 _MAGIC: Final = b"SFF1"
@@ -62,10 +70,11 @@ _NOT_OPENING: Final = bytes(byte for byte in range(256) if byte not in _OPENING)
 _FITS: Final = "use None, bool, int, float, str, bytes, list, tuple, dict, dates and times, Decimal or UUID"
 
 
-def pack(value: object, *, bounded: bool = True) -> bytes:
+def pack(value: object, *, bounded: bool = True, zones: bool = True) -> bytes:
     """A Python value as msgpack.
 
-    Equal values of the same types in the same order give the same bytes. Raises RecordError for a type
+    Equal values of the same types in the same order give the same bytes, times in different zones only without their
+    `zones`: then they come back in UTC. Raises RecordError for a type
     outside of the list above (subclasses included), for more than `MAX_DEPTH` levels and more than
     `MAX_PACKED_BYTES`, unless `bounded` is False.
 
@@ -73,7 +82,7 @@ def pack(value: object, *, bounded: bool = True) -> bytes:
     {'k': (1, 1180591620717411303424), 'at': datetime.date(2013, 1, 1)}
     """
     try:
-        data = _pack(value, 0)
+        data = _pack(value, _BELOW[0] if zones else _BELOW_IN_UTC[0])
     except RecordError:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -156,10 +165,36 @@ def ipc_to_frame(data: bytes) -> pl.DataFrame:
         raise _damaged(f"{type(error).__name__}: {error}") from error
 
 
-def _pack(value: object, depth: int) -> bytes:
-    packed: bytes = _msgpack.packb(
-        value, default=_EXTENSIONS_BELOW[depth], use_bin_type=True, strict_types=True, datetime=True
-    )
+@dataclass(frozen=True, slots=True)
+class _Below:
+    """How what lies below a depth is packed."""
+
+    depth: int
+    in_utc: bool
+    """Whether times are written without their zones."""
+
+    def extension(self, value: object) -> Any:
+        """What msgpack has no type for. Exact types only: a subclass would come back as something else."""
+        kind = type(value)
+        if kind is datetime:
+            at = cast("datetime", value)
+            aware = self.in_utc and at.utcoffset() is not None
+            return _of_datetime(at.astimezone(UTC) if aware else at)
+        if kind is tuple:
+            if self.depth >= MAX_DEPTH:
+                raise ValueError(f"nested deeper than {MAX_DEPTH}")
+            below = (_BELOW_IN_UTC if self.in_utc else _BELOW)[self.depth + 1]
+            return msgpack.ExtType(_TUPLE, _pack(list(value), below))  # type: ignore[call-overload]
+        writer = _WRITERS.get(kind)
+        if writer is None:
+            raise TypeError(f"it holds a {kind.__module__}.{kind.__qualname__}")
+        code, payload = writer
+        return msgpack.ExtType(code, payload(value))
+
+
+def _pack(value: object, below: _Below) -> bytes:
+    # msgpack would write times itself, all in UTC.
+    packed: bytes = _msgpack.packb(value, default=below.extension, use_bin_type=True, strict_types=True)
     return packed
 
 
@@ -167,20 +202,6 @@ def _unpack(data: bytes, depth: int) -> Any:
     return _msgpack.unpackb(
         data, raw=False, strict_map_key=False, timestamp=3, use_list=True, ext_hook=_READERS_BELOW[depth]
     )
-
-
-def _extension(depth: int, value: object) -> msgpack.ExtType:
-    """What msgpack has no type for. Exact types only: a subclass would come back as something else."""
-    kind = type(value)
-    if kind is tuple:
-        if depth >= MAX_DEPTH:
-            raise ValueError(f"nested deeper than {MAX_DEPTH}")
-        return msgpack.ExtType(_TUPLE, _pack(list(value), depth + 1))  # type: ignore[call-overload]
-    writer = _WRITERS.get(kind)
-    if writer is None:
-        raise TypeError(f"it holds a {kind.__module__}.{kind.__qualname__}")
-    code, payload = writer
-    return msgpack.ExtType(code, payload(value))
 
 
 def _read(depth: int, code: int, payload: bytes) -> Any:
@@ -205,10 +226,57 @@ def _bytes_int(payload: bytes) -> int:
     return int.from_bytes(payload, "big", signed=True)
 
 
-def _write_datetime(value: datetime) -> bytes:
-    # Aware ones msgpack writes itself; those whose zone has no offset for them end here and are naive in
-    # effect.
-    return _int_bytes((value.replace(tzinfo=None) - _NAIVE_EPOCH) // _MICRO)
+def _of_datetime(value: datetime) -> Any:
+    zone = value.tzinfo
+    if zone is UTC:
+        since = value - _EPOCH
+        return _msgpack.Timestamp(since.days * 86_400 + since.seconds, since.microseconds * 1_000)
+    offset = None if zone is None else value.utcoffset()
+    local = (value.replace(tzinfo=None) - _NAIVE_EPOCH) // _MICRO
+    if offset is None:  # naive in effect
+        return msgpack.ExtType(_DATETIME, _int_bytes(local))
+    # The local time, since one that a clock never shows would come back as another.
+    micros = local.to_bytes(8, "big", signed=True)
+    name = zone.key if isinstance(zone, ZoneInfo) else None
+    if name == "UTC":
+        return _of_datetime(value.replace(tzinfo=UTC))
+    if name is not None and _known_zone(name) is not None:
+        return msgpack.ExtType(_IN_ZONE, bytes([value.fold]) + micros + name.encode("ascii"))
+    return msgpack.ExtType(_AT_OFFSET, micros + _int_bytes(offset // _MICRO))
+
+
+@lru_cache(maxsize=1_024)
+def _known_zone(name: str) -> ZoneInfo | None:
+    """The zone of that name; None where this machine has none."""
+    if not name.isascii() or not 0 < len(name) <= _ZONE_NAME:
+        return None
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return None
+
+
+def _read_in_zone(payload: bytes) -> datetime:
+    fold, name = payload[:1], payload[9:].decode("ascii")
+    if fold not in (b"\0", b"\1") or not name:
+        raise ValueError("a time in a zone that is none")
+    zone = _known_zone(name)
+    if zone is None:
+        raise ValueError(f"a time in the zone {name[:_ZONE_NAME]!r}, which this machine does not know")
+    return _local(payload[1:9]).replace(tzinfo=zone, fold=fold[0])
+
+
+def _read_at_offset(payload: bytes) -> datetime:
+    offset = _bytes_int(payload[8:])
+    if not -_DAY < offset < _DAY or len(payload) > 16:
+        raise ValueError("a time at an offset of more than a day")
+    return _local(payload[:8]).replace(tzinfo=timezone(offset * _MICRO))
+
+
+def _local(payload: bytes) -> datetime:
+    if len(payload) != 8:
+        raise ValueError("a time of fewer than 8 bytes")
+    return _NAIVE_EPOCH + _bytes_int(payload) * _MICRO
 
 
 def _write_time(value: time) -> bytes:
@@ -226,7 +294,6 @@ def _read_time(payload: bytes) -> time:
 
 _WRITERS: Final[Mapping[type, tuple[int, Callable[[Any], bytes]]]] = {
     int: (_BIG_INT, _int_bytes),
-    datetime: (_DATETIME, _write_datetime),
     date: (_DATE, lambda value: _int_bytes(value.toordinal())),
     time: (_TIME, _write_time),
     timedelta: (_TIMEDELTA, lambda value: _int_bytes(value // _MICRO)),
@@ -241,8 +308,11 @@ _READERS: Final[Mapping[int, Callable[[bytes], object]]] = {
     _TIMEDELTA: lambda payload: _bytes_int(payload) * _MICRO,
     _DECIMAL: lambda payload: Decimal(payload.decode("ascii")),
     _UUID: lambda payload: UUID(bytes=payload),
+    _IN_ZONE: _read_in_zone,
+    _AT_OFFSET: _read_at_offset,
 }
-_EXTENSIONS_BELOW: Final = [partial(_extension, depth) for depth in range(MAX_DEPTH + 1)]
+_BELOW: Final = [_Below(depth, in_utc=False) for depth in range(MAX_DEPTH + 1)]
+_BELOW_IN_UTC: Final = [_Below(depth, in_utc=True) for depth in range(MAX_DEPTH + 1)]
 _READERS_BELOW: Final = [partial(_read, depth) for depth in range(MAX_DEPTH + 1)]
 
 

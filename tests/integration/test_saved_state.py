@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
@@ -198,3 +199,26 @@ def test_timers_that_were_given_fire(tmp_path: Path) -> None:
     sf.bootstrap(job, {"alarm": {"event-timers": due}}, to=tmp_path)
     job.run(checkpoint_dir=str(tmp_path), mode="streaming")
     assert sorted((row["key"], row["at"]) for row in out.rows()) == due.rows()
+
+
+class Zoned(sf.KeyedProcess):
+    """Keeps the time of the latest event in another zone for each key."""
+
+    at = sf.ValueState(datetime)
+    by_time = sf.MapState(datetime, int)
+
+    def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
+        zone = ZoneInfo("Asia/Kolkata") if ctx.key == "k0" else timezone(timedelta(hours=-5))
+        self.at.update(event["at"].astimezone(zone))
+        self.by_time.put(event["at"].astimezone(zone), event["n"])
+
+
+def test_times_in_several_zones_are_one_column(tmp_path: Path) -> None:
+    given = rows(4, 2)
+    job = sf.Job("zoned")
+    job.read(endless(given)).key_by("key").process(Zoned).named("zoned").collect()
+    asyncio.run(checkpointed(job, len(given), tmp_path))
+    saved = sf.read_checkpoint(tmp_path)
+    latest = [given[2]["at"], given[3]["at"]]
+    assert saved.frame("zoned", "at").sort("key")["value"].to_list() == latest
+    assert saved.frame("zoned", "by_time")["map_key"].sort().to_list() == [row["at"] for row in given]

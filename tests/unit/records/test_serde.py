@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import random
+import zoneinfo
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import IntEnum
+from pathlib import Path
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
+import msgpack  # type: ignore[import-untyped]
 import polars as pl
 import pytest
 from hypothesis import given
@@ -19,6 +23,11 @@ from polars.testing import assert_frame_equal
 from streamflow.errors import RecordError, StateError
 from streamflow.records.serde import MAX_DEPTH, frame_to_ipc, ipc_to_frame, pack, unpack
 
+_offsets = (
+    st.timedeltas(timedelta(hours=-23, minutes=-59), timedelta(hours=23, minutes=59))
+    .filter(bool)
+    .map(timezone)
+)
 _scalars = (
     st.none()
     | st.booleans()
@@ -32,6 +41,8 @@ _scalars = (
     | st.timedeltas()
     | st.datetimes().map(lambda value: value.replace(fold=0))
     | st.datetimes(timezones=st.just(UTC)).map(lambda value: value.replace(fold=0))
+    | st.datetimes(timezones=st.timezones().filter(lambda zone: zone.key != "UTC"), allow_imaginary=True)
+    | st.datetimes(timezones=_offsets).map(lambda value: value.replace(fold=0))
     | st.decimals(allow_nan=False)
     | st.uuids()
 )
@@ -74,6 +85,14 @@ GOLDEN = [
     ((1, "a"), "d6079201a161"),
     (Decimal("1.50"), "d606" + "312e3530"),
     (UUID(int=1), "d808" + "00" * 15 + "01"),
+    (
+        datetime(2013, 10, 27, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=1),
+        "c71609" + "01" + "0004e9afc295fa00" + b"Europe/Berlin".hex(),
+    ),
+    (
+        datetime(2013, 1, 1, tzinfo=timezone(timedelta(hours=-5))),
+        "c70d0a" + "0004d22ecf97c000" + "fbcf1dcc00",
+    ),
 ]
 
 
@@ -83,9 +102,64 @@ def test_golden_bytes(value: object, data: str) -> None:
     assert same(unpack(bytes.fromhex(data)), value)
 
 
-def test_aware_times_come_back_in_utc_and_nan_as_nan() -> None:
-    moment = datetime(2013, 1, 1, tzinfo=timezone(timedelta(hours=-5)))
-    assert same(unpack(pack(moment)), moment.astimezone(UTC))
+class Ahead(tzinfo):
+    """A zone that nobody else knows."""
+
+    def utcoffset(self, _: datetime | None) -> timedelta:
+        return timedelta(hours=3)
+
+    dst = utcoffset
+
+    def tzname(self, _: datetime | None) -> str:
+        return "ahead"
+
+
+def test_a_zone_that_nobody_else_knows_comes_back_as_its_offset_and_utc_as_utc() -> None:
+    at = datetime(2013, 1, 1)  # noqa: DTZ001 — its zone comes below
+    offset = timezone(timedelta(hours=3))
+    assert same(unpack(pack(at.replace(tzinfo=Ahead()))), at.replace(tzinfo=offset))
+    places = [Path(place, "Asia/Aden") for place in zoneinfo.TZPATH]
+    with next(place for place in places if place.exists()).open("rb") as file:
+        unknown = ZoneInfo.from_file(file, key="Nowhere/At_all")
+    assert same(unpack(pack(at.replace(tzinfo=unknown))), at.replace(tzinfo=offset))
+    assert same(unpack(pack(at.replace(tzinfo=ZoneInfo("UTC")))), at.replace(tzinfo=UTC))
+
+
+def test_without_zones_equal_times_are_the_same_bytes() -> None:
+    moment = datetime(2013, 1, 1, tzinfo=UTC)
+    for zone in (ZoneInfo("Asia/Kolkata"), timezone(timedelta(hours=-5)), Ahead()):
+        elsewhere = {"at": (moment.astimezone(zone), 1)}
+        assert pack(elsewhere, zones=False) == pack({"at": (moment, 1)})
+    with pytest.raises(RecordError, match="out of range"):
+        pack(datetime(1, 1, 1, tzinfo=Ahead()), zones=False)
+
+
+@pytest.mark.parametrize(
+    ("code", "payload"),
+    [
+        (9, b""),
+        (9, b"\0" * 9),
+        (9, b"\2" + b"\0" * 8 + b"Europe/Berlin"),
+        (9, b"\0" * 9 + b"Nowhere/At_all"),
+        (9, b"\0" * 9 + b"../../etc/passwd"),
+        (9, b"\0" * 9 + b"Europe"),
+        (9, b"\0" * 9 + b"\xff"),
+        (9, b"\0" * 9 + b"x" * 10_000),
+        (9, b"\0" + b"\x7f" * 8 + b"Europe/Berlin"),
+        (10, b""),
+        (10, b"\0" * 7),
+        (10, b"\0" * 8 + b"\x7f" * 8),
+        (10, b"\0" * 8 + b"\0" * 100),
+        (10, b"\x7f" * 9),
+    ],
+)
+def test_damaged_times_are_refused(code: int, payload: bytes) -> None:
+    data = msgpack.packb(msgpack.ExtType(code, payload))
+    with pytest.raises(StateError, match="cannot be read"):
+        unpack(data)
+
+
+def test_nan_comes_back_as_nan() -> None:
     assert math.isnan(unpack(pack(math.nan)))
     assert unpack(pack(Decimal("NaN"))).is_nan()
     assert same(unpack(pack([bytearray(b"a"), memoryview(b"b")])), [b"a", b"b"])
@@ -166,7 +240,7 @@ def test_size_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         unpack(b"\x00" * 101)
 
 
-@pytest.mark.parametrize("code", [0, 9, 42, 127, -2, -128])
+@pytest.mark.parametrize("code", [0, 11, 42, 127, -2, -128])
 def test_unknown_extension_types_are_refused(code: int) -> None:
     four_bytes = b"\xd6" + code.to_bytes(1, signed=True)
     with pytest.raises(StateError, match="cannot be read"):
