@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
-from streamflow.errors import StateError, StreamflowError, cut
+from streamflow.errors import RecordError, StateError, StreamflowError, cut
 from streamflow.records.serde import pack, unpack
 from streamflow.state.backend import SLICE, StateAddress
 from streamflow.state.handles import cannot_be_stored
@@ -201,12 +201,15 @@ class ListHandle(Generic[T]):
             dumped = values if dump is None else [dump(value) for value in values]
             return dumped if not self._type.mutable else list(unpack(pack(dumped)))
         except StreamflowError as error:
-            raise cannot_be_stored(self.address.state, slot[KEY], error) from error
-        except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            cause = StateError(
-                f"{cut(values)} cannot be stored: {error}", hint="its parts are not as declared"
-            )
-            raise cannot_be_stored(self.address.state, slot[KEY], cause) from error
+            # Found out where it is handed over, so it is that record's.
+            cause = cannot_be_stored(self.address.state, slot[KEY], error)
+            raise RecordError(cause.message, record=values, hint=cause.hint) from error
+        except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+            raise RecordError(
+                f"state {self.address.state!r} of the key {cut(slot[KEY], 80)}: it cannot be stored: {error}",
+                record=values,
+                hint="its parts are not as declared",
+            ) from error
 
     def _copied(self, plain: list[Any]) -> list[Any]:
         """Plain values as elements that nobody else has."""

@@ -16,6 +16,7 @@ import functools
 import inspect
 import os
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
 from types import CodeType, TracebackType
 from typing import Any, Final
@@ -34,6 +35,10 @@ __all__ = [
 _LIBRARIES: Final = tuple(
     sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
+_INSTALLED: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+"""Where libraries lie that other environments bring along."""
+_MADE: Final = ("<frozen ", "<attrs generated ", "<decorator-gen-", "<__array_function__")
+"""How files are called that nobody wrote: the interpreter's own, and what libraries make of a text."""
 
 
 def raised_by_user(error: BaseException) -> BaseException:
@@ -94,7 +99,7 @@ def line_of_error(error: BaseException) -> str | None:
     found: str | None = None
     while frame is not None:
         code = frame.tb_frame.f_code
-        if _is_users(code, frame.tb_frame.f_globals.get("__name__")):
+        if _is_users(code, frame.tb_frame.f_globals):
             found = f"{_shown(code.co_filename)}:{frame.tb_lineno} in {code.co_name}"
         frame = frame.tb_next
     if found is None and error.__cause__ is not None:
@@ -108,7 +113,7 @@ def calling_line() -> str | None:
     where there is none."""
     frame = inspect.currentframe()
     while frame is not None:
-        if _is_users(frame.f_code, frame.f_globals.get("__name__")):
+        if _is_users(frame.f_code, frame.f_globals):
             return f"{_shown(frame.f_code.co_filename)}:{frame.f_lineno} in {frame.f_code.co_name}"
         frame = frame.f_back
     return None
@@ -116,10 +121,9 @@ def calling_line() -> str | None:
 
 def line_of_definition(function: object) -> str | None:
     """Where a user's function or class is written, as `file:line in function`; None for one that is not in Python,
-    or is this package's."""
+    or is this package's or a library's."""
     code = _code(function)
-    own = getattr(function, "__module__", None)
-    if code is None or (isinstance(own, str) and own.partition(".")[0] == "streamflow"):
+    if code is None or not _is_users(code, {"__name__": getattr(function, "__module__", None)}):
         return None
     return f"{_shown(code.co_filename)}:{code.co_firstlineno} in {code.co_name}"
 
@@ -137,20 +141,24 @@ def _code(function: object) -> CodeType | None:
     return code
 
 
-def _is_users(code: CodeType, module: object) -> bool:
-    """Whether code is neither this package's nor a library's nor made of a text (as dataclasses make theirs)."""
-    name = module if isinstance(module, str) else ""
+def _is_users(code: CodeType, module: Mapping[str, Any]) -> bool:
+    """Whether code of a module with these names is neither this package's nor a library's nor made of a text (as
+    dataclasses make theirs)."""
+    given = module.get("__name__")
+    name = given if isinstance(given, str) else ""
     if name == "streamflow" or name.startswith("streamflow."):
         return False
     file = code.co_filename
-    return (
-        not file.startswith("<frozen") and (file != "<string>" or name == "__main__") and not _library(file)
-    )
+    if file.startswith(_MADE) or (file == "<string>" and name != "__main__") or _library(file):
+        return False
+    # Compiled code says where it was compiled, like "msgpack/_packer.pyx"; its module says where it lies.
+    at = module.get("__file__")
+    return not (isinstance(at, str) and _library(at))
 
 
 @functools.cache
 def _library(file: str) -> bool:
-    return file.startswith(_LIBRARIES)
+    return file.startswith(_LIBRARIES) or any(part in file for part in _INSTALLED)
 
 
 def _shown(file: str) -> str:

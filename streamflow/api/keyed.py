@@ -12,7 +12,7 @@ from streamflow.api.other_names import AGGREGATES, missing
 from streamflow.api.processed import ProcessedStream, processed
 from streamflow.api.shortcuts import Shortcuts
 from streamflow.api.stream import IntoExpr, Stream, read_of, through
-from streamflow.api.windowed import WindowedStream, field_of, reduction
+from streamflow.api.windowed import UnpackedStream, WindowedStream, field_of, reduction
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.operators.columns import chosen
 from streamflow.operators.process import KeyedProcess, ProcessOrder
@@ -99,9 +99,10 @@ class KeyedStream(Shortcuts[Stream]):
 
     def reduce(self, function: Callable[[Any, Any], Any]) -> Stream:
         """The records of a key combined two by two, running; the column `value` holds the result. The function is
-        to give the same whatever the order."""
-        aggregate, unpack = reduction(self._keying.record_schema, function)
-        return unpack(self.aggregate(value=aggregate))
+        to give the same whatever the order. An error of its own fails the job: `on_error` is about single records,
+        their keys and what they hold."""
+        results = self.aggregate(value=reduction(self._keying.record_schema, function))
+        return results if isinstance(self._keying.record_schema, Schema) else UnpackedStream(results)
 
     def process(
         self,

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, Literal, Never
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, Self
 
 import polars as pl
 
 from streamflow.api.other_names import AGGREGATES, missing
 from streamflow.api.shortcuts import Shortcuts
-from streamflow.api.stream import Stream, added, builder_of
+from streamflow.api.stream import Stream, added, builder_of, read_of
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.graph.logical import Input, OperatorNode
 from streamflow.operators.base import LATE
 from streamflow.operators.columns import chosen, roots
 from streamflow.operators.extract import Extract
+from streamflow.operators.sink import Sink
 from streamflow.operators.user_functions import as_record, check_function, check_gives, on_rows
 from streamflow.operators.windowing import WindowAggregateSpec
 from streamflow.records.schema import OBJECTS, Schema, StreamSchema
@@ -31,9 +32,18 @@ if TYPE_CHECKING:
     from streamflow.api.builder import GraphBuilder
     from streamflow.api.keying import Keying
 
-__all__ = ["AggregatedStream", "WindowedStream", "aggregate_inputs", "field_of", "reduction"]
+__all__ = [
+    "AggregatedStream",
+    "UnpackedStream",
+    "WindowedStream",
+    "aggregate_inputs",
+    "field_of",
+    "reduction",
+]
 
 _WHOLE: Final = "__record"
+_UNPACKS: Final = "-objects"
+_NAME: Final = 63 - len(_UNPACKS)
 _METHODS: Final = {"create": 0, "add": 2, "merge": 2, "result": 1}
 """Those of an Aggregator, and how many arguments each takes."""
 _ELSEWHERE: Final = {
@@ -88,6 +98,39 @@ class AggregatedStream(Stream):
             self._builder.change(node.id, spec=spec, type=spec.output_type(inputs))
 
 
+class UnpackedStream(Stream):
+    """The results of `reduce` over objects. A word about the operator before it is about the one that reduces, not
+    about what unpacks its results."""
+
+    def __init__(self, results: Stream) -> None:
+        unpacked = results.map(_unpacked, schema=OBJECTS)
+        super().__init__(builder_of(unpacked), read_of(unpacked))
+        self._results = results
+
+    def named(self, name: str) -> Self:
+        results = self._results.named(name)
+        renamed = super().named(f"{name[:_NAME]}{_UNPACKS}")
+        renamed._results = results
+        return renamed
+
+    def parallel(self, subtasks: int) -> Stream:
+        self._results.parallel(subtasks)
+        return super().parallel(subtasks)
+
+    def on_error(self, policy: Literal["fail", "skip"] | Sink) -> Stream:
+        self._results.on_error(policy)
+        return self
+
+    @property
+    def late(self) -> Stream:
+        """The records that were too late for every one of their windows, as they came in."""
+        if not isinstance(self._results, AggregatedStream):
+            raise JobDefinitionError(
+                "nothing is late without a window", hint="call window(…) before reduce(…)"
+            )
+        return self._results.late
+
+
 class WindowedStream(Shortcuts[AggregatedStream]):
     """Windows per key; made by `KeyedStream.window`."""
 
@@ -128,9 +171,10 @@ class WindowedStream(Shortcuts[AggregatedStream]):
 
     def reduce(self, function: Callable[[Any, Any], Any]) -> Stream:
         """The records of a key and window combined two by two; the column `value` holds the result. The function is
-        to give the same whatever the order."""
-        aggregate, unpack = reduction(self._keying.record_schema, function)
-        return unpack(self.aggregate(value=aggregate))
+        to give the same whatever the order. An error of its own fails the job: `on_error` is about single records,
+        their keys and what they hold."""
+        results = self.aggregate(value=reduction(self._keying.record_schema, function))
+        return results if isinstance(self._keying.record_schema, Schema) else UnpackedStream(results)
 
     def collect_list(self, input: str | pl.Expr | Callable[[Any], Any]) -> AggregatedStream:
         """The values of a key and window as a list, in event-time order; the column `values`."""
@@ -141,10 +185,8 @@ class WindowedStream(Shortcuts[AggregatedStream]):
         return self.aggregate(top=top_k(by, k))
 
 
-def reduction(
-    schema: StreamSchema, function: Callable[[Any, Any], Any]
-) -> tuple[Aggregate, Callable[[Stream], Stream]]:
-    """The aggregate that reduces whole records of a stream, and what turns its results into records again."""
+def reduction(schema: StreamSchema, function: Callable[[Any, Any], Any]) -> Aggregate:
+    """The aggregate that reduces whole records of a stream; those of objects come out packed."""
     check_gives(function, "reduce", arguments=2)
     if isinstance(schema, Schema):
         called = on_rows(function, schema, "reduce", arguments=2)
@@ -153,9 +195,9 @@ def reduction(
         def reduced(left: Any, right: Any) -> Any:
             return as_record(called(left, right))
 
-        return reduce(reduced, pl.struct(list(schema))), lambda results: results
+        return reduce(reduced, pl.struct(list(schema)))
     # Objects cross exchanges and enter state as msgpack.
-    return reduce(function, _packed, packed=True), lambda results: results.map(_unpacked, schema=OBJECTS)
+    return reduce(function, _packed, packed=True)
 
 
 def _packed(record: Any) -> bytes:

@@ -88,6 +88,13 @@ def kind_of(value: Any) -> Kind:
     known = _KINDS.get(value.__class__)
     if known is not None:
         return known
+    try:
+        return _compound(value)
+    except RecursionError:
+        return _OTHER  # it holds itself
+
+
+def _compound(value: Any) -> Kind:
     match value:
         case bool():
             return "a truth value"
@@ -305,11 +312,26 @@ def _integer(value: int) -> Kind:
 
 
 def _list(values: Sequence[Any]) -> Kind:
-    inner, misfits = kinds_of(values)
-    return _OTHER if misfits else ("list", inner)
+    kinds = _plain(values)
+    if kinds is not None and len(kinds) <= 1:
+        inner = next(iter(kinds), NOTHING)
+        return _OTHER if inner == _OTHER else ("list", inner)
+    settled: Kind = NOTHING
+    for value in values:
+        kind = kind_of(value)
+        both = None if kind == _OTHER else joined(settled, kind)
+        if both is None:
+            # The others need no look, of which a list that holds itself has no end.
+            return _OTHER
+        settled = both
+    return ("list", settled)
 
 
 def _struct(items: Iterable[tuple[Any, Any]]) -> Kind:
-    fields = tuple((name, kind_of(value)) for name, value in items)
-    unfit = any(kind == _OTHER or not isinstance(name, str) for name, kind in fields)
-    return _OTHER if unfit or not fields else ("struct", fields)
+    fields: list[tuple[str, Kind]] = []
+    for name, value in items:
+        kind = kind_of(value)
+        if kind == _OTHER or not isinstance(name, str):
+            return _OTHER
+        fields.append((name, kind))
+    return ("struct", tuple(fields)) if fields else _OTHER

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import polars as pl
 
@@ -26,6 +26,10 @@ from streamflow.windows.accumulators import pack, unpack
 from streamflow.windows.aggregate import Aggregate, FoldedAggregate, is_known
 
 __all__ = ["Aggregator", "Reduce", "any_own"]
+
+_OF_SEVERAL: Final = (
+    "it sees several records, so on_error cannot leave out the bad one: filter or map them before"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +116,7 @@ class Aggregator(FoldedAggregate):
         try:
             merged = reduce(self.merge, unpacked)
         except BaseException as raised:
-            raise _failed(f"{self.label}.merge", raised, unpacked) from raised
+            raise _failed(f"{self.label}.merge", raised, unpacked, hint=_OF_SEVERAL) from raised
         return pack(merged, what=f"the accumulator of {self.label}")
 
     def finish(self, accumulators: pl.Series, dtype: pl.DataType) -> pl.Series:
@@ -171,7 +175,7 @@ class Reduce(FoldedAggregate):
             try:
                 value = self.reducer(value, item)
             except BaseException as raised:
-                raise _failed(_name(self.reducer), raised, (value, item)) from raised
+                raise _failed(_name(self.reducer), raised, (value, item), hint=_OF_SEVERAL) from raised
         return pack(value, what=f"the value of {_name(self.reducer)}")
 
 
@@ -191,12 +195,12 @@ def _series(name: str, values: list[Any], dtype: pl.DataType, what: str) -> pl.S
     return column
 
 
-def _failed(what: str, raised: BaseException, record: Any) -> StreamflowError:
+def _failed(what: str, raised: BaseException, record: Any, *, hint: str | None = None) -> StreamflowError:
     cause = raised_by_user(raised)
     if isinstance(cause, StreamflowError):
         return cause
     where = Where(code=line_of_error(cause))
-    return RecordError(f"{what} raised {described(cause)}", record=record, where=where)
+    return RecordError(f"{what} raised {described(cause)}", record=record, where=where, hint=hint)
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgpack  # type: ignore[import-untyped]
 import polars as pl
 import pytest
 
@@ -124,6 +125,26 @@ def test_neither_a_library_nor_streamflow_nor_made_code_is_the_users() -> None:
         assert line.startswith(HERE)
 
 
+def test_compiled_code_of_a_library_is_not_the_users() -> None:
+    # It says where it was compiled: msgpack/_packer.pyx.
+    error = caught(lambda: msgpack.packb(object()))
+    line = line_of_error(error)
+    assert line is not None
+    assert line.startswith(HERE)
+    assert line_of_error(caught(functools.partial(msgpack.packb, object())).with_traceback(None)) is None
+
+
+def test_neither_is_a_library_of_another_environment_or_what_attrs_makes() -> None:
+    for file in ("/opt/env/lib/python3.12/site-packages/lib/a.py", "/usr/lib/python3/dist-packages/b.py"):
+        made: dict[str, Any] = {"__name__": "lib"}
+        exec(compile("def called():\n    raise ValueError", file, "exec"), made)  # noqa: S102
+        assert str(line_of_error(caught(made["called"]))).startswith(HERE)
+        assert line_of_definition(made["called"]) is None
+    made = {}
+    exec(compile("def called():\n    raise ValueError", "<attrs generated init a.B>", "exec"), made)  # noqa: S102
+    assert str(line_of_error(caught(made["called"]))).startswith(HERE)
+
+
 class Called:
     def __call__(self, row: Any) -> Any:
         return row
@@ -156,3 +177,7 @@ def test_a_definition_is_found_behind_any_callable(what: object, name: str) -> N
 
 def test_what_is_not_in_python_has_no_line() -> None:
     assert line_of_definition(len) is None
+
+
+def test_nor_has_a_librarys() -> None:
+    assert line_of_definition(json.loads) is None
