@@ -56,7 +56,7 @@ class GraphBuilder:
     def add_operator(self, spec: OperatorSpec, inputs: tuple[Input, ...]) -> str:
         """An operator on earlier outputs; raises JobDefinitionError naming it where it does not fit them."""
         id = self.new_id(spec.kind)
-        inputs = tuple(replace(read, node=self._current(read.node)) for read in inputs)
+        inputs = tuple(map(self.current, inputs))
         graph = self.graph
         with_place(id, lambda: spec.split_combiner([graph.type_of(read) for read in inputs]))
         types = [graph.type_of(read) for read in inputs]
@@ -84,7 +84,7 @@ class GraphBuilder:
     def add_sink(self, sink: Sink, read: Input) -> str:
         """A sink on an earlier output."""
         id = self.new_id("write")
-        read = replace(read, node=self._current(read.node))
+        read = self.current(read)
         type_ = self.graph.type_of(read)
         with_place(id, lambda: sink.check(type_))
         with_place(id, lambda: self._check_place(sink, type_))
@@ -132,6 +132,10 @@ class GraphBuilder:
                     nodes[id] = replace(node, id=id, input=moved(node.input))
         self._nodes = nodes
         self._renamed[old] = new
+
+    def current(self, read: Input) -> Input:
+        """The same output, by what its operator is called now."""
+        return replace(read, node=self._current(read.node))
 
     def _current(self, id: str) -> str:
         """What the node of that id is called now."""

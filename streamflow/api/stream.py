@@ -45,7 +45,12 @@ class Stream:
 
     def __init__(self, builder: GraphBuilder, read: Input) -> None:
         self._builder = builder
-        self._read = read
+        self._given = read
+
+    @property
+    def _read(self) -> Input:
+        """The output that the stream stands for, whose operator may have got another name since."""
+        return self._builder.current(self._given)
 
     def __repr__(self) -> str:
         return f"Stream({self._read.node}: {self.schema!r})"
@@ -246,7 +251,7 @@ class Stream:
         """The operator that gives this stream is called `name`: in plans, metrics and checkpoints."""
         self._builder.rename(self._read.node, name)
         renamed = copy(self)
-        renamed._read = replace(self._read, node=name)
+        renamed._given = replace(self._read, node=name)
         return renamed
 
     def parallel(self, subtasks: int) -> Stream:

@@ -18,7 +18,7 @@ from streamflow.operators.connectors.files.durable_folders import make_durable
 from streamflow.operators.connectors.files.encoding import join_files
 from streamflow.operators.connectors.files.failures import writing
 from streamflow.operators.connectors.files.hidden_folder import Presence
-from streamflow.operators.connectors.files.ownership import Layout, Note, Owner, confined, here
+from streamflow.operators.connectors.files.ownership import Layout, Note, Owner, PartName, confined, here
 from streamflow.operators.connectors.files.publication import beginning, come, lost, not_ours
 from streamflow.operators.connectors.files.second_name import give_name
 from streamflow.operators.sink import Committable, Committer, SinkContext
@@ -68,25 +68,29 @@ class FileCommitter(Committer):
             for piece in committables
             if "final" in piece
         )
-        pieces = [path for _, path in staged]
+        started = beginning(committables)
+        with writing(str(self._target)):
+            held = self._held(started)
+            # A run that commits at its end hands over also what one that did so at each checkpoint had published.
+            pieces = [path for name, path in staged if not _within(name, held) or self._disk.exists(path)]
         if not pieces:
             return
         # The first piece's folder is a writer's alone: what a dead run left behind bears another name.
         joined = self._hidden / f"{pieces[0].parent.name}-joined-{pieces[0].stem}"
-        started = beginning(committables)
+        begins = started is not None and not held
         with writing(str(self._target)):
             if not self._made:
                 make_durable(self._disk, self._base)
                 self._made = True
             if self._disk.exists(joined) or any(map(self._disk.exists, pieces)):
-                if started is not None and self._layout.mode == "error" and self._disk.exists(self._target):
+                if begins and self._layout.mode == "error" and self._disk.exists(self._target):
                     raise SinkError(
                         f"{str(self._target)!r} has come to be there since the job started",
                         hint="somebody else writes there: choose another path",
                     )
                 self._remember(epoch, joined, pieces, started)
             if not self._disk.exists(joined) and any(map(self._disk.exists, pieces)):
-                adds = started is None or any(piece.get("adds", False) for piece in committables)
+                adds = not begins or any(piece.get("adds", False) for piece in committables)
                 before = [self._target] if adds and self._disk.exists(self._target) else []
                 self._join([*before, *pieces], joined)
             for piece in pieces:
@@ -101,6 +105,11 @@ class FileCommitter(Committer):
             elif not self._disk.exists(self._target):
                 raise lost(self._target)
             self._disk.sync_folder(self._base)
+
+    def _held(self, started: str | None) -> int:
+        """Up to which epoch the target holds this job's output; 0 where it holds none that is known of."""
+        note = self._read_note() if self._ctx.checkpointed else None
+        return 0 if note is None or started not in (None, note.started) else note.held(self._disk)
 
     def _join(self, parts: list[Path], joined: Path) -> None:
         if len(parts) == 1:
@@ -134,9 +143,23 @@ class FileCommitter(Committer):
             self._judge(epoch, beginning([*committables, *carried]))
             self._commit(epoch, committables)
             note = self._read_note()
+            if note is not None and note.waits(self._disk):
+                # Begun by a run that committed at each epoch, and handed on by one that commits at its end.
+                self._commit(note.epoch, self._all_of(note, carried))
+                note = self._read_note()
             if note is not None:
                 self._give_up(note)
             self._owner.sweep(self._disk, carried)
+
+    def _all_of(self, note: _Published, carried: Sequence[Committable]) -> Sequence[Committable]:
+        """What was to be published, if all of it is still to be; else nothing."""
+        staged = {confined(self._hidden, piece["staged"]): piece for piece in carried if "staged" in piece}
+        if not all(piece in staged for piece in note.pieces):
+            return ()
+        return [
+            *(staged[piece] for piece in note.pieces),
+            *(piece for piece in carried if "begins" in piece),
+        ]
 
     def _give_up(self, note: _Published) -> None:
         """Drop what was joined for an epoch that is not gone on from, and say before that it was not published."""
@@ -155,7 +178,7 @@ class FileCommitter(Committer):
             if self._layout.mode != "append" and self._disk.exists(self._target):
                 raise not_ours(self._target)
             return
-        holds = note.before if note.waits(self._disk) else note.epoch
+        holds = note.held(self._disk)
         if holds > epoch and not self._ctx.allow_duplicates:
             raise SinkError(
                 f"{str(self._target)!r} holds the output up to epoch {holds}, "
@@ -205,8 +228,18 @@ class _Published:
     joined: Path
     pieces: list[Path]
 
+    def held(self, disk: Disk) -> int:
+        """Up to which epoch the target holds the output now."""
+        return self.before if self.waits(disk) else self.epoch
+
     def waits(self, disk: Disk) -> bool:
         return any(map(disk.exists, [self.joined, *self.pieces]))
+
+
+def _within(final: str, epoch: int) -> bool:
+    """Whether a piece is of this epoch or an earlier one."""
+    name = PartName.parse(Path(final).name)
+    return name is not None and name.epoch <= epoch
 
 
 def _unfinished(joined: Path) -> Path:

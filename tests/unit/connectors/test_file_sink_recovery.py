@@ -85,15 +85,16 @@ class SmallJob:
             reach=self.reached.append,
         )
 
-    def live(self, epochs: int, *, rows: int = 3) -> None:
-        """One life: goes on from the last checkpoint, if there is one, for so many epochs."""
+    def live(self, epochs: int, *, rows: int = 3, at_end: bool = False) -> None:
+        """One life: goes on from the last checkpoint, if there is one, for so many epochs. `at_end`: its output, and
+        what the last one had sealed, is committed with the last epoch alone, as in batch mode."""
         self.lives += 1
         last = self.checkpoints[-1] if self.checkpoints else None
         restored = None if last is None else last.epoch
         writers = [self.sink.writer(KIND, self.context(subtask, restored)) for subtask in range(2)]
         committer: Any = self.sink.committer(self.context(0, restored))
         try:
-            self._live(last, writers, committer, epochs, rows)
+            self._live(last, writers, committer, epochs, rows, at_end)
         finally:
             run(committer.close())
 
@@ -104,14 +105,19 @@ class SmallJob:
         committer: Committer,
         epochs: int,
         rows: int,
+        at_end: bool,
     ) -> None:
         done = 0
+        waiting: list[Committable] = []
         if last is None:
             run(committer.begin())
         else:
             done = last.rows
-            run(committer.restore(last.epoch, unpack(last.sealed), unpack(last.carried)))
-        waiting: list[Committable] = []
+            now, later = unpack(last.sealed), unpack(last.carried)
+            if at_end:
+                waiting, now, later = [*now, *later], [], [*now, *later]
+            run(committer.restore(last.epoch, now, later))
+        end = self.last_epoch + epochs
         for _ in range(epochs):
             self.last_epoch += 1
             for writer, part in zip(writers, (slice(0, rows - 1), slice(rows - 1, rows)), strict=True):
@@ -120,6 +126,10 @@ class SmallJob:
                 waiting += run(writer.prepare(self.last_epoch))
             done += rows
             if self.last_epoch in self.failing:
+                continue
+            if at_end and self.last_epoch < end:
+                carried = pack([dict(each) for each in waiting])
+                self.checkpoints.append(Checkpoint(self.last_epoch, done, pack([]), carried))
                 continue
             self.checkpoints.append(Checkpoint(self.last_epoch, done, pack([dict(each) for each in waiting])))
             run(committer.commit(self.last_epoch, waiting))
@@ -212,12 +222,12 @@ class Mortal:
         return getattr(self._disk, name)
 
 
-def dying(job: SmallJob, calls: int, loss: Any, epochs: int, seed: int) -> bool:
+def dying(job: SmallJob, calls: int, loss: Any, epochs: int, seed: int, *, at_end: bool = False) -> bool:
     """A life that ends at a disk call; whether it came so far."""
     disk = job.disk
     job.disk = Mortal(disk, calls)
     try:
-        job.live(epochs)
+        job.live(epochs, at_end=at_end)
     except Crash:
         job.disk = disk.crash(loss, Chance(seed))
         return True
@@ -246,6 +256,22 @@ def test_a_job_that_dies_at_any_disk_call_goes_on_as_if_nothing_had_happened(
             break
         # A killed process loses nothing of the disk: fewer of its deaths differ.
         calls += 5 if loss == "kill" else 1
+    assert calls > 40
+
+
+@pytest.mark.parametrize("loss", BOTH)
+def test_a_run_that_commits_at_its_end_goes_on_from_one_that_died_committing_at_each_epoch(
+    sink: FileSink, loss: Any
+) -> None:
+    calls, died = 0, True
+    while died:
+        job = fresh(sink)
+        died = dying(job, calls, loss, epochs=2, seed=calls)
+        for death in range(2):
+            dying(job, 60 + calls % 17 * (death + 1), loss, epochs=3, seed=calls + death, at_end=True)
+        job.live(2, at_end=True)
+        assert job.visible == job.expected, calls
+        calls += 3
     assert calls > 40
 
 
