@@ -289,7 +289,7 @@ class _MapAsyncOperator(AsyncOperator):
                 # Each attempt has a row of its own: what one changes is neither asked again nor stored.
                 row = copied(request.value)
                 async with limit:
-                    request.result = own_result(await self._service.call(row), row)
+                    request.result = own_result(await self._service.call(row), row, held=0)
                     return
             except BaseException as raised:  # noqa: BLE001 — whatever a user's code raises is the record's error
                 cause = awaited_failure(raised)

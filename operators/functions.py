@@ -10,7 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from sys import getrefcount
 from typing import Any, ClassVar, Final, Literal
+
+import polars as pl
 
 from streamflow.errors import RecordError, StreamflowError, Where
 from streamflow.operators.base import (
@@ -27,7 +31,7 @@ from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.rows import calls, columns_of, each_row, seen, times_of
 from streamflow.operators.user_functions import unfit_results
 from streamflow.records.batch import RowBatch
-from streamflow.records.copies import own_result, own_results
+from streamflow.records.copies import held_by, own_result, own_results, own_value
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import Schema, StreamSchema
@@ -121,7 +125,7 @@ class _Call:
         made: AnyBatch
         match self._step.kind:
             case "filter":
-                made = self._kept(batch, results)
+                made = self._kept(self._batch, results)
             case "map":
                 # Times that are a column, and stay one, are not made values in between.
                 stay = isinstance(batch, FrameBatch) and isinstance(self._step.schema, Schema)
@@ -138,8 +142,12 @@ class _Call:
     def _results(self) -> list[Any]:
         """What the function gives for each record, handed to it once; nothing in place of an error."""
         kind = self._step.kind
-        function = _called(self._step)
         results: list[Any] = []
+        function = _called(self._step, made=isinstance(self._batch, FrameBatch))
+        if kind == "filter" and isinstance(self._batch, RowBatch):
+            values = list(self._batch.values)
+            self._batch = RowBatch(values, *times_of(self._batch))
+            function = _asked(function, values, results)
         go_on = calls(self._batch, [function], [results])
         while len(results) < len(self._batch):
             try:
@@ -195,12 +203,13 @@ def _of_owners(times: Sequence[int] | None, owners: Sequence[int]) -> list[int] 
     return None if times is None else [times[owner] for owner in owners]
 
 
-def _called(step: Step) -> Callable[[Any], Any]:
+def _called(step: Step, *, made: bool) -> Callable[[Any], Any]:
+    """`made`: the rows are made for the calls, one at a time."""
     match step.kind:
         case "map":
             columns = step.schema.values() if isinstance(step.schema, Schema) else ()
             flat = bool(columns) and not any(dtype.is_nested() for dtype in columns)
-            return _mapped(step.function, flat)
+            return _mapped(step.function, flat, made)
         case "flat_map":
             return _listed(step.function)
         case "filter":
@@ -221,13 +230,40 @@ def _listed(function: Callable[[Any], Iterable[Any]]) -> Callable[[Any], list[An
     return listed
 
 
-def _mapped(function: Callable[[Any], Any], flat: bool) -> Callable[[Any], Any]:
-    """A function whose results are nobody else's: it may return one object each time, changed."""
+def _mapped(function: Callable[[Any], Any], flat: bool, made: bool) -> Callable[[Any], Any]:
+    """A function whose results are nobody else's: it may return one object each time, changed, or keep its argument."""
+    held = _held_when_made()
+
+    def mapped_row(value: Any) -> Any:
+        return own_result(function(value), value, flat, held)
 
     def mapped(value: Any) -> Any:
-        return own_result(function(value), value, flat)
+        held = held_by(value)
+        return own_result(function(value), value, flat, held)
 
-    return mapped
+    return mapped_row if made else mapped
+
+
+@cache
+def _held_when_made() -> int:
+    """How many references there are to a row that has just been made for a call."""
+    found: list[Any] = []
+    calls(FrameBatch(pl.DataFrame({"n": [1]})), [lambda row: held_by(row)], [found])()
+    return found[0]  # type: ignore[no-any-return]
+
+
+def _asked(function: Callable[[Any], Any], values: list[Any], answers: Sequence[Any]) -> Callable[[Any], Any]:
+    """A function that is asked about each of the `values`, in order: of one that it keeps, a copy goes on in its
+    place. `answers` are those that it has given."""
+
+    def asked(value: Any) -> Any:
+        held = getrefcount(value)
+        answer = function(value)
+        if getrefcount(value) > held:
+            values[len(answers)] = own_value(value)
+        return answer
+
+    return asked
 
 
 _RECORDS: Final = (str, bytes, bytearray, Mapping)

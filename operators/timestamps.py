@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from sys import getrefcount
 from typing import Any, ClassVar
 
 import polars as pl
@@ -27,6 +28,7 @@ from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.rows import rows_of, seen
 from streamflow.records.batch import RowBatch
+from streamflow.records.copies import own_value
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.python_times import shown_row, unheld
@@ -105,13 +107,17 @@ class AssignTimestamps(PureSpec):
 
         def run(batch: AnyBatch, out: Collector) -> None:
             batch = seen(batch, guard, out)
-            rows = rows_of(batch).values
+            # As in `filter`, what the function keeps is its own from then on.
+            rows = list(rows_of(batch).values)
             kept: list[int] = []
             times: list[int] = []
             bad: list[RecordError] = []
             for index, value in enumerate(rows):
+                held = getrefcount(value)
                 try:
                     time = moment(value)
+                    if getrefcount(value) > held:
+                        rows[index] = own_value(value)
                 except BaseException as raised:  # noqa: BLE001 — whatever a user's code raises is the record's error
                     bad.append(guard.error(raised_by_user(raised), value))
                     continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import Any, cast
 
@@ -382,3 +383,82 @@ def test_an_aggregate_that_shares_its_lists_gives_each_key_its_own(schema: Any, 
     out = stream.key_by("k").aggregate(found=Shares("v")).collect()
     job.run(mode=mode)
     assert {row["k"]: row["found"] for row in out.rows()} == {0: [6, 3], 1: [4, 2]}
+
+
+class Keeper:
+    """A function that keeps each row that it is handed, and changes those that it has kept at each further call."""
+
+    def __init__(self) -> None:
+        self.kept: Rows = []
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        self.change()
+        self.kept.append(row)
+        return row
+
+    def change(self) -> None:
+        for row in self.kept:
+            row["v"] = -1
+
+    async def ask(self, row: dict[str, Any]) -> dict[str, Any]:
+        return self(row)
+
+    def at(self, row: dict[str, Any]) -> datetime:
+        return datetime(2024, 1, 1, tzinfo=UTC) + timedelta(seconds=self(row)["v"])
+
+
+NUMBERS = {"k": sf.String, "v": sf.Int64}
+KEEPING: dict[str, Callable[[sf.Stream, Keeper], sf.Stream]] = {
+    "map": lambda stream, keeper: stream.map(keeper),
+    "map to columns": lambda stream, keeper: stream.map(keeper, schema=NUMBERS),
+    "filter": lambda stream, keeper: stream.filter(lambda row: bool(keeper(row))),
+    "flat_map": lambda stream, keeper: stream.flat_map(lambda row: [keeper(row)]),
+    "map_async": lambda stream, keeper: stream.map_async(keeper.ask),
+    "a map behind a filter": lambda stream, keeper: stream.filter(lambda row: True).map(keeper),
+}
+
+
+@pytest.mark.parametrize("schema", [sf.OBJECTS, NUMBERS])
+@pytest.mark.parametrize("batch_rows", [1, 3, 100])
+@pytest.mark.parametrize("way", KEEPING)
+def test_a_row_that_a_function_keeps_and_changes_later_stays_as_it_was_put_out(
+    way: str, batch_rows: int, schema: Any
+) -> None:
+    keeper = Keeper()
+    job = sf.Job("keeping")
+    rows = [{"k": "a", "v": number} for number in range(7)]
+    results = KEEPING[way](job.read(sf.MemorySource(rows, schema=schema)), keeper)
+    out, behind = results.collect(), results.map(lambda row: dict(row)).collect()
+    job.run(batch_rows=batch_rows)
+    keeper.change()
+    for collected in (out, behind):
+        assert sorted(row["v"] for row in collected.rows()) == list(range(7))
+
+
+@pytest.mark.parametrize("batch_rows", [1, 100])
+def test_so_does_one_whose_event_time_a_function_gives(batch_rows: int) -> None:
+    keeper = Keeper()
+    job = sf.Job("keeping")
+    rows = [{"k": "a", "v": number} for number in range(7)]
+    out = job.read(sf.MemorySource(rows, schema=sf.OBJECTS), event_time=keeper.at).collect()
+    job.run(batch_rows=batch_rows)
+    keeper.change()
+    assert [row["v"] for row in out.rows()] == list(range(7))
+
+
+def test_a_row_that_nobody_keeps_is_not_copied() -> None:
+    seen: list[int] = []
+
+    def first(row: dict[str, Any]) -> dict[str, Any]:
+        seen.append(id(row))
+        return row
+
+    def second(row: dict[str, Any]) -> dict[str, Any]:
+        assert id(row) == seen[-1]
+        return row
+
+    job = sf.Job("passing")
+    rows = [{"k": "a", "v": number} for number in range(7)]
+    job.read(sf.MemorySource(rows, schema=sf.OBJECTS)).map(first).map(second).filter(bool).collect()
+    job.run(batch_rows=1)
+    assert len(seen) == 7
