@@ -34,6 +34,7 @@ from streamflow.records.kinds import any_column
 from streamflow.records.python_times import unheld
 from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema
 from streamflow.records.values import strict_column
+from streamflow.user_code import described, raised_by_user
 
 __all__ = [
     "FITTING_HINT",
@@ -214,6 +215,9 @@ def _fields(values: Sequence[Any], schema: Schema, misfits: dict[int, str]) -> l
             rows.append(_record(value, schema, names))
         except ValueError as error:
             misfits[index] = str(error)
+            rows.append([None] * len(names))
+        except BaseException as raised:  # noqa: BLE001 — it may be of a user's class, which may raise anything
+            misfits[index] = f"a {type(value).__name__} cannot be read: {described(raised_by_user(raised))}"
             rows.append([None] * len(names))
     return [[row[position] for row in rows] for position in range(len(names))]
 

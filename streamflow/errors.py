@@ -29,6 +29,7 @@ __all__ = [
     "Where",
     "cut",
     "legible",
+    "represented",
     "unknown_name",
 ]
 
@@ -168,8 +169,22 @@ def cut(value: object, limit: int = _SHOWN) -> str:
     >>> cut("x" * 10, limit=4)
     'xxxx… (10 characters)'
     """
-    text = value if isinstance(value, str) else repr(value)
+    text = str.__str__(value) if isinstance(value, str) else represented(value)
     return legible(text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)")
+
+
+def represented(value: object) -> str:
+    """The `repr` of a value, which may be of a class whose `repr` raises anything.
+
+    >>> represented("a")
+    "'a'"
+    """
+    try:
+        return str.__str__(repr(value))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as raised:  # noqa: BLE001 — a value's own text is user code, too
+        return f"a {type(value).__name__} (its text raised {type(raised).__name__})"
 
 
 def legible(text: str) -> str:

@@ -21,8 +21,9 @@ from typing import Any, Final, cast
 
 import polars as pl
 
-from streamflow.errors import cut
+from streamflow.errors import cut, represented
 from streamflow.records.values import EXACT, UNFIT_ERRORS, strict_column
+from streamflow.user_code import raised_by_user
 
 __all__ = [
     "NOTHING",
@@ -90,8 +91,9 @@ def kind_of(value: Any) -> Kind:
         return known
     try:
         return _compound(value)
-    except RecursionError:
-        return _OTHER  # it holds itself
+    except BaseException as raised:  # noqa: BLE001 — it may hold itself, or be of a class that raises anything
+        raised_by_user(raised)
+        return _OTHER
 
 
 def _compound(value: Any) -> Kind:
@@ -263,7 +265,7 @@ def any_column(
     for index, found in unfit.items():
         refusal = settled.refusal(found, values[index])
         why = _clash(kind, found) if refusal is None else f"{shown(found)}, {refusal}"
-        misfits[index] = f"{name!r} is {cut(repr(values[index]), 60)}, {why}"
+        misfits[index] = f"{name!r} is {cut(represented(values[index]), 60)}, {why}"
     kept = [None if index in unfit else value for index, value in enumerate(values)] if unfit else values
     column, refused = strict_column(name, kept, column_type(kind, kept))
     return column, {**refused, **misfits}

@@ -40,7 +40,7 @@ from zoneinfo import ZoneInfo
 import msgpack  # type: ignore[import-untyped]
 import polars as pl
 
-from streamflow.errors import RecordError, StateError
+from streamflow.errors import RecordError, StateError, represented
 
 __all__ = ["MAX_DEPTH", "MAX_PACKED_BYTES", "Compression", "frame_to_ipc", "ipc_to_frame", "pack", "unpack"]
 
@@ -339,10 +339,7 @@ def _deeper_than(value: object, depth: int) -> bool:
 
 
 def _shown(value: object) -> str:
-    try:
-        return repr(value)
-    except RecursionError:
-        return f"a {type(value).__name__} nested too deeply to show"
+    return represented(value)
 
 
 def _damaged(reason: str) -> StateError:

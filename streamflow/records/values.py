@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import polars as pl
 
 from streamflow.errors import JobDefinitionError, cut, unknown_name
+from streamflow.user_code import described, raised_by_user
 
 if TYPE_CHECKING:
     from polars._typing import PolarsDataType
@@ -99,6 +100,9 @@ def strict_column(
             misfits[index] = (
                 f"{name!r} is {error}" if isinstance(error, MisfitError) else f"{name!r}: {error}"
             )
+            converted.append(None)
+        except BaseException as raised:  # noqa: BLE001 — it may be of a user's class, which may raise anything
+            misfits[index] = f"{name!r} cannot be read: {described(raised_by_user(raised))}"
             converted.append(None)
     return pl.Series(name, converted, dtype=dtype, strict=True), misfits
 

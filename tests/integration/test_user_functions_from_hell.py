@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 import pytest
@@ -458,3 +459,114 @@ def test_an_answer_that_has_no_truth_is_its_records_error(mode: Any) -> None:
     rows = read(job).filter(hell).on_error("skip").collect()
     job.run(mode=mode)
     assert [row["v"] for row in rows.rows()] == [1, 3]
+
+
+# Results of classes of the user's own, which raise where they are read.
+
+
+class RudeDict(dict[str, Any]):
+    """A dict that nobody can look into."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise Rude
+
+    def __contains__(self, key: object) -> bool:
+        raise Rude
+
+    def get(self, *_: Any) -> Any:
+        raise Rude
+
+
+class RudeMapping(Mapping[str, Any]):
+    """A mapping without values."""
+
+    def __getitem__(self, key: str) -> Any:
+        raise SystemExit(3)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("k", "v"))
+
+    def __len__(self) -> int:
+        return 2
+
+
+@dataclass
+class RudeRecord:
+    """A record with a field that cannot be read, so that it cannot be shown either."""
+
+    k: str
+    v: int
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "v":
+            raise StopIteration
+        return object.__getattribute__(self, name)
+
+
+class RudeTuple(tuple[Any, ...]):
+    """A tuple without a length."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        raise Rude
+
+
+class RudeNumber:
+    """A number that is none when asked."""
+
+    def __int__(self) -> int:
+        raise SystemExit(3)
+
+    __index__ = __int__
+
+
+RUDE_RESULTS: dict[str, Callable[[], Any]] = {
+    "a dict": lambda: RudeDict({"k": "a", "v": 1, "w": 1}),
+    "a mapping": RudeMapping,
+    "a record": lambda: RudeRecord("a", 1),
+    "a tuple": lambda: RudeTuple(("a", 1)),
+    "a number": lambda: {"k": "a", "v": RudeNumber()},
+}
+
+
+class EmitsRude(sf.KeyedProcess):
+    output: ClassVar = SCHEMA
+
+    def __init__(self, make: Function) -> None:
+        self.make = make
+
+    def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
+        ctx.emit(self.make(event))
+
+
+async def later(make: Function, row: Any) -> Any:
+    return make(row)
+
+
+READ_IN: dict[str, Callable[[sf.Stream, Function], sf.Stream]] = {
+    "map": lambda s, make: s.map(make, schema=SCHEMA),
+    "flat_map": lambda s, make: s.flat_map(lambda row: [make(row)], schema=SCHEMA),
+    "map_async": lambda s, make: s.map_async(lambda row: later(make, row), schema=SCHEMA),
+    "process": lambda s, make: s.key_by("k").process(EmitsRude(make)),
+}
+
+
+@pytest.mark.parametrize("what", RUDE_RESULTS)
+@pytest.mark.parametrize("place", READ_IN)
+def test_a_result_that_raises_when_it_is_read_is_its_records_error(place: str, what: str) -> None:
+    job = sf.Job("rude")
+    rows = job.read(sf.MemorySource([{"k": row["k"], "v": row["v"]} for row in ROWS]))
+    make: Function = lambda row: RUDE_RESULTS[what]() if row["v"] == 2 else dict(row)  # noqa: E731
+    out = READ_IN[place](rows, make).on_error("skip").collect()
+    assert job.run(mode="batch").errors == 1
+    assert sorted(row["v"] for row in out.rows()) == [1, 3]
+
+
+@pytest.mark.parametrize("what", ["a mapping", "a record"])
+def test_so_is_a_key_of_such_a_class(what: str) -> None:
+    job = sf.Job("rude")
+    rows = job.read(sf.MemorySource(ROWS))
+    keyed = rows.key_by(lambda row: RUDE_RESULTS[what]() if row["v"] == 2 else row["k"])
+    keyed.aggregate(n=sf.count()).on_error("skip").collect()
+    assert job.run(mode="batch").errors == 1
