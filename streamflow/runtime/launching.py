@@ -262,6 +262,12 @@ class Launcher:
         numbered = _NUMBERED.fullmatch(asked)
         place = numbered[1] if numbered else asked
         store = open_store(place, self._job, self._settings, self._ports)
+        if numbered and int(numbered[2]) not in (there := store.numbers()):
+            known = f"there are {', '.join(map(str, there[-10:]))}" if there else "there is none of this job"
+            raise ConfigError(
+                f"restore is {asked!r}, and there is no checkpoint {numbered[2]} of {self._job} in {store.place}",
+                hint=f"{known}; write latest, none, or where a checkpoint is",
+            )
         if numbered:
             problems = store.verify(int(numbered[2]))
             if problems:

@@ -86,6 +86,19 @@ def test_restoring_without_a_place_for_checkpoints_is_refused(log: SimLog, resto
     assert public(log) == []
 
 
+def test_a_checkpoint_that_is_not_there_is_refused_by_its_number_and_not_called_damaged(
+    log: SimLog, tmp_path: Path
+) -> None:
+    run(log, Gate(3, 3), tmp_path / "one")
+    for restore, known in (
+        (f"{tmp_path / 'one'}#99", "there are 1"),
+        (f"{tmp_path / 'no'}#1", "there is none"),
+    ):
+        with pytest.raises(sf.ConfigError, match=r"there is no checkpoint \d+ of going-on") as refused:
+            run(log, Gate(3, 3), tmp_path / "two", restore=restore)
+        assert known in str(refused.value.hint)
+
+
 @pytest.mark.parametrize("moved", ["deleted", "renamed", "manifests deleted"])
 def test_a_run_that_had_checkpoints_never_begins_with_none(log: SimLog, moved: str, tmp_path: Path) -> None:
     folder, gate = tmp_path / "checkpoints", Gate(5, fails_at=8)
