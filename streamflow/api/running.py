@@ -51,11 +51,15 @@ def run_on_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on uvloop where it exists: it answers small batches about twice as fast."""
     occupy_standard_streams()
     try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(coroutine)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(coroutine)
+        try:
+            import uvloop
+        except ImportError:
+            return asyncio.run(coroutine)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(coroutine)
+    finally:
+        # Where a signal came before it began, Python would warn that it never did.
+        coroutine.close()
 
 
 def logging_for(settings: Settings) -> AbstractContextManager[None]:

@@ -178,7 +178,7 @@ def lost(path: Path) -> SinkError:
     """What was sealed is neither staged nor published."""
     return SinkError(
         f"the staged content of {str(path)!r} is gone",
-        hint="somebody removed hidden files beside the output: run the job again",
+        hint='somebody removed it, or hidden files beside it: put it back, or start over with restore="none"',
     )
 
 
