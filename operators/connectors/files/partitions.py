@@ -75,10 +75,17 @@ def _folder(name: str, value: str | None) -> str:
 
 
 def values_of(path: str) -> Mapping[str, str | None]:
-    """What the folders in a path say of the rows in its file, as text.
+    """What the folders in a path say of the rows in its file, as text. Escapes that are no UTF-8 stay as they are.
 
     >>> dict(values_of("out/origin=..%2Fetc/via=__HIVE_DEFAULT_PARTITION__/part.csv"))
     {'origin': '../etc', 'via': None}
     """
     pairs = [part.partition("=") for part in PurePath(path).parts[:-1] if "=" in part]
-    return {unquote(name): None if value == _NULL else unquote(value) for name, _, value in pairs}
+    return {_unescaped(name): None if value == _NULL else _unescaped(value) for name, _, value in pairs}
+
+
+def _unescaped(text: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return text

@@ -272,6 +272,12 @@ class TestPartitions:
             "String", "Int64", "Date",
         ]  # fmt: skip
 
+    def test_escapes_that_are_no_text_stay_apart(self, tmp_path: Path) -> None:
+        for folder in ("k=%ff", "k=%fe", "k=%C3%BC"):
+            (tmp_path / folder).mkdir()
+            pl.DataFrame({"v": [1]}).write_parquet(tmp_path / folder / "a.parquet")
+        assert sorted(row["k"] for row in rows(FileSource(tmp_path))) == ["%fe", "%ff", "ü"]
+
     def test_a_folder_that_does_not_fit_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "n=x").mkdir()
         put(tmp_path / "n=x" / "a.csv", b"a\n1\n")
