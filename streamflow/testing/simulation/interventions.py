@@ -60,6 +60,7 @@ class Interventions:
         self._handle: LocalJob | None = None
         self._early: list[Intervention] = []
         self._asking: list[asyncio.Task[None]] = []
+        self._over = False
 
     def __bool__(self) -> bool:
         return bool(self._planned)
@@ -84,9 +85,10 @@ class Interventions:
             self._begin(intervention)
 
     async def answered(self) -> None:
-        """Wait until whoever asked has been answered."""
-        if self._asking:
-            await asyncio.wait(self._asking)
+        """Wait until all that was asked has been answered; nothing is asked of the job any more then."""
+        while asked := [each for each in self._asking if not each.done()]:
+            await asyncio.wait(asked)
+        self._over = True
 
     def _begin(self, intervention: Intervention) -> None:
         if intervention.what == "vanish":
@@ -95,7 +97,7 @@ class Interventions:
             self.disk.vanish(self._place)
         elif self._handle is None:
             self._early.append(intervention)
-        else:
+        elif not self._over:
             self._asking.append(self._loop.create_task(self._ask(self._handle, intervention)))
 
     async def _ask(self, handle: LocalJob, intervention: Intervention) -> None:
