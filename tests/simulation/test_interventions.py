@@ -40,7 +40,10 @@ def test_whoever_asks_is_answered_and_nobody_asks_a_job_that_is_over(step: int) 
         for _ in range(3):
             await asyncio.sleep(0)
         await interventions.answered()
-        return job.asked
+        asked = job.asked
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return asked
 
     planned = (Intervention("checkpoint", ANY_STEP, step), Intervention("checkpoint", ANY_STEP, step + 1))
     ending = run_process(
