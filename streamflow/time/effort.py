@@ -27,8 +27,8 @@ _OVERHEAD: Final = 0.005
 _FEW: Final = 100
 _PORTION: Final = 0.2
 """Seconds of work after which may be asked whether to go on."""
-_GROWTH: Final = 16
-"""So many times the records that have been seen are taken to cost as much as these; the first one is seen alone."""
+_FIRST: Final = 16
+"""Records whose cost is to tell what the others cost."""
 
 
 class Effort:
@@ -38,16 +38,14 @@ class Effort:
     >>> effort = Effort(TestClock())
     >>> effort.large(1), effort.large(100)
     (False, True)
-    >>> effort.portion, effort.run(100, str, 1), effort.portion
-    (1, '1', 1600)
-    >>> effort.large(100), effort.large(8_192)
-    (False, True)
+    >>> effort.run(100, str, 1), effort.large(100), effort.large(8_192)
+    ('1', False, True)
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._each = _UNKNOWN
-        self._most = 0
+        self._known = False
 
     def large(self, records: int) -> bool:
         """Whether work on so many records belongs on a thread."""
@@ -56,11 +54,11 @@ class Effort:
     @property
     def portion(self) -> int:
         """How many records are worked on at a time, where a user's function may be slow."""
-        return max(1, min(int(_PORTION / max(self._each, 1e-9)), _GROWTH * self._most))
+        return max(1, int(_PORTION / max(self._each, 1e-9))) if self._known else _FIRST
 
     def seconds(self, records: int) -> float:
         """How long work on so many records takes, as far as that is known."""
-        return records * self._each if self._most else 0.0
+        return records * self._each if self._known else 0.0
 
     def run(self, records: int, function: Callable[..., T], *args: Any) -> T:
         """Call the function, which works on so many records, and learn from how long it takes."""
@@ -74,5 +72,5 @@ class Effort:
         records = max(records, 1)
         each = seconds / (records if seconds > _OVERHEAD else max(records, _FEW))
         # Quick to believe that work is slow, slow to believe that it is not.
-        self._each = max(each, 0.7 * self._each + 0.3 * each) if self._most else each
-        self._most = max(self._most, records)
+        self._each = max(each, 0.7 * self._each + 0.3 * each) if self._known else each
+        self._known = True

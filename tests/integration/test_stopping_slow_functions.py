@@ -26,10 +26,9 @@ it takes is waited for."""
 class Slow:
     """A function that takes long, if it is slow, and asks for a stop once it has been called often."""
 
-    def __init__(self, *, slow: bool, seconds: float = 0.001, enough: int = ASKED) -> None:
+    def __init__(self, *, slow: bool, seconds: float = 0.001) -> None:
         self.slow = slow
         self.seconds = seconds
-        self.enough = enough
         self.calls = 0
         self.asked = asyncio.Event()
         self.loop = asyncio.get_running_loop()
@@ -40,7 +39,7 @@ class Slow:
             until = time.perf_counter() + self.seconds
             while time.perf_counter() < until:
                 pass
-            if self.calls >= self.enough:  # two threads may count one number
+            if self.calls >= ASKED:  # two threads may count one number
                 self.loop.call_soon_threadsafe(self.asked.set)
         return value
 
@@ -114,17 +113,15 @@ PLACES: list[Place] = [
 ]
 
 
-def ended(
-    place: Place, mode: Mode, *, slow: bool, how: dict[str, Any] | None = None, **settings: Any
-) -> tuple[Slow, list[int], sf.JobResult]:
-    return asyncio.run(until_its_end(place, mode, slow, how or {}, settings))
+def ended(place: Place, mode: Mode, *, slow: bool, **settings: Any) -> tuple[Slow, list[int], sf.JobResult]:
+    return asyncio.run(until_its_end(place, mode, slow, settings))
 
 
 async def until_its_end(
-    place: Place, mode: Mode, slow: bool, how: dict[str, Any], settings: dict[str, Any]
+    place: Place, mode: Mode, slow: bool, settings: dict[str, Any]
 ) -> tuple[Slow, list[int], sf.JobResult]:
     """(the function, what came out, the result) of a job that is stopped if the function is slow."""
-    function = Slow(slow=slow, **how)
+    function = Slow(slow=slow)
     job = sf.Job("slow")
     frame = pl.DataFrame({"k": [n % 7 for n in range(ROWS)], "v": range(ROWS)})
     read = job.read(sf.MemorySource(frame), event_time=sf.epoch("v", unit="s")).named("numbers")
@@ -157,12 +154,6 @@ def test_the_other_modes(place: Place, mode: Mode, tmp_path: Path) -> None:
     assert function.calls < MOST
     _, rows, _ = ended(place, mode, slow=False, checkpoint_dir=str(tmp_path))
     assert rows == list(range(ROWS))
-
-
-@pytest.mark.parametrize("place", [at_the_source, in_a_process, in_another_task])
-def test_a_very_slow_function_is_not_called_for_many_records_before_its_cost_is_known(place: Place) -> None:
-    function, _, _ = ended(place, "streaming", slow=True, how={"seconds": 0.25, "enough": 1})
-    assert function.calls < 12
 
 
 def test_without_checkpoints_what_has_been_processed_comes_out(caplog: pytest.LogCaptureFixture) -> None:
