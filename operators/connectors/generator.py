@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -125,16 +126,20 @@ class _Waiting(asyncio.Queue[Any]):
 
     def _init(self, maxsize: int) -> None:
         super()._init(maxsize)
+        self._sizes: deque[int] = deque()
         self._bytes = 0
+        self.taken = 0
+        """The size of the record that was taken last."""
 
     def _put(self, item: Any) -> None:
         super()._put(item)
-        self._bytes += size_of(item)
+        self._sizes.append(size_of(item))
+        self._bytes += self._sizes[-1]
 
     def _get(self) -> Any:
-        item = super()._get()
-        self._bytes -= size_of(item)
-        return item
+        self.taken = self._sizes.popleft()
+        self._bytes -= self.taken
+        return super()._get()
 
     def full(self) -> bool:
         return self._bytes >= _MOST_BYTES or super().full()
@@ -183,7 +188,7 @@ class _GeneratorReader:
                 self._end = item
                 return values, nbytes
             values.append(item)
-            nbytes += size_of(item)
+            nbytes += self._queue.taken
             if len(values) == self._most or self._queue.empty():
                 return values, nbytes
             item = self._queue.get_nowait()

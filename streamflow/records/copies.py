@@ -12,10 +12,9 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import inspect
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from sys import getrefcount, maxsize
+from sys import getrefcount, getsizeof, maxsize
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -204,9 +203,11 @@ def size_of(value: Any) -> int:
     True
     """
     try:
+        if type(value) is dict and UNCHANGING.issuperset(map(type, value.values())):
+            return sum(map(getsizeof, value.values()), getsizeof(value))
         return _size_of(value)
     except RecursionError:
-        return sys.getsizeof(value, 64)
+        return getsizeof(value, 64)
 
 
 def _size_of(value: Any) -> int:
@@ -215,7 +216,7 @@ def _size_of(value: Any) -> int:
         inner = value.values()
     elif isinstance(value, (list, tuple)):
         inner = cast("Sequence[Any]", value)
-    return sys.getsizeof(value, 64) + sum(map(_size_of, inner))
+    return getsizeof(value, 64) + sum(map(_size_of, inner))
 
 
 def copied_batch(batch: AnyBatch) -> AnyBatch:
