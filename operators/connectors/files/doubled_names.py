@@ -30,7 +30,8 @@ _FEW_NAMES: Final = 40
 """So many names are looked for in lines at less cost than parsing them."""
 _RARE: Final = 16
 """So few nulls of a column in a large run may stand for fields that are not there."""
-_NOT_OBJECTS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError)
+_SHORT: Final = 1 << 20
+"""So many bytes are looked through faster than Polars begins to."""
 
 
 class DoubledNames:
@@ -53,7 +54,10 @@ class DoubledNames:
         if len(body) <= _SMALL or not self._flat:
             return False
         sample = list(_sample(body))
-        quotes = None if _any_twins(sample) else self._quotes(sample, read)
+        records = _decoded(sample)
+        if records is None or _doubled(sample, records):
+            return False
+        quotes = self._quotes(records, read)
         if quotes is None:
             return False
         found = _quotes_in(body)
@@ -82,14 +86,11 @@ class DoubledNames:
         repeating = pl.any_horizontal(pl.col("line").str.count_matches(name) > 1 for name in self._named)
         return list(lines.to_frame("line").filter(repeating)["line"].cast(pl.Binary))
 
-    def _quotes(self, sample: Sequence[bytes], read: pl.DataFrame) -> int | None:
+    def _quotes(self, records: Sequence[Any], read: pl.DataFrame) -> int | None:
         """How many quotes there are if no name stands twice; None where the records of the sample differ too much."""
-        decode = msgspec.json.Decoder().decode
-        try:
-            records: list[dict[str, Any]] = list(map(decode, sample))
-            others = [[record[name] for name in record.keys() - self._columns] for record in records]
-        except _NOT_OBJECTS:
+        if not all(type(record) is dict for record in records):
             return None
+        others = [[record[name] for name in record.keys() - self._columns] for record in records]
         texts = {sum(isinstance(value, str) for value in values) for values in others}
         if len(texts) != 1 or any(isinstance(value, (dict, list)) for value in chain(*others)):
             return None
@@ -154,14 +155,27 @@ def has_twins(record: bytes) -> bool:
 
 
 def _any_twins(records: Sequence[bytes]) -> bool:
-    """As `has_twins` of any of them. Their quotes say at once that none has."""
-    decode = msgspec.json.Decoder().decode
+    """As `has_twins` of any of them."""
+    decoded = _decoded(records)
+    return any(map(has_twins, records)) if decoded is None else _doubled(records, decoded)
+
+
+def _decoded(records: Sequence[bytes]) -> list[Any] | None:
+    """The values of the records that are not blank; None where one is no JSON."""
     try:
-        expected = sum(_strings_in(decode(record)) for record in records if record.strip())
-    except _NOT_OBJECTS:
-        return any(map(has_twins, records))
-    quotes = sum(record.count(b'"') - record.count(b'\\"') for record in records)
-    return quotes != 2 * expected and any(map(has_twins, records))
+        return list(map(msgspec.json.Decoder().decode, filter(bytes.strip, records)))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _doubled(records: Sequence[bytes], decoded: Sequence[Any]) -> bool:
+    """As `has_twins` of any of them, of which these are the values. Their quotes say at once that none has."""
+    whole = b"\n".join(records)
+    quotes = whole.count(b'"') - whole.count(b'\\"')
+    with suppress(RecursionError):
+        if quotes == 2 * sum(map(_strings_in, decoded)):
+            return False
+    return any(map(has_twins, records))
 
 
 def _strings_in(value: Any) -> int:
@@ -199,6 +213,8 @@ def _escaped(body: bytes, read: pl.DataFrame) -> int:
 
 def _quotes_in(body: bytes) -> int:
     """How many quotes there are in JSON, where the last line ends with a brace."""
+    if len(body) <= _SHORT:
+        return body.count(b'"')
     lines = pl.scan_csv(body, has_header=False, eol_char='"', quote_char=None, separator="\x01")
     try:
         return int(lines.select(pl.len()).collect().item()) - 1
