@@ -52,8 +52,15 @@ class FetchedBatch:
     `next_offset`."""
 
     content: bytes
-    start: int
-    next_offset: int
+    header: BatchHeader
+
+    @property
+    def start(self) -> int:
+        return self.header.start
+
+    @property
+    def next_offset(self) -> int:
+        return self.header.next_offset
 
 
 class RecordChunk:
@@ -191,7 +198,8 @@ class RecordChunk:
         appends to `offsets`, those from `before` on say whether the compiled parser has understood the batch."""
         from aiokafka.record.default_records import DefaultRecordBatch
 
-        header, content = _checked(fetched.content)
+        header, content = fetched.header, fetched.content
+        _check(content)
         try:
             if header.old:
                 return _old_records(header, content, self._limit)
@@ -259,11 +267,10 @@ def _short_attributes(content: bytes, most: int) -> bool:
     return True
 
 
-def _checked(content: bytes) -> tuple[BatchHeader, bytes]:
+def _check(content: bytes) -> None:
     """DamagedBatchError where the checksum does not fit."""
     from aiokafka.record.memory_records import MemoryRecords
 
-    [(header, _, _)] = batches_of(content)
     try:
         batch: Any = MemoryRecords(content).next_batch()
         fits = batch.validate_crc()
@@ -273,7 +280,6 @@ def _checked(content: bytes) -> tuple[BatchHeader, bytes]:
         raise DamagedBatchError(f"{type(error).__name__}: {error}") from error
     if not fits:
         raise DamagedBatchError("its checksum does not fit")
-    return header, content
 
 
 def _uncompressed(header: BatchHeader, content: bytes, limit: int) -> bytes:
@@ -328,13 +334,13 @@ def read_batches(
                 while waiting and waiting[0][1] <= header.base_offset:
                     cancelled.add(waiting.pop(0)[0])
                 if header.control or (header.transactional and header.producer_id in cancelled):
-                    _checked(content)
+                    _check(content)
                     if header.control and _aborts(header, content):
                         cancelled.discard(header.producer_id)
                     next_offset = header.next_offset
                     continue
             next_offset = header.next_offset
-            batches.append(FetchedBatch(content, header.start, next_offset))
+            batches.append(FetchedBatch(content, header))
     except DamagedBatchError:
         # The next answer begins with it.
         if next_offset is None:
