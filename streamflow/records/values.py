@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import polars as pl
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["EXACT", "UNFIT_ERRORS", "field_of", "strict_column", "strict_frame", "type_instance"]
 
 Convert = Callable[[Any], Any]
+Moment = TypeVar("Moment", dt.datetime, dt.date, dt.time)
 """A value that is not None as what the column holds; raises ValueError that says why it does not fit."""
 
 EXACT: Final = 2**53
@@ -320,18 +321,24 @@ def _decimal(dtype: pl.Decimal) -> Convert:
     return convert
 
 
+def _of_text(kind: type[Moment], value: str, dtype: pl.DataType, like: str) -> Moment:
+    """The moment that an ISO 8601 text says, none of whose digits are lost."""
+    try:
+        moment = kind.fromisoformat(value)
+    except ValueError as error:
+        raise MisfitError(value, dtype, f"text is to be like {like}") from error
+    if _FINER.search(value):
+        raise MisfitError(value, dtype, "it is finer than microseconds")
+    return moment
+
+
 def _datetime(dtype: pl.Datetime) -> Convert:
     unit = {"ms": 1_000, "us": 1, "ns": 1}[dtype.time_unit]
 
     def convert(value: Any) -> dt.datetime:
         moment = value
         if isinstance(value, str):
-            try:
-                moment = dt.datetime.fromisoformat(value)
-            except ValueError as error:
-                raise MisfitError(value, dtype, "text is to be like 2013-01-01T05:17:00Z") from error
-            if _FINER.search(value):
-                raise MisfitError(value, dtype, "it is finer than microseconds")
+            moment = _of_text(dt.datetime, value, dtype, "2013-01-01T05:17:00Z")
         elif isinstance(value, dt.date) and not isinstance(value, dt.datetime):
             moment = dt.datetime(value.year, value.month, value.day, tzinfo=dt.UTC)
         if not isinstance(moment, dt.datetime):
@@ -350,10 +357,7 @@ def _datetime(dtype: pl.Datetime) -> Convert:
 def _date(dtype: pl.DataType) -> Convert:
     def convert(value: Any) -> dt.date:
         if isinstance(value, str):
-            try:
-                return dt.date.fromisoformat(value)
-            except ValueError as error:
-                raise MisfitError(value, dtype, "text is to be like 2013-01-01") from error
+            return _of_text(dt.date, value, dtype, "2013-01-01")
         if isinstance(value, dt.datetime) or not isinstance(value, dt.date):
             raise MisfitError(value, dtype)
         return value
@@ -365,12 +369,7 @@ def _time(dtype: pl.DataType) -> Convert:
     def convert(value: Any) -> dt.time:
         moment = value
         if isinstance(value, str):
-            try:
-                moment = dt.time.fromisoformat(value)
-            except ValueError as error:
-                raise MisfitError(value, dtype, "text is to be like 05:17:00") from error
-            if _FINER.search(value):
-                raise MisfitError(value, dtype, "it is finer than microseconds")
+            moment = _of_text(dt.time, value, dtype, "05:17:00")
         if not isinstance(moment, dt.time) or moment.tzinfo is not None:
             raise MisfitError(value, dtype)
         return moment
