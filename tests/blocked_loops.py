@@ -1,8 +1,9 @@
 """Event loops that were blocked: which callback of one took how much processor time, and where it was meanwhile.
 
 Processor time and not the wall clock, so that a busy machine changes nothing: the loop's thread's own, and that of the
-whole process (Polars' threads) shared out among its cores where no worker thread had anything to do meanwhile. What the
-collection of garbage takes is taken off, and loops of virtual time are left out: they run threads' work themselves.
+whole process (Polars' threads) shared out among its cores where no worker thread and no other loop had anything to do
+meanwhile. What the collection of garbage takes is taken off, and loops of virtual time are left out: they run threads'
+work themselves.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class BlockedLoops:
     found: list[str] = field(default_factory=list[str])
     _running: dict[int, _Running] = field(default_factory=dict[int, _Running])
     _work: int = 0
-    """How often a worker thread has begun or ended something."""
+    """How often a worker thread or a loop has begun something."""
     _at_work: int = 0
     _collecting: dict[int, float] = field(default_factory=dict[int, float])
     """Seconds of processor time that each thread has spent collecting garbage, of which a long test has much."""
@@ -89,7 +90,8 @@ class BlockedLoops:
     def _watched(self, handle: Any) -> None:
         me = threading.get_ident()
         running = self._running[me] = _Running(time.monotonic())
-        work, alone = self._work, not self._at_work
+        self._work += 1
+        work, alone = self._work, not self._at_work and len(self._running) == 1
         process, mine = time.process_time(), time.thread_time()
         collecting = self._collecting.get(me, 0.0)
         try:
@@ -114,4 +116,4 @@ class BlockedLoops:
 def _stack(thread: int) -> str:
     # In a function of its own, so that nobody holds the frame, and all that is in it, any longer.
     frame = sys._current_frames().get(thread)
-    return "" if frame is None else "".join(traceback.format_stack(frame)[-12:])
+    return "" if frame is None else "".join(traceback.format_stack(frame, limit=12))
