@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from streamflow.operators.source import (
     counted_in,
 )
 from streamflow.records.batch import RowBatch
-from streamflow.records.copies import copied, size_of
+from streamflow.records.copies import copied_with_size
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import OBJECTS, Objects, Schema, StreamSchema
 from streamflow.user_code import awaited_failure, described, line_of_error
@@ -116,37 +115,47 @@ class GeneratorSource(Source):
         return f"source({_name(self.function)})"
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    error: BaseException | None
+class _Ahead:
+    """Records that a generator has put out and that nobody has taken yet: so many, or so many bytes."""
 
-
-class _Waiting(asyncio.Queue[Any]):
-    """Records that wait to be taken: so many, or so many bytes."""
-
-    def _init(self, maxsize: int) -> None:
-        super()._init(maxsize)
-        self._sizes: deque[int] = deque()
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: list[Any] = []
         self._bytes = 0
-        self.taken = 0
-        """The size of the record that was taken last."""
+        self._some = asyncio.Event()
+        """There is something to take, or nothing will come any more."""
+        self._room = asyncio.Event()
+        self._ended = False
 
-    def _put(self, item: Any) -> None:
-        super()._put(item)
-        self._sizes.append(size_of(item))
-        self._bytes += self._sizes[-1]
+    async def put_all(self, values: AsyncIterator[Any]) -> None:
+        """Each of them, as soon as there is room for it."""
+        async for value in values:
+            own, nbytes = copied_with_size(value)  # which may be the same object, changed, each time
+            self._values.append(own)
+            self._bytes += nbytes
+            self._some.set()
+            if len(self._values) == self._most or self._bytes >= _MOST_BYTES:
+                self._room.clear()
+                await self._room.wait()
 
-    def _get(self) -> Any:
-        self.taken = self._sizes.popleft()
-        self._bytes -= self.taken
-        return super()._get()
+    def end(self) -> None:
+        """Let those who wait know that nothing will come any more."""
+        self._ended = True
+        self._some.set()
 
-    def full(self) -> bool:
-        return self._bytes >= _MOST_BYTES or super().full()
+    async def take(self) -> tuple[list[Any], int]:
+        """All that is there, as soon as something is, and about how many bytes that is; nothing at the end."""
+        await self._some.wait()
+        taken = self._values, self._bytes
+        self._values, self._bytes = [], 0
+        if not self._ended:
+            self._some.clear()
+        self._room.set()
+        return taken
 
 
 class _GeneratorReader:
-    """A task of its own runs the generator into a bounded queue; a fetch takes what is there."""
+    """A task of its own runs the generator ahead of those who fetch; a fetch takes what is there."""
 
     def __init__(self, gen: GeneratorSource, split: Split, rows: int, ctx: SourceContext) -> None:
         self._gen = gen
@@ -154,23 +163,19 @@ class _GeneratorReader:
         self._first = rows
         self._rows = rows
         self._ctx = ctx
-        self._most = min(ctx.batch_rows, _MOST_AHEAD)
-        self._queue = _Waiting(self._most)
+        self._ahead = _Ahead(min(ctx.batch_rows, _MOST_AHEAD))
         self._task: asyncio.Task[None] | None = None
-        self._end: _End | None = None
+        self._error: BaseException | None = None
 
     async def fetch(self) -> Fetch | None:
         if self._task is None:
             self._task = asyncio.create_task(self._run())
-        if self._end is None:
-            values, nbytes = self._take(await self._queue.get())
-            if values:
-                first, self._rows = self._rows, self._rows + len(values)
-                decode = partial(self._decode, first, values)
-                return Fetch(decode, {"rows": self._rows}, nbytes)
-        assert self._end is not None
-        if self._end.error is not None:
-            raise _failure(self._end.error, self._gen.function) from self._end.error
+        values, nbytes = await self._ahead.take()
+        if values:
+            first, self._rows = self._rows, self._rows + len(values)
+            return Fetch(partial(self._decode, first, values), {"rows": self._rows}, nbytes)
+        if self._error is not None:
+            raise _failure(self._error, self._gen.function) from self._error
         return None
 
     async def close(self) -> None:
@@ -179,35 +184,19 @@ class _GeneratorReader:
             with suppress(asyncio.CancelledError):
                 await self._task
 
-    def _take(self, first: Any) -> tuple[list[Any], int]:
-        """What is there now, up to the end, and how many bytes that is about."""
-        values: list[Any] = []
-        nbytes, item = 0, first
-        while True:
-            if isinstance(item, _End):
-                self._end = item
-                return values, nbytes
-            values.append(item)
-            nbytes += self._queue.taken
-            if len(values) == self._most or self._queue.empty():
-                return values, nbytes
-            item = self._queue.get_nowait()
-
     async def _run(self) -> None:
-        error: BaseException | None = None
         generator: AsyncIterator[Any] | None = None
         try:
             try:
                 generator = self._gen.run(self._first)
-                async for item in generator:
-                    await self._queue.put(copied(item))  # which may be the same object, changed, each time
+                await self._ahead.put_all(generator)
             finally:
                 if inspect.isasyncgen(generator):
                     await generator.aclose()
         except BaseException as raised:  # noqa: BLE001 — the user's code may raise anything
             # Handed to the next fetch, behind everything that was yielded before.
-            error = awaited_failure(raised)
-        await self._queue.put(_End(error))
+            self._error = awaited_failure(raised)
+        self._ahead.end()
 
     def _decode(self, first: int, values: list[Any]) -> Decoded:
         schema = self._gen.schema
