@@ -39,7 +39,7 @@ class DoubledNames:
 
     >>> schema = {"n": pl.Int64()}
     >>> body = b'{"n":1}' + 9_999 * b'\\n{"n":2}' + b'\\n{"n":3,"n":4}'
-    >>> DoubledNames(schema).stand_in(body, pl.read_ndjson(body, schema=schema))
+    >>> DoubledNames(schema).stand_in(body)
     True
     """
 
@@ -48,24 +48,22 @@ class DoubledNames:
         self._columns = frozenset(schema)
         self._named = [_named(name) for name in dict.fromkeys(_names(schema))]
 
-    def as_read(self, body: bytes, read: pl.DataFrame) -> bool:
-        """Whether the quotes of a large body are those of what Polars has read, so that no name stands twice, nor is a
-        number or an object without quotes read as text."""
-        if len(body) <= _SMALL or not self._flat:
-            return False
-        sample = list(_sample(body))
+    def read(self, body: bytes, wire: Mapping[str, pl.DataType]) -> tuple[pl.DataFrame, bool]:
+        """What Polars reads in a body, and whether the quotes of a large one are those of what it has read, so that no
+        name stands twice, nor is a number or an object without quotes read as text."""
+        sample = list(_sample(body)) if len(body) > _SMALL and self._flat else []
         records = _decoded(sample)
-        if records is None or _doubled(sample, records):
-            return False
+        if not records or _doubled(sample, records):
+            return pl.read_ndjson(body, schema=wire), False
+        read, found = _read_with_quotes(body, wire)
         quotes = self._quotes(records, read)
         if quotes is None:
-            return False
-        found = _quotes_in(body)
+            return read, False
         as_told = found == quotes or found == quotes + _escaped(body, read)
-        return as_told and not self._may_lack(body, read)
+        return read, as_told and not self._may_lack(body, read)
 
-    def stand_in(self, body: bytes, read: pl.DataFrame) -> bool:
-        """Whether a record of a body that is not `as_read` has a name twice."""
+    def stand_in(self, body: bytes) -> bool:
+        """Whether a record of a body whose quotes do not tell has a name twice."""
         if len(body) <= _SMALL:
             return _any_twins(list(filter(None, body.split(b"\n"))))
         suspects = self._suspects(body)
@@ -211,12 +209,12 @@ def _escaped(body: bytes, read: pl.DataFrame) -> int:
     return sum(int(column.str.count_matches('"', literal=True).sum()) for column in strings)
 
 
-def _quotes_in(body: bytes) -> int:
-    """How many quotes there are in JSON, where the last line ends with a brace."""
-    if len(body) <= _SHORT:
-        return body.count(b'"')
-    lines = pl.scan_csv(body, has_header=False, eol_char='"', quote_char=None, separator="\x01")
-    try:
-        return int(lines.select(pl.len()).collect().item()) - 1
-    except PARSE_ERRORS:
-        return body.count(b'"')
+def _read_with_quotes(body: bytes, wire: Mapping[str, pl.DataType]) -> tuple[pl.DataFrame, int]:
+    """What Polars reads, and how many quotes there are in JSON, where the last line ends with a brace. They are counted
+    beside the reading, which leaves a core free now and then."""
+    if len(body) > _SHORT:
+        lines = pl.scan_csv(body, has_header=False, eol_char='"', quote_char=None, separator="\x01")
+        with suppress(*PARSE_ERRORS):
+            read, counted = pl.collect_all([pl.scan_ndjson(body, schema=wire), lines.select(pl.len())])
+            return read, int(counted.item()) - 1
+    return pl.read_ndjson(body, schema=wire), body.count(b'"')

@@ -57,25 +57,30 @@ class ExactJson:
         }
         self._decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
-    def needed(self, body: bytes, read: pl.DataFrame) -> bool:
+    def read(self, body: bytes, wire: Mapping[str, pl.DataType]) -> pl.DataFrame:
+        """A body of records into columns of these types. Raises what Polars raises for a bad one."""
+        read, as_told = self._doubled.read(body, wire)
+        if as_told or not self._needed(body, read):
+            return read
+        return pl.read_ndjson(self._body(body), schema=wire)
+
+    def record(self, record: bytes) -> bytes:
+        """One object: each column once, with text where text is wanted. Raises msgspec.DecodeError where it is none."""
+        return _written(self._decode(record), self._schema)
+
+    def _needed(self, body: bytes, read: pl.DataFrame) -> bool:
         """Whether a body that Polars has read as `read` may hold a number as text, or a name twice in one record."""
-        if self._doubled.as_read(body, read):
-            return False
         lists = cache(lambda: b"[" in body)
         for name, dtype in self._texts.items():
             if _looks_like_numbers(read[name], lists=lists) and (
                 dtype.is_nested() or _escaped_names(body) or self._unquoted[name].search(body)
             ):
                 return True
-        return self._doubled.stand_in(body, read)
+        return self._doubled.stand_in(body)
 
-    def body(self, body: bytes) -> bytes:
+    def _body(self, body: bytes) -> bytes:
         """All of its records, written again."""
         return b"\n".join(self.record(line) for line in body.split(b"\n") if line.strip())
-
-    def record(self, record: bytes) -> bytes:
-        """One object: each column once, with text where text is wanted. Raises msgspec.DecodeError where it is none."""
-        return _written(self._decode(record), self._schema)
 
 
 def _escaped_names(body: bytes) -> bool:

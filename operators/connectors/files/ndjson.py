@@ -65,9 +65,7 @@ class NdjsonColumns(LineFormat):
         if wire is None:
             if lone_surrogate(body):
                 raise ValueError("half of a surrogate pair")
-            wire = pl.read_ndjson(body, schema=self._wire)
-            if self._exact.needed(body, wire):
-                wire = pl.read_ndjson(self._exact.body(body), schema=self._wire)
+            wire = self._exact.read(body, self._wire)
         return FrameBatch(convert(wire, self._schema))
 
     def sift(self, records: Sequence[bytes]) -> Sifted:
