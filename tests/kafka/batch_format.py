@@ -20,6 +20,7 @@ __all__ = [
     "decode",
     "encode",
     "encode_record",
+    "in_order",
     "varint",
 ]
 
@@ -147,6 +148,21 @@ def decode(content: bytes, limit: int | None = None) -> list[Written | None]:
         except DamagedError:
             found.append(None)
     return found if place == len(body) else [*found[:-1], None]
+
+
+def in_order(content: bytes) -> bool:
+    """Whether each record of a batch has the number of its place, as far as that can be told."""
+    body, place = _unpacked(content[22] & 7, content[_SIZE:]), 0
+    for number in range(int.from_bytes(content[57:61])):
+        try:
+            size, place = _number(body, place, len(body))
+            _, behind = _number(body, place + 1, len(body))
+            if size < 0 or _number(body, behind, len(body))[0] != number:
+                return False
+            place += size
+        except DamagedError:
+            return False
+    return True
 
 
 def _record(body: bytes, place: int, end: int):

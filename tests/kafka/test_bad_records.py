@@ -5,6 +5,7 @@ import time
 
 import cramjam
 import pytest
+from aiokafka.errors import KafkaError
 
 import streamflow as sf
 from streamflow.errors import RecordError, SourceError
@@ -157,3 +158,19 @@ def wait_for_cleaner(kafka, topic):
         kafka.produce(topic, [("other", '{"n": -1}')], transaction="commit")
         time.sleep(1)
     pytest.fail("the cleaner did not come")
+
+
+@pytest.mark.parametrize("numbers", [(0, 2, 1), (0, 0, 2), (0, 7, 2)], ids=["swapped", "doubled", "beyond"])
+@pytest.mark.parametrize("attributes", [0, 0x80])
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_a_broker_refuses_a_compressed_batch_that_is_not_in_order(kafka, codec, attributes, numbers):
+    """What `BatchHeader.numbered` relies on."""
+    topic = kafka.topic()
+    records = [
+        encode_record(number(place, offset=offset), NOW, 0, place, attributes)
+        for place, offset in enumerate(numbers)
+    ]
+    with pytest.raises(KafkaError):
+        send(kafka, topic, encode([number(0), *records[1:]], codec=codec))
+    send(kafka, topic, encode([number(1), number(2), number(3)], codec=codec))
+    assert read(kafka, topic, "aiokafka") == ([{"n": 1}, {"n": 2}, {"n": 3}], 0)

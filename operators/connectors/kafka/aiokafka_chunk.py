@@ -10,9 +10,10 @@ a whole is read record by record, so that one bad record is one bad record.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter, lt
+from itertools import chain
+from operator import attrgetter, eq, lt
 from typing import Any, Final
 
 from streamflow.errors import SourceError, Where
@@ -81,7 +82,9 @@ class RecordChunk:
         self._batches = batches
         self._start = start
         self._limit = unpacked_bytes
-        self._kept: tuple[list[bytes | None], list[int], list[int]] | None = None
+        self._kept: tuple[list[bytes | None], list[int]] | None = None
+        self._offsets: list[Sequence[int]] = []
+        """Of each batch."""
         self._flaws: dict[int, str] = {}
         self._bounds = slice(None)
         self._misread: set[int] = set()
@@ -102,7 +105,8 @@ class RecordChunk:
         return [1000 * time for time in self._always()[1]]
 
     def offsets(self) -> list[int]:
-        return self._always()[2]
+        self._always()
+        return list(chain.from_iterable(self._offsets))[self._bounds]
 
     def keys(self) -> list[bytes | None]:
         return self._column("key")
@@ -114,111 +118,80 @@ class RecordChunk:
         self._always()
         return self._flaws
 
-    def _always(self) -> tuple[list[bytes | None], list[int], list[int]]:
-        """What is always wanted, since one walk over the records is cheaper than two: values, times, and the offsets
-        that say whether the records were understood."""
+    def _always(self) -> tuple[list[bytes | None], list[int]]:
+        """What is always wanted, since one walk over the records is cheaper than two: values and times."""
         if self._kept is None:
             values: list[bytes | None] = []
             times: list[int] = []
-            offsets: list[int] = []
-            flaws: list[tuple[int, str]] = []
-            add_value, add_time, add_offset = values.append, times.append, offsets.append
-
-            def add(records: Iterable[Any]) -> None:
-                for record in records:
-                    add_value(record.value)
-                    add_time(record.timestamp)
-                    add_offset(record.offset)
-
-            def note(first: int, records: Sequence[ReadRecord]) -> None:
-                flaws.extend(
-                    (first + index, record.flaw)
-                    for index, record in enumerate(records)
-                    if record.flaw is not None
-                )
-
+            flaws: dict[int, str] = {}
             self._misread.clear()
-            self._walk(add, (values, times, offsets), note, offsets)
-            bounds = self._bounds = self._asked_for(offsets)
-            self._kept = values[bounds], times[bounds], offsets[bounds]
+            self._offsets.clear()
+            for place, fetched in enumerate(self._batches):
+                records, before = self._opened(fetched), len(values)
+                if isinstance(records, bytes):
+                    offsets = _parsed(records, fetched.header, values, times)
+                    if offsets is not None:
+                        self._offsets.append(offsets)
+                        continue
+                    del values[before:], times[before:]
+                    self._misread.add(place)
+                    records = records_of(fetched.header, records[HEADER_BYTES:])
+                values.extend(record.value for record in records)
+                times.extend(record.timestamp for record in records)
+                self._offsets.append([record.offset for record in records])
+                for index, record in enumerate(records, before):
+                    if record.flaw is not None:
+                        flaws[index] = record.flaw
+            bounds = self._bounds = self._asked_for()
+            self._kept = values[bounds], times[bounds]
             if flaws:
                 first, stop, _ = bounds.indices(len(values))
-                self._flaws = {index - first: why for index, why in flaws if first <= index < stop}
+                self._flaws = {index - first: why for index, why in flaws.items() if first <= index < stop}
         return self._kept
 
     def _column(self, name: str) -> list[Any]:
+        from aiokafka.record.default_records import DefaultRecordBatch
+
         self._always()
         column: list[Any] = []
         of = attrgetter(name)
-        self._walk(lambda records: column.extend(map(of, records)), (column,))
+        for place, fetched in enumerate(self._batches):
+            records: Any = self._opened(fetched)
+            if isinstance(records, bytes):
+                if place in self._misread:
+                    records = records_of(fetched.header, records[HEADER_BYTES:])
+                else:
+                    records = DefaultRecordBatch(records)
+            column.extend(map(of, records))
         return column[self._bounds]
 
-    def _asked_for(self, offsets: Sequence[int]) -> slice:
+    def _asked_for(self) -> slice:
         """A batch is sent whole, also where only some of its records were asked for."""
         batches = self._batches
         if not batches or (batches[0].start >= self._start and batches[-1].next_offset <= self.next_offset):
             return slice(None)
+        offsets = list(chain.from_iterable(self._offsets))
         return slice(bisect_left(offsets, self._start), bisect_left(offsets, self.next_offset))
 
-    def _walk(
-        self,
-        take: Callable[[Iterable[Any]], None],
-        columns: Sequence[list[Any]],
-        note: Callable[[int, Sequence[ReadRecord]], None] | None = None,
-        offsets: list[int] | None = None,
-    ) -> None:
-        """Hand out the records batch by batch to `take`, which appends to `columns`; to `note` those that were read one
-        by one, and how many came before. SourceError where a batch is damaged."""
-        for place, fetched in enumerate(self._batches):
-            before = len(columns[0])
-            try:
-                records = self._records(place, fetched, take, before, offsets)
-            except DamagedBatchError as error:
-                raise SourceError(
-                    f"a batch of records is damaged: {error}",
-                    where=Where(split=self._partition, offset=f"offset {fetched.start}"),
-                    hint="check the broker's disks and the network",
-                ) from error
-            if records is not None:
-                for column in columns:
-                    del column[before:]
-                take(records)
-                if note is not None:
-                    note(before, records)
-
-    def _records(
-        self,
-        place: int,
-        fetched: FetchedBatch,
-        take: Callable[[Iterable[Any]], None],
-        before: int,
-        offsets: list[int] | None,
-    ) -> Sequence[ReadRecord] | None:
-        """None where `take` has got all; otherwise what it has to get in place of what it may have got. Where `take`
-        appends to `offsets`, those from `before` on say whether the compiled parser has understood the batch."""
-        from aiokafka.record.default_records import DefaultRecordBatch
-
+    def _opened(self, fetched: FetchedBatch) -> bytes | list[ReadRecord]:
+        """A batch as if it had not been compressed, or its records where it is none that the compiled parser reads.
+        SourceError where it is damaged."""
         header, content = fetched.header, fetched.content
-        _check(content)
         try:
+            _check(content)
             if header.old:
                 return _old_records(header, content, self._limit)
             if not header.records and len(content) == HEADER_BYTES:
-                return None
-            if header.codec:
-                content = _uncompressed(header, content, self._limit)
+                return []
+            return _uncompressed(header, content, self._limit) if header.codec else content
+        except DamagedBatchError as error:
+            raise SourceError(
+                f"a batch of records is damaged: {error}",
+                where=Where(split=self._partition, offset=f"offset {fetched.start}"),
+                hint="check the broker's disks and the network",
+            ) from error
         except (TooLargeError, UnreadableError) as error:
             return [self._unreadable(fetched, header, error)]
-        try:
-            # The compiled parser lets timestamps overflow. What no calendar holds is for the exact one.
-            if place not in self._misread and EARLIEST <= 1000 * header.first_timestamp <= LATEST:
-                take(DefaultRecordBatch(content))
-                if offsets is None or _understood(content, offsets[before:], header):
-                    return None
-        except Exception:  # noqa: BLE001 — whatever it is that is not understood, the other parser says what is wrong
-            pass
-        self._misread.add(place)
-        return records_of(header, content[HEADER_BYTES:])
 
     def _unreadable(self, fetched: FetchedBatch, header: BatchHeader, error: Exception) -> ReadRecord:
         """In place of a batch's records, as far as they were asked for."""
@@ -232,23 +205,55 @@ class RecordChunk:
         return ReadRecord(first, flaw=why)
 
 
-def _understood(content: bytes, offsets: list[int], header: BatchHeader) -> bool:
-    """Whether the compiled parser, which has found these offsets, has understood a batch. It takes the byte of
-    attributes of a record, which nobody uses, for the first of two if it is above 127. Then every part of the record
-    is another one's, the offset the length of the key: where no offset is missing, its place in the batch. That many
-    records are looked at, since looking at all takes half as long again as reading them."""
+def _parsed(
+    content: bytes, header: BatchHeader, values: list[bytes | None], times: list[int]
+) -> Sequence[int] | None:
+    """Append what the compiled parser finds in a batch that is not compressed; the offsets of that, or None where the
+    parser has not understood the batch.
+
+    The parser takes the byte of attributes of a record, which nobody uses, for the first of two if it is above 127.
+    Then every part of the record is another one's: the time is the offset, the offset the length of the key. Where the
+    offset is known, only records that have it as their time are looked at, since looking at all takes as long as
+    parsing. Elsewhere the offsets tell: where none is missing, such a record has a key as long as its place.
+    """
+    from aiokafka.record.default_records import DefaultRecordBatch
+
+    # The parser lets timestamps overflow. What no calendar holds is for the exact one.
+    if not EARLIEST <= 1000 * header.first_timestamp <= LATEST:
+        return None
+    before = len(values)
+    add_value, add_time = values.append, times.append
+    try:
+        if header.numbered and not header.append_time:
+            for record in DefaultRecordBatch(content):
+                add_value(record.value)
+                add_time(record.timestamp)
+            found = len(values) - before
+            first = header.first_timestamp + 1
+            strange = any(map(eq, times[before + 1 :], range(first, first + found)))
+            fits = found == header.records and _short_attributes(content, found if strange else 1)
+            return range(header.base_offset, header.next_offset) if fits else None
+        offsets: list[int] = []
+        for record in DefaultRecordBatch(content):
+            add_value(record.value)
+            add_time(record.timestamp)
+            offsets.append(record.offset)
+        looked_at = _SHORT_KEYS if header.full else len(offsets)
+        return offsets if _ascending(offsets, header) and _short_attributes(content, looked_at) else None
+    except Exception:  # noqa: BLE001 — whatever it is that is not understood, the other parser says what is wrong
+        return None
+
+
+def _ascending(offsets: list[int], header: BatchHeader) -> bool:
+    """Whether these are offsets of a batch in their order."""
     if not offsets:
         return True
-    first, last = offsets[0], offsets[-1]
-    if not header.base_offset <= first <= last < header.next_offset:
-        return False
-    if first == header.base_offset and offsets == list(range(first, last + 1)):
-        return _short_attributes(content, _SHORT_KEYS)
-    return all(map(lt, offsets, offsets[1:])) and _short_attributes(content, len(offsets))
+    within = header.base_offset <= offsets[0] and offsets[-1] < header.next_offset
+    return within and all(map(lt, offsets, offsets[1:]))
 
 
 def _short_attributes(content: bytes, most: int) -> bool:
-    """Whether the attributes of the first records of an unpacked batch, of `most` at most, are below 128."""
+    """Whether the attributes of the first `most` records of an unpacked batch are below 128."""
     place = HEADER_BYTES
     end = len(content)
     while place < end and most:

@@ -59,6 +59,17 @@ class BatchHeader(NamedTuple):
         return self.base_offset + self.last_offset_delta + 1
 
     @property
+    def numbered(self) -> bool:
+        """Whether each record has the offset of its place: no offset is missing, and brokers refuse compressed batches
+        whose records are in another order."""
+        return bool(self.codec) and self.full
+
+    @property
+    def full(self) -> bool:
+        """Whether it has as many records as offsets."""
+        return self.records == self.last_offset_delta + 1
+
+    @property
     def codec(self) -> int:
         """0: not compressed, 1: gzip, 2: snappy, 3: lz4, 4: zstd."""
         return self.attributes & _CODEC
