@@ -128,9 +128,9 @@ def mangled(content: bytes, random: Random) -> bytes:
 
 def check_batch(content: bytes, *, deep: bool = False) -> str:
     """Hold what is read out of one batch against the oracle; what kind of outcome it was."""
+    # Behind it there may be the beginning of the next one.
+    whole = 12 + max(0, int.from_bytes(content[8:12], signed=True))
     try:
-        # Behind it there may be the beginning of the next one.
-        whole = 12 + max(0, int.from_bytes(content[8:12], signed=True))
         expected: list[Written | None] | None = decode(content[:whole], LIMIT)
     except TooLongError:
         expected = [None]
