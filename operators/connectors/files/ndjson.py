@@ -31,6 +31,9 @@ _KINDS: Final[dict[type[object], str]] = {
     bool: "a boolean",
     int: "an integer",
 }
+_TOO_DEEP: Final = "the value is nested too deeply"
+_DEEPEST: Final = 1024
+"""How many objects and arrays Polars takes within one another."""
 _INTEGER_RANGES: Final[dict[type[pl.DataType], tuple[int, int]]] = {
     pl.Int8: (-(2**7), 2**7),
     pl.Int16: (-(2**15), 2**15),
@@ -100,6 +103,9 @@ class NdjsonColumns(LineFormat):
         if not isinstance(value, dict):
             return f"a JSON object was expected, this is {_kind(value)}"
         fields = cast(dict[str, Any], value)
+        # How deep msgspec goes depends on the version of Python; what comes of a record must not.
+        if len(record) > 2 * _DEEPEST and _deep(fields):
+            return _TOO_DEEP
         for name, fits in self._checks:
             held = fields.get(name)
             if held is not None and not fits(held):
@@ -159,8 +165,20 @@ def malformed(error: Exception, unit: str) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"the {unit} is not valid UTF-8"
     if isinstance(error, RecursionError):
-        return "the value is nested too deeply"
+        return _TOO_DEEP
     return f"the {unit} is not valid JSON ({error})"
+
+
+def _deep(value: Any) -> bool:
+    level: list[Any] = [value]
+    for _ in range(_DEEPEST):
+        inner: list[Any] = []
+        for each in level:
+            inner += each.values() if type(each) is dict else each
+        level = [each for each in inner if type(each) in (dict, list)]
+        if not level:
+            return False
+    return True
 
 
 def _kind(value: object) -> str:

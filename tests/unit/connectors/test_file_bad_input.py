@@ -93,6 +93,14 @@ class TestBadJson:
                 f" line {n}" for n in range(1, 100, 10)
             ]
 
+    @pytest.mark.parametrize("beside", [b"", b'{"a":"no"}\n'], ids=["alone", "beside a bad one"])
+    def test_how_deep_a_value_may_be_is_the_same_everywhere(self, tmp_path: Path, beside: bytes) -> None:
+        lines = [b'{"a":%d,"z":%s%s}\n' % (n, b"[" * n, b"]" * n) for n in (1, 1023, 1024, 5000)]
+        path = put(tmp_path / "x.ndjson", beside + b"".join(lines))
+        reading = read(FileSource(path, schema={"a": pl.Int64}), on_error="skip")
+        assert [row["a"] for row in reading.rows] == [1, 1023]
+        assert sum("nested too deeply" in text for text in reading.bad) == 2
+
     def test_objects_too(self, tmp_path: Path) -> None:
         path = put(tmp_path / "x.ndjson", b'{"a":1}\n{"a":\n2}\n[3]\n{"a":4}{"a":5}\n')
         reading = read(FileSource(path, schema=OBJECTS), on_error="dead_letter")
