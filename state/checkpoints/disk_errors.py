@@ -6,10 +6,21 @@ import errno
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Final
 
 from streamflow.errors import DamagedError, StateError
 
 __all__ = ["reason", "told"]
+
+_PERMISSIONS: Final = "check the folder's permissions, or give another checkpoint_dir"
+_HINTS: Final = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EACCES: _PERMISSIONS,
+    errno.EPERM: _PERMISSIONS,
+    errno.EROFS: "the file system is read-only: give another checkpoint_dir",
+    errno.ENOTDIR: "a part of the path is a file: give another checkpoint_dir",
+}
 
 
 @contextmanager
@@ -22,8 +33,9 @@ def told(action: str, what: str, place: str) -> Generator[None]:
     except OSError as error:
         if error.errno == errno.EIO and action == "read":
             raise DamagedError(f"{what} in {place} cannot be read: {reason(error)}") from error
-        hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
-        raise StateError(f"cannot {action} {what} in {place}: {reason(error)}", hint=hint) from error
+        raise StateError(
+            f"cannot {action} {what} in {place}: {reason(error)}", hint=_HINTS.get(error.errno or 0)
+        ) from error
 
 
 def reason(error: OSError) -> str:

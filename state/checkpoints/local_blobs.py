@@ -55,8 +55,8 @@ class LocalBlobs:
         self.exclusive = exclusive
         self._disk = disk
         self._root = root.absolute()
-        with told("read", "the root", self.place):
-            if disk.exists(self._root) and disk.info(self._root).is_link:
+        with told("read", "the root", self.place), suppress(FileNotFoundError):
+            if disk.info(self._root).is_link:
                 self._root = self._root.resolve()
         self._guard = threading.Lock()
         self._unsynced: set[Path] = set()

@@ -222,8 +222,12 @@ class Checkpoints:
             "checkpoint failed", extra=told(number=complete.epoch, in_a_row=in_a_row, error=reason(failure))
         )
         if complete.final or self.metrics.failed_in_a_row >= self._tolerated:
-            last = "there is none yet" if self._parent is None else f"the last one is {self._parent}"
+            last = (
+                "at its beginning, since there is no other yet,"
+                if self._parent is None
+                else f"from checkpoint {self._parent}"
+            )
             raise StateError(
                 f"checkpoint {complete.epoch} could not be stored ({self.metrics.failed_in_a_row} in a row): {failure}",
-                hint=f"{last}; the job goes on from there once the cause is removed",
+                hint=f"the job goes on {last} when it is started again: remove the cause first",
             ) from failure

@@ -220,7 +220,14 @@ class Launcher:
         dead runs left there goes."""
         settings = self._settings
         if settings.state_dir is not None:
-            self._work = self._own_folder(Path(settings.state_dir, self._job))
+            place = Path(settings.state_dir, self._job)
+            try:
+                self._work = self._own_folder(place)
+            except OSError as error:
+                raise StateError(
+                    f"cannot keep live state in {place}: {error.strerror or error}",
+                    hint="check its permissions and the room that is left, or give another state_dir",
+                ) from error
         elif settings.checkpoint_dir is not None and "://" not in settings.checkpoint_dir:
             self._work = Path(settings.checkpoint_dir, self._job, "work")
             shutil.rmtree(self._work, ignore_errors=True)

@@ -315,6 +315,12 @@ def test_what_killed_runs_left_in_the_state_folder_goes_and_what_others_use_stay
     assert list(place.iterdir()) == []
 
 
+def test_a_state_folder_that_cannot_be_one_is_said(log: SimLog, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    with pytest.raises(sf.StateError, match=r"cannot keep live state in .*state.*another state_dir"):
+        run(log, Gate(5, 5), tmp_path / "checkpoints", state_dir=str(tmp_path / "state"))
+
+
 @pytest.mark.parametrize(
     "settings", [{"mode": "micro-batch"}, {"state_backend": "memory"}, {"parallelism": 3}]
 )

@@ -74,7 +74,8 @@ class FileEnumerator:
     def _look(self) -> list[Split]:
         splits: list[Split] = []
         for file in self._listing():
-            parts = _all_parts(file, self._csv)
+            with reading(file.path):
+                parts = _all_parts(file, self._csv)
             for number, part in enumerate(parts):
                 # Ranges of one file follow one another in time; files lie side by side unless they are in order.
                 holds = number == 0 and (not self._in_order or not splits)

@@ -9,6 +9,7 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from streamflow.errors import SourceError
+from streamflow.operators.connectors.files.failures import reading
 from streamflow.operators.connectors.files.formats import LINE_FORMATS, Compression, FileFormat, by_suffix
 from streamflow.operators.connectors.files.partitions import values_of
 
@@ -45,7 +46,8 @@ def list_files(
     """
     found: dict[str, FoundFile] = {}
     for path in paths:
-        files = [file for file in _expand(path, format, may_be_empty) if file.path not in found]
+        with reading(path):
+            files = [file for file in _expand(path, format, may_be_empty) if file.path not in found]
         if not files and not may_be_empty and path not in found:
             raise SourceError(f"no files match {path!r}", hint=_nearby(path))
         found.update((file.path, file) for file in files)
@@ -75,12 +77,19 @@ def _fixed_part(pattern: str) -> str:
 
 
 def _in_folder(folder: str, format: FileFormat | None, asked: str) -> Iterator[FoundFile]:
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_unreadable):
         folders[:] = sorted(name for name in folders if not _hidden(name))
         for name in sorted(names):
             told = by_suffix(name)[0]
             if not _hidden(name) and told is not None and format in (None, told):
                 yield from _look(str(Path(parent, name)), format, asked, gone_is_fine=True)
+
+
+def _unreadable(error: OSError) -> None:
+    # A folder that has gone since its name was read held nothing; what another holds would be missing.
+    if not isinstance(error, FileNotFoundError):
+        with reading(str(error.filename)):
+            raise error
 
 
 def _hidden(name: str) -> bool:
@@ -95,8 +104,6 @@ def _look(path: str, format: FileFormat | None, asked: str, *, gone_is_fine: boo
         if gone_is_fine:
             return
         raise SourceError(f"there is no file {path!r}", hint=_nearby(path)) from error
-    except OSError as error:
-        raise SourceError(f"cannot read {path!r}: {error.strerror}") from error
     told, compression = by_suffix(path)
     kind = format or told
     if kind is None:

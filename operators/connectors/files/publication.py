@@ -64,6 +64,8 @@ class FolderCommitter(Committer):
 
     def _commit(self, committables: Sequence[Committable]) -> None:
         with writing(str(self._folder)):
+            if self._made and not self._disk.exists(self._folder):
+                raise gone(self._folder)
             if not self._made:
                 make_durable(self._disk, self._folder)
                 self._made = True
@@ -127,6 +129,10 @@ class FolderCommitter(Committer):
             started = beginning([*committables, *carried])
             if started is None and self._note.read() is None and self._occupied():
                 raise not_ours(self._folder)
+            note = self._note.read()
+            goes_on = note is not None and started in (None, note.get("started"))
+            if goes_on and _runs(note) and not self._disk.exists(self._folder):
+                raise gone(self._folder)
             if committables:
                 self._commit(committables)
             note = self._note.read()
@@ -172,6 +178,14 @@ def beginning(committables: Sequence[Committable]) -> str | None:
     """By what name a job that started over goes, where its output begins with these: nothing that was there before is
     its own. None where they go on."""
     return next((str(piece["begins"]) for piece in committables if "begins" in piece), None)
+
+
+def gone(folder: Path) -> SinkError:
+    """What a job has published is not there any more."""
+    return SinkError(
+        f"the folder {str(folder)!r} is gone, and with it what this job has published there",
+        hint='put it back, or start over with restore="none"',
+    )
 
 
 def lost(path: Path) -> SinkError:

@@ -426,6 +426,36 @@ class TestWhoseOutputItIs:
         with pytest.raises(SinkError, match="is gone, with the output up to epoch 2"):
             job.live(1)
 
+    def test_a_folder_that_is_gone_is_said(self, tmp_path: Path) -> None:
+        job = SmallJob(FileSink(tmp_path / "out", format="ndjson"), LocalDisk())
+        job.live(2)
+        (tmp_path / "out").rename(tmp_path / "away")
+        for _ in range(2):
+            with pytest.raises(
+                SinkError, match=r"out' is gone, and with it what this job has published there"
+            ):
+                job.live(1)
+        (tmp_path / "away").rename(tmp_path / "out")
+        job.live(1)
+        assert job.visible == list(range(9))
+
+    def test_a_folder_that_goes_while_the_job_runs_is_said(self, tmp_path: Path) -> None:
+        sink = FileSink(tmp_path / "out", format="ndjson")
+        context = replace(SmallJob(sink, LocalDisk()).context(0, None), checkpointed=False)
+        writer, committer = sink.writer(KIND, context), sink.committer(context)
+        for epoch in (1, 2):
+            run(writer.write(frame(n=[epoch], even=[False])))
+            sealed = run(writer.prepare(epoch))
+            if epoch == 1:
+                run(committer.commit(epoch, sealed))
+                (tmp_path / "out").rename(tmp_path / "away")
+        with pytest.raises(SinkError, match="is gone, and with it"):
+            run(committer.commit(2, sealed))
+        assert not (tmp_path / "out").exists()
+        (tmp_path / "away").rename(tmp_path / "out")
+        run(committer.commit(2, sealed))
+        assert sorted(numbers_of(LocalDisk(), tmp_path / "out")) == [1, 2]
+
     def test_a_note_that_is_damaged_is_said(self, tmp_path: Path) -> None:
         job = SmallJob(FileSink(tmp_path / "out", format="ndjson"), SimDisk())
         job.live(2)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
+from socket import AF_UNIX, socket
 
 import polars as pl
 import pytest
@@ -15,7 +17,7 @@ from streamflow.errors import JobDefinitionError, SourceError
 from streamflow.operators.connectors.files import enumerator, splits
 from streamflow.operators.connectors.files.source import FileSource
 from streamflow.records.schema import OBJECTS, Schema
-from tests.unit.connectors.driving import discover, read, read_on, rows
+from tests.unit.connectors.driving import discover, read, read_on, rows, source_context
 
 
 def put(path: Path, text: str | bytes) -> Path:
@@ -58,6 +60,31 @@ class TestFinding:
     def test_a_glob_without_files_is_an_error_when_the_job_is_built(self, tmp_path: Path) -> None:
         with pytest.raises(SourceError, match=r"no files match '.*\*\.csv'; in '.*' there is: nothing"):
             FileSource(tmp_path / "x" / "*.csv", schema={"a": pl.String}).output_type()
+
+    def test_what_the_system_refuses_is_said(self, tmp_path: Path) -> None:
+        (tmp_path / "loop.ndjson").symlink_to(tmp_path / "loop.ndjson")
+        for path in (tmp_path / "loop.ndjson", tmp_path / ("x" * 300), tmp_path / ("x" * 300 + "*")):
+            with pytest.raises(SourceError, match="cannot read"):
+                FileSource(path, format="ndjson", schema={"a": pl.Int64}).enumerator(source_context())
+
+    def test_a_file_that_cannot_be_opened_is_said(self, tmp_path: Path) -> None:
+        with socket(AF_UNIX) as listening:
+            listening.bind(str(tmp_path / "a.ndjson"))
+            with pytest.raises(SourceError, match=r"cannot read '.*a\.ndjson': No such device"):
+                read(FileSource(tmp_path, schema={"a": pl.Int64}))
+
+    def test_a_folder_that_cannot_be_looked_into_is_not_passed_over(self, tmp_path: Path) -> None:
+        (tmp_path / "a.ndjson").write_text('{"a":1}\n')
+        above = os.open(tmp_path, os.O_RDONLY)
+        for _ in range(20):
+            # Longer as a whole than a path may be.
+            os.mkdir("x" * 250, dir_fd=above)
+            below = os.open("x" * 250, os.O_RDONLY, dir_fd=above)
+            os.close(above)
+            above = below
+        os.close(above)
+        with pytest.raises(SourceError, match=r"cannot read .*File name too long"):
+            read(FileSource(tmp_path, schema={"a": pl.Int64}))
 
     def test_formats_are_not_mixed(self, tmp_path: Path) -> None:
         put(tmp_path / "a.csv", "n\n1\n")

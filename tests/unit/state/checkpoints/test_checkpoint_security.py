@@ -171,6 +171,17 @@ class TestModes:
             store.claim()
             assert store.numbers() == []
 
+    def test_a_link_to_a_root_that_is_not_there_yet(self, tmp_path: Path) -> None:
+        (tmp_path / "root").symlink_to(tmp_path / "elsewhere")
+        with local_store(tmp_path / "root") as store:
+            store.claim()
+        assert (tmp_path / "elsewhere").is_dir()
+
+    def test_a_place_that_cannot_be_one_says_what_to_do(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(StateError, match=r"cannot make .*Not a directory; .*give another checkpoint_dir"):
+            local_store(tmp_path / "file").claim()
+
     def test_a_link_to_a_root_that_everybody_may_write_to_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "open").mkdir()
         (tmp_path / "open").chmod(0o777)
