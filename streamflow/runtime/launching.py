@@ -7,14 +7,17 @@ taken a checkpoint; from then on a restart goes on from the newest one.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
 from typing import Any, Final
 
 from streamflow.config import Settings
+from streamflow.disk import LocalDisk
 from streamflow.errors import ConfigError, GoneError, StateError
 from streamflow.graph.logical import LogicalGraph
 from streamflow.graph.physical import PhysicalPlan
@@ -38,6 +41,7 @@ __all__ = ["Launcher", "open_store"]
 
 _LOG: Final = logging.getLogger("streamflow.checkpoints")
 _LOCK: Final = "lock"
+_TEMPORARY: Final = "streamflow-work-"
 _NUMBERED: Final = re.compile(r"(.+)#(\d{1,10})")
 
 
@@ -221,20 +225,16 @@ class Launcher:
         settings = self._settings
         if settings.state_dir is not None:
             place = Path(settings.state_dir, self._job)
-            try:
+            with _kept_in(place):
                 self._work = self._own_folder(place)
-            except OSError as error:
-                raise StateError(
-                    f"cannot keep live state in {place}: {error.strerror or error}",
-                    hint="check its permissions and the room that is left, or give another state_dir",
-                ) from error
         elif settings.checkpoint_dir is not None and "://" not in settings.checkpoint_dir:
             self._work = Path(settings.checkpoint_dir, self._job, "work")
             shutil.rmtree(self._work, ignore_errors=True)
             self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
         else:
-            self._work = Path(mkdtemp(prefix="streamflow-"))
-            self._temporary = True
+            place = Path(gettempdir())
+            with _kept_in(place):
+                self._work = self._temporary_folder(place)
 
     def _own_folder(self, place: Path) -> Path:
         """A folder of this process below `place`; those of processes that live no more go."""
@@ -252,6 +252,21 @@ class Launcher:
         self._unlock = self._ports.disk.lock(made / _LOCK)
         self._temporary = True
         return made.rename(place / name)
+
+    def _temporary_folder(self, place: Path) -> Path:
+        """A folder of this process in one that others use, too; those of this account's dead processes go."""
+        disk = LocalDisk()
+        for other in place.glob(f"{_TEMPORARY}*"):
+            with suppress(OSError):
+                if other.is_symlink() or other.stat().st_uid != os.geteuid() or not (other / _LOCK).is_file():
+                    continue
+                disk.lock(other / _LOCK)()
+                shutil.rmtree(other, ignore_errors=True)
+        # It has its lock before others can see it under a name that they look for.
+        made = Path(mkdtemp(prefix=f".{_TEMPORARY}", dir=place))
+        self._unlock = disk.lock(made / _LOCK)
+        self._temporary = True
+        return made.rename(made.with_name(made.name[1:]))
 
     def _to_restore(self) -> tuple[CheckpointStore, Manifest] | None:
         assert self._store is not None
@@ -342,6 +357,18 @@ class Launcher:
             return set()
         sinks = [physical.node for task in self._plan.tasks for physical in task.sinks]
         return {node.id for node in sinks if node.sink.commits != "epoch"}
+
+
+@contextmanager
+def _kept_in(place: Path) -> Generator[None]:
+    """Maps OSError to StateError: live state cannot be kept there."""
+    try:
+        yield
+    except OSError as error:
+        raise StateError(
+            f"cannot keep live state in {place}: {error.strerror or error}",
+            hint="check its permissions and the room that is left, or give another state_dir",
+        ) from error
 
 
 def _described(plan: PhysicalPlan) -> list[Described]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -313,6 +314,21 @@ def test_what_killed_runs_left_in_the_state_folder_goes_and_what_others_use_stay
     let_go()
     run(log, Gate(5, 5), tmp_path / "checkpoints", state_dir=str(tmp_path / "state"))
     assert list(place.iterdir()) == []
+
+
+def test_what_killed_runs_left_among_temporary_files_goes_and_what_others_use_stays(
+    log: SimLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("streamflow-work-dead", "streamflow-work-alive", "streamflow-work-another-program"):
+        (tmp_path / name / "run-1").mkdir(parents=True)
+    (tmp_path / "streamflow-work-dead" / "lock").write_text("")
+    (tmp_path / "streamflow-work-link").symlink_to(tmp_path / "streamflow-work-dead")
+    let_go = LocalDisk().lock(tmp_path / "streamflow-work-alive" / "lock")
+    run(log, Gate(5, 5), None)
+    let_go()
+    left = {"streamflow-work-alive", "streamflow-work-another-program", "streamflow-work-link"}
+    assert {path.name for path in tmp_path.iterdir()} == left
 
 
 def test_a_state_folder_that_cannot_be_one_is_said(log: SimLog, tmp_path: Path) -> None:
