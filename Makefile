@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONNOUSERSITE := 1
+# Hundreds of processes that tests start would each compile the package again.
+export PYTHONDONTWRITEBYTECODE :=
 
 # What a user has, and what a developer has on top of it.
 RUNTIME := $(VENV)/.runtime-installed

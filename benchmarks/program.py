@@ -110,8 +110,10 @@ def measure(program: Program, source: Path, result: Path | None = None) -> Measu
 def run_fresh(
     what: str, command: list[str], environment: dict[str, str] | None = None, *, tree: Path = ROOT
 ) -> str:
-    """Runs a command from a checkout's root; its output, or `ProgramError` with the end of its errors."""
-    environ = os.environ | {"PYTHONPATH": str(tree), SPAWNED: str(time.monotonic())} | (environment or {})
+    """Runs a command from a checkout's root; its output, or `ProgramError` with the end of its errors. Modules are
+    compiled once and not for each run, as where the package is installed."""
+    own = {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "", SPAWNED: str(time.monotonic())}
+    environ = os.environ | own | (environment or {})
     run = partial(
         subprocess.run, cwd=tree, env=environ, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
     )
