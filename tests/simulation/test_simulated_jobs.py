@@ -17,6 +17,8 @@ from streamflow.testing.simulation.campaign import Campaign
 from tests.simulation.jobs import JOBS, arriving, events, read
 
 ROOT = Path(__file__).resolve().parents[2]
+SEEDS = range(1000, 1200)
+ONE_JOB = {"rows": 32, "odds": {"most_parallel": 2}}
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -40,9 +42,18 @@ def test_a_disk_that_fails_all_the_time_gives_no_wrong_result():
     assert simulation.refused
 
 
+@pytest.fixture(scope="module")
+def lives() -> tuple[Campaign, dict[int, str]]:
+    """Two hundred of one job, and the digest of each one's trace."""
+    campaign = Campaign(JOBS["tumbling"], **ONE_JOB)
+    digests = [outcome.digest for outcome in campaign.run(SEEDS)]
+    return campaign, dict(zip(SEEDS, digests, strict=True))
+
+
 @pytest.mark.slow
-def test_every_point_of_the_protocol_is_crashed_at():
-    simulation = simulate(JOBS["tumbling"], seeds=range(1000, 1200), rows=32, odds={"most_parallel": 2})
+def test_every_point_of_the_protocol_is_crashed_at(lives):
+    simulation = lives[0].simulation
+    assert simulation.failures == []
     assert simulation.never_crashed_at == []
     assert {
         "checkpoint.complete",
@@ -67,13 +78,12 @@ def test_every_point_of_the_protocol_is_crashed_at():
 
 
 @pytest.mark.slow
-def test_the_same_seed_is_the_same_trace():
-    seeds = range(200)
-    traces = [
-        [outcome.digest for outcome in Campaign(JOBS["tumbling"], rows=12).run(seeds)] for _ in range(2)
-    ]
-    assert traces[0] == traces[1]
-    assert len(set(traces[0])) == len(seeds)
+def test_the_same_seed_is_the_same_trace_whatever_ran_before_it(lives):
+    digests = lives[1]
+    again = SEEDS[::-4]
+    traces = [outcome.digest for outcome in Campaign(JOBS["tumbling"], **ONE_JOB).run(again)]
+    assert traces == [digests[seed] for seed in again]
+    assert len(set(digests.values())) == len(SEEDS)
 
 
 def test_the_trace_does_not_depend_on_the_process():
