@@ -25,7 +25,10 @@ _MAKERS = {"counter", "gauge", "GaugeMetricFamily", "CounterMetricFamily"}
 def metrics_of_the_code() -> Iterator[str]:
     """Patterns of the names under which the package makes metrics: literals, constants, and f-strings."""
     for file in package_modules():
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        if not any(maker in text for maker in _MAKERS):
+            continue
+        tree = ast.parse(text)
         constants = {
             target.id: value
             for node in tree.body
