@@ -286,9 +286,9 @@ class Settings:
     batch_rows: int = 65_536
     """Rows a source aims for in one batch."""
     channel_rows: int = 262_144
-    """Rows in flight between two subtasks before the sender waits."""
+    """Rows in flight from the senders of an exchange, all together, to one subtask before they wait."""
     channel_bytes: int = 64 << 20
-    """Bytes in flight between two subtasks before the sender waits."""
+    """Bytes in flight from the senders of an exchange, all together, to one subtask before they wait."""
     memory_budget: int = 256 << 20
     """Bytes of window and operator state that each subtask of an operator holds in memory before it spills."""
     read_ahead: int = 3

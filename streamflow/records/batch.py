@@ -12,11 +12,10 @@ from enum import Enum
 from itertools import compress
 from typing import Any, Protocol, runtime_checkable
 
+from streamflow.records.sizes import size_of_rows
 from streamflow.time.timestamps import MIN_TIME
 
 __all__ = ["Batch", "Layout", "RowBatch"]
-
-_ROW_BYTES = 200
 
 
 class Layout(Enum):
@@ -62,6 +61,8 @@ class RowBatch:
     times: Sequence[int] | None = None
     marks: Sequence[int] | None = None
     layout: Layout = field(default=Layout.ROWS, init=False, repr=False)
+    _nbytes: int | None = field(default=None, init=False, repr=False, compare=False)
+    """Its size, once somebody has asked: every operator and channel on its way does."""
 
     def __post_init__(self) -> None:
         if self.times is not None and len(self.times) != len(self.values):
@@ -74,7 +75,10 @@ class RowBatch:
 
     @property
     def nbytes(self) -> int:
-        return len(self.values) * _ROW_BYTES
+        if self._nbytes is None:
+            object.__setattr__(self, "_nbytes", size_of_rows(self.values))
+        assert self._nbytes is not None
+        return self._nbytes
 
     @property
     def max_time(self) -> int | None:

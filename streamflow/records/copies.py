@@ -10,21 +10,18 @@ through, plain dicts and lists without the detour that `copy.deepcopy` takes.
 from __future__ import annotations
 
 import copy
-import datetime as dt
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Iterable
 from sys import getrefcount, getsizeof, maxsize
-from typing import Any, Final, cast
-from uuid import UUID
+from typing import Any, Final
 
 from streamflow.errors import RecordError
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
+from streamflow.records.sizes import UNCHANGING, size_of
 from streamflow.user_code import described, raised_by_user
 
 __all__ = [
-    "UNCHANGING",
     "copied",
     "copied_batch",
     "copied_with_size",
@@ -32,26 +29,7 @@ __all__ = [
     "own_result",
     "own_results",
     "own_value",
-    "size_of",
 ]
-
-UNCHANGING: Final = frozenset(
-    {
-        type(None),
-        bool,
-        int,
-        float,
-        complex,
-        str,
-        bytes,
-        dt.datetime,
-        dt.date,
-        dt.time,
-        dt.timedelta,
-        Decimal,
-        UUID,
-    }
-)
 
 _EMPTY: Final = getsizeof({})
 
@@ -214,30 +192,6 @@ _ALONE: Final = _references({})
 _ALONE_IN_A_LIST: Final = _references_in_a_list([{}])
 _AS_RESULT: Final = _as_argument({})
 """How many more there are to an argument that comes back as the result than when it was handed over."""
-
-
-def size_of(value: Any) -> int:
-    """About how many bytes a value takes; of an object of a class of its own, and of a value that holds itself, without
-    what it holds.
-
-    >>> size_of({"text": "x" * 1_000}) > size_of({"text": "x"}) + 900
-    True
-    """
-    try:
-        if type(value) is dict and UNCHANGING.issuperset(map(type, value.values())):
-            return sum(map(getsizeof, value.values()), getsizeof(value))
-        return _size_of(value)
-    except RecursionError:
-        return getsizeof(value, 64)
-
-
-def _size_of(value: Any) -> int:
-    inner: Iterable[Any] = ()
-    if isinstance(value, Mapping):
-        inner = value.values()
-    elif isinstance(value, (list, tuple)):
-        inner = cast("Sequence[Any]", value)
-    return getsizeof(value, 64) + sum(map(_size_of, inner))
 
 
 def copied_batch(batch: AnyBatch) -> AnyBatch:

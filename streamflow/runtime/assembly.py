@@ -14,7 +14,7 @@ from typing import Any
 from streamflow.config import Settings
 from streamflow.errors import StateError, Where
 from streamflow.graph.logical import SourceNode
-from streamflow.graph.physical import PhysicalEdge, PhysicalPlan, PhysicalTask
+from streamflow.graph.physical import ExchangeKind, PhysicalEdge, PhysicalPlan, PhysicalTask
 from streamflow.metrics.registry import MetricsRegistry
 from streamflow.operators.base import OperatorContext, StatePart
 from streamflow.operators.guard import Guard
@@ -100,7 +100,7 @@ class Assembly:
         for number, edge in enumerate(self.plan.edges):
             upper, lower = self.plan.task(edge.upper), self.plan.task(edge.lower)
             self._channels[number] = {
-                (i, j): self._channel(edge)
+                (i, j): self._channel(edge, upper.parallelism)
                 for i in range(upper.parallelism)
                 for j in range(lower.parallelism)
                 if edge.exchange.value != "forward" or i == j
@@ -138,9 +138,13 @@ class Assembly:
         """The last epoch of the run that is gone on from."""
         return 0 if self.restored is None else self.restored.epoch
 
-    def _channel(self, edge: PhysicalEdge) -> Channel:
+    def _channel(self, edge: PhysicalEdge, senders: int) -> Channel:
+        # What one may hold is shared by all senders of an exchange, among which a batch is cut up, too.
+        share = 1 if edge.exchange is ExchangeKind.FORWARD else senders
         return Channel(
-            port=edge.port, max_rows=self.settings.channel_rows, max_bytes=self.settings.channel_bytes
+            port=edge.port,
+            max_rows=max(1, self.settings.channel_rows // share),
+            max_bytes=max(1, self.settings.channel_bytes // share),
         )
 
     def _make_reader(self, task: PhysicalTask) -> None:

@@ -99,6 +99,51 @@ def test_a_slow_sink_holds_the_source_back(parallelism: int) -> None:
     assert written > 0
 
 
+@pytest.mark.parametrize("parallelism", [1, 4])
+@pytest.mark.parametrize("columns", [True, False])
+def test_large_records_hold_the_source_back_by_their_size(columns: bool, parallelism: int) -> None:
+    produced = 0
+    gate = asyncio.Event()
+
+    async def endless() -> AsyncIterator[dict[str, Any]]:
+        nonlocal produced
+        for produced in range(1, 1_001):
+            yield {"k": produced % 7, "text": "x" * 10_000}
+
+    async def same(row: dict[str, Any]) -> dict[str, Any]:
+        return row
+
+    async def slow(rows: list[Any]) -> None:
+        await gate.wait()
+
+    schema = {"k": sf.Int64, "text": sf.String}
+    job = sf.Job("held-back")
+    read = job.read(sf.source(endless, schema=schema if columns else None))
+    given = read.key_by("k").aggregate(text=sf.max("text")) if columns else read.map_async(same, capacity=10)
+    given.write(sf.sink(slow))
+
+    clock = TestClock()
+    loop = SteppedLoop(clock)
+    ports = Ports(clock=clock, io=Inline(), cpu=Inline())
+    start = job.start(
+        ports=ports,
+        parallelism=parallelism,
+        batch_rows=10,
+        channel_bytes=1_000_000,
+        state_backend="memory",
+    )
+    try:
+        handle = loop.run_virtually(start)
+        loop.settle()
+        # A megabyte on each way to a subtask, and what is in hand before and behind.
+        assert 0 < produced < 300 * (1 if parallelism == 1 or columns else 2)
+        gate.set()
+        result = loop.run_virtually(handle.wait())
+    finally:
+        loop.close_quietly()
+    assert result.records_in["read-1"] == 1_000
+
+
 # Failures.
 
 
