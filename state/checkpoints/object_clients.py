@@ -54,6 +54,7 @@ class ObjectClients:
     def __init__(self, url: str, scheme: str) -> None:
         self._url = url
         self._options = client_options(scheme, os.environ)
+        self._variables = f"variables {_PREFIXES[scheme]}…" if scheme in _PREFIXES else "its variables"
         self._doubted = 0
         self._asked: dict[object, str] = {}
         self._made: dict[tuple[float, int], ObjectStore] = {}
@@ -102,8 +103,12 @@ class ObjectClients:
             told = f"cannot {action} {what} in {self._url}: {_shown(error)}"
             if isinstance(error, GenericError) and not _REFUSED.search(str(error)):
                 self._doubted = self._doubted - 1 if self._doubted else _DOUBTED
-                raise UnreachableError(told) from None
-            raise StateError(told) from None
+                raise UnreachableError(
+                    told, hint=f"check its address and the network ({self._variables})"
+                ) from None
+            raise StateError(
+                told, hint=f"check the bucket's name, and what the credentials allow ({self._variables})"
+            ) from None
         else:
             self._doubted = 0
         finally:

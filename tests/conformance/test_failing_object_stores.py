@@ -182,14 +182,16 @@ def test_a_store_that_cuts_at_the_first_start_is_asked_again(
 
 def test_without_restarts_the_first_start_fails(between: Between, place: str) -> None:
     between.cut = 100
-    with pytest.raises(UnreachableError, match="cannot list failing/claims"):
+    with pytest.raises(UnreachableError, match="cannot list failing/claims") as raised:
         job(1)[0].run(checkpoint_dir=place, restart="none", **SETTINGS)
+    assert raised.value.hint == "check its address and the network (variables AWS_…)"
 
 
 def test_what_the_store_refuses_is_told_at_the_first_start(between: Between) -> None:
     with pytest.raises(StateError, match="404") as raised:
         job(1)[0].run(checkpoint_dir="s3://no-such-bucket/folder", **SETTINGS)
     assert not isinstance(raised.value, UnreachableError)
+    assert raised.value.hint == "check the bucket's name, and what the credentials allow (variables AWS_…)"
 
 
 def test_a_stop_says_that_it_waits_for_the_store_and_ends(
