@@ -57,6 +57,7 @@ def list_files(
 
 def _expand(path: str, format: FileFormat | None, may_be_empty: bool) -> Iterator[FoundFile]:
     if has_magic(path) and not Path(path).exists():
+        _check_folders(path)
         for name in sorted(glob(path, recursive=True)):  # noqa: PTH207 — Path.glob takes no absolute pattern
             if Path(name).is_dir():
                 yield from _in_folder(name, format, _fixed_part(path))
@@ -85,16 +86,32 @@ def _in_folder(folder: str, format: FileFormat | None, asked: str) -> Iterator[F
                 yield from _look(str(Path(parent, name)), format, asked, gone_is_fine=True)
 
 
+def _check_folders(pattern: str) -> None:
+    """Raises SourceError where a folder in which the glob looks cannot be read: the glob would pass it over."""
+    above = Path(pattern).parent
+    while True:
+        magic = has_magic(str(above))
+        for folder in glob(f"{above}/", recursive=True) if magic else [str(above)]:  # noqa: PTH207 — as above
+            if not _hidden(Path(folder).name):
+                try:
+                    os.scandir(folder).close()
+                except OSError as error:
+                    _unreadable(error)
+        if not magic:
+            return
+        above = above.parent
+
+
 def _unreadable(error: OSError) -> None:
     # A folder that has gone since its name was read held nothing; what another holds would be missing.
-    if not isinstance(error, FileNotFoundError):
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         with reading(str(error.filename)):
             raise error
 
 
 def _hidden(name: str) -> bool:
-    # `_kind=a` is the partition folder of a column called `_kind`.
-    return name.startswith(".") or (name.startswith("_") and "=" not in name)
+    # `_kind=a` is the partition folder of a column called `_kind`; file systems keep `lost+found` for themselves.
+    return name.startswith(".") or (name.startswith("_") and "=" not in name) or name == "lost+found"
 
 
 def _look(path: str, format: FileFormat | None, asked: str, *, gone_is_fine: bool) -> Iterator[FoundFile]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from socket import AF_UNIX, socket
+from tempfile import TemporaryDirectory
 
 import polars as pl
 import pytest
@@ -24,6 +29,19 @@ def put(path: Path, text: str | bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
+
+
+@contextmanager
+def unprivileged() -> Generator[None]:
+    """Meanwhile permissions hold for this process, also where it is root's."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
 
 
 class TestFinding:
@@ -85,6 +103,27 @@ class TestFinding:
         os.close(above)
         with pytest.raises(SourceError, match=r"cannot read .*File name too long"):
             read(FileSource(tmp_path, schema={"a": pl.Int64}))
+
+    @pytest.mark.parametrize("asked", ["", "*/*.ndjson", "**/*.ndjson", "*/in/*.ndjson", "closed/*.ndjson"])
+    def test_a_folder_without_permission_is_not_passed_over(self, asked: str) -> None:
+        with TemporaryDirectory() as name:
+            for below in ("open/in", "closed/in", "lost+found/in"):
+                Path(name, below).mkdir(parents=True)
+                for file in (Path(name, below, "a.ndjson"), Path(name, below).parent / "a.ndjson"):
+                    file.write_text('{"a":1}\n')
+            Path(name).chmod(0o755)
+            Path(name, "closed").chmod(0o000)
+            Path(name, "lost+found").chmod(0o000)
+            source = partial(FileSource, f"{name}/{asked}", schema={"a": pl.Int64})
+            with (
+                unprivileged(),
+                pytest.raises(SourceError, match=r"cannot read '.*closed.*': Permission denied"),
+            ):
+                source().enumerator(source_context())
+            Path(name, "closed").chmod(0o755)
+            with unprivileged():
+                found = source().enumerator(source_context())
+                assert asyncio.run(found.discover()).splits
 
     def test_formats_are_not_mixed(self, tmp_path: Path) -> None:
         put(tmp_path / "a.csv", "n\n1\n")
