@@ -43,10 +43,11 @@ class SinkContext:
     """What a writer or committer is handed.
 
     `job` names the job whose output it is. `restored`: the epoch from whose checkpoint the run goes on; None where it
-    starts over. `checkpointed`: the run takes checkpoints, so that another one may have to tell its output from that of
-    others. `allow_duplicates`: output ahead of the checkpoint that cannot be taken back is no error. `from_start`: a
-    run that starts with nothing is meant to, although the job may have put out everything before. `reach` is called
-    with the name of each step at which a crash would matter.
+    starts over. `from_savepoint`: it is the epoch of a savepoint, which stands by itself: what was visible before may
+    have been taken elsewhere. `checkpointed`: the run takes checkpoints, so that another one may have to tell its
+    output from that of others. `allow_duplicates`: output ahead of the checkpoint that cannot be taken back is no
+    error. `from_start`: a run that starts with nothing is meant to, although the job may have put out everything
+    before. `reach` is called with the name of each step at which a crash would matter.
 
     `line` names the line of runs of which each goes on from a checkpoint of the one before; a run that starts over
     starts a new line. `first_epoch` is the first that this run will end, `restored_parent` the epoch that was committed
@@ -69,6 +70,7 @@ class SinkContext:
     """Where what has to outlive a crash is written."""
     job: str = "job"
     restored: int | None = None
+    from_savepoint: bool = False
     checkpointed: bool = False
     allow_duplicates: bool = False
     from_start: bool = True

@@ -366,6 +366,7 @@ class Assembly:
                 disk=self.ports.disk,
                 job=self.instance.of(self.plan.job),
                 restored=None if self.restored is None else self.restored.epoch,
+                from_savepoint=self.restored is not None and self.restored.manifest.kind == "savepoint",
                 checkpointed=self.reports.checkpointing,
                 allow_duplicates=self.settings.allow_duplicates,
                 from_start=self.settings.restore == "none",

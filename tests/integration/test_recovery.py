@@ -233,7 +233,19 @@ def test_a_savepoint_does_not_ask_for_output_that_is_visible_already(base: Path)
     place = asyncio.run(until_savepoint())
     before = written(base)
     (base / "out").rename(base / "taken-away")
-    run(totals(base, tap=Tap(base)), **settings(base, restore=place, checkpoint_dir=str(base / "elsewhere")))
+    there = settings(base, checkpoint_dir=str(base / "elsewhere"))
+    reached = Counter[str]()
+
+    def reach(point: str) -> None:
+        reached[point] += 1
+        if reached["checkpoint.complete"] == 2:
+            raise Crash(point)
+
+    ports = Ports(reach=reach)
+    with pytest.raises(Crash):
+        run(totals(base, tap=Tap(base, 1_510)), ports, **there, restore=place)
+    ports.close()
+    run(totals(base, tap=Tap(base)), **there)
     assert before + written(base) == expected(base)
 
 

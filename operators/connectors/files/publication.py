@@ -131,8 +131,10 @@ class FolderCommitter(Committer):
                 raise not_ours(self._folder)
             note = self._note.read()
             goes_on = note is not None and started in (None, note.get("started"))
-            if goes_on and _runs(note) and not self._disk.exists(self._folder):
-                raise gone(self._folder)
+            if note is not None and goes_on and _runs(note) and not self._disk.exists(self._folder):
+                if not self._ctx.from_savepoint:
+                    raise gone(self._folder)
+                self._note.write({"started": note["started"], "runs": []})
             if committables:
                 self._commit(committables)
             note = self._note.read()
