@@ -35,9 +35,10 @@ test: $(DEVELOPMENT) ## run every test, doctest and architecture check (ARGS="-k
 	@$(BIN)/pytest $(or $(ARGS),$(ALL_TESTS))
 
 # All of them side by side, on a process more than there are cores: those that meet Kafka or other processes mostly wait.
-# A file's tests stay together, since they share what they start.
+# A file's tests stay together, since they share what they start; in their order, so that the short ones come last and no
+# process is left to wait for a long one.
 WORKERS := $(shell python3 -c 'import os; print(min(4, 1 + len(os.sched_getaffinity(0))))' 2>/dev/null || echo 2)
-ALL_TESTS := --numprocesses=$(WORKERS) --dist=loadfile
+ALL_TESTS := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 lint: $(DEVELOPMENT) ## check style, formatting and the layers
 	$(BIN)/ruff check .
