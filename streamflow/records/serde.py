@@ -42,7 +42,16 @@ import polars as pl
 
 from streamflow.errors import RecordError, StateError, represented
 
-__all__ = ["MAX_DEPTH", "MAX_PACKED_BYTES", "Compression", "frame_to_ipc", "ipc_to_frame", "pack", "unpack"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_PACKED_BYTES",
+    "Compression",
+    "deeper_than",
+    "frame_to_ipc",
+    "ipc_to_frame",
+    "pack",
+    "unpack",
+]
 
 MAX_DEPTH: Final = 64
 """How deep lists, tuples and dicts may nest."""
@@ -93,7 +102,7 @@ def pack(value: object, *, bounded: bool = True, zones: bool = True) -> bytes:
             record=_shown(value),
             hint="store a large thing in parts",
         )
-    if _may_be_deep(data) and _deeper_than(value, MAX_DEPTH):
+    if _may_be_deep(data) and deeper_than(value, MAX_DEPTH):
         raise RecordError(f"a value nests deeper than {MAX_DEPTH}", record=_shown(value), hint="flatten it")
     return data
 
@@ -109,7 +118,7 @@ def unpack(data: bytes, *, bounded: bool = True) -> Any:
         if bounded and len(data) > MAX_PACKED_BYTES:
             raise _damaged(f"{len(data)} bytes, more than {MAX_PACKED_BYTES}")
         value = _unpack(data, 0)
-        deep = _may_be_deep(data) and _deeper_than(value, MAX_DEPTH)
+        deep = _may_be_deep(data) and deeper_than(value, MAX_DEPTH)
     except StateError:
         raise
     except (
@@ -320,8 +329,12 @@ def _may_be_deep(data: bytes) -> bool:
     return len(data.translate(None, _NOT_OPENING)) > MAX_DEPTH
 
 
-def _deeper_than(value: object, depth: int) -> bool:
-    """Level by level, so that it needs no recursion itself."""
+def deeper_than(value: object, depth: int) -> bool:
+    """Whether lists and dicts nest deeper than that; level by level, so that it needs no recursion itself.
+
+    >>> deeper_than([[1]], 1), deeper_than([[1]], 2)
+    (True, False)
+    """
     level: list[object] = [value]
     for _ in range(depth):
         inner: list[object] = []

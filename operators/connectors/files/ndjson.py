@@ -21,6 +21,7 @@ from streamflow.operators.connectors.files.wire_types import (
 from streamflow.operators.connectors.halving import halve
 from streamflow.records.batch import RowBatch
 from streamflow.records.frame import FrameBatch
+from streamflow.records.serde import deeper_than
 
 __all__ = ["NdjsonColumns", "NdjsonObjects", "malformed"]
 
@@ -104,7 +105,7 @@ class NdjsonColumns(LineFormat):
             return f"a JSON object was expected, this is {_kind(value)}"
         fields = cast(dict[str, Any], value)
         # How deep msgspec goes depends on the version of Python; what comes of a record must not.
-        if len(record) > 2 * _DEEPEST and _deep(fields):
+        if len(record) > 2 * _DEEPEST and deeper_than(fields, _DEEPEST):
             return _TOO_DEEP
         for name, fits in self._checks:
             held = fields.get(name)
@@ -167,18 +168,6 @@ def malformed(error: Exception, unit: str) -> str:
     if isinstance(error, RecursionError):
         return _TOO_DEEP
     return f"the {unit} is not valid JSON ({error})"
-
-
-def _deep(value: Any) -> bool:
-    level: list[Any] = [value]
-    for _ in range(_DEEPEST):
-        inner: list[Any] = []
-        for each in level:
-            inner += each.values() if type(each) is dict else each
-        level = [each for each in inner if type(each) in (dict, list)]
-        if not level:
-            return False
-    return True
 
 
 def _kind(value: object) -> str:

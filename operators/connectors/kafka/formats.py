@@ -6,15 +6,12 @@ from typing import Final, Literal, get_args
 
 from streamflow.errors import JobDefinitionError
 
-__all__ = ["MAX_DEPTH", "VALUE", "KafkaFormat", "checked_format"]
+__all__ = ["VALUE", "KafkaFormat", "checked_format"]
 
 KafkaFormat = Literal["json", "msgpack", "text", "bytes", "arrow", "avro"]
 
 VALUE: Final = "value"
 """The column of text and bytes where no schema names one."""
-
-MAX_DEPTH: Final = 64
-"""How deep a value may nest where it becomes Python objects: as deep as state can hold."""
 
 _ALIASES: Final = {
     "ndjson": "json",

@@ -20,9 +20,9 @@ from streamflow.operators.connectors.kafka.decoded_values import (
     kept,
     too_long,
 )
-from streamflow.operators.connectors.kafka.formats import MAX_DEPTH
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import OBJECTS, Schema, StreamSchema
+from streamflow.records.serde import MAX_DEPTH
 
 __all__ = ["JsonColumns", "JsonObjects"]
 

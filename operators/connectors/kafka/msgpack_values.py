@@ -25,12 +25,12 @@ from streamflow.operators.connectors.files.wire_types import (
 )
 from streamflow.operators.connectors.kafka.decoded_values import DecodedValues, decode_each, kept
 from streamflow.operators.connectors.kafka.encoded_rows import chosen_columns, raise_for_row
-from streamflow.operators.connectors.kafka.formats import MAX_DEPTH
 from streamflow.operators.connectors.text_columns import as_text_carries
 from streamflow.operators.row_builder import row_dicts
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.schema import OBJECTS, Schema, StreamSchema
+from streamflow.records.serde import MAX_DEPTH, deeper_than
 
 __all__ = ["MsgpackColumns", "MsgpackEncoder", "MsgpackObjects", "check_msgpack_columns"]
 
@@ -105,7 +105,7 @@ class MsgpackObjects:
 
         def shallow(value: bytes) -> Any:
             decoded = decode(value)
-            if len(value.translate(None, _NOT_OPENING)) > MAX_DEPTH and _depth(decoded) > MAX_DEPTH:
+            if len(value.translate(None, _NOT_OPENING)) > MAX_DEPTH and deeper_than(decoded, MAX_DEPTH):
                 raise RecursionError
             return decoded
 
@@ -229,21 +229,3 @@ def _within(dtype: pl.DataType) -> list[pl.DataType]:
     else:
         return []
     return [found for each in inner for found in (each, *_within(each))]
-
-
-def _depth(value: object) -> int:
-    """How deep lists and dicts nest; level by level, so that it needs no recursion itself."""
-    level: list[Any] = [value]
-    depth = 0
-    while nested := list(filter(_nests, level)):
-        depth += 1
-        level = [inner for item in nested for inner in _inner(item)]
-    return depth
-
-
-def _nests(item: object) -> bool:
-    return isinstance(item, (list, tuple, dict))
-
-
-def _inner(item: Any) -> list[Any]:
-    return [*item, *item.values()] if isinstance(item, dict) else list(item)
