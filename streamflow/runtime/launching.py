@@ -10,14 +10,14 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import gettempdir, mkdtemp
 from typing import Any, Final
 
 from streamflow.config import Settings
-from streamflow.disk import LocalDisk
+from streamflow.disk import Disk, LocalDisk
 from streamflow.errors import ConfigError, GoneError, StateError
 from streamflow.graph.logical import LogicalGraph
 from streamflow.graph.physical import PhysicalPlan
@@ -239,34 +239,22 @@ class Launcher:
     def _own_folder(self, place: Path) -> Path:
         """A folder of this process below `place`; those of processes that live no more go."""
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for other in place.glob("process-*"):
-            try:
-                self._ports.disk.lock(other / _LOCK)()
-            except OSError:
-                continue  # it lives
-            shutil.rmtree(other, ignore_errors=True)
-        name = f"process-{self._ports.random.token()}"
-        # It has its lock before others can see it under a name that they look for.
-        made = place / f".{name}"
+        _remove_dead(place.glob("process-*"), self._ports.disk)
+        made = place / f".process-{self._ports.random.token()}"
         made.mkdir(mode=0o700)
-        self._unlock = self._ports.disk.lock(made / _LOCK)
-        self._temporary = True
-        return made.rename(place / name)
+        return self._claimed(made, self._ports.disk)
 
     def _temporary_folder(self, place: Path) -> Path:
         """A folder of this process in one that others use, too; those of this account's dead processes go."""
         disk = LocalDisk()
-        for other in place.glob(f"{_TEMPORARY}*"):
-            with suppress(OSError):
-                if other.is_symlink() or other.stat().st_uid != os.geteuid() or not (other / _LOCK).is_file():
-                    continue
-                disk.lock(other / _LOCK)()
-                shutil.rmtree(other, ignore_errors=True)
-        # It has its lock before others can see it under a name that they look for.
-        made = Path(mkdtemp(prefix=f".{_TEMPORARY}", dir=place))
-        self._unlock = disk.lock(made / _LOCK)
+        _remove_dead(filter(_is_ours, place.glob(f"{_TEMPORARY}*")), disk)
+        return self._claimed(Path(mkdtemp(prefix=f".{_TEMPORARY}", dir=place)), disk)
+
+    def _claimed(self, hidden: Path, disk: Disk) -> Path:
+        """A folder under a name that others look for, which they cannot see before it has its lock."""
+        self._unlock = disk.lock(hidden / _LOCK)
         self._temporary = True
-        return made.rename(made.with_name(made.name[1:]))
+        return hidden.rename(hidden.with_name(hidden.name[1:]))
 
     def _to_restore(self) -> tuple[CheckpointStore, Manifest] | None:
         assert self._store is not None
@@ -357,6 +345,22 @@ class Launcher:
             return set()
         sinks = [physical.node for task in self._plan.tasks for physical in task.sinks]
         return {node.id for node in sinks if node.sink.commits != "epoch"}
+
+
+def _remove_dead(folders: Iterable[Path], disk: Disk) -> None:
+    """Remove those of processes that live no more."""
+    for folder in folders:
+        with suppress(OSError):  # it lives
+            disk.lock(folder / _LOCK)()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a process of this account has made a folder among others' ones."""
+    try:
+        return not folder.is_symlink() and folder.stat().st_uid == os.geteuid() and (folder / _LOCK).is_file()
+    except OSError:
+        return False
 
 
 @contextmanager
