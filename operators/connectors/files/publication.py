@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from streamflow.disk import Disk
 from streamflow.errors import SinkError
@@ -64,11 +64,11 @@ class FolderCommitter(Committer):
 
     def _commit(self, committables: Sequence[Committable]) -> None:
         with writing(str(self._folder)):
-            if self._made and not self._disk.exists(self._folder):
-                raise gone(self._folder)
             if not self._made:
                 make_durable(self._disk, self._folder)
                 self._made = True
+            elif not self._disk.exists(self._folder):
+                raise gone(self._folder)
             self._remember(committables)
             finals = self._paths("final", self._folder, committables)
             staged = self._paths("staged", self._layout.hidden, committables)
@@ -127,18 +127,17 @@ class FolderCommitter(Committer):
             committables = here(self._layout, self._owner, self._disk, committables)
             carried = here(self._layout, self._owner, self._disk, carried)
             started = beginning([*committables, *carried])
-            if started is None and self._note.read() is None and self._occupied():
-                raise not_ours(self._folder)
             note = self._note.read()
-            goes_on = note is not None and started in (None, note.get("started"))
-            if note is not None and goes_on and _runs(note) and not self._disk.exists(self._folder):
+            if started is None and note is None and self._occupied():
+                raise not_ours(self._folder)
+            if _told_of(note, started) and _runs(note) and not self._disk.exists(self._folder):
                 if not self._ctx.from_savepoint:
                     raise gone(self._folder)
                 self._note.write({"started": note["started"], "runs": []})
             if committables:
                 self._commit(committables)
             note = self._note.read()
-            if note is not None and started in (None, note.get("started")):
+            if _told_of(note, started):
                 self._take_back(epoch, _runs(note), [*committables, *carried])
             self._owner.sweep(self._disk, carried)
 
@@ -159,6 +158,11 @@ class FolderCommitter(Committer):
             self._disk.sync_folder(folder)
             if folder != self._folder:
                 self._disk.remove_folder(folder)
+
+
+def _told_of(note: Mapping[str, Any] | None, started: str | None) -> TypeGuard[Mapping[str, Any]]:
+    """Whether a note is of the runs that are gone on from: `started` names a job that started over."""
+    return note is not None and started in (None, note.get("started"))
 
 
 def _runs(note: Mapping[str, Any] | None) -> set[str]:

@@ -44,7 +44,8 @@ class FileSink(Sink):
     after that checkpoint is taken back first. From a single file nothing can be taken back: that is a SinkError, unless
     duplicates are allowed.
 
-    A folder that has gone since the job published something there is a SinkError; once it is back the job goes on.
+    A folder that has gone since the job published something there is a SinkError; once it is back the job goes on. A
+    savepoint stands by itself: who starts from one may have taken away what was there.
 
     Several sinks may write rows of the same columns and format into one folder, from one job or several. A file, or a
     folder to overwrite, is for one sink of one run at a time.
