@@ -75,10 +75,11 @@ class RowBatch:
 
     @property
     def nbytes(self) -> int:
-        if self._nbytes is None:
-            object.__setattr__(self, "_nbytes", size_of_rows(self.values))
-        assert self._nbytes is not None
-        return self._nbytes
+        nbytes = self._nbytes
+        if nbytes is None:
+            nbytes = size_of_rows(self.values)
+            object.__setattr__(self, "_nbytes", nbytes)
+        return nbytes
 
     @property
     def max_time(self) -> int | None:

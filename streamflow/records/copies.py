@@ -31,8 +31,6 @@ __all__ = [
     "own_value",
 ]
 
-_EMPTY: Final = getsizeof({})
-
 
 def copied(value: Any) -> Any:
     """A value that shares nothing with the given one that could be changed. About 0.2 µs for a flat dict.
@@ -69,7 +67,7 @@ def copied_with_size(value: Any) -> tuple[Any, int]:
     True
     """
     if value.__class__ is dict:
-        nbytes = _EMPTY
+        nbytes = getsizeof(value)
         for item in value.values():
             if item.__class__ not in UNCHANGING:
                 break

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["EXACT", "UNFIT_ERRORS", "field_of", "strict_column", "strict_frame", "type_instance"]
 
 Convert = Callable[[Any], Any]
-Moment = TypeVar("Moment", dt.datetime, dt.date, dt.time)
 """A value that is not None as what the column holds; raises ValueError that says why it does not fit."""
+
+Moment = TypeVar("Moment", dt.datetime, dt.date, dt.time)
 
 EXACT: Final = 2**53
 """Every integer up to here is a float."""

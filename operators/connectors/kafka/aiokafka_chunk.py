@@ -106,7 +106,7 @@ class RecordChunk:
 
     def offsets(self) -> list[int]:
         self._always()
-        return list(chain.from_iterable(self._offsets))[self._bounds]
+        return self._all_offsets()[self._bounds]
 
     def keys(self) -> list[bytes | None]:
         return self._column("key")
@@ -170,8 +170,11 @@ class RecordChunk:
         batches = self._batches
         if not batches or (batches[0].start >= self._start and batches[-1].next_offset <= self.next_offset):
             return slice(None)
-        offsets = list(chain.from_iterable(self._offsets))
+        offsets = self._all_offsets()
         return slice(bisect_left(offsets, self._start), bisect_left(offsets, self.next_offset))
+
+    def _all_offsets(self) -> list[int]:
+        return list(chain.from_iterable(self._offsets))
 
     def _opened(self, fetched: FetchedBatch) -> bytes | list[ReadRecord]:
         """A batch as if it had not been compressed, or its records where it is none that the compiled parser reads.
