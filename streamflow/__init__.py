@@ -1,5 +1,6 @@
 """streamflow: an unbounded Polars DataFrame with event time, keyed state and no JVM."""
 
+import importlib
 import typing
 
 from polars import (
@@ -33,7 +34,6 @@ from streamflow.api.processed import ProcessedStream
 from streamflow.api.saved_state import SavedOperator, SavedState, read_checkpoint
 from streamflow.api.stream import Stream
 from streamflow.api.windowed import AggregatedStream, WindowedStream
-from streamflow.distribution import __version__
 from streamflow.errors import (
     ConfigError,
     JobDefinitionError,
@@ -48,16 +48,8 @@ from streamflow.job_settings import setting
 from streamflow.operators.async_io import backoff
 from streamflow.operators.connectors.collect import Collected
 from streamflow.operators.connectors.console import ConsoleSink
-from streamflow.operators.connectors.datagen import DataGen
-from streamflow.operators.connectors.files.sink import FileSink
-from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.connectors.function_sink import sink
 from streamflow.operators.connectors.generator import source
-from streamflow.operators.connectors.hybrid import HybridSource
-from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
-from streamflow.operators.connectors.kafka.security import KafkaSecurity
-from streamflow.operators.connectors.kafka.sink import KafkaSink
-from streamflow.operators.connectors.kafka.source import KafkaSource
 from streamflow.operators.connectors.memory import MemorySource
 from streamflow.operators.process import KeyedProcess
 from streamflow.operators.process_context import ProcessContext, Timer
@@ -192,9 +184,41 @@ __all__ = [
     "var",
 ]
 
-if not typing.TYPE_CHECKING:
+_CONNECTORS = {
+    "AvroSchema": "kafka.schema_registry",
+    "DataGen": "datagen",
+    "FileSink": "files.sink",
+    "FileSource": "files.source",
+    "HybridSource": "hybrid",
+    "KafkaSecurity": "kafka.security",
+    "KafkaSink": "kafka.sink",
+    "KafkaSource": "kafka.source",
+    "SchemaRegistry": "kafka.schema_registry",
+}
+"""By name its module, imported when the name is asked for: a program pays for the connectors that it uses."""
+
+if typing.TYPE_CHECKING:
+    __version__: str
+    from streamflow.operators.connectors.datagen import DataGen
+    from streamflow.operators.connectors.files.sink import FileSink
+    from streamflow.operators.connectors.files.source import FileSource
+    from streamflow.operators.connectors.hybrid import HybridSource
+    from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
+    from streamflow.operators.connectors.kafka.security import KafkaSecurity
+    from streamflow.operators.connectors.kafka.sink import KafkaSink
+    from streamflow.operators.connectors.kafka.source import KafkaSource
+else:
 
     def __getattr__(name: str) -> object:
+        if name in _CONNECTORS:
+            module = importlib.import_module(f"streamflow.operators.connectors.{_CONNECTORS[name]}")
+            globals()[name] = getattr(module, name)
+            return globals()[name]
+        if name == "__version__":
+            from streamflow.distribution import version
+
+            return version()
+
         from streamflow.api.other_names import ELSEWHERE, missing
 
         raise missing("streamflow", name, ELSEWHERE, __all__)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
 
-from streamflow.graph.drawing import drawing
 from streamflow.graph.logical import LogicalGraph, Node, OperatorNode, SinkNode, SourceNode, inputs_of
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge, PhysicalPlan, PhysicalTask
 from streamflow.operators.base import MAIN
@@ -35,6 +33,8 @@ class Plan:
 
     def svg(self) -> str:
         """A picture: what reads stands to the right of what it reads."""
+        from streamflow.graph.drawing import drawing  # as `escape`, for HTML's entities
+
         graph = self.graph
         return drawing(
             graph.job,
@@ -47,6 +47,8 @@ class Plan:
 
     def _repr_html_(self) -> str:
         """For notebooks: the picture of the job, and the text of the plan."""
+        from html import escape  # with its table of entities slow to import
+
         return f"<div>{self.svg()}<pre>{escape(self.text())}</pre></div>"
 
 

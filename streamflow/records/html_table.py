@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
 __all__ = ["html_table"]
 
@@ -14,6 +13,8 @@ def html_table(caption: str, heading: Sequence[str], rows: Iterable[Sequence[obj
     >>> html_table("a<b", ["n"], [[1]])
     '<table><caption>a&lt;b</caption><tr><th>n</th></tr><tr><td>1</td></tr></table>'
     """
+    from html import escape  # with its table of entities slow to import
+
     lines = ["".join(f"<th>{escape(name)}</th>" for name in heading)]
     lines += ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows]
     body = "".join(f"<tr>{line}</tr>" for line in lines)

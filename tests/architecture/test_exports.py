@@ -14,7 +14,7 @@ from tests.architecture.repository import PACKAGE
 
 # Each costs start-up time or brings a platform's trouble to programs that never use it.
 LOADED_ON_USE = [
-    "aiokafka", "cyclopts", "datasketches", "matplotlib", "numpy", "obstore", "prometheus_client", "pyarrow",
+    "aiokafka", "cyclopts", "datasketches", "html", "matplotlib", "numpy", "obstore", "prometheus_client", "pyarrow",
     "ray", "rich", "rocksdict", "zstandard",
 ]  # fmt: skip
 
@@ -43,14 +43,23 @@ def test_every_exported_name_is_there_once() -> None:
 
 def test_what_the_facade_imports_is_what_it_exports() -> None:
     body = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
-    imported = {
-        alias.asname or alias.name
-        for node in body
+    later = [statement for node in body if isinstance(node, ast.If) for statement in node.body]
+    imported = [
+        (alias.name, node.module if isinstance(node, ast.ImportFrom) else None)
+        for node in [*body, *later]
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
-        if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")
+    ]
+    assert {name for name, _ in imported} - {"importlib", "typing"} == set(streamflow.__all__) - {
+        "__version__"
     }
-    assert imported - {"typing"} == set(streamflow.__all__)
+    # A type checker and the interpreter must take what is imported on first use from the same modules.
+    on_first_use = {
+        alias.name: node.module for node in later if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert on_first_use == {
+        name: f"streamflow.operators.connectors.{module}" for name, module in streamflow._CONNECTORS.items()
+    }
 
 
 def test_the_facade_has_no_code() -> None:
@@ -58,9 +67,13 @@ def test_the_facade_has_no_code() -> None:
         match node:
             case ast.Expr(value=ast.Constant(value=str())) | ast.Import() | ast.ImportFrom():
                 pass
-            case ast.Assign(targets=[ast.Name(id="__all__")]) | ast.FunctionDef(name="__dir__"):
+            case ast.Assign(targets=[ast.Name(id="__all__" | "_CONNECTORS")]):
                 pass
-            case ast.If(test=ast.UnaryOp(), body=[ast.FunctionDef(name="__getattr__")], orelse=[]):
+            case ast.FunctionDef(name="__dir__"):
+                pass
+            case ast.If(
+                test=ast.Attribute(attr="TYPE_CHECKING"), orelse=[ast.FunctionDef(name="__getattr__")]
+            ):
                 pass  # hidden from type checkers, which know what is not there
             case _:
                 raise AssertionError(f"streamflow/__init__.py:{node.lineno} is neither an import nor __all__")
@@ -70,6 +83,8 @@ def test_importing_streamflow_loads_nothing_heavy() -> None:
     loaded = _loaded_by("import streamflow")
     assert "polars" in loaded
     assert not loaded & set(LOADED_ON_USE)
+    connectors = {f"streamflow.operators.connectors.{module}" for module in streamflow._CONNECTORS.values()}
+    assert not loaded & connectors
 
 
 def test_importing_streamflow_takes_nothing_else_of_the_name() -> None:
