@@ -34,6 +34,7 @@ from streamflow.api.processed import ProcessedStream
 from streamflow.api.saved_state import SavedOperator, SavedState, read_checkpoint
 from streamflow.api.stream import Stream
 from streamflow.api.windowed import AggregatedStream, WindowedStream
+from streamflow.distribution import __version__
 from streamflow.errors import (
     ConfigError,
     JobDefinitionError,
@@ -198,7 +199,6 @@ _CONNECTORS = {
 """By name its module, imported when the name is asked for: a program pays for the connectors that it uses."""
 
 if typing.TYPE_CHECKING:
-    __version__: str
     from streamflow.operators.connectors.datagen import DataGen
     from streamflow.operators.connectors.files.sink import FileSink
     from streamflow.operators.connectors.files.source import FileSource
@@ -214,10 +214,6 @@ else:
             module = importlib.import_module(f"streamflow.operators.connectors.{_CONNECTORS[name]}")
             globals()[name] = getattr(module, name)
             return globals()[name]
-        if name == "__version__":
-            from streamflow.distribution import version
-
-            return version()
 
         from streamflow.api.other_names import ELSEWHERE, missing
 

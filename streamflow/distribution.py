@@ -1,29 +1,20 @@
 """The distribution: the name and version under which the package is installed, and how its extras are.
 
 The name `streamflow` on the package index belongs to another project, so that the distribution is called otherwise than
-the import. Its metadata is read when it is asked for: reading it takes as long as importing a dozen modules.
+the import.
 """
 
 from __future__ import annotations
 
 import re
-from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Final
 
-__all__ = ["DISTRIBUTION", "install_hint", "version"]
+__all__ = ["DISTRIBUTION", "__version__", "install_hint"]
 
 DISTRIBUTION: Final = "streamflow-engine"
-
-
-@cache
-def version() -> str:
-    """The installed version, like "0.1.0"; "unknown" in a source tree that is not installed."""
-    from importlib.metadata import PackageNotFoundError, distribution
-
-    try:
-        return distribution(DISTRIBUTION).version
-    except PackageNotFoundError:
-        return "unknown"
+__version__: Final = "0.1.0"
+"""The one place where the version is written."""
 
 
 def install_hint(extra: str | None = None) -> str:
@@ -32,8 +23,6 @@ def install_hint(extra: str | None = None) -> str:
     >>> install_hint("confluent")
     "pip install 'confluent-kafka<3,>=2.16'  (the extra streamflow-engine[confluent])"
     """
-    from importlib.metadata import PackageNotFoundError, distribution
-
     if extra is None:
         return f"{DISTRIBUTION} was installed without its dependencies: install it again, without --no-deps"
     wanted = re.compile(rf"extra == ['\"]{re.escape(extra)}['\"]")

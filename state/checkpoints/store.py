@@ -15,7 +15,7 @@ from typing import Final, Literal, Self
 
 import msgspec
 
-from streamflow.distribution import version
+from streamflow.distribution import __version__
 from streamflow.errors import DamagedError, StateError
 from streamflow.state.checkpoints.blobs import Blobs
 from streamflow.state.checkpoints.claims import Claims, FencedError
@@ -282,7 +282,7 @@ class CheckpointStore(CheckpointReader):
         return msgspec.structs.replace(
             manifest,
             format=FORMAT,
-            streamflow=version(),
+            streamflow=__version__,
             job=self.job,
             incarnation=incarnation,
             generation=generation,

@@ -32,9 +32,9 @@ _COMMANDS: Final = {
 
 
 def _version() -> str:
-    from streamflow.distribution import version
+    from streamflow.distribution import __version__
 
-    return f"streamflow {version()}"
+    return f"streamflow {__version__}"
 
 
 app = App(

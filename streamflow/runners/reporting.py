@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from streamflow.distribution import version
+from streamflow.distribution import __version__
 from streamflow.graph.logical import LogicalGraph, SinkNode, SourceNode
 from streamflow.graph.physical import PhysicalPlan, PhysicalTask
 from streamflow.logs import told
@@ -57,7 +57,7 @@ class Reporter:
         self._told_holders: set[tuple[tuple[str, int], str]] = set()
         self.worker: Worker | None = None
         registry.whole.refreshed_by(self._refresh)
-        info = {"version": version(), "mode": profile.name}
+        info = {"version": __version__, "mode": profile.name}
         registry.whole.gauge("streamflow_job_info", "1; what runs is in the labels", info).set(1)
 
     def end(self) -> None:

@@ -50,9 +50,7 @@ def test_what_the_facade_imports_is_what_it_exports() -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     ]
-    assert {name for name, _ in imported} - {"importlib", "typing"} == set(streamflow.__all__) - {
-        "__version__"
-    }
+    assert {name for name, _ in imported} - {"importlib", "typing"} == set(streamflow.__all__)
     # A type checker and the interpreter must take what is imported on first use from the same modules.
     on_first_use = {
         alias.name: node.module for node in later if isinstance(node, ast.ImportFrom) for alias in node.names

@@ -70,7 +70,7 @@ class NdjsonColumns(LineFormat):
             if lone_surrogate(body):
                 raise ValueError("half of a surrogate pair")
             wire = self._exact.read(body, self._wire)
-        return FrameBatch(convert(wire, self._schema))
+        return FrameBatch(convert(wire.rechunk(), self._schema))
 
     def sift(self, records: Sequence[bytes]) -> Sifted:
         decode = msgspec.json.Decoder().decode
