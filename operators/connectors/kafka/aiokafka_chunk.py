@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter, eq, lt
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from streamflow.errors import SourceError, Where
 from streamflow.operators.connectors.kafka.batch_codecs import (
@@ -47,8 +46,7 @@ _OLD_KEY: Final = (18, 26)
 """Where the length of the key is in formats 0 and 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedBatch:
+class FetchedBatch(NamedTuple):
     """A batch of records of one partition as it was sent; its records have offsets from `start` to below
     `next_offset`."""
 
@@ -232,8 +230,10 @@ def _parsed(
                 add_value(record.value)
                 add_time(record.timestamp)
             found = len(values) - before
-            first = header.first_timestamp + 1
-            strange = any(map(eq, times[before + 1 :], range(first, first + found)))
+            # As far as the latest time, since the times of a batch are mostly close together.
+            first = header.first_timestamp
+            latest = max(times[before:], default=first)
+            strange = any(map(eq, times[before + 1 :], range(first + 1, latest + 1)))
             fits = found == header.records and _short_attributes(content, found if strange else 1)
             return range(header.base_offset, header.next_offset) if fits else None
         offsets: list[int] = []

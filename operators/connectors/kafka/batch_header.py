@@ -13,8 +13,10 @@ __all__ = ["HEADER_BYTES", "BatchHeader", "DamagedBatchError", "batches_of"]
 
 HEADER_BYTES: Final = 61
 _HEADER: Final = Struct(">qiibIhiqqqhii")
-_PREFIX: Final = Struct(">qiib")
-_OVERHEAD: Final = 12
+_PREFIX: Final = Struct(">qi")
+"""The first offset, and the bytes behind this."""
+_OVERHEAD: Final = _PREFIX.size
+_MAGIC: Final = 16
 _OLD_LEAST: Final = 26
 """What the shortest message of the oldest format takes."""
 _NEWEST: Final = 2
@@ -98,22 +100,19 @@ def batches_of(message_set: bytes) -> Iterator[tuple[BatchHeader, int, int]]:
     """
     begin, size = 0, len(message_set)
     while size - begin >= _OVERHEAD:
-        base, length = (
-            int.from_bytes(message_set[begin : begin + 8], signed=True),
-            int.from_bytes(message_set[begin + 8 : begin + 12], signed=True),
-        )
+        base, length = _PREFIX.unpack_from(message_set, begin)
         end = begin + _OVERHEAD + length
         if length < _OLD_LEAST - _OVERHEAD or base < 0:
             raise DamagedBatchError(f"a batch at offset {base} would take {length} bytes")
         if end > size:
             return
-        yield _header(message_set, begin, end), begin, end
+        yield _header(message_set, begin, end, base), begin, end
         begin = end
 
 
-def _header(content: bytes, begin: int, end: int) -> BatchHeader:
-    base, _, _, magic = _PREFIX.unpack_from(content, begin)
-    if not 0 <= magic <= _NEWEST:
+def _header(content: bytes, begin: int, end: int, base: int) -> BatchHeader:
+    magic = content[begin + _MAGIC]
+    if magic > _NEWEST:
         raise DamagedBatchError(f"the batch at offset {base} has the unknown format {magic}")
     if magic < _NEWEST:
         return BatchHeader(base, magic)
