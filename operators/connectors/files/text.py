@@ -23,8 +23,8 @@ class TextColumn(LineFormat):
     def parse(self, body: bytes) -> FrameBatch:
         if not body:
             return FrameBatch(pl.DataFrame(schema={TEXT_COLUMN: pl.String}))
-        # One string split by Polars: several times faster than a list of Python strings.
-        text = pl.Series(TEXT_COLUMN, [body.removesuffix(b"\n").decode()])
+        # One string, checked and split by Polars: several times faster than Python's strings.
+        text = pl.Series(TEXT_COLUMN, [body.removesuffix(b"\n")]).cast(pl.String)
         lines = text.str.split("\n").explode()
         if b"\r\n" in body or body.endswith(b"\r"):
             lines = lines.str.strip_suffix("\r")
