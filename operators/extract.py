@@ -98,15 +98,16 @@ class _ExtractOperator(Operator):
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         batch = seen(batch, self._guard, out)
-        results, failed = self._evaluate(batch)
+        types: list[set[type]] = [set() for _ in self._columns]
+        results, failed = self._evaluate(batch, types)
         if failed:
             self._guard.bad(list(failed.values()), out)
         columns: list[pl.Series] = []
         misfits: dict[int, tuple[str, Function]] = {}
-        for (name, function), values in zip(self._columns, results, strict=True):
+        for (name, function), values, given in zip(self._columns, results, types, strict=True):
             dtype, label = self._types[name], _label(name, function)
             if dtype is None:
-                column, unfit = any_column(label, values, self._settled[name])
+                column, unfit = any_column(label, values, self._settled[name], given)
             else:
                 column, unfit = strict_column(label, values, dtype)
             columns.append(column.alias(name))
@@ -127,10 +128,13 @@ class _ExtractOperator(Operator):
                 failed |= errors
         out.emit(made.chosen([index not in failed for index in range(len(batch))]) if failed else made)
 
-    def _evaluate(self, batch: AnyBatch) -> tuple[list[list[Any]], dict[int, RecordError]]:
-        """Each function's value for each row (None where one raised), and the errors by row."""
+    def _evaluate(
+        self, batch: AnyBatch, types: Sequence[set[type]]
+    ) -> tuple[list[list[Any]], dict[int, RecordError]]:
+        """Each function's value for each row (None where one raised), and the errors by row. The types of a function's
+        values are added to its set."""
         results: list[list[Any]] = [[] for _ in self._columns]
-        go_on = calls(batch, [function for _, function in self._columns], results, own=True)
+        go_on = calls(batch, [function for _, function in self._columns], results, types)
         raised: dict[int, BaseException] = {}
         last = results[-1]
         while len(last) < len(batch):

@@ -47,11 +47,16 @@ def row_dicts(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def calls_with_rows(
-    frame: pl.DataFrame, functions: Sequence[Function], results: Sequence[list[Any]], *, own: bool = False
+    frame: pl.DataFrame,
+    functions: Sequence[Function],
+    results: Sequence[list[Any]],
+    types: Sequence[set[type]] | None = None,
 ) -> Calls:
     """Calls each function with each row, and appends what it gives to the list of that function. An error of a function
-    comes out; called again, it goes on behind the row of the error. `own`: a result that could be changed is copied, as
-    a function may give the same list each time. Times are those that Python can hold (`unheld`).
+    comes out; called again, it goes on behind the row of the error. Times are those that Python can hold (`unheld`).
+
+    With `types`, a result that could be changed is copied, as a function may give the same list each time, and the
+    types of what a function gives are added to the set of that function: one look at each result tells both.
 
     >>> names: list[str] = []
     >>> calls_with_rows(pl.DataFrame({"k": ["a", "b"]}), [lambda row: row["k"]], [names])()
@@ -61,16 +66,21 @@ def calls_with_rows(
     frame = in_calendar(frame)
     width = frame.width
     if width == 0 or width > _WIDEST:
-        return calls_with(frame.to_dicts(), functions, results, own=own)
+        return calls_with(frame.to_dicts(), functions, results, types)
     columns = zip(*(column.to_list() for column in frame), strict=True)
-    return partial(_caller(len(functions), width, own=own), frame.columns, columns, functions, results)
+    call = _caller(len(functions), width, own=types is not None)
+    return partial(call, frame.columns, columns, functions, results, types)
 
 
 def calls_with(
-    values: Iterable[Any], functions: Sequence[Function], results: Sequence[list[Any]], *, own: bool = False
+    values: Iterable[Any],
+    functions: Sequence[Function],
+    results: Sequence[list[Any]],
+    types: Sequence[set[type]] | None = None,
 ) -> Calls:
     """As `calls_with_rows`, with values as they are."""
-    return partial(_caller(len(functions), own=own), (), iter(values), functions, results)
+    call = _caller(len(functions), own=types is not None)
+    return partial(call, (), iter(values), functions, results, types)
 
 
 def in_calendar(frame: pl.DataFrame) -> pl.DataFrame:
@@ -99,10 +109,15 @@ def _builder(width: int) -> Build:
 def _caller(functions: int, width: int | None = None, *, own: bool) -> Callable[..., None]:
     """For rows of so many columns; None: for values that are what the functions see."""
     lines = [
-        "def made(names, rows, functions, results):",
+        "def made(names, rows, functions, results, types):",
         f"    {_numbered('f', functions)} = functions",
         f"    {_numbered('r', functions)} = results",
     ]
+    if own:
+        lines += [
+            f"    {_numbered('t', functions)} = types",
+            f"    {_numbered('k', functions)} = {'None,' * functions}",
+        ]
     if width is None:
         lines += ["    for row in rows:"]
     else:
@@ -111,8 +126,15 @@ def _caller(functions: int, width: int | None = None, *, own: bool) -> Callable[
     # A call in a loop of its own: `map` and `extend` take a StopIteration for the end.
     for i in range(functions):
         if own:
-            lines += [f"        x = f{i}(row)"]
-            lines += [f"        r{i}.append(x if type(x) in UNCHANGING else own_value(x))"]
+            lines += [
+                f"        x = f{i}(row)",
+                f"        if type(x) is not k{i}:",  # mostly it is the type of the result before
+                f"            k{i} = type(x)",
+                f"            t{i}.add(k{i})",
+                f"            if k{i} not in UNCHANGING:",
+                f"                x, k{i} = own_value(x), None",
+                f"        r{i}.append(x)",
+            ]
         else:
             lines += [f"        r{i}.append(f{i}(row))"]
     made: Callable[..., None] = _made(lines)

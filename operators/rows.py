@@ -133,13 +133,12 @@ def calls(
     batch: AnyBatch,
     functions: Sequence[Callable[[Any], Any]],
     results: Sequence[list[Any]],
-    *,
-    own: bool = False,
+    types: Sequence[set[type]] | None = None,
 ) -> Callable[[], None]:
     """Calls each function with each record, as `calls_with_rows` does."""
     if isinstance(batch, RowBatch):
-        return calls_with(batch.values, functions, results, own=own)
-    return calls_with_rows(batch.user_frame(), functions, results, own=own)
+        return calls_with(batch.values, functions, results, types)
+    return calls_with_rows(batch.user_frame(), functions, results, types)
 
 
 def times_of(batch: AnyBatch) -> tuple[Sequence[int] | None, Sequence[int] | None]:

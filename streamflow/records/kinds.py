@@ -245,16 +245,19 @@ class SettledKind:
 
 
 def any_column(
-    name: str, values: Sequence[Any], settled: SettledKind | None = None
+    name: str,
+    values: Sequence[Any],
+    settled: SettledKind | None = None,
+    types: Iterable[type] | None = None,
 ) -> tuple[pl.Series, dict[int, str]]:
     """Values as a column of the type that they have, and by position what is wrong with those that do not fit, null
-    there. `settled`: what the column has held before.
+    there. `settled`: what the column has held before; `types`: those of the values, where they are known.
 
     >>> any_column("n", [1, "1"])[1]
     {1: "'n' is '1', text, and was an integer before"}
     """
     settled = settled or SettledKind()
-    made = _at_once(name, values)
+    made = _at_once(name, values, map(type, values) if types is None else types)
     if made is not None:
         column, found = made
         held = settled.holds(found)
@@ -271,10 +274,10 @@ def any_column(
     return column, {**refused, **misfits}
 
 
-def _at_once(name: str, values: Sequence[Any]) -> tuple[pl.Series, Kind] | None:
+def _at_once(name: str, values: Sequence[Any], types: Iterable[type]) -> tuple[pl.Series, Kind] | None:
     """Values of one simple type, nulls beside, as a column, and their kind: the most frequent case, and the fastest."""
-    types = set(map(type, values)) - {type(None)}
-    only = types.pop() if len(types) == 1 else None
+    kinds = set(types) - {type(None)}
+    only = kinds.pop() if len(kinds) == 1 else None
     if only not in (str, float, bool, int):
         return None
     kind = _INTEGER if only is int else _KINDS[only]
