@@ -11,14 +11,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
-__all__ = ["Disk", "FileInfo", "LocalDisk"]
+__all__ = ["CHUNK_BYTES", "Disk", "FileInfo", "LocalDisk"]
+
+CHUNK_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,11 @@ class Disk(Protocol):
 
     def read(self, path: Path) -> bytes:
         """The whole file."""
+        ...
+
+    def chunks(self, path: Path) -> Iterator[bytes]:
+        """The file in pieces of at most `CHUNK_BYTES`: in that much memory, and in half of the time that filling new
+        memory takes with a large one."""
         ...
 
     def write(self, path: Path, data: bytes, *, private: bool = False) -> None:
@@ -120,6 +127,11 @@ class LocalDisk:
 
     def read(self, path: Path) -> bytes:
         return path.read_bytes()
+
+    def chunks(self, path: Path) -> Iterator[bytes]:
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
 
     def write(self, path: Path, data: bytes, *, private: bool = False) -> None:
         _write(path, data, os.O_TRUNC, private)

@@ -104,16 +104,16 @@ class LocalBlobs:
         return stored
 
     def get(self, key: str, limit: int) -> bytes:
-        path = self._path(key)
         with told("read", key, self.place):
-            size = self._disk.info(path).size
-            if size > limit:
-                raise DamagedError(f"{key} has {size} bytes, {limit} were expected")
-            return self._disk.read(path)
+            return self._disk.read(self._no_larger(key, limit))
 
     def digest(self, key: str, limit: int) -> Stored:
-        data = self.get(key, limit)
-        return Stored(blake2b(data, digest_size=32).hexdigest(), len(data))
+        digest, size = blake2b(digest_size=32), 0
+        with told("read", key, self.place):
+            for chunk in self._disk.chunks(self._no_larger(key, limit)):
+                digest.update(chunk)
+                size += len(chunk)
+        return Stored(digest.hexdigest(), size)
 
     def fetch(self, key: str, path: Path, limit: int) -> Stored:
         data = self.get(key, limit)
@@ -219,6 +219,14 @@ class LocalBlobs:
             return self._disk.info(path).modified < before
         except FileNotFoundError:
             return False
+
+    def _no_larger(self, key: str, limit: int) -> Path:
+        """The place of a key, whose size has been looked at."""
+        path = self._path(key)
+        size = self._disk.info(path).size
+        if size > limit:
+            raise DamagedError(f"{key} has {size} bytes, {limit} were expected")
+        return path
 
     def _path(self, key: str) -> Path:
         """The place of a key, if no symbolic link leads there."""

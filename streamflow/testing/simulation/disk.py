@@ -120,6 +120,9 @@ class SimDisk:
     def read(self, path: Path) -> bytes:
         return self._file(self._call("read", path)).data
 
+    def chunks(self, path: Path) -> Iterator[bytes]:
+        yield self.read(path)
+
     def write(self, path: Path, data: bytes, *, private: bool = False) -> None:
         file = self._opened(self._call("write", path))
         file.dropped = []

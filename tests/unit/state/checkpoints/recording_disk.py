@@ -44,6 +44,9 @@ class RecordingDisk:
     def read(self, path: Path) -> bytes:
         return self._file(path).data
 
+    def chunks(self, path: Path) -> Iterator[bytes]:
+        yield self.read(path)
+
     def write(self, path: Path, data: bytes, *, private: bool = False) -> None:
         assert private
         self._made(path).data = data

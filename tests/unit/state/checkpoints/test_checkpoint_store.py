@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -37,6 +38,10 @@ class CountingDisk(LocalDisk):
     def read(self, path: Path) -> bytes:
         self.reads.append(path)
         return super().read(path)
+
+    def chunks(self, path: Path) -> Iterator[bytes]:
+        self.reads.append(path)
+        return super().chunks(path)
 
     def write(self, path: Path, data: bytes, *, private: bool = False) -> None:
         self.written += len(data)
@@ -617,6 +622,9 @@ class TestVerifying:
                 if path.name == self.bad:
                     raise OSError(5, "Input/output error")
                 return super().read(path)
+
+            def chunks(self, path: Path) -> Iterator[bytes]:
+                yield self.read(path)
 
         disk = BadSector()
         with local_store(tmp_path, disk) as store:
