@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.config import Settings
@@ -115,11 +116,14 @@ class LocalJob:
     ) -> None:
         """Say how it ended, and give back what it held."""
         self._reporter.end()
-        try:
+        async with AsyncExitStack() as held:
+            if self._operating is not None:
+                held.callback(self._operating.close)
+            if self._own_ports:
+                held.callback(self._ports.close)
             if keeping is not None and self._claim is not None:
                 keeping.cancel()
-                await self._claim.close()
-        finally:
+                held.push_async_callback(self._claim.close)
             if watching is not None:
                 watching.cancel()
                 self._watch.tell()
@@ -131,10 +135,6 @@ class LocalJob:
                 **({"error": self.health.failure} if ended == "failed" else {}),
             )
             _LOG.info("job %s", ended, extra=figures)
-            if self._own_ports:
-                self._ports.close()
-            if self._operating is not None:
-                self._operating.close()
 
     async def _keep(self, claim: InstanceClaim) -> None:
         await claim.lost()
