@@ -3,12 +3,13 @@ something inside."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import cast
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
-from streamflow.errors import JobDefinitionError
+from streamflow.errors import JobDefinitionError, cut, represented
 
-__all__ = ["flag", "names", "whole_number"]
+__all__ = ["chosen", "file_path", "flag", "instance", "mapping", "names", "text", "whole_number"]
 
 
 def whole_number(value: object, what: str, *, least: int = 1) -> int:
@@ -36,6 +37,59 @@ def flag(value: object, what: str) -> bool:
     return value
 
 
+def text(value: object, what: str) -> str:
+    """A text that is not empty and has no characters that cannot be shown; raises JobDefinitionError for anything else.
+
+    >>> text("flights", "group_id")
+    'flights'
+    """
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise JobDefinitionError(f"{what} is {_shown(value)}", hint="write a text")
+    return value
+
+
+def chosen(value: object, what: str, known: Iterable[str]) -> str:
+    """One of the known texts; raises JobDefinitionError that lists them for anything else.
+
+    >>> chosen("zstd", "compression", ("lz4", "zstd"))
+    'zstd'
+    """
+    there = tuple(known)
+    if not isinstance(value, str) or value not in there:
+        raise JobDefinitionError(f"{what} is {_shown(value)}", hint=f"one of: {', '.join(there)}")
+    return value
+
+
+def mapping(value: object, what: str) -> dict[str, Any]:
+    """A mapping whose keys are texts, as a dict; raises JobDefinitionError for anything else.
+
+    >>> mapping({"partitions": 3}, "create")
+    {'partitions': 3}
+    """
+    pairs = dict(cast("Mapping[object, Any]", value)) if isinstance(value, Mapping) else {None: None}
+    if not all(isinstance(name, str) for name in pairs):
+        raise JobDefinitionError(
+            f"{what} is {_shown(value)}", hint='write a mapping from names, like {"name": …}'
+        )
+    return cast("dict[str, Any]", pairs)
+
+
+def instance(value: object, what: str, *kinds: type, hint: str) -> None:
+    """Raise JobDefinitionError for what is of none of these types."""
+    if not isinstance(value, kinds):
+        raise JobDefinitionError(f"{what} is {_shown(value)}", hint=hint)
+
+
+def file_path(value: object, what: str) -> str:
+    """A path as text; raises JobDefinitionError for anything else.
+
+    >>> file_path("ca.pem", "ca_file")
+    'ca.pem'
+    """
+    path = os.fspath(cast("os.PathLike[str]", value)) if isinstance(value, os.PathLike) else value
+    return text(path, what)
+
+
 def names(value: object, what: str) -> tuple[str, ...]:
     """One text or several as a tuple; raises JobDefinitionError for anything else.
 
@@ -47,3 +101,7 @@ def names(value: object, what: str) -> tuple[str, ...]:
     if not all(isinstance(each, str) for each in listed):
         raise JobDefinitionError(f"{what} is {value!r}", hint="write one text, or a list of texts")
     return cast("tuple[str, ...]", listed)
+
+
+def _shown(value: object) -> str:
+    return cut(represented(value))

@@ -17,7 +17,7 @@ from hmac import compare_digest
 from pathlib import Path
 from typing import Any, Final, Literal, TypedDict, cast
 
-from streamflow.errors import ConfigError, JobDefinitionError, unknown_name
+from streamflow.errors import ConfigError, JobDefinitionError, cut, represented, unknown_name
 from streamflow.time.timestamps import parse_duration
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Secret",
     "Settings",
     "StateBackend",
+    "parse_bytes",
     "parse_secret",
     "parse_size",
 ]
@@ -42,7 +43,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 ENVIRONMENT_PREFIX: Final = "STREAMFLOW_"
 
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)", re.IGNORECASE)
+_SIZE: Final = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([kmgt]?i?b?)", re.IGNORECASE)
 _SIZE_UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 # A variable this close to a setting's name is a misspelt setting. Others with the prefix may be anybody's: Kubernetes,
 # for one, puts STREAMFLOW_SERVICE_HOST into every pod beside a service called streamflow.
@@ -60,7 +61,8 @@ def parse_size(value: int | str, *, what: str = "size") -> int:
     found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None:
         raise ConfigError(
-            f"{what} {value!r} is not a size", hint='write it like "64MB", "1.5GiB", or as bytes'
+            f"{what} {cut(represented(value))} is not a size",
+            hint='write it like "64MB", "1.5GiB", or as bytes',
         )
     unit = found[2].lower().rstrip("b").rstrip("i")
     return round(float(found[1]) * _SIZE_UNITS[unit])
@@ -98,7 +100,8 @@ def _count(least: int = 1, most: int | None = None) -> Callable[[Any, str], int]
     return parse
 
 
-def _bytes(value: Any, what: str) -> int:
+def parse_bytes(value: int | str, what: str) -> int:
+    """A size of at least a byte; raises ConfigError."""
     size = parse_size(value, what=what)
     if size <= 0:
         raise ConfigError(f"{what} is {value!r}", hint="it must be more than nothing")
@@ -404,9 +407,9 @@ _PARSERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "max_parallelism": _count(most=32_768),
     "batch_rows": _count(),
     "channel_rows": _count(),
-    "channel_bytes": _bytes,
-    "output_backlog": _bytes,
-    "memory_budget": _bytes,
+    "channel_bytes": parse_bytes,
+    "output_backlog": parse_bytes,
+    "memory_budget": parse_bytes,
     "read_ahead": _count(),
     "io_threads": _count(),
     "checkpoint_dir": _text,

@@ -106,7 +106,8 @@ class Job:
     def plan(self, *, physical: bool = False, **settings: Unpack[RunSettings]) -> Plan:
         """The plan, to look at: `.text()`, `.mermaid()`; with `physical` as it would run under these settings."""
         self._check()
-        return Plan(self.graph, physical_plan(self.graph, Settings.resolve(settings)) if physical else None)
+        resolved = Settings.resolve(settings)
+        return Plan(self.graph, physical_plan(self.graph, resolved) if physical else None)
 
     def run(
         self, *, progress: Callable[[JobStatus], None] | None = None, **settings: Unpack[RunSettings]

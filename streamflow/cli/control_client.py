@@ -29,7 +29,7 @@ class ControlClient:
         self.url = url
         given = {} if token_file is None else {"control_token": f"file:{token_file}"}
         self._token = Settings.resolve(given).control_token
-        self._timeout = parse_duration(timeout, what="timeout") / 1e6
+        self._timeout = parse_duration(timeout, what="--timeout", positive=True) / 1e6
 
     def get(self, route: str) -> dict[str, Any]:
         """The answer to a question. Raises StreamflowError with what the job says, or where none answers."""

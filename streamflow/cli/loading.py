@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, JobDefinitionError, StreamflowError, unknown_name
 from streamflow.job_settings import LeftToTheCommand, handed_over
+from streamflow.user_code import described
 
 if TYPE_CHECKING:
     from streamflow.api.job import Job
@@ -65,19 +66,24 @@ def _choose(path: Path, name: str | None, jobs: Mapping[str, Job]) -> Job:
         raise ConfigError(
             f"{path} has no job", hint='assign one at the top level of the file: job = sf.Job("name")'
         )
-    if name is None:
-        different = {id(job): job for job in jobs.values()}
-        if len(different) == 1:
-            return next(iter(different.values()))
-        raise ConfigError(
-            f"{path} has {len(different)} jobs: {', '.join(sorted(jobs))}",
-            hint=f"say which: {path}:{min(jobs)}",
-        )
+    if name is not None and name in jobs:
+        return jobs[name]
+    meant: dict[int, tuple[str, Job]] = {}
     for variable, job in jobs.items():
-        if name in (variable, job.name):
-            return job
-    message, hint = unknown_name("job", name, jobs)
-    raise ConfigError(f"{path}: {message}", hint=hint)
+        if name in (None, job.name):
+            meant.setdefault(id(job), (variable, job))
+    if not meant:
+        message, hint = unknown_name("job", str(name), jobs)
+        raise ConfigError(f"{path}: {message}", hint=hint)
+    if len(meant) > 1:
+        variables = sorted(variable for variable, _ in meant.values())
+        called = "" if name is None else f" called {name!r}"
+        raise ConfigError(
+            f"{path} has {len(meant)} jobs{called}: {', '.join(variables)}",
+            hint=f"say which: {path}:{variables[0]}",
+        )
+    [(_, job)] = meant.values()
+    return job
 
 
 def _import(path: Path) -> ModuleType:
@@ -92,19 +98,20 @@ def _import(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and type hints look their module up by name, and the file may import what lies beside it.
     sys.modules[name] = module
-    sys.path.insert(0, str(path.resolve().parent))
-    _execute(spec.loader, module, path)
+    own = path.resolve()  # before the file goes to another folder
+    sys.path.insert(0, str(own.parent))
+    _execute(spec.loader, module, path, own)
     return module
 
 
-def _execute(loader: Loader, module: ModuleType, path: Path) -> None:
-    """Run the file; what goes wrong in it is raised with the user's line."""
+def _execute(loader: Loader, module: ModuleType, path: Path, own: Path) -> None:
+    """Run the file, whose whole path is `own`; what goes wrong in it is raised with the user's line."""
     try:
         loader.exec_module(module)
     except LeftToTheCommand as left:
-        line = _line_in(left, path)
+        ran = _line_in(left, own) or path
         print(
-            f"note: the file runs its job by itself, which is left to this command: {line}\n"
+            f"note: the file runs its job by itself, which is left to this command: {ran}\n"
             '  hint: put what runs the job under: if __name__ == "__main__":',
             file=sys.stderr,
         )
@@ -113,21 +120,21 @@ def _execute(loader: Loader, module: ModuleType, path: Path) -> None:
     except SyntaxError as error:
         raise _syntax_error(error, path) from error
     except OSError as error:
-        if _line_in(error, path) is None:
+        if _line_in(error, own) is None:
             raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
-        raise _own_error(error, path) from error
+        raise _own_error(error, path, own) from error
     except SystemExit as error:
         raise JobDefinitionError(
             f"{path} left the program with sys.exit({error.code!r}) while it was imported",
             hint='put what runs the job under: if __name__ == "__main__":',
         ) from error
     except StreamflowError as error:
-        line = _line_in(error, path)
+        line = _line_in(error, own)
         if line is not None:
             error.message = f"{error.message}\n{line}"
         raise
-    except Exception as error:
-        raise _own_error(error, path) from error
+    except BaseException as error:  # what a user's file raises may be no Exception
+        raise _own_error(error, path, own) from error
 
 
 def _syntax_error(error: SyntaxError, path: Path) -> ConfigError:
@@ -142,20 +149,19 @@ def _syntax_error(error: SyntaxError, path: Path) -> ConfigError:
     return ConfigError(f"{where}: {error.msg}{shown}")
 
 
-def _own_error(error: Exception, path: Path) -> JobDefinitionError:
-    line = _line_in(error, path) or f"{path}, while it was imported"
-    text = f": {error}" if str(error) else ""
-    return JobDefinitionError(f"{type(error).__name__}{text}\n{line}")
+def _own_error(error: BaseException, path: Path, own: Path) -> JobDefinitionError:
+    line = _line_in(error, own) or f"{path}, while it was imported"
+    return JobDefinitionError(f"{described(error)}\n{line}")
 
 
-def _line_in(error: BaseException, path: Path) -> str | None:
-    """The innermost frame of the error that lies in the user's own folder, as `file, line, code`."""
-    folder = path.resolve().parent
+def _line_in(error: BaseException, own: Path) -> str | None:
+    """The innermost frame of the error in the user's file `own` or in its folder, as `file, line, code`."""
+    folder = own.parent
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename.startswith("<"):
             continue  # no file: the __init__ that a dataclass was given
-        own = Path(frame.filename).resolve()
-        if own == path.resolve() or (own.parent == folder and "site-packages" not in own.parts):
+        file = Path(frame.filename).resolve()
+        if file == own or (file.parent == folder and "site-packages" not in file.parts):
             return f"{_shown(frame.filename)}, line {frame.lineno}, in {frame.name}: {frame.line}"
     return None
 

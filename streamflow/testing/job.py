@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, Literal, Self, TypeVar
 import polars as pl
 
 from streamflow.api.job import Job
+from streamflow.arguments import whole_number
 from streamflow.config import Settings
 from streamflow.errors import JobDefinitionError, unknown_name
 from streamflow.graph.logical import LogicalGraph, Node, SinkNode, SourceNode
@@ -82,6 +83,8 @@ class TestJob:
         **settings: Any,
     ) -> None:
         job.plan()  # the checks that a run makes
+        if watermarks not in ("script", "job"):
+            raise JobDefinitionError(f"watermarks is {watermarks!r}", hint='"script" or "job"')
         self._given = {"mode": "streaming", "state_backend": "memory", "restart": "none", **settings}
         if self._given["state_backend"] == "memory":
             # RocksDB writes to the real disk, where a crash under virtual time reaches nothing.
@@ -183,14 +186,15 @@ class TestJob:
 
     def _scripted(self, graph: LogicalGraph, splits: int | Mapping[str, int]) -> LogicalGraph:
         nodes: list[Node] = []
+        unused = set(splits) if isinstance(splits, Mapping) else set[str]()
         for node in graph.nodes:
             if isinstance(node, SourceNode):
                 names = frozenset({node.id, *stems(node.source)})
-                count = (
-                    splits if isinstance(splits, int) else next((splits[n] for n in names if n in splits), 1)
-                )
-                if count < 1:
-                    raise JobDefinitionError(f"{count} splits", hint="a source has at least one")
+                unused -= names
+                count = splits
+                if isinstance(splits, Mapping):
+                    count = next((splits[name] for name in names if name in splits), 1)
+                count = whole_number(count, "splits")
                 script = tuple(ScriptedSplit() for _ in range(count))
                 source = ScriptedSource(
                     node.source.output_type(), script, node.source.describe(), self._settings.mode == "batch"
@@ -200,6 +204,9 @@ class TestJob:
                 )
                 node = replace(node, source=source)
             nodes.append(node)
+        for name in unused:
+            message, hint = unknown_name("source", name, self._sources)
+            raise JobDefinitionError(f"splits: {message}", hint=hint)
         return LogicalGraph(graph.job, tuple(nodes))
 
     def _launch(self) -> None:

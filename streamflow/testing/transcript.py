@@ -7,12 +7,13 @@ keys given twice are errors that name the file and the step.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, cast
 
 from streamflow.api.keyed import Accumulation
+from streamflow.arguments import flag, names, whole_number
 from streamflow.distribution import install_hint
 from streamflow.errors import JobDefinitionError, Where, unknown_name
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME, to_micros
@@ -89,7 +90,11 @@ def read_transcript(path: str | Path) -> Transcript:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise JobDefinitionError(f"a transcript cannot be read: {error}", where=where) from error
-    return _Reader(file.stem, where).transcript(_load(text, where))
+    reader = _Reader(file.stem, where)
+    try:
+        return reader.transcript(_load(text, where))
+    except JobDefinitionError as error:
+        raise error.at(reader.where) from error.__cause__
 
 
 def _load(text: str, where: Where) -> Any:
@@ -120,12 +125,13 @@ def _refuse_twice(yaml: Any, node: Any, where: Where) -> None:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
-            if key.value in seen:
+            name = str(key.value)
+            if name in seen:
                 line = key.start_mark.line + 1
                 raise JobDefinitionError(
-                    f"{key.value!r} is given twice", where=Where(split=where.split, offset=f"line {line}")
+                    f"{name!r} is given twice", where=Where(split=where.split, offset=f"line {line}")
                 )
-            seen.add(key.value)
+            seen.add(name)
             _refuse_twice(yaml, value, where)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
@@ -133,11 +139,11 @@ def _refuse_twice(yaml: Any, node: Any, where: Where) -> None:
 
 
 class _Reader:
-    """Checks the loaded YAML and turns it into a `Transcript`; knows where it is, for its errors."""
+    """Checks the loaded YAML and turns it into a `Transcript`; `where` is the place at which it is."""
 
     def __init__(self, stem: str, where: Where) -> None:
+        self.where = where
         self._stem = stem
-        self._where = where
         self._unit = _UNITS["s"]
 
     def transcript(self, data: Any) -> Transcript:
@@ -165,38 +171,41 @@ class _Reader:
         self._unit = _UNITS[unit]
         if job.get("trigger", "default") != "default":
             raise self._wrong(f"trigger is {job['trigger']!r}", "there is only the default trigger")
-        steps = self._list(self._need(top, "steps"), "a list of steps", "begin each with a dash")
-        if not steps:
-            raise self._wrong("there are no steps", "begin each with a dash")
         listed = job.get("aggregates", {"total": "sum"})
         made = {name: self._aggregate(how) for name, how in self._mapping(listed, "aggregates", None).items()}
-        inputs = tuple(job.get("inputs", ["input"]))
-        read = [self._step(number, step, inputs) for number, step in enumerate(steps, 1)]
-        late_used = bool(job.get("late_output", False))
-        for step in read:
-            if step.late and not late_used:
-                self._where = Where(split=self._where.split, offset=f"step {step.number}")
-                raise self._wrong(
-                    "late records are expected and the late output is not read", "job: late_output: true"
-                )
-        return Transcript(
+        inputs = names(job.get("inputs", ["input"]), "inputs")
+        if not inputs:
+            raise self._wrong("there are no inputs", "write inputs: [a, b], or leave it out")
+        late_used = flag(job.get("late_output", False), "late_output")
+        whole = Transcript(
             name=str(top.get("name", self._stem)),
             unit=self._unit,
             inputs=inputs,
-            splits=int(job.get("splits", 1)),
+            splits=whole_number(job.get("splits", 1), "splits"),
             watermark=self._strategy(job.get("watermark", "script")),
             assigner=self._assigner(self._need(job, "window")),
             allowed_lateness=str(job.get("allowed_lateness", "0s")),
             accumulation=self._accumulation(job.get("accumulation", "accumulating")),
             aggregates=made,
-            pane_info=bool(job.get("pane_info", False)),
+            pane_info=flag(job.get("pane_info", False), "pane_info"),
             late_used=late_used,
-            expect_failure=bool(top.get("expect_failure", False)),
-            steps=tuple(read),
+            expect_failure=flag(top.get("expect_failure", False), "expect_failure"),
+            steps=(),
         )
+        steps = self._list(self._need(top, "steps"), "a list of steps", "begin each with a dash")
+        if not steps:
+            raise self._wrong("there are no steps", "begin each with a dash")
+        read = [self._step(number, step, inputs) for number, step in enumerate(steps, 1)]
+        for step in read:
+            if step.late and not late_used:
+                self.where = Where(split=self.where.split, offset=f"step {step.number}")
+                raise self._wrong(
+                    "late records are expected and the late output is not read", "job: late_output: true"
+                )
+        return replace(whole, steps=tuple(read))
 
     def _step(self, number: int, data: Any, inputs: Sequence[str]) -> Step:
-        self._where = Where(split=self._where.split, offset=f"step {number}")
+        self.where = Where(split=self.where.split, offset=f"step {number}")
         expected = ("panes", "late", *COUNTS, "window_watermark")
         step = self._mapping(data, "step", (*_ACTIONS, "input", "split", "comment", *expected))
         actions = [name for name in _ACTIONS if name in step]
@@ -209,16 +218,18 @@ class _Reader:
             raise self._wrong(*unknown_name("input", str(name), inputs))
         if name is None and actions[0] == "events" and len(inputs) > 1:
             raise self._wrong("events without an input", f"input: one of {', '.join(inputs)}")
-        mark = step.get("window_watermark")
+        mark, split = step.get("window_watermark"), step.get("split")
+        panes = self._list(step.get("panes", []), "a list of panes", "write [{key: x, window: [0, 10], …}]")
+        late = self._list(step.get("late", []), "a list of events", "write [[time, key, value], …]")
         return Step(
             number=number,
             action=actions[0],
             value=self._value(actions[0], step[actions[0]]),
             input=name,
-            split=step.get("split"),
-            panes=tuple(self._pane(pane) for pane in step.get("panes", ())),
-            late=tuple(self._event(event) for event in step.get("late", ())),
-            counts={name: int(step.get(name, 0)) for name in COUNTS},
+            split=None if split is None else whole_number(split, "split", least=0),
+            panes=tuple(map(self._pane, panes)),
+            late=tuple(map(self._event, late)),
+            counts={name: whole_number(step.get(name, 0), name, least=0) for name in COUNTS},
             window_watermark=None if mark is None else self._time(mark),
         )
 
@@ -260,7 +271,9 @@ class _Reader:
         if value == "-inf":
             return MIN_TIME
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return round(value * self._unit)
+            micros = value * self._unit
+            if MIN_TIME <= micros <= MAX_TIME:  # not so what is no number
+                return round(micros)
         if isinstance(value, str):
             return to_micros(value)
         raise self._wrong(f"{value!r} is no time", 'write a number in time_unit, quoted ISO 8601, or "+inf"')
@@ -309,6 +322,8 @@ class _Reader:
             raise self._wrong(f"{what} is {data!r}", "write key: value pairs")
         pairs = cast("dict[str, Any]", data)
         for name in pairs:
+            if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise self._wrong(f"a key of a {what} is {name!r}", "keys are text: write it in quotes")
             if known is not None and name not in known:
                 raise self._wrong(*unknown_name(f"key of a {what}", str(name), known))
         return pairs
@@ -319,4 +334,4 @@ class _Reader:
         return data[name]
 
     def _wrong(self, message: str, hint: str) -> JobDefinitionError:
-        return JobDefinitionError(message, where=self._where, hint=hint)
+        return JobDefinitionError(message, hint=hint)

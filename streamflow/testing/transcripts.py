@@ -185,10 +185,12 @@ class _Run:
         window = fields.pop("window")
         key = fields.pop("key", None)
         bounds = "" if window is None else f" [{self._number(window[0])}, {self._number(window[1])})"
-        return f"{key}{bounds} " + ", ".join(f"{name}={value}" for name, value in fields.items())
+        return f"{_told(key)}{bounds} " + ", ".join(
+            f"{name}={_told(value)}" for name, value in fields.items()
+        )
 
     def _event(self, event: tuple[int, Any, Any]) -> str:
-        return f"{event[1]} at {self._number(event[0])} value {event[2]}"
+        return f"{_told(event[1])} at {self._number(event[0])} value {_told(event[2])}"
 
     def _number(self, micros: int) -> str:
         if micros in (MAX_TIME, MIN_TIME):
@@ -202,6 +204,11 @@ def _differences(what: str, wanted: Iterable[str], came: Iterable[str]) -> list[
         *(f"missing {what}: {line}" for line in (expected - actual).elements()),
         *(f"unexpected {what}: {line}" for line in (actual - expected).elements()),
     ]
+
+
+def _told(value: Any) -> str:
+    """A value as in the file; a text that looks like another value in quotes."""
+    return value if isinstance(value, str) and value.isidentifier() and value != "None" else repr(value)
 
 
 def _micros(moment: datetime) -> int:

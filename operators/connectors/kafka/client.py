@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
-from streamflow.errors import SinkError, SourceError, Where
+from streamflow.errors import JobDefinitionError, SinkError, SourceError, Where, cut, represented
 
 __all__ = [
     "BATCH_BYTES",
@@ -34,6 +34,7 @@ __all__ = [
     "RefusedLookupError",
     "TopicPartition",
     "TopicSettings",
+    "topic_name",
 ]
 
 BATCH_BYTES: Final = 256 << 10
@@ -51,6 +52,23 @@ surrogates (PEP 383)."""
 
 At = Literal["earliest", "latest", "appended", "committed"] | int
 """Where in a partition: an integer is a timestamp in microseconds since 1970 (the first record at or after it)."""
+
+
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
+def topic_name(name: object) -> str:
+    """A name that a topic can have; raises JobDefinitionError for anything else.
+
+    >>> topic_name("flights")
+    'flights'
+    """
+    if not isinstance(name, str) or not _TOPIC.fullmatch(name) or name in (".", ".."):
+        raise JobDefinitionError(
+            f"{cut(represented(name))} is no name for a topic",
+            hint='letters, digits, ".", "_" and "-"; a source takes several as a list, or a pattern, re.compile("…")',
+        )
+    return name
 
 
 class TopicPartition(NamedTuple):

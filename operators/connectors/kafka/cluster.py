@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, cast
 
+from streamflow.arguments import instance
 from streamflow.distribution import install_hint
-from streamflow.errors import ConfigError, JobDefinitionError, unknown_name
+from streamflow.errors import ConfigError, JobDefinitionError, cut, represented, unknown_name
 from streamflow.logs import told
 from streamflow.operators.connectors.kafka.client import UNPACKED_BYTES
 from streamflow.operators.connectors.kafka.security import KafkaSecurity
@@ -22,8 +23,9 @@ from streamflow.operators.connectors.kafka.security import KafkaSecurity
 if TYPE_CHECKING:
     from streamflow.operators.connectors.kafka.client import KafkaClient
 
-__all__ = ["Cluster"]
+__all__ = ["Cluster", "checked_client"]
 
+_CLIENTS: Final = ("aiokafka", "confluent")
 _BEHIND: Final = re.compile(r"[?#].*", re.DOTALL)
 _LOG = logging.getLogger("streamflow.kafka")
 
@@ -43,6 +45,9 @@ class Cluster:
     security: KafkaSecurity = field(default_factory=KafkaSecurity)
 
     def __post_init__(self) -> None:
+        instance(
+            self.security, "security", KafkaSecurity, hint='write security=KafkaSecurity(protocol="SSL", …)'
+        )
         given = _listed(self.bootstrap_servers)
         # A user in them, and his password, is shown to nobody.
         object.__setattr__(self, "bootstrap_servers", "***")
@@ -73,13 +78,11 @@ class Cluster:
         """The client library by its name, or what was given instead of one. `unpacked_bytes`: what a batch of records
         that is read may unpack to.
 
-        Raises ConfigError for a name that is none, and where the library is not installed.
+        Raises JobDefinitionError for a name that is none, ConfigError where the library is not installed.
         """
+        checked_client(kind)
         if not isinstance(kind, str):
             return kind
-        if kind not in ("aiokafka", "confluent"):
-            message, hint = unknown_name("Kafka client", kind, ("aiokafka", "confluent"))
-            raise ConfigError(message, hint=hint)
         _installed("aiokafka")
         if self.security.protocol == "PLAINTEXT" and not self.loopback:
             _LOG.warning("connections are not encrypted", extra=told(brokers=self.bootstrap_servers))
@@ -91,6 +94,17 @@ class Cluster:
         from streamflow.operators.connectors.kafka.aiokafka_client import AiokafkaClient
 
         return AiokafkaClient(self, unpacked_bytes)
+
+
+def checked_client(kind: object) -> None:
+    """Raise JobDefinitionError for what is neither the name of a client library nor used in place of one."""
+    if isinstance(kind, str) and kind not in _CLIENTS:
+        message, hint = unknown_name("Kafka client", kind, _CLIENTS)
+        raise JobDefinitionError(message, hint=hint)
+    if not isinstance(kind, str) and not all(
+        hasattr(kind, name) for name in ("reader", "metadata", "writer")
+    ):
+        raise JobDefinitionError(f"client is {cut(represented(kind))}", hint=f"one of: {', '.join(_CLIENTS)}")
 
 
 def _installed(module: str, extra: str | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
-from streamflow.errors import JobDefinitionError
+from streamflow.errors import JobDefinitionError, cut, represented
 
 __all__ = ["VALUE", "KafkaFormat", "checked_format"]
 
@@ -25,14 +25,15 @@ _ALIASES: Final = {
 }
 
 
-def checked_format(value: str) -> KafkaFormat:
+def checked_format(value: object) -> KafkaFormat:
     """A format by its name; raises JobDefinitionError for one there is not.
 
     >>> checked_format("json")
     'json'
     """
     known = get_args(KafkaFormat)
-    if value in known:
+    if isinstance(value, str) and value in known:
         return value  # type: ignore[return-value]
-    hint = f"did you mean {_ALIASES[value]!r}?" if value in _ALIASES else f"one of: {', '.join(known)}"
-    raise JobDefinitionError(f"there is no Kafka format {value!r}", hint=hint)
+    meant = _ALIASES.get(value) if isinstance(value, str) else None
+    hint = f"one of: {', '.join(known)}" if meant is None else f"did you mean {meant!r}?"
+    raise JobDefinitionError(f"there is no Kafka format {cut(represented(value))}", hint=hint)

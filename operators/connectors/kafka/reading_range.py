@@ -33,7 +33,7 @@ def checked_start(value: Start) -> At | Offsets:
 
 def checked_end(value: End | None) -> At | Offsets | None:
     """An end likewise; None for none."""
-    if value is None or value == "latest":
+    if value is None or (isinstance(value, str) and value == "latest"):
         return cast("At | None", value)
     return _checked("end", value, _END_HINT)
 

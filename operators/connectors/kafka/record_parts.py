@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import polars as pl
 
+from streamflow.arguments import instance
 from streamflow.errors import JobDefinitionError, SinkError, Where, cut
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.json_rows import json_lines
@@ -129,9 +130,11 @@ def _columns(what: str, input_type: StreamType) -> Schema:
 
 
 def _expression(what: str, column: str | pl.Expr, input_type: StreamType) -> tuple[pl.Expr, pl.DataType]:
+    instance(column, what, str, pl.Expr, hint="give a column's name, or an expression")
     schema = _columns(what, input_type)
     if isinstance(column, str):
-        return pl.col(column), schema.need(column)
+        dtype = schema.need(column)
+        return pl.col(column), dtype
     try:
         found = schema.empty(timed=input_type.timed).lazy().select(column).collect_schema()
     except pl.exceptions.PolarsError as error:
@@ -218,10 +221,8 @@ class _KeyFunction:
             ) from raised
         if key is None or isinstance(key, bytes):
             return key
-        if isinstance(key, str):
-            return key.encode()
         try:
-            return msgspec.json.encode(key)
+            return key.encode() if isinstance(key, str) else msgspec.json.encode(key)
         except (TypeError, ValueError) as error:
             raise SinkError(
                 f"the function given as key= answers a {type(key).__name__}: {cut(key)}",

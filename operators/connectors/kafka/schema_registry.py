@@ -15,10 +15,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from streamflow.arguments import file_path, flag, instance, text
 from streamflow.config import Secret, parse_secret
 from streamflow.errors import JobDefinitionError
 
-__all__ = ["AvroSchema", "SchemaRegistry", "address_refused"]
+__all__ = ["AvroSchema", "SchemaRegistry", "address_refused", "checked_registry"]
 
 # Cloud providers' metadata services that are not link-local: AWS over IPv6, Alibaba.
 _METADATA: Final = frozenset({ip_address("fd00:ec2::254"), ip_address("100.100.100.200")})
@@ -47,6 +48,13 @@ class SchemaRegistry:
     allow_plaintext_password: bool = False
 
     def __post_init__(self) -> None:
+        text(self.url, "the registry's URL")
+        flag(self.allow_private, "allow_private")
+        flag(self.allow_plaintext_password, "allow_plaintext_password")
+        if self.username is not None:
+            text(self.username, "username")
+        if self.ca_file is not None:
+            object.__setattr__(self, "ca_file", file_path(self.ca_file, "ca_file"))
         if self.password is not None:
             object.__setattr__(self, "password", parse_secret(self.password, "the registry's password"))
         try:
@@ -94,11 +102,11 @@ class AvroSchema:
     text: str
 
     def __init__(self, schema: str | Mapping[str, Any]) -> None:
-        text = schema if isinstance(schema, str) else msgspec.json.encode(schema).decode()
-        object.__setattr__(self, "text", text)
         try:
+            given = schema if isinstance(schema, str) else msgspec.json.encode(schema).decode()
+            object.__setattr__(self, "text", given)
             held = self.definition
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as error:
             raise JobDefinitionError(f"the Avro schema is not JSON: {error}", hint="give its text") from error
         if not isinstance(held, dict):
             raise JobDefinitionError(
@@ -109,6 +117,14 @@ class AvroSchema:
     def definition(self) -> Any:
         """The schema as JSON values."""
         return msgspec.json.decode(self.text)
+
+
+def checked_registry(registry: object) -> None:
+    """Raise JobDefinitionError for what says nothing of Avro schemas."""
+    from streamflow.operators.connectors.kafka.registry_client import RegistryClient
+
+    kinds = (SchemaRegistry, AvroSchema, RegistryClient, type(None))
+    instance(registry, "registry", *kinds, hint='write registry=SchemaRegistry("http://…"), or AvroSchema(…)')
 
 
 def address_refused(address: str, *, allow_private: bool) -> str | None:

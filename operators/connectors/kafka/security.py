@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from streamflow.arguments import file_path, flag, text
 from streamflow.config import Secret, parse_secret
-from streamflow.errors import ConfigError, JobDefinitionError, unknown_name
+from streamflow.errors import ConfigError, JobDefinitionError, cut, unknown_name
 
 __all__ = ["KafkaSecurity", "Mechanism", "Protocol"]
 
@@ -25,6 +26,7 @@ Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 PASSWORD_VARIABLE: Final = "STREAMFLOW_KAFKA_PASSWORD"
 
 _PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+_FILES: Final = ("ca_file", "certificate_file", "key_file")
 _MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
@@ -55,12 +57,21 @@ class KafkaSecurity:
     allow_plaintext_password: bool = False
 
     def __post_init__(self) -> None:
-        if self.protocol not in _PROTOCOLS:
-            message, hint = unknown_name("Kafka protocol", str(self.protocol), _PROTOCOLS)
-            raise JobDefinitionError(message, hint=hint)
-        if self.mechanism is not None and self.mechanism not in _MECHANISMS:
-            message, hint = unknown_name("SASL mechanism", str(self.mechanism), _MECHANISMS)
-            raise JobDefinitionError(message, hint=hint)
+        for what, value, known in (
+            ("Kafka protocol", self.protocol, _PROTOCOLS),
+            ("SASL mechanism", self.mechanism or "", ("", *_MECHANISMS)),
+        ):
+            given: object = value
+            if not isinstance(given, str) or given not in known:
+                message, hint = unknown_name(what, cut(given), filter(None, known))
+                raise JobDefinitionError(message, hint=hint)
+        flag(self.check_hostname, "check_hostname")
+        flag(self.allow_plaintext_password, "allow_plaintext_password")
+        if self.username is not None:
+            text(self.username, "username")
+        for name in _FILES:
+            if getattr(self, name) is not None:
+                file_path(getattr(self, name), name)
         password = self.password
         if password is None and self.sasl:
             password = os.environ.get(PASSWORD_VARIABLE) or None
@@ -144,11 +155,7 @@ class KafkaSecurity:
             )
 
     def _check_files(self) -> None:
-        given = [
-            (name, getattr(self, name))
-            for name in ("ca_file", "certificate_file", "key_file")
-            if getattr(self, name) is not None
-        ]
+        given = [(name, getattr(self, name)) for name in _FILES if getattr(self, name) is not None]
         if given and not self.tls:
             raise JobDefinitionError(
                 f"{given[0][0]} is given, but protocol {self.protocol} is not encrypted",
@@ -156,10 +163,10 @@ class KafkaSecurity:
             )
         if self.key_file is not None and self.certificate_file is None:
             raise JobDefinitionError("key_file is given without certificate_file", hint="give both")
-        for name, path in given:
-            if not Path(path).is_file():
-                raise ConfigError(f"{name}: there is no file {os.fspath(path)}", hint="check the path")
         try:
+            for name, path in given:
+                if not Path(path).is_file():
+                    raise ConfigError(f"{name}: there is no file {os.fspath(path)}", hint="check the path")
             self.ssl_context()
         except (ssl.SSLError, OSError) as error:
             raise ConfigError(

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import polars as pl
 
-from streamflow.config import parse_size
+from streamflow.arguments import chosen, mapping, names, whole_number
+from streamflow.config import parse_bytes
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import StreamType
-from streamflow.operators.connectors.kafka.cluster import Cluster
+from streamflow.operators.connectors.kafka.client import topic_name
+from streamflow.operators.connectors.kafka.cluster import Cluster, checked_client
 from streamflow.operators.connectors.kafka.encoding import encoder
 from streamflow.operators.connectors.kafka.formats import KafkaFormat, checked_format
 from streamflow.operators.connectors.kafka.partitioner import PartitionFunction
@@ -23,6 +25,7 @@ from streamflow.operators.connectors.kafka.record_parts import (
     TimestampColumn,
     record_maker,
 )
+from streamflow.operators.connectors.kafka.schema_registry import checked_registry
 from streamflow.operators.connectors.kafka.security import KafkaSecurity
 from streamflow.operators.connectors.kafka.sink_writer import AtLeastOnceWriter, OutboxWriter, TopicOutput
 from streamflow.operators.connectors.kafka.topic_check import NewTopic
@@ -98,27 +101,28 @@ class KafkaSink(Sink):
     commits: ClassVar[Literal["as_told", "epoch"]] = "epoch"
 
     def __post_init__(self) -> None:
-        topic: object = self.topic
-        if not isinstance(topic, str) or not topic:
-            raise JobDefinitionError(
-                f"KafkaSink needs a topic, and got {topic!r}", hint='KafkaSink("delays")'
-            )
+        topic_name(self.topic)
         checked_format(self.format)
-        _one_of("delivery", self.delivery, _DELIVERIES)
+        checked_client(self.client)
+        checked_registry(self.registry)
+        if self.value is not None:
+            names(self.value, "value")
+        if self.headers is not None:
+            mapping(self.headers, "headers")
+        chosen(self.delivery, "delivery", _DELIVERIES)
         if self.compression is not None:
-            _one_of("compression", self.compression, _COMPRESSIONS)
+            chosen(self.compression, "compression", _COMPRESSIONS)
         if not callable(self.partitioner):
-            _one_of("partitioner", self.partitioner, _PARTITIONERS)
+            chosen(self.partitioner, "partitioner", _PARTITIONERS)
         if parse_duration(self.transaction_timeout, what="transaction_timeout") < _SHORTEST_TRANSACTION:
             raise JobDefinitionError(
                 f"transaction_timeout is {self.transaction_timeout!r}",
                 hint="at least a second: brokers answer that late",
             )
         parse_duration(self.patience, what="patience", positive=True)
-        if parse_size(self.outbox_bytes, what="outbox_bytes") < _SMALLEST_OUTBOX:
+        if parse_bytes(self.outbox_bytes, "outbox_bytes") < _SMALLEST_OUTBOX:
             raise JobDefinitionError(f"outbox_bytes is {self.outbox_bytes!r}", hint="at least 1MiB")
-        if parse_size(self.max_record_bytes, what="max_record_bytes") < 1:
-            raise JobDefinitionError(f"max_record_bytes is {self.max_record_bytes!r}", hint="at least 1")
+        parse_bytes(self.max_record_bytes, "max_record_bytes")
         self._new_topic()
         object.__setattr__(self, "bootstrap_servers", self._cluster().bootstrap_servers)
 
@@ -141,12 +145,12 @@ class KafkaSink(Sink):
             topic=self.topic,
             partitioning=self.partitioner,
             create=self._new_topic(),
-            record_bytes=parse_size(self.max_record_bytes),
+            record_bytes=parse_bytes(self.max_record_bytes, "max_record_bytes"),
         )
         if self.delivery == "at_least_once":
             patience = parse_duration(self.patience)
             return AtLeastOnceWriter(client, output, ctx, compression=self.compression, patience=patience)
-        return OutboxWriter(output, ctx, most_bytes=parse_size(self.outbox_bytes))
+        return OutboxWriter(output, ctx, most_bytes=parse_bytes(self.outbox_bytes, "outbox_bytes"))
 
     def committer(self, ctx: SinkContext) -> Committer | None:
         if self.delivery != "exactly_once":
@@ -173,20 +177,18 @@ class KafkaSink(Sink):
     def _new_topic(self) -> NewTopic | None:
         if self.create is None:
             return None
-        unknown = sorted(set(self.create) - _NEW_TOPIC)
+        create = mapping(self.create, "create")
+        unknown = sorted(set(create) - _NEW_TOPIC)
         if unknown:
             raise JobDefinitionError(
                 f"create has no {unknown[0]!r}", hint=f"there are: {', '.join(sorted(_NEW_TOPIC))}"
             )
-        new = NewTopic(**self.create)
-        if new.partitions < 1:
-            raise JobDefinitionError(f"create asks for {new.partitions} partitions", hint="at least one")
+        new = NewTopic(**create)
+        whole_number(new.partitions, "partitions in create")
+        whole_number(new.replication, "replication in create", least=-1)
+        if new.config is not None:
+            names(list(mapping(new.config, "config in create").values()), "config in create")
         return new
-
-
-def _one_of(what: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise JobDefinitionError(f"KafkaSink has no {what} {value!r}", hint=f"one of: {', '.join(known)}")
 
 
 def _named(key: Key) -> str:

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
-from streamflow.config import parse_size
+from streamflow.arguments import chosen, mapping, names, text
+from streamflow.config import parse_bytes
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import StreamType
-from streamflow.operators.connectors.kafka.client import KafkaClient, TopicPartition
-from streamflow.operators.connectors.kafka.cluster import Cluster
+from streamflow.operators.connectors.kafka.client import KafkaClient, TopicPartition, topic_name
+from streamflow.operators.connectors.kafka.cluster import Cluster, checked_client
 from streamflow.operators.connectors.kafka.decoded_values import Decoder
 from streamflow.operators.connectors.kafka.decoding import decoder
 from streamflow.operators.connectors.kafka.enumerator import KafkaEnumerator, Reading
@@ -25,6 +26,7 @@ from streamflow.operators.connectors.kafka.record_batches import (
     Tombstones,
     included_schema,
 )
+from streamflow.operators.connectors.kafka.schema_registry import checked_registry
 from streamflow.operators.connectors.kafka.security import KafkaSecurity
 from streamflow.operators.connectors.kafka.session import KafkaSession
 from streamflow.operators.connectors.kafka.split_reader import PartitionReader
@@ -42,8 +44,6 @@ from streamflow.records.schema import Objects, Schema
 from streamflow.time.timestamps import Duration, parse_duration
 
 __all__ = ["KafkaSource"]
-
-_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,29 +114,28 @@ class KafkaSource(Source):
 
     def __post_init__(self) -> None:
         checked_format(self.format)
-        group: object = self.group_id
-        if group is not None and not (isinstance(group, str) and group):
-            raise JobDefinitionError(f"group_id is {group!r}", hint="write a text")
-        for name, value, known in (
-            ("key_format", self.key_format, ("text", "bytes")),
-            ("tombstones", self.tombstones, ("skip", "keep")),
-            ("deleted", self.deleted, (None, "fail", "end")),
-            ("lost", self.lost, ("fail", "skip")),
-        ):
-            if value not in known:
-                raise JobDefinitionError(f"{name} is {value!r}", hint=f"one of: {', '.join(map(str, known))}")
+        checked_client(self.client)
+        checked_registry(self.registry)
+        if self.group_id is not None:
+            text(self.group_id, "group_id")
+        chosen(self.key_format, "key_format", ("text", "bytes"))
+        chosen(self.tombstones, "tombstones", ("skip", "keep"))
+        chosen(self.lost, "lost", ("fail", "skip"))
+        if self.deleted is not None:
+            chosen(self.deleted, "deleted", ("fail", "end"))
         if self.schema is not None and not isinstance(self.schema, Objects):
             object.__setattr__(self, "schema", Schema(self.schema))
         include = self.include
-        if isinstance(include, str):
-            include = (include,)
-        if not isinstance(include, Mapping):
-            include = {name: name for name in include}
-        object.__setattr__(self, "_include", dict(include))
+        if isinstance(include, Mapping):
+            include = mapping(include, "include")
+            names(list(include.values()), "include")
+        else:
+            include = {name: name for name in names(include, "include")}
+        object.__setattr__(self, "_include", include)
         object.__setattr__(self, "_cluster", Cluster(self.bootstrap_servers, self.security))
         object.__setattr__(self, "bootstrap_servers", self._cluster.bootstrap_servers)
-        object.__setattr__(self, "_max_bytes", parse_size(self.max_record_bytes, what="max_record_bytes"))
-        object.__setattr__(self, "_unpacked", parse_size(self.max_batch_bytes, what="max_batch_bytes"))
+        object.__setattr__(self, "_max_bytes", parse_bytes(self.max_record_bytes, "max_record_bytes"))
+        object.__setattr__(self, "_unpacked", parse_bytes(self.max_batch_bytes, "max_batch_bytes"))
         object.__setattr__(self, "_reading", self._range())
         self.output_type()
 
@@ -247,20 +246,12 @@ class KafkaSource(Source):
 
 
 def _topics(given: str | Sequence[str] | re.Pattern[str]) -> Sequence[str] | re.Pattern[str]:
-    if isinstance(given, re.Pattern):
-        return given
     several: object = given
-    if isinstance(several, str | bytes) or not isinstance(several, Iterable):
+    if isinstance(given, re.Pattern) and isinstance(given.pattern, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return given
+    if isinstance(several, str | bytes | Mapping | re.Pattern) or not isinstance(several, Iterable):
         several = [several]
-    names: list[object] = list(several)
-    if not names:
+    several = list(several)
+    if not several:
         raise JobDefinitionError("KafkaSource got no topic", hint='give one, like "flights"')
-    checked: list[str] = []
-    for name in names:
-        if not isinstance(name, str) or not _TOPIC.fullmatch(name) or name in (".", ".."):
-            raise JobDefinitionError(
-                f"{name!r} is no name for a topic",
-                hint='letters, digits, ".", "_" and "-"; several are a list, a pattern is re.compile("…")',
-            )
-        checked.append(name)
-    return tuple(dict.fromkeys(checked))
+    return tuple(dict.fromkeys(map(topic_name, several)))

@@ -124,6 +124,13 @@ def test_the_package_offers_its_names_and_its_version() -> None:
 
 
 class TestNotebooks:
+    @pytest.mark.parametrize("physical", [False, True])
+    def test_a_plan_checks_its_settings(self, physical: bool) -> None:
+        job = sf.Job("looks")
+        job.read(sf.MemorySource([{"v": 1}])).collect()
+        with pytest.raises(sf.ConfigError, match="parallelism is 'x'"):
+            job.plan(physical=physical, parallelism="x")  # type: ignore[arg-type]
+
     def test_a_plan_is_a_picture_and_its_text(self) -> None:
         job = sf.Job("<plan>")
         stream = job.read(sf.MemorySource([{"v": 1}]))

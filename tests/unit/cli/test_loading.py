@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,13 @@ def test_several_jobs_have_to_be_told_apart(folder: Path) -> None:
     assert load("a.py:two")[0].name == "2nd"
 
 
+def test_a_variable_counts_before_the_name_of_a_job(folder: Path) -> None:
+    (folder / "a.py").write_text('import streamflow as sf\none = sf.Job("two")\ntwo = sf.Job("one")\n')
+    assert [load(f"a.py:{name}")[0].name for name in ("one", "two")] == ["two", "one"]
+    (folder / "a.py").write_text('import streamflow as sf\none = sf.Job("x")\ntwo = sf.Job("x")\n')
+    assert _refused("a.py:x") == "a.py has 2 jobs called 'x': one, two; say which: a.py:one"
+
+
 def test_a_file_of_bytes_is_no_python_file(folder: Path) -> None:
     (folder / "a.py").write_bytes(b"\0\1")
     assert _refused("a.py") == "a.py is no Python file: source code string cannot contain null bytes"
@@ -121,6 +129,34 @@ def test_an_exception_while_importing_shows_the_user_s_line_only(folder: Path) -
         "JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)\n"
         "a.py, line 3, in parse: return json.loads('{')"
     )
+
+
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        ("asyncio.CancelledError()", "CancelledError"),
+        ("type('Own', (BaseException,), {})('no')", "Own: no"),
+        (
+            "type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})()",
+            "Mute (its text raised ZeroDivisionError)",
+        ),
+    ],
+)
+def test_whatever_a_file_raises_is_told_with_its_line(folder: Path, raised: str, message: str) -> None:
+    (folder / "a.py").write_text(f"import asyncio\nraise {raised}\n")
+    assert _refused("a.py", JobDefinitionError) == f"{message}\na.py, line 2, in <module>: raise {raised}"
+
+
+def test_a_file_that_goes_to_another_folder_has_its_lines(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "away").mkdir()
+    (folder / "a.py").write_text(f"{JOB}import os\nos.chdir('away')\njob.run()\n")
+    load("a.py")
+    assert f"{folder / 'a.py'}, line 5" in capsys.readouterr().err
+    (folder / "a.py").write_text("import os\nos.chdir('away')\n1 / 0\n")
+    os.chdir(folder)
+    assert f"{folder / 'a.py'}, line 3, in <module>: 1 / 0" in _refused("a.py", JobDefinitionError)
 
 
 def test_an_error_of_the_job_s_own_shows_where_it_was_built(folder: Path) -> None:

@@ -181,3 +181,17 @@ def _timed() -> sf.Job:
     job = sf.Job("timed")
     job.read(sf.MemorySource([{"ts": 1}]), event_time=sf.epoch("ts")).collect()
     return job
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"watermarks": "scirpt"}, "watermarks is 'scirpt'"),
+        ({"splits": {"flihgts": 2}}, "splits: no source 'flihgts'"),
+        ({"splits": {"flights": 0}}, "splits is 0"),
+        ({"splits": "2"}, "splits is '2'"),
+    ],
+)
+def test_what_a_test_says_wrong_is_refused(tmp_path: Path, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(sf.JobDefinitionError, match=message):
+        TestJob(departures(tmp_path), **given)

@@ -12,6 +12,8 @@ from streamflow.operators.connectors.kafka.diagnosis import explain
 from streamflow.operators.connectors.kafka.security import PASSWORD_VARIABLE, KafkaSecurity
 from streamflow.operators.connectors.kafka.sink import KafkaSink
 from streamflow.operators.connectors.kafka.source import KafkaSource
+from streamflow.testing.simulation.log import SimLog
+from streamflow.testing.simulation.log_client import SimKafka
 
 LOGIN = {"mechanism": "PLAIN", "username": "ada", "password": "canary"}
 
@@ -46,6 +48,14 @@ def pem(tmp_path_factory):
         ({"protocol": "SASL_SSL", "mechanism": "PLAIN", "username": "ada"}, "needs a password"),
         ({"ca_file": "ca.pem"}, "is not encrypted"),
         ({"protocol": "SSL", "key_file": "x.key"}, "without certificate_file"),
+        ({"protocol": ["SSL"]}, "no Kafka protocol"),
+        ({"protocol": "SSL", "ca_file": 5}, "ca_file is 5"),
+        ({"protocol": "SSL", "check_hostname": "no"}, "check_hostname is 'no'"),
+        (
+            {"protocol": "SASL_PLAINTEXT", **LOGIN, "allow_plaintext_password": "no"},
+            "allow_plaintext_password is",
+        ),
+        ({"protocol": "SASL_SSL", **LOGIN, "username": 5}, "username is 5"),
     ],
 )
 def test_settings_that_do_not_go_together(settings, message, monkeypatch):
@@ -143,9 +153,9 @@ def test_a_warning_where_others_could_read_along(caplog):
 
 
 def test_clients():
-    with pytest.raises(ConfigError, match="no Kafka client 'kafka-python'"):
+    with pytest.raises(JobDefinitionError, match="no Kafka client 'kafka-python'"):
         Cluster("localhost:9092").client("kafka-python")
-    given = object()
+    given = SimKafka(SimLog())
     assert Cluster("localhost:9092").client(given) is given
 
 

@@ -67,7 +67,7 @@ def test_objects():
     assert (list(parts.values), list(parts.keys)) == ([b'{"a":1}', b'{"a":2}'], [b"1", b"2"])
 
 
-@pytest.mark.parametrize("function", [lambda row: row["nope"], lambda row: object()])
+@pytest.mark.parametrize("function", [lambda row: row["nope"], lambda row: object(), lambda row: "\ud800"])
 def test_a_key_function_that_fails(function):
     with pytest.raises(SinkError, match="function given as key="):
         made(key=function)
@@ -84,6 +84,8 @@ def test_a_key_function_that_fails(function):
         ({"value": ["nn"]}, "no column 'nn'"),
         ({"headers": {"h": "kk"}}, "no column 'kk'"),
         ({"timestamp": "n"}, "timestamp has the type"),
+        ({"timestamp": 5}, "timestamp is 5"),
+        ({"headers": {"h": 5}}, "a header is 5"),
         ({"format": "text"}, "takes one column"),
         ({"format": "arrow"}, "does not write Arrow"),
     ],
@@ -102,20 +104,29 @@ def test_columns_of_objects_are_refused():
     ("options", "says"),
     [
         ({"format": "jsonl"}, "no Kafka format"),
-        ({"delivery": "at_most_once"}, "no delivery"),
-        ({"compression": "lzma"}, "no compression"),
-        ({"partitioner": "crc32"}, "no partitioner"),
+        ({"delivery": "at_most_once"}, "delivery is"),
+        ({"compression": "lzma"}, "compression is"),
+        ({"partitioner": "crc32"}, "partitioner is"),
         ({"transaction_timeout": "10ms"}, "transaction_timeout is"),
         ({"patience": "0s"}, "patience is"),
         ({"outbox_bytes": 10}, "outbox_bytes is"),
         ({"create": {"partition": 3}}, "create has no 'partition'"),
-        ({"create": {"partitions": 0}}, "0 partitions"),
+        ({"create": {"partitions": 0}}, "partitions in create is 0"),
         ({"bootstrap_servers": "nowhere"}, "not the address"),
+        ({"topic": "a b"}, "no name for a topic"),
+        ({"create": 3}, "create is 3"),
+        ({"create": {"partitions": "3"}}, "partitions in create is '3'"),
+        ({"create": {"config": {"retention.ms": 5}}}, "config in create is"),
+        ({"value": [5]}, "value is"),
+        ({"headers": ["k"]}, "headers is"),
+        ({"security": "SSL"}, "security is 'SSL'"),
+        ({"registry": "http://localhost:8081"}, "registry is"),
+        ({"client": 5}, "client is 5"),
     ],
 )
 def test_options_that_make_no_sense(options, says):
     with pytest.raises(JobDefinitionError, match=says):
-        KafkaSink("t", **options)
+        KafkaSink(**{"topic": "t", **options})
 
 
 def test_a_size_that_is_none():

@@ -37,6 +37,21 @@ N = {"n": sf.Int64}
         ({"start": {"flights-0": -1}}, "offset -1"),
         ({"bootstrap_servers": "nowhere"}, "'nowhere' is not the address"),
         ({"discover_every": "0s"}, "discover_every"),
+        ({"topics": re.compile(b"f.*")}, "is no name for a topic"),
+        ({"topics": {"flights": 3}}, "is no name for a topic"),
+        ({"format": ["json"]}, "no Kafka format ['json']"),
+        ({"end": pl.col("n")}, "is no place in a topic"),
+        ({"lost": ["skip"]}, "lost is ['skip']"),
+        ({"include": 5}, "include is 5"),
+        ({"include": [5]}, "include is [5]"),
+        ({"include": {"key": 5}}, "include is [5]"),
+        ({"include": {5: "key"}}, "include is {5: 'key'}"),
+        ({"group_id": "a\0b"}, "group_id is"),
+        ({"security": "SSL"}, "security is 'SSL'"),
+        ({"security": {"protocol": "SSL"}}, "write security=KafkaSecurity("),
+        ({"registry": "http://localhost:8081"}, "write registry=SchemaRegistry("),
+        ({"client": "kafka-python"}, "no Kafka client 'kafka-python'"),
+        ({"client": 5}, "client is 5"),
     ],
 )
 def test_options_that_make_no_sense(options, said):
@@ -44,9 +59,11 @@ def test_options_that_make_no_sense(options, said):
         KafkaSource(**{"topics": "flights", "schema": N, **options})  # pyright: ignore[reportCallIssue]
 
 
-def test_a_size_that_is_none():
-    with pytest.raises(ConfigError, match="max_record_bytes"):
-        KafkaSource("flights", schema=N, max_record_bytes="much")
+@pytest.mark.parametrize("size", ["much", 0, -1, "9" * 400, 1.5, True])
+@pytest.mark.parametrize("option", ["max_record_bytes", "max_batch_bytes"])
+def test_a_size_that_is_none(option, size):
+    with pytest.raises(ConfigError, match=option):
+        KafkaSource("flights", schema=N, **{option: size})
 
 
 def test_places_in_a_topic():
