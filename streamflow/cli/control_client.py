@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from streamflow.config import Settings
 from streamflow.errors import ConfigError, StreamflowError
 from streamflow.time.timestamps import parse_duration
 
-__all__ = ["ControlClient"]
+__all__ = ["ControlClient", "place_of"]
 
 _MAX_ANSWER: Final = 16 << 20
 _TOKEN_HINT: Final = "set STREAMFLOW_CONTROL_TOKEN, or give --token-file"
@@ -86,6 +87,15 @@ class ControlClient:
         if status != 200:
             raise StreamflowError(f"the job at {self.url} says: {told['error']}", hint=told.get("hint"))
         return told
+
+
+def place_of(target: str) -> str:
+    """The place of a savepoint as the job is to be told, which may run in another folder; ConfigError for none."""
+    if not target.strip():
+        raise ConfigError(
+            "the savepoint's place is empty", hint="give a folder or a URL like s3://bucket/folder"
+        )
+    return target if "://" in target else str(Path(target).absolute())
 
 
 def _split(url: str) -> tuple[bool, str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -40,12 +39,9 @@ def savepoint(
     debug
         Show the traceback of an error.
     """
-    from streamflow.cli.control_client import ControlClient
+    from streamflow.cli.control_client import ControlClient, place_of
 
-    if "://" not in target:
-        target = str(Path(target).absolute())
-    answer = ControlClient(job_url, token_file=token_file, timeout=timeout).post(
-        "/savepoint", {"target": target}
-    )
+    order = {"target": place_of(target)}
+    answer = ControlClient(job_url, token_file=token_file, timeout=timeout).post("/savepoint", order)
     print(json.dumps(answer) if json_ else answer["savepoint"])
     return ExitCode.DONE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -45,13 +44,13 @@ def stop(
     """
     import msgspec
 
-    from streamflow.cli.control_client import ControlClient
+    from streamflow.cli.control_client import ControlClient, place_of
     from streamflow.cli.ending import ending
     from streamflow.runtime.status import JobResult
 
     order: dict[str, object] = {"drain": drain}
     if savepoint is not None:
-        order["savepoint"] = savepoint if "://" in savepoint else str(Path(savepoint).absolute())
+        order["savepoint"] = place_of(savepoint)
     answer = ControlClient(job_url, token_file=token_file, timeout=timeout).post("/stop", order)
     if json_:
         print(json.dumps(answer["result"]))

@@ -196,15 +196,17 @@ class Launcher:
         place = Path(rest if separator else target).resolve()
         if place == Path(place.anchor):
             raise ConfigError(f"a savepoint would lie in {place} itself", hint="give it a folder of its own")
+        stored = place / self._job
+        around = (stored, *stored.parents)
         for node in self._plan.sinks:
             written = node.sink.writes_to
-            if written is not None and Path(written).resolve() in (place, *place.parents):
+            if written is not None and Path(written).resolve() in around:
                 raise ConfigError(
                     f"a savepoint in {place} would lie among what {node.id} writes",
                     hint="give it a folder of its own",
                 )
         own = (self._settings.checkpoint_dir or "://").removeprefix("file://")
-        if "://" not in own and Path(own, self._job).resolve() in (place, *place.parents):
+        if "://" not in own and Path(own, self._job).resolve() in around:
             raise ConfigError(
                 f"a savepoint in {place} would lie among the job's checkpoints",
                 hint="give it a folder of its own",

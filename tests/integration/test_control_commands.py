@@ -189,3 +189,13 @@ def test_a_url_that_is_none_is_wrong_usage(url: str, capsys: pytest.CaptureFixtu
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert "secret" not in error
+
+
+@pytest.mark.parametrize("command", [["savepoint"], ["stop", "--savepoint"]])
+def test_an_empty_place_for_a_savepoint_is_none(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served(job := MadeUpJob()) as url:
+        assert main([command[0], url, *command[1:], ""]) == 2
+    assert not job.orders
+    assert "the savepoint's place is empty" in capsys.readouterr().err

@@ -351,3 +351,19 @@ def test_another_mode_backend_or_parallelism_goes_on(
     asyncio.run(first())
     run(log, Gate(9, 9), tmp_path, **settings)
     assert public(log) == list(range(9))
+
+
+def test_a_savepoint_whose_own_folder_is_in_use_is_refused(tmp_path: Path) -> None:
+    async def whole() -> None:
+        job = sf.Job("going-on")
+        job.read(Gate(1).source()).write(sf.FileSink(tmp_path / "data" / "going-on", format="ndjson"))
+        handle = await job.start(checkpoint_dir=str(tmp_path / "cp"), mode="streaming")
+        # The state goes into the folder of the job below the place.
+        with pytest.raises(sf.ConfigError, match="would lie among what write-1 writes"):
+            await handle.savepoint(str(tmp_path / "data"))
+        with pytest.raises(sf.ConfigError, match="would lie among the job's checkpoints"):
+            await handle.savepoint(str(tmp_path / "cp"))
+        await handle.stop()
+
+    (tmp_path / "data").mkdir()
+    asyncio.run(whole())

@@ -94,6 +94,12 @@ class AiokafkaMetadata:
         """See `TopicSettings`."""
         return await self._trying(lambda: topic_settings(self._connected, topic))
 
+    async def topic_ids(self, topics: Sequence[str]) -> Mapping[str, str]:
+        """See `TopicIds`."""
+        from streamflow.operators.connectors.kafka.aiokafka_topic_ids import topic_ids
+
+        return await self._trying(lambda: topic_ids(self._connected, topics)) if topics else {}
+
     async def _offsets(
         self, partitions: Sequence[TopicPartition], time: int, *, committed: bool = True
     ) -> dict[TopicPartition, int]:

@@ -17,6 +17,7 @@ from streamflow.errors import JobDefinitionError, SinkError, SourceError, Where,
 
 __all__ = [
     "BATCH_BYTES",
+    "NO_ID",
     "NO_TIMESTAMP",
     "UNPACKED_BYTES",
     "At",
@@ -32,6 +33,7 @@ __all__ = [
     "ProducedRecords",
     "RefusedError",
     "RefusedLookupError",
+    "TopicIds",
     "TopicPartition",
     "TopicSettings",
     "topic_name",
@@ -42,6 +44,9 @@ BATCH_BYTES: Final = 256 << 10
 
 UNPACKED_BYTES: Final = 64 << 20
 """What a batch of records may unpack to unless a source says otherwise."""
+
+NO_ID: Final = "A" * 22
+"""The id of a topic that has none: clusters that were set up before Kafka had them."""
 
 NO_TIMESTAMP: Final = -1_000
 """The timestamp of a record that has none: Kafka's -1 ms, in microseconds."""
@@ -214,6 +219,15 @@ class TopicSettings(Protocol):
 
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
         """The topic's settings by Kafka's names (`max.message.bytes`, …); empty where they may not be read."""
+        ...
+
+
+@runtime_checkable
+class TopicIds(Protocol):
+    """Metadata that can also tell a topic from another one of its name that was deleted; not every client can."""
+
+    async def topic_ids(self, topics: Sequence[str]) -> Mapping[str, str]:
+        """What the brokers call each topic; those of which nothing can be told are left out."""
         ...
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.client import At, TopicPartition
+from streamflow.operators.connectors.kafka.client import NO_ID, At, TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.confluent_connection import (
     LIBRARY_LOG,
@@ -115,6 +116,9 @@ class ConfluentMetadata:
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
         return await self._trying(lambda: self._settings(topic))
 
+    async def topic_ids(self, topics: Sequence[str]) -> Mapping[str, str]:
+        return await self._trying(lambda: self._ids(topics)) if topics else {}
+
     # On the thread.
 
     def _counts(self) -> dict[str, int]:
@@ -199,6 +203,19 @@ class ConfluentMetadata:
                 return {}
             raise
         return {name: entry.value for name, entry in entries.items() if entry.value is not None}
+
+    def _ids(self, topics: Sequence[str]) -> Mapping[str, str]:
+        from confluent_kafka import KafkaException, TopicCollection
+
+        asked: Any = self._connected.describe_topics(
+            TopicCollection(list(topics)), request_timeout=_REQUEST_SECONDS
+        )
+        ids: dict[str, str] = {}
+        for topic, described in asked.items():
+            # Who may read a topic may be told nothing else of it.
+            with suppress(KafkaException):
+                ids[topic] = str(described.result().topic_id)
+        return {topic: id for topic, id in ids.items() if id != NO_ID}
 
     async def _trying(self, call: Callable[[], T]) -> T:
         """What `call` gives, which may fail for a while: brokers start, leaders move."""

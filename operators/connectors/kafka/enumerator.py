@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Final
@@ -12,7 +12,7 @@ from zlib import crc32
 
 from streamflow.errors import SourceError, StateError, Where
 from streamflow.logs import reason, told
-from streamflow.operators.connectors.kafka.client import At, Metadata, TopicPartition
+from streamflow.operators.connectors.kafka.client import At, Metadata, TopicIds, TopicPartition
 from streamflow.operators.connectors.kafka.reading_range import Offsets
 from streamflow.operators.connectors.kafka.session import KafkaSession
 from streamflow.operators.source import Discovery, Instance, Position, SourceContext, Split, counted_in
@@ -76,6 +76,8 @@ class KafkaEnumerator:
         self._clock = ctx.clock
         self._instance = ctx.instance
         self._known: dict[TopicPartition, tuple[int, int | None]] = {}
+        self._ids: dict[str, str] = {}
+        """Of each topic that is read, what the brokers call it."""
         self._there: frozenset[TopicPartition] = frozenset()
         self._looked = False
         self._before: Reading | None = None
@@ -117,6 +119,7 @@ class KafkaEnumerator:
         return {
             "looked": self._looked,
             **self._reading.kept,
+            "ids": dict(self._ids),
             "partitions": [
                 [*partition, start, end]
                 for partition, (start, end) in self._known.items()
@@ -126,6 +129,8 @@ class KafkaEnumerator:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._looked = bool(state["looked"])
+        ids: Mapping[str, str] = state.get("ids", {})
+        self._ids = {topic: ids[topic] for topic in ids if self._reading.selects(topic)}
         known = {
             TopicPartition(topic, partition): (start, end)
             for topic, partition, start, end in state["partitions"]
@@ -173,7 +178,7 @@ class KafkaEnumerator:
                 ends = await metadata.offsets(there, "latest")
                 appended = await metadata.offsets(there, "appended")
             self._session.tell_ends(ends, appended)
-        except _NotThereError:
+        except (_NotThereError, _MadeAgainError):
             raise
         except SourceError as error:
             _LOG.warning("new partitions could not be looked for", extra=told(error=reason(error)))
@@ -190,6 +195,7 @@ class KafkaEnumerator:
         # What was deleted and has come again is another topic of that name.
         for partition in self._session.gone:
             self._known.pop(partition, None)
+            self._ids.pop(partition.topic, None)
         self._session.gone.clear()
         if not isinstance(topics, re.Pattern):
             missing = [topic for topic in topics if topic not in counts and (first or self._is_new(topic))]
@@ -197,6 +203,7 @@ class KafkaEnumerator:
                 raise _unknown(missing[0], await metadata.partitions(_EVERYTHING))
         every = [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
         self._there = frozenset(every)
+        await self._check_ids(metadata, counts)
         if first:
             self._check_named(every)
         mine = [each for each in every if _belongs(each, self._instance)]
@@ -294,6 +301,22 @@ class KafkaEnumerator:
                     hint="check start= and end=",
                 )
 
+    async def _check_ids(self, metadata: Metadata, topics: Iterable[str]) -> None:
+        """A topic that was deleted and made again has other records at the offsets that were read: some of its own
+        would never be."""
+        if not isinstance(metadata, TopicIds):
+            return
+        found = await metadata.topic_ids(list(topics))
+        read = {partition.topic for partition in self._known}
+        for topic, id in found.items():
+            if topic in read and self._ids.get(topic, id) != id:
+                raise _MadeAgainError(
+                    f"topic {topic!r} was deleted and made again since the job began to read it, and has other records",
+                    hint="leave it out of the topics for one run, and the next reads it from its start; or start over "
+                    "with restore none",
+                )
+        self._ids.update(found)
+
     def _check_named(self, every: Sequence[TopicPartition]) -> None:
         for what, offsets in (("start", self._reading.start), ("end", self._reading.end)):
             if not isinstance(offsets, dict):
@@ -313,6 +336,12 @@ def _belongs(partition: TopicPartition, instance: Instance) -> bool:
 
 class _NotThereError(SourceError):
     """There is no such topic."""
+
+    final = True
+
+
+class _MadeAgainError(SourceError):
+    """There is another topic of that name."""
 
     final = True
 

@@ -59,10 +59,14 @@ class KafkaSource(Source):
 
     A partition that is deleted while it is read ends the job, or with `deleted="end"`, the default for a pattern, comes
     to its end there: a warning and `streamflow_kafka_deleted_partitions_total` tell. A job that goes on with other
-    topics than before reads the new ones from `start`, and those that were removed no further.
+    topics than before reads the new ones from `start`, and those that were removed no further. A topic that was deleted
+    and made again since the job began to read it ends the job.
 
     An offset that retention has deleted before it was read ends the job; with `lost="skip"` it goes on, with its state,
     from what is left, and `streamflow_kafka_lost_records_total` counts the offsets between.
+
+    Times are looked up by the brokers, to whom the end of a transaction is a record of the time at which it ended:
+    where records in transactions have been given older timestamps, say offsets.
 
     `format` is that of the values: json, msgpack, text, bytes, arrow (a record holds an Arrow stream of many rows) or
     avro (with `registry` where the schema is there). `schema` gives columns and types; without it the records are
