@@ -2,8 +2,9 @@
 
 A large run of records is not parsed again to find them. In flat ones each name takes two quotes, and so does each text:
 how many there must be follows from what Polars has read and from a sample of the records. Polars counts the quotes, as
-the ends of lines: ten times as fast as Python. Where there are more or fewer, and where records are nested, Polars
-looks for lines in which a name stands more than once, and only these are parsed.
+the ends of lines: ten times as fast as Python. Where there are others, fields that nobody reads among them, each name
+has to stand there as often as there are records. Where it does not, and where records are nested, Polars looks for
+lines in which a name stands more than once, and only these are parsed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
 from typing import Any, Final, cast
 
 import msgspec
@@ -21,15 +21,13 @@ import polars as pl
 from streamflow.operators.connectors.files.line_format import PARSE_ERRORS
 from streamflow.operators.connectors.files.wire_types import fields_of, inner_of
 
-__all__ = ["DoubledNames", "has_twins"]
+__all__ = ["DoubledNames", "escaped_names", "has_twins"]
 
 _SAMPLE: Final = 16
 _SMALL: Final = 1 << 16
 _TOGETHER: Final = 1_024
 _FEW_NAMES: Final = 40
 """So many names are looked for in lines at less cost than parsing them."""
-_RARE: Final = 16
-"""So few nulls of a column in a large run may stand for fields that are not there."""
 _SHORT: Final = 1 << 20
 """So many bytes are looked through faster than Polars begins to."""
 
@@ -39,7 +37,8 @@ class DoubledNames:
 
     >>> schema = {"n": pl.Int64()}
     >>> body = b'{"n":1}' + 9_999 * b'\\n{"n":2}' + b'\\n{"n":3,"n":4}'
-    >>> DoubledNames(schema).stand_in(body)
+    >>> doubled = DoubledNames(schema)
+    >>> doubled.stand_in(body, doubled.read(body, schema)[0])
     True
     """
 
@@ -50,32 +49,37 @@ class DoubledNames:
 
     def read(self, body: bytes, wire: Mapping[str, pl.DataType]) -> tuple[pl.DataFrame, bool]:
         """What Polars reads in a body, and whether the quotes of a large one are those of what it has read, so that no
-        name stands twice, nor is a number or an object without quotes read as text."""
+        name stands twice, unless a number is read as text."""
         sample = list(_sample(body)) if len(body) > _SMALL and self._flat else []
         records = _decoded(sample)
-        if not records or _doubled(sample, records):
+        if not records or _doubled(sample, records) or not self._tell(records):
             return pl.read_ndjson(body, schema=wire), False
+        alike = all(record.keys() == records[0].keys() for record in records)
         read, found = _read_with_quotes(body, wire)
-        quotes = self._quotes(records, read)
-        if quotes is None:
+        filled = {column.name: len(column) - column.null_count() for column in read}
+        names = read.height * len(records[0]) if alike else sum(filled.values())
+        quotes = 2 * (names + sum(filled[column.name] for column in read if column.dtype == pl.String))
+        if found not in (quotes, quotes + _escaped(body, read)):
             return read, False
-        as_told = found == quotes or found == quotes + _escaped(body, read)
-        return read, as_told and not self._may_lack(body, read)
+        # A record that lacks a field makes room for another that has one twice.
+        return read, not (alike and self._lack(body, read.select(list(records[0]))))
 
-    def stand_in(self, body: bytes) -> bool:
-        """Whether a record of a body whose quotes do not tell has a name twice."""
+    def stand_in(self, body: bytes, read: pl.DataFrame) -> bool:
+        """Whether a record of a body whose quotes do not tell, and in which Polars has read this, has a name twice."""
         if len(body) <= _SMALL:
             return _any_twins(list(filter(None, body.split(b"\n"))))
+        if self._stand_once(body, read):
+            return False
         suspects = self._suspects(body)
         return any(_any_twins(suspects[at : at + _TOGETHER]) for at in range(0, len(suspects), _TOGETHER))
 
     def _suspects(self, body: bytes) -> Sequence[bytes]:
         """Records that have to be parsed: those in which a name of the schema stands more than once, or all of them
         where it costs more to look for these."""
-        escaped = b"\\" in body and (b"\\u" in body or b"\\/" in body)  # names may be written in other ways
-        if not escaped and len(self._named) <= _FEW_NAMES and not len(self._repeating(list(_sample(body)))):
-            with suppress(*PARSE_ERRORS):
-                return self._repeating(_lines(body))
+        if escaped_names(body) or len(self._named) > _FEW_NAMES or len(self._repeating(list(_sample(body)))):
+            return body.split(b"\n")
+        with suppress(*PARSE_ERRORS):
+            return self._repeating(_lines(body))
         return body.split(b"\n")
 
     def _repeating(self, lines: pl.Series | list[bytes]) -> list[bytes]:
@@ -84,29 +88,17 @@ class DoubledNames:
         repeating = pl.any_horizontal(pl.col("line").str.count_matches(name) > 1 for name in self._named)
         return list(lines.to_frame("line").filter(repeating)["line"].cast(pl.Binary))
 
-    def _quotes(self, records: Sequence[Any], read: pl.DataFrame) -> int | None:
-        """How many quotes there are if no name stands twice; None where the records of the sample differ too much."""
-        if not all(type(record) is dict for record in records):
-            return None
-        others = [[record[name] for name in record.keys() - self._columns] for record in records]
-        texts = {sum(isinstance(value, str) for value in values) for values in others}
-        if len(texts) != 1 or any(isinstance(value, (dict, list)) for value in chain(*others)):
-            return None
-        filled = {column.name: len(column) - column.null_count() for column in read}
-        if all(record.keys() == records[0].keys() for record in records):
-            names = read.height * len(records[0])
-        elif not any(map(len, others)) and not any(None in record.values() for record in records):
-            names = sum(filled.values())
-        else:
-            return None
-        strings = [column for column in read if column.dtype == pl.String]
-        quoted = sum(filled[column.name] for column in strings) + read.height * texts.pop()
-        return 2 * (names + quoted)
+    def _tell(self, records: Sequence[Any]) -> bool:
+        """Whether it follows from such records, and from what is read, how many quotes there must be. A field that
+        nobody reads may be lacking unseen."""
+        if any(type(record) is not dict or record.keys() - self._columns for record in records):
+            return False
+        alike = all(record.keys() == records[0].keys() for record in records)
+        return alike or not any(None in record.values() for record in records)
 
-    def _may_lack(self, body: bytes, read: pl.DataFrame) -> bool:
-        """Whether a record may lack a field, so that another could have one twice without there being a quote more.
-        Where nulls are many, they are what is written."""
-        nulls = [column for column in read if 0 < column.null_count() <= _RARE]
+    def _lack(self, body: bytes, read: pl.DataFrame) -> bool:
+        """Whether a record may lack one of these fields."""
+        nulls = [column for column in read if column.null_count()]
         if not nulls:
             return False
         try:
@@ -116,6 +108,20 @@ class DoubledNames:
             )
         except PARSE_ERRORS:
             return True
+
+    def _stand_once(self, body: bytes, read: pl.DataFrame) -> bool:
+        """Whether each name stands there as often as there are records, of which none lacks it."""
+        if not self._flat or len(self._named) > _FEW_NAMES or escaped_names(body):
+            return False
+        return all(
+            not column.null_count() and body.count(msgspec.json.encode(column.name) + b":") == read.height
+            for column in read
+        )
+
+
+def escaped_names(body: bytes) -> bool:
+    """Whether a name may be written otherwise than one expects."""
+    return b"\\" in body and (b"\\u" in body or b"\\/" in body)
 
 
 def _names(schema: Mapping[str, pl.DataType]) -> Iterator[str]:
@@ -169,7 +175,9 @@ def _decoded(records: Sequence[bytes]) -> list[Any] | None:
 def _doubled(records: Sequence[bytes], decoded: Sequence[Any]) -> bool:
     """As `has_twins` of any of them, of which these are the values. Their quotes say at once that none has."""
     whole = b"\n".join(records)
-    quotes = whole.count(b'"') - whole.count(b'\\"')
+    quotes = whole.count(b'"')
+    if b"\\" in whole:
+        quotes -= whole.replace(b"\\\\", b"").count(b'\\"')
     with suppress(RecursionError):
         if quotes == 2 * sum(map(_strings_in, decoded)):
             return False
@@ -202,8 +210,8 @@ def _sample(body: bytes) -> Iterator[bytes]:
 
 
 def _escaped(body: bytes, read: pl.DataFrame) -> int:
-    """How many quotes stand within texts."""
-    if b"\\" not in body:
+    """How many quotes stand within texts, 0 where some are written without a quote."""
+    if b"\\" not in body or b"\\u0022" in body:
         return 0
     strings = [column for column in read if column.dtype == pl.String]
     return sum(int(column.str.count_matches('"', literal=True).sum()) for column in strings)

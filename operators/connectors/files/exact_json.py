@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 import msgspec
 import polars as pl
 
-from streamflow.operators.connectors.files.doubled_names import DoubledNames
+from streamflow.operators.connectors.files.doubled_names import DoubledNames, escaped_names
 from streamflow.operators.connectors.files.wire_types import fields_of, inner_of
 
 __all__ = ["ExactJson", "lone_surrogate"]
@@ -59,33 +59,27 @@ class ExactJson:
 
     def read(self, body: bytes, wire: Mapping[str, pl.DataType]) -> pl.DataFrame:
         """A body of records into columns of these types. Raises what Polars raises for a bad one."""
-        read, as_told = self._doubled.read(body, wire)
-        if as_told or not self._needed(body, read):
-            return read
-        return pl.read_ndjson(self._body(body), schema=wire)
+        read, sound = self._doubled.read(body, wire)
+        if self._numbers_as_text(body, read) or (not sound and self._doubled.stand_in(body, read)):
+            return pl.read_ndjson(self._body(body), schema=wire)
+        return read
 
     def record(self, record: bytes) -> bytes:
         """One object: each column once, with text where text is wanted. Raises msgspec.DecodeError where it is none."""
         return _written(self._decode(record), self._schema)
 
-    def _needed(self, body: bytes, read: pl.DataFrame) -> bool:
-        """Whether a body that Polars has read as `read` may hold a number as text, or a name twice in one record."""
+    def _numbers_as_text(self, body: bytes, read: pl.DataFrame) -> bool:
+        """Whether a body that Polars has read as `read` may hold a number, or an object, where text is wanted."""
         lists = cache(lambda: b"[" in body)
-        for name, dtype in self._texts.items():
-            if _looks_like_numbers(read[name], lists=lists) and (
-                dtype.is_nested() or _escaped_names(body) or self._unquoted[name].search(body)
-            ):
-                return True
-        return self._doubled.stand_in(body)
+        return any(
+            _looks_like_numbers(read[name], lists=lists)
+            and (dtype.is_nested() or escaped_names(body) or self._unquoted[name].search(body))
+            for name, dtype in self._texts.items()
+        )
 
     def _body(self, body: bytes) -> bytes:
         """All of its records, written again."""
         return b"\n".join(self.record(line) for line in body.split(b"\n") if line.strip())
-
-
-def _escaped_names(body: bytes) -> bool:
-    """Whether a name may be written otherwise than one expects."""
-    return b"\\" in body and (b"\\u" in body or b"\\/" in body)
 
 
 def _has_text(dtype: pl.DataType) -> bool:

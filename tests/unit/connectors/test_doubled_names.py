@@ -120,3 +120,31 @@ def test_where_in_the_file_it_stands_does_not_matter(tmp_path: Path) -> None:
         path = tmp_path / f"{at}.ndjson"
         path.write_text("\n".join(lines_of("few nulls", DOUBLED[0], at=at)))
         assert read(FileSource(path, schema=SCHEMA), batch_rows=MANY).rows[at]["a"] == 2
+
+
+FLAT = {"a": pl.Int64, "b": pl.String}
+PLAIN = '{"a":1,"b":"x"}'
+TWICE = '{"a":1,"b":"x","a":2}'
+ROOM = {
+    "for a field that nobody reads": (['{"a":1,"a":2}'], '{"a":1,"k":5}', {"a": pl.Int64}),
+    "for one that is read": ([TWICE, '{"b":"x"}'] * 30, PLAIN, FLAT),
+    "for the quotes of a text": (['{"a":1,"b":1.10,"a":2}'], PLAIN, FLAT),
+    "for quotes within texts": ([TWICE, *['{"a":1,"b":"\\u0022"}'] * 2], '{"a":1,"b":"x\\"y"}', FLAT),
+    "beside backslashes": ([TWICE, *['{"a":1,"b":"x\\\\"}'] * 2], PLAIN, FLAT),
+}
+
+
+@pytest.mark.parametrize("many", [20, 20_000])
+@pytest.mark.parametrize(("odd", "line", "schema"), ROOM.values(), ids=ROOM)
+def test_what_is_lacking_makes_no_room_for_a_doubled_name(
+    odd: list[str], line: str, schema: dict[str, Any], many: int, tmp_path: Path
+) -> None:
+    lines = [line] * many
+    lines[many // 3 : many // 3] = odd
+    path = tmp_path / "x.ndjson"
+    path.write_text("\n".join(lines))
+    got = read(FileSource(path, schema=schema), batch_rows=2 * many).rows
+    expected = [{name: json.loads(each).get(name) for name in schema} for each in lines]
+    for row in expected:
+        row |= {"b": "1.10"} if row.get("b") == 1.1 else {}
+    assert got == expected
