@@ -30,7 +30,7 @@ from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.kinds import SettledKind, any_column
 from streamflow.records.schema import Schema
-from streamflow.records.values import strict_column
+from streamflow.records.values import framed, strict_column
 from streamflow.user_code import line_of_definition, raised_by_user
 from streamflow.windows.aggregate import Aggregate
 
@@ -119,7 +119,7 @@ class _ExtractOperator(Operator):
         if isinstance(batch, FrameBatch):
             frame = batch.frame.with_columns(columns)
         else:
-            frame = pl.DataFrame([*columns, *time_columns(batch)])
+            frame = framed([*columns, *time_columns(batch)])
         made = FrameBatch(frame)
         for name in self._needed:
             if frame[name].null_count():

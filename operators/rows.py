@@ -33,7 +33,7 @@ from streamflow.records.frame import FrameBatch
 from streamflow.records.kinds import any_column
 from streamflow.records.python_times import unheld
 from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema
-from streamflow.records.values import strict_column
+from streamflow.records.values import framed, strict_column
 from streamflow.user_code import described, raised_by_user
 
 __all__ = [
@@ -184,7 +184,7 @@ def columns_of(
         )
         columns.append(column)
         misfits = {**unfit, **misfits}
-    frame = pl.DataFrame([*columns, *time_columns(batch if timed_as is None else timed_as)])
+    frame = framed([*columns, *time_columns(batch if timed_as is None else timed_as)])
     return FrameBatch(frame), dict(sorted(misfits.items()))
 
 

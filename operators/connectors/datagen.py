@@ -35,6 +35,7 @@ from streamflow.operators.source import (
 from streamflow.records.batch import RowBatch
 from streamflow.records.copies import copied
 from streamflow.records.frame import FrameBatch
+from streamflow.records.python_times import shown_row
 from streamflow.records.schema import EVENT_TIME_TYPE, OBJECTS, Objects, Schema, StreamSchema
 from streamflow.records.values import strict_frame
 from streamflow.time.timestamps import to_micros
@@ -146,7 +147,7 @@ class DataGen(Source):
             }
             frame = index.to_frame().with_columns(**made).select(list(made))
             fitting, misfits = strict_frame(frame, {name: self._schema[name] for name in frame.columns})
-            return self._decoded(fitting, misfits, lambda at: frame.row(at, named=True), numbers, ctx, split)
+            return self._decoded(fitting, misfits, lambda at: shown_row(frame, at), numbers, ctx, split)
         assert callable(self.make)
         rows: list[Any] = []
         for number in numbers:

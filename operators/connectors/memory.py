@@ -29,6 +29,7 @@ from streamflow.operators.source import (
 from streamflow.records.batch import RowBatch
 from streamflow.records.copies import copied_batch
 from streamflow.records.frame import FrameBatch
+from streamflow.records.python_times import shown_row
 from streamflow.records.schema import EVENT_TIME, OBJECTS, Objects, Schema
 from streamflow.records.values import strict_frame
 
@@ -71,7 +72,8 @@ class MemorySource(Source):
         held = self._held
         if not isinstance(held, pl.DataFrame) or held.is_empty():
             return {}
-        return {"first row": blake2b(repr(held.row(0, named=True)).encode(), digest_size=8).hexdigest()}
+        first = shown_row(held, 0)  # also with times that Python's own cannot hold
+        return {"first row": blake2b(repr(first).encode(), digest_size=8).hexdigest()}
 
     def output_type(self) -> StreamType:
         if not isinstance(self._held, pl.DataFrame):

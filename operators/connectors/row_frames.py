@@ -10,7 +10,7 @@ import polars as pl
 from streamflow.errors import JobDefinitionError
 from streamflow.records.kinds import any_column
 from streamflow.records.schema import OBJECTS, Schema, StreamSchema
-from streamflow.records.values import strict_column
+from streamflow.records.values import framed, strict_column
 
 __all__ = ["frame_of_rows", "infer_frame", "schema_of_rows"]
 
@@ -40,7 +40,7 @@ def frame_of_rows(
             made.append(column)
             for at, what in misfits.items():
                 problems.setdefault(places[at], f"the row does not fit the schema: {what}")
-    frame = pl.DataFrame(made)
+    frame = framed(made)
     if problems:
         frame = frame.filter(pl.Series([at not in problems for at in places], dtype=pl.Boolean))
     return frame, problems
@@ -68,7 +68,7 @@ def infer_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
                 f"the rows do not fit one schema: row {index}: {why}", hint=_OBJECTS_HINT
             )
         columns.append(column)
-    return pl.DataFrame(columns)
+    return framed(columns)
 
 
 _OBJECTS_HINT: Final = "give schema={…}, or schema=sf.OBJECTS for Python objects"

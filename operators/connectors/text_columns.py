@@ -6,6 +6,9 @@ from typing import Any, Final, cast
 
 import polars as pl
 
+from streamflow.errors import RecordError
+from streamflow.records.python_times import any_untold, shown_row
+
 __all__ = ["as_text_carries"]
 
 _UTC_TIME: Final = "%Y-%m-%dT%H:%M:%S%.fZ"
@@ -14,13 +17,28 @@ _UTC_TIME: Final = "%Y-%m-%dT%H:%M:%S%.fZ"
 def as_text_carries(frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with its times as `2013-01-01T05:17:00Z` and its durations as integers.
 
+    Raises RecordError for a time so far away that there is no text for it.
+
     >>> as_text_carries(pl.DataFrame({"t": [0]}, schema={"t": pl.Datetime("us", "UTC")})).rows()
     [('1970-01-01T00:00:00Z',)]
     """
+    for column in frame:
+        if (column.dtype.is_temporal() or column.dtype.is_nested()) and any_untold(column):
+            raise _untold(frame, column)
     changed = [
         _carried(pl.col(name), dtype).alias(name) for name, dtype in frame.schema.items() if _differs(dtype)
     ]
     return frame.with_columns(changed) if changed else frame
+
+
+def _untold(frame: pl.DataFrame, column: pl.Series) -> RecordError:
+    row = next(row for row in range(len(column)) if any_untold(column[row : row + 1]))
+    record = shown_row(frame, row)
+    return RecordError(
+        f"column {column.name!r} holds {record[column.name]}, which text cannot carry",
+        record=record,
+        hint='write format="parquet" or "arrow", or take such records out before',
+    )
 
 
 def _differs(dtype: Any) -> bool:

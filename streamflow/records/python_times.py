@@ -1,7 +1,9 @@
-"""Times that Python's own cannot hold: finer than a microsecond, or beyond the years 1 to 9999."""
+"""Times that Python's own cannot hold: finer than a microsecond, or beyond the years 1 to 9999; and those so far away
+that Polars has no text for them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import polars as pl
@@ -9,11 +11,13 @@ import polars as pl
 from streamflow.errors import RecordError, cut
 from streamflow.time.timestamps import EARLIEST, LATEST
 
-__all__ = ["any_unheld", "shown_row", "unheld"]
+__all__ = ["any_unheld", "any_untold", "shown_row", "unheld", "unheld_rows"]
 
 _MICROS: Final = {"us": 1, "ms": 1_000}
 _DAY: Final = 86_400_000_000
 _MOST_DAYS: Final = 999_999_999
+_DAYS_IN_TEXT: Final = 94_900_000
+"""So far from 1970, about 260,000 years, Polars has a text for a day. It panics some 300 years later."""
 _TIMES: Final = (pl.Datetime, pl.Date, pl.Time, pl.Duration)
 
 
@@ -29,9 +33,8 @@ def unheld(frame: pl.DataFrame) -> dict[int, RecordError]:
     for name, dtype in zip(frame.columns, frame.dtypes, strict=True):
         if not (dtype.is_temporal() or dtype.is_nested()) or not any_unheld(frame[name]):
             continue
-        column = frame[name]
-        for row in range(frame.height):
-            if row not in found and any_unheld(column[row : row + 1]):
+        for row in unheld_rows(frame[name]):
+            if row not in found:
                 record = shown_row(frame, row)
                 found[row] = RecordError(
                     f"column {name!r} holds {cut(record[name], 60)}, which Python's times cannot hold "
@@ -42,6 +45,11 @@ def unheld(frame: pl.DataFrame) -> dict[int, RecordError]:
     return found
 
 
+def unheld_rows(values: pl.Series) -> list[int]:
+    """The positions of the values that cannot be had as Python values."""
+    return [row for row in range(len(values)) if any_unheld(values[row : row + 1])]
+
+
 def shown_row(frame: pl.DataFrame, row: int) -> dict[str, Any]:
     """One row for a message: times that Python cannot hold as text."""
     return {name: _shown(frame[name][row : row + 1]) for name in frame.columns}
@@ -49,7 +57,9 @@ def shown_row(frame: pl.DataFrame, row: int) -> dict[str, Any]:
 
 def _shown(value: pl.Series) -> Any:
     if not any_unheld(value):
-        return value[0]
+        return value.to_list()[0]
+    if any_untold(value):
+        return f"a time more than {_DAYS_IN_TEXT:,} days from 1970"
     return (
         value.to_frame().write_ndjson().strip() if value.dtype.is_nested() else value.dt.to_string("iso")[0]
     )
@@ -57,13 +67,33 @@ def _shown(value: pl.Series) -> Any:
 
 def any_unheld(values: pl.Series) -> bool:
     """Whether one of these cannot be had as a Python value, at any depth."""
+    return _any(values, _beyond_python)
+
+
+def any_untold(values: pl.Series) -> bool:
+    """Whether Polars has no text for one of these, at any depth."""
+    return _any(values, _beyond_text)
+
+
+def _any(values: pl.Series, beyond: Callable[[pl.Series], bool]) -> bool:
     dtype = values.dtype
     if isinstance(dtype, (pl.List, pl.Array)):
-        return any_unheld(values.explode())
+        return _any(values.explode(), beyond)
     if isinstance(dtype, pl.Struct):
-        return any(any_unheld(values.struct.field(field.name)) for field in dtype.fields)
-    if not isinstance(dtype, _TIMES):
+        return any(_any(values.struct.field(field.name), beyond) for field in dtype.fields)
+    return isinstance(dtype, _TIMES) and beyond(values)
+
+
+def _beyond_text(values: pl.Series) -> bool:
+    dtype = values.dtype
+    if not isinstance(dtype, (pl.Date, pl.Datetime)) or getattr(dtype, "time_unit", "") == "ns":
         return False
+    day = 1 if isinstance(dtype, pl.Date) else _DAY // _MICROS[getattr(dtype, "time_unit", "us")]
+    return not values.to_physical().is_between(-_DAYS_IN_TEXT * day, _DAYS_IN_TEXT * day).all()
+
+
+def _beyond_python(values: pl.Series) -> bool:
+    dtype = values.dtype
     if isinstance(dtype, pl.Time) or getattr(dtype, "time_unit", "") == "ns":
         return bool((values.to_physical() % 1_000 != 0).any())
     if isinstance(dtype, pl.Datetime) and dtype.time_zone not in (None, "UTC"):

@@ -14,7 +14,7 @@ import dataclasses
 import datetime as dt
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import polars as pl
 
 from streamflow.errors import JobDefinitionError, cut, unknown_name
+from streamflow.records.python_times import any_unheld, shown_row, unheld_rows
 from streamflow.user_code import described, raised_by_user
 
 if TYPE_CHECKING:
     from polars._typing import PolarsDataType
 
-__all__ = ["EXACT", "UNFIT_ERRORS", "field_of", "strict_column", "strict_frame", "type_instance"]
+__all__ = ["EXACT", "UNFIT_ERRORS", "field_of", "framed", "strict_column", "strict_frame", "type_instance"]
 
 Convert = Callable[[Any], Any]
 """A value that is not None as what the column holds; raises ValueError that says why it does not fit."""
@@ -131,29 +132,40 @@ def strict_frame(
             refused = {} if not unfit.any() else strict_column(name, column.to_list(), dtype)[1]
             column = wide
         elif column.dtype != dtype:
-            held, finer = _in_microseconds(column, dtype)
+            held, others = _held(column, dtype)
             column, refused = strict_column(name, held.to_list(), dtype)
-            refused |= finer
+            refused |= others
         else:
             refused = {}
         columns.append(column)
         misfits = {**refused, **misfits}
-    whole = pl.DataFrame(columns)
+    whole = framed(columns)
     if misfits:
         kept = [index not in misfits for index in range(whole.height)]
         whole = whole.filter(pl.Series(kept, dtype=pl.Boolean))
     return whole, misfits
 
 
-def _in_microseconds(column: pl.Series, wanted: pl.DataType) -> tuple[pl.Series, dict[int, str]]:
-    """Times as Python can hold them, and by position what is wrong with those that it would cut, null there."""
-    if not (isinstance(column.dtype, (pl.Datetime, pl.Duration)) and column.dtype.time_unit == "ns"):
+def _held(column: pl.Series, wanted: pl.DataType) -> tuple[pl.Series, dict[int, str]]:
+    """Values as Python can hold them, and by position what is wrong with times that it would cut, null there."""
+    if not any_unheld(column):
         return column, {}
-    fine = (column.to_physical() % 1_000 != 0).fill_null(value=False)
-    shown = column.dt.to_string("iso")
-    return column.set(fine, None), {
-        at: f"{column.name!r} is {shown[at]}, not {wanted}: it is finer" for at in fine.arg_true()
+    others = {
+        at: f"{column.name!r} is {cut(shown_row(column.to_frame(), at)[column.name], 60)}, not {wanted}: "
+        "it is finer than a microsecond, or beyond the years 1 to 9999"
+        for at in unheld_rows(column)
     }
+    kept = pl.Series([at not in others for at in range(len(column))])
+    return column.to_frame().select(pl.when(kept).then(pl.first())).to_series(), others
+
+
+def framed(columns: Iterable[pl.Series]) -> pl.DataFrame:
+    """A frame of columns by their names; Polars gives one that is called "" another name where it gets a list.
+
+    >>> framed([pl.Series("", [1])]).columns
+    ['']
+    """
+    return pl.DataFrame({column.name: column for column in columns})
 
 
 def field_of(value: Any, name: str) -> Any:

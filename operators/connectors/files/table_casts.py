@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import polars as pl
 
+from streamflow.errors import RecordError
 from streamflow.operators.connectors.files.wire_types import (
     AS_TEXT,
     INFINITY,
@@ -19,7 +20,7 @@ from streamflow.operators.connectors.text_columns import as_text_carries
 
 __all__ = ["cast_exactly", "castable"]
 
-_FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+_FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException, RecordError)
 _TEXT = (pl.String, pl.Enum, pl.Categorical)
 
 

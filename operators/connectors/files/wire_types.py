@@ -16,6 +16,7 @@ import polars as pl
 from streamflow.errors import JobDefinitionError, cut
 from streamflow.operators.connectors.files.formats import FileFormat
 from streamflow.operators.connectors.halving import halve
+from streamflow.records.python_times import shown_row
 
 __all__ = [
     "convert",
@@ -157,7 +158,7 @@ def _lost_below(before: pl.Series, after: pl.Series, rows: Sequence[int]) -> str
 
 def shown(values: pl.Series, row: int) -> str:
     """One of the values, for a message."""
-    return cut(values[row : row + 1].to_list()[0], 60)
+    return cut(shown_row(values.to_frame(), row)[values.name], 60)
 
 
 def deep_nulls(values: pl.Series) -> list[int]:

@@ -31,6 +31,7 @@ from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
 from streamflow.records.schema import OBJECTS, Schema, StreamSchema
 from streamflow.records.serde import MAX_DEPTH, deeper_than
+from streamflow.records.values import framed
 
 __all__ = ["MsgpackColumns", "MsgpackEncoder", "MsgpackObjects", "check_msgpack_columns"]
 
@@ -73,9 +74,7 @@ class MsgpackColumns:
     def decode(self, values: Sequence[bytes | None]) -> DecodedValues:
         decode = msgspec.msgpack.Decoder(self._row).decode
         rows, bad = decode_each(values, self._limit, decode, _ERRORS, _explain)
-        wire = pl.DataFrame(
-            [self._series(name, list(map(self._attributes[name], rows))) for name in self._columns]
-        )
+        wire = framed(self._series(name, list(map(self._attributes[name], rows))) for name in self._columns)
         try:
             return DecodedValues(convert(wire, self._columns), kept(len(values), bad), bad)
         except pl.exceptions.PolarsError:

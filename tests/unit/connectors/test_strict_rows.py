@@ -86,3 +86,38 @@ def test_made_columns_are_as_strict() -> None:
     out = job.read(source).on_error("skip").collect()
     result = job.run()
     assert (out.rows(), sum(operator.errors for operator in result.operators)) == ([], 4)
+
+
+@pytest.mark.parametrize("within", [lambda t: t.implode(), lambda t: pl.struct(t=t)])
+@pytest.mark.parametrize("inner", [pl.Datetime("ns"), pl.Duration("ns"), pl.Time()])
+def test_what_is_finer_within_is_not_cut(within: Any, inner: Any) -> None:
+    fine = pl.select(v=within(pl.struct(t=pl.lit(1_001).cast(inner), n=pl.lit(1))))
+    wanted = {"v": fine.schema["v"]}
+    assert sf.MemorySource(fine, schema=wanted).output_type().schema == sf.Schema(wanted)
+    coarse = inner if inner == pl.Time() else type(inner)("us")
+    held = pl.Struct({"t": coarse, "n": pl.Int8})
+    other = pl.List(held) if isinstance(wanted["v"], pl.List) else pl.Struct({"t": held})
+    with pytest.raises(sf.JobDefinitionError, match=r"row 0: 'v' is .*000001001.*: it is finer"):
+        sf.MemorySource(fine, schema={"v": other})
+
+
+@pytest.mark.parametrize("kind", ["rows", "frame", "generator", "datagen", "map", "key"])
+def test_an_empty_name_is_a_name(kind: str) -> None:
+    rows: Rows = [{"": 1, "n": 1}, {"": 2, "n": 2}]
+    schema = {"": sf.Int64, "n": sf.Int32}
+    job = sf.Job("empty")
+    if kind == "rows":
+        stream = job.read(sf.MemorySource(rows))
+    elif kind == "frame":
+        stream = job.read(sf.MemorySource(pl.DataFrame(rows), schema=schema))
+    elif kind in ("generator", "datagen"):
+        stream = job.read((generator if kind == "generator" else datagen)(rows, schema))
+    else:
+        objects = job.read(sf.MemorySource(rows, schema=sf.OBJECTS))
+        stream = objects.map(lambda row: row, schema=schema)
+        if kind == "key":
+            keyed = stream.key_by(lambda row: row["n"]).aggregate(n=sf.max("n"), value=sf.max(""))
+            stream = keyed.map(lambda row: {"": row["value"], "n": row["key"]}, schema=schema)
+    out = stream.collect()
+    job.run()
+    assert [(row[""], row["n"]) for row in out.rows()] == [(1, 1), (2, 2)]
