@@ -49,6 +49,10 @@ INDEX: Final = "index"
 _TICK: Final = 0.005
 _SAMPLE: Final = 10
 _ROW_BYTES: Final = 64
+_MOST_BYTES: Final = 16 << 20
+"""How much a function makes at once, about."""
+_FIRST_ROWS: Final = 64
+"""So many rows it makes at once before it is known how large they are."""
 
 Make = Callable[[int], Any]
 
@@ -193,9 +197,11 @@ class _DataGenReader:
         self._ctx = ctx
         self._begun: float | None = None
         self._given = 0
+        self._row_bytes: int | None = None
+        """What a row of a function takes, by the last ones."""
 
     async def fetch(self) -> Fetch | None:
-        most = self._ctx.batch_rows
+        most = min(self._ctx.batch_rows, self._at_once())
         if self._gen.rows is not None:
             # Numbers left for this split, counted in its own steps.
             most = min(most, -(-(self._gen.rows - self._index) // self._gen.splits))
@@ -204,11 +210,22 @@ class _DataGenReader:
         count = await self._due(most)
         first, self._index = self._index, self._index + count * self._gen.splits
         self._given += count
-        decode = partial(self._gen._batch, first, count, self._ctx, self._split)
-        return Fetch(decode, {"index": self._index}, count * _ROW_BYTES)
+        decode = partial(self._make, first, count)
+        return Fetch(decode, {"index": self._index}, count * (self._row_bytes or _ROW_BYTES))
 
     async def close(self) -> None:
         """Nothing is held open."""
+
+    def _at_once(self) -> int:
+        if self._gen._columns is not None:
+            return self._ctx.batch_rows
+        return _FIRST_ROWS if self._row_bytes is None else max(1, _MOST_BYTES // self._row_bytes)
+
+    def _make(self, first: int, count: int) -> Decoded:
+        made = self._gen._batch(first, count, self._ctx, self._split)
+        if len(made.batch):
+            self._row_bytes = max(1, made.batch.nbytes // len(made.batch))
+        return made
 
     async def _due(self, most: int) -> int:
         """How many rows to make now: waits until there is one, where there is a rate."""

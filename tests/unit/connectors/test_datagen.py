@@ -110,3 +110,14 @@ def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> No
 def test_plans_say_what_it_makes() -> None:
     assert DataGen(rows=5, rate=2).describe() == "DataGen(5 rows, 2 a second)"
     assert DataGen().describe() == "DataGen(endless)"
+
+
+@pytest.mark.parametrize("schema", [None, {"text": pl.String}, OBJECTS])
+def test_large_rows_come_few_at_a_time(schema: Any) -> None:
+    reading = read(
+        DataGen(lambda n: {"text": chr(97 + n % 26) * 1_000_000}, rows=200, schema=schema), batch_rows=65_536
+    )
+    assert [row["text"][0] for row in reading.rows] == [chr(97 + n % 26) for n in range(200)]
+    sizes = [len(batch) for batch in reading.batches]
+    assert sizes[0] == 64
+    assert max(sizes[1:]) <= 32
