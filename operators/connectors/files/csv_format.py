@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -28,7 +29,7 @@ __all__ = ["CsvColumns", "CsvOptions", "csv_fields"]
 _BLANK: Final = b"\x00blank\x00"
 """Stands for the one null value of a blank line, which Polars may leave out."""
 _LARGEST_FIELD: Final = 131_072
-"""What Python's csv module takes; records beyond it are left to Polars."""
+"""What Python's csv module takes. Of longer records only the fields are counted; the rest is left to Polars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ class CsvColumns(LineFormat):
         wire = wire_types(schema, "csv")
         self._wire = {name: wire.get(name, pl.String()) for name in fields}
         self._separator = (self._options.separator or ",").encode()
+        # A line of tabs is a record of nulls where tabs separate.
+        self._space = b" \t\r\n".replace(self._separator, b"")
         self._alone = len(self._fields) == 1
         self._chosen = [index for index, name in enumerate(fields) if name in schema]
 
@@ -113,7 +116,7 @@ class CsvColumns(LineFormat):
                 start_line = number
             held += line
             if self.complete(held):
-                if held.strip() or self._alone:
+                if held.strip(self._space) or self._alone:
                     found.append((start_line, held.removesuffix(b"\n").removesuffix(b"\r")))
                 held = b""
         if held:
@@ -142,12 +145,17 @@ class CsvColumns(LineFormat):
         """Whether a record has too few fields, or is blank: Polars fills those with nulls."""
         if _blank_line(body) and not self._alone:
             return True
+        least = frame.height * (len(self._fields) - 1)
         if self._quote is None or self._quote not in body:
-            return body.count(self._separator) < frame.height * (len(self._fields) - 1)
-        if not frame.width or not frame.get_column(frame.columns[-1]).null_count():
+            return body.count(self._separator) < least
+        last = self._fields[-1]
+        if last in frame.columns and not frame[last].null_count():
             return False
-        # Separators may stand between quotes: only reading the records tells.
-        return any(self._problem(record) is not None for _, record in self.records(body))
+        # What stands between quotes separates nothing. Quotes within a field hide more: only reading the records tells.
+        if re.sub(b"%b[^%b]*%b" % (3 * (re.escape(self._quote),)), b"", body).count(self._separator) >= least:
+            return False
+        records = self.records(body)
+        return len(records) < frame.height or any(self._problem(record) is not None for _, record in records)
 
     def sift(self, records: Sequence[bytes]) -> Sifted:
         problems = {
@@ -182,17 +190,23 @@ class CsvColumns(LineFormat):
         )
 
     def _problem(self, record: bytes) -> str | None:
-        if len(record) > _LARGEST_FIELD:
-            return None
         try:
-            fields = csv_fields(record, self._options)
+            found = self._count(record)
         except UnicodeDecodeError:
             return "the record is not valid UTF-8"
         except csv.Error as error:
             return f"the record is not valid CSV ({error})"
-        if len(fields) != len(self._fields) and (fields or not self._alone):
-            return f"the record has {len(fields)} fields where {len(self._fields)} were expected"
+        if found != len(self._fields) and (found or not self._alone):
+            return f"the record has {found} fields where {len(self._fields)} were expected"
         return None
+
+    def _count(self, record: bytes) -> int:
+        """How many fields there are; raises what `csv_fields` raises."""
+        if self._quote is None or len(record) <= _LARGEST_FIELD:
+            return len(csv_fields(record, self._options))
+        separator, quote = re.escape(self._separator), re.escape(self._quote)
+        quoted = rb"(^|%b)%b(?:[^%b]|%b%b)*+%b" % (separator, quote, quote, quote, quote, quote)
+        return re.sub(quoted, rb"\1", record).count(self._separator) + 1
 
     def _refused(self, records: Sequence[bytes]) -> str | None:
         try:

@@ -140,6 +140,8 @@ def check_continues(
         return
     with writing(str(path)):
         body = disk.read(path)
+    if format == "csv" and body.count(b'"') % 2:
+        raise SinkError(f"{str(path)!r} ends within a quoted field", hint="write to another file, or mend it")
     if format == "csv":
         there: list[Any] = _names(body, separator, str(path)) if body.strip() else list(schema)
         ours: list[Any] = list(schema)

@@ -20,7 +20,7 @@ from streamflow.operators.connectors.files.partition_columns import partition_ty
 from streamflow.operators.connectors.files.sequential_reader import RecordStream
 from streamflow.operators.connectors.files.table_scan import scan_table
 from streamflow.operators.connectors.files.text import TEXT_COLUMN
-from streamflow.operators.connectors.files.wire_types import INFINITY, is_finer
+from streamflow.operators.connectors.files.wire_types import INFINITY, convert_where_possible, is_finer
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME_TYPE, Schema
 from streamflow.records.values import EXACT
@@ -29,8 +29,8 @@ __all__ = ["check_inferred", "infer_schema"]
 
 _ROWS: Final = 1000
 _BYTES: Final = 1 << 20
-_LEADING_ZERO: Final = r"^[+-]?0\d"
-"""A postcode, a telephone number: 01234 is no number."""
+_NO_NUMBER: Final = r"^(\+\d+$|[+-]?0\d)"
+"""A postcode, a telephone number: neither 01234 nor +491234 is a number."""
 _UTC_TEXT: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$"
 _NANOSECONDS: Final = pl.Datetime("ns", "UTC")
 
@@ -170,7 +170,7 @@ def _as_narrow_as_possible(text: pl.Series) -> pl.Series:
 
 
 def _fits(values: pl.Series, dtype: type[pl.DataType]) -> bool:
-    if values.str.contains(_LEADING_ZERO).any():
+    if values.str.contains(_NO_NUMBER).any():
         return False
     numbers = values.cast(dtype, strict=False)
     if numbers.has_nulls():
@@ -187,15 +187,21 @@ def _pinned(frame: pl.DataFrame) -> Schema:
     columns: dict[str, pl.DataType] = {}
     for name, dtype in frame.schema.items():
         values = frame[name].drop_nulls()
-        if isinstance(dtype, pl.String) and len(values) and values.str.contains(_UTC_TEXT).all():
-            columns[name] = _NANOSECONDS if is_finer(values, EVENT_TIME_TYPE) else EVENT_TIME_TYPE
-        else:
-            columns[name] = _without_null_type(dtype)
+        columns[name] = _time_of(values) or _without_null_type(dtype)
     try:
         return Schema(columns)
     except JobDefinitionError as error:
         error.hint = "name the columns to read: schema={…}"
         raise
+
+
+def _time_of(texts: pl.Series) -> pl.DataType | None:
+    """The type of text that is always a time; None for other values, and for times that there are not."""
+    if texts.dtype != pl.String or texts.is_empty() or not texts.str.contains(_UTC_TEXT).all():
+        return None
+    dtype = _NANOSECONDS if is_finer(texts, EVENT_TIME_TYPE) else EVENT_TIME_TYPE
+    held = convert_where_possible(texts.to_frame(), {texts.name: dtype})[texts.name]
+    return None if held.has_nulls() else dtype
 
 
 def _without_null_type(dtype: pl.DataType) -> pl.DataType:

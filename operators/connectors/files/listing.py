@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
+from stat import S_ISREG
 
 from streamflow.errors import SourceError
 from streamflow.operators.connectors.files.failures import reading
@@ -121,6 +122,11 @@ def _look(path: str, format: FileFormat | None, asked: str, *, gone_is_fine: boo
         if gone_is_fine:
             return
         raise SourceError(f"there is no file {path!r}", hint=_nearby(path)) from error
+    if not S_ISREG(status.st_mode):
+        raise SourceError(
+            f"{path!r} is no file, but a pipe, a device or a socket",
+            hint="it cannot be read again from a position: write what comes out of it to a file",
+        )
     told, compression = by_suffix(path)
     kind = format or told
     if kind is None:

@@ -27,7 +27,7 @@ def check_partition(name: str, dtype: pl.DataType) -> None:
             f"column {name!r} ({dtype}) cannot name folders",
             hint="partition by a column of text, numbers or times",
         )
-    if len(quote(name, safe="")) + 1 > _LONGEST:
+    if len(_escaped(name)) + 1 > _LONGEST:
         raise JobDefinitionError(f"{cut(name, 40)} is too long to name folders", hint="rename the column")
 
 
@@ -63,7 +63,7 @@ def _folder(name: str, value: str | None) -> str:
             record={name: value},
             hint="partition by another column, or replace the value",
         )
-    folder = f"{quote(name, safe='')}={_NULL if value is None else quote(value, safe='')}"
+    folder = f"{_escaped(name)}={_NULL if value is None else quote(value, safe='')}"
     if len(folder) > _LONGEST:
         raise RecordError(
             f"column {name!r} holds {cut(value, 60)}, which makes a name of {len(folder)} bytes for a folder, "
@@ -72,6 +72,12 @@ def _folder(name: str, value: str | None) -> str:
             hint="partition by another column, or shorten the value",
         )
     return folder
+
+
+def _escaped(name: str) -> str:
+    """A column's name as that of a folder begins, which no reader takes for a hidden one."""
+    escaped = quote(name, safe="")
+    return f"%2E{escaped[1:]}" if escaped.startswith(".") else escaped
 
 
 def values_of(path: str) -> Mapping[str, str | None]:

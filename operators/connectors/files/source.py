@@ -41,7 +41,7 @@ class FileSource(Source):
 
     `format` is told by the suffix (.ndjson .jsonl .json, .csv .tsv, .parquet, .arrow .ipc .feather, .txt .log .text,
     those of text also with .gz or .zst) unless given. `schema` gives names and types of the columns to read; without it
-    they are inferred from the first 1,000 rows and pinned (in CSV, numbers with leading zeros are text);
+    they are inferred from the first 1,000 rows and pinned (in CSV, numbers with leading zeros or a plus sign are text);
     `sf.OBJECTS` asks for Python objects (any JSON value, a str for a line of text, a dict otherwise, of text alone
     for CSV). A field missing in a JSON object is null. A job that goes on from a checkpoint infers again: it is
     refused if other types come out because the first files have gone.
@@ -165,4 +165,15 @@ class FileSource(Source):
         assert isinstance(self.schema, Schema)
         if files and files[0].format in ("ndjson", "csv"):
             wire_types(self.schema, files[0].format)
+        if files and files[0].format == "text":
+            self._check_text(self.schema, files[0])
         return self.schema
+
+    def _check_text(self, schema: Schema, file: FoundFile) -> None:
+        folders = dict(file.partitions)
+        for name, dtype in schema.items():
+            if name not in folders and (name, dtype) != (TEXT_COLUMN, pl.String()):
+                raise JobDefinitionError(
+                    f"{file.path!r} is text, which has the column {TEXT_COLUMN!r} of String, not {name!r} of {dtype}",
+                    hint=f'leave schema= out and go on from col("{TEXT_COLUMN}"), or give another format=',
+                )

@@ -88,7 +88,7 @@ class TestFinding:
     def test_a_file_that_cannot_be_opened_is_said(self, tmp_path: Path) -> None:
         with socket(AF_UNIX) as listening:
             listening.bind(str(tmp_path / "a.ndjson"))
-            with pytest.raises(SourceError, match=r"cannot read '.*a\.ndjson': No such device"):
+            with pytest.raises(SourceError, match=r"'.*a\.ndjson' is no file, but a pipe"):
                 read(FileSource(tmp_path, schema={"a": pl.Int64}))
 
     def test_a_folder_that_cannot_be_looked_into_is_not_passed_over(self, tmp_path: Path) -> None:
@@ -367,3 +367,10 @@ def test_the_number_of_bytes_read_is_reported(tmp_path: Path) -> None:
     path = put(tmp_path / "x.txt", "one\ntwo\n")
     [split] = discover(FileSource(path))
     assert split.id == str(path)
+
+
+@pytest.mark.parametrize("asked", ["x.ndjson", "", "*.ndjson"])
+def test_a_pipe_is_refused_not_waited_for(tmp_path: Path, asked: str) -> None:
+    os.mkfifo(tmp_path / "x.ndjson")
+    with pytest.raises(SourceError, match="is no file, but a pipe"):
+        FileSource(tmp_path / asked, schema={"a": pl.Int64}).output_type()

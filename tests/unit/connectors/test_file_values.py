@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from streamflow.api.job import Job
-from streamflow.errors import JobDefinitionError, RecordError, SourceError
+from streamflow.errors import JobDefinitionError, RecordError, SinkError, SourceError
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.files.sink import FileSink
 from streamflow.operators.connectors.files.source import FileSource
@@ -465,3 +465,104 @@ class TestTimesThatPythonCannotHold:
         assert result.errors == 1
         if how != "objects":
             assert columns.frame()["v"].to_physical().equals(values.to_physical())
+
+
+class TestRecordsOfCsv:
+    """What is a record, and how many fields it has, does not depend on those beside it."""
+
+    @pytest.mark.parametrize("batch_rows", [1, 1000])
+    @pytest.mark.parametrize("short", [b"y", b'"y"', b"y" * 140_000, b'"' + b"y" * 140_000 + b'"', b'"y,,"'])
+    @pytest.mark.parametrize("others", [b"x,1", b'"x",1', b'"x,,",', b"x,"])
+    @pytest.mark.parametrize("schema", [{"a": pl.String}, {"a": pl.String, "b": pl.Int64}])
+    def test_a_short_one(
+        self, tmp_path: Path, schema: Any, others: bytes, short: bytes, batch_rows: int
+    ) -> None:
+        path = put(tmp_path / "x.csv", b"a,b\n" + others + b"\n" + short + b"\n" + others + b"\n")
+        reading = read(FileSource(path, schema=schema), on_error="skip", batch_rows=batch_rows)
+        assert [row["a"] for row in reading.rows] == [others.rpartition(b",")[0].strip(b'"').decode()] * 2
+        assert len(reading.bad) == 1
+        assert "the record has 1 fields where 2 were expected" in reading.bad[0]
+
+    @pytest.mark.parametrize("batch_rows", [1, 1000])
+    @pytest.mark.parametrize("separator", ["\t", " "])
+    @pytest.mark.parametrize("other", [b"x%s1", b"x%sno", b'"x"%s1'])
+    def test_one_of_nulls_between_spaces(
+        self, tmp_path: Path, other: bytes, separator: str, batch_rows: int
+    ) -> None:
+        between = separator.encode()
+        path = put(tmp_path / "x.csv", b"a%sb\n" % between + between + b"\n" + other % between + b"\n")
+        source = FileSource(path, schema={"a": pl.String, "b": pl.Int64}, separator=separator)
+        assert rows(source, on_error="skip", batch_rows=batch_rows)[0] == {"a": None, "b": None}
+
+    @pytest.mark.parametrize("other", [b"x,1", b'"x",1', b'"x",'])
+    def test_a_line_of_spaces_is_none(self, tmp_path: Path, other: bytes) -> None:
+        path = put(tmp_path / "x.csv", b"a,b\n" + other + b"\n   \n" + other + b"\n")
+        assert [row["a"] for row in rows(FileSource(path, schema={"a": pl.String}))] == ["x", "x"]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.ndjson"])
+@pytest.mark.parametrize(
+    "text",
+    ["2013-02-30T00:00:00Z", "0000-00-00T00:00:00Z", "9999-12-31T23:59:59.123456789Z", "+491234"],
+)
+def test_text_that_its_type_could_not_hold_stays_text(tmp_path: Path, name: str, text: str) -> None:
+    lines = ["a,b", f"{text},1"] if name == "x.csv" else [json.dumps({"a": text, "b": 1})]
+    path = put(tmp_path / name, "".join(f"{line}\n" for line in lines).encode())
+    assert rows(FileSource(path)) == [{"a": text, "b": 1}]
+
+
+@pytest.mark.parametrize(
+    "schema", [{"message": pl.String}, {"line": pl.Int64}, {"line": pl.String, "n": pl.Int64}]
+)
+def test_text_has_one_column(tmp_path: Path, schema: Any) -> None:
+    path = put(tmp_path / "x.txt", b"1\n")
+    with pytest.raises(JobDefinitionError, match="is text, which has the column 'line' of String"):
+        FileSource(path, schema=schema).output_type()
+    assert rows(FileSource(path, schema={"line": pl.String})) == [{"line": "1"}]
+
+
+@pytest.mark.parametrize("name", [".k", "..", "_k"])
+def test_a_column_whose_name_looks_hidden_can_name_folders(tmp_path: Path, name: str) -> None:
+    write(FileSink(tmp_path / "out", format="ndjson", partition_by=name), [frame(**{name: ["x"], "v": [1]})])
+    assert rows(FileSource(tmp_path / "out")) == [{"v": 1, name: "x"}]
+
+
+FAR = {
+    "day": pl.Series([0, 2**31 - 1], dtype=pl.Int32).cast(pl.Date),
+    "moment": pl.Series([0, 2**63 - 1]).cast(pl.Datetime("ms")),
+    "within": pl.Series([[0], [-(2**62)]], dtype=pl.List(pl.Int64)).cast(pl.List(pl.Datetime("ms", "UTC"))),
+}
+
+
+@pytest.mark.parametrize("values", FAR.values(), ids=list(FAR))
+@pytest.mark.parametrize("suffix", ["csv", "ndjson", "parquet", "arrow"])
+def test_times_too_far_away_for_text(tmp_path: Path, values: pl.Series, suffix: str) -> None:
+    held = values.alias("v").to_frame()
+    if suffix == "csv" and values.dtype.is_nested():
+        return
+    job = Job("far")
+    path = tmp_path / f"x.{suffix}"
+    job.read(MemorySource(held)).write(FileSink(path))
+    if suffix in ("csv", "ndjson"):
+        with pytest.raises(RecordError, match=r"column 'v' holds .*a time .*, which text cannot carry"):
+            job.run(checkpoint_dir=str(tmp_path / "checkpoints"))
+        return
+    job.run(checkpoint_dir=str(tmp_path / "checkpoints"))
+    again = Job("again")
+    out = again.read(FileSource(path)).collect()
+    again.run()
+    assert out.frame().equals(held)
+    if values.dtype.is_nested():
+        return
+    for dtype in (pl.String, pl.Datetime("ns"), pl.Datetime("us")):
+        reading = read(FileSource(path, schema={"v": dtype}), on_error="skip")
+        assert (len(reading.rows), len(reading.bad)) == (1, 1)
+
+
+def test_rows_do_not_become_part_of_a_field_that_a_file_leaves_open(tmp_path: Path) -> None:
+    path = put(tmp_path / "x.csv", b'a,b\n1,"x\n')
+    job = Job("appending")
+    job.read(MemorySource([{"a": 1, "b": "y"}])).write(FileSink(path, mode="append"))
+    with pytest.raises(SinkError, match="ends within a quoted field"):
+        job.run()
+    assert path.read_bytes() == b'a,b\n1,"x\n'
