@@ -107,7 +107,9 @@ class _ExtractOperator(Operator):
         for (name, function), values, given in zip(self._columns, results, types, strict=True):
             dtype, label = self._types[name], _label(name, function)
             if dtype is None:
-                column, unfit = any_column(label, values, self._settled[name], given)
+                # What a function gave for a record that another of them failed for is not among the values.
+                known = None if failed else given
+                column, unfit = any_column(label, values, self._settled[name], known)
             else:
                 column, unfit = strict_column(label, values, dtype)
             columns.append(column.alias(name))

@@ -31,7 +31,7 @@ from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.rows import calls, columns_of, each_row, seen, times_of
 from streamflow.operators.user_functions import unfit_results
 from streamflow.records.batch import RowBatch
-from streamflow.records.copies import held_by, own_result, own_results, own_value
+from streamflow.records.copies import held_by, kept_inside, own_result, own_results, own_value
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import Schema, StreamSchema
@@ -259,7 +259,7 @@ def _asked(function: Callable[[Any], Any], values: list[Any], answers: Sequence[
     def asked(value: Any) -> Any:
         held = getrefcount(value)
         answer = function(value)
-        if getrefcount(value) > held:
+        if getrefcount(value) > held or kept_inside(value):
             values[len(answers)] = own_value(value)
         return answer
 

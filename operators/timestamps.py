@@ -28,7 +28,7 @@ from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.rows import rows_of, seen
 from streamflow.records.batch import RowBatch
-from streamflow.records.copies import own_value
+from streamflow.records.copies import kept_inside, own_value
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.python_times import shown_row, unheld
@@ -116,7 +116,7 @@ class AssignTimestamps(PureSpec):
                 held = getrefcount(value)
                 try:
                     time = moment(value)
-                    if getrefcount(value) > held:
+                    if getrefcount(value) > held or kept_inside(value):
                         rows[index] = own_value(value)
                 except BaseException as raised:  # noqa: BLE001 — whatever a user's code raises is the record's error
                     bad.append(guard.error(raised_by_user(raised), value))

@@ -18,7 +18,7 @@ from typing import Any, Final
 from streamflow.errors import RecordError
 from streamflow.records.batch import RowBatch
 from streamflow.records.elements import AnyBatch
-from streamflow.records.sizes import UNCHANGING, size_of
+from streamflow.records.sizes import UNCHANGING, contents, size_of
 from streamflow.user_code import described, raised_by_user
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "copied_batch",
     "copied_with_size",
     "held_by",
+    "kept_inside",
     "own_result",
     "own_results",
     "own_value",
@@ -93,7 +94,7 @@ def _copied(value: Any) -> Any:
 
 def own_result(result: Any, given: Any = None, flat: bool = False, held: int = maxsize) -> Any:
     """The result of a user's function as a value that the function cannot change later: a copy, where the function has
-    kept the result or a dict or list in it. `given`: the function's argument, which is the record's own already, unless
+    kept the result or what it holds. `given`: the function's argument, which is the record's own already, unless
     there are more references to it than it was `held` by; `flat`: nothing in the result may be a dict or list.
 
     A result that cannot be copied stays as it is. About 0.3 µs for a dict, 0.1 µs for a flat one. The call of the
@@ -108,13 +109,11 @@ def own_result(result: Any, given: Any = None, flat: bool = False, held: int = m
     kind = type(result)
     if kind in UNCHANGING:
         return result
-    if result is given:
-        return result if getrefcount(result) <= held else own_value(result)
-    if getrefcount(result) > _ALONE:
+    if getrefcount(result) > (held if result is given else _ALONE):
         return own_value(result)
     if flat or (kind is dict and UNCHANGING.issuperset(map(type, result.values()))):
         return result
-    return own_value(result) if _kept_inside(result) else result
+    return own_value(result) if kept_inside(result) else result
 
 
 def own_results(results: Iterable[Any]) -> list[Any]:
@@ -125,7 +124,7 @@ def own_results(results: Iterable[Any]) -> list[Any]:
     if UNCHANGING.issuperset(map(type, results)):
         return results.copy()
     return [
-        own_value(result) if getrefcount(result) > _ALONE_IN_A_LIST or _kept_inside(result) else result
+        own_value(result) if getrefcount(result) > _ALONE_IN_A_LIST or kept_inside(result) else result
         for result in results
     ]
 
@@ -152,18 +151,34 @@ def own_value(value: Any) -> Any:
         return value
 
 
-def _kept_inside(value: Any) -> bool:
-    """Whether somebody else holds what can be changed within this dict, list or tuple."""
+def kept_inside(value: Any) -> bool:
+    """Whether somebody else holds what can be changed within a dict, a list, a tuple or an object.
+
+    >>> kept = [1]
+    >>> kept_inside({"list": [1]}), kept_inside({"list": kept}), kept_inside([(kept,)])
+    (False, True, True)
+    """
     kind = type(value)
-    if kind is not dict and kind is not list and kind is not tuple:
-        return False
-    items = value.values() if kind is dict else value
+    alone = _ALONE_IN_A_LIST
+    items: Any
+    if kind is dict:
+        items = value.values()
+    elif kind is list or kind is tuple:
+        items = value
+    else:
+        try:
+            items = [item for part in contents(value) for item in part]
+        except BaseException as raised:  # noqa: BLE001 — a class of the user's own may raise when it is looked at
+            raised_by_user(raised)
+            return False
+        alone += 1  # the list holds them, too
     if UNCHANGING.issuperset(map(type, items)):
         return False
     for item in items:
-        if type(item) in UNCHANGING:
+        kind = type(item)
+        if kind in UNCHANGING or (kind is tuple and UNCHANGING.issuperset(map(type, item))):
             continue
-        if (type(item) is not tuple and getrefcount(item) > _ALONE_IN_A_LIST) or _kept_inside(item):
+        if getrefcount(item) > alone or kept_inside(item):
             return True
     return False
 

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import polars as pl
 
-__all__ = ["UNCHANGING", "size_of", "size_of_rows"]
+__all__ = ["UNCHANGING", "contents", "size_of", "size_of_rows"]
 
 UNCHANGING: Final = frozenset(
     {
@@ -107,15 +107,15 @@ def _size_of(value: Any) -> int:
         if len(seen) == _MOST:
             continue
         seen.add(id(each))
-        for held in _held(each):
+        for held in contents(each):
             step = -(-len(held) // _ITEMS) or 1
             items = held[::step] if isinstance(held, (list, tuple)) else list(islice(held, 0, None, step))
             left += [(item, times * len(held) / len(items)) for item in items]
     return int(total)
 
 
-def _held(value: Any) -> list[Collection[Any]]:
-    """What a value holds."""
+def contents(value: Any) -> list[Collection[Any]]:
+    """What a value holds: a container's values, an object's fields. A class of the user's own may raise anything."""
     if isinstance(value, Mapping):
         return [value.values()]
     if isinstance(value, (list, tuple, set, frozenset, deque)):

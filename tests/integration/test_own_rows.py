@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from threading import Lock
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pytest
 
@@ -462,3 +462,76 @@ def test_a_row_that_nobody_keeps_is_not_copied() -> None:
     job.read(sf.MemorySource(rows, schema=sf.OBJECTS)).map(first).map(second).filter(bool).collect()
     job.run(batch_rows=1)
     assert len(seen) == 7
+
+
+class Tagged(NamedTuple):
+    """A named tuple with a list."""
+
+    v: int
+    seen: list[int]
+
+
+@dataclass(slots=True)
+class Slotted:
+    """A dataclass without a `__dict__`."""
+
+    v: int
+    seen: list[int]
+
+
+class Held:
+    """A class of a user's own that holds a list in a tuple."""
+
+    def __init__(self, v: int, seen: list[int]) -> None:
+        self.v = v
+        self.inside = (seen,)
+
+    @property
+    def seen(self) -> list[int]:
+        return self.inside[0]
+
+
+@pytest.mark.parametrize("batch_rows", [1, 100])
+@pytest.mark.parametrize("made", [Tagged, Slotted, Reading, Held])
+def test_a_list_that_a_function_keeps_in_what_it_returns_is_what_it_was(made: Any, batch_rows: int) -> None:
+    seen: list[int] = []
+
+    def tagged(row: dict[str, Any]) -> Any:
+        seen.append(row["v"])
+        return made(row["v"], seen)
+
+    job = sf.Job("kept inside objects")
+    rows = job.read(sf.MemorySource([{"v": v} for v in range(3)]))
+    outs = [
+        rows.map(tagged).collect(),
+        rows.flat_map(lambda row: [made(row["v"], list(range(row["v"] + 1)))]).collect(),
+    ]
+    job.run(batch_rows=batch_rows)
+    for out in outs:
+        assert [(each.v, each.seen) for each in out.rows()] == [(0, [0]), (1, [0, 1]), (2, [0, 1, 2])]
+
+
+@pytest.mark.parametrize("schema", [sf.OBJECTS, None])
+@pytest.mark.parametrize("batch_rows", [1, 100])
+@pytest.mark.parametrize("way", ["map", "filter", "event time"])
+def test_a_list_that_a_function_keeps_of_its_row_is_what_it_was(
+    way: str, batch_rows: int, schema: Any
+) -> None:
+    kept: list[list[int]] = []
+
+    def keep(row: dict[str, Any]) -> dict[str, Any]:
+        for numbers in kept:
+            numbers.append(99)
+        kept.append(row["list"])
+        return row
+
+    job = sf.Job("kept of a row")
+    source = sf.MemorySource([{"list": [v]} for v in range(3)], schema=schema)
+    if way == "event time":
+        out = job.read(
+            source, event_time=lambda row: datetime(2024, 1, 1 + keep(row)["list"][0], tzinfo=UTC)
+        ).collect()
+    else:
+        out = (job.read(source).map(keep) if way == "map" else job.read(source).filter(keep)).collect()
+    job.run(batch_rows=batch_rows)
+    assert [row["list"] for row in out.rows()] == [[0], [1], [2]]

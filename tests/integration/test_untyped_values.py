@@ -154,3 +154,22 @@ def test_a_value_that_no_aggregate_takes_does_not_decide_what_the_others_are(
     result = job.run(mode=mode, parallelism=parallelism)
     assert out.rows()[-1]["made"] == 2.5
     assert result.errors == 2
+
+
+@pytest.mark.parametrize(("mode", "batch_rows", "parallelism"), WAYS)
+@pytest.mark.parametrize("before", [2**60, 7, "x"])
+def test_nor_does_one_of_a_record_whose_other_value_cannot_be_made(
+    before: Any, mode: Any, batch_rows: int, parallelism: int
+) -> None:
+    def found(row: dict[str, Any]) -> Any:
+        return before if row["v"] is None else row["v"] / 2
+
+    job = sf.Job("first")
+    rows = sf.MemorySource([{"k": "a", "v": v} for v in (None, 1, None, 2)], batch_rows=batch_rows)
+    keyed = job.read(rows).key_by("k")
+    out = (
+        keyed.aggregate(half=sf.max(found), more=sf.sum(lambda row: row["v"] + 1)).on_error("skip").collect()
+    )
+    result = job.run(mode=mode, parallelism=parallelism)
+    assert (out.rows()[-1]["half"], out.rows()[-1]["more"]) == (1.0, 5)
+    assert result.errors == 2
