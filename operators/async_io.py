@@ -15,7 +15,8 @@ from functools import partial
 from itertools import repeat
 from typing import Any, ClassVar, Final
 
-from streamflow.errors import JobDefinitionError, RecordError, StateError, StreamflowError, Where
+from streamflow.arguments import whole_number
+from streamflow.errors import RecordError, StateError, StreamflowError, Where
 from streamflow.operators.base import (
     AsyncOperator,
     Collector,
@@ -39,7 +40,7 @@ from streamflow.records.copies import copied, own_result
 from streamflow.records.elements import AnyBatch
 from streamflow.records.schema import Schema, StreamSchema
 from streamflow.records.serde import pack, unpack
-from streamflow.time.timestamps import Duration, parse_duration
+from streamflow.time.timestamps import MIN_TIME, Duration, parse_duration
 from streamflow.user_code import awaited_failure, line_of_definition, line_of_error
 
 __all__ = ["Backoff", "MapAsync", "backoff"]
@@ -67,10 +68,8 @@ def backoff(retries: int, *, first: Duration = "100ms", longest: Duration = "10s
     >>> [backoff(3).pause(attempt) for attempt in range(3)]
     [100000, 200000, 400000]
     """
-    if retries < 0:
-        raise JobDefinitionError(f"{retries} retries", hint="give 0 or more")
     return Backoff(
-        retries,
+        whole_number(retries, "retries", least=0),
         parse_duration(first, what="the first pause", positive=True),
         parse_duration(longest, what="the longest pause", positive=True),
     )
@@ -127,6 +126,7 @@ class _MapAsyncOperator(AsyncOperator):
         self._spec = spec
         self._clock = ctx.clock
         self._groups = ctx.groups
+        self._marked = ctx.marks
         self._guard = Guard(ctx.operator_id, spec.on_error, ctx.metrics)
         self._requests = Requests(ordered=spec.ordered)
         # Results that wait for their turn take room, too, but do not keep others from being asked at once.
@@ -144,7 +144,8 @@ class _MapAsyncOperator(AsyncOperator):
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         rows = rows_of(seen(batch, self._guard, out))
         times: Iterable[int | None] = repeat(None) if rows.times is None else rows.times
-        self._unasked.extend(map(self._requests.add, rows.values, times))
+        marks: Iterable[int | None] = repeat(None) if rows.marks is None else rows.marks
+        self._unasked.extend(map(self._requests.add, rows.values, times, marks))
         self._ask()
 
     def on_watermark(self, watermark: int, out: Collector) -> int | None:
@@ -180,9 +181,10 @@ class _MapAsyncOperator(AsyncOperator):
         """The answers as records; what the schema does not allow is its request's error."""
         timed = taken[0].time is not None
         times = [request.time for request in good if request.time is not None] if timed else None
+        marks = [request.mark or MIN_TIME for request in good] if self._marked else None
         results = [request.result for request in good]
         schema = self._spec.schema
-        rows = RowBatch(results, times)
+        rows = RowBatch(results, times, marks)
         batch: AnyBatch = rows
         misfits = unfit_results(results)
         if isinstance(schema, Schema):
@@ -210,7 +212,7 @@ class _MapAsyncOperator(AsyncOperator):
             spans = unpack(part.values["requests"])
             if len(mine) > 1:
                 # Of several streams' watermarks none holds for all.
-                spans = [(values, times, None) for values, times, _ in spans]
+                spans = [(values, times, None) for values, times, *_ in spans]
             self._unasked.extend(self._requests.restore(spans))
 
     def close(self) -> None:

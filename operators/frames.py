@@ -21,7 +21,7 @@ from streamflow.operators.base import (
 from streamflow.records.common_types import concatenated
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, Schema
+from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema
 from streamflow.user_code import described, line_of_definition, line_of_error, raised_by_user
 from streamflow.windows.aggregate import is_known
 
@@ -117,4 +117,19 @@ class _MapBatchesOperator(Operator):
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         assert isinstance(batch, FrameBatch)
-        out.emit(FrameBatch(self._spec.apply(batch.frame, self._output)))
+        made = self._spec.apply(batch.unmarked().frame, self._output)
+        if batch.marked and self._output.timed and made.height:
+            made = made.with_columns(_marks(batch.frame, made[EVENT_TIME]))
+        out.emit(FrameBatch(made))
+
+
+def _marks(records: pl.DataFrame, times: pl.Series) -> pl.Series:
+    """The watermark before each record that a function made of these: that of the first record of its time, if there
+    is one."""
+    if times.equals(records[EVENT_TIME]):
+        return records[WATERMARK]
+    of_time = records.select(EVENT_TIME, WATERMARK).unique(EVENT_TIME, keep="first")
+    joined = times.to_frame().join(of_time, on=EVENT_TIME, how="left", maintain_order="left")
+    least = records[WATERMARK].to_physical().min()
+    marks = joined[WATERMARK].to_physical().fill_null(least).cum_max()
+    return marks.cast(EVENT_TIME_TYPE).alias(WATERMARK)

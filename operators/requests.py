@@ -33,6 +33,8 @@ class Request:
     time: int | None
     number: int
     span: Span
+    mark: int | None = None
+    """The watermark before it, where records carry one."""
     result: Any = None
     error: BaseException | None = None
     answered: bool = False
@@ -63,10 +65,10 @@ class Requests:
         """Whether there is neither a request nor a watermark."""
         return len(self._spans) == 1 and not self._spans[0].waiting
 
-    def add(self, value: Any, time: int | None) -> Request:
+    def add(self, value: Any, time: int | None, mark: int | None = None) -> Request:
         """One more input, behind all others."""
         span = self._spans[-1]
-        request = Request(value, time, self._added, span)
+        request = Request(value, time, self._added, span, mark)
         self._added += 1
         span.waiting[request.number] = request
         return request
@@ -107,6 +109,11 @@ class Requests:
                 taken.append(request)
         else:
             taken, span.ready = span.ready, []
+            if taken:
+                # Event time has come no further than to the first that waits.
+                first = next(iter(span.waiting.values()))
+                for request in taken:
+                    request.mark = first.mark
         for request in taken:
             del span.waiting[request.number]
         self._taken += len(taken)
@@ -120,24 +127,25 @@ class Requests:
         self._spans.popleft()
         return span.watermark
 
-    def snapshot(self) -> list[tuple[list[Any], list[int | None], int | None]]:
-        """(values, times, watermark) of each span: all that has not been taken, in order."""
+    def snapshot(self) -> list[tuple[list[Any], list[int | None], int | None, list[int | None]]]:
+        """(values, times, watermark, marks) of each span: all that has not been taken, in order."""
         return [
             (
                 [request.value for request in span.waiting.values()],
                 [request.time for request in span.waiting.values()],
                 span.watermark,
+                [request.mark for request in span.waiting.values()],
             )
             for span in self._spans
         ]
 
-    def restore(
-        self, spans: Sequence[tuple[Sequence[Any], Sequence[int | None], int | None]]
-    ) -> list[Request]:
-        """Take what a snapshot held, behind what is there; the requests to begin again."""
+    def restore(self, spans: Sequence[Sequence[Any]]) -> list[Request]:
+        """Take what a snapshot held, behind what is there; the requests to begin again. Snapshots of earlier versions
+        have no marks."""
         begun: list[Request] = []
-        for values, times, watermark in spans:
-            begun += [self.add(value, time) for value, time in zip(values, times, strict=True)]
+        for values, times, watermark, *marks in spans:
+            each = marks[0] if marks else [None] * len(values)
+            begun += map(self.add, values, times, each)
             if watermark is not None:
                 self._close(watermark)
         return begun

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
@@ -102,6 +103,38 @@ def test_timers_fire_between_events_in_order_however_these_are_cut(
 ) -> None:
     alerts = alerts_of(ROWS, bound=bound, mode=mode, batch_rows=batch_rows, parallelism=parallelism)
     assert alerts == replay(ROWS, bound)
+
+
+async def answered(row: dict[str, Any]) -> dict[str, Any]:
+    return row
+
+
+COLUMNS = {"card": sf.String, "amount": sf.Float64, "at": sf.Datetime}
+BETWEEN: dict[str, Callable[[sf.Stream], sf.Stream]] = {
+    "map_async": lambda s: s.map_async(answered, schema=COLUMNS),
+    "map_async of objects": lambda s: s.map_async(answered).map(lambda row: row, schema=COLUMNS),
+    "map_async, unordered": lambda s: s.map_async(answered, ordered=False, capacity=1, schema=COLUMNS),
+    "map_batches": lambda s: s.map_batches(lambda frame: frame),
+    "map_batches with a column more": lambda s: s.map_batches(
+        lambda frame: frame.with_columns(more=pl.lit(1))
+    ),
+    "map_batches of chosen columns": lambda s: s.map_batches(
+        lambda frame: frame.select("__event_time", *COLUMNS), schema=COLUMNS
+    ),
+    "map_batches that filters": lambda s: s.map_batches(lambda frame: frame.filter(pl.col("amount") != 50)),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("batch_rows", [7, 100_000])
+@pytest.mark.parametrize("between", BETWEEN)
+def test_so_they_do_behind_what_gives_other_records(between: str, batch_rows: int, mode: Any) -> None:
+    job = sf.Job("alerts")
+    events = job.read(sf.MemorySource(pl.DataFrame(ROWS)), event_time="at", watermark=BOUND)
+    kept = BETWEEN[between](events).filter(col("amount") != 50)
+    alerts = kept.key_by("card").process(Alerts).collect()
+    job.run(mode=mode, batch_rows=batch_rows)
+    assert sorted((row["card"], row["at"]) for row in alerts.rows()) == replay(ROWS, BOUND)
 
 
 @pytest.mark.parametrize("batch_rows", [7, 100_000])

@@ -28,6 +28,8 @@ def stream() -> sf.Stream:
     [
         (lambda: stream().map_async(looked_up, capacity=wrong), "capacity is 'x'"),
         (lambda: stream().map_async(looked_up, ordered=wrong), "ordered is 'x'"),
+        (lambda: sf.backoff(wrong), "retries is 'x'"),
+        (lambda: sf.backoff(-1), "retries is -1"),
         (lambda: stream().union(number), "union got 3"),
         (lambda: stream().named(number), "3 cannot name an operator"),
         (lambda: stream().parallel(wrong), "the parallelism of read-1 is 'x'"),
