@@ -47,11 +47,22 @@ __all__ = [
     "StatePart",
     "StreamType",
     "UpdateCadence",
+    "own_output",
 ]
 
 MAIN: Final = "main"
 LATE: Final = "late"
 ERRORS: Final = "errors"
+
+
+def own_output(name: str) -> str:
+    """The output that a user has given this name, which may be one of an operator's own.
+
+    >>> own_output("large"), own_output("late")
+    ('large', 'own late')
+    """
+    return f"own {name}" if name in (MAIN, LATE, ERRORS) else name
+
 
 ErrorPolicy = Literal["fail", "skip", "dead_letter"]
 UpdateCadence = Literal["batch", "epoch", "end"]

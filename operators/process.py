@@ -26,6 +26,7 @@ from streamflow.operators.base import (
     OperatorContext,
     OperatorSpec,
     StreamType,
+    own_output,
 )
 from streamflow.operators.guard import DEAD_LETTER_TYPE
 from streamflow.operators.process_context import ProcessContext, Timer
@@ -197,7 +198,8 @@ class ProcessSpec(OperatorSpec):
             return DEAD_LETTER_TYPE
         if output == LATE:
             return inputs[0]
-        return StreamType(dict(self.side)[output], inputs[0].timed)
+        declared = {own_output(name): schema for name, schema in self.side}
+        return StreamType(declared[output], inputs[0].timed)
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
         from streamflow.operators.process_operator import ProcessOperator

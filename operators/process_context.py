@@ -6,9 +6,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any, Final, Literal
 
-from streamflow.errors import JobDefinitionError, RecordError, unknown_name
+from streamflow.errors import JobDefinitionError, RecordError, StreamflowError, unknown_name
 from streamflow.records.batch import RowBatch
 from streamflow.records.copies import copied
 from streamflow.state.state_cache import GROUP, KEY, KEY_BYTES, Current
@@ -34,6 +35,14 @@ _AGAIN: Final = 1_000
 def moment(time: int) -> datetime:
     """Microseconds since 1970 as users see them; within the years 1 to 9999."""
     return _EPOCH + min(max(time, EARLIEST), LATEST) * _MICRO
+
+
+def _of_record(parse: Callable[[Any], int], value: Any) -> int:
+    """A time or duration out of a record; one that is none is that record's error."""
+    try:
+        return parse(value)
+    except StreamflowError as error:
+        raise RecordError(error.message, hint=error.hint) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,14 +228,14 @@ class ProcessContext:
         """Call `on_timer` for this key after so long by the clock; the moment when it will be due. One that is not due
         yet when the input ends does not fire."""
         slot = self._current.slot
-        at = self._clock.now() + parse_duration(after, what="the timer", negative=False)
+        at = self._clock.now() + _of_record(partial(parse_duration, what="the timer", negative=False), after)
         self._processing_timers.add(at, slot[KEY_BYTES], slot[GROUP])
         return moment(at)
 
     def delete_processing_timer(self, at: datetime | int) -> None:
         """Delete this key's processing timer that is due at that moment, if it is set."""
         slot = self._current.slot
-        self._processing_timers.remove(to_micros(at), slot[KEY_BYTES], slot[GROUP])
+        self._processing_timers.remove(_of_record(to_micros, at), slot[KEY_BYTES], slot[GROUP])
 
     def _fires_again(self, key: bytes, firing: int) -> None:
         """Count how often in a row timers of a key have set one that is due at once: event time would stand still."""
@@ -254,7 +263,7 @@ class ProcessContext:
 
     def _at(self, at: datetime | date | str | int | timedelta) -> int:
         if not isinstance(at, timedelta):
-            return to_micros(at)
+            return _of_record(to_micros, at)
         time = self._current.time
         if time is None:
             raise RecordError("a timer was set relative to an event that has no time")

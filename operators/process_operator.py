@@ -18,14 +18,22 @@ import polars as pl
 
 from streamflow.errors import RecordError, StateError, StreamflowError, Where
 from streamflow.keys import key_groups
-from streamflow.operators.base import LATE, Collector, Operator, OperatorContext, OperatorSnapshot, StreamType
+from streamflow.operators.base import (
+    LATE,
+    Collector,
+    Operator,
+    OperatorContext,
+    OperatorSnapshot,
+    StreamType,
+    own_output,
+)
 from streamflow.operators.guard import Guard
 from streamflow.operators.null_keys import with_keys
 from streamflow.operators.process import WHOLE_RECORD, ProcessSpec
 from streamflow.operators.process_context import Emitted, Firing, ProcessContext, Timer, moment
 from streamflow.operators.process_keys import KeyColumns
 from streamflow.operators.row_builder import row_dicts
-from streamflow.operators.rows import FITTING_HINT, columns_of
+from streamflow.operators.rows import FITTING_HINT, columns_of, seen
 from streamflow.operators.time_sorted import TimeSorted
 from streamflow.operators.user_functions import unfit_results
 from streamflow.records.elements import AnyBatch, End
@@ -109,7 +117,7 @@ class ProcessOperator(Operator):
         self._current.wall = self._ctx.clock.now()
         if port == 0:
             assert isinstance(batch, FrameBatch)
-            batch = with_keys(batch, self._checked, self._guard, out)
+            batch = with_keys(self._held(batch, out), self._checked, self._guard, out)
             if self._sorts:
                 self._wait(batch, out)
             else:
@@ -197,6 +205,12 @@ class ProcessOperator(Operator):
     @property
     def _queues(self) -> list[Any]:
         return [self._event_timers, self._processing_timers, *self._expiries]
+
+    def _held(self, batch: FrameBatch, out: Collector) -> FrameBatch:
+        """The records that Python's values can hold; the others are bad ones."""
+        held = seen(batch, self._guard, out)
+        assert isinstance(held, FrameBatch)
+        return held
 
     def _wait(self, batch: FrameBatch, out: Collector) -> None:
         """Put records where they wait for the watermark; where that is what was asked for, those behind it are late."""
@@ -353,6 +367,7 @@ class ProcessOperator(Operator):
 
     def _broadcast_batch(self, batch: AnyBatch, out: Collector) -> None:
         assert isinstance(batch, FrameBatch)
+        batch = self._held(batch, out)
         frame = batch.frame
         errors: list[RecordError] = []
         self._current.leave()
@@ -471,7 +486,7 @@ class ProcessOperator(Operator):
             self._guard.bad(bad, out)
         emitted.begin_again()
         if name:
-            out.emit_to(name, batch)
+            out.emit_to(own_output(name), batch)
         else:
             out.emit(batch)
 

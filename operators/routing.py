@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Final
 
 import polars as pl
 
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import (
+    ERRORS,
     BatchFunction,
     Collector,
+    ErrorPolicy,
     Layout,
     OperatorContext,
     PureSpec,
     StreamType,
+    own_output,
 )
 from streamflow.operators.columns import checked_type
+from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
 from streamflow.records.elements import AnyBatch
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import Schema
@@ -66,6 +71,10 @@ def _same(left: StreamType, right: StreamType) -> bool:
     return left.schema is right.schema
 
 
+def _with_column(column: pl.Expr, frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(column)
+
+
 @dataclass(frozen=True, eq=False)
 class SplitBy(PureSpec):
     """Each row to the first branch whose expression is true; the rest stays on the main output."""
@@ -74,6 +83,7 @@ class SplitBy(PureSpec):
     accepts: ClassVar[Layout] = Layout.FRAME
     emits: ClassVar[Layout] = Layout.FRAME
     branches: tuple[tuple[str, pl.Expr], ...] = ()
+    on_error: ErrorPolicy = "fail"
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         for name, predicate in self.branches:
@@ -82,16 +92,22 @@ class SplitBy(PureSpec):
                 raise JobDefinitionError(f"branch {name!r} needs a yes or no for each row: {predicate}")
         return inputs[0]
 
+    def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
+        return DEAD_LETTER_TYPE if output == ERRORS else inputs[0]
+
     def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
+        guard = Guard(ctx.operator_id, self.on_error, ctx.metrics)
+
         def run(batch: AnyBatch, out: Collector) -> None:
             assert isinstance(batch, FrameBatch)
             rest = batch.frame
             for name, predicate in self.branches:
-                chosen = rest.with_columns(predicate.fill_null(False).alias(_CHOSEN))[_CHOSEN]
-                taken = rest.filter(chosen)
+                choice = predicate.fill_null(False).alias(_CHOSEN)
+                rest = guard.frame(rest, partial(_with_column, choice), out)
+                taken = rest.filter(_CHOSEN).drop(_CHOSEN)
                 if taken.height:
-                    out.emit_to(name, FrameBatch(taken))
-                rest = rest.filter(~chosen)
+                    out.emit_to(own_output(name), FrameBatch(taken))
+                rest = rest.filter(~pl.col(_CHOSEN)).drop(_CHOSEN)
             out.emit(FrameBatch(rest))
 
         return run

@@ -8,7 +8,7 @@ from streamflow.api.stream import Stream, builder_of, read_of, through
 from streamflow.errors import JobDefinitionError, unknown_name
 from streamflow.graph.logical import Input, OperatorNode
 from streamflow.graph.planner import natural_layout
-from streamflow.operators.base import LATE, Layout
+from streamflow.operators.base import LATE, Layout, own_output
 from streamflow.operators.declared_schema import declared_schema
 from streamflow.operators.extract import Extract
 from streamflow.operators.process import (
@@ -63,7 +63,7 @@ class ProcessedStream(Stream):
         if name not in self._outputs:
             message, hint = unknown_name("output", name, self._outputs)
             raise JobDefinitionError(message, hint=f"{hint}, or declare it in the process's outputs")
-        return Stream(self._builder, Input(self._read.node, name))
+        return Stream(self._builder, Input(self._read.node, own_output(name)))
 
 
 def processed(

@@ -15,7 +15,7 @@ from streamflow.arguments import names as check_names
 from streamflow.errors import JobDefinitionError, Where, unknown_name
 from streamflow.graph.logical import Input, OperatorNode, SourceNode
 from streamflow.operators.async_io import Backoff, MapAsync
-from streamflow.operators.base import ERRORS, ErrorPolicy, OperatorSpec, StreamType
+from streamflow.operators.base import ERRORS, ErrorPolicy, OperatorSpec, StreamType, own_output
 from streamflow.operators.columns import Drop, Explode, Filter, Rename, Select, WithColumns
 from streamflow.operators.connectors.collect import Collected, CollectSink
 from streamflow.operators.declared_schema import declared_schema, returned_schema
@@ -204,7 +204,7 @@ class Stream:
                 "split without a branch", hint="give some, like split(large=col('x') > 1)"
             )
         id = self._builder.add_operator(SplitBy(branches=tuple(branches.items())), (self._read,))
-        streams = {name: Stream(self._builder, Input(id, name)) for name in branches}
+        streams = {name: Stream(self._builder, Input(id, own_output(name))) for name in branches}
         return {**streams, "rest": Stream(self._builder, Input(id))}
 
     def key_by(

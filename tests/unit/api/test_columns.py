@@ -8,6 +8,7 @@ from polars.testing import assert_frame_equal
 
 import streamflow as sf
 from streamflow import col
+from streamflow.operators.connectors.collect import Collected, CollectSink
 
 FRAME = pl.DataFrame(
     {"k": ["a", "b", None, "a"], "v": [1, 2, 3, None], "tags": [["x"], ["y", "z"], [], ["w"]]}
@@ -72,6 +73,37 @@ def test_split_sends_each_record_to_one_branch() -> None:
         "any": [2, 3],
         "rest": [None],
     }
+
+
+def test_branches_may_be_called_like_an_operators_own_outputs() -> None:
+    job = sf.Job("test")
+    stream = job.read(sf.MemorySource(FRAME))
+    branches = stream.split(late=col("v") == 1, errors=col("v") == 2, main=col("v") == 3)
+    outs = {name: branch.collect() for name, branch in branches.items()}
+    result = job.run()
+    found = {name: out.frame()["v"].to_list() for name, out in outs.items()}
+    assert found == {"late": [1], "errors": [2], "main": [3], "rest": [None]}
+    assert (result.late, result.errors, result.records_out["split-1"]) == (0, 0, 4)
+
+
+def test_a_record_for_which_a_branch_s_expression_fails_is_a_bad_one() -> None:
+    texts = pl.DataFrame({"s": ["1", "x", "3"]})
+
+    def branches(job: sf.Job) -> dict[str, sf.Stream]:
+        return job.read(sf.MemorySource(texts)).split(large=col("s").cast(pl.Int64) > 1)
+
+    job = sf.Job("test")
+    large = branches(job)["large"].on_error("skip").collect()
+    rest = job.read(sf.MemorySource(texts)).split(errors=col("s").cast(pl.Int64) > 1)["rest"]
+    small, bad = rest.on_error("skip").collect(), Collected()
+    branches(job)["rest"].on_error(CollectSink(bad)).collect()
+    assert job.run().errors == 3
+    assert (large.rows(), small.rows()) == ([{"s": "3"}], [{"s": "1"}])
+    assert [row["record"] for row in bad.rows()] == ["{'s': 'x'}"]
+    job = sf.Job("test")
+    branches(job)["large"].collect()
+    with pytest.raises(sf.RecordError, match=r"split-1(.|\n)*record: {'s': 'x'}"):
+        job.run()
 
 
 def test_union_gives_all_records_of_both() -> None:

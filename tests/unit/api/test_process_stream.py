@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import polars as pl
 import pytest
 
 import streamflow as sf
@@ -196,3 +197,78 @@ def test_a_row_that_does_not_fit_is_charged_to_the_method_that_emitted_it(method
     stream.key_by("k").process(Emits, broadcast=rules, schema={"n": sf.Int64}).collect()
     with pytest.raises(sf.RecordError, match=rf"in {method}: 'n' is 'text'"):
         job.run()
+
+
+FAR = 400_000_000_000_000_000
+"""Microseconds from 1970 to the year 14645."""
+
+
+@pytest.mark.parametrize("mode", ["streaming", "batch"])
+@pytest.mark.parametrize("key", ["k", "at"])
+def test_a_record_with_a_time_that_python_cannot_hold_is_a_bad_one(key: str, mode: Any) -> None:
+    class Passes(sf.KeyedProcess):
+        output: ClassVar[object] = {"at": sf.Datetime}
+
+        def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
+            ctx.emit({"at": event["at"]})
+
+        def on_broadcast(self, event: Any, ctx: sf.ProcessContext) -> None:
+            assert event["at"].year == 1970
+
+    job = sf.Job("far")
+    rows = job.read(sf.MemorySource([{"k": "a", "at": at} for at in (0, FAR, 1)]))
+    timed = rows.with_columns(at=col("at").cast(pl.Datetime("us", "UTC")))
+    out = timed.key_by(key).process(Passes, broadcast=timed).on_error("skip").collect()
+    result = job.run(mode=mode)
+    assert (len(out.rows()), result.errors) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "method", ["set_timer", "delete_timer", "set_processing_timer", "delete_processing_timer"]
+)
+def test_a_timer_for_what_is_no_time_is_its_records_error(method: str) -> None:
+    class Due(sf.KeyedProcess):
+        output: ClassVar[object] = {"due": sf.String}
+
+        def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
+            getattr(ctx, method)(event["due"] if method != "set_processing_timer" else event["after"])
+            ctx.emit({"due": event["due"]})
+
+        def on_timer(self, timer: sf.Timer, ctx: sf.ProcessContext) -> None:
+            pass
+
+    rows = [
+        {"k": "a", "t": 1, "due": "2024-01-01", "after": "1h"},
+        {"k": "a", "t": 2, "due": "soon", "after": "soon"},
+    ]
+    job = sf.Job("due")
+    read = job.read(sf.MemorySource(rows), event_time=sf.epoch("t", unit="s"))
+    out = read.key_by("k").process(Due).on_error("skip").collect()
+    result = job.run(mode="streaming")
+    assert (out.rows(), result.errors) == ([{"due": "2024-01-01"}], 1)
+    job = sf.Job("due")
+    job.read(sf.MemorySource(rows), event_time=sf.epoch("t", unit="s")).key_by("k").process(Due).collect()
+    with pytest.raises(sf.RecordError, match=r"process-1, .*test_process_stream.py(.|\n)*soon"):
+        job.run(mode="streaming")
+
+
+def test_outputs_may_be_called_like_an_operators_own() -> None:
+    class Named(sf.KeyedProcess):
+        output: ClassVar[object] = {"v": sf.Int64}
+        outputs: ClassVar[Mapping[str, object]] = {
+            name: {"v": sf.Int64} for name in ("late", "errors", "main")
+        }
+
+        def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
+            if event["v"] < 3:
+                ctx.emit_to(("late", "errors", "main")[event["v"]], {"v": event["v"]})
+            else:
+                ctx.emit({"v": event["v"] // (event["v"] - 4)})
+
+    job = sf.Job("named")
+    made = job.read(sf.MemorySource([{"v": v} for v in range(6)])).key_by("v").process(Named)
+    made.on_error("skip")
+    outs = [made.collect(), *(made.output(name).collect() for name in ("late", "errors", "main"))]
+    result = job.run(mode="streaming")
+    assert [sorted(row["v"] for row in out.rows()) for out in outs] == [[-3, 5], [0], [1], [2]]
+    assert (result.late, result.errors) == (0, 1)
