@@ -6,8 +6,9 @@ checkpoint has, whatever the order in the program; what is put out has the progr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from streamflow.windows.aggregate import Aggregate
 
@@ -33,9 +34,20 @@ def keyed_differences(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> list
         problems += [
             f"{what} {name!r} was {before[name]} and is {now[name]}"
             for name in now
-            if name in before and before[name] != now[name]
+            if name in before and not _alike(before[name], now[name])
         ]
     return problems
+
+
+def _alike(before: str, now: str) -> bool:
+    """Earlier versions numbered the columns that functions made."""
+    return before == now or (
+        _NUMBERED.search(before) is not None and _NUMBERED.sub("", before) == _MADE.sub("", now)
+    )
+
+
+_NUMBERED: Final = re.compile(r'"__in\d+_*"')
+_MADE: Final = re.compile(r'"__[^"]*"')
 
 
 def state_order(names: Sequence[str], saved: Iterable[str]) -> tuple[str, ...]:

@@ -17,10 +17,11 @@ from streamflow.errors import RecordError
 from streamflow.operators.base import StreamType
 from streamflow.operators.columns import checked_type
 from streamflow.operators.user_functions import value_maker
+from streamflow.records.python_times import any_unheld, unheld
 from streamflow.records.schema import EVENT_TIME
 from streamflow.windows.aggregate import Aggregate, FoldedAggregate, Slot, is_known
 from streamflow.windows.keeping import CollectList, Quantile, TopK
-from streamflow.windows.own import Aggregator
+from streamflow.windows.own import Aggregator, Reduce
 from streamflow.windows.totals import Sum
 
 __all__ = [
@@ -261,6 +262,10 @@ def _evaluated(frame: pl.DataFrame, aggregate: Aggregate) -> pl.Series:
 
 def _folded(frame: pl.DataFrame, aggregate: FoldedAggregate, groups: Sequence[Sequence[int]]) -> list[bytes]:
     values = _evaluated(frame, aggregate)
+    if isinstance(aggregate, Aggregator | Reduce) and any_unheld(values):
+        for shown in (frame.select(pl.exclude("^__.*$")), values.to_frame()):
+            for error in unheld(shown).values():
+                raise error
     return aggregate.fold(values, groups, _maker(aggregate, values.dtype))
 
 

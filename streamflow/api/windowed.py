@@ -230,23 +230,25 @@ def aggregate_inputs(
             )
         if isinstance(aggregate, Aggregator):
             for method, arguments in _METHODS.items():
-                check_gives(getattr(aggregate, method), f"{aggregate.label}.{method}", arguments=arguments)
+                # An accumulator may begin with None.
+                check = check_function if method == "create" else check_gives
+                check(getattr(aggregate, method), f"{aggregate.label}.{method}", arguments=arguments)
         function = _to_be_made(name, aggregate.input, schema)
         if function is not None:
-            made.append((_column(len(made), taken), function))
+            made.append((_column(name, function, taken), function))
             aggregate = aggregate.with_input(pl.col(made[-1][0]))
         by = _to_be_made(name, aggregate.by, schema) if isinstance(aggregate, TopK) else None
         if by is not None:
             assert isinstance(aggregate, TopK)
-            made.append((_column(len(made), taken), by))
+            made.append((_column(f"{name} by", by, taken), by))
             aggregate = aggregate.with_by(pl.col(made[-1][0]))
         prepared.append((name, aggregate))
     return tuple(made), tuple(prepared)
 
 
-def _column(number: int, taken: frozenset[str]) -> str:
-    """A name for a made column that no other has."""
-    name = f"__in{number}"
+def _column(what: str, made_by: Callable[[Any], Any] | pl.Expr, taken: frozenset[str]) -> str:
+    """A name for a made column that no other has. State is matched by it: it says what the column is for and of."""
+    name = f"__{what}: {made_by if isinstance(made_by, pl.Expr) else getattr(made_by, '__name__', '')}"
     while name in taken:
         name += "_"
     return name

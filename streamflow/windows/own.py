@@ -185,7 +185,9 @@ def any_own(aggregates: Iterable[tuple[str, Aggregate]]) -> bool:
 
 
 def _series(name: str, values: list[Any], dtype: pl.DataType, what: str) -> pl.Series:
-    column, misfits = strict_column(name, values, dtype) if is_known(dtype) else any_column(name, values)
+    column, misfits = (
+        strict_column(name, values, dtype, whole=True) if is_known(dtype) else any_column(name, values)
+    )
     for index, why in misfits.items():
         raise RecordError(
             f"results of {what} do not fit one column: {why}",

@@ -108,6 +108,42 @@ def test_aggregates_and_keys_in_another_order(window: str, backend: str, tmp_pat
     assert totals(rows, ["k", "k2", *bounds]) == totals(expected, ["k", "k2", *bounds])
 
 
+def identity(row: dict[str, Any]) -> Any:
+    return row["id"]
+
+
+def seconds(row: dict[str, Any]) -> Any:
+    return row["t"] // 1_000_000
+
+
+INPUTS: dict[str, Any] = {
+    "a": sf.sum(identity),
+    "b": sf.max(seconds),
+    "c": sf.top_k(identity, 2, by=seconds),
+    "d": sf.sum("id"),
+}
+
+
+@pytest.mark.parametrize("objects", [False, True])
+def test_aggregates_of_functions_in_another_order(objects: bool, tmp_path: Path) -> None:
+    def build(names: str, **others: Any) -> Build:
+        def made(stream: Stream) -> Stream:
+            keyed = (stream.map(lambda row: row) if objects else stream).key_by("k")
+            inputs = {name: INPUTS[name] for name in names} | others
+            return keyed.window(sf.tumbling("20s")).aggregate(**inputs).named("agg")
+
+        return made
+
+    def found(rows: list[dict[str, Any]]) -> list[Any]:
+        return sorted([row["k"], row["window_start"], *(row[name] for name in "abcd")] for row in rows)
+
+    rows = restored(build("abcd"), build("dbca"), tmp_path)
+    assert found(rows) == found(at_once(build("abcd")))
+    job, _ = program(build("bc", a=INPUTS["d"], d=INPUTS["a"]), ALL, ends=True)
+    with pytest.raises(sf.StateError, match=r"aggregate 'a' was (.|\n)*aggregate 'd' was"):
+        job.run(checkpoint_dir=str(tmp_path))
+
+
 class Count(sf.KeyedProcess):
     n = sf.ValueState(int, default=0)
     output: ClassVar = {"k": sf.String, "k2": sf.Int64, "n": sf.Int64, "timer": sf.Boolean}

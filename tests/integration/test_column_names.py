@@ -20,7 +20,7 @@ NAMES = [
     "__fired",
     "__session",
     "__row",
-    "__in0",
+    "__most: <lambda>",
     "__record",
     "__seen",
     "total__before",

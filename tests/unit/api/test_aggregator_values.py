@@ -136,3 +136,44 @@ def test_what_the_class_refuses_is_the_record_s_error() -> None:
     keyed.aggregate(mean=mean_price(Cheap)(pl.struct("price", "size"))).collect()
     with pytest.raises(sf.RecordError, match=r"Mean\.add raised ValueError: too dear"):
         job.run(mode="batch")
+
+
+class Largest(sf.Aggregator):
+    """Begins with nothing."""
+
+    def create(self) -> None:
+        return None
+
+    def add(self, accumulator: int | None, value: int) -> int:
+        return value if accumulator is None else max(accumulator, value)
+
+    def merge(self, left: int, right: int) -> int:
+        return max(left, right)
+
+    def result(self, accumulator: int) -> int:
+        return accumulator
+
+
+def test_an_accumulator_may_begin_with_none() -> None:
+    job = sf.Job("largest")
+    out = job.read(sf.MemorySource(ROWS)).key_by("k").aggregate(size=Largest("size")).collect()
+    job.run(mode="batch")
+    assert [row["size"] for row in out.rows()] == [2]
+
+
+@pytest.mark.parametrize("field", ["sise", "more"])
+def test_a_field_that_a_reduced_record_has_not_is_an_error(field: str) -> None:
+    job = sf.Job("reduce")
+    keyed = job.read(sf.MemorySource(ROWS)).key_by("k")
+    keyed.reduce(lambda left, right: {**left, field: left["size"] + right["size"]}).collect()
+    with pytest.raises(sf.RecordError, match=f"no field '{field}'"):
+        job.run(mode="batch")
+
+
+def test_a_time_that_python_cannot_hold_is_told() -> None:
+    job = sf.Job("far")
+    read = job.read(sf.MemorySource([{"k": "a", "at": 400_000_000_000_000_000}]))
+    keyed = read.with_columns(at=pl.col("at").cast(pl.Datetime("us"))).key_by("k")
+    keyed.aggregate(largest=Largest("at")).collect()
+    with pytest.raises(sf.RecordError, match=r"aggregate-1: column 'at' holds .*14645"):
+        job.run()
