@@ -59,7 +59,8 @@ class RunningAggregateSpec(OperatorSpec):
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
         records = self._records(inputs)
-        plan, schema = fragment_plan(None, self.aggregates, records), self.output_type(inputs).schema
+        plan = fragment_plan(None, self.aggregates, records).in_run(ctx.shared)
+        schema = self.output_type(inputs).schema
         assert isinstance(schema, Schema)
         totals = RunningTotals(
             self.keys,

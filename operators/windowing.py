@@ -105,7 +105,7 @@ class WindowAggregateSpec(OperatorSpec):
         return self._records(inputs)
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
-        plan = fragment_plan(self.assigner, self.aggregates, self._records(inputs))
+        plan = fragment_plan(self.assigner, self.aggregates, self._records(inputs)).in_run(ctx.shared)
         retracting = self.accumulation == "retracting"
         by = [*self.keys] if isinstance(self.assigner, GlobalWindow) else [*self.keys, SLICE]
         owned = OwnedKeys(self.keys, ctx.groups, ctx.max_parallelism)

@@ -7,7 +7,8 @@ that needs more of its records than the aggregates do (a session its bounds) add
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from streamflow.errors import RecordError
 from streamflow.operators.base import StreamType
 from streamflow.operators.columns import checked_type
 from streamflow.operators.user_functions import value_maker
+from streamflow.records.kinds import SettledKind
 from streamflow.records.python_times import any_unheld, unheld
 from streamflow.records.schema import EVENT_TIME
 from streamflow.windows.aggregate import Aggregate, FoldedAggregate, Slot, is_known
@@ -87,6 +89,7 @@ class PartialPlan:
             for name, aggregate, slot in self._planned
             if isinstance(aggregate, FoldedAggregate)
         ]
+        self._settled: Mapping[str, SettledKind] = {}
         self._extras = [
             pl.len().cast(pl.Int64).alias(COUNT),
             *(extra.partial.alias(extra.name) for extra in extras),
@@ -113,6 +116,13 @@ class PartialPlan:
         # Last, as in `partial`: partials as they come and merged ones are put together row by row.
         for _, aggregate, slot in self._folded:
             self._merges += aggregate.merges(slot)
+
+    def in_run(self, shared: dict[str, Any]) -> PartialPlan:
+        """The plan of one run of an operator: what types results without a declared one have is decided once for all
+        subtasks, in what they have in common."""
+        own = copy(self)
+        own._settled = shared.setdefault("results", {name: SettledKind() for name, _, _ in self._folded})
+        return own
 
     @property
     def vectorised(self) -> bool:
@@ -176,7 +186,8 @@ class PartialPlan:
         if not self._folded:
             return out
         return out.with_columns(
-            aggregate.finish(out[name], slot.dtype).alias(name) for name, aggregate, slot in self._folded
+            aggregate.finish(out[name], slot.dtype, self._settled.get(name)).alias(name)
+            for name, aggregate, slot in self._folded
         )
 
     def _partials_over(self, planned: Sequence[tuple[str, Aggregate, Slot]]) -> list[pl.Expr]:

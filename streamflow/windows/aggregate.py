@@ -24,6 +24,8 @@ from streamflow.errors import JobDefinitionError, cut
 if TYPE_CHECKING:
     from polars._typing import PolarsDataType
 
+    from streamflow.records.kinds import SettledKind
+
 __all__ = ["Aggregate", "AggregateInput", "FoldedAggregate", "Slot", "checked_input", "is_known"]
 
 AggregateInput = str | pl.Expr | Callable[[Any], Any] | None
@@ -213,8 +215,11 @@ class FoldedAggregate(Aggregate):
         """Several accumulators of one group (at least two) as one."""
 
     @abstractmethod
-    def finish(self, accumulators: pl.Series, dtype: pl.DataType) -> pl.Series:
-        """The values of finished groups; `dtype` is the input's type where it is known."""
+    def finish(
+        self, accumulators: pl.Series, dtype: pl.DataType, settled: SettledKind | None = None
+    ) -> pl.Series:
+        """The values of finished groups; `dtype` is the input's type where it is known, `settled` what the values have
+        been before."""
 
     def partials(self, slot: Slot) -> list[pl.Expr]:
         return []

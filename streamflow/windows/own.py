@@ -18,7 +18,7 @@ import polars as pl
 
 from streamflow.errors import RecordError, StreamflowError, Where
 from streamflow.records.copies import own_result
-from streamflow.records.kinds import any_column
+from streamflow.records.kinds import SettledKind, any_column
 from streamflow.records.schema import annotated_type
 from streamflow.records.values import strict_column
 from streamflow.user_code import described, line_of_error, raised_by_user
@@ -119,7 +119,9 @@ class Aggregator(FoldedAggregate):
             raise _failed(f"{self.label}.merge", raised, unpacked, hint=_OF_SEVERAL) from raised
         return pack(merged, what=f"the accumulator of {self.label}")
 
-    def finish(self, accumulators: pl.Series, dtype: pl.DataType) -> pl.Series:
+    def finish(
+        self, accumulators: pl.Series, dtype: pl.DataType, settled: SettledKind | None = None
+    ) -> pl.Series:
         found: list[Any] = []
         for packed in accumulators:
             accumulator = unpack(packed)
@@ -127,7 +129,7 @@ class Aggregator(FoldedAggregate):
                 found.append(own_result(self.result(accumulator), accumulator))
             except BaseException as raised:
                 raise _failed(f"{self.label}.result", raised, accumulator) from raised
-        return _series(accumulators.name, found, self.output(dtype), self.label)
+        return _series(accumulators.name, found, self.output(dtype), self.label, settled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,10 +163,13 @@ class Reduce(FoldedAggregate):
     def combine(self, accumulators: Sequence[bytes]) -> bytes:
         return self._reduced([unpack(accumulator) for accumulator in accumulators])
 
-    def finish(self, accumulators: pl.Series, dtype: pl.DataType) -> pl.Series:
+    def finish(
+        self, accumulators: pl.Series, dtype: pl.DataType, settled: SettledKind | None = None
+    ) -> pl.Series:
         if self.packed:
             return accumulators
-        return _series(accumulators.name, [unpack(a) for a in accumulators], self.output(dtype), str(self))
+        values = [unpack(accumulator) for accumulator in accumulators]
+        return _series(accumulators.name, values, self.output(dtype), str(self), settled)
 
     def _shown(self) -> list[str]:
         return [*([] if self.packed else super()._shown()[:1]), _name(self.reducer)]
@@ -184,9 +189,13 @@ def any_own(aggregates: Iterable[tuple[str, Aggregate]]) -> bool:
     return any(isinstance(aggregate, (Aggregator, Reduce)) for _, aggregate in aggregates)
 
 
-def _series(name: str, values: list[Any], dtype: pl.DataType, what: str) -> pl.Series:
+def _series(
+    name: str, values: list[Any], dtype: pl.DataType, what: str, settled: SettledKind | None
+) -> pl.Series:
     column, misfits = (
-        strict_column(name, values, dtype, whole=True) if is_known(dtype) else any_column(name, values)
+        strict_column(name, values, dtype, whole=True)
+        if is_known(dtype)
+        else any_column(name, values, settled)
     )
     for index, why in misfits.items():
         raise RecordError(

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 
 import polars as pl
 
+from streamflow.records.kinds import SettledKind
 from streamflow.windows.aggregate import FoldedAggregate, is_known
 from streamflow.windows.keeping import check_quantile
 
@@ -54,7 +55,9 @@ class ApproxDistinct(FoldedAggregate):
     def combine(self, accumulators: Sequence[bytes]) -> bytes:
         return bytes(_united(accumulators).serialize())
 
-    def finish(self, accumulators: pl.Series, dtype: pl.DataType) -> pl.Series:
+    def finish(
+        self, accumulators: pl.Series, dtype: pl.DataType, settled: SettledKind | None = None
+    ) -> pl.Series:
         # Always through a union: a sketch that was never merged estimates by the history of its updates.
         estimates = [round(_united([accumulator]).get_estimate()) for accumulator in accumulators]
         return pl.Series(accumulators.name, estimates, dtype=pl.Int64)
@@ -105,7 +108,9 @@ class ApproxQuantile(FoldedAggregate):
             digest.merge(sketches.tdigest_double.deserialize(accumulator))
         return bytes(digest.serialize())
 
-    def finish(self, accumulators: pl.Series, dtype: pl.DataType) -> pl.Series:
+    def finish(
+        self, accumulators: pl.Series, dtype: pl.DataType, settled: SettledKind | None = None
+    ) -> pl.Series:
         sketches = _library()
         digests = map(sketches.tdigest_double.deserialize, accumulators)
         found = [None if digest.is_empty() else digest.get_quantile(self.q) for digest in digests]

@@ -177,3 +177,31 @@ def test_a_time_that_python_cannot_hold_is_told() -> None:
     keyed.aggregate(largest=Largest("at")).collect()
     with pytest.raises(sf.RecordError, match=r"aggregate-1: column 'at' holds .*14645"):
         job.run()
+
+
+class Unsure(sf.Aggregator):
+    """Gives numbers, and text where they are large."""
+
+    def create(self) -> int:
+        return 0
+
+    def add(self, accumulator: int, value: int) -> int:
+        return accumulator + value
+
+    def merge(self, left: int, right: int) -> int:
+        return left + right
+
+    def result(self, accumulator: int) -> Any:
+        return accumulator if accumulator < 10 else "much"
+
+
+@pytest.mark.parametrize("mode", ["streaming", "micro-batch", "batch"])
+@pytest.mark.parametrize("windows", [True, False])
+def test_results_of_other_types_than_before_are_an_error_in_every_mode(windows: bool, mode: Any) -> None:
+    job = sf.Job("unsure")
+    rows = [{"k": key, "v": v, "t": 10 * v} for key, v in (("a", 1), ("b", 20), ("a", 2))]
+    keyed = job.read(sf.MemorySource(rows, batch_rows=1), event_time=sf.epoch("t", unit="s")).key_by("k")
+    out = (keyed.window(sf.tumbling("5s")) if windows else keyed).aggregate(found=Unsure("v"))
+    out.map(lambda row: row["found"]).collect()
+    with pytest.raises(sf.RecordError, match=r"results of Unsure .*, and was (an integer|text) before"):
+        job.run(mode=mode, batch_rows=1)
