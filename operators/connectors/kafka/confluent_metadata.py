@@ -225,7 +225,7 @@ class ConfluentMetadata:
         give_up = loop.time() + self._patience
         while True:
             try:
-                return await self._thread(call)
+                return await self._thread(_kept, call, self._connected)
             except KafkaException as error:
                 cause = _cause(error)
                 hint = _REFUSALS.get(cause.name())
@@ -245,6 +245,12 @@ class ConfluentMetadata:
         if self._admin is None:
             raise SourceError("the connection for metadata is not open")
         return self._admin
+
+
+def _kept(call: Callable[[], T], handle: object) -> T:
+    """What a call gives, while the handle lives: without one its answer never comes, and the thread would wait for
+    ever."""
+    return call()
 
 
 def _cause(error: Any) -> KafkaError:
