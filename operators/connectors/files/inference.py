@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final
 
 import msgspec
 import polars as pl
@@ -20,7 +21,13 @@ from streamflow.operators.connectors.files.partition_columns import partition_ty
 from streamflow.operators.connectors.files.sequential_reader import RecordStream
 from streamflow.operators.connectors.files.table_scan import scan_table
 from streamflow.operators.connectors.files.text import TEXT_COLUMN
-from streamflow.operators.connectors.files.wire_types import INFINITY, convert_where_possible, is_finer
+from streamflow.operators.connectors.files.wire_types import (
+    INFINITY,
+    convert_where_possible,
+    fields_of,
+    inner_of,
+    is_finer,
+)
 from streamflow.records.frame import FrameBatch
 from streamflow.records.schema import EVENT_TIME_TYPE, Schema
 from streamflow.records.values import EXACT
@@ -121,10 +128,13 @@ def _of_json(file: FoundFile) -> Schema | None:
         return None
     try:
         frame = pl.read_ndjson(b"\n".join(good), infer_schema_length=None)
-        rounded = [
-            name for name, dtype in frame.schema.items() if dtype.is_float() and _rounds(frame[name], good)
-        ]
-        frame = frame.with_columns(pl.lit(None, pl.String).alias(name) for name in rounded)
+        values = list(map(decode, good))
+        exact = {
+            name: _exact(dtype, [value.get(name) for value in values]) for name, dtype in frame.schema.items()
+        }
+        frame = frame.with_columns(
+            pl.lit(None, dtype).alias(name) for name, dtype in exact.items() if dtype != frame.schema[name]
+        )
     except pl.exceptions.PolarsError as error:
         raise SourceError(
             f"{file.path!r}: the first rows do not fit one schema: {str(error).splitlines()[0]}",
@@ -133,12 +143,31 @@ def _of_json(file: FoundFile) -> Schema | None:
     return _pinned(frame)
 
 
-def _rounds(numbers: pl.Series, records: Sequence[bytes]) -> bool:
-    """Whether a float would make another of an integer that stands in this column: it is an identifier, then."""
-    if not (numbers.abs() >= EXACT).any():
-        return False
-    values = (msgspec.json.decode(record).get(numbers.name) for record in records)
-    return any(type(value) is int and int(float(value)) != value for value in values)
+def _exact(dtype: pl.DataType, values: Iterable[Any]) -> pl.DataType:
+    """The type with text in place of floats, at any depth, that would make another of an integer among these values: it
+    is an identifier, then."""
+    if dtype.is_float():
+        return pl.String() if any(map(_rounded, values)) else dtype
+    if isinstance(dtype, pl.List):
+        return pl.List(
+            _exact(inner_of(dtype), chain.from_iterable(value for value in values if isinstance(value, list)))
+        )
+    if isinstance(dtype, pl.Struct):
+        there = [value for value in values if isinstance(value, dict)]
+        return pl.Struct(
+            {
+                name: _exact(inner, [value.get(name) for value in there])
+                for name, inner in fields_of(dtype).items()
+            }
+        )
+    return dtype
+
+
+def _rounded(value: Any) -> bool:
+    try:
+        return type(value) is int and int(float(value)) != value
+    except OverflowError:
+        return True
 
 
 def _of_csv(file: FoundFile, options: CsvOptions, growing: bool) -> Schema | None:

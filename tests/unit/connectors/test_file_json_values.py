@@ -126,3 +126,22 @@ def test_an_empty_name_is_a_name(tmp_path: Path, many: int) -> None:
     path = put(tmp_path / "x.ndjson", '{"":1,"b":2}\n' * many)
     assert read(FileSource(path)).rows == [{"": 1, "b": 2}] * many
     assert read(FileSource(path), columns=[""]).rows == [{"": 1}] * many
+
+
+@pytest.mark.parametrize(
+    ("texts", "values"),
+    [
+        (["[9007199254740993]", "[1.5]"], [["9007199254740993"], ["1.5"]]),
+        (['{"id":9223372036854775807}', '{"id":0.5}'], [{"id": "9223372036854775807"}, {"id": "0.5"}]),
+        (
+            ['[{"id":[1.50]}]', '[{"id":[9007199254740993]}]'],
+            [[{"id": ["1.50"]}], [{"id": ["9007199254740993"]}]],
+        ),
+        (["[9007199254740992]", "[1.5]"], [[9007199254740992.0], [1.5]]),
+    ],
+)
+def test_two_identifiers_within_do_not_become_one_without_a_schema(
+    tmp_path: Path, texts: list[str], values: list[Any]
+) -> None:
+    path = put(tmp_path / "x.ndjson", "".join(f'{{"a":{text}}}\n' for text in texts))
+    assert [row["a"] for row in read(FileSource(path)).rows] == values
