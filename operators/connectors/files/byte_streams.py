@@ -16,10 +16,13 @@ from streamflow.operators.connectors.files.formats import Compression
 if TYPE_CHECKING:
     from zstandard import ZstdDecompressionObj
 
-__all__ = ["ByteStream", "open_stream", "refuse_utf16"]
+__all__ = ["ByteStream", "open_stream", "refuse_other_bytes"]
 
 _BLOCK: Final = 4096
 """Compressed bytes taken at a time: zstd can blow one block up to 128 KiB, so this bounds what comes out."""
+
+_COMPRESSED: Final = {b"\x1f\x8b": ("gzip", ".gz"), b"\x28\xb5\x2f\xfd": ("zstd", ".zst")}
+"""How such files begin, which no UTF-8 does. Polars would decompress them on its own, as far as it is given them."""
 
 
 class ByteStream(Protocol):
@@ -47,14 +50,21 @@ def open_stream(
     return stream
 
 
-def refuse_utf16(path: str, compression: Compression) -> None:
-    """Raises SourceError for a file that begins as UTF-16 or UTF-32 text does."""
+def refuse_other_bytes(path: str, compression: Compression) -> None:
+    """Raises SourceError for a file that begins as UTF-16 or UTF-32 text does, or as what is compressed."""
     stream = open_stream(path, compression)
     try:
-        mark = stream.read(2)
+        mark = stream.read(4)
     finally:
         stream.close()
-    if mark in (b"\xff\xfe", b"\xfe\xff"):
+    for magic, (name, suffix) in _COMPRESSED.items():
+        if mark.startswith(magic):
+            again = "twice" if compression != "none" else f"with {name}"
+            raise SourceError(
+                f"{path!r} is compressed {again}",
+                hint=f"call it {suffix} if it is compressed once, or decompress it",
+            )
+    if mark[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise SourceError(
             f"{path!r} is UTF-16", hint="text is read as UTF-8: convert it with iconv -f UTF-16 -t UTF-8"
         )

@@ -10,7 +10,7 @@ import msgspec
 import polars as pl
 
 from streamflow.errors import JobDefinitionError, SourceError
-from streamflow.operators.connectors.files.byte_streams import refuse_utf16
+from streamflow.operators.connectors.files.byte_streams import refuse_other_bytes
 from streamflow.operators.connectors.files.csv_format import CsvColumns, CsvOptions
 from streamflow.operators.connectors.files.csv_header import CsvHeader
 from streamflow.operators.connectors.files.doubled_names import has_twins
@@ -53,7 +53,7 @@ def infer_schema(files: Sequence[FoundFile], options: CsvOptions, *, growing: bo
             return _with_folders({TEXT_COLUMN: pl.String()}, files)
         if file.format in ("parquet", "arrow"):
             return _with_folders(scan_table(file.path, file.format).collect_schema(), files)
-        refuse_utf16(file.path, file.compression)
+        refuse_other_bytes(file.path, file.compression)
         schema = _of_json(file) if file.format == "ndjson" else _of_csv(file, options, growing)
         if schema is not None:
             return _with_folders(schema, files)

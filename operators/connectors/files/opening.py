@@ -10,7 +10,7 @@ import polars as pl
 
 from streamflow.operators.connectors.blocking_steps import BlockingSteps
 from streamflow.operators.connectors.files.byte_ranges import LARGEST_RANGE, mean_line, range_bytes
-from streamflow.operators.connectors.files.byte_streams import refuse_utf16
+from streamflow.operators.connectors.files.byte_streams import refuse_other_bytes
 from streamflow.operators.connectors.files.csv_format import CsvColumns, CsvOptions
 from streamflow.operators.connectors.files.csv_header import CsvHeader
 from streamflow.operators.connectors.files.failures import reading
@@ -127,7 +127,7 @@ class FileReading:
 
     def _form(self, part: FilePart, columns: Mapping[str, pl.DataType] | None) -> tuple[LineFormat, int]:
         """How the file's lines are parsed, and where they begin."""
-        refuse_utf16(part.path, part.compression)
+        refuse_other_bytes(part.path, part.compression)
         schema = self.schema
         if part.format == "ndjson":
             return (NdjsonObjects() if columns is None else NdjsonColumns(columns)), 0

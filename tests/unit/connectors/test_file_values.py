@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import zstandard
 
 from streamflow.api.job import Job
 from streamflow.errors import JobDefinitionError, RecordError, SinkError, SourceError
@@ -566,3 +567,16 @@ def test_rows_do_not_become_part_of_a_field_that_a_file_leaves_open(tmp_path: Pa
     with pytest.raises(SinkError, match="ends within a quoted field"):
         job.run()
     assert path.read_bytes() == b'a,b\n1,"x\n'
+
+
+@pytest.mark.parametrize("name", ["x.ndjson", "x.csv", "x.txt"])
+@pytest.mark.parametrize("schema", [None, OBJECTS, {"a": pl.String}])
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
+def test_compressed_files_that_are_not_called_so_are_refused(
+    tmp_path: Path, compress: Any, schema: Any, name: str
+) -> None:
+    if name == "x.txt" and isinstance(schema, dict):
+        return
+    path = put(tmp_path / name, compress(b'{"a":"x"}\n' if name == "x.ndjson" else b"a\nx\n"))
+    with pytest.raises(SourceError, match=r"is compressed with (gzip|zstd)"):
+        rows(FileSource(path, schema=schema))
