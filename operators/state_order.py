@@ -40,7 +40,13 @@ def keyed_differences(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> list
 
 
 def _alike(before: str, now: str) -> bool:
-    """Earlier versions numbered the columns that functions made."""
+    """Whether it is the same aggregate. Earlier versions numbered the columns that functions made.
+
+    >>> _alike('sum(col("__in3")) as Int64', 'sum(col("__total: <lambda>")) as Int64')
+    True
+    >>> _alike('sum(col("__total: one")) as Int64', 'sum(col("__total: two")) as Int64')
+    False
+    """
     return before == now or (
         _NUMBERED.search(before) is not None and _NUMBERED.sub("", before) == _MADE.sub("", now)
     )
