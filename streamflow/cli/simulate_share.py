@@ -138,8 +138,11 @@ def main(argv: Sequence[str]) -> int:
 
     clock = SystemClock()
     share = Share(**json.loads(argv[0]))
-    with os.fdopen(int(argv[1]), "w", encoding="utf-8") as pipe:
-        return _run(share, clock, pipe)
+    try:
+        with os.fdopen(int(argv[1]), "w", encoding="utf-8") as pipe:
+            return _run(share, clock, pipe)
+    except BrokenPipeError:  # the command has been ended: nobody is told any more
+        return 1
 
 
 def _run(share: Share, clock: Clock, pipe: IO[str]) -> int:

@@ -5,12 +5,13 @@ The rule is law 2 of SEMANTICS §8, and what DESIGN §7 promises of modes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 from typing import Any, Final
 
 from streamflow.api.job import Job
+from streamflow.arguments import names
 from streamflow.config import Mode, Settings
 from streamflow.errors import JobDefinitionError, unknown_name
 from streamflow.graph.logical import LogicalGraph, OperatorNode, SinkNode
@@ -33,6 +34,11 @@ from streamflow.time.clock import SeededRandom
 __all__ = ["check_key", "check_modes_agree", "is_changing", "replacing_key"]
 
 _MODES: Final[tuple[Mode, ...]] = ("batch", "micro-batch", "streaming")
+_NOT_TAKEN: Final = {
+    "mode": 'say modes=["streaming", …]',
+    "checkpoint_dir": "a run that went on from the one before would have nothing to compare",
+    "restore": "each run begins at the beginning",
+}
 Results = dict[str, list[Any]]
 
 
@@ -66,6 +72,16 @@ def check_modes_agree(
     >>> check_modes_agree(job)
     {'write-1': [{'k': 'a', 'total': 3}]}
     """
+    for name, instead in _NOT_TAKEN.items():
+        if settings.get(name) is not None:
+            raise JobDefinitionError(f"check_modes_agree takes no {name}", hint=instead)
+    number: object = tolerance
+    if not isinstance(number, int | float) or not number >= 0:
+        raise JobDefinitionError(f"tolerance is {number!r}", hint="give a number, like 1e-9")
+    asked: dict[str, object] = {"modes": modes, "parallelism": parallelism, "batch_rows": batch_rows}
+    for name, several in asked.items():
+        if isinstance(several, str) or not isinstance(several, Iterable):
+            raise JobDefinitionError(f"{name} is {several!r}", hint=f"give a list: [{several!r}]")
     reference: Results | None = None
     first = ""
     for mode, width, rows in product(modes, parallelism, batch_rows):
@@ -155,17 +171,17 @@ def _run(graph: LogicalGraph, settings: Settings) -> tuple[Results, JobResult]:
 def check_key(graph: LogicalGraph, key: Sequence[str] | Mapping[str, Sequence[str]] | None) -> None:
     """Refuse a key for a sink that is not there, or with a column that the sink does not get: JobDefinitionError."""
     sinks = {node.id: node for node in graph.nodes if isinstance(node, SinkNode)}
-    by_sink = key if isinstance(key, Mapping) else dict.fromkeys(sinks, key or ())
-    for id, names in by_sink.items():
+    by_sink = key if isinstance(key, Mapping) else dict.fromkeys(sinks, () if key is None else key)
+    for id, given in by_sink.items():
         if id not in sinks:
             message, hint = unknown_name("sink", id, list(sinks))
             raise JobDefinitionError(f"key: {message}", hint=hint)
-        if isinstance(names, str):
+        if isinstance(given, str):
             raise JobDefinitionError(
-                f"key: {names!r} is one text", hint=f"give a list of columns: [{names!r}]"
+                f"key: {given!r} is one text", hint=f"give a list of columns: [{given!r}]"
             )
         schema = sinks[id].type.schema
-        for name in names:
+        for name in names(given, "key"):
             if isinstance(schema, Schema) and name not in schema:
                 message, hint = unknown_name("column", name, list(schema))
                 raise JobDefinitionError(f"key of {id}: {message}", hint=hint)

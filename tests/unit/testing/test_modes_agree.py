@@ -111,3 +111,27 @@ def test_no_seeds_prove_nothing() -> None:
     read(job).collect()
     with pytest.raises(sf.JobDefinitionError, match="seeds=0 proves nothing"):
         simulate(job, seeds=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"mode": "batch"}, "takes no mode"),
+        ({"checkpoint_dir": "checkpoints"}, "takes no checkpoint_dir"),
+        ({"restore": "none"}, "takes no restore"),
+        ({"parallelism": 2}, "parallelism is 2"),
+        ({"modes": "batch"}, "modes is 'batch'"),
+        ({"batch_rows": None}, "batch_rows is None"),
+        ({"key": 0}, "key is 0"),
+        ({"key": [1]}, r"key is \[1\]"),
+        ({"key": {"write-1": None}}, "key is None"),
+        ({"tolerance": -1}, "tolerance is -1"),
+        ({"tolerance": "1e-9"}, "tolerance is '1e-9'"),
+        ({"tolerance": float("nan")}, "tolerance is nan"),
+    ],
+)
+def test_what_would_prove_nothing_is_refused(given: dict[str, Any], message: str) -> None:
+    job = sf.Job("modes")
+    job.read(sf.MemorySource([{"k": "a", "v": 1}])).collect()
+    with pytest.raises(sf.JobDefinitionError, match=message):
+        check_modes_agree(job, **given)
