@@ -28,6 +28,7 @@ __all__ = ["CsvColumns", "CsvOptions", "csv_fields"]
 
 _BLANK: Final = b"\x00blank\x00"
 """Stands for the one null value of a blank line, which Polars may leave out."""
+_MISTAKEN: Final = (BOM, b"x", b"(", b"\x1f")
 _LARGEST_FIELD: Final = 131_072
 """What Python's csv module takes. Of longer records only the fields are counted; the rest is left to Polars."""
 
@@ -223,8 +224,9 @@ class CsvColumns(LineFormat):
         if not body.strip(b"\r\n"):
             return pl.DataFrame(schema={name: types[name] for name in self._schema})
         return pl.read_csv(
-            # Polars takes one away wherever it reads from; that of the file is gone already.
-            BOM + body if body.startswith(BOM) else body,
+            # Polars takes one away wherever it reads from; that of the file is gone already. Without one it would
+            # take text like x^2 for something compressed.
+            BOM + body if body.startswith(_MISTAKEN) else body,
             has_header=False,
             schema=types,
             columns=self._chosen,

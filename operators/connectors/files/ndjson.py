@@ -67,6 +67,8 @@ class NdjsonColumns(LineFormat):
     def parse(self, body: bytes) -> FrameBatch:
         wire = self._flat.parse(body)
         if wire is None:
+            if body[:1] not in b"{ \t\r\n":
+                raise ValueError("no object, but perhaps what Polars takes for something compressed")
             if lone_surrogate(body):
                 raise ValueError("half of a surrogate pair")
             wire = self._exact.read(body, self._wire)

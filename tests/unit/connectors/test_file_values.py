@@ -580,3 +580,18 @@ def test_compressed_files_that_are_not_called_so_are_refused(
     path = put(tmp_path / name, compress(b'{"a":"x"}\n' if name == "x.ndjson" else b"a\nx\n"))
     with pytest.raises(SourceError, match=r"is compressed with (gzip|zstd)"):
         rows(FileSource(path, schema=schema))
+
+
+@pytest.mark.parametrize("start", ["x^2", "x\x01", "(x", "\x1f", "xy"])
+@pytest.mark.parametrize("batch_rows", [1, 1000])
+@pytest.mark.parametrize("options", [{}, {"quote": None}])
+def test_text_is_not_taken_for_something_compressed(
+    tmp_path: Path, options: Any, batch_rows: int, start: str
+) -> None:
+    path = put(tmp_path / "x.csv", f"a,b\n{start},1\n{start},2\n".encode())
+    expected = [{"a": start, "b": 1}, {"a": start, "b": 2}]
+    assert rows(FileSource(path, **options), batch_rows=batch_rows) == expected
+    path = put(tmp_path / "x.ndjson", f'{start}\n{{"a":1}}\n'.encode())
+    for schema in ({"a": pl.Int64}, OBJECTS):
+        reading = read(FileSource(path, schema=schema), on_error="skip", batch_rows=batch_rows)
+        assert (reading.rows, len(reading.bad)) == ([{"a": 1}], 1)
