@@ -2,9 +2,9 @@
 
 A large run of records is not parsed again to find them. In flat ones each name takes two quotes, and so does each text:
 how many there must be follows from what Polars has read and from a sample of the records. Polars counts the quotes, as
-the ends of lines: ten times as fast as Python. Where there are others, fields that nobody reads among them, each name
-has to stand there as often as there are records. Where it does not, and where records are nested, Polars looks for
-lines in which a name stands more than once, and only these are parsed.
+the ends of lines: ten times as fast as Python; a field that nobody reads has to stand there as often as there are
+records. Where there are other quotes, each name that is read has to. Where it does not, and where records are nested,
+Polars looks for lines in which a name stands more than once, and only these are parsed.
 """
 
 from __future__ import annotations
@@ -55,14 +55,19 @@ class DoubledNames:
         if not records or _doubled(sample, records) or not self._tell(records):
             return pl.read_ndjson(body, schema=wire), False
         alike = all(record.keys() == records[0].keys() for record in records)
+        unread = [_beginning(sample[0], name, records[0][name]) for name in records[0].keys() - self._columns]
         read, found = _read_with_quotes(body, wire)
         filled = {column.name: len(column) - column.null_count() for column in read}
         names = read.height * len(records[0]) if alike else sum(filled.values())
-        quotes = 2 * (names + sum(filled[column.name] for column in read if column.dtype == pl.String))
+        texts = sum(filled[column.name] for column in read if column.dtype == pl.String)
+        texts += read.height * sum(begins.endswith(b'"') for begins in unread)
+        quotes = 2 * (names + texts)
         if found not in (quotes, quotes + _escaped(body, read)):
             return read, False
         # A record that lacks a field makes room for another that has one twice.
-        return read, not (alike and self._lack(body, read.select(list(records[0]))))
+        if any(body.count(begins) != read.height for begins in unread):
+            return read, False
+        return read, not (alike and self._lack(body, read.select(self._columns & records[0].keys())))
 
     def stand_in(self, body: bytes, read: pl.DataFrame) -> bool:
         """Whether a record of a body whose quotes do not tell, and in which Polars has read this, has a name twice."""
@@ -89,12 +94,15 @@ class DoubledNames:
         return list(lines.to_frame("line").filter(repeating)["line"].cast(pl.Binary))
 
     def _tell(self, records: Sequence[Any]) -> bool:
-        """Whether it follows from such records, and from what is read, how many quotes there must be. A field that
-        nobody reads may be lacking unseen."""
-        if any(type(record) is not dict or record.keys() - self._columns for record in records):
+        """Whether it follows from such records, and from what is read, how many quotes there must be. Fields that
+        nobody reads are looked for, which takes less time than to look for those that are read where they are fewer."""
+        if any(type(record) is not dict for record in records):
             return False
-        alike = all(record.keys() == records[0].keys() for record in records)
-        return alike or not any(None in record.values() for record in records)
+        unread = records[0].keys() - self._columns
+        if all(record.keys() == records[0].keys() for record in records):
+            nested = any(isinstance(record[name], (dict, list)) for record in records for name in unread)
+            return not nested and len(unread) <= len(self._columns)
+        return not any(None in record.values() or record.keys() - self._columns for record in records)
 
     def _lack(self, body: bytes, read: pl.DataFrame) -> bool:
         """Whether a record may lack one of these fields."""
@@ -117,6 +125,14 @@ class DoubledNames:
             not column.null_count() and body.count(msgspec.json.encode(column.name) + b":") == read.height
             for column in read
         )
+
+
+def _beginning(record: bytes, name: str, value: Any) -> bytes:
+    """What a field begins with in such a record, with the quote of a text."""
+    begins = msgspec.json.encode(name) + b":"
+    if not isinstance(value, str):
+        return begins
+    return begins + (b'"' if begins + b'"' in record else b' "')
 
 
 def escaped_names(body: bytes) -> bool:
