@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from streamflow.api.job import Job
+from streamflow.arguments import whole_number
 from streamflow.errors import JobDefinitionError
 from streamflow.testing.simulation.report import Failure, Simulation
 from streamflow.testing.simulation.run import Outcome, expected_results, run_schedule, survey
@@ -64,14 +65,16 @@ def simulate(
     >>> simulate(job, seeds=3).failures
     []
     """
-    listed = range(seeds) if isinstance(seeds, int) else seeds
+    listed: object = range(seeds) if isinstance(seeds, int) else seeds
+    if not isinstance(listed, Sequence) or not all(isinstance(each, int) for each in listed):
+        raise JobDefinitionError(f"seeds is {seeds!r}", hint="give a count of at least 1, or a list of seeds")
     if not listed:
         raise JobDefinitionError(
             f"seeds={seeds!r} proves nothing", hint="give a count of at least 1, or the seeds"
         )
     campaign = Campaign(
         job,
-        rows=rows,
+        rows=whole_number(rows, "rows"),
         key=key,
         tolerance=tolerance,
         keep_order=keep_order,

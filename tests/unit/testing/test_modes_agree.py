@@ -106,6 +106,17 @@ def test_a_key_that_is_not_there_is_refused(key: Any, message: str) -> None:
         simulate(job, seeds=1, key=key)
 
 
+@pytest.mark.parametrize(
+    "given", [{"seeds": 1.5}, {"seeds": "x"}, {"seeds": [1.5]}, {"rows": None}, {"rows": 0}]
+)
+def test_what_is_no_number_of_seeds_or_rows_is_refused(given: dict[str, Any]) -> None:
+    job = sf.Job("modes")
+    job.read(sf.MemorySource([{"k": "a", "v": 1}])).collect()
+    [name] = given
+    with pytest.raises(sf.JobDefinitionError, match=f"{name} is "):
+        simulate(job, **given)
+
+
 def test_no_seeds_prove_nothing() -> None:
     job = sf.Job("seeds")
     read(job).collect()
