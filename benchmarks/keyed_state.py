@@ -23,12 +23,12 @@ import polars as pl
 
 import streamflow as sf
 from benchmarks import draws
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, OBJECTS, Schema
 from streamflow.operators.base import OperatorContext, StreamType
 from streamflow.operators.process import ProcessSpec
 from streamflow.operators.row_builder import row_dicts
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, OBJECTS, Schema
 from streamflow.state.backend import KeyedStateBackend
 from streamflow.state.factory import open_backend
 from streamflow.time.clock import SeededRandom, SystemClock

@@ -16,6 +16,11 @@ from itertools import repeat
 from typing import Any, ClassVar, Final
 
 from streamflow.arguments import whole_number
+from streamflow.core.batch import RowBatch
+from streamflow.core.copies import copied, own_result
+from streamflow.core.elements import AnyBatch
+from streamflow.core.schema import Schema, StreamSchema
+from streamflow.core.serde import pack, unpack
 from streamflow.errors import RecordError, StateError, StreamflowError, Where
 from streamflow.operators.base import (
     AsyncOperator,
@@ -35,11 +40,6 @@ from streamflow.operators.requests import Request, Requests
 from streamflow.operators.rows import columns_of, rows_of, seen
 from streamflow.operators.service import Service, failed
 from streamflow.operators.user_functions import RowMaker, unfit_results
-from streamflow.records.batch import RowBatch
-from streamflow.records.copies import copied, own_result
-from streamflow.records.elements import AnyBatch
-from streamflow.records.schema import Schema, StreamSchema
-from streamflow.records.serde import pack, unpack
 from streamflow.time.timestamps import MIN_TIME, Duration, parse_duration
 from streamflow.user_code import awaited_failure, line_of_definition, line_of_error
 

@@ -19,11 +19,11 @@ from typing import Any, ClassVar, Final, Literal, Protocol
 
 import polars as pl
 
-from streamflow.keys import key_group_range
+from streamflow.core.batch import Layout
+from streamflow.core.elements import AnyBatch, End
+from streamflow.core.keys import key_group_range
+from streamflow.core.schema import Schema, StreamSchema
 from streamflow.metrics.registry import NO_METRICS, OperatorMetrics
-from streamflow.records.batch import Layout
-from streamflow.records.elements import AnyBatch, End
-from streamflow.records.schema import Schema, StreamSchema
 from streamflow.state.backend import KeyedStateBackend
 from streamflow.state.parts import EMPTY, OperatorSnapshot, StatePart
 from streamflow.time.clock import Clock, Randomness

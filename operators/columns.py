@@ -14,6 +14,9 @@ from typing import ClassVar, Final
 import polars as pl
 from polars.exceptions import ColumnNotFoundError, PolarsError
 
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema, is_shown
 from streamflow.errors import JobDefinitionError, cut, unknown_name
 from streamflow.operators.base import (
     BatchFunction,
@@ -30,9 +33,6 @@ from streamflow.operators.fused import fused
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.kernels.few_rows import collected
 from streamflow.operators.per_row import check_per_row
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema, is_shown
 
 __all__ = [
     "ColumnSpec",

@@ -13,6 +13,9 @@ from typing import Any, ClassVar, Final, Literal
 
 import polars as pl
 
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import Schema, shown_name
 from streamflow.errors import JobDefinitionError, RecordError, Where
 from streamflow.operators.base import (
     BatchFunction,
@@ -34,9 +37,6 @@ from streamflow.operators.kernels.partials import (
     PartialPlan,
 )
 from streamflow.operators.null_keys import check_keys
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import Schema, shown_name
 from streamflow.windows.aggregate import Aggregate, FoldedAggregate
 from streamflow.windows.assigners import Assigner, Session, Sliding, Tumbling
 from streamflow.windows.own import any_own

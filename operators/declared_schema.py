@@ -11,9 +11,9 @@ from typing import Any, Literal, cast
 
 import polars as pl
 
+from streamflow.core.schema import OBJECTS, Objects, Schema, StreamSchema, annotated_type
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.operators.user_functions import alone, annotations_of, is_row_class
-from streamflow.records.schema import OBJECTS, Objects, Schema, StreamSchema, annotated_type
 from streamflow.user_code import line_of_definition
 
 __all__ = ["declared_schema", "returned_schema"]

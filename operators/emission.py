@@ -11,12 +11,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import polars as pl
 
-from streamflow.operators.base import Collector
-from streamflow.operators.kernels.key_join import key_join
-from streamflow.operators.kernels.partials import END, START
-from streamflow.records.common_types import alike, concatenated
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import (
+from streamflow.core.common_types import alike, concatenated
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import (
     CHANGE,
     CHANGE_TYPE,
     EVENT_TIME,
@@ -24,6 +21,9 @@ from streamflow.records.schema import (
     WATERMARK,
     shown_name,
 )
+from streamflow.operators.base import Collector
+from streamflow.operators.kernels.key_join import key_join
+from streamflow.operators.kernels.partials import END, START
 from streamflow.state.parts import EMPTY, OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 

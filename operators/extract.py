@@ -11,6 +11,11 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.kinds import SettledKind, any_column
+from streamflow.core.schema import Schema
+from streamflow.core.values import framed, strict_column
 from streamflow.errors import RecordError, Where
 from streamflow.operators.base import (
     Collector,
@@ -26,11 +31,6 @@ from streamflow.operators.declared_schema import returned_schema
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.null_keys import null_key
 from streamflow.operators.rows import calls, each_row, seen, time_columns
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.kinds import SettledKind, any_column
-from streamflow.records.schema import Schema
-from streamflow.records.values import framed, strict_column
 from streamflow.user_code import line_of_definition, raised_by_user
 from streamflow.windows.aggregate import Aggregate
 

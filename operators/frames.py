@@ -8,6 +8,10 @@ from typing import ClassVar
 
 import polars as pl
 
+from streamflow.core.common_types import concatenated
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema
 from streamflow.errors import JobDefinitionError, RecordError, StreamflowError, Where
 from streamflow.operators.base import (
     Collector,
@@ -18,10 +22,6 @@ from streamflow.operators.base import (
     OperatorSpec,
     StreamType,
 )
-from streamflow.records.common_types import concatenated
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema
 from streamflow.user_code import described, line_of_definition, line_of_error, raised_by_user
 from streamflow.windows.aggregate import is_known
 

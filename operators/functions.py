@@ -16,6 +16,11 @@ from typing import Any, ClassVar, Final, Literal
 
 import polars as pl
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.copies import held_by, kept_inside, own_result, own_results, own_value
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import Schema, StreamSchema
 from streamflow.errors import RecordError, StreamflowError, Where
 from streamflow.operators.base import (
     Collector,
@@ -30,11 +35,6 @@ from streamflow.operators.base import (
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.rows import calls, columns_of, each_row, seen, times_of
 from streamflow.operators.user_functions import unfit_results
-from streamflow.records.batch import RowBatch
-from streamflow.records.copies import held_by, kept_inside, own_result, own_results, own_value
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import Schema, StreamSchema
 from streamflow.user_code import line_of_definition, raised_by_user
 
 __all__ = ["Functions", "Step"]

@@ -13,6 +13,8 @@ from typing import ClassVar
 
 import polars as pl
 
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
 from streamflow.operators.base import (
     BatchFunction,
     Collector,
@@ -24,8 +26,6 @@ from streamflow.operators.base import (
 )
 from streamflow.operators.guard import DEAD_LETTER_TYPE
 from streamflow.operators.kernels.few_rows import collected
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
 
 __all__ = ["FusedColumns", "fused"]
 

@@ -11,13 +11,13 @@ from typing import Final
 
 import polars as pl
 
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, shown_name
 from streamflow.operators.base import Collector, Operator
 from streamflow.operators.emission import PANE_COLUMNS
 from streamflow.operators.kernels.partials import LATEST
 from streamflow.operators.window_parts import WindowParts
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, shown_name
 from streamflow.state.parts import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME
 

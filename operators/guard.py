@@ -13,12 +13,12 @@ from typing import Any, Final
 
 import polars as pl
 
+from streamflow.core.frame import FrameBatch
+from streamflow.core.python_times import shown_row
+from streamflow.core.schema import EVENT_TIME, WATERMARK, Schema
 from streamflow.errors import RawRecord, RecordError, StreamflowError, Where, legible
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.base import ERRORS, Collector, ErrorPolicy, StreamType
-from streamflow.records.frame import FrameBatch
-from streamflow.records.python_times import shown_row
-from streamflow.records.schema import EVENT_TIME, WATERMARK, Schema
 from streamflow.user_code import described, line_of_error, raised_by_user
 
 __all__ = ["DEAD_LETTER_TYPE", "DeadLetters", "Guard", "dead_letters"]

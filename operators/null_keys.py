@@ -7,12 +7,12 @@ from typing import Any
 
 import polars as pl
 
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, WATERMARK, shown_name
 from streamflow.errors import RecordError, Where
 from streamflow.operators.base import Collector
 from streamflow.operators.guard import Guard
 from streamflow.operators.row_builder import row_dicts
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, WATERMARK, shown_name
 
 __all__ = ["check_keys", "null_key", "with_keys"]
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final, Literal
 
 import polars as pl
 
+from streamflow.core.schema import CHANGE, Schema, StreamSchema
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import (
     ERRORS,
@@ -33,7 +34,6 @@ from streamflow.operators.process_context import ProcessContext, Timer
 from streamflow.operators.process_keys import key_class
 from streamflow.operators.state_order import state_order
 from streamflow.operators.user_functions import RowMaker, silent
-from streamflow.records.schema import CHANGE, Schema, StreamSchema
 from streamflow.state.descriptors import Declared, declarations
 from streamflow.state.evolution import state_differences
 from streamflow.user_code import described, raised_by_user

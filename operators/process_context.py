@@ -9,9 +9,9 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any, Final, Literal
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.copies import copied
 from streamflow.errors import JobDefinitionError, RecordError, StreamflowError, unknown_name
-from streamflow.records.batch import RowBatch
-from streamflow.records.copies import copied
 from streamflow.state.state_cache import GROUP, KEY, KEY_BYTES, Current
 from streamflow.state.timers import TimerQueue
 from streamflow.time.clock import Clock

@@ -16,8 +16,12 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
+from streamflow.core.elements import AnyBatch, End
+from streamflow.core.frame import FrameBatch
+from streamflow.core.keys import key_groups
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema, StreamSchema
+from streamflow.core.serde import unpack
 from streamflow.errors import RecordError, StateError, StreamflowError, Where
-from streamflow.keys import key_groups
 from streamflow.operators.base import (
     LATE,
     Collector,
@@ -36,10 +40,6 @@ from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.rows import FITTING_HINT, columns_of, seen
 from streamflow.operators.time_sorted import TimeSorted
 from streamflow.operators.user_functions import unfit_results
-from streamflow.records.elements import AnyBatch, End
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema, StreamSchema
-from streamflow.records.serde import unpack
 from streamflow.state.backend import StateAddress
 from streamflow.state.parts import StatePart, copy_groups
 from streamflow.state.state_cache import Current, StateCache

@@ -9,6 +9,9 @@ from typing import ClassVar, Final
 
 import polars as pl
 
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import (
     ERRORS,
@@ -23,9 +26,6 @@ from streamflow.operators.base import (
 )
 from streamflow.operators.columns import checked_type
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import Schema
 
 __all__ = ["SplitBy", "Union"]
 

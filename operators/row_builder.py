@@ -14,10 +14,10 @@ from typing import Any
 
 import polars as pl
 
-from streamflow.records.copies import own_value
-from streamflow.records.python_times import any_unheld, unheld
-from streamflow.records.schema import EVENT_TIME_TYPE
-from streamflow.records.sizes import UNCHANGING
+from streamflow.core.copies import own_value
+from streamflow.core.python_times import any_unheld, unheld
+from streamflow.core.schema import EVENT_TIME_TYPE
+from streamflow.core.sizes import UNCHANGING
 from streamflow.time.timestamps import EARLIEST, LATEST
 
 __all__ = ["calls_with", "calls_with_rows", "in_calendar", "row_dicts"]

@@ -15,6 +15,13 @@ from typing import Any, ClassVar, Final, cast
 
 import polars as pl
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.kinds import any_column
+from streamflow.core.python_times import unheld
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema
+from streamflow.core.values import framed, strict_column
 from streamflow.errors import JobDefinitionError, RecordError, cut, unknown_name
 from streamflow.operators.base import (
     BatchFunction,
@@ -27,13 +34,6 @@ from streamflow.operators.base import (
 )
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.row_builder import calls_with, calls_with_rows, in_calendar, row_dicts
-from streamflow.records.batch import RowBatch
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.kinds import any_column
-from streamflow.records.python_times import unheld
-from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema
-from streamflow.records.values import framed, strict_column
 from streamflow.user_code import described, raised_by_user
 
 __all__ = [

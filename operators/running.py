@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+from streamflow.core.elements import AnyBatch
+from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema, shown_name
 from streamflow.errors import StateError, Where
 from streamflow.operators.base import Collector, Layout, Operator, OperatorContext, OperatorSpec, StreamType
 from streamflow.operators.combine import (
@@ -23,8 +25,6 @@ from streamflow.operators.combine import (
 from streamflow.operators.running_totals import RunningTotals
 from streamflow.operators.state_order import in_order, keyed_differences, keyed_order
 from streamflow.operators.windowing import check_names
-from streamflow.records.elements import AnyBatch
-from streamflow.records.schema import CHANGE, CHANGE_TYPE, Schema, shown_name
 from streamflow.state.parts import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME
 from streamflow.windows.aggregate import Aggregate

@@ -10,15 +10,15 @@ from typing import Final, Literal
 
 import polars as pl
 
+from streamflow.core.common_types import concatenated
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, shown_name
 from streamflow.operators.base import Collector, OperatorContext
 from streamflow.operators.kernels.key_join import key_join
 from streamflow.operators.kernels.membership import has_key_in
 from streamflow.operators.kernels.partials import LATEST, PartialPlan
 from streamflow.operators.null_keys import check_keys
-from streamflow.records.common_types import concatenated
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, shown_name
 from streamflow.state.owned_keys import OwnedKeys
 from streamflow.state.panes import PaneStore
 from streamflow.state.parts import OperatorSnapshot, StatePart, Table

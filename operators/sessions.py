@@ -17,6 +17,9 @@ from typing import Final
 
 import polars as pl
 
+from streamflow.core.common_types import alike, concatenated
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
 from streamflow.operators.base import LATE, Collector, Operator
 from streamflow.operators.buckets import Buckets
 from streamflow.operators.emission import Timing
@@ -24,9 +27,6 @@ from streamflow.operators.kernels.membership import has_key_in
 from streamflow.operators.kernels.partials import COUNT, END, FIRST, LAST, SLICE, START, TIME
 from streamflow.operators.kernels.sessions import SESSION, with_sessions
 from streamflow.operators.window_parts import WindowParts
-from streamflow.records.common_types import alike, concatenated
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
 from streamflow.state.parts import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MIN_TIME
 

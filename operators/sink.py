@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
+from streamflow.core.elements import AnyBatch
 from streamflow.disk import Disk, LocalDisk
 from streamflow.metrics.registry import NO_METRICS, OperatorMetrics
 from streamflow.operators.base import StreamType
-from streamflow.records.elements import AnyBatch
 from streamflow.time.clock import Clock, Randomness
 
 __all__ = ["Committable", "Committer", "Delivery", "Sink", "SinkContext", "SinkWriter"]

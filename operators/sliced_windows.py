@@ -13,15 +13,15 @@ from typing import Final
 
 import polars as pl
 
+from streamflow.core.common_types import alike, concatenated
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME
 from streamflow.operators.base import LATE, Collector, Operator
 from streamflow.operators.buckets import Buckets
 from streamflow.operators.kernels.membership import has_key_in
 from streamflow.operators.kernels.partials import COUNT, END, SLICE, START
 from streamflow.operators.window_parts import WindowParts
-from streamflow.records.common_types import alike, concatenated
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME
 from streamflow.state.parts import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MIN_TIME
 from streamflow.windows.slicing import Slicing

@@ -13,10 +13,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from streamflow.core.elements import AnyBatch
 from streamflow.errors import ConfigError, DamagedError, RecordError
 from streamflow.metrics.registry import NO_METRICS, Metrics
 from streamflow.operators.base import ErrorPolicy, StreamType
-from streamflow.records.elements import AnyBatch
 from streamflow.time.clock import Clock, Randomness
 
 __all__ = [

@@ -12,10 +12,10 @@ from typing import Final
 
 import polars as pl
 
+from streamflow.core.common_types import concatenated
+from streamflow.core.schema import EVENT_TIME
 from streamflow.errors import DamagedError
 from streamflow.operators.base import OperatorContext
-from streamflow.records.common_types import concatenated
-from streamflow.records.schema import EVENT_TIME
 from streamflow.state.owned_keys import OwnedKeys
 from streamflow.state.panes import PaneStore
 from streamflow.state.parts import OperatorSnapshot, StatePart

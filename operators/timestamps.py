@@ -14,6 +14,12 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.copies import kept_inside, own_value
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.python_times import shown_row, unheld
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.errors import JobDefinitionError, RecordError
 from streamflow.operators.base import (
     BatchFunction,
@@ -27,12 +33,6 @@ from streamflow.operators.columns import checked_type, roots, union
 from streamflow.operators.guard import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.rows import rows_of, seen
-from streamflow.records.batch import RowBatch
-from streamflow.records.copies import kept_inside, own_value
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.python_times import shown_row, unheld
-from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.time.timestamps import EARLIEST, LATEST, Epoch, to_micros
 from streamflow.user_code import raised_by_user
 

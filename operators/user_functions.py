@@ -26,8 +26,8 @@ from typing import Any, Final, Literal, cast
 
 import polars as pl
 
+from streamflow.core.schema import Schema, StreamSchema
 from streamflow.errors import JobDefinitionError, Where, cut, unknown_name
-from streamflow.records.schema import Schema, StreamSchema
 from streamflow.user_code import line_of_definition
 
 __all__ = [

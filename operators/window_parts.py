@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.emission import PaneWriter
 from streamflow.operators.kernels.partials import PartialPlan
 from streamflow.operators.null_keys import check_keys
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
 from streamflow.state.owned_keys import OwnedKeys
 from streamflow.state.parts import OperatorSnapshot, StatePart, Table
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, Literal
 
 import polars as pl
 
+from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema, shown_name
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import Layout, Operator, OperatorContext, OperatorSpec, StreamType
 from streamflow.operators.combine import (
@@ -30,7 +31,6 @@ from streamflow.operators.sessions import SessionWindows
 from streamflow.operators.sliced_windows import SlicedWindows
 from streamflow.operators.state_order import in_order, keyed_differences, keyed_order
 from streamflow.operators.window_parts import WindowParts
-from streamflow.records.schema import CHANGE, CHANGE_TYPE, Schema, shown_name
 from streamflow.state.owned_keys import OwnedKeys
 from streamflow.state.panes import PaneStore
 from streamflow.windows.aggregate import Aggregate

@@ -18,8 +18,8 @@ from typing import Any
 
 import polars as pl
 
+from streamflow.core.serde import pack, unpack
 from streamflow.errors import StreamflowError
-from streamflow.records.serde import pack, unpack
 from streamflow.state.checkpoints.tables import decode_table, encode_table
 
 __all__ = [

@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import polars as pl
 
 import streamflow as sf
+from streamflow.core.elements import AnyBatch
+from streamflow.core.schema import CHANGE
 from streamflow.operators.base import StreamType
 from streamflow.operators.sink import Committable, Committer, Sink, SinkContext, SinkWriter
-from streamflow.records.elements import AnyBatch
-from streamflow.records.schema import CHANGE
 from streamflow.runtime.ports import Inline, Ports
 from streamflow.testing.rows import values_of
 from streamflow.testing.simulation.disk import SimDisk

@@ -29,11 +29,11 @@ from reliability.file_oracle import (
     same,
 )
 from reliability.fuzzing import Fuzzing
+from streamflow.core.frame import FrameBatch
 from streamflow.errors import RecordError, StreamflowError
 from streamflow.operators.base import ErrorPolicy
 from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.source import SourceContext
-from streamflow.records.frame import FrameBatch
 from streamflow.runtime.ports import Inline
 from streamflow.time.clock import SeededRandom, SystemClock
 

@@ -13,11 +13,11 @@ from benchmarks.figures import Figure
 from reliability.account import Account
 from reliability.inside import until
 from streamflow.api.running import run_on_loop
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
 from streamflow.errors import StateError
 from streamflow.operators.base import StreamType
 from streamflow.operators.sink import Committable, Committer, Sink, SinkContext, SinkWriter
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
 from streamflow.runners.local import LocalJob
 
 SUBTASKS = 8

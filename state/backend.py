@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
 
+from streamflow.core.keys import MAX_PARALLELISM_LIMIT
 from streamflow.errors import StateError
-from streamflow.keys import MAX_PARALLELISM_LIMIT
 from streamflow.state.saved import Saved
 
 __all__ = ["SLICE", "KeyedStateBackend", "StateAddress", "check_address", "check_change", "check_group"]

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar, overload
 
+from streamflow.core.serde import pack, unpack
 from streamflow.errors import StateError
-from streamflow.records.serde import pack, unpack
 from streamflow.state.value_types import ValueType
 
 __all__ = ["BroadcastHandle"]

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
+from streamflow.core.serde import pack, unpack
 from streamflow.errors import RecordError, StateError, StreamflowError, cut
-from streamflow.records.serde import pack, unpack
 from streamflow.state.backend import SLICE, StateAddress
 from streamflow.state.handles import cannot_be_stored
 from streamflow.state.state_cache import (

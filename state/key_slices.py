@@ -11,7 +11,7 @@ from typing import Final
 
 import polars as pl
 
-from streamflow.keys import key_groups
+from streamflow.core.keys import key_groups
 
 __all__ = ["in_slices", "rows_in_slice"]
 

@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
+from streamflow.core.serde import frame_to_ipc, ipc_to_frame
 from streamflow.errors import StateError, Where
-from streamflow.records.serde import frame_to_ipc, ipc_to_frame
 from streamflow.state.backend import KeyedStateBackend, StateAddress
 
 __all__ = ["Chunk", "PaneChunks"]

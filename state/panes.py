@@ -21,8 +21,8 @@ from typing import Final
 
 import polars as pl
 
+from streamflow.core.common_types import concatenated
 from streamflow.errors import StateError
-from streamflow.records.common_types import concatenated
 from streamflow.state.backend import KeyedStateBackend, StateAddress
 from streamflow.state.key_slices import in_slices, rows_in_slice
 from streamflow.state.owned_keys import OwnedKeys

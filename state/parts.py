@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import polars as pl
 
+from streamflow.core.keys import key_groups
 from streamflow.errors import DamagedError
-from streamflow.keys import key_groups
 from streamflow.state.backend import SLICE, KeyedStateBackend, StateAddress
 
 __all__ = ["EMPTY", "OperatorSnapshot", "StatePart", "Table", "copy_groups", "rows_within", "whole"]

@@ -17,8 +17,8 @@ from typing import Any, Final, Protocol, cast, runtime_checkable
 
 import msgpack  # type: ignore[import-untyped]
 
+from streamflow.core.serde import pack, unpack
 from streamflow.errors import StateError
-from streamflow.records.serde import pack, unpack
 from streamflow.state.backend import SLICE, KeyedStateBackend, StateAddress
 from streamflow.time.timestamps import MIN_TIME
 

@@ -20,8 +20,8 @@ from uuid import UUID
 
 import msgpack  # type: ignore[import-untyped]
 
+from streamflow.core.serde import pack, unpack
 from streamflow.errors import JobDefinitionError, RecordError, StateError
-from streamflow.records.serde import pack, unpack
 
 __all__ = ["ValueType", "value_type"]
 

@@ -34,6 +34,7 @@ from streamflow.api.processed import ProcessedStream
 from streamflow.api.saved_state import SavedOperator, SavedState, read_checkpoint
 from streamflow.api.stream import Stream
 from streamflow.api.windowed import AggregatedStream, WindowedStream
+from streamflow.core.schema import OBJECTS, Schema
 from streamflow.distribution import __version__
 from streamflow.errors import (
     ConfigError,
@@ -54,7 +55,6 @@ from streamflow.operators.connectors.generator import source
 from streamflow.operators.connectors.memory import MemorySource
 from streamflow.operators.process import KeyedProcess
 from streamflow.operators.process_context import ProcessContext, Timer
-from streamflow.records.schema import OBJECTS, Schema
 from streamflow.runtime.status import JobResult, JobStatus
 from streamflow.state.descriptors import (
     AggregatingState,

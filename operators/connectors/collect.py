@@ -18,16 +18,16 @@ from typing import Any
 
 import polars as pl
 
+from streamflow.core.common_types import concatenated
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.html_table import html_table
+from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, RecordError, SinkError
 from streamflow.operators.base import StreamType
 from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.rows import frame_of
 from streamflow.operators.sink import Committable, Committer, Delivery, Sink, SinkContext, SinkWriter
-from streamflow.records.common_types import concatenated
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.html_table import html_table
-from streamflow.records.schema import Schema
 
 __all__ = ["CollectSink", "Collected"]
 

@@ -16,15 +16,15 @@ from typing import Any, Literal, TextIO
 import polars as pl
 
 from streamflow.arguments import whole_number
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, RecordError, SinkError
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.json_rows import json_lines
 from streamflow.operators.connectors.text_columns import as_text_carries
 from streamflow.operators.rows import frame_of
 from streamflow.operators.sink import Committable, Sink, SinkContext, SinkWriter
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import Schema
 
 __all__ = ["ConsoleSink", "table"]
 

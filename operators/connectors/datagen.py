@@ -16,6 +16,12 @@ from typing import Any, Final
 import polars as pl
 
 from streamflow.arguments import whole_number
+from streamflow.core.batch import RowBatch
+from streamflow.core.copies import copied
+from streamflow.core.frame import FrameBatch
+from streamflow.core.python_times import shown_row
+from streamflow.core.schema import EVENT_TIME_TYPE, OBJECTS, Objects, Schema, StreamSchema
+from streamflow.core.values import strict_frame
 from streamflow.errors import JobDefinitionError, RecordError, SourceError, StreamflowError, Where
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.fixed_splits import FixedSplits
@@ -32,12 +38,6 @@ from streamflow.operators.source import (
     SplitReader,
     counted_in,
 )
-from streamflow.records.batch import RowBatch
-from streamflow.records.copies import copied
-from streamflow.records.frame import FrameBatch
-from streamflow.records.python_times import shown_row
-from streamflow.records.schema import EVENT_TIME_TYPE, OBJECTS, Objects, Schema, StreamSchema
-from streamflow.records.values import strict_frame
 from streamflow.time.timestamps import to_micros
 from streamflow.user_code import described, line_of_error, raised_by_user
 

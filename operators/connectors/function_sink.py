@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
 from streamflow.errors import SinkError, StreamflowError, Where
 from streamflow.operators.base import StreamType
 from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.sink import Committable, Sink, SinkContext, SinkWriter
 from streamflow.operators.user_functions import check_function
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
 from streamflow.user_code import awaited_failure, described, line_of_error
 
 __all__ = ["FunctionSink", "sink"]

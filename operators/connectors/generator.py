@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.copies import copied_with_size
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import OBJECTS, Objects, Schema, StreamSchema
 from streamflow.errors import JobDefinitionError, RecordError, SourceError, StreamflowError, Where
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.fixed_splits import FixedSplits
@@ -25,10 +29,6 @@ from streamflow.operators.source import (
     SplitReader,
     counted_in,
 )
-from streamflow.records.batch import RowBatch
-from streamflow.records.copies import copied_with_size
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import OBJECTS, Objects, Schema, StreamSchema
 from streamflow.user_code import awaited_failure, described, line_of_error
 
 __all__ = ["GeneratorSource", "source"]

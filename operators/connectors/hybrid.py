@@ -20,6 +20,8 @@ from typing import Any, Final, Protocol, cast, runtime_checkable
 
 import polars as pl
 
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, Schema
 from streamflow.errors import JobDefinitionError, SourceError
 from streamflow.operators.base import StreamType
 from streamflow.operators.source import (
@@ -35,8 +37,6 @@ from streamflow.operators.source import (
     SplitKeeper,
     SplitReader,
 )
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, Schema
 from streamflow.time.timestamps import to_micros
 
 __all__ = ["HybridSource", "Startable"]

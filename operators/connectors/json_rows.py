@@ -7,10 +7,10 @@ from typing import Final
 import msgspec
 import polars as pl
 
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
 from streamflow.errors import SinkError, cut
 from streamflow.operators.connectors.text_columns import as_text_carries
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
 
 __all__ = ["json_lines"]
 
@@ -22,7 +22,7 @@ def json_lines(batch: AnyBatch) -> bytes:
     """The rows of a frame as objects, Python values as they are (dicts, lists, dataclasses, times, …). JSON knows
     neither NaN nor infinity: both become null. Raises SinkError for a value that JSON cannot carry.
 
-    >>> from streamflow.records.batch import RowBatch
+    >>> from streamflow.core.batch import RowBatch
     >>> json_lines(RowBatch([{"a": 1}, "b"]))
     b'{"a":1}\\n"b"\\n'
     """

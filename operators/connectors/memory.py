@@ -10,6 +10,12 @@ from typing import Any
 import polars as pl
 
 from streamflow.arguments import whole_number
+from streamflow.core.batch import RowBatch
+from streamflow.core.copies import copied_batch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.python_times import shown_row
+from streamflow.core.schema import EVENT_TIME, OBJECTS, Objects, Schema
+from streamflow.core.values import strict_frame
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.fixed_splits import FixedSplits
@@ -26,12 +32,6 @@ from streamflow.operators.source import (
     SplitReader,
     counted_in,
 )
-from streamflow.records.batch import RowBatch
-from streamflow.records.copies import copied_batch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.python_times import shown_row
-from streamflow.records.schema import EVENT_TIME, OBJECTS, Objects, Schema
-from streamflow.records.values import strict_frame
 
 __all__ = ["MemorySource"]
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import polars as pl
 
+from streamflow.core.kinds import any_column
+from streamflow.core.schema import OBJECTS, Schema, StreamSchema
+from streamflow.core.values import framed, strict_column
 from streamflow.errors import JobDefinitionError
-from streamflow.records.kinds import any_column
-from streamflow.records.schema import OBJECTS, Schema, StreamSchema
-from streamflow.records.values import framed, strict_column
 
 __all__ = ["frame_of_rows", "infer_frame", "schema_of_rows"]
 

@@ -6,8 +6,8 @@ from typing import Any, Final, cast
 
 import polars as pl
 
+from streamflow.core.python_times import any_untold, shown_row
 from streamflow.errors import RecordError
-from streamflow.records.python_times import any_untold, shown_row
 
 __all__ = ["as_text_carries"]
 

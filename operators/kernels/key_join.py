@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import polars as pl
 
-from streamflow.records.common_types import alike
+from streamflow.core.common_types import alike
 
 __all__ = ["key_join"]
 

@@ -7,8 +7,8 @@ from typing import Final
 
 import polars as pl
 
+from streamflow.core.common_types import alike
 from streamflow.errors import StateError
-from streamflow.records.common_types import alike
 
 __all__ = ["has_key_in"]
 

@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import polars as pl
 
+from streamflow.core.kinds import SettledKind
+from streamflow.core.python_times import any_unheld, unheld
+from streamflow.core.schema import EVENT_TIME
 from streamflow.errors import RecordError
 from streamflow.operators.base import StreamType
 from streamflow.operators.columns import checked_type
 from streamflow.operators.user_functions import value_maker
-from streamflow.records.kinds import SettledKind
-from streamflow.records.python_times import any_unheld, unheld
-from streamflow.records.schema import EVENT_TIME
 from streamflow.windows.aggregate import Aggregate, FoldedAggregate, Slot, is_known
 from streamflow.windows.keeping import CollectList, Quantile, TopK
 from streamflow.windows.own import Aggregator, Reduce

@@ -18,8 +18,8 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
+from streamflow.core.keys import MAX_PARALLELISM_LIMIT
 from streamflow.errors import DamagedError, StateError
-from streamflow.keys import MAX_PARALLELISM_LIMIT
 from streamflow.state.saved import SavedKind
 
 __all__ = [

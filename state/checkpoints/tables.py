@@ -8,8 +8,8 @@ from typing import Final
 
 import polars as pl
 
+from streamflow.core.serde import frame_to_ipc, ipc_to_frame
 from streamflow.errors import StateError
-from streamflow.records.serde import frame_to_ipc, ipc_to_frame
 from streamflow.state.parts import Table
 
 __all__ = ["decode_table", "encode_table"]

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from streamflow.core.keys import MAX_PARALLELISM_LIMIT
 from streamflow.errors import StateError
-from streamflow.keys import MAX_PARALLELISM_LIMIT
 from streamflow.state.backend import StateAddress, check_change
 from streamflow.state.rocksdb.encoding import (
     AFTER_LAST_GROUP,

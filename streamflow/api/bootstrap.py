@@ -41,7 +41,7 @@ def bootstrap(job: Job, states: Mapping[str, Frames], *, to: str | os.PathLike[s
     `max_parallelism`, `state_backend`, `checkpoint_key`, as the job will have them. Raises JobDefinitionError and
     RecordError for what does not fit the job, ConfigError where `to` has checkpoints of the job already.
     """
-    from streamflow.records.serde import pack
+    from streamflow.core.serde import pack
     from streamflow.runtime.launching import open_store
     from streamflow.runtime.ports import Inline, Ports
     from streamflow.runtime.snapshots import JOB

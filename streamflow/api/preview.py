@@ -17,6 +17,10 @@ import polars as pl
 from streamflow.api.stream import Stream, builder_of, read_of
 from streamflow.arguments import whole_number
 from streamflow.config import Settings
+from streamflow.core.common_types import concatenated
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import Schema
 from streamflow.errors import RecordError
 from streamflow.graph.logical import LogicalGraph, Node, SinkNode, inputs_of
 from streamflow.graph.planner import plan
@@ -25,10 +29,6 @@ from streamflow.operators.connectors.console import table
 from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.rows import convert, frame_of
 from streamflow.operators.sink import Committable, Sink, SinkContext, SinkWriter
-from streamflow.records.common_types import concatenated
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import Schema
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.profile import profile_for
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streamflow.api.stream import Stream, builder_of, read_of, through
+from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.errors import JobDefinitionError, unknown_name
 from streamflow.graph.logical import Input, OperatorNode
 from streamflow.graph.planner import natural_layout
@@ -19,7 +20,6 @@ from streamflow.operators.process import (
     process_instance,
 )
 from streamflow.operators.user_functions import RowMaker, check_action, check_function, row_maker
-from streamflow.records.schema import OBJECTS, Schema, StreamSchema
 from streamflow.windows.accumulators import pack, unpack
 
 if TYPE_CHECKING:

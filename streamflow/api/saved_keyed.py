@@ -14,9 +14,9 @@ import msgpack  # type: ignore[import-untyped]
 import polars as pl
 
 from streamflow.api.saved_values import column, moments, value_columns
+from streamflow.core.serde import unpack
 from streamflow.errors import StateError
 from streamflow.operators.process_operator import EVENT_TIMERS, PROCESSING_TIMERS
-from streamflow.records.serde import unpack
 from streamflow.state.backend import KeyedStateBackend, StateAddress
 from streamflow.state.parts import StatePart
 from streamflow.state.ttl import STAMP_BYTES, stamped_at

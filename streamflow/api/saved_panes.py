@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import polars as pl
 
+from streamflow.core.common_types import concatenated
 from streamflow.operators.kernels.partials import COUNT, END, FIRST, LAST, LATEST, SLICE, START
-from streamflow.records.common_types import concatenated
 from streamflow.state.memory import MemoryBackend
 from streamflow.state.owned_keys import OwnedKeys
 from streamflow.state.panes import PaneStore

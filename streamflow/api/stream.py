@@ -12,6 +12,8 @@ import polars as pl
 from streamflow.api.other_names import missing
 from streamflow.arguments import flag, whole_number
 from streamflow.arguments import names as check_names
+from streamflow.core.html_table import html_table
+from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, Where, unknown_name
 from streamflow.graph.logical import Input, OperatorNode, SourceNode
 from streamflow.operators.async_io import Backoff, MapAsync
@@ -25,8 +27,6 @@ from streamflow.operators.functions import Functions, Step
 from streamflow.operators.routing import SplitBy, Union
 from streamflow.operators.sink import Sink
 from streamflow.operators.user_functions import check_function, check_gives, on_rows, row_maker
-from streamflow.records.html_table import html_table
-from streamflow.records.schema import Schema
 from streamflow.time.timestamps import Duration, parse_duration
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import polars as pl
 from streamflow.api.other_names import AGGREGATES, missing
 from streamflow.api.shortcuts import Shortcuts
 from streamflow.api.stream import Stream, added, builder_of, read_of
+from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.graph.logical import Input, OperatorNode
 from streamflow.operators.base import LATE
@@ -20,7 +21,6 @@ from streamflow.operators.extract import Extract
 from streamflow.operators.sink import Sink
 from streamflow.operators.user_functions import as_record, check_function, check_gives, on_rows
 from streamflow.operators.windowing import WindowAggregateSpec
-from streamflow.records.schema import OBJECTS, Schema, StreamSchema
 from streamflow.windows.accumulators import pack, unpack
 from streamflow.windows.aggregate import AggregateInput
 from streamflow.windows.aggregates import Aggregate, collect_list, reduce, top_k

@@ -14,6 +14,8 @@ from typing import Final
 
 import polars as pl
 
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import Schema
 from streamflow.demo.build_data import DATA
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.fixed_splits import FixedSplits
@@ -28,8 +30,6 @@ from streamflow.operators.source import (
     SplitReader,
     counted_in,
 )
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import Schema
 from streamflow.time.timestamps import Duration, parse_duration
 
 __all__ = ["Replay"]

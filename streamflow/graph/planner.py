@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError
 from streamflow.graph.logical import Input, LogicalGraph, Node, OperatorNode, SinkNode, SourceNode, inputs_of
 from streamflow.graph.physical import (
@@ -24,7 +25,6 @@ from streamflow.graph.physical import (
 )
 from streamflow.graph.projection import columns_read
 from streamflow.operators.base import MAIN, Layout, OperatorSpec, StreamType
-from streamflow.records.schema import Schema
 
 __all__ = ["ConvertFactory", "plan"]
 

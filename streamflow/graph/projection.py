@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from streamflow.core.schema import EVENT_TIME, Schema
 from streamflow.graph.logical import Input, LogicalGraph, OperatorNode, SinkNode, SourceNode
 from streamflow.operators.base import MAIN
-from streamflow.records.schema import EVENT_TIME, Schema
 
 __all__ = ["columns_read"]
 

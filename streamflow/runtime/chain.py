@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from streamflow.core.copies import copied_batch
+from streamflow.core.elements import AnyBatch, End
 from streamflow.errors import StreamflowError
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.base import ERRORS, LATE, MAIN, AsyncOperator, Operator
-from streamflow.records.copies import copied_batch
-from streamflow.records.elements import AnyBatch, End
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.outlet import Outlet
 from streamflow.state.backend import KeyedStateBackend

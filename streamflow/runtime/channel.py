@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from streamflow.records.batch import RowBatch
-from streamflow.records.elements import EndOfInput, Idle, StreamElement, Watermark
-from streamflow.records.frame import FrameBatch
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import EndOfInput, Idle, StreamElement, Watermark
+from streamflow.core.frame import FrameBatch
 
 __all__ = ["Channel", "Inbox"]
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from streamflow.core.serde import pack
 from streamflow.errors import StateError
 from streamflow.logs import reason, told
 from streamflow.metrics.registry import Counts
-from streamflow.records.serde import pack
 from streamflow.runtime.epochs import Complete
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.sealed_files import SealedFiles

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from streamflow.core.copies import copied_batch
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.keys import key_groups, subtask_of
 from streamflow.errors import JobDefinitionError
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge
-from streamflow.keys import key_groups, subtask_of
-from streamflow.records.copies import copied_batch
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
 
 __all__ = ["Route", "route_for"]
 

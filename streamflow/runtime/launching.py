@@ -17,6 +17,7 @@ from tempfile import gettempdir, mkdtemp
 from typing import Any, Final
 
 from streamflow.config import Settings
+from streamflow.core.serde import pack
 from streamflow.disk import Disk, LocalDisk
 from streamflow.errors import ConfigError, GoneError, StateError
 from streamflow.graph.logical import LogicalGraph
@@ -24,7 +25,6 @@ from streamflow.graph.physical import PhysicalPlan
 from streamflow.logs import told
 from streamflow.metrics.registry import MetricsRegistry
 from streamflow.operators.source import Instance
-from streamflow.records.serde import pack
 from streamflow.runtime.checkpointing import CheckpointMetrics, Checkpoints, Described
 from streamflow.runtime.compatibility import fit
 from streamflow.runtime.ports import Ports

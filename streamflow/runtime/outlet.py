@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from streamflow.core.elements import AnyBatch, StreamElement
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.sink import Committable, SinkWriter
-from streamflow.records.elements import AnyBatch, StreamElement
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.channel import Channel
 from streamflow.runtime.exchange import Route

@@ -14,14 +14,14 @@ from itertools import accumulate
 
 import polars as pl
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK
 from streamflow.errors import JobFailedError, RecordError, StreamflowError, Where
 from streamflow.metrics.registry import Metric, counted_later
 from streamflow.operators.base import ERRORS, LATE, MAIN, Operator
 from streamflow.operators.source import Fetch, Position, Split, SplitReader
-from streamflow.records.batch import RowBatch
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.ports import Blocking
 from streamflow.time.clock import Clock

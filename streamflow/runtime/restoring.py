@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from streamflow.core.keys import key_group_range
 from streamflow.errors import DamagedError
 from streamflow.graph.physical import PhysicalPlan
-from streamflow.keys import key_group_range
 from streamflow.operators.base import StatePart
 from streamflow.operators.sink import Committable
 from streamflow.runtime.assignment import SplitState

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final, NamedTuple
 
+from streamflow.core.serde import pack
 from streamflow.errors import DamagedError, RecordError, StateError, Where
 from streamflow.operators.sink import Committable
-from streamflow.records.serde import pack
 from streamflow.runtime.epochs import Sealed
 from streamflow.runtime.snapshots import JOB
 from streamflow.runtime.stored_content import ELSEWHERE, JobContent, content_of

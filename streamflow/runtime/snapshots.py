@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from streamflow.core.serde import pack
 from streamflow.metrics.registry import Counts
 from streamflow.operators.base import OperatorSnapshot
-from streamflow.records.serde import pack
 from streamflow.runtime.stored_content import OperatorContent, content_of
 from streamflow.state.checkpoints.manifest import StoredFile, SubtaskEntry
 from streamflow.state.checkpoints.store import CheckpointWriter

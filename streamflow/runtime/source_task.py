@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from streamflow.core.elements import AnyBatch, End
 from streamflow.logs import told
 from streamflow.metrics.registry import OperatorMetrics, add_counted
 from streamflow.operators.base import MAIN
 from streamflow.operators.guard import Guard
 from streamflow.operators.source import Position, Source, Split, SplitReader
-from streamflow.records.elements import AnyBatch, End
 from streamflow.runtime.assignment import SplitAssigner, SplitState
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.idleness import Idleness

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from streamflow.records.html_table import html_table
+from streamflow.core.html_table import html_table
 
 __all__ = ["CheckpointStatus", "JobResult", "JobStatus", "OperatorStatus", "PublicationStatus"]
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final, NotRequired, Required, TypedDict, Type
 import msgspec
 from msgspec import Meta
 
+from streamflow.core.serde import unpack
 from streamflow.errors import DamagedError
-from streamflow.records.serde import unpack
 
 __all__ = [
     "ELSEWHERE",

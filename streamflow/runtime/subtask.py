@@ -7,6 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from streamflow.core.elements import (
+    Active,
+    AnyBatch,
+    Barrier,
+    End,
+    EndOfInput,
+    Idle,
+    StreamElement,
+    Watermark,
+)
 from streamflow.errors import StateError
 from streamflow.metrics.registry import (
     Counted,
@@ -18,16 +28,6 @@ from streamflow.metrics.registry import (
 )
 from streamflow.operators.base import MAIN
 from streamflow.operators.sink import Committable
-from streamflow.records.elements import (
-    Active,
-    AnyBatch,
-    Barrier,
-    End,
-    EndOfInput,
-    Idle,
-    StreamElement,
-    Watermark,
-)
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.chain import Chain
 from streamflow.runtime.epochs import Sealed

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from streamflow.records.batch import RowBatch
-from streamflow.records.elements import (
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import (
     Active,
     AnyBatch,
     Barrier,
@@ -14,7 +14,7 @@ from streamflow.records.elements import (
     StreamElement,
     Watermark,
 )
-from streamflow.records.frame import FrameBatch
+from streamflow.core.frame import FrameBatch
 from streamflow.runtime.alignment import Aligned, Alignment, Block
 from streamflow.runtime.channel import Inbox
 from streamflow.runtime.subtask import Subtask

@@ -14,8 +14,12 @@ from typing import Any, Final
 
 import polars as pl
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import AnyBatch, End
+from streamflow.core.frame import FrameBatch
+from streamflow.core.keys import key_group_range, key_groups, subtask_of
+from streamflow.core.serde import frame_to_ipc, ipc_to_frame, pack, unpack
 from streamflow.errors import JobDefinitionError
-from streamflow.keys import key_group_range, key_groups, subtask_of
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.base import (
     ERRORS,
@@ -31,10 +35,6 @@ from streamflow.operators.base import (
     UpdateCadence,
 )
 from streamflow.operators.rows import rows_of
-from streamflow.records.batch import RowBatch
-from streamflow.records.elements import AnyBatch, End
-from streamflow.records.frame import FrameBatch
-from streamflow.records.serde import frame_to_ipc, ipc_to_frame, pack, unpack
 from streamflow.state.backend import KeyedStateBackend
 from streamflow.state.factory import BackendKind, open_backend, open_saved
 from streamflow.state.memory import MemoryBackend
@@ -60,7 +60,7 @@ class OperatorHarness:
     return the harness, so that calls can be chained. `backend` is what holds keyed state.
 
     >>> from streamflow.operators.columns import Filter
-    >>> from streamflow.records.schema import Schema
+    >>> from streamflow.core.schema import Schema
     >>> numbers = StreamType(Schema({"n": pl.Int64}), timed=False)
     >>> OperatorHarness(Filter(predicate=pl.col("n") > 1), numbers).push([{"n": 1}, {"n": 2}]).output()
     [{'n': 2}]
@@ -281,7 +281,7 @@ def check_batchings(
     `options` are those of the harness. Raises AssertionError that shows the rows that differ.
 
     >>> from streamflow.operators.columns import Filter
-    >>> from streamflow.records.schema import Schema
+    >>> from streamflow.core.schema import Schema
     >>> numbers = StreamType(Schema({"n": pl.Int64}), timed=False)
     >>> check_batchings(Filter(predicate=pl.col("n") > 1), numbers, script=lambda h: h.push([{"n": 1}, {"n": 2}]))
     """

@@ -13,6 +13,7 @@ from typing import Any, Final
 from streamflow.api.job import Job
 from streamflow.arguments import names
 from streamflow.config import Mode, Settings
+from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, unknown_name
 from streamflow.graph.logical import LogicalGraph, OperatorNode, SinkNode
 from streamflow.graph.planner import plan
@@ -20,7 +21,6 @@ from streamflow.operators.emission import WINDOW_COLUMNS
 from streamflow.operators.process import ProcessSpec
 from streamflow.operators.rows import convert
 from streamflow.operators.windowing import WindowAggregateSpec
-from streamflow.records.schema import Schema
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Inline, Ports
 from streamflow.runtime.profile import profile_for

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
+from streamflow.core.schema import CHANGE
 from streamflow.errors import JobDefinitionError, cut, unknown_name
-from streamflow.records.schema import CHANGE
 
 __all__ = ["difference", "final_rows"]
 

@@ -8,14 +8,14 @@ from typing import Any, cast
 
 import polars as pl
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.errors import JobDefinitionError, RecordError, unknown_name
 from streamflow.operators.base import StreamType
 from streamflow.operators.row_builder import row_dicts
 from streamflow.operators.rows import frame_of
-from streamflow.records.batch import RowBatch
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.time.timestamps import to_micros
 
 __all__ = ["Times", "batch_of", "values_of"]

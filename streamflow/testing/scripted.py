@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME
 from streamflow.operators.base import StreamType
 from streamflow.operators.source import (
     Decoded,
@@ -19,8 +21,6 @@ from streamflow.operators.source import (
     SplitReader,
     counted_in,
 )
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME
 
 __all__ = ["ScriptedSource", "ScriptedSplit"]
 

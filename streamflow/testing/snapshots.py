@@ -70,7 +70,7 @@ def check_snapshots(
     >>> import polars as pl
     >>> import streamflow as sf
     >>> from streamflow.operators.running import RunningAggregateSpec
-    >>> from streamflow.records.schema import Schema
+    >>> from streamflow.core.schema import Schema
     >>> events = StreamType(Schema({"k": pl.String}), timed=False)
     >>> counts = RunningAggregateSpec(keys=("k",), aggregates=(("n", sf.count()),))
     >>> check_snapshots(counts, events, script=lambda h: h.push([{"k": "a"}, {"k": "b"}, {"k": "a"}]).finish())

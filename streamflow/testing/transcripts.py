@@ -16,10 +16,10 @@ import polars as pl
 
 from streamflow.api.job import Job
 from streamflow.api.stream import Stream
+from streamflow.core.schema import CHANGE
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.connectors.collect import Collected
 from streamflow.operators.connectors.memory import MemorySource
-from streamflow.records.schema import CHANGE
 from streamflow.testing.job import TestJob
 from streamflow.testing.transcript import Step, Transcript, read_transcript
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME, epoch, format_time

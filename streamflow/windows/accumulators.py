@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from streamflow.core import serde
 from streamflow.errors import RecordError
-from streamflow.records import serde
 
 __all__ = ["pack", "unpack"]
 

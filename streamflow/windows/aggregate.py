@@ -24,7 +24,7 @@ from streamflow.errors import JobDefinitionError, cut
 if TYPE_CHECKING:
     from polars._typing import PolarsDataType
 
-    from streamflow.records.kinds import SettledKind
+    from streamflow.core.kinds import SettledKind
 
 __all__ = ["Aggregate", "AggregateInput", "FoldedAggregate", "Slot", "checked_input", "is_known"]
 

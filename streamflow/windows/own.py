@@ -16,11 +16,11 @@ from typing import Any, ClassVar, Final
 
 import polars as pl
 
+from streamflow.core.copies import own_result
+from streamflow.core.kinds import SettledKind, any_column
+from streamflow.core.schema import annotated_type
+from streamflow.core.values import strict_column
 from streamflow.errors import RecordError, StreamflowError, Where
-from streamflow.records.copies import own_result
-from streamflow.records.kinds import SettledKind, any_column
-from streamflow.records.schema import annotated_type
-from streamflow.records.values import strict_column
 from streamflow.user_code import described, line_of_error, raised_by_user
 from streamflow.windows.accumulators import pack, unpack
 from streamflow.windows.aggregate import Aggregate, FoldedAggregate, is_known

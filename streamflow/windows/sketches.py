@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 
 import polars as pl
 
-from streamflow.records.kinds import SettledKind
+from streamflow.core.kinds import SettledKind
 from streamflow.windows.aggregate import FoldedAggregate, is_known
 from streamflow.windows.keeping import check_quantile
 

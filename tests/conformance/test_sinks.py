@@ -11,13 +11,13 @@ from typing import Any
 import polars as pl
 import pytest
 
+from streamflow.core.serde import pack, unpack
 from streamflow.operators.connectors.collect import Collected, CollectSink
 from streamflow.operators.connectors.console import ConsoleSink
 from streamflow.operators.connectors.files.sink import FileSink
 from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.connectors.function_sink import sink
 from streamflow.operators.sink import Committable, Sink
-from streamflow.records.serde import pack, unpack
 from tests.unit.connectors.driving import frame, rows, run, sink_context, stream_type, write
 
 

@@ -15,6 +15,9 @@ import polars as pl
 import pytest
 import zstandard
 
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import OBJECTS, Schema
+from streamflow.core.serde import pack, unpack
 from streamflow.demo.replay import Replay
 from streamflow.errors import SourceError
 from streamflow.operators.connectors.datagen import DataGen
@@ -22,9 +25,6 @@ from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.connectors.generator import source
 from streamflow.operators.connectors.memory import MemorySource
 from streamflow.operators.source import Fetch, Position, Source, Split, SplitReader
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import OBJECTS, Schema
-from streamflow.records.serde import pack, unpack
 from tests.unit.connectors.driving import discover, fetches, read, read_on, rows, rows_of, source_context
 
 ROWS = 23

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import streamflow as sf
-from streamflow.keys import key_group_of
+from streamflow.core.keys import key_group_of
 from streamflow.state.backend import KeyedStateBackend, StateAddress
 from streamflow.state.memory import MemoryBackend
 from streamflow.state.parts import copy_groups

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from streamflow.core.serde import unpack
 from streamflow.disk import LocalDisk
-from streamflow.records.serde import unpack
 from streamflow.state.checkpoints.blobs import open_blobs
 from streamflow.state.checkpoints.manifest import FORMAT
 from streamflow.state.checkpoints.store import jobs_in

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import streamflow as sf
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
 from streamflow.operators.base import StreamType
 from streamflow.operators.sink import Committable, Committer, Sink, SinkContext, SinkWriter
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
 from streamflow.runners.local import LocalJob
 
 MANY = 70 << 20

@@ -9,11 +9,11 @@ from typing import Any
 
 import polars as pl
 
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import Schema
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.kafka.sink import KafkaSink
 from streamflow.operators.sink import Committable, SinkContext
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import Schema
 from streamflow.runtime.ports import Inline
 from streamflow.time.clock import SeededRandom, SystemClock
 

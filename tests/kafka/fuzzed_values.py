@@ -13,9 +13,9 @@ import fastavro
 import msgpack  # type: ignore[import-untyped]
 import polars as pl
 
+from streamflow.core.schema import OBJECTS, Schema
 from streamflow.operators.connectors.kafka.decoding import Decoder, decoder
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema
-from streamflow.records.schema import OBJECTS, Schema
 from tests.kafka.fuzzed_batches import mangled
 
 __all__ = ["check_value"]

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME
 from streamflow.errors import RecordError
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.base import ErrorPolicy
 from streamflow.operators.connectors.kafka.source import KafkaSource
 from streamflow.operators.source import Instance, Position, SourceContext, Split
-from streamflow.records.batch import RowBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME
 from streamflow.runtime.ports import Inline
 from streamflow.time.clock import SeededRandom, SystemClock
 

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 import streamflow as sf
+from streamflow.core.frame import FrameBatch
 from streamflow.errors import SinkError
 from streamflow.operators.connectors.kafka.sink import KafkaSink
-from streamflow.records.frame import FrameBatch
 from tests.kafka.epochs import Run
 
 N = 3_000

@@ -334,7 +334,7 @@ def test_a_record_that_the_broker_refuses_makes_nothing_of_the_epoch_public(kafk
 def big(number):
     import polars as pl
 
-    from streamflow.records.frame import FrameBatch
+    from streamflow.core.frame import FrameBatch
 
     # More than the broker's 1 MiB.
     return FrameBatch(pl.DataFrame({"k": ["x" * 1_500_000], "n": [number]}))

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from streamflow.core.common_types import concatenated
+from streamflow.core.schema import EVENT_TIME, Schema
 from streamflow.operators.base import StreamType
 from streamflow.operators.kernels.partials import PartialPlan
-from streamflow.records.common_types import concatenated
-from streamflow.records.schema import EVENT_TIME, Schema
 from streamflow.windows import aggregates as sf
 from streamflow.windows.aggregate import Aggregate
 from tests.properties.spread import Spread

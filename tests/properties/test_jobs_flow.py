@@ -20,6 +20,9 @@ from hypothesis import strategies as st
 
 import streamflow as sf
 from streamflow.api.stream import through
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME
 from streamflow.operators import running_totals, windowing
 from streamflow.operators.base import (
     Collector,
@@ -29,9 +32,6 @@ from streamflow.operators.base import (
     OperatorSpec,
     StreamType,
 )
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME
 from streamflow.state.panes import PaneStore
 from streamflow.windows.assigners import Assigner, GlobalWindow
 from tests.properties.job_model import (

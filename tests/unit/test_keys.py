@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamflow.core.keys import MAX_PARALLELISM_LIMIT, key_group_of, key_group_range, key_groups, subtask_of
 from streamflow.errors import JobDefinitionError
-from streamflow.keys import MAX_PARALLELISM_LIMIT, key_group_of, key_group_range, key_groups, subtask_of
 
 M = MAX_PARALLELISM_LIMIT
 _MASK = 2**64 - 1
@@ -142,7 +142,7 @@ def test_golden_groups_of_combined_keys(value: object, group: int) -> None:
 
 
 def test_another_process_with_another_hash_seed_agrees() -> None:
-    script = "from streamflow.keys import key_group_of; print(key_group_of(('Zürich', 7, 1.5), 32768))"
+    script = "from streamflow.core.keys import key_group_of; print(key_group_of(('Zürich', 7, 1.5), 32768))"
     environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True

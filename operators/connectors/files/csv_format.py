@@ -10,6 +10,7 @@ from typing import Final
 
 import polars as pl
 
+from streamflow.core.frame import FrameBatch
 from streamflow.errors import JobDefinitionError, SourceError, unknown_name
 from streamflow.operators.connectors.files.formats import separator_of
 from streamflow.operators.connectors.files.line_format import BOM, PARSE_ERRORS, LineFormat, Sifted
@@ -22,7 +23,6 @@ from streamflow.operators.connectors.files.wire_types import (
     without_rows,
 )
 from streamflow.operators.connectors.halving import halve
-from streamflow.records.frame import FrameBatch
 
 __all__ = ["CsvColumns", "CsvOptions", "csv_fields"]
 

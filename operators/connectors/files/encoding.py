@@ -9,6 +9,9 @@ from typing import IO, Any, Final
 
 import polars as pl
 
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import Schema
 from streamflow.disk import Disk
 from streamflow.errors import JobDefinitionError, SinkError, cut
 from streamflow.operators.base import StreamType
@@ -18,9 +21,6 @@ from streamflow.operators.connectors.files.formats import FileFormat
 from streamflow.operators.connectors.files.wire_types import fields_of, holds_bytes, inner_of
 from streamflow.operators.connectors.json_rows import json_lines
 from streamflow.operators.connectors.text_columns import as_text_carries
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import Schema
 
 __all__ = ["SUFFIXES", "append", "check_continues", "check_format", "empty_file", "join_files"]
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 import msgspec
 import polars as pl
 
+from streamflow.core.values import EXACT
 from streamflow.operators.connectors.files.line_format import PARSE_ERRORS
-from streamflow.records.values import EXACT
 
 __all__ = ["FlatObjects"]
 

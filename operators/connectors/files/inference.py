@@ -9,6 +9,9 @@ from typing import Any, Final
 import msgspec
 import polars as pl
 
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME_TYPE, Schema
+from streamflow.core.values import EXACT
 from streamflow.errors import JobDefinitionError, SourceError
 from streamflow.operators.connectors.files.byte_streams import refuse_other_bytes
 from streamflow.operators.connectors.files.csv_format import CsvColumns, CsvOptions
@@ -28,9 +31,6 @@ from streamflow.operators.connectors.files.wire_types import (
     inner_of,
     is_finer,
 )
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME_TYPE, Schema
-from streamflow.records.values import EXACT
 
 __all__ = ["check_inferred", "infer_schema"]
 

@@ -14,10 +14,10 @@ from typing import Final
 import msgspec
 import polars as pl
 
+from streamflow.core.elements import AnyBatch
 from streamflow.errors import RecordError, SourceError, Where
 from streamflow.operators.base import ErrorPolicy
 from streamflow.operators.source import Decoded
-from streamflow.records.elements import AnyBatch
 
 __all__ = ["BOM", "PARSE_ERRORS", "LineFormat", "Run", "Sifted", "decode_run", "split_lines"]
 

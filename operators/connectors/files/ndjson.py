@@ -8,6 +8,9 @@ from typing import Any, Final, cast
 import msgspec
 import polars as pl
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.serde import deeper_than
 from streamflow.operators.connectors.files.exact_json import ExactJson, lone_surrogate
 from streamflow.operators.connectors.files.flat_objects import FlatObjects
 from streamflow.operators.connectors.files.line_format import PARSE_ERRORS, LineFormat, Sifted
@@ -19,9 +22,6 @@ from streamflow.operators.connectors.files.wire_types import (
     without_rows,
 )
 from streamflow.operators.connectors.halving import halve
-from streamflow.records.batch import RowBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.serde import deeper_than
 
 __all__ = ["NdjsonColumns", "NdjsonObjects", "malformed"]
 

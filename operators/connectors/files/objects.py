@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
 from streamflow.operators.connectors.files.line_format import LineFormat, Sifted
-from streamflow.records.batch import RowBatch
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
 
 __all__ = ["AsObjects"]
 

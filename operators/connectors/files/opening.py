@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from streamflow.core.schema import Schema, StreamSchema
 from streamflow.operators.connectors.blocking_steps import BlockingSteps
 from streamflow.operators.connectors.files.byte_ranges import LARGEST_RANGE, mean_line, range_bytes
 from streamflow.operators.connectors.files.byte_streams import refuse_other_bytes
@@ -25,7 +26,6 @@ from streamflow.operators.connectors.files.splits import FilePart
 from streamflow.operators.connectors.files.table_scan import TableReader, fitting_columns, scan_table
 from streamflow.operators.connectors.files.text import TextColumn, TextObjects
 from streamflow.operators.source import Fetch, Position, SourceContext, Split, SplitReader, counted_in
-from streamflow.records.schema import Schema, StreamSchema
 
 __all__ = ["FileReading", "OpenedWhenRead"]
 

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Literal
 
 from streamflow.arguments import names, whole_number
+from streamflow.core.schema import Schema
 from streamflow.disk import Disk
 from streamflow.errors import JobDefinitionError, SinkError
 from streamflow.operators.base import StreamType
@@ -23,7 +24,6 @@ from streamflow.operators.connectors.files.publication import FolderCommitter
 from streamflow.operators.connectors.files.single_file import FileCommitter
 from streamflow.operators.connectors.files.staging import FolderWriter
 from streamflow.operators.sink import Committer, Delivery, Sink, SinkContext, SinkWriter
-from streamflow.records.schema import Schema
 
 __all__ = ["FileSink"]
 

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from streamflow.arguments import flag, names
+from streamflow.core.schema import OBJECTS, Objects, Schema, StreamSchema
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.files.csv_format import CsvOptions
@@ -22,7 +23,6 @@ from streamflow.operators.connectors.files.opening import FileReading, OpenedWhe
 from streamflow.operators.connectors.files.text import TEXT_COLUMN
 from streamflow.operators.connectors.files.wire_types import wire_types
 from streamflow.operators.source import Enumerator, Position, Source, SourceContext, Split, SplitReader
-from streamflow.records.schema import OBJECTS, Objects, Schema, StreamSchema
 from streamflow.time.timestamps import Duration, parse_duration
 
 __all__ = ["FileSource"]

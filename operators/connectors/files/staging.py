@@ -11,6 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.common_types import concatenated
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, Schema
 from streamflow.errors import RecordError
 from streamflow.operators.connectors.files.durable_folders import make_durable
 from streamflow.operators.connectors.files.encoding import SUFFIXES, append, empty_file
@@ -19,11 +24,6 @@ from streamflow.operators.connectors.files.ownership import Layout, Owner, PartN
 from streamflow.operators.connectors.files.partitions import partitioned
 from streamflow.operators.rows import frame_of
 from streamflow.operators.sink import Committable, SinkContext
-from streamflow.records.batch import RowBatch
-from streamflow.records.common_types import concatenated
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, Schema
 
 __all__ = ["FolderWriter"]
 

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 import polars as pl
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.python_times import shown_row, unheld
 from streamflow.errors import RecordError, SourceError, Where, unknown_name
 from streamflow.operators.base import ErrorPolicy
 from streamflow.operators.connectors.blocking_steps import BlockingSteps
@@ -15,9 +18,6 @@ from streamflow.operators.connectors.files.formats import FileFormat
 from streamflow.operators.connectors.files.table_casts import cast_exactly, castable
 from streamflow.operators.connectors.files.wire_types import without_rows
 from streamflow.operators.source import Decoded, Fetch, SourceContext
-from streamflow.records.batch import RowBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.python_times import shown_row, unheld
 
 __all__ = ["TableReader", "count_rows", "fitting_columns", "scan_table"]
 

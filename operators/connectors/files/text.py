@@ -7,9 +7,9 @@ from typing import Final
 
 import polars as pl
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.frame import FrameBatch
 from streamflow.operators.connectors.files.line_format import LineFormat, Sifted, split_lines
-from streamflow.records.batch import RowBatch
-from streamflow.records.frame import FrameBatch
 
 __all__ = ["TEXT_COLUMN", "TextColumn", "TextObjects"]
 

@@ -13,10 +13,10 @@ from typing import Any, Final, Literal, cast
 
 import polars as pl
 
+from streamflow.core.python_times import shown_row
 from streamflow.errors import JobDefinitionError, cut
 from streamflow.operators.connectors.files.formats import FileFormat
 from streamflow.operators.connectors.halving import halve
-from streamflow.records.python_times import shown_row
 
 __all__ = [
     "convert",

@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import polars as pl
 
+from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.errors import cut
 from streamflow.operators.connectors.kafka.arrow_frames import problem_of_stream
 from streamflow.operators.connectors.kafka.column_casts import cast_exactly
 from streamflow.operators.connectors.kafka.decoded_values import TOMBSTONE, DecodedValues, too_long
 from streamflow.operators.row_builder import row_dicts
-from streamflow.records.schema import OBJECTS, Schema, StreamSchema
 
 __all__ = ["ArrowValues"]
 

@@ -8,6 +8,9 @@ from typing import Any, Final, cast
 import msgspec
 import polars as pl
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import AnyBatch
+from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, SinkError, cut
 from streamflow.operators.connectors.kafka.avro_types import avro_record, without_times
 from streamflow.operators.connectors.kafka.avro_values import MAGIC, parsed_avro
@@ -15,9 +18,6 @@ from streamflow.operators.connectors.kafka.encoded_rows import chosen_columns, r
 from streamflow.operators.connectors.kafka.registry_client import RegistryClient
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
 from streamflow.operators.row_builder import row_dicts
-from streamflow.records.batch import RowBatch
-from streamflow.records.elements import AnyBatch
-from streamflow.records.schema import Schema
 
 __all__ = ["AvroEncoder"]
 

@@ -25,9 +25,9 @@ from typing import Any, Final, cast
 
 import polars as pl
 
+from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.connectors.kafka.column_casts import resolved
-from streamflow.records.schema import Schema
 
 __all__ = ["AvroField", "avro_record", "column_fields", "recursive_or_endless", "without_times"]
 

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 
 import polars as pl
 
+from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.distribution import install_hint
 from streamflow.errors import ConfigError, JobDefinitionError, cut
 from streamflow.operators.connectors.files.wire_types import misfits
@@ -29,7 +30,6 @@ from streamflow.operators.connectors.kafka.column_casts import cast_exactly, cas
 from streamflow.operators.connectors.kafka.decoded_values import DecodedValues, decode_each, too_long
 from streamflow.operators.connectors.kafka.registry_client import RegistryClient
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema
-from streamflow.records.schema import OBJECTS, Schema, StreamSchema
 
 __all__ = ["MAGIC", "AvroValues", "avro_columns", "parsed_avro"]
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import polars as pl
 
-from streamflow.records.schema import Schema
+from streamflow.core.schema import Schema
 
 __all__ = ["cast_exactly", "castable", "resolved"]
 

@@ -8,8 +8,8 @@ from typing import Any, Final, Protocol
 
 import polars as pl
 
+from streamflow.core.schema import StreamSchema
 from streamflow.errors import cut
-from streamflow.records.schema import StreamSchema
 
 __all__ = ["TOMBSTONE", "DecodedValues", "Decoder", "decode_each", "kept", "too_long"]
 

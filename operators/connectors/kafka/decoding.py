@@ -7,6 +7,7 @@ from typing import Final
 
 import polars as pl
 
+from streamflow.core.schema import Schema, StreamSchema
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.connectors.kafka.arrow_values import ArrowValues
 from streamflow.operators.connectors.kafka.avro_values import AvroValues, avro_columns
@@ -18,7 +19,6 @@ from streamflow.operators.connectors.kafka.msgpack_values import MsgpackColumns,
 from streamflow.operators.connectors.kafka.plain_values import PlainValues, plain_schema
 from streamflow.operators.connectors.kafka.registry_client import RegistryClient
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
-from streamflow.records.schema import Schema, StreamSchema
 
 __all__ = ["DecodedValues", "Decoder", "decoder"]
 

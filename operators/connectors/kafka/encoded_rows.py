@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import Schema
 from streamflow.errors import SinkError
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import Schema
 
 __all__ = ["Encoder", "chosen_columns", "raise_for_row"]
 

@@ -7,6 +7,10 @@ from typing import Any
 
 import polars as pl
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, SinkError, cut
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.json_rows import json_lines
@@ -18,10 +22,6 @@ from streamflow.operators.connectors.kafka.msgpack_values import MsgpackEncoder
 from streamflow.operators.connectors.kafka.registry_client import RegistryClient
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
 from streamflow.operators.row_builder import row_dicts
-from streamflow.records.batch import RowBatch
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import Schema
 
 __all__ = ["Encoder", "encoder"]
 
@@ -39,7 +39,7 @@ def encoder(
     `columns`: what the value is made of, None for all columns. `topic`: under whose name a schema is registered. Raises
     JobDefinitionError where the format cannot carry the stream.
 
-    >>> from streamflow.records.schema import OBJECTS
+    >>> from streamflow.core.schema import OBJECTS
     >>> encoder("json", StreamType(OBJECTS, timed=False)).encode(RowBatch([{"n": 1}]))
     [b'{"n":1}']
     """

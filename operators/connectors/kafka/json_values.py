@@ -11,6 +11,9 @@ from typing import Any, Final
 import msgspec
 import polars as pl
 
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import OBJECTS, Schema, StreamSchema
+from streamflow.core.serde import MAX_DEPTH
 from streamflow.operators.connectors.files.line_format import PARSE_ERRORS
 from streamflow.operators.connectors.files.ndjson import NdjsonColumns, malformed
 from streamflow.operators.connectors.kafka.decoded_values import (
@@ -20,9 +23,6 @@ from streamflow.operators.connectors.kafka.decoded_values import (
     kept,
     too_long,
 )
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import OBJECTS, Schema, StreamSchema
-from streamflow.records.serde import MAX_DEPTH
 
 __all__ = ["JsonColumns", "JsonObjects"]
 

@@ -15,6 +15,11 @@ from typing import Annotated, Any, Final, TypedDict, cast
 import msgspec
 import polars as pl
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import AnyBatch
+from streamflow.core.schema import OBJECTS, Schema, StreamSchema
+from streamflow.core.serde import MAX_DEPTH, deeper_than
+from streamflow.core.values import framed
 from streamflow.errors import JobDefinitionError, SinkError, cut
 from streamflow.operators.connectors.files.wire_types import (
     convert,
@@ -27,11 +32,6 @@ from streamflow.operators.connectors.kafka.decoded_values import DecodedValues, 
 from streamflow.operators.connectors.kafka.encoded_rows import chosen_columns, raise_for_row
 from streamflow.operators.connectors.text_columns import as_text_carries
 from streamflow.operators.row_builder import row_dicts
-from streamflow.records.batch import RowBatch
-from streamflow.records.elements import AnyBatch
-from streamflow.records.schema import OBJECTS, Schema, StreamSchema
-from streamflow.records.serde import MAX_DEPTH, deeper_than
-from streamflow.records.values import framed
 
 __all__ = ["MsgpackColumns", "MsgpackEncoder", "MsgpackObjects", "check_msgpack_columns"]
 

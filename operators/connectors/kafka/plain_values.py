@@ -7,10 +7,10 @@ from typing import Any
 
 import polars as pl
 
+from streamflow.core.schema import Objects, Schema, StreamSchema
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.connectors.kafka.decoded_values import DecodedValues, decode_each, kept
 from streamflow.operators.connectors.kafka.formats import VALUE
-from streamflow.records.schema import Objects, Schema, StreamSchema
 
 __all__ = ["PlainValues", "plain_schema"]
 

@@ -13,6 +13,9 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE
 from streamflow.errors import JobDefinitionError, RawRecord, RecordError, Where, unknown_name
 from streamflow.metrics.registry import Metric
 from streamflow.operators.base import ErrorPolicy
@@ -20,9 +23,6 @@ from streamflow.operators.connectors.kafka.client import NO_TIMESTAMP, Chunk, He
 from streamflow.operators.connectors.kafka.decoded_values import Decoder
 from streamflow.operators.connectors.kafka.formats import VALUE
 from streamflow.operators.source import Decoded
-from streamflow.records.batch import RowBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE
 from streamflow.time.timestamps import EARLIEST, LATEST
 
 __all__ = ["INCLUDED", "KeyFormat", "RecordBatches", "Tombstones", "included_schema"]

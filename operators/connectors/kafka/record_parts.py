@@ -10,6 +10,10 @@ import msgspec
 import polars as pl
 
 from streamflow.arguments import instance
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.errors import JobDefinitionError, SinkError, Where, cut
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.json_rows import json_lines
@@ -17,10 +21,6 @@ from streamflow.operators.connectors.kafka.client import Headers
 from streamflow.operators.connectors.kafka.encoded_rows import Encoder, chosen_columns
 from streamflow.operators.connectors.text_columns import as_text_carries
 from streamflow.operators.row_builder import row_dicts
-from streamflow.records.batch import RowBatch
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.user_code import described, line_of_error, raised_by_user
 
 __all__ = [

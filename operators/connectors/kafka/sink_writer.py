@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
+from streamflow.core.elements import AnyBatch
 from streamflow.operators.connectors.kafka.client import (
     KafkaClient,
     LogWriter,
@@ -18,7 +19,6 @@ from streamflow.operators.connectors.kafka.record_parts import RecordMaker, Reco
 from streamflow.operators.connectors.kafka.topic_check import NewTopic, TopicLimits, checked_topic
 from streamflow.operators.guard import DeadLetters
 from streamflow.operators.sink import Committable, SinkContext, SinkWriter
-from streamflow.records.elements import AnyBatch
 
 __all__ = ["AtLeastOnceWriter", "OutboxWriter", "TopicOutput"]
 

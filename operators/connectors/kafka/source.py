@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from streamflow.arguments import chosen, mapping, names, text
 from streamflow.config import parse_bytes
+from streamflow.core.schema import Objects, Schema
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.kafka.client import KafkaClient, TopicPartition, topic_name
@@ -40,7 +41,6 @@ from streamflow.operators.source import (
     SplitReader,
     counted_in,
 )
-from streamflow.records.schema import Objects, Schema
 from streamflow.time.timestamps import Duration, parse_duration
 
 __all__ = ["KafkaSource"]

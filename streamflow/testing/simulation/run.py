@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, cast
 
+from streamflow.core.schema import CHANGE
 from streamflow.errors import JobFailedError, SinkError, StreamflowError
-from streamflow.records.schema import CHANGE
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.status import JobResult
 from streamflow.testing.modes import is_changing

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.common_types import concatenated
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME
 from streamflow.errors import JobDefinitionError
 from streamflow.graph.logical import LogicalGraph, SourceNode
 from streamflow.operators.base import OperatorContext, StreamType
 from streamflow.operators.source import Source, SourceContext
-from streamflow.records.batch import RowBatch
-from streamflow.records.common_types import concatenated
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME
 from streamflow.runtime.ports import Inline
 from streamflow.state.memory import MemoryBackend
 from streamflow.testing.clock import TestClock

@@ -14,15 +14,15 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.common_types import concatenated
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.serde import frame_to_ipc, ipc_to_frame, pack, unpack
 from streamflow.disk import Disk
 from streamflow.errors import RecordError, SinkError
 from streamflow.operators.base import StreamType
 from streamflow.operators.sink import Committable, Committer, Delivery, Sink, SinkContext, SinkWriter
-from streamflow.records.batch import RowBatch
-from streamflow.records.common_types import concatenated
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.serde import frame_to_ipc, ipc_to_frame, pack, unpack
 from streamflow.testing.rows import values_of
 from streamflow.testing.simulation.points import WRITING
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.copies import copied_batch
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.fixed_splits import FixedSplits
 from streamflow.operators.source import (
@@ -18,11 +23,6 @@ from streamflow.operators.source import (
     SplitReader,
     counted_in,
 )
-from streamflow.records.batch import RowBatch
-from streamflow.records.copies import copied_batch
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME
 from streamflow.testing.simulation.chance import Chance
 
 __all__ = ["Arrivals", "SimSource"]

@@ -13,9 +13,9 @@ import streamflow as sf
 from streamflow import col
 from streamflow.api.physical import physical_plan
 from streamflow.config import Settings
+from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError
 from streamflow.graph.physical import ExchangeKind
-from streamflow.records.schema import OBJECTS, Schema
 
 ROWS: list[dict[str, Any]] = [
     {"k": key, "j": number % 2, "v": number} for number, key in enumerate("abacabadabacaba")

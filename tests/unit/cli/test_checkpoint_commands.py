@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from streamflow.cli.main import main
+from streamflow.core.serde import pack
 from streamflow.disk import LocalDisk
-from streamflow.records.serde import pack
 from streamflow.state.checkpoints.blobs import open_blobs
 from streamflow.state.checkpoints.manifest import Manifest, OperatorEntry, SubtaskEntry
 from streamflow.state.checkpoints.store import CheckpointStore

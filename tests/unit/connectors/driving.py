@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 import polars as pl
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, OBJECTS, Schema
 from streamflow.operators.base import ErrorPolicy, StreamType
 from streamflow.operators.sink import Committable, Sink, SinkContext
 from streamflow.operators.source import Fetch, Position, Source, SourceContext, Split, SplitReader
-from streamflow.records.batch import RowBatch
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, OBJECTS, Schema
 from streamflow.runtime.ports import Inline
 from streamflow.time.clock import Clock, SeededRandom, SystemClock
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from streamflow.core.serde import pack, unpack
 from streamflow.errors import SinkError
 from streamflow.operators.connectors.collect import Collected, CollectSink
 from streamflow.operators.sink import Committable, Committer, SinkWriter
-from streamflow.records.serde import pack, unpack
 from tests.unit.connectors.driving import frame, run, sink_context, stream_type
 
 KIND = stream_type(frame(n=[1]))

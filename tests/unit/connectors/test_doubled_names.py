@@ -10,9 +10,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from streamflow.core.schema import Schema
 from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.connectors.kafka.json_values import JsonColumns
-from streamflow.records.schema import Schema
 from tests.unit.connectors.driving import read
 
 MANY = 2_000

@@ -14,13 +14,13 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import RecordError, SourceError, StreamflowError
 from streamflow.operators.connectors.files import byte_ranges, sequential_reader
 from streamflow.operators.connectors.files.csv_format import CsvColumns, CsvOptions
 from streamflow.operators.connectors.files.line_format import PARSE_ERRORS, Run, decode_run
 from streamflow.operators.connectors.files.ndjson import NdjsonColumns
 from streamflow.operators.connectors.files.source import FileSource
-from streamflow.records.schema import OBJECTS, Schema
 from tests.unit.connectors.driving import read, rows
 
 SCHEMA = {"a": pl.Int64, "b": pl.String, "t": pl.Datetime}

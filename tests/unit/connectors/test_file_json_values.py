@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from streamflow.core.schema import OBJECTS
 from streamflow.operators.connectors.files.source import FileSource
-from streamflow.records.schema import OBJECTS
 from tests.unit.connectors.driving import Reading, read
 
 MANY = 3_000

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError, SinkError
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.files import staging
@@ -21,7 +22,6 @@ from streamflow.operators.connectors.files.partitions import folder_of
 from streamflow.operators.connectors.files.sink import FileSink
 from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.sink import Committer
-from streamflow.records.schema import OBJECTS, Schema
 from streamflow.time.clock import SeededRandom
 from tests.unit.connectors.driving import frame, objects, rows, run, sink_context, stream_type, write
 

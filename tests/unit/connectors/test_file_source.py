@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError, SourceError
 from streamflow.operators.connectors.files import enumerator, splits
 from streamflow.operators.connectors.files.source import FileSource
-from streamflow.records.schema import OBJECTS, Schema
 from tests.unit.connectors.driving import discover, read, read_on, rows, source_context
 
 

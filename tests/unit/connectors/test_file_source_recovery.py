@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamflow.core.serde import pack, unpack
 from streamflow.errors import SourceError
 from streamflow.operators.connectors.files import enumerator as enumerator_module
 from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.source import Enumerator, Split
-from streamflow.records.serde import pack, unpack
 from tests.unit.connectors.driving import JumpingClock, discover, read, read_on, source_context
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from streamflow.core.schema import Schema
 from streamflow.errors import SourceError, StateError
 from streamflow.operators.connectors.files import enumerator as enumerator_module
 from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.source import Enumerator
-from streamflow.records.schema import Schema
 from tests.unit.connectors.driving import JumpingClock, read_on, source_context
 
 Step = Callable[[], object]

@@ -9,14 +9,14 @@ from typing import Any
 import polars as pl
 import pytest
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, OBJECTS, Schema
 from streamflow.errors import JobDefinitionError, StreamflowError
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.collect import Collected, CollectSink
 from streamflow.operators.connectors.memory import MemorySource
-from streamflow.records.batch import RowBatch
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, OBJECTS, Schema
 from tests.unit.connectors.driving import frame, objects, read, rows, sink_context, write
 
 MOMENT = datetime(2013, 1, 1, 5, 17, tzinfo=UTC)

@@ -8,6 +8,10 @@ from typing import Any
 
 import polars as pl
 
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
+from streamflow.core.serde import pack, unpack
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.base import (
     LATE,
@@ -19,10 +23,6 @@ from streamflow.operators.base import (
 )
 from streamflow.operators.running import RunningAggregateSpec
 from streamflow.operators.windowing import WindowAggregateSpec
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
-from streamflow.records.serde import pack, unpack
 from streamflow.state.memory import MemoryBackend
 from streamflow.state.parts import StatePart
 from streamflow.time.clock import SeededRandom, SystemClock

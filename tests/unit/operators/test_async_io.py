@@ -12,8 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.keys import key_group_range
+from streamflow.core.schema import OBJECTS
+from streamflow.core.serde import pack, unpack
 from streamflow.errors import RecordError, StateError
-from streamflow.keys import key_group_range
 from streamflow.operators.async_io import MapAsync, backoff
 from streamflow.operators.base import (
     ERRORS,
@@ -23,11 +28,6 @@ from streamflow.operators.base import (
     StatePart,
     StreamType,
 )
-from streamflow.records.batch import RowBatch
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import OBJECTS
-from streamflow.records.serde import pack, unpack
 from streamflow.state.memory import MemoryBackend
 from streamflow.time.clock import SeededRandom, SystemClock
 

@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 import streamflow as sf
+from streamflow.core.schema import OBJECTS, Schema
 from streamflow.operators import time_sorted
 from streamflow.operators.base import LATE, StreamType
 from streamflow.operators.process import KeyedProcess, ProcessSpec
-from streamflow.records.schema import OBJECTS, Schema
 from streamflow.testing.harness import OperatorHarness
 
 TIMED = StreamType(Schema({"k": pl.String, "v": pl.Int64}), timed=True)

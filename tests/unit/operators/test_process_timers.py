@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 
 import streamflow as sf
+from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError
 from streamflow.operators import process_operator
 from streamflow.operators.base import StreamType
 from streamflow.operators.process import KeyedProcess, ProcessSpec
-from streamflow.records.schema import OBJECTS, Schema
 from streamflow.testing.clock import TestClock
 from streamflow.testing.harness import OperatorHarness
 

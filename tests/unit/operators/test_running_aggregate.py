@@ -7,10 +7,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, RecordError
 from streamflow.operators.base import StreamType
 from streamflow.operators.running import RunningAggregateSpec
-from streamflow.records.schema import Schema
 from streamflow.windows import aggregates as sf
 from tests.unit.operators.driving import RECORDS, Driven
 

@@ -6,9 +6,9 @@ import polars as pl
 import polars.selectors as cs
 import pytest
 
+from streamflow.core.schema import Schema
 from streamflow.operators.base import OperatorSpec, StreamType
 from streamflow.operators.columns import Select, WithColumns
-from streamflow.records.schema import Schema
 from streamflow.testing import OperatorHarness
 
 AT = 1_577_836_800_000_000

@@ -7,10 +7,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+from streamflow.core.schema import EVENT_TIME, Schema
 from streamflow.errors import JobDefinitionError, RecordError
 from streamflow.operators.base import StreamType
 from streamflow.operators.windowing import WindowAggregateSpec
-from streamflow.records.schema import EVENT_TIME, Schema
 from streamflow.time.timestamps import MAX_TIME
 from streamflow.windows import aggregates as sf
 from streamflow.windows.assigners import GlobalWindow, Sliding, Tumbling

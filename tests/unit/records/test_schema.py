@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import streamflow as sf
-from streamflow.records.schema import EVENT_TIME, Schema
+from streamflow.core.schema import EVENT_TIME, Schema
 
 
 def test_bare_types_are_instantiated_and_datetime_means_utc_microseconds() -> None:

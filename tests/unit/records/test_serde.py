@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from streamflow.core.serde import MAX_DEPTH, frame_to_ipc, ipc_to_frame, pack, unpack
 from streamflow.errors import RecordError, StateError
-from streamflow.records.serde import MAX_DEPTH, frame_to_ipc, ipc_to_frame, pack, unpack
 
 _offsets = (
     st.timedeltas(timedelta(hours=-23, minutes=-59), timedelta(hours=23, minutes=59))
@@ -232,7 +232,7 @@ def test_bombs_are_refused(data: bytes) -> None:
 
 
 def test_size_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamflow.records.serde.MAX_PACKED_BYTES", 100)
+    monkeypatch.setattr("streamflow.core.serde.MAX_PACKED_BYTES", 100)
     assert unpack(pack(b"x" * 90)) == b"x" * 90
     with pytest.raises(RecordError, match="more than 100"):
         pack(b"x" * 101)

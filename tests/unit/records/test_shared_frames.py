@@ -6,7 +6,7 @@ import sys
 PROGRAM = """
 import threading
 import polars as pl
-from streamflow.records.serde import frame_to_ipc
+from streamflow.core.serde import frame_to_ipc
 
 frame = pl.DataFrame({"n": list(range(1_000)), "s": ["text"] * 1_000})
 def store():

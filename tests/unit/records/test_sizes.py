@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from streamflow.records.batch import RowBatch
-from streamflow.records.sizes import size_of, size_of_rows
+from streamflow.core.batch import RowBatch
+from streamflow.core.sizes import size_of, size_of_rows
 
 TEXT = "x" * 1_000_000
 

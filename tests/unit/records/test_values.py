@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from streamflow.records.kinds import NOTHING, any_column, joined, kind_of
-from streamflow.records.values import strict_column
+from streamflow.core.kinds import NOTHING, any_column, joined, kind_of
+from streamflow.core.values import strict_column
 
 MOMENT = dt.datetime(2020, 1, 1, 12, 30, 0, 123_456, tzinfo=dt.UTC)
 PLUS_TWO = MOMENT.astimezone(dt.timezone(dt.timedelta(hours=2)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from streamflow.core.elements import AnyBatch, StreamElement
+from streamflow.core.frame import FrameBatch
 from streamflow.metrics.registry import OperatorMetrics
 from streamflow.operators.base import MAIN, Collector, Operator
-from streamflow.records.elements import AnyBatch, StreamElement
-from streamflow.records.frame import FrameBatch
 from streamflow.runtime.chain import Chain, Link
 
 

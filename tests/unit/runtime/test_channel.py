@@ -7,9 +7,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from streamflow.records.batch import RowBatch
-from streamflow.records.elements import Barrier, EndOfInput, Watermark
-from streamflow.records.frame import FrameBatch
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import Barrier, EndOfInput, Watermark
+from streamflow.core.frame import FrameBatch
 from streamflow.runtime.channel import Channel, Inbox
 from streamflow.testing import SteppedLoop, TestClock
 

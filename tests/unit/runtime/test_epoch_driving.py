@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import streamflow as sf
+from streamflow.core.elements import AnyBatch
 from streamflow.operators.base import StreamType
 from streamflow.operators.sink import Committable, Committer, Sink, SinkContext, SinkWriter
-from streamflow.records.elements import AnyBatch
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Inline, Ports
 from streamflow.testing import SteppedLoop, TestClock, TestJob

@@ -8,13 +8,13 @@ from typing import Any
 import polars as pl
 import pytest
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import Schema
 from streamflow.errors import RecordError, SourceError
 from streamflow.operators.base import MAIN, OperatorContext, StreamType
 from streamflow.operators.columns import Filter
 from streamflow.operators.source import Decoded, Fetch, Split
-from streamflow.records.batch import RowBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import Schema
 from streamflow.runtime.read_ahead import Piece, Prefix, SplitPump
 from streamflow.state.memory import MemoryBackend
 from streamflow.testing import SteppedLoop, TestClock

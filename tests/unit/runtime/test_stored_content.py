@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from streamflow.core.serde import pack
 from streamflow.errors import DamagedError, StateError
-from streamflow.records.serde import pack
 from streamflow.runtime.snapshots import described
 from streamflow.runtime.stored_content import JobContent, SourceContent, content_of
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import streamflow as sf
-from streamflow.keys import key_group_of
+from streamflow.core.keys import key_group_of
 from streamflow.state import handles_list, handles_map
 from streamflow.state.backend import KeyedStateBackend, StateAddress
 from streamflow.state.descriptors import declarations

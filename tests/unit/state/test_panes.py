@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamflow.core.keys import key_group_range, key_groups
+from streamflow.core.serde import ipc_to_frame, pack, unpack
 from streamflow.errors import StateError
-from streamflow.keys import key_group_range, key_groups
-from streamflow.records.serde import ipc_to_frame, pack, unpack
 from streamflow.state.backend import KeyedStateBackend, StateAddress
 from streamflow.state.factory import open_backend, open_saved
 from streamflow.state.key_slices import in_slices

@@ -8,6 +8,10 @@ import polars as pl
 import pytest
 
 import streamflow as sf
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import OBJECTS, Schema
 from streamflow.operators.base import (
     LATE,
     Collector,
@@ -24,10 +28,6 @@ from streamflow.operators.frames import MapBatches
 from streamflow.operators.functions import Functions, Step
 from streamflow.operators.running import RunningAggregateSpec
 from streamflow.operators.windowing import WindowAggregateSpec
-from streamflow.records.batch import RowBatch
-from streamflow.records.elements import AnyBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import OBJECTS, Schema
 from streamflow.state.parts import rows_within
 from streamflow.testing import OperatorHarness, TestClock, check_batchings, check_snapshots
 

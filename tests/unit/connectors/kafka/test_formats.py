@@ -13,6 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError, SinkError
 from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.files.ndjson import NdjsonColumns
@@ -20,9 +23,6 @@ from streamflow.operators.connectors.kafka import decoding
 from streamflow.operators.connectors.kafka.avro_types import avro_record
 from streamflow.operators.connectors.kafka.encoding import encoder
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema
-from streamflow.records.batch import RowBatch
-from streamflow.records.frame import FrameBatch
-from streamflow.records.schema import OBJECTS, Schema
 
 decoder: Any = decoding.decoder  # rows are a frame or a list
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import polars as pl
 import pytest
 
+from streamflow.core.frame import FrameBatch
 from streamflow.errors import SinkError
 from streamflow.operators.connectors.kafka.client import ProducedRecords, RefusedError
 from streamflow.operators.connectors.kafka.sink import KafkaSink
 from streamflow.operators.sink import Committable
-from streamflow.records.frame import FrameBatch
 from streamflow.testing.simulation.log import SimLog
 from streamflow.testing.simulation.log_client import SimKafka, SimWriter
 from streamflow.testing.simulation.loop import SimLoop

@@ -5,11 +5,11 @@ import polars as pl
 import pytest
 
 import streamflow as sf
+from streamflow.core.schema import Schema
 from streamflow.errors import ConfigError, JobDefinitionError
 from streamflow.operators.connectors.kafka.client import TopicPartition
 from streamflow.operators.connectors.kafka.reading_range import checked_end, checked_start
 from streamflow.operators.connectors.kafka.source import KafkaSource
-from streamflow.records.schema import Schema
 
 N = {"n": sf.Int64}
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from streamflow.core.serde import unpack
 from streamflow.disk import LocalDisk
 from streamflow.errors import ConfigError, StateError
-from streamflow.records.serde import unpack
 from streamflow.state.checkpoints.blobs import open_blobs
 from streamflow.state.checkpoints.manifest import encode_manifest
 from streamflow.state.checkpoints.store import CheckpointStore

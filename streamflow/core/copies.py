@@ -15,10 +15,10 @@ from collections.abc import Iterable
 from sys import getrefcount, getsizeof, maxsize
 from typing import Any, Final
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import AnyBatch
+from streamflow.core.sizes import UNCHANGING, contents, size_of
 from streamflow.errors import RecordError
-from streamflow.records.batch import RowBatch
-from streamflow.records.elements import AnyBatch
-from streamflow.records.sizes import UNCHANGING, contents, size_of
 from streamflow.user_code import described, raised_by_user
 
 __all__ = [

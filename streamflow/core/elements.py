@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from streamflow.records.batch import RowBatch
-from streamflow.records.frame import FrameBatch
+from streamflow.core.batch import RowBatch
+from streamflow.core.frame import FrameBatch
 from streamflow.time.timestamps import MIN_TIME
 
 __all__ = ["Active", "AnyBatch", "Barrier", "End", "EndOfInput", "Idle", "StreamElement", "Watermark"]

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import polars as pl
 
+from streamflow.core.python_times import any_unheld, shown_row, unheld_rows
 from streamflow.errors import JobDefinitionError, cut, unknown_name
-from streamflow.records.python_times import any_unheld, shown_row, unheld_rows
 from streamflow.user_code import described, raised_by_user
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from streamflow.records.batch import Layout
-from streamflow.records.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK
+from streamflow.core.batch import Layout
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK
 from streamflow.time.timestamps import MIN_TIME
 
 __all__ = ["FrameBatch"]

@@ -12,8 +12,8 @@ from typing import Final
 
 import polars as pl
 
+from streamflow.core.values import EXACT, type_instance
 from streamflow.errors import RecordError
-from streamflow.records.values import EXACT, type_instance
 
 __all__ = ["alike", "concatenated"]
 

@@ -21,8 +21,8 @@ from typing import Any, Final, cast
 
 import polars as pl
 
+from streamflow.core.values import EXACT, UNFIT_ERRORS, strict_column
 from streamflow.errors import cut, represented
-from streamflow.records.values import EXACT, UNFIT_ERRORS, strict_column
 from streamflow.user_code import raised_by_user
 
 __all__ = [

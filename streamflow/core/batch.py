@@ -12,7 +12,7 @@ from enum import Enum
 from itertools import compress
 from typing import Any, Protocol, runtime_checkable
 
-from streamflow.records.sizes import size_of_rows
+from streamflow.core.sizes import size_of_rows
 from streamflow.time.timestamps import MIN_TIME
 
 __all__ = ["Batch", "Layout", "RowBatch"]

@@ -1,1 +1,0 @@
-"""What flows: batches in two layouts, the union of stream elements, and how they become bytes."""
