@@ -17,7 +17,7 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.python_times import shown_row
 from streamflow.core.schema import EVENT_TIME, WATERMARK, Schema
 from streamflow.errors import RawRecord, RecordError, StreamflowError, Where, legible
-from streamflow.metrics.registry import OperatorMetrics
+from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.base import ERRORS, Collector, ErrorPolicy, StreamType
 from streamflow.user_code import described, line_of_error, raised_by_user
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from streamflow.core.elements import AnyBatch
 from streamflow.disk import Disk, LocalDisk
-from streamflow.metrics.registry import NO_METRICS, OperatorMetrics
+from streamflow.observe.registry import NO_METRICS, OperatorMetrics
 from streamflow.operators.base import StreamType
 from streamflow.time.clock import Clock, Randomness
 

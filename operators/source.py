@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from streamflow.core.elements import AnyBatch
 from streamflow.errors import ConfigError, DamagedError, RecordError
-from streamflow.metrics.registry import NO_METRICS, Metrics
+from streamflow.observe.registry import NO_METRICS, Metrics
 from streamflow.operators.base import ErrorPolicy, StreamType
 from streamflow.time.clock import Clock, Randomness
 

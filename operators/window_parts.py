@@ -10,7 +10,7 @@ import polars as pl
 
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
-from streamflow.metrics.registry import OperatorMetrics
+from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.emission import PaneWriter
 from streamflow.operators.kernels.partials import PartialPlan
 from streamflow.operators.null_keys import check_keys

@@ -6,9 +6,9 @@ from typing import Any
 
 from reliability.flow import Place, job_of
 from streamflow.api.running import run_on_loop
+from streamflow.observe.status import JobResult
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Ports
-from streamflow.runtime.status import JobResult
 
 ENDS_WITHIN_SECONDS = 60.0
 

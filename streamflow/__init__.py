@@ -47,6 +47,7 @@ from streamflow.errors import (
     StreamflowError,
 )
 from streamflow.job_settings import setting
+from streamflow.observe.status import JobResult, JobStatus
 from streamflow.operators.async_io import backoff
 from streamflow.operators.connectors.collect import Collected
 from streamflow.operators.connectors.console import ConsoleSink
@@ -55,7 +56,6 @@ from streamflow.operators.connectors.generator import source
 from streamflow.operators.connectors.memory import MemorySource
 from streamflow.operators.process import KeyedProcess
 from streamflow.operators.process_context import ProcessContext, Timer
-from streamflow.runtime.status import JobResult, JobStatus
 from streamflow.state.descriptors import (
     AggregatingState,
     BroadcastState,

@@ -19,7 +19,7 @@ from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
 from streamflow.errors import ConfigError, DamagedError, StateError
-from streamflow.logs import told
+from streamflow.observe.logs import told
 from streamflow.state.checkpoints.blobs import BlobEntry, Stored, check_key
 from streamflow.state.checkpoints.object_clients import ObjectClients
 

@@ -19,13 +19,13 @@ from streamflow.errors import ConfigError, JobDefinitionError, Where
 from streamflow.graph.logical import EventTime, Input, LogicalGraph, SinkNode, SourceNode
 from streamflow.graph.render import Plan
 from streamflow.job_settings import leave_to_the_command
+from streamflow.observe.status import JobResult, JobStatus
 from streamflow.operators.source import InstanceClaim, Source
 from streamflow.operators.timestamps import AssignTimestamps
 from streamflow.operators.user_functions import check_function, on_rows
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import profile_for
-from streamflow.runtime.status import JobResult, JobStatus
 from streamflow.time.timestamps import Duration, Epoch
 from streamflow.time.watermarks import BoundedDisorder, bounded_disorder
 

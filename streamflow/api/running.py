@@ -17,10 +17,10 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from streamflow.config import Settings
-from streamflow.logs import configured, log_to_stderr
+from streamflow.observe.logs import configured, log_to_stderr
+from streamflow.observe.status import JobResult, JobStatus
 from streamflow.runners.base import JobHandle
 from streamflow.runners.local import LocalJob
-from streamflow.runtime.status import JobResult, JobStatus
 from streamflow.standard_streams import occupy_standard_streams
 
 __all__ = ["logging_for", "run_on_loop", "run_reporting", "stopping_on_signals"]

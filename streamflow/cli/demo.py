@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streamflow.demo.board import Board
     from streamflow.demo.job import Demo
     from streamflow.demo.results import Results
-    from streamflow.runtime.status import JobStatus
+    from streamflow.observe.status import JobStatus
 
 __all__ = ["demo"]
 

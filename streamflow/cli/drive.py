@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streamflow.cli.exit_codes import ExitCode
 from streamflow.config import Settings
 from streamflow.errors import StreamflowError
-from streamflow.runtime.status import JobResult, JobStatus
+from streamflow.observe.status import JobResult, JobStatus
 
 if TYPE_CHECKING:
     from streamflow.api.job import Job

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamflow.cli import figures
-from streamflow.runtime.status import JobResult
+from streamflow.observe.status import JobResult
 
 __all__ = ["ending"]
 

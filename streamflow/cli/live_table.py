@@ -12,7 +12,7 @@ from rich.text import Text
 
 from streamflow.cli import figures
 from streamflow.demo.board import Board
-from streamflow.runtime.status import JobStatus
+from streamflow.observe.status import JobStatus
 from streamflow.time.timestamps import to_micros
 
 __all__ = ["picture", "sparkline"]

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from streamflow.cli import figures
-from streamflow.logs import printable
-from streamflow.runtime.status import JobStatus, OperatorStatus
+from streamflow.observe.logs import printable
+from streamflow.observe.status import JobStatus, OperatorStatus
 from streamflow.time.timestamps import MIN_TIME
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, Self, TextIO
 from streamflow.cli import figures
 from streamflow.cli.smoothed_rate import SmoothedRate
 from streamflow.config import Settings
-from streamflow.runtime.status import CheckpointStatus, JobStatus
+from streamflow.observe.status import CheckpointStatus, JobStatus
 from streamflow.time.clock import Clock, SystemClock
 
 __all__ = ["LogLines", "Progress", "ProgressLine", "Silent", "is_live", "progress_for", "summary"]

@@ -77,7 +77,7 @@ def run(
     from streamflow.cli.loading import load
     from streamflow.cli.progress import is_live, progress_for
     from streamflow.config import Settings
-    from streamflow.logs import log_to_stderr, reason, told
+    from streamflow.observe.logs import log_to_stderr, reason, told
 
     given = assignments(set)
     job, arguments = load(target, given, stdout=not json_)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from streamflow.runtime.status import JobStatus
+from streamflow.observe.status import JobStatus
 
 __all__ = ["SmoothedRate"]
 

@@ -46,7 +46,7 @@ def stop(
 
     from streamflow.cli.control_client import ControlClient, place_of
     from streamflow.cli.ending import ending
-    from streamflow.runtime.status import JobResult
+    from streamflow.observe.status import JobResult
 
     order: dict[str, object] = {"drain": drain}
     if savepoint is not None:

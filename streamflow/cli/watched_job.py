@@ -6,7 +6,7 @@ import msgspec
 
 from streamflow.cli.control_client import ControlClient
 from streamflow.errors import StreamflowError
-from streamflow.runtime.status import JobStatus
+from streamflow.observe.status import JobStatus
 
 __all__ = ["WatchedJob"]
 

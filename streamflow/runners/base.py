@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from streamflow.runtime.status import JobResult, JobStatus
+from streamflow.observe.status import JobResult, JobStatus
 
 __all__ = ["JobHandle"]
 

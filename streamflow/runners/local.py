@@ -13,9 +13,10 @@ from streamflow.config import Settings
 from streamflow.errors import ConfigError, StateError
 from streamflow.graph.logical import LogicalGraph, OperatorNode
 from streamflow.graph.physical import PhysicalPlan
-from streamflow.logs import CURRENT_JOB, reason, told
-from streamflow.metrics.health import Health
-from streamflow.metrics.registry import MetricsRegistry
+from streamflow.observe.health import Health
+from streamflow.observe.logs import CURRENT_JOB, reason, told
+from streamflow.observe.registry import MetricsRegistry
+from streamflow.observe.status import JobResult, JobStatus
 from streamflow.operators.source import InstanceClaim
 from streamflow.runners.reporting import Reporter
 from streamflow.runners.watch import Watch
@@ -23,13 +24,12 @@ from streamflow.runtime.launching import Launcher
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
 from streamflow.runtime.restart import RestartPolicy
-from streamflow.runtime.status import JobResult, JobStatus
 from streamflow.runtime.waiting import Signal, until
 from streamflow.runtime.worker import Worker
 from streamflow.state.checkpoints.blobs import UnreachableError
 
 if TYPE_CHECKING:
-    from streamflow.metrics.operating_server import OperatingServer
+    from streamflow.observe.http import OperatingServer
 
 __all__ = ["LocalJob"]
 
@@ -211,7 +211,7 @@ class LocalJob:
         settings = self._settings
         if settings.metrics_port is None:
             return None
-        from streamflow.metrics.operating_server import serve
+        from streamflow.observe.http import serve
 
         token = None if settings.metrics_token is None else settings.metrics_token.reveal()
         try:

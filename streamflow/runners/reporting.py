@@ -8,13 +8,13 @@ from typing import Final
 from streamflow.distribution import __version__
 from streamflow.graph.logical import LogicalGraph, SinkNode, SourceNode
 from streamflow.graph.physical import PhysicalPlan, PhysicalTask
-from streamflow.logs import told
-from streamflow.metrics.health import STATES, Health
-from streamflow.metrics.registry import MetricsRegistry
+from streamflow.observe.health import STATES, Health
+from streamflow.observe.logs import told
+from streamflow.observe.registry import MetricsRegistry
+from streamflow.observe.status import CheckpointStatus, JobStatus, OperatorStatus, PublicationStatus
 from streamflow.runtime.checkpointing import CheckpointMetrics
 from streamflow.runtime.profile import ExecutionProfile
 from streamflow.runtime.restart import RestartPolicy
-from streamflow.runtime.status import CheckpointStatus, JobStatus, OperatorStatus, PublicationStatus
 from streamflow.runtime.worker import Worker, held_back_by
 from streamflow.time.clock import Clock
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME

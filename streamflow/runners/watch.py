@@ -7,9 +7,9 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from streamflow.logs import told
-from streamflow.metrics.health import Health
-from streamflow.metrics.registry import MetricsRegistry
+from streamflow.observe.health import Health
+from streamflow.observe.logs import told
+from streamflow.observe.registry import MetricsRegistry
 from streamflow.runners.reporting import Reporter
 from streamflow.time.clock import Clock
 

@@ -15,7 +15,7 @@ from streamflow.config import Settings
 from streamflow.errors import StateError, Where
 from streamflow.graph.logical import SourceNode
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge, PhysicalPlan, PhysicalTask
-from streamflow.metrics.registry import MetricsRegistry
+from streamflow.observe.registry import MetricsRegistry
 from streamflow.operators.base import OperatorContext, StatePart
 from streamflow.operators.guard import Guard
 from streamflow.operators.sink import SinkContext

@@ -13,7 +13,7 @@ from pathlib import Path
 from streamflow.core.copies import copied_batch
 from streamflow.core.elements import AnyBatch, End
 from streamflow.errors import StreamflowError
-from streamflow.metrics.registry import OperatorMetrics
+from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.base import ERRORS, LATE, MAIN, AsyncOperator, Operator
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.outlet import Outlet

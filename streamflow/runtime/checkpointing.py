@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from streamflow.core.serde import pack
 from streamflow.errors import StateError
-from streamflow.logs import reason, told
-from streamflow.metrics.registry import Counts
+from streamflow.observe.logs import reason, told
+from streamflow.observe.registry import Counts
 from streamflow.runtime.epochs import Complete
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.sealed_files import SealedFiles

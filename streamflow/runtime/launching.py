@@ -22,8 +22,8 @@ from streamflow.disk import Disk, LocalDisk
 from streamflow.errors import ConfigError, GoneError, StateError
 from streamflow.graph.logical import LogicalGraph
 from streamflow.graph.physical import PhysicalPlan
-from streamflow.logs import told
-from streamflow.metrics.registry import MetricsRegistry
+from streamflow.observe.logs import told
+from streamflow.observe.registry import MetricsRegistry
 from streamflow.operators.source import Instance
 from streamflow.runtime.checkpointing import CheckpointMetrics, Checkpoints, Described
 from streamflow.runtime.compatibility import fit

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from streamflow.core.elements import AnyBatch, StreamElement
-from streamflow.metrics.registry import OperatorMetrics
+from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.sink import Committable, SinkWriter
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.channel import Channel

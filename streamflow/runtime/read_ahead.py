@@ -19,7 +19,7 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK
 from streamflow.errors import JobFailedError, RecordError, StreamflowError, Where
-from streamflow.metrics.registry import Metric, counted_later
+from streamflow.observe.registry import Metric, counted_later
 from streamflow.operators.base import ERRORS, LATE, MAIN, Operator
 from streamflow.operators.source import Fetch, Position, Split, SplitReader
 from streamflow.runtime.blame import blamed

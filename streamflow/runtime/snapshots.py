@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from streamflow.core.serde import pack
-from streamflow.metrics.registry import Counts
+from streamflow.observe.registry import Counts
 from streamflow.operators.base import OperatorSnapshot
 from streamflow.runtime.stored_content import OperatorContent, content_of
 from streamflow.state.checkpoints.manifest import StoredFile, SubtaskEntry

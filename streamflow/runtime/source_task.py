@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from streamflow.core.elements import AnyBatch, End
-from streamflow.logs import told
-from streamflow.metrics.registry import OperatorMetrics, add_counted
+from streamflow.observe.logs import told
+from streamflow.observe.registry import OperatorMetrics, add_counted
 from streamflow.operators.base import MAIN
 from streamflow.operators.guard import Guard
 from streamflow.operators.source import Position, Source, Split, SplitReader

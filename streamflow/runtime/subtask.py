@@ -18,7 +18,7 @@ from streamflow.core.elements import (
     Watermark,
 )
 from streamflow.errors import StateError
-from streamflow.metrics.registry import (
+from streamflow.observe.registry import (
     Counted,
     Counts,
     OperatorMetrics,

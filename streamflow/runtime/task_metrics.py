@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import nan
 
-from streamflow.metrics.registry import Metric, OperatorMetrics
+from streamflow.observe.registry import Metric, OperatorMetrics
 from streamflow.time.clock import Clock
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 

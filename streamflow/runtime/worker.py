@@ -17,8 +17,8 @@ from typing import Any, Final
 from streamflow.config import Settings
 from streamflow.errors import JobFailedError, StateError, StreamflowError
 from streamflow.graph.physical import PhysicalPlan, PhysicalTask
-from streamflow.logs import reason, told
-from streamflow.metrics.registry import MetricsRegistry
+from streamflow.observe.logs import reason, told
+from streamflow.observe.registry import MetricsRegistry
 from streamflow.operators.source import CheckpointListener, Position
 from streamflow.runtime.assembly import Assembly, SourceParts
 from streamflow.runtime.blame import blamed

@@ -20,7 +20,7 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.keys import key_group_range, key_groups, subtask_of
 from streamflow.core.serde import frame_to_ipc, ipc_to_frame, pack, unpack
 from streamflow.errors import JobDefinitionError
-from streamflow.metrics.registry import OperatorMetrics
+from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.base import (
     ERRORS,
     LATE,

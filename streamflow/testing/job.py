@@ -20,13 +20,13 @@ from streamflow.errors import JobDefinitionError, unknown_name
 from streamflow.graph.logical import LogicalGraph, Node, SinkNode, SourceNode
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.graph.planner import plan
+from streamflow.observe.status import JobResult, JobStatus
 from streamflow.operators.connectors.collect import Collected
 from streamflow.operators.rows import convert
 from streamflow.operators.source import Decoded
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Inline, Ports
 from streamflow.runtime.profile import profile_for
-from streamflow.runtime.status import JobResult, JobStatus
 from streamflow.state.checkpoints.blobs import open_blobs
 from streamflow.state.checkpoints.store import CheckpointStore
 from streamflow.testing.clock import TestClock

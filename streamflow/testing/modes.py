@@ -17,6 +17,7 @@ from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, unknown_name
 from streamflow.graph.logical import LogicalGraph, OperatorNode, SinkNode
 from streamflow.graph.planner import plan
+from streamflow.observe.status import JobResult
 from streamflow.operators.emission import WINDOW_COLUMNS
 from streamflow.operators.process import ProcessSpec
 from streamflow.operators.rows import convert
@@ -24,7 +25,6 @@ from streamflow.operators.windowing import WindowAggregateSpec
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Inline, Ports
 from streamflow.runtime.profile import profile_for
-from streamflow.runtime.status import JobResult
 from streamflow.testing.clock import TestClock
 from streamflow.testing.ends import gathering
 from streamflow.testing.results import difference, final_rows

@@ -22,8 +22,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamflow.errors import StreamflowError
-from streamflow.request_guard import RequestGuard
-from streamflow.runtime.status import JobResult, JobStatus
+from streamflow.observe.guard import RequestGuard
+from streamflow.observe.status import JobResult, JobStatus
 
 __all__ = ["MAX_BODY", "ControlledJob", "control_app"]
 

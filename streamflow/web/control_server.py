@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from streamflow.errors import ConfigError
-from streamflow.request_guard import RequestGuard
+from streamflow.observe.guard import RequestGuard
 from streamflow.web.control_app import ControlledJob, control_app
 
 __all__ = ["ControlServer", "controlled", "serve_control"]

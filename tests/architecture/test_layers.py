@@ -20,7 +20,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "datasketches": ("streamflow.windows",),
     "fastavro": ("streamflow.operators.connectors.kafka",),
     "httpx": ("streamflow.operators.connectors.kafka",),
-    "prometheus_client": ("streamflow.metrics.prometheus",),
+    "prometheus_client": ("streamflow.observe.prometheus",),
     "ray": (),
     "rich": ("streamflow.cli", "streamflow.demo"),
     "rocksdict": ("streamflow.state.rocksdb",),

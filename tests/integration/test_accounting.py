@@ -14,10 +14,10 @@ import pytest
 
 import streamflow as sf
 from streamflow import col
+from streamflow.observe.status import JobResult, OperatorStatus
 from streamflow.operators.connectors.collect import Collected
 from streamflow.operators.connectors.generator import GeneratorSource
 from streamflow.runtime.ports import Inline, Ports
-from streamflow.runtime.status import JobResult, OperatorStatus
 
 ROWS = 3_000
 
@@ -165,7 +165,7 @@ def counted(operator: OperatorStatus) -> OperatorStatus:
 
 
 def test_metrics_and_status_say_the_same_and_counters_never_go_down(tmp_path: Path) -> None:
-    from streamflow.metrics.prometheus import RegistryCollector
+    from streamflow.observe.prometheus import RegistryCollector
 
     async def whole() -> JobResult:
         job, _ = a_job(Faulty(700, 1_500).source())

@@ -16,10 +16,10 @@ import pytest
 
 import streamflow as sf
 from streamflow.api.stream import Stream
+from streamflow.observe.status import JobResult
 from streamflow.operators.connectors.collect import Collected
 from streamflow.operators.connectors.generator import GeneratorSource
 from streamflow.operators.source import Source
-from streamflow.runtime.status import JobResult
 
 HALF, ALL = 31, 60
 Build = Callable[[Stream], Stream]

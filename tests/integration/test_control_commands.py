@@ -14,7 +14,7 @@ import pytest
 
 from streamflow.cli.main import main
 from streamflow.errors import StateError
-from streamflow.runtime.status import JobResult, JobStatus
+from streamflow.observe.status import JobResult, JobStatus
 from streamflow.time.timestamps import MIN_TIME
 from streamflow.web.control_server import serve_control
 

@@ -14,7 +14,7 @@ import pytest
 
 import streamflow as sf
 from streamflow.errors import ConfigError
-from streamflow.runtime.status import JobResult, JobStatus
+from streamflow.observe.status import JobResult, JobStatus
 from streamflow.time.timestamps import MIN_TIME
 from streamflow.web import control_app, control_server
 from streamflow.web.control_server import ControlServer, controlled, serve_control

@@ -14,9 +14,9 @@ import pytest
 
 import streamflow as sf
 from streamflow.disk import LocalDisk
+from streamflow.observe.status import JobResult
 from streamflow.operators.connectors.generator import GeneratorSource
 from streamflow.runners.local import LocalJob
-from streamflow.runtime.status import JobResult
 from streamflow.testing.simulation.log import LogOdds, SimLog
 from streamflow.testing.simulation.log_client import SimKafka
 

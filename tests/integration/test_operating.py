@@ -20,7 +20,7 @@ import pytest
 import streamflow as sf
 from streamflow.cli.main import main
 from streamflow.errors import ConfigError, SinkError
-from streamflow.metrics import health
+from streamflow.observe import health
 from streamflow.runners.local import LocalJob
 from streamflow.web.control_server import controlled
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from streamflow.errors import SourceError
-from streamflow.metrics.registry import NO_METRICS
+from streamflow.observe.registry import NO_METRICS
 from streamflow.operators.connectors.kafka.aiokafka_chunk import RecordChunk, read_batches
 from streamflow.operators.connectors.kafka.batch_header import DamagedBatchError
 from streamflow.operators.connectors.kafka.client import TopicPartition

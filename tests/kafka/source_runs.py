@@ -11,7 +11,7 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME
 from streamflow.errors import RecordError
-from streamflow.metrics.registry import OperatorMetrics
+from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.base import ErrorPolicy
 from streamflow.operators.connectors.kafka.source import KafkaSource
 from streamflow.operators.source import Instance, Position, SourceContext, Split

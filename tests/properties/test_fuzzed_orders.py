@@ -22,8 +22,8 @@ from streamflow.cli.state_output import shown
 from streamflow.cli.state_query import answer
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, StreamflowError
-from streamflow.request_guard import RequestGuard
-from streamflow.runtime.status import JobResult, JobStatus
+from streamflow.observe.guard import RequestGuard
+from streamflow.observe.status import JobResult, JobStatus
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME, parse_duration
 from streamflow.web.control_app import control_app
 

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from streamflow.config import Secret
 from streamflow.errors import RecordError, SourceError, Where
-from streamflow.logs import CURRENT_JOB, LineFormatter, configured, log_to_stderr, printable, reason, told
+from streamflow.observe.logs import (
+    CURRENT_JOB,
+    LineFormatter,
+    configured,
+    log_to_stderr,
+    printable,
+    reason,
+    told,
+)
 
 FORMATS = ("text", "json")
 

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.errors import SourceError
-from streamflow.logs import told
+from streamflow.observe.logs import told
 from streamflow.operators.connectors.kafka.aiokafka_cancelling import closed, finishing
 from streamflow.operators.connectors.kafka.client import TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from streamflow.errors import SourceError, Where
-from streamflow.logs import told
+from streamflow.observe.logs import told
 from streamflow.operators.connectors.kafka.aiokafka_cancelling import closed
 from streamflow.operators.connectors.kafka.aiokafka_chunk import read_batches
 from streamflow.operators.connectors.kafka.aiokafka_connection import connect, list_offsets, unreachable

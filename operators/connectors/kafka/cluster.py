@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 from streamflow.arguments import instance
 from streamflow.distribution import install_hint
 from streamflow.errors import ConfigError, JobDefinitionError, cut, represented, unknown_name
-from streamflow.logs import told
+from streamflow.observe.logs import told
 from streamflow.operators.connectors.kafka.client import UNPACKED_BYTES
 from streamflow.operators.connectors.kafka.security import KafkaSecurity
 

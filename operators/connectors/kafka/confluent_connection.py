@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor  # noqa: TID251 — the librar
 from typing import Any, Final, TypeVar
 
 from streamflow.errors import SourceError
-from streamflow.logs import told
+from streamflow.observe.logs import told
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.diagnosis import diagnose
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from zlib import crc32
 
 from streamflow.errors import SourceError, StateError, Where
-from streamflow.logs import reason, told
+from streamflow.observe.logs import reason, told
 from streamflow.operators.connectors.kafka.client import At, Metadata, TopicIds, TopicPartition
 from streamflow.operators.connectors.kafka.reading_range import Offsets
 from streamflow.operators.connectors.kafka.session import KafkaSession

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from streamflow.errors import SourceError
-from streamflow.logs import told
+from streamflow.observe.logs import told
 from streamflow.operators.connectors.kafka.aiokafka_cancelling import finishing, heeding_cancel
 from streamflow.operators.connectors.kafka.client import KafkaClient
 from streamflow.operators.connectors.kafka.cluster import Cluster

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from streamflow.errors import SinkError, SourceError
-from streamflow.logs import reason, told
+from streamflow.observe.logs import reason, told
 from streamflow.operators.connectors.kafka.client import (
     KafkaClient,
     LogWriter,

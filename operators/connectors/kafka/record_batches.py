@@ -17,7 +17,7 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE
 from streamflow.errors import JobDefinitionError, RawRecord, RecordError, Where, unknown_name
-from streamflow.metrics.registry import Metric
+from streamflow.observe.registry import Metric
 from streamflow.operators.base import ErrorPolicy
 from streamflow.operators.connectors.kafka.client import NO_TIMESTAMP, Chunk, Headers, TopicPartition
 from streamflow.operators.connectors.kafka.decoded_values import Decoder

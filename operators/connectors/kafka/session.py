@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
 from streamflow.errors import SourceError
-from streamflow.logs import reason, told
-from streamflow.metrics.registry import Metrics
+from streamflow.observe.logs import reason, told
+from streamflow.observe.registry import Metrics
 from streamflow.operators.connectors.kafka.client import (
     Chunk,
     KafkaClient,

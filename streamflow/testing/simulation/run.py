@@ -14,8 +14,8 @@ from typing import Any, Final, cast
 
 from streamflow.core.schema import CHANGE
 from streamflow.errors import JobFailedError, SinkError, StreamflowError
+from streamflow.observe.status import JobResult
 from streamflow.runtime.ports import Ports
-from streamflow.runtime.status import JobResult
 from streamflow.testing.modes import is_changing
 from streamflow.testing.simulation.chance import Chance
 from streamflow.testing.simulation.checkpoints import damaged_checkpoints, published, rotten

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from streamflow.cli.live_table import picture, sparkline
 from streamflow.demo.board import Board, Pane
-from streamflow.runtime.status import JobStatus, OperatorStatus
+from streamflow.observe.status import JobStatus, OperatorStatus
 from streamflow.time.timestamps import to_micros
 
 

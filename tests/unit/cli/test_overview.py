@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from streamflow.cli.overview import facts, overview, rows
-from streamflow.runtime.status import CheckpointStatus, JobStatus, OperatorStatus, PublicationStatus
+from streamflow.observe.status import CheckpointStatus, JobStatus, OperatorStatus, PublicationStatus
 from streamflow.time.timestamps import to_micros
 
 NOW = to_micros("2026-11-21T10:00:00Z")

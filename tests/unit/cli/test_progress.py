@@ -13,8 +13,8 @@ from streamflow.cli.ending import ending
 from streamflow.cli.progress import LogLines, ProgressLine, Silent, is_live, progress_for, summary
 from streamflow.cli.smoothed_rate import SmoothedRate
 from streamflow.config import Settings
-from streamflow.logs import log_to_stderr
-from streamflow.runtime.status import CheckpointStatus, JobResult, JobStatus, OperatorStatus
+from streamflow.observe.logs import log_to_stderr
+from streamflow.observe.status import CheckpointStatus, JobResult, JobStatus, OperatorStatus
 from streamflow.time.timestamps import to_micros
 
 NOW = to_micros("2013-01-01T10:00:00Z")

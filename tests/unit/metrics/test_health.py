@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamflow.metrics.health import STATES, STUCK_SECONDS, Health, JobState
+from streamflow.observe.health import STATES, STUCK_SECONDS, Health, JobState
 
 
 class _Clock:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import streamflow as sf
-from streamflow.metrics.prometheus import RegistryCollector
+from streamflow.observe.prometheus import RegistryCollector
 
 
 def scraped(registry: Any) -> dict[str, float]:

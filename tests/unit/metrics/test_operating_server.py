@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from streamflow.errors import ConfigError
-from streamflow.metrics import operating_server
-from streamflow.metrics.health import Health
-from streamflow.metrics.operating_server import OperatingServer, serve
-from streamflow.metrics.registry import MetricsRegistry
+from streamflow.observe import http as operating_server
+from streamflow.observe.health import Health
+from streamflow.observe.http import OperatingServer, serve
+from streamflow.observe.registry import MetricsRegistry
 from streamflow.time.clock import SystemClock
 
 TOKEN = "0123456789abcdef"

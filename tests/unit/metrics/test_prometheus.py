@@ -11,11 +11,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamflow.errors import ConfigError
-from streamflow.metrics import operating_server
-from streamflow.metrics.health import Health
-from streamflow.metrics.operating_server import OperatingServer
-from streamflow.metrics.prometheus import RegistryCollector
-from streamflow.metrics.registry import MetricsRegistry
+from streamflow.observe import http as operating_server
+from streamflow.observe.health import Health
+from streamflow.observe.http import OperatingServer
+from streamflow.observe.prometheus import RegistryCollector
+from streamflow.observe.registry import MetricsRegistry
 from streamflow.time.clock import SystemClock
 
 

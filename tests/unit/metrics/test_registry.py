@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from streamflow.metrics.prometheus import RegistryCollector
-from streamflow.metrics.registry import Metrics, MetricsRegistry
+from streamflow.observe.prometheus import RegistryCollector
+from streamflow.observe.registry import Metrics, MetricsRegistry
 
 
 def test_the_same_name_and_labels_give_the_same_handle() -> None:

@@ -12,7 +12,7 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.core.serde import pack, unpack
-from streamflow.metrics.registry import OperatorMetrics
+from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.base import (
     LATE,
     Operator,

@@ -11,8 +11,8 @@ import pytest
 import streamflow as sf
 from streamflow.api.physical import physical_plan
 from streamflow.config import Settings
-from streamflow.metrics.health import Health
-from streamflow.metrics.registry import MetricsRegistry
+from streamflow.observe.health import Health
+from streamflow.observe.registry import MetricsRegistry
 from streamflow.runners.reporting import Reporter
 from streamflow.runners.watch import Watch
 from streamflow.runtime.checkpointing import CheckpointMetrics, Checkpoints

@@ -7,7 +7,7 @@ import pytest
 
 from streamflow.core.elements import AnyBatch, StreamElement
 from streamflow.core.frame import FrameBatch
-from streamflow.metrics.registry import OperatorMetrics
+from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.base import MAIN, Collector, Operator
 from streamflow.runtime.chain import Chain, Link
 

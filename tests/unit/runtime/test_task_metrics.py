@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamflow.metrics.registry import OperatorMetrics
+from streamflow.observe.registry import OperatorMetrics
 from streamflow.runtime.task_metrics import TaskMetrics
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from streamflow.errors import ConfigError, StateError, Where
-from streamflow.request_guard import RequestGuard, is_loopback
-from streamflow.runtime.status import JobResult, JobStatus
+from streamflow.observe.guard import RequestGuard, is_loopback
+from streamflow.observe.status import JobResult, JobStatus
 from streamflow.time.timestamps import MIN_TIME
 from streamflow.web.control_app import MAX_BODY, control_app
 

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from streamflow.errors import SourceError
-from streamflow.metrics.registry import MetricsRegistry, OperatorMetrics
+from streamflow.observe.registry import MetricsRegistry, OperatorMetrics
 from streamflow.operators.connectors.kafka.client import TopicPartition
 from streamflow.operators.connectors.kafka.session import KafkaSession
 from streamflow.operators.connectors.kafka.split_reader import PartitionReader

@@ -13,8 +13,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from streamflow.metrics.registry import Metric as Handle
-from streamflow.metrics.registry import MetricsRegistry
+from streamflow.observe.registry import Metric as Handle
+from streamflow.observe.registry import MetricsRegistry
 
 __all__ = ["MAX_SERIES", "RegistryCollector", "exposition"]
 

@@ -19,10 +19,10 @@ from time import monotonic  # noqa: TID251  (a client's patience is real time)
 from typing import Any, Final, cast
 
 from streamflow.errors import ConfigError
-from streamflow.metrics.health import Health
-from streamflow.metrics.prometheus import exposition
-from streamflow.metrics.registry import MetricsRegistry
-from streamflow.request_guard import RequestGuard
+from streamflow.observe.guard import RequestGuard
+from streamflow.observe.health import Health
+from streamflow.observe.prometheus import exposition
+from streamflow.observe.registry import MetricsRegistry
 
 __all__ = ["OperatingServer", "serve"]
 

@@ -1,0 +1,1 @@
+"""What a running job shows: metrics, status, health, log lines, and the server that hands them out."""
