@@ -11,9 +11,9 @@ import polars as pl
 from streamflow.api.stream import Stream, through
 from streamflow.api.windowed import aggregate_inputs
 from streamflow.core.schema import Schema, StreamSchema
-from streamflow.graph.planner import natural_layout
 from streamflow.operators.extract import Extract
 from streamflow.operators.windowing import ALL_RECORDS
+from streamflow.planning.plan import natural_layout
 from streamflow.windows.aggregates import Aggregate
 
 __all__ = ["Keying", "NullKeys"]

@@ -8,7 +8,6 @@ from streamflow.api.stream import Stream, builder_of, read_of, through
 from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.errors import JobDefinitionError, unknown_name
 from streamflow.graph.logical import Input, OperatorNode
-from streamflow.graph.planner import natural_layout
 from streamflow.operators.base import LATE, Layout, own_output
 from streamflow.operators.declared_schema import declared_schema
 from streamflow.operators.extract import Extract
@@ -20,6 +19,7 @@ from streamflow.operators.process import (
     process_instance,
 )
 from streamflow.operators.user_functions import RowMaker, check_action, check_function, row_maker
+from streamflow.planning.plan import natural_layout
 from streamflow.windows.accumulators import pack, unpack
 
 if TYPE_CHECKING:

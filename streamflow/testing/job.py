@@ -19,11 +19,11 @@ from streamflow.config import Settings
 from streamflow.errors import JobDefinitionError, unknown_name
 from streamflow.graph.logical import LogicalGraph, Node, SinkNode, SourceNode
 from streamflow.graph.physical import PhysicalPlan
-from streamflow.graph.planner import plan
 from streamflow.observe.status import JobResult, JobStatus
 from streamflow.operators.connectors.collect import Collected
 from streamflow.operators.rows import convert
 from streamflow.operators.source import Decoded
+from streamflow.planning.plan import plan
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Inline, Ports
 from streamflow.runtime.profile import profile_for

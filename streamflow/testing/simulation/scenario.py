@@ -13,9 +13,9 @@ from streamflow.config import Settings
 from streamflow.disk import Disk
 from streamflow.graph.logical import LogicalGraph, Node, SinkNode, SourceNode
 from streamflow.graph.physical import PhysicalPlan
-from streamflow.graph.planner import plan
 from streamflow.operators.rows import convert
 from streamflow.operators.sink import Sink
+from streamflow.planning.plan import plan
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import profile_for

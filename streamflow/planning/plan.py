@@ -23,8 +23,8 @@ from streamflow.graph.physical import (
     PhysicalSink,
     PhysicalTask,
 )
-from streamflow.graph.projection import columns_read
 from streamflow.operators.base import MAIN, Layout, OperatorSpec, StreamType
+from streamflow.planning.push_down import columns_read
 
 __all__ = ["ConvertFactory", "plan"]
 
