@@ -37,8 +37,8 @@ from reliability.checkpoint_jobs import JOBS, PLACE, Case, made, ports, run_to_e
 from reliability.fuzzing import Fuzzing
 from streamflow.cli.main import main as command
 from streamflow.errors import JobFailedError, StreamflowError
-from streamflow.runtime.snapshots import described
-from streamflow.runtime.stored_content import JobContent, SourceContent, content_of
+from streamflow.runtime.checkpoints.snapshots import described
+from streamflow.runtime.checkpoints.stored_content import JobContent, SourceContent, content_of
 from streamflow.state.backend import StateAddress
 from streamflow.state.checkpoints.manifest import decode_manifest
 from streamflow.state.checkpoints.tables import decode_table

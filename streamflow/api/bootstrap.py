@@ -42,9 +42,9 @@ def bootstrap(job: Job, states: Mapping[str, Frames], *, to: str | os.PathLike[s
     RecordError for what does not fit the job, ConfigError where `to` has checkpoints of the job already.
     """
     from streamflow.core.serde import pack
+    from streamflow.runtime.checkpoints.snapshots import JOB
     from streamflow.runtime.launching import open_store
     from streamflow.runtime.ports import Inline, Ports
-    from streamflow.runtime.snapshots import JOB
     from streamflow.state.checkpoints.manifest import Manifest
 
     resolved = Settings.resolve(settings)
@@ -93,7 +93,7 @@ def _written(
     """The state of one operator, all key groups in one subtask, stored."""
     from streamflow.api.state_filling import StateFilling as Filling
     from streamflow.operators.base import OperatorSnapshot
-    from streamflow.runtime.snapshots import OperatorShare
+    from streamflow.runtime.checkpoints.snapshots import OperatorShare
     from streamflow.state.checkpoints.manifest import OperatorEntry
     from streamflow.state.factory import open_backend
     from streamflow.time.timestamps import MIN_TIME

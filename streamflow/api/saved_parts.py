@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from streamflow.runtime.snapshots import BACKEND, TABLE, VALUES, described
+from streamflow.runtime.checkpoints.snapshots import BACKEND, TABLE, VALUES, described
 from streamflow.state.backend import KeyedStateBackend
 from streamflow.state.checkpoints.manifest import OperatorEntry, StoredFile, SubtaskEntry
 from streamflow.state.checkpoints.store import CheckpointStore

@@ -13,8 +13,8 @@ import msgspec
 from streamflow.cli import figures
 from streamflow.cli.text_table import text_table
 from streamflow.errors import cut
-from streamflow.runtime.sealed_files import job_of, sealed_of
-from streamflow.runtime.stored_content import SourceContent, content_of
+from streamflow.runtime.checkpoints.sealed_files import job_of, sealed_of
+from streamflow.runtime.checkpoints.stored_content import SourceContent, content_of
 from streamflow.state.checkpoints.manifest import Manifest, OperatorEntry
 from streamflow.state.checkpoints.store import CheckpointStore
 from streamflow.time.timestamps import format_time

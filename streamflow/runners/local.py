@@ -20,10 +20,10 @@ from streamflow.observe.status import JobResult, JobStatus
 from streamflow.operators.source import InstanceClaim
 from streamflow.runners.reporting import Reporter
 from streamflow.runners.watch import Watch
+from streamflow.runtime.control.restart import RestartPolicy
 from streamflow.runtime.launching import Launcher
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
-from streamflow.runtime.restart import RestartPolicy
 from streamflow.runtime.waiting import Signal, until
 from streamflow.runtime.worker import Worker
 from streamflow.state.checkpoints.blobs import UnreachableError

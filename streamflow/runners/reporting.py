@@ -12,9 +12,9 @@ from streamflow.observe.health import STATES, Health
 from streamflow.observe.logs import told
 from streamflow.observe.registry import MetricsRegistry
 from streamflow.observe.status import CheckpointStatus, JobStatus, OperatorStatus, PublicationStatus
-from streamflow.runtime.checkpointing import CheckpointMetrics
+from streamflow.runtime.checkpoints.taking import CheckpointMetrics
+from streamflow.runtime.control.restart import RestartPolicy
 from streamflow.runtime.profile import ExecutionProfile
-from streamflow.runtime.restart import RestartPolicy
 from streamflow.runtime.worker import Worker, held_back_by
 from streamflow.time.clock import Clock
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME

@@ -20,22 +20,22 @@ from streamflow.operators.base import OperatorContext, StatePart
 from streamflow.operators.guard import Guard
 from streamflow.operators.sink import SinkContext
 from streamflow.operators.source import Enumerator, Instance, SourceContext, SplitKeeper, SplitListener
-from streamflow.runtime.assignment import SplitAssigner
 from streamflow.runtime.blame import blamed, taking_up
-from streamflow.runtime.chain import Chain, Keyed, Link
-from streamflow.runtime.channel import Channel, Inbox
-from streamflow.runtime.committing import Committing
-from streamflow.runtime.exchange import route_for
-from streamflow.runtime.outlet import ChannelOutlet, Outlet, SinkOutlet
+from streamflow.runtime.checkpoints.committing import Committing
+from streamflow.runtime.checkpoints.restoring import Restored, SourceStart
+from streamflow.runtime.control.assignment import SplitAssigner
+from streamflow.runtime.control.split_alignment import SplitAlignment
+from streamflow.runtime.exchange.channel import Channel, Inbox
+from streamflow.runtime.exchange.outlet import ChannelOutlet, Outlet, SinkOutlet
+from streamflow.runtime.exchange.routes import route_for
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
-from streamflow.runtime.read_ahead import Prefix
-from streamflow.runtime.restoring import Restored, SourceStart
-from streamflow.runtime.source_task import SourceTask
-from streamflow.runtime.split_alignment import SplitAlignment
-from streamflow.runtime.subtask import Reports, Subtask
-from streamflow.runtime.task import Task
-from streamflow.runtime.task_metrics import TaskMetrics
+from streamflow.runtime.task.chain import Chain, Keyed, Link
+from streamflow.runtime.task.loop import Task
+from streamflow.runtime.task.metrics import TaskMetrics
+from streamflow.runtime.task.read_ahead import Prefix
+from streamflow.runtime.task.source_loop import SourceTask
+from streamflow.runtime.task.subtask import Reports, Subtask
 from streamflow.state.backend import KeyedStateBackend
 from streamflow.state.factory import open_backend
 from streamflow.state.lazy import LazyBackend

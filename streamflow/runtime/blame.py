@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from streamflow.errors import DamagedError, JobFailedError, StreamflowError, Where
-from streamflow.runtime.stored_content import ELSEWHERE
+from streamflow.runtime.checkpoints.stored_content import ELSEWHERE
 from streamflow.user_code import awaited_failure, described, line_of_error
 
 __all__ = ["blamed", "taking_up"]

@@ -25,13 +25,13 @@ from streamflow.graph.physical import PhysicalPlan
 from streamflow.observe.logs import told
 from streamflow.observe.registry import MetricsRegistry
 from streamflow.operators.source import Instance
-from streamflow.runtime.checkpointing import CheckpointMetrics, Checkpoints, Described
-from streamflow.runtime.compatibility import fit
+from streamflow.runtime.checkpoints.restoring import Restored
+from streamflow.runtime.checkpoints.sealed_files import SealedFiles, job_of, sealed_of
+from streamflow.runtime.checkpoints.snapshots import JOB
+from streamflow.runtime.checkpoints.taking import CheckpointMetrics, Checkpoints, Described
+from streamflow.runtime.control.compatibility import fit
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
-from streamflow.runtime.restoring import Restored
-from streamflow.runtime.sealed_files import SealedFiles, job_of, sealed_of
-from streamflow.runtime.snapshots import JOB
 from streamflow.runtime.worker import Worker
 from streamflow.state.checkpoints.blobs import open_blobs
 from streamflow.state.checkpoints.manifest import Manifest

@@ -22,14 +22,14 @@ from streamflow.observe.registry import MetricsRegistry
 from streamflow.operators.source import CheckpointListener, Position
 from streamflow.runtime.assembly import Assembly, SourceParts
 from streamflow.runtime.blame import blamed
-from streamflow.runtime.checkpointing import Checkpoints
-from streamflow.runtime.epochs import Complete, EpochCoordinator, Sealed
+from streamflow.runtime.checkpoints.restoring import Restored
+from streamflow.runtime.checkpoints.sealed_files import nbytes
+from streamflow.runtime.checkpoints.snapshots import SubtaskPart, SubtaskSnapshot
+from streamflow.runtime.checkpoints.taking import Checkpoints
+from streamflow.runtime.control.epochs import Complete, EpochCoordinator, Sealed
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
-from streamflow.runtime.restoring import Restored
-from streamflow.runtime.sealed_files import nbytes
-from streamflow.runtime.snapshots import SubtaskPart, SubtaskSnapshot
-from streamflow.runtime.source_task import SourceTask
+from streamflow.runtime.task.source_loop import SourceTask
 from streamflow.runtime.waiting import Signal, until
 from streamflow.time.timestamps import MAX_TIME
 

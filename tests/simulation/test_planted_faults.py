@@ -11,8 +11,10 @@ import pytest
 from streamflow.operators import sessions
 from streamflow.operators.kernels.partials import LAST
 from streamflow.operators.sessions import SessionWindows
-from streamflow.runtime import chain, exchange, task
-from streamflow.runtime.alignment import Aligned, Alignment, Block
+from streamflow.runtime.control.alignment import Aligned, Alignment, Block
+from streamflow.runtime.exchange import routes as exchange
+from streamflow.runtime.task import chain
+from streamflow.runtime.task import loop as task
 from streamflow.runtime.waiting import Signal
 from streamflow.runtime.worker import Worker
 from streamflow.testing.simulation.campaign import Campaign

@@ -15,10 +15,10 @@ from streamflow.observe.health import Health
 from streamflow.observe.registry import MetricsRegistry
 from streamflow.runners.reporting import Reporter
 from streamflow.runners.watch import Watch
-from streamflow.runtime.checkpointing import CheckpointMetrics, Checkpoints
+from streamflow.runtime.checkpoints.taking import CheckpointMetrics, Checkpoints
+from streamflow.runtime.control.restart import RestartPolicy
 from streamflow.runtime.ports import Inline, Ports
 from streamflow.runtime.profile import profile_for
-from streamflow.runtime.restart import RestartPolicy
 from streamflow.testing.clock import TestClock
 from streamflow.time.timestamps import MIN_TIME
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamflow.errors import StreamflowError
-from streamflow.runtime.alignment import Aligned, Alignment, Block
+from streamflow.runtime.control.alignment import Aligned, Alignment, Block
 
 
 def told(alignment: Alignment, *events: tuple[str, int, int] | tuple[str, int]) -> list[object]:

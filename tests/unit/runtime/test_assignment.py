@@ -1,7 +1,7 @@
 """Which subtask gets which split, and when."""
 
 from streamflow.operators.source import Discovery, Split
-from streamflow.runtime.assignment import SplitAssigner
+from streamflow.runtime.control.assignment import SplitAssigner
 
 
 def side_by_side(*ids: str) -> list[Split]:

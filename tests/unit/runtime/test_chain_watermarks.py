@@ -9,7 +9,7 @@ from streamflow.core.elements import AnyBatch, StreamElement
 from streamflow.core.frame import FrameBatch
 from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.base import MAIN, Collector, Operator
-from streamflow.runtime.chain import Chain, Link
+from streamflow.runtime.task.chain import Chain, Link
 
 
 class InParts(Operator):

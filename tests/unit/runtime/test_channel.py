@@ -10,7 +10,7 @@ import pytest
 from streamflow.core.batch import RowBatch
 from streamflow.core.elements import Barrier, EndOfInput, Watermark
 from streamflow.core.frame import FrameBatch
-from streamflow.runtime.channel import Channel, Inbox
+from streamflow.runtime.exchange.channel import Channel, Inbox
 from streamflow.testing import SteppedLoop, TestClock
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from streamflow.config import Settings
 from streamflow.operators.sink import Committer, Sink, SinkContext
-from streamflow.runtime.committing import Committing
+from streamflow.runtime.checkpoints.committing import Committing
 from streamflow.runtime.ports import Inline
 from streamflow.runtime.profile import profile_for
 from streamflow.time.clock import SeededRandom, SystemClock

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamflow.runtime.epochs import Complete, EpochCoordinator
+from streamflow.runtime.control.epochs import Complete, EpochCoordinator
 
 A = ("out", {"file": "a"})
 B = ("out", {"file": "b"})

@@ -10,7 +10,7 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.errors import JobDefinitionError
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge
-from streamflow.runtime.exchange import Route, route_for
+from streamflow.runtime.exchange.routes import Route, route_for
 
 
 def route(kind: ExchangeKind, *, keys: tuple[str, ...] = (), subtask: int = 0, lower: int = 3) -> Route:

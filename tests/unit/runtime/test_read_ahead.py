@@ -15,7 +15,7 @@ from streamflow.errors import RecordError, SourceError
 from streamflow.operators.base import MAIN, OperatorContext, StreamType
 from streamflow.operators.columns import Filter
 from streamflow.operators.source import Decoded, Fetch, Split
-from streamflow.runtime.read_ahead import Piece, Prefix, SplitPump
+from streamflow.runtime.task.read_ahead import Piece, Prefix, SplitPump
 from streamflow.state.memory import MemoryBackend
 from streamflow.testing import SteppedLoop, TestClock
 from streamflow.time.clock import SeededRandom

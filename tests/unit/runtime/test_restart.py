@@ -4,7 +4,7 @@ import pytest
 
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, JobDefinitionError, RecordError, SinkError, SourceError, Where
-from streamflow.runtime.restart import RestartPolicy
+from streamflow.runtime.control.restart import RestartPolicy
 from streamflow.state.checkpoints.store import FencedError
 
 GONE = SinkError("the disk is gone")

@@ -8,8 +8,8 @@ import pytest
 
 from streamflow.core.serde import pack
 from streamflow.errors import DamagedError, StateError
-from streamflow.runtime.snapshots import described
-from streamflow.runtime.stored_content import JobContent, SourceContent, content_of
+from streamflow.runtime.checkpoints.snapshots import described
+from streamflow.runtime.checkpoints.stored_content import JobContent, SourceContent, content_of
 
 SPLIT = {
     "id": "a",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamflow.observe.registry import OperatorMetrics
-from streamflow.runtime.task_metrics import TaskMetrics
+from streamflow.runtime.task.metrics import TaskMetrics
 
 
 class _Clock:

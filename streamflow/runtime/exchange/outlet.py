@@ -12,8 +12,8 @@ from streamflow.core.elements import AnyBatch, StreamElement
 from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.sink import Committable, SinkWriter
 from streamflow.runtime.blame import blamed
-from streamflow.runtime.channel import Channel
-from streamflow.runtime.exchange import Route
+from streamflow.runtime.exchange.channel import Channel
+from streamflow.runtime.exchange.routes import Route
 
 __all__ = ["ChannelOutlet", "Outlet", "SinkOutlet"]
 

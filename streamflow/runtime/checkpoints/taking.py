@@ -17,10 +17,10 @@ from streamflow.core.serde import pack
 from streamflow.errors import StateError
 from streamflow.observe.logs import reason, told
 from streamflow.observe.registry import Counts
-from streamflow.runtime.epochs import Complete
+from streamflow.runtime.checkpoints.sealed_files import SealedFiles
+from streamflow.runtime.checkpoints.snapshots import JOB, SubtaskPart, SubtaskSnapshot
+from streamflow.runtime.control.epochs import Complete
 from streamflow.runtime.ports import Ports
-from streamflow.runtime.sealed_files import SealedFiles
-from streamflow.runtime.snapshots import JOB, SubtaskPart, SubtaskSnapshot
 from streamflow.state.checkpoints.manifest import Manifest, OperatorEntry, StoredFile
 from streamflow.state.checkpoints.store import CheckpointStore, CheckpointWriter, FencedError
 

@@ -14,7 +14,7 @@ from math import ceil
 from typing import Any
 
 from streamflow.operators.source import Discovery, Position, Split
-from streamflow.runtime.stored_content import SplitContent
+from streamflow.runtime.checkpoints.stored_content import SplitContent
 from streamflow.time.timestamps import MIN_TIME
 
 __all__ = ["SplitAssigner", "SplitState"]

@@ -13,7 +13,7 @@ from typing import Any, Final
 from streamflow.core.serde import pack
 from streamflow.observe.registry import Counts
 from streamflow.operators.base import OperatorSnapshot
-from streamflow.runtime.stored_content import OperatorContent, content_of
+from streamflow.runtime.checkpoints.stored_content import OperatorContent, content_of
 from streamflow.state.checkpoints.manifest import StoredFile, SubtaskEntry
 from streamflow.state.checkpoints.store import CheckpointWriter
 from streamflow.state.checkpoints.tables import encode_table

@@ -15,9 +15,9 @@ from streamflow.core.elements import (
     Watermark,
 )
 from streamflow.core.frame import FrameBatch
-from streamflow.runtime.alignment import Aligned, Alignment, Block
-from streamflow.runtime.channel import Inbox
-from streamflow.runtime.subtask import Subtask
+from streamflow.runtime.control.alignment import Aligned, Alignment, Block
+from streamflow.runtime.exchange.channel import Inbox
+from streamflow.runtime.task.subtask import Subtask
 from streamflow.runtime.waiting import Signal
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 from streamflow.time.watermarks import WatermarkMerger

@@ -15,10 +15,10 @@ from streamflow.errors import DamagedError
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.operators.base import StatePart
 from streamflow.operators.sink import Committable
-from streamflow.runtime.assignment import SplitState
-from streamflow.runtime.sealed_files import job_of, sealed_of
-from streamflow.runtime.snapshots import BACKEND, SOURCE, TABLE, VALUES, described
-from streamflow.runtime.stored_content import ELSEWHERE, SourceContent, WaitingContent, content_of
+from streamflow.runtime.checkpoints.sealed_files import job_of, sealed_of
+from streamflow.runtime.checkpoints.snapshots import BACKEND, SOURCE, TABLE, VALUES, described
+from streamflow.runtime.checkpoints.stored_content import ELSEWHERE, SourceContent, WaitingContent, content_of
+from streamflow.runtime.control.assignment import SplitState
 from streamflow.state.backend import KeyedStateBackend
 from streamflow.state.checkpoints.manifest import Manifest, StoredFile, SubtaskEntry
 from streamflow.state.checkpoints.store import CheckpointStore

@@ -29,12 +29,12 @@ from streamflow.observe.registry import (
 from streamflow.operators.base import MAIN
 from streamflow.operators.sink import Committable
 from streamflow.runtime.blame import blamed
-from streamflow.runtime.chain import Chain
-from streamflow.runtime.epochs import Sealed
-from streamflow.runtime.outlet import Outlet
+from streamflow.runtime.checkpoints.snapshots import OperatorShare, SubtaskSnapshot
+from streamflow.runtime.control.epochs import Sealed
+from streamflow.runtime.exchange.outlet import Outlet
 from streamflow.runtime.ports import Blocking
-from streamflow.runtime.snapshots import OperatorShare, SubtaskSnapshot
-from streamflow.runtime.task_metrics import TaskMetrics
+from streamflow.runtime.task.chain import Chain
+from streamflow.runtime.task.metrics import TaskMetrics
 from streamflow.runtime.waiting import until
 from streamflow.time.clock import Clock
 from streamflow.time.effort import MANY, Effort

@@ -14,15 +14,15 @@ from streamflow.observe.registry import OperatorMetrics, add_counted
 from streamflow.operators.base import MAIN
 from streamflow.operators.guard import Guard
 from streamflow.operators.source import Position, Source, Split, SplitReader
-from streamflow.runtime.assignment import SplitAssigner, SplitState
 from streamflow.runtime.blame import blamed
-from streamflow.runtime.idleness import Idleness
+from streamflow.runtime.control.assignment import SplitAssigner, SplitState
+from streamflow.runtime.control.idleness import Idleness
+from streamflow.runtime.control.split_alignment import SplitAlignment
 from streamflow.runtime.ports import Blocking
 from streamflow.runtime.profile import ExecutionProfile
-from streamflow.runtime.read_ahead import Piece, Prefix, SplitPump
-from streamflow.runtime.seen_times import SeenTimes
-from streamflow.runtime.split_alignment import SplitAlignment
-from streamflow.runtime.subtask import Reports, Subtask
+from streamflow.runtime.task.read_ahead import Piece, Prefix, SplitPump
+from streamflow.runtime.task.seen_times import SeenTimes
+from streamflow.runtime.task.subtask import Reports, Subtask
 from streamflow.runtime.waiting import Signal, until
 from streamflow.time.clock import Clock
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME

@@ -16,7 +16,7 @@ from streamflow.errors import StreamflowError
 from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.base import ERRORS, LATE, MAIN, AsyncOperator, Operator
 from streamflow.runtime.blame import blamed
-from streamflow.runtime.outlet import Outlet
+from streamflow.runtime.exchange.outlet import Outlet
 from streamflow.state.backend import KeyedStateBackend
 from streamflow.time.effort import Effort
 

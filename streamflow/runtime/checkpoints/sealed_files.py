@@ -17,9 +17,9 @@ from typing import Any, Final, NamedTuple
 from streamflow.core.serde import pack
 from streamflow.errors import DamagedError, RecordError, StateError, Where
 from streamflow.operators.sink import Committable
-from streamflow.runtime.epochs import Sealed
-from streamflow.runtime.snapshots import JOB
-from streamflow.runtime.stored_content import ELSEWHERE, JobContent, content_of
+from streamflow.runtime.checkpoints.snapshots import JOB
+from streamflow.runtime.checkpoints.stored_content import ELSEWHERE, JobContent, content_of
+from streamflow.runtime.control.epochs import Sealed
 from streamflow.state.checkpoints.manifest import Manifest
 from streamflow.state.checkpoints.reader import CheckpointReader
 

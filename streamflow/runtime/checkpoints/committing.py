@@ -12,7 +12,7 @@ from typing import Any
 
 from streamflow.operators.sink import Committable, Committer, Sink, SinkContext
 from streamflow.runtime.blame import blamed, taking_up
-from streamflow.runtime.epochs import Sealed
+from streamflow.runtime.control.epochs import Sealed
 from streamflow.runtime.profile import ExecutionProfile
 
 __all__ = ["Committing"]

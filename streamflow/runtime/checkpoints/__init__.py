@@ -1,0 +1,1 @@
+"""Checkpoints of a running job: taking, storing, committing and restoring them."""

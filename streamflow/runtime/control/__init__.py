@@ -1,0 +1,1 @@
+"""What decides while a job runs: epochs, alignment, splits, restarts. Nothing in here awaits or does I/O."""

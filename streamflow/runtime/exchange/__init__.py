@@ -1,0 +1,1 @@
+"""Batches from one subtask to others: channels, and who gets which rows."""

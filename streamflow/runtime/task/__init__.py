@@ -1,0 +1,1 @@
+"""The tasks that drive operators and sources, element by element."""
