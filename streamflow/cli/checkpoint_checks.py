@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypedDict
 
-from streamflow.cli import figures
+from streamflow.cli.terminal import figures
 from streamflow.errors import ConfigError, StateError
 from streamflow.state.checkpoints.retention import retained
 from streamflow.state.checkpoints.store import CheckpointStore

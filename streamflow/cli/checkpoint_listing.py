@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from streamflow.cli import figures
+from streamflow.cli.terminal import figures
 from streamflow.errors import StateError
 from streamflow.state.checkpoints.manifest import Manifest
 from streamflow.state.checkpoints.store import CheckpointStore

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamflow.cli import figures
+from streamflow.cli.terminal import figures
 from streamflow.observe.status import JobResult
 
 __all__ = ["ending"]

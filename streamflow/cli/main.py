@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from streamflow.cli.exit_codes import ExitCode
 from streamflow.cli.failure import report
-from streamflow.cli.surroundings import make_fit
+from streamflow.cli.terminal.surroundings import make_fit
 
 __all__ = ["app", "main"]
 

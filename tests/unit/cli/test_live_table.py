@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from streamflow.cli.live_table import picture, sparkline
+from streamflow.cli.terminal.live_table import picture, sparkline
 from streamflow.demo.board import Board, Pane
 from streamflow.observe.status import JobStatus, OperatorStatus
 from streamflow.time.timestamps import to_micros

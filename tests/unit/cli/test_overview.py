@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from streamflow.cli.overview import facts, overview, rows
+from streamflow.cli.terminal.overview import facts, overview, rows
 from streamflow.observe.status import CheckpointStatus, JobStatus, OperatorStatus, PublicationStatus
 from streamflow.time.timestamps import to_micros
 

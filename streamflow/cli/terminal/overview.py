@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from streamflow.cli import figures
+from streamflow.cli.terminal import figures
 from streamflow.observe.logs import printable
 from streamflow.observe.status import JobStatus, OperatorStatus
 from streamflow.time.timestamps import MIN_TIME

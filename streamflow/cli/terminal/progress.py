@@ -11,8 +11,8 @@ import shutil
 import sys
 from typing import Any, Final, Protocol, Self, TextIO
 
-from streamflow.cli import figures
-from streamflow.cli.smoothed_rate import SmoothedRate
+from streamflow.cli.terminal import figures
+from streamflow.cli.terminal.smoothed_rate import SmoothedRate
 from streamflow.config import Settings
 from streamflow.observe.status import CheckpointStatus, JobStatus
 from streamflow.time.clock import Clock, SystemClock

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
 
-from streamflow.cli import figures
 from streamflow.cli.drive import Outcome, drive
+from streamflow.cli.terminal import figures
 from streamflow.errors import ConfigError, SinkError
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ def _run(january: Demo, mode: str, board: Board | None) -> Outcome:
     from rich.console import Console
     from rich.live import Live
 
-    from streamflow.cli.live_table import picture
-    from streamflow.cli.smoothed_rate import SmoothedRate
+    from streamflow.cli.terminal.live_table import picture
+    from streamflow.cli.terminal.smoothed_rate import SmoothedRate
 
     rate = SmoothedRate()
     console = Console(stderr=True)

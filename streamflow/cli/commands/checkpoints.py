@@ -50,7 +50,7 @@ def list_(
     """
     from streamflow.api.checkpoint_place import open_jobs
     from streamflow.cli.checkpoint_listing import COLUMNS, RIGHT, cells, listed
-    from streamflow.cli.text_table import text_table
+    from streamflow.cli.terminal.text_table import text_table
 
     rows = [row for store in open_jobs(directory, job) for row in listed(store)]
     now = SystemClock().now()

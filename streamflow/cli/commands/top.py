@@ -36,7 +36,7 @@ def top(
         Show the traceback of an error.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        from streamflow.cli.status import status
+        from streamflow.cli.commands.status import status
 
         return status(job_url, token_file=token_file, timeout=timeout)
 
@@ -44,8 +44,8 @@ def top(
     from rich.live import Live
     from rich.text import Text
 
-    from streamflow.cli.keypress import Keys
-    from streamflow.cli.overview import overview
+    from streamflow.cli.terminal.keypress import Keys
+    from streamflow.cli.terminal.overview import overview
     from streamflow.cli.watched_job import WatchedJob
     from streamflow.errors import StreamflowError
 

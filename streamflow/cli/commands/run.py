@@ -75,7 +75,7 @@ def run(
     from streamflow.cli.ending import ending
     from streamflow.cli.failure import exit_code_for
     from streamflow.cli.loading import load
-    from streamflow.cli.progress import is_live, progress_for
+    from streamflow.cli.terminal.progress import is_live, progress_for
     from streamflow.config import Settings
     from streamflow.observe.logs import log_to_stderr, reason, told
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from streamflow.cli import figures
 from streamflow.cli.exit_codes import ExitCode
-from streamflow.cli.text_table import text_table
+from streamflow.cli.terminal import figures
+from streamflow.cli.terminal.text_table import text_table
 from streamflow.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from streamflow.cli import figures
+from streamflow.cli.terminal import figures
 from streamflow.demo.board import Board
 from streamflow.observe.status import JobStatus
 from streamflow.time.timestamps import to_micros

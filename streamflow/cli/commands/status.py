@@ -51,7 +51,7 @@ def status(
         return ExitCode.DONE
     from rich.console import Console
 
-    from streamflow.cli.overview import overview
+    from streamflow.cli.terminal.overview import overview
 
     time.sleep(_BETWEEN_LOOKS)  # rates are those of this second
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)

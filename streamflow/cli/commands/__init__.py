@@ -1,0 +1,1 @@
+"""The commands of `streamflow`, one a file."""
