@@ -26,9 +26,9 @@ from benchmarks import draws
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, OBJECTS, Schema
-from streamflow.operators.base import OperatorContext, StreamType
-from streamflow.operators.process import ProcessSpec
-from streamflow.operators.row_builder import row_dicts
+from streamflow.operators.contract.operator import OperatorContext, StreamType
+from streamflow.operators.process.process import ProcessSpec
+from streamflow.operators.stateless.row_builder import row_dicts
 from streamflow.state.backend import KeyedStateBackend
 from streamflow.state.factory import open_backend
 from streamflow.time.clock import SeededRandom, SystemClock

@@ -31,9 +31,9 @@ from reliability.file_oracle import (
 from reliability.fuzzing import Fuzzing
 from streamflow.core.frame import FrameBatch
 from streamflow.errors import RecordError, StreamflowError
-from streamflow.operators.base import ErrorPolicy
 from streamflow.operators.connectors.files.source import FileSource
-from streamflow.operators.source import SourceContext
+from streamflow.operators.contract.operator import ErrorPolicy
+from streamflow.operators.contract.source import SourceContext
 from streamflow.runtime.ports import Inline
 from streamflow.time.clock import SeededRandom, SystemClock
 

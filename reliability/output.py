@@ -16,8 +16,8 @@ from streamflow.api.running import run_on_loop
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.errors import StateError
-from streamflow.operators.base import StreamType
-from streamflow.operators.sink import Committable, Committer, Sink, SinkContext, SinkWriter
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.sink import Committable, Committer, Sink, SinkContext, SinkWriter
 from streamflow.runners.local import LocalJob
 
 SUBTASKS = 8

@@ -3,8 +3,16 @@
 import asyncio
 from dataclasses import dataclass
 
-from streamflow.operators.base import StreamType
-from streamflow.operators.source import Enumerator, Fetch, Position, Source, SourceContext, Split, SplitReader
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.source import (
+    Enumerator,
+    Fetch,
+    Position,
+    Source,
+    SourceContext,
+    Split,
+    SplitReader,
+)
 
 
 @dataclass(eq=False)

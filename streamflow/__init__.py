@@ -48,14 +48,14 @@ from streamflow.errors import (
 )
 from streamflow.job_settings import setting
 from streamflow.observe.status import JobResult, JobStatus
-from streamflow.operators.async_io import backoff
 from streamflow.operators.connectors.collect import Collected
 from streamflow.operators.connectors.console import ConsoleSink
 from streamflow.operators.connectors.function_sink import sink
 from streamflow.operators.connectors.generator import source
 from streamflow.operators.connectors.memory import MemorySource
-from streamflow.operators.process import KeyedProcess
-from streamflow.operators.process_context import ProcessContext, Timer
+from streamflow.operators.process.context import ProcessContext, Timer
+from streamflow.operators.process.process import KeyedProcess
+from streamflow.operators.requests.map_async import backoff
 from streamflow.state.descriptors import (
     AggregatingState,
     BroadcastState,

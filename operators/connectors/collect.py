@@ -24,10 +24,10 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.html_table import html_table
 from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, RecordError, SinkError
-from streamflow.operators.base import StreamType
-from streamflow.operators.row_builder import row_dicts
-from streamflow.operators.rows import frame_of
-from streamflow.operators.sink import Committable, Committer, Delivery, Sink, SinkContext, SinkWriter
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.sink import Committable, Committer, Delivery, Sink, SinkContext, SinkWriter
+from streamflow.operators.stateless.row_builder import row_dicts
+from streamflow.operators.stateless.rows import frame_of
 
 __all__ = ["CollectSink", "Collected"]
 

@@ -20,11 +20,11 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, RecordError, SinkError
-from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.json_rows import json_lines
 from streamflow.operators.connectors.text_columns import as_text_carries
-from streamflow.operators.rows import frame_of
-from streamflow.operators.sink import Committable, Sink, SinkContext, SinkWriter
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.sink import Committable, Sink, SinkContext, SinkWriter
+from streamflow.operators.stateless.rows import frame_of
 
 __all__ = ["ConsoleSink", "table"]
 

@@ -23,11 +23,10 @@ from streamflow.core.python_times import shown_row
 from streamflow.core.schema import EVENT_TIME_TYPE, OBJECTS, Objects, Schema, StreamSchema
 from streamflow.core.values import strict_frame
 from streamflow.errors import JobDefinitionError, RecordError, SourceError, StreamflowError, Where
-from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.fixed_splits import FixedSplits
 from streamflow.operators.connectors.row_frames import frame_of_rows, schema_of_rows
-from streamflow.operators.per_row import check_per_row
-from streamflow.operators.source import (
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.source import (
     Decoded,
     Enumerator,
     Fetch,
@@ -38,6 +37,7 @@ from streamflow.operators.source import (
     SplitReader,
     counted_in,
 )
+from streamflow.operators.stateless.per_row import check_per_row
 from streamflow.time.timestamps import to_micros
 from streamflow.user_code import described, line_of_error, raised_by_user
 

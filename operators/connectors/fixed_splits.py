@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from streamflow.operators.source import Discovery, Split
+from streamflow.operators.contract.source import Discovery, Split
 
 __all__ = ["FixedSplits"]
 

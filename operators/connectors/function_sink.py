@@ -9,10 +9,10 @@ from typing import Any
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.errors import SinkError, StreamflowError, Where
-from streamflow.operators.base import StreamType
-from streamflow.operators.row_builder import row_dicts
-from streamflow.operators.sink import Committable, Sink, SinkContext, SinkWriter
-from streamflow.operators.user_functions import check_function
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.sink import Committable, Sink, SinkContext, SinkWriter
+from streamflow.operators.stateless.row_builder import row_dicts
+from streamflow.operators.stateless.user_functions import check_function
 from streamflow.user_code import awaited_failure, described, line_of_error
 
 __all__ = ["FunctionSink", "sink"]

@@ -23,8 +23,8 @@ import polars as pl
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, Schema
 from streamflow.errors import JobDefinitionError, SourceError
-from streamflow.operators.base import StreamType
-from streamflow.operators.source import (
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.source import (
     CheckpointListener,
     Decoded,
     Discovery,

@@ -17,11 +17,10 @@ from streamflow.core.python_times import shown_row
 from streamflow.core.schema import EVENT_TIME, OBJECTS, Objects, Schema
 from streamflow.core.values import strict_frame
 from streamflow.errors import JobDefinitionError
-from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.fixed_splits import FixedSplits
 from streamflow.operators.connectors.row_frames import frame_of_rows, infer_frame
-from streamflow.operators.row_builder import row_dicts
-from streamflow.operators.source import (
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.source import (
     Decoded,
     Enumerator,
     Fetch,
@@ -32,6 +31,7 @@ from streamflow.operators.source import (
     SplitReader,
     counted_in,
 )
+from streamflow.operators.stateless.row_builder import row_dicts
 
 __all__ = ["MemorySource"]
 

@@ -13,8 +13,8 @@ import polars as pl
 from streamflow.api.physical import physical_plan
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, JobDefinitionError, RecordError, Where, unknown_name
-from streamflow.operators.process import ProcessSpec
-from streamflow.operators.source import Instance
+from streamflow.operators.contract.source import Instance
+from streamflow.operators.process.process import ProcessSpec
 
 if TYPE_CHECKING:
     from streamflow.api.job import Job
@@ -92,7 +92,7 @@ def _written(
 ) -> OperatorEntry:
     """The state of one operator, all key groups in one subtask, stored."""
     from streamflow.api.state_filling import StateFilling as Filling
-    from streamflow.operators.base import OperatorSnapshot
+    from streamflow.operators.contract.operator import OperatorSnapshot
     from streamflow.runtime.checkpoints.snapshots import OperatorShare
     from streamflow.state.checkpoints.manifest import OperatorEntry
     from streamflow.state.factory import open_backend

@@ -12,8 +12,8 @@ from typing import Any
 
 from streamflow.errors import JobDefinitionError, StreamflowError, Where
 from streamflow.graph.logical import Input, LogicalGraph, Node, OperatorNode, SinkNode, SourceNode
-from streamflow.operators.base import OperatorSpec, StreamType
-from streamflow.operators.sink import Sink
+from streamflow.operators.contract.operator import OperatorSpec, StreamType
+from streamflow.operators.contract.sink import Sink
 from streamflow.user_code import calling_line
 
 __all__ = ["GraphBuilder"]

@@ -20,9 +20,9 @@ from streamflow.graph.logical import EventTime, Input, LogicalGraph, SinkNode, S
 from streamflow.graph.render import Plan
 from streamflow.job_settings import leave_to_the_command
 from streamflow.observe.status import JobResult, JobStatus
-from streamflow.operators.source import InstanceClaim, Source
-from streamflow.operators.timestamps import AssignTimestamps
-from streamflow.operators.user_functions import check_function, on_rows
+from streamflow.operators.contract.source import InstanceClaim, Source
+from streamflow.operators.stateless.timestamps import AssignTimestamps
+from streamflow.operators.stateless.user_functions import check_function, on_rows
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import profile_for

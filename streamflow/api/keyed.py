@@ -15,11 +15,11 @@ from streamflow.api.stream import IntoExpr, Stream, read_of, through
 from streamflow.api.windowed import UnpackedStream, WindowedStream, field_of, reduction
 from streamflow.core.schema import Schema, key_column, shown_name
 from streamflow.errors import JobDefinitionError, Where
-from streamflow.operators.columns import chosen
-from streamflow.operators.process import KeyedProcess, ProcessOrder
-from streamflow.operators.running import RunningAggregateSpec
-from streamflow.operators.user_functions import check_function, on_rows
-from streamflow.operators.windowing import ALL_RECORDS
+from streamflow.operators.process.process import KeyedProcess, ProcessOrder
+from streamflow.operators.stateless.columns import chosen
+from streamflow.operators.stateless.user_functions import check_function, on_rows
+from streamflow.operators.totals.running import RunningAggregateSpec
+from streamflow.operators.windows.windowing import ALL_RECORDS
 from streamflow.time.timestamps import Duration, parse_duration
 from streamflow.windows.aggregates import Aggregate
 from streamflow.windows.assigners import Assigner

@@ -11,8 +11,8 @@ import polars as pl
 from streamflow.api.stream import Stream, through
 from streamflow.api.windowed import aggregate_inputs
 from streamflow.core.schema import Schema, StreamSchema
-from streamflow.operators.extract import Extract
-from streamflow.operators.windowing import ALL_RECORDS
+from streamflow.operators.stateless.extract import Extract
+from streamflow.operators.windows.windowing import ALL_RECORDS
 from streamflow.planning.plan import natural_layout
 from streamflow.windows.aggregates import Aggregate
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from streamflow.config import Settings
 from streamflow.graph.logical import LogicalGraph
 from streamflow.graph.physical import PhysicalPlan
-from streamflow.operators.rows import convert
+from streamflow.operators.stateless.rows import convert
 from streamflow.planning.plan import plan as make_plan
 
 __all__ = ["physical_plan"]

@@ -23,11 +23,11 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
 from streamflow.errors import RecordError
 from streamflow.graph.logical import LogicalGraph, Node, SinkNode, inputs_of
-from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.console import table
-from streamflow.operators.row_builder import row_dicts
-from streamflow.operators.rows import convert, frame_of
-from streamflow.operators.sink import Committable, Sink, SinkContext, SinkWriter
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.sink import Committable, Sink, SinkContext, SinkWriter
+from streamflow.operators.stateless.row_builder import row_dicts
+from streamflow.operators.stateless.rows import convert, frame_of
 from streamflow.planning.plan import plan
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.profile import profile_for

@@ -8,17 +8,17 @@ from streamflow.api.stream import Stream, builder_of, read_of, through
 from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.errors import JobDefinitionError, unknown_name
 from streamflow.graph.logical import Input, OperatorNode
-from streamflow.operators.base import LATE, Layout, own_output
-from streamflow.operators.declared_schema import declared_schema
-from streamflow.operators.extract import Extract
-from streamflow.operators.process import (
+from streamflow.operators.contract.operator import LATE, Layout, own_output
+from streamflow.operators.process.process import (
     WHOLE_RECORD,
     KeyedProcess,
     ProcessOrder,
     ProcessSpec,
     process_instance,
 )
-from streamflow.operators.user_functions import RowMaker, check_action, check_function, row_maker
+from streamflow.operators.stateless.declared_schema import declared_schema
+from streamflow.operators.stateless.extract import Extract
+from streamflow.operators.stateless.user_functions import RowMaker, check_action, check_function, row_maker
 from streamflow.planning.plan import natural_layout
 from streamflow.windows.accumulators import pack, unpack
 

@@ -16,7 +16,7 @@ import polars as pl
 from streamflow.api.saved_values import column, moments, value_columns
 from streamflow.core.serde import unpack
 from streamflow.errors import StateError
-from streamflow.operators.process_operator import EVENT_TIMERS, PROCESSING_TIMERS
+from streamflow.operators.process.operator import EVENT_TIMERS, PROCESSING_TIMERS
 from streamflow.state.backend import KeyedStateBackend, StateAddress
 from streamflow.state.parts import StatePart
 from streamflow.state.ttl import STAMP_BYTES, stamped_at

@@ -15,7 +15,7 @@ from typing import Any, Final
 import polars as pl
 
 from streamflow.core.common_types import concatenated
-from streamflow.operators.kernels.partials import COUNT, END, FIRST, LAST, LATEST, SLICE, START
+from streamflow.operators.aggregates.partials import COUNT, END, FIRST, LAST, LATEST, SLICE, START
 from streamflow.state.memory import MemoryBackend
 from streamflow.state.owned_keys import OwnedKeys
 from streamflow.state.panes import PaneStore

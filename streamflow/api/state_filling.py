@@ -13,10 +13,10 @@ from streamflow.api.saved_values import VALUE, stored_form
 from streamflow.core.keys import key_groups
 from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, RecordError, unknown_name
-from streamflow.operators.base import StreamType
-from streamflow.operators.process import ProcessSpec
-from streamflow.operators.process_keys import KeyColumns
-from streamflow.operators.process_operator import EVENT_TIMERS, PROCESSING_TIMERS
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.process.keys import KeyColumns
+from streamflow.operators.process.operator import EVENT_TIMERS, PROCESSING_TIMERS
+from streamflow.operators.process.process import ProcessSpec
 from streamflow.state.backend import KeyedStateBackend, StateAddress
 from streamflow.state.descriptors import (
     AggregatingState,

@@ -16,17 +16,17 @@ from streamflow.core.html_table import html_table
 from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, Where, unknown_name
 from streamflow.graph.logical import Input, OperatorNode, SourceNode
-from streamflow.operators.async_io import Backoff, MapAsync
-from streamflow.operators.base import ERRORS, ErrorPolicy, OperatorSpec, StreamType, own_output
-from streamflow.operators.columns import Drop, Explode, Filter, Rename, Select, WithColumns
 from streamflow.operators.connectors.collect import Collected, CollectSink
-from streamflow.operators.declared_schema import declared_schema, returned_schema
-from streamflow.operators.extract import Extract
-from streamflow.operators.frames import MapBatches
-from streamflow.operators.functions import Functions, Step
-from streamflow.operators.routing import SplitBy, Union
-from streamflow.operators.sink import Sink
-from streamflow.operators.user_functions import check_function, check_gives, on_rows, row_maker
+from streamflow.operators.contract.operator import ERRORS, ErrorPolicy, OperatorSpec, StreamType, own_output
+from streamflow.operators.contract.sink import Sink
+from streamflow.operators.requests.map_async import Backoff, MapAsync
+from streamflow.operators.stateless.columns import Drop, Explode, Filter, Rename, Select, WithColumns
+from streamflow.operators.stateless.declared_schema import declared_schema, returned_schema
+from streamflow.operators.stateless.extract import Extract
+from streamflow.operators.stateless.frames import MapBatches
+from streamflow.operators.stateless.functions import Functions, Step
+from streamflow.operators.stateless.routing import SplitBy, Union
+from streamflow.operators.stateless.user_functions import check_function, check_gives, on_rows, row_maker
 from streamflow.time.timestamps import Duration, parse_duration
 
 if TYPE_CHECKING:

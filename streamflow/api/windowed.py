@@ -15,12 +15,12 @@ from streamflow.api.stream import Stream, added, builder_of, read_of
 from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.graph.logical import Input, OperatorNode
-from streamflow.operators.base import LATE
-from streamflow.operators.columns import chosen, roots
-from streamflow.operators.extract import Extract
-from streamflow.operators.sink import Sink
-from streamflow.operators.user_functions import as_record, check_function, check_gives, on_rows
-from streamflow.operators.windowing import WindowAggregateSpec
+from streamflow.operators.contract.operator import LATE
+from streamflow.operators.contract.sink import Sink
+from streamflow.operators.stateless.columns import chosen, roots
+from streamflow.operators.stateless.extract import Extract
+from streamflow.operators.stateless.user_functions import as_record, check_function, check_gives, on_rows
+from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.windows.accumulators import pack, unpack
 from streamflow.windows.aggregate import AggregateInput
 from streamflow.windows.aggregates import Aggregate, collect_list, reduce, top_k

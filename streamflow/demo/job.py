@@ -14,7 +14,7 @@ from typing import Final
 import streamflow as sf
 from streamflow import col
 from streamflow.demo.board import Board
-from streamflow.operators.source import Source
+from streamflow.operators.contract.source import Source
 
 __all__ = ["LATENESS", "PATIENCE", "Demo", "build"]
 

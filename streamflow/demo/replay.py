@@ -17,9 +17,9 @@ import polars as pl
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
 from streamflow.demo.build_data import DATA
-from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.fixed_splits import FixedSplits
-from streamflow.operators.source import (
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.source import (
     Decoded,
     Enumerator,
     Fetch,

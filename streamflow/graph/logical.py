@@ -11,9 +11,9 @@ from typing import Any
 
 import polars as pl
 
-from streamflow.operators.base import MAIN, ErrorPolicy, OperatorSpec, StreamType
-from streamflow.operators.sink import Sink
-from streamflow.operators.source import Source
+from streamflow.operators.contract.operator import MAIN, ErrorPolicy, OperatorSpec, StreamType
+from streamflow.operators.contract.sink import Sink
+from streamflow.operators.contract.source import Source
 from streamflow.time.timestamps import Epoch
 from streamflow.time.watermarks import BoundedDisorder
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from streamflow.graph.logical import SinkNode, SourceNode
-from streamflow.operators.base import OperatorSpec, StreamType
+from streamflow.operators.contract.operator import OperatorSpec, StreamType
 
 __all__ = ["ExchangeKind", "PhysicalEdge", "PhysicalOperator", "PhysicalPlan", "PhysicalSink", "PhysicalTask"]
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from streamflow.graph.logical import LogicalGraph, Node, OperatorNode, SinkNode, SourceNode, inputs_of
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge, PhysicalPlan, PhysicalTask
-from streamflow.operators.base import MAIN
+from streamflow.operators.contract.operator import MAIN
 
 _ESCAPES = str.maketrans({"&": "&amp;", '"': "&quot;", "<": "&lt;", ">": "&gt;", "|": "&#124;"})
 

@@ -23,7 +23,7 @@ from streamflow.graph.physical import (
     PhysicalSink,
     PhysicalTask,
 )
-from streamflow.operators.base import MAIN, Layout, OperatorSpec, StreamType
+from streamflow.operators.contract.operator import MAIN, Layout, OperatorSpec, StreamType
 from streamflow.planning.push_down import columns_read
 
 __all__ = ["ConvertFactory", "plan"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamflow.core.schema import EVENT_TIME, Schema
 from streamflow.graph.logical import Input, LogicalGraph, OperatorNode, SinkNode, SourceNode
-from streamflow.operators.base import MAIN
+from streamflow.operators.contract.operator import MAIN
 
 __all__ = ["columns_read"]
 

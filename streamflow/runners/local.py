@@ -17,7 +17,7 @@ from streamflow.observe.health import Health
 from streamflow.observe.logs import CURRENT_JOB, reason, told
 from streamflow.observe.registry import MetricsRegistry
 from streamflow.observe.status import JobResult, JobStatus
-from streamflow.operators.source import InstanceClaim
+from streamflow.operators.contract.source import InstanceClaim
 from streamflow.runners.reporting import Reporter
 from streamflow.runners.watch import Watch
 from streamflow.runtime.control.restart import RestartPolicy

@@ -16,10 +16,16 @@ from streamflow.errors import StateError, Where
 from streamflow.graph.logical import SourceNode
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge, PhysicalPlan, PhysicalTask
 from streamflow.observe.registry import MetricsRegistry
-from streamflow.operators.base import OperatorContext, StatePart
-from streamflow.operators.guard import Guard
-from streamflow.operators.sink import SinkContext
-from streamflow.operators.source import Enumerator, Instance, SourceContext, SplitKeeper, SplitListener
+from streamflow.operators.contract.error_policy import Guard
+from streamflow.operators.contract.operator import OperatorContext, StatePart
+from streamflow.operators.contract.sink import SinkContext
+from streamflow.operators.contract.source import (
+    Enumerator,
+    Instance,
+    SourceContext,
+    SplitKeeper,
+    SplitListener,
+)
 from streamflow.runtime.blame import blamed, taking_up
 from streamflow.runtime.checkpoints.committing import Committing
 from streamflow.runtime.checkpoints.restoring import Restored, SourceStart

@@ -24,7 +24,7 @@ from streamflow.graph.logical import LogicalGraph
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.observe.logs import told
 from streamflow.observe.registry import MetricsRegistry
-from streamflow.operators.source import Instance
+from streamflow.operators.contract.source import Instance
 from streamflow.runtime.checkpoints.restoring import Restored
 from streamflow.runtime.checkpoints.sealed_files import SealedFiles, job_of, sealed_of
 from streamflow.runtime.checkpoints.snapshots import JOB

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from streamflow.config import Mode, Settings
-from streamflow.operators.base import UpdateCadence
+from streamflow.operators.contract.operator import UpdateCadence
 
 __all__ = ["ExecutionProfile", "profile_for"]
 

@@ -19,7 +19,7 @@ from streamflow.errors import JobFailedError, StateError, StreamflowError
 from streamflow.graph.physical import PhysicalPlan, PhysicalTask
 from streamflow.observe.logs import reason, told
 from streamflow.observe.registry import MetricsRegistry
-from streamflow.operators.source import CheckpointListener, Position
+from streamflow.operators.contract.source import CheckpointListener, Position
 from streamflow.runtime.assembly import Assembly, SourceParts
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.checkpoints.restoring import Restored

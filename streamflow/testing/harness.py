@@ -21,7 +21,7 @@ from streamflow.core.keys import key_group_range, key_groups, subtask_of
 from streamflow.core.serde import frame_to_ipc, ipc_to_frame, pack, unpack
 from streamflow.errors import JobDefinitionError
 from streamflow.observe.registry import OperatorMetrics
-from streamflow.operators.base import (
+from streamflow.operators.contract.operator import (
     ERRORS,
     LATE,
     MAIN,
@@ -34,7 +34,7 @@ from streamflow.operators.base import (
     StreamType,
     UpdateCadence,
 )
-from streamflow.operators.rows import rows_of
+from streamflow.operators.stateless.rows import rows_of
 from streamflow.state.backend import KeyedStateBackend
 from streamflow.state.factory import BackendKind, open_backend, open_saved
 from streamflow.state.memory import MemoryBackend
@@ -59,7 +59,7 @@ class OperatorHarness:
     are the side outputs that somebody reads. With `parallelism` there are several subtasks, each with its keys. Methods
     return the harness, so that calls can be chained. `backend` is what holds keyed state.
 
-    >>> from streamflow.operators.columns import Filter
+    >>> from streamflow.operators.stateless.columns import Filter
     >>> from streamflow.core.schema import Schema
     >>> numbers = StreamType(Schema({"n": pl.Int64}), timed=False)
     >>> OperatorHarness(Filter(predicate=pl.col("n") > 1), numbers).push([{"n": 1}, {"n": 2}]).output()
@@ -280,7 +280,7 @@ def check_batchings(
     `key` names the columns by which a later row replaces an earlier one (panes that fire again); changes are applied.
     `options` are those of the harness. Raises AssertionError that shows the rows that differ.
 
-    >>> from streamflow.operators.columns import Filter
+    >>> from streamflow.operators.stateless.columns import Filter
     >>> from streamflow.core.schema import Schema
     >>> numbers = StreamType(Schema({"n": pl.Int64}), timed=False)
     >>> check_batchings(Filter(predicate=pl.col("n") > 1), numbers, script=lambda h: h.push([{"n": 1}, {"n": 2}]))

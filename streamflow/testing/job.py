@@ -21,8 +21,8 @@ from streamflow.graph.logical import LogicalGraph, Node, SinkNode, SourceNode
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.observe.status import JobResult, JobStatus
 from streamflow.operators.connectors.collect import Collected
-from streamflow.operators.rows import convert
-from streamflow.operators.source import Decoded
+from streamflow.operators.contract.source import Decoded
+from streamflow.operators.stateless.rows import convert
 from streamflow.planning.plan import plan
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Inline, Ports

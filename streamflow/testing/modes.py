@@ -17,10 +17,10 @@ from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, unknown_name
 from streamflow.graph.logical import LogicalGraph, OperatorNode, SinkNode
 from streamflow.observe.status import JobResult
-from streamflow.operators.emission import WINDOW_COLUMNS
-from streamflow.operators.process import ProcessSpec
-from streamflow.operators.rows import convert
-from streamflow.operators.windowing import WindowAggregateSpec
+from streamflow.operators.process.process import ProcessSpec
+from streamflow.operators.stateless.rows import convert
+from streamflow.operators.windows.emission import WINDOW_COLUMNS
+from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.planning.plan import plan
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Inline, Ports

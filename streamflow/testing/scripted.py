@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME
-from streamflow.operators.base import StreamType
-from streamflow.operators.source import (
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.source import (
     Decoded,
     Discovery,
     Enumerator,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 from typing import Any, Final, Literal, get_args
 
-from streamflow.operators.base import OperatorSpec, StreamType
+from streamflow.operators.contract.operator import OperatorSpec, StreamType
 from streamflow.testing.harness import OperatorHarness
 from streamflow.testing.results import difference
 
@@ -69,7 +69,7 @@ def check_snapshots(
 
     >>> import polars as pl
     >>> import streamflow as sf
-    >>> from streamflow.operators.running import RunningAggregateSpec
+    >>> from streamflow.operators.totals.running import RunningAggregateSpec
     >>> from streamflow.core.schema import Schema
     >>> events = StreamType(Schema({"k": pl.String}), timed=False)
     >>> counts = RunningAggregateSpec(keys=("k",), aggregates=(("n", sf.count()),))

@@ -17,7 +17,7 @@ from streamflow.operators.connectors.console import ConsoleSink
 from streamflow.operators.connectors.files.sink import FileSink
 from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.connectors.function_sink import sink
-from streamflow.operators.sink import Committable, Sink
+from streamflow.operators.contract.sink import Committable, Sink
 from tests.unit.connectors.driving import frame, rows, run, sink_context, stream_type, write
 
 

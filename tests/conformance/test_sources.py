@@ -24,7 +24,7 @@ from streamflow.operators.connectors.datagen import DataGen
 from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.connectors.generator import source
 from streamflow.operators.connectors.memory import MemorySource
-from streamflow.operators.source import Fetch, Position, Source, Split, SplitReader
+from streamflow.operators.contract.source import Fetch, Position, Source, Split, SplitReader
 from tests.unit.connectors.driving import discover, fetches, read, read_on, rows, rows_of, source_context
 
 ROWS = 23

@@ -19,7 +19,7 @@ from streamflow.api.stream import Stream
 from streamflow.observe.status import JobResult
 from streamflow.operators.connectors.collect import Collected
 from streamflow.operators.connectors.generator import GeneratorSource
-from streamflow.operators.source import Source
+from streamflow.operators.contract.source import Source
 
 HALF, ALL = 31, 60
 Build = Callable[[Stream], Stream]

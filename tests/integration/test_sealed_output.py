@@ -13,8 +13,8 @@ import pytest
 import streamflow as sf
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
-from streamflow.operators.base import StreamType
-from streamflow.operators.sink import Committable, Committer, Sink, SinkContext, SinkWriter
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.sink import Committable, Committer, Sink, SinkContext, SinkWriter
 from streamflow.runners.local import LocalJob
 
 MANY = 70 << 20

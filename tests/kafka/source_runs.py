@@ -12,9 +12,9 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME
 from streamflow.errors import RecordError
 from streamflow.observe.registry import OperatorMetrics
-from streamflow.operators.base import ErrorPolicy
 from streamflow.operators.connectors.kafka.source import KafkaSource
-from streamflow.operators.source import Instance, Position, SourceContext, Split
+from streamflow.operators.contract.operator import ErrorPolicy
+from streamflow.operators.contract.source import Instance, Position, SourceContext, Split
 from streamflow.runtime.ports import Inline
 from streamflow.time.clock import SeededRandom, SystemClock
 

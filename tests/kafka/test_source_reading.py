@@ -16,7 +16,7 @@ from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.enumerator import KafkaEnumerator, Reading
 from streamflow.operators.connectors.kafka.session import KafkaSession
 from streamflow.operators.connectors.kafka.source import KafkaSource
-from streamflow.operators.source import Instance, Split
+from streamflow.operators.contract.source import Instance, Split
 from tests.kafka.source_runs import ReadBack, context, read_split, read_to_end
 from tests.kafka.worlds import records
 

@@ -23,8 +23,7 @@ from streamflow.api.stream import through
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME
-from streamflow.operators import running_totals, windowing
-from streamflow.operators.base import (
+from streamflow.operators.contract.operator import (
     Collector,
     OnChanges,
     Operator,
@@ -32,6 +31,8 @@ from streamflow.operators.base import (
     OperatorSpec,
     StreamType,
 )
+from streamflow.operators.totals import running_totals
+from streamflow.operators.windows import windowing
 from streamflow.state.panes import PaneStore
 from streamflow.windows.assigners import Assigner, GlobalWindow
 from tests.properties.job_model import (

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamflow.operators.windowing import Accumulation, WindowAggregateSpec
+from streamflow.operators.windows.windowing import Accumulation, WindowAggregateSpec
 from streamflow.time.timestamps import MIN_TIME
 from streamflow.windows import aggregates as sf
 from streamflow.windows.assigners import Assigner, GlobalWindow, Session, Sliding, Tumbling

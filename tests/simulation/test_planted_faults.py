@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from streamflow.operators import sessions
-from streamflow.operators.kernels.partials import LAST
-from streamflow.operators.sessions import SessionWindows
+from streamflow.operators.aggregates.partials import LAST
+from streamflow.operators.windows import sessions
+from streamflow.operators.windows.sessions import SessionWindows
 from streamflow.runtime.control.alignment import Aligned, Alignment, Block
 from streamflow.runtime.exchange import routes as exchange
 from streamflow.runtime.task import chain

@@ -17,7 +17,7 @@ from streamflow.operators.connectors.files.inference import check_inferred
 from streamflow.operators.connectors.files.listing import FoundFile
 from streamflow.operators.connectors.files.splits import SPLIT_BYTES, FilePart, by_arithmetic, parts_of
 from streamflow.operators.connectors.files.table_scan import count_rows
-from streamflow.operators.source import Discovery, SourceContext, Split
+from streamflow.operators.contract.source import Discovery, SourceContext, Split
 
 __all__ = ["FileEnumerator", "Told", "WatchingEnumerator"]
 

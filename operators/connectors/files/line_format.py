@@ -16,8 +16,8 @@ import polars as pl
 
 from streamflow.core.elements import AnyBatch
 from streamflow.errors import RecordError, SourceError, Where
-from streamflow.operators.base import ErrorPolicy
-from streamflow.operators.source import Decoded
+from streamflow.operators.contract.operator import ErrorPolicy
+from streamflow.operators.contract.source import Decoded
 
 __all__ = ["BOM", "PARSE_ERRORS", "LineFormat", "Run", "Sifted", "decode_run", "split_lines"]
 

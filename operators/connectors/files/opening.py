@@ -25,7 +25,14 @@ from streamflow.operators.connectors.files.sequential_reader import RecordStream
 from streamflow.operators.connectors.files.splits import FilePart
 from streamflow.operators.connectors.files.table_scan import TableReader, fitting_columns, scan_table
 from streamflow.operators.connectors.files.text import TextColumn, TextObjects
-from streamflow.operators.source import Fetch, Position, SourceContext, Split, SplitReader, counted_in
+from streamflow.operators.contract.source import (
+    Fetch,
+    Position,
+    SourceContext,
+    Split,
+    SplitReader,
+    counted_in,
+)
 
 __all__ = ["FileReading", "OpenedWhenRead"]
 

@@ -20,7 +20,7 @@ from streamflow.errors import SinkError
 from streamflow.operators.connectors.files.durable_folders import make_durable
 from streamflow.operators.connectors.files.encoding import SUFFIXES
 from streamflow.operators.connectors.files.formats import FileFormat
-from streamflow.operators.sink import Committable, SinkContext
+from streamflow.operators.contract.sink import Committable, SinkContext
 
 __all__ = ["Layout", "Note", "Owner", "PartName", "confined", "here", "hidden"]
 

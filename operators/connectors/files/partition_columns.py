@@ -11,7 +11,7 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME_TYPE
 from streamflow.errors import SourceError, cut
 from streamflow.operators.connectors.files.wire_types import AS_TEXT, convert_where_possible
-from streamflow.operators.source import Decoded, Fetch, SplitReader
+from streamflow.operators.contract.source import Decoded, Fetch, SplitReader
 
 __all__ = ["WithPartitions", "partition_types", "typed_partitions"]
 

@@ -25,7 +25,7 @@ from streamflow.operators.connectors.files.ownership import (
     hidden,
 )
 from streamflow.operators.connectors.files.second_name import give_name
-from streamflow.operators.sink import Committable, Committer, SinkContext
+from streamflow.operators.contract.sink import Committable, Committer, SinkContext
 
 __all__ = ["FolderCommitter", "beginning", "come", "lost", "not_ours"]
 

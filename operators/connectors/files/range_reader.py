@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from streamflow.operators.base import ErrorPolicy
 from streamflow.operators.connectors.files.byte_ranges import LineNumbers, read_lines
 from streamflow.operators.connectors.files.failures import reading
 from streamflow.operators.connectors.files.line_format import BOM, LineFormat, Run, decode_run
-from streamflow.operators.source import Decoded, Fetch
+from streamflow.operators.contract.operator import ErrorPolicy
+from streamflow.operators.contract.source import Decoded, Fetch
 
 __all__ = ["RangeReader"]
 

@@ -21,7 +21,7 @@ from streamflow.operators.connectors.files.hidden_folder import Presence
 from streamflow.operators.connectors.files.ownership import Layout, Note, Owner, PartName, confined, here
 from streamflow.operators.connectors.files.publication import beginning, come, lost, not_ours
 from streamflow.operators.connectors.files.second_name import give_name
-from streamflow.operators.sink import Committable, Committer, SinkContext
+from streamflow.operators.contract.sink import Committable, Committer, SinkContext
 
 __all__ = ["FileCommitter"]
 

@@ -13,7 +13,6 @@ from streamflow.arguments import names, whole_number
 from streamflow.core.schema import Schema
 from streamflow.disk import Disk
 from streamflow.errors import JobDefinitionError, SinkError
-from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.files.encoding import SUFFIXES, check_continues, check_format
 from streamflow.operators.connectors.files.formats import FileFormat, by_suffix, checked_format, separator_of
 from streamflow.operators.connectors.files.hidden_folder import hidden_folder
@@ -23,7 +22,8 @@ from streamflow.operators.connectors.files.partitions import check_partition
 from streamflow.operators.connectors.files.publication import FolderCommitter
 from streamflow.operators.connectors.files.single_file import FileCommitter
 from streamflow.operators.connectors.files.staging import FolderWriter
-from streamflow.operators.sink import Committer, Delivery, Sink, SinkContext, SinkWriter
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.sink import Committer, Delivery, Sink, SinkContext, SinkWriter
 
 __all__ = ["FileSink"]
 

@@ -12,7 +12,6 @@ import polars as pl
 from streamflow.arguments import flag, names
 from streamflow.core.schema import OBJECTS, Objects, Schema, StreamSchema
 from streamflow.errors import JobDefinitionError
-from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.files.csv_format import CsvOptions
 from streamflow.operators.connectors.files.enumerator import FileEnumerator, Told, WatchingEnumerator
 from streamflow.operators.connectors.files.formats import FileFormat, by_suffix, checked_format
@@ -22,7 +21,15 @@ from streamflow.operators.connectors.files.local_path import local_path
 from streamflow.operators.connectors.files.opening import FileReading, OpenedWhenRead
 from streamflow.operators.connectors.files.text import TEXT_COLUMN
 from streamflow.operators.connectors.files.wire_types import wire_types
-from streamflow.operators.source import Enumerator, Position, Source, SourceContext, Split, SplitReader
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.source import (
+    Enumerator,
+    Position,
+    Source,
+    SourceContext,
+    Split,
+    SplitReader,
+)
 from streamflow.time.timestamps import Duration, parse_duration
 
 __all__ = ["FileSource"]

@@ -10,7 +10,7 @@ from streamflow.operators.connectors.files.csv_format import CsvOptions
 from streamflow.operators.connectors.files.file_ends import Ends
 from streamflow.operators.connectors.files.formats import Compression, FileFormat
 from streamflow.operators.connectors.files.listing import FoundFile
-from streamflow.operators.source import Split
+from streamflow.operators.contract.source import Split
 
 __all__ = ["SPLIT_BYTES", "FilePart", "by_arithmetic", "parts_of"]
 

@@ -22,8 +22,8 @@ from streamflow.operators.connectors.files.encoding import SUFFIXES, append, emp
 from streamflow.operators.connectors.files.failures import writing
 from streamflow.operators.connectors.files.ownership import Layout, Owner, PartName
 from streamflow.operators.connectors.files.partitions import partitioned
-from streamflow.operators.rows import frame_of
-from streamflow.operators.sink import Committable, SinkContext
+from streamflow.operators.contract.sink import Committable, SinkContext
+from streamflow.operators.stateless.rows import frame_of
 
 __all__ = ["FolderWriter"]
 

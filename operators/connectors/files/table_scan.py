@@ -11,13 +11,13 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.python_times import shown_row, unheld
 from streamflow.errors import RecordError, SourceError, Where, unknown_name
-from streamflow.operators.base import ErrorPolicy
 from streamflow.operators.connectors.blocking_steps import BlockingSteps
 from streamflow.operators.connectors.files.failures import reading
 from streamflow.operators.connectors.files.formats import FileFormat
 from streamflow.operators.connectors.files.table_casts import cast_exactly, castable
 from streamflow.operators.connectors.files.wire_types import without_rows
-from streamflow.operators.source import Decoded, Fetch, SourceContext
+from streamflow.operators.contract.operator import ErrorPolicy
+from streamflow.operators.contract.source import Decoded, Fetch, SourceContext
 
 __all__ = ["TableReader", "count_rows", "fitting_columns", "scan_table"]
 

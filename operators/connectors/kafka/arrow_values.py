@@ -17,7 +17,7 @@ from streamflow.errors import cut
 from streamflow.operators.connectors.kafka.arrow_frames import problem_of_stream
 from streamflow.operators.connectors.kafka.column_casts import cast_exactly
 from streamflow.operators.connectors.kafka.decoded_values import TOMBSTONE, DecodedValues, too_long
-from streamflow.operators.row_builder import row_dicts
+from streamflow.operators.stateless.row_builder import row_dicts
 
 __all__ = ["ArrowValues"]
 

@@ -17,7 +17,7 @@ from streamflow.operators.connectors.kafka.avro_values import MAGIC, parsed_avro
 from streamflow.operators.connectors.kafka.encoded_rows import chosen_columns, raise_for_row
 from streamflow.operators.connectors.kafka.registry_client import RegistryClient
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
-from streamflow.operators.row_builder import row_dicts
+from streamflow.operators.stateless.row_builder import row_dicts
 
 __all__ = ["AvroEncoder"]
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from streamflow.errors import RawRecord
 from streamflow.operators.connectors.kafka.client import Headers
 from streamflow.operators.connectors.kafka.record_parts import RecordParts, headers_size
-from streamflow.operators.guard import DeadLetters
+from streamflow.operators.contract.error_policy import DeadLetters
 
 __all__ = ["NOTES", "letters"]
 
@@ -36,7 +36,7 @@ def letters(batch: DeadLetters, job: str, *, most: int, keys_needed: bool = Fals
     `.bytes`, the length of the value where that was cut.
 
     >>> from streamflow.errors import RecordError
-    >>> from streamflow.operators.guard import dead_letters
+    >>> from streamflow.operators.contract.error_policy import dead_letters
     >>> raw = RawRecord("orders", 0, 17, 1_000_000, b"k", b"{", [("trace", b"1")])
     >>> made = letters(dead_letters([RecordError("not JSON", raw=raw)]), "totals", most=1000)
     >>> made.keys, made.values, dict(made.headers[0])["streamflow.origin.offset"]

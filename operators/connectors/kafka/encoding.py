@@ -12,7 +12,6 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, SinkError, cut
-from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.json_rows import json_lines
 from streamflow.operators.connectors.kafka.avro_encoding import AvroEncoder
 from streamflow.operators.connectors.kafka.column_casts import resolved
@@ -21,7 +20,8 @@ from streamflow.operators.connectors.kafka.formats import KafkaFormat, checked_f
 from streamflow.operators.connectors.kafka.msgpack_values import MsgpackEncoder
 from streamflow.operators.connectors.kafka.registry_client import RegistryClient
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
-from streamflow.operators.row_builder import row_dicts
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.stateless.row_builder import row_dicts
 
 __all__ = ["Encoder", "encoder"]
 

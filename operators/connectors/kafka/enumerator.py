@@ -15,7 +15,14 @@ from streamflow.observe.logs import reason, told
 from streamflow.operators.connectors.kafka.client import At, Metadata, TopicIds, TopicPartition
 from streamflow.operators.connectors.kafka.reading_range import Offsets
 from streamflow.operators.connectors.kafka.session import KafkaSession
-from streamflow.operators.source import Discovery, Instance, Position, SourceContext, Split, counted_in
+from streamflow.operators.contract.source import (
+    Discovery,
+    Instance,
+    Position,
+    SourceContext,
+    Split,
+    counted_in,
+)
 
 __all__ = ["KafkaEnumerator", "Reading"]
 

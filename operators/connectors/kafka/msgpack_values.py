@@ -31,7 +31,7 @@ from streamflow.operators.connectors.files.wire_types import (
 from streamflow.operators.connectors.kafka.decoded_values import DecodedValues, decode_each, kept
 from streamflow.operators.connectors.kafka.encoded_rows import chosen_columns, raise_for_row
 from streamflow.operators.connectors.text_columns import as_text_carries
-from streamflow.operators.row_builder import row_dicts
+from streamflow.operators.stateless.row_builder import row_dicts
 
 __all__ = ["MsgpackColumns", "MsgpackEncoder", "MsgpackObjects", "check_msgpack_columns"]
 

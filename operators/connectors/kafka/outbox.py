@@ -16,7 +16,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from streamflow.errors import DamagedError
 from streamflow.operators.connectors.kafka.client import BATCH_BYTES, Headers, ProducedRecords, TopicPartition
-from streamflow.operators.sink import Committable
+from streamflow.operators.contract.sink import Committable
 
 if TYPE_CHECKING:
     from zstandard import ZstdCompressor, ZstdDecompressor

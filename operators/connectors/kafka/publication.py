@@ -32,7 +32,7 @@ from streamflow.operators.connectors.kafka.marker import (
 )
 from streamflow.operators.connectors.kafka.outbox import Sealed, sealed_digest, unpacked
 from streamflow.operators.connectors.kafka.progress import Progress
-from streamflow.operators.sink import Committable, Committer, SinkContext
+from streamflow.operators.contract.sink import Committable, Committer, SinkContext
 
 __all__ = ["KafkaCommitter", "PublicationSettings"]
 

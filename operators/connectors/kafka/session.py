@@ -22,7 +22,7 @@ from streamflow.operators.connectors.kafka.client import (
     Metadata,
     TopicPartition,
 )
-from streamflow.operators.source import SourceContext
+from streamflow.operators.contract.source import SourceContext
 
 __all__ = ["KafkaSession"]
 

@@ -11,7 +11,6 @@ import polars as pl
 from streamflow.arguments import chosen, mapping, names, whole_number
 from streamflow.config import parse_bytes
 from streamflow.errors import JobDefinitionError
-from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.kafka.client import topic_name
 from streamflow.operators.connectors.kafka.cluster import Cluster, checked_client
 from streamflow.operators.connectors.kafka.encoding import encoder
@@ -29,7 +28,8 @@ from streamflow.operators.connectors.kafka.schema_registry import checked_regist
 from streamflow.operators.connectors.kafka.security import KafkaSecurity
 from streamflow.operators.connectors.kafka.sink_writer import AtLeastOnceWriter, OutboxWriter, TopicOutput
 from streamflow.operators.connectors.kafka.topic_check import NewTopic
-from streamflow.operators.sink import Committer, Delivery, Sink, SinkContext, SinkWriter
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.sink import Committer, Delivery, Sink, SinkContext, SinkWriter
 from streamflow.time.timestamps import Duration, parse_duration
 
 if TYPE_CHECKING:

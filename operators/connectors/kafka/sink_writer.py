@@ -17,8 +17,8 @@ from streamflow.operators.connectors.kafka.outbox import Outbox
 from streamflow.operators.connectors.kafka.partitioner import Partitioner, PartitionFunction, partitioner
 from streamflow.operators.connectors.kafka.record_parts import RecordMaker, RecordParts
 from streamflow.operators.connectors.kafka.topic_check import NewTopic, TopicLimits, checked_topic
-from streamflow.operators.guard import DeadLetters
-from streamflow.operators.sink import Committable, SinkContext, SinkWriter
+from streamflow.operators.contract.error_policy import DeadLetters
+from streamflow.operators.contract.sink import Committable, SinkContext, SinkWriter
 
 __all__ = ["AtLeastOnceWriter", "OutboxWriter", "TopicOutput"]
 

@@ -12,7 +12,6 @@ from streamflow.arguments import chosen, mapping, names, text
 from streamflow.config import parse_bytes
 from streamflow.core.schema import Objects, Schema
 from streamflow.errors import JobDefinitionError
-from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.kafka.client import KafkaClient, TopicPartition, topic_name
 from streamflow.operators.connectors.kafka.cluster import Cluster, checked_client
 from streamflow.operators.connectors.kafka.decoded_values import Decoder
@@ -31,7 +30,8 @@ from streamflow.operators.connectors.kafka.schema_registry import checked_regist
 from streamflow.operators.connectors.kafka.security import KafkaSecurity
 from streamflow.operators.connectors.kafka.session import KafkaSession
 from streamflow.operators.connectors.kafka.split_reader import PartitionReader
-from streamflow.operators.source import (
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.source import (
     Enumerator,
     InstanceClaim,
     Position,

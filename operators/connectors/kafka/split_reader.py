@@ -12,7 +12,7 @@ from streamflow.operators.connectors.kafka.client import (
 )
 from streamflow.operators.connectors.kafka.record_batches import RecordBatches
 from streamflow.operators.connectors.kafka.session import KafkaSession
-from streamflow.operators.source import Fetch
+from streamflow.operators.contract.source import Fetch
 
 __all__ = ["PartitionReader"]
 

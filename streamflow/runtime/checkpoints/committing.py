@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamflow.operators.sink import Committable, Committer, Sink, SinkContext
+from streamflow.operators.contract.sink import Committable, Committer, Sink, SinkContext
 from streamflow.runtime.blame import blamed, taking_up
 from streamflow.runtime.control.epochs import Sealed
 from streamflow.runtime.profile import ExecutionProfile

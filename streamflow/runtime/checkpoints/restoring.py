@@ -13,8 +13,8 @@ from typing import Any, cast
 from streamflow.core.keys import key_group_range
 from streamflow.errors import DamagedError
 from streamflow.graph.physical import PhysicalPlan
-from streamflow.operators.base import StatePart
-from streamflow.operators.sink import Committable
+from streamflow.operators.contract.operator import StatePart
+from streamflow.operators.contract.sink import Committable
 from streamflow.runtime.checkpoints.sealed_files import job_of, sealed_of
 from streamflow.runtime.checkpoints.snapshots import BACKEND, SOURCE, TABLE, VALUES, described
 from streamflow.runtime.checkpoints.stored_content import ELSEWHERE, SourceContent, WaitingContent, content_of

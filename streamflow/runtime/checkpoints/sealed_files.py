@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from streamflow.core.serde import pack
 from streamflow.errors import DamagedError, RecordError, StateError, Where
-from streamflow.operators.sink import Committable
+from streamflow.operators.contract.sink import Committable
 from streamflow.runtime.checkpoints.snapshots import JOB
 from streamflow.runtime.checkpoints.stored_content import ELSEWHERE, JobContent, content_of
 from streamflow.runtime.control.epochs import Sealed

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from streamflow.core.serde import pack
 from streamflow.observe.registry import Counts
-from streamflow.operators.base import OperatorSnapshot
+from streamflow.operators.contract.operator import OperatorSnapshot
 from streamflow.runtime.checkpoints.stored_content import OperatorContent, content_of
 from streamflow.state.checkpoints.manifest import StoredFile, SubtaskEntry
 from streamflow.state.checkpoints.store import CheckpointWriter

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from streamflow.operators.source import Discovery, Position, Split
+from streamflow.operators.contract.source import Discovery, Position, Split
 from streamflow.runtime.checkpoints.stored_content import SplitContent
 from streamflow.time.timestamps import MIN_TIME
 

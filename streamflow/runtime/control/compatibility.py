@@ -12,7 +12,7 @@ from typing import Any
 
 from streamflow.errors import StateError
 from streamflow.graph.physical import PhysicalPlan
-from streamflow.operators.source import Source
+from streamflow.operators.contract.source import Source
 from streamflow.state.checkpoints.manifest import Manifest
 
 __all__ = ["Fit", "fit"]

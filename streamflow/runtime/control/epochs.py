@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from streamflow.operators.sink import Committable
+from streamflow.operators.contract.sink import Committable
 
 __all__ = ["Complete", "EpochCoordinator", "Sealed"]
 

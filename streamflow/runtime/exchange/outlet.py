@@ -10,7 +10,7 @@ from typing import Protocol
 
 from streamflow.core.elements import AnyBatch, StreamElement
 from streamflow.observe.registry import OperatorMetrics
-from streamflow.operators.sink import Committable, SinkWriter
+from streamflow.operators.contract.sink import Committable, SinkWriter
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.exchange.channel import Channel
 from streamflow.runtime.exchange.routes import Route

@@ -14,7 +14,7 @@ from streamflow.core.copies import copied_batch
 from streamflow.core.elements import AnyBatch, End
 from streamflow.errors import StreamflowError
 from streamflow.observe.registry import OperatorMetrics
-from streamflow.operators.base import ERRORS, LATE, MAIN, AsyncOperator, Operator
+from streamflow.operators.contract.operator import ERRORS, LATE, MAIN, AsyncOperator, Operator
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.exchange.outlet import Outlet
 from streamflow.state.backend import KeyedStateBackend

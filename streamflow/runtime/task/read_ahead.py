@@ -20,8 +20,8 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK
 from streamflow.errors import JobFailedError, RecordError, StreamflowError, Where
 from streamflow.observe.registry import Metric, counted_later
-from streamflow.operators.base import ERRORS, LATE, MAIN, Operator
-from streamflow.operators.source import Fetch, Position, Split, SplitReader
+from streamflow.operators.contract.operator import ERRORS, LATE, MAIN, Operator
+from streamflow.operators.contract.source import Fetch, Position, Split, SplitReader
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.ports import Blocking
 from streamflow.time.clock import Clock

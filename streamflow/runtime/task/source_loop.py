@@ -11,9 +11,9 @@ from typing import Any, Final
 from streamflow.core.elements import AnyBatch, End
 from streamflow.observe.logs import told
 from streamflow.observe.registry import OperatorMetrics, add_counted
-from streamflow.operators.base import MAIN
-from streamflow.operators.guard import Guard
-from streamflow.operators.source import Position, Source, Split, SplitReader
+from streamflow.operators.contract.error_policy import Guard
+from streamflow.operators.contract.operator import MAIN
+from streamflow.operators.contract.source import Position, Source, Split, SplitReader
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.control.assignment import SplitAssigner, SplitState
 from streamflow.runtime.control.idleness import Idleness

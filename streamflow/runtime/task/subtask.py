@@ -26,8 +26,8 @@ from streamflow.observe.registry import (
     counted_later,
     counts_of,
 )
-from streamflow.operators.base import MAIN
-from streamflow.operators.sink import Committable
+from streamflow.operators.contract.operator import MAIN
+from streamflow.operators.contract.sink import Committable
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.checkpoints.snapshots import OperatorShare, SubtaskSnapshot
 from streamflow.runtime.control.epochs import Sealed

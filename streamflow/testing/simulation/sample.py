@@ -14,8 +14,8 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME
 from streamflow.errors import JobDefinitionError
 from streamflow.graph.logical import LogicalGraph, SourceNode
-from streamflow.operators.base import OperatorContext, StreamType
-from streamflow.operators.source import Source, SourceContext
+from streamflow.operators.contract.operator import OperatorContext, StreamType
+from streamflow.operators.contract.source import Source, SourceContext
 from streamflow.runtime.ports import Inline
 from streamflow.state.memory import MemoryBackend
 from streamflow.testing.clock import TestClock

@@ -13,8 +13,8 @@ from streamflow.config import Settings
 from streamflow.disk import Disk
 from streamflow.graph.logical import LogicalGraph, Node, SinkNode, SourceNode
 from streamflow.graph.physical import PhysicalPlan
-from streamflow.operators.rows import convert
-from streamflow.operators.sink import Sink
+from streamflow.operators.contract.sink import Sink
+from streamflow.operators.stateless.rows import convert
 from streamflow.planning.plan import plan
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Ports

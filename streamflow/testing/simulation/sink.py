@@ -21,8 +21,8 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.serde import frame_to_ipc, ipc_to_frame, pack, unpack
 from streamflow.disk import Disk
 from streamflow.errors import RecordError, SinkError
-from streamflow.operators.base import StreamType
-from streamflow.operators.sink import Committable, Committer, Delivery, Sink, SinkContext, SinkWriter
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.sink import Committable, Committer, Delivery, Sink, SinkContext, SinkWriter
 from streamflow.testing.rows import values_of
 from streamflow.testing.simulation.points import WRITING
 

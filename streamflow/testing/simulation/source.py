@@ -10,9 +10,9 @@ from streamflow.core.copies import copied_batch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME
-from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.fixed_splits import FixedSplits
-from streamflow.operators.source import (
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.source import (
     Decoded,
     Enumerator,
     Fetch,

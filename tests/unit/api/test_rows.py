@@ -19,7 +19,7 @@ import streamflow as sf
 from streamflow import col
 from streamflow.api.stream import builder_of
 from streamflow.operators.connectors.collect import Collected, CollectSink
-from streamflow.operators.declared_schema import returned_schema
+from streamflow.operators.stateless.declared_schema import returned_schema
 
 HERE = "test_rows.py:"
 TWO = [{"k": "a", "v": 1}, {"k": "b", "v": 2}]

@@ -9,7 +9,7 @@ import pytest
 from streamflow.core.serde import pack, unpack
 from streamflow.errors import SinkError
 from streamflow.operators.connectors.collect import Collected, CollectSink
-from streamflow.operators.sink import Committable, Committer, SinkWriter
+from streamflow.operators.contract.sink import Committable, Committer, SinkWriter
 from tests.unit.connectors.driving import frame, run, sink_context, stream_type
 
 KIND = stream_type(frame(n=[1]))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError, RecordError, SourceError
 from streamflow.operators.connectors.datagen import DataGen
-from streamflow.operators.source import Split
+from streamflow.operators.contract.source import Split
 from tests.unit.connectors.driving import JumpingClock, discover, read, read_on, rows, source_context
 
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError, SinkError
-from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.files import staging
 from streamflow.operators.connectors.files.partitions import folder_of
 from streamflow.operators.connectors.files.sink import FileSink
 from streamflow.operators.connectors.files.source import FileSource
-from streamflow.operators.sink import Committer
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.sink import Committer
 from streamflow.time.clock import SeededRandom
 from tests.unit.connectors.driving import frame, objects, rows, run, sink_context, stream_type, write
 

@@ -17,7 +17,7 @@ from streamflow.core.serde import pack, unpack
 from streamflow.disk import LocalDisk
 from streamflow.errors import SinkError
 from streamflow.operators.connectors.files.sink import FileSink
-from streamflow.operators.sink import Committable, Committer, SinkContext, SinkWriter
+from streamflow.operators.contract.sink import Committable, Committer, SinkContext, SinkWriter
 from streamflow.runtime.ports import Inline
 from streamflow.testing.simulation.chance import Chance
 from streamflow.testing.simulation.disk import SimDisk

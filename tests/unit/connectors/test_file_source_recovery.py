@@ -18,7 +18,7 @@ from streamflow.core.serde import pack, unpack
 from streamflow.errors import SourceError
 from streamflow.operators.connectors.files import enumerator as enumerator_module
 from streamflow.operators.connectors.files.source import FileSource
-from streamflow.operators.source import Enumerator, Split
+from streamflow.operators.contract.source import Enumerator, Split
 from tests.unit.connectors.driving import JumpingClock, discover, read, read_on, source_context
 
 

@@ -16,7 +16,7 @@ from streamflow.core.schema import Schema
 from streamflow.errors import SourceError, StateError
 from streamflow.operators.connectors.files import enumerator as enumerator_module
 from streamflow.operators.connectors.files.source import FileSource
-from streamflow.operators.source import Enumerator
+from streamflow.operators.contract.source import Enumerator
 from tests.unit.connectors.driving import JumpingClock, read_on, source_context
 
 Step = Callable[[], object]

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from streamflow.demo.replay import Replay
-from streamflow.operators.source import SourceContext, Split
+from streamflow.operators.contract.source import SourceContext, Split
 from streamflow.time.clock import SeededRandom
 
 START = datetime(2013, 1, 1, 10, 15, tzinfo=UTC)

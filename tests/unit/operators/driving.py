@@ -13,7 +13,7 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.core.serde import pack, unpack
 from streamflow.observe.registry import OperatorMetrics
-from streamflow.operators.base import (
+from streamflow.operators.contract.operator import (
     LATE,
     Operator,
     OperatorContext,
@@ -21,8 +21,8 @@ from streamflow.operators.base import (
     StreamType,
     UpdateCadence,
 )
-from streamflow.operators.running import RunningAggregateSpec
-from streamflow.operators.windowing import WindowAggregateSpec
+from streamflow.operators.totals.running import RunningAggregateSpec
+from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.state.memory import MemoryBackend
 from streamflow.state.parts import StatePart
 from streamflow.time.clock import SeededRandom, SystemClock

@@ -19,8 +19,7 @@ from streamflow.core.keys import key_group_range
 from streamflow.core.schema import OBJECTS
 from streamflow.core.serde import pack, unpack
 from streamflow.errors import RecordError, StateError
-from streamflow.operators.async_io import MapAsync, backoff
-from streamflow.operators.base import (
+from streamflow.operators.contract.operator import (
     ERRORS,
     AsyncOperator,
     ErrorPolicy,
@@ -28,6 +27,7 @@ from streamflow.operators.base import (
     StatePart,
     StreamType,
 )
+from streamflow.operators.requests.map_async import MapAsync, backoff
 from streamflow.state.memory import MemoryBackend
 from streamflow.time.clock import SeededRandom, SystemClock
 

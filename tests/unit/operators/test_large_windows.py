@@ -9,10 +9,10 @@ import pytest
 
 import streamflow as sf
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
-from streamflow.operators import sliced_windows
-from streamflow.operators.base import OperatorSpec, StreamType
-from streamflow.operators.running import RunningAggregateSpec
-from streamflow.operators.windowing import WindowAggregateSpec
+from streamflow.operators.contract.operator import OperatorSpec, StreamType
+from streamflow.operators.totals.running import RunningAggregateSpec
+from streamflow.operators.windows import sliced as sliced_windows
+from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.testing import OperatorHarness, difference, final_rows
 from streamflow.windows.assigners import Assigner, GlobalWindow, Session, Sliding, Tumbling
 

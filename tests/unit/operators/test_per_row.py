@@ -11,7 +11,7 @@ import pytest
 
 import streamflow as sf
 from streamflow import col, lit
-from streamflow.operators.per_row import check_per_row
+from streamflow.operators.stateless.per_row import check_per_row
 
 V, S, L, T = col("v"), col("s"), col("l"), col("t")
 

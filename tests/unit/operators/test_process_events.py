@@ -14,8 +14,8 @@ import pytest
 import streamflow as sf
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError, RecordError, StateError
-from streamflow.operators.base import StreamType
-from streamflow.operators.process import KeyedProcess, ProcessSpec
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.process.process import KeyedProcess, ProcessSpec
 from streamflow.testing.harness import OperatorHarness, check_batchings
 
 UNTIMED = StreamType(Schema({"k": pl.String, "v": pl.Int64}), timed=False)

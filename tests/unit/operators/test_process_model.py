@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import streamflow as sf
 from streamflow.core.schema import OBJECTS, Schema
-from streamflow.operators.base import StreamType
-from streamflow.operators.process import KeyedProcess, ProcessSpec
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.process.process import KeyedProcess, ProcessSpec
 from streamflow.state import timers
 from streamflow.testing.harness import OperatorHarness
 from streamflow.time.timestamps import to_micros

@@ -11,9 +11,9 @@ import pytest
 
 import streamflow as sf
 from streamflow.core.schema import OBJECTS, Schema
-from streamflow.operators import time_sorted
-from streamflow.operators.base import LATE, StreamType
-from streamflow.operators.process import KeyedProcess, ProcessSpec
+from streamflow.operators.contract.operator import LATE, StreamType
+from streamflow.operators.process import time_sorted
+from streamflow.operators.process.process import KeyedProcess, ProcessSpec
 from streamflow.testing.harness import OperatorHarness
 
 TIMED = StreamType(Schema({"k": pl.String, "v": pl.Int64}), timed=True)

@@ -11,9 +11,9 @@ import pytest
 import streamflow as sf
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError
-from streamflow.operators import process_operator
-from streamflow.operators.base import StreamType
-from streamflow.operators.process import KeyedProcess, ProcessSpec
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.process import operator as process_operator
+from streamflow.operators.process.process import KeyedProcess, ProcessSpec
 from streamflow.testing.clock import TestClock
 from streamflow.testing.harness import OperatorHarness
 

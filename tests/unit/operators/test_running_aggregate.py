@@ -9,8 +9,8 @@ import pytest
 
 from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, RecordError
-from streamflow.operators.base import StreamType
-from streamflow.operators.running import RunningAggregateSpec
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.totals.running import RunningAggregateSpec
 from streamflow.windows import aggregates as sf
 from tests.unit.operators.driving import RECORDS, Driven
 

@@ -7,8 +7,8 @@ import polars.selectors as cs
 import pytest
 
 from streamflow.core.schema import Schema
-from streamflow.operators.base import OperatorSpec, StreamType
-from streamflow.operators.columns import Select, WithColumns
+from streamflow.operators.contract.operator import OperatorSpec, StreamType
+from streamflow.operators.stateless.columns import Select, WithColumns
 from streamflow.testing import OperatorHarness
 
 AT = 1_577_836_800_000_000

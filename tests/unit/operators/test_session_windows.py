@@ -7,8 +7,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from streamflow.operators.kernels.sessions import SESSION, with_sessions
-from streamflow.operators.windowing import WindowAggregateSpec
+from streamflow.operators.windows.merging import SESSION, with_sessions
+from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.windows import aggregates as sf
 from streamflow.windows.assigners import Session
 from tests.unit.operators.driving import Driven

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import streamflow as sf
 from streamflow.core.schema import Schema
 from streamflow.core.serde import pack, unpack
-from streamflow.operators.base import StreamType
-from streamflow.operators.running import RunningAggregateSpec
-from streamflow.operators.windowing import WindowAggregateSpec
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.totals.running import RunningAggregateSpec
+from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.testing import OperatorHarness, check_snapshots, final_rows
 from streamflow.windows.assigners import Assigner, GlobalWindow, Session, Sliding, Tumbling
 

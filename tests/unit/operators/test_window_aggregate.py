@@ -9,8 +9,8 @@ import pytest
 
 from streamflow.core.schema import EVENT_TIME, Schema
 from streamflow.errors import JobDefinitionError, RecordError
-from streamflow.operators.base import StreamType
-from streamflow.operators.windowing import WindowAggregateSpec
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.time.timestamps import MAX_TIME
 from streamflow.windows import aggregates as sf
 from streamflow.windows.assigners import GlobalWindow, Sliding, Tumbling

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streamflow.operators.windowing import WindowAggregateSpec
+from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.windows import aggregates as sf
 from streamflow.windows.assigners import Session, Sliding, Tumbling
 from tests.unit.operators.driving import Driven

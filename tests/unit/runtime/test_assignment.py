@@ -1,6 +1,6 @@
 """Which subtask gets which split, and when."""
 
-from streamflow.operators.source import Discovery, Split
+from streamflow.operators.contract.source import Discovery, Split
 from streamflow.runtime.control.assignment import SplitAssigner
 
 

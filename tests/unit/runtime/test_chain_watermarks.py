@@ -8,7 +8,7 @@ import pytest
 from streamflow.core.elements import AnyBatch, StreamElement
 from streamflow.core.frame import FrameBatch
 from streamflow.observe.registry import OperatorMetrics
-from streamflow.operators.base import MAIN, Collector, Operator
+from streamflow.operators.contract.operator import MAIN, Collector, Operator
 from streamflow.runtime.task.chain import Chain, Link
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from streamflow.config import Settings
-from streamflow.operators.sink import Committer, Sink, SinkContext
+from streamflow.operators.contract.sink import Committer, Sink, SinkContext
 from streamflow.runtime.checkpoints.committing import Committing
 from streamflow.runtime.ports import Inline
 from streamflow.runtime.profile import profile_for

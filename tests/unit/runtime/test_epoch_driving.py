@@ -9,8 +9,8 @@ import pytest
 
 import streamflow as sf
 from streamflow.core.elements import AnyBatch
-from streamflow.operators.base import StreamType
-from streamflow.operators.sink import Committable, Committer, Sink, SinkContext, SinkWriter
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.sink import Committable, Committer, Sink, SinkContext, SinkWriter
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Inline, Ports
 from streamflow.testing import SteppedLoop, TestClock, TestJob

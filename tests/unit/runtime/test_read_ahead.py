@@ -12,9 +12,9 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
 from streamflow.errors import RecordError, SourceError
-from streamflow.operators.base import MAIN, OperatorContext, StreamType
-from streamflow.operators.columns import Filter
-from streamflow.operators.source import Decoded, Fetch, Split
+from streamflow.operators.contract.operator import MAIN, OperatorContext, StreamType
+from streamflow.operators.contract.source import Decoded, Fetch, Split
+from streamflow.operators.stateless.columns import Filter
 from streamflow.runtime.task.read_ahead import Piece, Prefix, SplitPump
 from streamflow.state.memory import MemoryBackend
 from streamflow.testing import SteppedLoop, TestClock

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import streamflow as sf
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError, StateError
-from streamflow.operators.base import StreamType
-from streamflow.operators.process import KeyedProcess, ProcessSpec
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.process.process import KeyedProcess, ProcessSpec
 from streamflow.state.evolution import state_differences
 from streamflow.state.value_types import value_type
 

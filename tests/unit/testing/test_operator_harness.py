@@ -12,7 +12,7 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import OBJECTS, Schema
-from streamflow.operators.base import (
+from streamflow.operators.contract.operator import (
     LATE,
     Collector,
     Layout,
@@ -23,11 +23,11 @@ from streamflow.operators.base import (
     StatePart,
     StreamType,
 )
-from streamflow.operators.columns import Filter
-from streamflow.operators.frames import MapBatches
-from streamflow.operators.functions import Functions, Step
-from streamflow.operators.running import RunningAggregateSpec
-from streamflow.operators.windowing import WindowAggregateSpec
+from streamflow.operators.stateless.columns import Filter
+from streamflow.operators.stateless.frames import MapBatches
+from streamflow.operators.stateless.functions import Functions, Step
+from streamflow.operators.totals.running import RunningAggregateSpec
+from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.state.parts import rows_within
 from streamflow.testing import OperatorHarness, TestClock, check_batchings, check_snapshots
 

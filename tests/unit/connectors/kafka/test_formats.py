@@ -17,12 +17,12 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError, SinkError
-from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.files.ndjson import NdjsonColumns
 from streamflow.operators.connectors.kafka import decoding
 from streamflow.operators.connectors.kafka.avro_types import avro_record
 from streamflow.operators.connectors.kafka.encoding import encoder
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema
+from streamflow.operators.contract.operator import StreamType
 
 decoder: Any = decoding.decoder  # rows are a frame or a list
 

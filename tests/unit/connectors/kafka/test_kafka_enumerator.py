@@ -10,7 +10,7 @@ from streamflow.errors import SourceError, StateError
 from streamflow.operators.connectors.kafka.client import TopicPartition
 from streamflow.operators.connectors.kafka.enumerator import KafkaEnumerator, Reading
 from streamflow.operators.connectors.kafka.session import KafkaSession
-from streamflow.operators.source import Instance, Split
+from streamflow.operators.contract.source import Instance, Split
 from tests.unit.connectors.driving import JumpingClock, source_context
 
 READING = Reading(("flights",), "latest", None, None, 30.0)

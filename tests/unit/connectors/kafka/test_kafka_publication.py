@@ -11,7 +11,7 @@ from streamflow.core.frame import FrameBatch
 from streamflow.errors import SinkError
 from streamflow.operators.connectors.kafka.client import ProducedRecords, RefusedError
 from streamflow.operators.connectors.kafka.sink import KafkaSink
-from streamflow.operators.sink import Committable
+from streamflow.operators.contract.sink import Committable
 from streamflow.testing.simulation.log import SimLog
 from streamflow.testing.simulation.log_client import SimKafka, SimWriter
 from streamflow.testing.simulation.loop import SimLoop

@@ -9,10 +9,10 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import ConfigError, JobDefinitionError, SinkError
-from streamflow.operators.base import StreamType
 from streamflow.operators.connectors.kafka.record_parts import RecordParts
 from streamflow.operators.connectors.kafka.sink import KafkaSink
 from streamflow.operators.connectors.kafka.topic_check import TopicLimits
+from streamflow.operators.contract.operator import StreamType
 
 TIME = datetime(2013, 1, 1, 5, 17, tzinfo=UTC)
 FRAME = pl.DataFrame(

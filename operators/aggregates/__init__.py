@@ -1,0 +1,1 @@
+"""Partial aggregates: made where data is read, merged by key behind the exchange."""

@@ -1,0 +1,202 @@
+"""`CombineSpec`: the partial aggregate of one batch, to run where data is read, before the hash exchange.
+
+It decides nothing about windows or lateness: all records of a key in one slice share their fate, so a row per key and
+slice is all that the operator behind it needs. For sessions a slice is as wide as the gap: records of a key within it
+are in one session whatever else comes. Without windows it is a row per key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal
+
+import polars as pl
+
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import Schema, shown_name
+from streamflow.errors import JobDefinitionError, RecordError, Where
+from streamflow.operators.aggregates.partials import (
+    FIRST,
+    LAST,
+    LATEST,
+    SLICE,
+    TIME,
+    Extra,
+    PartialPlan,
+)
+from streamflow.operators.contract.operator import (
+    BatchFunction,
+    Collector,
+    Layout,
+    OperatorContext,
+    PureSpec,
+    Query,
+    StreamType,
+)
+from streamflow.operators.stateless.columns import roots
+from streamflow.operators.stateless.null_keys import check_keys
+from streamflow.windows.aggregate import Aggregate, FoldedAggregate
+from streamflow.windows.assigners import Assigner, Session, Sliding, Tumbling
+from streamflow.windows.own import any_own
+from streamflow.windows.slicing import Slicing
+
+__all__ = [
+    "CombineSpec",
+    "fragment_groups",
+    "fragment_plan",
+    "keyed_schema",
+    "keyed_signature",
+    "needed_inputs",
+]
+
+NullKeys = Literal["fail", "group"]
+Aggregates = tuple[tuple[str, Aggregate], ...]
+
+
+_plans: dict[tuple[int, int, str], tuple[Assigner | None, Aggregates, PartialPlan]] = {}
+"""With what a plan was made for: as long as that is here, its identity is nobody else's."""
+_MOST_PLANS: Final = 256
+
+
+def fragment_plan(assigner: Assigner | None, aggregates: Aggregates, records: StreamType) -> PartialPlan:
+    """The aggregates over records, and what windows of this kind need beside them.
+
+    Made once: a plan keeps nothing, each subtask asks for it several times, and compiling it takes milliseconds.
+    """
+    key = (id(assigner), id(aggregates), repr(records))
+    known = _plans.get(key)
+    if known is None:
+        if len(_plans) >= _MOST_PLANS:
+            _plans.clear()
+        known = _plans[key] = (assigner, aggregates, _compiled(assigner, aggregates, records))
+    return known[2]
+
+
+def _compiled(assigner: Assigner | None, aggregates: Aggregates, records: StreamType) -> PartialPlan:
+    match assigner:
+        case Tumbling() | Sliding():
+            return PartialPlan(aggregates, records)
+        case Session():
+            bounds = [
+                Extra(FIRST, TIME.min(), pl.col(FIRST).min()),
+                Extra(LAST, TIME.max(), pl.col(LAST).max()),
+            ]
+            return PartialPlan(aggregates, records, bounds)
+        case _:
+            latest = [Extra(LATEST, TIME.max(), pl.col(LATEST).max())] if records.timed else []
+            return PartialPlan(aggregates, records, latest)
+
+
+def fragment_groups(assigner: Assigner | None, keys: Sequence[str]) -> list[str | pl.Expr]:
+    """By what a batch is grouped: the keys and, where windows are bounded, the slice."""
+    match assigner:
+        case Tumbling() | Sliding():
+            return [*keys, Slicing.of(assigner).start(TIME).alias(SLICE)]
+        case Session(gap=gap):
+            return [*keys, (TIME - TIME % gap).alias(SLICE)]
+        case _:
+            return list(keys)
+
+
+@dataclass(frozen=True)
+class CombineSpec(PureSpec):
+    """One batch to a row per key and slice. `assigner` None: totals without windows."""
+
+    kind: ClassVar[str] = "combine"
+    accepts: ClassVar[Layout] = Layout.FRAME
+    emits: ClassVar[Layout] = Layout.FRAME
+    keys: tuple[str, ...]
+    assigner: Assigner | None
+    aggregates: Aggregates
+    null_keys: NullKeys = "fail"
+
+    @property
+    def pure(self) -> bool:  # type: ignore[override]
+        return not self.calls_functions
+
+    @property
+    def calls_functions(self) -> bool:  # type: ignore[override]
+        return any_own(self.aggregates)
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        schema = keyed_schema(self.keys, inputs[0])
+        plan = fragment_plan(self.assigner, self.aggregates, inputs[0])
+        fields = {key: schema[key] for key in self.keys}
+        if isinstance(self.assigner, Tumbling | Sliding | Session):
+            fields[SLICE] = pl.Int64()
+        return StreamType(Schema(fields | plan.partial_columns()), timed=False)
+
+    def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
+        plan = fragment_plan(self.assigner, self.aggregates, inputs[0])
+        groups = fragment_groups(self.assigner, self.keys)
+        checked = self.keys if self.null_keys == "fail" else ()
+        # A user has written the operator that this is a part of.
+        operator = ctx.operator_id.removesuffix("-combine")
+
+        def run(batch: AnyBatch, out: Collector) -> None:
+            assert isinstance(batch, FrameBatch)
+            try:
+                check_keys(batch.frame, checked, operator)
+                out.emit(FrameBatch(plan.partial(batch.frame, groups)))
+            except RecordError as error:
+                raise error.at(Where(operator=operator)) from error.__cause__
+
+        return run
+
+    def keeps_partitioning(self, keys: tuple[str, ...]) -> bool:
+        return keys == self.keys
+
+    @property
+    def is_query(self) -> bool:
+        return not any(isinstance(aggregate, FoldedAggregate) for _, aggregate in self.aggregates)
+
+    def query(self, inputs: Sequence[StreamType]) -> Query | None:
+        plan = fragment_plan(self.assigner, self.aggregates, inputs[0])
+        groups = fragment_groups(self.assigner, self.keys)
+        return (lambda frame: plan.partial_query(frame, groups)) if plan.vectorised else None
+
+    def stands(self, result: pl.DataFrame) -> bool:
+        return self.null_keys != "fail" or not any(result[key].null_count() for key in self.keys)
+
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
+        return needed_inputs(self.keys, self.aggregates)
+
+    def describe(self) -> str:
+        shown = ", ".join(str(aggregate) for _, aggregate in self.aggregates)
+        return f"{shown} by {', '.join(map(shown_name, self.keys))}" + (
+            "" if self.assigner is None else f", {self.assigner}"
+        )
+
+
+def keyed_schema(keys: Sequence[str], records: StreamType) -> Schema:
+    """The columns of a stream, its keys among them; JobDefinitionError where they are not."""
+    schema = records.schema
+    if not isinstance(schema, Schema):
+        raise JobDefinitionError(
+            "this stream holds Python objects, and aggregates need columns",
+            hint="give the source a schema=, or the function before a return annotation or schema=",
+        )
+    for key in keys:
+        schema.need(key)
+    return schema
+
+
+def keyed_signature(
+    keys: Sequence[str], assigner: Assigner | None, aggregates: Aggregates, records: StreamType
+) -> dict[str, Any]:
+    """What partials by key depend on: keys and their types, and what each aggregate is and gives."""
+    schema, types = keyed_schema(keys, records), fragment_plan(assigner, aggregates, records).types
+    return {
+        "keys": {key: str(schema[key]) for key in keys},
+        "aggregates": {name: f"{aggregate} as {types[name]}" for name, aggregate in aggregates},
+    }
+
+
+def needed_inputs(keys: Sequence[str], aggregates: Aggregates) -> frozenset[str] | None:
+    """The columns that keys and aggregates read; None where that cannot be told."""
+    read = roots(*(expression for _, aggregate in aggregates for expression in aggregate.expressions))
+    return None if read is None else read | set(keys)

@@ -1,0 +1,1 @@
+"""What the planner and the tasks know of operators, sources and sinks."""

@@ -1,0 +1,1 @@
+"""`KeyedProcess`: a user's own logic by key, with state and timers."""

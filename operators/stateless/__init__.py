@@ -1,0 +1,1 @@
+"""Operators that keep nothing: expressions, functions of rows, routing, event times."""

@@ -1,0 +1,371 @@
+"""Stateless operators on columns: filter, select, with_columns, rename, drop, explode. All pure Polars expressions.
+
+Each is data plus one function from frame to frame; the output's columns come from running that function lazily on an
+empty frame, so that a misspelt column is an error when the job is built.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import polars as pl
+from polars.exceptions import ColumnNotFoundError, PolarsError
+
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema, is_shown
+from streamflow.errors import JobDefinitionError, cut, unknown_name
+from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
+from streamflow.operators.contract.operator import (
+    BatchFunction,
+    Collector,
+    ErrorPolicy,
+    Layout,
+    OperatorContext,
+    OperatorSpec,
+    PureSpec,
+    Query,
+    StreamType,
+)
+from streamflow.operators.kernels.few_rows import collected
+from streamflow.operators.stateless.fused import fused
+from streamflow.operators.stateless.per_row import check_per_row
+
+__all__ = [
+    "ColumnSpec",
+    "Drop",
+    "Explode",
+    "Filter",
+    "Rename",
+    "Select",
+    "WithColumns",
+    "checked_type",
+    "chosen",
+    "resolved_type",
+    "roots",
+    "union",
+]
+
+_UNKNOWN = pl.Unknown()
+_BESIDE: Final = "__beside"
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnSpec(PureSpec):
+    """What the operators here share: a frame goes in, `apply` makes another."""
+
+    accepts: ClassVar[Layout] = Layout.FRAME
+    emits: ClassVar[Layout] = Layout.FRAME
+    on_error: ErrorPolicy = "fail"
+
+    @abstractmethod
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """The transformation; keeps the event-time column."""
+
+    @property
+    def is_query(self) -> bool:
+        return True
+
+    def query(self, inputs: Sequence[StreamType]) -> Query | None:
+        return self.apply
+
+    def fuse(self, id: str, following: OperatorSpec, following_id: str) -> OperatorSpec | None:
+        return fused(((id, self),), following, following_id)
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        return resolved_type(inputs[0], self.apply)
+
+    def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
+        return DEAD_LETTER_TYPE
+
+    def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
+        guard = Guard(ctx.operator_id, self.on_error, ctx.metrics)
+
+        def run(batch: AnyBatch, out: Collector) -> None:
+            assert isinstance(batch, FrameBatch)
+            out.emit(
+                FrameBatch(
+                    guard.frame(
+                        batch.frame, lambda frame: collected(self.apply(frame.lazy()), len(frame)), out
+                    )
+                )
+            )
+
+        return run
+
+
+@dataclass(frozen=True, eq=False)
+class Filter(ColumnSpec):
+    """Keep the rows for which a boolean expression is true (null counts as false, as in Polars)."""
+
+    kind: ClassVar[str] = "filter"
+    predicate: pl.Expr = pl.lit(True)  # noqa: RUF009 — an expression is immutable
+
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        return frame.filter(self.predicate)
+
+    def keeps_partitioning(self, keys: tuple[str, ...]) -> bool:
+        return True
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        dtype = checked_type(inputs[0], self.predicate.alias("predicate"))["predicate"]
+        if dtype not in (pl.Boolean(), _UNKNOWN):
+            raise JobDefinitionError(
+                f"filter needs a yes or no for each row, and {self.predicate} is {dtype}",
+                hint='compare it with something, like col("delay") > 0',
+            )
+        return inputs[0]
+
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
+        return union(needed, roots(self.predicate))
+
+    def describe(self) -> str:
+        return str(self.predicate)
+
+
+@dataclass(frozen=True, eq=False)
+class Select(ColumnSpec):
+    """These columns and no others; event time goes along."""
+
+    kind: ClassVar[str] = "select"
+    expressions: tuple[pl.Expr, ...] = ()
+
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        times = _times(frame)
+        if times and _several(self.expressions):
+            return _beside_times(frame, times, lambda visible: visible.select(*self.expressions))
+        if not times and roots(*self.expressions) == frozenset():
+            # Constants alone would give one row instead of one per record.
+            return frame.select(*self.expressions, pl.nth(0).alias(_BESIDE)).drop(_BESIDE)
+        return frame.select(*self.expressions, *times)
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        _check_each(self.expressions, inputs[0])
+        return super().output_type(inputs)
+
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
+        return roots(*self.expressions)
+
+    def describe(self) -> str:
+        return ", ".join(_short(e) for e in self.expressions)
+
+
+@dataclass(frozen=True, eq=False)
+class WithColumns(ColumnSpec):
+    """All columns, some of them new or replaced."""
+
+    kind: ClassVar[str] = "with_columns"
+    expressions: tuple[pl.Expr, ...] = ()
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        _check_each(self.expressions, inputs[0])
+        return super().output_type(inputs)
+
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        if _several(self.expressions) and (times := _times(frame)):
+            return _beside_times(frame, times, lambda visible: visible.with_columns(*self.expressions))
+        return frame.with_columns(*self.expressions)
+
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
+        if needed is None:
+            return None
+        made = {name for e in self.expressions if (name := _output_name(e)) is not None}
+        return union(needed - made, roots(*self.expressions))
+
+    def describe(self) -> str:
+        return ", ".join(_short(e) for e in self.expressions)
+
+
+@dataclass(frozen=True, eq=False)
+class Rename(ColumnSpec):
+    """Columns under other names: pairs of (old, new)."""
+
+    kind: ClassVar[str] = "rename"
+    names: tuple[tuple[str, str], ...] = ()
+
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        return frame.rename(dict(self.names), strict=True)
+
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
+        if needed is None:
+            return None
+        back = {new: old for old, new in self.names}
+        return frozenset(back.get(name, name) for name in needed) | {old for old, _ in self.names}
+
+    def describe(self) -> str:
+        return ", ".join(f"{old} → {new}" for old, new in self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class Drop(ColumnSpec):
+    """All columns but these."""
+
+    kind: ClassVar[str] = "drop"
+    names: tuple[str, ...] = ()
+
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        return frame.drop(*self.names, strict=True)
+
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
+        return None if needed is None else needed | set(self.names)
+
+    def describe(self) -> str:
+        return ", ".join(self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class Explode(ColumnSpec):
+    """A row for each element of the lists in these columns."""
+
+    kind: ClassVar[str] = "explode"
+    names: tuple[str, ...] = ()
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        schema = inputs[0].schema
+        for name in self.names:
+            dtype = schema.need(name) if isinstance(schema, Schema) else _UNKNOWN
+            if not isinstance(dtype, (pl.List, pl.Array)) and dtype != _UNKNOWN:
+                raise JobDefinitionError(
+                    f"column {name!r} ({dtype}) holds no lists", hint="name columns that do"
+                )
+        return super().output_type(inputs)
+
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        return frame.explode(*self.names)
+
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
+        return None if needed is None else needed | set(self.names)
+
+    def describe(self) -> str:
+        return ", ".join(self.names)
+
+
+def chosen(selector: pl.Expr, columns: Mapping[str, pl.DataType]) -> list[str]:
+    """The columns that a selector chooses; none for an expression that makes something of them.
+
+    >>> chosen(pl.col("a", "b"), {"a": pl.Int64(), "b": pl.String(), "c": pl.Date()})
+    ['a', 'b']
+    """
+    if not selector.meta.is_column_selection():
+        return []
+    try:
+        return pl.LazyFrame(schema=dict(columns)).select(selector).collect_schema().names()
+    except PolarsError:
+        return []
+
+
+def roots(*expressions: pl.Expr) -> frozenset[str] | None:
+    """The columns that expressions read; None where that cannot be told (selectors, all columns)."""
+    names: set[str] = set()
+    for expression in expressions:
+        if expression.meta.has_multiple_outputs() or expression.meta.is_regex_projection():
+            return None
+        names.update(expression.meta.root_names())
+    return frozenset(names)
+
+
+def union(*columns: frozenset[str] | None) -> frozenset[str] | None:
+    """All of these columns; None (all there are) if one of them is."""
+    joined: frozenset[str] = frozenset()
+    for some in columns:
+        if some is None:
+            return None
+        joined |= some
+    return joined
+
+
+def checked_type(before: StreamType, *expressions: pl.Expr) -> Schema:
+    """The columns that expressions make of records of this type.
+
+    Raises JobDefinitionError as `resolved_type` does, and for an expression that depends on other records.
+    """
+    _check_each(expressions, before)
+    made = resolved_type(before, lambda frame: frame.select(*expressions)).schema
+    assert isinstance(made, Schema)
+    return made
+
+
+def _check_each(expressions: Sequence[pl.Expr], before: StreamType) -> None:
+    check_per_row(*expressions, columns=before.schema if isinstance(before.schema, Schema) else None)
+
+
+def resolved_type(before: StreamType, apply: Callable[[pl.LazyFrame], pl.LazyFrame]) -> StreamType:
+    """The type after a transformation, tried on no rows.
+
+    Raises JobDefinitionError naming the column and the nearest one.
+
+    Columns whose type is known only when the job runs make it unknown for what depends on them.
+    """
+    schema = before.schema
+    if not isinstance(schema, Schema):
+        raise JobDefinitionError(
+            "this stream holds Python objects, and columns were asked for",
+            hint="give the source a schema=, or the function before a return annotation or schema=",
+        )
+    unknown = {name for name, dtype in schema.items() if dtype == _UNKNOWN}
+    fields: dict[str, pl.DataType] = {name: pl.Null() if name in unknown else d for name, d in schema.items()}
+    if before.timed:
+        fields[EVENT_TIME] = EVENT_TIME_TYPE
+    try:
+        after = apply(pl.LazyFrame(schema=fields)).collect().schema
+    except ColumnNotFoundError as error:
+        name = str(error).splitlines()[0].strip().strip('"').removeprefix("unable to find column ").strip('"')
+        name = name.split('"')[0]
+        message, hint = unknown_name("column", name, filter(is_shown, schema))
+        raise JobDefinitionError(message, hint=hint) from error
+    except PolarsError as error:
+        raise JobDefinitionError(cut(str(error).splitlines()[0])) from error
+    timed = EVENT_TIME in after.names()
+    return StreamType(
+        Schema(
+            {
+                name: _UNKNOWN if dtype == pl.Null() and unknown else dtype
+                for name, dtype in after.items()
+                if name != EVENT_TIME
+            }
+        ),
+        timed=timed,
+    )
+
+
+def _output_name(expression: pl.Expr) -> str | None:
+    if expression.meta.has_multiple_outputs():
+        return None
+    return expression.meta.output_name(raise_if_undetermined=False)
+
+
+def _several(expressions: Sequence[pl.Expr]) -> bool:
+    """Whether some expression stands for columns that it does not name: `pl.all()`, a selector, a pattern."""
+    return any(expression.meta.has_multiple_outputs() for expression in expressions)
+
+
+def _times(frame: pl.LazyFrame) -> list[str]:
+    """The reserved columns that go along with whatever is selected."""
+    names = frame.collect_schema().names()
+    return [name for name in (EVENT_TIME, WATERMARK) if name in names]
+
+
+def _beside_times(
+    frame: pl.LazyFrame, times: list[str], apply: Callable[[pl.LazyFrame], pl.LazyFrame]
+) -> pl.LazyFrame:
+    """A transformation that does not see event times, so that no selector can change them or select them twice."""
+    return pl.concat([apply(frame.drop(times)), frame.select(times)], how="horizontal")
+
+
+def _short(expression: pl.Expr) -> str:
+    return cut(str(expression), 60)

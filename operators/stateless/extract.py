@@ -1,0 +1,180 @@
+"""`Extract`: keys and aggregate inputs that are Python functions, evaluated once into columns.
+
+From there on the work is vectorised. What reads the columns decides what they mean; here they are only made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import polars as pl
+
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.kinds import SettledKind, any_column
+from streamflow.core.schema import Schema
+from streamflow.core.values import framed, strict_column
+from streamflow.errors import RecordError, Where
+from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
+from streamflow.operators.contract.operator import (
+    Collector,
+    ErrorPolicy,
+    Layout,
+    OnChanges,
+    Operator,
+    OperatorContext,
+    OperatorSpec,
+    StreamType,
+)
+from streamflow.operators.stateless.declared_schema import returned_schema
+from streamflow.operators.stateless.null_keys import null_key
+from streamflow.operators.stateless.rows import calls, each_row, seen, time_columns
+from streamflow.user_code import line_of_definition, raised_by_user
+from streamflow.windows.aggregate import Aggregate
+
+__all__ = ["Extract"]
+
+_UNKNOWN = pl.Unknown()
+Function = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Extract(OperatorSpec):
+    """Columns made by functions of one row: beside a frame's own, or alone for a stream of objects."""
+
+    kind: ClassVar[str] = "key_by"
+    on_changes: ClassVar[OnChanges] = "pass"
+    calls_functions: ClassVar[bool] = True
+    emits: ClassVar[Layout] = Layout.FRAME
+    columns: tuple[tuple[str, Callable[[Any], Any]], ...] = ()
+    reads: Layout = Layout.FRAME
+    """ROWS for a stream of objects: only what has columns can keep them beside those that are made."""
+    on_error: ErrorPolicy = "fail"
+    inputs: tuple[tuple[str, Aggregate], ...] = ()
+    """What aggregates are made of, by column: a value of a type that they cannot be made of is a bad record."""
+    needed: tuple[str, ...] = ()
+    """Columns, of those made, in which a null is a bad record: keys."""
+
+    @property
+    def accepts(self) -> Layout:  # type: ignore[override]
+        return self.reads
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        before = inputs[0]
+        fields: dict[str, pl.DataType] = dict(before.schema) if isinstance(before.schema, Schema) else {}
+        for name, function in self.columns:
+            schema = returned_schema(function)
+            single = isinstance(schema, Schema) and list(schema) == ["value"]
+            fields[name] = schema["value"] if isinstance(schema, Schema) and single else _UNKNOWN
+        return StreamType(Schema(fields), before.timed)
+
+    def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
+        return DEAD_LETTER_TYPE
+
+    def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
+        output = self.output_type(inputs).schema
+        assert isinstance(output, Schema)
+        refusals = {name: aggregate.refusal for name, aggregate in self.inputs}
+        settled = {
+            name: ctx.shared.setdefault(name, SettledKind(refusals.get(name))) for name, _ in self.columns
+        }
+        return _ExtractOperator(self, output, settled, Guard(ctx.operator_id, self.on_error, ctx.metrics))
+
+    def describe(self) -> str:
+        return ", ".join(name for name, _ in self.columns)
+
+
+class _ExtractOperator(Operator):
+    def __init__(
+        self, spec: Extract, output: Schema, settled: Mapping[str, SettledKind], guard: Guard
+    ) -> None:
+        self._columns = spec.columns
+        self._types = {name: None if output[name] == _UNKNOWN else output[name] for name, _ in spec.columns}
+        self._needed = spec.needed
+        self._settled = settled
+        self._guard = guard
+
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        batch = seen(batch, self._guard, out)
+        types: list[set[type]] = [set() for _ in self._columns]
+        results, failed = self._evaluate(batch, types)
+        if failed:
+            self._guard.bad(list(failed.values()), out)
+        columns: list[pl.Series] = []
+        misfits: dict[int, tuple[str, Function]] = {}
+        for (name, function), values, given in zip(self._columns, results, types, strict=True):
+            dtype, label = self._types[name], _label(name, function)
+            if dtype is None:
+                # What a function gave for a record that another of them failed for is not among the values.
+                known = None if failed else given
+                column, unfit = any_column(label, values, self._settled[name], known)
+            else:
+                column, unfit = strict_column(label, values, dtype)
+            columns.append(column.alias(name))
+            misfits.update((index, (why, function)) for index, why in unfit.items())
+        if misfits:
+            errors = self._errors(batch, misfits)
+            self._guard.bad(list(errors.values()), out)
+            failed |= errors
+        if isinstance(batch, FrameBatch):
+            frame = batch.frame.with_columns(columns)
+        else:
+            frame = framed([*columns, *time_columns(batch)])
+        made = FrameBatch(frame)
+        for name in self._needed:
+            if frame[name].null_count():
+                errors = self._null_keys(batch, name, frame[name], failed)
+                self._guard.bad(list(errors.values()), out)
+                failed |= errors
+        out.emit(made.chosen([index not in failed for index in range(len(batch))]) if failed else made)
+
+    def _evaluate(
+        self, batch: AnyBatch, types: Sequence[set[type]]
+    ) -> tuple[list[list[Any]], dict[int, RecordError]]:
+        """Each function's value for each row (None where one raised), and the errors by row. The types of a function's
+        values are added to its set."""
+        results: list[list[Any]] = [[] for _ in self._columns]
+        go_on = calls(batch, [function for _, function in self._columns], results, types)
+        raised: dict[int, BaseException] = {}
+        last = results[-1]
+        while len(last) < len(batch):
+            try:
+                go_on()
+            except BaseException as error:  # noqa: BLE001 — whatever a user's code raises is the record's error
+                index = len(last)
+                raised[index] = raised_by_user(error)
+                for values in results:
+                    del values[index:]
+                    values.append(None)
+        return results, {index: self._guard.error(raised[index], row) for index, row in _rows(batch, raised)}
+
+    def _null_keys(
+        self, batch: AnyBatch, name: str, column: pl.Series, failed: Mapping[int, RecordError]
+    ) -> dict[int, RecordError]:
+        functions = dict(self._columns)
+        rows = set(column.is_null().arg_true()) - failed.keys()
+        where = Where(code=line_of_definition(functions[name]))
+        return {index: null_key(name, row).at(where) for index, row in _rows(batch, rows)}
+
+    def _errors(self, batch: AnyBatch, misfits: dict[int, tuple[str, Function]]) -> dict[int, RecordError]:
+        """The rows whose values no column can hold, or not the column that was promised."""
+        return {
+            index: RecordError(
+                misfits[index][0],
+                record=row,
+                where=Where(code=line_of_definition(misfits[index][1])),
+                hint="return one type for every record, or annotate what it returns",
+            )
+            for index, row in _rows(batch, misfits)
+        }
+
+
+def _rows(batch: AnyBatch, chosen: Collection[int]) -> Iterable[tuple[int, Any]]:
+    return ((index, row) for index, row in enumerate(each_row(batch)) if index in chosen) if chosen else ()
+
+
+def _label(name: str, function: Callable[[Any], Any]) -> str:
+    """What errors call a column: its own name, or that of what makes the input of an aggregate."""
+    return getattr(function, "__name__", name) if name.startswith("__") else name

@@ -1,0 +1,50 @@
+"""Null keys: a record whose key is null is a bad record, unless its keyed operator takes null for a key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, WATERMARK, shown_name
+from streamflow.errors import RecordError, Where
+from streamflow.operators.contract.error_policy import Guard
+from streamflow.operators.contract.operator import Collector
+from streamflow.operators.stateless.row_builder import row_dicts
+
+__all__ = ["check_keys", "null_key", "with_keys"]
+
+
+def null_key(key: str, record: Mapping[str, Any]) -> RecordError:
+    """The error of a record whose key is null."""
+    return RecordError(
+        f"the key {shown_name(key)!r} is null",
+        record=record,
+        hint='filter such records out, or key_by(…, null_keys="group") makes null a key',
+    )
+
+
+def check_keys(frame: pl.DataFrame, keys: Sequence[str], operator: str) -> None:
+    """Refuse null keys with a RecordError that shows the first record that has one."""
+    for error in _errors(frame, keys, 1):
+        raise error.at(Where(operator=operator))
+
+
+def with_keys(batch: FrameBatch, keys: Sequence[str], guard: Guard, out: Collector) -> FrameBatch:
+    """The records whose keys are not null; the others are treated by the guard's policy."""
+    errors = _errors(batch.frame, keys, len(batch))
+    if not errors:
+        return batch
+    guard.bad(errors, out)
+    return FrameBatch(batch.frame.filter(pl.all_horizontal(pl.col(*keys).is_not_null())))
+
+
+def _errors(frame: pl.DataFrame, keys: Sequence[str], most: int) -> list[RecordError]:
+    missing = [key for key in keys if frame[key].null_count()]
+    if not missing:
+        return []
+    bad = frame.filter(pl.any_horizontal(pl.col(*missing).is_null())).head(most)
+    rows = row_dicts(bad.drop(EVENT_TIME, WATERMARK, strict=False))
+    return [null_key(next(key for key in missing if row[key] is None), row) for row in rows]

@@ -1,0 +1,1 @@
+"""Aggregates by key without a window: totals that change as records come."""

@@ -1,0 +1,219 @@
+"""Aggregates by key without a window: totals that change as records come.
+
+Results carry a change kind, the keys and the aggregates. When they come out is the mode's matter: after each batch and
+at each epoch's end as what has changed since (`update_before`, `update_after`, or `insert` for a new key), or once at
+the end as inserts only. A total that comes out as it was is no change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+from streamflow.core.elements import AnyBatch
+from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema, shown_name
+from streamflow.errors import StateError, Where
+from streamflow.operators.aggregates.combiner import (
+    CombineSpec,
+    fragment_plan,
+    keyed_schema,
+    keyed_signature,
+    needed_inputs,
+)
+from streamflow.operators.aggregates.state_order import in_order, keyed_differences, keyed_order
+from streamflow.operators.contract.operator import (
+    Collector,
+    Layout,
+    Operator,
+    OperatorContext,
+    OperatorSpec,
+    StreamType,
+)
+from streamflow.operators.totals.running_totals import RunningTotals
+from streamflow.operators.windows.windowing import check_names
+from streamflow.state.parts import OperatorSnapshot, StatePart
+from streamflow.time.timestamps import MAX_TIME
+from streamflow.windows.aggregate import Aggregate
+from streamflow.windows.own import any_own
+
+__all__ = ["RunningAggregateSpec"]
+
+
+@dataclass(frozen=True)
+class RunningAggregateSpec(OperatorSpec):
+    """Aggregates per key over all records so far. `records`, with `partial_input`: the type of what was combined."""
+
+    kind: ClassVar[str] = "aggregate"
+    accepts: ClassVar[Layout] = Layout.FRAME
+    emits: ClassVar[Layout] = Layout.FRAME
+    keys: tuple[str, ...]
+    aggregates: tuple[tuple[str, Aggregate], ...]
+    null_keys: Literal["fail", "group"] = "fail"
+    partial_input: bool = False
+    records: StreamType | None = None
+    shown: tuple[str, ...] | None = None
+    """Keys and aggregates as they are put out, where a checkpoint has them in another order."""
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        records = self._records(inputs)
+        schema = keyed_schema(self.keys, records)
+        check_names(tuple(map(shown_name, self.keys)), [CHANGE], [name for name, _ in self.aggregates])
+        types = fragment_plan(None, self.aggregates, records).types
+        keys = {shown_name(key): schema[key] for key in in_order(self.keys, self.shown)}
+        shown = {name: types[name] for name in in_order(tuple(types), self.shown)}
+        return StreamType(Schema({CHANGE: CHANGE_TYPE} | keys | shown), records.timed, changes=True)
+
+    def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
+        records = self._records(inputs)
+        plan = fragment_plan(None, self.aggregates, records).in_run(ctx.shared)
+        schema = self.output_type(inputs).schema
+        assert isinstance(schema, Schema)
+        totals = RunningTotals(
+            self.keys,
+            plan,
+            ctx,
+            columns=list(schema),
+            timed=records.timed,
+            null_keys_fail=self.null_keys == "fail",
+            partial_input=self.partial_input,
+        )
+        match ctx.updates:
+            case "batch":
+                return _EachBatch(totals)
+            case "epoch":
+                return _EachEpoch(totals)
+            case "end":
+                return _AtTheEnd(totals, ctx.operator_id)
+
+    def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
+        return keyed_signature(self.keys, None, self.aggregates, self._records(inputs))
+
+    def check_state(self, saved: Mapping[str, Any], inputs: Sequence[StreamType]) -> list[str]:
+        return keyed_differences(saved, self.state_signature(inputs))
+
+    def laid_out_as(self, saved: Mapping[str, Any]) -> OperatorSpec:
+        changed = keyed_order(self.keys, self.aggregates, saved)
+        return replace(self, **changed) if changed else self
+
+    @property
+    def partition_by(self) -> tuple[str, ...]:
+        return self.keys
+
+    @property
+    def calls_functions(self) -> bool:  # type: ignore[override]
+        return any_own(self.aggregates)
+
+    def split_combiner(self, inputs: Sequence[StreamType]) -> tuple[OperatorSpec, OperatorSpec] | None:
+        if self.partial_input:
+            return None
+        rest = replace(self, partial_input=True, records=inputs[0])
+        return CombineSpec(self.keys, None, self.aggregates, self.null_keys), rest
+
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
+        return None if self.partial_input else needed_inputs(self.keys, self.aggregates)
+
+    def describe(self) -> str:
+        shown = ", ".join(f"{name}={aggregate}" for name, aggregate in self.aggregates)
+        return f"by {', '.join(map(shown_name, self.keys))}: {shown}"
+
+    def _records(self, inputs: Sequence[StreamType]) -> StreamType:
+        return inputs[0] if self.records is None else self.records
+
+
+class _EachBatch(Operator):
+    """Changes go out after each batch."""
+
+    def __init__(self, totals: RunningTotals) -> None:
+        self._totals = totals
+
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        if len(batch):
+            self._totals.add(self._totals.partials(batch))
+            self._totals.change(out)
+
+    def on_watermark(self, watermark: int, out: Collector) -> int | None:
+        self._totals.change(out)
+        return watermark
+
+    def on_epoch_end(self, epoch: int, out: Collector) -> None:
+        self._totals.change(out)
+        self._totals.settle()
+
+    def finish(self, out: Collector) -> None:
+        self._totals.change(out)
+
+    def snapshot(self) -> OperatorSnapshot:
+        return self._totals.snapshot("changes")
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        _restore_changes(self._totals, parts)
+
+
+class _EachEpoch(Operator):
+    """Changes go out once an epoch, as what is net of it: before the watermark that comes at its end."""
+
+    def __init__(self, totals: RunningTotals) -> None:
+        self._totals = totals
+
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        if len(batch):
+            self._totals.add(self._totals.partials(batch))
+
+    def on_watermark(self, watermark: int, out: Collector) -> int | None:
+        self._totals.change(out)
+        return watermark
+
+    def on_epoch_end(self, epoch: int, out: Collector) -> None:
+        self._totals.change(out)
+        self._totals.settle()
+
+    def finish(self, out: Collector) -> None:
+        self.on_epoch_end(0, out)
+
+    def snapshot(self) -> OperatorSnapshot:
+        return self._totals.snapshot("changes")
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        _restore_changes(self._totals, parts)
+
+
+class _AtTheEnd(Operator):
+    """Each key goes out once, when the input has ended."""
+
+    def __init__(self, totals: RunningTotals, operator_id: str) -> None:
+        self._totals = totals
+        self._id = operator_id
+
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        if len(batch):
+            self._totals.collect(self._totals.partials(batch))
+
+    def on_watermark(self, watermark: int, out: Collector) -> int | None:
+        if watermark >= MAX_TIME:
+            self._totals.insert_all(out)
+        return watermark
+
+    def finish(self, out: Collector) -> None:
+        self._totals.insert_all(out)
+
+    def snapshot(self) -> OperatorSnapshot:
+        return self._totals.snapshot("nothing")
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        if any(part.values["said"] != "nothing" for part in parts):
+            raise StateError(
+                "totals that have been put out as changes cannot be put out as inserts at the end",
+                where=Where(operator=self._id),
+                hint='go on with mode="streaming" or "micro-batch", or start over with restore="none"',
+            )
+        self._totals.restore(parts)
+
+
+def _restore_changes(totals: RunningTotals, parts: Sequence[StatePart]) -> None:
+    """Each batch or each epoch: either goes on where the other was, and where a batch job was."""
+    totals.restore(parts)
+    if any(part.values["said"] == "nothing" for part in parts):
+        totals.unsay()

@@ -1,0 +1,192 @@
+"""The totals of all keys of a running aggregate, and how changes to them go out.
+
+They are in two levels, the recent ones few and overriding the rest, so that a small batch does not rewrite them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import polars as pl
+
+from streamflow.core.common_types import concatenated
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, shown_name
+from streamflow.operators.aggregates.partials import LATEST, PartialPlan
+from streamflow.operators.contract.operator import Collector, OperatorContext
+from streamflow.operators.kernels.key_join import key_join
+from streamflow.operators.kernels.membership import has_key_in
+from streamflow.operators.stateless.null_keys import check_keys
+from streamflow.state.owned_keys import OwnedKeys
+from streamflow.state.panes import PaneStore
+from streamflow.state.parts import OperatorSnapshot, StatePart, Table
+
+__all__ = ["RunningTotals", "Said"]
+
+Said = Literal["changes", "nothing"]
+"""What has been put out of the totals so far."""
+
+_TOTALS: Final = 0
+"""The one pane of the store: the totals, one row per key."""
+_LITTLE: Final = 4_096
+_SEEN: Final = "__seen"
+_BEFORE: Final = "\x1abefore"
+
+
+class RunningTotals:
+    """The totals of all keys, and how changes to them go out, with these `columns`."""
+
+    def __init__(
+        self,
+        keys: Sequence[str],
+        plan: PartialPlan,
+        ctx: OperatorContext,
+        *,
+        columns: Sequence[str],
+        timed: bool,
+        null_keys_fail: bool,
+        partial_input: bool,
+    ) -> None:
+        self._keys = list(keys)
+        self._names = list(plan.types)
+        self._plan = plan
+        self._owned = OwnedKeys(tuple(keys), ctx.groups, ctx.max_parallelism)
+        self._store = PaneStore(ctx.state, ctx.operator_id, self._merge, ctx.memory_budget, self._owned)
+        self._id = ctx.operator_id
+        self._checked = self._keys if null_keys_fail else ()
+        self._partial_input = partial_input
+        time = [pl.col(LATEST).cast(EVENT_TIME_TYPE).alias(EVENT_TIME)] if timed else []
+        self._leading: list[str | pl.Expr] = [*self._keys, *time]
+        shown = {shown_name(key): key for key in keys}
+        self._columns = [
+            *(pl.col(shown.get(name, name)).alias(name) for name in columns),
+            *([pl.col(EVENT_TIME)] if timed else []),
+        ]
+        self._recent: pl.DataFrame | None = None
+        self._pending: list[pl.DataFrame] = []
+        self._pending_rows = 0
+        self._merged_rows = 0
+
+    def partials(self, batch: AnyBatch) -> pl.DataFrame:
+        """A batch as partials; its keys are fit to be keys."""
+        assert isinstance(batch, FrameBatch)
+        check_keys(batch.frame, self._checked, self._id)
+        return batch.frame if self._partial_input else self._plan.partial(batch.frame, self._keys)
+
+    def add(self, partials: pl.DataFrame) -> None:
+        """Add partials to what the totals do not have yet."""
+        self._pending.append(partials)
+        self._pending_rows += partials.height
+        if len(self._pending) > 1 and self._pending_rows > 2 * self._merged_rows + _LITTLE:
+            self._pending = [self._merge(concatenated(self._pending))]
+            self._pending_rows = self._merged_rows = self._pending[0].height
+
+    def change(self, out: Collector) -> None:
+        """Bring what is pending into the totals, and put out which totals that changes and how."""
+        if not self._pending:
+            return
+        partials = self._pending[0] if len(self._pending) == 1 else self._merge(concatenated(self._pending))
+        self._pending, self._pending_rows, self._merged_rows = [], 0, 0
+        old, others = self._taken(partials)
+        new = partials if old is None else self._merge(concatenated([old, partials]))
+        self._recent = new if others is None else concatenated([others, new])
+        self._put_out(old, new, out)
+        stored = self._store.read(_TOTALS).height if _TOTALS in self._store else 0
+        if self._recent.height > stored // 2 + _LITTLE:
+            self.settle()
+
+    def settle(self) -> None:
+        """Bring the recent totals into the store."""
+        if self._recent is None:
+            return
+        recent, self._recent = self._recent, None
+        if _TOTALS in self._store:
+            stored = self._store.read(_TOTALS)
+            recent = concatenated([stored.filter(~has_key_in(stored, recent, self._keys)), recent])
+        self._store.replace(_TOTALS, recent)
+
+    def collect(self, partials: pl.DataFrame) -> None:
+        """Add partials to totals of which nothing is said before the end."""
+        self._store.append(_TOTALS, partials)
+
+    def insert_all(self, out: Collector) -> None:
+        """Put out all totals as inserts, and forget them."""
+        if _TOTALS in self._store:
+            slices = self._store.slices([_TOTALS])
+            for number in range(slices):
+                totals = self._store.read_slice(_TOTALS, number, slices)
+                if totals is not None:
+                    self._put_out(None, totals, out)
+            self._store.drop(_TOTALS)
+
+    def snapshot(self, said: Said) -> OperatorSnapshot:
+        """The totals, and what is pending."""
+        stored = self._store.snapshot()
+        recent = [] if self._recent is None else [(_TOTALS, self._recent)]
+        more: dict[str, Table] = {
+            "recent": recent,
+            "pending": [(_TOTALS, frame) for frame in self._pending],
+        }
+        return OperatorSnapshot({"said": said, **stored.values}, {**stored.tables, **more}, stored.keys)
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        """Take back what `snapshot` gave."""
+        self._store.restore(parts)
+        recent = [frame for _, frame in self._owned.restored(parts, "recent", self._merge)]
+        self._recent = concatenated(recent) if recent else None
+        for _, frame in self._owned.restored(parts, "pending", self._merge):
+            self.add(frame)
+
+    def unsay(self) -> None:
+        """What was collected to be said at the end is to be said as changes."""
+        if _TOTALS in self._store:
+            self.add(self._store.read(_TOTALS))
+            self._store.drop(_TOTALS)
+
+    def _merge(self, partials: pl.DataFrame) -> pl.DataFrame:
+        """One row per key."""
+        return self._plan.merge(partials, self._keys)
+
+    def _taken(self, delta: pl.DataFrame) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
+        """The totals of the keys in `delta`, and the recent totals of other keys."""
+        others, unseen = None, delta
+        old: list[pl.DataFrame] = []
+        if self._recent is not None:
+            touched = has_key_in(self._recent, delta, self._keys)
+            old.append(self._recent.filter(touched))
+            others = self._recent.filter(~touched)
+            unseen = delta.filter(~has_key_in(delta, old[0], self._keys))
+        if _TOTALS in self._store and not unseen.is_empty():
+            stored = self._store.read(_TOTALS)
+            old.append(stored.filter(has_key_in(stored, unseen, self._keys)))
+        old = [frame for frame in old if not frame.is_empty()]
+        return (concatenated(old) if old else None), others
+
+    def _put_out(self, old: pl.DataFrame | None, new: pl.DataFrame, out: Collector) -> None:
+        after = self._plan.results(new, self._leading)
+        if old is None:
+            inserted = after.with_columns(pl.lit("insert").cast(CHANGE_TYPE).alias(CHANGE))
+            out.emit(FrameBatch(inserted.sort(self._keys).select(self._columns)))
+            return
+        before = self._plan.results(old, self._leading).with_columns(pl.lit(True).alias(_SEEN))
+        both = key_join(after, before, self._keys, how="left", suffix=_BEFORE)
+        same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name + _BEFORE)) for name in self._names)
+        changed = both.filter(pl.col(_SEEN).is_null() | ~same)
+        if changed.is_empty():
+            return
+        values = [name for name in after.columns if name not in self._keys]
+        kind = (
+            pl.when(_SEEN).then(pl.lit("update_after", CHANGE_TYPE)).otherwise(pl.lit("insert", CHANGE_TYPE))
+        )
+        now = changed.select(kind.alias(CHANGE), *self._keys, *values)
+        was = changed.filter(pl.col(_SEEN)).select(
+            pl.lit("update_before", CHANGE_TYPE).alias(CHANGE),
+            *self._keys,
+            # A change happens when what is new does, a retraction too.
+            *(pl.col(name if name == EVENT_TIME else name + _BEFORE).alias(name) for name in values),
+        )
+        # Sorting keeps the order of equal keys: what was stands before what is.
+        result = concatenated([was, now]).sort(self._keys, maintain_order=True)
+        out.emit(FrameBatch(result.select(self._columns)))

@@ -1,0 +1,116 @@
+"""Partials in the pane store, by buckets of event time that are as wide as the data needs.
+
+Dense data gets a bucket for each slide (or gap); where a batch touches many, buckets double, so that sparse data over a
+long time is neither stored nor fired one tiny frame at a time. Buckets of different widths may overlap: each knows the
+span of what it holds, and whoever reads takes all that intersect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import polars as pl
+
+from streamflow.operators.aggregates.partials import SLICE
+from streamflow.state.parts import whole
+
+if TYPE_CHECKING:
+    from streamflow.state.panes import PaneStore
+
+__all__ = ["Buckets", "Span"]
+
+_MOST: Final = 32
+"""A batch that touches more buckets than this makes them twice as wide."""
+_PANE: Final = "__pane"
+
+
+class Span(NamedTuple):
+    """The smallest time and the largest slice in a bucket, in microseconds."""
+
+    low: int
+    high: int
+
+
+class Buckets:
+    """The buckets of one operator; `spans` tells what is where. `low` is the column of a row's smallest time."""
+
+    def __init__(self, store: PaneStore, width: int, offset: int = 0, low: str = SLICE) -> None:
+        self._store = store
+        self._width = width
+        self._offset = offset
+        self._low = low
+        self.spans: dict[int, Span] = {}
+
+    def append(self, partials: pl.DataFrame) -> None:
+        """Add partials (at least one), each to the bucket of its slice."""
+        slices = partials[SLICE]
+        low, high = _bounds(slices)
+        if self._start(low) == self._start(high):
+            self._put(self._start(low), partials)
+            return
+        starts = self._start(slices)
+        if (high - low) // self._width > _MOST:
+            while starts.n_unique() > _MOST:
+                self._width *= 2
+                starts = self._start(slices)
+        for part in partials.with_columns(starts.alias(_PANE)).partition_by(_PANE):
+            self._put(int(part.item(0, _PANE)), part.drop(_PANE))
+
+    def read(self, bucket: int) -> pl.DataFrame:
+        """What a bucket holds, one row per key and slice."""
+        return self._store.read(bucket)
+
+    def rows(self, bucket: int) -> int:
+        """How many rows a bucket holds, before they are merged."""
+        return self._store.rows_in(bucket)
+
+    def share(self, bucket: int) -> float:
+        """How much a bucket holds, of what can well be worked on at a time."""
+        return self._store.share(bucket)
+
+    def in_slices(self, buckets: Sequence[int]) -> Iterator[list[pl.DataFrame]]:
+        """What these buckets hold, a frame for each: all of it, or where that is much slice by slice of the keys."""
+        slices = self._store.slices(buckets)
+        for number in range(slices):
+            frames = [self._store.read_slice(bucket, number, slices) for bucket in buckets]
+            found = [frame for frame in frames if frame is not None]
+            if found:
+                yield found
+
+    def drop(self, bucket: int) -> None:
+        """Forget a bucket."""
+        self._store.drop(bucket)
+        del self.spans[bucket]
+
+    def snapshot(self) -> Mapping[str, Any]:
+        """What is not in the store itself."""
+        return {"width": self._width, "spans": [[start, *span] for start, span in self.spans.items()]}
+
+    def restore(self, saved: Sequence[Mapping[str, Any]]) -> None:
+        """Take back what `snapshot` gave, of one or several subtasks. The store has been restored before."""
+        self._width = max([self._width, *(whole(each["width"], "a bucket's width") for each in saved)])
+        for each in saved:
+            for start, low, high in each["spans"]:
+                if start in self._store:
+                    self._extend(start, whole(low, "a time"), whole(high, "a time"))
+
+    def _start(self, slices: Any) -> Any:
+        return slices - (slices - self._offset) % self._width
+
+    def _put(self, bucket: int, partials: pl.DataFrame) -> None:
+        self._store.append(bucket, partials)
+        low, high = _bounds(partials[SLICE])
+        if self._low != SLICE:
+            low, _ = _bounds(partials[self._low])
+        self._extend(bucket, low, high)
+
+    def _extend(self, bucket: int, low: int, high: int) -> None:
+        known = self.spans.get(bucket)
+        if known is not None:
+            low, high = min(low, known.low), max(high, known.high)
+        self.spans[bucket] = Span(low, high)
+
+
+def _bounds(times: pl.Series) -> tuple[int, int]:
+    return int(times.min()), int(times.max())  # type: ignore[arg-type]

@@ -1,0 +1,262 @@
+"""How window results go out: the columns of a pane, its change kind, its timing and index.
+
+Results come as frames of keys, START, END and the aggregates' values. Where a window can fire more than once and the
+job wants retractions or pane indices, the last pane of each key and window is remembered until the window's clean-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Literal
+
+import polars as pl
+
+from streamflow.core.common_types import alike, concatenated
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import (
+    CHANGE,
+    CHANGE_TYPE,
+    EVENT_TIME,
+    EVENT_TIME_TYPE,
+    WATERMARK,
+    shown_name,
+)
+from streamflow.operators.aggregates.partials import END, START
+from streamflow.operators.contract.operator import Collector
+from streamflow.operators.kernels.key_join import key_join
+from streamflow.state.parts import EMPTY, OperatorSnapshot, StatePart
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME
+
+if TYPE_CHECKING:
+    from streamflow.state.panes import PaneStore
+
+__all__ = ["PANE_COLUMNS", "WINDOW_COLUMNS", "FiredPanes", "PaneWriter", "Timing"]
+
+Timing = Literal["ON_TIME", "LATE"]
+
+WINDOW_COLUMNS: Final[Mapping[str, pl.DataType]] = {
+    "window_start": EVENT_TIME_TYPE,
+    "window_end": EVENT_TIME_TYPE,
+}
+PANE_COLUMNS: Final[Mapping[str, pl.DataType]] = {
+    "pane_timing": pl.String(),
+    "pane_index": pl.Int64(),
+    "is_last": pl.Boolean(),
+}
+
+_LITTLE: Final = 50_000
+_INDEX: Final = "__index"
+_ORDER: Final = "__order"
+_BY_START: Final = "__by_start"
+_BY_END: Final = "__by_end"
+_MATCHED: Final = "__matched"
+_BEFORE: Final = (pl.col(END) - 2).cast(EVENT_TIME_TYPE).alias(WATERMARK)
+
+
+class FiredPanes:
+    """The last pane of each key and window that may fire again: its values and its index, kept until clean-up.
+
+    `growing`: windows may become part of larger ones (sessions), so what is over has to be forgotten to the pane.
+    """
+
+    def __init__(
+        self, store: PaneStore, keys: Sequence[str], allowed_lateness: int, *, growing: bool
+    ) -> None:
+        self._store = store
+        self._keys = list(keys)
+        self._lateness = allowed_lateness
+        self._growing = growing
+        # Fired and not yet cleaned up are the ends of a span of `allowed_lateness`: a handful of buckets of it.
+        self._bucket = max(allowed_lateness // 4, 1)
+
+    @staticmethod
+    def merged(frame: pl.DataFrame) -> pl.DataFrame:
+        """What its store makes of frames of one bucket: they stay as they are, no row is there twice."""
+        return frame
+
+    def add(self, panes: pl.DataFrame, watermark: int) -> None:
+        """Remember panes (keys, START, END, values, index), those of windows that may fire again."""
+        if watermark >= MAX_TIME:
+            return
+        panes = panes.filter(pl.col(END) - 1 > max(watermark - self._lateness, MIN_TIME))
+        for (start,), part in panes.group_by(self._bucket_of(pl.col(END)).alias("bucket")):
+            self._store.append(int(start), part)
+
+    def take(self, windows: pl.DataFrame) -> pl.DataFrame | None:
+        """The remembered panes of the same keys within these windows (keys, START, END), which are then forgotten.
+        Each with the bounds of the window that replaces it.
+
+        Windows of one size lie within each other only if they are the same; a session may have swallowed several.
+        """
+        taken: list[pl.DataFrame] = []
+        for bucket in self._store.panes():
+            panes = self._store.read(bucket).with_row_index(_ORDER)
+            hits = self._swallowed(panes, windows)
+            if hits.is_empty():
+                continue
+            taken.append(hits.drop(_ORDER))
+            rest = panes.filter(~pl.col(_ORDER).is_in(hits[_ORDER].implode())).drop(_ORDER)
+            if rest.is_empty():
+                self._store.drop(bucket)
+            else:
+                self._store.replace(bucket, rest)
+        return concatenated(taken) if taken else None
+
+    def snapshot(self) -> OperatorSnapshot:
+        """All that is remembered."""
+        return self._store.snapshot()
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        """Take back what `snapshot` gave."""
+        self._store.restore(parts)
+
+    def clean_up(self, watermark: int, continued: pl.DataFrame | None = None) -> None:
+        """Forget what cannot fire again. `continued`: larger windows (keys, START, END) that have not fired yet; the
+        panes within them are kept until they do."""
+        bound = max(watermark - self._lateness, MIN_TIME)
+        for bucket in self._store.panes():
+            over = bucket + self._bucket - 1 <= bound
+            if self._growing and bucket <= bound:
+                self._forget_within(bucket, bound, continued, over=over)
+            elif over:
+                self._store.drop(bucket)
+
+    def _forget_within(self, bucket: int, bound: int, continued: pl.DataFrame | None, *, over: bool) -> None:
+        panes = self._store.read(bucket)
+        old = panes.filter(pl.col(END) - 1 <= bound)
+        if old.is_empty():
+            return
+        kept = self._swallowed(old, old.clear() if continued is None else continued)
+        rest = panes.filter(pl.col(END) - 1 > bound)
+        if not over:
+            rest = concatenated([rest, kept.select(panes.columns)])
+        if rest.is_empty():
+            self._store.drop(bucket)
+        elif rest.height < panes.height:
+            self._store.replace(bucket, rest)
+        if over:
+            for (start,), part in kept.group_by(self._bucket_of(pl.col(_BY_END)).alias("bucket")):
+                self._store.append(int(start), part.select(panes.columns))
+
+    def _bucket_of(self, end: pl.Expr) -> pl.Expr:
+        return (end - 1) // self._bucket * self._bucket
+
+    def _swallowed(self, panes: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
+        """The panes that lie within windows of the same keys, with the bounds of the window."""
+        mine = windows.select(*self._keys, pl.col(START).alias(_BY_START), pl.col(END).alias(_BY_END))
+        return key_join(panes, mine, self._keys, how="inner").filter(
+            pl.col(START) >= pl.col(_BY_START), pl.col(END) <= pl.col(_BY_END)
+        )
+
+
+class PaneWriter:
+    """Puts out panes. `fired` is None where every window fires once, or where nothing that they said is asked for."""
+
+    def __init__(
+        self,
+        keys: Sequence[str],
+        names: Sequence[str],
+        *,
+        retracting: bool,
+        pane_info: bool,
+        allowed_lateness: int,
+        fired: FiredPanes | None,
+        marked: bool = False,
+    ) -> None:
+        """`marked`: results on time carry the watermark that their windows waited for, but for its last moment."""
+        self._marked = marked
+        self._keys = list(keys)
+        self._retracting = retracting
+        self._pane_info = pane_info
+        self._lateness = allowed_lateness
+        self._fired = fired
+        start, end = pl.col(START).cast(EVENT_TIME_TYPE), pl.col(END).cast(EVENT_TIME_TYPE)
+        self._columns: list[pl.Expr] = [
+            *([pl.col(CHANGE).cast(CHANGE_TYPE)] if retracting else []),
+            *(pl.col(key).alias(shown_name(key)) for key in keys),
+            start.alias("window_start"),
+            end.alias("window_end"),
+            *(pl.col(name) for name in names),
+            *(pl.col(name) for name in (PANE_COLUMNS if pane_info else ())),
+            (pl.col(END) - 1).cast(EVENT_TIME_TYPE).alias(EVENT_TIME),
+        ]
+
+    def write(
+        self, panes: pl.DataFrame, timing: Timing, watermark: int, out: Collector, *, again: bool = False
+    ) -> None:
+        """Put out panes (keys, START, END, values) in window order, by key within a window.
+
+        `again`: they, or sessions that became part of them, may have fired before.
+        """
+        one_window = all(panes[bound].min() == panes[bound].max() for bound in (START, END))
+        order = self._keys if one_window and self._keys else [END, START, *self._keys]
+        if self._fired is not None:
+            panes = self._with_history(panes, watermark, again=again)
+            # Retractions stand right before what replaces them.
+            order = [_BY_END, _BY_START, *self._keys, _ORDER, END, START]
+        elif self._retracting or self._pane_info:
+            panes = panes.with_columns(pl.lit("insert").alias(CHANGE), pl.lit(0, pl.Int64).alias(_INDEX))
+        if self._pane_info:
+            over = pl.lit(watermark >= MAX_TIME) | (
+                pl.col(END) - 1 <= max(watermark - self._lateness, MIN_TIME)
+            )
+            if self._fired is not None:
+                over &= pl.col(_ORDER) > 0
+            panes = panes.with_columns(
+                pl.lit(timing).alias("pane_timing"),
+                pl.col(_INDEX).alias("pane_index"),
+                over.alias("is_last"),
+            )
+        # One column of a window's size sorts faster on one core than Polars divides it among several.
+        ordered = panes.sort(order, multithreaded=panes.height > _LITTLE)
+        columns = [*self._columns, _BEFORE] if self._marked and timing == "ON_TIME" else self._columns
+        out.emit(FrameBatch(ordered.select(columns)))
+
+    def snapshot(self) -> OperatorSnapshot:
+        """What has fired and may fire again."""
+        return EMPTY if self._fired is None else self._fired.snapshot()
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        """Take back what `snapshot` gave."""
+        if self._fired is not None:
+            self._fired.restore(parts)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it asks what windows said before."""
+        return self._fired is not None
+
+    def clean_up(self, watermark: int, continued: pl.DataFrame | None = None) -> None:
+        """Forget windows that are over (`FiredPanes.clean_up`)."""
+        if self._fired is not None:
+            self._fired.clean_up(watermark, continued)
+
+    def _with_history(self, panes: pl.DataFrame, watermark: int, *, again: bool) -> pl.DataFrame:
+        """Panes with their change kind and index, after the retractions of what they replace; remembers them."""
+        assert self._fired is not None
+        window = [*self._keys, START, END]
+        old = self._fired.take(panes) if again else None
+        if old is None:
+            index, change = pl.lit(0, pl.Int64), pl.lit("insert")
+        else:
+            panes, old = alike(panes, old, self._keys)
+            previous = old.select(*window, pl.col(_INDEX).alias(_MATCHED))
+            panes = panes.join(previous, on=window, how="left", nulls_equal=True)
+            # A session that has grown is another window: its index starts again, what it replaces is deleted.
+            index = (pl.col(_MATCHED) + 1).fill_null(0)
+            change = (
+                pl.when(pl.col(_MATCHED).is_null()).then(pl.lit("insert")).otherwise(pl.lit("update_after"))
+            )
+        panes = panes.with_columns(index.alias(_INDEX))
+        self._fired.add(panes.drop(_MATCHED, strict=False), watermark)
+        own = pl.col(START).alias(_BY_START), pl.col(END).alias(_BY_END)
+        panes = panes.with_columns(change.alias(CHANGE), pl.lit(1, pl.Int8).alias(_ORDER), *own)
+        panes = panes.drop(_MATCHED, strict=False)
+        if old is None or not self._retracting:
+            return panes
+        kept = panes.select(*window, pl.lit(True).alias(_MATCHED))
+        retraction = pl.when(pl.col(_MATCHED)).then(pl.lit("update_before")).otherwise(pl.lit("delete"))
+        retracted = old.join(kept, on=window, how="left", nulls_equal=True).with_columns(
+            retraction.alias(CHANGE), pl.lit(0, pl.Int8).alias(_ORDER)
+        )
+        return concatenated([retracted.select(panes.columns), panes])

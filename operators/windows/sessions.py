@@ -1,0 +1,284 @@
+"""Session windows: fragments of sessions by key, merged when the watermark may close one.
+
+A batch comes in as fragments (records of a key in one slice of the gap's width are in one session whatever else
+comes). Before the first watermark they only collect in the pane store. From then on the open ones are at hand in
+memory, one frame: a watermark picks the keys that have a fragment old enough to close, and merges the fragments of
+those keys only. What does not fit in memory goes back to the store as far as no watermark can touch it yet.
+
+With allowed lateness a session that has fired stays until clean-up, so that late records can extend it or join two;
+the merged session then fires as a new window. In discarding mode only its bounds stay meaningful: what it said is not
+said again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import polars as pl
+
+from streamflow.core.common_types import alike, concatenated
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.operators.aggregates.partials import COUNT, END, FIRST, LAST, SLICE, START, TIME
+from streamflow.operators.contract.operator import LATE, Collector, Operator
+from streamflow.operators.kernels.membership import has_key_in
+from streamflow.operators.windows.buckets import Buckets
+from streamflow.operators.windows.emission import Timing
+from streamflow.operators.windows.merging import SESSION, with_sessions
+from streamflow.operators.windows.window_parts import WindowParts
+from streamflow.state.parts import OperatorSnapshot, StatePart
+from streamflow.time.timestamps import MIN_TIME
+
+__all__ = ["SessionWindows"]
+
+_FIRED: Final = "__fired"
+"""This row is a session exactly as it has fired."""
+_AGAIN: Final = "__again"
+"""Some of this row's records have fired."""
+_OF_RECORD: Final = "\x1aslice"
+"""The slice beside a whole record, which may have any columns."""
+_OPEN: Final = 0
+"""The pane of the table of what is open: it has none."""
+_CHUNK_ROWS: Final = 400_000
+_LITTLE: Final = 4_096
+_MANY: Final = 8
+"""With at least one in so many rows old enough to close, all are merged instead of picking."""
+
+
+class SessionWindows(Operator):
+    """The logic of `WindowAggregateSpec` for session windows in one subtask."""
+
+    def __init__(self, gap: int, parts: WindowParts, memory_budget: int) -> None:
+        self._gap = gap
+        self._parts = parts
+        self._keys = parts.keys
+        self._lateness = parts.allowed_lateness
+        self._budget = memory_budget // 2
+        self._stored = Buckets(parts.store, gap, low=FIRST)
+        self._open: list[pl.DataFrame] = []
+        self._rows = 0
+        self._merged_rows = 0
+        self._watermark = MIN_TIME
+        self._leading: list[str | pl.Expr] = [
+            *self._keys,
+            pl.col(FIRST).alias(START),
+            (pl.col(LAST) + gap).alias(END),
+        ]
+
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        frame = self._parts.checked(batch)
+        if frame.is_empty():
+            return
+        fragments = self._parts.partials(frame)
+        if self._watermark == MIN_TIME:
+            self._stored.append(fragments)
+            return
+        fragments = self._not_late(fragments, frame, out)
+        if fragments.is_empty():
+            return
+        self._add(fragments.drop(SLICE))
+        if self._lateness and int(fragments[LAST].min()) <= self._closing(self._watermark):  # type: ignore[arg-type]
+            self._close(self._watermark, "LATE", out)
+        elif self._rows > 2 * self._merged_rows + _LITTLE:
+            self._compact()
+
+    def on_watermark(self, watermark: int, out: Collector) -> int | None:
+        if watermark > self._watermark:
+            self._watermark = watermark
+            complete = False
+            while not complete:
+                reached, complete = self._fetch(watermark)
+                self._close(reached, "ON_TIME", out)
+            self._parts.writer.clean_up(watermark, self._continued())
+        return watermark
+
+    def work_at(self, watermark: int) -> int:
+        return self._rows
+
+    def snapshot(self) -> OperatorSnapshot:
+        values = {"watermark": self._watermark, "stored": self._stored.snapshot()}
+        return self._parts.snapshot(values, {"open": [(_OPEN, frame) for frame in self._open]})
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        self._parts.restore(parts)
+        self._stored.restore([part.values["stored"] for part in parts])
+        self._watermark = min(part.number("watermark") for part in parts)
+        saved = [frame for _, frame in self._parts.owned.restored(parts, "open", self._merged)]
+        if not self._lateness and any(_FIRED in frame.columns for frame in saved):
+            # What has fired is over, except where a session that has not fired continues it.
+            saved = [self._merged(concatenated(saved)).filter(~pl.col(_FIRED)).drop(_FIRED, _AGAIN)]
+        self._keep([self._flagged(frame) for frame in saved])
+
+    def _flagged(self, fragments: pl.DataFrame) -> pl.DataFrame:
+        """Fragments with the columns that allowed lateness needs."""
+        if _FIRED not in fragments.columns and self._lateness:
+            return fragments.with_columns(pl.lit(False).alias(_FIRED), pl.lit(False).alias(_AGAIN))
+        return fragments
+
+    def _closing(self, watermark: int) -> int:
+        """The time of the last record of the latest session that this watermark closes."""
+        return watermark - self._gap + 1
+
+    def _not_late(self, fragments: pl.DataFrame, records: pl.DataFrame, out: Collector) -> pl.DataFrame:
+        """The fragments that are not late, judged after merging them with what is open and with each other."""
+        bound = self._closing(self._watermark) - self._lateness
+        if int(fragments[LAST].min()) > bound:  # type: ignore[arg-type]
+            return fragments
+        doubtful = fragments.filter(pl.col(LAST) <= bound)
+        bounds = [*self._keys, FIRST, LAST]
+        numbered = fragments.with_row_index("__fragment")
+        related = [numbered.select(*bounds, "__fragment")]
+        related += [f.select(*bounds, pl.lit(None, pl.UInt32).alias("__fragment")) for f in self._open]
+        merged = with_sessions(
+            concatenated([frame.filter(has_key_in(frame, doubtful, self._keys)) for frame in related]),
+            self._keys,
+            self._gap,
+        )
+        late = merged.filter(pl.col(LAST).max().over(SESSION) <= bound)["__fragment"].drop_nulls()
+        if late.is_empty():
+            return fragments
+        is_late = pl.col("__fragment").is_in(late.implode())
+        dropped = numbered.filter(is_late)
+        if not self._parts.partial_input and out.connected(LATE):
+            slices = (TIME - TIME % self._gap).alias(_OF_RECORD)
+            on = [*self._keys, _OF_RECORD]
+            own, others = alike(records.with_columns(slices), dropped.rename({SLICE: _OF_RECORD}), self._keys)
+            whole = own.join(others, on=on, how="semi", nulls_equal=True, maintain_order="left")
+            out.emit_to(LATE, FrameBatch(whole.drop(_OF_RECORD)))
+        else:
+            self._parts.metrics.late_dropped.add(int(dropped[COUNT].sum()))
+        return numbered.filter(~is_late).drop("__fragment")
+
+    def _close(self, watermark: int, timing: Timing, out: Collector) -> None:
+        """Put out the sessions that end by the watermark, and forget what is over."""
+        rows = self._all()
+        if rows is None:
+            return
+        closing = pl.col(LAST) <= self._closing(watermark)
+        due = rows.filter(closing & ~pl.col(_FIRED)) if self._lateness else rows.filter(closing)
+        if not due.is_empty():
+            related, rest = self._related(rows, due)
+            sessions = self._merged(related)
+            fire = closing & ~pl.col(_FIRED) if self._lateness else closing
+            closed = sessions.filter(fire)
+            if not closed.is_empty():
+                again = bool(self._lateness) and bool(closed[_AGAIN].any())
+                results = self._parts.plan.results(closed, self._leading)
+                self._parts.writer.write(results, timing, self._watermark, out, again=again)
+            self._keep([rest, sessions.filter(~fire)])
+            if self._lateness:
+                fired = closed.with_columns(pl.lit(True).alias(_FIRED), pl.lit(True).alias(_AGAIN))
+                self._keep([*self._open, fired])
+        if self._lateness:
+            self._forget(self._closing(watermark) - self._lateness)
+
+    def _forget(self, bound: int) -> None:
+        """Drop what has fired and is over: its last record is not later than `bound`, nor is that of any fragment that
+        continues its session."""
+        rows = self._all()
+        if rows is None:
+            return
+        over = rows[_FIRED] & (rows[LAST] <= bound)
+        if not over.any():
+            return
+        unfired = rows.filter(~pl.col(_FIRED))
+        # All that ends by the watermark has fired by now: a session with a fragment that has not is not over.
+        doubtful = over & has_key_in(rows, unfired, self._keys)
+        kept = [rows.filter(~over)]
+        if doubtful.any():
+            related = rows.filter(has_key_in(rows, rows.filter(doubtful), self._keys))
+            sessions = with_sessions(related, self._keys, self._gap)
+            lasting = pl.col(LAST).max().over(SESSION) > bound
+            continued = pl.col(_FIRED) & (pl.col(LAST) <= bound) & lasting
+            kept.append(sessions.filter(continued).drop(SESSION))
+        self._keep(kept)
+
+    def _continued(self) -> pl.DataFrame | None:
+        """Sessions (keys, START, END) that swallow some that have fired, but have not fired themselves."""
+        rows = self._all() if self._parts.writer.remembers else None
+        if rows is None or rows[_FIRED].all() or not rows[_AGAIN].any():
+            return None
+        related = rows.filter(has_key_in(rows, rows.filter(~pl.col(_FIRED)), self._keys))
+        bounds = with_sessions(related, self._keys, self._gap).group_by(SESSION)
+        sessions = bounds.agg(
+            *(pl.col(key).first() for key in self._keys),
+            pl.col(FIRST).min(),
+            pl.col(LAST).max(),
+            pl.col(_FIRED).all(),
+            pl.col(_AGAIN).any(),
+        )
+        return sessions.filter(pl.col(_AGAIN) & ~pl.col(_FIRED)).select(self._leading)
+
+    def _related(self, rows: pl.DataFrame, due: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The rows of the keys that are due, and the others."""
+        if due.height * _MANY > rows.height:
+            return rows, rows.clear()
+        chosen = has_key_in(rows, due, self._keys)
+        return rows.filter(chosen), rows.filter(~chosen)
+
+    def _merged(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """One row per session; what has fired of it is left out of its values in discarding mode."""
+        numbered = with_sessions(rows, self._keys, self._gap)
+        first_key = [pl.col(key).first() for key in self._keys]
+        if _FIRED not in rows.columns:
+            return self._parts.plan.merge(numbered, [SESSION], first_key).select(rows.columns)
+        whole = (pl.len() == 1) & pl.col(_FIRED).first()
+        flags = [whole.alias(_FIRED), pl.col(_AGAIN).any()]
+        if not (self._parts.discarding and rows[_FIRED].any()):
+            return self._parts.plan.merge(numbered, [SESSION], [*first_key, *flags]).select(rows.columns)
+        bounds = numbered.group_by(SESSION).agg(*first_key, pl.col(FIRST).min(), pl.col(LAST).max(), *flags)
+        unsaid = numbered.filter(~pl.col(_FIRED) | (pl.len().over(SESSION) == 1))
+        values = self._parts.plan.merge(unsaid, [SESSION]).drop(FIRST, LAST)
+        return bounds.join(values, on=SESSION).select(rows.columns)
+
+    def _all(self) -> pl.DataFrame | None:
+        """What is open, as one frame."""
+        if not self._open:
+            return None
+        if len(self._open) > 1:
+            self._open = [concatenated(self._open)]
+        return self._open[0]
+
+    def _keep(self, frames: list[pl.DataFrame]) -> None:
+        self._open = [frame for frame in frames if not frame.is_empty()]
+        self._rows = sum(frame.height for frame in self._open)
+        self._merged_rows = min(self._merged_rows, self._rows)
+
+    def _add(self, fragments: pl.DataFrame) -> None:
+        self._open.append(self._flagged(fragments))
+        self._rows += fragments.height
+
+    def _compact(self) -> None:
+        """Merge all that is open, so that a session that never closes does not grow; spill what is too much."""
+        rows = self._all()
+        assert rows is not None
+        merged = self._merged(rows)
+        self._keep([merged])
+        self._merged_rows = self._rows
+        if merged.estimated_size() > self._budget:
+            ahead = pl.col(FIRST) > self._watermark
+            far = merged.filter(ahead)
+            if not far.is_empty():
+                slices = (pl.col(LAST) - pl.col(LAST) % self._gap).alias(SLICE)
+                # In the column order of fragments as they come.
+                rest = pl.exclude(*self._keys, _FIRED, _AGAIN)
+                self._stored.append(far.select(*self._keys, slices, rest))
+                self._keep([merged.filter(~ahead)])
+
+    def _fetch(self, watermark: int) -> tuple[int, bool]:
+        """Bring in what the watermark can touch from the store, at most about a chunk of it.
+
+        Returns the watermark up to which everything is at hand, and whether that is all of it.
+        """
+        spans = self._stored.spans
+        within = sorted((span.low, bucket) for bucket, span in spans.items() if span.low <= watermark)
+        fetched = 0
+        for low, bucket in within:
+            if fetched >= _CHUNK_ROWS:
+                return low - 1, False
+            fragments = self._stored.read(bucket)
+            self._add(fragments.drop(SLICE))
+            fetched += fragments.height
+            self._stored.drop(bucket)
+        return watermark, True

@@ -1,0 +1,279 @@
+"""Tumbling and sliding windows: partial aggregates by (key, slice), and panes out of them when the watermark says so.
+
+A record is aggregated once, into its slice; a window's value merges its slices. Slices are kept in the pane store by
+buckets of event time: one slide each while data is dense, more where a batch touches many, so that sparse data over a
+long time costs neither a frame nor a firing per window. Firing works on many windows at once for the same reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Final
+
+import polars as pl
+
+from streamflow.core.common_types import alike, concatenated
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME
+from streamflow.operators.aggregates.partials import COUNT, END, SLICE, START
+from streamflow.operators.contract.operator import LATE, Collector, Operator
+from streamflow.operators.kernels.membership import has_key_in
+from streamflow.operators.windows.buckets import Buckets
+from streamflow.operators.windows.window_parts import WindowParts
+from streamflow.state.parts import OperatorSnapshot, StatePart
+from streamflow.time.timestamps import MIN_TIME
+from streamflow.windows.slicing import Slicing
+
+__all__ = ["SlicedWindows"]
+
+_CHUNK_ROWS: Final = 200_000
+"""About how many partials are fired in one go at the end of a batch job."""
+_CHUNK_SHARE: Final = 0.5
+"""Nor more than about this share of what can be worked on at a time, where a single window does not take more."""
+_ENOUGH_ROWS: Final = 500_000
+"""So many rows are put out in one go, more if a single slice has more."""
+_DENSE_ROWS: Final = 500
+"""With more partials per window than this, windows are made one by one: no copy of a row per window it is in, and a
+cheaper sort."""
+
+
+class SlicedWindows(Operator):
+    """The logic of `WindowAggregateSpec` for tumbling and sliding windows in one subtask."""
+
+    def __init__(self, slicing: Slicing, parts: WindowParts) -> None:
+        self._slicing = slicing
+        self._parts = parts
+        self._keys = parts.keys
+        self._plan = parts.plan
+        self._lateness = parts.allowed_lateness
+        self._buckets = Buckets(parts.store, slicing.every, slicing.offset)
+        self._watermark = MIN_TIME
+        self._firing: Iterator[pl.DataFrame] | None = None
+
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        frame = self._parts.checked(batch)
+        running = self._watermark > MIN_TIME
+        if running and not self._parts.partial_input and out.connected(LATE):
+            frame = self._without_late(frame, out)
+        if frame.is_empty():
+            return
+        partials = self._parts.partials(frame)
+        if self._slicing.gaps:
+            partials = self._in_some_window(partials)
+        if running:
+            partials = self._not_late(partials)
+        if partials.is_empty():
+            return
+        self._buckets.append(partials)
+        if running and self._lateness:
+            self._fire_again(partials, out)
+
+    def on_watermark(self, watermark: int, out: Collector) -> int | None:
+        if watermark > self._watermark:
+            self._firing = self._fired(self._watermark, watermark)
+            self._watermark = watermark
+        rows = 0
+        for windows in self._firing or ():
+            self._parts.writer.write(windows, "ON_TIME", watermark, out)
+            rows += windows.height
+            if rows >= _ENOUGH_ROWS:
+                return watermark
+        self._firing = None
+        self._clean_up(watermark)
+        self._parts.writer.clean_up(watermark)
+        return watermark
+
+    def work_at(self, watermark: int) -> int:
+        spans = self._buckets.spans.items()
+        within = [(span.low, bucket) for bucket, span in spans if span.low <= watermark]
+        if not within:
+            return 0
+        first = self._slicing.end_after(max(self._watermark + 1, min(within)[0]))
+        if first > self._slicing.end_until(watermark + 1):
+            return 0
+        return sum(self._buckets.rows(bucket) for _, bucket in within)
+
+    @property
+    def unfinished(self) -> bool:
+        return self._firing is not None
+
+    def snapshot(self) -> OperatorSnapshot:
+        return self._parts.snapshot({"watermark": self._watermark, "buckets": self._buckets.snapshot()})
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        self._parts.restore(parts)
+        self._buckets.restore([part.values["buckets"] for part in parts])
+        self._watermark = min(part.number("watermark") for part in parts)
+
+    def _without_late(self, frame: pl.DataFrame, out: Collector) -> pl.DataFrame:
+        """The records that are not late for all of their windows; the others go to the late output, whole."""
+        times = frame[EVENT_TIME].to_physical()
+        bound = self._watermark - self._lateness
+        if frame.is_empty() or int(times.min()) > bound:  # type: ignore[arg-type]
+            return frame
+        slices = self._slicing.start(times)
+        ends = self._slicing.last_end(slices)
+        late = (ends - 1 <= bound) & (ends > slices)
+        if not late.any():
+            return frame
+        out.emit_to(LATE, FrameBatch(frame.filter(late)))
+        return frame.filter(~late)
+
+    def _not_late(self, partials: pl.DataFrame) -> pl.DataFrame:
+        """The partials of slices that are not late for all of their windows; the records of the others are counted."""
+        slices = partials[SLICE]
+        bound = self._watermark - self._lateness
+        if partials.is_empty() or self._slicing.last_end(int(slices.min())) - 1 > bound:  # type: ignore[arg-type]
+            return partials
+        late = self._slicing.last_end(slices) - 1 <= bound
+        self._parts.metrics.late_dropped.add(int(partials.filter(late)[COUNT].sum()))
+        return partials.filter(~late)
+
+    def _in_some_window(self, partials: pl.DataFrame) -> pl.DataFrame:
+        """The partials of slices that lie in a window; the records of the others are counted."""
+        slices = partials[SLICE]
+        gap = self._slicing.last_end(slices) <= slices
+        if not gap.any():
+            return partials
+        counter = self._parts.metrics.counter(
+            "streamflow_records_in_no_window_total", "Records whose time lies between two windows"
+        )
+        counter.add(int(partials.filter(gap)[COUNT].sum()))
+        return partials.filter(~gap)
+
+    def _fired(self, previous: int, watermark: int) -> Iterator[pl.DataFrame]:
+        """The results of all windows whose last moment lies in (previous, watermark]."""
+        slicing, spans = self._slicing, self._buckets.spans
+        if not spans:
+            return
+        end = slicing.end_after(max(previous + 1, min(span.low for span in spans.values())))
+        last = min(
+            slicing.end_until(watermark + 1), slicing.last_end(max(span.high for span in spans.values()))
+        )
+        while end <= last:
+            # On to the first window that has data, then as many buckets as make a chunk.
+            ahead = sorted(
+                (span.low, bucket) for bucket, span in spans.items() if span.high >= end - slicing.size
+            )
+            if not ahead or ahead[0][0] >= last:
+                return
+            end = max(end, slicing.end_after(ahead[0][0]))
+            until, rows, share, read = last, 0, 0.0, list[int]()
+            for low, bucket in ahead:
+                # Windows that end by the next bucket's beginning need nothing of it.
+                complete = slicing.end_until(low)
+                if complete >= last:
+                    break
+                if (rows >= _CHUNK_ROWS or share >= _CHUNK_SHARE) and complete >= end:
+                    until = complete
+                    break
+                read.append(bucket)
+                rows += self._buckets.rows(bucket)
+                share += self._buckets.share(bucket)
+            for frames in self._buckets.in_slices(read):
+                yield from self._windows(self._between(frames, read, end - slicing.size, until), end, until)
+            end = until + slicing.every
+            if end <= last:  # Release what is done with before reading more.
+                self._clean_up(until - 1)
+
+    def _between(
+        self, frames: Sequence[pl.DataFrame], buckets: Sequence[int], low: int, high: int
+    ) -> pl.DataFrame:
+        """The partials of slices in [low, high); one per key and slice where windows are slices."""
+        data = concatenated(frames)
+        spans = [self._buckets.spans[bucket] for bucket in buckets]
+        if spans[0].low < low or max(span.high for span in spans) >= high:
+            data = data.filter(pl.col(SLICE).is_between(low, high, closed="left"))
+        # Buckets of different widths may hold the same slice.
+        overlap = any(one.high >= other.low for one, other in pairwise(spans))
+        if overlap and self._slicing.per_slice == 1:
+            return self._plan.merge(data, [*self._keys, SLICE])
+        return data
+
+    def _windows(self, data: pl.DataFrame, end: int, last: int) -> Iterator[pl.DataFrame]:
+        """Results (keys, START, END, values) of the windows that end in [end, last], in window order."""
+        slicing, count = self._slicing, (last - end) // self._slicing.every + 1
+        if data.is_empty():
+            return
+        if data.height >= count * _DENSE_ROWS:
+            for to in range(end, last + 1, slicing.every):
+                window = data.filter(self._slices_of(to)) if count > 1 else data
+                if not window.is_empty():
+                    merged = self._plan.merge(window, self._keys) if slicing.per_slice > 1 else window
+                    bounds = _time(to - slicing.size).alias(START), _time(to).alias(END)
+                    yield self._plan.results(merged, [*self._keys, *bounds])
+            return
+        exploded = self._exploded(data, end, last)
+        if slicing.per_slice > 1:
+            exploded = self._plan.merge(exploded, [*self._keys, START])
+        if not exploded.is_empty():
+            yield self._plan.results(
+                exploded, [*self._keys, START, (pl.col(START) + slicing.size).alias(END)]
+            )
+
+    def _exploded(self, partials: pl.DataFrame, end: int, last: int) -> pl.DataFrame:
+        """Each partial once for each of its windows that ends in [end, last], with the window's START."""
+        slicing, size = self._slicing, self._slicing.size
+        if (last - end) // slicing.every < slicing.per_slice:
+            ends = range(end, last + 1, slicing.every)
+            return concatenated(
+                [
+                    partials.filter(self._slices_of(to)).with_columns(_time(to - size).alias(START))
+                    for to in ends
+                ]
+            )
+        start = slicing.last_window(pl.col(SLICE))
+        copies = [
+            partials.with_columns((start - step * slicing.every).alias(START)).filter(
+                pl.col(START) + size > pl.col(SLICE), pl.col(START).is_between(end - size, last - size)
+            )
+            for step in range(slicing.per_slice)
+        ]
+        return concatenated(copies)
+
+    def _slices_of(self, end: int) -> pl.Expr:
+        """Whether a slice is in the window that ends there."""
+        return pl.col(SLICE).is_between(end - self._slicing.size, end, closed="left")
+
+    def _fire_again(self, partials: pl.DataFrame, out: Collector) -> None:
+        """Late but allowed: put out another pane for each key and window that has fired and got new records."""
+        slicing, watermark = self._slicing, self._watermark
+        if slicing.first_end(int(partials[SLICE].min())) - 1 > watermark:  # type: ignore[arg-type]
+            return
+        end = slicing.end_after(watermark - self._lateness + 1)
+        last = slicing.end_until(watermark + 1)
+        fresh = self._exploded(partials, end, last) if end <= last else partials.clear()
+        if fresh.is_empty():
+            return
+        window = [*self._keys, START]
+        if self._parts.discarding:
+            data = fresh
+        else:
+            touched = fresh.select(window).unique()
+            low, high = int(touched[START].min()), int(touched[START].max()) + slicing.size  # type: ignore[arg-type]
+            spans = self._buckets.spans.items()
+            read = [bucket for bucket, span in spans if span.low < high and span.high >= low]
+            related = concatenated(
+                [
+                    (data := concatenated(frames)).filter(has_key_in(data, touched, self._keys))
+                    for frames in self._buckets.in_slices(read)
+                ]
+            )
+            data, touched = alike(self._exploded(related, end, last), touched, self._keys)
+            data = data.join(touched, on=window, how="semi", nulls_equal=True)
+        merged = self._plan.merge(data, window)
+        results = self._plan.results(merged, [*self._keys, START, (pl.col(START) + slicing.size).alias(END)])
+        self._parts.writer.write(results, "LATE", watermark, out, again=True)
+
+    def _clean_up(self, watermark: int) -> None:
+        """Drop buckets of which no window can fire again."""
+        lateness = 0 if self._parts.discarding else self._lateness
+        for bucket, span in list(self._buckets.spans.items()):
+            if self._slicing.last_end(span.high) - 1 + lateness <= watermark:
+                self._buckets.drop(bucket)
+
+
+def _time(micros: int) -> pl.Expr:
+    return pl.lit(micros, pl.Int64)

@@ -1,0 +1,68 @@
+"""What the logic of every kind of window is built of, and what they do alike with the batches that come in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.observe.registry import OperatorMetrics
+from streamflow.operators.aggregates.partials import PartialPlan
+from streamflow.operators.stateless.null_keys import check_keys
+from streamflow.operators.windows.emission import PaneWriter
+from streamflow.state.owned_keys import OwnedKeys
+from streamflow.state.parts import OperatorSnapshot, StatePart, Table
+
+if TYPE_CHECKING:
+    from streamflow.state.panes import PaneStore
+
+__all__ = ["WindowParts"]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowParts:
+    """`groups`: by what records are aggregated before they are stored. `allowed_lateness` in microseconds."""
+
+    operator_id: str
+    keys: list[str]
+    plan: PartialPlan
+    groups: Sequence[str | pl.Expr]
+    allowed_lateness: int
+    discarding: bool
+    null_keys_fail: bool
+    partial_input: bool
+    store: PaneStore
+    writer: PaneWriter
+    owned: OwnedKeys
+    metrics: OperatorMetrics
+
+    def checked(self, batch: AnyBatch) -> pl.DataFrame:
+        """The frame of a batch whose keys are fit to be keys."""
+        assert isinstance(batch, FrameBatch)
+        if self.null_keys_fail:
+            check_keys(batch.frame, self.keys, self.operator_id)
+        return batch.frame
+
+    def partials(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The partials of records; what a combiner has aggregated already is returned as it is."""
+        return frame if self.partial_input else self.plan.partial(frame, self.groups)
+
+    def snapshot(
+        self, values: Mapping[str, Any] | None = None, tables: Mapping[str, Table] | None = None
+    ) -> OperatorSnapshot:
+        """The panes, what has fired of them, and what more the operator has."""
+        panes, fired = self.store.snapshot(), self.writer.snapshot()
+        return OperatorSnapshot(
+            {**(values or {}), **panes.values, **fired.values},
+            {**(tables or {}), **panes.tables, **fired.tables},
+            self.owned.columns,
+        )
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        """Take back the panes and what has fired of them."""
+        self.store.restore(parts)
+        self.writer.restore(parts)
