@@ -48,7 +48,7 @@ def throughput(verifier: Verifier, *, rounds: int = 3, events: int = EVENTS) -> 
 def keyed_state(*, events: int = 1_000_000, rounds: int = 3) -> list[Figure]:
     """Calls of `on_event` with one ValueState in RocksDB, on one core: see `benchmarks.keyed_state`."""
     from benchmarks import keyed_state as process
-    from streamflow.state.factory import open_backend
+    from streamflow.state.backends.factory import open_backend
 
     batches = process.frames("zipf", events)
 

@@ -29,8 +29,8 @@ from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, OBJECTS, Schema
 from streamflow.operators.contract.operator import OperatorContext, StreamType
 from streamflow.operators.process.process import ProcessSpec
 from streamflow.operators.stateless.row_builder import row_dicts
-from streamflow.state.backend import KeyedStateBackend
-from streamflow.state.factory import open_backend
+from streamflow.state.backends.factory import open_backend
+from streamflow.state.backends.protocol import KeyedStateBackend
 from streamflow.time.clock import SeededRandom, SystemClock
 
 Order = Literal["arrival", "event_time"]

@@ -39,13 +39,13 @@ from streamflow.cli.main import main as command
 from streamflow.errors import JobFailedError, StreamflowError
 from streamflow.runtime.checkpoints.snapshots import described
 from streamflow.runtime.checkpoints.stored_content import JobContent, SourceContent, content_of
-from streamflow.state.backend import StateAddress
+from streamflow.state.backends.factory import open_saved
+from streamflow.state.backends.protocol import StateAddress
+from streamflow.state.backends.rocksdb.backend import RocksDBBackend
+from streamflow.state.backends.saved import FilesInMemory
+from streamflow.state.backends.saved_memory import saved_rows
 from streamflow.state.checkpoints.manifest import decode_manifest
 from streamflow.state.checkpoints.tables import decode_table
-from streamflow.state.factory import open_saved
-from streamflow.state.rocksdb.backend import RocksDBBackend
-from streamflow.state.saved import FilesInMemory
-from streamflow.state.saved_memory import saved_rows
 from streamflow.testing.simulation.disk import SimDisk
 
 __all__ = ["CheckpointFuzzing", "commands", "databases", "decoders", "restores", "run", "runs", "to_the_end"]

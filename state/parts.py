@@ -15,7 +15,7 @@ import polars as pl
 
 from streamflow.core.keys import key_groups
 from streamflow.errors import DamagedError
-from streamflow.state.backend import SLICE, KeyedStateBackend, StateAddress
+from streamflow.state.backends.protocol import SLICE, KeyedStateBackend, StateAddress
 
 __all__ = ["EMPTY", "OperatorSnapshot", "StatePart", "Table", "copy_groups", "rows_within", "whole"]
 
@@ -74,7 +74,7 @@ def copy_groups(
 ) -> int:
     """Copy the keys of one state that lie in `groups`; how many there were.
 
-    >>> from streamflow.state.memory import MemoryBackend
+    >>> from streamflow.state.backends.memory import MemoryBackend
     >>> old, new, address = MemoryBackend(), MemoryBackend(), StateAddress("count-1", "totals")
     >>> old.put(address, 3, b"a", b"1"); old.put(address, 90, b"b", b"2")
     >>> copy_groups(old, new, address, range(0, 64)), list(new.groups(address))

@@ -56,7 +56,7 @@ from streamflow.operators.connectors.memory import MemorySource
 from streamflow.operators.process.context import ProcessContext, Timer
 from streamflow.operators.process.process import KeyedProcess
 from streamflow.operators.requests.map_async import backoff
-from streamflow.state.descriptors import (
+from streamflow.state.keyed.descriptors import (
     AggregatingState,
     BroadcastState,
     ListState,

@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 from streamflow.core.batch import RowBatch
 from streamflow.core.copies import copied
 from streamflow.errors import JobDefinitionError, RecordError, StreamflowError, unknown_name
-from streamflow.state.state_cache import GROUP, KEY, KEY_BYTES, Current
-from streamflow.state.timers import TimerQueue
+from streamflow.state.keyed.cache import GROUP, KEY, KEY_BYTES, Current
+from streamflow.state.keyed.timers import TimerQueue
 from streamflow.time.clock import Clock
 from streamflow.time.timestamps import (
     EARLIEST,

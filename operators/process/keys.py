@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from streamflow.state.state_cache import NAN, key_bytes
+from streamflow.state.keyed.cache import NAN, key_bytes
 
 __all__ = ["KeyColumns", "key_class"]
 

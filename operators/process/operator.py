@@ -40,10 +40,10 @@ from streamflow.operators.stateless.null_keys import with_keys
 from streamflow.operators.stateless.row_builder import row_dicts
 from streamflow.operators.stateless.rows import FITTING_HINT, columns_of, seen
 from streamflow.operators.stateless.user_functions import unfit_results
-from streamflow.state.backend import StateAddress
+from streamflow.state.backends.protocol import StateAddress
+from streamflow.state.keyed.cache import Current, StateCache
+from streamflow.state.keyed.timers import TimerQueue
 from streamflow.state.parts import StatePart, copy_groups
-from streamflow.state.state_cache import Current, StateCache
-from streamflow.state.timers import TimerQueue
 from streamflow.time.effort import Effort
 from streamflow.time.timestamps import LATEST, MAX_TIME, MIN_TIME
 from streamflow.user_code import line_of_definition, raised_by_user

@@ -34,8 +34,8 @@ from streamflow.operators.contract.operator import (
 from streamflow.operators.process.context import ProcessContext, Timer
 from streamflow.operators.process.keys import key_class
 from streamflow.operators.stateless.user_functions import RowMaker, silent
-from streamflow.state.descriptors import Declared, declarations
-from streamflow.state.evolution import state_differences
+from streamflow.state.keyed.descriptors import Declared, declarations
+from streamflow.state.keyed.evolution import state_differences
 from streamflow.user_code import described, raised_by_user
 
 __all__ = [

@@ -16,8 +16,8 @@ from streamflow.core.common_types import concatenated
 from streamflow.core.schema import EVENT_TIME
 from streamflow.errors import DamagedError
 from streamflow.operators.contract.operator import OperatorContext
-from streamflow.state.owned_keys import OwnedKeys
-from streamflow.state.panes import PaneStore
+from streamflow.state.frames.panes import PaneStore
+from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.parts import OperatorSnapshot, StatePart
 
 __all__ = ["TimeSorted"]

@@ -19,8 +19,8 @@ from streamflow.operators.contract.operator import Collector, OperatorContext
 from streamflow.operators.kernels.key_join import key_join
 from streamflow.operators.kernels.membership import has_key_in
 from streamflow.operators.stateless.null_keys import check_keys
-from streamflow.state.owned_keys import OwnedKeys
-from streamflow.state.panes import PaneStore
+from streamflow.state.frames.panes import PaneStore
+from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.parts import OperatorSnapshot, StatePart, Table
 
 __all__ = ["RunningTotals", "Said"]

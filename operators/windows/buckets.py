@@ -16,7 +16,7 @@ from streamflow.operators.aggregates.partials import SLICE
 from streamflow.state.parts import whole
 
 if TYPE_CHECKING:
-    from streamflow.state.panes import PaneStore
+    from streamflow.state.frames.panes import PaneStore
 
 __all__ = ["Buckets", "Span"]
 

@@ -28,7 +28,7 @@ from streamflow.state.parts import EMPTY, OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
 if TYPE_CHECKING:
-    from streamflow.state.panes import PaneStore
+    from streamflow.state.frames.panes import PaneStore
 
 __all__ = ["PANE_COLUMNS", "WINDOW_COLUMNS", "FiredPanes", "PaneWriter", "Timing"]
 

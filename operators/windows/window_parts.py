@@ -14,11 +14,11 @@ from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.aggregates.partials import PartialPlan
 from streamflow.operators.stateless.null_keys import check_keys
 from streamflow.operators.windows.emission import PaneWriter
-from streamflow.state.owned_keys import OwnedKeys
+from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.parts import OperatorSnapshot, StatePart, Table
 
 if TYPE_CHECKING:
-    from streamflow.state.panes import PaneStore
+    from streamflow.state.frames.panes import PaneStore
 
 __all__ = ["WindowParts"]
 

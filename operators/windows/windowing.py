@@ -31,8 +31,8 @@ from streamflow.operators.windows.global_ import GlobalWindows
 from streamflow.operators.windows.sessions import SessionWindows
 from streamflow.operators.windows.sliced import SlicedWindows
 from streamflow.operators.windows.window_parts import WindowParts
-from streamflow.state.owned_keys import OwnedKeys
-from streamflow.state.panes import PaneStore
+from streamflow.state.frames.panes import PaneStore
+from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.windows.aggregate import Aggregate
 from streamflow.windows.assigners import Assigner, GlobalWindow, Session, Sliding, Tumbling
 from streamflow.windows.own import any_own

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from streamflow.core.keys import MAX_PARALLELISM_LIMIT
 from streamflow.errors import DamagedError, StateError
-from streamflow.state.saved import SavedKind
+from streamflow.state.backends.saved import SavedKind
 
 __all__ = [
     "FORMAT",

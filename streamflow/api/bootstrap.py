@@ -94,8 +94,8 @@ def _written(
     from streamflow.api.state_filling import StateFilling as Filling
     from streamflow.operators.contract.operator import OperatorSnapshot
     from streamflow.runtime.checkpoints.snapshots import OperatorShare
+    from streamflow.state.backends.factory import open_backend
     from streamflow.state.checkpoints.manifest import OperatorEntry
-    from streamflow.state.factory import open_backend
     from streamflow.time.timestamps import MIN_TIME
 
     spec = operator.spec

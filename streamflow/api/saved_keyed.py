@@ -17,9 +17,9 @@ from streamflow.api.saved_values import column, moments, value_columns
 from streamflow.core.serde import unpack
 from streamflow.errors import StateError
 from streamflow.operators.process.operator import EVENT_TIMERS, PROCESSING_TIMERS
-from streamflow.state.backend import KeyedStateBackend, StateAddress
+from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
+from streamflow.state.keyed.ttl import STAMP_BYTES, stamped_at
 from streamflow.state.parts import StatePart
-from streamflow.state.ttl import STAMP_BYTES, stamped_at
 
 __all__ = ["INDEX", "MAP_KEY", "SINCE", "TIME", "keyed_frame", "keyed_states"]
 

@@ -16,9 +16,9 @@ import polars as pl
 
 from streamflow.core.common_types import concatenated
 from streamflow.operators.aggregates.partials import COUNT, END, FIRST, LAST, LATEST, SLICE, START
-from streamflow.state.memory import MemoryBackend
-from streamflow.state.owned_keys import OwnedKeys
-from streamflow.state.panes import PaneStore
+from streamflow.state.backends.memory import MemoryBackend
+from streamflow.state.frames.panes import PaneStore
+from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.parts import StatePart
 from streamflow.windows.aggregate import Aggregate, Slot
 from streamflow.windows.keeping import Edge

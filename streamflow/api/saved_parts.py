@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from streamflow.runtime.checkpoints.snapshots import BACKEND, TABLE, VALUES, described
-from streamflow.state.backend import KeyedStateBackend
+from streamflow.state.backends.factory import open_saved
+from streamflow.state.backends.protocol import KeyedStateBackend
 from streamflow.state.checkpoints.manifest import OperatorEntry, StoredFile, SubtaskEntry
 from streamflow.state.checkpoints.store import CheckpointStore
 from streamflow.state.checkpoints.tables import decode_table
-from streamflow.state.factory import open_saved
 from streamflow.state.parts import StatePart, Table
 
 __all__ = ["opened_parts", "table_names"]

@@ -17,8 +17,9 @@ from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.process.keys import KeyColumns
 from streamflow.operators.process.operator import EVENT_TIMERS, PROCESSING_TIMERS
 from streamflow.operators.process.process import ProcessSpec
-from streamflow.state.backend import KeyedStateBackend, StateAddress
-from streamflow.state.descriptors import (
+from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
+from streamflow.state.keyed.cache import Current, StateCache, key_bytes
+from streamflow.state.keyed.descriptors import (
     AggregatingState,
     BroadcastState,
     KeyedDeclaration,
@@ -27,9 +28,8 @@ from streamflow.state.descriptors import (
     ReducingState,
     ValueState,
 )
-from streamflow.state.state_cache import Current, StateCache, key_bytes
-from streamflow.state.timers import TimerQueue
-from streamflow.state.value_types import ValueType, value_type
+from streamflow.state.keyed.timers import TimerQueue
+from streamflow.state.keyed.value_types import ValueType, value_type
 from streamflow.time.clock import SystemClock
 
 __all__ = ["StateFilling"]

@@ -42,9 +42,9 @@ from streamflow.runtime.task.metrics import TaskMetrics
 from streamflow.runtime.task.read_ahead import Prefix
 from streamflow.runtime.task.source_loop import SourceTask
 from streamflow.runtime.task.subtask import Reports, Subtask
-from streamflow.state.backend import KeyedStateBackend
-from streamflow.state.factory import open_backend
-from streamflow.state.lazy import LazyBackend
+from streamflow.state.backends.factory import open_backend
+from streamflow.state.backends.lazy import LazyBackend
+from streamflow.state.backends.protocol import KeyedStateBackend
 from streamflow.time.effort import Effort
 from streamflow.time.timestamps import MIN_TIME
 

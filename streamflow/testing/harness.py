@@ -35,10 +35,10 @@ from streamflow.operators.contract.operator import (
     UpdateCadence,
 )
 from streamflow.operators.stateless.rows import rows_of
-from streamflow.state.backend import KeyedStateBackend
-from streamflow.state.factory import BackendKind, open_backend, open_saved
-from streamflow.state.memory import MemoryBackend
-from streamflow.state.saved import FilesInMemory
+from streamflow.state.backends.factory import BackendKind, open_backend, open_saved
+from streamflow.state.backends.memory import MemoryBackend
+from streamflow.state.backends.protocol import KeyedStateBackend
+from streamflow.state.backends.saved import FilesInMemory
 from streamflow.testing.clock import TestClock
 from streamflow.testing.ends import Gathered
 from streamflow.testing.results import difference, final_rows

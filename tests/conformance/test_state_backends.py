@@ -23,13 +23,13 @@ from hypothesis.stateful import (
 )
 
 from streamflow.errors import ConfigError, StateError
-from streamflow.state.backend import KeyedStateBackend, StateAddress
-from streamflow.state.factory import open_backend, open_saved
-from streamflow.state.lazy import LazyBackend
-from streamflow.state.memory import MemoryBackend
+from streamflow.state.backends.factory import open_backend, open_saved
+from streamflow.state.backends.lazy import LazyBackend
+from streamflow.state.backends.memory import MemoryBackend
+from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
+from streamflow.state.backends.rocksdb.backend import RocksDBBackend
+from streamflow.state.backends.saved import FilesInMemory, Saved
 from streamflow.state.parts import copy_groups
-from streamflow.state.rocksdb.backend import RocksDBBackend
-from streamflow.state.saved import FilesInMemory, Saved
 
 FACTORIES: dict[str, Callable[[], KeyedStateBackend]] = {
     "memory": MemoryBackend,
@@ -361,7 +361,7 @@ def test_a_second_backend_on_one_database_is_told_who_holds_it(tmp_path: Path) -
         RocksDBBackend(tmp_path / "db")
     script = (
         "import sys; from pathlib import Path; from streamflow.errors import StateError\n"
-        "from streamflow.state.rocksdb.backend import RocksDBBackend\n"
+        "from streamflow.state.backends.rocksdb.backend import RocksDBBackend\n"
         "try: RocksDBBackend(Path(sys.argv[1]))\n"
         "except StateError as error: print(error)\n"
     )

@@ -12,12 +12,12 @@ import pytest
 
 import streamflow as sf
 from streamflow.core.keys import key_group_of
-from streamflow.state.backend import KeyedStateBackend, StateAddress
-from streamflow.state.memory import MemoryBackend
+from streamflow.state.backends.memory import MemoryBackend
+from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
+from streamflow.state.backends.rocksdb.backend import RocksDBBackend
+from streamflow.state.keyed.cache import Current, StateCache
+from streamflow.state.keyed.ttl import STAMP_BYTES, ExpiryQueue, TtlClock, stamp
 from streamflow.state.parts import copy_groups
-from streamflow.state.rocksdb.backend import RocksDBBackend
-from streamflow.state.state_cache import Current, StateCache
-from streamflow.state.ttl import STAMP_BYTES, ExpiryQueue, TtlClock, stamp
 
 BACKENDS: dict[str, Callable[[], KeyedStateBackend]] = {"memory": MemoryBackend, "rocksdb": RocksDBBackend}
 STATE, QUEUE = StateAddress("process-1", "state"), StateAddress("process-1", "ttl-state")

@@ -33,7 +33,7 @@ from streamflow.operators.contract.operator import (
 )
 from streamflow.operators.totals import running_totals
 from streamflow.operators.windows import windowing
-from streamflow.state.panes import PaneStore
+from streamflow.state.frames.panes import PaneStore
 from streamflow.windows.assigners import Assigner, GlobalWindow
 from tests.properties.job_model import (
     MAX,

@@ -19,12 +19,12 @@ from streamflow.runtime.checkpoints.sealed_files import job_of, sealed_of
 from streamflow.runtime.checkpoints.snapshots import BACKEND, SOURCE, TABLE, VALUES, described
 from streamflow.runtime.checkpoints.stored_content import ELSEWHERE, SourceContent, WaitingContent, content_of
 from streamflow.runtime.control.assignment import SplitState
-from streamflow.state.backend import KeyedStateBackend
+from streamflow.state.backends.factory import open_saved
+from streamflow.state.backends.protocol import KeyedStateBackend
+from streamflow.state.backends.saved import SavedKind
 from streamflow.state.checkpoints.manifest import Manifest, StoredFile, SubtaskEntry
 from streamflow.state.checkpoints.store import CheckpointStore
 from streamflow.state.checkpoints.tables import decode_table
-from streamflow.state.factory import open_saved
-from streamflow.state.saved import SavedKind
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
 __all__ = ["Restored", "Share", "SourceStart"]

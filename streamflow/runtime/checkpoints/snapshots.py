@@ -14,10 +14,10 @@ from streamflow.core.serde import pack
 from streamflow.observe.registry import Counts
 from streamflow.operators.contract.operator import OperatorSnapshot
 from streamflow.runtime.checkpoints.stored_content import OperatorContent, content_of
+from streamflow.state.backends.saved import Saved
 from streamflow.state.checkpoints.manifest import StoredFile, SubtaskEntry
 from streamflow.state.checkpoints.store import CheckpointWriter
 from streamflow.state.checkpoints.tables import encode_table
-from streamflow.state.saved import Saved
 
 __all__ = [
     "BACKEND",

@@ -17,7 +17,7 @@ from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.contract.operator import ERRORS, LATE, MAIN, AsyncOperator, Operator
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.exchange.outlet import Outlet
-from streamflow.state.backend import KeyedStateBackend
+from streamflow.state.backends.protocol import KeyedStateBackend
 from streamflow.time.effort import Effort
 
 __all__ = ["Chain", "Keyed", "Link"]

@@ -17,7 +17,7 @@ from streamflow.graph.logical import LogicalGraph, SourceNode
 from streamflow.operators.contract.operator import OperatorContext, StreamType
 from streamflow.operators.contract.source import Source, SourceContext
 from streamflow.runtime.ports import Inline
-from streamflow.state.memory import MemoryBackend
+from streamflow.state.backends.memory import MemoryBackend
 from streamflow.testing.clock import TestClock
 from streamflow.testing.simulation.chance import Chance
 from streamflow.time.clock import SystemClock

@@ -28,7 +28,7 @@ from streamflow.operators.contract.operator import (
     StreamType,
 )
 from streamflow.operators.requests.map_async import MapAsync, backoff
-from streamflow.state.memory import MemoryBackend
+from streamflow.state.backends.memory import MemoryBackend
 from streamflow.time.clock import SeededRandom, SystemClock
 
 INPUT = StreamType(OBJECTS, timed=True)

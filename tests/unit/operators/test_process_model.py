@@ -15,7 +15,7 @@ import streamflow as sf
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.process.process import KeyedProcess, ProcessSpec
-from streamflow.state import timers
+from streamflow.state.keyed import timers
 from streamflow.testing.harness import OperatorHarness
 from streamflow.time.timestamps import to_micros
 

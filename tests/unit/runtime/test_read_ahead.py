@@ -16,7 +16,7 @@ from streamflow.operators.contract.operator import MAIN, OperatorContext, Stream
 from streamflow.operators.contract.source import Decoded, Fetch, Split
 from streamflow.operators.stateless.columns import Filter
 from streamflow.runtime.task.read_ahead import Piece, Prefix, SplitPump
-from streamflow.state.memory import MemoryBackend
+from streamflow.state.backends.memory import MemoryBackend
 from streamflow.testing import SteppedLoop, TestClock
 from streamflow.time.clock import SeededRandom
 

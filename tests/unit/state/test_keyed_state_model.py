@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 import streamflow as sf
 from streamflow.core.keys import key_group_of
-from streamflow.state import handles_list, handles_map
-from streamflow.state.backend import KeyedStateBackend, StateAddress
-from streamflow.state.descriptors import declarations
-from streamflow.state.memory import MemoryBackend
-from streamflow.state.rocksdb.backend import RocksDBBackend
-from streamflow.state.state_cache import Current, StateCache, key_bytes
+from streamflow.state.backends.memory import MemoryBackend
+from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
+from streamflow.state.backends.rocksdb.backend import RocksDBBackend
+from streamflow.state.keyed import list as handles_list
+from streamflow.state.keyed import map as handles_map
+from streamflow.state.keyed.cache import Current, StateCache, key_bytes
+from streamflow.state.keyed.descriptors import declarations
 
 TTL = 10
 

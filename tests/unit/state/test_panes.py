@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from streamflow.core.keys import key_group_range, key_groups
 from streamflow.core.serde import ipc_to_frame, pack, unpack
 from streamflow.errors import StateError
-from streamflow.state.backend import KeyedStateBackend, StateAddress
-from streamflow.state.factory import open_backend, open_saved
-from streamflow.state.key_slices import in_slices
-from streamflow.state.lazy import LazyBackend
-from streamflow.state.memory import MemoryBackend
-from streamflow.state.owned_keys import OwnedKeys
-from streamflow.state.panes import PaneStore
+from streamflow.state.backends.factory import open_backend, open_saved
+from streamflow.state.backends.lazy import LazyBackend
+from streamflow.state.backends.memory import MemoryBackend
+from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
+from streamflow.state.backends.saved import FilesInMemory
+from streamflow.state.frames.key_slices import in_slices
+from streamflow.state.frames.panes import PaneStore
+from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.parts import StatePart
-from streamflow.state.saved import FilesInMemory
 
 ADDRESS = StateAddress("window-1", "panes")
 KEYS = OwnedKeys(("k",), range(128), 128)

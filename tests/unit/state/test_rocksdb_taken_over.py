@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from streamflow.state.rocksdb.backend import RocksDBBackend
+from streamflow.state.backends.rocksdb.backend import RocksDBBackend
 
 
 def test_a_database_whose_folder_is_gone_closes_quietly(tmp_path: Path) -> None:

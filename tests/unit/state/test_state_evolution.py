@@ -19,8 +19,8 @@ from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError, StateError
 from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.process.process import KeyedProcess, ProcessSpec
-from streamflow.state.evolution import state_differences
-from streamflow.state.value_types import value_type
+from streamflow.state.keyed.evolution import state_differences
+from streamflow.state.keyed.value_types import value_type
 
 
 @dataclass

@@ -10,10 +10,11 @@ import pytest
 
 import streamflow as sf
 from streamflow.errors import RecordError, StateError
-from streamflow.state import handles_list, handles_map
-from streamflow.state.backend import StateAddress
-from streamflow.state.memory import MemoryBackend
-from streamflow.state.state_cache import Current, StateCache
+from streamflow.state.backends.memory import MemoryBackend
+from streamflow.state.backends.protocol import StateAddress
+from streamflow.state.keyed import list as handles_list
+from streamflow.state.keyed import map as handles_map
+from streamflow.state.keyed.cache import Current, StateCache
 
 
 @dataclass

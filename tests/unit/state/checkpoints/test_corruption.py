@@ -12,10 +12,10 @@ from typing import NamedTuple
 import pytest
 
 from streamflow.errors import DamagedError, GoneError, StateError
-from streamflow.state.backend import StateAddress
+from streamflow.state.backends.protocol import StateAddress
+from streamflow.state.backends.rocksdb.backend import RocksDBBackend
+from streamflow.state.backends.rocksdb.opening import open_database
 from streamflow.state.checkpoints.store import CheckpointStore
-from streamflow.state.rocksdb.backend import RocksDBBackend
-from streamflow.state.rocksdb.opening import open_database
 from tests.unit.state.checkpoints.checkpointing import content, local_store, take
 
 TOTALS = StateAddress("window-1", "totals")

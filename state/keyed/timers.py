@@ -13,7 +13,7 @@ import heapq
 from collections.abc import Iterator
 from typing import Final
 
-from streamflow.state.backend import SLICE, KeyedStateBackend, StateAddress
+from streamflow.state.backends.protocol import SLICE, KeyedStateBackend, StateAddress
 from streamflow.time.timestamps import MAX_TIME
 
 __all__ = ["HELD", "TimerQueue"]
@@ -31,7 +31,7 @@ Entry = tuple[int, bytes, int]
 class TimerQueue:
     """The timers of one operator on one clock; at most one for each time and payload.
 
-    >>> from streamflow.state.memory import MemoryBackend
+    >>> from streamflow.state.backends.memory import MemoryBackend
     >>> queue = TimerQueue(MemoryBackend(), StateAddress("process-1", "event-timers"))
     >>> for time in (30, 10, 10):
     ...     queue.add(time, b"k", 7)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from streamflow.errors import StateError
-from streamflow.state.saved import SavedFile, SavedFiles
+from streamflow.state.backends.saved import SavedFile, SavedFiles
 
 __all__ = ["SavedDatabase", "fetch_database"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from streamflow.errors import StateError
-from streamflow.state.rocksdb.failures import state_error
+from streamflow.state.backends.rocksdb.failures import state_error
 
 if TYPE_CHECKING:
     from rocksdict import Options, Rdict

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from streamflow.errors import unknown_name
-from streamflow.state.value_types import shown
+from streamflow.state.keyed.value_types import shown
 
 __all__ = ["state_differences", "type_differences"]
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Self, TypeVar, overload
 
 from streamflow.errors import JobDefinitionError
-from streamflow.state.broadcast import BroadcastHandle
-from streamflow.state.handles import AggregatingHandle, ExpiringValueHandle, ReducingHandle, ValueHandle
-from streamflow.state.handles_list import ListHandle
-from streamflow.state.handles_map import MapHandle
-from streamflow.state.state_cache import StateCache
-from streamflow.state.ttl import TimeToLive, TtlClock, TtlRefresh, time_to_live
-from streamflow.state.value_types import ValueType, value_type
+from streamflow.state.keyed.broadcast import BroadcastHandle
+from streamflow.state.keyed.cache import StateCache
+from streamflow.state.keyed.list import ListHandle
+from streamflow.state.keyed.map import MapHandle
+from streamflow.state.keyed.ttl import TimeToLive, TtlClock, TtlRefresh, time_to_live
+from streamflow.state.keyed.value import AggregatingHandle, ExpiringValueHandle, ReducingHandle, ValueHandle
+from streamflow.state.keyed.value_types import ValueType, value_type
 from streamflow.time.timestamps import Duration
 from streamflow.windows.own import Aggregator
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from streamflow.core.serde import frame_to_ipc, ipc_to_frame
 from streamflow.errors import StateError, Where
-from streamflow.state.backend import KeyedStateBackend, StateAddress
+from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 
 __all__ = ["Chunk", "PaneChunks"]
 

@@ -12,9 +12,8 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from streamflow.core.serde import pack, unpack
 from streamflow.errors import RecordError, StateError, StreamflowError, cut
-from streamflow.state.backend import SLICE, StateAddress
-from streamflow.state.handles import cannot_be_stored
-from streamflow.state.state_cache import (
+from streamflow.state.backends.protocol import SLICE, StateAddress
+from streamflow.state.keyed.cache import (
     CELLS,
     GROUP,
     KEY,
@@ -24,8 +23,9 @@ from streamflow.state.state_cache import (
     Slot,
     StateCache,
 )
-from streamflow.state.ttl import STAMP_BYTES, ExpiryQueue, TimeToLive, stamp, stamped_at
-from streamflow.state.value_types import ValueType
+from streamflow.state.keyed.ttl import STAMP_BYTES, ExpiryQueue, TimeToLive, stamp, stamped_at
+from streamflow.state.keyed.value import cannot_be_stored
+from streamflow.state.keyed.value_types import ValueType
 
 __all__ = ["CHUNK", "ListHandle"]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from streamflow.errors import ConfigError
-from streamflow.state.backend import KeyedStateBackend
-from streamflow.state.memory import MemoryBackend
-from streamflow.state.saved import SavedFiles, SavedKind
-from streamflow.state.saved_memory import saved_rows
+from streamflow.state.backends.memory import MemoryBackend
+from streamflow.state.backends.protocol import KeyedStateBackend
+from streamflow.state.backends.saved import SavedFiles, SavedKind
+from streamflow.state.backends.saved_memory import saved_rows
 
 __all__ = ["BackendKind", "open_backend", "open_saved"]
 
@@ -31,7 +31,7 @@ def open_backend(
     if kind == "memory":
         return MemoryBackend()
     if kind == "rocksdb":
-        from streamflow.state.rocksdb.backend import RocksDBBackend
+        from streamflow.state.backends.rocksdb.backend import RocksDBBackend
 
         return RocksDBBackend(directory, must_exist=must_exist)
     raise ConfigError(f"no state backend {kind!r}", hint="use 'memory' or 'rocksdb'")
@@ -50,7 +50,7 @@ def open_saved(kind: SavedKind | str, files: SavedFiles, directory: Path | None 
             backend.write(address, rows)
         return backend
     if kind == "rocksdb":
-        from streamflow.state.rocksdb.backend import RocksDBBackend
+        from streamflow.state.backends.rocksdb.backend import RocksDBBackend
 
         return RocksDBBackend.of_files(files, directory)
     raise ConfigError(f"no state backend {kind!r}", hint="the checkpoint was written by a newer program")

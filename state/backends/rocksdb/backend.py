@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 from streamflow.core.keys import MAX_PARALLELISM_LIMIT
 from streamflow.errors import StateError
-from streamflow.state.backend import StateAddress, check_change
-from streamflow.state.rocksdb.encoding import (
+from streamflow.state.backends.protocol import StateAddress, check_change
+from streamflow.state.backends.rocksdb.encoding import (
     AFTER_LAST_GROUP,
     address_prefix,
     group_of,
     prefix_end,
     state_prefix,
 )
-from streamflow.state.rocksdb.failures import state_error
-from streamflow.state.rocksdb.opening import open_database, restrict
-from streamflow.state.rocksdb.saved import SavedDatabase, fetch_database
-from streamflow.state.saved import SavedFiles
+from streamflow.state.backends.rocksdb.failures import state_error
+from streamflow.state.backends.rocksdb.opening import open_database, restrict
+from streamflow.state.backends.rocksdb.saved import SavedDatabase, fetch_database
+from streamflow.state.backends.saved import SavedFiles
 
 if TYPE_CHECKING:
     from rocksdict import Rdict, RdictIter

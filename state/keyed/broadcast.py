@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from streamflow.core.serde import pack, unpack
 from streamflow.errors import StateError
-from streamflow.state.value_types import ValueType
+from streamflow.state.keyed.value_types import ValueType
 
 __all__ = ["BroadcastHandle"]
 

@@ -23,11 +23,11 @@ import polars as pl
 
 from streamflow.core.common_types import concatenated
 from streamflow.errors import StateError
-from streamflow.state.backend import KeyedStateBackend, StateAddress
-from streamflow.state.key_slices import in_slices, rows_in_slice
-from streamflow.state.owned_keys import OwnedKeys
-from streamflow.state.pane_chunks import Chunk, PaneChunks
-from streamflow.state.pane_parts import FrameSizes, Pane, Part
+from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
+from streamflow.state.frames.key_slices import in_slices, rows_in_slice
+from streamflow.state.frames.pane_chunks import Chunk, PaneChunks
+from streamflow.state.frames.pane_parts import FrameSizes, Pane, Part
+from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.parts import OperatorSnapshot, StatePart, whole
 
 __all__ = ["PaneStore"]
@@ -51,7 +51,7 @@ class PaneStore:
     takes about twice the largest part of a pane more while it merges, `read` twice the pane. Raises KeyError for a pane
     that is not there, StateError where the backend fails.
 
-    >>> from streamflow.state.memory import MemoryBackend
+    >>> from streamflow.state.backends.memory import MemoryBackend
     >>> keys = OwnedKeys(("k",), range(128), 128)
     >>> store = PaneStore(MemoryBackend(), "window-1", lambda f: f.group_by("k").agg(pl.col("n").sum()), 1 << 20, keys)
     >>> store.append(0, pl.DataFrame({"k": ["a"], "n": [1]}))

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamflow.errors import StateError
-from streamflow.state.backend import StateAddress, check_address, check_change, check_group
-from streamflow.state.saved_memory import SavedMemory
+from streamflow.state.backends.protocol import StateAddress, check_address, check_change, check_group
+from streamflow.state.backends.saved_memory import SavedMemory
 
 __all__ = ["MemoryBackend"]
 

@@ -19,7 +19,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from streamflow.core.serde import pack, unpack
 from streamflow.errors import StateError
-from streamflow.state.backend import SLICE, KeyedStateBackend, StateAddress
+from streamflow.state.backends.protocol import SLICE, KeyedStateBackend, StateAddress
 from streamflow.time.timestamps import MIN_TIME
 
 __all__ = [

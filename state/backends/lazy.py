@@ -7,8 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from streamflow.errors import StateError
-from streamflow.state.backend import KeyedStateBackend, StateAddress, check_address, check_change, check_group
-from streamflow.state.saved import Saved
+from streamflow.state.backends.protocol import (
+    KeyedStateBackend,
+    StateAddress,
+    check_address,
+    check_change,
+    check_group,
+)
+from streamflow.state.backends.saved import Saved
 
 __all__ = ["LazyBackend"]
 
@@ -18,7 +24,7 @@ class LazyBackend:
 
     For new state only: state that exists already has to be opened at once, or reads would find nothing.
 
-    >>> from streamflow.state.memory import MemoryBackend
+    >>> from streamflow.state.backends.memory import MemoryBackend
     >>> backend, address = LazyBackend(MemoryBackend), StateAddress("count-1", "totals")
     >>> backend.get(address, 7, b"k"), backend.opened
     (None, False)

@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-from streamflow.state.pane_chunks import Chunk
+from streamflow.state.frames.pane_chunks import Chunk
 
 __all__ = ["FrameSizes", "Pane", "Part"]
 

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from streamflow.errors import JobDefinitionError
-from streamflow.state.backend import KeyedStateBackend, StateAddress
-from streamflow.state.state_cache import Current
-from streamflow.state.timers import TimerQueue
+from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
+from streamflow.state.keyed.cache import Current
+from streamflow.state.keyed.timers import TimerQueue
 from streamflow.time.timestamps import Duration, parse_duration
 
 __all__ = [

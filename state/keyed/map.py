@@ -12,9 +12,8 @@ from itertools import chain
 from typing import Any, Final, Generic, TypeVar, overload
 
 from streamflow.errors import StateError, StreamflowError, cut
-from streamflow.state.backend import SLICE, StateAddress
-from streamflow.state.handles import cannot_be_stored
-from streamflow.state.state_cache import (
+from streamflow.state.backends.protocol import SLICE, StateAddress
+from streamflow.state.keyed.cache import (
     ABSENT,
     CELLS,
     GROUP,
@@ -25,8 +24,9 @@ from streamflow.state.state_cache import (
     Slot,
     StateCache,
 )
-from streamflow.state.ttl import STAMP_BYTES, ExpiryQueue, TimeToLive, stamp, stamped_at
-from streamflow.state.value_types import ValueType
+from streamflow.state.keyed.ttl import STAMP_BYTES, ExpiryQueue, TimeToLive, stamp, stamped_at
+from streamflow.state.keyed.value import cannot_be_stored
+from streamflow.state.keyed.value_types import ValueType
 
 __all__ = ["MapHandle", "range_end"]
 

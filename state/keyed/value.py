@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 from streamflow.errors import StateError, StreamflowError, cut
-from streamflow.state.backend import StateAddress
-from streamflow.state.state_cache import (
+from streamflow.state.backends.protocol import StateAddress
+from streamflow.state.keyed.cache import (
     ABSENT,
     CELLS,
     CHANGED,
@@ -25,8 +25,8 @@ from streamflow.state.state_cache import (
     Slot,
     StateCache,
 )
-from streamflow.state.ttl import STAMP_BYTES, ExpiryQueue, TimeToLive, stamp, stamped_at
-from streamflow.state.value_types import ValueType
+from streamflow.state.keyed.ttl import STAMP_BYTES, ExpiryQueue, TimeToLive, stamp, stamped_at
+from streamflow.state.keyed.value_types import ValueType
 from streamflow.windows.own import Aggregator
 
 __all__ = ["AggregatingHandle", "ExpiringValueHandle", "ReducingHandle", "ValueHandle", "cannot_be_stored"]

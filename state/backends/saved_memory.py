@@ -11,8 +11,8 @@ from struct import Struct, error
 from typing import Final, Literal
 
 from streamflow.errors import StateError
-from streamflow.state.backend import StateAddress, check_address
-from streamflow.state.saved import SavedFile, SavedFiles
+from streamflow.state.backends.protocol import StateAddress, check_address
+from streamflow.state.backends.saved import SavedFile, SavedFiles
 
 __all__ = ["SavedMemory", "saved_rows"]
 

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from streamflow.core.keys import MAX_PARALLELISM_LIMIT
 from streamflow.errors import StateError
-from streamflow.state.saved import Saved
+from streamflow.state.backends.saved import Saved
 
 __all__ = ["SLICE", "KeyedStateBackend", "StateAddress", "check_address", "check_change", "check_group"]
 

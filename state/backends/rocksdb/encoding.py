@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from streamflow.state.backend import StateAddress, check_address, check_group
+from streamflow.state.backends.protocol import StateAddress, check_address, check_group
 
 __all__ = ["AFTER_LAST_GROUP", "address_prefix", "group_of", "prefix_end", "state_prefix"]
 

@@ -1,0 +1,1 @@
+"""Keyed state backends behind one protocol: memory and RocksDB."""
