@@ -8,8 +8,8 @@ import pytest
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 
-from streamflow.operators.connectors.files.flat_objects import FlatObjects
-from streamflow.operators.connectors.files.line_format import PARSE_ERRORS
+from streamflow.operators.connectors.files.formats.flat_objects import FlatObjects
+from streamflow.operators.connectors.files.formats.line_format import PARSE_ERRORS
 
 SCHEMA = {
     "i": pl.Int64(),

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from streamflow.errors import StateError
-from streamflow.operators.connectors.files.csv_format import CsvColumns, CsvOptions
 from streamflow.operators.connectors.files.failures import reading
 from streamflow.operators.connectors.files.file_ends import Ends
-from streamflow.operators.connectors.files.formats import LINE_FORMATS
-from streamflow.operators.connectors.files.inference import check_inferred
+from streamflow.operators.connectors.files.formats.csv_format import CsvColumns, CsvOptions
+from streamflow.operators.connectors.files.formats.formats import LINE_FORMATS
+from streamflow.operators.connectors.files.formats.inference import check_inferred
+from streamflow.operators.connectors.files.formats.table_scan import count_rows
 from streamflow.operators.connectors.files.listing import FoundFile
 from streamflow.operators.connectors.files.splits import SPLIT_BYTES, FilePart, by_arithmetic, parts_of
-from streamflow.operators.connectors.files.table_scan import count_rows
 from streamflow.operators.contract.source import Discovery, SourceContext, Split
 
 __all__ = ["FileEnumerator", "Told", "WatchingEnumerator"]

@@ -11,7 +11,12 @@ from stat import S_ISREG
 
 from streamflow.errors import SourceError
 from streamflow.operators.connectors.files.failures import reading
-from streamflow.operators.connectors.files.formats import LINE_FORMATS, Compression, FileFormat, by_suffix
+from streamflow.operators.connectors.files.formats.formats import (
+    LINE_FORMATS,
+    Compression,
+    FileFormat,
+    by_suffix,
+)
 from streamflow.operators.connectors.files.partitions import values_of
 
 __all__ = ["FoundFile", "list_files"]

@@ -11,20 +11,20 @@ import polars as pl
 from streamflow.core.schema import Schema, StreamSchema
 from streamflow.operators.connectors.blocking_steps import BlockingSteps
 from streamflow.operators.connectors.files.byte_ranges import LARGEST_RANGE, mean_line, range_bytes
-from streamflow.operators.connectors.files.byte_streams import refuse_other_bytes
-from streamflow.operators.connectors.files.csv_format import CsvColumns, CsvOptions
-from streamflow.operators.connectors.files.csv_header import CsvHeader
 from streamflow.operators.connectors.files.failures import reading
-from streamflow.operators.connectors.files.formats import LINE_FORMATS
-from streamflow.operators.connectors.files.line_format import LineFormat
-from streamflow.operators.connectors.files.ndjson import NdjsonColumns, NdjsonObjects
-from streamflow.operators.connectors.files.objects import AsObjects
+from streamflow.operators.connectors.files.formats.byte_streams import refuse_other_bytes
+from streamflow.operators.connectors.files.formats.csv_format import CsvColumns, CsvOptions
+from streamflow.operators.connectors.files.formats.csv_header import CsvHeader
+from streamflow.operators.connectors.files.formats.formats import LINE_FORMATS
+from streamflow.operators.connectors.files.formats.line_format import LineFormat
+from streamflow.operators.connectors.files.formats.ndjson import NdjsonColumns, NdjsonObjects
+from streamflow.operators.connectors.files.formats.objects import AsObjects
+from streamflow.operators.connectors.files.formats.table_scan import TableReader, fitting_columns, scan_table
+from streamflow.operators.connectors.files.formats.text import TextColumn, TextObjects
 from streamflow.operators.connectors.files.partition_columns import WithPartitions, typed_partitions
 from streamflow.operators.connectors.files.range_reader import RangeReader
 from streamflow.operators.connectors.files.sequential_reader import RecordStream, SequentialReader
 from streamflow.operators.connectors.files.splits import FilePart
-from streamflow.operators.connectors.files.table_scan import TableReader, fitting_columns, scan_table
-from streamflow.operators.connectors.files.text import TextColumn, TextObjects
 from streamflow.operators.contract.source import (
     Fetch,
     Position,

@@ -10,7 +10,7 @@ import polars as pl
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME_TYPE
 from streamflow.errors import SourceError, cut
-from streamflow.operators.connectors.files.wire_types import AS_TEXT, convert_where_possible
+from streamflow.operators.connectors.files.formats.wire_types import AS_TEXT, convert_where_possible
 from streamflow.operators.contract.source import Decoded, Fetch, SplitReader
 
 __all__ = ["WithPartitions", "partition_types", "typed_partitions"]

@@ -6,7 +6,7 @@ from functools import partial
 
 from streamflow.operators.connectors.files.byte_ranges import LineNumbers, read_lines
 from streamflow.operators.connectors.files.failures import reading
-from streamflow.operators.connectors.files.line_format import BOM, LineFormat, Run, decode_run
+from streamflow.operators.connectors.files.formats.line_format import BOM, LineFormat, Run, decode_run
 from streamflow.operators.contract.operator import ErrorPolicy
 from streamflow.operators.contract.source import Decoded, Fetch
 

@@ -12,9 +12,9 @@ from typing import Final
 from streamflow.errors import SourceError
 from streamflow.operators.connectors.blocking_steps import BlockingSteps
 from streamflow.operators.connectors.files.byte_ranges import range_bytes
-from streamflow.operators.connectors.files.byte_streams import open_stream
-from streamflow.operators.connectors.files.formats import Compression
-from streamflow.operators.connectors.files.line_format import BOM, LineFormat, Run, decode_run
+from streamflow.operators.connectors.files.formats.byte_streams import open_stream
+from streamflow.operators.connectors.files.formats.formats import Compression
+from streamflow.operators.connectors.files.formats.line_format import BOM, LineFormat, Run, decode_run
 from streamflow.operators.contract.operator import ErrorPolicy
 from streamflow.operators.contract.source import Fetch, SourceContext
 

@@ -13,15 +13,20 @@ from streamflow.arguments import names, whole_number
 from streamflow.core.schema import Schema
 from streamflow.disk import Disk
 from streamflow.errors import JobDefinitionError, SinkError
-from streamflow.operators.connectors.files.encoding import SUFFIXES, check_continues, check_format
-from streamflow.operators.connectors.files.formats import FileFormat, by_suffix, checked_format, separator_of
-from streamflow.operators.connectors.files.hidden_folder import hidden_folder
+from streamflow.operators.connectors.files.formats.encoding import SUFFIXES, check_continues, check_format
+from streamflow.operators.connectors.files.formats.formats import (
+    FileFormat,
+    by_suffix,
+    checked_format,
+    separator_of,
+)
 from streamflow.operators.connectors.files.local_path import local_path
-from streamflow.operators.connectors.files.ownership import Layout
 from streamflow.operators.connectors.files.partitions import check_partition
-from streamflow.operators.connectors.files.publication import FolderCommitter
-from streamflow.operators.connectors.files.single_file import FileCommitter
-from streamflow.operators.connectors.files.staging import FolderWriter
+from streamflow.operators.connectors.files.publishing.hidden_folder import hidden_folder
+from streamflow.operators.connectors.files.publishing.ownership import Layout
+from streamflow.operators.connectors.files.publishing.publication import FolderCommitter
+from streamflow.operators.connectors.files.publishing.single_file import FileCommitter
+from streamflow.operators.connectors.files.publishing.staging import FolderWriter
 from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committer, Delivery, Sink, SinkContext, SinkWriter
 

@@ -12,15 +12,15 @@ import polars as pl
 from streamflow.arguments import flag, names
 from streamflow.core.schema import OBJECTS, Objects, Schema, StreamSchema
 from streamflow.errors import JobDefinitionError
-from streamflow.operators.connectors.files.csv_format import CsvOptions
 from streamflow.operators.connectors.files.enumerator import FileEnumerator, Told, WatchingEnumerator
-from streamflow.operators.connectors.files.formats import FileFormat, by_suffix, checked_format
-from streamflow.operators.connectors.files.inference import infer_schema
+from streamflow.operators.connectors.files.formats.csv_format import CsvOptions
+from streamflow.operators.connectors.files.formats.formats import FileFormat, by_suffix, checked_format
+from streamflow.operators.connectors.files.formats.inference import infer_schema
+from streamflow.operators.connectors.files.formats.text import TEXT_COLUMN
+from streamflow.operators.connectors.files.formats.wire_types import wire_types
 from streamflow.operators.connectors.files.listing import FoundFile, list_files
 from streamflow.operators.connectors.files.local_path import local_path
 from streamflow.operators.connectors.files.opening import FileReading, OpenedWhenRead
-from streamflow.operators.connectors.files.text import TEXT_COLUMN
-from streamflow.operators.connectors.files.wire_types import wire_types
 from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.source import (
     Enumerator,

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streamflow.operators.connectors.files.csv_format import CsvOptions
 from streamflow.operators.connectors.files.file_ends import Ends
-from streamflow.operators.connectors.files.formats import Compression, FileFormat
+from streamflow.operators.connectors.files.formats.csv_format import CsvOptions
+from streamflow.operators.connectors.files.formats.formats import Compression, FileFormat
 from streamflow.operators.connectors.files.listing import FoundFile
 from streamflow.operators.contract.source import Split
 

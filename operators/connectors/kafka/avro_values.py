@@ -19,7 +19,7 @@ import polars as pl
 from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.distribution import install_hint
 from streamflow.errors import ConfigError, JobDefinitionError, cut
-from streamflow.operators.connectors.files.wire_types import misfits
+from streamflow.operators.connectors.files.formats.wire_types import misfits
 from streamflow.operators.connectors.kafka.avro_types import (
     AvroField,
     column_fields,

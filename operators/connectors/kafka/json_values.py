@@ -14,8 +14,8 @@ import polars as pl
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.core.serde import MAX_DEPTH
-from streamflow.operators.connectors.files.line_format import PARSE_ERRORS
-from streamflow.operators.connectors.files.ndjson import NdjsonColumns, malformed
+from streamflow.operators.connectors.files.formats.line_format import PARSE_ERRORS
+from streamflow.operators.connectors.files.formats.ndjson import NdjsonColumns, malformed
 from streamflow.operators.connectors.kafka.decoded_values import (
     TOMBSTONE,
     DecodedValues,

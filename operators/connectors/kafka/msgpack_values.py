@@ -21,7 +21,7 @@ from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.core.serde import MAX_DEPTH, deeper_than
 from streamflow.core.values import framed
 from streamflow.errors import JobDefinitionError, SinkError, cut
-from streamflow.operators.connectors.files.wire_types import (
+from streamflow.operators.connectors.files.formats.wire_types import (
     convert,
     convert_where_possible,
     misfits,

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import RecordError, SourceError, StreamflowError
 from streamflow.operators.connectors.files import byte_ranges, sequential_reader
-from streamflow.operators.connectors.files.csv_format import CsvColumns, CsvOptions
-from streamflow.operators.connectors.files.line_format import PARSE_ERRORS, Run, decode_run
-from streamflow.operators.connectors.files.ndjson import NdjsonColumns
+from streamflow.operators.connectors.files.formats.csv_format import CsvColumns, CsvOptions
+from streamflow.operators.connectors.files.formats.line_format import PARSE_ERRORS, Run, decode_run
+from streamflow.operators.connectors.files.formats.ndjson import NdjsonColumns
 from streamflow.operators.connectors.files.source import FileSource
 from tests.unit.connectors.driving import read, rows
 

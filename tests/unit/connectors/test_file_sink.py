@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError, SinkError
-from streamflow.operators.connectors.files import staging
 from streamflow.operators.connectors.files.partitions import folder_of
+from streamflow.operators.connectors.files.publishing import staging
 from streamflow.operators.connectors.files.sink import FileSink
 from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.contract.operator import StreamType

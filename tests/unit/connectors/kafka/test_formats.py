@@ -17,7 +17,7 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError, SinkError
-from streamflow.operators.connectors.files.ndjson import NdjsonColumns
+from streamflow.operators.connectors.files.formats.ndjson import NdjsonColumns
 from streamflow.operators.connectors.kafka import decoding
 from streamflow.operators.connectors.kafka.avro_types import avro_record
 from streamflow.operators.connectors.kafka.encoding import encoder

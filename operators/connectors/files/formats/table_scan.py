@@ -13,9 +13,9 @@ from streamflow.core.python_times import shown_row, unheld
 from streamflow.errors import RecordError, SourceError, Where, unknown_name
 from streamflow.operators.connectors.blocking_steps import BlockingSteps
 from streamflow.operators.connectors.files.failures import reading
-from streamflow.operators.connectors.files.formats import FileFormat
-from streamflow.operators.connectors.files.table_casts import cast_exactly, castable
-from streamflow.operators.connectors.files.wire_types import without_rows
+from streamflow.operators.connectors.files.formats.formats import FileFormat
+from streamflow.operators.connectors.files.formats.table_casts import cast_exactly, castable
+from streamflow.operators.connectors.files.formats.wire_types import without_rows
 from streamflow.operators.contract.operator import ErrorPolicy
 from streamflow.operators.contract.source import Decoded, Fetch, SourceContext
 

@@ -18,8 +18,8 @@ from typing import Any, Final, cast
 import msgspec
 import polars as pl
 
-from streamflow.operators.connectors.files.line_format import PARSE_ERRORS
-from streamflow.operators.connectors.files.wire_types import fields_of, inner_of
+from streamflow.operators.connectors.files.formats.line_format import PARSE_ERRORS
+from streamflow.operators.connectors.files.formats.wire_types import fields_of, inner_of
 
 __all__ = ["DoubledNames", "escaped_names", "has_twins"]
 

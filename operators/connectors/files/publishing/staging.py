@@ -17,11 +17,11 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, Schema
 from streamflow.errors import RecordError
-from streamflow.operators.connectors.files.durable_folders import make_durable
-from streamflow.operators.connectors.files.encoding import SUFFIXES, append, empty_file
 from streamflow.operators.connectors.files.failures import writing
-from streamflow.operators.connectors.files.ownership import Layout, Owner, PartName
+from streamflow.operators.connectors.files.formats.encoding import SUFFIXES, append, empty_file
 from streamflow.operators.connectors.files.partitions import partitioned
+from streamflow.operators.connectors.files.publishing.durable_folders import make_durable
+from streamflow.operators.connectors.files.publishing.ownership import Layout, Owner, PartName
 from streamflow.operators.contract.sink import Committable, SinkContext
 from streamflow.operators.stateless.rows import frame_of
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.files.csv_format import CsvColumns, CsvOptions, csv_fields
-from streamflow.operators.connectors.files.formats import Compression
+from streamflow.operators.connectors.files.formats.csv_format import CsvColumns, CsvOptions, csv_fields
+from streamflow.operators.connectors.files.formats.formats import Compression
 from streamflow.operators.connectors.files.sequential_reader import RecordStream
 
 __all__ = ["CsvHeader"]

@@ -14,10 +14,10 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
 from streamflow.disk import Disk
 from streamflow.errors import JobDefinitionError, SinkError, cut
-from streamflow.operators.connectors.files.csv_format import CsvOptions, csv_fields
 from streamflow.operators.connectors.files.failures import writing
-from streamflow.operators.connectors.files.formats import FileFormat
-from streamflow.operators.connectors.files.wire_types import fields_of, holds_bytes, inner_of
+from streamflow.operators.connectors.files.formats.csv_format import CsvOptions, csv_fields
+from streamflow.operators.connectors.files.formats.formats import FileFormat
+from streamflow.operators.connectors.files.formats.wire_types import fields_of, holds_bytes, inner_of
 from streamflow.operators.connectors.json_rows import json_lines
 from streamflow.operators.connectors.text_columns import as_text_carries
 from streamflow.operators.contract.operator import StreamType

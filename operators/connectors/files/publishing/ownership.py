@@ -17,9 +17,9 @@ from typing import Any, Final, Literal, cast
 
 from streamflow.disk import Disk
 from streamflow.errors import SinkError
-from streamflow.operators.connectors.files.durable_folders import make_durable
-from streamflow.operators.connectors.files.encoding import SUFFIXES
-from streamflow.operators.connectors.files.formats import FileFormat
+from streamflow.operators.connectors.files.formats.encoding import SUFFIXES
+from streamflow.operators.connectors.files.formats.formats import FileFormat
+from streamflow.operators.connectors.files.publishing.durable_folders import make_durable
 from streamflow.operators.contract.sink import Committable, SinkContext
 
 __all__ = ["Layout", "Note", "Owner", "PartName", "confined", "here", "hidden"]

@@ -11,10 +11,10 @@ import polars as pl
 from streamflow.core.batch import RowBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.serde import deeper_than
-from streamflow.operators.connectors.files.exact_json import ExactJson, lone_surrogate
-from streamflow.operators.connectors.files.flat_objects import FlatObjects
-from streamflow.operators.connectors.files.line_format import PARSE_ERRORS, LineFormat, Sifted
-from streamflow.operators.connectors.files.wire_types import (
+from streamflow.operators.connectors.files.formats.exact_json import ExactJson, lone_surrogate
+from streamflow.operators.connectors.files.formats.flat_objects import FlatObjects
+from streamflow.operators.connectors.files.formats.line_format import PARSE_ERRORS, LineFormat, Sifted
+from streamflow.operators.connectors.files.formats.wire_types import (
     convert,
     convert_where_possible,
     misfits,

@@ -12,9 +12,9 @@ import polars as pl
 
 from streamflow.core.frame import FrameBatch
 from streamflow.errors import JobDefinitionError, SourceError, unknown_name
-from streamflow.operators.connectors.files.formats import separator_of
-from streamflow.operators.connectors.files.line_format import BOM, PARSE_ERRORS, LineFormat, Sifted
-from streamflow.operators.connectors.files.wire_types import (
+from streamflow.operators.connectors.files.formats.formats import separator_of
+from streamflow.operators.connectors.files.formats.line_format import BOM, PARSE_ERRORS, LineFormat, Sifted
+from streamflow.operators.connectors.files.formats.wire_types import (
     INFINITY,
     convert,
     convert_where_possible,

@@ -12,10 +12,10 @@ from typing import Any, TypeGuard
 
 from streamflow.disk import Disk
 from streamflow.errors import SinkError
-from streamflow.operators.connectors.files.durable_folders import make_durable, sync_down
 from streamflow.operators.connectors.files.failures import writing
-from streamflow.operators.connectors.files.hidden_folder import Presence, no_other_run
-from streamflow.operators.connectors.files.ownership import (
+from streamflow.operators.connectors.files.publishing.durable_folders import make_durable, sync_down
+from streamflow.operators.connectors.files.publishing.hidden_folder import Presence, no_other_run
+from streamflow.operators.connectors.files.publishing.ownership import (
     Layout,
     Note,
     Owner,
@@ -24,7 +24,7 @@ from streamflow.operators.connectors.files.ownership import (
     here,
     hidden,
 )
-from streamflow.operators.connectors.files.second_name import give_name
+from streamflow.operators.connectors.files.publishing.second_name import give_name
 from streamflow.operators.contract.sink import Committable, Committer, SinkContext
 
 __all__ = ["FolderCommitter", "beginning", "come", "lost", "not_ours"]

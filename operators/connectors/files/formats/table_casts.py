@@ -8,7 +8,7 @@ from decimal import Decimal
 import polars as pl
 
 from streamflow.errors import RecordError
-from streamflow.operators.connectors.files.wire_types import (
+from streamflow.operators.connectors.files.formats.wire_types import (
     AS_TEXT,
     INFINITY,
     convert_where_possible,

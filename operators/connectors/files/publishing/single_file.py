@@ -14,13 +14,20 @@ from pathlib import Path
 
 from streamflow.disk import Disk
 from streamflow.errors import SinkError
-from streamflow.operators.connectors.files.durable_folders import make_durable
-from streamflow.operators.connectors.files.encoding import join_files
 from streamflow.operators.connectors.files.failures import writing
-from streamflow.operators.connectors.files.hidden_folder import Presence
-from streamflow.operators.connectors.files.ownership import Layout, Note, Owner, PartName, confined, here
-from streamflow.operators.connectors.files.publication import beginning, come, lost, not_ours
-from streamflow.operators.connectors.files.second_name import give_name
+from streamflow.operators.connectors.files.formats.encoding import join_files
+from streamflow.operators.connectors.files.publishing.durable_folders import make_durable
+from streamflow.operators.connectors.files.publishing.hidden_folder import Presence
+from streamflow.operators.connectors.files.publishing.ownership import (
+    Layout,
+    Note,
+    Owner,
+    PartName,
+    confined,
+    here,
+)
+from streamflow.operators.connectors.files.publishing.publication import beginning, come, lost, not_ours
+from streamflow.operators.connectors.files.publishing.second_name import give_name
 from streamflow.operators.contract.sink import Committable, Committer, SinkContext
 
 __all__ = ["FileCommitter"]

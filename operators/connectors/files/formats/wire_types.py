@@ -15,7 +15,7 @@ import polars as pl
 
 from streamflow.core.python_times import shown_row
 from streamflow.errors import JobDefinitionError, cut
-from streamflow.operators.connectors.files.formats import FileFormat
+from streamflow.operators.connectors.files.formats.formats import FileFormat
 from streamflow.operators.connectors.halving import halve
 
 __all__ = [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
-from streamflow.operators.connectors.files.line_format import LineFormat, Sifted
+from streamflow.operators.connectors.files.formats.line_format import LineFormat, Sifted
 
 __all__ = ["AsObjects"]
 

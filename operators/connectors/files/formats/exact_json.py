@@ -16,8 +16,8 @@ from typing import Any, Final, cast
 import msgspec
 import polars as pl
 
-from streamflow.operators.connectors.files.doubled_names import DoubledNames, escaped_names
-from streamflow.operators.connectors.files.wire_types import fields_of, inner_of
+from streamflow.operators.connectors.files.formats.doubled_names import DoubledNames, escaped_names
+from streamflow.operators.connectors.files.formats.wire_types import fields_of, inner_of
 
 __all__ = ["ExactJson", "lone_surrogate"]
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from streamflow.core.batch import RowBatch
 from streamflow.core.frame import FrameBatch
-from streamflow.operators.connectors.files.line_format import LineFormat, Sifted, split_lines
+from streamflow.operators.connectors.files.formats.line_format import LineFormat, Sifted, split_lines
 
 __all__ = ["TEXT_COLUMN", "TextColumn", "TextObjects"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from streamflow.errors import SourceError
 from streamflow.operators.connectors.files.failures import reading
-from streamflow.operators.connectors.files.formats import Compression
+from streamflow.operators.connectors.files.formats.formats import Compression
 
 if TYPE_CHECKING:
     from zstandard import ZstdDecompressionObj

@@ -16,7 +16,7 @@ import msgspec
 import polars as pl
 
 from streamflow.core.values import EXACT
-from streamflow.operators.connectors.files.line_format import PARSE_ERRORS
+from streamflow.operators.connectors.files.formats.line_format import PARSE_ERRORS
 
 __all__ = ["FlatObjects"]
 
