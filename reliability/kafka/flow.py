@@ -14,7 +14,7 @@ import streamflow as sf
 from reliability.flow import DISORDER_MS, EVENT, Place
 from reliability.pacing import Pace, Paced
 from streamflow import col
-from streamflow.operators.connectors.kafka.client import KafkaClient
+from streamflow.operators.connectors.kafka.clients.port import KafkaClient
 from streamflow.operators.connectors.kafka.sink import KafkaSink
 from streamflow.operators.connectors.kafka.source import KafkaSource
 

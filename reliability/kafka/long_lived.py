@@ -4,7 +4,7 @@ With it the test with the proxy has to fail; if it passes, the proxy does not do
 it does start a new one, as careful programs do: what tears is the transaction after one that went well.
 """
 
-from streamflow.operators.connectors.kafka.client import (
+from streamflow.operators.connectors.kafka.clients.port import (
     KafkaClient,
     LogReader,
     LogWriter,

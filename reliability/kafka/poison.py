@@ -24,7 +24,7 @@ from reliability.kafka.log import make_topics, produce, read_committed, read_out
 from reliability.kafka.verdict import compare
 from reliability.kafka.victims import commits, start, until
 from reliability.pacing import Pace, Paced
-from streamflow.operators.connectors.kafka.client import KafkaClient
+from streamflow.operators.connectors.kafka.clients.port import KafkaClient
 from streamflow.operators.connectors.kafka.sink import KafkaSink
 from streamflow.operators.connectors.kafka.source import KafkaSource
 

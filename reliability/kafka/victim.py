@@ -21,7 +21,7 @@ from reliability.pacing import Pace
 from reliability.points import Point, kill_at
 from streamflow.api.running import run_on_loop, stopping_on_signals
 from streamflow.errors import StreamflowError
-from streamflow.operators.connectors.kafka.client import KafkaClient
+from streamflow.operators.connectors.kafka.clients.port import KafkaClient
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.runtime.ports import Ports
 

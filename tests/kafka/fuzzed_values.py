@@ -14,7 +14,7 @@ import msgpack  # type: ignore[import-untyped]
 import polars as pl
 
 from streamflow.core.schema import OBJECTS, Schema
-from streamflow.operators.connectors.kafka.decoding import Decoder, decoder
+from streamflow.operators.connectors.kafka.formats.decoding import Decoder, decoder
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema
 from tests.kafka.fuzzed_batches import mangled
 

@@ -9,9 +9,9 @@ import pytest
 from aiokafka.client import ConnectionGroup
 from aiokafka.conn import AIOKafkaConnection
 
-from streamflow.operators.connectors.kafka.aiokafka_cancelling import closed
-from streamflow.operators.connectors.kafka.aiokafka_connection import connect
-from streamflow.operators.connectors.kafka.client import TopicPartition
+from streamflow.operators.connectors.kafka.clients.aiokafka.cancelling import closed
+from streamflow.operators.connectors.kafka.clients.aiokafka.connection import connect
+from streamflow.operators.connectors.kafka.clients.port import TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.instance_group import InstanceGroup
 from streamflow.operators.connectors.kafka.security import KafkaSecurity

@@ -1,4 +1,4 @@
-"""Every client of the port operators/connectors/kafka/client.py keeps what the port says: one test for each claim."""
+"""Every client of the port operators/connectors/kafka/clients/port.py keeps what the port says: one test for each claim."""
 
 import asyncio
 import re
@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from streamflow.errors import SinkError, SourceError
-from streamflow.operators.connectors.kafka.client import (
+from streamflow.operators.connectors.kafka.clients.port import (
     OutcomeUnknownError,
     ProducedRecords,
     RefusedError,

@@ -12,7 +12,7 @@ from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, Us
 from deploy.kafka.jars import why_no_java
 from deploy.kafka.local_broker import LocalBroker, free_port
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.client import TopicPartition
+from streamflow.operators.connectors.kafka.clients.port import TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.security import KafkaSecurity
 from tests.kafka.topics import Topics

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from streamflow.errors import SinkError
-from streamflow.operators.connectors.kafka.client import OutcomeUnknownError
+from streamflow.operators.connectors.kafka.clients.port import OutcomeUnknownError
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.sink import KafkaSink
 from tests.kafka.epochs import POINTS, CrashError, Run, Stopped

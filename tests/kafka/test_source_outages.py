@@ -9,8 +9,8 @@ import streamflow as sf
 from deploy.kafka.jars import why_no_java
 from deploy.kafka.local_broker import LocalBroker
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.aiokafka_reader import AiokafkaReader
-from streamflow.operators.connectors.kafka.client import TopicPartition
+from streamflow.operators.connectors.kafka.clients.aiokafka.reader import AiokafkaReader
+from streamflow.operators.connectors.kafka.clients.port import TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.source import KafkaSource
 from tests.kafka.topics import Topics
@@ -90,7 +90,7 @@ def test_a_broker_that_stays_away_is_an_error_when_patience_is_over(broker):
 
 
 def test_a_topic_that_is_deleted_while_it_is_read(broker, monkeypatch):
-    monkeypatch.setattr("streamflow.operators.connectors.kafka.aiokafka_reader._GONE_AFTER", 0.5)
+    monkeypatch.setattr("streamflow.operators.connectors.kafka.clients.aiokafka.reader._GONE_AFTER", 0.5)
     with Topics(broker.bootstrap) as topics:
         topic = topics.topic()
 

@@ -11,7 +11,7 @@ import pytest
 import streamflow as sf
 from streamflow.errors import RecordError, SourceError
 from streamflow.operators.connectors.collect import Collected, CollectSink
-from streamflow.operators.connectors.kafka.client import TopicPartition
+from streamflow.operators.connectors.kafka.clients.port import TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.enumerator import KafkaEnumerator, Reading
 from streamflow.operators.connectors.kafka.session import KafkaSession

@@ -10,7 +10,7 @@ import pytest
 
 import streamflow as sf
 from streamflow.errors import SourceError, StateError
-from streamflow.operators.connectors.kafka.client import TopicPartition
+from streamflow.operators.connectors.kafka.clients.port import TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.source import KafkaSource
 

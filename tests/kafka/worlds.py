@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import TopicPartition as Place
 
-from streamflow.operators.connectors.kafka.client import (
+from streamflow.operators.connectors.kafka.clients.port import (
     KafkaClient,
     LogReader,
     LogWriter,

@@ -13,7 +13,7 @@ import pytest
 
 import streamflow as sf
 from streamflow.disk import Disk
-from streamflow.operators.connectors.kafka.client import LogWriter, ProducedRecords, TopicPartition
+from streamflow.operators.connectors.kafka.clients.port import LogWriter, ProducedRecords, TopicPartition
 from streamflow.operators.connectors.kafka.marker import Marker
 from streamflow.operators.connectors.kafka.publication import KafkaCommitter
 from streamflow.testing.simulation.campaign import Campaign, simulate

@@ -17,11 +17,11 @@ from streamflow.arguments import instance
 from streamflow.distribution import install_hint
 from streamflow.errors import ConfigError, JobDefinitionError, cut, represented, unknown_name
 from streamflow.observe.logs import told
-from streamflow.operators.connectors.kafka.client import UNPACKED_BYTES
+from streamflow.operators.connectors.kafka.clients.port import UNPACKED_BYTES
 from streamflow.operators.connectors.kafka.security import KafkaSecurity
 
 if TYPE_CHECKING:
-    from streamflow.operators.connectors.kafka.client import KafkaClient
+    from streamflow.operators.connectors.kafka.clients.port import KafkaClient
 
 __all__ = ["Cluster", "checked_client"]
 
@@ -88,10 +88,10 @@ class Cluster:
             _LOG.warning("connections are not encrypted", extra=told(brokers=self.bootstrap_servers))
         if kind == "confluent":
             _installed("confluent_kafka", "confluent")
-            from streamflow.operators.connectors.kafka.confluent_client import ConfluentClient
+            from streamflow.operators.connectors.kafka.clients.confluent.client import ConfluentClient
 
             return ConfluentClient(self, unpacked_bytes)
-        from streamflow.operators.connectors.kafka.aiokafka_client import AiokafkaClient
+        from streamflow.operators.connectors.kafka.clients.aiokafka.client import AiokafkaClient
 
         return AiokafkaClient(self, unpacked_bytes)
 

@@ -12,8 +12,8 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from streamflow.errors import RawRecord
-from streamflow.operators.connectors.kafka.client import Headers
-from streamflow.operators.connectors.kafka.record_parts import RecordParts, headers_size
+from streamflow.operators.connectors.kafka.clients.port import Headers
+from streamflow.operators.connectors.kafka.formats.record_parts import RecordParts, headers_size
 from streamflow.operators.contract.error_policy import DeadLetters
 
 __all__ = ["NOTES", "letters"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.client import RefusedLookupError
+from streamflow.operators.connectors.kafka.clients.port import RefusedLookupError
 from streamflow.operators.connectors.kafka.cluster import Cluster
 
 __all__ = ["Trouble", "diagnose", "explain"]

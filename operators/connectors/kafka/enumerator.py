@@ -12,7 +12,7 @@ from zlib import crc32
 
 from streamflow.errors import SourceError, StateError, Where
 from streamflow.observe.logs import reason, told
-from streamflow.operators.connectors.kafka.client import At, Metadata, TopicIds, TopicPartition
+from streamflow.operators.connectors.kafka.clients.port import At, Metadata, TopicIds, TopicPartition
 from streamflow.operators.connectors.kafka.reading_range import Offsets
 from streamflow.operators.connectors.kafka.session import KafkaSession
 from streamflow.operators.contract.source import (

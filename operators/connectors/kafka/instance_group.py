@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from streamflow.errors import SourceError
 from streamflow.observe.logs import told
-from streamflow.operators.connectors.kafka.aiokafka_cancelling import finishing, heeding_cancel
-from streamflow.operators.connectors.kafka.client import KafkaClient
+from streamflow.operators.connectors.kafka.clients.aiokafka.cancelling import finishing, heeding_cancel
+from streamflow.operators.connectors.kafka.clients.port import KafkaClient
 from streamflow.operators.connectors.kafka.cluster import Cluster
 
 __all__ = ["InstanceGroup", "assigned"]

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgpack  # type: ignore[import-untyped]
 
 from streamflow.errors import DamagedError
-from streamflow.operators.connectors.kafka.client import BATCH_BYTES, Headers, ProducedRecords, TopicPartition
+from streamflow.operators.connectors.kafka.clients.port import (
+    BATCH_BYTES,
+    Headers,
+    ProducedRecords,
+    TopicPartition,
+)
 from streamflow.operators.contract.sink import Committable
 
 if TYPE_CHECKING:

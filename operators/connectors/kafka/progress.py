@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from streamflow.errors import SinkError, SourceError
-from streamflow.operators.connectors.kafka.client import (
+from streamflow.operators.connectors.kafka.clients.port import (
     KafkaClient,
     LogReader,
     Metadata,

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from streamflow.errors import SinkError, SourceError
 from streamflow.observe.logs import reason, told
-from streamflow.operators.connectors.kafka.client import (
+from streamflow.operators.connectors.kafka.clients.port import (
     KafkaClient,
     LogWriter,
     OutcomeUnknownError,

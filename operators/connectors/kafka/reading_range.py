@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from typing import Final, Literal, cast
 
 from streamflow.errors import JobDefinitionError
-from streamflow.operators.connectors.kafka.client import At, TopicPartition
+from streamflow.operators.connectors.kafka.clients.port import At, TopicPartition
 
 __all__ = ["End", "Offsets", "Start", "checked_end", "checked_start"]
 

@@ -18,9 +18,9 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE
 from streamflow.errors import JobDefinitionError, RawRecord, RecordError, Where, unknown_name
 from streamflow.observe.registry import Metric
-from streamflow.operators.connectors.kafka.client import NO_TIMESTAMP, Chunk, Headers, TopicPartition
-from streamflow.operators.connectors.kafka.decoded_values import Decoder
-from streamflow.operators.connectors.kafka.formats import VALUE
+from streamflow.operators.connectors.kafka.clients.port import NO_TIMESTAMP, Chunk, Headers, TopicPartition
+from streamflow.operators.connectors.kafka.formats.decoded_values import Decoder
+from streamflow.operators.connectors.kafka.formats.formats import VALUE
 from streamflow.operators.contract.operator import ErrorPolicy
 from streamflow.operators.contract.source import Decoded
 from streamflow.time.timestamps import EARLIEST, LATEST

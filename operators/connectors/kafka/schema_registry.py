@@ -121,7 +121,7 @@ class AvroSchema:
 
 def checked_registry(registry: object) -> None:
     """Raise JobDefinitionError for what says nothing of Avro schemas."""
-    from streamflow.operators.connectors.kafka.registry_client import RegistryClient
+    from streamflow.operators.connectors.kafka.formats.registry_client import RegistryClient
 
     kinds = (SchemaRegistry, AvroSchema, RegistryClient, type(None))
     instance(registry, "registry", *kinds, hint='write registry=SchemaRegistry("http://…"), or AvroSchema(…)')

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from streamflow.errors import SourceError
 from streamflow.observe.logs import reason, told
 from streamflow.observe.registry import Metrics
-from streamflow.operators.connectors.kafka.client import (
+from streamflow.operators.connectors.kafka.clients.port import (
     Chunk,
     KafkaClient,
     LogReader,

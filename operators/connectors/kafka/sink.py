@@ -11,19 +11,19 @@ import polars as pl
 from streamflow.arguments import chosen, mapping, names, whole_number
 from streamflow.config import parse_bytes
 from streamflow.errors import JobDefinitionError
-from streamflow.operators.connectors.kafka.client import topic_name
+from streamflow.operators.connectors.kafka.clients.port import topic_name
 from streamflow.operators.connectors.kafka.cluster import Cluster, checked_client
-from streamflow.operators.connectors.kafka.encoding import encoder
-from streamflow.operators.connectors.kafka.formats import KafkaFormat, checked_format
-from streamflow.operators.connectors.kafka.partitioner import PartitionFunction
-from streamflow.operators.connectors.kafka.publication import KafkaCommitter, PublicationSettings
-from streamflow.operators.connectors.kafka.record_parts import (
+from streamflow.operators.connectors.kafka.formats.encoding import encoder
+from streamflow.operators.connectors.kafka.formats.formats import KafkaFormat, checked_format
+from streamflow.operators.connectors.kafka.formats.record_parts import (
     HeaderColumns,
     Key,
     RecordMaker,
     TimestampColumn,
     record_maker,
 )
+from streamflow.operators.connectors.kafka.partitioner import PartitionFunction
+from streamflow.operators.connectors.kafka.publication import KafkaCommitter, PublicationSettings
 from streamflow.operators.connectors.kafka.schema_registry import checked_registry
 from streamflow.operators.connectors.kafka.security import KafkaSecurity
 from streamflow.operators.connectors.kafka.sink_writer import AtLeastOnceWriter, OutboxWriter, TopicOutput
@@ -33,7 +33,7 @@ from streamflow.operators.contract.sink import Committer, Delivery, Sink, SinkCo
 from streamflow.time.timestamps import Duration, parse_duration
 
 if TYPE_CHECKING:
-    from streamflow.operators.connectors.kafka.client import KafkaClient
+    from streamflow.operators.connectors.kafka.clients.port import KafkaClient
 
 __all__ = ["KafkaSink"]
 

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
 from streamflow.core.elements import AnyBatch
-from streamflow.operators.connectors.kafka.client import (
+from streamflow.operators.connectors.kafka.clients.port import (
     KafkaClient,
     LogWriter,
     ProducedRecords,
     TopicPartition,
 )
 from streamflow.operators.connectors.kafka.dead_letters import letters
+from streamflow.operators.connectors.kafka.formats.record_parts import RecordMaker, RecordParts
 from streamflow.operators.connectors.kafka.outbox import Outbox
 from streamflow.operators.connectors.kafka.partitioner import Partitioner, PartitionFunction, partitioner
-from streamflow.operators.connectors.kafka.record_parts import RecordMaker, RecordParts
 from streamflow.operators.connectors.kafka.topic_check import NewTopic, TopicLimits, checked_topic
 from streamflow.operators.contract.error_policy import DeadLetters
 from streamflow.operators.contract.sink import Committable, SinkContext, SinkWriter

@@ -12,12 +12,12 @@ from streamflow.arguments import chosen, mapping, names, text
 from streamflow.config import parse_bytes
 from streamflow.core.schema import Objects, Schema
 from streamflow.errors import JobDefinitionError
-from streamflow.operators.connectors.kafka.client import KafkaClient, TopicPartition, topic_name
+from streamflow.operators.connectors.kafka.clients.port import KafkaClient, TopicPartition, topic_name
 from streamflow.operators.connectors.kafka.cluster import Cluster, checked_client
-from streamflow.operators.connectors.kafka.decoded_values import Decoder
-from streamflow.operators.connectors.kafka.decoding import decoder
 from streamflow.operators.connectors.kafka.enumerator import KafkaEnumerator, Reading
-from streamflow.operators.connectors.kafka.formats import VALUE, KafkaFormat, checked_format
+from streamflow.operators.connectors.kafka.formats.decoded_values import Decoder
+from streamflow.operators.connectors.kafka.formats.decoding import decoder
+from streamflow.operators.connectors.kafka.formats.formats import VALUE, KafkaFormat, checked_format
 from streamflow.operators.connectors.kafka.instance_group import InstanceGroup
 from streamflow.operators.connectors.kafka.reading_range import End, Start, checked_end, checked_start
 from streamflow.operators.connectors.kafka.record_batches import (

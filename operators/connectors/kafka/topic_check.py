@@ -13,14 +13,14 @@ from difflib import get_close_matches
 from typing import Final
 
 from streamflow.errors import SinkError, SourceError
-from streamflow.operators.connectors.kafka.client import (
+from streamflow.operators.connectors.kafka.clients.port import (
     BATCH_BYTES,
     KafkaClient,
     Metadata,
     RefusedError,
     TopicSettings,
 )
-from streamflow.operators.connectors.kafka.record_parts import RecordParts, headers_size
+from streamflow.operators.connectors.kafka.formats.record_parts import RecordParts, headers_size
 
 __all__ = ["NewTopic", "TopicLimits", "checked_topic"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final, Literal
 
-from streamflow.operators.connectors.kafka.client import Headers, ProducedRecords, TopicPartition
+from streamflow.operators.connectors.kafka.clients.port import Headers, ProducedRecords, TopicPartition
 from streamflow.testing.simulation.chance import Chance
 
 __all__ = ["Entry", "FencedError", "LogOdds", "Partition", "Producer", "SimLog"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from streamflow.errors import SinkError, SourceError, Where
-from streamflow.operators.connectors.kafka.client import (
+from streamflow.operators.connectors.kafka.clients.port import (
     At,
     GonePartitionError,
     Headers,

@@ -12,7 +12,7 @@ import pytest
 
 from streamflow.core.schema import Schema
 from streamflow.operators.connectors.files.source import FileSource
-from streamflow.operators.connectors.kafka.json_values import JsonColumns
+from streamflow.operators.connectors.kafka.formats.json_values import JsonColumns
 from tests.unit.connectors.driving import read
 
 MANY = 2_000

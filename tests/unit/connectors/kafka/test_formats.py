@@ -18,9 +18,9 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError, SinkError
 from streamflow.operators.connectors.files.formats.ndjson import NdjsonColumns
-from streamflow.operators.connectors.kafka import decoding
-from streamflow.operators.connectors.kafka.avro_types import avro_record
-from streamflow.operators.connectors.kafka.encoding import encoder
+from streamflow.operators.connectors.kafka.formats import decoding
+from streamflow.operators.connectors.kafka.formats.avro_types import avro_record
+from streamflow.operators.connectors.kafka.formats.encoding import encoder
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema
 from streamflow.operators.contract.operator import StreamType
 

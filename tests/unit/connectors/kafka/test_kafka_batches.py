@@ -4,8 +4,8 @@ import cramjam
 import pytest
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.aiokafka_chunk import RecordChunk, read_batches
-from streamflow.operators.connectors.kafka.batch_header import DamagedBatchError
+from streamflow.operators.connectors.kafka.clients.aiokafka.batch_header import DamagedBatchError
+from streamflow.operators.connectors.kafka.clients.aiokafka.chunk import RecordChunk, read_batches
 from tests.kafka.batch_format import CODECS, Written, checksummed, encode, encode_record, varint
 
 ABORT, COMMIT = b"\0\0\0\0", b"\0\0\0\1"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from streamflow.errors import SourceError, StateError
-from streamflow.operators.connectors.kafka.client import TopicPartition
+from streamflow.operators.connectors.kafka.clients.port import TopicPartition
 from streamflow.operators.connectors.kafka.enumerator import KafkaEnumerator, Reading
 from streamflow.operators.connectors.kafka.session import KafkaSession
 from streamflow.operators.contract.source import Instance, Split

@@ -7,9 +7,9 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.aiokafka_chunk import RecordChunk, read_batches
-from streamflow.operators.connectors.kafka.client import TopicPartition
-from streamflow.operators.connectors.kafka.fetch_buffer import FetchBuffer
+from streamflow.operators.connectors.kafka.clients.aiokafka.chunk import RecordChunk, read_batches
+from streamflow.operators.connectors.kafka.clients.aiokafka.fetch_buffer import FetchBuffer
+from streamflow.operators.connectors.kafka.clients.port import TopicPartition
 
 PRODUCER = 7
 ABORT, COMMIT = b"\0\0\0\0", b"\0\0\0\1"

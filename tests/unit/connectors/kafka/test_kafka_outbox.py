@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamflow.errors import DamagedError
-from streamflow.operators.connectors.kafka.client import ProducedRecords, TopicPartition
+from streamflow.operators.connectors.kafka.clients.port import ProducedRecords, TopicPartition
 from streamflow.operators.connectors.kafka.outbox import Outbox, Sealed, sealed_digest, unpacked
 from streamflow.runtime.ports import Inline
 

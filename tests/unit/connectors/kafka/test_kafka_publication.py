@@ -9,7 +9,7 @@ import pytest
 
 from streamflow.core.frame import FrameBatch
 from streamflow.errors import SinkError
-from streamflow.operators.connectors.kafka.client import ProducedRecords, RefusedError
+from streamflow.operators.connectors.kafka.clients.port import ProducedRecords, RefusedError
 from streamflow.operators.connectors.kafka.sink import KafkaSink
 from streamflow.operators.contract.sink import Committable
 from streamflow.testing.simulation.log import SimLog

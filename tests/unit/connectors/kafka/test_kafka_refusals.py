@@ -11,8 +11,8 @@ import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
 from streamflow.errors import SinkError, SourceError
-from streamflow.operators.connectors.kafka.aiokafka_writer import AiokafkaWriter
-from streamflow.operators.connectors.kafka.client import ProducedRecords, TopicPartition
+from streamflow.operators.connectors.kafka.clients.aiokafka.writer import AiokafkaWriter
+from streamflow.operators.connectors.kafka.clients.port import ProducedRecords, TopicPartition
 from streamflow.operators.connectors.kafka.marker import PublishedByOthersError
 from streamflow.operators.connectors.kafka.progress import Progress
 from tests.unit.connectors.driving import JumpingClock

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from streamflow.errors import SourceError
 from streamflow.observe.registry import MetricsRegistry, OperatorMetrics
-from streamflow.operators.connectors.kafka.client import TopicPartition
+from streamflow.operators.connectors.kafka.clients.port import TopicPartition
 from streamflow.operators.connectors.kafka.session import KafkaSession
 from streamflow.operators.connectors.kafka.split_reader import PartitionReader
 from tests.unit.connectors.driving import JumpingClock, source_context

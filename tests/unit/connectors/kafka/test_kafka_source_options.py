@@ -7,7 +7,7 @@ import pytest
 import streamflow as sf
 from streamflow.core.schema import Schema
 from streamflow.errors import ConfigError, JobDefinitionError
-from streamflow.operators.connectors.kafka.client import TopicPartition
+from streamflow.operators.connectors.kafka.clients.port import TopicPartition
 from streamflow.operators.connectors.kafka.reading_range import checked_end, checked_start
 from streamflow.operators.connectors.kafka.source import KafkaSource
 

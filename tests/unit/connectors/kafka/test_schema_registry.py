@@ -15,9 +15,9 @@ import pytest
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError, SinkError, SourceError
-from streamflow.operators.connectors.kafka import decoding
-from streamflow.operators.connectors.kafka.encoding import encoder
-from streamflow.operators.connectors.kafka.registry_client import RegistryClient
+from streamflow.operators.connectors.kafka.formats import decoding
+from streamflow.operators.connectors.kafka.formats.encoding import encoder
+from streamflow.operators.connectors.kafka.formats.registry_client import RegistryClient
 from streamflow.operators.connectors.kafka.schema_registry import SchemaRegistry, address_refused
 from streamflow.operators.contract.operator import StreamType
 from tests.unit.connectors.driving import JumpingClock

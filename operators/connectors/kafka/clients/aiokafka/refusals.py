@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from streamflow.distribution import install_hint
 from streamflow.errors import SinkError
-from streamflow.operators.connectors.kafka.client import RefusedError
+from streamflow.operators.connectors.kafka.clients.port import RefusedError
 
 __all__ = ["as_sink_error"]
 

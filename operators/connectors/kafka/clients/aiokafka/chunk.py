@@ -16,20 +16,24 @@ from operator import attrgetter, eq, lt
 from typing import Any, Final, NamedTuple
 
 from streamflow.errors import SourceError, Where
-from streamflow.operators.connectors.kafka.batch_codecs import (
+from streamflow.operators.connectors.kafka.clients.aiokafka.batch_codecs import (
     CODECS,
     TooLargeError,
     UnreadableError,
     unpacked,
 )
-from streamflow.operators.connectors.kafka.batch_header import (
+from streamflow.operators.connectors.kafka.clients.aiokafka.batch_header import (
     HEADER_BYTES,
     BatchHeader,
     DamagedBatchError,
     batches_of,
 )
-from streamflow.operators.connectors.kafka.batch_records import ReadRecord, read_varint, records_of
-from streamflow.operators.connectors.kafka.client import UNPACKED_BYTES, Headers
+from streamflow.operators.connectors.kafka.clients.aiokafka.batch_records import (
+    ReadRecord,
+    read_varint,
+    records_of,
+)
+from streamflow.operators.connectors.kafka.clients.port import UNPACKED_BYTES, Headers
 from streamflow.time.timestamps import EARLIEST, LATEST
 
 __all__ = ["FetchedBatch", "RecordChunk", "read_batches"]

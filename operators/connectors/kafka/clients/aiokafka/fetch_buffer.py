@@ -6,8 +6,8 @@ import asyncio
 from collections import deque
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.aiokafka_chunk import FetchedBatch, RecordChunk
-from streamflow.operators.connectors.kafka.client import UNPACKED_BYTES, TopicPartition
+from streamflow.operators.connectors.kafka.clients.aiokafka.chunk import FetchedBatch, RecordChunk
+from streamflow.operators.connectors.kafka.clients.port import UNPACKED_BYTES, TopicPartition
 
 __all__ = ["FetchBuffer"]
 

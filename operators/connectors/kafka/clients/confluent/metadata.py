@@ -9,14 +9,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.client import NO_ID, At, TopicPartition
-from streamflow.operators.connectors.kafka.cluster import Cluster
-from streamflow.operators.connectors.kafka.confluent_connection import (
+from streamflow.operators.connectors.kafka.clients.confluent.connection import (
     LIBRARY_LOG,
     OneThread,
     properties,
     reach,
 )
+from streamflow.operators.connectors.kafka.clients.port import NO_ID, At, TopicPartition
+from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.diagnosis import diagnose
 
 if TYPE_CHECKING:

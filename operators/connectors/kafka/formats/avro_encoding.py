@@ -12,10 +12,10 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, SinkError, cut
-from streamflow.operators.connectors.kafka.avro_types import avro_record, without_times
-from streamflow.operators.connectors.kafka.avro_values import MAGIC, parsed_avro
-from streamflow.operators.connectors.kafka.encoded_rows import chosen_columns, raise_for_row
-from streamflow.operators.connectors.kafka.registry_client import RegistryClient
+from streamflow.operators.connectors.kafka.formats.avro_types import avro_record, without_times
+from streamflow.operators.connectors.kafka.formats.avro_values import MAGIC, parsed_avro
+from streamflow.operators.connectors.kafka.formats.encoded_rows import chosen_columns, raise_for_row
+from streamflow.operators.connectors.kafka.formats.registry_client import RegistryClient
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
 from streamflow.operators.stateless.row_builder import row_dicts
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.errors import SourceError
 from streamflow.observe.logs import told
-from streamflow.operators.connectors.kafka.aiokafka_cancelling import closed, finishing
-from streamflow.operators.connectors.kafka.client import TopicPartition
+from streamflow.operators.connectors.kafka.clients.aiokafka.cancelling import closed, finishing
+from streamflow.operators.connectors.kafka.clients.port import TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.diagnosis import diagnose, explain
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.confluent_chunk import MessageChunk, MessageColumns
+from streamflow.operators.connectors.kafka.clients.confluent.chunk import MessageChunk, MessageColumns
 
 __all__ = ["MessageQueue"]
 

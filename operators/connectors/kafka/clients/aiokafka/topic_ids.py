@@ -19,7 +19,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from streamflow.operators.connectors.kafka.client import NO_ID
+from streamflow.operators.connectors.kafka.clients.port import NO_ID
 
 __all__ = ["topic_ids"]
 

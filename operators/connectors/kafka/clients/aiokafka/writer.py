@@ -15,13 +15,13 @@ from functools import partial
 from typing import Any, Final
 
 from streamflow.errors import SinkError
-from streamflow.operators.connectors.kafka.aiokafka_cancelling import (
+from streamflow.operators.connectors.kafka.clients.aiokafka.cancelling import (
     finishing,
     heeding_cancel,
     metadata_will_not_come,
 )
-from streamflow.operators.connectors.kafka.aiokafka_refusals import as_sink_error
-from streamflow.operators.connectors.kafka.client import (
+from streamflow.operators.connectors.kafka.clients.aiokafka.refusals import as_sink_error
+from streamflow.operators.connectors.kafka.clients.port import (
     BATCH_BYTES,
     OutcomeUnknownError,
     ProducedRecords,

@@ -27,7 +27,7 @@ import polars as pl
 
 from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError
-from streamflow.operators.connectors.kafka.column_casts import resolved
+from streamflow.operators.connectors.kafka.formats.column_casts import resolved
 
 __all__ = ["AvroField", "avro_record", "column_fields", "recursive_or_endless", "without_times"]
 

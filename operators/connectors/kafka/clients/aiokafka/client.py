@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from streamflow.operators.connectors.kafka.aiokafka_metadata import AiokafkaMetadata
-from streamflow.operators.connectors.kafka.aiokafka_reader import AiokafkaReader
-from streamflow.operators.connectors.kafka.aiokafka_writer import AiokafkaWriter
-from streamflow.operators.connectors.kafka.client import UNPACKED_BYTES
+from streamflow.operators.connectors.kafka.clients.aiokafka.metadata import AiokafkaMetadata
+from streamflow.operators.connectors.kafka.clients.aiokafka.reader import AiokafkaReader
+from streamflow.operators.connectors.kafka.clients.aiokafka.writer import AiokafkaWriter
+from streamflow.operators.connectors.kafka.clients.port import UNPACKED_BYTES
 from streamflow.operators.connectors.kafka.cluster import Cluster
 
 __all__ = ["AiokafkaClient"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from streamflow.operators.connectors.kafka.batch_header import BatchHeader
-from streamflow.operators.connectors.kafka.client import Headers
+from streamflow.operators.connectors.kafka.clients.aiokafka.batch_header import BatchHeader
+from streamflow.operators.connectors.kafka.clients.port import Headers
 
 __all__ = ["ReadRecord", "read_varint", "records_of"]
 

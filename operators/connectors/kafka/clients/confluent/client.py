@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamflow.operators.connectors.kafka.aiokafka_client import AiokafkaClient
-from streamflow.operators.connectors.kafka.client import UNPACKED_BYTES, LogWriter
+from streamflow.operators.connectors.kafka.clients.aiokafka.client import AiokafkaClient
+from streamflow.operators.connectors.kafka.clients.confluent.metadata import ConfluentMetadata
+from streamflow.operators.connectors.kafka.clients.confluent.reader import ConfluentReader
+from streamflow.operators.connectors.kafka.clients.port import UNPACKED_BYTES, LogWriter
 from streamflow.operators.connectors.kafka.cluster import Cluster
-from streamflow.operators.connectors.kafka.confluent_metadata import ConfluentMetadata
-from streamflow.operators.connectors.kafka.confluent_reader import ConfluentReader
 
 __all__ = ["ConfluentClient"]
 

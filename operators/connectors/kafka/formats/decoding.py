@@ -9,15 +9,15 @@ import polars as pl
 
 from streamflow.core.schema import Schema, StreamSchema
 from streamflow.errors import JobDefinitionError
-from streamflow.operators.connectors.kafka.arrow_values import ArrowValues
-from streamflow.operators.connectors.kafka.avro_values import AvroValues, avro_columns
-from streamflow.operators.connectors.kafka.column_casts import resolved
-from streamflow.operators.connectors.kafka.decoded_values import DecodedValues, Decoder
-from streamflow.operators.connectors.kafka.formats import KafkaFormat, checked_format
-from streamflow.operators.connectors.kafka.json_values import JsonColumns, JsonObjects
-from streamflow.operators.connectors.kafka.msgpack_values import MsgpackColumns, MsgpackObjects
-from streamflow.operators.connectors.kafka.plain_values import PlainValues, plain_schema
-from streamflow.operators.connectors.kafka.registry_client import RegistryClient
+from streamflow.operators.connectors.kafka.formats.arrow_values import ArrowValues
+from streamflow.operators.connectors.kafka.formats.avro_values import AvroValues, avro_columns
+from streamflow.operators.connectors.kafka.formats.column_casts import resolved
+from streamflow.operators.connectors.kafka.formats.decoded_values import DecodedValues, Decoder
+from streamflow.operators.connectors.kafka.formats.formats import KafkaFormat, checked_format
+from streamflow.operators.connectors.kafka.formats.json_values import JsonColumns, JsonObjects
+from streamflow.operators.connectors.kafka.formats.msgpack_values import MsgpackColumns, MsgpackObjects
+from streamflow.operators.connectors.kafka.formats.plain_values import PlainValues, plain_schema
+from streamflow.operators.connectors.kafka.formats.registry_client import RegistryClient
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
 
 __all__ = ["DecodedValues", "Decoder", "decoder"]

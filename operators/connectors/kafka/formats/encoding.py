@@ -13,12 +13,12 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, SinkError, cut
 from streamflow.operators.connectors.json_rows import json_lines
-from streamflow.operators.connectors.kafka.avro_encoding import AvroEncoder
-from streamflow.operators.connectors.kafka.column_casts import resolved
-from streamflow.operators.connectors.kafka.encoded_rows import Encoder, chosen_columns, raise_for_row
-from streamflow.operators.connectors.kafka.formats import KafkaFormat, checked_format
-from streamflow.operators.connectors.kafka.msgpack_values import MsgpackEncoder
-from streamflow.operators.connectors.kafka.registry_client import RegistryClient
+from streamflow.operators.connectors.kafka.formats.avro_encoding import AvroEncoder
+from streamflow.operators.connectors.kafka.formats.column_casts import resolved
+from streamflow.operators.connectors.kafka.formats.encoded_rows import Encoder, chosen_columns, raise_for_row
+from streamflow.operators.connectors.kafka.formats.formats import KafkaFormat, checked_format
+from streamflow.operators.connectors.kafka.formats.msgpack_values import MsgpackEncoder
+from streamflow.operators.connectors.kafka.formats.registry_client import RegistryClient
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
 from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.stateless.row_builder import row_dicts

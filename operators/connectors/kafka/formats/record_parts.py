@@ -16,8 +16,8 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.errors import JobDefinitionError, SinkError, Where, cut
 from streamflow.operators.connectors.json_rows import json_lines
-from streamflow.operators.connectors.kafka.client import Headers
-from streamflow.operators.connectors.kafka.encoded_rows import Encoder, chosen_columns
+from streamflow.operators.connectors.kafka.clients.port import Headers
+from streamflow.operators.connectors.kafka.formats.encoded_rows import Encoder, chosen_columns
 from streamflow.operators.connectors.text_columns import as_text_carries
 from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.stateless.row_builder import row_dicts

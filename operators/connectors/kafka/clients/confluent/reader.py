@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.errors import SourceError, Where
 from streamflow.observe.logs import told
-from streamflow.operators.connectors.kafka.client import (
+from streamflow.operators.connectors.kafka.clients.confluent.chunk import MessageColumns
+from streamflow.operators.connectors.kafka.clients.confluent.connection import (
+    LIBRARY_LOG,
+    OneThread,
+    properties,
+    reach,
+)
+from streamflow.operators.connectors.kafka.clients.confluent.queue import MessageQueue
+from streamflow.operators.connectors.kafka.clients.port import (
     UNPACKED_BYTES,
     Chunk,
     GonePartitionError,
@@ -24,14 +32,6 @@ from streamflow.operators.connectors.kafka.client import (
     TopicPartition,
 )
 from streamflow.operators.connectors.kafka.cluster import Cluster
-from streamflow.operators.connectors.kafka.confluent_chunk import MessageColumns
-from streamflow.operators.connectors.kafka.confluent_connection import (
-    LIBRARY_LOG,
-    OneThread,
-    properties,
-    reach,
-)
-from streamflow.operators.connectors.kafka.confluent_queue import MessageQueue
 from streamflow.operators.connectors.kafka.diagnosis import diagnose
 
 if TYPE_CHECKING:

@@ -8,10 +8,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.aiokafka_cancelling import closed, finishing, heeding_cancel
-from streamflow.operators.connectors.kafka.aiokafka_connection import connect, list_offsets, unreachable
-from streamflow.operators.connectors.kafka.aiokafka_settings import topic_settings
-from streamflow.operators.connectors.kafka.client import At, RefusedLookupError, TopicPartition
+from streamflow.operators.connectors.kafka.clients.aiokafka.cancelling import (
+    closed,
+    finishing,
+    heeding_cancel,
+)
+from streamflow.operators.connectors.kafka.clients.aiokafka.connection import (
+    connect,
+    list_offsets,
+    unreachable,
+)
+from streamflow.operators.connectors.kafka.clients.aiokafka.settings import topic_settings
+from streamflow.operators.connectors.kafka.clients.port import At, RefusedLookupError, TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 
 __all__ = ["AiokafkaMetadata"]
@@ -96,7 +104,7 @@ class AiokafkaMetadata:
 
     async def topic_ids(self, topics: Sequence[str]) -> Mapping[str, str]:
         """See `TopicIds`."""
-        from streamflow.operators.connectors.kafka.aiokafka_topic_ids import topic_ids
+        from streamflow.operators.connectors.kafka.clients.aiokafka.topic_ids import topic_ids
 
         return await self._trying(lambda: topic_ids(self._connected, topics)) if topics else {}
 

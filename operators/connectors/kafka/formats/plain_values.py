@@ -9,8 +9,8 @@ import polars as pl
 
 from streamflow.core.schema import Objects, Schema, StreamSchema
 from streamflow.errors import JobDefinitionError
-from streamflow.operators.connectors.kafka.decoded_values import DecodedValues, decode_each, kept
-from streamflow.operators.connectors.kafka.formats import VALUE
+from streamflow.operators.connectors.kafka.formats.decoded_values import DecodedValues, decode_each, kept
+from streamflow.operators.connectors.kafka.formats.formats import VALUE
 
 __all__ = ["PlainValues", "plain_schema"]
 

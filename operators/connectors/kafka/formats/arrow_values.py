@@ -14,9 +14,9 @@ import polars as pl
 
 from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.errors import cut
-from streamflow.operators.connectors.kafka.arrow_frames import problem_of_stream
-from streamflow.operators.connectors.kafka.column_casts import cast_exactly
-from streamflow.operators.connectors.kafka.decoded_values import TOMBSTONE, DecodedValues, too_long
+from streamflow.operators.connectors.kafka.formats.arrow_frames import problem_of_stream
+from streamflow.operators.connectors.kafka.formats.column_casts import cast_exactly
+from streamflow.operators.connectors.kafka.formats.decoded_values import TOMBSTONE, DecodedValues, too_long
 from streamflow.operators.stateless.row_builder import row_dicts
 
 __all__ = ["ArrowValues"]

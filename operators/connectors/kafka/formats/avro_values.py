@@ -20,15 +20,15 @@ from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.distribution import install_hint
 from streamflow.errors import ConfigError, JobDefinitionError, cut
 from streamflow.operators.connectors.files.formats.wire_types import misfits
-from streamflow.operators.connectors.kafka.avro_types import (
+from streamflow.operators.connectors.kafka.formats.avro_types import (
     AvroField,
     column_fields,
     recursive_or_endless,
     without_times,
 )
-from streamflow.operators.connectors.kafka.column_casts import cast_exactly, castable
-from streamflow.operators.connectors.kafka.decoded_values import DecodedValues, decode_each, too_long
-from streamflow.operators.connectors.kafka.registry_client import RegistryClient
+from streamflow.operators.connectors.kafka.formats.column_casts import cast_exactly, castable
+from streamflow.operators.connectors.kafka.formats.decoded_values import DecodedValues, decode_each, too_long
+from streamflow.operators.connectors.kafka.formats.registry_client import RegistryClient
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema
 
 __all__ = ["MAGIC", "AvroValues", "avro_columns", "parsed_avro"]

@@ -16,7 +16,7 @@ from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.core.serde import MAX_DEPTH
 from streamflow.operators.connectors.files.formats.line_format import PARSE_ERRORS
 from streamflow.operators.connectors.files.formats.ndjson import NdjsonColumns, malformed
-from streamflow.operators.connectors.kafka.decoded_values import (
+from streamflow.operators.connectors.kafka.formats.decoded_values import (
     TOMBSTONE,
     DecodedValues,
     decode_each,

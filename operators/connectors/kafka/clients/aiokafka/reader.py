@@ -15,11 +15,16 @@ from typing import Any, Final
 
 from streamflow.errors import SourceError, Where
 from streamflow.observe.logs import told
-from streamflow.operators.connectors.kafka.aiokafka_cancelling import closed
-from streamflow.operators.connectors.kafka.aiokafka_chunk import read_batches
-from streamflow.operators.connectors.kafka.aiokafka_connection import connect, list_offsets, unreachable
-from streamflow.operators.connectors.kafka.batch_header import DamagedBatchError
-from streamflow.operators.connectors.kafka.client import (
+from streamflow.operators.connectors.kafka.clients.aiokafka.batch_header import DamagedBatchError
+from streamflow.operators.connectors.kafka.clients.aiokafka.cancelling import closed
+from streamflow.operators.connectors.kafka.clients.aiokafka.chunk import read_batches
+from streamflow.operators.connectors.kafka.clients.aiokafka.connection import (
+    connect,
+    list_offsets,
+    unreachable,
+)
+from streamflow.operators.connectors.kafka.clients.aiokafka.fetch_buffer import FetchBuffer
+from streamflow.operators.connectors.kafka.clients.port import (
     UNPACKED_BYTES,
     Chunk,
     GonePartitionError,
@@ -27,7 +32,6 @@ from streamflow.operators.connectors.kafka.client import (
     TopicPartition,
 )
 from streamflow.operators.connectors.kafka.cluster import Cluster
-from streamflow.operators.connectors.kafka.fetch_buffer import FetchBuffer
 
 __all__ = ["AiokafkaReader"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from streamflow.operators.connectors.kafka.client import Headers
+from streamflow.operators.connectors.kafka.clients.port import Headers
 
 if TYPE_CHECKING:
     from confluent_kafka import Message

@@ -1,0 +1,1 @@
+"""aiokafka as a client, with a reader that keeps columns instead of records."""

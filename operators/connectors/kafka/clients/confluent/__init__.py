@@ -1,0 +1,1 @@
+"""confluent-kafka as a client, with the extra `confluent`."""

@@ -1,0 +1,1 @@
+"""Formats of Kafka records: bytes into rows and rows into bytes."""
