@@ -27,11 +27,9 @@ from polars import (
     lit,
 )
 
-from streamflow.api.bootstrap import bootstrap
 from streamflow.api.job import Job
 from streamflow.api.keyed import KeyedStream
 from streamflow.api.processed import ProcessedStream
-from streamflow.api.saved_state import SavedOperator, SavedState, read_checkpoint
 from streamflow.api.stream import Stream
 from streamflow.api.windowed import AggregatedStream, WindowedStream
 from streamflow.core.schema import OBJECTS, Schema
@@ -56,6 +54,8 @@ from streamflow.operators.connectors.memory import MemorySource
 from streamflow.operators.process.context import ProcessContext, Timer
 from streamflow.operators.process.process import KeyedProcess
 from streamflow.operators.requests.map_async import backoff
+from streamflow.savepoints.bootstrap import bootstrap
+from streamflow.savepoints.reading import SavedOperator, SavedState, read_checkpoint
 from streamflow.state.keyed.descriptors import (
     AggregatingState,
     BroadcastState,

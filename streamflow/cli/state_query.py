@@ -11,7 +11,7 @@ import polars as pl
 from streamflow.errors import ConfigError
 
 if TYPE_CHECKING:
-    from streamflow.api.saved_state import SavedState
+    from streamflow.savepoints.reading import SavedState
 
 __all__ = ["answer"]
 

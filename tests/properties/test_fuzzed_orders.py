@@ -16,7 +16,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streamflow.api.saved_state import SavedState
 from streamflow.cli.assignments import assignments
 from streamflow.cli.state_output import shown
 from streamflow.cli.state_query import answer
@@ -24,6 +23,7 @@ from streamflow.config import Settings
 from streamflow.errors import ConfigError, StreamflowError
 from streamflow.observe.guard import RequestGuard
 from streamflow.observe.status import JobResult, JobStatus
+from streamflow.savepoints.reading import SavedState
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME, parse_duration
 from streamflow.web.control_app import control_app
 

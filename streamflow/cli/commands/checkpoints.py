@@ -48,9 +48,9 @@ def list_(
     debug
         Show the traceback of an error.
     """
-    from streamflow.api.checkpoint_place import open_jobs
     from streamflow.cli.checkpoint_listing import COLUMNS, RIGHT, cells, listed
     from streamflow.cli.terminal.text_table import text_table
+    from streamflow.savepoints.place import open_jobs
 
     rows = [row for store in open_jobs(directory, job) for row in listed(store)]
     now = SystemClock().now()
@@ -83,8 +83,8 @@ def show(
     debug
         Show the traceback of an error.
     """
-    from streamflow.api.checkpoint_place import chosen_manifest, open_job
     from streamflow.cli.checkpoint_details import Details
+    from streamflow.savepoints.place import chosen_manifest, open_job
 
     store = open_job(directory, job)
     details = Details.of(store, chosen_manifest(store, _number(number)))
@@ -117,8 +117,8 @@ def verify(
     debug
         Show the traceback of an error.
     """
-    from streamflow.api.checkpoint_place import open_jobs
     from streamflow.cli.checkpoint_checks import check, verdict
+    from streamflow.savepoints.place import open_jobs
 
     chosen = None if number in (None, "all") else _number(number)
     checked = [
@@ -158,8 +158,8 @@ def prune(
     debug
         Show the traceback of an error.
     """
-    from streamflow.api.checkpoint_place import open_job
     from streamflow.cli.checkpoint_checks import outdated
+    from streamflow.savepoints.place import open_job
 
     if not keep.isdecimal() or int(keep) < 1:
         raise ConfigError(f"--keep is {keep!r}", hint="keep at least 1")

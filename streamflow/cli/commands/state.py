@@ -13,7 +13,7 @@ from streamflow.cli.terminal.text_table import text_table
 from streamflow.errors import ConfigError
 
 if TYPE_CHECKING:
-    from streamflow.api.saved_state import SavedState
+    from streamflow.savepoints.reading import SavedState
 
 __all__ = ["state"]
 
@@ -49,9 +49,9 @@ def state(
     debug
         Show the traceback of an error.
     """
-    from streamflow.api.saved_state import read_checkpoint
     from streamflow.cli.state_output import check_target, shown, write
     from streamflow.cli.state_query import answer
+    from streamflow.savepoints.reading import read_checkpoint
 
     if to is not None:
         check_target(to)

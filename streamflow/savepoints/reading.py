@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from streamflow.api.checkpoint_place import chosen_manifest, open_job, removed_meanwhile, split_number
 from streamflow.errors import ConfigError, StateError, Where, unknown_name
+from streamflow.savepoints.place import chosen_manifest, open_job, removed_meanwhile, split_number
 from streamflow.state.checkpoints.manifest import Manifest, OperatorEntry
 from streamflow.state.checkpoints.store import CheckpointStore
 
@@ -89,9 +89,9 @@ class SavedState:
 
     def _frames(self, operator: str, states: tuple[str, ...]) -> dict[str, pl.DataFrame]:
         # Here, as below: what only reading needs costs no program that does not read.
-        from streamflow.api.saved_keyed import keyed_frame, keyed_states
-        from streamflow.api.saved_panes import pane_frame
-        from streamflow.api.saved_parts import opened_parts
+        from streamflow.savepoints.keyed import keyed_frame, keyed_states
+        from streamflow.savepoints.panes import pane_frame
+        from streamflow.savepoints.shares import opened_parts
 
         entry = self._entries[operator]
         signature = entry.signature or {}
@@ -132,8 +132,8 @@ def read_checkpoint(
 
 
 def _described(entry: OperatorEntry) -> SavedOperator:
-    from streamflow.api.saved_keyed import keyed_states
-    from streamflow.api.saved_parts import table_names
+    from streamflow.savepoints.keyed import keyed_states
+    from streamflow.savepoints.shares import table_names
 
     states = keyed_states(entry.signature or {}) or table_names(entry)
     size = sum(file.size for subtask in entry.subtasks for file in subtask.files)

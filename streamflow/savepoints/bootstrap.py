@@ -18,8 +18,8 @@ from streamflow.operators.process.process import ProcessSpec
 
 if TYPE_CHECKING:
     from streamflow.api.job import Job
-    from streamflow.api.state_filling import StateFilling
     from streamflow.graph.physical import PhysicalOperator, PhysicalPlan
+    from streamflow.savepoints.filling import StateFilling
     from streamflow.state.checkpoints.manifest import OperatorEntry
     from streamflow.state.checkpoints.writer import CheckpointWriter
 
@@ -91,9 +91,9 @@ def _written(
     writer: CheckpointWriter, operator: PhysicalOperator, frames: Frames, settings: Settings
 ) -> OperatorEntry:
     """The state of one operator, all key groups in one subtask, stored."""
-    from streamflow.api.state_filling import StateFilling as Filling
     from streamflow.operators.contract.operator import OperatorSnapshot
     from streamflow.runtime.checkpoints.snapshots import OperatorShare
+    from streamflow.savepoints.filling import StateFilling as Filling
     from streamflow.state.backends.factory import open_backend
     from streamflow.state.checkpoints.manifest import OperatorEntry
     from streamflow.time.timestamps import MIN_TIME

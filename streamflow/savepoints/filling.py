@@ -8,8 +8,6 @@ from typing import Any, Final, cast
 
 import polars as pl
 
-from streamflow.api.saved_keyed import INDEX, MAP_KEY, SINCE, TIME
-from streamflow.api.saved_values import VALUE, stored_form
 from streamflow.core.keys import key_groups
 from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, RecordError, unknown_name
@@ -17,6 +15,8 @@ from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.process.keys import KeyColumns
 from streamflow.operators.process.operator import EVENT_TIMERS, PROCESSING_TIMERS
 from streamflow.operators.process.process import ProcessSpec
+from streamflow.savepoints.keyed import INDEX, MAP_KEY, SINCE, TIME
+from streamflow.savepoints.values import VALUE, stored_form
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.keyed.cache import Current, StateCache, key_bytes
 from streamflow.state.keyed.descriptors import (

@@ -13,10 +13,10 @@ from typing import Any, Final, cast
 import msgpack  # type: ignore[import-untyped]
 import polars as pl
 
-from streamflow.api.saved_values import column, moments, value_columns
 from streamflow.core.serde import unpack
 from streamflow.errors import StateError
 from streamflow.operators.process.operator import EVENT_TIMERS, PROCESSING_TIMERS
+from streamflow.savepoints.values import column, moments, value_columns
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.keyed.ttl import STAMP_BYTES, stamped_at
 from streamflow.state.parts import StatePart
