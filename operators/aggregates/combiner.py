@@ -39,7 +39,7 @@ from streamflow.operators.stateless.columns import roots
 from streamflow.operators.stateless.null_keys import check_keys
 from streamflow.windows.aggregate import Aggregate, FoldedAggregate
 from streamflow.windows.assigners import Assigner, Session, Sliding, Tumbling
-from streamflow.windows.own import any_own
+from streamflow.windows.python_functions import any_own
 from streamflow.windows.slicing import Slicing
 
 __all__ = [

@@ -22,9 +22,9 @@ from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.stateless.columns import checked_type
 from streamflow.operators.stateless.user_functions import value_maker
 from streamflow.windows.aggregate import Aggregate, FoldedAggregate, Slot, is_known
-from streamflow.windows.keeping import CollectList, Quantile, TopK
-from streamflow.windows.own import Aggregator, Reduce
-from streamflow.windows.totals import Sum
+from streamflow.windows.kept_values import CollectList, Quantile, TopK
+from streamflow.windows.numbers import Sum
+from streamflow.windows.python_functions import Aggregator, Reduce
 
 __all__ = [
     "COUNT",

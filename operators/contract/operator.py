@@ -25,7 +25,7 @@ from streamflow.core.keys import key_group_range
 from streamflow.core.schema import Schema, StreamSchema
 from streamflow.observe.registry import NO_METRICS, OperatorMetrics
 from streamflow.state.backends.protocol import KeyedStateBackend
-from streamflow.state.parts import EMPTY, OperatorSnapshot, StatePart
+from streamflow.state.operator_snapshot import EMPTY, OperatorSnapshot, StatePart
 from streamflow.time.clock import Clock, Randomness
 
 __all__ = [

@@ -43,7 +43,7 @@ from streamflow.operators.stateless.user_functions import unfit_results
 from streamflow.state.backends.protocol import StateAddress
 from streamflow.state.keyed.cache import Current, StateCache
 from streamflow.state.keyed.timers import TimerQueue
-from streamflow.state.parts import StatePart, copy_groups
+from streamflow.state.operator_snapshot import StatePart, copy_groups
 from streamflow.time.effort import Effort
 from streamflow.time.timestamps import LATEST, MAX_TIME, MIN_TIME
 from streamflow.user_code import line_of_definition, raised_by_user

@@ -18,7 +18,7 @@ from streamflow.errors import DamagedError
 from streamflow.operators.contract.operator import OperatorContext
 from streamflow.state.frames.panes import PaneStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
-from streamflow.state.parts import OperatorSnapshot, StatePart
+from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 
 __all__ = ["TimeSorted"]
 

@@ -30,7 +30,7 @@ from streamflow.operators.contract.operator import (
     Query,
     StreamType,
 )
-from streamflow.operators.kernels.few_rows import collected
+from streamflow.operators.kernels.engine import collected
 from streamflow.operators.stateless.fused import fused
 from streamflow.operators.stateless.per_row import check_per_row
 

@@ -25,7 +25,7 @@ from streamflow.operators.contract.operator import (
     PureSpec,
     StreamType,
 )
-from streamflow.operators.kernels.few_rows import collected
+from streamflow.operators.kernels.engine import collected
 
 __all__ = ["FusedColumns", "fused"]
 

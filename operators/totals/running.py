@@ -32,10 +32,10 @@ from streamflow.operators.contract.operator import (
 )
 from streamflow.operators.totals.running_totals import RunningTotals
 from streamflow.operators.windows.windowing import check_names
-from streamflow.state.parts import OperatorSnapshot, StatePart
+from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME
 from streamflow.windows.aggregate import Aggregate
-from streamflow.windows.own import any_own
+from streamflow.windows.python_functions import any_own
 
 __all__ = ["RunningAggregateSpec"]
 

@@ -21,7 +21,7 @@ from streamflow.operators.kernels.membership import has_key_in
 from streamflow.operators.stateless.null_keys import check_keys
 from streamflow.state.frames.panes import PaneStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
-from streamflow.state.parts import OperatorSnapshot, StatePart, Table
+from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart, Table
 
 __all__ = ["RunningTotals", "Said"]
 

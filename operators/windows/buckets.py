@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import polars as pl
 
 from streamflow.operators.aggregates.partials import SLICE
-from streamflow.state.parts import whole
+from streamflow.state.operator_snapshot import whole
 
 if TYPE_CHECKING:
     from streamflow.state.frames.panes import PaneStore

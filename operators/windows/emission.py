@@ -24,7 +24,7 @@ from streamflow.core.schema import (
 from streamflow.operators.aggregates.partials import END, START
 from streamflow.operators.contract.operator import Collector
 from streamflow.operators.kernels.key_join import key_join
-from streamflow.state.parts import EMPTY, OperatorSnapshot, StatePart
+from streamflow.state.operator_snapshot import EMPTY, OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
 if TYPE_CHECKING:

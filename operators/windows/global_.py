@@ -18,7 +18,7 @@ from streamflow.operators.aggregates.partials import LATEST
 from streamflow.operators.contract.operator import Collector, Operator
 from streamflow.operators.windows.emission import PANE_COLUMNS
 from streamflow.operators.windows.window_parts import WindowParts
-from streamflow.state.parts import OperatorSnapshot, StatePart
+from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME
 
 __all__ = ["GlobalWindows"]

@@ -27,7 +27,7 @@ from streamflow.operators.windows.buckets import Buckets
 from streamflow.operators.windows.emission import Timing
 from streamflow.operators.windows.merging import SESSION, with_sessions
 from streamflow.operators.windows.window_parts import WindowParts
-from streamflow.state.parts import OperatorSnapshot, StatePart
+from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MIN_TIME
 
 __all__ = ["SessionWindows"]

@@ -22,7 +22,7 @@ from streamflow.operators.contract.operator import LATE, Collector, Operator
 from streamflow.operators.kernels.membership import has_key_in
 from streamflow.operators.windows.buckets import Buckets
 from streamflow.operators.windows.window_parts import WindowParts
-from streamflow.state.parts import OperatorSnapshot, StatePart
+from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MIN_TIME
 from streamflow.windows.slicing import Slicing
 

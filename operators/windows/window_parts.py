@@ -15,7 +15,7 @@ from streamflow.operators.aggregates.partials import PartialPlan
 from streamflow.operators.stateless.null_keys import check_keys
 from streamflow.operators.windows.emission import PaneWriter
 from streamflow.state.keyed.owned_keys import OwnedKeys
-from streamflow.state.parts import OperatorSnapshot, StatePart, Table
+from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart, Table
 
 if TYPE_CHECKING:
     from streamflow.state.frames.panes import PaneStore

@@ -35,7 +35,7 @@ from streamflow.state.frames.panes import PaneStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.windows.aggregate import Aggregate
 from streamflow.windows.assigners import Assigner, GlobalWindow, Session, Sliding, Tumbling
-from streamflow.windows.own import any_own
+from streamflow.windows.python_functions import any_own
 from streamflow.windows.slicing import Slicing
 
 __all__ = ["ALL_RECORDS", "Accumulation", "WindowAggregateSpec"]

@@ -10,7 +10,7 @@ import polars as pl
 
 from streamflow.core.serde import frame_to_ipc, ipc_to_frame
 from streamflow.errors import StateError
-from streamflow.state.parts import Table
+from streamflow.state.operator_snapshot import Table
 
 __all__ = ["decode_table", "encode_table"]
 

@@ -28,7 +28,7 @@ from streamflow.state.frames.key_slices import in_slices, rows_in_slice
 from streamflow.state.frames.pane_chunks import Chunk, PaneChunks
 from streamflow.state.frames.pane_parts import FrameSizes, Pane, Part
 from streamflow.state.keyed.owned_keys import OwnedKeys
-from streamflow.state.parts import OperatorSnapshot, StatePart, whole
+from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart, whole
 
 __all__ = ["PaneStore"]
 

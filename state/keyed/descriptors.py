@@ -24,7 +24,7 @@ from streamflow.state.keyed.ttl import TimeToLive, TtlClock, TtlRefresh, time_to
 from streamflow.state.keyed.value import AggregatingHandle, ExpiringValueHandle, ReducingHandle, ValueHandle
 from streamflow.state.keyed.value_types import ValueType, value_type
 from streamflow.time.timestamps import Duration
-from streamflow.windows.own import Aggregator
+from streamflow.windows.python_functions import Aggregator
 
 __all__ = [
     "AggregatingState",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from streamflow.errors import DamagedError
-from streamflow.state.parts import StatePart, rows_within
+from streamflow.state.operator_snapshot import StatePart, rows_within
 
 __all__ = ["OwnedKeys"]
 

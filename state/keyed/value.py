@@ -27,7 +27,7 @@ from streamflow.state.keyed.cache import (
 )
 from streamflow.state.keyed.ttl import STAMP_BYTES, ExpiryQueue, TimeToLive, stamp, stamped_at
 from streamflow.state.keyed.value_types import ValueType
-from streamflow.windows.own import Aggregator
+from streamflow.windows.python_functions import Aggregator
 
 __all__ = ["AggregatingHandle", "ExpiringValueHandle", "ReducingHandle", "ValueHandle", "cannot_be_stored"]
 

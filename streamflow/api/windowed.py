@@ -25,8 +25,8 @@ from streamflow.windows.accumulators import pack, unpack
 from streamflow.windows.aggregate import AggregateInput
 from streamflow.windows.aggregates import Aggregate, collect_list, reduce, top_k
 from streamflow.windows.assigners import Assigner
-from streamflow.windows.keeping import TopK
-from streamflow.windows.own import Aggregator
+from streamflow.windows.kept_values import TopK
+from streamflow.windows.python_functions import Aggregator
 
 if TYPE_CHECKING:
     from streamflow.api.builder import GraphBuilder

@@ -19,7 +19,7 @@ from streamflow.operators.process.operator import EVENT_TIMERS, PROCESSING_TIMER
 from streamflow.savepoints.values import column, moments, value_columns
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.keyed.ttl import STAMP_BYTES, stamped_at
-from streamflow.state.parts import StatePart
+from streamflow.state.operator_snapshot import StatePart
 
 __all__ = ["INDEX", "MAP_KEY", "SINCE", "TIME", "keyed_frame", "keyed_states"]
 

@@ -19,10 +19,10 @@ from streamflow.operators.aggregates.partials import COUNT, END, FIRST, LAST, LA
 from streamflow.state.backends.memory import MemoryBackend
 from streamflow.state.frames.panes import PaneStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
-from streamflow.state.parts import StatePart
+from streamflow.state.operator_snapshot import StatePart
 from streamflow.windows.aggregate import Aggregate, Slot
-from streamflow.windows.keeping import Edge
-from streamflow.windows.totals import AllTrue, AnyTrue, Count, Max, Mean, Min, Moments, Sum
+from streamflow.windows.kept_values import Edge
+from streamflow.windows.numbers import AllTrue, AnyTrue, Count, Max, Mean, Min, Moments, Sum
 
 __all__ = ["pane_frame"]
 

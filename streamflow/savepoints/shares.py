@@ -13,7 +13,7 @@ from streamflow.state.backends.protocol import KeyedStateBackend
 from streamflow.state.checkpoints.manifest import OperatorEntry, StoredFile, SubtaskEntry
 from streamflow.state.checkpoints.store import CheckpointStore
 from streamflow.state.checkpoints.tables import decode_table
-from streamflow.state.parts import StatePart, Table
+from streamflow.state.operator_snapshot import StatePart, Table
 
 __all__ = ["opened_parts", "table_names"]
 

@@ -12,10 +12,10 @@ import polars as pl
 
 from streamflow.errors import JobDefinitionError
 from streamflow.windows.aggregate import Aggregate, AggregateInput, checked_input
-from streamflow.windows.keeping import CollectList, Distinct, Edge, Interpolation, Quantile, TopK
-from streamflow.windows.own import Aggregator, Reduce
+from streamflow.windows.kept_values import CollectList, Distinct, Edge, Interpolation, Quantile, TopK
+from streamflow.windows.numbers import AllTrue, AnyTrue, Count, Max, Mean, Min, Moments, Sum
+from streamflow.windows.python_functions import Aggregator, Reduce
 from streamflow.windows.sketches import ApproxDistinct, ApproxQuantile
-from streamflow.windows.totals import AllTrue, AnyTrue, Count, Max, Mean, Min, Moments, Sum
 
 __all__ = [
     "Aggregate",

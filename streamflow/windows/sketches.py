@@ -18,7 +18,7 @@ import polars as pl
 
 from streamflow.core.kinds import SettledKind
 from streamflow.windows.aggregate import FoldedAggregate, is_known
-from streamflow.windows.keeping import check_quantile
+from streamflow.windows.kept_values import check_quantile
 
 __all__ = ["ApproxDistinct", "ApproxQuantile"]
 

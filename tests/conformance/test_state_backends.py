@@ -29,7 +29,7 @@ from streamflow.state.backends.memory import MemoryBackend
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.backends.rocksdb.backend import RocksDBBackend
 from streamflow.state.backends.saved import FilesInMemory, Saved
-from streamflow.state.parts import copy_groups
+from streamflow.state.operator_snapshot import copy_groups
 
 FACTORIES: dict[str, Callable[[], KeyedStateBackend]] = {
     "memory": MemoryBackend,

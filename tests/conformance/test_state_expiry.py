@@ -17,7 +17,7 @@ from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.backends.rocksdb.backend import RocksDBBackend
 from streamflow.state.keyed.cache import Current, StateCache
 from streamflow.state.keyed.ttl import STAMP_BYTES, ExpiryQueue, TtlClock, stamp
-from streamflow.state.parts import copy_groups
+from streamflow.state.operator_snapshot import copy_groups
 
 BACKENDS: dict[str, Callable[[], KeyedStateBackend]] = {"memory": MemoryBackend, "rocksdb": RocksDBBackend}
 STATE, QUEUE = StateAddress("process-1", "state"), StateAddress("process-1", "ttl-state")

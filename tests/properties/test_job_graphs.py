@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streamflow.windows.totals import Sum
+from streamflow.windows.numbers import Sum
 from tests.properties.graph_jobs import searched
 
 GRAPHS = 60

@@ -24,7 +24,7 @@ from streamflow.operators.contract.operator import (
 from streamflow.operators.totals.running import RunningAggregateSpec
 from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.state.backends.memory import MemoryBackend
-from streamflow.state.parts import StatePart
+from streamflow.state.operator_snapshot import StatePart
 from streamflow.time.clock import SeededRandom, SystemClock
 from streamflow.time.timestamps import MAX_TIME
 from streamflow.windows.assigners import GlobalWindow

@@ -20,7 +20,7 @@ from streamflow.state.backends.saved import FilesInMemory
 from streamflow.state.frames.key_slices import in_slices
 from streamflow.state.frames.panes import PaneStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
-from streamflow.state.parts import StatePart
+from streamflow.state.operator_snapshot import StatePart
 
 ADDRESS = StateAddress("window-1", "panes")
 KEYS = OwnedKeys(("k",), range(128), 128)

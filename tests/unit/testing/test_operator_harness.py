@@ -28,7 +28,7 @@ from streamflow.operators.stateless.frames import MapBatches
 from streamflow.operators.stateless.functions import Functions, Step
 from streamflow.operators.totals.running import RunningAggregateSpec
 from streamflow.operators.windows.windowing import WindowAggregateSpec
-from streamflow.state.parts import rows_within
+from streamflow.state.operator_snapshot import rows_within
 from streamflow.testing import OperatorHarness, TestClock, check_batchings, check_snapshots
 
 EVENTS = StreamType(Schema({"k": pl.String, "v": pl.Int64}), timed=True)

@@ -12,6 +12,7 @@ import polars as pl
 
 from streamflow.core.frame import FrameBatch
 from streamflow.errors import JobDefinitionError, SourceError, unknown_name
+from streamflow.operators.connectors.bisection import halve
 from streamflow.operators.connectors.files.formats.formats import separator_of
 from streamflow.operators.connectors.files.formats.line_format import BOM, PARSE_ERRORS, LineFormat, Sifted
 from streamflow.operators.connectors.files.formats.wire_types import (
@@ -22,7 +23,6 @@ from streamflow.operators.connectors.files.formats.wire_types import (
     wire_types,
     without_rows,
 )
-from streamflow.operators.connectors.halving import halve
 
 __all__ = ["CsvColumns", "CsvOptions", "csv_fields"]
 

@@ -11,6 +11,7 @@ import polars as pl
 from streamflow.core.batch import RowBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.serde import deeper_than
+from streamflow.operators.connectors.bisection import halve
 from streamflow.operators.connectors.files.formats.exact_json import ExactJson, lone_surrogate
 from streamflow.operators.connectors.files.formats.flat_objects import FlatObjects
 from streamflow.operators.connectors.files.formats.line_format import PARSE_ERRORS, LineFormat, Sifted
@@ -21,7 +22,6 @@ from streamflow.operators.connectors.files.formats.wire_types import (
     wire_types,
     without_rows,
 )
-from streamflow.operators.connectors.halving import halve
 
 __all__ = ["NdjsonColumns", "NdjsonObjects", "malformed"]
 

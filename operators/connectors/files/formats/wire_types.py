@@ -15,8 +15,8 @@ import polars as pl
 
 from streamflow.core.python_times import shown_row
 from streamflow.errors import JobDefinitionError, cut
+from streamflow.operators.connectors.bisection import halve
 from streamflow.operators.connectors.files.formats.formats import FileFormat
-from streamflow.operators.connectors.halving import halve
 
 __all__ = [
     "convert",

@@ -15,6 +15,7 @@ from streamflow.errors import SinkError
 from streamflow.operators.connectors.files.failures import writing
 from streamflow.operators.connectors.files.publishing.durable_folders import make_durable, sync_down
 from streamflow.operators.connectors.files.publishing.hidden_folder import Presence, no_other_run
+from streamflow.operators.connectors.files.publishing.linking import give_name
 from streamflow.operators.connectors.files.publishing.ownership import (
     Layout,
     Note,
@@ -24,7 +25,6 @@ from streamflow.operators.connectors.files.publishing.ownership import (
     here,
     hidden,
 )
-from streamflow.operators.connectors.files.publishing.second_name import give_name
 from streamflow.operators.contract.sink import Committable, Committer, SinkContext
 
 __all__ = ["FolderCommitter", "beginning", "come", "lost", "not_ours"]

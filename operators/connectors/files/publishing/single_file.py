@@ -18,6 +18,7 @@ from streamflow.operators.connectors.files.failures import writing
 from streamflow.operators.connectors.files.formats.encoding import join_files
 from streamflow.operators.connectors.files.publishing.durable_folders import make_durable
 from streamflow.operators.connectors.files.publishing.hidden_folder import Presence
+from streamflow.operators.connectors.files.publishing.linking import give_name
 from streamflow.operators.connectors.files.publishing.ownership import (
     Layout,
     Note,
@@ -27,7 +28,6 @@ from streamflow.operators.connectors.files.publishing.ownership import (
     here,
 )
 from streamflow.operators.connectors.files.publishing.publication import beginning, come, lost, not_ours
-from streamflow.operators.connectors.files.publishing.second_name import give_name
 from streamflow.operators.contract.sink import Committable, Committer, SinkContext
 
 __all__ = ["FileCommitter"]
