@@ -49,7 +49,7 @@ app = App(
 )
 for _place, (_name, _help) in enumerate(_COMMANDS.items()):
     # By path, so that one command's imports cost the others nothing; the help likewise needs no import.
-    app.command(f"streamflow.cli.{_name}:{_name}", name=_name, help=_help, sort_key=_place)
+    app.command(f"streamflow.cli.commands.{_name}:{_name}", name=_name, help=_help, sort_key=_place)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("streamflow.observe.prometheus",),
     "ray": (),
     "rich": ("streamflow.cli", "streamflow.demo"),
-    "rocksdict": ("streamflow.state.rocksdb",),
+    "rocksdict": ("streamflow.state.backends.rocksdb",),
 }
 
 # They are written the way a user writes: through the façade.

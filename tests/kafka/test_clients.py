@@ -1,4 +1,4 @@
-"""Every client of the port operators/connectors/kafka/clients/port.py keeps what the port says: one test for each claim."""
+"""Every client keeps what the port (operators/connectors/kafka/clients/port.py) says: one test for each claim."""
 
 import asyncio
 import re
