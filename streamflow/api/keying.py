@@ -13,7 +13,7 @@ from streamflow.api.windowed import aggregate_inputs
 from streamflow.core.schema import Schema, StreamSchema
 from streamflow.operators.stateless.extract import Extract
 from streamflow.operators.windows.windowing import ALL_RECORDS
-from streamflow.planning.plan import natural_layout
+from streamflow.planning.convert import natural_layout
 from streamflow.windows.aggregates import Aggregate
 
 __all__ = ["Keying", "NullKeys"]

@@ -19,7 +19,7 @@ from streamflow.operators.process.process import (
 from streamflow.operators.stateless.declared_schema import declared_schema
 from streamflow.operators.stateless.extract import Extract
 from streamflow.operators.stateless.user_functions import RowMaker, check_action, check_function, row_maker
-from streamflow.planning.plan import natural_layout
+from streamflow.planning.convert import natural_layout
 from streamflow.windows.accumulators import pack, unpack
 
 if TYPE_CHECKING:
