@@ -583,6 +583,18 @@ def test_names_that_are_no_database_files_are_refused(name: str, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_manifest_that_rocksdb_would_read_for_ever_is_refused(tmp_path: Path) -> None:
+    """Records of a kind for logs that are written over: found by `reliability fuzz-checkpoints`."""
+    backend = RocksDBBackend()
+    backend.put(PANES, 0, b"k", b"v")
+    _, files = _saved(backend, tmp_path / "saved")
+    content = {name: files.read(name) for name in files.names}
+    (manifest,) = (name for name in content if name.startswith("MANIFEST"))
+    content[manifest] = content[manifest][:49] + b"\xc8\x00\x01\x07" * 100_000 + content[manifest][49:]
+    with pytest.raises(StateError, match=f"{manifest} .* is damaged"):
+        open_saved("rocksdb", FilesInMemory(content), tmp_path / "db")
+
+
 def test_a_saved_database_without_its_files_is_refused_and_leaves_no_temporary_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,11 @@ __all__ = ["SavedDatabase", "fetch_database"]
 _FILES: Final = re.compile(r"CURRENT|rocksdict-config\.json|(MANIFEST|OPTIONS)-\d+|\d+\.(sst|log)")
 """What a database consists of. Its own log is not written; RocksDB makes an empty one all the same."""
 _TABLE: Final = ".sst"
+_BLOCK: Final = 32 << 10
+_RECORD: Final = 7
+"""A checksum, the length in two bytes, the kind in one."""
+_KINDS: Final = range(1, 5)
+"""A whole record, or its first, a middle or its last part."""
 
 
 class SavedDatabase:
@@ -56,11 +61,35 @@ def fetch_database(files: SavedFiles, directory: Path) -> None:
             if path.suffix == _TABLE:
                 files.fetch(name, path)
                 continue
+            data = files.read(name)
+            if name.startswith("MANIFEST") and not _is_log(data):
+                raise StateError(
+                    f"{name} of a saved RocksDB database is damaged", hint="restore from another checkpoint"
+                )
             with path.open("xb") as file:
                 path.chmod(0o600)
-                file.write(files.read(name))
+                file.write(data)
     except OSError as error:
         raise StateError(
             f"cannot put a saved state database into {directory}: {error}",
             hint="give a state directory that is empty and on a disk with room",
         ) from error
+
+
+def _is_log(data: bytes) -> bool:
+    """Whether these are records of one of RocksDB's logs, from end to end. Opening some that are not takes it for ever.
+
+    >>> _is_log(b"abcd" + b"\\2\\0" + b"\\1" + b"xy"), _is_log(b"abcd" + b"\\2\\0" + b"\\7" + b"xy")
+    (True, False)
+    """
+    place = 0
+    while place < len(data):
+        room = _BLOCK - place % _BLOCK
+        if room < _RECORD:
+            place += room
+            continue
+        size = _RECORD + int.from_bytes(data[place + 4 : place + 6], "little")
+        if size > room or place + size > len(data) or data[place + 6] not in _KINDS:
+            return False
+        place += size
+    return True
