@@ -238,7 +238,9 @@ class TestAppendingToAFile:
     def test_a_file_of_other_columns_is_refused(self, tmp_path: Path, name: str, there: bytes) -> None:
         path = tmp_path / name
         path.write_bytes(there)
-        with pytest.raises(SinkError, match=r"other columns than the stream|no CSV|is no \w+ file"):
+        with pytest.raises(
+            SinkError, match=r"other columns than the stream|within a quoted field|is no \w+ file"
+        ):
             self.append(path, [{"a": 1, "c": 2}])
         assert path.read_bytes() == there
 

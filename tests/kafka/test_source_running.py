@@ -179,6 +179,7 @@ def test_a_topic_that_is_made_again_while_it_is_read_ends_the_job(kafka, tmp_pat
         job = copying(kafka, topic, sunk, discover_every="100ms")
         handle = await job.start(mode="streaming", checkpoint_dir=str(tmp_path))
         await sunk.until(2)
+        await handle.checkpoint()  # without one a restart would begin with the new topic
         kafka.delete(topic)
         kafka.topic(name=topic)
         async with asyncio.timeout(60):

@@ -33,7 +33,11 @@ class MessageQueue:
         return self._columns.nbytes
 
     def put(self, columns: MessageColumns) -> None:
-        """What came next."""
+        """What came next. librdkafka may give again what it gave before, as when a topic's leader has changed: that is
+        left out."""
+        columns = columns.behind(self.reached)
+        if not columns:
+            return
         self.reached = columns.next_offset
         if self._columns:
             self._columns.extend(columns)
