@@ -14,7 +14,7 @@ from streamflow.errors import SourceError, StateError, Where
 from streamflow.observe.logs import reason, told
 from streamflow.operators.connectors.kafka.clients.port import At, Metadata, TopicIds, TopicPartition
 from streamflow.operators.connectors.kafka.reading_range import Offsets
-from streamflow.operators.connectors.kafka.session import KafkaSession
+from streamflow.operators.connectors.kafka.session import KafkaSession, MadeAgainError
 from streamflow.operators.contract.source import (
     Discovery,
     Instance,
@@ -143,6 +143,8 @@ class KafkaEnumerator:
             for topic, partition, start, end in state["partitions"]
         }
         self._known = {each: known[each] for each in known if self._reading.selects(each.topic)}
+        read = {each.topic for each in self._known}
+        self._session.restored_ids = {topic: self._ids[topic] for topic in self._ids if topic in read}
         if not self._looked:
             return
         self._before = self._reading.before(state)
@@ -185,7 +187,7 @@ class KafkaEnumerator:
                 ends = await metadata.offsets(there, "latest")
                 appended = await metadata.offsets(there, "appended")
             self._session.tell_ends(ends, appended)
-        except (_NotThereError, _MadeAgainError):
+        except (_NotThereError, MadeAgainError):
             raise
         except SourceError as error:
             _LOG.warning("new partitions could not be looked for", extra=told(error=reason(error)))
@@ -309,19 +311,14 @@ class KafkaEnumerator:
                 )
 
     async def _check_ids(self, metadata: Metadata, topics: Iterable[str]) -> None:
-        """A topic that was deleted and made again has other records at the offsets that were read: some of its own
-        would never be."""
+        """MadeAgainError where a topic that is read is another one by now."""
         if not isinstance(metadata, TopicIds):
             return
         found = await metadata.topic_ids(list(topics))
         read = {partition.topic for partition in self._known}
         for topic, id in found.items():
             if topic in read and self._ids.get(topic, id) != id:
-                raise _MadeAgainError(
-                    f"topic {topic!r} was deleted and made again since the job began to read it, and has other records",
-                    hint="leave it out of the topics for one run, and the next reads it from its start; or start over "
-                    "with restore none",
-                )
+                raise MadeAgainError(topic)
         self._ids.update(found)
 
     def _check_named(self, every: Sequence[TopicPartition]) -> None:
@@ -343,12 +340,6 @@ def _belongs(partition: TopicPartition, instance: Instance) -> bool:
 
 class _NotThereError(SourceError):
     """There is no such topic."""
-
-    final = True
-
-
-class _MadeAgainError(SourceError):
-    """There is another topic of that name."""
 
     final = True
 

@@ -20,11 +20,12 @@ from streamflow.operators.connectors.kafka.clients.port import (
     KafkaClient,
     LogReader,
     Metadata,
+    TopicIds,
     TopicPartition,
 )
 from streamflow.operators.contract.source import SourceContext
 
-__all__ = ["KafkaSession"]
+__all__ = ["KafkaSession", "MadeAgainError"]
 
 _STUCK_AFTER: Final = 10.0
 """Seconds without a record, although there are some, after which the reader is made again."""
@@ -33,6 +34,20 @@ _LAG: Final = "streamflow_kafka_lag_records"
 _OFFSET: Final = "streamflow_kafka_offset"
 _UNDECIDED: Final = "streamflow_kafka_undecided_records"
 _LOG = logging.getLogger("streamflow.kafka")
+
+
+class MadeAgainError(SourceError):
+    """There is another topic of that name: it has other records at the offsets that were read, and some of its own
+    would never be."""
+
+    final = True
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(
+            f"topic {topic!r} was deleted and made again since the job began to read it, and has other records",
+            hint="leave it out of the topics for one run, and the next reads it from its start; or start over with "
+            "restore none",
+        )
 
 
 class KafkaSession:
@@ -59,6 +74,8 @@ class KafkaSession:
             "streamflow_kafka_reconnects_total", "Times a connection to Kafka was made again"
         )
         self._counted = 0
+        self.restored_ids: dict[str, str] = {}
+        """By topic the id that it had in the checkpoint: compared before the topic is read on."""
         self.gone: set[TopicPartition] = set()
         """Deleted partitions that have come to their end that way."""
         self._lost = ctx.metrics.counter(
@@ -114,13 +131,28 @@ class KafkaSession:
             await self.close_metadata()
 
     async def open(self, partition: TopicPartition, offset: int) -> None:
-        """Read this partition from there on."""
+        """Read this partition from there on. MadeAgainError where that offset is one of another topic of the name."""
+        await self._compare_id(partition.topic)
         async with self._opening:
             if self._reader is None:
                 self._reader = await self._new_reader()
             self._positions[partition] = offset
             self._seen[partition] = self._clock.monotonic()
             await self._reader.add(partition, offset)
+
+    async def _compare_id(self, topic: str) -> None:
+        if topic not in self.restored_ids:
+            return
+        opened = self._metadata is None
+        async with self.metadata() as metadata:
+            found = await metadata.topic_ids([topic]) if isinstance(metadata, TopicIds) else {}
+        if opened:
+            await self.close_metadata()
+        # Several readers of the topic may have asked.
+        before = self.restored_ids.pop(topic, None)
+        if before is not None and found.get(topic, before) != before:
+            self.restored_ids[topic] = before
+            raise MadeAgainError(topic)
 
     async def fetch(self, partition: TopicPartition, *, seconds: float, most: int | None) -> Chunk | None:
         """As `LogReader.fetch`."""
