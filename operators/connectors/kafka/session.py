@@ -144,10 +144,12 @@ class KafkaSession:
         if topic not in self.restored_ids:
             return
         opened = self._metadata is None
-        async with self.metadata() as metadata:
-            found = await metadata.topic_ids([topic]) if isinstance(metadata, TopicIds) else {}
-        if opened:
-            await self.close_metadata()
+        try:
+            async with self.metadata() as metadata:
+                found = await metadata.topic_ids([topic]) if isinstance(metadata, TopicIds) else {}
+        finally:
+            if opened:
+                await self.close_metadata()
         # Several readers of the topic may have asked.
         before = self.restored_ids.pop(topic, None)
         if before is not None and found.get(topic, before) != before:
