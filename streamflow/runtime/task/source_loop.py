@@ -81,6 +81,7 @@ class SourceTask:
         self._clock = clock
         self._timed = timed
         self._pumps: list[SplitPump] = []
+        self._closing: set[asyncio.Task[None]] = set()
         self._marks: dict[str, SplitWatermark] = {}
         self._states: dict[str, SplitState] = {}
         self._merger = WatermarkMerger([])
@@ -200,10 +201,25 @@ class SourceTask:
             self._assigner.is_ready()
 
     async def close(self) -> None:
-        """Stop reading."""
+        """Stop reading. Who is cancelled meanwhile may ask again, and waits for what is being closed."""
         pumps, self._pumps = self._pumps, []
-        for pump in pumps:
-            await pump.close()
+        begun = list(map(self._shut, pumps))
+        if self._closing:
+            await asyncio.wait(self._closing)
+        for closing in begun:
+            closing.result()
+
+    def _shut(self, pump: SplitPump) -> asyncio.Task[None]:
+        """Close a pump in a task of its own: cut off, it would leave connections open that nobody has any more."""
+        closing = asyncio.create_task(pump.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._shut_down)
+        return closing
+
+    def _shut_down(self, closing: asyncio.Task[None]) -> None:
+        self._closing.discard(closing)
+        if not closing.cancelled():
+            closing.exception()  # for who waits, if there still is somebody
 
     def _open_splits(self) -> bool:
         """Open the splits that are this subtask's now; whether one is among them that says nothing for now."""
@@ -330,7 +346,7 @@ class SourceTask:
             _LOG.debug("split ended", extra=told(source=self._id, split=pump.split.id))
             del self._marks[pump.split.id], self._states[pump.split.id]
             self._align()
-            await pump.close()
+            await asyncio.shield(self._shut(pump))
             self._assigner.ended(pump.split.id)
 
     async def _forward(self, *, epoch_end: bool = False) -> None:
