@@ -11,7 +11,7 @@ import pytest
 
 import streamflow as sf
 from streamflow.errors import SourceError, StateError
-from streamflow.operators.connectors.kafka.clients.port import TopicPartition
+from streamflow.operators.connectors.kafka.clients.port import TopicIds, TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.source import KafkaSource
 
@@ -141,8 +141,25 @@ def test_a_checkpoint_ahead_of_a_topic_that_was_made_anew_is_refused(kafka, tmp_
     assert f"topic {topic!r} was deleted and made again" in asyncio.run(run())
 
 
-# A job that fails while it looks at its topics now and then leaves a connection to the garbage collector.
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_clients_call_a_topic_the_same(kafka):
+    topics = [
+        kafka.topic() for _ in range(12)
+    ]  # in most of so many ids are characters that are written in two ways
+
+    async def told(client):
+        metadata = Cluster(kafka.bootstrap).client(client).metadata(client_id="ids")
+        assert isinstance(metadata, TopicIds)
+        await metadata.start()
+        ids = await metadata.topic_ids(topics)
+        await metadata.close()
+        return ids
+
+    ids = asyncio.run(told("aiokafka"))
+    assert set(ids) == set(topics)
+    assert re.search("[-_]", "".join(ids.values()))
+    assert asyncio.run(told("confluent")) == ids
+
+
 @pytest.mark.parametrize("client", ["aiokafka", "confluent"])
 def test_a_topic_that_was_made_again_is_not_read_on_in_its_middle(kafka, client, tmp_path):
     topic, other = kafka.topic(), kafka.topic()
@@ -174,8 +191,6 @@ def test_a_topic_that_was_made_again_is_not_read_on_in_its_middle(kafka, client,
     gc.collect()
 
 
-# A job that fails while it looks at its topics now and then leaves a connection to the garbage collector.
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_topic_that_is_made_again_while_it_is_read_ends_the_job(kafka, tmp_path):
     topic = kafka.topic()
     kafka.produce(topic, numbers(1, 2))

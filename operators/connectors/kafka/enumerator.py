@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Final
@@ -12,7 +12,7 @@ from zlib import crc32
 
 from streamflow.errors import SourceError, StateError, Where
 from streamflow.observe.logs import reason, told
-from streamflow.operators.connectors.kafka.clients.port import At, Metadata, TopicIds, TopicPartition
+from streamflow.operators.connectors.kafka.clients.port import At, Metadata, TopicPartition
 from streamflow.operators.connectors.kafka.reading_range import Offsets
 from streamflow.operators.connectors.kafka.session import KafkaSession, MadeAgainError
 from streamflow.operators.contract.source import (
@@ -83,8 +83,6 @@ class KafkaEnumerator:
         self._clock = ctx.clock
         self._instance = ctx.instance
         self._known: dict[TopicPartition, tuple[int, int | None]] = {}
-        self._ids: dict[str, str] = {}
-        """Of each topic that is read, what the brokers call it."""
         self._there: frozenset[TopicPartition] = frozenset()
         self._looked = False
         self._before: Reading | None = None
@@ -126,7 +124,7 @@ class KafkaEnumerator:
         return {
             "looked": self._looked,
             **self._reading.kept,
-            "ids": dict(self._ids),
+            "ids": dict(self._session.ids),
             "partitions": [
                 [*partition, start, end]
                 for partition, (start, end) in self._known.items()
@@ -136,15 +134,14 @@ class KafkaEnumerator:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._looked = bool(state["looked"])
-        ids: Mapping[str, str] = state.get("ids", {})
-        self._ids = {topic: ids[topic] for topic in ids if self._reading.selects(topic)}
         known = {
             TopicPartition(topic, partition): (start, end)
             for topic, partition, start, end in state["partitions"]
         }
         self._known = {each: known[each] for each in known if self._reading.selects(each.topic)}
-        read = {each.topic for each in self._known}
-        self._session.restored_ids = {topic: self._ids[topic] for topic in self._ids if topic in read}
+        ids: Mapping[str, str] = state.get("ids", {})
+        chosen = {topic: ids[topic] for topic in ids if self._reading.selects(topic)}
+        self._session.go_on(chosen, {each.topic for each in self._known})
         if not self._looked:
             return
         self._before = self._reading.before(state)
@@ -204,7 +201,7 @@ class KafkaEnumerator:
         # What was deleted and has come again is another topic of that name.
         for partition in self._session.gone:
             self._known.pop(partition, None)
-            self._ids.pop(partition.topic, None)
+            self._session.ids.pop(partition.topic, None)
         self._session.gone.clear()
         if not isinstance(topics, re.Pattern):
             missing = [topic for topic in topics if topic not in counts and (first or self._is_new(topic))]
@@ -212,7 +209,7 @@ class KafkaEnumerator:
                 raise _unknown(missing[0], await metadata.partitions(_EVERYTHING))
         every = [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
         self._there = frozenset(every)
-        await self._check_ids(metadata, counts)
+        await self._session.compare_ids(metadata, counts, {each.topic for each in self._known})
         if first:
             self._check_named(every)
         mine = [each for each in every if _belongs(each, self._instance)]
@@ -309,17 +306,6 @@ class KafkaEnumerator:
                     where=Where(split=str(partition)),
                     hint="check start= and end=",
                 )
-
-    async def _check_ids(self, metadata: Metadata, topics: Iterable[str]) -> None:
-        """MadeAgainError where a topic that is read is another one by now."""
-        if not isinstance(metadata, TopicIds):
-            return
-        found = await metadata.topic_ids(list(topics))
-        read = {partition.topic for partition in self._known}
-        for topic, id in found.items():
-            if topic in read and self._ids.get(topic, id) != id:
-                raise MadeAgainError(topic)
-        self._ids.update(found)
 
     def _check_named(self, every: Sequence[TopicPartition]) -> None:
         for what, offsets in (("start", self._reading.start), ("end", self._reading.end)):

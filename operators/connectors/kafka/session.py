@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
-from streamflow.errors import SourceError
+from streamflow.errors import SourceError, Where
 from streamflow.observe.logs import reason, told
 from streamflow.observe.registry import Metrics
 from streamflow.operators.connectors.kafka.clients.port import (
@@ -45,6 +45,7 @@ class MadeAgainError(SourceError):
     def __init__(self, topic: str) -> None:
         super().__init__(
             f"topic {topic!r} was deleted and made again since the job began to read it, and has other records",
+            where=Where(split=topic),
             hint="leave it out of the topics for one run, and the next reads it from its start; or start over with "
             "restore none",
         )
@@ -74,8 +75,10 @@ class KafkaSession:
             "streamflow_kafka_reconnects_total", "Times a connection to Kafka was made again"
         )
         self._counted = 0
-        self.restored_ids: dict[str, str] = {}
-        """By topic the id that it had in the checkpoint: compared before the topic is read on."""
+        self.ids: dict[str, str] = {}
+        """What the brokers call each topic."""
+        self._uncompared: frozenset[str] = frozenset()
+        self._comparing = asyncio.Lock()
         self.gone: set[TopicPartition] = set()
         """Deleted partitions that have come to their end that way."""
         self._lost = ctx.metrics.counter(
@@ -132,7 +135,9 @@ class KafkaSession:
 
     async def open(self, partition: TopicPartition, offset: int) -> None:
         """Read this partition from there on. MadeAgainError where that offset is one of another topic of the name."""
-        await self._compare_id(partition.topic)
+        async with self._comparing:
+            if self._uncompared:
+                await self._compare_restored()
         async with self._opening:
             if self._reader is None:
                 self._reader = await self._new_reader()
@@ -140,21 +145,28 @@ class KafkaSession:
             self._seen[partition] = self._clock.monotonic()
             await self._reader.add(partition, offset)
 
-    async def _compare_id(self, topic: str) -> None:
-        if topic not in self.restored_ids:
-            return
+    def go_on(self, ids: Mapping[str, str], read: Collection[str]) -> None:
+        """Take the ids that topics had in a checkpoint: those that are read on are compared before they are."""
+        self.ids = dict(ids)
+        self._uncompared = frozenset(ids) & frozenset(read)
+
+    async def compare_ids(self, metadata: Metadata, topics: Collection[str], read: Collection[str]) -> None:
+        """Ask for the ids of topics. MadeAgainError where one that is read is another topic by now."""
+        found = await metadata.topic_ids(list(topics)) if isinstance(metadata, TopicIds) else {}
+        for topic, id in found.items():
+            if topic in read and self.ids.get(topic, id) != id:
+                raise MadeAgainError(topic)
+        self.ids.update(found)
+        self._uncompared -= frozenset(topics)
+
+    async def _compare_restored(self) -> None:
         opened = self._metadata is None
         try:
             async with self.metadata() as metadata:
-                found = await metadata.topic_ids([topic]) if isinstance(metadata, TopicIds) else {}
+                await self.compare_ids(metadata, self._uncompared, self._uncompared)
         finally:
             if opened:
                 await self.close_metadata()
-        # Several readers of the topic may have asked.
-        before = self.restored_ids.pop(topic, None)
-        if before is not None and found.get(topic, before) != before:
-            self.restored_ids[topic] = before
-            raise MadeAgainError(topic)
 
     async def fetch(self, partition: TopicPartition, *, seconds: float, most: int | None) -> Chunk | None:
         """As `LogReader.fetch`."""

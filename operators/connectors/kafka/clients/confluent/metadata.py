@@ -27,6 +27,8 @@ __all__ = ["ConfluentMetadata"]
 _PATIENCE: Final = 30.0
 _REQUEST_SECONDS: Final = 5.0
 _BACKOFF: Final = 0.2
+_URL_SAFE: Final = str.maketrans("+/", "-_")
+"""librdkafka writes ids otherwise than Kafka's own tools and aiokafka's requests."""
 _INTERNAL: Final = ("__consumer_offsets", "__transaction_state", "__share_group_state")
 
 _REFUSALS: Final = {
@@ -214,7 +216,7 @@ class ConfluentMetadata:
         for topic, described in asked.items():
             # Who may read a topic may be told nothing else of it.
             with suppress(KafkaException):
-                ids[topic] = str(described.result().topic_id)
+                ids[topic] = str(described.result().topic_id).translate(_URL_SAFE)
         return {topic: id for topic, id in ids.items() if id != NO_ID}
 
     async def _trying(self, call: Callable[[], T]) -> T:
