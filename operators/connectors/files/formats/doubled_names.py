@@ -51,10 +51,10 @@ class DoubledNames:
         """What Polars reads in a body, and whether the quotes of a large one are those of what it has read, so that no
         name stands twice, unless a number is read as text."""
         sample = list(_sample(body)) if len(body) > _SMALL and self._flat else []
-        records = _decoded(sample)
-        if not records or _doubled(sample, records) or not self._tell(records):
+        records = _decoded(sample) or []
+        alike = len({frozenset(record) for record in records if type(record) is dict}) == 1
+        if not records or _doubled(sample, records) or not self._tell(records, alike=alike):
             return pl.read_ndjson(body, schema=wire), False
-        alike = all(record.keys() == records[0].keys() for record in records)
         unread = [_beginning(sample[0], name, records[0][name]) for name in records[0].keys() - self._columns]
         read, found = _read_with_quotes(body, wire)
         filled = {column.name: len(column) - column.null_count() for column in read}
@@ -93,13 +93,13 @@ class DoubledNames:
         repeating = pl.any_horizontal(pl.col("line").str.count_matches(name) > 1 for name in self._named)
         return list(lines.to_frame("line").filter(repeating)["line"].cast(pl.Binary))
 
-    def _tell(self, records: Sequence[Any]) -> bool:
+    def _tell(self, records: Sequence[Any], *, alike: bool) -> bool:
         """Whether it follows from such records, and from what is read, how many quotes there must be. Fields that
         nobody reads are looked for, which takes less time than to look for those that are read where they are fewer."""
         if any(type(record) is not dict for record in records):
             return False
-        unread = records[0].keys() - self._columns
-        if all(record.keys() == records[0].keys() for record in records):
+        if alike:
+            unread = records[0].keys() - self._columns
             nested = any(isinstance(record[name], (dict, list)) for record in records for name in unread)
             return not nested and len(unread) <= len(self._columns)
         return not any(None in record.values() or record.keys() - self._columns for record in records)

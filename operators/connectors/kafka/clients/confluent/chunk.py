@@ -59,21 +59,16 @@ class MessageColumns:
 
     def extend(self, other: MessageColumns) -> None:
         """What came after these."""
-        self._values += other._values
-        self._keys += other._keys
-        self._offsets += other._offsets
-        self._times += other._times
-        self._headers += other._headers
+        for mine, others in zip(self._columns, other._columns, strict=True):
+            mine += others
         self.nbytes += other.nbytes
 
     def taken(self, count: int) -> MessageColumns:
         """The first so many, which are then no longer in here."""
         first = MessageColumns()
-        first._values, self._values = self._values[:count], self._values[count:]
-        first._keys, self._keys = self._keys[:count], self._keys[count:]
-        first._offsets, self._offsets = self._offsets[:count], self._offsets[count:]
-        first._times, self._times = self._times[:count], self._times[count:]
-        first._headers, self._headers = self._headers[:count], self._headers[count:]
+        for column, mine in zip(first._columns, self._columns, strict=True):
+            column += mine[:count]
+            del mine[:count]
         first.nbytes = _size(first._values)
         self.nbytes -= first.nbytes
         return first
@@ -89,13 +84,14 @@ class MessageColumns:
                 kept.append(place)
                 reached = offset + 1
         chosen = MessageColumns()
-        chosen._values = [self._values[place] for place in kept]
-        chosen._keys = [self._keys[place] for place in kept]
-        chosen._offsets = [self._offsets[place] for place in kept]
-        chosen._times = [self._times[place] for place in kept]
-        chosen._headers = [self._headers[place] for place in kept]
+        for column, mine in zip(chosen._columns, self._columns, strict=True):
+            column += [mine[place] for place in kept]
         chosen.nbytes = _size(chosen._values)
         return chosen
+
+    @property
+    def _columns(self) -> tuple[list[Any], ...]:
+        return self._values, self._keys, self._offsets, self._times, self._headers
 
     @property
     def next_offset(self) -> int:
