@@ -66,12 +66,12 @@ def mapping(value: object, what: str) -> dict[str, Any]:
     >>> mapping({"partitions": 3}, "create")
     {'partitions': 3}
     """
-    pairs = dict(cast("Mapping[object, Any]", value)) if isinstance(value, Mapping) else {None: None}
-    if not all(isinstance(name, str) for name in pairs):
+    pairs = cast("Mapping[object, Any]", value)
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in pairs):
         raise JobDefinitionError(
-            f"{what} is {_shown(value)}", hint='write a mapping from names, like {"name": …}'
+            f"{what} is {_shown(pairs)}", hint='write a mapping from names, like {"name": …}'
         )
-    return cast("dict[str, Any]", pairs)
+    return cast("dict[str, Any]", dict(pairs))
 
 
 def instance(value: object, what: str, *kinds: type, hint: str) -> None:

@@ -152,7 +152,9 @@ class KafkaSession:
 
     async def compare_ids(self, metadata: Metadata, topics: Collection[str], read: Collection[str]) -> None:
         """Ask for the ids of topics. MadeAgainError where one that is read is another topic by now."""
-        found = await metadata.topic_ids(list(topics)) if isinstance(metadata, TopicIds) else {}
+        found: Mapping[str, str] = {}
+        if isinstance(metadata, TopicIds):
+            found = await metadata.topic_ids(list(topics))
         for topic, id in found.items():
             if topic in read and self.ids.get(topic, id) != id:
                 raise MadeAgainError(topic)

@@ -51,8 +51,8 @@ class DoubledNames:
         """What Polars reads in a body, and whether the quotes of a large one are those of what it has read, so that no
         name stands twice, unless a number is read as text."""
         sample = list(_sample(body)) if len(body) > _SMALL and self._flat else []
-        records = _decoded(sample) or []
-        alike = len({frozenset(record) for record in records if type(record) is dict}) == 1
+        records = _objects(_decoded(sample) or [])
+        alike = len(set(map(frozenset[str], records))) == 1
         if not records or _doubled(sample, records) or not self._tell(records, alike=alike):
             return pl.read_ndjson(body, schema=wire), False
         unread = [_beginning(sample[0], name, records[0][name]) for name in records[0].keys() - self._columns]
@@ -93,11 +93,9 @@ class DoubledNames:
         repeating = pl.any_horizontal(pl.col("line").str.count_matches(name) > 1 for name in self._named)
         return list(lines.to_frame("line").filter(repeating)["line"].cast(pl.Binary))
 
-    def _tell(self, records: Sequence[Any], *, alike: bool) -> bool:
+    def _tell(self, records: Sequence[dict[str, Any]], *, alike: bool) -> bool:
         """Whether it follows from such records, and from what is read, how many quotes there must be. Fields that
         nobody reads are looked for, which takes less time than to look for those that are read where they are fewer."""
-        if any(type(record) is not dict for record in records):
-            return False
         if alike:
             unread = records[0].keys() - self._columns
             nested = any(isinstance(record[name], (dict, list)) for record in records for name in unread)
@@ -186,6 +184,11 @@ def _decoded(records: Sequence[bytes]) -> list[Any] | None:
         return list(map(msgspec.json.Decoder().decode, filter(bytes.strip, records)))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def _objects(decoded: list[Any]) -> list[dict[str, Any]]:
+    """The values, if each of them is an object; else none."""
+    return decoded if all(type(value) is dict for value in decoded) else []
 
 
 def _doubled(records: Sequence[bytes], decoded: Sequence[Any]) -> bool:

@@ -149,11 +149,9 @@ def _exact(dtype: pl.DataType, values: Iterable[Any]) -> pl.DataType:
     if dtype.is_float():
         return pl.String() if any(map(_rounded, values)) else dtype
     if isinstance(dtype, pl.List):
-        return pl.List(
-            _exact(inner_of(dtype), chain.from_iterable(value for value in values if isinstance(value, list)))
-        )
+        return pl.List(_exact(inner_of(dtype), chain.from_iterable(_only(list, values))))
     if isinstance(dtype, pl.Struct):
-        there = [value for value in values if isinstance(value, dict)]
+        there = _only(dict, values)
         return pl.Struct(
             {
                 name: _exact(inner, [value.get(name) for value in there])
@@ -161,6 +159,10 @@ def _exact(dtype: pl.DataType, values: Iterable[Any]) -> pl.DataType:
             }
         )
     return dtype
+
+
+def _only(kind: type, values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if isinstance(value, kind)]
 
 
 def _rounded(value: Any) -> bool:

@@ -18,7 +18,7 @@ class MessageQueue:
     """
 
     def __init__(self, offset: int) -> None:
-        self.reached = offset
+        self.reached: int = offset
         self.at_end = False
         self.paused = False
         self.waiting = 0
