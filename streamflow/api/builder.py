@@ -1,6 +1,6 @@
-"""The graph while it is being written down: each call of the fluent API adds one node, and nothing runs.
+"""The graph under construction: each call of the fluent API adds one node, and nothing runs.
 
-Nodes are immutable; a later word about one (`named`, `on_error`, `parallel`, `.late`) replaces it.
+Nodes are immutable; a later call about a node (`named`, `on_error`, `parallel`, `.late`) replaces it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class GraphBuilder:
         return LogicalGraph(self.job, tuple(self._nodes.values()))
 
     def node(self, id: str) -> Node:
-        """The node of that id."""
+        """The node with this id."""
         return self._nodes[self._current(id)]
 
     def new_id(self, kind: str) -> str:
@@ -49,12 +49,13 @@ class GraphBuilder:
                 return id
 
     def add(self, node: Node) -> str:
-        """A node that is complete."""
+        """Adds a complete node."""
         self._nodes[node.id] = node
         return node.id
 
     def add_operator(self, spec: OperatorSpec, inputs: tuple[Input, ...]) -> str:
-        """An operator on earlier outputs; raises JobDefinitionError naming it where it does not fit them."""
+        """Adds an operator on earlier outputs; raises JobDefinitionError that names the operator if it does not fit
+        them."""
         id = self.new_id(spec.kind)
         inputs = tuple(map(self.current, inputs))
         graph = self.graph
@@ -74,7 +75,7 @@ class GraphBuilder:
         return self.add(OperatorNode(id, spec, inputs, type_))
 
     def _changed_by(self, read: Input) -> str:
-        """The operator whose changing results come through this output."""
+        """The id of the operator whose changing results come through this output."""
         node = self._nodes[read.node]
         for before in node.inputs if isinstance(node, OperatorNode) else ():
             if self.graph.type_of(before).changes:
@@ -82,7 +83,7 @@ class GraphBuilder:
         return node.id
 
     def add_sink(self, sink: Sink, read: Input) -> str:
-        """A sink on an earlier output."""
+        """Adds a sink on an earlier output."""
         id = self.new_id("write")
         read = self.current(read)
         type_ = self.graph.type_of(read)
@@ -91,7 +92,7 @@ class GraphBuilder:
         return self.add(SinkNode(id, sink, read, type_))
 
     def _check_place(self, sink: Sink, type_: StreamType) -> None:
-        """Raise JobDefinitionError where another sink writes to the same place, and the two cannot do so together."""
+        """Raises JobDefinitionError if another sink writes to the same place and the two cannot share it."""
         place = sink.place(type_)
         for node in self._nodes.values() if place is not None else ():
             other = node.sink.place(node.type) if isinstance(node, SinkNode) else None
@@ -102,12 +103,12 @@ class GraphBuilder:
                 )
 
     def change(self, id: str, **changes: Any) -> None:
-        """The same node with some fields changed."""
+        """Replaces some fields of a node."""
         id = self._current(id)
         self._nodes[id] = replace(self._nodes[id], **changes)
 
     def rename(self, old: str, new: str) -> None:
-        """Another id for a node, everywhere; streams that were handed out before still lead to it."""
+        """Gives a node another id, everywhere; streams that were handed out before still lead to it."""
         old = self._current(old)
         given: object = new
         if not (isinstance(given, str) and _ID.fullmatch(given)):
@@ -134,18 +135,18 @@ class GraphBuilder:
         self._renamed[old] = new
 
     def current(self, read: Input) -> Input:
-        """The same output, by what its operator is called now."""
+        """The same output, under the present id of its operator."""
         return replace(read, node=self._current(read.node))
 
     def _current(self, id: str) -> str:
-        """What the node of that id is called now."""
+        """The present id of a node that had this id once."""
         while id not in self._nodes and id in self._renamed:
             id = self._renamed[id]
         return id
 
 
 def with_place(id: str, call: Callable[[], Any]) -> Any:
-    """`call()`, whose errors then name the operator."""
+    """The result of `call()`; errors that it raises name the operator."""
     try:
         return call()
     except StreamflowError as error:

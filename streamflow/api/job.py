@@ -68,12 +68,13 @@ class Job:
         event_time: EventTime | None = None,
         watermark: BoundedDisorder | Duration | None = None,
     ) -> Stream:
-        """A stream out of a source.
+        """A stream of a source's records.
 
         `event_time` is a column name, an expression, an `sf.epoch(…)`, or a function of one row; without it records
         have the source's own event time, if it has any. `watermark` says how far behind the latest event others may
-        come (default: not at all): a duration like `"5s"`, or `sf.bounded_disorder(…)`, which can say more. Raises
-        JobDefinitionError naming what does not fit, SourceError where the source has to be looked at and cannot be.
+        come (default: no time at all): a duration like `"5s"`, or `sf.bounded_disorder(…)`, which can say more.
+        Raises JobDefinitionError that names what does not fit, and SourceError if the source has to be opened to
+        learn its schema and cannot be.
         """
         if not isinstance(source, Source):
             raise JobDefinitionError(
@@ -104,7 +105,7 @@ class Job:
         return Stream(self._builder, Input(self._builder.add(node)))
 
     def plan(self, *, physical: bool = False, **settings: Unpack[RunSettings]) -> Plan:
-        """The plan, to look at: `.text()`, `.mermaid()`; with `physical` as it would run under these settings."""
+        """The job's plan, with `.text()` and `.mermaid()`; with `physical` the plan of tasks under these settings."""
         self._check()
         resolved = Settings.resolve(settings)
         return Plan(self.graph, physical_plan(self.graph, resolved) if physical else None)
@@ -112,7 +113,7 @@ class Job:
     def run(
         self, *, progress: Callable[[JobStatus], None] | None = None, **settings: Unpack[RunSettings]
     ) -> JobResult:
-        """Run to the end and return what happened.
+        """Runs the job to its end and returns a result with its counters.
 
         Settings (`mode`, `parallelism`, `metrics_port`, …) are those of `streamflow.config.Settings`. `progress` is
         called with the status a few times a second. SIGINT and SIGTERM stop the job cleanly, a second one at once.
@@ -129,11 +130,11 @@ class Job:
     async def run_async(
         self, *, progress: Callable[[JobStatus], None] | None = None, **settings: Unpack[RunSettings]
     ) -> JobResult:
-        """`run` for programs that have an event loop; signals are theirs to handle."""
+        """`run` for programs that have an event loop of their own; such a program handles signals itself."""
         return await self._run_async(progress, settings, signals=False)
 
     async def start(self, *, ports: Ports | None = None, **settings: Unpack[RunSettings]) -> LocalJob:
-        """Start it on the running event loop and return its handle."""
+        """Starts the job on the running event loop and returns its handle."""
         leave_to_the_command()
         self._check()
         resolved = Settings.resolve(settings)
@@ -165,8 +166,11 @@ class Job:
             raise
 
     async def _agreed(self, settings: Settings) -> tuple[InstanceClaim, Settings]:
-        """The share of this copy, once it has one. It is safe from the copy that had it before by its claim on the
-        checkpoints: that one may hang, and hold the lock."""
+        """The share of this copy among the copies of the job, after all have agreed on one.
+
+        The claim on the checkpoints keeps out the copy that had the share before: that copy may hang and hold the
+        lock.
+        """
         if settings.checkpoint_dir is None:
             raise ConfigError(
                 "copies that agree on their shares take over from each other",

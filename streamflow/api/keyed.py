@@ -1,4 +1,4 @@
-"""`KeyedStream`: a stream whose records belong to keys, and what can be done with those: windows, totals, reduce."""
+"""`KeyedStream`: a stream whose records belong to keys, with its windows, totals, `reduce` and `process`."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class KeyedStream(Shortcuts[Stream]):
         accumulation: Accumulation = "accumulating",
         pane_info: bool = False,
     ) -> WindowedStream:
-        """Cut each key's records into windows by event time.
+        """Cuts each key's records into windows by event time.
 
-        A record later than the watermark by more than `allowed_lateness` past its window's end goes to `.late`.
-        With `pane_info` results also say `pane_timing` (ON_TIME, LATE), `pane_index` (from 0) and `is_last`.
-        Raises JobDefinitionError where the stream has no event time.
+        A record later than the watermark by more than `allowed_lateness` past its window's end goes to `.late`. With
+        `pane_info` results also say `pane_timing` (ON_TIME, LATE), `pane_index` (from 0) and `is_last`. Raises
+        JobDefinitionError if the stream has no event time.
         """
         if not self._keying.stream.type.timed:
             raise JobDefinitionError(
@@ -90,17 +90,22 @@ class KeyedStream(Shortcuts[Stream]):
 
     def aggregate(self, **aggregates: Aggregate) -> Stream:
         """Running totals per key: a changing result, whose column `change` says insert, update_before or
-        update_after. In batch each key comes once, at the end. What would take changes for records (another aggregate,
-        a window) is refused behind it; `process` sees them with their kind."""
+        update_after.
+
+        In batch mode each key comes once, at the end. An operator behind it that would count changes as records
+        (another aggregate, a window) is refused; `process` sees each change with its kind.
+        """
         keying = self._keying
         stream, prepared = keying.columns(aggregates)
         spec = RunningAggregateSpec(keys=keying.keys, aggregates=prepared, null_keys=keying.null_keys)
         return through(stream, spec)
 
     def reduce(self, function: Callable[[Any, Any], Any]) -> Stream:
-        """The records of a key combined two by two, running; the column `value` holds the result. The function is
-        to give the same whatever the order. An error of its own fails the job: `on_error` is about single records,
-        their keys and what they hold."""
+        """The records of a key combined two by two, running; the column `value` holds the result.
+
+        The function has to give the same result in any order. An error of the function fails the job: `on_error` is
+        about single records, their keys and their values.
+        """
         results = self.aggregate(value=reduction(self._keying.record_schema, function))
         return results if isinstance(self._keying.record_schema, Schema) else UnpackedStream(results)
 
@@ -112,12 +117,12 @@ class KeyedStream(Shortcuts[Stream]):
         broadcast: Stream | None = None,
         order: ProcessOrder = "arrival",
     ) -> ProcessedStream:
-        """Logic of one's own by key, with state and timers: a `KeyedProcess` (or its class) sees each record.
+        """A `KeyedProcess` (or its class) of the user's own, called for each record by key, with state and timers.
 
         `order`: events come as they arrive, or with `"event_time"` once the watermark has passed them, in order of
-        event time and the same in every mode; then late ones go to `.late`. See `KeyedProcess`.
+        event time and the same in every mode; late events then go to `.late`. See `KeyedProcess`.
 
-        `schema` says the columns of what it emits where its `output` does not; without either the result holds
+        `schema` names the emitted columns if the process's `output` does not; without either the result holds
         objects. Every subtask gets all records of `broadcast`, in `on_broadcast`. `.output("name")` of the result is
         a side output.
         """
@@ -125,14 +130,14 @@ class KeyedStream(Shortcuts[Stream]):
 
 
 def keyless(stream: Stream) -> KeyedStream:
-    """All records as those of one key, which no result shows."""
+    """All records under one key, a column that no result shows."""
     return KeyedStream(Keying(stream, (ALL_RECORDS,), (), "fail", stream.type.schema))
 
 
 def keyed_stream(
     stream: Stream, keys: tuple[IntoExpr | Callable[[Any], Any], ...], null_keys: NullKeys
 ) -> KeyedStream:
-    """What `Stream.key_by` does."""
+    """The stream keyed by these keys; `Stream.key_by` calls it."""
     if not keys:
         raise JobDefinitionError(
             "key_by without a key",
@@ -167,7 +172,7 @@ def keyed_stream(
 
 
 def _each(key: object, schema: Schema | None) -> Sequence[object]:
-    """The columns that a selector chooses, each a key; anything else as it is."""
+    """The columns that a selector chooses, each a key; any other key unchanged."""
     if not isinstance(key, pl.Expr) or schema is None or not key.meta.has_multiple_outputs():
         return [key]
     columns = chosen(key, schema)
@@ -181,7 +186,7 @@ def _each(key: object, schema: Schema | None) -> Sequence[object]:
 
 
 def _key(key: object, schema: Schema | None) -> tuple[str, pl.Expr | Callable[[Any], Any] | None]:
-    """A key's column, and what makes it where it is not there already."""
+    """The name of a key's column, and the expression or function that makes it (None if the column exists)."""
     if isinstance(key, str):
         column = key_column(key)
         copied = pl.col(key).alias(column) if column != key else None

@@ -1,4 +1,4 @@
-"""By what a stream is keyed, and its keys and the inputs of aggregates as columns."""
+"""The keys of a stream, and its keys and aggregate inputs as columns."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ NullKeys = Literal["fail", "group"]
 
 @dataclass(frozen=True)
 class Keying:
-    """A stream and its keys. `functions` are keys that Python functions give; they become columns together with what is
-    aggregated. `record_schema` is what a record was before."""
+    """A stream and its keys.
+
+    `functions` are the keys that Python functions give; they become columns together with the aggregates' inputs.
+    `record_schema` is the schema of a record before it was keyed.
+    """
 
     stream: Stream
     keys: tuple[str, ...]
@@ -34,12 +37,12 @@ class Keying:
 
     @property
     def record_columns(self) -> tuple[str, ...] | None:
-        """A record's own columns, without those that were made to key it; None for objects."""
+        """The record's own columns, without key columns made by functions; None for objects."""
         return tuple(self.record_schema) if isinstance(self.record_schema, Schema) else None
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The keys that functions give and that may not be null."""
+        """The names of the keys that functions give and that may not be null."""
         return tuple(name for name, _ in self.functions) if self.null_keys == "fail" else ()
 
     def columns(self, aggregates: dict[str, Aggregate]) -> tuple[Stream, tuple[tuple[str, Aggregate], ...]]:
@@ -65,7 +68,7 @@ class Keying:
 def _read_alone(
     functions: Iterable[tuple[str, Any]], aggregates: Iterable[tuple[str, Aggregate]]
 ) -> tuple[tuple[str, Aggregate], ...]:
-    """The aggregates whose input is what one of the functions makes, by its column."""
+    """The aggregates that read a column made by one of the functions, by that column's name."""
     read = {str(each.expression.meta.output_name()): each for _, each in aggregates if each.input is not None}
     return tuple((name, read[name]) for name, _ in functions if name in read)
 

@@ -1,4 +1,4 @@
-"""Names that people try first, because other libraries use them: an AttributeError that says what to use here."""
+"""Names that people try first because other libraries use them, each with the name to use here."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ELSEWHERE: Final = {
     "when": "polars.when(…)",
     "udf": "stream.map(function)",
 }
-"""By a name that people look for in the package: what to use."""
+"""Name tried in the package → name to use."""
 
 AGGREGATES: Final = {
     "avg": "mean(column)",
@@ -51,11 +51,11 @@ AGGREGATES: Final = {
     "var": "aggregate(var=sf.var(column))",
     "join": "process(…, broadcast=other) of the keyed stream, or union(other) before key_by(…)",
 }
-"""By a name that people look for where records are aggregated: what to use."""
+"""Name tried as an aggregate → name to use."""
 
 
 def missing(kind: str, name: str, elsewhere: Mapping[str, str], known: Iterable[str]) -> AttributeError:
-    """The error for a name that a class does not have; `elsewhere`: by name what to use in its place.
+    """The AttributeError for a name that a class does not have; `elsewhere` maps such names to those to use.
 
     >>> missing("Stream", "where", {"where": "filter(…)"}, ["filter"])
     AttributeError("Stream has no 'where': use filter(…)")

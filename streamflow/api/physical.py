@@ -12,6 +12,6 @@ __all__ = ["physical_plan"]
 
 
 def physical_plan(graph: LogicalGraph, settings: Settings) -> PhysicalPlan:
-    """How the graph is to run: tasks, exchanges, parallelism."""
+    """The tasks, exchanges and parallelism that a graph runs with under these settings."""
     widths = {"parallelism": settings.parallelism, "max_parallelism": settings.max_parallelism}
     return make_plan(graph, **widths, convert=convert)

@@ -1,7 +1,8 @@
-"""A look at a stream: its first records, by running the part of the job that gives them, in a loop of its own.
+"""A preview of a stream: its first records, found by running the part of the job that gives them, in an event loop of
+its own.
 
-Nothing else of the job runs: no sink, no checkpoint, no setting from the environment. Reading stops with the records
-that were asked for; what the functions on the way do, they do.
+Nothing else of the job runs: no sink, no checkpoint, no setting from the environment. Reading stops at the number of
+records asked for; functions on the way run with all their side effects.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def first_records(stream: Stream, n: int, timeout: int) -> pl.DataFrame | list[A
         except BaseException as error:  # noqa: BLE001 — raised again where the look was asked for
             found.append(error)
 
-    # In a thread, since a notebook has a running loop in this one.
+    # In a thread, because in a notebook this thread has a running event loop.
     thread = threading.Thread(target=run, name="streamflow-look")  # noqa: TID251 — lives as long as this call
     thread.start()
     thread.join()
@@ -62,7 +63,7 @@ def first_records(stream: Stream, n: int, timeout: int) -> pl.DataFrame | list[A
 
 
 def as_lines(records: pl.DataFrame | list[Any]) -> str:
-    """Records as the console shows them."""
+    """Records as lines of text, as the console shows them."""
     return table(records)
 
 
@@ -96,7 +97,7 @@ async def _watched(graph: LogicalGraph, look: _Look, seconds: float) -> None:
 
 
 def _upper(graph: LogicalGraph, id: str) -> list[Node]:
-    """The node of that id and all that it reads, in the graph's order."""
+    """The node with this id and all nodes that it reads, in the graph's order."""
     wanted = {id}
     for node in reversed(graph.nodes):
         if node.id in wanted:
@@ -117,7 +118,7 @@ class _Look(Sink):
         return "look"
 
     def records(self, type: StreamType) -> pl.DataFrame | list[Any]:
-        """What was seen, cut to what was wanted."""
+        """The records seen, at most as many as wanted."""
         if not isinstance(type.schema, Schema):
             rows: list[Any] = []
             for batch in self.batches:
@@ -143,4 +144,4 @@ class _LookWriter:
         return ()
 
     async def close(self) -> None:
-        """What was seen is kept for the caller."""
+        """Closes nothing: the records stay for the caller."""

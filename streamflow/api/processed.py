@@ -1,4 +1,4 @@
-"""`ProcessedStream`: what a process puts out, and its side outputs; and how a keyed stream becomes one."""
+"""`ProcessedStream`: the output of a process and its side outputs, and how a keyed stream becomes one."""
 
 from __future__ import annotations
 
@@ -30,20 +30,22 @@ __all__ = ["ProcessedStream", "processed"]
 
 
 class ProcessedStream(Stream):
-    """The rows that a process emits; their event time is that of the event or timer that gave rise to them."""
+    """The rows that a process emits; the event time of a row is that of the event or timer that caused it."""
 
     def __init__(
         self, builder: GraphBuilder, read: Input, outputs: tuple[str, ...], columns: tuple[str, ...] | None
     ) -> None:
-        """`columns`: a record's own, without those that were made to key it; None for objects."""
+        """`columns` are the record's own, without key columns made by functions; None for objects."""
         super().__init__(builder, read)
         self._outputs = outputs
         self._columns = columns
 
     @property
     def late(self) -> Stream:
-        """The records that came behind the watermark, as they came in. Raises JobDefinitionError where the process
-        takes them, which it does unless `order="event_time"`."""
+        """The records behind the watermark, unchanged.
+
+        Raises JobDefinitionError unless `order="event_time"`: otherwise the process itself gets them.
+        """
         node = self._builder.node(self._read.node)
         assert isinstance(node, OperatorNode)
         assert isinstance(node.spec, ProcessSpec)
@@ -59,7 +61,7 @@ class ProcessedStream(Stream):
         return late if whole else late.select(*self._columns)
 
     def output(self, name: str) -> Stream:
-        """A side output that the process declares in `outputs`; raises JobDefinitionError for another name."""
+        """A side output that the process declares in `outputs`; raises JobDefinitionError for any other name."""
         if name not in self._outputs:
             message, hint = unknown_name("output", name, self._outputs)
             raise JobDefinitionError(message, hint=f"{hint}, or declare it in the process's outputs")
@@ -69,7 +71,7 @@ class ProcessedStream(Stream):
 def processed(
     keying: Keying, process: object, schema: object, broadcast: Stream | None, order: ProcessOrder
 ) -> ProcessedStream:
-    """What `KeyedStream.process` does."""
+    """The output of a process behind a keyed stream; `KeyedStream.process` calls it."""
     if order not in ("arrival", "event_time"):
         raise JobDefinitionError(f"order is {order!r}", hint='choose "arrival" or "event_time"')
     own = process_instance(process)
@@ -110,7 +112,7 @@ def processed(
 
 
 def _check(process: KeyedProcess) -> None:
-    """Refuse methods that would do nothing, or whose result nobody would see."""
+    """Refuses methods that would do nothing, or whose result would be thrown away."""
     name = type(process).__name__
     for method in (process.on_event, process.on_timer, process.on_broadcast):
         check_action(method, f"{name}.{method.__name__}", arguments=2)

@@ -1,7 +1,7 @@
-"""Running a job in a program of its own: the event loop, progress while it runs, and what signals mean.
+"""Running a job in a program of its own: the event loop, progress, and signals.
 
-The first SIGINT or SIGTERM stops reading, lets what is in flight through, commits, and ends. The second ends at once.
-Plain signal handlers see to that, not the event loop's: a user's function that does not return holds up the loop.
+The first SIGINT or SIGTERM stops reading, lets records in flight through, commits, and ends. The second ends at once.
+Plain signal handlers do that, not the event loop's: a user's function that does not return holds up the loop.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _STOPPING = (
 )
 _LEFT = b"\nstopped at once; what was not committed is discarded\n"
 _KILLED_BY = 128
-"""The exit code of a process that a signal ended is this and its number."""
+"""The exit code of a process that a signal ended is 128 plus the signal's number."""
 
 
 def _leave(number: int) -> None:
-    """End the process without the interpreter's farewell, which would wait for a thread that does not return; at the
-    prompt of an interpreter, only what runs in it."""
+    """Ends the process without waiting for threads that do not return; at the prompt of an interpreter, ends only the
+    job."""
     if hasattr(sys, "ps1") or sys.flags.interactive:
         raise KeyboardInterrupt
     with suppress(OSError, ValueError, AttributeError):
@@ -48,7 +48,7 @@ def _leave(number: int) -> None:
 
 
 def run_on_loop(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on uvloop where it exists: it answers small batches about twice as fast."""
+    """Runs a coroutine on uvloop if it is installed: uvloop answers small batches about twice as fast."""
     occupy_standard_streams()
     try:
         try:
@@ -58,21 +58,21 @@ def run_on_loop(coroutine: Coroutine[Any, Any, T]) -> T:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(coroutine)
     finally:
-        # Where a signal came before it began, Python would warn that it never did.
+        # Without this, Python would warn about a coroutine never awaited if a signal comes before it begins.
         coroutine.close()
 
 
 def logging_for(settings: Settings) -> AbstractContextManager[None]:
-    """Log lines on stderr while a job runs, unless the program has said itself where they go."""
+    """Sends log lines to stderr while a job runs, unless the program has configured logging itself."""
     if configured():
         return nullcontext()
     return log_to_stderr(settings.log_format, settings.log_level or "warning", settings.secrets)
 
 
 async def run_reporting(handle: LocalJob, progress: Callable[[JobStatus], None] | None = None) -> JobResult:
-    """Wait for the job; `progress` sees its status a few times a second and once at the end.
+    """Waits for the job; `progress` gets its status a few times a second and once at the end.
 
-    A job that is waited for no longer, because the waiting was cancelled, is ended at once.
+    If the waiting is cancelled, the job is ended at once.
     """
     reporting = None if progress is None else asyncio.create_task(_report(handle, progress))
     try:
@@ -89,10 +89,10 @@ async def run_reporting(handle: LocalJob, progress: Callable[[JobStatus], None] 
 
 @contextmanager
 def stopping_on_signals(handle: JobHandle) -> Generator[list[int]]:
-    """Signals stop the job meanwhile; gives their numbers as they come.
+    """Stops the job on signals inside this context, and gives their numbers as they come.
 
     The second one ends the process, or raises KeyboardInterrupt at the prompt of an interpreter. Outside of the main
-    thread, where Python hands no signals over, nothing changes.
+    thread, where Python delivers no signals, nothing changes.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -107,7 +107,7 @@ def stopping_on_signals(handle: JobHandle) -> Generator[list[int]]:
     def receive(number: int, _: FrameType | None) -> None:
         received.append(number)
         if len(received) == 1:
-            # Said here and not on the loop, which a user's function may hold up.
+            # Logged here and not on the loop, which a user's function may hold up.
             with suppress(OSError, ValueError, AttributeError):
                 os.write(sys.stderr.fileno(), _STOPPING)
             loop.call_soon_threadsafe(stop)
@@ -122,7 +122,7 @@ def stopping_on_signals(handle: JobHandle) -> Generator[list[int]]:
             signal.signal(number, previous)
         for task in stopping:
             if not task.cancel() and not task.cancelled():
-                task.exception()  # what made the job fail has been raised by then: once is enough
+                task.exception()  # the job's cause of failure has been raised by now: raising it once is enough
 
 
 async def _stop(handle: JobHandle) -> JobResult:

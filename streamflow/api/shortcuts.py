@@ -1,4 +1,4 @@
-"""Shortcuts for one aggregate: `count()`, `sum("v")`, … on what can be aggregated."""
+"""Shortcuts for one aggregate: `count()`, `sum("v")`, … on keyed and windowed streams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Values = str | pl.Expr | Callable[[Any], Any]
 class Shortcuts(Generic[Result]):
     """One aggregate under its own name, which is the result's column: `sum("v")` is `aggregate(sum=sf.sum("v"))`.
 
-    Several at once, or one under another name, are for `aggregate`. The values come from a column, an expression or a
+    `aggregate` makes several at once, or one under another name. The values come from a column, an expression or a
     function of the record.
     """
 
@@ -59,5 +59,5 @@ class Shortcuts(Generic[Result]):
         return self.aggregate(last=aggregates.last(values))
 
     def n_unique(self, values: Values) -> Result:
-        """How many different values there are; the column `n_unique`."""
+        """The number of different values; the column `n_unique`."""
         return self.aggregate(n_unique=aggregates.n_unique(values))

@@ -49,7 +49,7 @@ class Stream:
 
     @property
     def _read(self) -> Input:
-        """The output that the stream stands for, whose operator may have got another name since."""
+        """The output that the stream stands for; its operator may have been renamed since."""
         return self._builder.current(self._given)
 
     def __repr__(self) -> str:
@@ -57,18 +57,18 @@ class Stream:
 
     @property
     def type(self) -> StreamType:
-        """Its columns, and whether its records have event times."""
+        """The stream's columns and whether its records have event times."""
         return self._builder.graph.type_of(self._read)
 
     @property
     def schema(self) -> object:
-        """Its columns and their types, or OBJECTS."""
+        """The stream's columns and their types, or OBJECTS."""
         return self.type.schema
 
     # Columns.
 
     def filter(self, predicate: pl.Expr | Callable[[Any], object]) -> Stream:
-        """Keep the records for which an expression, or a function of one row, is true."""
+        """Keeps the records for which an expression, or a function of one row, is true."""
         if isinstance(predicate, pl.Expr):
             return self._through(Filter(predicate=predicate))
         if not callable(predicate):
@@ -78,7 +78,7 @@ class Stream:
         return self._through(Functions((Step("filter", on_rows(predicate, self.type.schema, "filter")),)))
 
     def select(self, *expressions: IntoExpr, **named: IntoExpr) -> Stream:
-        """These columns and no others; event time goes along."""
+        """These columns and no others; event time stays."""
         return self._through(Select(expressions=_expressions(expressions, named)))
 
     def with_columns(self, *expressions: IntoExpr, **named: IntoExpr) -> Stream:
@@ -98,29 +98,35 @@ class Stream:
         return self._through(Drop(names=names))
 
     def explode(self, *names: str) -> Stream:
-        """A record for each element of the lists in these columns."""
+        """One record for each element of the lists in these columns."""
         check_names(names, "the columns to explode")
         return self._through(Explode(names=names))
 
     def map_batches(
         self, function: Callable[[pl.DataFrame], pl.DataFrame], *, schema: dict[str, Any] | None = None
     ) -> Stream:
-        """A function from DataFrame to DataFrame. It sees event time as the column `__event_time` and has to keep it
-        for the stream to keep it. Its columns come from running it on an empty frame, unless `schema` says them; a
-        batch for which it gives others, or other types, is an error."""
+        """A function from DataFrame to DataFrame.
+
+        The function sees event time as the column `__event_time` and has to keep it for the stream to keep it. The
+        result's columns come from running it on an empty frame, unless `schema` says them; a batch for which the
+        function gives other columns or types is an error.
+        """
         check_gives(function, "map_batches")
         return self._through(MapBatches(function, None if schema is None else Schema(schema)))
 
     # Python functions.
 
     def map(self, function: Callable[[Any], Any], *, schema: object = None) -> Stream:
-        """A function of one row: a dict, or the dataclass or NamedTuple that its parameter is annotated with; on a
-        stream of objects, of the object. Its return annotation or `schema` says the columns of the result, which is
-        checked against them; without either the stream holds objects."""
+        """A function of one row: a dict, or the dataclass or NamedTuple that its parameter is annotated with, or the
+        object.
+
+        The return annotation or `schema` says the columns of the result, which is checked against them; without
+        either the stream holds objects.
+        """
         return self._call("map", function, schema)
 
     def flat_map(self, function: Callable[[Any], Iterable[Any]], *, schema: object = None) -> Stream:
-        """A function that gives any number of records for one row: a list, or what it yields."""
+        """A function that gives any number of records for one row: it returns a list, or yields them."""
         return self._call("flat_map", function, schema)
 
     def _call(
@@ -140,10 +146,10 @@ class Stream:
         retries: Backoff | None = None,
         schema: object = None,
     ) -> Stream:
-        """A coroutine function of one row, up to `capacity` at once; each attempt may take `timeout`.
+        """A coroutine function of one row, with up to `capacity` calls at once; each attempt may take `timeout`.
 
-        It may be an object with a coroutine method `__call__`, and with `open` and `close` around its calls in each
-        subtask, which works with a copy of it: the place for an HTTP session.
+        It may be an object with a coroutine method `__call__`, and with `open` and `close`, for an HTTP session for
+        example. Each subtask works with a copy of the object and calls `open` first and `close` last.
 
         >>> class Lookup:
         ...     async def open(self):
@@ -178,7 +184,7 @@ class Stream:
     # Routing.
 
     def union(self, *others: Stream) -> Stream:
-        """All records of this and other streams, which must have the same columns."""
+        """All records of this stream and of others, which must have the same columns."""
         for other in others:
             if not isinstance(other, Stream):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise JobDefinitionError(f"union got {other!r}", hint="give streams")
@@ -188,7 +194,7 @@ class Stream:
         return Stream(self._builder, Input(self._builder.add_operator(Union(), reads)))
 
     def split(self, **branches: pl.Expr) -> dict[str, Stream]:
-        """Each record to the first branch whose expression is true, the rest to the stream called `rest`."""
+        """Sends each record to the first branch whose expression is true, and the rest to the stream called `rest`."""
         if "rest" in branches:
             raise JobDefinitionError(
                 "a branch is called 'rest'", hint="that is the name of what no branch takes"
@@ -210,7 +216,7 @@ class Stream:
     def key_by(
         self, *keys: IntoExpr | Callable[[Any], Any], null_keys: Literal["fail", "group"] = "fail"
     ) -> KeyedStream:
-        """Partition by columns, expressions or a function of one row.
+        """Partitions the stream by columns, expressions or a function of one row.
 
         Null keys are refused with an error; with `null_keys="group"` null is a key like any other.
         """
@@ -226,8 +232,9 @@ class Stream:
         accumulation: Literal["accumulating", "discarding", "retracting"] = "accumulating",
         pane_info: bool = False,
     ) -> WindowedStream:
-        """Cut all records into windows by event time, without a key; one subtask puts their results together. The rest
-        is as `KeyedStream.window` says.
+        """Cuts all records into windows by event time, without a key; one subtask computes their results.
+
+        The arguments are those of `KeyedStream.window`.
 
         >>> import streamflow as sf
         >>> job = sf.Job("counts")
@@ -245,24 +252,27 @@ class Stream:
             assigner, allowed_lateness=allowed_lateness, accumulation=accumulation, pane_info=pane_info
         )
 
-    # Words about the operator before.
+    # Settings of the operator before.
 
     def named(self, name: str) -> Self:
-        """The operator that gives this stream is called `name`: in plans, metrics and checkpoints."""
+        """Names the operator that gives this stream, in plans, metrics and checkpoints."""
         self._builder.rename(self._read.node, name)
         renamed = copy(self)
         renamed._given = replace(self._read, node=name)
         return renamed
 
     def parallel(self, subtasks: int) -> Stream:
-        """The operator that gives this stream runs in so many subtasks."""
+        """Sets the number of subtasks of the operator that gives this stream."""
         whole_number(subtasks, f"the parallelism of {self._read.node}")
         self._builder.change(self._read.node, parallelism=subtasks)
         return self
 
     def on_error(self, policy: Literal["fail", "skip"] | Sink) -> Stream:
-        """The policy for a record for which the operator that gives this stream fails, or a function of its keys and
-        inputs: `"fail"` stops the job, `"skip"` counts it, a sink gets it with its reason and origin."""
+        """Sets the policy for records for which the operator that gives this stream fails, or a function of its keys
+        and inputs.
+
+        `"fail"` stops the job, `"skip"` counts the record, a sink gets it with the reason and its origin.
+        """
         id = self._read.node
         chosen: ErrorPolicy
         if isinstance(policy, Sink):
@@ -289,7 +299,7 @@ class Stream:
         return self
 
     def _made_for(self, node: OperatorNode) -> list[str]:
-        """The ids of what makes columns of functions for this operator alone."""
+        """The ids of the nodes that make columns of functions for this operator alone."""
         above = [self._builder.node(each.node) for each in node.inputs]
         return [
             each.id for each in above if isinstance(each, OperatorNode) and isinstance(each.spec, Extract)
@@ -298,27 +308,28 @@ class Stream:
     # Writing.
 
     def write(self, sink: Sink) -> Stream:
-        """Hand every record to a sink; the stream itself can be used further."""
+        """Writes every record to a sink; the stream can be used further."""
         if not isinstance(sink, Sink):
             raise JobDefinitionError(f"write got {sink!r}", hint="give a sink, like sf.ConsoleSink()")
         self._builder.add_sink(sink, self._read)
         return self
 
     def collect(self) -> Collected:
-        """Every record in memory, to be read after the run.
+        """Keeps every record in memory, to be read after the run.
 
-        Exactly once within one process, restarts included. A new process that goes on from a checkpoint has what
-        comes behind it; what came before was in the memory of the other.
+        Exactly once within one process, restarts included. A new process that continues from a checkpoint has only
+        the records after it; the earlier ones were in the old process's memory.
         """
         collected = Collected()
         self._builder.add_sink(CollectSink(collected), self._read)
         return collected
 
-    # A look, and names that other libraries use.
+    # A preview, and names that other libraries use.
 
     def head(self, n: int = 5, *, timeout: Duration = "30s") -> pl.DataFrame | list[Any]:
-        """The first `n` records, by running the job up to here now, without reading further: a DataFrame, or a list for
-        a stream of objects. Fewer where the input ends before, or gives no more for so long as `timeout`.
+        """The first `n` records, by running the job up to here now: a DataFrame, or a list for a stream of objects.
+
+        Fewer records if the input ends before, or gives none for as long as `timeout`.
 
         >>> import streamflow as sf
         >>> sf.Job("look").read(sf.MemorySource([{"v": 1}, {"v": 2}])).head(1)["v"].to_list()
@@ -329,7 +340,7 @@ class Stream:
         return first_records(self, n, parse_duration(timeout, what="timeout", positive=True))
 
     def show(self, n: int = 5, *, timeout: Duration = "30s") -> None:
-        """Print the first `n` records, found as `head` finds them."""
+        """Prints the first `n` records, found as `head` finds them."""
         from streamflow.api.preview import as_lines
 
         print(as_lines(self.head(n, timeout=timeout)), end="")  # noqa: T201 — what it is for
@@ -340,7 +351,7 @@ class Stream:
             raise missing("Stream", name, _ELSEWHERE, dir(type(self)))
 
     def _repr_html_(self) -> str:
-        """For notebooks."""
+        """An HTML view for notebooks."""
         schema = self.schema
         rows = schema.items() if isinstance(schema, Schema) else [("objects", "Python")]
         return html_table(
@@ -423,12 +434,12 @@ _ELSEWHERE: Final = {
 
 
 def added(stream: Stream, spec: OperatorSpec) -> Input:
-    """Put an operator behind a stream; where its output is read."""
+    """Puts an operator behind a stream and returns its output."""
     return Input(builder_of(stream).add_operator(spec, (read_of(stream),)))
 
 
 def through(stream: Stream, spec: OperatorSpec) -> Stream:
-    """A stream through any operator."""
+    """The stream behind any operator."""
     return Stream(builder_of(stream), added(stream, spec))
 
 
@@ -438,7 +449,7 @@ def builder_of(stream: Stream) -> GraphBuilder:
 
 
 def read_of(stream: Stream) -> Input:
-    """The output that a stream stands for."""
+    """The output that a stream reads."""
     return stream._read  # pyright: ignore[reportPrivateUsage]
 
 

@@ -45,7 +45,7 @@ _WHOLE: Final = "__record"
 _UNPACKS: Final = "-objects"
 _NAME: Final = 63 - len(_UNPACKS)
 _METHODS: Final = {"create": 0, "add": 2, "merge": 2, "result": 1}
-"""Those of an Aggregator, and how many arguments each takes."""
+"""Method names of an Aggregator, each with its number of arguments."""
 _ELSEWHERE: Final = {
     **AGGREGATES,
     "agg": "aggregate(total=sf.sum(…), …)",
@@ -64,13 +64,13 @@ class AggregatedStream(Stream):
     """Window results: keys, `window_start`, `window_end`, the aggregates. Event time is the window's last moment."""
 
     def __init__(self, builder: GraphBuilder, read: Input, columns: tuple[str, ...] | None) -> None:
-        """`columns`: a record's own, without those that were made to key and aggregate it; None for objects."""
+        """`columns` are the record's own, without columns made for keys and aggregates; None for objects."""
         super().__init__(builder, read)
         self._columns = columns
 
     @property
     def late(self) -> Stream:
-        """The records that were too late for every one of their windows, as they came in."""
+        """The records too late for every one of their windows, unchanged."""
         node = self._builder.node(self._read.node)
         assert isinstance(node, OperatorNode)
         assert isinstance(node.spec, WindowAggregateSpec)
@@ -88,7 +88,7 @@ class AggregatedStream(Stream):
         )
 
     def _keep_objects(self, read: Input) -> None:
-        """Whole objects go along as a column beside what was extracted of them."""
+        """Carries whole objects along as a column beside the columns extracted from them."""
         node = self._builder.node(read.node)
         assert isinstance(node, OperatorNode)
         assert isinstance(node.spec, Extract)
@@ -99,8 +99,10 @@ class AggregatedStream(Stream):
 
 
 class UnpackedStream(Stream):
-    """The results of `reduce` over objects. A word about the operator before it is about the one that reduces, not
-    about what unpacks its results."""
+    """The results of `reduce` over objects.
+
+    A call about the operator before it (`named`, `on_error`, …) is about the reducing one, not the one that unpacks.
+    """
 
     def __init__(self, results: Stream) -> None:
         unpacked = results.map(_unpacked, schema=OBJECTS)
@@ -123,7 +125,7 @@ class UnpackedStream(Stream):
 
     @property
     def late(self) -> Stream:
-        """The records that were too late for every one of their windows, as they came in."""
+        """The records too late for every one of their windows, unchanged."""
         if not isinstance(self._results, AggregatedStream):
             raise JobDefinitionError(
                 "nothing is late without a window", hint="call window(…) before reduce(…)"
@@ -170,9 +172,11 @@ class WindowedStream(Shortcuts[AggregatedStream]):
         return AggregatedStream(builder_of(stream), added(stream, spec), keying.record_columns)
 
     def reduce(self, function: Callable[[Any, Any], Any]) -> Stream:
-        """The records of a key and window combined two by two; the column `value` holds the result. The function is
-        to give the same whatever the order. An error of its own fails the job: `on_error` is about single records,
-        their keys and what they hold."""
+        """The records of a key and window combined two by two; the column `value` holds the result.
+
+        The function has to give the same result in any order. An error of the function fails the job: `on_error` is
+        about single records, their keys and their values.
+        """
         results = self.aggregate(value=reduction(self._keying.record_schema, function))
         return results if isinstance(self._keying.record_schema, Schema) else UnpackedStream(results)
 
@@ -186,7 +190,7 @@ class WindowedStream(Shortcuts[AggregatedStream]):
 
 
 def reduction(schema: StreamSchema, function: Callable[[Any, Any], Any]) -> Aggregate:
-    """The aggregate that reduces whole records of a stream; those of objects come out packed."""
+    """The aggregate that reduces whole records of a stream; results of objects come out packed."""
     check_gives(function, "reduce", arguments=2)
     if isinstance(schema, Schema):
         called = on_rows(function, schema, "reduce", arguments=2)
@@ -215,7 +219,7 @@ def _unpacked(row: dict[str, Any]) -> dict[str, Any]:
 def aggregate_inputs(
     aggregates: dict[str, Aggregate], schema: StreamSchema
 ) -> tuple[tuple[tuple[str, Callable[[Any], Any] | pl.Expr], ...], tuple[tuple[str, Aggregate], ...]]:
-    """Inputs that are functions, fields of objects or constants as columns to be made, and the aggregates over them."""
+    """Columns to be made of inputs that are functions, fields of objects or constants, and the aggregates over them."""
     if not aggregates:
         raise JobDefinitionError(
             "aggregate without an aggregate", hint="give some, like total=sf.sum('value')"
@@ -247,7 +251,7 @@ def aggregate_inputs(
 
 
 def _column(what: str, made_by: Callable[[Any], Any] | pl.Expr, taken: frozenset[str]) -> str:
-    """A name for a made column that no other has. State is matched by it: it says what the column is for and of."""
+    """A name for a made column that no other column has. State is matched by this name: it says use and origin."""
     name = f"__{what}: {made_by if isinstance(made_by, pl.Expr) else getattr(made_by, '__name__', '')}"
     while name in taken:
         name += "_"
@@ -257,7 +261,7 @@ def _column(what: str, made_by: Callable[[Any], Any] | pl.Expr, taken: frozenset
 def _to_be_made(
     name: str, input: AggregateInput, schema: StreamSchema
 ) -> Callable[[Any], Any] | pl.Expr | None:
-    """What makes a column of an input; None where it is one."""
+    """The function or expression that makes a column of an input; None if the input is a column."""
     objects = not isinstance(schema, Schema)
     if isinstance(input, pl.Expr):
         if not isinstance(schema, Schema):
@@ -286,7 +290,7 @@ def _to_be_made(
 
 
 def field_of(name: str) -> Callable[[Any], Any]:
-    """The function that gives one field of an object."""
+    """A function that reads one field of an object."""
 
     def field(row: Any) -> Any:
         return row[name]

@@ -1,7 +1,7 @@
 """A batch: values and event times of many records, in one of two layouts behind one protocol.
 
 `RowBatch` (here) is a list of Python values with a parallel list of event times: what Python functions see.
-`FrameBatch` (`records.frame`) is a Polars DataFrame. Batches are immutable: an operator makes a new one.
+`FrameBatch` (`core.frame`) is a Polars DataFrame. Batches are immutable: an operator makes a new one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Batch", "Layout", "RowBatch"]
 
 
 class Layout(Enum):
-    """How an operator wants its batches; the planner puts a visible `Convert` between two that differ."""
+    """The batch layout that an operator takes; the planner puts a visible `Convert` between two that differ."""
 
     FRAME = "frame"
     ROWS = "rows"
@@ -28,19 +28,19 @@ class Layout(Enum):
 
 @runtime_checkable
 class Batch(Protocol):
-    """What channels, exchanges and metrics need to know of a batch."""
+    """The part of a batch that channels, exchanges and metrics need."""
 
     @property
     def layout(self) -> Layout: ...
 
     @property
     def nbytes(self) -> int:
-        """An estimate of its size in memory, for channel credit."""
+        """The estimated size in memory (bytes), for channel credit."""
         ...
 
     @property
     def max_time(self) -> int | None:
-        """The largest event time in microseconds; None if it is empty or carries no event time."""
+        """The largest event time in microseconds; None if the batch is empty or carries no event time."""
         ...
 
     def __len__(self) -> int: ...
@@ -50,7 +50,7 @@ class Batch(Protocol):
 class RowBatch:
     """Python values and their event times (microseconds, UTC; None where the stream has no event time).
 
-    `marks` are the watermarks right before each record, where a process behind has timers.
+    `marks` are the watermarks right before each record, present if a process behind has timers.
 
     >>> batch = RowBatch(["a", "b"], [10, 20])
     >>> len(batch), batch.max_time
@@ -62,7 +62,7 @@ class RowBatch:
     marks: Sequence[int] | None = None
     layout: Layout = field(default=Layout.ROWS, init=False, repr=False)
     _nbytes: int | None = field(default=None, init=False, repr=False, compare=False)
-    """Its size, once somebody has asked: every operator and channel on its way does."""
+    """The size, kept after the first call: every operator and channel on the way asks for it."""
 
     def __post_init__(self) -> None:
         if self.times is not None and len(self.times) != len(self.values):
@@ -92,15 +92,17 @@ class RowBatch:
 
     @property
     def last_mark(self) -> int:
-        """The watermark before the last record; of records that carry one."""
+        """The watermark before the last record; only for marked records."""
         assert self.marks
         return self.marks[-1]
 
     def within(self, low: int, high: int, *, less: int = 0, behind: int | None = None) -> RowBatch:
-        """The same records, whose watermarks are made smaller by `less` and then lie between two bounds; the lower one
-        counts more. One that is then less than `behind` before its record's time becomes that of the beginning."""
+        """The same records with their watermarks made smaller by `less` and clamped to [`low`, `high`]; `low` wins.
+
+        With `behind`, a watermark less than `behind` before its record's time becomes MIN_TIME. All in microseconds.
+        """
         assert self.marks is not None
-        # Before the first watermark there is none, and nothing to take off.
+        # Before the first watermark there is none, and nothing to subtract.
         marks = [max(low, min(high, mark - less if mark > MIN_TIME else mark)) for mark in self.marks]
         if behind is not None:
             assert self.times is not None
@@ -113,7 +115,7 @@ class RowBatch:
         return self if self.marks is None else RowBatch(self.values, self.times)
 
     def part(self, start: int, stop: int) -> RowBatch:
-        """The records from one position to another."""
+        """The records from position `start` up to `stop`."""
 
         def between(items: Sequence[int] | None) -> Sequence[int] | None:
             return None if items is None else items[start:stop]

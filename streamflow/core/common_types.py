@@ -1,4 +1,4 @@
-"""Frames of the same columns as one, where types were known only when the job ran and differ from batch to batch.
+"""Frames of the same columns as one, for types that are known only at run time and differ from batch to batch.
 
 Nulls take any type and numbers the narrowest one that holds all of them exactly. Anything else that differs is an
 error: Polars' own common type would turn 9 and "10" into text.
@@ -22,7 +22,8 @@ _NARROW: Final = frozenset({pl.Int8(), pl.Int16(), pl.Int32(), pl.UInt8(), pl.UI
 
 
 def concatenated(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """At least one frame, all of the same columns, as one; RecordError where a column's types have none in common.
+    """The given frames (at least one, all of the same columns) as one; raises RecordError if a column's types have
+    none in common.
 
     >>> concatenated([pl.DataFrame({"n": [1]}), pl.DataFrame({"n": [None]}), pl.DataFrame({"n": [0.5]})])["n"].to_list()
     [1.0, None, 0.5]
@@ -30,13 +31,13 @@ def concatenated(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
     first = frames[0]
     if len(frames) == 1:
         return first
-    # What `schema` says, at a fifth of its cost.
+    # The same as `schema`, at a fifth of its cost.
     names, types = first.columns, first.dtypes
     if all(frame.columns == names and frame.dtypes == types for frame in frames[1:]):
         return pl.concat(frames, how="vertical", rechunk=False)
     for name in first.columns:
         _check(name, [frame[name] for frame in frames if name in frame.columns])
-    # Frames that an earlier version has kept may lack a column.
+    # Frames kept by an earlier version may lack a column.
     complete = all(frame.columns == first.columns for frame in frames)
     return pl.concat(frames, how="vertical_relaxed" if complete else "diagonal_relaxed", rechunk=False)
 
@@ -44,7 +45,7 @@ def concatenated(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
 def alike(
     left: pl.DataFrame, right: pl.DataFrame, columns: Iterable[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Two frames whose columns of these names have one type, so that they can be compared; RecordError as above.
+    """The two frames with these columns cast to one type, so that they can be compared; raises RecordError as above.
 
     >>> left, right = alike(pl.DataFrame({"k": [2]}), pl.DataFrame({"k": [1.5]}), ["k"])
     >>> left.schema == right.schema
@@ -63,7 +64,7 @@ def alike(
 
 
 def _check(name: str, columns: Sequence[pl.Series]) -> None:
-    """Raise RecordError where these columns have no type in common that loses nothing."""
+    """Raises RecordError if these columns have no common type that loses nothing."""
     types = list(dict.fromkeys(column.dtype for column in columns))
     for left, right in combinations(types, 2):
         if not _fit(left, right):
@@ -73,7 +74,8 @@ def _check(name: str, columns: Sequence[pl.Series]) -> None:
             )
     if any(dtype.is_float() for dtype in types):
         for column in columns:
-            # Narrower ones cannot be as large, and Polars refuses to compare them with a number that they cannot hold.
+            # Narrower types cannot hold such numbers, and Polars refuses to compare them with a number that they
+            # cannot hold.
             wide = column.dtype.is_integer() and column.dtype not in _NARROW
             if wide and len(large := column.filter(column.abs() > EXACT)):
                 raise RecordError(
@@ -83,7 +85,7 @@ def _check(name: str, columns: Sequence[pl.Series]) -> None:
 
 
 def _fit(left: pl.DataType, right: pl.DataType) -> bool:
-    """Whether two types have a common one of the same kind."""
+    """Whether two types have a common type of the same kind."""
     if left == right or pl.Null() in (left, right):
         return True
     if left.is_numeric() and right.is_numeric():

@@ -1,4 +1,4 @@
-"""What flows between tasks: a closed union, matched in one place (the task loop). Never a lone record."""
+"""The elements that flow between tasks: a closed union, matched in one place (the task loop). Never a single record."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ __all__ = ["Active", "AnyBatch", "Barrier", "End", "EndOfInput", "Idle", "Stream
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How far event time had come when the inputs ended, in microseconds: the `last` event's time, and the `watermark`
-    that it had made; MIN_TIME where there was none. `times` are those of all events, each once and in order, where
-    events will be put in order.
+    """Event time at the end of the inputs, in microseconds: the `last` event's time, and the `watermark` that it
+    made.
+
+    MIN_TIME stands for none. `times` are the distinct times of all events in order, if events are to be put in order.
 
     >>> End(5, 2).later(End(4, 3))
     End(last=5, watermark=3)
@@ -28,7 +29,7 @@ class End:
     times: pl.Series | None = field(default=None, repr=False, compare=False)
 
     def later(self, other: End) -> End:
-        """The end of both."""
+        """The later end of the two."""
         known = [each.times for each in (self, other) if each.times is not None]
         times = known[0] if len(known) == 1 else pl.concat(known).unique().sort() if known else None
         return End(max(self.last, other.last), max(self.watermark, other.watermark), times)
@@ -36,7 +37,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """No more events with a time ≤ `time` (microseconds) are expected on this channel. `end` stands beside +∞."""
+    """A promise that no more events with a time ≤ `time` (µs) come on this channel; `end` stands beside +∞."""
 
     time: int
     end: End | None = None
@@ -51,18 +52,18 @@ class Barrier:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """This channel holds no watermark back until it speaks again."""
+    """An idle channel: it holds no watermark back until it sends again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """This channel has been idle and is no longer: it counts again once its watermark has caught up."""
+    """A channel that is no longer idle: it counts again once its watermark has caught up."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndOfInput:
-    """Nothing follows on this channel. `drained` is False where the job was stopped before the input's end: then
-    what is still open is no result."""
+    """The last element of a channel. `drained` is False if the job was stopped before the input's end: open windows
+    are then no results."""
 
     drained: bool = True
 

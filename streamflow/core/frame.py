@@ -1,7 +1,7 @@
 """`FrameBatch`: a batch as a Polars DataFrame, the layout wherever the schema is known.
 
-Event time is the reserved column `__event_time` (`Datetime("us", "UTC")`), absent where a stream has none. Where a
-process behind has timers, `__watermark` is the watermark that had been made right before each record.
+Event time is the reserved column `__event_time` (`Datetime("us", "UTC")`), absent if the stream has none. If a
+process behind has timers, `__watermark` is the watermark made right before each record.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["FrameBatch"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameBatch:
-    """A Polars DataFrame with its event times in the column `__event_time`, if it has any, and beside it the watermark
-    before each record, if that is carried.
+    """A Polars DataFrame with event times in the column `__event_time` (if any) and the watermark before each record
+    in `__watermark` (if carried).
 
     >>> from datetime import datetime, UTC
     >>> frame = pl.DataFrame({"k": ["a"], "__event_time": [datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)]})
@@ -41,7 +41,7 @@ class FrameBatch:
 
     @property
     def timed(self) -> bool:
-        """Whether it carries event times."""
+        """Whether the batch carries event times."""
         return EVENT_TIME in self.frame.columns
 
     @property
@@ -58,15 +58,17 @@ class FrameBatch:
 
     @property
     def last_mark(self) -> int:
-        """The watermark before the last record, in microseconds; of records that carry one."""
+        """The watermark before the last record, in microseconds; only for marked records."""
         mark: int = self.frame[WATERMARK].to_physical()[-1]
         return mark
 
     def within(self, low: int, high: int, *, less: int = 0, behind: int | None = None) -> FrameBatch:
-        """The same records, whose watermarks are made smaller by `less` and then lie between two bounds; the lower one
-        counts more. One that is then less than `behind` before its record's time becomes that of the beginning."""
+        """The same records with their watermarks made smaller by `less` and clamped to [`low`, `high`]; `low` wins.
+
+        With `behind`, a watermark less than `behind` before its record's time becomes MIN_TIME. All in microseconds.
+        """
         mark = pl.col(WATERMARK).to_physical()
-        # Before the first watermark there is none, and nothing to take off.
+        # Before the first watermark there is none, and nothing to subtract.
         mark = pl.when(mark > MIN_TIME).then(mark - less).otherwise(MIN_TIME)
         mark = mark.clip(upper_bound=high).clip(lower_bound=low)
         if high <= low:
@@ -81,7 +83,7 @@ class FrameBatch:
         return FrameBatch(self.frame.drop(WATERMARK)) if self.marked else self
 
     def part(self, start: int, stop: int) -> FrameBatch:
-        """The records from one position to another."""
+        """The records from position `start` up to `stop`."""
         return FrameBatch(self.frame[start:stop])
 
     def chosen(self, keep: Sequence[bool]) -> FrameBatch:

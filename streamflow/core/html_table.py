@@ -1,4 +1,4 @@
-"""Tables for notebooks: rows of texts as HTML."""
+"""HTML tables for notebooks, from rows of texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def html_table(caption: str, heading: Sequence[str], rows: Iterable[Sequence[obj
     >>> html_table("a<b", ["n"], [[1]])
     '<table><caption>a&lt;b</caption><tr><th>n</th></tr><tr><td>1</td></tr></table>'
     """
-    from html import escape  # with its table of entities slow to import
+    from html import escape  # imported here because its table of entities is slow to import
 
     lines = ["".join(f"<th>{escape(name)}</th>" for name in heading)]
     lines += ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows]

@@ -1,5 +1,4 @@
-"""Keys to key groups: a hash that is the same in every process, version and platform, and who owns which
-group.
+"""Keys to key groups: a hash that is the same in every process, version and platform, and the owner of each group.
 
 A key group is the unit of state and of rescaling: `hash(key) % max_parallelism`. The hash is XXH64 (seed 0)
 of a canonical text or binary form of the key, so neither Python's salted `hash()` nor an engine's internal
@@ -62,8 +61,8 @@ def key_group_of(value: object, max_parallelism: int) -> int:
     """The key group of one Python value, the same as `key_groups` gives its column; a tuple is several key
     columns.
 
-    For tests, queries and single look-ups; tens of microseconds, because the hash is the vectorised one.
-    Raises JobDefinitionError for a value that no key column could hold.
+    For tests, queries and single look-ups; tens of microseconds, because the hash is the vectorised one. Raises
+    JobDefinitionError for a value that no key column can hold.
 
     >>> key_group_of("JFK", 128), key_group_of(1, 128) == key_group_of(1.0, 128)
     (36, True)
@@ -73,7 +72,7 @@ def key_group_of(value: object, max_parallelism: int) -> int:
 
 
 def key_group_range(subtask: int, parallelism: int, max_parallelism: int) -> range:
-    """The groups that subtask `i` of `p` owns: ⌈i·M/p⌉ to ⌈(i+1)·M/p⌉ − 1.
+    """The groups that `subtask` i of `parallelism` p owns: ⌈i·M/p⌉ to ⌈(i+1)·M/p⌉ − 1, with M = `max_parallelism`.
 
     >>> [key_group_range(i, 3, 8) for i in range(3)]
     [range(0, 3), range(3, 6), range(6, 8)]
@@ -135,7 +134,8 @@ def _dtype(frame: pl.DataFrame, name: str) -> pl.DataType:
 
 @lru_cache(maxsize=256)
 def _group_expression(columns: tuple[tuple[str, pl.DataType], ...], max_parallelism: int) -> pl.Expr:
-    """Kept, because building an expression with a plugin in it costs as much as hashing thousands of keys."""
+    """The expression for the group; cached, because building one with a plugin costs as much as hashing thousands of
+    keys."""
     _check_max_parallelism(max_parallelism)
     if not columns:
         raise JobDefinitionError("no key columns given", hint="name at least one column")
@@ -153,8 +153,8 @@ def _xxhash64(text: pl.Expr) -> pl.Expr:
 
 
 def _combine_expressions(digests: Sequence[pl.Expr]) -> pl.Expr:
-    """One digest stands for itself; several are a polynomial modulo a prime, small enough never to overflow
-    64 bits."""
+    """One digest of several: a polynomial modulo a prime, small enough never to overflow 64 bits; one digest is
+    itself."""
     if len(digests) == 1:
         return digests[0]
     return reduce(
@@ -186,7 +186,7 @@ def _resolved(dtype: PolarsDataType) -> pl.DataType:
 
 
 def _canonical(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    """The text or binary whose hash stands for the value; null stays null."""
+    """The text or binary form of a value that is hashed; null stays null."""
     if isinstance(dtype, (pl.String, pl.Binary)):
         return column
     if isinstance(dtype, (pl.Categorical, pl.Enum, pl.Null)) or dtype.is_integer():
@@ -211,7 +211,8 @@ def _canonical(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
 
 
 def _canonical_float(column: pl.Expr) -> pl.Expr:
-    """Whole numbers as integers are (so −0.0 is 0), the rest by their bits: how floats print may change."""
+    """Floats for hashing: integral values as integers (so −0.0 is 0), the rest by their bits, since float text may
+    change."""
     whole = (column.floor() == column) & (column.abs() < _WHOLE_BELOW)
     return (
         pl.when(whole)

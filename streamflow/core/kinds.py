@@ -1,9 +1,9 @@
-"""The kinds of Python values, for columns whose type nobody declared, and what a column may hold of them.
+"""Kinds of Python values, for columns of undeclared type, and which kinds one column may hold together.
 
-Numbers may be mixed, as far as one type holds all of them exactly: small integers and floats, or integers of any size.
-Nothing else may: 0 and "0", 1 and True, a date and a time, dicts of other fields are different things, and Polars'
-common type would turn the one into the other. A kind is a text, or a tuple for lists and structs, so that kinds can be
-compared.
+Numbers may be mixed if one type holds all of them exactly: small integers and floats, or integers of any size. Other
+kinds may not: 0 and "0", 1 and True, a date and a time, dicts of other fields are different things, and Polars'
+common type would turn the one into the other. A kind is a text, or a tuple for lists and structs, so that kinds can
+be compared.
 """
 
 # Values of any type: what they hold is not known to the type checker.
@@ -125,7 +125,7 @@ def _compound(value: Any) -> Kind:
 
 
 def joined(left: Kind, right: Kind) -> Kind | None:
-    """The kind of a column that holds both; None where no column does.
+    """The kind of a column that holds both kinds; None if no column does.
 
     >>> joined("an integer", "a float"), joined("an integer", "text"), joined(("list", "nothing"), ("list", "text"))
     ('a float', None, ('list', 'text'))
@@ -152,7 +152,7 @@ def joined(left: Kind, right: Kind) -> Kind | None:
 
 def kinds_of(values: Sequence[Any], settled: Kind = NOTHING) -> tuple[Kind, dict[int, Kind]]:
     """The kind of a column that holds these values beside those that have `settled` it, and by position the kinds of
-    values that do not fit in. The first come decides.
+    values that do not fit. The first value decides.
 
     >>> kinds_of([1, None, "1", 2.5])
     ('a float', {2: 'text'})
@@ -191,7 +191,7 @@ def column_type(kind: Kind, values: Iterable[Any] = ()) -> pl.DataType:
 
 
 def shown(kind: Kind) -> str:
-    """A kind as an error says it.
+    """A kind as text for error messages.
 
     >>> shown(("list", ("struct", (("a", "text"),))))
     "a list of {'a': text}"
@@ -204,7 +204,7 @@ def shown(kind: Kind) -> str:
 
 
 class SettledKind:
-    """The kind of one column's values so far, the same for all subtasks that fill it: what comes first decides.
+    """The kind of one column's values so far, shared by all subtasks that fill it: the first value decides.
 
     >>> kind = SettledKind()
     >>> kind.settle([1]), kind.settle(["1"]), kind.settle([0.5])
@@ -212,13 +212,13 @@ class SettledKind:
     """
 
     def __init__(self, refusal: Refusal | None = None) -> None:
-        """`refusal`: why what the column is for cannot be made of values of a type. Such do not decide."""
+        """`refusal` gives the reason why the column's use cannot take a type. Values of refused types do not decide."""
         self._kind: Kind = NOTHING
         self._refusal = None if refusal is None else cache(refusal)
         self._lock = Lock()
 
     def settle(self, values: Sequence[Any]) -> tuple[Kind, dict[int, Kind]]:
-        """The kind that the column has with these values, and those that do not fit, by position."""
+        """The column's kind with these values, and by position the kinds of values that do not fit."""
         with self._lock:
             refused: dict[int, Kind] = {}
             if self._kind == NOTHING and self._refusal is not None:
@@ -235,7 +235,7 @@ class SettledKind:
         return self._refusal(column_type(kind, [value]))
 
     def holds(self, kind: Kind) -> Kind | None:
-        """The kind that the column has with values of this one; None where they do not fit."""
+        """The column's kind with values of `kind`; None if they do not fit."""
         with self._lock:
             if self._kind == NOTHING and self.refusal(kind, None) is not None:
                 return None
@@ -250,8 +250,8 @@ def any_column(
     settled: SettledKind | None = None,
     types: Iterable[type] | None = None,
 ) -> tuple[pl.Series, dict[int, str]]:
-    """Values as a column of the type that they have, and by position what is wrong with those that do not fit, null
-    there. `settled`: what the column has held before; `types`: those of the values, where they are known.
+    """Values as a column of their own type, with null for values that do not fit, and an error text for each by
+    position. `settled` is the column's kind so far; `types` are the values' types, if known.
 
     >>> any_column("n", [1, "1"])[1]
     {1: "'n' is '1', text, and was an integer before"}
@@ -275,7 +275,7 @@ def any_column(
 
 
 def _at_once(name: str, values: Sequence[Any], types: Iterable[type]) -> tuple[pl.Series, Kind] | None:
-    """Values of one simple type, nulls beside, as a column, and their kind: the most frequent case, and the fastest."""
+    """Values of one simple type and nulls as a column, with their kind: the most frequent case, and the fastest."""
     kinds = set(types) - {type(None)}
     only = kinds.pop() if len(kinds) == 1 else None
     if only not in (str, float, bool, int):
@@ -297,7 +297,7 @@ def _clash(before: Kind, found: Kind) -> str:
 
 
 def _plain(values: Sequence[Any]) -> set[Kind] | None:
-    """The kinds of values of one simple type, nulls beside; None where each has to be looked at."""
+    """The kinds of values of one simple type and nulls; None if each value has to be examined."""
     types = set(map(type, values))
     types.discard(type(None))
     if len(types) > 1:
@@ -326,7 +326,7 @@ def _list(values: Sequence[Any]) -> Kind:
         kind = kind_of(value)
         both = None if kind == _OTHER else joined(settled, kind)
         if both is None:
-            # The others need no look, of which a list that holds itself has no end.
+            # Other kinds need no examination, which would not end for a list that holds itself.
             return _OTHER
         settled = both
     return ("list", settled)

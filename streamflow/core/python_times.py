@@ -1,5 +1,5 @@
-"""Times that Python's own cannot hold: finer than a microsecond, or beyond the years 1 to 9999; and those so far away
-that Polars has no text for them."""
+"""Times that Python's own types cannot hold (finer than a microsecond, or outside the years 1 to 9999), and times too
+far away for Polars to print."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _MICROS: Final = {"us": 1, "ms": 1_000}
 _DAY: Final = 86_400_000_000
 _MOST_DAYS: Final = 999_999_999
 _DAYS_IN_TEXT: Final = 94_900_000
-"""So far from 1970, about 260,000 years, Polars has a text for a day. It panics some 300 years later."""
+"""Days from 1970 within which Polars prints a date, about 260,000 years. Polars panics some 300 years later."""
 _TIMES: Final = (pl.Datetime, pl.Date, pl.Time, pl.Duration)
 
 
 def unheld(frame: pl.DataFrame) -> dict[int, RecordError]:
-    """By position, the rows with a time that Python's own cannot hold: it is finer than a microsecond, beyond the years
+    """Errors, by position, for rows with a time that Python cannot hold: finer than a microsecond, outside the years
     1 to 9999, or a duration of more than 999,999,999 days.
 
     >>> frame = pl.DataFrame({"t": [1_000, 1_001]}, schema={"t": pl.Duration("ns")})
@@ -46,12 +46,12 @@ def unheld(frame: pl.DataFrame) -> dict[int, RecordError]:
 
 
 def unheld_rows(values: pl.Series) -> list[int]:
-    """The positions of the values that cannot be had as Python values."""
+    """The positions of values that Python cannot hold."""
     return [row for row in range(len(values)) if any_unheld(values[row : row + 1])]
 
 
 def shown_row(frame: pl.DataFrame, row: int) -> dict[str, Any]:
-    """One row for a message: times that Python cannot hold as text."""
+    """One row for a message, with times that Python cannot hold as text."""
     return {name: _shown(frame[name][row : row + 1]) for name in frame.columns}
 
 
@@ -66,12 +66,12 @@ def _shown(value: pl.Series) -> Any:
 
 
 def any_unheld(values: pl.Series) -> bool:
-    """Whether one of these cannot be had as a Python value, at any depth."""
+    """Whether Python cannot hold one of these values, at any depth."""
     return _any(values, _beyond_python)
 
 
 def any_untold(values: pl.Series) -> bool:
-    """Whether Polars has no text for one of these, at any depth."""
+    """Whether Polars cannot print one of these values, at any depth."""
     return _any(values, _beyond_text)
 
 
@@ -105,7 +105,7 @@ def _beyond_python(values: pl.Series) -> bool:
 
 
 def _bounds(dtype: pl.DataType) -> tuple[int, int]:
-    """The smallest and the largest count since 1970, or of a duration, that Python has a value for."""
+    """The smallest and the largest count (since 1970, or of a duration) that Python has a value for."""
     if isinstance(dtype, pl.Date):
         return EARLIEST // _DAY, LATEST // _DAY
     scale = _MICROS[getattr(dtype, "time_unit", "us")]

@@ -34,7 +34,7 @@ __all__ = [
 EVENT_TIME: Final = "__event_time"
 EVENT_TIME_TYPE: Final = pl.Datetime("us", "UTC")
 WATERMARK: Final = "__watermark"
-"""The watermark right before each record, of the same type as event time; only where a process behind has timers."""
+"""The watermark right before each record, typed like event time; present only if a process behind has timers."""
 CHANGE: Final = "change"
 CHANGE_TYPE: Final = pl.Enum(["insert", "update_before", "update_after", "delete"])
 
@@ -62,7 +62,7 @@ class Schema(Mapping[str, pl.DataType]):
     __slots__ = ("_fields", "optional")
 
     def __init__(self, fields: Mapping[str, Any], *, optional: Iterable[str] = ()) -> None:
-        """`optional` are those that a record of a user's function may leave out: null then."""
+        """`optional` names fields that a record of a user's function may leave out; they are null then."""
         resolved: dict[str, pl.DataType] = {}
         if not isinstance(fields, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise JobDefinitionError(
@@ -101,7 +101,7 @@ class Schema(Mapping[str, pl.DataType]):
         return pl.DataFrame(schema=fields)
 
     def need(self, name: str, *, where: Where | None = None) -> pl.DataType:
-        """The type of a column that has to be there; raises JobDefinitionError with the nearest name."""
+        """The type of a column that has to exist; raises JobDefinitionError with the nearest name."""
         if name not in self._fields:
             message, hint = unknown_name("column", name, self._fields)
             raise JobDefinitionError(message, where=where, hint=hint)
@@ -114,8 +114,8 @@ _SET_APART: Final = "\x1a"
 
 
 def key_column(name: str, taken: Container[str] = ()) -> str:
-    """The column in which a key of that name travels: another one where the name is `taken` by a column of the records,
-    or begins with `__` as those do that operators put beside keys.
+    """The column that carries a key of this name: another name if a column of the records has `taken` it, or if it
+    begins with `__`, like the columns that operators add.
 
     >>> key_column("origin"), shown_name(key_column("__n"))
     ('origin', '__n')
@@ -130,7 +130,7 @@ def shown_name(column: str) -> str:
 
 
 def is_shown(column: str) -> bool:
-    """Whether a column may be one of a user's own, and not one that was put beside them.
+    """Whether a column may be a user's own, not one that an operator added.
 
     >>> [name for name in ("v", "__all_records", "__in0") if is_shown(name)]
     ['v']
@@ -142,7 +142,7 @@ def annotated_type(
     annotation: Any, own: Callable[[Any], pl.DataType | None] | None = None
 ) -> pl.DataType | None:
     """The type of a column for a Python type, for a list of one, or for one that may be None; None for any other.
-    `own` says it first, where it knows: for more than Python's own types.
+    `own` is asked first, for types beyond Python's own.
 
     >>> annotated_type(int), annotated_type(list[str | None])
     (Int64, List(String))
@@ -176,8 +176,8 @@ _PYTHON: Final[dict[Any, pl.DataType]] = {
 
 
 def _instance(name: str, dtype: Any) -> pl.DataType:
-    """`sf.Datetime` alone means event time's own type, a Python type what stands for it; any other class of Polars'
-    is instantiated. The same goes for what lists and structs are made of."""
+    """A type as an instance: `sf.Datetime` alone is event time's own type, a Python type its Polars type, a class of
+    Polars' is instantiated; the element types of lists and structs likewise."""
     if dtype is pl.Datetime:
         return EVENT_TIME_TYPE
     match dtype:

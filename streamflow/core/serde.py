@@ -54,9 +54,9 @@ __all__ = [
 ]
 
 MAX_DEPTH: Final = 64
-"""How deep lists, tuples and dicts may nest."""
+"""The deepest nesting of lists, tuples and dicts."""
 MAX_PACKED_BYTES: Final = 64 << 20
-"""How long a packed value may be, unless its length is known and checked already."""
+"""The largest packed value in bytes, unless its length is known and checked already."""
 
 Compression = Literal["uncompressed", "lz4", "zstd"]
 
@@ -65,7 +65,7 @@ _msgpack: Any = msgpack  # it has no types
 _NAIVE_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001  (naive on purpose)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ZONE_NAME: Final = 64
-"""No zone has a longer name."""
+"""The longest name of a zone."""
 _MICRO: Final = timedelta(microseconds=1)
 _DAY: Final = timedelta(days=1) // _MICRO
 _MAGIC: Final = b"SFF1"
@@ -82,10 +82,9 @@ _FITS: Final = "use None, bool, int, float, str, bytes, list, tuple, dict, dates
 def pack(value: object, *, bounded: bool = True, zones: bool = True) -> bytes:
     """A Python value as msgpack.
 
-    Equal values of the same types in the same order give the same bytes, times in different zones only without their
-    `zones`: then they come back in UTC. Raises RecordError for a type
-    outside of the list above (subclasses included), for more than `MAX_DEPTH` levels and more than
-    `MAX_PACKED_BYTES`, unless `bounded` is False.
+    Equal values of the same types in the same order give the same bytes; times in different zones do so only without
+    `zones`, and then come back in UTC. Raises RecordError for a type outside of the list above (subclasses included),
+    for more than `MAX_DEPTH` levels and more than `MAX_PACKED_BYTES`, unless `bounded` is False.
 
     >>> unpack(pack({"k": (1, 2**70), "at": date(2013, 1, 1)}))
     {'k': (1, 1180591620717411303424), 'at': datetime.date(2013, 1, 1)}
@@ -108,8 +107,8 @@ def pack(value: object, *, bounded: bool = True, zones: bool = True) -> bytes:
 
 
 def unpack(data: bytes, *, bounded: bool = True) -> Any:
-    """The value that `pack` made these bytes of; raises StateError for any other bytes, and for
-    more than `MAX_PACKED_BYTES`, unless `bounded` is False.
+    """The value that `pack` made these bytes of; raises StateError for any other bytes, and for more than
+    `MAX_PACKED_BYTES` unless `bounded` is False.
 
     >>> unpack(b"\\x93\\x01\\x02\\x03")
     [1, 2, 3]
@@ -151,8 +150,8 @@ def frame_to_ipc(frame: pl.DataFrame, compression: Compression = "lz4") -> bytes
     buffer = BytesIO()
     buffer.write(bytes(_HEADER))
     try:
-        # Writing holds the frame's own lock while it waits for the interpreter: anybody else who only asks the same
-        # frame for its height would wait for ever. A clone shares the data and has a lock of its own.
+        # Writing holds the frame's own lock while it waits for the interpreter: any other thread that only asks the
+        # same frame for its height would wait for ever. A clone shares the data and has a lock of its own.
         frame.clone().write_ipc_stream(buffer, compression=compression)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise StateError(f"a frame of {dict(frame.schema)} cannot be stored: {error}") from error
@@ -176,14 +175,15 @@ def ipc_to_frame(data: bytes) -> pl.DataFrame:
 
 @dataclass(frozen=True, slots=True)
 class _Below:
-    """How what lies below a depth is packed."""
+    """The way of packing values below a depth."""
 
     depth: int
     in_utc: bool
     """Whether times are written without their zones."""
 
     def extension(self, value: object) -> Any:
-        """What msgpack has no type for. Exact types only: a subclass would come back as something else."""
+        """The extension type for a value that msgpack has no type for. Exact types only: a subclass would change its
+        type."""
         kind = type(value)
         if kind is datetime:
             at = cast("datetime", value)
@@ -256,7 +256,7 @@ def _of_datetime(value: datetime) -> Any:
 
 @lru_cache(maxsize=1_024)
 def _known_zone(name: str) -> ZoneInfo | None:
-    """The zone of that name; None where this machine has none."""
+    """The zone of that name; None if this machine has none."""
     if not name.isascii() or not 0 < len(name) <= _ZONE_NAME:
         return None
     try:
@@ -330,7 +330,7 @@ def _may_be_deep(data: bytes) -> bool:
 
 
 def deeper_than(value: object, depth: int) -> bool:
-    """Whether lists and dicts nest deeper than that; level by level, so that it needs no recursion itself.
+    """Whether lists and dicts nest deeper than `depth`; goes level by level, without recursion.
 
     >>> deeper_than([[1]], 1), deeper_than([[1]], 2)
     (True, False)

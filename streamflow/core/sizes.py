@@ -1,4 +1,4 @@
-"""Sizes of Python values, as far as bounds on memory need them: counted in part, where there is much to count."""
+"""Sizes of Python values, as exact as memory bounds need them: large values are sampled."""
 
 # Values of any type: what they hold is not known to the type checker.
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
@@ -39,16 +39,16 @@ UNCHANGING: Final = frozenset(
 
 _UNKNOWN: Final = 64
 _MOST: Final = 256
-"""How many containers and objects within one value are looked into."""
+"""The number of containers and objects within one value that are counted."""
 _ITEMS: Final = 64
-"""How many items of one of them are looked at; the others count as these do."""
+"""The number of items of one container that are counted; the rest are taken to be alike."""
 _ROWS: Final = 4
-"""How many of many records are looked at: this is done for each batch at each operator, small ones too."""
+"""The number of records of a batch that are counted: done for each batch at each operator, small ones too."""
 _ROW: Final = 8
 
 
 def size_of(value: Any) -> int:
-    """About how many bytes a value takes with all that it holds. About 0.4 µs for a flat dict.
+    """The estimated bytes of a value with everything in it. About 0.4 µs for a flat dict.
 
     >>> size_of({"text": "x" * 1_000}) > size_of({"text": "x"}) + 900
     True
@@ -62,7 +62,7 @@ def size_of(value: Any) -> int:
 
 
 def size_of_rows(values: Sequence[Any]) -> int:
-    """About how many bytes a list of records takes: judged by a few of them, where there are many.
+    """The estimated bytes of a list of records, sampled if there are many.
 
     >>> size_of_rows(["x" * 1_000] * 1_000) > 1_000_000
     True
@@ -74,7 +74,7 @@ def size_of_rows(values: Sequence[Any]) -> int:
 
 
 def _size_of_flat(row: dict[Any, Any]) -> int | None:
-    """That of a row whose fields hold plain values, or short lists and dicts of them; None for any other."""
+    """The bytes of a row whose fields hold plain values, or short lists and dicts of them; None for any other row."""
     total = getsizeof(row)
     for item in row.values():
         kind = type(item)
@@ -115,7 +115,7 @@ def _size_of(value: Any) -> int:
 
 
 def contents(value: Any) -> list[Collection[Any]]:
-    """What a value holds: a container's values, an object's fields. A class of the user's own may raise anything."""
+    """The values in a container, or the fields of an object. A user's class may raise anything."""
     if isinstance(value, Mapping):
         return [value.values()]
     if isinstance(value, (list, tuple, set, frozenset, deque)):

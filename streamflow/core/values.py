@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 __all__ = ["EXACT", "UNFIT_ERRORS", "field_of", "framed", "strict_column", "strict_frame", "type_instance"]
 
 Convert = Callable[[Any], Any]
-"""A value that is not None as what the column holds; raises ValueError that says why it does not fit."""
+"""A function from a value that is not None to the column's value; raises ValueError that says why it does not fit."""
 
 Moment = TypeVar("Moment", dt.datetime, dt.date, dt.time)
 
 EXACT: Final = 2**53
-"""Every integer up to here is a float."""
+"""The largest number below which every integer is a float."""
 _TOO_LARGE: Final = 3.4028235677973366e38
-"""From here on a float rounds to infinity in 32 bits."""
+"""The smallest float that rounds to infinity in 32 bits."""
 _PLAIN: Final[dict[type[pl.DataType], frozenset[type]]] = {
     **dict.fromkeys(
         (
@@ -63,19 +63,19 @@ _PLAIN: Final[dict[type[pl.DataType], frozenset[type]]] = {
     pl.Date: frozenset({dt.date}),
     pl.Object: frozenset({object}),
 }
-"""What Polars takes as it is or refuses, for each type; everything else is looked at value by value."""
+"""By type, the Python types that Polars takes unchanged or refuses; other values are examined one by one."""
 _TRUTHS: Final = ("bool", "bool_")
-"""What NumPy's own are called."""
+"""Names of NumPy's boolean types."""
 _FINER: Final = re.compile(r"[.,]\d{6}\d*[1-9]")
-"""More digits of a second than Python's own times hold, which cut them."""
+"""A pattern for more digits of a second than Python's times hold."""
 UNFIT_ERRORS: Final = (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError)
 
 
 def strict_column(
     name: str, values: Sequence[Any], dtype: pl.DataType, *, whole: bool = False
 ) -> tuple[pl.Series, dict[int, str]]:
-    """The values as a column of this type, and by position what is wrong with those that do not fit, null there.
-    `whole`: a dict with a field that its struct has not does not fit either; else the field is left out.
+    """The values as a column of this type, with null for values that do not fit, and an error text for each by
+    position. `whole`: a dict with a field that the struct lacks does not fit; otherwise the field is left out.
 
     >>> column, misfits = strict_column("n", [1, 1.5, None], pl.Int64())
     >>> column.to_list(), misfits
@@ -92,7 +92,7 @@ def strict_column(
             if column.dtype == dtype:
                 return column, {}
         except UNFIT_ERRORS:
-            pass  # some do not fit: which ones shows below
+            pass  # some do not fit: the loop below finds which
     convert = converter(dtype, whole)
     misfits: dict[int, str] = {}
     converted: list[Any] = []
@@ -113,8 +113,8 @@ def strict_column(
 def strict_frame(
     frame: pl.DataFrame, schema: Mapping[str, pl.DataType]
 ) -> tuple[pl.DataFrame, dict[int, str]]:
-    """The rows of a frame whose values fit these columns, and by position what is wrong with the others. Columns that
-    `schema` does not name are left out; JobDefinitionError for one that is not there.
+    """The rows of a frame whose values fit these columns, and an error text for each other row by position. Columns
+    that `schema` does not name are left out; raises JobDefinitionError for a missing one.
 
     >>> strict_frame(pl.DataFrame({"n": [1.5]}), {"n": pl.Int64()})[1]
     {0: "'n' is 1.5 (float), not Int64"}
@@ -147,7 +147,7 @@ def strict_frame(
 
 
 def _held(column: pl.Series, wanted: pl.DataType) -> tuple[pl.Series, dict[int, str]]:
-    """Values as Python can hold them, and by position what is wrong with times that it would cut, null there."""
+    """Values as Python can hold them, with null for times that it would cut, and an error text for each by position."""
     if not any_unheld(column):
         return column, {}
     others = {
@@ -160,7 +160,7 @@ def _held(column: pl.Series, wanted: pl.DataType) -> tuple[pl.Series, dict[int, 
 
 
 def framed(columns: Iterable[pl.Series]) -> pl.DataFrame:
-    """A frame of columns by their names; Polars gives one that is called "" another name where it gets a list.
+    """A frame of columns by their names; from a list Polars would rename a column called "".
 
     >>> framed([pl.Series("", [1])]).columns
     ['']
@@ -169,7 +169,7 @@ def framed(columns: Iterable[pl.Series]) -> pl.DataFrame:
 
 
 def field_of(value: Any, name: str) -> Any:
-    """A field of a dict, dataclass or named tuple; None where it has none of that name. ValueError for anything else.
+    """A field of a dict, dataclass or named tuple; None if it lacks the field. Raises ValueError for any other value.
 
     >>> field_of({"a": 1}, "a"), field_of({"a": 1}, "b")
     (1, None)
@@ -182,7 +182,7 @@ def field_of(value: Any, name: str) -> Any:
 
 
 def type_instance(dtype: PolarsDataType) -> pl.DataType:
-    """A type without parameters may stand as its class.
+    """The type as an instance; a type without parameters may be given as its class.
 
     >>> type_instance(pl.Int64) == pl.Int64()
     True
@@ -200,7 +200,7 @@ class MisfitError(ValueError):
 
 @cache
 def converter(dtype: pl.DataType, whole: bool = False) -> Convert:
-    """What makes of a Python value what a column of this type holds; `whole` as `strict_column` has it."""
+    """The function that turns a Python value into the column's; `whole` as in `strict_column`."""
     if isinstance(dtype, (pl.List, pl.Array)):
         return _list(dtype, whole)
     if isinstance(dtype, pl.Struct):
@@ -214,7 +214,7 @@ def converter(dtype: pl.DataType, whole: bool = False) -> Convert:
 
 
 def _whole(value: Any) -> int | None:
-    """An integer as one of Python's own; None for anything else, a truth value too."""
+    """The value as Python's own int; None for anything else, booleans too."""
     if isinstance(value, bool) or type(value).__name__ in _TRUTHS or not hasattr(value, "__index__"):
         return None
     return int(value)
@@ -335,7 +335,7 @@ def _decimal(dtype: pl.Decimal) -> Convert:
 
 
 def _of_text(kind: type[Moment], value: str, dtype: pl.DataType, like: str) -> Moment:
-    """The moment that an ISO 8601 text says, none of whose digits are lost."""
+    """The moment that an ISO 8601 text says; no digit may be lost."""
     try:
         moment = kind.fromisoformat(value)
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""Accumulators of Python aggregates as bytes: how they travel and are kept.
+"""Accumulators of Python aggregates as bytes, for exchanges and state.
 
-The bytes are those of `records.serde`; here an accumulator that cannot be kept gets an error that names the aggregate.
+The bytes are those of `core.serde`; an accumulator that cannot be packed gets an error that names the aggregate.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["pack", "unpack"]
 
 
 def pack(value: Any, *, what: str = "the value") -> bytes:
-    """A value as bytes; raises RecordError that names `what` for one that cannot be kept.
+    """A value as bytes; raises RecordError that names `what` for a value that cannot be packed.
 
     >>> unpack(pack({"best": (3, "a"), "seen": [1, 2]}))
     {'best': (3, 'a'), 'seen': [1, 2]}
@@ -26,5 +26,5 @@ def pack(value: Any, *, what: str = "the value") -> bytes:
 
 
 def unpack(data: bytes) -> Any:
-    """The value that `pack` was given."""
+    """The value that `pack` made these bytes of."""
     return serde.unpack(data)

@@ -5,8 +5,8 @@ An aggregate is immutable data. In columns it has three steps, all of them Polar
 associative and commutative, so batches, splits and panes may be combined in any grouping. Partial columns have
 reserved names, given by the `Slot`.
 
-`FoldedAggregate` is the contract for what columns cannot do (sketches, Python classes and functions): its one partial
-column holds bytes, and Python folds each group.
+`FoldedAggregate` is the contract for aggregates that Polars expressions cannot compute (sketches, Python classes and
+functions): its one partial column holds bytes, and Python folds each group.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ _UNKNOWN = pl.Unknown()
 
 
 def is_known(dtype: pl.DataType) -> bool:
-    """Whether a type is known when the job is built; columns made by Python functions may say theirs only later."""
+    """Whether a type is known when the job is built; columns made by Python functions may get theirs only at run
+    time."""
     match dtype:
         case pl.Struct():
             return all(is_known(_instance(field.dtype)) for field in dtype.fields)
@@ -51,10 +52,11 @@ def _instance(dtype: PolarsDataType) -> pl.DataType:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where one aggregate's partial columns live and what it is given: its input's type, event time if there is any.
+    """The place of one aggregate's partial columns, and what the aggregate reads: its input's type, event time if
+    there is any.
 
-    Where the input's type shows only when the job runs, `dtype` is Unknown until then, and the type of a batch's input
-    (in `partials`) or of the partial column (in `value`) afterwards.
+    If the input's type is known only when the job runs, `dtype` is Unknown until then, and the type of a batch's
+    input (in `partials`) or of the partial column (in `value`) afterwards.
 
     >>> Slot(2, pl.Float64()).column(1)
     '__p2_1'
@@ -71,12 +73,12 @@ class Slot:
 
 @dataclass(frozen=True, eq=False)
 class Aggregate(ABC):
-    """One aggregate of a window; made by `sf.count`, `sf.sum`, … Compared and rendered by its fields."""
+    """One aggregate of a window, made by `sf.count`, `sf.sum`, …; compared and rendered by its fields."""
 
     input: AggregateInput = None
     label: ClassVar[str] = "aggregate"
     constant_type: ClassVar[pl.DataType | None] = None
-    """The type of the value where it is the same for all inputs."""
+    """The type of the value if it is the same for all inputs."""
 
     @property
     def function(self) -> Callable[[Any], Any] | None:
@@ -85,7 +87,7 @@ class Aggregate(ABC):
 
     @property
     def expression(self) -> pl.Expr:
-        """The input as an expression; raises JobDefinitionError while it is still a Python function."""
+        """The input as an expression; raises JobDefinitionError if it is still a Python function."""
         match self.input:
             case pl.Expr():
                 return self.input
@@ -101,7 +103,7 @@ class Aggregate(ABC):
 
     @property
     def expressions(self) -> tuple[pl.Expr, ...]:
-        """All expressions that it reads of a record."""
+        """All expressions that the aggregate reads of a record."""
         return () if self.input is None else (self.expression,)
 
     def with_input(self, expression: str | pl.Expr) -> Self:
@@ -112,32 +114,32 @@ class Aggregate(ABC):
 
     @abstractmethod
     def partials(self, slot: Slot) -> list[pl.Expr]:
-        """Records of a group to its partial columns."""
+        """Expressions from the records of a group to partial columns."""
 
     @abstractmethod
     def merges(self, slot: Slot) -> list[pl.Expr]:
-        """Partial columns of several partials of a group to one of each."""
+        """Expressions from several partial rows of a group to one row."""
 
     @abstractmethod
     def value(self, slot: Slot) -> pl.Expr:
-        """The value, out of the partial columns of one row."""
+        """The expression from the partial columns of one row to the value."""
 
     def fits(self, dtype: pl.DataType) -> bool:
-        """Whether it can be made of values of this (known) type."""
+        """Whether the aggregate can be made of values of this (known) type."""
         return dtype != pl.Object()
 
     def most(self, dtype: pl.DataType) -> float | None:
-        """How large a sum of partials of this type may become before it wraps around; None where it cannot."""
+        """The largest sum of partials of this type that does not wrap around; None if sums cannot wrap."""
         return None
 
     def outgrown(self, slot: Slot) -> pl.Expr | None:
-        """Whether the value of a row does not fit its type; None where it always does."""
+        """An expression that is true if the value of a row does not fit its type; None if it always fits."""
         return None
 
     def output(self, dtype: pl.DataType) -> pl.DataType:
-        """The type of the value for an input of type `dtype`; Unknown where that shows only when the job runs.
+        """The type of the value for an input of type `dtype`; Unknown if it is known only when the job runs.
 
-        Found by running the aggregate over no rows; raises JobDefinitionError where the input's type does not fit.
+        Found by running the aggregate over no rows; raises JobDefinitionError if the input's type does not fit.
         """
         if self.input is not None and not is_known(dtype):
             return self.constant_type or _UNKNOWN
@@ -154,7 +156,7 @@ class Aggregate(ABC):
             raise self.unfit(dtype, cut(str(error).splitlines()[0])) from error
 
     def refusal(self, dtype: pl.DataType) -> str | None:
-        """The reason why it cannot be made of values whose type shows only when the job runs; None where it can."""
+        """The reason why the aggregate cannot be made of values of a type seen at run time; None if it can."""
         try:
             found = self.output(dtype)
         except JobDefinitionError:
@@ -164,7 +166,7 @@ class Aggregate(ABC):
         return None
 
     def unfit(self, dtype: pl.DataType, reason: str) -> JobDefinitionError:
-        """The error for values of a type it cannot be made of."""
+        """The error for values of a type that the aggregate cannot be made of."""
         return JobDefinitionError(
             f"{self} does not work on {dtype}: {reason}", hint="cast the input, or choose another aggregate"
         )
@@ -183,7 +185,7 @@ class Aggregate(ABC):
         return hash((type(self), str(self)))
 
     def _parameters(self) -> dict[str, Any]:
-        """What distinguishes it beside the input."""
+        """The parameters that distinguish the aggregate beside its input."""
         return {name: value for name, value in vars(self).items() if name != "input"}
 
     def _identity(self) -> tuple[Any, ...]:
@@ -198,7 +200,7 @@ class Aggregate(ABC):
 
 @dataclass(frozen=True, eq=False)
 class FoldedAggregate(Aggregate):
-    """An aggregate whose accumulators Python folds, one group at a time; they travel as bytes."""
+    """An aggregate whose accumulators Python folds, one group at a time; accumulators travel as bytes."""
 
     @abstractmethod
     def fold(
@@ -207,19 +209,23 @@ class FoldedAggregate(Aggregate):
         groups: Sequence[Sequence[int]],
         make: Callable[[Any], Any] | None = None,
     ) -> list[bytes]:
-        """An accumulator for each group; a group is the positions of its records in `values`. `make` makes of a value
-        what the user's method is annotated with."""
+        """An accumulator for each group; a group is the positions of its records in `values`.
+
+        `make` turns a value into the type that the user's method is annotated with.
+        """
 
     @abstractmethod
     def combine(self, accumulators: Sequence[bytes]) -> bytes:
-        """Several accumulators of one group (at least two) as one."""
+        """At least two accumulators of one group merged into one."""
 
     @abstractmethod
     def finish(
         self, accumulators: pl.Series, dtype: pl.DataType, settled: SettledKind | None = None
     ) -> pl.Series:
-        """The values of finished groups; `dtype` is the input's type where it is known, `settled` what the values have
-        been before."""
+        """The values of finished groups.
+
+        `dtype` is the input's type if it is known, `settled` the kind of the values given so far.
+        """
 
     def partials(self, slot: Slot) -> list[pl.Expr]:
         return []
@@ -235,7 +241,7 @@ class FoldedAggregate(Aggregate):
 
 
 def checked_input(label: str, value: Any) -> AggregateInput:
-    """An aggregate's input, refused with a JobDefinitionError where it is none.
+    """An aggregate's input, checked; raises JobDefinitionError if it is not an input.
 
     >>> checked_input("sum", "value")
     'value'

@@ -1,4 +1,5 @@
-"""The aggregates a user types: `sf.count()`, `sf.sum("delay")`, … Each call makes immutable data and does nothing else.
+"""The aggregates that a user types: `sf.count()`, `sf.sum("delay")`, … Each call makes immutable data and does
+nothing else.
 
 An input is a column's name, an expression, or a Python function of one row.
 """
@@ -42,7 +43,7 @@ __all__ = [
 
 
 def count(input: AggregateInput = None) -> Aggregate:
-    """The number of records; with an input, of its values that are not null. Int64.
+    """The number of records; with an input, the number of its values that are not null. Int64.
 
     >>> str(count()), str(count("delay"))
     ('count()', 'count(delay)')
@@ -51,10 +52,10 @@ def count(input: AggregateInput = None) -> Aggregate:
 
 
 def sum(input: AggregateInput) -> Aggregate:
-    """The sum of the values that are not null; 0 where there is none, as in Polars and unlike SQL.
+    """The sum of the values that are not null; 0 if there is none, as in Polars and unlike SQL.
 
-    Whole numbers and booleans give Int64 (UInt64 of its own kind), however narrow they are. A sum that does not fit its
-    type is a RecordError that names the key; it never wraps around.
+    Integers and booleans give Int64, whatever their width; UInt64 gives UInt64. A sum that does not fit its type is a
+    RecordError that names the key; it never wraps around.
 
     >>> sum("delay").output(pl.Int32())
     Int64
@@ -63,7 +64,7 @@ def sum(input: AggregateInput) -> Aggregate:
 
 
 def mean(input: AggregateInput) -> Aggregate:
-    """The mean of the values that are not null; null where there is none.
+    """The mean of the values that are not null; null if there is none.
 
     >>> mean("delay").output(pl.Int64())
     Float64
@@ -90,7 +91,8 @@ def max(input: AggregateInput) -> Aggregate:
 
 
 def first(input: AggregateInput) -> Aggregate:
-    """The value of the record with the smallest event time, the smallest of several such; null counts as a value.
+    """The value of the record with the smallest event time, of several such records the smallest value; null counts
+    as a value.
 
     >>> first("gate").output(pl.String())
     String
@@ -99,7 +101,8 @@ def first(input: AggregateInput) -> Aggregate:
 
 
 def last(input: AggregateInput) -> Aggregate:
-    """The value of the record with the largest event time, the largest of several such; null counts as a value.
+    """The value of the record with the largest event time, of several such records the largest value; null counts as
+    a value.
 
     >>> str(last("gate"))
     'last(gate)'
@@ -144,7 +147,7 @@ def all(input: AggregateInput) -> Aggregate:
 
 
 def n_unique(input: AggregateInput) -> Aggregate:
-    """The exact number of different values, null being one; keeps them all, `approx_n_unique` does not. Int64.
+    """The exact number of different values, null being one; it keeps all values, unlike `approx_n_unique`. Int64.
 
     >>> n_unique("tail").output(pl.String())
     Int64
@@ -153,7 +156,7 @@ def n_unique(input: AggregateInput) -> Aggregate:
 
 
 def approx_n_unique(input: AggregateInput) -> Aggregate:
-    """About how many different values there are (standard error 1.5 %), in at most some kilobytes. Int64.
+    """The approximate number of different values (standard error 1.5 %), in at most some kilobytes. Int64.
 
     >>> approx_n_unique("tail").output(pl.String())
     Int64
@@ -162,7 +165,7 @@ def approx_n_unique(input: AggregateInput) -> Aggregate:
 
 
 def quantile(input: AggregateInput, q: float, *, interpolation: Interpolation = "nearest") -> Aggregate:
-    """The exact quantile of the values that are not null; keeps them all, `approx_quantile` does not.
+    """The exact quantile of the values that are not null; it keeps all values, unlike `approx_quantile`.
 
     >>> str(quantile("delay", 0.5))
     'quantile(delay, q=0.5)'
@@ -171,7 +174,7 @@ def quantile(input: AggregateInput, q: float, *, interpolation: Interpolation = 
 
 
 def approx_quantile(input: AggregateInput, q: float) -> Aggregate:
-    """About the quantile of the numbers, in bounded memory; sharpest near 0 and 1. Float64.
+    """The approximate quantile of the numbers, in bounded memory; most exact near 0 and 1. Float64.
 
     >>> approx_quantile("delay", 0.99).output(pl.Int64())
     Float64
@@ -200,7 +203,7 @@ def top_k(
 
 
 def reduce(function: Callable[[Any, Any], Any], input: AggregateInput, *, packed: bool = False) -> Aggregate:
-    """Values combined two by two by a function; in which order is not promised.
+    """Values combined two by two by a function, in no promised order.
 
     With `packed` the input gives bytes made by `windows.accumulators.pack`, and so does the result.
 

@@ -1,8 +1,7 @@
-"""Which windows there are: tumbling, sliding, session and global, as immutable data with all times in microseconds.
+"""Window assigners: tumbling, sliding, session and global, as immutable data with all times in microseconds.
 
 The constructors (`tumbling`, `sliding`, `session`, `global_window`) take durations as people write them and refuse
-what makes no sense. How records are cut into slices of windows is `windows.slicing`; how sessions merge is decided
-where their state is (`operators.sessions`).
+what makes no sense. `windows.slicing` cuts windows into slices; `operators.windows.merging` merges sessions.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Aggregates that keep values: first, last, collect_list, top_k, and the exact n_unique and quantile.
 
-The ones that speak of an order mean event time's, ties by the value (null smallest), so that the result does not depend
+"First", "last" and "in order" mean event time, ties by the value (null smallest), so that the result does not depend
 on the order in which records arrive. In a stream without event time it is the order of arrival. State grows with the
 values kept; `approx_n_unique` and `approx_quantile` do not grow.
 """
@@ -103,7 +103,7 @@ class TopK(Aggregate):
         return self.expression if self.by is None else Edge(self.by).expression
 
     def with_by(self, expression: str | pl.Expr) -> TopK:
-        """The same by another column."""
+        """The same aggregate with another `by` column."""
         return TopK(self.input, self.k, expression)
 
     def output(self, dtype: pl.DataType) -> pl.DataType:
@@ -173,6 +173,6 @@ class Quantile(Aggregate):
 
 
 def check_quantile(label: str, q: Any) -> None:
-    """Refuse what is not between 0 and 1 with a JobDefinitionError."""
+    """Raises JobDefinitionError if `q` is not between 0 and 1."""
     if isinstance(q, bool) or not isinstance(q, (int, float)) or not 0 <= q <= 1:
         raise JobDefinitionError(f"{label} with q={q!r}", hint="q lies between 0 and 1: 0.5 is the median")

@@ -37,7 +37,7 @@ class Count(Aggregate):
 
 @dataclass(frozen=True, eq=False)
 class Sum(Aggregate):
-    """The sum of the non-null values, 0 without any; of numbers in 64 bits where they have fewer."""
+    """The sum of the non-null values, 0 without any; narrower numbers are summed in 64 bits."""
 
     label: ClassVar[str] = "sum"
 
@@ -49,7 +49,7 @@ class Sum(Aggregate):
         if slot.dtype == pl.Boolean() or (slot.dtype.is_integer() and slot.dtype not in _WIDEST):
             value = value.cast(pl.Int128)
         elif slot.dtype.is_float():
-            # In 32 bits a total of 2²⁴ does not grow any more where 1 is added to it.
+            # In 32 bits a total of 2²⁴ does not grow any more when 1 is added to it.
             value = value.cast(pl.Float64)
         return [value.sum().alias(slot.column())]
 
@@ -81,7 +81,7 @@ class Sum(Aggregate):
 
     @staticmethod
     def _narrower(dtype: pl.DataType) -> bool:
-        """Whether its sum has fewer bits than its partials."""
+        """Whether the sum has fewer bits than its partials."""
         return dtype == pl.Boolean() or dtype.is_integer()
 
     @staticmethod
@@ -102,7 +102,7 @@ class Mean(Aggregate):
 
     def partials(self, slot: Slot) -> list[pl.Expr]:
         value = self.expression
-        # Times since 1970 in microseconds leave 64 bits after a few thousand of them.
+        # Sums of times since 1970 in microseconds leave 64 bits after a few thousand values.
         number = value.to_physical().cast(pl.Int128) if slot.dtype.is_temporal() else value.cast(pl.Float64)
         return [number.sum().alias(slot.column(0)), value.count().cast(pl.Int64).alias(slot.column(1))]
 
@@ -197,9 +197,9 @@ class AllTrue(_OneColumn):
 class Moments(Aggregate):
     """Variance or (with `root`) standard deviation of the non-null values; null for no more than `ddof` of them.
 
-    Partials are count, mean and sum of squared distances from it, merged as in Chan, Golub and LeVeque (1979): the
-    difference of two large sums, which loses all digits, never arises. A fourth is what the mean loses to rounding: of
-    values far from zero the distances between means would have few digits without it.
+    Partials are count, mean and sum of squared distances from the mean, merged as in Chan, Golub and LeVeque (1979):
+    the difference of two large sums, which loses all digits, never arises. A fourth partial is what the mean loses to
+    rounding: without it, distances between the means of values far from zero would have few digits.
     """
 
     constant_type: ClassVar[pl.DataType | None] = pl.Float64()
@@ -218,7 +218,7 @@ class Moments(Aggregate):
         count = value.count().cast(pl.Int64)
         mean = value.mean()
         if slot.dtype.is_integer() and slot.dtype not in _WIDEST:
-            # Beyond 2⁵³ neighbours are one float: their distances are taken before they become floats.
+            # Beyond 2⁵³ neighbouring integers are one float: distances are taken before they become floats.
             whole = mean.cast(pl.Int128)
             away, mean = (self.expression.cast(pl.Int128) - whole).cast(pl.Float64), whole.cast(pl.Float64)
         else:
@@ -234,7 +234,7 @@ class Moments(Aggregate):
 
     def merges(self, slot: Slot) -> list[pl.Expr]:
         count, mean, squares, rest = (pl.col(slot.column(part)) for part in range(4))
-        # Distances from one of the means: their digits are not lost to how far from zero all of them are.
+        # Distances from one of the means keep their digits, however far from zero all values are.
         near = mean.drop_nulls().first()
         away = mean - near + rest.fill_null(0)
         centre = pl.when(count.sum() > 0).then((count * away).sum() / count.sum())
@@ -261,5 +261,5 @@ def _number(dtype: pl.DataType) -> bool:
 
 
 _DAY: Final = 86_400_000_000
-"""Microseconds."""
+"""One day in microseconds."""
 _WIDEST: Final = (pl.Int128(), pl.UInt128())

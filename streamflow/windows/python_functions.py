@@ -1,8 +1,8 @@
 """Aggregates in Python: a user's `Aggregator`, and `reduce` by a function of two values.
 
-Accumulators are kept as msgpack bytes between batches (`windows.accumulators` says what can be kept). Records of one
-group are folded within a batch, and the batches' accumulators merged, in no promised order: give operations whose
-result does not depend on it.
+Accumulators are msgpack bytes between batches (`windows.accumulators` says which values can be packed). Records of
+one group are folded within a batch, and the batches' accumulators merged, in no promised order: the result must not
+depend on it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OF_SEVERAL: Final = (
 
 @dataclass(frozen=True, eq=False)
 class Aggregator(FoldedAggregate):
-    """The base of own aggregates: say how to begin, add a value, merge two accumulators, and give the result.
+    """The base class of own aggregates: methods that begin, add a value, merge two accumulators, and give the result.
 
     The input is a column, an expression or a function of one row; nulls arrive as None, and a struct of columns as a
     dict, or as the dataclass or NamedTuple that `add`'s parameter is annotated with. An accumulator is anything
@@ -57,7 +57,7 @@ class Aggregator(FoldedAggregate):
 
     @abstractmethod
     def create(self) -> Any:
-        """An accumulator of nothing."""
+        """A new accumulator without values."""
 
     @abstractmethod
     def add(self, accumulator: Any, value: Any) -> Any:
@@ -69,7 +69,7 @@ class Aggregator(FoldedAggregate):
 
     @abstractmethod
     def result(self, accumulator: Any) -> Any:
-        """The value that goes out."""
+        """The result of an accumulator."""
 
     @property
     def label(self) -> str:  # type: ignore[override]
@@ -134,7 +134,7 @@ class Aggregator(FoldedAggregate):
 
 @dataclass(frozen=True, eq=False)
 class Reduce(FoldedAggregate):
-    """Values reduced pairwise by a function; one value is its own result.
+    """Values reduced pairwise by a function; a single value is its own result.
 
     The value is what the input column holds: a dict for a struct of columns, else the bare value. With `packed` the
     column holds values that `windows.accumulators.pack` made bytes of (streams of objects), and so does the result.
@@ -185,7 +185,7 @@ class Reduce(FoldedAggregate):
 
 
 def any_own(aggregates: Iterable[tuple[str, Aggregate]]) -> bool:
-    """Whether functions of the user's are called for any of the named aggregates."""
+    """Whether any of the named aggregates calls functions of the user's."""
     return any(isinstance(aggregate, (Aggregator, Reduce)) for _, aggregate in aggregates)
 
 

@@ -119,7 +119,7 @@ class ApproxQuantile(FoldedAggregate):
 
 @cache
 def _library() -> Any:
-    """DataSketches, imported when first used: it brings numpy along. It has no types."""
+    """The DataSketches library, imported at first use because it imports numpy. It has no types."""
     return importlib.import_module("datasketches")
 
 
@@ -132,7 +132,7 @@ def _united(accumulators: Sequence[bytes]) -> Any:
 
 
 def _hashable(values: pl.Series) -> list[Any]:
-    """Values as what sketches take: numbers, or texts that begin with a letter (they ignore the empty text)."""
+    """Values as sketches take them: numbers, or texts with a letter put first (sketches ignore the empty text)."""
     dtype = values.dtype
     if dtype.is_temporal():
         values = values.to_physical()

@@ -44,21 +44,21 @@ class Slicing:
 
     @property
     def tail(self) -> int:
-        """How far after a window's start another one ends."""
+        """The distance from a window's start to the end of another; 0 if ends and starts coincide."""
         return self.size % self.every
 
     @property
     def per_slice(self) -> int:
-        """The most windows that a slice can be in."""
+        """The largest number of windows that hold one slice."""
         return -(-self.size // self.every)
 
     @property
     def gaps(self) -> bool:
-        """Whether there are times that belong to no window."""
+        """Whether some times belong to no window."""
         return self.every > self.size
 
     def start(self, time: Time) -> Time:
-        """The start of the slice that holds `time`."""
+        """The start of the slice that holds `time` (microseconds)."""
         phase = (time - self.offset) % self.every
         if not self.tail:
             return time - phase
