@@ -196,7 +196,7 @@ _CONNECTORS = {
     "KafkaSource": "kafka.source",
     "SchemaRegistry": "kafka.schema_registry",
 }
-"""By name its module, imported when the name is asked for: a program pays for the connectors that it uses."""
+"""Name → module, imported at the name's first use: a program pays only for connectors that it uses."""
 
 if typing.TYPE_CHECKING:
     from streamflow.operators.connectors.datagen import DataGen
@@ -221,5 +221,5 @@ else:
 
 
 def __dir__() -> list[str]:
-    """What a user is offered: not the modules, which are imported by their full names."""
+    """The names offered to users: no modules, which are imported by their full names."""
     return list(__all__)

@@ -1,4 +1,4 @@
-"""Arguments of another type than the signature says: told by their names, where Python's own error would be about
+"""Checks of arguments whose type is not the signature's: an error names the argument, where Python's own would name
 something inside."""
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def whole_number(value: object, what: str, *, least: int = 1) -> int:
 
 
 def flag(value: object, what: str) -> bool:
-    """True or False; raises JobDefinitionError for what is only taken for one of them, like "no".
+    """True or False; raises JobDefinitionError for anything else, like "no".
 
     >>> flag(True, "has_header")
     True
@@ -38,7 +38,7 @@ def flag(value: object, what: str) -> bool:
 
 
 def text(value: object, what: str) -> str:
-    """A text that is not empty and has no characters that cannot be shown; raises JobDefinitionError for anything else.
+    """A text that is not empty and has only printable characters; raises JobDefinitionError for anything else.
 
     >>> text("flights", "group_id")
     'flights'
@@ -75,7 +75,7 @@ def mapping(value: object, what: str) -> dict[str, Any]:
 
 
 def instance(value: object, what: str, *kinds: type, hint: str) -> None:
-    """Raise JobDefinitionError for what is of none of these types."""
+    """Raises JobDefinitionError for a value of none of these types."""
     if not isinstance(value, kinds):
         raise JobDefinitionError(f"{what} is {_shown(value)}", hint=hint)
 

@@ -1,8 +1,8 @@
 """Every runtime setting: its name, its default, and where its value comes from (argument, environment, default).
 
 `Settings` holds resolved values only: durations in microseconds, sizes in bytes. `Settings.resolve` is the one place
-that reads text such as "5ms" or "64MB" and the `STREAMFLOW_…` variables. What a job file wants to be told by its user
-(an input path, a threshold) is not here: see `streamflow.job_settings`.
+that reads text such as "5ms" or "64MB" and the `STREAMFLOW_…` variables. Values that a job file lets its user set (an
+input path, a threshold) are in `streamflow.job_settings`.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ ENVIRONMENT_PREFIX: Final = "STREAMFLOW_"
 
 _SIZE: Final = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([kmgt]?i?b?)", re.IGNORECASE)
 _SIZE_UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-# A variable this close to a setting's name is a misspelt setting. Others with the prefix may be anybody's: Kubernetes,
-# for one, puts STREAMFLOW_SERVICE_HOST into every pod beside a service called streamflow.
+# A variable this close to a setting's name is a misspelt setting. Other variables with the prefix may belong to other
+# programs: Kubernetes, for one, puts STREAMFLOW_SERVICE_HOST into every pod beside a service called streamflow.
 _MISSPELT: Final = 0.8
 
 
@@ -160,7 +160,7 @@ def _flag(value: Any, what: str) -> bool:
 
 
 class Secret:
-    """A value that is never shown.
+    """A secret value, which is never shown.
 
     >>> Secret("s3cret"), Secret("s3cret").reveal()
     (***, 's3cret')
@@ -213,7 +213,7 @@ def parse_secret(value: Any, what: str) -> Secret:
 
 
 _LONGEST_KEY: Final = 64
-"""Bytes that a key of keyed blake2b may have."""
+"""The largest key of keyed blake2b, in bytes."""
 
 
 def _signing_key(value: Any, what: str) -> Secret:
@@ -228,8 +228,10 @@ def _signing_key(value: Any, what: str) -> Secret:
 
 
 class RunSettings(TypedDict, total=False):
-    """What a program may say when it runs a job: the settings by name, as people write them. A duration is a text like
-    "90s" or a timedelta, a size a text like "64MB" or bytes; None stands for the default."""
+    """The settings that a program may give when it runs a job, by name, as people write them.
+
+    A duration is a text like "90s" or a timedelta, a size a text like "64MB" or bytes; None stands for the default.
+    """
 
     mode: Mode | None
     parallelism: int | None
@@ -271,7 +273,7 @@ class RunSettings(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How a job runs, resolved. Durations are microseconds, sizes bytes. Make one with `Settings.resolve`.
+    """The resolved settings of a run. Durations are microseconds, sizes bytes. Make one with `Settings.resolve`.
 
     >>> Settings().batch_rows, Settings.resolve({"restart_delay": "20ms"}, environ={}).restart_delay
     (65536, 20000)
@@ -282,12 +284,12 @@ class Settings:
     parallelism: int = 1
     """Subtasks per operator; an operator's own `parallel(n)` wins."""
     instance: tuple[int | None, int] = (0, 1)
-    """Which of several copies of the program this is, that share its input: `"2/4"` is the second of four, (1, 4);
-    `"group/4"` one of four, as they agree among themselves, (None, 4)."""
+    """This copy's place among several copies of the program that share its input: `"2/4"` is the second of four, (1,
+    4); `"group/4"` one of four that agree among themselves, (None, 4)."""
     max_parallelism: int = 128
-    """Key groups: fixed for the life of the state."""
+    """Number of key groups: fixed for the life of the state."""
     batch_rows: int = 65_536
-    """Rows a source aims for in one batch."""
+    """Rows that a source aims for in one batch."""
     channel_rows: int = 262_144
     """Rows in flight from the senders of an exchange, all together, to one subtask before they wait."""
     channel_bytes: int = 64 << 20
@@ -295,36 +297,37 @@ class Settings:
     memory_budget: int = 256 << 20
     """Bytes of window and operator state that each subtask of an operator holds in memory before it spills."""
     read_ahead: int = 3
-    """Pieces of input a source decodes at the same time."""
+    """Pieces of input that a source decodes at the same time."""
     io_threads: int = 4
     """Threads for blocking reads, writes and state."""
     checkpoint_dir: str | None = None
-    """Folder or object store URL (`s3://…`) for checkpoints; None: none are taken."""
+    """Folder or object store URL (`s3://…`) for checkpoints; None for no checkpoints."""
     checkpoint_interval: int = 10_000_000
-    """Time between barriers in streaming mode: checkpoints are taken, and sinks commit, this often."""
+    """Time between barriers in streaming mode: checkpoints and sinks' commits come this often."""
     checkpoint_keep: int = 3
-    """How many checkpoints are retained."""
+    """Number of checkpoints that are kept."""
     checkpoint_physical_every: int = 10
-    """Every so many checkpoints one shares no file with those before it."""
+    """Number of checkpoints after which one is written that shares no file with earlier ones."""
     checkpoint_failures: int = 30
-    """So many checkpoints that fail in a row fail the job."""
+    """Number of failed checkpoints in a row that fails the job."""
     output_backlog: int = 1 << 30
     """Bytes of output that may wait in memory for a checkpoint that cannot be stored, before sinks take no more."""
     checkpoint_key: Secret | None = None
     """Key by which checkpoints are signed and checked; `file:PATH` reads it from a file."""
     checkpoint_lock: bool = True
-    """Whether a local checkpoint folder is locked against a second process; without, the later process takes the job
-    over and the other, which may only hang, is fenced off, as in an object store."""
+    """Whether a local checkpoint folder is locked against a second process. If False, a later process takes the job
+    over and fences off the earlier one, as in an object store."""
     restore: str = "latest"
-    """Where to go on: latest (the newest intact checkpoint, or the beginning), none, or a checkpoint `PATH#NUMBER`."""
+    """Where to continue: latest (the newest intact checkpoint, or the beginning), none, or a checkpoint
+    `PATH#NUMBER`."""
     allow_dropped_state: bool = False
-    """Whether state of operators that the job does not have any more may be left behind."""
+    """Whether state of operators that the job does not have any more may be dropped."""
     allow_duplicates: bool = False
-    """Whether to go on although output ahead of the checkpoint cannot be taken back."""
+    """Whether to continue although output ahead of the checkpoint cannot be taken back."""
     restart: RestartKind = "auto"
-    """After a failure: none, fixed or exponential delays; auto: exponential where checkpoints are taken, else none."""
+    """Restarts after a failure: none, fixed or exponential delays; auto is exponential with checkpoints, else none."""
     restart_attempts: int = 5
-    """So many restarts without a checkpoint in between fail the job."""
+    """Number of restarts without a checkpoint in between that fails the job."""
     restart_delay: int = 1_000_000
     """The time before the first restart."""
     restart_max_delay: int = 60_000_000
@@ -332,7 +335,7 @@ class Settings:
     micro_batch_interval: int = 1_000_000
     """Time between slices in micro-batch mode."""
     state_backend: StateBackend = "rocksdb"
-    """Where keyed state lives while the job runs."""
+    """Backend of keyed state while the job runs."""
     state_dir: str | None = None
     """Directory for state while the job runs; None: a temporary one."""
     metrics_port: int | None = None
@@ -340,17 +343,17 @@ class Settings:
     metrics_address: str = "127.0.0.1"
     """Address of that port; one that is not loopback needs a token."""
     metrics_token: Secret | None = None
-    """What a client of that port has to show; `file:PATH` reads it from a file."""
+    """Token that a client of that port has to send; `file:PATH` reads it from a file."""
     log_format: LogFormat = "text"
-    """How log lines are written: text, or JSON objects."""
+    """Format of log lines: text, or JSON objects."""
     log_level: LogLevel | None = None
-    """What is logged: this and what is worse. None: info; warning where a terminal shows the job, and in `job.run`."""
+    """Lowest level that is logged. None: info; warning if a terminal shows the job, and in `job.run`."""
     control_port: int | None = None
     """Port of `streamflow run`'s control server (status, checkpoint, savepoint, stop); None: none, 0: any free one."""
     control_address: str = "127.0.0.1"
     """Address of the control server; one that is not loopback needs a token."""
     control_token: Secret | None = None
-    """What a client of the control server has to show; `file:PATH` reads it from a file."""
+    """Token that a client of the control server has to send; `file:PATH` reads it from a file."""
 
     @classmethod
     def resolve(
@@ -359,7 +362,7 @@ class Settings:
         """Settings from arguments, else `STREAMFLOW_<NAME>` variables, else defaults.
 
         An argument that is None counts as not given. Raises ConfigError for an unknown name (with the nearest one)
-        and for a value that makes no sense, saying where it came from.
+        and for a value that makes no sense; the error says where the value came from.
 
         >>> Settings.resolve({"parallelism": 2}, environ={"STREAMFLOW_BATCH_ROWS": "1024"}).batch_rows
         1024

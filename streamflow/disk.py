@@ -1,9 +1,9 @@
 """The disk port: every file that has to outlive a crash is written through it.
 
 The operations are those a crash can come between: what `write` wrote may be lost until `sync`, a name that `rename`,
-`remove` or `make_folder` changed may be lost until `sync_folder`. A simulated disk can take the real one's place.
-A second name that `link` made is as a name that `rename` made. All calls block; they run on the I/O threads. Errors
-are OSError, as the operating system gives them.
+`remove` or `make_folder` changed may be lost until `sync_folder`. A simulated disk can take the real one's place. A
+second name from `link` behaves like a name from `rename`. All calls block; they run on the I/O threads. Errors are
+OSError, as the operating system gives them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ CHUNK_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """What a disk says about a name, without following it where it is a symbolic link.
+    """A file's facts as the disk gives them, without following a symbolic link.
 
     `modified` counts microseconds since 1970. Two names with the same `identity`, size and time are one file, or the
-    same file a moment ago; None where the disk cannot say. `writable_by_others`: by accounts outside of the group.
+    same file a moment ago; None if the disk cannot say. `writable_by_others`: by accounts outside of the group.
     """
 
     size: int
@@ -46,46 +46,46 @@ class Disk(Protocol):
         ...
 
     def chunks(self, path: Path) -> Iterator[bytes]:
-        """The file in pieces of at most `CHUNK_BYTES`: in that much memory, and in half of the time that filling new
-        memory takes with a large one."""
+        """The file in pieces of at most `CHUNK_BYTES`: less memory, and half of the time that filling a large new
+        buffer takes."""
         ...
 
     def write(self, path: Path, data: bytes, *, private: bool = False) -> None:
-        """A file of these bytes, in place of one that may be there. A new one is readable by its owner only if
-        `private`."""
+        """Writes a file with these bytes, in place of an existing one. If `private`, only the owner can read a new
+        file."""
         ...
 
     def append(self, path: Path, data: bytes, *, private: bool = False) -> None:
-        """These bytes behind what is there; an empty file is made first where there is none, as `write` does."""
+        """Appends these bytes to a file; makes an empty file first if there is none, as `write` does."""
         ...
 
     def sync(self, path: Path) -> None:
-        """Wait until the file's content survives a crash."""
+        """Waits until the file's content survives a crash."""
         ...
 
     def sync_folder(self, path: Path) -> None:
-        """Wait until the names in the folder survive a crash."""
+        """Waits until the names in the folder survive a crash."""
         ...
 
     def rename(self, old: Path, new: Path) -> None:
-        """Give a file another name, in place of a file that may have it. FileNotFoundError where `old` is not there."""
+        """Renames a file, in place of an existing one; raises FileNotFoundError if `old` does not exist."""
         ...
 
     def link(self, old: Path, new: Path) -> None:
-        """Give a file a second name. FileExistsError where `new` is there already; another OSError where this file
-        system, or the two places, cannot have it."""
+        """Gives a file a second name. Raises FileExistsError if `new` exists, another OSError if the file system, or
+        the two places, cannot have links."""
         ...
 
     def remove(self, path: Path) -> None:
-        """Remove a file; nothing happens where there is none."""
+        """Removes a file; does nothing if there is none."""
         ...
 
     def make_folder(self, path: Path, *, private: bool = False) -> None:
-        """Make a folder and those above it, where they are not there; `private`: it alone is for its owner only."""
+        """Makes a folder and the missing ones above it; if `private`, only the owner can read the folder itself."""
         ...
 
     def remove_folder(self, path: Path) -> None:
-        """Remove a folder if it is there and empty."""
+        """Removes a folder if it exists and is empty."""
         ...
 
     def exists(self, path: Path) -> bool:
@@ -93,20 +93,22 @@ class Disk(Protocol):
         ...
 
     def info(self, path: Path) -> FileInfo:
-        """Size, time and identity of a file or folder. FileNotFoundError where there is none."""
+        """Size, time and identity of a file or folder; raises FileNotFoundError if there is none."""
         ...
 
     def files_below(self, folder: Path) -> list[Path]:
-        """Every file in the folder and those in it, sorted; none where there is no such folder."""
+        """Every file in the folder and its subfolders, sorted; none if the folder does not exist."""
         ...
 
     def folders_in(self, folder: Path) -> list[Path]:
-        """Every folder directly in the folder, sorted; none where there is no such folder."""
+        """Every folder directly in the folder, sorted; none if the folder does not exist."""
         ...
 
     def lock(self, path: Path) -> Callable[[], None]:
-        """Hold the lock of this name until what is returned is called, or the process dies. BlockingIOError where it
-        is held already, whose text says by whom."""
+        """Locks this name until the returned function is called, or the process dies.
+
+        Raises BlockingIOError if it is locked already; the text names the holder.
+        """
         ...
 
 

@@ -1,7 +1,7 @@
-"""The distribution: the name and version under which the package is installed, and how its extras are.
+"""The distribution: its name, its version, and commands that install it.
 
-The name `streamflow` on the package index belongs to another project, so that the distribution is called otherwise than
-the import.
+The name `streamflow` on the package index belongs to another project, so the distribution's name differs from the
+import's.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ __all__ = ["DISTRIBUTION", "__version__", "install_hint"]
 
 DISTRIBUTION: Final = "streamflow-engine"
 __version__: Final = "0.1.0"
-"""The one place where the version is written."""
+"""The version, written only here."""
 
 
 def install_hint(extra: str | None = None) -> str:
-    """A command that installs the libraries of an extra, or without one all that streamflow itself needs.
+    """A command that installs the libraries of an extra, or without one those of streamflow itself.
 
     >>> install_hint("confluent")
     "pip install 'confluent-kafka<3,>=2.16'  (the extra streamflow-engine[confluent])"

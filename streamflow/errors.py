@@ -1,8 +1,8 @@
-"""What can go wrong, whose it is, where, and what to do next.
+"""Errors: each says whose fault it is, where it happened, and what to do next.
 
-Every error a user can meet derives from `StreamflowError` and carries its place (operator, split, offset) and a
-hint as data, so that the command line prints one readable message and never a traceback for a user's mistake.
-Third-party exceptions are mapped to these at the seam where they enter; what user code raises, as `user_code` says.
+Every error a user can meet derives from `StreamflowError` and carries its place (operator, split, offset) and a hint
+as data, so that the command line prints one readable message and never a traceback for a user's mistake. Third-party
+exceptions are mapped to these where they enter, exceptions of user code by `user_code`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Where:
 
 
 class StreamflowError(Exception):
-    """The base of all errors raised on purpose. `final`: trying again is of no use, and no restart strategy does.
+    """The base of all errors raised on purpose. `final`: trying again is of no use, so no restart strategy tries.
 
     >>> str(StreamflowError("no column 'orgin'", hint="did you mean 'origin'?"))
     "no column 'orgin'; did you mean 'origin'?"
@@ -83,7 +83,7 @@ class StreamflowError(Exception):
         return f"{text}; {self.hint}" if self.hint else text
 
     def at(self, where: Where) -> Self:
-        """The same error with the parts of `where` filled in that it does not know itself."""
+        """The same error, with the missing parts of its place filled in from `where`."""
         mine = self.where
         self.where = Where(
             operator=mine.operator or where.operator,
@@ -95,39 +95,39 @@ class StreamflowError(Exception):
 
 
 class JobDefinitionError(StreamflowError):
-    """The user's: the job cannot be built (unknown column, wrong type, no event time, negative size)."""
+    """A user's mistake: the job cannot be built (unknown column, wrong type, no event time, negative size)."""
 
 
 class ConfigError(StreamflowError):
-    """The user's: a setting, flag or environment variable has a value that makes no sense."""
+    """A user's mistake: a setting, flag or environment variable has a value that makes no sense."""
 
 
 class SourceError(StreamflowError):
-    """External: input that is missing, unreadable or not what its schema says."""
+    """An external cause: input that is missing, unreadable or not of its schema."""
 
 
 class SinkError(StreamflowError):
-    """External: output that cannot be written."""
+    """An external cause: output that cannot be written."""
 
 
 class StateError(StreamflowError):
-    """State that is missing, damaged, locked or written by something newer."""
+    """State that is missing, damaged, locked or written by a newer version."""
 
 
 class DamagedError(StateError):
-    """Stored state that is not what was written: missing, cut, changed; an older checkpoint may be intact."""
+    """Stored state that differs from what was written (missing, cut, changed); an older checkpoint may be intact."""
 
 
 class GoneError(DamagedError):
-    """Checkpoints that were there and are there no more: trying again does not bring them back."""
+    """Checkpoints that existed and are gone: trying again does not bring them back."""
 
     final = True
 
 
 @dataclass(frozen=True, slots=True)
 class RawRecord:
-    """A record as it lies in a log: bytes that nobody could read, and where they came from. `timestamp` in
-    microseconds since 1970."""
+    """A record's bytes in a log that could not be decoded, and their place. `timestamp` is in microseconds since
+    1970."""
 
     topic: str
     partition: int
@@ -139,8 +139,8 @@ class RawRecord:
 
 
 class RecordError(StreamflowError):
-    """One record that could not be decoded or whose function raised; `record` shows it, cut. `raw` is the record itself
-    where it came from a log and was not decoded."""
+    """One record that could not be decoded or whose function raised; `record` shows it, cut. `raw` is the record
+    itself if it came from a log and was not decoded."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class RecordError(StreamflowError):
 
 
 class JobFailedError(StreamflowError):
-    """The job stopped because a task failed for a reason that was not foreseen; the cause is attached."""
+    """A job stopped because a task failed for an unforeseen reason; the cause is attached."""
 
 
 def cut(value: object, limit: int = _SHOWN) -> str:
@@ -188,7 +188,7 @@ def represented(value: object) -> str:
 
 
 def legible(text: str) -> str:
-    """A text that can be written anywhere: halves of surrogate pairs stand for no character, and are escaped.
+    """The text with halves of surrogate pairs escaped, so that it can be written anywhere.
 
     >>> len(legible(chr(0xD800)))
     6
@@ -197,7 +197,7 @@ def legible(text: str) -> str:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> tuple[str, str]:
-    """The message and the hint for a name that is not there: what there is, and the nearest.
+    """The message and the hint for an unknown name: the known ones, and the nearest.
 
     >>> unknown_name("column", "orgin", ["origin", "dest"])
     ("no column 'orgin'; there are: dest, origin", "did you mean 'origin'?")

@@ -1,8 +1,9 @@
-"""What a job file lets its user set: `setting("input", "*.ndjson")` there, `--set input=…` on the command line.
+"""Settings of a job file for its user: `setting("input", "*.ndjson")` there, `--set input=…` on the command line.
 
-The command line hands its values over with `handed_over` while it loads the file; a value nobody asked for is an error
-there, so that a misspelt name does not go unnoticed. A file that runs its job while it is loaded is read as far as that
-line: the command decides how the job runs. How a job runs (parallelism, checkpoints) is `streamflow.config`.
+The command line hands its values over with `handed_over` while it loads the file; a value that the file never asks
+for is an error, so that a misspelt name does not go unnoticed. A file that runs its job while it is loaded is read as
+far as that line: the command decides how the job runs. Runtime settings (parallelism, checkpoints) are in
+`streamflow.config`.
 """
 
 from __future__ import annotations
@@ -36,18 +37,18 @@ _HANDED: Final[ContextVar[HandedOver | None]] = ContextVar("streamflow_job_setti
 
 
 class LeftToTheCommand(BaseException):
-    """Ends the loading of a file that runs its own job; no Exception, so that the file does not catch it."""
+    """Ends the loading of a file that runs its own job; not an Exception, so that the file does not catch it."""
 
 
 def leave_to_the_command() -> None:
-    """Raise LeftToTheCommand while a command loads the file that wants to run its job."""
+    """Raises LeftToTheCommand while a command loads the file that wants to run its job."""
     if _HANDED.get() is not None:
         raise LeftToTheCommand
 
 
 @contextmanager
 def handed_over(values: Mapping[str, str]) -> Generator[HandedOver]:
-    """Let `setting` find these values while a job file is loaded.
+    """Lets `setting` find these values while a job file is loaded.
 
     >>> with handed_over({"threshold": "7"}) as handed:
     ...     setting("threshold", 5), sorted(handed.asked)
@@ -62,7 +63,7 @@ def handed_over(values: Mapping[str, str]) -> Generator[HandedOver]:
 
 
 def setting(name: str, default: Value) -> Value:
-    """A value the user may set with `--set name=value`; it has the type of `default` (bool, int, float or str).
+    """A value that the user may set with `--set name=value`; it has the type of `default` (bool, int, float or str).
 
     Raises ConfigError for a value of another type, JobDefinitionError for a name that is a runtime setting's.
 

@@ -1,4 +1,4 @@
-"""The numbers 0 to 2 of standard input, output and error, which some programs are started without."""
+"""The file numbers 0 to 2 of standard input, output and error; some programs are started without them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ __all__ = ["occupy_standard_streams"]
 
 
 def occupy_standard_streams() -> None:
-    """Open those that are closed on nothing. Otherwise the next file gets the number, and what is printed with it; an
-    event loop of uvloop's that has one aborts the program when it is closed."""
+    """Opens closed standard streams on the null device.
+
+    Otherwise the next opened file gets the number, and with it all printed text; an event loop of uvloop's with such
+    a number aborts the program when it is closed.
+    """
     for number in range(3):
         try:
             os.fstat(number)

@@ -1,7 +1,7 @@
-"""User code: what a function that a user wrote may raise, how it is told, and the line of the user's file it came from.
+"""User code: the exceptions of a user's function, their text, and the line of the user's file that they came from.
 
-The rule, for every place that calls one: whatever it raises is the error of its record (or of its operator), treated
-by the operator's policy. That includes what `except Exception` does not catch: SystemExit, GeneratorExit,
+The rule for every call of a user's function: an exception is the error of its record (or of its operator), treated by
+the operator's policy. That includes those that `except Exception` does not catch: SystemExit, GeneratorExit,
 CancelledError, Polars' PanicException. It includes StopIteration, which would silently end the loop around the call.
 Only a KeyboardInterrupt goes on: the person at the terminal raised it, not the function.
 """
@@ -36,14 +36,13 @@ _LIBRARIES: Final = tuple(
     sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
 _INSTALLED: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
-"""Where libraries lie that other environments bring along."""
+"""Folders of libraries installed in any environment."""
 _MADE: Final = ("<frozen ", "<attrs generated ", "<decorator-gen-", "<__array_function__")
-"""How files are called that nobody wrote: the interpreter's own, and what libraries make of a text."""
+"""Beginnings of the names of generated code: the interpreter's own, and code that libraries compile from text."""
 
 
 def raised_by_user(error: BaseException) -> BaseException:
-    """The error that a synchronous call of user code raised, to be treated as its record's; raises a
-    KeyboardInterrupt again.
+    """The error of a synchronous call of user code, to be treated as its record's; raises a KeyboardInterrupt again.
 
     >>> def first(row):
     ...     return next(iter(row))
@@ -59,8 +58,8 @@ def raised_by_user(error: BaseException) -> BaseException:
 
 
 def awaited_failure(error: BaseException) -> BaseException:
-    """The error that awaiting user code raised. As `raised_by_user`; a CancelledError is raised again where the running
-    task itself has been asked to cancel, and is the user's otherwise."""
+    """The error of awaited user code, as `raised_by_user`; raises a CancelledError again if the running task itself
+    has been asked to cancel."""
     if isinstance(error, asyncio.CancelledError) and _asked_to_cancel():
         raise error
     return raised_by_user(error)
@@ -70,13 +69,13 @@ def _asked_to_cancel() -> bool:
     try:
         task = asyncio.current_task()
     except RuntimeError:
-        # A thread beside the event loop runs no task.
+        # Threads beside the event loop run no task.
         return False
     return task is not None and task.cancelling() > 0
 
 
 def described(error: BaseException) -> str:
-    """An error as one text, cut; also where its own `__str__` raises.
+    """An error as one text, cut; also if its own `__str__` raises.
 
     >>> described(KeyError("origin")), described(StopIteration())
     ("KeyError: 'origin'", 'StopIteration')
@@ -103,14 +102,14 @@ def line_of_error(error: BaseException) -> str | None:
             found = f"{_shown(code.co_filename)}:{frame.tb_lineno} in {code.co_name}"
         frame = frame.tb_next
     if found is None and error.__cause__ is not None:
-        # A generator's StopIteration comes as a RuntimeError that it is the cause of.
+        # A generator's StopIteration comes as the cause of a RuntimeError.
         return line_of_error(error.__cause__)
     return found
 
 
 def calling_line() -> str | None:
-    """The innermost line of the user's own files that is being called from now, as `file:line in function`; None
-    where there is none."""
+    """The innermost line of the user's own files on the present call stack, as `file:line in function`; None if there
+    is none."""
     frame = inspect.currentframe()
     while frame is not None:
         if _is_users(frame.f_code, frame.f_globals):
@@ -120,8 +119,8 @@ def calling_line() -> str | None:
 
 
 def line_of_definition(function: object) -> str | None:
-    """Where a user's function or class is written, as `file:line in function`; None for one that is not in Python,
-    or is this package's or a library's."""
+    """The place of a user's function or class, as `file:line in function`; None for one that is not in Python, or is
+    this package's or a library's."""
     code = _code(function)
     if code is None or not _is_users(code, {"__name__": getattr(function, "__module__", None)}):
         return None
@@ -142,8 +141,8 @@ def _code(function: object) -> CodeType | None:
 
 
 def _is_users(code: CodeType, module: Mapping[str, Any]) -> bool:
-    """Whether code of a module with these names is neither this package's nor a library's nor made of a text (as
-    dataclasses make theirs)."""
+    """Whether code of a module with these names is the user's: neither this package's nor a library's nor compiled
+    from text (as dataclasses compile theirs)."""
     given = module.get("__name__")
     name = given if isinstance(given, str) else ""
     if name == "streamflow" or name.startswith("streamflow."):
@@ -151,7 +150,8 @@ def _is_users(code: CodeType, module: Mapping[str, Any]) -> bool:
     file = code.co_filename
     if file.startswith(_MADE) or (file == "<string>" and name != "__main__") or _library(file):
         return False
-    # Compiled code says where it was compiled, like "msgpack/_packer.pyx"; its module says where it lies.
+    # Compiled code gives the place where it was compiled, like "msgpack/_packer.pyx"; its module gives the installed
+    # one.
     at = module.get("__file__")
     return not (isinstance(at, str) and _library(at))
 

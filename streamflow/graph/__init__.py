@@ -1,1 +1,1 @@
-"""From the logical graph the API builds to the physical plan a runner places."""
+"""The two graphs of a job: the logical graph that the API builds, and the physical plan that a runner places."""

@@ -1,4 +1,4 @@
-"""A graph as SVG: boxes in columns, each to the right of all that lead to it, and lines between them."""
+"""A graph as SVG: boxes in columns, each to the right of its inputs, and lines between them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["drawing"]
 
 _WIDTH, _LINE, _GAP_X, _GAP_Y, _EDGE = 240, 18, 50, 16, 10
 _CUT: Final = 36
-"""Characters of a line that have room in a box."""
+"""The longest line of a box, in characters."""
 
 
 def drawing(title: str, boxes: Mapping[str, Sequence[str]], edges: Sequence[tuple[str, str]]) -> str:
-    """Boxes by id with their lines of text, each after those that lead to it, and edges between ids.
+    """An SVG of boxes (id to lines of text, inputs first) and edges between ids.
 
     >>> drawing("job", {"a": ["read"], "b": ["write"]}, [("a", "b")]).count("<rect")
     2

@@ -1,4 +1,6 @@
-"""The logical graph: what the user asked for, immutable, before any thought of tasks and threads.
+"""The logical graph: the job as the user wrote it, immutable, without tasks or threads.
+
+Nodes are in topological order by construction: each refers only to earlier ones and knows the type of its output.
 
 Nodes are in topological order by construction: each refers only to earlier ones. Each knows the type of its output.
 """
@@ -32,13 +34,13 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class SourceNode:
-    """Reading: a source, where event time comes from, how watermarks are made."""
+    """A source, the origin of its records' event times, and the strategy for its watermarks."""
 
     id: str
     source: Source
     type: StreamType
     timestamps: OperatorSpec | None
-    """The pure operator that gives each record its event time; None: the stream has none, or its own."""
+    """The pure operator that gives each record its event time; None if the stream has none, or the source's own."""
     watermark: BoundedDisorder
     on_error: ErrorPolicy = "fail"
     parallelism: int | None = None
@@ -47,7 +49,7 @@ class SourceNode:
 
 @dataclass(frozen=True, slots=True)
 class OperatorNode:
-    """An operator and what it reads; `type` is its main output's."""
+    """An operator and its inputs; `type` is that of its main output."""
 
     id: str
     spec: OperatorSpec
@@ -62,7 +64,7 @@ class OperatorNode:
 
 @dataclass(frozen=True, slots=True)
 class SinkNode:
-    """Writing."""
+    """A sink and its input."""
 
     id: str
     sink: Sink
@@ -82,15 +84,15 @@ class LogicalGraph:
     nodes: tuple[Node, ...]
 
     def node(self, id: str) -> Node:
-        """The node of that id; KeyError if there is none."""
+        """The node with this id; raises KeyError if there is none."""
         for node in self.nodes:
             if node.id == id:
                 return node
         raise KeyError(id)
 
     def laid_out_as(self, saved: Mapping[str, Mapping[str, Any]]) -> LogicalGraph:
-        """The same job with the state of its operators in the order that the signatures `saved` have, by id; itself
-        where it has that order already."""
+        """The same job with its operators' state in the order of the `saved` signatures (by id); itself if the order
+        is the same."""
         nodes: list[Node] = []
         for node in self.nodes:
             if isinstance(node, OperatorNode) and node.id in saved:
@@ -123,7 +125,7 @@ class LogicalGraph:
 
 
 def inputs_of(node: Node) -> tuple[Input, ...]:
-    """What a node reads; nothing for a source."""
+    """The inputs of a node; none for a source."""
     match node:
         case SourceNode():
             return ()

@@ -12,7 +12,7 @@ __all__ = ["ExchangeKind", "PhysicalEdge", "PhysicalOperator", "PhysicalPlan", "
 
 
 class ExchangeKind(Enum):
-    """How batches get from the subtasks of one task to those of the next."""
+    """The way of batches from the subtasks of one task to those of the next."""
 
     FORWARD = "forward"
     HASH = "hash"
@@ -22,14 +22,15 @@ class ExchangeKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PhysicalOperator:
-    """One operator in its place; `id` is the logical node's, with a suffix where the planner split or added it."""
+    """One operator in its place; `id` is the logical node's, with a suffix if the planner split or added the
+    operator."""
 
     id: str
     spec: OperatorSpec
     inputs: tuple[StreamType, ...]
     output: StreamType
     marks: bool = False
-    """Whether its records have to carry the watermark right before them."""
+    """Whether the operator's records have to carry the watermark right before each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ class PhysicalTask:
     """Operators that run one after the other in one subtask, at one parallelism.
 
     `read_ahead` counts the operators at the head of the chain that run where the source is read, on its threads.
-    `columns` is what anybody reads of the source; None means all. `marks`: its records have to carry the watermark
-    right before them.
+    `columns` are the source's columns that some operator or sink reads; None for all. `marks`: the records have to
+    carry the watermark right before each.
     """
 
     id: str
@@ -62,7 +63,7 @@ class PhysicalTask:
 
 @dataclass(frozen=True, slots=True)
 class PhysicalEdge:
-    """From output `output` of the operator at `position` of task `upper` to input `port` of task `lower`."""
+    """An edge from output `output` of the operator at `position` of task `upper` to input `port` of task `lower`."""
 
     upper: str
     position: int
@@ -75,7 +76,7 @@ class PhysicalEdge:
 
 @dataclass(frozen=True, slots=True)
 class PhysicalPlan:
-    """What a runner places: tasks in topological order and the edges between them."""
+    """The plan that a runner places: tasks in topological order and the edges between them."""
 
     job: str
     tasks: tuple[PhysicalTask, ...]
@@ -83,27 +84,27 @@ class PhysicalPlan:
     max_parallelism: int = 128
 
     def task(self, id: str) -> PhysicalTask:
-        """The task of that id; KeyError if there is none."""
+        """The task with this id; raises KeyError if there is none."""
         for task in self.tasks:
             if task.id == id:
                 return task
         raise KeyError(id)
 
     def timed(self, id: str) -> bool:
-        """Whether records have event times where they enter a task."""
+        """Whether records that enter a task have event times."""
         task = self.task(id)
         if task.source is not None:
             return task.source.type.timed
         return any(type_.timed for type_ in task.chain[0].inputs)
 
     def untimed_ports(self, id: str) -> frozenset[int]:
-        """The input ports of a task that have no event time beside others that have."""
+        """The input ports of a task without event time, if others have event time."""
         ports = self.task(id).chain[0].inputs if self.task(id).source is None else ()
         untimed = frozenset(port for port, type_ in enumerate(ports) if not type_.timed)
         return untimed if len(untimed) < len(ports) else frozenset()
 
     def endless_ports(self, id: str) -> frozenset[int]:
-        """The input ports of a task that are fed by a source without end."""
+        """The input ports of a task that are fed by an unbounded source."""
         return frozenset(edge.port for edge in self.edges if edge.lower == id and self._endless(edge.upper))
 
     def _endless(self, id: str) -> bool:

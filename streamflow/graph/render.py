@@ -32,8 +32,8 @@ class Plan:
         return "\n".join(["flowchart LR", *lines])
 
     def svg(self) -> str:
-        """A picture: what reads stands to the right of what it reads."""
-        from streamflow.graph.drawing import drawing  # as `escape`, for HTML's entities
+        """An SVG picture, inputs to the left."""
+        from streamflow.graph.drawing import drawing  # imported here because `escape` loads HTML's entities
 
         graph = self.graph
         return drawing(
@@ -46,14 +46,14 @@ class Plan:
         return self.text()
 
     def _repr_html_(self) -> str:
-        """For notebooks: the picture of the job, and the text of the plan."""
-        from html import escape  # with its table of entities slow to import
+        """An HTML view for notebooks: the picture of the job, and the text of the plan."""
+        from html import escape  # imported here because its table of entities is slow to import
 
         return f"<div>{self.svg()}<pre>{escape(self.text())}</pre></div>"
 
 
 def logical_lines(graph: LogicalGraph) -> list[str]:
-    """The logical graph: what each node does, and what it reads."""
+    """Lines for the logical graph: each node's action and inputs."""
     lines = [f"job {graph.job}"]
     for node in graph.nodes:
         reads = ", ".join(
@@ -65,7 +65,8 @@ def logical_lines(graph: LogicalGraph) -> list[str]:
 
 
 def physical_lines(plan: PhysicalPlan) -> list[str]:
-    """The physical plan: tasks, what is chained in each, what runs where it is read, and the exchanges."""
+    """Lines for the physical plan: tasks, their chained operators, those that run in the read-ahead, and the
+    exchanges."""
     lines = [f"job {plan.job}"]
     for task in plan.tasks:
         lines.append(f"  task {task.id} ×{task.parallelism}")

@@ -1,1 +1,1 @@
-"""What a running job shows: metrics, status, health, log lines, and the server that hands them out."""
+"""The view of a running job: metrics, status, health, log lines, and the server for them."""

@@ -1,11 +1,10 @@
-"""Who may talk to a job's HTTP servers: decided from a request's headers alone, before anything else looks at it.
+"""Access to a job's HTTP servers, decided from a request's headers alone, before anything else looks at it.
 
-A page in somebody's browser can send requests to 127.0.0.1 too, under its own site's name (cross-site request forgery)
+A page in a user's browser can send requests to 127.0.0.1 too, under its own site's name (cross-site request forgery)
 or after its name has been pointed there (DNS rebinding). So requests that a page of another site makes are refused by
 their Origin and Sec-Fetch-Site headers, and without a token the Host header must name this machine, at any port: a
-forwarded one has another number. With a token the name does not matter: no page knows the token, and a proxy may
-have any name. A link from elsewhere may lead to a page of the server: following it shows the page to its user and
-nobody else.
+forwarded port has another number. With a token the name does not matter: no page knows the token, and a proxy may
+have any name. A link from elsewhere may lead to a page of the server: following it shows the page to its user only.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from streamflow.errors import ConfigError
 __all__ = ["MIN_TOKEN", "Refusal", "RequestGuard", "is_loopback"]
 
 MIN_TOKEN: Final = 16
-"""How many characters a token needs: fewer could be guessed."""
+"""The smallest number of characters of a token: shorter ones could be guessed."""
 
 _LOCAL_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 _ONCE: Final = (b"host", b"origin", b"authorization", b"content-type", b"content-length")
@@ -31,14 +30,14 @@ _OWN_SITE: Final = ("same-origin", "none")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The HTTP status and the message for a request that is not let in."""
+    """The HTTP status and the message for a refused request."""
 
     status: int
     message: str
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only programs on this machine reach the address; names other than `localhost` count as others.
+    """Whether only programs on this machine reach the address; of names, only `localhost` counts as such.
 
     >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0"), is_loopback("example.org")
     (True, True, False, False)
@@ -50,7 +49,7 @@ def is_loopback(address: str) -> bool:
 
 
 class RequestGuard:
-    """Lets requests in or says why not. Raises ConfigError for an address that needs a token and has none; `what` is
+    """Admits requests or says why not. Raises ConfigError for an address that needs a token and has none; `what` is
     the server, and its settings' prefix.
 
     >>> guard = RequestGuard("127.0.0.1", None)
@@ -76,7 +75,7 @@ class RequestGuard:
         self._names = {*_LOCAL_NAMES, named}
 
     def refusal(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> Refusal | None:
-        """Why a request is not let in; None where it is. Header names in lower case."""
+        """The reason to refuse a request; None to admit it. Header names are in lower case."""
         given: dict[bytes, str] = {}
         for name, value in headers:
             if name in _ONCE or name in _FETCH:
@@ -112,13 +111,13 @@ class RequestGuard:
 
 
 def _followed_link(method: str, given: dict[bytes, str]) -> bool:
-    """Whether a browser opens a page in a tab of its own: nobody else can read the page, or click in it."""
+    """Whether a browser opens a page in a tab of its own: no other page can read it, or click in it."""
     kind = (given.get(b"sec-fetch-mode"), given.get(b"sec-fetch-dest"))
     return method in ("GET", "HEAD") and kind == ("navigate", "document")
 
 
 def _unfit(method: str, given: dict[bytes, str]) -> Refusal | None:
-    """Forms of other sites can be posted as text or form data without asking; as JSON they cannot."""
+    """The refusal of a body that another site's form could send: text or form data; JSON it cannot send unasked."""
     content = given.get(b"content-type", "").partition(";")[0].strip().lower()
     if method not in ("GET", "HEAD") and content != "application/json":
         return Refusal(415, "send Content-Type: application/json")

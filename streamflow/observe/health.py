@@ -1,7 +1,7 @@
-"""Whether a job is well: what `/healthz` and `/readyz` answer. Decides, does no I/O.
+"""A job's health: the answers of `/healthz` and `/readyz`. Decides, does no I/O.
 
-The job's event loop beats; whoever asks looks from another thread at how long ago that was. So a loop that does not
-come back, in a function of the user's or in a client's library, is told from a job that merely has nothing to do.
+The job's event loop beats; the server's threads look at how long ago the last beat was. So a loop that is stuck, in a
+user's function or in a client's library, is told from a job that merely has nothing to do.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ JobState = Literal["starting", "running", "restarting", "stopping", "failed"]
 STATES: Final[tuple[JobState, ...]] = ("starting", "running", "restarting", "stopping", "failed")
 
 STUCK_SECONDS: Final = 10.0
-"""An event loop that has not beaten for so long counts as stuck."""
+"""Seconds without a beat after which an event loop counts as stuck."""
 
 
 class Health:
-    """One job's health. `state` and `beat` are the job's to set; the rest is safe from any thread."""
+    """One job's health. The job sets `state` and `beat` on its event loop; the rest is safe from any thread."""
 
     def __init__(self, job: str, clock: Clock) -> None:
         self._job = job
@@ -29,14 +29,14 @@ class Health:
         self._beaten = clock.monotonic()
         self.state: JobState = "starting"
         self.failure: str | None = None
-        """What made it fail, or start again the last time."""
+        """The cause of the job's failure, or of its last restart."""
 
     def beat(self) -> None:
-        """The event loop has come round."""
+        """Records that the event loop runs."""
         self._beaten = self._clock.monotonic()
 
     def alive(self) -> tuple[bool, dict[str, Any]]:
-        """Whether the process is worth keeping, and why not. A job that starts, starts again or stops is."""
+        """Whether the process should be kept, and why not. True also while the job starts, restarts or stops."""
         return self._answer(self._troubles())
 
     def ready(self) -> tuple[bool, dict[str, Any]]:

@@ -1,8 +1,8 @@
-"""The port for those who operate a job: /metrics for Prometheus, /healthz and /readyz for whoever restarts processes.
+"""The operating port: /metrics for Prometheus, /healthz and /readyz for supervisors of processes.
 
-It answers from threads of its own, so that it can say that the job's event loop does not. It listens on this machine
-only unless it has a token. Connections are few and short: one request each, its head within a few seconds and 16 KiB,
-so that clients that send slowly or never end hold up nobody.
+It answers from threads of its own, so that it can report a stuck event loop. It listens on this machine only unless
+it has a token. Connections are few and short: one request each, its head within a few seconds and 16 KiB, so that
+clients that send slowly or never end hold up no other client.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ class OperatingServer:
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """The port number."""
         return int(self._server.server_address[1])
 
     @property
     def address(self) -> str:
-        """The address it listens on."""
+        """The address that the server listens on."""
         return str(self._server.server_address[0])
 
     @property
     def url(self) -> str:
-        """Where it answers, without a route."""
+        """The server's URL, without a route."""
         address = f"[{self.address}]" if ":" in self.address else self.address
         return f"http://{address}:{self.port}"
 
     def close(self) -> None:
-        """Stop listening; may be called twice."""
+        """Stops listening; may be called twice."""
         if self._closed:
             return
         self._closed = True
@@ -80,8 +80,8 @@ def serve(
 ) -> OperatingServer:
     """Serve a job's metrics and health at `http://address:port` from threads; port 0 takes any free one.
 
-    Raises ConfigError where it cannot listen, and, before anything listens, for an address that others reach without a
-    token and for a token that could be guessed.
+    Raises ConfigError if it cannot listen, and, before anything listens, for an address that other machines reach
+    without a token and for a token that could be guessed.
     """
     if not 0 <= port <= _LARGEST_PORT:
         raise ConfigError(
@@ -118,7 +118,7 @@ def _as_json(well: bool, content: dict[str, Any]) -> _Page:
 
 
 class _Server(ThreadingMixIn, TCPServer):
-    """A thread for each client, no more than a few at once; one too many is sent away unheard."""
+    """An HTTP server with a thread for each client, a few at most; further clients are disconnected at once."""
 
     daemon_threads = True
     block_on_close = False
@@ -149,7 +149,7 @@ class _Server(ThreadingMixIn, TCPServer):
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away in the middle is nobody's error."""
+        """Ignores a client that goes away in the middle."""
 
 
 class _Server6(_Server):
@@ -157,7 +157,7 @@ class _Server6(_Server):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request, one answer."""
+    """One request and its answer."""
 
     def setup(self) -> None:
         super().setup()
@@ -177,14 +177,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What is no request that a route takes."""
+        """Answers a request that no route takes."""
         if code == HTTPStatus.NOT_IMPLEMENTED:
             self._send(*_problem(HTTPStatus.METHOD_NOT_ALLOWED, "send GET"), body=True)
         else:
             self._send(*_problem(code, "this is no request that is understood"), body=True)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Scrapes are not worth a log line."""
+        """Logs nothing: scrapes are not worth a log line."""
 
     def version_string(self) -> str:
         return "streamflow"
@@ -226,7 +226,7 @@ def _problem(status: int, message: str) -> _Page:
 
 
 def _head(connection: socket.socket) -> bytes:
-    """A request's head; nothing where it does not come whole, in time and short enough."""
+    """A request's head; empty unless it comes whole, in time and short enough."""
     head, deadline = b"", monotonic() + _HEAD_SECONDS
     while b"\r\n\r\n" not in head and b"\n\n" not in head:
         remaining = deadline - monotonic()

@@ -1,9 +1,9 @@
-"""Log lines of a job that runs: one per event, as text or JSON, on stderr.
+"""Log lines of a running job: one per event, as text or JSON, on stderr.
 
-Loggers are the standard library's, below `streamflow`; what an event says beside its message goes in as
-`extra=told(…)`. A program with a logging configuration of its own gets the same records through it. Here they are made
-fit to be read by people and machines: control characters escaped, so that no name of a file or topic forges a line
-(CWE-117), secrets taken out. Records of a stream are never logged, nor are texts of errors that may quote one.
+Loggers are the standard library's, below `streamflow`; fields beside the message go in as `extra=told(…)`. A program
+with a logging configuration of its own gets the same records through it. This module makes lines safe to read: it
+escapes control characters, so that no name of a file or topic forges a line (CWE-117), and removes secrets. Records
+of a stream are never logged, nor are texts of errors that may quote one.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from streamflow.time.timestamps import format_time
 __all__ = ["CURRENT_JOB", "LineFormatter", "configured", "log_to_stderr", "printable", "reason", "told"]
 
 CURRENT_JOB: ContextVar[str] = ContextVar("streamflow_job", default="")
-"""The job that the running task belongs to: each of its lines says so."""
+"""The job of the running asyncio task, named in each of its lines."""
 
 _ROOT: Final = logging.getLogger("streamflow")
-# Nothing is printed by a library that nobody has asked to; the last resort of `logging` would.
+# A library prints nothing unless asked to; the last resort of `logging` would.
 _ROOT.addHandler(logging.NullHandler())
 
 _UNPRINTABLE: Final = re.compile(
@@ -49,12 +49,12 @@ _SECRETS: Final = (
 
 
 def told(**fields: Any) -> dict[str, Any]:
-    """What an event says beside its message: `log.info("checkpoint published", extra=told(number=7))`."""
+    """Fields of an event beside its message: `log.info("checkpoint published", extra=told(number=7))`."""
     return {"told": fields}
 
 
 def reason(error: BaseException) -> str:
-    """An error as a log line may tell it: what quotes a record is left out.
+    """An error as text for a log line, without texts that quote a record.
 
     >>> reason(StreamflowError("the disk is full")), reason(RecordError("ValueError: 'Alice'", record="Alice"))
     ('StreamflowError: the disk is full', 'RecordError')
@@ -69,7 +69,7 @@ def reason(error: BaseException) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """A record as one line of text, or as one JSON object. `hidden` are secrets to be taken out wherever they stand.
+    """A record as one line of text, or as one JSON object. `hidden` are secrets to be removed anywhere in the line.
 
     >>> record = logging.LogRecord("streamflow.files", logging.INFO, "", 1, "split %s ended", ("a\\nb.csv",), None)
     >>> record.created, record.told = 0.25, {"records": 3, "password": "hunter2"}
@@ -126,7 +126,7 @@ class LineFormatter(logging.Formatter):
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
-    """Writes to what stderr is at the moment: a terminal's progress line gives way to what goes through there."""
+    """Writes to the present stderr: a terminal's progress line gives way to text written there."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -138,7 +138,7 @@ class _Stderr(logging.StreamHandler[TextIO]):
 
 @contextmanager
 def log_to_stderr(kind: Literal["text", "json"], level: str, hidden: Iterable[str] = ()) -> Generator[None]:
-    """Write what is logged below `streamflow` to stderr meanwhile, from `level` ("info", "warning", …) on."""
+    """Writes log records below `streamflow` to stderr inside this context, from `level` ("info", "warning", …) on."""
     handler, before = _Stderr(), _ROOT.level
     handler.setFormatter(LineFormatter(kind, hidden))
     _ROOT.addHandler(handler)
@@ -151,7 +151,7 @@ def log_to_stderr(kind: Literal["text", "json"], level: str, hidden: Iterable[st
 
 
 def configured() -> bool:
-    """Whether somebody has said where log lines go."""
+    """Whether the program has configured where log lines go."""
     handlers = [*_ROOT.handlers, *logging.getLogger().handlers]
     return any(not isinstance(each, logging.NullHandler) for each in handlers)
 

@@ -1,6 +1,7 @@
-"""Metrics as Prometheus reads them: made from the registry's numbers when it scrapes, so that nothing is added to a hot
-path. Names, help texts and kinds are the registry's own; each series gets the label `job` beside its own. On
-Linux the process tells of itself, too: `process_resident_memory_bytes` and the others that all clients agree on.
+"""Metrics in Prometheus' format, made from the registry's numbers at each scrape, so that a hot path pays nothing.
+
+Names, help texts and kinds are the registry's own; each series gets the label `job` beside its own labels. On Linux
+the process's own metrics come along, `process_resident_memory_bytes` and the others that all clients agree on.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from streamflow.observe.registry import MetricsRegistry
 __all__ = ["MAX_SERIES", "RegistryCollector", "exposition"]
 
 MAX_SERIES: Final = 10_000
-"""How many series a scrape gives at most; the rest are counted in `streamflow_metrics_series_left_out`."""
+"""The largest number of series in a scrape; the rest are counted in `streamflow_metrics_series_left_out`."""
 
 
 class RegistryCollector(Collector):
@@ -45,7 +46,7 @@ class RegistryCollector(Collector):
             series += 1
             families.setdefault(handle.name, []).append(handle)
         for handles in families.values():
-            # Series of one name may have different labels; an empty one is, to Prometheus, one that is not there.
+            # Series of one name may have different labels; to Prometheus an empty label is a missing one.
             labels = list(dict.fromkeys(label for handle in handles for label in handle.labels))
             family = _family(handles[0], ["job", *labels])
             for handle in handles:
@@ -62,7 +63,7 @@ class RegistryCollector(Collector):
 
 
 def exposition(registry: MetricsRegistry) -> Callable[[str], tuple[str, bytes]]:
-    """What answers a scrape: takes its Accept header, gives the content type and the content."""
+    """The answer to a scrape: takes its Accept header, gives the content type and the content."""
     collectors = CollectorRegistry(auto_describe=False)
     collectors.register(RegistryCollector(registry))
     ProcessCollector(registry=collectors)
@@ -76,6 +77,6 @@ def exposition(registry: MetricsRegistry) -> Callable[[str], tuple[str, bytes]]:
 
 def _family(handle: Handle, labels: list[str]) -> CounterMetricFamily | GaugeMetricFamily:
     if handle.kind == "counter":
-        # The client adds the `_total` that the registry's name has already.
+        # The client appends the `_total` that the registry's name has already.
         return CounterMetricFamily(handle.name.removesuffix("_total"), handle.help, labels=labels)
     return GaugeMetricFamily(handle.name, handle.help, labels=labels)

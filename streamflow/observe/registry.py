@@ -1,8 +1,8 @@
-"""Metric handles: plain numbers that the runtime always keeps, and that an exporter reads when it is asked.
+"""Metric handles: plain numbers that the runtime always keeps and an exporter reads on demand.
 
 Adding is cheap and safe from any thread; nothing here knows Prometheus. Names follow Prometheus' conventions (base
-units, `_total` on counters) with Flink's notions; labels are `operator` and `subtask`, or none for what concerns the
-whole job, and where one handle is not enough a few more (`split`); never a record's content.
+units, `_total` on counters) with Flink's notions; labels are `operator` and `subtask`, or none for the whole job, and
+if one handle is not enough a few more (`split`); never a record's content.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Metric:
     labels: dict[str, str]
     value: float = 0.0
     reached: float = 0.0
-    """The most that it has been before a restart: what is counted again counts no further for whoever scrapes."""
+    """The largest value before a restart: scrapes see no lower value while records are counted again."""
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def add(self, amount: float = 1) -> None:
@@ -55,17 +55,17 @@ class Metric:
         if later is not None:
             later.append((self, amount))
             return
-        # Threads count too, and += is not atomic. Once a batch, never once a record.
+        # Threads count too, and += is not atomic. Called once a batch, never once a record.
         with self._lock:
             self.value += amount
 
     def roll_back(self, value: float) -> None:
-        """Count from `value` on again, as it was at a checkpoint."""
+        """Sets the counter back to `value`, its count at a checkpoint."""
         self.reached, self.value = max(self.reached, self.value), value
 
     @property
     def exported(self) -> float:
-        """What whoever scrapes sees: a counter never goes down."""
+        """The value that a scrape sees: a counter never goes down."""
         return max(self.value, self.reached) if self.kind == "counter" else self.value
 
     def set(self, value: float) -> None:
@@ -73,13 +73,13 @@ class Metric:
 
 
 Counted = list[tuple[Metric, float]]
-"""What is still to be added to which metric."""
+"""Numbers still to be added, each with its metric."""
 
 
 @contextmanager
 def counted_later(into: Counted | None = None) -> Generator[Counted]:
-    """What this thread adds to metrics meanwhile is not added, but given (in `into`, where there is one): for work that
-    is done ahead of its turn, or may be abandoned."""
+    """Collects this thread's additions to metrics instead of adding them (in `into`, if given): for work that is done
+    ahead of its turn, or may be abandoned."""
     before: Counted | None = getattr(_THREAD, "later", None)
     _THREAD.later = later = [] if into is None else into
     try:
@@ -89,14 +89,14 @@ def counted_later(into: Counted | None = None) -> Generator[Counted]:
 
 
 def add_counted(counted: Iterable[tuple[Metric, float]]) -> None:
-    """Add what `counted_later` gave."""
+    """Adds the numbers that `counted_later` collected."""
     for metric, amount in counted:
         metric.add(amount)
 
 
 class Metrics:
-    """Handles that share labels, made when first asked for; each name may have several series, told apart by labels
-    of their own.
+    """Handles that share labels, made on first use; each name may have several series, distinguished by further
+    labels.
 
     >>> metrics = Metrics({"operator": "read-1", "subtask": "0"})
     >>> metrics.gauge("streamflow_lag_records", "Records behind", {"split": "flights-0"}).set(7)
@@ -114,21 +114,23 @@ class Metrics:
         self._refresh: Callable[[], None] | None = None
 
     def counter(self, name: str, help: str, labels: Mapping[str, str] | None = None) -> Metric:
-        """The counter of that name and those labels, beside the ones that all have here."""
+        """The counter with this name and these labels beside the shared ones."""
         return self._handle(name, help, "counter", labels)
 
     def gauge(self, name: str, help: str, labels: Mapping[str, str] | None = None) -> Metric:
-        """The gauge of that name and those labels, beside the ones that all have here."""
+        """The gauge with this name and these labels beside the shared ones."""
         return self._handle(name, help, "gauge", labels)
 
     def remove(self, name: str, labels: Mapping[str, str] | None = None) -> None:
-        """Forget one series: its split has ended, or something else holds it now. Nothing happens where there is
-        none. A handle that is still used after that counts for nobody; ask for a new one."""
+        """Removes one series: its split has ended, or is held elsewhere now. Does nothing if there is none.
+
+        A handle used after that has no effect; ask for a new one.
+        """
         self._metrics.get(name, {}).pop(_key(labels), None)
 
     def refreshed_by(self, refresh: Callable[[], None]) -> None:
-        """Call `refresh` before the metrics are read: for gauges that move although nothing happens (a lag). Takes the
-        place of the one before it."""
+        """Calls `refresh` before the metrics are read, for gauges that change without an event (a lag). Replaces an
+        earlier one."""
         self._refresh = refresh
 
     def has(self, name: str) -> bool:
@@ -136,14 +138,14 @@ class Metrics:
         return bool(self._metrics.get(name))
 
     def value_of(self, name: str) -> float:
-        """What the metric of that name says now, summed over its series; 0 where there is none."""
+        """The present value of the metric of that name, summed over its series; 0 if there is none."""
         if self._refresh is not None:
             self._refresh()
         return sum((metric.value for metric in list(self._metrics.get(name, {}).values())), 0.0)
 
     @property
     def replayed(self) -> list[Metric]:
-        """The counters of records, which count again what is read again after a restart."""
+        """The counters of records, which count again when records are read again after a restart."""
         series = [metric for each in list(self._metrics.values()) for metric in list(each.values())]
         return [metric for metric in series if metric.kind == "counter" and metric.name.startswith(_REPLAYED)]
 
@@ -193,11 +195,11 @@ class OperatorMetrics(Metrics):
 
 
 Counts = Mapping[tuple[str, int], Mapping[tuple[str, _Key], float]]
-"""By operator and subtask, and by name and labels: how many have been counted."""
+"""Numbers of records by (operator, subtask), then by metric name and labels."""
 
 
 def counts_of(metrics: Metrics) -> Mapping[tuple[str, _Key], float]:
-    """What an operator's counters of records say now."""
+    """The present values of an operator's counters of records."""
     return {_identity(metric): metric.value for metric in metrics.replayed}
 
 
@@ -207,7 +209,7 @@ def _identity(metric: Metric) -> tuple[str, _Key]:
 
 @dataclass(slots=True)
 class MetricsRegistry:
-    """All metrics of one job run; `whole` are those that no single operator has."""
+    """All metrics of one job run; `whole` are those of the job as a whole."""
 
     job: str = "job"
     whole: Metrics = field(default_factory=lambda: Metrics({}))
@@ -216,7 +218,7 @@ class MetricsRegistry:
     )
 
     def operator(self, operator: str, subtask: int) -> OperatorMetrics:
-        """The handles of one operator in one subtask (made when first asked for)."""
+        """The handles of one operator in one subtask, made on first use."""
         key = (operator, subtask)
         if key not in self.operators:
             self.operators[key] = OperatorMetrics(operator, subtask)
@@ -224,11 +226,11 @@ class MetricsRegistry:
 
     @property
     def counts(self) -> Counts:
-        """How many records have been counted where."""
+        """The numbers of records counted so far."""
         return {at: counts_of(metrics) for at, metrics in list(self.operators.items())}
 
     def roll_back(self, counts: Counts) -> None:
-        """Count on from `counts`; from nothing where they do not say."""
+        """Sets the counters back to `counts`; to 0 if it does not name them."""
         for at, metrics in list(self.operators.items()):
             known = counts.get(at, {})
             for metric in metrics.replayed:
@@ -240,7 +242,7 @@ class MetricsRegistry:
             yield from metrics
 
     def total(self, name: str, operator: str | None = None) -> float:
-        """A metric summed over subtasks, of one operator or of all."""
+        """The sum of a metric over subtasks, of one operator or of all."""
         if operator is None:
             return sum(metric.value for metric in self if metric.name == name)
         # Asked for every operator and figure of a status, so it looks at no other operator's.
@@ -250,4 +252,4 @@ class MetricsRegistry:
 
 
 NO_METRICS: Final = OperatorMetrics("none", 0)
-"""Handles that nothing reads, for operators built outside of a job."""
+"""Handles that no exporter reads, for operators built outside of a job."""

@@ -1,4 +1,4 @@
-"""What a job says of itself while it runs (`JobStatus`) and when it has ended (`JobResult`)."""
+"""The status of a running job (`JobStatus`) and the result of an ended one (`JobResult`)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ __all__ = ["CheckpointStatus", "JobResult", "JobStatus", "OperatorStatus", "Publ
 
 @dataclass(frozen=True, slots=True)
 class OperatorStatus:
-    """One operator's figures, summed over its subtasks. Times are microseconds of event time; ratios 0 to 1.
+    """One operator's figures, summed over its subtasks. Times are microseconds of event time; ratios are 0 to 1.
 
-    `watermark` is the smallest of its subtasks'; None where there is none: before the first, and after the last, when
-    all input has `ended`.
-    `held_back_by` names the split that holds a source's watermark back; `lag_records` is how many records lie before
-    where a source reads, in a log that says so.
+    `watermark` is the smallest of its subtasks' watermarks; None before the first one and after the last, when all
+    input has `ended`. `held_back_by` names the split that holds a source's watermark back. `lag_records` is the
+    number of records between a source's position and the end of its log, if the log says it.
     """
 
     operator: str
@@ -40,8 +39,8 @@ class OperatorStatus:
 
 @dataclass(frozen=True, slots=True)
 class PublicationStatus:
-    """Output that becomes visible with each epoch in one step: what waits for it (records, bytes), how often that has
-    been done, how often it was tried again, how many seconds the last took, and how many ago it was (None: not yet)."""
+    """Output that becomes visible with each epoch in one step: waiting records and bytes, the number of publications
+    and of repeated attempts, the seconds that the last one took, and the seconds since (None before the first)."""
 
     waiting_records: int
     waiting_bytes: int
@@ -53,8 +52,8 @@ class PublicationStatus:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointStatus:
-    """The last checkpoint: its number (None before the first), seconds since it was published, seconds from its barrier
-    to its publication, bytes; and how many were taken and how many failed."""
+    """The last checkpoint: its number (None before the first), seconds since it was published, seconds from its
+    barrier to its publication, bytes; and the numbers of checkpoints taken and failed."""
 
     number: int | None
     age: float
@@ -66,9 +65,11 @@ class CheckpointStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A running job at one moment. `elapsed` in seconds, `watermark` the smallest of all operators' in microseconds
-    (None before the first, and after the last, when all input has `ended`), `time` the job's clock. `state`: starting,
-    running, restarting, stopping; failed, finished, stopped once it has ended."""
+    """A running job at one moment. `elapsed` is in seconds, `time` is the job's clock.
+
+    `watermark` is the smallest of all operators' in microseconds (None before the first, and after the last, when all
+    input has `ended`). `state` is starting, running, restarting, stopping, failed, finished or stopped.
+    """
 
     job: str
     mode: str
@@ -80,12 +81,12 @@ class JobStatus:
     epoch: int
     operators: tuple[OperatorStatus, ...]
     checkpoint: CheckpointStatus | None = None
-    """None where no checkpoints are taken."""
+    """None if no checkpoints are taken."""
     restarts: int = 0
     notes: tuple[str, ...] = ()
-    """What a user should know: from where it went on, what was passed over, why it was restarted."""
+    """Notes for the user: the place the job went on from, what was passed over, why it was restarted."""
     publication: PublicationStatus | None = None
-    """None where no sink publishes epochs in one step."""
+    """None if no sink publishes epochs in one step."""
     time: int = 0
     ended: bool = False
 
@@ -94,8 +95,8 @@ class JobStatus:
 class JobResult:
     """A job that has ended. Records by operator id; `duration` in seconds.
 
-    `dropped` counts late records that nothing took, `in_no_window` those whose time lies between two windows,
-    `errors` records that the error policy skipped or sent away.
+    `dropped` counts late records that no `.late` stream took, `in_no_window` records whose time lies between two
+    windows, `errors` records that the error policy skipped or sent to a sink.
     """
 
     job: str
@@ -114,14 +115,14 @@ class JobResult:
     notes: tuple[str, ...] = ()
     operators: tuple[OperatorStatus, ...] = field(default=(), repr=False)
     savepoint: str | None = None
-    """Where the savepoint is with which it was stopped, as `restore` takes it."""
+    """The place of the savepoint that the job was stopped with, as `restore` takes it."""
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as plain values, for `--json`."""
+        """All fields as plain values, for `--json`."""
         return asdict(self)
 
     def _repr_html_(self) -> str:
-        """For notebooks: its operators."""
+        """An HTML view for notebooks: the job's operators."""
         ended = "stopped" if self.stopped else "finished"
         caption = f"job {self.job}: {ended} after {self.duration:.1f} s in {self.mode} mode"
         caption += f", {self.dropped} dropped, {self.errors} errors"

@@ -1,1 +1,1 @@
-"""From the logical graph to the physical plan, one rewrite a file."""
+"""The planner: from the logical graph to the physical plan, one rewrite a file."""

@@ -1,7 +1,8 @@
-"""Chaining: which exchange each edge needs, which operators run as one task, and which of them where data is read.
+"""Chaining: decides each edge's exchange, which operators run as one task, and which of them run in the source's
+read-ahead.
 
-A forward edge with one reader is no edge at all: the operators are chained. The pure operators behind a source move to
-where it is read, and of a source only those columns are read that somebody needs.
+A forward edge with one reader needs no exchange: its operators are chained. The pure operators behind a source run in
+its read-ahead, and a source reads only the columns that are needed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["chained"]
 
 
 def chained(graph: LogicalGraph, parallelism: int, max_parallelism: int) -> PhysicalPlan:
-    """The tasks of a graph and the edges between them; `parallelism` is that of nodes without one of their own."""
+    """The tasks of a graph and the edges between them; `parallelism` is that of nodes that do not set their own."""
     return _Chainer(graph, parallelism, max_parallelism).plan()
 
 
@@ -62,13 +63,13 @@ def _before_timers(graph: LogicalGraph) -> frozenset[str]:
 
 @dataclass(slots=True)
 class _Building:
-    """A task while it grows; `members` are logical ids in chain order."""
+    """A task under construction; `members` are logical ids in chain order."""
 
     members: list[str]
 
 
 class _Chainer:
-    """Decides each edge, grows the chains, cuts the read-ahead part."""
+    """Decides each edge, grows the chains, and cuts off the read-ahead part."""
 
     def __init__(self, graph: LogicalGraph, parallelism: int, max_parallelism: int) -> None:
         self._graph = graph
@@ -113,7 +114,8 @@ class _Chainer:
     def _distribution(
         self, node: Node, decided: list[tuple[ExchangeKind, tuple[str, ...]]]
     ) -> tuple[str, ...] | None:
-        """The columns by which an output is partitioned: the node's keys, or its only input's where it keeps them."""
+        """The columns by which an output is partitioned: the node's keys, or those of its only input if it keeps
+        them."""
         if not isinstance(node, OperatorNode):
             return None
         keys = node.spec.partition_by
@@ -165,7 +167,7 @@ class _Chainer:
         )
 
     def _position(self, building: _Building, read: Input) -> int:
-        """Where in the finished chain the operator stands whose output is read; −1 for a bare source.
+        """The position in the finished chain of the operator whose output is read; −1 for a bare source.
 
         A source with an event-time operator puts out its records behind that operator, and its bad ones before.
         """

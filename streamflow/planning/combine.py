@@ -1,4 +1,4 @@
-"""Combining: a partial aggregate where data is read, so that a row per key and slice crosses the exchange."""
+"""Combining: adds a partial aggregate at the source's side, so that one row per key and slice crosses the exchange."""
 
 from __future__ import annotations
 

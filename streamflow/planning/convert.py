@@ -1,4 +1,4 @@
-"""Converting: a visible operator between two whose layouts differ."""
+"""Converting: adds a visible operator between two whose layouts differ."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from streamflow.operators.contract.operator import Layout, OperatorSpec, StreamT
 __all__ = ["ConvertFactory", "converted", "natural_layout"]
 
 ConvertFactory = Callable[[Layout, StreamType], OperatorSpec]
-"""(layout wanted, type of the stream) → the converting operator; handed in, so that no concrete one is known here."""
+"""(wanted layout, type of the stream) → the converting operator; passed in, since the planner knows no concrete
+operator."""
 
 
 def converted(graph: LogicalGraph, convert: ConvertFactory) -> LogicalGraph:
-    """The graph with a conversion between two operators whose layouts differ; one for all that read the same output."""
+    """The graph with a conversion between operators whose layouts differ, one for all readers of the same output."""
     nodes: list[Node] = []
     layouts: dict[Input, Layout] = {}
     made: dict[tuple[Input, Layout], Input] = {}
@@ -51,5 +52,5 @@ def converted(graph: LogicalGraph, convert: ConvertFactory) -> LogicalGraph:
 
 
 def natural_layout(type_: StreamType) -> Layout:
-    """The layout in which a source delivers a stream of this type."""
+    """The layout that a source gives for a stream of this type."""
     return Layout.FRAME if isinstance(type_.schema, Schema) else Layout.ROWS

@@ -1,4 +1,4 @@
-"""Fusing: operators that follow one another become one, so that rows are built once and queries optimised together."""
+"""Fusing: makes one operator of several in a row, so that rows are built once and queries optimised together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["fused"]
 
 
 def fused(graph: LogicalGraph) -> LogicalGraph:
-    """The graph with operators that follow one another as one, where their specs say how."""
+    """The graph with operators in a row made one, if their specs can."""
     nodes: dict[str, Node] = {node.id: node for node in graph.nodes}
     for node in graph.nodes:
         if not isinstance(node, OperatorNode) or len(node.inputs) != 1 or node.inputs[0].output != MAIN:

@@ -1,10 +1,10 @@
-"""From the logical graph to the physical plan, in five steps, each a function of immutable data.
+"""The planner: from the logical graph to the physical plan in five steps, each a function of immutable data.
 
-1. combine: a partial aggregate goes before every keyed aggregate that allows it.
-2. fuse: Python functions that follow one another become one operator.
-3. convert: a visible `Convert` goes between two operators whose layouts differ.
-4. exchange and chain: an edge is forward, hash, rebalance or broadcast; forward edges with one reader are chained.
-5. read ahead: the pure operators behind a source move to where it is read; unread columns are not read at all.
+1. combine: a partial aggregate goes before every keyed aggregate that allows it. 2. fuse: Python functions that
+follow one another become one operator. 3. convert: a visible `Convert` goes between two operators whose layouts
+differ. 4. exchange and chain: an edge is forward, hash, rebalance or broadcast; forward edges with one reader are
+chained. 5. read ahead: the pure operators behind a source move into its read-ahead; columns that nothing needs are
+not read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def plan(
 ) -> PhysicalPlan:
     """The physical plan of a job at a parallelism.
 
-    Raises JobDefinitionError where a node asks for more subtasks than there are key groups.
+    Raises JobDefinitionError if a node asks for more subtasks than there are key groups.
     """
     for width in [
         parallelism,

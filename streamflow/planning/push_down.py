@@ -1,4 +1,4 @@
-"""Which columns of a source anybody reads: those nobody needs are not even parsed."""
+"""The push-down of columns: a source does not parse columns that nothing needs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ __all__ = ["columns_read"]
 def columns_read(graph: LogicalGraph, source: SourceNode) -> tuple[str, ...] | None:
     """The source's columns that some operator or sink needs, in the schema's order; None for all.
 
+    Works backwards from the sinks: each operator says which input columns the needed output columns take.
+
     Works backwards from the sinks: an operator says what it takes to give what is needed of it.
     """
     schema = source.source.output_type().schema
@@ -24,7 +26,7 @@ def columns_read(graph: LogicalGraph, source: SourceNode) -> tuple[str, ...] | N
         return None
     kept = tuple(name for name in schema if name in needed)
     if not kept and len(schema) > 0:
-        # Counting needs rows, and rows need a column.
+        # Counting needs rows, and rows need at least one column.
         kept = (next(iter(schema)),)
     return None if len(kept) == len(schema) else kept
 

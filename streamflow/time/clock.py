@@ -1,4 +1,4 @@
-"""Ports for time and randomness: the only places that read the machine's clock or its entropy."""
+"""Ports for time and randomness: the only code that reads the machine's clock or its entropy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Clock", "Randomness", "SeededRandom", "SystemClock"]
 
 
 class Clock(Protocol):
-    """Processing time, and waiting for it."""
+    """A clock for processing time and for waiting."""
 
     def now(self) -> int:
         """Microseconds since 1970 in UTC."""

@@ -1,8 +1,8 @@
-"""Effort: what work on records costs, by how long it has taken: whether it belongs on a thread, and how much of it is
-done at a time. Decides only.
+"""Effort: the measured time that work on records takes, and what follows from it: whether work goes to a thread, and
+how many records are done at a time. Decides only.
 
-The event loop answers heartbeats, barriers and signals: what keeps it from them for long goes elsewhere. How long a
-batch takes depends on the user's functions more than on its rows, so that it is learnt; many rows always go there.
+The event loop answers heartbeats, barriers and signals, so long work goes to a thread. The time for a batch depends
+on the user's functions more than on its rows, so it is learnt; many rows always go to a thread.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ __all__ = ["MANY", "Effort"]
 T = TypeVar("T")
 
 MANY: Final = 8_192
-"""So many records are worked on beside the event loop, however fast."""
+"""The number of records that always goes to a thread, however fast they are."""
 _LONG: Final = 0.02
-"""Seconds for which the event loop may be gone."""
+"""The longest time in seconds that the event loop may be blocked."""
 _UNKNOWN: Final = 0.001
-"""Seconds that a record is taken to cost before one has been seen."""
+"""The cost in seconds of a record before one has been measured."""
 _OVERHEAD: Final = 0.005
-"""Work of fewer seconds says little of what each of few records costs."""
+"""Seconds of work below which a few records say little of the cost of each."""
 _FEW: Final = 100
 _PORTION: Final = 0.2
-"""Seconds of work after which may be asked whether to go on."""
+"""Seconds of work after which the caller may ask whether to go on."""
 _FIRST: Final = 16
-"""Records whose cost is to tell what the others cost."""
+"""The number of records that are measured first."""
 
 
 class Effort:
-    """What the records of one subtask, or of one split, cost.
+    """The cost of the records of one subtask, or of one split.
 
     >>> from streamflow.testing import TestClock
     >>> effort = Effort(TestClock())
@@ -53,15 +53,15 @@ class Effort:
 
     @property
     def portion(self) -> int:
-        """How many records are worked on at a time, where a user's function may be slow."""
+        """The number of records to work on at a time, if a user's function may be slow."""
         return max(1, int(_PORTION / max(self._each, 1e-9))) if self._known else _FIRST
 
     def seconds(self, records: int) -> float:
-        """How long work on so many records takes, as far as that is known."""
+        """The expected seconds for work on so many records, as far as measured."""
         return records * self._each if self._known else 0.0
 
     def run(self, records: int, function: Callable[..., T], *args: Any) -> T:
-        """Call the function, which works on so many records, and learn from how long it takes."""
+        """Calls the function, which works on `records` records, and learns from the time it takes."""
         started = self._clock.monotonic()
         try:
             return function(*args)
@@ -71,6 +71,6 @@ class Effort:
     def _took(self, records: int, seconds: float) -> None:
         records = max(records, 1)
         each = seconds / (records if seconds > _OVERHEAD else max(records, _FEW))
-        # Quick to believe that work is slow, slow to believe that it is not.
+        # Quick to believe that work is slow, slow to believe that it is fast.
         self._each = max(each, 0.7 * self._each + 0.3 * each) if self._known else each
         self._known = True

@@ -36,7 +36,7 @@ MAX_TIME: Final = 2**63 - 1
 EARLIEST: Final = -62_135_596_800_000_000
 """The first moment of the year 1: no event is earlier."""
 LATEST: Final = 253_402_300_799_999_999
-"""The last moment of the year 9999: no event is later. What calendars and Python's datetime hold ends here."""
+"""The last moment of the year 9999: no event is later, as calendars and Python's datetime end here."""
 
 Duration = str | timedelta
 TimeUnit = Literal["s", "ms", "us", "ns"]
@@ -57,7 +57,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def parse_duration(
     value: Duration, *, what: str = "duration", positive: bool = False, negative: bool = True
 ) -> int:
-    """A duration in microseconds; raises JobDefinitionError for what is none.
+    """A duration in microseconds; raises JobDefinitionError for anything else.
 
     Negative ones (`"-5m"`) are accepted unless `negative` is False or `positive` is set, which also refuses zero.
 
@@ -120,7 +120,7 @@ def to_micros(value: datetime | date | str | int) -> int:
 
 
 def format_time(micros: int) -> str:
-    """A time as people read it; the infinities and what no calendar holds have names of their own.
+    """A time as people read it; the infinities and times outside of the calendar have names of their own.
 
     >>> format_time(0), format_time(MAX_TIME)
     ('1970-01-01T00:00:00Z', '+inf')
@@ -144,7 +144,7 @@ class Epoch:
     unit: TimeUnit
 
     def expression(self, dtype: pl.DataType | None = None) -> pl.Expr:
-        """The column, of this type, as event time; null where it is no time between EARLIEST and LATEST."""
+        """The column as event times of this type; null for times outside of EARLIEST to LATEST."""
         column = pl.col(self.column)
         scale = _SCALES[self.unit]
         if dtype is not None and (dtype.is_float() or dtype.is_decimal()):
@@ -161,7 +161,7 @@ class Epoch:
         return micros.cast(pl.Datetime("us", "UTC"))
 
     def micros(self, value: Any) -> int:
-        """One value as microseconds, fractions to the nearest; raises JobDefinitionError for what is no number.
+        """One value as microseconds, fractions to the nearest; raises JobDefinitionError for anything but a number.
 
         >>> epoch("ts", unit="s").micros(-0.9)
         -900000
@@ -181,11 +181,12 @@ class Epoch:
 
 
 _SCALES: Final = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0}
-"""Microseconds; nanoseconds are the thousandth part of one."""
+"""Microseconds per unit; a nanosecond is a thousandth of one."""
 
 
 def epoch(column: str, unit: TimeUnit = "ms") -> Epoch:
-    """Event time from a column of numbers that count since 1970 in UTC; fractions go to the nearest microsecond.
+    """Event time from a column of numbers counted since 1970 in UTC; fractions are rounded to the nearest
+    microsecond.
 
     >>> epoch("ts", unit="ms")
     Epoch(column='ts', unit='ms')

@@ -1,4 +1,4 @@
-"""Watermarks: how a split makes them, and how many inputs become one.
+"""Watermarks: made per split, and merged over several inputs.
 
 `BoundedDisorder` is the strategy (immutable), `SplitWatermark` its logic for one split, `WatermarkMerger` the minimum
 over the active inputs of a task or the splits of a source. All are pure: time comes in as a parameter.
@@ -19,10 +19,10 @@ __all__ = ["BoundedDisorder", "SplitWatermark", "WatermarkMerger", "bounded_diso
 class BoundedDisorder:
     """Events arrive at most `bound` behind the latest seen in their split. All in microseconds.
 
-    `idle_after`: a split quiet for that long (processing time) holds nothing back. `advance_when_idle`: while every
-    split is quiet, the watermark goes on at the pace of processing time. `max_ahead`: an event further ahead of
-    processing time than this does not move the watermark (KIP-937 asks the same of brokers). `max_drift`: a split that
-    is further ahead of the source's slowest than this waits for it (FLIP-182); None: it does not.
+    `idle_after`: a split without records for that long (processing time) holds nothing back. `advance_when_idle`:
+    while every split is quiet, the watermark goes on at the pace of processing time. `max_ahead`: an event further
+    ahead of processing time than this does not move the watermark (KIP-937 asks the same of brokers). `max_drift`: a
+    split that is further ahead of the source's slowest than this waits for it (FLIP-182); None: it does not.
     """
 
     bound: int = 0
@@ -42,9 +42,10 @@ def bounded_disorder(
 ) -> BoundedDisorder:
     """A watermark that trails the latest event of each split by `bound`.
 
-    `idle_after`: a split that is quiet for so long holds nothing back. `max_drift`: a split that is so far ahead of the
-    source's slowest waits for it, which keeps a backfill's open windows few. `max_ahead`: an event so far ahead of
-    processing time moves nothing. `advance_when_idle`: while all is quiet, the watermark goes on with processing time.
+    `idle_after`: a split without records for that long holds nothing back. `max_drift`: a split further than that
+    ahead of the source's slowest waits for it, which keeps a backfill's open windows few. `max_ahead`: an event
+    further than that ahead of processing time does not move the watermark. `advance_when_idle`: while all splits are
+    quiet, the watermark goes on with processing time.
 
     >>> bounded_disorder("5s", idle_after="1m").bound
     5000000
@@ -76,11 +77,11 @@ class SplitWatermark:
         self.current = restored
 
     def observe(self, max_time: int) -> None:
-        """A batch has been emitted whose largest event time (not too far ahead) is `max_time`."""
+        """Takes in the largest event time of an emitted batch; events too far ahead are not counted."""
         self.current = max(self.current, max_time - self._bound - 1)
 
     def reach(self, watermark: int) -> None:
-        """The split itself says that its event time has come to `watermark`."""
+        """Takes in a watermark that the split itself gives."""
         self.current = max(self.current, watermark)
 
 
@@ -90,11 +91,16 @@ class _Input:
     idle: bool = False
     aligned: bool = True
     restored: bool = False
-    """It has said nothing yet since a restore, before which the others may have gone on without it."""
+    """Whether the input has sent nothing since a restore, before which the others may have gone on without it."""
 
 
 class WatermarkMerger:
-    """One watermark out of several inputs': the minimum over the active ones; it never goes back.
+    """The minimum of the active inputs' watermarks; it never goes back.
+
+    Idle inputs are left out. An input that returns counts again once it has reached the last output watermark, so
+    that a quiet partition never makes the others' data wait twice, nor later data late. After a restore the output is
+    at its old value: an input holds it there until it sends a watermark, and an input left out before is left out
+    again.
 
     Idle inputs are left out. One that returns counts again once it has reached the last output watermark, so that a
     quiet partition never makes the others' data wait twice, nor later data late. After a restore the output is where it
@@ -106,18 +112,18 @@ class WatermarkMerger:
     """
 
     def __init__(self, inputs: Iterable[object], *, restored: int = MIN_TIME) -> None:
-        """`restored`: how far the output had come in the checkpoint from which the inputs go on."""
+        """`restored` is the output watermark in the checkpoint from which the inputs go on."""
         self._inputs: dict[object, _Input] = {name: _Input(restored=restored > MIN_TIME) for name in inputs}
         self.current = restored
 
     def add(self, name: object, watermark: int = MIN_TIME, *, left_out: bool = False) -> None:
-        """A new input; it holds the output where it is until it has caught up, or, having been `left_out` before a
-        restore, until it speaks."""
+        """Adds an input, which holds the output at its present value until it has caught up, or, if it had been
+        `left_out` before a restore, until it sends a watermark."""
         self._inputs[name] = _Input(watermark=watermark, restored=left_out)
 
     def hold(self, told: int, *, before: int = MIN_TIME) -> None:
-        """Nobody has been told more than `told`, and everybody `before` a restore: an input that was added since holds
-        the output back, down to there."""
+        """Lets inputs added since hold the output back, down to what has been announced: `told` to some reader, and
+        `before` a restore to all."""
         counted = [s for s in self._inputs.values() if not s.idle and s.aligned]
         known = [s.watermark for s in counted if not s.restored]
         if known:
@@ -126,12 +132,12 @@ class WatermarkMerger:
             self.current = max(told, min(s.watermark for s in counted))
 
     def remove(self, name: object) -> int | None:
-        """An input is gone (its split has been read); the new output watermark if that moves it."""
+        """Removes an input whose split has been read; gives the new output watermark if that moves it."""
         self._inputs.pop(name, None)
         return self._recompute() if self._inputs else None
 
     def advance(self, name: object, watermark: int) -> int | None:
-        """An input says `watermark` (which also ends its idleness); the new output watermark if that moves it."""
+        """Takes in an input's watermark, which ends its idleness; gives the new output watermark if that moves it."""
         state = self._inputs[name]
         returned = self._wake(state)
         if state.restored:
@@ -145,25 +151,25 @@ class WatermarkMerger:
         return self._recompute()
 
     def active(self, name: object) -> int | None:
-        """An input is idle no longer; the new output watermark if that moves it, the others being idle."""
+        """Ends an input's idleness; gives the new output watermark if that moves it (all others being idle)."""
         return self._recompute() if self._wake(self._inputs[name]) else None
 
     def idle(self, *names: object) -> int | None:
-        """Inputs have gone quiet, all at once; the new output watermark if that moves it."""
+        """Marks inputs as idle, all at once; gives the new output watermark if that moves it."""
         for name in names:
             self._inputs[name].idle = True
         return self._recompute()
 
     def end(self, name: object) -> int | None:
-        """An input has ended: +∞."""
+        """Takes in an input's end: +∞."""
         return self.advance(name, MAX_TIME)
 
     def push(self, watermark: int) -> None:
-        """The output watermark goes on although no input moved it: all are idle, and processing time passes."""
+        """Moves the output watermark on without an input: all are idle, and processing time passes."""
         self.current = max(self.current, watermark)
 
     def beside(self, name: object) -> int:
-        """The smallest watermark of the other inputs that count; +∞ where there is none."""
+        """The smallest watermark of the other inputs that count; +∞ if there is none."""
         others = [
             s.watermark for other, s in self._inputs.items() if other != name and not s.idle and s.aligned
         ]
@@ -181,7 +187,7 @@ class WatermarkMerger:
 
     @property
     def silent(self) -> bool:
-        """Whether the inputs that count have been left out before a restore and have said nothing since."""
+        """Whether all inputs that count had been left out before a restore and have sent nothing since."""
         counted = [state for state in self._inputs.values() if not state.idle and state.aligned]
         return bool(counted) and all(state.restored for state in counted)
 
@@ -206,7 +212,7 @@ class WatermarkMerger:
             return None
         smallest = min(counted)
         if smallest == MAX_TIME and any(s.watermark < MAX_TIME for s in self._inputs.values()):
-            # Ended inputs say nothing about idle or returning ones, which may still send events.
+            # Ended inputs tell nothing of idle or returning ones, which may still send events.
             return None
         if smallest <= self.current:
             return None
