@@ -1,1 +1,1 @@
-"""Partial aggregates: made where data is read, merged by key behind the exchange."""
+"""Partial aggregates: made in the source's read-ahead, merged by key behind the exchange."""

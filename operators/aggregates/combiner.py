@@ -1,8 +1,8 @@
-"""`CombineSpec`: the partial aggregate of one batch, to run where data is read, before the hash exchange.
+"""`CombineSpec`: the partial aggregate of one batch, for the source's read-ahead, before the hash exchange.
 
-It decides nothing about windows or lateness: all records of a key in one slice share their fate, so a row per key and
-slice is all that the operator behind it needs. For sessions a slice is as wide as the gap: records of a key within it
-are in one session whatever else comes. Without windows it is a row per key.
+It decides nothing about windows or lateness: all records of a key in one slice are in the same windows, so the
+operator behind needs only a row per key and slice. For sessions a slice is as wide as the gap: records of a key
+within it are in one session whatever else comes. Without windows it is a row per key.
 """
 
 from __future__ import annotations
@@ -56,12 +56,13 @@ Aggregates = tuple[tuple[str, Aggregate], ...]
 
 
 _plans: dict[tuple[int, int, str], tuple[Assigner | None, Aggregates, PartialPlan]] = {}
-"""With what a plan was made for: as long as that is here, its identity is nobody else's."""
+"""The cached plans with the objects that they were made for: while those are held, their identities are not used
+again."""
 _MOST_PLANS: Final = 256
 
 
 def fragment_plan(assigner: Assigner | None, aggregates: Aggregates, records: StreamType) -> PartialPlan:
-    """The aggregates over records, and what windows of this kind need beside them.
+    """The plan for aggregates over records, with the extra columns that windows of this kind need.
 
     Made once: a plan keeps nothing, each subtask asks for it several times, and compiling it takes milliseconds.
     """
@@ -90,7 +91,7 @@ def _compiled(assigner: Assigner | None, aggregates: Aggregates, records: Stream
 
 
 def fragment_groups(assigner: Assigner | None, keys: Sequence[str]) -> list[str | pl.Expr]:
-    """By what a batch is grouped: the keys and, where windows are bounded, the slice."""
+    """The grouping of a batch: the keys and, if windows are bounded, the slice."""
     match assigner:
         case Tumbling() | Sliding():
             return [*keys, Slicing.of(assigner).start(TIME).alias(SLICE)]
@@ -102,7 +103,7 @@ def fragment_groups(assigner: Assigner | None, keys: Sequence[str]) -> list[str 
 
 @dataclass(frozen=True)
 class CombineSpec(PureSpec):
-    """One batch to a row per key and slice. `assigner` None: totals without windows."""
+    """The reduction of one batch to a row per key and slice. `assigner` None: totals without windows."""
 
     kind: ClassVar[str] = "combine"
     accepts: ClassVar[Layout] = Layout.FRAME
@@ -132,7 +133,7 @@ class CombineSpec(PureSpec):
         plan = fragment_plan(self.assigner, self.aggregates, inputs[0])
         groups = fragment_groups(self.assigner, self.keys)
         checked = self.keys if self.null_keys == "fail" else ()
-        # A user has written the operator that this is a part of.
+        # The user has written the operator that this is a part of.
         operator = ctx.operator_id.removesuffix("-combine")
 
         def run(batch: AnyBatch, out: Collector) -> None:
@@ -173,7 +174,7 @@ class CombineSpec(PureSpec):
 
 
 def keyed_schema(keys: Sequence[str], records: StreamType) -> Schema:
-    """The columns of a stream, its keys among them; JobDefinitionError where they are not."""
+    """The columns of a keyed stream; raises JobDefinitionError if a key is missing."""
     schema = records.schema
     if not isinstance(schema, Schema):
         raise JobDefinitionError(
@@ -188,7 +189,7 @@ def keyed_schema(keys: Sequence[str], records: StreamType) -> Schema:
 def keyed_signature(
     keys: Sequence[str], assigner: Assigner | None, aggregates: Aggregates, records: StreamType
 ) -> dict[str, Any]:
-    """What partials by key depend on: keys and their types, and what each aggregate is and gives."""
+    """The facts that partials by key depend on: keys and their types, and each aggregate with its type."""
     schema, types = keyed_schema(keys, records), fragment_plan(assigner, aggregates, records).types
     return {
         "keys": {key: str(schema[key]) for key in keys},
@@ -197,6 +198,6 @@ def keyed_signature(
 
 
 def needed_inputs(keys: Sequence[str], aggregates: Aggregates) -> frozenset[str] | None:
-    """The columns that keys and aggregates read; None where that cannot be told."""
+    """The columns that keys and aggregates read; None if they cannot be told."""
     read = roots(*(expression for _, aggregate in aggregates for expression in aggregate.expressions))
     return None if read is None else read | set(keys)

@@ -1,8 +1,8 @@
 """Partial aggregates of frames: the aggregates of one operator, compiled once for its input's columns.
 
-`partial` makes one row per group out of records, `merge` one out of several partials, `results` the values that go
-out. Every partial also carries `COUNT`, the number of records in it, so that drop counters count records. An operator
-that needs more of its records than the aggregates do (a session its bounds) adds `Extra` columns.
+`partial` makes one row per group out of records, `merge` one row out of several partials, `results` the final values.
+Every partial also carries `COUNT`, the number of records in it, so that drop counters count records. An operator that
+needs more of its records than the aggregates do (a session its bounds) adds `Extra` columns.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ TIME: Final = pl.col(EVENT_TIME).to_physical()
 _ROW: Final = "\x1arow"
 _SUM: Final = "__sum"
 _MICROS: Final = 2.0**63
-"""What a sum of durations may become."""
+"""The largest sum of durations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """One more partial column: how it comes from records and how partials of it merge."""
+    """One more partial column: its expression over records and its merge of partials."""
 
     name: str
     partial: pl.Expr
@@ -67,7 +67,7 @@ class Extra:
 class PartialPlan:
     """The aggregates `aggregates`, compiled for records of type `records`.
 
-    Raises JobDefinitionError for an input column that is not there or whose type does not fit.
+    Raises JobDefinitionError for an input column that is missing or whose type does not fit.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class PartialPlan:
             name: aggregate.output(slot.dtype) for name, aggregate, slot in self._planned
         }
         for _, aggregate, slot in self._planned:
-            _maker(aggregate, slot.dtype)  # raises where it could make nothing
+            _maker(aggregate, slot.dtype)  # raises if it could make nothing
         self._folded = [
             (name, aggregate, slot)
             for name, aggregate, slot in self._planned
@@ -95,7 +95,7 @@ class PartialPlan:
             *(extra.partial.alias(extra.name) for extra in extras),
         ]
         self._open = any(_is_open(aggregate, slot) for _, aggregate, slot in self._planned)
-        """Whether the type of some input shows only when the job runs."""
+        """Whether the type of some input is known only when the job runs."""
         self._limited = [
             (name, aggregate, slot)
             for name, aggregate, slot in self._planned
@@ -113,29 +113,31 @@ class PartialPlan:
         for _, aggregate, slot in self._planned:
             if not isinstance(aggregate, FoldedAggregate):
                 self._merges += aggregate.merges(slot)
-        # Last, as in `partial`: partials as they come and merged ones are put together row by row.
+        # Last, as in `partial`: new and merged partials are put together row by row.
         for _, aggregate, slot in self._folded:
             self._merges += aggregate.merges(slot)
 
     def in_run(self, shared: dict[str, Any]) -> PartialPlan:
-        """The plan of one run of an operator: what types results without a declared one have is decided once for all
-        subtasks, in what they have in common."""
+        """The plan for one run of an operator: the types of results without a declared one are decided once for all
+        subtasks, in the `shared` dict."""
         own = copy(self)
         own._settled = shared.setdefault("results", {name: SettledKind() for name, _, _ in self._folded})
         return own
 
     @property
     def vectorised(self) -> bool:
-        """Whether every aggregate is made of expressions alone, whatever the values are."""
+        """Whether every aggregate consists of expressions alone, whatever the values are."""
         return not self._folded and not self._limited
 
     def partial_query(self, frame: pl.LazyFrame, by: Sequence[str | pl.Expr]) -> pl.LazyFrame:
-        """`partial` as a lazy query, for vectorised aggregates."""
+        """The query of `partial`, lazy, for vectorised aggregates."""
         return frame.group_by(by).agg(self._partials)
 
     def partial(self, frame: pl.DataFrame, by: Sequence[str | pl.Expr]) -> pl.DataFrame:
-        """One row for each group of records: the group's columns, COUNT, extras and partial columns. Raises RecordError
-        for a sum that has grown too large for its type."""
+        """One row for each group of records: the group's columns, COUNT, extras and partial columns.
+
+        Raises RecordError for a sum that has grown too large for its type.
+        """
         partials = self._partials
         if self._open or self._limited:
             planned = [(name, each, _typed(each, slot, frame)) for name, each, slot in self._planned]
@@ -153,8 +155,10 @@ class PartialPlan:
         return grouped.drop(_ROW).with_columns(columns)
 
     def merge(self, frame: pl.DataFrame, by: Sequence[str], also: Sequence[pl.Expr] = ()) -> pl.DataFrame:
-        """Partials of the same group as one row; `also` are more columns of it. Raises RecordError for a sum that has
-        grown too large for its type."""
+        """One row for all partials of a group; `also` are further columns of it.
+
+        Raises RecordError for a sum that has grown too large for its type.
+        """
         for name, aggregate, slot in self._limited:
             most = aggregate.most(frame[slot.column()].dtype)
             _check_sum(frame, by, name, aggregate, most, [pl.col(slot.column())])
@@ -169,8 +173,8 @@ class PartialPlan:
         )
 
     def results(self, frame: pl.DataFrame, leading: Sequence[str | pl.Expr]) -> pl.DataFrame:
-        """The columns `leading` of partials, and the value of each aggregate. Raises RecordError for a value that does
-        not fit its type."""
+        """The columns `leading` of partials, and the value of each aggregate; raises RecordError for a value that
+        does not fit its type."""
         # Polars panics over lists of several chunks of which one has nothing but empty ones.
         chunked = [frame[name].rechunk() for name in self._lists if frame[name].n_chunks() > 1]
         frame = frame.with_columns(chunked) if chunked else frame
@@ -197,7 +201,7 @@ class PartialPlan:
         return [aggregate.value(slot).alias(name) for name, aggregate, slot in planned]
 
     def partial_columns(self) -> dict[str, pl.DataType]:
-        """The columns that `partial` adds to a group's own. Their types show when the job runs."""
+        """The columns that `partial` adds to a group's own. Their types are known when the job runs."""
         names = [*self._names, *(slot.column() for _, _, slot in self._folded)]
         return dict.fromkeys(names, pl.Unknown())
 
@@ -207,14 +211,14 @@ def _is_open(aggregate: Aggregate, slot: Slot) -> bool:
 
 
 def _typed(aggregate: Aggregate, slot: Slot, records: pl.DataFrame) -> Slot:
-    """The slot with the type that the input has in these records."""
+    """The slot with the type of the input in these records."""
     if not _is_open(aggregate, slot):
         return slot
     return replace(slot, dtype=records.clear().select(aggregate.expression.alias("value")).schema["value"])
 
 
 def _finished(aggregate: Aggregate, slot: Slot, partials: pl.DataFrame) -> Slot:
-    """The slot with the type that the partial column shows the input to have had."""
+    """The slot with the input's type, read from the partial column."""
     if not _is_open(aggregate, slot):
         return slot
     dtype = partials[slot.column()].dtype
@@ -229,7 +233,7 @@ def _check_sum(
     most: float | None,
     summed: Sequence[pl.Expr],
 ) -> None:
-    """Refuse what would make a sum wrap around, which Polars does without a word."""
+    """Raises RecordError for a sum that would wrap around, which Polars does silently."""
     if most is None or frame.is_empty():
         return
     value = summed[0].cast(pl.Float64) if most != _MICROS else summed[0].to_physical().cast(pl.Float64)

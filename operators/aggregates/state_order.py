@@ -1,7 +1,7 @@
-"""The order in which an operator's state has its keys and aggregates, where a program names them in another.
+"""The order of keys and aggregates in an operator's state, if a program names them in another order.
 
-Partial aggregates go by position and keys are hashed in their order. A job that is restored keeps the order that its
-checkpoint has, whatever the order in the program; what is put out has the program's.
+Partial aggregates go by position and keys are hashed in their order. A restored job keeps the order of its
+checkpoint, whatever the order in the program; its output has the program's order.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ __all__ = ["in_order", "keyed_differences", "keyed_order", "state_order"]
 
 
 def keyed_differences(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
-    """Reasons why partials that were kept under one `keyed_signature` do not fit another, one for each name. The order
-    is none.
+    """Reasons why partials kept under one `keyed_signature` do not fit another, one for each name. Another order is
+    no reason.
 
     >>> keyed_differences({"aggregates": {"n": "count as UInt32"}}, {"aggregates": {"m": "count as UInt32"}})
     ["aggregate 'm' has no state there", "aggregate 'n' has state there and is not in the program any more"]
@@ -40,7 +40,7 @@ def keyed_differences(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> list
 
 
 def _alike(before: str, now: str) -> bool:
-    """Whether it is the same aggregate. Earlier versions numbered the columns that functions made.
+    """Whether two signatures name the same aggregate. Earlier versions numbered the columns that functions made.
 
     >>> _alike('sum(col("__in3")) as Int64', 'sum(col("__total: <lambda>")) as Int64')
     True
@@ -57,7 +57,7 @@ _MADE: Final = re.compile(r'"__[^"]*"')
 
 
 def state_order(names: Sequence[str], saved: Iterable[str]) -> tuple[str, ...]:
-    """The names in the order that a checkpoint has them in; as they are where it has others.
+    """The names in a checkpoint's order; unchanged if the checkpoint has other names.
 
     >>> state_order(["k", "k2"], ["k2", "k"]), state_order(["k", "k2"], ["k2", "k3"])
     (('k2', 'k'), ('k', 'k2'))
@@ -69,7 +69,7 @@ def state_order(names: Sequence[str], saved: Iterable[str]) -> tuple[str, ...]:
 def keyed_order(
     keys: tuple[str, ...], aggregates: tuple[tuple[str, Aggregate], ...], saved: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The fields of a keyed aggregate's spec that change when its state is laid out as `saved` says."""
+    """The fields of a keyed aggregate's spec that change when its state is laid out like `saved`."""
     named = dict(aggregates)
     ordered = state_order(keys, saved.get("keys", ())), state_order(tuple(named), saved.get("aggregates", ()))
     if ordered == (keys, tuple(named)):
@@ -82,5 +82,5 @@ def keyed_order(
 
 
 def in_order(names: Sequence[str], shown: Sequence[str] | None) -> tuple[str, ...]:
-    """The names as `shown` has them, which may have others too; as they are where it is None."""
+    """The names in the order of `shown`, which may have further names; unchanged if it is None."""
     return tuple(names) if shown is None else tuple(name for name in shown if name in names)

@@ -1,1 +1,1 @@
-"""What the planner and the tasks know of operators, sources and sinks."""
+"""The contracts of operators, sources and sinks: the part that the planner and the tasks know."""

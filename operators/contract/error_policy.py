@@ -1,8 +1,8 @@
-"""Error policies: what happens to a record whose expression or function raises.
+"""Error policies: the treatment of a record whose expression or function raises.
 
 `fail` raises a RecordError that shows the record; `skip` counts it; `dead_letter` also sends it, with reason and
-origin, to the operator's ERRORS output. For columns the failing rows are found by halving the frame, so that the cost
-falls only on batches in which something is wrong.
+origin, to the operator's ERRORS output. For columns the failing rows are found by halving the frame, so that only
+batches with errors pay for it.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ DEAD_LETTER_TYPE: Final = StreamType(
     ),
     timed=False,
 )
-"""The columns of an ERRORS output: where it happened, why, and the record as text."""
+"""The columns of an ERRORS output: the place of the error, its reason, and the record as text."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DeadLetters(FrameBatch):
-    """A batch of DEAD_LETTER_TYPE that also knows, row by row, the record as it lay in its log (None where it came from
-    none, or had been decoded): for sinks that can keep it as it was."""
+    """A batch of DEAD_LETTER_TYPE with the record's bytes in its log for each row (None if it came from no log, or
+    was decoded), for sinks that can keep the bytes."""
 
     raw: Sequence[RawRecord | None] = ()
 
@@ -78,7 +78,7 @@ class Guard:
         self._metrics = metrics
 
     def bad(self, errors: Sequence[RecordError], out: Collector) -> None:
-        """Treat records that are known to be bad by policy; raises the first under `fail`."""
+        """Treats bad records by policy; under `fail` raises the first error."""
         if not errors:
             return
         for error in errors:
@@ -90,7 +90,8 @@ class Guard:
             out.emit_to(ERRORS, dead_letters(errors))
 
     def error(self, cause: BaseException, record: Any) -> RecordError:
-        """A record's error out of what its expression or function raised, with the line of the user's file."""
+        """The error of a record, made of the exception of its expression or function, with the line of the user's
+        file."""
         if isinstance(cause, RecordError):
             cause.at(Where(code=line_of_error(cause)))
             return cause
@@ -106,7 +107,7 @@ class Guard:
     def frame(
         self, frame: pl.DataFrame, apply: Callable[[pl.DataFrame], pl.DataFrame], out: Collector
     ) -> pl.DataFrame:
-        """`apply(frame)`, without the rows for which it raises; for functions that treat each row alone."""
+        """The result of `apply(frame)` without the rows for which it raises; for functions of each row alone."""
         try:
             return apply(frame)
         except BaseException as raised:

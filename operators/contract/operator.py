@@ -1,4 +1,4 @@
-"""The operator contract: what the planner may know and what the task loop calls.
+"""The operator contract: the data that the planner reads and the methods that the task loop calls.
 
 An operator comes in two halves. An `OperatorSpec` is immutable data in the graph: it knows its layout and schemas and
 builds the logic. An `Operator` is the logic of one subtask.
@@ -6,7 +6,7 @@ builds the logic. An `Operator` is the logic of one subtask.
 Concurrency promise: one thread at a time calls an operator, and nothing else runs between two of its calls for the
 same subtask. No method may block on I/O or await; what happens inside one call is atomic with respect to barriers,
 watermarks and timers, so operators need no locks. A *pure* spec (`pure = True`) promises more: its logic keeps no
-state between batches and may run on several threads at once, each with its own instance, where the data is read.
+state between batches and may run on several threads at once, each with its own instance, in the source's read-ahead.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ ERRORS: Final = "errors"
 
 
 def own_output(name: str) -> str:
-    """The output that a user has given this name, which may be one of an operator's own.
+    """The output for a name given by a user; names that operators use themselves are kept apart.
 
     >>> own_output("large"), own_output("late")
     ('large', 'own late')
@@ -67,15 +67,15 @@ def own_output(name: str) -> str:
 ErrorPolicy = Literal["fail", "skip", "dead_letter"]
 UpdateCadence = Literal["batch", "epoch", "end"]
 OnChanges = Literal["pass", "take", "refuse"]
-"""What an operator makes of an input of changes: they leave it as changes, row by row; it deals with their kinds
-itself, and its output is none; or it would take each for a record, and the result would be wrong."""
+"""An operator's treatment of an input of changes: "pass" leaves them as changes, row by row; "take" handles their
+kinds and gives records; "refuse" stands for operators that would count each change as a record, with a wrong result."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamType:
-    """What a stream carries, known when the job is built: its columns, and whether records have event times.
+    """The type of a stream, known when the job is built: its columns, and whether records have event times.
 
-    `changes`: its records are changes of a result, of which the column CHANGE says the kind; in any other stream a
+    `changes`: its records are changes of a result, and the column CHANGE says each one's kind; in any other stream a
     column of that name is the user's.
     """
 
@@ -85,31 +85,33 @@ class StreamType:
 
     @property
     def layout(self) -> Layout:
-        """The layout of its batches: frames where it has columns, rows where it holds objects."""
+        """The layout of the stream's batches: frames if it has columns, rows if it holds objects."""
         return Layout.FRAME if isinstance(self.schema, Schema) else Layout.ROWS
 
 
 class Collector(Protocol):
-    """Where an operator puts its output; buffered, so that it never blocks."""
+    """The output of an operator; buffered, so that it never blocks."""
 
     def emit(self, batch: AnyBatch) -> None:
-        """To the main output."""
+        """Puts a batch on the main output."""
         ...
 
     def emit_to(self, output: str, batch: AnyBatch) -> None:
-        """To a side output (`LATE`, `ERRORS`, or a name from `split`); dropped where nothing reads it."""
+        """Puts a batch on a side output (`LATE`, `ERRORS`, or a name from `split`); dropped if nothing reads the
+        output."""
         ...
 
     def connected(self, output: str) -> bool:
-        """Whether anything reads that output: late records are counted as dropped where nothing does."""
+        """Whether anything reads that output: if nothing does, late records are counted as dropped."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorContext:
-    """What a subtask's operator is handed when it is built; everything outside the program comes through it.
+    """The context of a subtask's operator, handed over when it is built; everything outside the program comes through
+    it.
 
-    `groups` are the key groups that the subtask owns, `shared` what all subtasks of the operator have in common.
+    `groups` are the key groups that the subtask owns, `shared` is a dict that all subtasks of the operator share.
     """
 
     operator_id: str
@@ -136,60 +138,67 @@ class Operator(ABC):
 
     @abstractmethod
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
-        """Take one batch that arrived on input `port`."""
+        """Takes one batch that arrived on input `port`."""
 
     def on_watermark(self, watermark: int, out: Collector) -> int | None:
-        """Event time has reached `watermark` (microseconds). Emit all that it triggers; return the watermark to
-        forward after it (normally the same; smaller to hold it back; None for none)."""
+        """Takes a new watermark (microseconds) and emits all that it triggers.
+
+        Returns the watermark to forward after the output: normally the same, smaller to hold it back, None for none.
+        """
         return watermark
 
     def on_end(self, end: End) -> None:
-        """The inputs have ended, the watermark goes to +∞ next: how far event time had come."""
+        """Takes the event time that the ended inputs reached; the watermark +∞ comes next."""
 
     def work_at(self, watermark: int) -> int:
-        """About how many rows `on_watermark` would work on: many are worked on beside the event loop. To be quick."""
+        """The estimated number of rows that `on_watermark` would work on: many go to a thread. Has to be quick."""
         return 0
 
     @property
     def unfinished(self) -> bool:
-        """Whether `on_watermark` has stopped before its end, having put out enough for now: it is called again with the
-        same watermark as soon as that has been handed on, and nothing else is called before."""
+        """Whether `on_watermark` stopped before its end, having emitted enough for now.
+
+        The task loop then calls it again with the same watermark as soon as the output is handed on, and nothing
+        before.
+        """
         return False
 
     def on_epoch_end(self, epoch: int, out: Collector) -> None:
-        """A barrier has been aligned: emit what is due once an epoch. Called before `snapshot`."""
+        """Emits output that is due once an epoch; called after a barrier's alignment and before `snapshot`."""
 
     def finish(self, out: Collector) -> None:
-        """All inputs have ended (after watermark +∞): emit what is left."""
+        """Emits what is left; called when all inputs have ended, after watermark +∞."""
 
     def next_processing_time(self) -> int | None:
-        """When `on_processing_time` is due next, in microseconds since 1970; None while it waits for nothing. Asked
-        after each element."""
+        """The time of the next `on_processing_time`, in microseconds since 1970; None for none. Read after each
+        element."""
         return None
 
     def on_processing_time(self, now: int, out: Collector) -> None:
-        """Processing time has reached what `next_processing_time` asked for."""
+        """Called when processing time has reached `next_processing_time`."""
 
     def snapshot(self) -> OperatorSnapshot:
-        """What it holds beside the keyed backend, which it brings up to date before. Called between two elements;
-        quick, since nothing goes on meanwhile: what it hands out is written later."""
+        """The state beside the keyed backend; the backend itself is brought up to date first.
+
+        Called between two elements and quick, since nothing else runs meanwhile: the returned state is written later.
+        """
         return EMPTY
 
     def restore(self, parts: Sequence[StatePart]) -> None:
-        """Take back what the subtasks of an earlier run had, as far as it is this subtask's; before the first
-        element. Not called where there is nothing."""
+        """Restores this subtask's part of an earlier run's state; called before the first element, and only if there
+        is state."""
 
     def close(self) -> None:
-        """Release what is held; called once, also after a failure."""
+        """Releases resources; called once, also after a failure."""
 
 
 class AsyncOperator(Operator):
-    """An operator whose work goes on between elements (requests to services): the head of its task, fed by channels.
+    """An operator that works between elements too (requests to services): the head of its task, fed by channels.
 
     It is called on the event loop only, never on a thread, and no call awaits; the task loop does all waiting:
 
-    - It takes elements while the operator is `accepting`, and waits for `pending` otherwise.
-    - Before each element, and whenever `pending` is done, it calls `collect` until that returns None. What was put out
+    - The loop takes elements while the operator is `accepting`, and waits for `pending` otherwise.
+    - Before each element, and whenever `pending` is done, it calls `collect` until that returns None. The output
       is handed on; a watermark that was returned then goes to the operators behind and downstream.
     - `on_watermark` returns None where results have to come before the watermark: `collect` returns it after them.
     - Idle is said downstream when `pending` is None, not before.
@@ -200,21 +209,26 @@ class AsyncOperator(Operator):
     @property
     @abstractmethod
     def accepting(self) -> bool:
-        """Whether it takes another batch: whether all that it was given has been begun."""
+        """Whether the operator takes another batch: whether all earlier inputs have been begun."""
 
     @property
     @abstractmethod
     def pending(self) -> asyncio.Future[None] | None:
-        """Done when `collect` has something to put out or `accepting` has become true; None where nothing is left to
-        be put out. Ask again after each call; cancelling it does no harm."""
+        """A future that is done when `collect` has output or `accepting` has become true; None if no output is left.
+
+        To be read again after each call; cancelling it does no harm.
+        """
 
     @abstractmethod
     def collect(self, out: Collector) -> int | None:
-        """Put out what is ready; the watermark to forward after it, if one waited for it: then call again. Also begins
-        what there is to begin after a restore."""
+        """Emits the output that is ready and returns the watermark to forward after it, if one waited: then call
+        again.
+
+        Also begins work left over from before a restore.
+        """
 
     async def released(self) -> None:
-        """After `close`: wait until what it held has been let go."""
+        """Waits, after `close`, until its resources are released."""
 
 
 class OperatorSpec(ABC):
@@ -223,21 +237,21 @@ class OperatorSpec(ABC):
     kind: ClassVar[str]
     accepts: ClassVar[Layout] = Layout.ANY
     emits: ClassVar[Layout] = Layout.ANY
-    """ANY: the layout that came in."""
+    """The layout of its output; ANY is the input's layout."""
     pure: ClassVar[bool] = False
     asynchronous: ClassVar[bool] = False
-    """Builds an `AsyncOperator`, which the planner puts at the head of a task."""
+    """Whether it builds an `AsyncOperator`, which the planner puts at the head of a task."""
     on_changes: ClassVar[OnChanges] = "refuse"
     calls_functions: ClassVar[bool] = False
-    """Whether it calls functions of the user's record by record: these may be slow, so that a batch is worked on in
-    portions, between which a job can stop."""
+    """Whether it calls users' functions record by record: they may be slow, so a batch is cut into portions, and a
+    job can stop between them."""
 
     @abstractmethod
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
-        """The type of the main output; raises JobDefinitionError where the inputs do not fit."""
+        """The type of the main output; raises JobDefinitionError if the inputs do not fit."""
 
     def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
-        """The type of a side output: the input's, unless said otherwise."""
+        """The type of a side output: the input's, unless overridden."""
         return inputs[0]
 
     @abstractmethod
@@ -245,11 +259,11 @@ class OperatorSpec(ABC):
         """The logic for one subtask."""
 
     def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any] | None:
-        """What must stay the same for its state to fit, as plain values; None: it keeps no state."""
+        """The facts that must stay the same for state to fit, as plain values; None if the operator keeps no state."""
         return None
 
     def check_state(self, saved: Mapping[str, Any], inputs: Sequence[StreamType]) -> list[str]:
-        """Why state that was kept under the signature `saved` does not fit, a sentence each; none where it does."""
+        """Reasons why state kept under the signature `saved` does not fit, a sentence each; none if it fits."""
         mine = self.state_signature(inputs) or {}
         return [
             f"{name} was {saved.get(name)!r} and is {mine.get(name)!r}"
@@ -258,18 +272,21 @@ class OperatorSpec(ABC):
         ]
 
     def laid_out_as(self, saved: Mapping[str, Any]) -> OperatorSpec:
-        """The same operator with its state in the order of keys and aggregates that the signature `saved` has; what it
-        puts out stays as it is. Itself where the order is the same, or other keys and aggregates are."""
+        """The same operator with its state in the order of keys and aggregates of the signature `saved`; its output
+        is the same.
+
+        Returns itself if the order is the same, or if the keys and aggregates differ.
+        """
         return self
 
     @property
     def partition_by(self) -> tuple[str, ...] | None:
-        """The key columns by which its input must be partitioned; None: any distribution will do."""
+        """The key columns by which its input must be partitioned; None for any distribution."""
         return None
 
     @property
     def reads_watermarks(self) -> bool:
-        """Whether each record is to carry the watermark right before it: where timers fire between records."""
+        """Whether records have to carry the watermark right before each: true if timers fire between records."""
         return False
 
     def broadcasts(self, port: int) -> bool:
@@ -277,32 +294,31 @@ class OperatorSpec(ABC):
         return False
 
     def keeps_partitioning(self, keys: tuple[str, ...]) -> bool:
-        """Whether records that come partitioned by these columns leave partitioned by them."""
+        """Whether records that arrive partitioned by these columns leave partitioned by them."""
         return self.partition_by == keys
 
     def split_combiner(self, inputs: Sequence[StreamType]) -> tuple[OperatorSpec, OperatorSpec] | None:
-        """(combiner, the rest): a pure partial aggregate to run where the data is read, before the hash exchange,
-        and this operator as it is when fed by it. None where that would change a result."""
+        """(combiner, the rest): a pure partial aggregate for the source's read-ahead, before the hash exchange, and
+        this operator fed by it. None if that would change a result."""
         return None
 
     def fuse(self, id: str, following: OperatorSpec, following_id: str) -> OperatorSpec | None:
-        """One spec that does what this (the operator `id`) and then `following` does, where that is cheaper; None
-        otherwise."""
+        """One spec for this operator (called `id`) and then `following`, if that is cheaper; None otherwise."""
         return None
 
     def needed_columns(
         self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
     ) -> frozenset[str] | None:
-        """The input columns it takes to give the `needed` columns of the output; None means all."""
+        """The input columns needed to give the `needed` columns of the output; None means all."""
         return None
 
     def describe(self) -> str:
-        """One short line for plans: what it does, without its kind."""
+        """One short line for plans, without the operator's kind."""
         return ""
 
 
 Query = Callable[[pl.LazyFrame], pl.LazyFrame]
-"""A frame operator's work, before it is done."""
+"""A frame operator's work as a lazy query."""
 
 
 class BatchFunction(Protocol):
@@ -319,15 +335,16 @@ class PureSpec(OperatorSpec):
 
     @property
     def is_query(self) -> bool:
-        """Whether `query` has the whole of its work."""
+        """Whether `query` does the whole of its work."""
         return False
 
     def query(self, inputs: Sequence[StreamType]) -> Query | None:
-        """The whole of its work on a frame as a lazy Polars query; None where it is more than that."""
+        """The whole of its work on a frame as a lazy Polars query; None if it does more."""
         return None
 
     def stands(self, result: pl.DataFrame) -> bool:
-        """Whether the result of a query that ends with this one can stand. Where not, `function` has to say why."""
+        """Whether the result of a query that ends with this operator is valid. If not, `function` has to find the
+        error."""
         return True
 
     @abstractmethod

@@ -1,8 +1,8 @@
 """The source contract: splits, readers, enumerators.
 
 A `Split` is a unit of source work (a file, a range of one, a Kafka partition). The `Enumerator` finds splits and the
-runtime hands each to one subtask. A `SplitReader` reads one split in order. Reading has two steps: `fetch` awaits
-the next piece and is cheap on the event loop; the `decode` it returns is synchronous, may take long, and runs on a
+runtime hands each to one subtask. A `SplitReader` reads one split in order. Reading has two steps: `fetch` awaits the
+next piece and is cheap on the event loop; the `decode` that it returns is synchronous, may take long, and runs on a
 thread, several pieces ahead. Watermarks are made per split by the runtime, from the decoded batches.
 """
 
@@ -38,11 +38,11 @@ __all__ = [
 ]
 
 Position = Mapping[str, Any]
-"""Where to go on in a split: msgpack-able, opaque to the runtime."""
+"""A place to continue at in a split: plain values for msgpack, opaque to the runtime."""
 
 
 def counted_in(position: Position, name: str) -> int:
-    """A count out of a position that a checkpoint had. DamagedError where it has none.
+    """A count in a position from a checkpoint; raises DamagedError if it is missing.
 
     >>> counted_in({"row": 7}, "row")
     7
@@ -57,7 +57,7 @@ def counted_in(position: Position, name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """Which of several copies of one program this is: each reads its own part of the splits. `index` from 0.
+    """One of several copies of one program, each of which reads its own part of the splits; `index` counts from 0.
 
     >>> Instance(1, 4).of("delays")
     'delays-2-of-4'
@@ -68,7 +68,7 @@ class Instance:
 
     @classmethod
     def given(cls, instance: tuple[int | None, int]) -> Instance:
-        """As the settings say it; ConfigError where that is still to be agreed upon.
+        """The instance that the settings name; raises ConfigError if the copies still have to agree on it.
 
         >>> Instance.given((1, 4))
         Instance(index=1, count=4)
@@ -79,7 +79,7 @@ class Instance:
         return cls(index, count)
 
     def of(self, name: str) -> str:
-        """A name that each copy has its own of; a program that runs alone keeps it as it is."""
+        """A name of which each copy has its own; unchanged for a program that runs alone."""
         return name if self.count == 1 else f"{name}-{self.index + 1}-of-{self.count}"
 
 
@@ -87,9 +87,9 @@ class Instance:
 class Split:
     """A unit of source work.
 
-    `holds_watermark`: as long as the split waits to be read, the source's watermark waits too (files side by
-    side). False where splits follow one another in time (ranges of one file, files of a watched folder). `unbounded`:
-    it has no end (a partition that goes on), so that others cannot wait for it.
+    `holds_watermark`: as long as the split waits to be read, the source's watermark waits too (files side by side).
+    False if splits follow one another in time (ranges of one file, files of a watched folder). `unbounded`: it has no
+    end (a partition that goes on), so that others cannot wait for it.
     """
 
     id: str
@@ -100,11 +100,11 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a piece of a split turned out to hold: a batch, and the records that could not be decoded.
+    """A decoded piece of a split: a batch, and the records that could not be decoded.
 
-    `watermark` is the split's own word for how far event time has come with this piece (microseconds); it stands in
-    for what would be told from the events' times. `idle`: the split has nothing more for now and holds no watermark
-    back until its next piece. Both are for sources that know (punctuated input, test scripts).
+    `watermark` is the split's own watermark after this piece (microseconds), in place of the one computed from event
+    times. `idle`: the split has nothing more for now and holds no watermark back until its next piece. Both are for
+    sources that know (punctuated input, test scripts).
     """
 
     batch: AnyBatch
@@ -117,8 +117,8 @@ class Decoded:
 class Fetch:
     """A piece of a split that has been fetched and not yet decoded.
 
-    `decode` may run on a thread and beside the decodes of later pieces. `position` is where to go on after it.
-    `nbytes` is its size as read, for the bytes-in counter.
+    `decode` may run on a thread and beside the decodes of later pieces. `position` is where reading continues after
+    it. `nbytes` is its size as read, for the bytes-in counter.
     """
 
     decode: Callable[[], Decoded]
@@ -130,8 +130,8 @@ class SplitReader(Protocol):
     """Reads one split in order."""
 
     async def fetch(self) -> Fetch | None:
-        """The next piece; waits until there is one. None: the split has come to its end. Cancelling is safe: a
-        cancelled fetch has consumed nothing."""
+        """The next piece, awaited; None at the split's end. Cancelling is safe: a cancelled fetch has consumed
+        nothing."""
         ...
 
     async def close(self) -> None: ...
@@ -139,7 +139,7 @@ class SplitReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What an enumerator found: new splits, in the order in which to read them, and whether more may come."""
+    """The findings of an enumerator: new splits in reading order, and whether more may come."""
 
     splits: Sequence[Split]
     final: bool
@@ -149,7 +149,7 @@ class Enumerator(Protocol):
     """Finds splits. One per source, whatever its parallelism."""
 
     async def discover(self) -> Discovery:
-        """Splits not reported before. Called again until `final`; later calls wait until there is news."""
+        """Splits not reported before. Called again until `final`; later calls wait for news."""
         ...
 
     def snapshot(self) -> Mapping[str, Any]: ...
@@ -159,36 +159,40 @@ class Enumerator(Protocol):
 
 @runtime_checkable
 class CheckpointListener(Protocol):
-    """An enumerator that wants to know how far checkpoints have come."""
+    """An enumerator that is told of published checkpoints."""
 
     async def checkpointed(self, positions: Mapping[str, Position]) -> None:
-        """A checkpoint has been published and its output committed; `positions` by split id, of splits that were being
-        read. For information only (offsets of a consumer group): nothing may depend on it, and it is not called again
-        after a crash. What it raises is told and does not fail the job."""
+        """Takes the positions (by split id, of splits being read) of a checkpoint that is published and its output
+        committed.
+
+        For information only (offsets of a consumer group): nothing may depend on it, and it is not called again after
+        a crash. An error is logged and does not fail the job.
+        """
         ...
 
 
 @runtime_checkable
 class SplitListener(Protocol):
-    """An enumerator that wants to know which of its splits have been read."""
+    """An enumerator that is told which of its splits have not been read to their end."""
 
     def unread(self, splits: Collection[str]) -> None:
-        """The ids of the splits that it has reported and that have not been read to their end: told when a run begins,
-        after `restore`, and whenever that changes."""
+        """Takes the ids of reported splits that have not been read to their end; called when a run begins, after
+        `restore`, and at each change."""
         ...
 
 
 @runtime_checkable
 class SplitKeeper(Protocol):
-    """An enumerator whose source may read something else than in the run that is gone on from."""
+    """An enumerator whose source may read other splits than the run that it continues."""
 
     def keeps(self, split: Split) -> bool:
-        """Whether a restored split is read on; asked after `restore`. What is not is told by the enumerator."""
+        """Whether a restored split is read on; called after `restore`. The enumerator itself logs a split that is
+        not."""
         ...
 
     @property
     def complete(self) -> bool:
-        """Whether all that the source reads has been found, where the earlier run had found all."""
+        """Whether all that the source reads has been found, if the earlier run had found all."""
         ...
 
 
@@ -200,7 +204,7 @@ class InstanceClaim(Protocol):
         ...
 
     async def lost(self) -> None:
-        """Returns when another copy has the share."""
+        """Returns when another copy has taken the share."""
         ...
 
     async def close(self) -> None: ...
@@ -208,25 +212,25 @@ class InstanceClaim(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SourceContext:
-    """What a reader or enumerator is handed.
+    """The context of a reader or enumerator.
 
     `batch_rows` is the size to aim for; `on_error` says whether bad records end up in `Decoded.bad` ("skip",
-    "dead_letter") or raise ("fail"). `columns`: the only columns anybody reads (projection), None for all. `shared` is
-    one for the enumerator and all readers of the source in a run: for what they have in common (a connection), which
-    whoever closes last closes.
+    "dead_letter") or raise ("fail"). `columns` are the only columns that anything reads (projection), None for all.
+    `shared` is one dict for the enumerator and all readers of the source in a run, for what they share (a
+    connection), which the last one to close closes.
     """
 
     operator_id: str
     clock: Clock
     random: Randomness
     run_blocking: Callable[..., Any]
-    """`await run_blocking(fn, *args)` runs a blocking call on the I/O threads. It reads: whoever is cancelled does not
-    wait for its end."""
+    """Runs a blocking call on the I/O threads: `await run_blocking(fn, *args)`. The call reads: a cancelled caller
+    does not wait for its end."""
     batch_rows: int
     on_error: ErrorPolicy = "fail"
     columns: Sequence[str] | None = None
     stamped: bool = False
-    """Whether an event time other than the records' own is taken, so that a record needs none."""
+    """Whether event time comes from elsewhere than the records' own, so that a record needs none."""
     job: str = "job"
     instance: Instance = Instance()
     metrics: Metrics = NO_METRICS
@@ -242,27 +246,28 @@ class Source(ABC):
 
     @property
     def replayable(self) -> bool:
-        """Whether a reader can go on from any position, also in a new process: without it there are no checkpoints."""
+        """Whether a reader can continue from any position, also in a new process: without that there are no
+        checkpoints."""
         return True
 
     @property
     def shareable(self) -> bool:
-        """Whether copies of the program can divide it among themselves (`SourceContext.instance`)."""
+        """Whether copies of the program can divide the input among themselves (`SourceContext.instance`)."""
         return False
 
     def share(self, job: str, count: int) -> InstanceClaim | None:
-        """A claim on one of `count` shares, where copies can agree on them through this source."""
+        """A claim on one of `count` shares, if copies can agree on them through this source."""
         return None
 
     @property
     def input(self) -> Mapping[str, Any]:
-        """What identifies its input, as plain values: kept in checkpoints, so that positions of one input are never
+        """The identity of its input, as plain values: kept in checkpoints, so that positions of one input are never
         taken for those of another."""
         return {}
 
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
-        """Reasons why positions in the input `saved` (`input` of an earlier run's source of this kind) mean nothing
-        here, a sentence each; none where they do."""
+        """Reasons why positions in the input `saved` (`input` of an earlier run's source of this kind) do not fit
+        this one, a sentence each; none if they fit."""
         mine = self.input
         return [
             f"its {name} was {saved[name]!r} and is {mine[name]!r}"
@@ -272,7 +277,7 @@ class Source(ABC):
 
     @abstractmethod
     def output_type(self) -> StreamType:
-        """Columns and whether records carry their own event time; may look at the input (files without schema)."""
+        """The columns, and whether records carry their own event time; may look at the input (files without schema)."""
 
     @abstractmethod
     def enumerator(self, ctx: SourceContext) -> Enumerator: ...

@@ -1,1 +1,1 @@
-"""Pure vectorised work on frames that operators call; no state, no collector."""
+"""Vectorised work on frames for operators, pure: no state, no collector."""

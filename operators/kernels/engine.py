@@ -1,6 +1,7 @@
-"""Running a query over few rows: on Polars' in-memory engine, which has less to set up than the streaming one.
+"""Queries over few rows, on Polars' in-memory engine, which has less to set up than the streaming one.
 
-The result is the same on both. In streaming mode a batch may hold a hundred rows, and setting up was most of its time.
+The result is the same on both. In streaming mode a batch may hold a hundred rows, and setting up was most of its
+time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _FEW: Final = 4_096
 
 
 def collected(query: pl.LazyFrame, rows: int) -> pl.DataFrame:
-    """The result of a query over a frame of so many rows. Raises what Polars raises.
+    """The result of a query over a frame of so many rows. Raises Polars' own errors.
 
     >>> collected(pl.LazyFrame({"n": [1, 2]}).filter(pl.col("n") > 1), 2).rows()
     [(2,)]

@@ -1,4 +1,4 @@
-"""Joins of frames on keys as keys are compared: nulls equal each other, and so do NaNs."""
+"""Joins of frames on keys, compared as keys: nulls equal each other, and so do NaNs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def key_join(
     how: Literal["inner", "left"],
     suffix: str = "_right",
 ) -> pl.DataFrame:
-    """`left.join(right, on=keys)`.
+    """The join `left.join(right, on=keys)`, with keys compared as `group_by` does.
 
     Polars joins on one column of floats without matching NaN, and on several as `group_by` compares them.
 

@@ -1,4 +1,4 @@
-"""Which rows have a key that is in another frame: a mask, cheaper than a join for the usual single key."""
+"""Membership of rows' keys in another frame: a mask, cheaper than a join for the usual single key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FOUND: Final = "__found"
 
 
 def has_key_in(rows: pl.DataFrame, others: pl.DataFrame, keys: Sequence[str]) -> pl.Series:
-    """A boolean for each row: whether its key is among those of `others`. Nulls equal each other.
+    """A boolean Series, true for rows whose key is in `others`. Nulls equal each other.
 
     >>> has_key_in(pl.DataFrame({"k": ["a", "b"]}), pl.DataFrame({"k": ["b", "b"]}), ["k"]).to_list()
     [False, True]

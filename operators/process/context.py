@@ -1,4 +1,4 @@
-"""What a process is handed with each event and timer: whose it is, when it is, and how rows and timers get out."""
+"""The context of an event or timer: its key, its time, and the ways for rows and timers out of the process."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _AGAIN: Final = 1_000
 
 
 def moment(time: int) -> datetime:
-    """Microseconds since 1970 as users see them; within the years 1 to 9999."""
+    """Microseconds since 1970 as a datetime in UTC, clamped to the years 1 to 9999."""
     return _EPOCH + min(max(time, EARLIEST), LATEST) * _MICRO
 
 
 def _of_record(parse: Callable[[Any], int], value: Any) -> int:
-    """A time or duration out of a record; one that is none is that record's error."""
+    """A time or duration given by user code for a record; an invalid one is that record's error."""
     try:
         return parse(value)
     except StreamflowError as error:
@@ -47,7 +47,7 @@ def _of_record(parse: Callable[[Any], int], value: Any) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """A timer that is due: the moment for which it was set, and on which clock."""
+    """A due timer: the moment it was set for, and its clock."""
 
     time: datetime
     clock: Literal["event", "processing"]
@@ -55,8 +55,8 @@ class Timer:
 
 @dataclass(slots=True)
 class Firing:
-    """The event-time timer that fires now (None: none does), and whether the input has ended, with an event of the time
-    `last`."""
+    """The event-time timer that fires now (None for none), and whether the input has ended; `last` is the last
+    event's time."""
 
     time: int | None = None
     ended: bool = False
@@ -64,7 +64,7 @@ class Firing:
 
 
 class Emitted:
-    """Rows for one output, with their event times, and the watermark before each where an operator behind reads it."""
+    """Rows for one output, with their event times, and the watermark before each if an operator behind reads it."""
 
     __slots__ = ("_callers", "_from", "marks", "rows", "times")
 
@@ -76,7 +76,7 @@ class Emitted:
         self.marks: list[int] | None = [] if marked else None
 
     def cut(self, length: int) -> None:
-        """Drop the rows from there on."""
+        """Drops the rows from position `length` on."""
         for each in (self.rows, self.times, self.marks):
             if each is not None:
                 del each[length:]
@@ -85,7 +85,7 @@ class Emitted:
             self._callers.pop()
 
     def begins(self, method: str) -> None:
-        """From here on the rows come from that method of the process."""
+        """Notes that the following rows come from that method of the process."""
         if self._from and self._from[-1] == len(self.rows):
             self._callers[-1] = method
         else:
@@ -93,12 +93,12 @@ class Emitted:
             self._callers.append(method)
 
     def method_of(self, row: int) -> str:
-        """The method of the process that has put out the row at that place."""
+        """The method of the process that put out the row at that position."""
         at = bisect_right(self._from, row)
         return self._callers[at - 1] if at else "on_event"
 
     def taken(self, *, timed: bool) -> RowBatch:
-        """The rows as a batch; there are none then. `method_of` knows them until `begin_again`."""
+        """Takes the rows out as a batch. `method_of` knows them until `begin_again`."""
         times: Any = list(self.times) if timed else None
         batch = RowBatch(list(self.rows), times, None if self.marks is None else list(self.marks))
         for each in (self.rows, self.times, self.marks):
@@ -107,7 +107,7 @@ class Emitted:
         return batch
 
     def begin_again(self) -> None:
-        """Forget which methods the rows came from."""
+        """Forgets which methods the rows came from."""
         self._from.clear()
         self._callers.clear()
 
@@ -140,8 +140,8 @@ class ProcessContext:
         key_order: Sequence[int] | None,
         firing: Firing,
     ) -> None:
-        """`event_timers` is None where the stream has no event time. `key_order`: where each part of the key that users
-        see stands in the key that the state has; None where they are the same."""
+        """`event_timers` is None if the stream has no event time. `key_order` gives the position in the state's key
+        of each part of the key that users see; None if the two are the same."""
         self._current = current
         self._clock = clock
         self._rows: Callable[[Any], None] = main.rows.append
@@ -153,24 +153,28 @@ class ProcessContext:
         self._key_order = key_order
         self._firing = firing
         self._again = (b"", MIN_TIME, 0)
-        """Whose timer was set by a timer of no earlier moment: the key, the latter's time, how often in a row."""
+        """The last timer set by a timer of no earlier moment: the key, the setting timer's time, and the repetitions
+        in a row."""
 
     @property
     def key(self) -> Any:
-        """The key: a value, or a tuple where the stream is keyed by several."""
+        """The key: a value, or a tuple if the stream is keyed by several columns."""
         key = self._current.slot[KEY]
         return key if self._key_order is None else tuple(key[at] for at in self._key_order)
 
     @property
     def timestamp(self) -> datetime | None:
-        """The event time of the event, or the time of the timer; None where the stream has none."""
+        """The event time of the event, or the time of the timer; None if the stream has no event time."""
         time = self._current.time
         return None if time is None else moment(time)
 
     @property
     def watermark(self) -> datetime | None:
-        """How far event time has come: the watermark before the event, or the timer's time. None before the first
-        watermark, and where the stream has no event time; the year 9999's end once the input has ended."""
+        """The watermark before the event, or the timer's time.
+
+        None before the first watermark, and if the stream has no event time; the end of the year 9999 once the input
+        has ended.
+        """
         if self._firing.ended:
             return moment(MAX_TIME)
         watermark = self._current.watermark
@@ -178,23 +182,23 @@ class ProcessContext:
 
     @property
     def processing_time(self) -> datetime:
-        """What the clock says."""
+        """The clock's time."""
         return moment(self._clock.now())
 
     @property
     def ended(self) -> bool:
-        """Whether the input has ended: the timers that are left are firing now."""
+        """Whether the input has ended: the remaining timers are firing now."""
         return self._firing.ended
 
     def emit(self, row: Any) -> None:
-        """Put out a row as it stands now; its event time is that of the event or timer."""
+        """Puts out a row with its present content; its event time is that of the event or timer."""
         self._rows(copied(row))
         self._times(self._current.time)
         if self._marks is not None:
             self._marks(self._mark())
 
     def emit_to(self, output: str, row: Any) -> None:
-        """Put out a row on a side output, one of those that the process declares in `outputs`."""
+        """Puts out a row on a side output, one of those that the process declares in `outputs`."""
         emitted = self._side.get(output)
         if emitted is None:
             message, hint = unknown_name("output", output, self._side)
@@ -205,12 +209,12 @@ class ProcessContext:
             emitted.marks.append(self._mark())
 
     def set_timer(self, at: datetime | date | str | int | timedelta) -> None:
-        """Call `on_timer` for this key when event time has passed `at`: a moment (datetime, ISO 8601 text,
-        microseconds) or a timedelta from `timestamp` on.
+        """Sets a timer: `on_timer` is called for this key when event time has passed `at`, a moment (datetime, ISO
+        8601 text, microseconds) or a timedelta from `timestamp` on.
 
-        Set twice it fires once. One for a moment that has passed fires before the key's next event, or with the next
-        watermark. One that a timer sets after the input's end fires if it is for a later moment than that timer, and
-        for no later one than the last event's.
+        A timer set twice fires once. One for a moment that has passed fires before the key's next event, or with the
+        next watermark. One that a timer sets after the input's end fires if its moment is later than that timer's and
+        no later than the last event's.
         """
         slot, queue, time = self._current.slot, self._timed(), self._at(at)
         firing = self._firing
@@ -220,25 +224,28 @@ class ProcessContext:
             queue.add(time, slot[KEY_BYTES], slot[GROUP])
 
     def delete_timer(self, at: datetime | date | str | int | timedelta) -> None:
-        """Delete this key's timer for that moment, if it is set."""
+        """Deletes this key's timer for that moment, if it is set."""
         slot = self._current.slot
         self._timed().remove(self._at(at), slot[KEY_BYTES], slot[GROUP])
 
     def set_processing_timer(self, after: Duration) -> datetime:
-        """Call `on_timer` for this key after so long by the clock; the moment when it will be due. One that is not due
-        yet when the input ends does not fire."""
+        """Sets a timer on the clock: `on_timer` is called for this key after `after`. Returns the moment when it is
+        due.
+
+        A processing timer that is not due yet when the input ends does not fire.
+        """
         slot = self._current.slot
         at = self._clock.now() + _of_record(partial(parse_duration, what="the timer", negative=False), after)
         self._processing_timers.add(at, slot[KEY_BYTES], slot[GROUP])
         return moment(at)
 
     def delete_processing_timer(self, at: datetime | int) -> None:
-        """Delete this key's processing timer that is due at that moment, if it is set."""
+        """Deletes this key's processing timer that is due at that moment, if it is set."""
         slot = self._current.slot
         self._processing_timers.remove(_of_record(to_micros, at), slot[KEY_BYTES], slot[GROUP])
 
     def _fires_again(self, key: bytes, firing: int) -> None:
-        """Count how often in a row timers of a key have set one that is due at once: event time would stand still."""
+        """Counts how often in a row timers of a key have set one that is due at once: event time would stand still."""
         before, moment_before, times = self._again
         times = times + 1 if key == before and firing <= moment_before else 1
         self._again = (key, firing, times)
@@ -249,7 +256,7 @@ class ProcessContext:
             )
 
     def _mark(self) -> int:
-        """The watermark before what is put out now: a timer comes before the watermark that it waited for."""
+        """The watermark before a row put out now: a timer comes before the watermark that it waited for."""
         watermark, firing = self._current.watermark, self._firing.time
         return watermark if firing is None or watermark > firing else firing - 1
 

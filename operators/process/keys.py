@@ -1,4 +1,4 @@
-"""Keys of frames as Python values: what a process's events are looked up by, and what its users see as the key."""
+"""Keys of frames as Python values: the form for look-ups, and the form that users see."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["KeyColumns", "key_class"]
 
 
 class KeyColumns:
-    """The key columns of one operator; `schema` has their types where they are known."""
+    """The key columns of one operator; `schema` has their types if they are known."""
 
     def __init__(self, names: Sequence[str], schema: dict[str, pl.DataType]) -> None:
         self._names = list(names)
@@ -23,7 +23,7 @@ class KeyColumns:
         """Whether keys are looked up by their bytes, since dictionaries do not find them, or may not."""
         converts = [_restored(dtype) for dtype in types]
         self.shown: Callable[[Any], Any] | None = None
-        """What users see for a key that was read back from its bytes; None: the same."""
+        """A function from a key read back from bytes to the key that users see; None if they are the same."""
         if len(converts) == 1:
             self.shown = converts[0]
         elif any(converts):
@@ -33,7 +33,7 @@ class KeyColumns:
             )
 
     def of(self, frame: pl.DataFrame) -> tuple[Sequence[Hashable], Sequence[Any]]:
-        """For each row what its key is looked up by, and the key itself."""
+        """For each row the look-up form of its key, and the key itself."""
         columns = [_values(frame[name]) for name in self._names]
         keys: list[Any] = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
         if self.by_bytes:
@@ -49,7 +49,7 @@ def _values(column: pl.Series) -> list[Any]:
 
 
 def _restored(dtype: pl.DataType) -> Callable[[Any], Any] | None:
-    """Numbers are stored without their type."""
+    """A function that gives a number its type back: numbers are stored without it."""
     if dtype.is_float():
         return lambda key: None if key is None else float(key)
     if isinstance(dtype, pl.Boolean):
@@ -60,7 +60,8 @@ def _restored(dtype: pl.DataType) -> Callable[[Any], Any] | None:
 
 
 def key_class(dtype: pl.DataType | None) -> str:
-    """What a key column holds, for a state's signature: types whose equal values are one key have one name.
+    """The class of a key column's values, for a state's signature: types whose equal values are one key have one
+    name.
 
     >>> key_class(pl.Int32()) == key_class(pl.Float64()), key_class(pl.String())
     (True, 'text')

@@ -1,11 +1,11 @@
 """The logic of a `ProcessSpec` in one subtask: events, timers, broadcast records, snapshots.
 
-The loop over a batch does little for each event: it looks whether a timer comes first, finds the key's slot in the
-cache, makes it the current one, and calls `on_event`. Key groups, the order of events and the watermark before each are
-computed for the whole batch at once; the backend is written in slices.
+The loop over a batch does little for each event: it checks whether a timer comes first, finds the key's slot in the
+cache, makes it the current one, and calls `on_event`. Key groups, the order of events and the watermark before each
+are computed for the whole batch at once; the backend is written in slices.
 
-Between two events event time goes on without leaps: a timer fires when the watermark has come to its time, whatever
-watermark it was that passed it. So what it sees and puts out does not depend on which other keys' records come by.
+Between two events event time goes on without leaps: a timer fires when the watermark reaches its time, whichever
+watermark passed it. So its view and its output do not depend on other keys' records.
 """
 
 from __future__ import annotations
@@ -54,22 +54,22 @@ EVENT_TIMERS: Final = "event-timers"
 PROCESSING_TIMERS: Final = "processing-timers"
 
 _AHEAD: Final = 4_096
-"""So many events' keys are looked at before the first of them is processed."""
+"""The number of events whose keys are looked up before the first of them is processed."""
 
 _TIMERS_AT_ONCE: Final = 8_192
-"""So many timers fire before what they put out is handed on."""
+"""The number of timers that fire before their output is handed on."""
 _TIMERS_FOR: Final = 0.1
-"""Or as many as fire in so many seconds."""
+"""Seconds of firing timers after which their output is handed on."""
 
 Row = tuple[Any, Any, int, int | None, Any]
-"""(what its key is looked up by, the key, key group, event time, event)."""
+"""(look-up form of the key, key, key group, event time, event)."""
 
 _NO_END: Final = End()
 _TIME: Final = pl.col(EVENT_TIME).to_physical()
 
 
 class ProcessOperator(Operator):
-    """Runs one copy of a process over the keys of one subtask."""
+    """The logic of one subtask: runs one copy of a process over the subtask's keys."""
 
     def __init__(self, spec: ProcessSpec, ctx: OperatorContext, inputs: Sequence[StreamType]) -> None:
         schema = inputs[0].schema
@@ -107,7 +107,7 @@ class ProcessOperator(Operator):
         self._watermark = MIN_TIME
         self._end = _NO_END
         self._before = MIN_TIME
-        """What the watermark would be before the next of the records that are put in order."""
+        """The watermark before the next of the records that are put in order."""
         self._effort = Effort(ctx.clock)
         self._passing: Iterator[None] | None = None
         self._marks: list[tuple[Emitted, int]] = []
@@ -185,7 +185,7 @@ class ProcessOperator(Operator):
         self._process.close()
 
     def _bind(self) -> None:
-        """Make each declared state the handle of this subtask: an attribute of the process, found without a call."""
+        """Makes each declared state the handle of this subtask: an attribute of the process, found without a call."""
         own = vars(self._process)
         declared = self._spec.declared
         self._expiring: list[Any] = []
@@ -207,13 +207,13 @@ class ProcessOperator(Operator):
         return [self._event_timers, self._processing_timers, *self._expiries]
 
     def _held(self, batch: FrameBatch, out: Collector) -> FrameBatch:
-        """The records that Python's values can hold; the others are bad ones."""
+        """The records that Python's values can hold; the others are bad records."""
         held = seen(batch, self._guard, out)
         assert isinstance(held, FrameBatch)
         return held
 
     def _wait(self, batch: FrameBatch, out: Collector) -> None:
-        """Put records where they wait for the watermark; where that is what was asked for, those behind it are late."""
+        """Keeps records until the watermark passes them; with `order="event_time"`, those behind it are late."""
         frame = batch.frame
         if self._spec.order == "event_time":
             frame = batch.unmarked().frame
@@ -232,13 +232,13 @@ class ProcessOperator(Operator):
             self._ctx.metrics.late_dropped.add(frame.height)
 
     def _pass(self, watermark: int, out: Collector) -> Iterator[None]:
-        """Hand over and fire all that a watermark makes due; gives way now and then for what came of it to be handed
-        on."""
+        """Hands over the events and fires the timers that a watermark makes due; stops now and then so that output is
+        handed on."""
         self._hand_over_left(out)
         if watermark < MAX_TIME:
             yield from self._up_to(watermark, out)
         else:
-            # As far as it came while there was input, and then what is left.
+            # As far as it came while there was input, and then the rest.
             yield from self._up_to(max(self._end.watermark, self._current.watermark), out, ends=True)
             self._firing.ended, self._firing.last = True, self._end.last
             yield from self._up_to(MAX_TIME, out)
@@ -257,7 +257,7 @@ class ProcessOperator(Operator):
         self._current.watermark = max(self._current.watermark, watermark)
 
     def _in_portions(self, frame: pl.DataFrame, out: Collector) -> Iterator[None]:
-        """Records with their watermarks, as many at a time as may be waited for."""
+        """Processes records with their watermarks, in portions that can be waited for."""
         done = 0
         while done < frame.height:
             part = frame[done : done + self._effort.portion]
@@ -266,8 +266,8 @@ class ProcessOperator(Operator):
             yield
 
     def _as_in_order(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Records in order of event time with the watermarks that a source in this order would have made: a bound
-        behind the record before, which need not be here."""
+        """Records in order of event time with the watermarks of a source in this order: a bound behind the record
+        before, which need not be among them."""
         lag = max(self._end.last - self._end.watermark, 1)
         before, self._before = self._before, frame[EVENT_TIME].to_physical()[-1] - lag
         carried = pl.col(WATERMARK).to_physical()
@@ -279,7 +279,7 @@ class ProcessOperator(Operator):
         return frame.with_columns(mark.cast(EVENT_TIME_TYPE).alias(WATERMARK))
 
     def _latest_before(self, times: pl.Series) -> pl.Series:
-        """Of the records of all inputs the latest before each of these times, null where there is none."""
+        """The latest time among the records of all inputs before each of these times; null if there is none."""
         seen = self._end.times
         if seen is None:
             return pl.Series([None], dtype=pl.Int64).new_from_index(0, len(times))
@@ -287,13 +287,13 @@ class ProcessOperator(Operator):
         return seen.gather(pl.select(pl.when(at >= 0).then(at)).to_series())
 
     def _hand_over_left(self, out: Collector) -> None:
-        """What waited when a job ended that sorted and now does not, is not to be forgotten."""
+        """Processes records that an earlier run kept in order, if this run no longer sorts."""
         if not self._sorts and len(self._waiting):
             for frame in self._waiting.due(MAX_TIME):
                 self._process_frame(frame, False, out)
 
     def _process_frame(self, frame: pl.DataFrame, marked: bool, out: Collector) -> None:
-        """Records with the watermark before each if they are `marked`."""
+        """Processes records, with the watermark before each if they are `marked`."""
         groups: list[int] = key_groups(frame, self._spec.keys, self._ctx.max_parallelism).to_list()
         hashed, keys = self._keys.of(frame)
         times: Iterable[int | None] = (
@@ -310,7 +310,7 @@ class ProcessOperator(Operator):
                 self._each_marked(islice(rows, _AHEAD), marks[start:stop], out)
 
     def _each(self, rows: Iterator[Row], out: Collector) -> None:
-        """Call `on_event` for each row; one that raises is treated by the error policy, and the next comes."""
+        """Calls `on_event` for each row; one that raises is treated by the error policy, and the next row follows."""
         cache, current, context = self._cache, self._current, self._context
         on_event, careful = self._process.on_event, self._spec.on_error != "fail"
         errors: list[RecordError] = []
@@ -335,7 +335,7 @@ class ProcessOperator(Operator):
         self._guard.bad(errors, out)
 
     def _each_marked(self, rows: Iterator[Row], marks: Sequence[int], out: Collector) -> None:
-        """The same, with the timers that come before each row, as the watermark before it says."""
+        """Calls `on_event` for each row after the timers that the watermark before the row makes due."""
         cache, current, context, timers = self._cache, self._current, self._context, self._event_timers
         on_event, careful = self._process.on_event, self._spec.on_error != "fail"
         errors: list[RecordError] = []
@@ -400,8 +400,8 @@ class ProcessOperator(Operator):
         *,
         gives_way: bool = False,
     ) -> bool:
-        """Call `on_timer` for each timer that is due by `limit`; whether there may be more, if it `gives_way` after
-        many or after long."""
+        """Calls `on_timer` for each timer that is due by `limit`; returns whether there may be more, if it
+        `gives_way` after many timers or a long time."""
         cache, current, context, pop = self._cache, self._current, self._context, queue.pop
         on_timer: Callable[[Timer, ProcessContext], None] = self._process.on_timer
         careful = self._spec.on_error != "fail"
@@ -436,20 +436,20 @@ class ProcessOperator(Operator):
         return more
 
     def _own_time(self) -> int | None:
-        """The event time of rows that no event and no event-time timer gave rise to: the earliest that is not late."""
+        """The event time of rows caused by neither an event nor an event-time timer: the earliest that is not late."""
         if not self._timed:
             return None
         watermark = self._current.watermark
         return self._ctx.clock.now() if watermark == MIN_TIME else min(watermark + 1, LATEST)
 
     def _mark(self) -> None:
-        """What is put out from here on belongs to one event."""
+        """Notes that the following rows belong to one event."""
         self._marks = [(emitted, len(emitted.rows)) for emitted in (self._main, *self._side.values())]
 
     def _failed(
         self, cause: BaseException, record: object, errors: list[RecordError], out: Collector
     ) -> RecordError:
-        """An event's error, which takes the rows with it that the event had put out. Its changes of state stay."""
+        """Handles an event's error, which takes the event's output along. Its changes of state stay."""
         if isinstance(cause, StreamflowError) and not isinstance(cause, RecordError):
             raise cause
         error = self._guard.error(cause, record)
@@ -460,7 +460,7 @@ class ProcessOperator(Operator):
         return error
 
     def _between(self, out: Collector) -> None:
-        """After a batch or a watermark: put out what was emitted, clean up a little."""
+        """Works after a batch or a watermark: puts out emitted rows, cleans up a little."""
         self._put_out(self._main, self._spec.schema, "", out)
         for name, schema in self._spec.side:
             self._put_out(self._side[name], schema, name, out)
@@ -494,7 +494,7 @@ class ProcessOperator(Operator):
         return Where(code=line_of_definition(getattr(type(self._process), emitted.method_of(row))))
 
     def _begins(self, method: str) -> None:
-        """What is put out from here on comes from that method."""
+        """Notes that the following rows come from that method."""
         self._main.begins(method)
         for emitted in self._side.values():
             emitted.begins(method)

@@ -1,8 +1,8 @@
 """`KeyedProcess`: a user's own logic by key, with state, timers, side outputs and a broadcast input.
 
-What one event or timer does (state, timers, rows) is atomic with respect to barriers and watermarks, since nothing runs
-in between. Flink's KeyedProcessFunction and KeyedBroadcastProcessFunction are the models, Beam's time-sorted input that
-of `order="event_time"`.
+The effects of one event or timer (state, timers, rows) are atomic with respect to barriers and watermarks. Flink's
+KeyedProcessFunction and KeyedBroadcastProcessFunction are the models, Beam's time-sorted input that of
+`order="event_time"`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ WHOLE_RECORD: Final = "__record"
 
 
 class KeyedProcess:
-    """The base of own processes: declare state as class attributes, say what an event does.
+    """The base class of own processes: state as class attributes, and a method for events.
 
     **Order.** `process(P)`, which is `order="arrival"`, hands the events of a key over as they arrive, late ones too.
     Event-time timers fire between them as if the source had made a watermark after every record, however the records
@@ -62,7 +62,7 @@ class KeyedProcess:
     come in order of event time, those of one moment as they arrived, which is what a stream in order gives.
     `process(P, order="event_time")` hands an event over once the watermark has passed it, in order of event time, and
     the timers before it first: the result is the same in every mode, at any parallelism, and for any order of arrival
-    within the watermark's bound, which is what it costs in latency. Events of one moment come in the order of their
+    within the watermark's bound, at the cost of that bound in latency. Events of one moment come in the order of their
     columns' values. An event behind the watermark goes to `.late`, or is counted. When the input has ended, each timer
     that is set fires once, in order; one that a timer sets then fires only if it is for no later than the last event.
 
@@ -74,12 +74,12 @@ class KeyedProcess:
     ...         self.total.update(self.total.value() + event["value"])
     ...         ctx.emit({"key": ctx.key, "total": self.total.value()})
 
-    Each subtask works with a copy of the process; what has to survive belongs in state, what has to be opened in
-    `open`. `output` says the columns of what `emit` puts out (a dict of types, a dataclass, TypedDict or NamedTuple);
-    without it the rows are objects. `outputs` does so for the side outputs by name; None there means objects.
+    Each subtask works with a copy of the process: keep in state what has to survive, and open resources in `open`.
+    `output` gives the columns of emitted rows (a dict of types, a dataclass, TypedDict or NamedTuple); without it the
+    rows are objects. `outputs` gives those of the side outputs by name; None there means objects.
 
-    With `.on_error("skip")` or a sink for errors, an event or timer that raises puts out nothing; what it had changed
-    of its state before it raised stays changed.
+    With `.on_error("skip")` or a sink for errors, an event or timer that raises puts out nothing; its changes of
+    state before the error stay.
     """
 
     output: ClassVar[object] = None
@@ -109,7 +109,7 @@ class KeyedProcess:
         )
 
     def on_broadcast(self, event: Any, ctx: ProcessContext) -> None:
-        """Called in every subtask for each record of the broadcast input; the place to change BroadcastState."""
+        """Called in every subtask for each record of the broadcast input; only here BroadcastState may change."""
         raise JobDefinitionError(f"{type(self).__name__} has no on_broadcast", hint="define it")
 
     def close(self) -> None:
@@ -120,7 +120,7 @@ _declared: dict[type, Declared] = {}
 
 
 def declarations_of(cls: type) -> Declared:
-    """What a process class declares, found once."""
+    """The states that a process class declares, cached."""
     found = _declared.get(cls)
     if found is None:
         found = _declared[cls] = declarations(cls)
@@ -130,6 +130,9 @@ def declarations_of(cls: type) -> Declared:
 @dataclass(frozen=True, eq=False)
 class ProcessSpec(OperatorSpec):
     """A process over records partitioned by `keys`; a second input, if there is one, goes to all subtasks.
+
+    `record_columns` are the columns of an event, without made key columns; None: events are objects in the column
+    `WHOLE_RECORD`. `schema` is that of its output, `side` that of each side output.
 
     `record_columns` are those that an event has, without the ones made to key it; None: events are objects in the
     column `WHOLE_RECORD`. `schema` is what it puts out, `side` the same for each side output.
@@ -149,9 +152,9 @@ class ProcessSpec(OperatorSpec):
     null_keys: Literal["fail", "group"] = "fail"
     on_error: ErrorPolicy = "fail"
     shown_keys: tuple[str, ...] | None = None
-    """The keys as users see them, where a checkpoint has them in another order."""
+    """The keys in the users' order, if a checkpoint has another order."""
     make_event: RowMaker | None = None
-    """What makes of an event's dict what `on_event` is annotated with; None where that is a dict."""
+    """The function from an event's dict to the class that `on_event` is annotated with; None for a dict."""
     make_rule: RowMaker | None = None
     """The same for `on_broadcast`."""
 
@@ -161,7 +164,7 @@ class ProcessSpec(OperatorSpec):
 
     @property
     def has_timers(self) -> bool:
-        """Whether it can have timers: whether it says what one does."""
+        """Whether the process can have timers: whether it overrides `on_timer`."""
         return type(self.process).on_timer is not KeyedProcess.on_timer
 
     @property
@@ -277,7 +280,7 @@ def _key_differences(saved: Sequence[Sequence[str]], mine: Sequence[Sequence[str
 
 
 def process_instance(process: object) -> KeyedProcess:
-    """A process out of what a user hands over: one, or its class. Raises JobDefinitionError for anything else."""
+    """A process, or an instance of a process class; raises JobDefinitionError for anything else."""
     if inspect.isclass(process) and issubclass(process, KeyedProcess):
         try:
             return process()

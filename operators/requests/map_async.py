@@ -1,8 +1,8 @@
 """`MapAsync`: the one operator that awaits user coroutines: look-ups in services, several at once.
 
-It stands at the head of its task. Requests are under way while the task goes on: they hold no barrier up (a checkpoint
-has the inputs that have not been answered, which are asked again after a restore), and no watermark passes them. A
-request that fails or times out is tried again as `Backoff` says, and is then a bad record under the error policy.
+It stands at the head of its task. Requests are under way while the task goes on: they hold no barrier up (a
+checkpoint has the unanswered inputs, which are asked again after a restore), and no watermark passes them. A request
+that fails or times out is tried again as `Backoff` says, and is then a bad record under the error policy.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ from streamflow.user_code import awaited_failure, line_of_definition, line_of_er
 __all__ = ["Backoff", "MapAsync", "backoff"]
 
 _AHEAD: Final = 10
-"""How many times `capacity` inputs may have been asked for and not put out."""
+"""The number of inputs, in multiples of `capacity`, that may have been requested and not put out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """So many retries; the pause before each is twice the one before. Microseconds."""
+    """A number of retries; the pause before each is twice the one before. Microseconds."""
 
     retries: int
     first: int = 100_000
@@ -77,7 +77,7 @@ def backoff(retries: int, *, first: Duration = "100ms", longest: Duration = "10s
 
 @dataclass(frozen=True)
 class MapAsync(OperatorSpec):
-    """A coroutine function on each row, up to `capacity` at once."""
+    """A coroutine function on each row, with up to `capacity` calls at once."""
 
     kind: ClassVar[str] = "map_async"
     on_changes: ClassVar[OnChanges] = "pass"
@@ -90,7 +90,7 @@ class MapAsync(OperatorSpec):
     retries: Backoff
     on_error: ErrorPolicy = "fail"
     make_row: RowMaker | None = None
-    """What makes of a row's dict what the function is annotated with; None where that is a dict."""
+    """The function from a row's dict to the class that the function is annotated with; None for a dict."""
 
     @property
     def emits(self) -> Layout:  # type: ignore[override]
@@ -106,7 +106,7 @@ class MapAsync(OperatorSpec):
         return _MapAsyncOperator(self, ctx)
 
     def own_function(self) -> Service:
-        """The function of one subtask: a copy of its own, where it is one that is opened and closed."""
+        """The function of one subtask: a copy of its own, if the function is opened and closed."""
         return Service.of(self.function, self.make_row)
 
     def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any] | None:
@@ -129,17 +129,17 @@ class _MapAsyncOperator(AsyncOperator):
         self._marked = ctx.marks
         self._guard = Guard(ctx.operator_id, spec.on_error, ctx.metrics)
         self._requests = Requests(ordered=spec.ordered)
-        # Results that wait for their turn take room, too, but do not keep others from being asked at once.
+        # Results that wait for their turn take room, too, but do not keep other requests from being made at once.
         self._most = _AHEAD * spec.capacity
         self._unasked: deque[Request] = deque()
         self._asking: set[asyncio.Task[Any]] = set()
         self._news: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
-        """What ended a request and is no matter of its record: an interrupt."""
+        """An exception that ended a request and is no error of its record: an interrupt."""
         self._closed = False
         self._service = spec.own_function()
         self._opening: asyncio.Future[Any] | None = None
-        """Its `open`, begun with the first request; what it raises ends the job."""
+        """The function's `open`, begun with the first request; an error of it ends the job."""
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         rows = rows_of(seen(batch, self._guard, out))
@@ -178,7 +178,7 @@ class _MapAsyncOperator(AsyncOperator):
         return passed
 
     def _answers(self, good: list[Request], taken: list[Request]) -> AnyBatch:
-        """The answers as records; what the schema does not allow is its request's error."""
+        """The answers as records; a value that the schema does not allow is its request's error."""
         timed = taken[0].time is not None
         times = [request.time for request in good if request.time is not None] if timed else None
         marks = [request.mark or MIN_TIME for request in good] if self._marked else None
@@ -197,7 +197,7 @@ class _MapAsyncOperator(AsyncOperator):
     def snapshot(self) -> OperatorSnapshot:
         spans = self._requests.snapshot()
         try:
-            # Packed at once, since they are few and the user's functions may hold on to what is in them.
+            # Packed at once, since they are few and the user's functions may hold on to parts of them.
             return OperatorSnapshot({"requests": pack(spans)})
         except RecordError as error:
             raise StateError(
@@ -211,7 +211,7 @@ class _MapAsyncOperator(AsyncOperator):
         for part in mine:
             spans = unpack(part.values["requests"])
             if len(mine) > 1:
-                # Of several streams' watermarks none holds for all.
+                # The watermarks of several streams are different.
                 spans = [(values, times, None) for values, times, *_ in spans]
             self._unasked.extend(self._requests.restore(spans))
 
@@ -230,7 +230,7 @@ class _MapAsyncOperator(AsyncOperator):
             await self._service.close()
 
     async def _opened(self) -> bool:
-        """Whether the function is open: the first request opens it, the others wait for that."""
+        """Waits until the function is open: the first request opens it."""
         if self._opening is None:
             self._opening = asyncio.ensure_future(self._service.open())
         try:
@@ -240,7 +240,7 @@ class _MapAsyncOperator(AsyncOperator):
         return self._failure is None
 
     def _ask(self) -> None:
-        """Begin as many requests as there is room for."""
+        """Begins as many requests as there is room for."""
         while (
             self._unasked
             and len(self._asking) < self._spec.capacity
@@ -280,7 +280,7 @@ class _MapAsyncOperator(AsyncOperator):
         return error
 
     async def _request(self, request: Request) -> None:
-        """Ask until there is an answer or no retry left; what the function raised then is the record's error."""
+        """Asks until there is an answer or no retry left; the last exception is then the record's error."""
         if self._service.opens and not await self._opened():
             return
         retries = self._spec.retries
@@ -288,7 +288,7 @@ class _MapAsyncOperator(AsyncOperator):
         while True:
             limit = asyncio.timeout(self._spec.timeout / 1e6)
             try:
-                # Each attempt has a row of its own: what one changes is neither asked again nor stored.
+                # Each attempt has a row of its own: changes of one attempt are neither asked again nor stored.
                 row = copied(request.value)
                 async with limit:
                     request.result = own_result(await self._service.call(row), row, held=0)

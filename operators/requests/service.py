@@ -28,7 +28,8 @@ class Service:
 
     @staticmethod
     def of(function: Callable[[Any], Any], make: RowMaker | None) -> Service:
-        """A function, or a copy of an object that is opened or closed; JobDefinitionError where copying it fails."""
+        """The service of a function, or of a copy of an object with `open` or `close`; raises JobDefinitionError if
+        copying fails."""
         if inspect.isroutine(function) or not (hasattr(function, "open") or hasattr(function, "close")):
             return Service(function, make)
         try:
@@ -45,18 +46,18 @@ class Service:
         return not inspect.isroutine(self.function) and hasattr(self.function, "open")
 
     async def call(self, row: Any) -> Any:
-        """Ask once. Raises what the function raises."""
+        """Calls the function once. Raises its exceptions."""
         given = self.function(row if self.make is None else self.make(row))
         if not inspect.isawaitable(given):
             raise StreamflowError(f"it gave a {type(given).__name__} at once; write it async def, or use map")
         return await given
 
     async def open(self) -> None:
-        """Open it."""
+        """Calls the object's `open`."""
         await self._do("open")
 
     async def close(self) -> None:
-        """Close it, if it has a `close`; StreamflowError where that fails."""
+        """Calls the object's `close`, if it has one; raises StreamflowError if that fails."""
         try:
             await self._do("close")
         except BaseException as raised:
@@ -71,7 +72,7 @@ class Service:
 
 
 def failed(function: object, what: str, cause: BaseException) -> StreamflowError:
-    """The operator's error out of what `open` or `close` raised."""
+    """The operator's error, made of an exception of `open` or `close`."""
     error = StreamflowError(
         f"{type(function).__name__}.{what} raised {described(cause)}", where=Where(code=line_of_error(cause))
     )

@@ -1,7 +1,8 @@
-"""Requests under way: what has been asked and not been put out yet, in the order in which it may be put out.
+"""Requests under way: inputs that have been asked and not put out yet, in the order in which they may be put out.
 
-Results keep the order of their inputs, or come as they are answered; either way none passes a watermark that came
-behind its input, and no watermark passes a result. Decides only: who runs the requests tells it what was answered.
+Results keep the order of their inputs, or come in the order of answers; either way none passes a watermark that came
+behind its input, and no watermark passes a result. Decides only: the operator that makes the requests reports
+answers.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ class Span:
     """The requests between two watermarks. `watermark`: the one behind them, None for the last span, which is open."""
 
     waiting: dict[int, Request] = field(default_factory=dict[int, "Request"])
-    """In the order of their inputs, by number."""
+    """The unanswered requests in the order of their inputs, by number."""
     ready: list[Request] = field(default_factory=list["Request"])
-    """Those that were answered, in the order of the answers."""
+    """The answered requests, in the order of the answers."""
     watermark: int | None = None
 
 
@@ -34,7 +35,7 @@ class Request:
     number: int
     span: Span
     mark: int | None = None
-    """The watermark before it, where records carry one."""
+    """The watermark before the input, if records carry one."""
     result: Any = None
     error: BaseException | None = None
     answered: bool = False
@@ -66,7 +67,7 @@ class Requests:
         return len(self._spans) == 1 and not self._spans[0].waiting
 
     def add(self, value: Any, time: int | None, mark: int | None = None) -> Request:
-        """One more input, behind all others."""
+        """Adds an input, behind all others."""
         span = self._spans[-1]
         request = Request(value, time, self._added, span, mark)
         self._added += 1
@@ -74,7 +75,7 @@ class Requests:
         return request
 
     def watermark(self, time: int) -> int | None:
-        """A watermark has come: itself where nothing has to come before it; otherwise it waits."""
+        """Takes a watermark: returns it if no result has to come before it; otherwise it waits."""
         if self.empty:
             return time
         if not self._spans[-1].waiting:
@@ -84,7 +85,7 @@ class Requests:
         return None
 
     def answered(self, request: Request) -> bool:
-        """A request has its result or its error; whether there is something to take."""
+        """Marks a request as answered; returns whether there is something to take."""
         request.answered = True
         if not self._ordered:
             request.span.ready.append(request)
@@ -92,14 +93,14 @@ class Requests:
 
     @property
     def takeable(self) -> bool:
-        """Whether `take` gives anything, or `passed` does."""
+        """Whether `take` or `passed` gives anything."""
         span = self._spans[0]
         if not span.waiting:
             return span.watermark is not None
         return next(iter(span.waiting.values())).answered if self._ordered else bool(span.ready)
 
     def take(self) -> list[Request]:
-        """Those that may be put out now."""
+        """Takes out the requests that may be put out now."""
         span = self._spans[0]
         taken: list[Request] = []
         if self._ordered:
@@ -110,7 +111,7 @@ class Requests:
         else:
             taken, span.ready = span.ready, []
             if taken:
-                # Event time has come no further than to the first that waits.
+                # Event time has come no further than to the first waiting request.
                 first = next(iter(span.waiting.values()))
                 for request in taken:
                     request.mark = first.mark
@@ -120,7 +121,7 @@ class Requests:
         return taken
 
     def passed(self) -> int | None:
-        """The watermark before which everything has been taken, once; None where there is none."""
+        """The watermark before which everything has been taken, once; None if there is none."""
         span = self._spans[0]
         if span.waiting or span.watermark is None:
             return None
@@ -128,7 +129,7 @@ class Requests:
         return span.watermark
 
     def snapshot(self) -> list[tuple[list[Any], list[int | None], int | None, list[int | None]]]:
-        """(values, times, watermark, marks) of each span: all that has not been taken, in order."""
+        """(values, times, watermark, marks) of each span: all requests not taken yet, in order."""
         return [
             (
                 [request.value for request in span.waiting.values()],
@@ -140,8 +141,8 @@ class Requests:
         ]
 
     def restore(self, spans: Sequence[Sequence[Any]]) -> list[Request]:
-        """Take what a snapshot held, behind what is there; the requests to begin again. Snapshots of earlier versions
-        have no marks."""
+        """Adds the requests of a snapshot behind the present ones; returns those to begin again. Snapshots of earlier
+        versions have no marks."""
         begun: list[Request] = []
         for values, times, watermark, *marks in spans:
             each = marks[0] if marks else [None] * len(values)

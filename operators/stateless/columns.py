@@ -55,7 +55,7 @@ _BESIDE: Final = "__beside"
 
 @dataclass(frozen=True, eq=False)
 class ColumnSpec(PureSpec):
-    """What the operators here share: a frame goes in, `apply` makes another."""
+    """The common part of these operators: a frame goes in, `apply` makes another."""
 
     accepts: ClassVar[Layout] = Layout.FRAME
     emits: ClassVar[Layout] = Layout.FRAME
@@ -99,7 +99,7 @@ class ColumnSpec(PureSpec):
 
 @dataclass(frozen=True, eq=False)
 class Filter(ColumnSpec):
-    """Keep the rows for which a boolean expression is true (null counts as false, as in Polars)."""
+    """Keeps the rows for which a boolean expression is true (null counts as false, as in Polars)."""
 
     kind: ClassVar[str] = "filter"
     predicate: pl.Expr = pl.lit(True)  # noqa: RUF009 — an expression is immutable
@@ -130,7 +130,7 @@ class Filter(ColumnSpec):
 
 @dataclass(frozen=True, eq=False)
 class Select(ColumnSpec):
-    """These columns and no others; event time goes along."""
+    """These columns and no others; event time stays."""
 
     kind: ClassVar[str] = "select"
     expressions: tuple[pl.Expr, ...] = ()
@@ -256,7 +256,7 @@ class Explode(ColumnSpec):
 
 
 def chosen(selector: pl.Expr, columns: Mapping[str, pl.DataType]) -> list[str]:
-    """The columns that a selector chooses; none for an expression that makes something of them.
+    """The columns that a selector chooses; none for any other expression.
 
     >>> chosen(pl.col("a", "b"), {"a": pl.Int64(), "b": pl.String(), "c": pl.Date()})
     ['a', 'b']
@@ -270,7 +270,7 @@ def chosen(selector: pl.Expr, columns: Mapping[str, pl.DataType]) -> list[str]:
 
 
 def roots(*expressions: pl.Expr) -> frozenset[str] | None:
-    """The columns that expressions read; None where that cannot be told (selectors, all columns)."""
+    """The columns that expressions read; None if they cannot be told (selectors, all columns)."""
     names: set[str] = set()
     for expression in expressions:
         if expression.meta.has_multiple_outputs() or expression.meta.is_regex_projection():
@@ -280,7 +280,7 @@ def roots(*expressions: pl.Expr) -> frozenset[str] | None:
 
 
 def union(*columns: frozenset[str] | None) -> frozenset[str] | None:
-    """All of these columns; None (all there are) if one of them is."""
+    """The union of sets of columns; None (all columns) if one of them is None."""
     joined: frozenset[str] = frozenset()
     for some in columns:
         if some is None:
@@ -309,7 +309,7 @@ def resolved_type(before: StreamType, apply: Callable[[pl.LazyFrame], pl.LazyFra
 
     Raises JobDefinitionError naming the column and the nearest one.
 
-    Columns whose type is known only when the job runs make it unknown for what depends on them.
+    A column whose type is known only when the job runs makes dependent columns' types unknown, too.
     """
     schema = before.schema
     if not isinstance(schema, Schema):
@@ -355,7 +355,7 @@ def _several(expressions: Sequence[pl.Expr]) -> bool:
 
 
 def _times(frame: pl.LazyFrame) -> list[str]:
-    """The reserved columns that go along with whatever is selected."""
+    """The reserved columns of a frame that accompany any selection."""
     names = frame.collect_schema().names()
     return [name for name in (EVENT_TIME, WATERMARK) if name in names]
 
@@ -363,7 +363,7 @@ def _times(frame: pl.LazyFrame) -> list[str]:
 def _beside_times(
     frame: pl.LazyFrame, times: list[str], apply: Callable[[pl.LazyFrame], pl.LazyFrame]
 ) -> pl.LazyFrame:
-    """A transformation that does not see event times, so that no selector can change them or select them twice."""
+    """The result of a transformation that does not see event times, so that no selector can change or select them."""
     return pl.concat([apply(frame.drop(times)), frame.select(times)], how="horizontal")
 
 

@@ -22,10 +22,10 @@ __all__ = ["declared_schema", "returned_schema"]
 def returned_schema(
     function: Callable[..., Any], *, flat: bool = False, what: str = "the job"
 ) -> StreamSchema:
-    """The columns a function's return annotation promises; OBJECTS without one that says.
+    """The columns that a function's return annotation promises; OBJECTS if it promises none.
 
     A dataclass, TypedDict or NamedTuple gives its fields, a scalar one column `value`; with `flat` the annotation is
-    that of an iterable of those. JobDefinitionError for a function that returns nothing by its own word.
+    that of an iterable of those. Raises JobDefinitionError for a function annotated to return None.
 
     >>> def length(row) -> int: ...
     >>> returned_schema(length)
@@ -50,7 +50,7 @@ def returned_schema(
 
 
 def schema_of(annotation: Any) -> Schema | None:
-    """Columns out of an annotation; None where it does not say."""
+    """The columns of an annotation; None if it names none."""
     if is_row_class(alone(annotation)):
         return _record_schema(alone(annotation))
     scalar = _column(annotation)
@@ -83,12 +83,12 @@ def _name(annotation: Any) -> str:
 
 
 def _column(annotation: Any) -> pl.DataType | None:
-    """The type of a field's column; None where no column stands for it."""
+    """The type of a field's column; None if no column type matches."""
     return annotated_type(annotation, _own_column)
 
 
 def _own_column(annotation: Any) -> pl.DataType | None:
-    """The column of a class of rows, or of literals of one type."""
+    """The column type of a class of rows, or of literals of one type."""
     if is_row_class(annotation):
         return pl.Struct(dict(_record_schema(annotation)))
     if typing.get_origin(annotation) is not Literal:
@@ -100,7 +100,7 @@ def _own_column(annotation: Any) -> pl.DataType | None:
 def declared_schema(
     schema: object, function: Callable[..., Any], *, flat: bool = False, what: str = "the job"
 ) -> StreamSchema:
-    """`schema=` where it is given, the return annotation otherwise."""
+    """The columns of `schema=` if given, of the return annotation otherwise."""
     if schema is None:
         return returned_schema(function, flat=flat, what=what)
     if isinstance(schema, (Schema, Objects)):

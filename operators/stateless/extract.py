@@ -1,6 +1,6 @@
 """`Extract`: keys and aggregate inputs that are Python functions, evaluated once into columns.
 
-From there on the work is vectorised. What reads the columns decides what they mean; here they are only made.
+The operators behind work on whole columns, and decide what the columns mean.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class Extract(OperatorSpec):
     emits: ClassVar[Layout] = Layout.FRAME
     columns: tuple[tuple[str, Callable[[Any], Any]], ...] = ()
     reads: Layout = Layout.FRAME
-    """ROWS for a stream of objects: only what has columns can keep them beside those that are made."""
+    """The input's layout; ROWS for a stream of objects: only frames can keep their columns beside the made ones."""
     on_error: ErrorPolicy = "fail"
     inputs: tuple[tuple[str, Aggregate], ...] = ()
-    """What aggregates are made of, by column: a value of a type that they cannot be made of is a bad record."""
+    """Aggregates by input column: a value of a type that the aggregate cannot be made of is a bad record."""
     needed: tuple[str, ...] = ()
-    """Columns, of those made, in which a null is a bad record: keys."""
+    """Made columns in which a null is a bad record: keys."""
 
     @property
     def accepts(self) -> Layout:  # type: ignore[override]
@@ -107,7 +107,7 @@ class _ExtractOperator(Operator):
         for (name, function), values, given in zip(self._columns, results, types, strict=True):
             dtype, label = self._types[name], _label(name, function)
             if dtype is None:
-                # What a function gave for a record that another of them failed for is not among the values.
+                # The value of one function for a record that another function failed for is not among the values.
                 known = None if failed else given
                 column, unfit = any_column(label, values, self._settled[name], known)
             else:
@@ -133,8 +133,8 @@ class _ExtractOperator(Operator):
     def _evaluate(
         self, batch: AnyBatch, types: Sequence[set[type]]
     ) -> tuple[list[list[Any]], dict[int, RecordError]]:
-        """Each function's value for each row (None where one raised), and the errors by row. The types of a function's
-        values are added to its set."""
+        """Each function's value for each row (None if it raised), and the errors by row. Adds the values' types to
+        each function's set."""
         results: list[list[Any]] = [[] for _ in self._columns]
         go_on = calls(batch, [function for _, function in self._columns], results, types)
         raised: dict[int, BaseException] = {}
@@ -159,7 +159,7 @@ class _ExtractOperator(Operator):
         return {index: null_key(name, row).at(where) for index, row in _rows(batch, rows)}
 
     def _errors(self, batch: AnyBatch, misfits: dict[int, tuple[str, Function]]) -> dict[int, RecordError]:
-        """The rows whose values no column can hold, or not the column that was promised."""
+        """The errors of rows whose values fit no column, or not the promised one."""
         return {
             index: RecordError(
                 misfits[index][0],
@@ -176,5 +176,5 @@ def _rows(batch: AnyBatch, chosen: Collection[int]) -> Iterable[tuple[int, Any]]
 
 
 def _label(name: str, function: Callable[[Any], Any]) -> str:
-    """What errors call a column: its own name, or that of what makes the input of an aggregate."""
+    """The name of a column in errors: its own, or that of the function or expression behind an aggregate's input."""
     return getattr(function, "__name__", name) if name.startswith("__") else name

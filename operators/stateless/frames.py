@@ -30,7 +30,7 @@ __all__ = ["MapBatches"]
 
 @dataclass(frozen=True)
 class MapBatches(OperatorSpec):
-    """A function of a whole batch. Where batches begin and end is not defined: it must not matter to the function."""
+    """A function of a whole batch. The bounds of batches are not defined: they must not matter to the function."""
 
     kind: ClassVar[str] = "map_batches"
     on_changes: ClassVar[OnChanges] = "pass"
@@ -65,7 +65,7 @@ class MapBatches(OperatorSpec):
         return getattr(self.function, "__name__", "")
 
     def apply(self, frame: pl.DataFrame, expected: StreamType) -> pl.DataFrame:
-        """The function on one frame, its result checked."""
+        """The function's result for one frame, checked."""
         after = self.function(frame)
         self._check(after)
         if expected.timed and EVENT_TIME not in after.columns:
@@ -79,7 +79,7 @@ class MapBatches(OperatorSpec):
         return self._fitted(after, wanted)
 
     def _fitted(self, after: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
-        """The function's result in the columns that the stream has; StreamflowError where a value would change."""
+        """The function's result in the stream's columns; raises StreamflowError if a value would change."""
         where = Where(code=line_of_definition(self.function))
         hint = "give the same columns for every batch, and say them in schema= where an empty frame does not"
         for given, known, what in (

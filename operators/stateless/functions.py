@@ -1,6 +1,6 @@
-"""Python functions on rows: map, flat_map, filter. Functions that follow one another are fused into one operator.
+"""Python functions on rows: map, flat_map, filter. Several in a row are fused into one operator.
 
-Where a function's schema says columns, what it returned is checked against them before anything else sees it.
+If a function's schema names columns, its results are checked against them before any other code sees them.
 """
 
 # Values of any type: what they hold is not known to the type checker.
@@ -42,7 +42,7 @@ __all__ = ["Functions", "Step"]
 
 @dataclass(frozen=True)
 class Step:
-    """One function; `schema` is what it returns, None for a filter."""
+    """One function; `schema` is that of its results, None for a filter."""
 
     kind: Literal["map", "flat_map", "filter"]
     function: Callable[[Any], Any]
@@ -53,8 +53,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Functions(OperatorSpec):
-    """Functions applied one after the other to each row. What one with a schema gives are columns again, checked under
-    its own policy."""
+    """Functions applied one after the other to each row. Results of one with a schema are columns again, checked
+    under its own policy."""
 
     on_changes: ClassVar[OnChanges] = "pass"
     calls_functions: ClassVar[bool] = True
@@ -87,7 +87,7 @@ class Functions(OperatorSpec):
         return Functions((*self._steps_of(id), *following._steps_of(following_id)))
 
     def _steps_of(self, id: str) -> tuple[Step, ...]:
-        """The steps, each of which knows whose it is: an error names the operator that the user wrote."""
+        """The steps with their operators' ids: an error names the operator that the user wrote."""
         return tuple(replace(step, name=step.name or id) for step in self.steps)
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
@@ -127,7 +127,7 @@ class _Call:
             case "filter":
                 made = self._kept(self._batch, results)
             case "map":
-                # Times that are a column, and stay one, are not made values in between.
+                # Times that are a column, and stay one, are not made Python values in between.
                 stay = isinstance(batch, FrameBatch) and isinstance(self._step.schema, Schema)
                 values = RowBatch(results) if stay else RowBatch(results, *times_of(batch))
                 made = self._records(values, range(len(results)), batch if stay else None)
@@ -140,7 +140,7 @@ class _Call:
         return made
 
     def _results(self) -> list[Any]:
-        """What the function gives for each record, handed to it once; nothing in place of an error."""
+        """The function's result for each record, called once; None for an error."""
         kind = self._step.kind
         results: list[Any] = []
         function = _called(self._step, made=isinstance(self._batch, FrameBatch))
@@ -165,7 +165,7 @@ class _Call:
             self._guard.bad([error], self._out)
 
     def _kept(self, batch: AnyBatch, answers: list[Any]) -> AnyBatch:
-        """The records for which the answer is a yes; whether it is one may be asked of a user's class."""
+        """The records for which the answer is true; the truth of an answer may call a user's class."""
         if set(map(type, answers)) == {bool}:
             return batch if all(answers) else batch.chosen(answers)
         truths: list[bool] = []
@@ -183,8 +183,11 @@ class _Call:
     def _records(
         self, results: RowBatch, owners: Sequence[int], timed_as: AnyBatch | None = None
     ) -> AnyBatch:
-        """The results as records: columns where there is a schema. A record whose function failed, or gave what does
-        not fit, puts out nothing; `owners` are the records that the results came of."""
+        """The results as records: columns if there is a schema.
+
+        A record whose function failed, or whose result does not fit, puts out nothing; `owners` are the records of
+        the results.
+        """
         schema = self._step.schema
         batch: AnyBatch = results
         misfits = unfit_results(results.values)
@@ -204,7 +207,7 @@ def _of_owners(times: Sequence[int] | None, owners: Sequence[int]) -> list[int] 
 
 
 def _called(step: Step, *, made: bool) -> Callable[[Any], Any]:
-    """`made`: the rows are made for the calls, one at a time."""
+    """The step's function, wrapped for calling. `made`: rows are built for the calls, one at a time."""
     match step.kind:
         case "map":
             columns = step.schema.values() if isinstance(step.schema, Schema) else ()
@@ -217,7 +220,8 @@ def _called(step: Step, *, made: bool) -> Callable[[Any], Any]:
 
 
 def _listed(function: Callable[[Any], Iterable[Any]]) -> Callable[[Any], list[Any]]:
-    """A function that gives any iterable, as one that gives a list: a generator's errors then belong to its record."""
+    """A function that returns a list of the iterable that `function` returns: a generator's errors then belong to its
+    record."""
 
     def listed(value: Any) -> list[Any]:
         given: Any = function(value)
@@ -231,7 +235,7 @@ def _listed(function: Callable[[Any], Iterable[Any]]) -> Callable[[Any], list[An
 
 
 def _mapped(function: Callable[[Any], Any], flat: bool, made: bool) -> Callable[[Any], Any]:
-    """A function whose results are nobody else's: it may return one object each time, changed, or keep its argument."""
+    """A function whose results are safe from it: it may return one object each time, changed, or keep its argument."""
     held = _held_when_made()
 
     def mapped_row(value: Any) -> Any:
@@ -246,15 +250,15 @@ def _mapped(function: Callable[[Any], Any], flat: bool, made: bool) -> Callable[
 
 @cache
 def _held_when_made() -> int:
-    """How many references there are to a row that has just been made for a call."""
+    """The number of references to a row that has just been built for a call."""
     found: list[Any] = []
     calls(FrameBatch(pl.DataFrame({"n": [1]})), [lambda row: held_by(row)], [found])()
     return found[0]  # type: ignore[no-any-return]
 
 
 def _asked(function: Callable[[Any], Any], values: list[Any], answers: Sequence[Any]) -> Callable[[Any], Any]:
-    """A function that is asked about each of the `values`, in order: of one that it keeps, a copy goes on in its
-    place. `answers` are those that it has given."""
+    """A function called with each of the `values`, in order; a value that it keeps is replaced by a copy. `answers`
+    are its answers so far."""
 
     def asked(value: Any) -> Any:
         held = getrefcount(value)
@@ -267,4 +271,4 @@ def _asked(function: Callable[[Any], Any], values: list[Any], answers: Sequence[
 
 
 _RECORDS: Final = (str, bytes, bytearray, Mapping)
-"""What can be walked through, and is one record all the same."""
+"""Iterable types that are one record all the same."""

@@ -1,8 +1,8 @@
-"""`FusedColumns`: column operators that follow one another, as one lazy Polars query per batch.
+"""`FusedColumns`: several column operators in a row, as one lazy Polars query per batch.
 
-Polars then makes no frame between them: splitting lines into words and counting them takes a third of the time. Where
-the query fails, or its result cannot stand, the batch goes through the operators one by one, each with its own error
-policy, and the right one says what is wrong.
+Polars then makes no frame between them: splitting lines into words and counting them takes a third of the time. If
+the query fails, or its result is not valid, the batch goes through the operators one by one, each with its own error
+policy, and the right one reports the error.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class FusedColumns(PureSpec):
 
 @dataclass(slots=True)
 class _Stages:
-    """The collector in front of the remaining functions: what is emitted goes through them."""
+    """The collector in front of the remaining functions: emitted batches go through them."""
 
     functions: Sequence[BatchFunction]
     out: Collector
@@ -123,7 +123,7 @@ class _Stages:
 def fused(
     parts: tuple[tuple[str, PureSpec], ...], following: OperatorSpec, following_id: str
 ) -> FusedColumns | None:
-    """The parts and `following` as one operator, where that is a query too."""
+    """The parts and `following` as one operator, if `following` is a query too; None otherwise."""
     if not isinstance(following, PureSpec) or not following.is_query:
         return None
     return FusedColumns((*parts, (following_id, following)))

@@ -1,4 +1,4 @@
-"""Null keys: a record whose key is null is a bad record, unless its keyed operator takes null for a key."""
+"""Null keys: a record with a null key is a bad record, unless its keyed operator accepts null as a key."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def null_key(key: str, record: Mapping[str, Any]) -> RecordError:
 
 
 def check_keys(frame: pl.DataFrame, keys: Sequence[str], operator: str) -> None:
-    """Refuse null keys with a RecordError that shows the first record that has one."""
+    """Raises RecordError for null keys, with the first record that has one."""
     for error in _errors(frame, keys, 1):
         raise error.at(Where(operator=operator))
 
 
 def with_keys(batch: FrameBatch, keys: Sequence[str], guard: Guard, out: Collector) -> FrameBatch:
-    """The records whose keys are not null; the others are treated by the guard's policy."""
+    """The records without null keys; the others are treated by the guard's policy."""
     errors = _errors(batch.frame, keys, len(batch))
     if not errors:
         return batch

@@ -1,8 +1,8 @@
-"""Whether an expression gives each record a value that depends on nothing but that record.
+"""The check that an expression gives each record a value that depends on that record alone.
 
-Batches begin and end anywhere, so that anything else (a sum, the row before, a rank) would be another value in each
-mode and for each batch size. Such expressions are refused when the job is built. An expression is looked at node by
-node in the form in which Polars writes it down; what a function does, Polars itself says.
+Batches begin and end anywhere, so any other expression (a sum, the row before, a rank) would give other values in
+each mode and for each batch size. Such expressions are refused when the job is built. The check walks over an
+expression's nodes in Polars' serialised form; for functions, Polars itself tells whether they work by row.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _OF_ONE_VALUE: Final = frozenset(
         "FfiPlugin",
     }
 )
-"""Functions that look at one value each, and whose types Polars would have to know to say so."""
+"""Functions of one value each, for which Polars could only tell with the types known."""
 _NAMES: Final = {
     "ConcatVertical": "join",
     "Slice": "head, tail or slice",
@@ -67,20 +67,20 @@ _NAMES: Final = {
     "Range": "a range",
     "Correlation": "corr or cov",
 }
-"""What is called otherwise than its node."""
+"""Users' names for nodes that are called otherwise."""
 _ORDERED: Final = frozenset(
     {"Agg", "Len", "Over", "Rolling", "Sort", "SortBy", "Gather", "Slice", "Filter", "Explode"}
 )
-"""Nodes that look at several records, or give another number of them."""
+"""Nodes that read several records, or give another number of records."""
 
 
 _UNSEEDED: Final = re.compile(r'"(Sample|Random)":\{[^\]]*?"seed":null')
-"""Chance that nothing repeats, within the lists of a record."""
+"""A pattern for randomness without a seed within the lists of a record, which no second run repeats."""
 
 
 def check_per_row(*expressions: pl.Expr, columns: Mapping[str, pl.DataType] | None = None) -> None:
-    """Raise JobDefinitionError for an expression whose value for a record depends on other records. `columns`: what
-    there is, with which it can be told whether `is_in` looks into each record's own list or into a whole column.
+    """Raises JobDefinitionError for an expression whose value for a record depends on other records. `columns` are
+    the stream's columns: they tell whether `is_in` looks into each record's own list or into a whole column.
 
     >>> check_per_row(pl.col("v") * 2, pl.col("l").list.sum())
     >>> try:
@@ -94,7 +94,7 @@ def check_per_row(*expressions: pl.Expr, columns: Mapping[str, pl.DataType] | No
             with warnings.catch_warnings():
                 warnings.simplefilter(
                     "ignore"
-                )  # Polars calls the format unstable; other versions are not installed
+                )  # Polars calls the format unstable; the package's bounds admit no other version
                 text = expression.meta.serialize(format="json")
         except pl.exceptions.ComputeError as error:
             raise JobDefinitionError(
@@ -114,7 +114,7 @@ def check_per_row(*expressions: pl.Expr, columns: Mapping[str, pl.DataType] | No
 
 
 def _found(node: Any, columns: Mapping[str, pl.DataType]) -> Iterator[tuple[str, str]]:
-    """What depends on other records: its name, and the kind of its node."""
+    """The parts that depend on other records: their names and the kinds of their nodes."""
     if isinstance(node, list):
         for each in cast("Iterable[Any]", node):
             yield from _found(each, columns)
@@ -133,7 +133,7 @@ def _in(kind: str, content: Any, columns: Mapping[str, pl.DataType]) -> Iterator
             if "Series" in content:
                 yield "a series", kind
         case "Eval":
-            # The elements of one list, however they are looked at, belong to one record.
+            # The elements of one list, in any order, belong to one record.
             yield from _found(content["expr"], columns)
             if "Cumulative" in content["variant"]:
                 yield "cumulative_eval", kind
@@ -171,7 +171,7 @@ def _function(content: dict[str, Any], columns: Mapping[str, pl.DataType]) -> It
         name = str(inner if kind == "Boolean" else kind)
         yield _name(name), name
     for number, each in enumerate(inputs):
-        # A series beside what a function is called on is a table to look into, the same for all records.
+        # A series beside a function's own input is a table to look into, the same for all records.
         if not (
             number and isinstance(each, dict) and "Series" in cast("dict[str, Any]", each).get("Literal", ())
         ):
@@ -191,7 +191,7 @@ def _numbers_texts(node: Any, columns: Mapping[str, pl.DataType]) -> bool:
 
 
 def _type_of(node: Any, columns: Mapping[str, pl.DataType]) -> pl.DataType | None:
-    """The type of an expression; None where it reads a column that is not there, which has an error of its own."""
+    """The type of an expression; None if it reads a missing column, which has an error of its own."""
     try:
         (dtype,) = pl.LazyFrame(schema=dict(columns)).select(_expression(node)).collect_schema().dtypes()
     except pl.exceptions.PolarsError:
@@ -218,6 +218,6 @@ def _separable(function: str, inputs: int) -> bool:
 
 
 def _name(node: str) -> str:
-    """What users call a node."""
+    """The users' name for a node."""
     snake = "".join(f"_{c.lower()}" if c.isupper() and at else c.lower() for at, c in enumerate(node))
     return _NAMES.get(node, snake)

@@ -77,7 +77,7 @@ def _with_column(column: pl.Expr, frame: pl.DataFrame) -> pl.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class SplitBy(PureSpec):
-    """Each row to the first branch whose expression is true; the rest stays on the main output."""
+    """Sends each row to the first branch whose expression is true; the rest stays on the main output."""
 
     kind: ClassVar[str] = "split"
     accepts: ClassVar[Layout] = Layout.FRAME

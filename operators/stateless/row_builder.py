@@ -2,7 +2,7 @@
 
 For four columns `dict(zip(names, row))` and `DataFrame.to_dicts()` take half as long again as a dict display, and a
 generator between a row and the function that is called with it a quarter of the time of both. A display has a fixed
-number of entries, so its code is made once for each number of columns (and of functions), out of nothing but those.
+number of entries, so its code is generated once for each number of columns and functions, from these numbers alone.
 Rows that are dropped one by one are never all in memory, and cost the garbage collector nothing.
 """
 
@@ -31,8 +31,8 @@ Calls = Callable[[], None]
 
 
 def row_dicts(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    """The rows of a frame as dicts. The bounds of a window beyond the years that Python's datetime has are its first or
-    last moment. Raises RecordError for another time that is `unheld`.
+    """The rows of a frame as dicts. Window bounds outside of Python's years become its first or last moment. Raises
+    RecordError for another time that Python cannot hold.
 
     >>> list(row_dicts(pl.DataFrame({"k": ["a", "b"], "v": [1, 2]})))
     [{'k': 'a', 'v': 1}, {'k': 'b', 'v': 2}]
@@ -52,11 +52,11 @@ def calls_with_rows(
     results: Sequence[list[Any]],
     types: Sequence[set[type]] | None = None,
 ) -> Calls:
-    """Calls each function with each row, and appends what it gives to the list of that function. An error of a function
-    comes out; called again, it goes on behind the row of the error. Times are those that Python can hold (`unheld`).
+    """Calls each function with each row, and appends the result to that function's list. An error of a function is
+    raised; called again, the loop continues behind the row of the error. Python has to be able to hold all times.
 
-    With `types`, a result that could be changed is copied, as a function may give the same list each time, and the
-    types of what a function gives are added to the set of that function: one look at each result tells both.
+    With `types`, mutable results are copied, as a function may return the same list each time, and the types of
+    results are added to the function's set: one look at each result serves both.
 
     >>> names: list[str] = []
     >>> calls_with_rows(pl.DataFrame({"k": ["a", "b"]}), [lambda row: row["k"]], [names])()
@@ -78,13 +78,13 @@ def calls_with(
     results: Sequence[list[Any]],
     types: Sequence[set[type]] | None = None,
 ) -> Calls:
-    """As `calls_with_rows`, with values as they are."""
+    """Calls each function with each value, like `calls_with_rows`."""
     call = _caller(len(functions), own=types is not None)
     return partial(call, (), iter(values), functions, results, types)
 
 
 def in_calendar(frame: pl.DataFrame) -> pl.DataFrame:
-    """Windows of the last days that Python's datetime has end behind them: at their last moment, then."""
+    """The frame with window bounds clamped to Python's datetime; windows of the last days end behind it."""
     bounds = [name for name in _WINDOW if name in frame.columns and frame[name].dtype == EVENT_TIME_TYPE]
     beyond = [name for name in bounds if any_unheld(frame[name])]
     if not beyond:
@@ -107,7 +107,7 @@ def _builder(width: int) -> Build:
 
 @cache
 def _caller(functions: int, width: int | None = None, *, own: bool) -> Callable[..., None]:
-    """For rows of so many columns; None: for values that are what the functions see."""
+    """The generated caller for rows of `width` columns; None for values that functions see as they are."""
     lines = [
         "def made(names, rows, functions, results, types):",
         f"    {_numbered('f', functions)} = functions",
@@ -128,7 +128,7 @@ def _caller(functions: int, width: int | None = None, *, own: bool) -> Callable[
         if own:
             lines += [
                 f"        x = f{i}(row)",
-                f"        if type(x) is not k{i}:",  # mostly it is the type of the result before
+                f"        if type(x) is not k{i}:",  # mostly the type is that of the result before
                 f"            k{i} = type(x)",
                 f"            t{i}.add(k{i})",
                 f"            if k{i} not in UNCHANGING:",

@@ -1,4 +1,5 @@
-"""Rows and columns of one stream into each other: the `Convert` operator that the planner puts between two layouts.
+"""Conversion between rows and columns of one stream: the `Convert` operator that the planner puts between two
+layouts.
 
 A row is a dict of the columns, however many there are.
 """
@@ -107,12 +108,12 @@ def convert(wanted: Layout, type_: StreamType) -> PureSpec:
 
 
 def rows_of(batch: AnyBatch) -> RowBatch:
-    """A batch as rows; one that holds rows already is returned as it is."""
+    """A batch as rows; itself if it holds rows already."""
     return batch if isinstance(batch, RowBatch) else RowBatch(list(each_row(batch)), *times_of(batch))
 
 
 def seen(batch: AnyBatch, guard: Guard, out: Collector) -> AnyBatch:
-    """The records that Python's values can hold; the others are bad ones."""
+    """The records that Python's values can hold; the others are bad records."""
     if isinstance(batch, RowBatch):
         return batch
     bad = unheld(in_calendar(batch.user_frame()))
@@ -123,7 +124,7 @@ def seen(batch: AnyBatch, guard: Guard, out: Collector) -> AnyBatch:
 
 
 def each_row(batch: AnyBatch, start: int = 0, stop: int | None = None) -> Iterable[Any]:
-    """The records as functions see them, from one position to another; a frame's are made one at a time."""
+    """The records as functions see them, from position `start` to `stop`; a frame's rows are built one at a time."""
     if isinstance(batch, RowBatch):
         return batch.values if stop is None else batch.values[start:stop]
     return row_dicts(batch.user_frame()[start:stop])
@@ -135,7 +136,7 @@ def calls(
     results: Sequence[list[Any]],
     types: Sequence[set[type]] | None = None,
 ) -> Callable[[], None]:
-    """Calls each function with each record, as `calls_with_rows` does."""
+    """Calls each function with each record, like `calls_with_rows`."""
     if isinstance(batch, RowBatch):
         return calls_with(batch.values, functions, results, types)
     return calls_with_rows(batch.user_frame(), functions, results, types)
@@ -150,7 +151,8 @@ def times_of(batch: AnyBatch) -> tuple[Sequence[int] | None, Sequence[int] | Non
 
 
 def frame_of(batch: AnyBatch, schema: Schema, bad: list[RecordError]) -> FrameBatch:
-    """A batch as a frame of these columns; rows that do not fit are appended to `bad` and left out."""
+    """A batch as a frame of these columns; errors of rows that do not fit are appended to `bad`, and the rows left
+    out."""
     if isinstance(batch, FrameBatch):
         return batch
     built, misfits = columns_of(batch, schema)
@@ -166,11 +168,12 @@ FITTING_HINT: Final = "correct the function, its return annotation or its schema
 def columns_of(
     batch: RowBatch, schema: Schema, timed_as: AnyBatch | None = None
 ) -> tuple[FrameBatch, dict[int, str]]:
-    """Records as a frame of these columns, and by position what is wrong with those that do not fit, null there.
+    """Records as a frame of these columns, with nulls for records that do not fit, and an error text for each by
+    position.
 
-    A record is a dict, a dataclass, a named tuple or a tuple with a value for each column and nothing else; where there
-    is one column, the bare value will do. `timed_as`: a batch with as many records that has their times, if `batch`
-    itself has none.
+    A record is a dict, a dataclass, a named tuple or a tuple with a value for each column and nothing else; for one
+    column the bare value will do. `timed_as`: a batch with as many records that has their times, if `batch` itself
+    has none.
 
     >>> frame, misfits = columns_of(RowBatch([{"n": 1}, {"m": 2}]), Schema({"n": pl.Int64}))
     >>> misfits
@@ -201,13 +204,13 @@ def time_columns(batch: AnyBatch) -> list[pl.Series]:
 
 
 def _fields(values: Sequence[Any], schema: Schema, misfits: dict[int, str]) -> list[list[Any]]:
-    """The fields of each record by column; what is no record of these columns is noted in `misfits`."""
+    """The fields of each record by column; notes in `misfits` values that are no record of these columns."""
     names = list(schema)
     if set(map(type, values)) == {dict} and sum(map(len, values)) == len(names) * len(values):
         try:
             return [[value[name] for value in values] for name in names]
         except KeyError:
-            pass  # a field is missing: which one shows below
+            pass  # a field is missing: the loop below finds which
     rows: list[Sequence[Any]] = []
     for index, value in enumerate(values):
         try:
@@ -222,7 +225,7 @@ def _fields(values: Sequence[Any], schema: Schema, misfits: dict[int, str]) -> l
 
 
 def _record(value: Any, schema: Schema, names: list[str]) -> Sequence[Any]:
-    """A record's fields in the order of the columns; ValueError that says what is wrong with it."""
+    """A record's fields in the order of the columns; raises ValueError that says what is wrong with it."""
     fields = _named(value)
     if fields is None:
         return _unnamed(value, schema, names)
@@ -247,7 +250,7 @@ def _named(value: Any) -> Mapping[Any, Any] | None:
 
 
 def _unnamed(value: Any, schema: Schema, names: list[str]) -> Sequence[Any]:
-    """The bare value of one column, or a tuple with a value for each."""
+    """The fields of a bare value (for one column) or of a tuple with a value for each column."""
     if value is None and schema.optional != frozenset(names):
         raise ValueError(f"there is nothing (None), where a record of {', '.join(names)} was expected")
     if len(names) == 1:

@@ -1,4 +1,4 @@
-"""`AssignTimestamps`: gives each record its event time, where the data is read.
+"""`AssignTimestamps`: gives each record its event time, in the source's read-ahead.
 
 A record without a time, or with one that is no time (before the year 1 or after 9999, as a wrong unit makes it), is
 treated by the error policy: it could belong to any window.
@@ -107,7 +107,7 @@ class AssignTimestamps(PureSpec):
 
         def run(batch: AnyBatch, out: Collector) -> None:
             batch = seen(batch, guard, out)
-            # As in `filter`, what the function keeps is its own from then on.
+            # As in `filter`, a value that the function keeps is its own from then on.
             rows = list(rows_of(batch).values)
             kept: list[int] = []
             times: list[int] = []
@@ -150,7 +150,7 @@ class AssignTimestamps(PureSpec):
         )
 
     def _stamp(self, records: StreamType) -> pl.Expr:
-        """Event time, null where there is none that a calendar holds."""
+        """Event time as an expression, null for times outside of the calendar."""
         if isinstance(self.event_time, Epoch):
             assert isinstance(records.schema, Schema)
             return self.event_time.expression(records.schema[self.event_time.column])

@@ -1,8 +1,8 @@
-"""Which functions a place takes, and the rows that they see.
+"""Users' functions: those that a place accepts, and the rows that they see.
 
 On a stream with columns a function sees a row: a dict, or the dataclass or NamedTuple that its parameter is annotated
-with, however many columns there are. On a stream of objects it sees the object. A function that cannot work where it
-is put (a coroutine function for `map`, a plain one for `map_async`, one without parameters) is refused when the job is
+with, however many columns there are. On a stream of objects it sees the object. A function that cannot work in its
+place (a coroutine function for `map`, a plain one for `map_async`, one without parameters) is refused when the job is
 built.
 """
 
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 Kind = Literal["plain", "generator", "coroutine"]
-"""What a place can call: a function that returns; one that may also yield; one that is awaited."""
+"""The functions that a place can call: one that returns; one that may also yield; one that is awaited."""
 
 RowMaker = Callable[[dict[str, Any]], Any]
 
@@ -55,7 +55,7 @@ _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSIT
 
 
 def check_function(function: object, what: str, kind: Kind = "plain", *, arguments: int = 1) -> None:
-    """Raises JobDefinitionError, with the line of the function, for one that `what` cannot call.
+    """Raises JobDefinitionError, with the function's line, for a function that `what` cannot call.
 
     >>> async def delay(row): ...
     >>> check_function(delay, "map")  # doctest: +ELLIPSIS
@@ -67,7 +67,7 @@ def check_function(function: object, what: str, kind: Kind = "plain", *, argumen
         raise JobDefinitionError(f"{what} got {function!r}, which is no function")
     found = _kind_of(function)
     if kind == "coroutine":
-        # What gives an awaitable cannot always be told from outside; what surely does not can.
+        # Functions that return an awaitable cannot always be told from outside; those that surely do not can.
         if found != "coroutine" and (found is not None or _plainly_written(function)):
             raise _refused(
                 function, what, found or "plain function", _AWAITED.get(what, "write it async def")
@@ -83,7 +83,7 @@ def check_function(function: object, what: str, kind: Kind = "plain", *, argumen
         takes = "one argument, the record" if arguments == 1 else f"{arguments} arguments"
         raise _refused(function, what, f"which cannot be called with {takes}: {error}", "") from error
     except ValueError:
-        return  # some callables that are not written in Python do not say
+        return  # some callables that are not written in Python do not tell
 
 
 _AWAITED: Final = {
@@ -98,7 +98,7 @@ _INSTEAD: Final = {
 
 
 def check_action(function: object, what: str, *, arguments: int) -> None:
-    """As `check_function`, for what is called for what it does: what it returned nobody would see.
+    """Checks a function called for its effect: like `check_function`, and refuses one that returns a value.
 
     >>> class Process:
     ...     def on_event(self, event, ctx):
@@ -119,7 +119,7 @@ def check_action(function: object, what: str, *, arguments: int) -> None:
 
 
 def silent(function: Callable[..., Any], what: str) -> Callable[..., Any]:
-    """The action, made to raise where it returns a value after all; itself where it surely returns none."""
+    """The action, made to raise if it returns a value after all; itself if it surely returns none."""
     if _returns(function) <= {"nothing"}:
         return function
 
@@ -135,8 +135,9 @@ def silent(function: Callable[..., Any], what: str) -> Callable[..., Any]:
 
 
 def _returns(function: object) -> frozenset[str]:
-    """What a function of Python returns, as far as its code says: "a value", "nothing", "what a call gives" (which may
-    be either); empty for one that always raises. A function that is not written in Python may return anything."""
+    """The kind of a Python function's result, as far as its code says: "a value", "nothing", "what a call gives"
+    (which may be either); empty for one that always raises. A function that is not written in Python may return
+    anything."""
     code = getattr(getattr(function, "__func__", function), "__code__", None)
     if code is None:
         return frozenset({"what a call gives"})
@@ -155,7 +156,7 @@ def _returns(function: object) -> frozenset[str]:
 
 
 def check_gives(function: object, what: str, kind: Kind = "plain", *, arguments: int = 1) -> None:
-    """As `check_function`, for what is called for what it gives: one whose `return` was forgotten is refused.
+    """Checks a function called for its result: like `check_function`, and refuses one without `return`.
 
     >>> def double(row):
     ...     row["n"] * 2
@@ -173,8 +174,11 @@ def check_gives(function: object, what: str, kind: Kind = "plain", *, arguments:
 def on_rows(
     function: Callable[..., Any], schema: StreamSchema, what: str, *, arguments: int = 1
 ) -> Callable[..., Any]:
-    """The function as it is called with records of a stream: each of its first `arguments` is made the class that its
-    parameter is annotated with. Itself where there is nothing to be made."""
+    """The function as called with records of a stream: each of its first `arguments` is converted to its parameter's
+    class.
+
+    The function itself if nothing has to be converted.
+    """
     makers = [row_maker(function, schema, what, position) for position in range(arguments)]
     if all(maker is None for maker in makers):
         return function
@@ -195,7 +199,7 @@ def on_rows(
 
 
 def as_record(value: Any) -> Any:
-    """A dataclass or named tuple as the dict of its fields; anything else as it is."""
+    """A dataclass or named tuple as the dict of its fields; any other value unchanged."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     named: Any = value
@@ -203,14 +207,14 @@ def as_record(value: Any) -> Any:
 
 
 def unfit_results(results: Sequence[Any]) -> dict[int, str]:
-    """By position, what is wrong with results that only promise one: coroutines, generators and other iterators."""
+    """Error texts, by position, for results that only promise one: coroutines, generators and other iterators."""
     kinds = {kind: why for kind in set(map(type, results)) if (why := _promise(kind)) is not None}
     if not kinds:
         return {}
     unfit = {index: kinds[type(result)] for index, result in enumerate(results) if type(result) in kinds}
     for index in unfit:
         if inspect.iscoroutine(results[index]):
-            results[index].close()  # or Python would say that nobody has awaited it
+            results[index].close()  # or Python would warn about a coroutine never awaited
     return unfit
 
 
@@ -229,7 +233,8 @@ def _promise(kind: type) -> str | None:
 def row_maker(
     function: Callable[..., Any], schema: StreamSchema, what: str, position: int = 0
 ) -> RowMaker | None:
-    """What makes of a row's dict what a function's parameter is annotated with; None where that is a dict, too.
+    """The function from a row's dict to the class that a function's parameter is annotated with; None if that is a
+    dict, too.
 
     Raises JobDefinitionError for a class that the stream's columns cannot fill, and for an annotation that is no row.
     """
@@ -254,8 +259,9 @@ def row_maker(
 def value_maker(
     function: Callable[..., Any], dtype: pl.DataType, position: int
 ) -> Callable[[Any], Any] | None:
-    """What makes of a value of this type what a function's parameter is annotated with, of a struct or a list of them;
-    None where it stays as it is. Raises JobDefinitionError for a class that the struct's fields cannot fill."""
+    """The function from a value of this type (a struct, or a list of them) to the class that a function's parameter
+    is annotated with; None if the value stays as it is. Raises JobDefinitionError for a class that the struct's
+    fields cannot fill."""
     annotation = _parameter(function, position)
     if isinstance(dtype, pl.Struct):
         return as_row_maker(annotation, Schema({field.name: field.dtype for field in dtype.fields}))
@@ -263,7 +269,7 @@ def value_maker(
 
 
 def as_row_maker(annotation: Any, schema: Schema) -> RowMaker | None:
-    """What makes an instance of a dataclass or NamedTuple out of a row; None for any other annotation."""
+    """The function from a row's dict to an instance of a dataclass or NamedTuple; None for any other annotation."""
     cls = alone(annotation)
     if not is_row_class(cls):
         return None
@@ -272,7 +278,7 @@ def as_row_maker(annotation: Any, schema: Schema) -> RowMaker | None:
 
 
 def _check_fields(cls: Any, columns: Mapping[str, pl.DataType], what: str) -> None:
-    """Raise JobDefinitionError where the columns cannot fill the fields of a row's class, or those of a class in it."""
+    """Raises JobDefinitionError if the columns cannot fill the fields of a row's class, or those of a class in it."""
     hints = annotations_of(cls)
     for name, needed in (_fields_of(cls) or {}).items():
         if name in columns:
@@ -313,12 +319,12 @@ _FITS: Final[Mapping[Any, Callable[[pl.DataType], bool]]] = {
     dt.time: lambda dtype: isinstance(dtype, pl.Time),
     dt.timedelta: lambda dtype: isinstance(dtype, pl.Duration),
 }
-"""Which types of columns a field so annotated can be given; of any other annotation nothing is known."""
+"""Annotation → the column types that a field so annotated accepts; other annotations accept any."""
 
 
 def annotations_of(function: object) -> Mapping[str, Any]:
-    """A function's annotations, by parameter (and `return`); those of a class that only its caller knows, too. Empty
-    where one of them cannot be found."""
+    """A function's annotations by parameter (and `return`), also those of a class that only its caller knows. Empty
+    if one of them cannot be found."""
     target: Any = function
     while isinstance(target, functools.partial):
         target = target.func
@@ -347,7 +353,7 @@ def _callers_names() -> dict[str, Any]:
 
 
 def _parameter(function: Callable[..., Any], position: int) -> Any:
-    """The annotation of the parameter that is given at this position; None where there is none."""
+    """The annotation of the parameter at this position; None if there is none."""
     try:
         parameters = [
             name for name, p in inspect.signature(function).parameters.items() if p.kind in _POSITIONAL
@@ -358,7 +364,7 @@ def _parameter(function: Callable[..., Any], position: int) -> Any:
 
 
 def alone(annotation: Any) -> Any:
-    """Of `Row | None` the `Row`, of `Row[int]`, too."""
+    """The annotation without `| None`: of `Row | None` the `Row`, of `Row[int]`, too."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         rest = [each for each in typing.get_args(annotation) if each is not type(None)]
         return alone(rest[0]) if len(rest) == 1 else annotation
@@ -367,7 +373,7 @@ def alone(annotation: Any) -> Any:
 
 
 def _may_be_a_row(annotation: Any) -> bool:
-    """Whether a parameter that is annotated so can be given a dict, or what is made of one."""
+    """Whether a parameter annotated so can take a dict, or an object made of one."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         members = [each for each in typing.get_args(annotation) if each is not type(None)]
         # Nothing says which of several classes to make.
@@ -389,12 +395,12 @@ def _may_be_a_row(annotation: Any) -> bool:
 
 
 def is_row_class(cls: Any) -> bool:
-    """Whether it is a class of rows: a dataclass, TypedDict or NamedTuple."""
+    """Whether `cls` is a class of rows: a dataclass, TypedDict or NamedTuple."""
     return _fields_of(cls) is not None
 
 
 def _fields_of(cls: Any) -> dict[str, bool] | None:
-    """The fields of a row's class, and whether each has to be given; None for any other."""
+    """The fields of a row's class, and whether each is required; None for any other class."""
     if not isinstance(cls, type):
         return None
     if dataclasses.is_dataclass(cls):
@@ -431,8 +437,8 @@ def _maker(cls: Any) -> RowMaker:
 
 
 def _nested(annotation: Any) -> Callable[[Any], Any] | None:
-    """What makes the value of a field: a class of its own, a member of an Enum by its value, or a list or tuple of
-    them."""
+    """The function that makes the value of a field: a class of its own, a member of an Enum by its value, or a list
+    or tuple of them."""
     annotation = alone(annotation)
     elements = _elements(annotation)
     if elements is not None:
@@ -449,7 +455,7 @@ def _nested(annotation: Any) -> Callable[[Any], Any] | None:
 
 
 def _elements(annotation: Any) -> Any:
-    """What a list, or a tuple of any length, that is annotated so holds; None for anything else."""
+    """The element annotation of a list, or of a tuple of any length; None for anything else."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is tuple:
         return arguments[0] if len(arguments) == 2 and arguments[1] is Ellipsis else None
@@ -460,7 +466,8 @@ _LISTS: Final = (list, Sequence, Collection, Iterable, MutableSequence)
 
 
 def _kind_of(function: Any) -> str | None:
-    """What calling it surely gives besides a result; None where that is a result, or cannot be told."""
+    """The kind of a call's result besides a plain value (coroutine, generator, …); None for a plain value, or if
+    unknown."""
     while isinstance(function, functools.partial):
         function = function.func
     for called in (function, getattr(type(function), "__call__", None)):  # noqa: B004 — its own, to see what it is
@@ -476,8 +483,8 @@ def _kind_of(function: Any) -> str | None:
 
 
 def _plainly_written(function: Any) -> bool:
-    """Whether it surely gives no awaitable: written with `def`, and neither wrapped around a coroutine function nor
-    annotated as giving one; or a lambda that calls nothing."""
+    """Whether a function surely returns no awaitable: written with `def`, and neither wrapped around a coroutine
+    function nor annotated as returning one; or a lambda that calls nothing."""
     while isinstance(function, functools.partial):
         function = function.func
     if not (inspect.isfunction(function) or inspect.ismethod(function)):
