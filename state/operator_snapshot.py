@@ -1,8 +1,8 @@
-"""What operators hand to a checkpoint and get back from one.
+"""Operators' shares of a checkpoint.
 
-An operator's share has three parts: values about the whole subtask, tables of rows by key, and what it keeps in its
-keyed backend. After a restore at another parallelism a subtask gets the shares of all subtasks whose key groups
-meet its own, and keeps of them what is its own: rescaling is arithmetic on key groups (Carbone et al., VLDB 2017).
+An operator's share has three parts: values about the whole subtask, tables of rows by key, and the content of its
+keyed backend. After a restore at another parallelism a subtask gets the shares of all subtasks whose key groups meet
+its own, and keeps the rows of its own key groups: rescaling is arithmetic on key groups (Carbone et al., VLDB 2017).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Table = Sequence[tuple[int, pl.DataFrame]]
 
 @dataclass(frozen=True, slots=True)
 class OperatorSnapshot:
-    """What one subtask's operator holds beside its backend, between two elements.
+    """The state of one subtask's operator beside its backend, between two elements.
 
-    `values` can be packed as msgpack. Each frame of `tables` has the key columns `keys`. Everything in it stays as it
-    is while the operator goes on: it is written later, on another thread.
+    `values` can be packed as msgpack. Each frame of `tables` has the key columns `keys`. The content never changes
+    while the operator goes on: it is written later, on another thread.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -43,8 +43,8 @@ EMPTY: Final = OperatorSnapshot()
 class StatePart:
     """The share of one subtask of the run that took the checkpoint.
 
-    `adopted`: it had the same key groups as the subtask that is restored, whose own backend has its content already.
-    Otherwise `backend` is the old one, to read only; None where it had none.
+    `adopted`: it had the same key groups as the restored subtask, whose own backend already has the content.
+    Otherwise `backend` is the old one, read-only; None if there was none.
     """
 
     groups: range
@@ -54,7 +54,7 @@ class StatePart:
     adopted: bool = False
 
     def number(self, name: str) -> int:
-        """A whole number out of its values. Raises DamagedError where there is none of that name.
+        """A whole number out of its values; raises DamagedError if it is missing.
 
         >>> StatePart(range(128), {"watermark": 7}, {}).number("watermark")
         7
@@ -63,7 +63,7 @@ class StatePart:
 
 
 def whole(value: object, what: str) -> int:
-    """A value that has to be a whole number. Raises DamagedError where it is none."""
+    """A value that has to be a whole number; raises DamagedError otherwise."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise DamagedError(f"{what} is {value!r}, which is no whole number")
@@ -72,7 +72,7 @@ def whole(value: object, what: str) -> int:
 def copy_groups(
     source: KeyedStateBackend, target: KeyedStateBackend, address: StateAddress, groups: range
 ) -> int:
-    """Copy the keys of one state that lie in `groups`; how many there were.
+    """Copies the keys of one state that lie in `groups`; returns their number.
 
     >>> from streamflow.state.backends.memory import MemoryBackend
     >>> old, new, address = MemoryBackend(), MemoryBackend(), StateAddress("count-1", "totals")

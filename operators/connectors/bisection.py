@@ -1,4 +1,4 @@
-"""Finding the few items that make a whole fail, by halving."""
+"""Bisection: finds the few items that make a whole fail, by halving."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ T = TypeVar("T")
 
 
 def halve(items: Sequence[T], problem_of: Callable[[Sequence[T]], str | None]) -> dict[int, str]:
-    """By index, what is wrong with each item that fails. `problem_of` says what is wrong with several at once, or None.
+    """Error texts by index for the items that fail. `problem_of` gives the error text of several items together, or
+    None.
 
     >>> halve(["1", "x", "3"], lambda part: "no number" if "x" in part else None)
     {1: 'no number'}

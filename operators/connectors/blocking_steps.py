@@ -1,5 +1,5 @@
-"""Blocking steps of a reader, one at a time, that survive a cancelled wait: what a thread has already taken from a file
-is handed to the next wait instead of being lost."""
+"""Blocking steps of a reader, one at a time, that survive a cancelled wait: data that a thread has already taken from
+a file goes to the next wait instead of being lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BlockingSteps:
         self._running: asyncio.Future[Any] | None = None
 
     async def run(self, step: Callable[[], T]) -> T:
-        """The result of the step; of the one still running, where an earlier wait was cancelled."""
+        """The result of the step; if an earlier wait was cancelled, of the step that still runs."""
         running = self._running
         if running is None:
             running = self._running = asyncio.ensure_future(self._run_blocking(step))
@@ -29,7 +29,7 @@ class BlockingSteps:
         return result
 
     async def close(self) -> None:
-        """Wait until nothing runs any more; its result and its failure are dropped."""
+        """Waits until no step runs; its result and its failure are dropped."""
         if self._running is not None:
             await asyncio.gather(self._running, return_exceptions=True)
             self._running = None

@@ -1,7 +1,7 @@
-"""`stream.collect()`: a sink into memory and the handle through which its content is read after the run.
+"""`stream.collect()`: a sink into memory, and the handle that reads its content after the run.
 
-Memory lasts as long as the process. A job that is restarted within it keeps what was committed, each row once; one that
-goes on in a new process collects what comes after its checkpoint.
+Memory lasts as long as the process. A job restarted within it keeps the committed rows, each once; one that continues
+in a new process collects the rows after its checkpoint.
 """
 
 # Values of any type: what they hold is not known to the type checker.
@@ -32,12 +32,12 @@ from streamflow.operators.stateless.rows import frame_of
 __all__ = ["CollectSink", "Collected"]
 
 _SHOWN = 20
-"""Rows in a notebook."""
+"""Rows shown in a notebook."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """What one subtask sealed in one epoch."""
+    """The rows that one subtask sealed in one epoch."""
 
     subtask: int
     epoch: int
@@ -45,7 +45,7 @@ class _Piece:
 
 
 class _Pieces:
-    """What was sealed, and what is visible. `type` is None until the job starts."""
+    """Sealed and visible rows. `type` is None until the job starts."""
 
     def __init__(self) -> None:
         self.type: StreamType | None = None
@@ -54,22 +54,24 @@ class _Pieces:
         self._count = 0
 
     def begin(self, input_type: StreamType, *, from_start: bool) -> None:
-        """A run starts; what an earlier one left is forgotten if it starts over."""
+        """Begins a run; rows of an earlier one are dropped if it starts over."""
         self.type = input_type
         if from_start:
             self._sealed = {}
             self.visible = {}
 
     def seal(self, subtask: int, epoch: int, batches: list[AnyBatch], token: str) -> str:
-        """Keep what a subtask wrote in an epoch, not yet visible; the name by which to publish it. `token` is of the
-        run, so that a name from another process is never taken for one from this."""
+        """Seals a subtask's rows of an epoch, not yet visible; returns the name to publish them by.
+
+        `token` belongs to the run, so that a name from another process is never taken for one from this.
+        """
         self._count += 1
         name = f"{token}-{self._count}"
         self._sealed[name] = _Piece(subtask, epoch, batches)
         return name
 
     def publish(self, names: Sequence[str]) -> list[str]:
-        """Make pieces visible, by subtask; a second time changes nothing. Those that are not there (any more)."""
+        """Makes pieces visible, by subtask; a second time changes nothing. Missing pieces are ignored."""
         missing = [name for name in names if name not in self._sealed and name not in self.visible]
         there = [name for name in names if name in self._sealed]
         for name in sorted(there, key=lambda name: (self._sealed[name].subtask, self._sealed[name].epoch)):
@@ -77,7 +79,7 @@ class _Pieces:
         return missing
 
     def go_on(self, epoch: int, published: Sequence[str], carried: Sequence[str]) -> None:
-        """Forget what was published after `epoch`, and what is sealed and not to be published any more."""
+        """Drops rows published after `epoch`, and sealed rows that are not to be published any more."""
         self.visible = {
             name: piece for name, piece in self.visible.items() if piece.epoch <= epoch or name in published
         }
@@ -85,7 +87,7 @@ class _Pieces:
 
 
 class Collected:
-    """What a stream put out, in the order in which it was committed; grows with each epoch while the job runs.
+    """The rows of a stream, in the order in which they were committed; grows with each epoch while the job runs.
 
     Raises JobDefinitionError when it is read before the job has started.
     """
@@ -94,7 +96,7 @@ class Collected:
         self._pieces = _Pieces()
 
     def frame(self) -> pl.DataFrame:
-        """One DataFrame with the stream's columns, without event time. A stream of values that are not rows becomes
+        """The rows as one DataFrame with the stream's columns, without event time. Values that are not rows become
         the column `value`."""
         kind = self._started()
         batches = [batch for piece in self._pieces.visible.values() for batch in piece.batches]
@@ -111,7 +113,7 @@ class Collected:
         return pl.DataFrame(rows, infer_schema_length=None)
 
     def rows(self) -> list[Any]:
-        """The same as Python values: a dict for each row of a stream with columns, the objects themselves otherwise."""
+        """The rows as Python values: a dict for each row of a stream with columns, the objects themselves otherwise."""
         self._started()
         rows: list[Any] = []
         for piece in self._pieces.visible.values():
@@ -126,7 +128,7 @@ class Collected:
         return "Collected(not run yet)" if self._pieces.type is None else f"Collected({len(self)} rows)"
 
     def _repr_html_(self) -> str:
-        """For notebooks: the first rows."""
+        """An HTML view for notebooks: the first rows."""
         if self._pieces.type is None:
             return f"<pre>{self!r}</pre>"
         rows = [row if isinstance(row, dict) else {"value": row} for row in self.rows()[:_SHOWN]]
@@ -194,7 +196,7 @@ class _CollectCommitter(Committer):
     async def restore(
         self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable] = ()
     ) -> None:
-        # What another process had sealed is gone like all that it had collected before.
+        # Rows sealed by another process are gone like all that it had collected before.
         published = _names(committables)
         self._into.publish(published)
         self._into.go_on(epoch, published, _names(carried))

@@ -33,9 +33,9 @@ _WIDEST = 40
 
 @dataclass(frozen=True, slots=True)
 class ConsoleSink(Sink):
-    """Writes each batch to standard output as it comes: aligned columns under one heading, also for objects that are
-    dicts, or `format="json"`, one object a line. `limit`: at most so many rows from each subtask. Raises SinkError when
-    nobody reads the output.
+    """Writes each batch to standard output at once: aligned columns under one heading, also for objects that are
+    dicts, or `format="json"`, one object a line. `limit` is the largest number of rows from each subtask. Raises
+    SinkError if the output's reader is gone.
 
     >>> ConsoleSink(limit=10).describe()
     'ConsoleSink'
@@ -77,11 +77,11 @@ class _ConsoleWriter:
         return ()
 
     async def close(self) -> None:
-        """Standard output belongs to the process."""
+        """Closes nothing: standard output belongs to the process."""
 
     def _text(self, batch: AnyBatch) -> str:
         if self._schema is not None:
-            # What functions and processes put out comes as rows of these columns.
+            # Output of functions and processes comes as rows of these columns.
             bad: list[RecordError] = []
             batch = frame_of(batch, self._schema, bad)
             if bad:
@@ -105,7 +105,7 @@ def table(records: pl.DataFrame | Sequence[Any]) -> str:
 
 @dataclass(slots=True)
 class _Table:
-    """Remembers the heading and the widths, so that what is written later lines up with what is there."""
+    """A table that remembers heading and widths, so that later rows line up with earlier ones."""
 
     names: list[str] = field(default_factory=list[str])
     widths: dict[str, int] = field(default_factory=dict[str, int])
@@ -117,7 +117,7 @@ class _Table:
         return self._lines(columns, {name for name, dtype in frame.schema.items() if dtype.is_numeric()})
 
     def objects(self, values: Sequence[Any]) -> str:
-        """Dicts as lines under their keys, anything else one a line as it is."""
+        """Dicts as lines under their keys, any other value on a line of its own."""
         if not all(isinstance(value, dict) and len(value) for value in values):
             return "".join(f"{value}\n" for value in values)
         names = [str(name) for value in values for name in value]
@@ -152,7 +152,7 @@ class _Table:
 
 
 def _text(value: object) -> object:
-    """A time as columns show it: ISO 8601 in UTC."""
+    """A time as text: ISO 8601 in UTC."""
     if not isinstance(value, datetime):
         return value
     moment = value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""`DataGen`: made-up events, the same each time, as fast as they are taken or at a given rate."""
+"""`DataGen`: generated events, the same each time, as fast as they are taken or at a given rate."""
 
 # The source and its reader belong together.
 # pyright: reportPrivateUsage=false
@@ -50,9 +50,9 @@ _TICK: Final = 0.005
 _SAMPLE: Final = 10
 _ROW_BYTES: Final = 64
 _MOST_BYTES: Final = 16 << 20
-"""How much a function makes at once, about."""
+"""The approximate bytes that a function makes at once."""
 _FIRST_ROWS: Final = 64
-"""So many rows it makes at once before it is known how large they are."""
+"""Rows that a function makes at once before their size is known."""
 
 Make = Callable[[int], Any]
 
@@ -62,14 +62,14 @@ class DataGen(Source):
     """Events number 0, 1, 2, … made by `make`; each depends on its number only, so a job can go on from any of them.
 
     `make` is a mapping from column names to Polars expressions over `col("index")`, or a Python function from the
-    number to a row. A function's columns are told by its first rows, or by `schema`; values that are not dicts stay
+    number to a row. A function's columns come from its first rows, or from `schema`; values that are not dicts stay
     objects. Without `make` the events have the columns `ts` (from `start` on, spaced by the rate, or 1 ms), `key`
     (`key-00` … `key-99`) and `value` (in [0, 1), from `seed`).
 
-    `rate` is in rows a second, None for as fast as they are taken; rows that are due come every 5 ms at the most often.
-    `rows` bounds the source; None: it never ends. `splits` lets so many subtasks share the work.
+    `rate` is in rows a second, None for as fast as they are taken; due rows come at most every 5 ms. `rows` bounds
+    the source; None: it never ends. `splits` is the number of subtasks that can share the work.
 
-    Raises JobDefinitionError for what makes no sense.
+    Raises JobDefinitionError for arguments that make no sense.
 
     >>> DataGen({"n": pl.col("index") * 2}, rows=3).output_type().schema
     Schema(n: Int64)
@@ -198,7 +198,7 @@ class _DataGenReader:
         self._begun: float | None = None
         self._given = 0
         self._row_bytes: int | None = None
-        """What a row of a function takes, by the last ones."""
+        """The bytes of a function's row, by the last rows."""
 
     async def fetch(self) -> Fetch | None:
         most = min(self._ctx.batch_rows, self._at_once())
@@ -214,7 +214,7 @@ class _DataGenReader:
         return Fetch(decode, {"index": self._index}, count * (self._row_bytes or _ROW_BYTES))
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Closes nothing."""
 
     def _at_once(self) -> int:
         if self._gen._columns is not None:
@@ -228,7 +228,7 @@ class _DataGenReader:
         return made
 
     async def _due(self, most: int) -> int:
-        """How many rows to make now: waits until there is one, where there is a rate."""
+        """The number of rows to make now: with a rate, waits until there is one."""
         if self._gen.rate is None:
             # Gives the loop a turn: otherwise a fast reader would keep it from all others.
             await asyncio.sleep(0)

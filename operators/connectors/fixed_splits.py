@@ -1,4 +1,4 @@
-"""The enumerator of sources that consist of splits known from the start."""
+"""The enumerator of sources whose splits are known from the start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["FixedSplits"]
 
 
 class FixedSplits:
-    """Hands out the splits it was made with, once."""
+    """Reports the splits that it was made with, once."""
 
     def __init__(self, *splits: Split) -> None:
         self._splits = splits

@@ -23,9 +23,9 @@ Write = Callable[[list[Any]], Awaitable[None]]
 def sink(function: Write) -> FunctionSink:
     """A sink that awaits a function once for each batch, with a list of rows: dicts, or the objects of the stream.
 
-    Batches are as large as they come; with several subtasks several calls are under way at once. Delivery is at least
-    once: after a crash the function sees the rows since the last checkpoint again. Raises JobDefinitionError for
-    anything but an asynchronous function, SinkError when it raises.
+    Batches may have any size; with several subtasks several calls are under way at once. Delivery is at least once:
+    after a crash the function sees the rows since the last checkpoint again. Raises JobDefinitionError for anything
+    but an asynchronous function, SinkError when it raises.
 
     >>> async def store(rows):
     ...     print(len(rows))
@@ -38,7 +38,7 @@ def sink(function: Write) -> FunctionSink:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FunctionSink(Sink):
-    """What `sink` makes."""
+    """The sink that `sink` makes."""
 
     function: Write
 
@@ -73,7 +73,7 @@ class _FunctionWriter:
         return ()
 
     async def close(self) -> None:
-        """The function holds what it needs itself."""
+        """Closes nothing: the function holds its resources itself."""
 
 
 def _name(function: Write) -> str:

@@ -35,7 +35,7 @@ __all__ = ["GeneratorSource", "source"]
 
 _MOST_AHEAD: Final = 4096
 _MOST_BYTES: Final = 4 << 20
-"""About so much waits to be taken: a generator of large records is held back sooner."""
+"""The approximate bytes that may wait to be taken: a generator of large records is held back sooner."""
 
 Generator = Callable[..., AsyncIterator[Any]]
 
@@ -45,11 +45,12 @@ def source(
 ) -> GeneratorSource:
     """A source that runs an asynchronous generator function, once per job run, in one subtask.
 
-    What it yields are Python objects, or rows (dicts) with the columns of `schema`. Records go on as soon as the
+    It yields Python objects, or rows (dicts) with the columns of `schema`. Records are passed on as soon as the
     generator waits for something. `bounded=True` promises that it ends.
 
-    A generator cannot go back, so a job with checkpoints needs one that can begin anywhere: a function with a parameter
-    `start` is called with the number of records that were taken from it before, 0 at first, and goes on behind them.
+    A generator cannot go back, so a job with checkpoints needs one that can begin anywhere: a function with a
+    parameter `start` is called with the number of records taken from it before, 0 at first, and continues behind
+    them.
 
     Raises JobDefinitionError for anything but an asynchronous generator function, SourceError when it raises.
 
@@ -71,7 +72,7 @@ def source(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GeneratorSource(Source):
-    """What `source` makes."""
+    """The source that `source` makes."""
 
     function: Generator
     schema: StreamSchema = OBJECTS
@@ -108,7 +109,7 @@ class GeneratorSource(Source):
         return _GeneratorReader(self, split, rows, ctx)
 
     def run(self, start: int) -> AsyncIterator[Any]:
-        """The generator, from that record on."""
+        """The generator, from record number `start` on."""
         return self.function(start=start) if self.starts else self.function()
 
     def describe(self) -> str:
@@ -116,21 +117,21 @@ class GeneratorSource(Source):
 
 
 class _Ahead:
-    """Records that a generator has put out and that nobody has taken yet: so many, or so many bytes."""
+    """Records that a generator has yielded and no fetch has taken yet, limited by number and bytes."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._values: list[Any] = []
         self._bytes = 0
         self._some = asyncio.Event()
-        """There is something to take, or nothing will come any more."""
+        """Set when there is a record to take, or no more will come."""
         self._room = asyncio.Event()
         self._ended = False
 
     async def put_all(self, values: AsyncIterator[Any]) -> None:
-        """Each of them, as soon as there is room for it."""
+        """Adds the generator's values, each as soon as there is room for it."""
         async for value in values:
-            own, nbytes = copied_with_size(value)  # which may be the same object, changed, each time
+            own, nbytes = copied_with_size(value)  # The value may be the same object, changed, each time.
             self._values.append(own)
             self._bytes += nbytes
             self._some.set()
@@ -139,12 +140,12 @@ class _Ahead:
                 await self._room.wait()
 
     def end(self) -> None:
-        """Let those who wait know that nothing will come any more."""
+        """Tells waiting readers that no more will come."""
         self._ended = True
         self._some.set()
 
     async def take(self) -> tuple[list[Any], int]:
-        """All that is there, as soon as something is, and about how many bytes that is; nothing at the end."""
+        """All waiting records, as soon as there is one, and their estimated bytes; nothing at the end."""
         await self._some.wait()
         taken = self._values, self._bytes
         self._values, self._bytes = [], 0
@@ -155,7 +156,7 @@ class _Ahead:
 
 
 class _GeneratorReader:
-    """A task of its own runs the generator ahead of those who fetch; a fetch takes what is there."""
+    """A reader whose own task runs the generator ahead of the fetches; a fetch takes the waiting records."""
 
     def __init__(self, gen: GeneratorSource, split: Split, rows: int, ctx: SourceContext) -> None:
         self._gen = gen
@@ -224,7 +225,7 @@ def _starts(function: Generator) -> bool:
     try:
         return "start" in inspect.signature(function).parameters
     except (TypeError, ValueError):
-        # Some callables that are not written in Python do not say.
+        # Some callables that are not written in Python do not tell.
         return False
 
 

@@ -1,9 +1,9 @@
-"""`HybridSource`: history first, then the live log, where the one ends and the other goes on.
+"""`HybridSource`: history first, then the live log from the point at which the history ends.
 
-The live source is asked for its splits only when every split of the history has been read to its end. Where it begins
-is told by the history itself (the offsets its records once had) or by a moment. Either way each record is read once: by
-offsets the live source starts behind the largest that the history holds; by a moment each side leaves out what belongs
-to the other (FLIP-150 has the first of these to the user).
+The live source is asked for its splits only when every split of the history has been read to its end. Its starting
+point comes from the history itself (the offsets its records once had) or is a moment. Either way each record is read
+once: by offsets the live source starts behind the largest that the history holds; by a moment each side leaves out
+the other's records (FLIP-150 leaves the first of these to the user).
 """
 
 # The source, its enumerator and its readers belong together.
@@ -51,15 +51,15 @@ class Startable(Protocol):
     """A source that can begin at a moment, or at offsets by split."""
 
     def starting(self, at: datetime | Mapping[str, int]) -> Source:
-        """The same source, beginning there."""
+        """The same source, beginning at the moment or the offsets."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class HybridSource(Source):
-    """Reads a bounded source to its end and goes on with another, without a gap and without reading anything twice.
+    """Reads a bounded source to its end and continues with another, without a gap and without reading anything twice.
 
-    Both need the same columns. Where the second begins is told in one of two ways:
+    Both need the same columns. The starting point of the second is given in one of two ways:
 
     - `offsets`: the columns of the history that hold each record's topic, partition and offset (written by
       `KafkaSource(include=["topic", "partition", "offset"])`). The second starts behind the largest offset of each
@@ -179,15 +179,15 @@ class HybridSource(Source):
         return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=to_micros(self.at))
 
     def _context(self, ctx: SourceContext, side: str) -> SourceContext:
-        """What a source is handed: the columns by which records are told apart are read, too. What its readers share
-        is its own: two sources of one kind may be of two clusters."""
+        """The context of one side's source: also reads the columns by which records are told apart. `shared` is each
+        side's own, as two sources of one kind may read two clusters."""
         ctx = replace(ctx, shared=ctx.shared.setdefault(side, {}))
         if ctx.columns is None or self.time is None or self.time in ctx.columns:
             return ctx
         return replace(ctx, columns=[*ctx.columns, self.time])
 
     def _mine(self, frame: pl.DataFrame, *, live: bool) -> pl.DataFrame:
-        """The rows that are this side's."""
+        """The rows of this side."""
         if self.time is None:
             return frame
         moment = pl.lit(self._moment.replace(tzinfo=None), dtype=pl.Datetime("us"))
@@ -196,7 +196,7 @@ class HybridSource(Source):
 
 
 class _SidedReader:
-    """A reader of either source; leaves out what is the other's."""
+    """A reader of either source; leaves out the other's rows."""
 
     def __init__(self, inner: SplitReader, source: HybridSource, *, live: bool) -> None:
         self._inner = inner
@@ -291,7 +291,7 @@ class _HybridEnumerator:
         return self._source._live_from(self._offsets).enumerator(self._source._context(self._ctx, _LIVE))
 
     async def _largest(self) -> dict[str, int]:
-        """Where the live source begins in each partition: behind the largest offset in the history."""
+        """The live source's starting offset of each partition: behind the largest offset in the history."""
         assert self._source.offsets is not None
         topic, partition, offset = self._source.offsets
         ctx = replace(self._ctx, columns=list(self._source.offsets), shared={})

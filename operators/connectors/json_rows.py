@@ -19,8 +19,8 @@ _HINT: Final = "turn it into plain values with .map first"
 
 
 def json_lines(batch: AnyBatch) -> bytes:
-    """The rows of a frame as objects, Python values as they are (dicts, lists, dataclasses, times, …). JSON knows
-    neither NaN nor infinity: both become null. Raises SinkError for a value that JSON cannot carry.
+    """A batch as JSON lines: a frame's rows as objects, Python values as they are (dicts, lists, dataclasses, times,
+    …). NaN and infinity become null. Raises SinkError for a value that JSON cannot carry.
 
     >>> from streamflow.core.batch import RowBatch
     >>> json_lines(RowBatch([{"a": 1}, "b"]))
@@ -38,7 +38,7 @@ def json_lines(batch: AnyBatch) -> bytes:
 def _of_frame(frame: pl.DataFrame) -> bytes:
     if frame.height > _FEW:
         return frame.write_ndjson().encode()
-    # The same text, without the query that writes it: for few rows that is most of the time.
+    # The same text without the query that writes it, which takes most of the time for few rows.
     lines: list[str] = frame.to_struct().struct.json_encode().to_list()
     return "".join(f"{line}\n" for line in lines).encode()
 

@@ -40,11 +40,11 @@ _ROW_BYTES = 200
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MemorySource(Source):
-    """Reads a DataFrame or a list of rows, in order, in batches of `batch_rows` (default: what the mode asks for).
+    """Reads a DataFrame or a list of rows, in order, in batches of `batch_rows` (default: the mode's batch size).
 
     Rows that are dicts become columns, their types inferred from all rows or given by `schema`; other values, and
     dicts under `schema=OBJECTS`, stay Python objects. A DataFrame with a column `__event_time` brings its own event
-    time. Raises JobDefinitionError where the rows do not fit one schema.
+    time. Raises JobDefinitionError if the rows do not fit one schema.
 
     >>> MemorySource([{"word": "hello"}, {"word": "world"}]).output_type().schema
     Schema(word: String)
@@ -68,11 +68,11 @@ class MemorySource(Source):
 
     @property
     def input(self) -> Mapping[str, Any]:
-        """Its first row's digest: rows may be added behind it."""
+        """The digest of its first row: rows may be added behind it."""
         held = self._held
         if not isinstance(held, pl.DataFrame) or held.is_empty():
             return {}
-        first = shown_row(held, 0)  # also with times that Python's own cannot hold
+        first = shown_row(held, 0)  # also with times that Python cannot hold
         return {"first row": blake2b(repr(first).encode(), digest_size=8).hexdigest()}
 
     def output_type(self) -> StreamType:
@@ -111,11 +111,11 @@ class _MemoryReader:
             frame = FrameBatch(self._held.slice(start, end - start))
             return Fetch(lambda: Decoded(frame), {"row": end}, frame.nbytes)
         rows = RowBatch(self._held[start:end])
-        # What functions change must not be there when the rows are read again.
+        # A copy, so that functions' changes are not in the rows when they are read again.
         return Fetch(lambda: Decoded(copied_batch(rows)), {"row": end}, len(rows) * _ROW_BYTES)
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Closes nothing."""
 
 
 def _hold(

@@ -1,4 +1,4 @@
-"""Python rows into columns: one DataFrame for those that fit the schema, and what is wrong with the others."""
+"""Python rows as columns: one DataFrame of the rows that fit the schema, and error texts for the others."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = ["frame_of_rows", "infer_frame", "schema_of_rows"]
 def frame_of_rows(
     rows: Sequence[Any], schema: Schema, columns: Sequence[str] | None = None
 ) -> tuple[pl.DataFrame, dict[int, str]]:
-    """The rows that fit as columns, and by index what is wrong with those that do not. A missing field is null, a
-    field that the schema does not name is ignored.
+    """The rows that fit as a frame, and error texts by index for the others. A missing field is null, a field that
+    the schema does not name is ignored.
 
     >>> frame_of_rows([{"n": 1}, {"n": "x"}], Schema({"n": pl.Int64}))[0].rows()
     [(1,)]
@@ -47,14 +47,14 @@ def frame_of_rows(
 
 
 def schema_of_rows(rows: Sequence[Any]) -> StreamSchema:
-    """The columns that dicts have; objects where there is anything else, or nothing."""
+    """The columns of dicts; OBJECTS if any value is not a dict, or there is none."""
     if not rows or not all(isinstance(row, dict) for row in rows):
         return OBJECTS
     return Schema(infer_frame(rows).schema)
 
 
 def infer_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """Dicts as columns, their types told by all of them. Raises JobDefinitionError where they differ."""
+    """Dicts as a frame, the types found from all of them; raises JobDefinitionError if they differ."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     if not names:
         raise JobDefinitionError("the rows have no columns", hint=_OBJECTS_HINT)

@@ -1,4 +1,4 @@
-"""Columns as text carries them: times as ISO 8601 in UTC, durations as integers in the column's unit, at any depth."""
+"""Columns for text formats: times as ISO 8601 in UTC, durations as integers in the column's unit, at any depth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UTC_TIME: Final = "%Y-%m-%dT%H:%M:%S%.fZ"
 def as_text_carries(frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with its times as `2013-01-01T05:17:00Z` and its durations as integers.
 
-    Raises RecordError for a time so far away that there is no text for it.
+    Raises RecordError for a time too far away to be written as text.
 
     >>> as_text_carries(pl.DataFrame({"t": [0]}, schema={"t": pl.Datetime("us", "UTC")})).rows()
     [('1970-01-01T00:00:00Z',)]
@@ -42,7 +42,7 @@ def _untold(frame: pl.DataFrame, column: pl.Series) -> RecordError:
 
 
 def _differs(dtype: Any) -> bool:
-    """Whether a type, or one inside of it, is carried as another."""
+    """Whether a type, or a type inside of it, is written as another."""
     if isinstance(dtype, (pl.List, pl.Array)):
         return _differs(dtype.inner)
     if isinstance(dtype, pl.Struct):
@@ -57,7 +57,7 @@ def _carried(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
         utc = column if dtype.time_zone in (None, "UTC") else column.dt.convert_time_zone("UTC")
         return utc.dt.to_string(_UTC_TIME)
     if isinstance(dtype, pl.Time):
-        # A cast cuts what is less than a second.
+        # A cast cuts fractions of a second.
         return column.dt.to_string("%H:%M:%S%.f")
     if isinstance(dtype, pl.Array):
         return _carried(column.arr.to_list(), pl.List(dtype.inner))

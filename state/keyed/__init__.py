@@ -1,1 +1,1 @@
-"""State by key as a process declares and uses it: values, lists, maps, timers, time to live."""
+"""Keyed state, as a process declares and uses it: values, lists, maps, timers, time to live."""

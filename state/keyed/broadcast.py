@@ -1,8 +1,7 @@
 """Broadcast state: a map that every subtask has whole, kept in memory.
 
 Records of the second input go to all subtasks, and each changes its own copy in `on_broadcast`. All copies stay the
-same as long as what `on_broadcast` does depends on nothing but the record and the map (Flink's broadcast state
-pattern).
+same if `on_broadcast` depends on the record and the map alone (Flink's broadcast state pattern).
 """
 
 from __future__ import annotations
@@ -23,6 +22,8 @@ D = TypeVar("D")
 
 class BroadcastHandle(Generic[K, V]):
     """The map; it can be changed while a broadcast record is processed, and only read otherwise.
+
+    Values that could change in place are kept packed, and each read gives a copy.
 
     Values are kept packed where they could change in place: what is handed out is a copy then.
     """
@@ -55,7 +56,7 @@ class BroadcastHandle(Generic[K, V]):
         self._entries[self._packed(key)] = self._encode(value) if self._type.mutable else value
 
     def remove(self, key: K) -> None:
-        """Delete the entry under `key`, if there is one; in `on_broadcast` only."""
+        """Deletes the entry under `key`, if there is one; in `on_broadcast` only."""
         self._check_writable()
         self._entries.pop(self._packed(key), None)
 
@@ -69,7 +70,7 @@ class BroadcastHandle(Generic[K, V]):
         return self._packed(key) in self._entries
 
     def items(self) -> Iterator[tuple[K, V]]:
-        """The entries, in the order in which they came."""
+        """The entries, in the order in which they were added."""
         mutable = self._type.mutable
         for packed, value in list(self._entries.items()):
             yield self._decode_key(packed), self._decode(value) if mutable else value
@@ -83,7 +84,7 @@ class BroadcastHandle(Generic[K, V]):
         return (value for _, value in self.items())
 
     def is_empty(self) -> bool:
-        """Whether there is no entry."""
+        """Whether the map is empty."""
         return not self._entries
 
     def __contains__(self, key: K) -> bool:
@@ -96,14 +97,14 @@ class BroadcastHandle(Generic[K, V]):
         return len(self._entries)
 
     def snapshot(self) -> bytes:
-        """The whole map."""
+        """The whole map as bytes."""
         mutable = self._type.mutable
         return pack(
             [[key, value if mutable else self._encode(value)] for key, value in self._entries.items()]
         )
 
     def restore(self, data: bytes) -> None:
-        """Take back what `snapshot` gave."""
+        """Restores the map from `snapshot`'s bytes."""
         mutable = self._type.mutable
         self._entries = {key: value if mutable else self._decode(value) for key, value in unpack(data)}
 

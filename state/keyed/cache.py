@@ -5,8 +5,8 @@ each state, decoded. Setting the current key is one look-up in a dictionary; a s
 to it. Changed slots are written to the backend in slices when there are `DIRTY` of them, when they leave the cache and
 before a snapshot, so that a barrier finds little to write.
 
-The cache has two generations: what is used moves to the young one; when that is full it becomes the old one, and what
-was still in the old one is forgotten. That is nearly LRU and costs nothing on a hit.
+The cache has two generations: a slot that is used moves to the young one; when that is full it becomes the old one,
+and the slots still in the old one are dropped. That is nearly LRU and costs nothing on a hit.
 """
 
 from __future__ import annotations
@@ -44,15 +44,16 @@ __all__ = [
 ]
 
 DIRTY: Final = 4_096
-"""How many keys may have changes that the backend does not have yet."""
+"""The number of keys that may have changes that are not in the backend."""
 ENTRIES: Final = 131_072
-"""How many decoded entries are kept: keys, and entries of maps and lists. About 350 bytes each for a number."""
+"""The number of decoded entries that are kept: keys, and entries of maps and lists. About 350 bytes each for a
+number."""
 
 KEY_BYTES, GROUP, CHANGED, KEY, CELLS = range(5)
-"""Where things are in a slot."""
+"""Positions in a slot."""
 
 NAN: Final = float("nan")
-"""The one NaN by which keys are looked up: dictionaries find it, since it is the same object."""
+"""The one NaN that keys are looked up with: dictionaries find it, since it is the same object."""
 
 Slot = list[Any]
 Changes = list[tuple[int, bytes, bytes | None]]
@@ -75,8 +76,8 @@ _pack_plain: Final[Callable[[Any], bytes]] = _msgpack.Packer(use_bin_type=True, 
 
 
 def key_bytes(key: object) -> bytes:
-    """A user's key as bytes, none of which is the beginning of another's; equal numbers have equal bytes whatever
-    their type is, and equal times whatever their zone is, as they have one key group.
+    """A user's key as bytes, never a prefix of another key's; equal numbers of any type have equal bytes, and equal
+    times of any zone, as they have one key group.
 
     >>> key_bytes("JFK"), key_bytes(1.0) == key_bytes(1) == key_bytes(True)
     (b'\\xa3JFK', True)
@@ -100,7 +101,7 @@ def _canonical(key: object) -> object:
 
 
 def decoded_key(data: bytes) -> tuple[Hashable, object]:
-    """What `key_bytes` gave these bytes for: what to look it up by, and the key itself."""
+    """The look-up form of a key and the key itself, from the bytes of `key_bytes`."""
     key = unpack(data)
     if isinstance(key, float) and key != key:
         key = NAN
@@ -128,7 +129,7 @@ def _no_key() -> StateError:
 
 
 class Current:
-    """What is being processed: the key's slot, event time, and the clocks by which state expires."""
+    """The event being processed: the key's slot, event time, and the clocks by which state expires."""
 
     __slots__ = ("slot", "time", "wall", "watermark")
 
@@ -139,30 +140,30 @@ class Current:
         self.wall = MIN_TIME
 
     def leave(self) -> None:
-        """No key is current, and no event: time is the watermark."""
+        """Ends the current event: no key is current, and time is the watermark."""
         self.slot = _NoKey()
         self.time = None
 
 
 class StateHandle(Protocol):
-    """What the cache needs of a handle."""
+    """The part of a handle that the cache uses."""
 
     @property
     def address(self) -> StateAddress: ...
 
     def changes(self, slots: Sequence[Slot]) -> Changes:
-        """What the backend does not have yet of these slots."""
+        """The changes of these slots that are not in the backend yet."""
         ...
 
 
 @runtime_checkable
 class LoadingHandle(Protocol):
-    """A handle that can read many keys at once. `loads` counts those that it has read one by one."""
+    """A handle that can read many keys at once. `loads` counts the keys that it has read one by one."""
 
     loads: int
 
     def prefetch(self, slots: Sequence[Slot]) -> None:
-        """Read the cells of these slots that have not been read."""
+        """Reads the cells of these slots that have not been read."""
         ...
 
 
@@ -180,8 +181,8 @@ class StateCache:
         entries: int = ENTRIES,
         dirty: int = DIRTY,
     ) -> None:
-        """`shown` turns a key that was read back from its bytes into what users see, where that differs. `by_bytes`:
-        keys that dictionaries do not find (lists, structs) are looked up by their bytes."""
+        """`shown` turns a key read back from its bytes into the one that users see, if that differs. `by_bytes`: keys
+        that dictionaries do not find (lists, structs) are looked up by their bytes."""
         self.backend = backend
         self.operator = operator
         self.current = current
@@ -202,7 +203,7 @@ class StateCache:
         self.overdue = False
 
     def register(self, handle: StateHandle) -> int:
-        """Take in a handle; the position of its cells in slots."""
+        """Registers a handle; returns the position of its cells in slots."""
         self.handles.append(handle)
         if isinstance(handle, LoadingHandle):
             self._loading.append(handle)
@@ -210,7 +211,7 @@ class StateCache:
         return CELLS + len(self.handles) - 1
 
     def enter(self, key: Hashable, shown: object, group: int) -> Slot:
-        """The slot of a key that is not in `young`, which it then is. `shown` is the key as users see it."""
+        """The slot of a key that is not in `young`, moved into `young`. `shown` is the key as users see it."""
         slot = self._old.pop(key, None)
         if slot is None:
             slot = [key_bytes(shown), group, 0, shown, *self._blank]
@@ -222,7 +223,8 @@ class StateCache:
         return slot
 
     def prepare(self, keys: Sequence[Hashable], shown: Sequence[object], groups: Sequence[int]) -> None:
-        """These keys come next: where many lately were not in the cache, read what is likely to be used at once."""
+        """Announces the next keys: if many were lately missing in the cache, reads the states that they are likely to
+        use."""
         misses, before, self._misses, self._rows = self._misses, self._rows, 0, len(keys)
         if 8 * misses < before or not before:
             self._wanted = []
@@ -255,50 +257,50 @@ class StateCache:
         return self.enter(key, shown, group) if slot is None else slot
 
     def slot_of(self, data: bytes, group: int) -> Slot:
-        """The slot of the key that has these bytes."""
+        """The slot of the key with these bytes."""
         key, shown = decoded_key(data)
         return self.slot(
             data if self._by_bytes else key, shown if self._shown is None else self._shown(shown), group
         )
 
     def peek(self, data: bytes) -> Slot | None:
-        """The slot of the key that has these bytes, if it is in the cache."""
+        """The slot of the key with these bytes, if it is in the cache."""
         key = data if self._by_bytes else decoded_key(data)[0]
         return self.young.get(key) or self._old.get(key)
 
     def grew(self, entries: int) -> None:
-        """A cell holds so many more entries."""
+        """Counts further entries of a cell."""
         self._room -= entries
 
     def mark(self, slot: Slot, bit: int) -> None:
-        """The cell of the state `bit` has changed."""
+        """Marks the cell of the state `bit` as changed."""
         if slot[CHANGED]:
             slot[CHANGED] |= bit
             return
         if len(self._changed) >= self._most_dirty:
-            # Others only: a value of this one that has been handed out may still be changed in place.
+            # Other slots only: a value of this slot may be in a user's hands and still change in place.
             self.write_back()
         slot[CHANGED] = bit
         self._changed.append(slot)
 
     def settle(self) -> None:
-        """Between two batches, when nothing that has been handed out is in use."""
+        """Writes and evicts slots; called between two batches, when no value that users hold is in use."""
         if self.overdue:
             self.write_back()
 
     @property
     def dirty(self) -> int:
-        """How many keys have changes that the backend does not have."""
+        """The number of keys with changes that are not in the backend."""
         return len(self._changed)
 
     def write_back(self) -> None:
-        """Bring the backend up to date."""
+        """Writes all changes to the backend."""
         changed, self._changed = self._changed, []
         self.overdue = False
         for index, handle in enumerate(self.handles):
             bit = 1 << index
             slots = changed if len(self.handles) == 1 else [slot for slot in changed if slot[CHANGED] & bit]
-            # In order, the write buffer takes them in a quarter less time.
+            # In order: the write buffer takes ordered keys in a quarter less time.
             changes = sorted(handle.changes(slots))
             for start in range(0, len(changes), SLICE):
                 self.backend.write(handle.address, changes[start : start + SLICE])

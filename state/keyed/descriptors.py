@@ -1,10 +1,10 @@
-"""What a process declares about its state: kind, types, time to live and version, as class attributes.
+"""Declarations of state as a process's class attributes: kind, types, time to live and version.
 
     class Totals(sf.KeyedProcess):
         total = sf.ValueState(float, default=0.0, ttl="1d")
 
-A declaration is immutable data: the planner reads its signature, and each subtask binds it to a handle, which is then
-what `self.total` is: the state of the current key. Flink's StateDescriptor is the model.
+A declaration is immutable data: the planner reads its signature, and each subtask binds it to a handle, found as
+`self.total`: the state of the current key. Flink's StateDescriptor is the model.
 """
 
 from __future__ import annotations
@@ -49,9 +49,8 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_]{0,49}")
 
 
 class Declaration(ABC, Generic[H]):
-    """One declared state; `name` is what it is called in checkpoints: the attribute's name unless given. In a running
-    process the attribute is a handle, H.
-    """
+    """One declared state; `name` is its name in checkpoints, the attribute's name unless given. In a running process
+    the attribute is a handle, H."""
 
     kind: str
     name: str
@@ -78,10 +77,10 @@ class Declaration(ABC, Generic[H]):
 
     @abstractmethod
     def signature(self) -> dict[str, Any]:
-        """What must stay the same for stored state to fit, as plain data."""
+        """The facts that must stay the same for stored state to fit, as plain data."""
 
     def check(self, process: str) -> None:
-        """Refuses a name that cannot stand in checkpoints with a JobDefinitionError."""
+        """Raises JobDefinitionError for a name that cannot stand in checkpoints."""
         if not _NAME.fullmatch(self.name):
             raise JobDefinitionError(
                 f"{process}: a state cannot be named {self.name!r}",
@@ -109,10 +108,10 @@ class KeyedDeclaration(Declaration[H]):
 
 
 class ValueState(KeyedDeclaration[ValueHandle[T]], Generic[T]):
-    """One value per key: `value()`, `update(value)`, `clear()`. Without one `value()` gives `default`.
+    """One value per key: `value()`, `update(value)`, `clear()`. Without a value `value()` gives `default`.
 
     `type` is a class or annotation (str, int, float, bool, bytes, dates and times, Decimal, UUID, a dataclass,
-    TypedDict or NamedTuple, lists, dicts and tuples of those, Any). With `ttl` a value is gone so long after it was
+    TypedDict or NamedTuple, lists, dicts and tuples of those, Any). With `ttl` a value expires that long after it was
     last written (`ttl_refresh="read"`: or read), by event time or `ttl_time="processing"`. Another `version` refuses
     state of the former one. Raises JobDefinitionError for a type that state cannot hold.
 
@@ -214,8 +213,8 @@ class ListState(KeyedDeclaration[ListHandle[T]], Generic[T]):
 
 
 class MapState(KeyedDeclaration[MapHandle[K, V]], Generic[K, V]):
-    """A map per key: `get`, `put`, `remove`, `contains`, `items`, `clear`. Each entry has its own time to live.
-    Times that are equal are one map key, whatever their zones; it comes back in UTC.
+    """A map per key: `get`, `put`, `remove`, `contains`, `items`, `clear`. Each entry has its own time to live. Equal
+    times are one map key, whatever their zones; it comes back in UTC.
 
     >>> MapState(str, float).signature()["key"]
     'str'
@@ -279,7 +278,7 @@ class ReducingState(KeyedDeclaration[ReducingHandle[T]], Generic[T]):
 
 
 class AggregatingState(KeyedDeclaration[AggregatingHandle]):
-    """The values added for a key, folded by an `Aggregator` (its class, or one of it): `add`, `get`, `clear`.
+    """The values added for a key, folded by an `Aggregator` (a class or an instance): `add`, `get`, `clear`.
 
     The aggregator's input is not used. Accumulators are stored as they are: lists, dicts, tuples and plain values.
     """
@@ -344,7 +343,7 @@ class BroadcastState(Declaration[BroadcastHandle[K, V]], Generic[K, V]):
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """All that a class declares, by attribute."""
+    """All states that a class declares, by attribute."""
 
     keyed: Mapping[str, KeyedDeclaration[Any]]
     broadcast: Mapping[str, BroadcastState[Any, Any]]
@@ -361,7 +360,7 @@ class Declared:
 
 
 def declarations(cls: type) -> Declared:
-    """What a class and those it derives from declare; raises JobDefinitionError for names that do not work."""
+    """The declarations of a class and its bases; raises JobDefinitionError for names that do not work."""
     found: dict[str, Declaration[Any]] = {}
     for base in reversed(cls.__mro__):
         for attribute, value in vars(base).items():

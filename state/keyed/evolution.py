@@ -1,7 +1,8 @@
-"""Which changes of a declared state old bytes can still be read under: a record's field with a default may be added.
+"""The changes of a declared state under which old bytes can still be read: a record's field with a default may be
+added.
 
-Everything else (a field that is gone, another type, another state of another name) would lose or misread what is
-stored, so it is refused and named. Flink's POJO evolution allows about as much; it drops removed fields silently.
+Any other change (a missing field, another type, another state's name) would lose or misread stored values, so it is
+refused and named. Flink's POJO evolution allows about as much; it drops removed fields silently.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ _WORDS: Final[Mapping[str, str]] = {
 
 
 def state_differences(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
-    """Why states kept under the signatures `saved` (by name) do not fit the declared ones; none where they do. A
-    state that was not there before starts empty.
+    """Reasons why states kept under the signatures `saved` (by name) do not fit the declared ones; none if they fit.
+    A new state starts empty.
 
     >>> old = {"total": {"kind": "value", "type": "int", "version": 1, "ttl": None}}
     >>> state_differences(old, {"total": old["total"] | {"type": "str"}})
@@ -56,7 +57,7 @@ def _declared(name: str, mine: Mapping[str, Any]) -> str:
 
 
 def type_differences(saved: Any, mine: Any, what: str) -> list[str]:
-    """Why values of the type `saved` cannot be read as ones of `mine`.
+    """Reasons why values of the type `saved` cannot be read as values of `mine`.
 
     >>> one = {"record": {"n": "int"}, "defaults": []}
     >>> two = {"record": {"n": "int", "at": "datetime"}, "defaults": ["at"]}

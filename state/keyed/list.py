@@ -1,8 +1,8 @@
-"""`ListHandle`: a list for each key, stored in chunks of `CHUNK` elements, so that adding to a long one does not write
-it again.
+"""`ListHandle`: a list for each key, stored in chunks of `CHUNK` elements, so that adding to a long list does not
+write it again.
 
-Under the key's bytes lies the *head*: how many full chunks there are. Under these and four more bytes, the number of
-the chunk, lie the chunks; the last, which is not full, is the only one that is written again.
+Under the key's bytes lies the *head*: the number of full chunks. Under these bytes and four more, the number of the
+chunk, lie the chunks; only the last one, which is not full, is written again.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _NEVER: Final = -(2**63) + 1
 
 
 class _Cell:
-    """What is known of one key's list: how many full chunks there are, those that are not written yet, and the rest;
-    with a TTL, from when its age counts and where its place in the expiry queue is."""
+    """The known part of one key's list: the number of full chunks, those not written yet, and the rest; with a TTL
+    also the time from which its age counts and its place in the expiry queue."""
 
     __slots__ = ("full", "place", "since", "tail", "unwritten")
 
@@ -86,7 +86,7 @@ class ListHandle(Generic[T]):
         self._bit = 1 << (self._index - CELLS)
 
     def add(self, value: T) -> None:
-        """Append an element. Raises RecordError for one of another type."""
+        """Appends an element. Raises RecordError for one of another type."""
         self._append([self._type.checked(value, self._what)])
 
     def add_all(self, values: Iterable[T]) -> None:
@@ -117,21 +117,21 @@ class ListHandle(Generic[T]):
         self._append(checked)
 
     def clear(self) -> None:
-        """Make the list empty."""
+        """Empties the list."""
         slot = self._current.slot
         cell = self._cell(slot)
         if not cell.empty:
             self._empty(slot, cell)
 
     def is_empty(self) -> bool:
-        """Whether there is no element."""
+        """Whether the list is empty."""
         return self._cell(self._current.slot).empty
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.get())
 
     def changes(self, slots: Sequence[Slot]) -> Changes:
-        """What the backend does not have yet of these slots."""
+        """The changes of these slots that are not in the backend yet."""
         changes: Changes = []
         for slot in slots:
             cell: _Cell = slot[self._index]
@@ -146,7 +146,7 @@ class ListHandle(Generic[T]):
         return changes
 
     def clean(self) -> None:
-        """Remove what has expired, a bounded number of keys at once."""
+        """Removes expired lists, a bounded number at once."""
         if self._ttl is None or self.expiry is None:
             return
         now = self._ttl.now(self._current)
@@ -170,7 +170,7 @@ class ListHandle(Generic[T]):
                 self.expiry.add(cell.place, slot[KEY_BYTES], b"", slot[GROUP])
             else:
                 cell.since = max(cell.since, now)
-        # As plain values from now on: what is changed in place later is not changed in the list.
+        # As plain values from now on: later changes in place do not change the list.
         cell.tail += self._plain(slot, values)
         self._cache.grew(len(values))
         while len(cell.tail) >= CHUNK:
@@ -182,7 +182,7 @@ class ListHandle(Generic[T]):
             self._cache.backend.write(self.address, self.changes([slot]))
 
     def _place(self, slot: Slot, cell: _Cell, *, anyway: bool = False) -> None:
-        """Give a list the place in the queue at which it ends; `anyway`: the one that it had may be gone."""
+        """Gives a list its place in the queue, at its end; `anyway`: an earlier place may be gone."""
         if self._ttl is None or self.expiry is None or cell.empty:
             return
         end = cell.since + self._ttl.duration
@@ -201,7 +201,7 @@ class ListHandle(Generic[T]):
             dumped = values if dump is None else [dump(value) for value in values]
             return dumped if not self._type.mutable else list(unpack(pack(dumped)))
         except StreamflowError as error:
-            # Found out where it is handed over, so it is that record's.
+            # Found out when the value is handed over, so the error is that record's.
             cause = cannot_be_stored(self.address.state, slot[KEY], error)
             raise RecordError(cause.message, record=values, hint=cause.hint) from error
         except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
@@ -212,7 +212,7 @@ class ListHandle(Generic[T]):
             ) from error
 
     def _copied(self, plain: list[Any]) -> list[Any]:
-        """Plain values as elements that nobody else has."""
+        """New elements made of plain values."""
         if self._type.mutable:
             plain = unpack(pack(plain))
         load = self._load
@@ -225,7 +225,7 @@ class ListHandle(Generic[T]):
         return cell
 
     def _expired(self, slot: Slot, cell: _Cell, now: int) -> bool:
-        """Whether the list's time is over; it is empty then."""
+        """Whether the list has expired; it is empty then."""
         assert self._ttl is not None
         if cell.since + self._ttl.duration > now:
             return False
@@ -252,7 +252,7 @@ class ListHandle(Generic[T]):
             self.expiry.remove(cell.place, slot[KEY_BYTES], b"", slot[GROUP])
         written = cell.full - len(cell.unwritten)
         prefix, group = slot[KEY_BYTES], slot[GROUP]
-        # A part of the chunk after those lies where the list ended when it was last written.
+        # A part of the chunk after those lies at the end of the list as last written.
         stored = written + 1 if written else 0
         for start in range(0, stored, SLICE):
             numbers = range(start, min(stored, start + SLICE))

@@ -1,8 +1,8 @@
 """`MapHandle`: a map for each key, each entry under its own key in the backend, so that a large map is not one value.
 
-An entry's key is the bytes of the stream's key and then those of the map's key. Neither is ever the beginning of
-another, so the entries of a key are one range of keys. A cell holds the entries that have been used, and whether those
-are all; a map of more than `WHOLE` entries is read from the backend when it is walked through.
+An entry's key is the bytes of the stream's key and then those of the map's key. Neither is ever a prefix of another,
+so the entries of a key are one range of keys. A cell holds the entries that have been used, and whether those are
+all; iterating over a map of more than `WHOLE` entries reads the backend.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ V = TypeVar("V")
 D = TypeVar("D")
 
 WHOLE: Final = 1_024
-"""Maps of at most so many entries are kept whole once they have been walked through."""
+"""The largest map that is kept whole once it has been iterated over, in entries."""
 
 
 def range_end(prefix: bytes) -> bytes | None:
-    """The smallest key above all that begin with `prefix`; None: there is none.
+    """The smallest key above all that begin with `prefix`; None if there is none.
 
     >>> range_end(b"a\\xff"), range_end(b"\\xff")
     (b'b', None)
@@ -49,8 +49,8 @@ def range_end(prefix: bytes) -> bytes | None:
 
 
 class _Cell:
-    """The entries of one key's map that are known: by packed map key, `[key, value]`, with a TTL also the time from
-    which its age counts and its place in the expiry queue, or ABSENT for one that is known not to be there."""
+    """The known entries of one key's map: by packed map key, `[key, value]`, with a TTL also the time from which its
+    age counts and its place in the expiry queue, or ABSENT for a missing one."""
 
     __slots__ = ("changed", "entries", "whole")
 
@@ -116,7 +116,7 @@ class MapHandle(Generic[K, V]):
         return entry[1]
 
     def put(self, key: K, value: V) -> None:
-        """Set the value under `key`. Raises RecordError where a type is not the declared one."""
+        """Sets the value under `key`. Raises RecordError if a type is not the declared one."""
         value = self._type.checked(value, self._what)
         slot = self._current.slot
         cell = self._cell(slot)
@@ -139,7 +139,7 @@ class MapHandle(Generic[K, V]):
         self._changed(slot, cell, packed)
 
     def put_all(self, entries: dict[K, V]) -> None:
-        """Set several."""
+        """Sets several values."""
         for key, value in entries.items():
             self.put(key, value)
 
@@ -167,7 +167,7 @@ class MapHandle(Generic[K, V]):
         return self._entry(slot, cell, self._packed(key), key) is not ABSENT
 
     def items(self) -> Iterator[tuple[K, V]]:
-        """The entries, in no promised order. One that is put while going through them may come or not."""
+        """The entries, in no promised order. An entry that is put during the iteration may come or not."""
         slot = self._current.slot
         cell = self._cell(slot)
         if not cell.whole:
@@ -182,15 +182,15 @@ class MapHandle(Generic[K, V]):
         return iter(alive)
 
     def keys(self) -> Iterator[K]:
-        """The keys as they are now."""
+        """The present keys."""
         return (key for key, _ in self.items())
 
     def values(self) -> Iterator[V]:
-        """The values as they are now."""
+        """The present values."""
         return (value for _, value in self.items())
 
     def is_empty(self) -> bool:
-        """Whether there is no entry."""
+        """Whether the map is empty."""
         return next(self.items(), None) is None
 
     def clear(self) -> None:
@@ -222,7 +222,7 @@ class MapHandle(Generic[K, V]):
         return self.keys()
 
     def changes(self, slots: Sequence[Slot]) -> Changes:
-        """What the backend does not have yet of these slots."""
+        """The changes of these slots that are not in the backend yet."""
         changes: Changes = []
         for slot in slots:
             cell: _Cell = slot[self._index]
@@ -232,7 +232,7 @@ class MapHandle(Generic[K, V]):
         return changes
 
     def clean(self) -> None:
-        """Remove what has expired, a bounded number of entries at once."""
+        """Removes expired entries, a bounded number at once."""
         if self._ttl is None or self.expiry is None:
             return
         now, duration = self._ttl.now(self._current), self._ttl.duration
@@ -265,7 +265,7 @@ class MapHandle(Generic[K, V]):
         return self._encode_key(key)
 
     def _shown(self, packed: bytes, key: Any) -> Any:
-        """The key as users see it, whether or not it has been read back meanwhile: of equal times the one in UTC."""
+        """The key as users see it, the same before and after a restore: equal times in UTC."""
         return key if self._same_key else self._decode_key(packed)
 
     def _entry(self, slot: Slot, cell: _Cell, packed: bytes, key: Any) -> Any:
@@ -281,7 +281,7 @@ class MapHandle(Generic[K, V]):
         return ABSENT if self._gone(slot, cell, packed, entry) else entry
 
     def _gone(self, slot: Slot, cell: _Cell, packed: bytes, entry: Any) -> bool:
-        """Whether an entry is not there, or not any more."""
+        """Whether an entry is missing or expired."""
         if entry is ABSENT:
             return True
         ttl = self._ttl
@@ -291,14 +291,14 @@ class MapHandle(Generic[K, V]):
         return True
 
     def _drop(self, slot: Slot, cell: _Cell, packed: bytes, entry: Any) -> None:
-        """Forget an entry and its place in the queue."""
+        """Forgets an entry and its place in the queue."""
         assert self.expiry is not None
         self.expiry.remove(entry[3], slot[KEY_BYTES], packed, slot[GROUP])
         cell.entries[packed] = ABSENT
         self._changed(slot, cell, packed)
 
     def _place(self, slot: Slot, packed: bytes, entry: Any) -> None:
-        """Give an entry the place in the queue at which it ends."""
+        """Gives an entry its place in the queue, at its end."""
         assert self._ttl is not None
         assert self.expiry is not None
         end = entry[2] + self._ttl.duration
@@ -321,7 +321,7 @@ class MapHandle(Generic[K, V]):
         self._cache.mark(slot, self._bit)
         if len(cell.changed) >= SLICE:
             if self._type.mutable:
-                # What has been handed out may still be changed in place until the event is over.
+                # Values in a user's hands may still be changed in place until the event is over.
                 self._cache.overdue = True
             else:
                 self._write_back(slot, cell)
@@ -356,7 +356,7 @@ class MapHandle(Generic[K, V]):
             if len(found) > WHOLE:
                 return self._read(slot, cell, found, rows)
         for packed, entry in found:
-            # One that has been handed out stays the one that it is: it may be changed in place.
+            # A value in a user's hands stays the same object: it may be changed in place.
             cell.entries.setdefault(packed, entry)
         self._cache.grew(len(found))
         cell.whole = True

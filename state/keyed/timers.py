@@ -1,7 +1,7 @@
-"""Timers: moments at which something is due for a key, kept in the keyed backend like any other state.
+"""Timers: moments at which a key has to be called, kept in the keyed backend like any other state.
 
-A stored timer is the key `time · payload` in its key group, the time as eight big-endian bytes in order, so that what
-is due next is the beginning of a scan. The soonest timers are in memory, in a heap; those that are set and fire soon
+A stored timer is the key `time · payload` in its key group, the time as eight big-endian bytes in order, so that a
+scan begins with the timer due next. The soonest timers are in memory, in a heap; those that are set and fire soon
 never reach the backend. When there are too many the later ones are stored, and when the heap has come to its end the
 next ones are read, many at a time, so that timers can be taken one by one. For each key group the time of its first
 stored timer that has not been read is known, so that groups with nothing soon are not looked at.
@@ -19,7 +19,7 @@ from streamflow.time.timestamps import MAX_TIME
 __all__ = ["HELD", "TimerQueue"]
 
 HELD: Final = 4_096
-"""How many timers are in memory at most, about; as many may wait for being deleted from the backend."""
+"""The approximate number of timers in memory; as many may wait to be deleted from the backend."""
 
 _BIAS: Final = 2**63
 _TIME_BYTES: Final = 8
@@ -42,21 +42,21 @@ class TimerQueue:
     def __init__(self, backend: KeyedStateBackend, address: StateAddress, *, held: int = HELD) -> None:
         self.address = address
         self.soonest = MAX_TIME
-        """No timer is due earlier; a bound that costs nothing to ask for."""
+        """A lower bound of the next timer's time that costs nothing to read."""
         self._backend = backend
         self._held = held
         self._heap: list[Entry] = []
         self._fresh: set[Entry] = set()
-        """Those in memory; the heap may have others, which are stale."""
+        """The timers in memory; the heap may have others, which are stale."""
         self._copies: set[Entry] = set()
         """Those of them that the backend has too."""
         self._gone: set[Entry] = set()
-        """Those that the backend may have and that have gone; one of them may have been set again."""
+        """Deleted timers that the backend may have; one of them may have been set again."""
         self._first: dict[int, int] = {}
         self._first_stored = MAX_TIME
 
     def recover(self) -> None:
-        """Find out which key groups have stored timers: after the backend has got its content."""
+        """Finds the key groups with stored timers; called when the backend has its content."""
         self._first = {}
         for group in self._backend.groups(self.address):
             for key, _ in self._backend.scan(self.address, group):
@@ -65,7 +65,7 @@ class TimerQueue:
         self._stored()
 
     def add(self, time: int, payload: bytes, group: int) -> None:
-        """Set a timer; one that is set already stays one."""
+        """Sets a timer; one that is set already stays one."""
         entry = (time, payload, group)
         if entry in self._fresh:
             return
@@ -86,14 +86,13 @@ class TimerQueue:
 
     @property
     def next_time(self) -> int | None:
-        """No timer is due earlier; None: there is none."""
+        """The time of the earliest timer, or an earlier one; None if there is none."""
         self._drop_stale()
         first = min(self._heap[0][0] if self._heap else MAX_TIME, self._first_stored)
         return first if self._heap or self._first else None
 
     def pop(self, limit: int) -> Entry | None:
-        """Take out the earliest timer up to `limit`; None if there is none. What is taken is gone, whatever happens to
-        it."""
+        """Takes out the earliest timer up to `limit`; None if there is none. A timer taken out is gone in any case."""
         while True:
             self._drop_stale()
             soonest = self._heap[0][0] if self._heap else MAX_TIME
@@ -112,25 +111,25 @@ class TimerQueue:
             return entry
 
     def due(self, limit: int, most: int | None = None) -> Iterator[Entry]:
-        """Take out the timers up to `limit`, by time, at most so many; also those that are set meanwhile."""
+        """Takes out the timers up to `limit`, by time, at most `most`; also those that are set meanwhile."""
         taken = 0
         while (most is None or taken < most) and (entry := self.pop(limit)) is not None:
             taken += 1
             yield entry
 
     def write_back(self) -> None:
-        """Bring the backend up to date."""
+        """Writes all changes to the backend."""
         self._write(keep=0)
 
     def _write(self, keep: int) -> None:
-        """Delete from the backend what has gone, and then store the timers, but for the soonest so many."""
+        """Deletes fired timers from the backend, and stores the others except the `keep` soonest."""
         ordered = sorted(self._fresh) if keep else list(self._fresh)
         stored = ordered[keep:]
         changes: list[tuple[int, bytes, bytes | None]] = [
             (entry[2], _stored_key(entry), None) for entry in self._gone
         ]
         copies = self._copies
-        # In order, the write buffer takes them in less time.
+        # In order: the write buffer takes ordered keys in less time.
         changes += sorted((entry[2], _stored_key(entry), b"") for entry in stored if entry not in copies)
         for start in range(0, len(changes), SLICE):
             self._backend.write(self.address, changes[start : start + SLICE])
@@ -144,7 +143,7 @@ class TimerQueue:
         self._stored()
 
     def _read(self) -> None:
-        """Bring the next stored timers into memory; they stay in the backend until they are gone."""
+        """Brings the next stored timers into memory; they stay in the backend until they are gone."""
         groups = sorted((first, group) for group, first in self._first.items())
         ahead: list[tuple[Entry, Iterator[tuple[bytes, bytes]]]] = []
         opened = taken = 0
@@ -171,7 +170,7 @@ class TimerQueue:
         self._stored()
 
     def _forget(self, entry: Entry) -> None:
-        """A timer has gone; the backend may have it."""
+        """Notes that a timer is gone; the backend may have it."""
         time, _, group = entry
         if entry in self._copies:
             self._copies.discard(entry)
@@ -186,21 +185,21 @@ class TimerQueue:
         self.soonest = min(self._heap[0][0] if self._heap else MAX_TIME, self._first_stored)
 
     def _drop_stale(self) -> None:
-        """Off the heap with what has been deleted."""
+        """Removes deleted timers from the top of the heap."""
         heap, fresh = self._heap, self._fresh
         while heap and heap[0] not in fresh:
             heapq.heappop(heap)
 
 
 def _push(ahead: list[_Ahead], group: int, rows: Iterator[tuple[bytes, bytes]]) -> None:
-    """Put a scan in its place by its next row, if it has one. Each group has one scan, so entries differ."""
+    """Puts a scan in its place by its next row, if it has one. Each group has one scan, so entries differ."""
     for key, _ in rows:
         heapq.heappush(ahead, (_entry(key, group), rows))
         return
 
 
 _Ahead = tuple[Entry, Iterator[tuple[bytes, bytes]]]
-"""A scan and the entry that it stands at."""
+"""A scan and its present entry."""
 
 
 def _stored_key(entry: Entry) -> bytes:

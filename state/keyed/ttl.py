@@ -1,4 +1,12 @@
-"""Time to live: when state counts as gone, and how what is gone is cleaned up.
+"""Time to live: when state expires, and how expired state is cleaned up.
+
+A state's age counts from when it was last written (or read, if declared so), on the clock of event time or processing
+time. By event time *now* is the event's or timer's own time, or the watermark if that is later: so the result does
+not depend on the cutting of input into batches or on the number of watermarks. Expired state is never returned.
+
+It is cleaned up without scans: an entry has one place in a queue by time from when it is made until it is cleared or
+has expired. When the time of its place comes its real age is checked: the entry is removed, or put back in the queue
+at the time when it will expire if nothing more happens to it. That is a bounded number per batch.
 
 A state's age counts from when it was last written (or read, if declared so), on the clock of event time or processing
 time. By event time *now* is the event's or timer's own time, or the watermark if that is later: so the result does not
@@ -10,9 +18,9 @@ when it will expire if nothing more happens to it. That is a bounded number per 
 
 An entry that can expire is stored with the time from which its age counts in its first eight bytes. Its place is not
 stored beside it: while an entry is in memory its place may be earlier than its end, so that not each write moves it;
-when it is written to the backend its place is moved to its end, and so known to whoever reads it again. Where that is
-not so (earlier versions did not move places, and a changed TTL moves all ends) a place may be left over; when its time
-comes nothing happens, or the entry gets its right one.
+when it is written to the backend its place is moved to its end, and so known to later readers. Otherwise (earlier
+versions did not move places, and a changed TTL moves all ends) a place may be left over; when its time comes nothing
+happens, or the entry gets its right one.
 """
 
 from __future__ import annotations
@@ -42,7 +50,7 @@ TtlClock = Literal["event", "processing"]
 TtlRefresh = Literal["write", "read"]
 
 CLEANED: Final = 512
-"""How many entries' ages are looked at per batch or watermark at most."""
+"""The largest number of entries whose ages are checked per batch or watermark."""
 
 STAMP_BYTES: Final = 8
 _BIAS: Final = 2**63
@@ -51,7 +59,7 @@ _LENGTH_BYTES: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class TimeToLive:
-    """How long state lives, in microseconds, on which clock, counted from what."""
+    """The time to live of state: microseconds, clock, and the event it counts from."""
 
     duration: int
     clock: TtlClock
@@ -66,7 +74,7 @@ class TimeToLive:
 
 
 def time_to_live(ttl: Duration | None, clock: TtlClock, refresh: TtlRefresh) -> TimeToLive | None:
-    """What a declaration says about it; raises JobDefinitionError for what makes no sense."""
+    """The time to live of a declaration; raises JobDefinitionError for values that make no sense."""
     if clock not in ("event", "processing"):
         raise JobDefinitionError(f"ttl_time is {clock!r}", hint='choose "event" or "processing"')
     if refresh not in ("write", "read"):
@@ -77,7 +85,7 @@ def time_to_live(ttl: Duration | None, clock: TtlClock, refresh: TtlRefresh) -> 
 
 
 def stamp(time: int) -> bytes:
-    """The first bytes of an entry whose age counts from `time`.
+    """The first eight bytes of an entry whose age counts from `time`.
 
     >>> stamped_at(stamp(-5) + b"value")
     -5
@@ -91,26 +99,26 @@ def stamped_at(data: bytes) -> int:
 
 
 class ExpiryQueue:
-    """When to look at which entry's age; entries are (bytes of the key, the rest of the entry's own key, group)."""
+    """The queue of age checks by time; entries are (bytes of the key, the rest of the entry's own key, group)."""
 
     def __init__(self, backend: KeyedStateBackend, address: StateAddress) -> None:
         self._queue = TimerQueue(backend, address)
 
     @property
     def address(self) -> StateAddress:
-        """Where it is kept."""
+        """The queue's address in the backend."""
         return self._queue.address
 
     def add(self, at: int, key: bytes, rest: bytes, group: int) -> None:
-        """Look at this entry at `at`."""
+        """Schedules a check of this entry at time `at`."""
         self._queue.add(at, len(key).to_bytes(_LENGTH_BYTES, "big") + key + rest, group)
 
     def remove(self, at: int, key: bytes, rest: bytes, group: int) -> None:
-        """Do not look at this entry at `at`."""
+        """Cancels the check of this entry at time `at`."""
         self._queue.remove(at, len(key).to_bytes(_LENGTH_BYTES, "big") + key + rest, group)
 
     def due(self, now: int) -> list[tuple[bytes, bytes, int]]:
-        """The entries to look at now; the rest of what is due comes the next time."""
+        """The entries to check now; further due entries come the next time."""
         first = self._queue.next_time
         if first is None or first > now:
             return []
@@ -121,9 +129,9 @@ class ExpiryQueue:
         return entries
 
     def write_back(self) -> None:
-        """Bring the backend up to date."""
+        """Writes all changes to the backend."""
         self._queue.write_back()
 
     def recover(self) -> None:
-        """Find out what is stored: after the backend has got its content."""
+        """Finds the stored places; called when the backend has its content."""
         self._queue.recover()

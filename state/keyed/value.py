@@ -1,6 +1,6 @@
 """Handles: what `self.total` is in a process while it runs, one value for the current key.
 
-Reading and writing go to the key's slot (`state.state_cache`); the backend is asked once per key that comes into the
+Reading and writing go to the key's slot (`state.keyed.cache`); the backend is asked once per key that comes into the
 cache. A handle whose values expire keeps `[value, time from which its age counts, its place in the expiry queue]` in
 the cell.
 """
@@ -35,15 +35,15 @@ T = TypeVar("T")
 
 
 def cannot_be_stored(name: str, key: object, error: StreamflowError) -> StateError:
-    """The error for a value that its state cannot hold, found out when it was to be stored."""
+    """The error for a value that its state cannot hold, raised when the value was to be stored."""
     return StateError(f"state {name!r} of the key {cut(key, 80)}: {error.message}", hint=error.hint)
 
 
 class ValueHandle(Generic[T]):
     """One value per key.
 
-    What `value` returns for a type whose values can change in place (a list, a dataclass that is not frozen) may be
-    changed in place: reading it counts as writing it. A default is handed out as a copy and is not stored.
+    A returned value of a mutable type (a list, a dataclass that is not frozen) may be changed in place: reading it
+    counts as writing it. A default is returned as a copy and is not stored.
     """
 
     __slots__ = (
@@ -90,7 +90,7 @@ class ValueHandle(Generic[T]):
         return cast("T", value)
 
     def update(self, value: T) -> None:
-        """Set the current key's value; None clears it. Raises RecordError for a value of another type."""
+        """Sets the current key's value; None clears it. Raises RecordError for a value of another type."""
         slot = self._current.slot
         if type(value) is not self._kind:
             if value is None:
@@ -102,13 +102,13 @@ class ValueHandle(Generic[T]):
             self._cache.mark(slot, self._bit)
 
     def clear(self) -> None:
-        """The current key has no value any more."""
+        """Clears the current key's value."""
         slot = self._current.slot
         slot[self._index] = ABSENT
         self._cache.mark(slot, self._bit)
 
     def changes(self, slots: Sequence[Slot]) -> Changes:
-        """What the backend does not have yet of these slots."""
+        """The changes of these slots that are not in the backend yet."""
         index, encode = self._index, self._encode
         try:
             return [
@@ -131,7 +131,7 @@ class ValueHandle(Generic[T]):
             raise cannot_be_stored(self.address.state, slot[KEY], cause) from error
 
     def prefetch(self, slots: Sequence[Slot]) -> None:
-        """Read the cells of these slots that have not been read."""
+        """Reads the cells of these slots that have not been read."""
         index = self._index
         unread = [slot for slot in slots if slot[index] is UNLOADED]
         found = self._cache.backend.get_many(
@@ -150,7 +150,7 @@ class ValueHandle(Generic[T]):
 
 
 class ExpiringValueHandle(ValueHandle[T]):
-    """One value per key, gone when its time to live is over."""
+    """One value per key, which expires after its time to live."""
 
     __slots__ = ("_ttl", "expiry")
 
@@ -196,7 +196,7 @@ class ExpiringValueHandle(ValueHandle[T]):
         self._drop(slot, self._load(slot) if cell is UNLOADED else cell)
 
     def clean(self) -> None:
-        """Remove what has expired, a bounded number of keys at once."""
+        """Removes expired values, a bounded number at once."""
         now, duration = self._ttl.now(self._current), self._ttl.duration
         gone: Changes = []
         for key, _, group in self.expiry.due(now):
@@ -227,7 +227,7 @@ class ExpiringValueHandle(ValueHandle[T]):
         return [(slot[GROUP], slot[KEY_BYTES], self._encoded(slot)) for slot in slots]
 
     def _place(self, slot: Slot, cell: Any) -> None:
-        """Give a value the place in the queue at which it ends."""
+        """Gives a value its place in the queue, at its end."""
         end = cell[1] + self._ttl.duration
         if cell[2] != end:
             self.expiry.remove(cell[2], slot[KEY_BYTES], b"", slot[GROUP])
@@ -235,14 +235,14 @@ class ExpiringValueHandle(ValueHandle[T]):
         self.expiry.add(end, slot[KEY_BYTES], b"", slot[GROUP])
 
     def _drop(self, slot: Slot, cell: Any) -> None:
-        """Forget a value and its place in the queue."""
+        """Forgets a value and its place in the queue."""
         if cell is not ABSENT:
             self.expiry.remove(cell[2], slot[KEY_BYTES], b"", slot[GROUP])
             slot[self._index] = ABSENT
             self._cache.mark(slot, self._bit)
 
     def _cell(self, slot: Slot) -> Any:
-        """The cell, unless what is in it has expired."""
+        """The cell, unless its content has expired."""
         cell = slot[self._index]
         if cell is UNLOADED:
             cell = slot[self._index] = self._load(slot)
@@ -277,17 +277,17 @@ class ReducingHandle(Generic[T]):
         self._function = function
 
     def add(self, value: T) -> None:
-        """Combine one more value with what there is."""
+        """Combines one more value with the present one."""
         inner = self._inner
         before = inner.value()
         inner.update(value if before is None else self._function(before, value))
 
     def get(self) -> T | None:
-        """The values so far as one; None if there was none."""
+        """The values so far as one; None if there are none."""
         return self._inner.value()
 
     def clear(self) -> None:
-        """Begin again."""
+        """Clears the value."""
         self._inner.clear()
 
 
@@ -301,16 +301,16 @@ class AggregatingHandle:
         self._aggregator = aggregator
 
     def add(self, value: Any) -> None:
-        """Fold in one more value."""
+        """Folds in one more value."""
         before = self._inner.value()
         aggregator = self._aggregator
         self._inner.update(aggregator.add(aggregator.create() if before is None else before, value))
 
     def get(self) -> Any:
-        """The result so far; None if there was no value."""
+        """The result so far; None if there are no values."""
         accumulator = self._inner.value()
         return None if accumulator is None else self._aggregator.result(accumulator)
 
     def clear(self) -> None:
-        """Begin again."""
+        """Clears the value."""
         self._inner.clear()

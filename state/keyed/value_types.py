@@ -1,8 +1,8 @@
-"""The types that keyed state can hold: how a value is checked, stored and read, and what its type is called.
+"""The types that keyed state can hold: the checking, storing and reading of values, and the names of types.
 
-Values are stored as `records.serde.pack` stores them, msgpack with a fixed allow-list; a dataclass or NamedTuple is a
-map from field name to value. So stored state says what it holds without the program's classes, reading it can make
-nothing but plain values, and a field that was added later is simply not there.
+Values are stored by `core.serde.pack`, msgpack with a fixed allow-list; a dataclass or NamedTuple is a map from field
+name to value. So stored state is readable without the program's classes, reading it can make nothing but plain
+values, and a field that was added later is simply missing.
 """
 
 from __future__ import annotations
@@ -52,10 +52,8 @@ _HINT: Final = (
 @dataclass(frozen=True, slots=True)
 class ValueType:
     """One type. `signature` is plain data, the same for the same type in every run; `dump` and `load` turn a value
-    into plain ones and back (None: it is one already); `kinds` are the classes of its values (none: any).
-
-    `mutable`: a value can change in place, so handing one out may be a change.
-    """
+    into plain ones and back (None: it is one already); `kinds` are the classes of its values (none: any). `mutable`:
+    a value can change in place, so reading it may be a change."""
 
     signature: Any
     kinds: frozenset[type] = frozenset()
@@ -69,8 +67,11 @@ class ValueType:
         return next(iter(self.kinds)) if len(self.kinds) == 1 else None
 
     def checked(self, value: Any, what: str) -> Any:
-        """The value, if it is of this type (its fields and elements are looked at when it is stored); an int is
-        welcome where a float is. Raises RecordError that names `what`."""
+        """The value, if it is of this type (its fields and elements are checked when it is stored); a float accepts
+        an int.
+
+        Raises RecordError that names `what`.
+        """
         if not self.kinds or type(value) in self.kinds:
             return value
         if float in self.kinds and type(value) is int:
@@ -82,7 +83,7 @@ class ValueType:
         )
 
     def encoder(self, *, key: bool = False) -> Callable[[Any], bytes]:
-        """A function from value to bytes, for one thread. As a `key` equal times have the same bytes, whatever their
+        """A function from value to bytes, for one thread. With `key` equal times have the same bytes, whatever their
         zones are."""
         if self.dump is None and self.only_kind in _FAST:
             # A packer of one's own takes a tenth of the time, and for these types writes the same bytes.
@@ -101,7 +102,7 @@ class ValueType:
 
     @property
     def comes_back_the_same(self) -> bool:
-        """Whether a key that is read from its bytes is the one that they were made of, and not one that equals it."""
+        """Whether a key read from its bytes is identical in type to the original, not only equal."""
         return self.dump is None and self.only_kind in _FAST
 
     def decoder(self) -> Callable[[bytes], Any]:
@@ -153,7 +154,7 @@ def shown(signature: Any) -> str:
 
 
 def value_type(annotation: Any) -> ValueType:
-    """What an annotation says about values; raises JobDefinitionError for a type that state cannot hold.
+    """The type that an annotation stands for; raises JobDefinitionError for a type that state cannot hold.
 
     >>> value_type(float).signature, value_type(list[int] | None).signature
     ('float', ['optional', ['list', 'int']])
@@ -276,7 +277,7 @@ def _tuple(arguments: tuple[Any, ...], outer: tuple[Any, ...]) -> ValueType:
 
 
 def _record(record: Any, outer: tuple[Any, ...]) -> ValueType:
-    """A dataclass, TypedDict or NamedTuple."""
+    """The type of a dataclass, TypedDict or NamedTuple."""
     hints = typing.get_type_hints(record)
     if dataclasses.is_dataclass(record):
         stored = [field for field in dataclasses.fields(record) if field.init]
@@ -336,6 +337,6 @@ def _record(record: Any, outer: tuple[Any, ...]) -> ValueType:
 
 
 def _bare(hint: Any) -> Any:
-    """A TypedDict's field without Required, NotRequired or ReadOnly around it."""
+    """The annotation of a TypedDict's field without Required, NotRequired or ReadOnly around it."""
     origin = typing.get_origin(hint)
     return typing.get_args(hint)[0] if origin in (typing.Required, typing.NotRequired) else hint
