@@ -284,7 +284,7 @@ class StateCache:
         self._changed.append(slot)
 
     def settle(self) -> None:
-        """Writes and evicts slots; called between two batches, when no value that users hold is in use."""
+        """Writes changes back if that is overdue; called between two batches, when users hold no value."""
         if self.overdue:
             self.write_back()
 

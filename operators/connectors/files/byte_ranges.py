@@ -25,10 +25,11 @@ _BLOCK: Final = 1 << 20
 
 
 def read_lines(path: str, start: int, end: int, limit: int, inode: int | None = None) -> tuple[bytes, int]:
-    """The lines whose first byte lies in [start, end), and the offset of the first. `limit` is where the file, as far
-    as it is to be read, ends. A last line without a newline counts.
+    """The lines whose first byte lies in [`start`, `end`), and the offset of the first. `limit` is where reading of
+    the file ends.
 
-    Raises SourceError where the file has become shorter or has another `inode`, and for a line of more than 64 MiB.
+    A last line without a newline counts. Raises SourceError if the file has become shorter or has another `inode`,
+    and for a line of more than 64 MiB.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -44,7 +45,7 @@ def read_lines(path: str, start: int, end: int, limit: int, inode: int | None = 
 
 
 def _after_newline(descriptor: int, offset: int, end: int, limit: int, path: str) -> int:
-    """The offset behind the first newline at or after `offset`; something ≥ `end` if there is none before that."""
+    """The offset behind the first newline at or after `offset`; at least `end` if there is none before `end`."""
     look, begin = _LOOK, offset
     while offset < end:
         data = _read(descriptor, offset, min(offset + look, limit), path)
@@ -89,7 +90,7 @@ def mean_line(path: str, start: int, limit: int) -> float:
 
 
 def range_bytes(batch_rows: int, line_bytes: float, most: int = LARGEST_RANGE) -> int:
-    """How many bytes to take at a time, so that about `batch_rows` records come out.
+    """The bytes to read at a time for about `batch_rows` records.
 
     >>> range_bytes(65_536, 68.0), range_bytes(1, 68.0)
     (4456448, 512)
@@ -99,8 +100,11 @@ def range_bytes(batch_rows: int, line_bytes: float, most: int = LARGEST_RANGE) -
 
 @dataclass(slots=True)
 class LineNumbers:
-    """Which line, counted from 1, begins at an offset. Counts newlines only when it is asked, from the nearest offset
-    it already knows. Several threads may ask at once: a single dict is all that they share."""
+    """Line numbers by offset, from 1. Newlines are counted only when a number is asked for, from the nearest known
+    offset.
+
+    Several threads may ask at once: a single dict is all that they share.
+    """
 
     path: str
     _known: dict[int, int] = field(default_factory=lambda: {0: 1})

@@ -1,4 +1,4 @@
-"""Finds the splits of a `FileSource`: all of them at once, or again and again as files come and grow."""
+"""Finds the splits of a `FileSource`: all of them at once, or repeatedly as files come and grow."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ Listing = Callable[[], list[FoundFile]]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Columns and types that were told from the first rows of `path`; None where the job says them itself. They are
-    pinned over the whole life of a job: its state and output have these types."""
+    """Columns and types inferred from the first rows of `path`; None if the job declares them. They are pinned over
+    the whole life of a job: its state and output have these types."""
 
     path: str
     columns: Mapping[str, str] | None = None
 
     def snapshot(self) -> Mapping[str, Any]:
-        """For the enumerator's own."""
+        """The inferred columns for the enumerator's snapshot."""
         return {"told": None if self.columns is None else dict(self.columns)}
 
     def check(self, state: Mapping[str, Any]) -> None:
-        """Raises SourceError where they differ from those of an earlier run."""
+        """Raises SourceError if they differ from those of an earlier run."""
         saved = state["told"]
         if saved is not None and self.columns is not None:
             check_inferred(saved, self.columns, self.path)
 
 
 class FileEnumerator:
-    """The files as they are when the job starts."""
+    """The enumerator of a bounded source: the files that exist when the job starts."""
 
     def __init__(
         self, listing: Listing, ctx: SourceContext, *, in_order: bool, csv: CsvOptions, told: Told
@@ -84,7 +84,7 @@ class FileEnumerator:
 
 
 def _same_way(state: Mapping[str, Any], key: str, what: str, hint: str) -> None:
-    """Raise StateError where the checkpoint is of a source that was read in another way."""
+    """Raises StateError if the checkpoint is of a source that was read in another way."""
     if key not in state:
         raise StateError(f"the source {what}", hint=f'{hint}, or start with restore="none"')
 
@@ -101,8 +101,8 @@ def _all_parts(file: FoundFile, csv: CsvOptions) -> list[FilePart]:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A file as it was last seen: read up to `offset`, recognised by its inode and by digests of the first bytes and of
-    those before `offset`."""
+    """A known file: read up to `offset`, recognised by its inode and by digests of the first bytes and of those
+    before `offset`."""
 
     offset: int
     size: int
@@ -114,12 +114,13 @@ class _Known:
 
 
 class WatchingEnumerator:
-    """Looks again at intervals. New whole lines become a split; a last line without its newline waits for it.
+    """The enumerator of a watched source: looks at intervals. New whole lines become a split; a last line without its
+    newline waits for it.
 
-    A file that is shorter than before, whose inode is another, or whose bytes at the start or where reading ended are
-    others, is a new file under an old name and is read from its start. What was written to the old one since the last
-    look is not seen, so rotated files should stay outside of the glob and be rotated while nobody writes. A file that
-    is gone is looked for again.
+    A file that is shorter than before, has another inode, or other bytes at its start or before the reading position,
+    is a new file under an old name and is read from its start. Lines written to the old file since the last look are
+    missed, so rotated files should stay outside of the glob and be rotated while no program writes. A missing file is
+    looked for again.
     """
 
     def __init__(
@@ -180,7 +181,7 @@ class WatchingEnumerator:
         )
 
     def _continued(self, file: FoundFile) -> _Known:
-        """The file as known, or as new where it is another one under the same name."""
+        """The file as known, or as new if another file has its name."""
         known = self._known.get(file.path)
         fresh = _Known(0, file.size, file.modified_ns, file.inode, b"")
         if known is None:

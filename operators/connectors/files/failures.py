@@ -1,4 +1,4 @@
-"""Operating-system failures become errors that name the file and say what to do."""
+"""Operating-system failures as errors that name the file and say what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a file is recognised: by what stands at its beginning, and at the end of what is to be read."""
+"""The recognition of a file by its first bytes, and by those before the end of the part to read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Ends:
 
     @classmethod
     def of(cls, path: str, offset: int) -> Ends:
-        """Those of a file as it is now."""
+        """The digests of a file as it is now."""
         with Path(path).open("rb") as opened:
             first = opened.read(min(_LOOK, offset))
             opened.seek(max(0, offset - _LOOK))
@@ -33,19 +33,19 @@ class Ends:
         return cls(offset, _digest(first), _digest(last))
 
     def check(self, path: str) -> None:
-        """Raises SourceError where another file has the name now."""
+        """Raises SourceError if another file has the name now."""
         if Ends.of(path, self.offset) != self:
             raise replaced(path)
 
 
 def same_file(descriptor: int, inode: int, path: str) -> None:
-    """Raises SourceError where the open file is another than the one with this inode."""
+    """Raises SourceError if the open file is not the one with this inode."""
     if os.fstat(descriptor).st_ino != inode:
         raise replaced(path)
 
 
 def replaced(path: str) -> SourceError:
-    """A file that was to be read is not there any more, another one is."""
+    """The error for a file that was replaced before it was read."""
     return SourceError(
         f"{path!r} is not the file any more that this job began to read",
         hint='put it back as it was, or start over with restore="none"; files must not be replaced or rewritten while '

@@ -1,4 +1,4 @@
-"""Which files a path, a glob or a folder names, now."""
+"""The files that a path, a glob or a folder names now."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ __all__ = ["FoundFile", "list_files"]
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file as it was when it was looked at. `size` in bytes; `partitions`: what the folders between it and the path
-    that was asked for say of its rows."""
+    """A file when it was looked at. `size` is in bytes; `partitions` are the values in the names of folders between
+    the given path and the file."""
 
     path: str
     format: FileFormat
@@ -47,8 +47,8 @@ def list_files(
     """The files in order: by path within each glob or folder, hidden ones (`.x`, `_x`) left out of folders. A glob may
     match folders too.
 
-    Raises SourceError where a path names nothing (unless `may_be_empty`), where the format cannot be told, and where
-    files of several formats lie together.
+    Raises SourceError if a path names nothing (unless `may_be_empty`), if the format cannot be told, and if files of
+    several formats lie together.
     """
     found: dict[str, FoundFile] = {}
     for path in paths:
@@ -93,7 +93,7 @@ def _in_folder(folder: str, format: FileFormat | None, asked: str) -> Iterator[F
 
 
 def _check_folders(pattern: str) -> None:
-    """Raises SourceError where a folder in which the glob looks cannot be read: the glob would pass it over."""
+    """Raises SourceError if a folder that the glob looks into cannot be read: the glob would pass it over."""
     above = Path(pattern).parent
     while True:
         magic = has_magic(str(above))
@@ -109,7 +109,7 @@ def _check_folders(pattern: str) -> None:
 
 
 def _unreadable(error: OSError) -> None:
-    # A folder that has gone since its name was read held nothing; what another holds would be missing.
+    # A folder that has gone since its name was read held nothing; files in any other would be missing.
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         with reading(str(error.filename)):
             raise error
@@ -157,7 +157,7 @@ def _one_format(files: Sequence[FoundFile]) -> None:
 
 
 def _nearby(path: str) -> str:
-    """What lies there instead: the nearest folder that exists and some of its content."""
+    """A hint: the nearest folder that exists and some of its content."""
     parent = Path(path).parent
     while has_magic(str(parent)) or not parent.is_dir():
         if parent == parent.parent:

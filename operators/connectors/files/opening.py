@@ -1,4 +1,4 @@
-"""From a split to the reader that fits its file: by format, compression and schema."""
+"""The opening of a split: the reader for its file, by format, compression and schema."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from streamflow.operators.contract.source import (
 __all__ = ["FileReading", "OpenedWhenRead"]
 
 _OBJECT_BYTES = 256 << 10
-"""Larger runs of Python objects cost more per object: the garbage collector walks what is alive."""
+"""The largest run of Python objects, in bytes: in larger ones the garbage collector makes each object cost more."""
 
 
 class OpenedWhenRead:
@@ -61,14 +61,14 @@ class OpenedWhenRead:
 
 @dataclass(frozen=True, slots=True)
 class FileReading:
-    """How the files of one source are to be read. `cast`: the user gave the types, and tables are cast to them."""
+    """The settings for reading one source's files. `cast`: the user gave the types, and tables are cast to them."""
 
     schema: StreamSchema
     csv: CsvOptions
     cast: bool
 
     def open(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
-        """Blocking."""
+        """The reader of a split. Blocking."""
         part = FilePart.of(split)
         if not isinstance(self.schema, Schema):
             return self._reader(part, position, None, ctx)
@@ -90,7 +90,7 @@ class FileReading:
         columns: Mapping[str, pl.DataType] | None,
         ctx: SourceContext,
     ) -> SplitReader:
-        """For these columns of the file itself; None for objects."""
+        """The reader for these columns of the file itself; None for objects."""
         with reading(part.path):
             inode = Path(part.path).stat().st_ino
             part.check()
@@ -133,7 +133,7 @@ class FileReading:
         return SequentialReader(part.path, form, stream, ctx)
 
     def _form(self, part: FilePart, columns: Mapping[str, pl.DataType] | None) -> tuple[LineFormat, int]:
-        """How the file's lines are parsed, and where they begin."""
+        """The parser of the file's lines, and the offset where they begin."""
         refuse_other_bytes(part.path, part.compression)
         schema = self.schema
         if part.format == "ndjson":
@@ -151,6 +151,6 @@ class FileReading:
             texts = dict.fromkeys(header.fields, pl.String())
             return AsObjects(CsvColumns(texts, header.fields, self.csv, part.path)), header.data_start
         assert isinstance(schema, Schema)
-        # Also where no column is wanted, rows are.
+        # Rows are read even if no column is wanted.
         columns = columns or {header.fields[0]: pl.String()}
         return CsvColumns(columns, header.fields, self.csv, part.path, required=inside), header.data_start

@@ -1,4 +1,4 @@
-"""Columns that folders tell (`origin=JFK/`): their types, and the same value for every row of a file."""
+"""Columns from the names of folders (`origin=JFK/`): their types, and the same value for every row of a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UTC = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$"
 
 
 def partition_types(files: Sequence[Mapping[str, str | None]]) -> dict[str, pl.DataType]:
-    """The types of the columns that the folders of some files name: integers, days or times in UTC where all values are
+    """The types of the columns that the folders of some files name: integers, days or times in UTC if all values are
     written as such, else text.
 
     >>> partition_types([{"n": "7", "zip": "007"}, {"n": None, "zip": "10"}])
@@ -61,7 +61,7 @@ def typed_partitions(
 
 
 class WithPartitions:
-    """A reader whose frames also get the columns of one row, and come out with the columns asked for."""
+    """A reader that adds the columns of one row to another reader's frames, and gives the columns asked for."""
 
     def __init__(self, reader: SplitReader, row: pl.DataFrame, columns: Sequence[str]) -> None:
         self._reader = reader

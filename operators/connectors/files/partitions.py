@@ -1,5 +1,5 @@
-"""Partition folders as Hive has them: `origin=JFK/day=2013-01-01/`, each value as text carries it, escaped so that it
-stays one name."""
+"""Partition folders as Hive has them: `origin=JFK/day=2013-01-01/`, each value as text, escaped so that it stays one
+name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONGEST: Final = 255
 
 
 def check_partition(name: str, dtype: pl.DataType) -> None:
-    """Raises JobDefinitionError for a column whose values no folder can be named after."""
+    """Raises JobDefinitionError for a column whose values cannot name folders."""
     if dtype.is_nested() or isinstance(dtype, (pl.Binary, pl.Object)):
         raise JobDefinitionError(
             f"column {name!r} ({dtype}) cannot name folders",
@@ -32,8 +32,10 @@ def check_partition(name: str, dtype: pl.DataType) -> None:
 
 
 def partitioned(frame: pl.DataFrame, by: Sequence[str]) -> Iterator[tuple[str, pl.DataFrame]]:
-    """(folder, its rows without the columns that the folder tells); one folder "" where there are no such columns.
-    Raises RecordError for a value that no folder can be named after."""
+    """(folder, its rows without the columns in its name); one folder "" without such columns.
+
+    Raises RecordError for a value that cannot name a folder.
+    """
     if not by:
         yield "", frame
         return
@@ -48,7 +50,7 @@ def partitioned(frame: pl.DataFrame, by: Sequence[str]) -> Iterator[tuple[str, p
 
 
 def folder_of(names: Sequence[str], values: Sequence[str | None]) -> str:
-    """The folder of one combination of values, given as text. Raises RecordError where there can be none.
+    """The folder of one combination of values, given as text; raises RecordError if they cannot name one.
 
     >>> folder_of(["origin", "via"], ["../etc", None])
     'origin=..%2Fetc/via=__HIVE_DEFAULT_PARTITION__'
@@ -75,13 +77,13 @@ def _folder(name: str, value: str | None) -> str:
 
 
 def _escaped(name: str) -> str:
-    """A column's name as that of a folder begins, which no reader takes for a hidden one."""
+    """A column's name as the beginning of a folder's name, escaped so that no reader takes the folder for hidden."""
     escaped = quote(name, safe="")
     return f"%2E{escaped[1:]}" if escaped.startswith(".") else escaped
 
 
 def values_of(path: str) -> Mapping[str, str | None]:
-    """What the folders in a path say of the rows in its file, as text. Escapes that are no UTF-8 stay as they are.
+    """The column values in the names of a path's folders, as text. Escapes that are no UTF-8 stay as they are.
 
     >>> dict(values_of("out/origin=..%2Fetc/via=__HIVE_DEFAULT_PARTITION__/part.csv"))
     {'origin': '../etc', 'via': None}

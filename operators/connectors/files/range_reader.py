@@ -1,4 +1,4 @@
-"""Reads a plain file of lines, or a part of one, as byte ranges that are read where they are parsed."""
+"""A reader of a plain file of lines, or a part of one, as byte ranges that are read where they are parsed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["RangeReader"]
 
 
 class RangeReader:
-    """Fetches by arithmetic alone: what a range holds is read by its `decode`.
+    """A reader that fetches by arithmetic alone: a range's bytes are read by its `decode`.
 
     Reads the lines that begin in [start, end) of a file that ends at `limit`, `step` bytes at a time, as long as it is
     the one with this `inode`. Position: the offset of the next range.
@@ -51,7 +51,7 @@ class RangeReader:
         )
 
     async def close(self) -> None:
-        """Files are open only while a range is read."""
+        """Closes nothing: files are open only while a range is read."""
 
     def _decode(self, start: int, end: int) -> Decoded:
         with reading(self._path):

@@ -1,4 +1,4 @@
-"""Reads a file of records from front to back, where a record's end is known only from what comes before it:
+"""A reader of a file of records from front to back, for files in which a record's end depends on the text before it:
 compressed files and CSV with quotes."""
 
 # Values of any type: what they hold is not known to the type checker.
@@ -46,7 +46,7 @@ class RecordStream:
     ) -> None:
         self.offset = start
         self.skipped = 0
-        """Bytes of a mark at the start, which belong to no record."""
+        """The bytes of a byte order mark at the start, which belong to no record."""
         self._path = path
         self._compression: Compression = compression
         self._form = form
@@ -67,7 +67,7 @@ class RecordStream:
             block = self._stream.read(step)
             parts.append(block)
             held += len(block)
-            # Whether a newline ends a record does not depend on what comes behind it.
+            # Whether a newline ends a record does not depend on the text behind it.
             if not block or b"\n" in block:
                 data = b"".join(parts)
                 parts = [data]
@@ -95,7 +95,7 @@ class RecordStream:
         self._stream.close()
 
     def _line(self, newlines: int) -> int:
-        """The number of the line that is so many newlines behind the start."""
+        """The number of the line `newlines` lines behind the start."""
         if self._lines_before is None:
             stream = open_stream(self._path, self._compression, end=self._start)
             left, count = self._start, 0
@@ -115,8 +115,8 @@ class RecordStream:
 
 
 class SequentialReader:
-    """Fetches runs of records one after the other; they are parsed side by side. Position: the offset of the next run,
-    in decompressed bytes."""
+    """A reader that fetches runs of records one after the other; they are parsed side by side. Position: the offset
+    of the next run, in decompressed bytes."""
 
     def __init__(self, path: str, form: LineFormat, stream: RecordStream, ctx: SourceContext) -> None:
         self._path = path

@@ -35,31 +35,31 @@ __all__ = ["FileSink"]
 
 @dataclass(frozen=True, slots=True)
 class FileSink(Sink):
-    """Writes into a folder, as `part-<subtask>-<epoch>-<n>-<run>.<suffix>`, or into one file where the path has a
-    suffix (`out.parquet`); a path that ends with `/` is always a folder. The folder above has to be there. What an
-    epoch wrote appears when the epoch is complete, by renaming; nothing of it is seen before. What is no output lies in
-    a hidden folder beside the one that is written into (`.out.streamflow` for `out/`), or in `.streamflow` inside of it
-    where nothing can be beside it, as in a mounted folder; move it along if you move the output.
+    """Writes into a folder, as `part-<subtask>-<epoch>-<n>-<run>.<suffix>`, or into one file if the path has a suffix
+    (`out.parquet`); a path that ends with `/` is always a folder. The folder above has to exist. An epoch's output
+    appears when the epoch is complete, by renaming, and is invisible before. All other files lie in a hidden folder
+    beside the output folder (`.out.streamflow` for `out/`), or in `.streamflow` inside of it if there can be none
+    beside it, as with a mounted folder; move it along if you move the output.
 
-    `format`: "parquet" (default for folders), "ndjson", "csv", "arrow". `partition_by`: columns that become folders
-    (`origin=JFK/`) instead of content, as text carries them; any but Binary and nested ones. `roll`: at most so many
+    `format`: "parquet" (default for folders), "ndjson", "csv", "arrow". `partition_by`: columns that become folder
+    names (`origin=JFK/`) instead of content, as text; all types but Binary and nested ones. `roll`: at most so many
     rows a file. `mode`: "error" refuses a folder or file that already holds something, when the job starts; "append"
-    adds to it; "overwrite" replaces the part files, or the file, when the first epoch commits, and not if the job fails
-    before. A job that goes on from a checkpoint goes on with its own output in each of them: what it had published
-    after that checkpoint is taken back first. From a single file nothing can be taken back: that is a SinkError, unless
+    adds to it; "overwrite" replaces the part files, or the file, when the first epoch commits, and not if the job
+    fails before. A job that continues from a checkpoint continues its own output in each mode: output published after
+    that checkpoint is taken back first. From a single file no output can be taken back: that is a SinkError, unless
     duplicates are allowed.
 
-    A folder that has gone since the job published something there is a SinkError; once it is back the job goes on. A
-    savepoint stands by itself: who starts from one may have taken away what was there.
+    A folder that has disappeared since the job published something there is a SinkError; once it is back the job
+    continues. A savepoint stands by itself: the output from before it may have been moved.
 
     Several sinks may write rows of the same columns and format into one folder, from one job or several. A file, or a
     folder to overwrite, is for one sink of one run at a time.
 
-    A single file is written again at each epoch: for streams that go on, give a folder. Text carries times as
-    `2013-01-01T05:17:00Z`, and durations as integers in their unit. ndjson carries NaN and infinity as null, Binary not
-    at all. A stream of Python objects can be written as ndjson. `.tsv` is CSV with tabs.
+    A single file is written again at each epoch: for unbounded streams, give a folder. Text carries times as
+    `2013-01-01T05:17:00Z`, and durations as integers in their unit. ndjson carries NaN and infinity as null, Binary
+    not at all. A stream of Python objects can be written as ndjson. `.tsv` is CSV with tabs.
 
-    Raises JobDefinitionError for what cannot work (when the job is built), SinkError where the disk refuses,
+    Raises JobDefinitionError for arguments that cannot work (when the job is built), SinkError if the disk refuses,
     RecordError for a partition value that no folder can be named after.
 
     >>> FileSink("late/", format="ndjson").describe()
@@ -129,7 +129,7 @@ class FileSink(Sink):
         if problem is not None:
             raise SinkError(problem[0], hint=problem[1])
         layout = self._layout(ctx.disk)
-        # Only now is it known whether what is there may be this job's own.
+        # Only now is it known whether existing files may be this job's own.
         if self.mode == "error" and ctx.restored is None and layout.occupied(ctx.disk):
             raise SinkError(
                 f"{self.path!r} already holds something",
@@ -159,7 +159,7 @@ class FileSink(Sink):
 
     @property
     def _folder(self) -> bool:
-        """Whether it surely is one, whatever its suffix says."""
+        """Whether the path surely is a folder, whatever its suffix."""
         return str(self.path).endswith(("/", os.sep)) or Path(self.path).is_dir()
 
     @property
@@ -168,7 +168,7 @@ class FileSink(Sink):
         return self.format or told or "parquet"
 
     def _layout(self, disk: Disk) -> Layout:
-        # By whatever name the folder is reached: what lies beside it must be on its own file system.
+        # By any name of the folder: its hidden neighbour must be on the same file system.
         target = Path(realpath(self.path))
         return Layout(
             given=str(self.path),
@@ -185,7 +185,7 @@ class FileSink(Sink):
         )
 
     def _obstacle(self) -> tuple[str, str] | None:
-        """Why nothing can be written there, and what to do."""
+        """The reason why the path cannot be written, and a hint; None if it can."""
         target = Path(self.path)
         if not self._single and target.exists() and not target.is_dir():
             return f"{self.path!r} is a file", "give a folder, or a path with a suffix for one file"

@@ -37,32 +37,32 @@ __all__ = ["FileSource"]
 
 @dataclass(slots=True)
 class _Pinned:
-    """The schema once it has been looked up: the same when the job is built and when it runs."""
+    """The schema once it has been found: the same when the job is built and when it runs."""
 
     schema: StreamSchema | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FileSource(Source):
-    """Reads files: one, a glob, a folder (with all below it), or a list of these.
+    """Reads files: a path, a glob, a folder (with its subfolders), or a list of these.
 
-    `format` is told by the suffix (.ndjson .jsonl .json, .csv .tsv, .parquet, .arrow .ipc .feather, .txt .log .text,
-    those of text also with .gz or .zst) unless given. `schema` gives names and types of the columns to read; without it
-    they are inferred from the first 1,000 rows and pinned (in CSV, numbers with leading zeros or a plus sign are text);
-    `sf.OBJECTS` asks for Python objects (any JSON value, a str for a line of text, a dict otherwise, of text alone
-    for CSV). A field missing in a JSON object is null. A job that goes on from a checkpoint infers again: it is
-    refused if other types come out because the first files have gone.
+    `format` follows from the suffix (.ndjson .jsonl .json, .csv .tsv, .parquet, .arrow .ipc .feather, .txt .log
+    .text, those of text also with .gz or .zst) unless given. `schema` gives names and types of the columns to read;
+    without it they are inferred from the first 1,000 rows and pinned (in CSV, numbers with leading zeros or a plus
+    sign are text); `sf.OBJECTS` asks for Python objects (any JSON value, a str for a line of text, a dict otherwise,
+    of text alone for CSV). A field missing in a JSON object is null. A job that continues from a checkpoint infers
+    again: it is refused if the types differ because the first files have gone.
 
-    Files are read side by side in event time. `in_order=True` says that they follow one another, so that the watermark
-    need not wait for those not yet begun. `watch="1s"` looks again every second for new files and for whole lines
-    appended to known ones, and never ends; with a schema nothing needs to be there when it begins. A file that has
-    become shorter or was replaced is read again from its start, told by its inode, its first bytes and those at which
-    reading had ended; compressed, Parquet and Arrow files have to appear whole (written elsewhere, then renamed).
-    A file under another name is another file: rotated ones belong outside of the glob. One that was replaced before all
-    that had been found of it was read is a SourceError.
+    Files are read side by side in event time. `in_order=True` says that they follow one another, so that the
+    watermark need not wait for those not yet begun. `watch="1s"` looks every second for new files and for whole lines
+    appended to known ones, and never ends; with a schema no file needs to exist when it begins. A file that has
+    become shorter or was replaced is read again from its start, recognised by its inode, its first bytes and those
+    before the reading position; compressed, Parquet and Arrow files have to appear whole (written elsewhere, then
+    renamed). A file under another name is another file: rotated ones belong outside of the glob. A file replaced
+    before its found parts were read is a SourceError.
 
     Folders below the path, or the fixed part of a glob, that are called `name=value`, as `FileSink(partition_by=)`
-    makes them, are columns too, but not of objects: of the schema's types, or integers, days or times where all values
+    makes them, are columns too, except for objects: of the schema's types, or integers, days or times if all values
     are, else text.
 
     Of two values of one name in a JSON object the last counts. Text columns take numbers as they are written. In CSV of
@@ -72,7 +72,7 @@ class FileSource(Source):
     CSV: `separator` (a comma, in `.tsv` files a tab), `has_header` (without it the columns are the schema's, in order,
     or `column_1` and so on), `null_values`, `quote` (None: quotes are ordinary characters; large files are then split).
 
-    Raises JobDefinitionError for options that make no sense, SourceError for what is missing or unreadable.
+    Raises JobDefinitionError for options that make no sense, SourceError for missing or unreadable files.
 
     >>> import polars as pl
     >>> FileSource("flights/*.ndjson", schema={"origin": pl.String}).describe()
@@ -121,7 +121,7 @@ class FileSource(Source):
         if bool(saved.get("watched", watched)) != watched:
             was, now = ("without watch=", "with it") if watched else ("with watch=", "without it")
             problems.append(f"it read {', '.join(before)} {was} and reads {now}")
-        # A source that goes on looking finds what is new; one that does not would never read it.
+        # A watching source finds new files; a bounded one would never read them.
         if before != list(self._paths) and not (watched and set(before) <= set(self._paths)):
             problems.append(f"it read {', '.join(before)} and reads {', '.join(self._paths)}")
         return problems
@@ -160,7 +160,7 @@ class FileSource(Source):
         return list_files(self._paths, self.format, may_be_empty=self.watch is not None)
 
     def _find_schema(self) -> StreamSchema:
-        """Looks at the files also where the schema is given: a path that names nothing is an error when the job is
+        """Looks at the files even if the schema is given: a path that names nothing is an error when the job is
         built."""
         files = self._list()
         if isinstance(self.schema, Objects):

@@ -1,4 +1,4 @@
-"""Parts of files as splits: what is in a split's payload, and how a large file is cut into several."""
+"""Parts of files as splits: the payload of a split, and the cutting of a large file."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class FilePart:
     limit: int
     partitions: Sequence[Sequence[str | None]] = ()
     ends: tuple[int, bytes, bytes] | None = None
-    """`Ends` of the file as it was found; None in checkpoints of before."""
+    """`Ends` of the file when it was found; None in checkpoints of earlier versions."""
 
     def split(self, *, whole: bool, holds_watermark: bool, generation: int = 0) -> Split:
-        """As a split; its id is the path, and the part of it where it is not `whole`."""
+        """The part as a split; its id is the path, with the range if it is not `whole`."""
         id = self.path if whole else f"{self.path}[{self.start}-{self.end})"
         payload: dict[str, Any] = {name: getattr(self, name) for name in FilePart.__slots__}
         return Split(f"{id}#{generation}" if generation else id, payload, holds_watermark)
@@ -44,12 +44,12 @@ class FilePart:
         return cls(**split.payload)
 
     def check(self) -> None:
-        """Raises SourceError where the file is another by now."""
+        """Raises SourceError if the file has been replaced."""
         if self.ends is not None:
             Ends(*self.ends).check(self.path)
 
     def told(self, names: Iterable[str]) -> dict[str, str | None]:
-        """Which of these columns the file's folders tell, and their values as text."""
+        """The values of those columns that the names of the file's folders give, as text."""
         values = {str(name): value for name, value in self.partitions}
         return {name: values[name] for name in names if name in values}
 
@@ -62,7 +62,7 @@ def by_arithmetic(file: FoundFile, csv: CsvOptions) -> bool:
 def parts_of(
     file: FoundFile, ends: Ends, *, start: int, end: int, step: int = SPLIT_BYTES
 ) -> Iterator[FilePart]:
-    """[start, end) in pieces of `step`."""
+    """The splits of [`start`, `end`) in pieces of `step` bytes."""
     limit = end
     known = (ends.offset, ends.head, ends.tail)
     while start < end:

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["ByteStream", "open_stream", "refuse_other_bytes"]
 
 _BLOCK: Final = 4096
-"""Compressed bytes taken at a time: zstd can blow one block up to 128 KiB, so this bounds what comes out."""
+"""Compressed bytes read at a time: zstd can expand one block to 128 KiB, so this bounds the output."""
 
 _COMPRESSED: Final = {b"\x1f\x8b": ("gzip", ".gz"), b"\x28\xb5\x2f\xfd": ("zstd", ".zst")}
-"""How such files begin, which no UTF-8 does. Polars would decompress them on its own, as far as it is given them."""
+"""First bytes of compressed files, which no UTF-8 text has. Polars would decompress such files on its own."""
 
 
 class ByteStream(Protocol):
-    """Decompressed bytes in order."""
+    """A stream of decompressed bytes in order."""
 
     def read(self, size: int) -> bytes:
         """About `size` bytes, at least one; b"" at the end. Raises SourceError for a damaged or cut-off file."""
@@ -51,7 +51,7 @@ def open_stream(
 
 
 def refuse_other_bytes(path: str, compression: Compression) -> None:
-    """Raises SourceError for a file that begins as UTF-16 or UTF-32 text does, or as what is compressed."""
+    """Raises SourceError for a file that begins like UTF-16 or UTF-32 text, or like a compressed file."""
     stream = open_stream(path, compression)
     try:
         mark = stream.read(4)
@@ -130,7 +130,7 @@ class _Zstd:
         return data[:size]
 
     def _more(self) -> bytes | None:
-        """What the next block of the file decompresses to; None at the end. A file may hold several frames."""
+        """The decompressed bytes of the next block of the file; None at the end. A file may hold several frames."""
         rest = self._frame.unused_data if self._frame is not None and self._frame.eof else b""
         if rest or self._frame is None or self._frame.eof:
             block = rest or self._file.read(_BLOCK)
@@ -149,7 +149,7 @@ class _Zstd:
 
 @contextmanager
 def _whole(path: str, what: str) -> Generator[None]:
-    """Maps what decompressors raise for cut-off and damaged files."""
+    """Maps the decompressors' exceptions for cut-off and damaged files."""
     try:
         yield
     except EOFError as error:

@@ -27,16 +27,17 @@ from streamflow.operators.connectors.files.formats.wire_types import (
 __all__ = ["CsvColumns", "CsvOptions", "csv_fields"]
 
 _BLANK: Final = b"\x00blank\x00"
-"""Stands for the one null value of a blank line, which Polars may leave out."""
+"""A stand-in for the one null value of a blank line, which Polars may leave out."""
 _MISTAKEN: Final = (BOM, b"x", b"(", b"\x1f")
 _LARGEST_FIELD: Final = 131_072
-"""What Python's csv module takes. Of longer records only the fields are counted; the rest is left to Polars."""
+"""The largest field of Python's csv module. Of longer records only the fields are counted; the rest is left to
+Polars."""
 
 
 @dataclass(frozen=True, slots=True)
 class CsvOptions:
-    """How a CSV file is written. `separator` None: as the file's name says. `quote` None: quotes are ordinary
-    characters, and every newline ends a record."""
+    """The form of a CSV file. `separator` None: by the file's name. `quote` None: quotes are ordinary characters, and
+    every newline ends a record."""
 
     separator: str | None = None
     has_header: bool = True
@@ -52,13 +53,13 @@ class CsvOptions:
                 raise JobDefinitionError(f"{name} is {value!r}", hint="it must be one ASCII character")
 
     def of(self, path: str) -> CsvOptions:
-        """For one file."""
+        """The options for one file, with its separator."""
         return self if self.separator is not None else replace(self, separator=separator_of(path))
 
 
 class CsvColumns(LineFormat):
     """Records into the columns of a schema. `fields` are the file's columns in its own order; those that the schema
-    does not name are ignored. Raises SourceError where the file lacks a `required` one (default: the schema's)."""
+    does not name are ignored. Raises SourceError if the file lacks a `required` one (default: the schema's)."""
 
     endless_hint: str = "a quote is never closed; if quotes are ordinary characters here, give quote=None"
 
@@ -135,7 +136,7 @@ class CsvColumns(LineFormat):
         return FrameBatch(convert(frame, self._schema))
 
     def _with_blank_lines(self, body: bytes) -> FrameBatch:
-        """Where there is one column, a blank line is a record in which it is null."""
+        """The records of a file of one column, in which a blank line is a null."""
         sifted = self.sift([record for _, record in self.records(body)])
         if sifted.problems:
             raise ValueError(next(iter(sifted.problems.values())))
@@ -182,7 +183,7 @@ class CsvColumns(LineFormat):
         return Sifted(FrameBatch(without_rows(frame, unfit)), problems)
 
     def _texts(self, body: bytes) -> pl.DataFrame:
-        """What stands in the columns, null where Polars takes it as null in a column that is no text."""
+        """The texts of the columns, null if Polars takes a text as null in a column of another type."""
         texts = self._read(body, dict.fromkeys(self._fields, pl.String()))
         return texts.with_columns(
             pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name))
@@ -202,7 +203,7 @@ class CsvColumns(LineFormat):
         return None
 
     def _count(self, record: bytes) -> int:
-        """How many fields there are; raises what `csv_fields` raises."""
+        """The number of fields; raises the errors of `csv_fields`."""
         if self._quote is None or len(record) <= _LARGEST_FIELD:
             return len(csv_fields(record, self._options))
         separator, quote = re.escape(self._separator), re.escape(self._quote)

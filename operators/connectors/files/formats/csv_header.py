@@ -1,4 +1,4 @@
-"""What the columns of one CSV file are called, and where its records begin."""
+"""The header of a CSV file: the names of its columns, and the offset of its first record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class CsvHeader:
-    """`data_start`: the offset of the first record, in decompressed bytes."""
+    """The columns' names; `data_start` is the offset of the first record, in decompressed bytes."""
 
     fields: tuple[str, ...]
     data_start: int
@@ -34,7 +34,7 @@ class CsvHeader:
         growing: bool = False,
     ) -> CsvHeader | None:
         """The header of a file; None if there is no record. Without a header line the columns are `names`, by default
-        `column_1`, `column_2` and so on. Blocking; raises SourceError where there is no usable header."""
+        `column_1`, `column_2` and so on. Blocking; raises SourceError if there is no usable header."""
         options = options.of(path)
         form = CsvColumns({}, (), options, path)
         stream = RecordStream(
@@ -62,7 +62,7 @@ class CsvHeader:
 
 
 def _end_of_first(body: bytes, form: CsvColumns, records: list[tuple[int, bytes]]) -> int:
-    """The offset behind the first record, blank lines before it included."""
+    """The offset behind the first record, with blank lines before it."""
     lines = body.split(b"\n")
     last = records[0][0] + records[0][1].count(b"\n")
     return min(len(body), sum(len(line) + 1 for line in lines[: last + 1]))

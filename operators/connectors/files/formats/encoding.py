@@ -1,4 +1,4 @@
-"""Frames and rows as files: appended to text files piece by piece, written whole as tables."""
+"""Frames and rows as bytes of files: appended to text files piece by piece, written whole as tables."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SUFFIXES: Final[dict[FileFormat, str]] = {
 
 
 def check_format(format: FileFormat, input_type: StreamType) -> None:
-    """Raises JobDefinitionError where the format cannot carry the stream."""
+    """Raises JobDefinitionError if the format cannot carry the stream."""
     if not isinstance(input_type.schema, Schema):
         if format != "ndjson":
             raise JobDefinitionError(
@@ -54,7 +54,7 @@ def check_format(format: FileFormat, input_type: StreamType) -> None:
 
 
 def _holds_nothing(dtype: pl.DataType) -> bool:
-    """Whether a type is a struct without fields, or has one inside."""
+    """Whether a type is a struct without fields, or contains one."""
     if isinstance(dtype, (pl.List, pl.Array)):
         return _holds_nothing(inner_of(dtype))
     fields = fields_of(dtype) if isinstance(dtype, pl.Struct) else None
@@ -62,7 +62,7 @@ def _holds_nothing(dtype: pl.DataType) -> bool:
 
 
 def append(disk: Disk, path: Path, format: FileFormat, batch: AnyBatch, separator: str = ",") -> None:
-    """Write a batch to a file: behind what is there for text, as the whole file for tables."""
+    """Writes a batch to a file: text is appended, a table is the whole file."""
     with writing(str(path)):
         if isinstance(batch, FrameBatch) and format in ("parquet", "arrow"):
             disk.write(path, _table(format, batch.frame))
@@ -75,7 +75,7 @@ def append(disk: Disk, path: Path, format: FileFormat, batch: AnyBatch, separato
 def empty_file(
     disk: Disk, path: Path, format: FileFormat, schema: Schema | None, separator: str = ","
 ) -> None:
-    """A file with the columns and no rows."""
+    """Writes a file with the columns and no rows."""
     if schema is not None and format != "ndjson":
         append(disk, path, format, FrameBatch(schema.empty(timed=False)), separator)
     else:
@@ -84,7 +84,7 @@ def empty_file(
 
 
 def join_files(disk: Disk, paths: list[Path], target: Path, format: FileFormat) -> None:
-    """One file of all, in order. Tables are held in memory as they are encoded, text one file at a time."""
+    """Joins files into one, in order. Tables are held in memory in encoded form, text one file at a time."""
     with writing(str(target)):
         if format in ("parquet", "arrow"):
             joined = BytesIO()
@@ -101,14 +101,14 @@ def join_files(disk: Disk, paths: list[Path], target: Path, format: FileFormat) 
             body = disk.read(path)
             if begun and format == "csv":
                 body = _without_header(body)
-            # What others wrote may lack the last newline.
+            # Files of other programs may lack the last newline.
             if body:
                 disk.append(target, body if body.endswith(b"\n") else body + b"\n")
             begun = begun or bool(body.strip())
 
 
 def _without_header(body: bytes) -> bytes:
-    """CSV without the line that names the columns; a name may hold newlines between quotes."""
+    """The CSV text without its header line; a name may hold newlines between quotes."""
     end = body.find(b"\n") + 1
     while end and body.count(b'"', 0, end) % 2:
         end = body.find(b"\n", end) + 1
@@ -117,7 +117,7 @@ def _without_header(body: bytes) -> bytes:
 
 def _table(format: FileFormat, frame: pl.DataFrame) -> bytes:
     buffer = BytesIO()
-    # The frame may be in other hands too: records.serde says why it is cloned.
+    # The frame may be in other hands too: core.serde says why it is cloned.
     own = frame.clone()
     if format == "parquet":
         own.write_parquet(buffer)
@@ -135,7 +135,7 @@ def _csv_lines(batch: AnyBatch, separator: str, *, header: bool) -> bytes:
 def check_continues(
     disk: Disk, path: Path, format: FileFormat, schema: Schema | None, separator: str
 ) -> None:
-    """Raises SinkError where the rows of a stream cannot stand behind those of a file that is there."""
+    """Raises SinkError if the rows of a stream cannot be appended to an existing file."""
     if schema is None or format == "ndjson" or not disk.exists(path):
         return
     with writing(str(path)):

@@ -1,8 +1,8 @@
-"""JSON whose numbers keep their digits where a column is text or decimal, and in which the last of two values of one
-name counts.
+"""JSON whose numbers keep their digits in text and decimal columns, and in which the last of two values of one name
+counts.
 
-Polars reads a number as a float before it becomes text, and the first of two values. Both are rare, so a body is looked
-at when Polars has read it, and only written again where it may matter.
+Polars reads a number as a float before it becomes text, and the first of two values. Both cases are rare, so a body
+is checked after Polars has read it, and written again only if it may matter.
 """
 
 from __future__ import annotations
@@ -26,21 +26,17 @@ _HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2
 _LONE: Final = re.compile(rb"%s(?!\\u[dD][c-fC-F])|(?<!%s)%s" % (_HIGH, _HIGH, _LOW))
 _UNQUOTED: Final = b"-0123456789{["
 _BEGINNINGS: Final = (("-", ":"), ("[", "\\"), ("{", "|"))
-"""(First, beyond the last) of what begins with one of these."""
+"""Ranges (first, beyond the last) of texts that begin with one of these."""
 
 
 def lone_surrogate(body: bytes) -> bool:
-    """Whether there may be half of a surrogate pair, which stands for no character.
-
-    >>> lone_surrogate(rb'"\\ud83d\\ude00"'), lone_surrogate(rb'"\\ud83d"')
-    (False, True)
-    """
-    # One byte is looked for ten times as fast as two.
+    """Whether the bytes may hold half of a surrogate pair, which stands for no character."""
+    # One byte is found ten times as fast as two.
     return b"\\" in body and b"\\u" in body and (b"\\\\u" in body or _LONE.search(body) is not None)
 
 
 class ExactJson:
-    """For the columns of a schema.
+    """A reader of JSON for the columns of a schema.
 
     >>> exact = ExactJson({"s": pl.String(), "n": pl.Int64()})
     >>> exact.record(b'{"s":1.10,"n":1,"n":2,"other":3}')
@@ -58,18 +54,19 @@ class ExactJson:
         self._decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
     def read(self, body: bytes, wire: Mapping[str, pl.DataType]) -> pl.DataFrame:
-        """A body of records into columns of these types. Raises what Polars raises for a bad one."""
+        """A body of records as columns of these types. Raises Polars' errors for a bad record."""
         read, sound = self._doubled.read(body, wire)
         if self._numbers_as_text(body, read) or (not sound and self._doubled.stand_in(body, read)):
             return pl.read_ndjson(self._body(body), schema=wire)
         return read
 
     def record(self, record: bytes) -> bytes:
-        """One object: each column once, with text where text is wanted. Raises msgspec.DecodeError where it is none."""
+        """One object: each column once, numbers as text in text columns. Raises msgspec.DecodeError if it is not an
+        object."""
         return _written(self._decode(record), self._schema)
 
     def _numbers_as_text(self, body: bytes, read: pl.DataFrame) -> bool:
-        """Whether a body that Polars has read as `read` may hold a number, or an object, where text is wanted."""
+        """Whether a body that Polars has read as `read` may hold a number, or an object, in a text column."""
         lists = cache(lambda: b"[" in body)
         return any(
             _looks_like_numbers(read[name], lists=lists)
@@ -78,7 +75,7 @@ class ExactJson:
         )
 
     def _body(self, body: bytes) -> bytes:
-        """All of its records, written again."""
+        """All records of a body, written again."""
         return b"\n".join(self.record(line) for line in body.split(b"\n") if line.strip())
 
 

@@ -1,8 +1,8 @@
-"""A few flat JSON objects into columns, without the engine that reads many.
+"""A few flat JSON objects as columns, without the engine that reads many.
 
-Polars reads NDJSON on its streaming engine: for a hundred lines setting it up is most of the time, and beside a busy
-processor ten times more, since its threads have to be given one first. What comes out here is what Polars would have
-given, or nothing: wherever the two parsers might differ, Polars is asked.
+Polars reads NDJSON on its streaming engine: for a hundred lines most of the time is setting it up, and ten times more
+beside a busy processor, since its threads have to be scheduled first. The result is the frame that Polars would give,
+or none: wherever the two parsers might differ, Polars reads.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ __all__ = ["FlatObjects"]
 
 _FEW: Final = 500
 _SMALL: Final = 1 << 16
-"""Bytes. Beyond either Polars is as fast on an idle machine, and it leaves the interpreter's lock alone."""
-"""Up to here every integer is a float."""
+"""Lines and bytes of a small body. Beyond either Polars is as fast on an idle machine, and releases the interpreter's
+lock."""
 _KINDS: Final[dict[type[pl.DataType], frozenset[type]]] = {
     pl.String: frozenset({str}),
     pl.Boolean: frozenset({bool}),
@@ -33,12 +33,12 @@ _KINDS: Final[dict[type[pl.DataType], frozenset[type]]] = {
     pl.UInt32: frozenset({int}),
     pl.UInt64: frozenset({int}),
 }
-"""The values that are taken for a type; null is for all of them."""
+"""Column type → the Python types of values that it takes; null is for all of them."""
 _NOT_HERE: Final[tuple[type[BaseException], ...]] = (*PARSE_ERRORS, TypeError, OverflowError)
 
 
 class FlatObjects:
-    """Lines into columns of these types, for schemas without nested ones.
+    """Lines as columns of these types, for schemas without nested ones.
 
     >>> parse = FlatObjects({"n": pl.Int64(), "s": pl.String()}).parse
     >>> parse(b'{"n":1,"other":true}\\n{"s":"x"}').rows()
@@ -52,7 +52,7 @@ class FlatObjects:
         self._able = bool(schema) and all(type(dtype) in _KINDS for dtype in schema.values())
 
     def parse(self, body: bytes) -> pl.DataFrame | None:
-        """The frame; None where it is too much, or a line is not such that Polars would surely say the same."""
+        """The frame; None if the body is too large, or Polars might read a line differently."""
         # Halves of surrogate pairs are written as escapes, and without escapes quotes can be counted.
         if not self._able or len(body) > _SMALL or body.count(b"\n") >= _FEW or b"\\" in body:
             return None
@@ -67,7 +67,7 @@ class FlatObjects:
 
 
 def _flat(rows: list[dict[str, Any]], quotes: int) -> bool:
-    """Whether these are objects of plain values, and no name stands twice in one: then quotes would be left over."""
+    """Whether these are objects of plain values without a name that occurs twice: then no quotes would be left over."""
     kinds = Counter(map(type, chain.from_iterable(map(dict[str, Any].values, rows))))
     if dict in kinds or list in kinds:
         return False
@@ -75,7 +75,7 @@ def _flat(rows: list[dict[str, Any]], quotes: int) -> bool:
 
 
 def _column(name: str, dtype: pl.DataType, rows: list[dict[str, Any]]) -> pl.Series:
-    """Raises ValueError where a value is of another kind, or an integer that a float would round."""
+    """The values as a column; raises ValueError for a value of another kind, or an integer that a float would round."""
     values = [row.get(name) for row in rows]
     kinds = set(map(type, values)) - {type(None)}
     if not kinds <= _KINDS[type(dtype)]:

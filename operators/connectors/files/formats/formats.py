@@ -1,4 +1,4 @@
-"""File formats and compressions, and how a file's name tells them."""
+"""File formats and compressions, and how a file's name implies them."""
 
 from __future__ import annotations
 
@@ -33,11 +33,7 @@ _COMPRESSIONS: Final[dict[str, Compression]] = {".gz": "gzip", ".zst": "zstd"}
 
 
 def by_suffix(path: str) -> tuple[FileFormat | None, Compression]:
-    """The format (None where the suffix says nothing) and the compression that a file's name tells.
-
-    >>> by_suffix("logs/access.log.gz"), by_suffix("data.bin")
-    (('text', 'gzip'), (None, 'none'))
-    """
+    """The format (None if the suffix says nothing) and the compression that a file's name implies."""
     name = PurePath(path)
     compression = _COMPRESSIONS.get(name.suffix.lower(), "none")
     if compression != "none":
@@ -46,7 +42,7 @@ def by_suffix(path: str) -> tuple[FileFormat | None, Compression]:
 
 
 def separator_of(path: str) -> str:
-    """What separates the values of a CSV file of this name.
+    """The separator of the values in a CSV file of this name.
 
     >>> separator_of("a.tsv.gz"), separator_of("a.csv")
     ('\\t', ',')
@@ -55,7 +51,7 @@ def separator_of(path: str) -> str:
 
 
 def checked_format(value: str | None) -> FileFormat | None:
-    """A format by its name; raises JobDefinitionError for one there is not.
+    """A format by its name; raises JobDefinitionError for an unknown one.
 
     >>> checked_format("csv")
     'csv'

@@ -1,4 +1,4 @@
-"""The schema of files that were given none: from the first rows of the first file that holds any, then pinned."""
+"""The schema of files without a declared one: from the first rows of the first file that holds any, then pinned."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = ["check_inferred", "infer_schema"]
 _ROWS: Final = 1000
 _BYTES: Final = 1 << 20
 _NO_NUMBER: Final = r"^(\+\d+$|[+-]?0\d)"
-"""A postcode, a telephone number: neither 01234 nor +491234 is a number."""
+"""A pattern of postcodes and telephone numbers: neither 01234 nor +491234 is a number."""
 _UTC_TEXT: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$"
 _NANOSECONDS: Final = pl.Datetime("ns", "UTC")
 
@@ -45,8 +45,8 @@ _NANOSECONDS: Final = pl.Datetime("ns", "UTC")
 def infer_schema(files: Sequence[FoundFile], options: CsvOptions, *, growing: bool) -> Schema:
     """The columns of the first file that holds records, from its first 1,000 rows.
 
-    Text that is always a time as `2013-01-01T05:17:00Z` becomes Datetime, in nanoseconds where it has their digits; a
-    column of nulls becomes String. Raises SourceError where no file holds a record, or the first rows cannot be read.
+    Text that is always a time as `2013-01-01T05:17:00Z` becomes Datetime, in nanoseconds if it has their digits; a
+    column of nulls becomes String. Raises SourceError if no file holds a record, or the first rows cannot be read.
     """
     for file in files:
         if file.format == "text":
@@ -67,8 +67,8 @@ def _with_folders(columns: Mapping[str, pl.DataType], files: Sequence[FoundFile]
 
 
 def check_inferred(saved: Mapping[str, str], now: Mapping[str, str], path: str) -> None:
-    """Raises SourceError where a job that goes on would read other columns or types than before: the files from which
-    they were told are gone, or have changed."""
+    """Raises SourceError if a continued job would read other columns or types than before: the files that they were
+    inferred from are gone, or have changed."""
     if saved == now:
         return
     differing = [name for name in {**saved, **now} if saved.get(name) != now.get(name)]
@@ -144,7 +144,7 @@ def _of_json(file: FoundFile) -> Schema | None:
 
 
 def _exact(dtype: pl.DataType, values: Iterable[Any]) -> pl.DataType:
-    """The type with text in place of floats, at any depth, that would make another of an integer among these values: it
+    """The type with text in place of floats, at any depth, if a float would change an integer among these values: it
     is an identifier, then."""
     if dtype.is_float():
         return pl.String() if any(map(_rounded, values)) else dtype
@@ -187,7 +187,8 @@ def _of_csv(file: FoundFile, options: CsvOptions, growing: bool) -> Schema | Non
 
 
 def _as_narrow_as_possible(text: pl.Series) -> pl.Series:
-    """Integers, else numbers, else booleans, else text, also where a number would be another or lose leading zeros."""
+    """The narrowest type: integers, else numbers, else booleans, else text; text also if a number would change or
+    lose leading zeros."""
     # Programs that put all values between quotes write "" for null.
     values = text.filter(text != "")
     if values.is_empty():
@@ -227,7 +228,7 @@ def _pinned(frame: pl.DataFrame) -> Schema:
 
 
 def _time_of(texts: pl.Series) -> pl.DataType | None:
-    """The type of text that is always a time; None for other values, and for times that there are not."""
+    """The type of text that is always a time; None for other values, and for impossible times."""
     if texts.dtype != pl.String or texts.is_empty() or not texts.str.contains(_UTC_TEXT).all():
         return None
     dtype = _NANOSECONDS if is_finer(texts, EVENT_TIME_TYPE) else EVENT_TIME_TYPE

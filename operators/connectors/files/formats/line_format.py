@@ -1,7 +1,7 @@
-"""What a format made of lines has to say: where records end, and how a run of whole records becomes a batch.
+"""The contract of a format made of lines: where records end, and how a run of whole records becomes a batch.
 
 Parsing has a fast path for a whole run of records (`parse`), which fails as a whole, and a slow one (`sift`), which
-finds out which records are to blame. `decode_run` puts them together under the job's error policy.
+finds the bad records. `decode_run` puts them together under the job's error policy.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ PARSE_ERRORS: Final[tuple[type[BaseException], ...]] = (
     ValueError,
     RecursionError,
 )
-"""What parsers raise on bad input; UnicodeDecodeError is a ValueError, and a panic no Exception."""
+"""Parsers' exceptions for bad input; UnicodeDecodeError is a ValueError, and a panic no Exception."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Whole records as they lie in the file. `first_line` counts from 1 and is called only where it is needed."""
+    """Whole records as they lie in the file. `first_line` counts from 1 and is called only if needed."""
 
     body: bytes
     first_line: Callable[[], int]
@@ -43,14 +43,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Sifted:
-    """The good records as a batch, and what is wrong with the others, by their index."""
+    """The good records as a batch, and error texts for the others, by their index."""
 
     batch: AnyBatch
     problems: Mapping[int, str]
 
 
 class LineFormat(ABC):
-    """How records are told apart and parsed; one per file, used from several threads at once."""
+    """A way to find the ends of records and to parse them; one per file, used from several threads at once."""
 
     endless_hint: str = "is it a text file with one record a line?"
 
@@ -60,10 +60,10 @@ class LineFormat(ABC):
 
     @abstractmethod
     def sift(self, records: Sequence[bytes]) -> Sifted:
-        """The same record by record."""
+        """The records, parsed one by one."""
 
     def cut(self, data: bytes) -> int:
-        """How many bytes of `data`, which begins at a record, make up whole records; 0 for none."""
+        """The number of bytes of `data`, which begins at a record, that make up whole records; 0 for none."""
         return data.rfind(b"\n") + 1
 
     def complete(self, data: bytes) -> bool:
@@ -71,12 +71,12 @@ class LineFormat(ABC):
         return True
 
     def records(self, body: bytes) -> list[tuple[int, bytes]]:
-        """(line within the run from 0, record without its line end), blank lines left out."""
+        """(line within the run from 0, record without its line end), without blank lines."""
         return [(number, line) for number, line in enumerate(split_lines(body)) if line.strip()]
 
     @property
     def by_arithmetic(self) -> bool:
-        """Whether every newline ends a record, so that ranges need no look at what comes before them."""
+        """Whether every newline ends a record, so that ranges can be cut without reading the text before them."""
         return True
 
 
@@ -93,12 +93,12 @@ def split_lines(body: bytes) -> list[bytes]:
 
 
 def decode_run(form: LineFormat, run: Run, path: str, on_error: ErrorPolicy) -> Decoded:
-    """Parse a run. Bad records raise the first one's RecordError under "fail", else they are handed out beside the
-    good ones."""
+    """The records of a run. Under "fail" the first bad record's RecordError is raised, else bad records are returned
+    beside the good ones."""
     try:
         return Decoded(form.parse(run.body))
     except PARSE_ERRORS:
-        # Which record is to blame is found out record by record.
+        # The bad records are found one by one.
         records = form.records(run.body)
     try:
         sifted = form.sift([record for _, record in records])

@@ -1,4 +1,4 @@
-"""JSON, one object a line: into columns by Polars, or into Python objects by msgspec."""
+"""JSON, one object a line: as columns by Polars, or as Python objects by msgspec."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _KINDS: Final[dict[type[object], str]] = {
 }
 _TOO_DEEP: Final = "the value is nested too deeply"
 _DEEPEST: Final = 1024
-"""How many objects and arrays Polars takes within one another."""
+"""The deepest nesting of objects and arrays that Polars takes."""
 _INTEGER_RANGES: Final[dict[type[pl.DataType], tuple[int, int]]] = {
     pl.Int8: (-(2**7), 2**7),
     pl.Int16: (-(2**15), 2**15),
@@ -48,10 +48,10 @@ _INTEGER_RANGES: Final[dict[type[pl.DataType], tuple[int, int]]] = {
 
 
 class NdjsonColumns(LineFormat):
-    """Objects into the columns of a schema: a missing field is null, a field that the schema does not name is ignored.
+    """Objects as the columns of a schema: a missing field is null, a field that the schema does not name is ignored.
 
     Numbers do not become other kinds of numbers by losing digits (`1.5` is no integer), text is not read as a number,
-    except for decimals; any value can be read as text, as it is written. `unit` is what a record is called in messages.
+    except for decimals; any value can be read as text, as it is written. `unit` is the word for a record in messages.
     """
 
     def __init__(self, schema: Mapping[str, pl.DataType], unit: str = "line") -> None:
@@ -85,7 +85,7 @@ class NdjsonColumns(LineFormat):
             index: self._rewritten(record) for index, record in enumerate(records) if index not in problems
         }
         left = list(exact)
-        # Polars has the last word: what it refuses for a reason of its own is found by halving.
+        # Polars has the last word: records that it refuses for a reason of its own are found by halving.
         for position, problem in halve(list(exact.values()), self._refused).items():
             problems[left[position]] = problem
         left = [index for index in left if index not in problems]
@@ -99,14 +99,15 @@ class NdjsonColumns(LineFormat):
         try:
             value = decode(record)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            # The parsers differ in how deep is too deep: a record must not fare differently because of those beside it.
+            # The parsers differ in the depth that they take: a record must not fare differently because of those
+            # beside it.
             if isinstance(error, RecursionError) and self._fits(record):
                 return None
             return malformed(error, self._unit)
         if not isinstance(value, dict):
             return f"a JSON object was expected, this is {_kind(value)}"
         fields = cast(dict[str, Any], value)
-        # How deep msgspec goes depends on the version of Python; what comes of a record must not.
+        # The depth that msgspec takes depends on the version of Python; the fate of a record must not.
         if len(record) > 2 * _DEEPEST and deeper_than(fields, _DEEPEST):
             return _TOO_DEEP
         for name, fits in self._checks:
@@ -119,7 +120,7 @@ class NdjsonColumns(LineFormat):
         try:
             return self._exact.record(record)
         except (msgspec.DecodeError, RecursionError):
-            # Too deep for the one parser, but not for the other.
+            # Too deep for one parser, but not for the other.
             return record
 
     def _fits(self, record: bytes) -> bool:
@@ -140,7 +141,7 @@ class NdjsonColumns(LineFormat):
 
 
 class NdjsonObjects(LineFormat):
-    """Each line's value as it is: mostly dicts."""
+    """Each line's value as a Python object: mostly dicts."""
 
     def parse(self, body: bytes) -> RowBatch:
         # Not decode_lines: it also takes values that share a line or span several.
@@ -160,7 +161,7 @@ class NdjsonObjects(LineFormat):
 
 
 def malformed(error: Exception, unit: str) -> str:
-    """What msgspec's error says about a record, which is called `unit`.
+    """The error text for a record, made of msgspec's error; `unit` is the word for the record.
 
     >>> malformed(RecursionError(), "line")
     'the value is nested too deeply'
@@ -177,7 +178,7 @@ def _kind(value: object) -> str:
 
 
 def _check(dtype: pl.DataType) -> Callable[[Any], bool] | None:
-    """Whether a JSON value can be read as this type; None where Polars has to be asked."""
+    """Whether a JSON value can be read as this type; None if only Polars can tell."""
     if (bounds := _INTEGER_RANGES.get(type(dtype))) is not None:
         low, high = bounds
         return lambda value: type(value) is int and low <= value < high

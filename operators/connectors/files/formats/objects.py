@@ -1,4 +1,4 @@
-"""Columns turned into Python objects: a dict for each record."""
+"""Columns as Python objects: a dict for each record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["AsObjects"]
 
 
 class AsObjects(LineFormat):
-    """Parses like another format and hands out dicts."""
+    """A parser that turns another format's columns into dicts."""
 
     def __init__(self, columns: LineFormat) -> None:
         self._columns = columns

@@ -1,4 +1,4 @@
-"""Columns of a table into the types that a schema asks for, where no value becomes another by it."""
+"""Casts of a table's columns to the types of a schema, without any change of a value."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _TEXT = (pl.String, pl.Enum, pl.Categorical)
 
 
 def castable(held: pl.DataType, wanted: pl.DataType) -> bool:
-    """Whether there are values of one type that can be read as the other. An integer is no time, no duration and no
-    truth: its unit would be a guess.
+    """Whether some values of one type can be read as the other. An integer is no time, no duration and no boolean:
+    its unit would be a guess.
 
     >>> castable(pl.Float64(), pl.Int8()), castable(pl.Int64(), pl.Datetime())
     (True, False)
@@ -54,8 +54,8 @@ def castable(held: pl.DataType, wanted: pl.DataType) -> bool:
 
 
 def _castable_inside(held: pl.DataType, wanted: pl.DataType) -> bool:
-    """The same within lists and structs, where times become no text, text and floats no times and decimals, and
-    choices no numbers."""
+    """Whether `castable` holds within lists and structs, where times become no text, text and floats no times and
+    decimals, and choices no numbers."""
     if isinstance(wanted, pl.String) and isinstance(held, AS_TEXT[:-1]):
         return False
     if isinstance(wanted, AS_TEXT) and (isinstance(held, _TEXT) or held.is_float()):
@@ -68,7 +68,7 @@ def _castable_inside(held: pl.DataType, wanted: pl.DataType) -> bool:
 def cast_exactly(
     frame: pl.DataFrame, wanted: Mapping[str, pl.DataType]
 ) -> tuple[pl.DataFrame, dict[int, str]]:
-    """The frame with these types, its rows all there, and by row what is wrong with a value that does not fit.
+    """The frame with these types and all its rows, and error texts by row for values that do not fit.
 
     >>> cast_exactly(pl.DataFrame({"n": [1.0, 1.5]}), {"n": pl.Int64()})[1]
     {1: "column 'n' holds 1.5, which is no Int64"}
@@ -93,7 +93,8 @@ def _cast(held: pl.Series, wanted: pl.DataType) -> tuple[pl.Series, list[int]]:
 
 
 def _halfwise(held: pl.Series, wanted: pl.DataType) -> pl.Series:
-    """Null for what does not fit. One value, as of a list too long for an array, may make the cast of all fail."""
+    """The column with null for values that do not fit. One value, as of a list too long for an array, may fail the
+    cast of all."""
     try:
         if isinstance(wanted, pl.Decimal) and held.dtype.is_float():
             held = _written_out(held)
@@ -111,7 +112,7 @@ def _halfwise(held: pl.Series, wanted: pl.DataType) -> pl.Series:
 
 
 def _written_out(floats: pl.Series) -> pl.Series:
-    """Their digits without an exponent: Polars' cast makes 0.99…9 of 1.0 where a decimal has many."""
+    """Floats as text without an exponent: Polars' cast makes 0.99…9 of 1.0 in a decimal with many places."""
     texts = floats.cast(pl.String)
     with_exponents = floats.filter(texts.str.contains("e"))
     written = [
@@ -121,7 +122,8 @@ def _written_out(floats: pl.Series) -> pl.Series:
 
 
 def _changed(held: pl.Series, typed: pl.Series) -> pl.Series:
-    """Where a value is another. A float that is rounded to a shorter one is meant; one that overflows is not."""
+    """A mask of changed values. A float that is rounded to a shorter one is meant to be; one that overflows is
+    changed."""
     gone = typed.is_null() & held.is_not_null()
     if typed.dtype.is_float() and (held.dtype.is_float() or isinstance(held.dtype, _TEXT)):
         finite = held.is_finite() if held.dtype.is_float() else ~held.cast(pl.String).str.contains(INFINITY)
@@ -133,7 +135,7 @@ def _changed(held: pl.Series, typed: pl.Series) -> pl.Series:
 
 
 def _asked_of(held: pl.DataType, wanted: pl.DataType) -> pl.DataType:
-    """A type without the fields that nobody asked for."""
+    """The type without struct fields that were not asked for."""
     if isinstance(held, (pl.List, pl.Array)) and isinstance(wanted, (pl.List, pl.Array)):
         return pl.List(_asked_of(inner_of(held), inner_of(wanted)))
     if isinstance(held, pl.Struct) and isinstance(wanted, pl.Struct):

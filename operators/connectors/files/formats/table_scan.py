@@ -25,7 +25,7 @@ _MOST_ROWS = 131_072
 
 
 def scan_table(path: str, format: FileFormat) -> pl.LazyFrame:
-    """A lazy frame over one file, its schema already read; raises SourceError where that fails."""
+    """A lazy frame over one file, its schema already read; raises SourceError if that fails."""
     with _whole(path, f"is not a whole {format} file"):
         scan = pl.scan_parquet(path, glob=False) if format == "parquet" else pl.scan_ipc(path, glob=False)
         scan.collect_schema()
@@ -33,7 +33,7 @@ def scan_table(path: str, format: FileFormat) -> pl.LazyFrame:
 
 
 def count_rows(path: str, format: FileFormat) -> int:
-    """From the file's metadata."""
+    """The number of rows, from the file's metadata."""
     scan = scan_table(path, format)
     with _whole(path, f"is not a whole {format} file"):
         return int(scan.select(pl.len()).collect().item())
@@ -41,7 +41,7 @@ def count_rows(path: str, format: FileFormat) -> int:
 
 @contextmanager
 def _whole(path: str, what: str) -> Generator[None]:
-    """Maps what Polars raises for damaged files, panics included."""
+    """Maps Polars' exceptions for damaged files, panics included."""
     try:
         with reading(path):
             yield
@@ -69,13 +69,13 @@ def fitting_columns(
                 if cast
                 else "the files differ: say the types with schema={…}",
             )
-    # Also where no column is wanted, rows are.
+    # Rows are read even if no column is wanted.
     return scan.select(list(columns) or there.names()[:1])
 
 
 class TableReader:
-    """Fetches batches of rows, from row `start` up to `end`, with these columns, or as objects without. Position: the
-    next row."""
+    """A reader of batches of rows, from row `start` up to `end`, with these columns, or as objects without. Position:
+    the next row."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class TableReader:
         return Decoded(FrameBatch(held), list(bad.values()))
 
     def _judged(self, bad: Mapping[int, RecordError], first: int) -> Mapping[int, RecordError]:
-        """Bad records by their row, which know where they lie; raises the first under "fail"."""
+        """Bad records with their row numbers in the file; raises the first under "fail"."""
         for row, error in bad.items():
             error.at(Where(split=self._path, offset=f"row {first + row}"))
             if self._on_error == "fail":

@@ -18,7 +18,7 @@ _NOT_UTF8: Final = "the line is not valid UTF-8"
 
 
 class TextColumn(LineFormat):
-    """Each line, an empty one too, without its line end."""
+    """Each line as a row, an empty one too, without its line end."""
 
     def parse(self, body: bytes) -> FrameBatch:
         if not body:
@@ -41,7 +41,7 @@ class TextColumn(LineFormat):
 
 
 class TextObjects(LineFormat):
-    """The same as Python strings."""
+    """Each line as a Python string."""
 
     def parse(self, body: bytes) -> RowBatch:
         text = body.decode()

@@ -1,8 +1,8 @@
-"""How column types travel in text: what a parser is asked for, and how that becomes the type the schema wants.
+"""Column types in text: the type that a parser reads, and its conversion to the type that the schema wants.
 
 JSON and CSV carry times as ISO 8601 in UTC, durations as integers in the type's unit. Polars parses plain numbers and
-text at full speed; what it would cut, wrap or give up on is read as something wider and converted, by an expression of
-which a value that does not fit comes out as null.
+text at full speed; types that it would cut, wrap or refuse are read as something wider and converted by an expression
+that gives null for a value that does not fit.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _PLAIN_TIMES: Final = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
 
 
 def wire_types(schema: Mapping[str, pl.DataType], format: FileFormat) -> dict[str, pl.DataType]:
-    """The types to ask the parser for; raises JobDefinitionError for a column that the format cannot carry."""
+    """The types that the parser reads; raises JobDefinitionError for a column that the format cannot carry."""
     for name, dtype in schema.items():
         if holds_bytes(dtype) or (format == "csv" and dtype.is_nested()):
             raise JobDefinitionError(
@@ -58,7 +58,7 @@ def wire_types(schema: Mapping[str, pl.DataType], format: FileFormat) -> dict[st
 
 
 def holds_bytes(dtype: pl.DataType) -> bool:
-    """Whether a type is one of bytes or of Python objects, or has one inside, which text cannot carry."""
+    """Whether a type is one of bytes or of Python objects, or contains one, which text cannot carry."""
     if isinstance(dtype, (pl.List, pl.Array)):
         return holds_bytes(inner_of(dtype))
     if isinstance(dtype, pl.Struct):
@@ -123,7 +123,7 @@ def convert(frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFr
 
 
 def convert_where_possible(frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    """The same with null for a value that does not fit."""
+    """`convert` with null for a value that does not fit."""
     return frame.select(
         _converted(pl.col(name), dtype, strict=False).alias(name)
         if frame[name].dtype != dtype
@@ -133,7 +133,7 @@ def convert_where_possible(frame: pl.DataFrame, schema: Mapping[str, pl.DataType
 
 
 def misfits(wire: pl.DataFrame, typed: pl.DataFrame) -> dict[int, str]:
-    """By row, what is wrong with values that became null on the way from `wire` to `typed`, at any depth."""
+    """Error texts by row for values that became null on the way from `wire` to `typed`, at any depth."""
     found: dict[int, str] = {}
     for name, dtype in typed.schema.items():
         before, after = wire[name], typed[name]
@@ -151,18 +151,18 @@ def misfits(wire: pl.DataFrame, typed: pl.DataFrame) -> dict[int, str]:
 
 
 def _lost_below(before: pl.Series, after: pl.Series, rows: Sequence[int]) -> str | None:
-    """Whether one of these rows, which follow one another, has a null that it had not; then any text."""
+    """Whether one of these consecutive rows has a new null, and then its text."""
     part = slice(rows[0], rows[-1] + 1)
     return None if deep_nulls(before[part]) == deep_nulls(after[part]) else "lost"
 
 
 def shown(values: pl.Series, row: int) -> str:
-    """One of the values, for a message."""
+    """One of the values as text for a message."""
     return cut(shown_row(values.to_frame(), row)[values.name], 60)
 
 
 def deep_nulls(values: pl.Series) -> list[int]:
-    """How many nulls there are at each level of a column.
+    """The number of nulls at each level of a column.
 
     >>> deep_nulls(pl.Series([[1, None], None, [None]]))
     [1, 2]
@@ -187,12 +187,12 @@ def without_rows(frame: pl.DataFrame, rows: Iterable[int]) -> pl.DataFrame:
 
 
 def _converted(column: pl.Expr, dtype: pl.DataType, *, strict: bool) -> pl.Expr:
-    """From the wire type. `strict`: the short way for values as this project and most others write them, which may
-    raise; else everything that fits by any reading, and null for the rest."""
+    """The conversion from the wire type. `strict`: the fast way for values as this project and most others write
+    them, which may raise; else everything that fits by any reading, and null for the rest."""
     if isinstance(dtype, _TIMES):
         return _time(column, dtype, strict=strict)
     if isinstance(dtype, pl.Decimal):
-        # A cast rounds what has more digits behind the point.
+        # A cast rounds values with more digits behind the point.
         digits = rf"^\s*[+-]?\d*(\.\d{{0,{dtype.scale}}}0*)?\s*$"
         return pl.when(column.str.contains(digits)).then(column.str.strip_chars()).cast(dtype, strict=strict)
     if isinstance(dtype, pl.Float32 | pl.Float16):
@@ -228,7 +228,7 @@ def is_finer(texts: pl.Series, dtype: pl.DataType) -> bool:
 
 
 def _digits(dtype: pl.DataType) -> int | None:
-    """How many digits of a second a type holds; None where it is no time."""
+    """The number of digits of a second in a type; None if it is no time."""
     if isinstance(dtype, pl.Datetime):
         return _DIGITS[dtype.time_unit]
     return _DIGITS["ns"] if isinstance(dtype, pl.Time) else None
@@ -253,7 +253,7 @@ def _time(column: pl.Expr, dtype: pl.DataType, *, strict: bool) -> pl.Expr:
 
 
 def _moment(column: pl.Expr, unit: _Unit, *, strict: bool) -> pl.Expr:
-    """Texts as times in UTC; null for one that the unit has no room for."""
+    """Texts as times in UTC; null for a time that the unit cannot hold."""
     if unit == "us":
         return _read_moment(column, unit, strict=strict)
     fine = _read_moment(column, "us", strict=strict)
@@ -268,7 +268,7 @@ def _read_moment(column: pl.Expr, unit: _Unit, *, strict: bool) -> pl.Expr:
     known = column.str.to_datetime(_TIME, time_unit=unit, strict=strict)
     if strict:
         return known.dt.replace_time_zone(None)
-    # Also what else ISO 8601 allows: a space, no time zone (UTC), no seconds.
+    # Also the other forms of ISO 8601: a space, no time zone (UTC), no seconds.
     text = column.str.replace(r"^(\d{4}-\d\d-\d\d) ", "${1}T")
     zoned = [
         text.str.to_datetime(form, time_unit=unit, time_zone="UTC", strict=False) for form in _ZONED_TIMES

@@ -1,1 +1,1 @@
-"""How output files come to be seen: written in hidden folders, named when a checkpoint is complete."""
+"""The publishing of output files: written in hidden folders, renamed when a checkpoint is complete."""

@@ -1,4 +1,4 @@
-"""Folders that survive a crash: their names are synced all the way down before anything in them counts as safe."""
+"""Folders that survive a crash: their names are synced all the way down before their content counts as safe."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _NOT_OURS: Final = frozenset([errno.EACCES, errno.EPERM, errno.EINVAL, errno.ERO
 
 
 def make_durable(disk: Disk, folder: Path, *, private: bool = False) -> None:
-    """Make a folder and those above it, and sync all their names: a run that died may have made some of them and not
-    come to sync them."""
+    """Makes a folder and those above it, and syncs all their names: a dead run may have made some of them without
+    syncing."""
     disk.make_folder(folder, private=private)
     for above in reversed(folder.parents):
         try:
@@ -27,7 +27,7 @@ def make_durable(disk: Disk, folder: Path, *, private: bool = False) -> None:
 
 
 def sync_down(disk: Disk, base: Path, folder: Path) -> None:
-    """Sync the names in `folder` and in those between it and `base`, from above."""
+    """Syncs the names in `folder` and in those between it and `base`, from above."""
     between = [above for above in folder.parents if above == base or base in above.parents]
     for each in (*reversed(between), folder):
         if disk.exists(each):

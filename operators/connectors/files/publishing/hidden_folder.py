@@ -1,6 +1,6 @@
-"""Where a `FileSink` keeps what is no output: in a hidden folder beside the one it writes into, where no reader looks.
+"""The hidden folder of a `FileSink`, beside its output, for files that no reader should see.
 
-Staged files, notes and locks are there. A folder that is read as a whole, or by a glob like `out/**`, holds output
+It holds staged files, notes and locks. A folder that is read as a whole, or by a glob like `out/**`, holds output
 alone.
 """
 
@@ -22,9 +22,11 @@ _RUN: Final = ".run"
 
 
 def hidden_folder(disk: Disk, folder: Path, file: str = "") -> Path:
-    """The hidden folder of a folder that is written into: `.out.streamflow` beside `out`, or `out/.streamflow` where
-    that cannot be (the folder is mounted, is the working directory, or nobody may write beside it). One that is there
-    already stays the one. Each single `file` has a folder of its own in it."""
+    """The hidden folder of an output folder: `.out.streamflow` beside `out`, or `out/.streamflow` if that is
+    impossible (the folder is mounted, is the working directory, or the folder above cannot be written).
+
+    An existing hidden folder is used again. Each single `file` has a folder of its own in it.
+    """
     inside = folder / _INSIDE
     beside = folder.with_name(f".{folder.name}{_INSIDE}") if folder.name else inside
     there = [place for place in (beside, inside) if disk.exists(place)]
@@ -39,7 +41,7 @@ def _takes_a_neighbour(folder: Path, file: str) -> bool:
 
 
 class Presence:
-    """One run of one sink at its output, known to other runs by a lock that goes with the process."""
+    """One run of one sink at its output, known to other runs by a lock that ends with the process."""
 
     def __init__(self, disk: Disk, hidden: Path, name: str) -> None:
         self._disk = disk
@@ -48,13 +50,13 @@ class Presence:
         self._release: Callable[[], None] | None = None
 
     def begin(self) -> None:
-        """Make it known. Where the file system has no locks, nobody knows."""
+        """Takes the lock. Does nothing if the file system has no locks."""
         self._disk.make_folder(self._hidden)
         with suppress(OSError):
             self._release = self._disk.lock(self._path)
 
     def others(self) -> bool:
-        """Whether another run is at work. Forgets those that are dead. Two that begin at once both see each other."""
+        """Whether another run is at work. Removes dead runs' locks. Two runs that begin at once both see each other."""
         found = False
         for path in self._disk.files_below(self._hidden):
             if path.parent != self._hidden or not path.name.endswith(_RUN) or path == self._path:
@@ -69,7 +71,7 @@ class Presence:
         return found
 
     def end(self) -> None:
-        """The run is over."""
+        """Releases the lock: the run is over."""
         if self._release is not None:
             with suppress(OSError):
                 self._disk.remove(self._path)
@@ -81,7 +83,7 @@ class Presence:
 
 
 def no_other_run(presence: Presence, target: Path) -> None:
-    """Raises SinkError where another run writes there."""
+    """Raises SinkError if another run writes there."""
     if presence.others():
         raise SinkError(
             f"another run writes to {str(target)!r} now, and one of the two would remove the other's output",

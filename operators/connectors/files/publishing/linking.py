@@ -20,10 +20,10 @@ _NO_LINKS: Final = frozenset(
 
 
 def give_name(disk: Disk, old: Path, new: Path) -> None:
-    """Give a file the name `new`, in place of a file that may have it.
+    """Gives a file the name `new`, in place of a file that may have it.
 
-    The old name is there still (where the file system knows links at all): remove it once the folder of the new one has
-    been synced. Raises FileNotFoundError where `old` is not there.
+    The old name still exists (if the file system has links): remove it once the folder of the new one has been
+    synced. Raises FileNotFoundError if `old` does not exist.
     """
     try:
         disk.link(old, new)

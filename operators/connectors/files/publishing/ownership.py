@@ -1,8 +1,8 @@
-"""Which files are whose: a sink's staging folders and its note bear the job's and operator's names, and part files the
-run's, so that what two sinks write into one folder never meets.
+"""Ownership of files: a sink's staging folders and its note bear the names of job and operator, and part files the
+run's, so that the files of two sinks in one folder never meet.
 
-A run that goes on from a checkpoint removes what dead runs of the same job and operator left, and takes back what they
-published after the checkpoint. Whatever bears no such name is somebody else's and stays.
+A run that continues from a checkpoint removes files left by dead runs of the same job and operator, and takes back
+those published after the checkpoint. Files without such a name belong to somebody else and stay.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Mode = Literal["error", "append", "overwrite"]
 
 _STAGED: Final = re.compile(r"\d+-[0-9a-f]+")
 _ONCE: Final = "once-"
-"""Begins the names of what runs without checkpoints stage: once those are dead nobody wants it."""
+"""The beginning of names staged by runs without checkpoints: no later run uses such files."""
 _PART: Final = re.compile(
     r"part-(\d{5,})-(\d{8,})-(\d{4,})(?:-([0-9a-f]+))?(" + "|".join(map(re.escape, SUFFIXES.values())) + ")"
 )
@@ -36,8 +36,8 @@ _PART: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where and how a `FileSink` writes. `given`: the path as its user gave it, by which a later run knows it again;
-    `hidden`: the folder for what is no output."""
+    """The place and form of a `FileSink`'s output. `given` is the path as its user gave it, by which a later run
+    recognises it; `hidden` the hidden folder."""
 
     given: str
     target: Path
@@ -51,11 +51,11 @@ class Layout:
 
     @property
     def base(self) -> Path:
-        """The folder in which output lies."""
+        """The folder of the output."""
         return self.target.parent if self.single else self.target
 
     def occupied(self, disk: Disk) -> bool:
-        """Whether there is any output already, whoever wrote it."""
+        """Whether there is any output already, of any writer."""
         if self.single:
             return disk.exists(self.target)
         return any(not hidden(path, self.base) for path in disk.files_below(self.base))
@@ -63,7 +63,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """One sink of one job, by the names that its hidden files bear.
+    """One sink of one job, by the names of its hidden files.
 
     >>> owner = Owner.of(Path(".out.streamflow"), "departures", "write-1")
     >>> owner.staging(2, "c0ffee", lasting=True).name
@@ -77,17 +77,17 @@ class Owner:
 
     @classmethod
     def of(cls, hidden: Path, job: str, operator: str) -> Owner:
-        """By the names of job and operator; jobs may have names that no file can have."""
+        """The owner by the names of job and operator, escaped: jobs may have names that no file can have."""
         digest = blake2b(f"{job}\0{operator}".encode(), digest_size=4).hexdigest()
         return cls(hidden, f"{operator}-{digest}")
 
     def staging(self, subtask: int, token: str, *, lasting: bool) -> Path:
-        """The folder in which one writer's files grow. `lasting`: a checkpoint may name what is in it."""
+        """The folder in which one writer's files grow. `lasting`: a checkpoint may name its files."""
         return self.hidden / f"{'' if lasting else _ONCE}{self.stem}-{subtask}-{token}"
 
     @property
     def note(self) -> Path:
-        """The file that says what has been published."""
+        """The note's file, which says what has been published."""
         return self.hidden / f"{self.stem}.json"
 
     def other_notes(self, disk: Disk) -> list[str]:
@@ -101,14 +101,15 @@ class Owner:
         return rest != name and _STAGED.fullmatch(rest) is not None
 
     def sweep(self, disk: Disk, keep: Sequence[Committable]) -> None:
-        """Remove what dead runs staged, but for what is still to be committed."""
+        """Removes dead runs' staged files, except those that are still to be committed."""
         kept = {confined(self.hidden, piece["staged"]) for piece in keep if "staged" in piece}
         for folder in disk.folders_in(self.hidden):
             if self.owns(folder.name):
                 _empty(disk, folder, kept)
 
     def sweep_once(self, disk: Disk) -> None:
-        """Remove what runs without checkpoints staged, or joined to one file; called where none is alive."""
+        """Removes files that runs without checkpoints staged, or joined to one file; called when no such run is
+        alive."""
         for folder in disk.folders_in(self.hidden):
             if folder.name.startswith(_ONCE):
                 _empty(disk, folder, set())
@@ -126,7 +127,7 @@ def _empty(disk: Disk, folder: Path, keep: set[Path]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PartName:
-    """What the name of a part file says. `run` is the writer's token; earlier versions left it out.
+    """The parts of a part file's name. `run` is the writer's token; earlier versions left it out.
 
     >>> PartName.parse("part-00003-00000041-0000.csv")
     PartName(subtask=3, epoch=41, number=0, run='', suffix='.csv')
@@ -142,7 +143,7 @@ class PartName:
 
     @classmethod
     def parse(cls, name: str) -> PartName | None:
-        """None for any other name."""
+        """The parsed name; None for any other name."""
         found = _PART.fullmatch(name)
         if found is None:
             return None
@@ -163,7 +164,7 @@ class Note:
         self._disk = ctx.disk
 
     def read(self) -> Mapping[str, Any] | None:
-        """What was written last; None where there is no note."""
+        """The last content written; None if there is no note."""
         if not self._disk.exists(self._path):
             return None
         try:
@@ -175,7 +176,7 @@ class Note:
         return cast("dict[str, Any]", content)
 
     def write(self, content: Mapping[str, Any]) -> None:
-        """Safe from crashes when it returns."""
+        """Replaces the content, durably."""
         make_durable(self._disk, self._path.parent)
         unfinished = self._path.with_name(f"{self._path.name}-unfinished")
         whole = {"job": self._ctx.job, "operator": self._ctx.operator_id, **content}
@@ -185,7 +186,7 @@ class Note:
         self._disk.sync_folder(self._path.parent)
 
     def remove(self) -> None:
-        """What it says holds no longer."""
+        """Removes the note: its content is no longer true."""
         if self._disk.exists(self._path):
             self._disk.remove(self._path)
             self._disk.sync_folder(self._path.parent)
@@ -203,7 +204,7 @@ def hidden(path: Path, base: Path) -> bool:
 
 
 def confined(base: Path, name: object) -> Path:
-    """A path that was kept in a checkpoint or a note, which others may have been able to change: below `base`.
+    """A path below `base` from a checkpoint or a note, which others may have been able to change; raises otherwise.
 
     >>> confined(Path("out"), "origin=JFK/part-00000-00000001-0000.csv").as_posix()
     'out/origin=JFK/part-00000-00000001-0000.csv'
@@ -218,9 +219,10 @@ def confined(base: Path, name: object) -> Path:
 
 
 def here(layout: Layout, owner: Owner, disk: Disk, committables: Sequence[Committable]) -> list[Committable]:
-    """Those that were staged for this target; others were, when the job wrote elsewhere, and are published there.
+    """The committables staged for this target; others were staged when the job wrote elsewhere, and are published
+    there.
 
-    Raises SinkError where some are not: only a run that writes there can publish them.
+    Raises SinkError if some are not: only a run that writes there can publish them.
     """
     mine: list[Committable] = []
     for piece in committables:
@@ -236,7 +238,7 @@ def here(layout: Layout, owner: Owner, disk: Disk, committables: Sequence[Commit
 
 
 def _moved_here(layout: Layout, owner: Owner, disk: Disk, piece: Committable) -> bool:
-    """Whether the whole folder has been moved, and the hidden one with it."""
+    """Whether the whole folder has been moved together with its hidden folder."""
     if "staged" not in piece or not owner.owns(PurePosixPath(str(piece["staged"])).parts[0]):
         return False
     return disk.exists(confined(layout.hidden, piece["staged"])) or disk.exists(

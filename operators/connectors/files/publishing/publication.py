@@ -1,7 +1,7 @@
 """The committing half of a `FileSink` that writes a folder: sealed files get their names in it.
 
-Everything here can be repeated. A note says which runs' part files are this sink's own, so that a run that goes on
-from a checkpoint takes back what was published after it and nothing else.
+Each step can be repeated. A note names the runs whose part files are this sink's own, so that a run that continues
+from a checkpoint takes back exactly the files published after it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ __all__ = ["FolderCommitter", "beginning", "come", "lost", "not_ours"]
 
 
 class FolderCommitter(Committer):
-    """Each sealed file gets its name in the folder. On the first commit of a run that overwrites, the files that were
-    there before go once the new ones are there."""
+    """A committer that gives each sealed file its name in the folder. On the first commit of an overwriting run, the
+    earlier files are removed once the new ones are there."""
 
     def __init__(self, layout: Layout, ctx: SinkContext) -> None:
         self._layout = layout
@@ -100,7 +100,7 @@ class FolderCommitter(Committer):
         self._ctx.reach("commit.renamed")
 
     def _remember(self, committables: Sequence[Committable]) -> None:
-        """The runs whose names are about to appear, before they do."""
+        """Notes the runs whose file names are about to appear, before they do."""
         started = beginning(committables)
         if not self._ctx.checkpointed:
             if started is not None:
@@ -109,7 +109,7 @@ class FolderCommitter(Committer):
         note = self._note.read()
         known = _runs(note)
         if note is None or (started is not None and note.get("started") != started):
-            # The first commit of a job that starts over: what an earlier one has written is its own no longer.
+            # The first commit of a job that starts over: an earlier job's files are not its own.
             note, known = {"started": started}, set[str]()
         runs = known | {
             name.run
@@ -161,7 +161,7 @@ class FolderCommitter(Committer):
 
 
 def _told_of(note: Mapping[str, Any] | None, started: str | None) -> TypeGuard[Mapping[str, Any]]:
-    """Whether a note is of the runs that are gone on from: `started` names a job that started over."""
+    """Whether a note is of the runs that this one continues; `started` names a job that started over."""
     return note is not None and started in (None, note.get("started"))
 
 
@@ -170,8 +170,10 @@ def _runs(note: Mapping[str, Any] | None) -> set[str]:
 
 
 def come(layout: Layout, owner: Owner, presence: Presence, disk: Disk) -> None:
-    """A run's first step: it is seen by others, and removes what dead ones left that took no checkpoints. Raises
-    SinkError where another is at work, and one of the two would replace the other's output."""
+    """Begins a run: takes the lock and removes staged files of dead runs that took no checkpoints.
+
+    Raises SinkError if another run is at work and one of the two would replace the other's output.
+    """
     presence.begin()
     if layout.single or layout.mode == "overwrite":
         no_other_run(presence, layout.target)
@@ -181,13 +183,12 @@ def come(layout: Layout, owner: Owner, presence: Presence, disk: Disk) -> None:
 
 
 def beginning(committables: Sequence[Committable]) -> str | None:
-    """By what name a job that started over goes, where its output begins with these: nothing that was there before is
-    its own. None where they go on."""
+    """The name of a job that started over, if its output begins with these committables; None if they continue."""
     return next((str(piece["begins"]) for piece in committables if "begins" in piece), None)
 
 
 def gone(folder: Path) -> SinkError:
-    """What a job has published is not there any more."""
+    """The error for published output that has disappeared."""
     return SinkError(
         f"the folder {str(folder)!r} is gone, and with it what this job has published there",
         hint='put it back, or start over with restore="none"',
@@ -195,7 +196,7 @@ def gone(folder: Path) -> SinkError:
 
 
 def lost(path: Path) -> SinkError:
-    """What was sealed is neither staged nor published."""
+    """The error for sealed output that is neither staged nor published."""
     return SinkError(
         f"the staged content of {str(path)!r} is gone",
         hint='somebody removed it, or hidden files beside it: put it back, or start over with restore="none"',
@@ -203,7 +204,7 @@ def lost(path: Path) -> SinkError:
 
 
 def not_ours(path: Path) -> SinkError:
-    """A job that goes on finds output that no earlier run of it has written."""
+    """The error for existing output that no earlier run of the job has written."""
     return SinkError(
         f"{str(path)!r} already holds something that this job has not written",
         hint='choose another path or mode="append"; remove it and start with restore="none"; or, if you moved it, '

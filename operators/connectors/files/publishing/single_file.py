@@ -1,9 +1,9 @@
 """The committing half of a `FileSink` that writes one file, which is written again at each epoch.
 
-Steps that can be repeated after a crash: note the epoch; join what is there and the sealed pieces into a hidden file
-and sync it; remove the pieces; rename the hidden file over the target. Pieces are removed only when the joined file is
-safe, and it gets its name only when they are gone, so it is always known how far a commit had come: as long as any of
-the hidden files that the note names is there, the target is what it was before.
+Steps that can be repeated after a crash: note the epoch; join the target and the sealed pieces into a hidden file and
+sync it; remove the pieces; rename the hidden file over the target. Pieces are removed only when the joined file is
+safe, and it gets its name only when they are gone, so the progress of a commit is always known: as long as any of the
+hidden files in the note exists, the target is unchanged.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ __all__ = ["FileCommitter"]
 
 
 class FileCommitter(Committer):
-    """The sealed pieces of an epoch join what the job has committed before, in one file.
+    """A committer that joins the sealed pieces of an epoch to the job's earlier output, in one file.
 
-    What was there before the job is not joined, unless it appends: its first pieces say that it begins.
+    A file from before the job is not joined, unless the sink appends: the job's first pieces say that it begins.
     """
 
     def __init__(self, layout: Layout, ctx: SinkContext) -> None:
@@ -78,11 +78,11 @@ class FileCommitter(Committer):
         started = beginning(committables)
         with writing(str(self._target)):
             held = self._held(started)
-            # A run that commits at its end hands over also what one that did so at each checkpoint had published.
+            # A run that commits at its end also gets the pieces that an earlier one had published at its checkpoints.
             pieces = [path for name, path in staged if not _within(name, held) or self._disk.exists(path)]
         if not pieces:
             return
-        # The first piece's folder is a writer's alone: what a dead run left behind bears another name.
+        # The first piece's folder is a writer's alone: leftovers of a dead run have other names.
         joined = self._hidden / f"{pieces[0].parent.name}-joined-{pieces[0].stem}"
         begins = started is not None and not held
         with writing(str(self._target)):
@@ -114,7 +114,7 @@ class FileCommitter(Committer):
             self._disk.sync_folder(self._base)
 
     def _held(self, started: str | None) -> int:
-        """Up to which epoch the target holds this job's output; 0 where it holds none that is known of."""
+        """The last epoch of this job's output in the target; 0 if none is known."""
         note = self._read_note() if self._ctx.checkpointed else None
         return 0 if note is None or started not in (None, note.started) else note.held(self._disk)
 
@@ -129,7 +129,7 @@ class FileCommitter(Committer):
         self._disk.sync_folder(self._hidden)
 
     def _remember(self, epoch: int, joined: Path, pieces: list[Path], started: str | None) -> None:
-        """What the target will hold, and what it holds until then."""
+        """Notes the content that the target will have, and its content until then."""
         if not self._ctx.checkpointed:
             if started is not None:
                 self._note.remove()
@@ -159,7 +159,7 @@ class FileCommitter(Committer):
             self._owner.sweep(self._disk, carried)
 
     def _all_of(self, note: _Published, carried: Sequence[Committable]) -> Sequence[Committable]:
-        """What was to be published, if all of it is still to be; else nothing."""
+        """The output that was to be published, if all of it is still to be; else nothing."""
         staged = {confined(self._hidden, piece["staged"]): piece for piece in carried if "staged" in piece}
         if not all(piece in staged for piece in note.pieces):
             return ()
@@ -169,14 +169,14 @@ class FileCommitter(Committer):
         ]
 
     def _give_up(self, note: _Published) -> None:
-        """Drop what was joined for an epoch that is not gone on from, and say before that it was not published."""
+        """Drops joined output of an epoch that is not continued from, after noting that it was not published."""
         if note.waits(self._disk):
             self._write_note(_Published(note.started, note.before, note.before, note.joined, []))
             self._disk.remove(note.joined)
         self._disk.remove(_unfinished(note.joined))
 
     def _judge(self, epoch: int, started: str | None) -> None:
-        """Whether a run can go on from there with the target as it is."""
+        """Whether a run can continue from this epoch with the target as it is."""
         note = self._read_note()
         if started is not None and (note is None or note.started != started):
             # Nothing of this job has been committed yet.
@@ -226,8 +226,8 @@ class FileCommitter(Committer):
 
 @dataclass(frozen=True, slots=True)
 class _Published:
-    """The target holds the output up to `epoch`, and up to `before` as long as a hidden file of the commit is there.
-    `started`: by what name the job goes since it started over."""
+    """The note's content: the target holds the output up to `epoch`, and up to `before` as long as a hidden file of
+    the commit exists. `started` is the job's name since it started over."""
 
     started: str | None
     epoch: int
@@ -236,7 +236,7 @@ class _Published:
     pieces: list[Path]
 
     def held(self, disk: Disk) -> int:
-        """Up to which epoch the target holds the output now."""
+        """The last epoch of output that the target holds now."""
         return self.before if self.waits(disk) else self.epoch
 
     def waits(self, disk: Disk) -> bool:

@@ -1,7 +1,7 @@
 """The writing half of `FileSink`: files grow in a hidden folder beside the output and are sealed at the barrier.
 
-The staging folder lies on the target's file system, so that publishing a file means another name for it. What is sealed
-outlives a crash: content and names have been synced when it is handed out.
+The staging folder lies on the target's file system, so that publishing a file only renames it. Sealed output outlives
+a crash: content and names are synced before it is returned.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from streamflow.operators.stateless.rows import frame_of
 __all__ = ["FolderWriter"]
 
 _HELD_BYTES: Final = 4 << 20
-"""How much is held in memory before it is written. Tables are written whole, so this is about what a file holds; more
+"""Bytes held in memory before they are written. Tables are written whole, so this is about the size of a file; more
 would show in the memory of a whole job."""
 _TEXT_BYTES: Final = 4 << 20
 
 
 @dataclass(slots=True)
 class _OpenFile:
-    """A staged file of one partition that still grows, and what is held in memory for it."""
+    """A staged file of one partition that still grows, and its rows in memory."""
 
     rows_written: int = 0
     path: Path | None = None
@@ -45,7 +45,7 @@ class _OpenFile:
 
 
 class FolderWriter:
-    """One subtask's files. All I/O runs on the I/O threads, one call at a time."""
+    """The writer of one subtask's files. All I/O runs on the I/O threads, one call at a time."""
 
     def __init__(self, layout: Layout, schema: Schema | None, ctx: SinkContext) -> None:
         self._layout = layout
@@ -60,7 +60,7 @@ class FolderWriter:
         self._written = 0
         self._first = True
         self._begins = ctx.subtask == 0 and ctx.restored is None
-        """Whether the run's output begins with this writer's: a restored run goes on with what is there."""
+        """Whether the run's output begins with this writer's: a restored run continues the existing output."""
         replaces = layout.mode == "overwrite" and self._begins
         self._replaces = self._old_parts() if replaces else []
         self._forgets = self._owner.other_notes(ctx.disk) if replaces else []
@@ -107,7 +107,7 @@ class FolderWriter:
                 self._finish(folder)
 
     def _flush(self, folder: str) -> None:
-        """Write what is held. A table takes no more rows after that."""
+        """Writes the rows in memory. A table takes no more rows after that."""
         file = self._open[folder]
         if file.held:
             if file.path is None:
@@ -141,7 +141,7 @@ class FolderWriter:
         for folder in list(self._open):
             self._finish(folder)
         if self._lacks_file():
-            # One file has to be there even if nothing was written.
+            # One file has to exist even if nothing was written.
             path = self._new_file()
             empty_file(self._ctx.disk, path, self._layout.format, self._schema, self._layout.separator)
             self._sync(path)
@@ -174,8 +174,11 @@ class FolderWriter:
         return f"{folder}/{name}" if folder else str(name)
 
     def _old_parts(self) -> list[str]:
-        """The part files that the first commit of a run that overwrites removes: those in the folder itself and in
-        partition folders. A folder of any other name is another output."""
+        """The part files that the first commit of an overwriting run removes: those in the folder itself and in
+        partition folders.
+
+        A folder of any other name is another output.
+        """
         if self._layout.single:
             return []
         base = self._layout.base
@@ -191,7 +194,7 @@ class FolderWriter:
             self._ctx.disk.sync(path)
 
     def _discard(self) -> None:
-        """Remove what was not handed out, and the staging folder if nothing is left in it."""
+        """Removes unsealed files, and the staging folder if it is empty."""
         kept = [path for path, _ in self._sealed] + [file.path for file in self._open.values() if file.path]
         self._open, self._sealed = {}, []
         with writing(str(self._staging)):
@@ -208,6 +211,6 @@ def _halves(batch: AnyBatch, rows: int) -> tuple[AnyBatch, AnyBatch]:
 
 
 def _joined(batches: Sequence[AnyBatch]) -> Sequence[AnyBatch]:
-    """Frames as one, since a table is written at once."""
+    """Frames joined into one, since a table is written at once."""
     frames = [batch.frame for batch in batches if isinstance(batch, FrameBatch)]
     return [FrameBatch(concatenated(frames))] if frames else batches
