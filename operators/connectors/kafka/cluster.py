@@ -1,4 +1,4 @@
-"""A Kafka cluster as a job names it: its addresses, how it is reached safely, and the client library to use."""
+"""A Kafka cluster: its addresses, its security, and the client library to use."""
 
 # Values of any type: what they hold is not known to the type checker.
 # pyright: reportUnknownArgumentType=false
@@ -34,8 +34,8 @@ _LOG = logging.getLogger("streamflow.kafka")
 class Cluster:
     """A cluster's addresses (`host:port`, several separated by commas or as a list) and its security.
 
-    Raises JobDefinitionError for addresses that are none or hold a user, and for a password that would travel in clear
-    text to another machine (SASL_PLAINTEXT with PLAIN) without `allow_plaintext_password`.
+    Raises JobDefinitionError for invalid addresses or ones with a user name, and for a password that would travel in
+    clear text to another machine (SASL_PLAINTEXT with PLAIN) without `allow_plaintext_password`.
 
     >>> Cluster("kafka-1:9092, kafka-2:9092").addresses
     (('kafka-1', 9092), ('kafka-2', 9092))
@@ -49,7 +49,7 @@ class Cluster:
             self.security, "security", KafkaSecurity, hint='write security=KafkaSecurity(protocol="SSL", …)'
         )
         given = _listed(self.bootstrap_servers)
-        # A user in them, and his password, is shown to nobody.
+        # A user name in addresses, and the password beside it, is never shown.
         object.__setattr__(self, "bootstrap_servers", "***")
         joined = ",".join(_joined(*_address(each)) for each in given)
         object.__setattr__(self, "bootstrap_servers", joined)
@@ -75,10 +75,10 @@ class Cluster:
     def client(
         self, kind: str | KafkaClient = "aiokafka", unpacked_bytes: int = UNPACKED_BYTES
     ) -> KafkaClient:
-        """The client library by its name, or what was given instead of one. `unpacked_bytes`: what a batch of records
-        that is read may unpack to.
+        """The client library of this name, or the given client. `unpacked_bytes` is the largest size of an unpacked
+        batch of records.
 
-        Raises JobDefinitionError for a name that is none, ConfigError where the library is not installed.
+        Raises JobDefinitionError for an unknown name, ConfigError if the library is not installed.
         """
         checked_client(kind)
         if not isinstance(kind, str):
@@ -97,7 +97,7 @@ class Cluster:
 
 
 def checked_client(kind: object) -> None:
-    """Raise JobDefinitionError for what is neither the name of a client library nor used in place of one."""
+    """Raises JobDefinitionError for a value that is neither the name of a client library nor a client."""
     if isinstance(kind, str) and kind not in _CLIENTS:
         message, hint = unknown_name("Kafka client", kind, _CLIENTS)
         raise JobDefinitionError(message, hint=hint)
@@ -137,7 +137,7 @@ def _address(text: str) -> tuple[str, int]:
     host, colon, port = text.strip().rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65_536 or "/" in host:
-        # Behind a question mark people write passwords.
+        # Query strings often hold passwords.
         raise JobDefinitionError(
             f"{_BEHIND.sub('…', text.strip())!r} is not the address of a Kafka server",
             hint="write host:port, several separated by commas",

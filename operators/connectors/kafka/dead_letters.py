@@ -1,8 +1,8 @@
-"""Dead letters as Kafka records: the bad record as it was, with the reason and its origin in the headers.
+"""Dead letters as Kafka records: the bad record unchanged, with the reason and its origin in the headers.
 
-Key, value and headers are those of the record that could not be used, so that it can be played back once the cause is
-removed; where it had been decoded before it failed, its text takes the value's place. The notes stand in headers of
-their own, in the manner of Kafka Connect (KIP-298).
+Key, value and headers are those of the bad record, so that it can be played back once the cause is removed; if it
+had been decoded before it failed, its text takes the value's place. The notes stand in headers of their own, in the
+manner of Kafka Connect (KIP-298).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from streamflow.operators.contract.error_policy import DeadLetters
 __all__ = ["NOTES", "letters"]
 
 NOTES: Final = "streamflow."
-"""What the names of the headers begin with that tell of the failure."""
+"""The beginning of the names of headers about the failure."""
 
 _KEY_BYTES: Final = 16
 
@@ -27,13 +27,13 @@ _Header = tuple[str, bytes | None]
 
 
 def letters(batch: DeadLetters, job: str, *, most: int, keys_needed: bool = False) -> RecordParts:
-    """Dead letters as they are written to a topic where key, value and headers may take `most` bytes: what is larger is
-    cut or left out, so that a record that was bad for its size does not fail the job. Where `keys_needed`, one without
-    a key gets one of its own, since a compacted topic takes none without.
+    """Dead letters for a topic in which key, value and headers may take `most` bytes: larger parts are cut or left
+    out, so that a record that was bad for its size does not fail the job. If `keys_needed`, a record without a key
+    gets one of its own, since a compacted topic refuses records without keys.
 
     Headers, all as text: `streamflow.job`, `.operator`, `.split`, `.offset` (as in error messages), `.reason`; for
-    records from Kafka `.origin.topic`, `.origin.partition`, `.origin.offset`, `.origin.timestamp` (milliseconds); and
-    `.bytes`, the length of the value where that was cut.
+    records from Kafka `.origin.topic`, `.origin.partition`, `.origin.offset`, `.origin.timestamp` (milliseconds);
+    and `.bytes`, the length of a value that was cut.
 
     >>> from streamflow.errors import RecordError
     >>> from streamflow.operators.contract.error_policy import dead_letters
@@ -66,7 +66,7 @@ def letters(batch: DeadLetters, job: str, *, most: int, keys_needed: bool = Fals
 
 
 def _notes(row: Mapping[str, Any], raw: RawRecord | None, job: str, most: int) -> list[_Header]:
-    """What is told of a failure, the most important first; what does not go into `most` bytes is left out."""
+    """The notes on a failure as headers, the most important first; those beyond `most` bytes are left out."""
     told: dict[str, Any] = {"reason": row["reason"].encode()[: most // 2].decode(errors="ignore")}
     if raw is not None:
         told |= {

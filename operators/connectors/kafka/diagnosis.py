@@ -1,8 +1,9 @@
-"""Why a Kafka cluster cannot be reached: what a client library only logs, in words a user can act on.
+"""The diagnosis of a Kafka cluster that cannot be reached: reasons that a client library only logs, in words that a
+user can act on.
 
-A connection is tried to each address, through TLS and login, with the cluster's own settings; it needs no library but
-aiokafka, so the answer is the same for every client. A final reason is one that waiting does not change: a refused
-login, a certificate that is not trusted, TLS on one side only.
+It tries a connection to each address, through TLS and login, with the cluster's own settings; it needs no library
+but aiokafka, so the answer is the same for every client. A final reason is one that waiting does not change: a
+refused login, a certificate that is not trusted, TLS on one side only.
 """
 
 from __future__ import annotations
@@ -28,20 +29,21 @@ _NO_MECHANISM: Final = ("UnsupportedSaslMechanismError", "AuthenticationMethodNo
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What is wrong, what to do, and whether trying again is of no use."""
+    """The reason, a hint, and whether trying again is of no use."""
 
     message: str
     hint: str
     final: bool
 
     def error(self) -> SourceError:
-        """As an error to raise."""
+        """The reason as an error to raise."""
         kind = RefusedLookupError if self.final else SourceError
         return kind(self.message, hint=self.hint)
 
 
 async def diagnose(cluster: Cluster, *, seconds: float = _SECONDS) -> Trouble | None:
-    """Try each address, `seconds` for each; None where one of them answers. A final reason goes before others."""
+    """The reason why no address answers, after `seconds` for each; None if one of them answers. A final reason goes
+    before others."""
     first: Trouble | None = None
     for host, port in cluster.addresses:
         error = await _attempt(cluster, host, port, seconds)
@@ -57,7 +59,7 @@ async def diagnose(cluster: Cluster, *, seconds: float = _SECONDS) -> Trouble | 
 
 
 def explain(cluster: Cluster, error: object) -> Trouble:
-    """What an exception from a connection attempt means.
+    """The reason behind an exception from a connection attempt.
 
     >>> explain(Cluster("localhost:9092"), ConnectionRefusedError(111, "refused")).message
     'Kafka at localhost:9092 cannot be reached: nothing listens there'
@@ -147,14 +149,14 @@ async def _attempt(cluster: Cluster, host: str, port: int, seconds: float) -> Ex
 
 
 async def _tls_refused(cluster: Cluster, host: str, port: int, seconds: float) -> Trouble | None:
-    """Whether the other side breaks off TLS, and says why, or knows nothing of it."""
+    """Whether the other side breaks off TLS, and says why, or does not speak it."""
     try:
         async with asyncio.timeout(seconds):
             reader, writer = await asyncio.open_connection(
                 host, port, ssl=cluster.security.ssl_context(), server_hostname=host
             )
             try:
-                # With TLS 1.3 a certificate that is missed is missed only after the handshake.
+                # With TLS 1.3 a missing client certificate is noticed only after the handshake.
                 await reader.read(1)
             finally:
                 writer.transport.abort()

@@ -1,4 +1,4 @@
-"""Finds the partitions to read: at the start, and again and again while the job runs."""
+"""The enumerator of partitions: finds them at the start, and repeatedly while the job runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LOG = logging.getLogger("streamflow.kafka")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What of which topics is to be read. `every`: seconds between two looks for new partitions, None for one look."""
+    """The topics and the range of reading. `every`: seconds between two looks for new partitions, None for one look."""
 
     topics: Sequence[str] | re.Pattern[str]
     start: At | Offsets
@@ -50,18 +50,18 @@ class Reading:
 
     @property
     def shown(self) -> str:
-        """The topics, as in messages."""
+        """The topics as text for messages."""
         return self.topics.pattern if isinstance(self.topics, re.Pattern) else ", ".join(self.topics)
 
     @property
     def kept(self) -> Mapping[str, Any]:
-        """What a checkpoint has of it: which topics were chosen."""
+        """The part that a checkpoint keeps: the chosen topics."""
         if isinstance(self.topics, re.Pattern):
             return {"pattern": self.topics.pattern}
         return {"topics": list(self.topics)}
 
     def before(self, state: Mapping[str, Any]) -> Reading:
-        """The same with the topics of a checkpoint."""
+        """The same range with the topics of a checkpoint."""
         if "pattern" in state:
             return replace(self, topics=re.compile(state["pattern"]))
         names = state["topics"] if "topics" in state else [each[0] for each in state["partitions"]]
@@ -71,10 +71,10 @@ class Reading:
 class KafkaEnumerator:
     """The partitions of this copy of the program: partition p of topic t belongs to copy (p + crc32(t)) % copies.
 
-    Start and end are resolved when a partition is first found and belong to its split from then on; a partition that is
-    found later is read from its beginning. Its state: the topics that were chosen, and the partitions it has handed
-    out. Gone on from with other topics, it reads the new ones from the start that the source says, and those that are
-    not chosen any more no further.
+    Start and end are resolved when a partition is first found and belong to its split from then on; a partition that
+    is found later is read from its beginning. Its state: the chosen topics, and the partitions it has reported. If
+    the job continues with other topics, new ones are read from the source's start, and those no longer chosen are
+    not read further.
     """
 
     def __init__(self, reading: Reading, session: KafkaSession, ctx: SourceContext) -> None:
@@ -86,7 +86,7 @@ class KafkaEnumerator:
         self._there: frozenset[TopicPartition] = frozenset()
         self._looked = False
         self._before: Reading | None = None
-        """What an earlier run read, until this run has looked."""
+        """The reading of an earlier run, until this run has looked."""
 
     async def discover(self) -> Discovery:
         every = self._reading.every
@@ -113,7 +113,7 @@ class KafkaEnumerator:
         final = every is None
         if final:
             await self._session.close_metadata()
-        # Nothing is awaited from here on: a checkpoint has what was found either here and handed out, or not at all.
+        # No await from here on: a checkpoint holds found partitions either here and reported, or not at all.
         self._looked = True
         for split in splits:
             partition = TopicPartition(split.payload["topic"], split.payload["partition"])
@@ -165,7 +165,7 @@ class KafkaEnumerator:
         return self._before is None or self._before.kept == self._reading.kept
 
     async def checkpointed(self, positions: Mapping[str, Position]) -> None:
-        """Tell the consumer group, for those who watch it."""
+        """Tells the consumer group the positions, for those who watch it."""
         if self._reading.group is None or not positions:
             return
         offsets: dict[TopicPartition, int] = {}
@@ -175,7 +175,7 @@ class KafkaEnumerator:
         await self._session.commit(self._reading.group, offsets)
 
     async def _look_again(self) -> list[Split]:
-        """A broker that is away is no reason to stop: whether the job can go on is for its readers to say."""
+        """Looks for new partitions; an absent broker does not stop the job: its readers decide whether it can go on."""
         splits: list[Split] = []
         try:
             splits = await self._look(first=False)
@@ -198,7 +198,7 @@ class KafkaEnumerator:
     async def _splits(self, metadata: Metadata, *, first: bool) -> list[Split]:
         topics = self._reading.topics
         counts = await metadata.partitions(topics)
-        # What was deleted and has come again is another topic of that name.
+        # A deleted topic that has come again is another topic of that name.
         for partition in self._session.gone:
             self._known.pop(partition, None)
             self._session.ids.pop(partition.topic, None)
@@ -233,7 +233,7 @@ class KafkaEnumerator:
     async def _starts(
         self, metadata: Metadata, fresh: Sequence[TopicPartition], new: Sequence[TopicPartition]
     ) -> Mapping[TopicPartition, int]:
-        """Where the source says, for those in `new`; the others begin where they begin."""
+        """The starting offsets: the source's for those in `new`; the others begin at their beginning."""
         start = self._reading.start
         if isinstance(start, dict):
             given = {partition: start[partition] for partition in new if partition in start}
@@ -260,12 +260,12 @@ class KafkaEnumerator:
     async def _latest(
         self, metadata: Metadata, partitions: Sequence[TopicPartition]
     ) -> Mapping[TopicPartition, int]:
-        """The ends now. Brokers confirm the end of a transaction before it has reached its partitions: so that what
-        has been published is read, undecided records are waited for, but for a transaction that stays open."""
+        """The present ends. Brokers confirm the end of a transaction before it has reached its partitions: so that
+        published records are read, undecided ones are waited for, unless a transaction stays open."""
         appended = await metadata.offsets(partitions, "appended")
         give_up = self._clock.monotonic() + _DECIDED_WITHIN
         while True:
-            # All of them each time: of what is committed meanwhile, too, all is to be read or nothing.
+            # All of them each time: records committed meanwhile are to be read completely or not at all.
             latest = await metadata.offsets(partitions, "latest")
             decided = all(latest[each] >= appended[each] for each in partitions)
             if decided or self._clock.monotonic() >= give_up:
@@ -279,7 +279,7 @@ class KafkaEnumerator:
         starts: Mapping[TopicPartition, int],
         ends: Mapping[TopicPartition, int],
     ) -> None:
-        """An offset that a log does not have yet would be waited for, or be an input of nothing."""
+        """Raises for an offset that a log does not have yet: reading would wait for it, or read nothing."""
         start, by_offset = self._reading.start, isinstance(self._reading.end, dict)
         if not isinstance(start, dict) and start != "committed" and not by_offset:
             return
@@ -320,12 +320,13 @@ class KafkaEnumerator:
 
 
 def _belongs(partition: TopicPartition, instance: Instance) -> bool:
-    """Topics begin with different copies, so that many small topics spread over all of them."""
+    """Whether this copy reads the partition. Topics begin with different copies, so that many small topics spread
+    over all."""
     return (partition.partition + crc32(partition.topic.encode())) % instance.count == instance.index
 
 
 class _NotThereError(SourceError):
-    """There is no such topic."""
+    """A topic that does not exist."""
 
     final = True
 

@@ -1,9 +1,10 @@
-"""Which copy of a program this is, agreed upon by a consumer group.
+"""The place of this copy among a program's copies, agreed upon by a consumer group.
 
-The copies join a group over a topic of their own, with a partition for each share: who is assigned partition 2 of 4 is
-copy 3 of 4. The group only elects. What makes it safe is that a share has checkpoints and transactional ids of its own:
-whoever takes it over claims these, and a copy that was cut off and does not know it yet is fenced. So the group may be
-late or wrong, as consumer groups are (aiokafka sends no member epoch with its commits), and nothing is lost or doubled.
+The copies join a group over a topic of their own, with a partition for each share: the member assigned partition 2
+of 4 is copy 3 of 4. The group only elects. Safety comes from checkpoints and transactional ids of each share: the
+copy that takes a share over claims these, and a copy that was cut off and does not know it yet is fenced. So the
+group may be late or wrong, as consumer groups are (aiokafka sends no member epoch with its commits), and no record
+is lost or doubled.
 
 A copy that has a share keeps it when others come and go, and has one share only: copies beyond the count stand by.
 """
@@ -30,7 +31,7 @@ _LOG: Final = logging.getLogger("streamflow.kafka")
 
 
 def assigned(shares: int, held: Mapping[str, int | None]) -> dict[str, int]:
-    """Who gets which share: members keep what they hold, the others get what is free, in the order of their names.
+    """The share of each member: members keep theirs, the others get free ones, in the order of their names.
 
     >>> assigned(3, {"a": 2, "b": None, "c": 2})
     {'a': 2, 'b': 0, 'c': 1}
@@ -47,7 +48,8 @@ def assigned(shares: int, held: Mapping[str, int | None]) -> dict[str, int]:
 
 
 class InstanceGroup:
-    """This process's membership. `take` joins and waits for a share; `lost` returns when it has gone to another."""
+    """This process's membership. `take` joins and waits for a share; `lost` returns when the share has gone to
+    another."""
 
     def __init__(self, cluster: Cluster, client: KafkaClient, job: str, count: int) -> None:
         self._cluster = cluster
@@ -61,7 +63,7 @@ class InstanceGroup:
         self._polling: asyncio.Task[None] | None = None
 
     async def take(self) -> int:
-        """The share of this copy, from 0; waits until one is free. SourceError where the brokers refuse."""
+        """The share of this copy, from 0; waits until one is free. Raises SourceError if the brokers refuse."""
         from aiokafka import AIOKafkaConsumer
         from aiokafka.errors import KafkaError
 
@@ -104,7 +106,7 @@ class InstanceGroup:
             await self._changed.wait()
 
     async def close(self) -> None:
-        """Leave the group: the share is free at once."""
+        """Leaves the group: the share is free at once."""
         polling, self._polling = self._polling, None
         if polling is not None:
             polling.cancel()
@@ -128,7 +130,7 @@ class InstanceGroup:
             )
 
     async def _poll(self) -> None:
-        """A member that asks for nothing is taken for hung. There is nothing in the topic."""
+        """Polls the empty topic: a member that never asks is taken for hung."""
         try:
             while True:
                 await self._consumer.getmany(timeout_ms=_POLL_MS)
@@ -144,7 +146,7 @@ class InstanceGroup:
         self._changed.set()
 
     def _assignor(self) -> Any:
-        """aiokafka asks a class, so each member makes its own."""
+        """An assignor class of this member's own, since aiokafka asks a class."""
         from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
         from aiokafka.coordinator.protocol import (
             ConsumerProtocolMemberAssignment,
@@ -154,7 +156,7 @@ class InstanceGroup:
         group = self
 
         class KeepingAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
-            """What a member holds goes with its metadata, so that the leader can leave it there."""
+            """An assignor that sends a member's share with its metadata, so that the leader leaves it there."""
 
             name = "streamflow-keeping"  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
 

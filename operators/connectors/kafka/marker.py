@@ -1,4 +1,4 @@
-"""The marker: which epoch's output is public, written in the transaction that made it so.
+"""The marker: it says which epoch's output is public, and is written in the transaction that made it so.
 
 It decides after every failure whether an outbox is still to be published. The decisions are made here, without I/O;
 docs/kafka-delivery.md has the table of failures behind them.
@@ -24,8 +24,8 @@ class PublishedByOthersError(SinkError):
 
 
 class Marker(msgspec.Struct, frozen=True, kw_only=True):
-    """Epoch `epoch` of a line of runs is public, with the content `digest` ("" where a run began there without output).
-    `incarnation` tells committers apart.
+    """A statement that epoch `epoch` of a line of runs is public, with the content `digest` ("" if a run began there
+    without output). `incarnation` tells committers apart.
 
     >>> Marker.read(Marker(epoch=7, line="9f", digest="ab", incarnation="01").encoded()).epoch
     7
@@ -38,12 +38,12 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     format: int = _FORMAT
 
     def encoded(self) -> bytes:
-        """As JSON, so that people can read the progress topic."""
+        """The marker as JSON, so that people can read the progress topic."""
         return msgspec.json.encode(self)
 
     @classmethod
     def read(cls, value: bytes) -> Marker:
-        """The marker in a record; SinkError where it is none of this version."""
+        """The marker in a record; raises SinkError for a record that is no marker of this version."""
         try:
             marker = msgspec.json.decode(value, type=cls)
         except msgspec.MsgspecError as error:
@@ -64,9 +64,9 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decide(found: Marker | None, before: Marker, wanted: Marker) -> Decision:
-    """Whether `wanted` is still to be published by a run whose last publication it knows (`before`).
+    """Whether a run that knows its last publication (`before`) has still to publish `wanted`.
 
-    Raises PublishedByOthersError where others have published meanwhile, or acknowledged records are gone.
+    Raises PublishedByOthersError if others have published meanwhile, or acknowledged records are gone.
     """
     if found is not None and found.publishes_the_same(wanted):
         return "done"
@@ -82,8 +82,10 @@ def decide(found: Marker | None, before: Marker, wanted: Marker) -> Decision:
 
 
 def decide_begun(found: Marker | None, baseline: Marker, *, meant: bool) -> Decision:
-    """Whether a run that goes on from no checkpoint has to write its `baseline`. Raises PublishedByOthersError where
-    the job has published before, unless it is `meant` to do so again."""
+    """Whether a run that starts without a checkpoint has to write its `baseline`.
+
+    Raises PublishedByOthersError if the job has published before, unless it is `meant` to do so again.
+    """
     if found is not None and found.publishes_the_same(baseline):
         return "done"
     if found is None or not found.digest or meant:
@@ -105,12 +107,12 @@ def decide_restored(
     allow_duplicates: bool,
     known: Marker | None = None,
 ) -> Decision:
-    """Whether a run that goes on from the checkpoint of `wanted.epoch` has to publish its outbox.
+    """Whether a run that continues from the checkpoint of `wanted.epoch` has to publish its outbox.
 
-    `parent`: the epoch that was committed before it, None where it was the first. `sealed`: the checkpoint has an
-    outbox of this sink; a savepoint has none (its output is public), nor has a checkpoint from before there was the
-    sink. `known`: the last publication before it; None where an old version wrote the checkpoint, which moved the
-    marker with every epoch. Raises PublishedByOthersError where output cannot be made to fit the checkpoint.
+    `parent`: the epoch that was committed before it, None if it was the first. `sealed`: the checkpoint has an
+    outbox of this sink; a savepoint has none (its output is public), nor has a checkpoint older than the sink.
+    `known`: the last publication before it; None if an old version wrote the checkpoint, which moved the marker with
+    every epoch. Raises PublishedByOthersError if output cannot be made to fit the checkpoint.
     """
     if found is not None and found.publishes_the_same(wanted):
         return "done"

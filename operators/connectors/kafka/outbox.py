@@ -1,8 +1,8 @@
 """The outbox: an epoch's records for Kafka as bytes that go into the checkpoint and are published from it.
 
-Records are gathered by partition and closed into chunks of about a megabyte: msgpack columns, compressed, each with its
-own digest, so that what is published is what was sealed, whatever disk or store it came through. The chunk names topic
-and partition: whoever publishes it needs neither the sink nor its settings.
+Records are gathered by partition and closed into chunks of about a megabyte: msgpack columns, compressed, each with
+its own digest, so that the published bytes are the sealed ones, whatever disk or store they came through. The chunk
+names topic and partition: its publisher needs neither the sink nor its settings.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FORMAT: Final = 1
 _CHUNK_BYTES: Final = 1 << 20
 _DIGEST_BYTES: Final = 16
 _RECORD_BYTES: Final = 20
-"""What a record is reckoned to take beside key and value."""
+"""The assumed bytes of a record beside key and value."""
 _NAMED: Final = 4
 
 
@@ -49,9 +49,8 @@ class _Column:
 
 
 class Outbox:
-    """One subtask's records of one epoch at a time. `run` is how a chunk is packed off the event loop:
-    `await run(function, *arguments)`.
-    """
+    """One subtask's records of one epoch at a time. `run` packs a chunk off the event loop: `await run(function,
+    *arguments)`."""
 
     def __init__(self, subtask: int, run: Callable[..., Any], *, chunk_bytes: int = _CHUNK_BYTES) -> None:
         self._subtask = subtask
@@ -65,7 +64,7 @@ class Outbox:
 
     @property
     def nbytes(self) -> int:
-        """What it holds in memory."""
+        """The bytes held in memory."""
         return self._open_bytes + self._packed_bytes
 
     async def add(self, records: ProducedRecords) -> None:
@@ -83,7 +82,7 @@ class Outbox:
             await self._pack()
 
     async def seal(self, epoch: int) -> Committable:
-        """What was added since the last one, to be committed with an epoch; it begins again."""
+        """Seals the records added since the last time for an epoch; the outbox begins again."""
         if self._open:
             await self._pack()
         chunks, self._chunks = self._chunks, []
@@ -109,7 +108,7 @@ class Outbox:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A committable as it came out of a checkpoint. Raises DamagedError for what no outbox of this version wrote."""
+    """A committable from a checkpoint. Raises DamagedError for bytes that no outbox of this version wrote."""
 
     epoch: int
     subtask: int
@@ -137,12 +136,12 @@ class Sealed:
 
 
 def sealed_digest(sealed: Sequence[Sealed]) -> str:
-    """One digest for all of an epoch's outboxes: what the marker says was published."""
+    """One digest for all of an epoch's outboxes, which the marker names."""
     return _digest(one.digest for one in sealed).hex()
 
 
 def unpacked(chunk: bytes) -> list[ProducedRecords]:
-    """A chunk's records by partition. Raises DamagedError where they are not what was packed."""
+    """A chunk's records by partition. Raises DamagedError if they are not the packed ones."""
     digest, packed = chunk[:_DIGEST_BYTES], chunk[_DIGEST_BYTES:]
     if blake2b(packed, digest_size=_DIGEST_BYTES).digest() != digest:
         raise DamagedError("a part of the outbox is damaged", hint="an older checkpoint may be intact")

@@ -1,8 +1,8 @@
-"""Which partition a record goes to.
+"""Partitioners: the choice of a record's partition.
 
-"murmur2" is the Java client's rule for keys, so that a topic written by both is partitioned alike: murmur2 of the key's
-bytes, without its sign, modulo the number of partitions. Records without a key take turns, a run of them at a time, as
-the Java client's do since KIP-480: many small batches help nobody.
+"murmur2" is the Java client's rule for keys, so that a topic written by both is partitioned alike: murmur2 of the
+key's bytes, without its sign, modulo the number of partitions. Records without a key take turns, a run of them at a
+time, as the Java client's do since KIP-480: many small batches are slow.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def murmur2(data: bytes) -> int:
 def partitioner(
     kind: Literal["murmur2", "round_robin"] | PartitionFunction, count: int, *, first: int = 0
 ) -> Partitioner:
-    """The rule `kind` for a topic of `count` partitions. `first`: where records without a key begin, so that subtasks
-    do not all begin at the same partition. A function that names a partition there is not: SinkError.
+    """The rule `kind` for a topic of `count` partitions. `first` is the first partition for records without a key,
+    so that subtasks do not all begin at the same one. A function that names a missing partition: SinkError.
 
     >>> partitioner("murmur2", 4)([b"JFK", b"LGA", b"JFK"])
     [1, 0, 1]

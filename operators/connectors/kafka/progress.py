@@ -1,7 +1,7 @@
 """The progress topic: where a job's markers are, read to its end each time.
 
-One partition, compacted, read as committed. Only whoever has just fenced all other producers of the transactional id
-may believe what it says: until then a marker may still be on its way.
+One partition, compacted, read as committed. Only a committer that has just fenced all other producers of the
+transactional id may believe it: until then a marker may still be on its way.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Progress"]
 
 _CONFIG: Final = {
     "cleanup.policy": "compact",
-    # The last segment is not compacted, and whoever starts reads all of it.
+    # The last segment is not compacted, and each reader reads all of it at its start.
     "segment.bytes": str(1 << 20),
     "min.cleanable.dirty.ratio": "0.1",
     "compression.type": "producer",
@@ -35,7 +35,7 @@ _AT_A_TIME: Final = 1.0
 
 
 class Progress:
-    """The markers of one transactional id. `patience`: the seconds in which they must be readable."""
+    """The markers of one transactional id. `patience` is the seconds within which they must be readable."""
 
     def __init__(
         self, client: KafkaClient, clock: Clock, *, topic: str, key: str, client_id: str, patience: float
@@ -56,7 +56,7 @@ class Progress:
         return ProducedRecords(self._partition, [marker.encoded()], [self._key], [None], [()])
 
     async def newest(self) -> Marker | None:
-        """The newest marker that is committed; None where there never was one. SinkError where it cannot be read."""
+        """The newest committed marker; None if there never was one. Raises SinkError if it cannot be read."""
         try:
             metadata, reader = await self._connected()
             await self._read_on(metadata, reader)

@@ -1,9 +1,9 @@
 """The committer of all of a job's Kafka sinks on one cluster: an epoch's outboxes become public in one transaction.
 
-Each attempt has a producer of its own, whose start fences every other of the transactional id and forces a decision on
-what they left behind; only then is the marker read, and only if it says so are the records sent, with the new marker
-among them. A late `EndTxn` of an earlier attempt meets a newer producer epoch and is refused. docs/kafka-delivery.md
-goes through every failure.
+Each attempt has a producer of its own, whose start fences every other of the transactional id and forces a decision
+on their open transactions; only then is the marker read, and only if it says so are the records sent, with the new
+marker among them. A late `EndTxn` of an earlier attempt meets a newer producer epoch and is refused.
+docs/kafka-delivery.md goes through every failure.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ __all__ = ["KafkaCommitter", "PublicationSettings"]
 _LOG = logging.getLogger("streamflow.kafka")
 
 _PAUSES: Final = (0.05, 0.1, 0.2, 0.5)
-"""Seconds between attempts; the last goes on."""
+"""Seconds between attempts; the last value repeats."""
 
 _LONGEST: Final = 900_000_000
-"""Microseconds that brokers allow a transaction by default."""
+"""The longest transaction in microseconds that brokers allow by default."""
 _SLOWEST: Final = 4
-"""Bytes of an outbox that are sent in each microsecond, at worst."""
+"""Bytes of an outbox that are sent in each microsecond, at the slowest."""
 
 _Judge = Callable[[Marker | None], Decision]
 
 
 @dataclass(frozen=True, slots=True)
 class PublicationSettings:
-    """How a job publishes. `transaction_timeout` and `patience` in microseconds: how long the broker keeps one attempt
-    open, and how long attempts go on. Both are longer for output that takes longer to send."""
+    """The settings of publication: `transaction_timeout` bounds one attempt at the broker, `patience` all attempts
+    (microseconds). Both are longer for output that takes longer to send."""
 
     transaction_timeout: int
     patience: int
@@ -60,10 +60,10 @@ class PublicationSettings:
 
 
 class KafkaCommitter(Committer):
-    """Publishes epochs; see the module. Not to be called from two tasks at once.
+    """The committer of epochs; see the module. Not to be called from two tasks at once.
 
-    A run with checkpoints keeps a marker. One without has transactions only: an epoch appears as a whole, and where the
-    end of a transaction is not confirmed the job fails, since nothing could tell what became of it.
+    A run with checkpoints keeps a marker. One without has transactions only: an epoch appears as a whole, and if the
+    end of a transaction is not confirmed the job fails, since nothing could tell its outcome.
     """
 
     def __init__(self, client: KafkaClient, settings: PublicationSettings, ctx: SinkContext) -> None:
@@ -95,7 +95,7 @@ class KafkaCommitter(Committer):
         )
 
     async def begin(self) -> None:
-        """Fence whoever ran under this name before; what they have published stays."""
+        """Fences earlier producers of this name; their published output stays."""
         await self._reach_brokers()
         baseline = self._marker(self._ctx.first_epoch - 1, "")
 
@@ -111,7 +111,7 @@ class KafkaCommitter(Committer):
         assert before is not None
         sealed, wanted = self._read(epoch, committables)
         if not any(one.records for one in sealed):
-            # The marker stays where it is: what it says has not changed.
+            # The marker stays where it is: its statement has not changed.
             return
         await self._timed(self._insist(wanted, sealed, lambda found: decide(found, before, wanted)))
 
@@ -147,7 +147,7 @@ class KafkaCommitter(Committer):
             await self._progress.close()
 
     async def _reach_brokers(self) -> None:
-        """Connect once, before anything begins: who starts a job waits for `patience` only where it has run before."""
+        """Connects once, before anything begins: the start waits for `patience` only if the job has run before."""
         metadata = self._client.metadata(client_id=self._client_id)
         try:
             try:
@@ -158,8 +158,8 @@ class KafkaCommitter(Committer):
             raise SinkError(error.message, hint=error.hint) from error
 
     def _read(self, epoch: int, committables: Sequence[Committable]) -> tuple[Sequence[Sealed], Marker]:
-        """What was sealed, in the order in which it is published, and the marker that says that it is."""
-        # The same whatever order they come in: out of a checkpoint it may be another.
+        """The sealed output, in the order of publication, and the marker for it."""
+        # The same in any order: from a checkpoint the order may differ.
         sealed = sorted(map(Sealed.of, committables), key=lambda one: (one.epoch, one.subtask, one.digest))
         return sealed, self._marker(epoch, sealed_digest(sealed))
 
@@ -175,7 +175,7 @@ class KafkaCommitter(Committer):
         self._at.set(clock.now() / 1e6)
 
     async def _insist(self, wanted: Marker, sealed: Sequence[Sealed], judge: _Judge) -> None:
-        """Publish, and again until it is known to be public."""
+        """Publishes, and repeats until the output is known to be public."""
         clock = self._ctx.clock
         sending = sum(len(chunk) for one in sealed for chunk in one.chunks) // _SLOWEST
         patience = (self._settings.patience + 2 * sending) / 1e6
@@ -207,7 +207,7 @@ class KafkaCommitter(Committer):
                 return
 
     async def _attempt(self, wanted: Marker, sealed: Sequence[Sealed], judge: _Judge, sending: int) -> Marker:
-        """The marker that is there then; `sending` may take so many microseconds."""
+        """Makes one attempt and returns the resulting marker; `sending` is the microseconds that sending may take."""
         writer = await self._fencing(sending)
         try:
             self._ctx.reach("kafka.fenced")
@@ -225,8 +225,8 @@ class KafkaCommitter(Committer):
             await writer.close()
 
     async def _fencing(self, sending: int) -> LogWriter:
-        """A writer before which no other can publish any more. Its transaction may take as long as its output needs;
-        where brokers allow no transaction that long, as long as was set."""
+        """A writer that has fenced all others. Its transaction may take as long as its output needs; if brokers
+        refuse one that long, as long as the setting says."""
         least = self._settings.transaction_timeout
         longer = min(least + sending, _LONGEST)
         if longer > least:

@@ -1,4 +1,4 @@
-"""Where reading a partition starts and where it ends, as a user says it."""
+"""The start and the end of reading partitions, as a user gives them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def checked_start(value: Start) -> At | Offsets:
 
 
 def checked_end(value: End | None) -> At | Offsets | None:
-    """An end likewise; None for none."""
+    """An end as the port takes it; None for none."""
     if value is None or (isinstance(value, str) and value == "latest"):
         return cast("At | None", value)
     return _checked("end", value, _END_HINT)

@@ -1,4 +1,4 @@
-"""From fetched records to a batch: decoded values, the columns that are asked for beside them, event time."""
+"""Batches made of fetched records: decoded values, the columns that are asked for beside them, event time."""
 
 # Values of any type: what they hold is not known to the type checker.
 # pyright: reportUnknownVariableType=false
@@ -39,7 +39,7 @@ INCLUDED: Final[Mapping[str, pl.DataType]] = {
     "offset": pl.Int64(),
     "timestamp": EVENT_TIME_TYPE,
 }
-"""What `include` can name, and the types of the columns."""
+"""The parts of a record that `include` can name, and the types of their columns."""
 
 _BAD_KEY: Final = "the key is not valid UTF-8"
 _BAD_HEADER: Final = "the name of a header is not valid UTF-8"
@@ -53,7 +53,7 @@ _MOST: Final = (1 << 63) - 1
 
 
 def included_schema(include: Mapping[str, str], key_format: KeyFormat) -> dict[str, pl.DataType]:
-    """The columns that `include` (what: column) appends. Raises JobDefinitionError.
+    """The columns that `include` (part → column) appends. Raises JobDefinitionError.
 
     >>> included_schema({"key": "id", "offset": "at"}, "text")
     {'id': String, 'at': Int64}
@@ -72,11 +72,11 @@ def included_schema(include: Mapping[str, str], key_format: KeyFormat) -> dict[s
 
 
 class RecordBatches:
-    """Makes batches of chunks; may be used by several threads at once.
+    """A maker of batches from chunks; may be used by several threads at once.
 
-    `include` maps parts of a record to columns; only those that are wanted. `tombstones`: "keep" makes a row of a
-    record without a value, all of whose value columns are null. `stamped`: nobody takes the timestamps as event times.
-    What of a record cannot be used makes it a bad one only where that part of it is wanted.
+    `include` maps the wanted parts of a record to columns. `tombstones`: "keep" makes a row of a record without a
+    value, all of whose value columns are null. `stamped`: event times are not the records' timestamps. An unusable
+    part makes a record bad only if that part is wanted.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class RecordBatches:
         )
 
     def _plain(self, what: str, values: Sequence[Any]) -> Sequence[Any]:
-        """As Python values: headers as dicts, like the rows of the column."""
+        """The values as Python values: headers as dicts, like the rows of the column."""
         if what == "key" and self._text_keys:
             return [None if key is None else key.decode() for key in values]
         if what == "headers":
@@ -168,7 +168,7 @@ class RecordBatches:
     def _flaws(
         self, chunk: Chunk, values: Sequence[bytes | None], stamps: pl.Series | None
     ) -> dict[int, str]:
-        """The records of which a part that is wanted cannot be used, and why."""
+        """Errors of records of which a wanted part cannot be used."""
         count = len(values)
         flaws = {index: why for index, why in chunk.flaws().items() if index < count}
         found: list[tuple[int, str]] = []
@@ -184,7 +184,7 @@ class RecordBatches:
         return flaws
 
     def _bad_times(self, chunk: Chunk, stamps: pl.Series) -> Iterable[tuple[int, str]]:
-        """Records without an event time, and those whose timestamp no calendar has."""
+        """Errors of records without an event time, and of those whose timestamp is outside of the calendar."""
         bad = stamps.is_null()
         if self._timed:
             bad |= (stamps == NO_TIMESTAMP).fill_null(value=False)
@@ -228,7 +228,7 @@ class RecordBatches:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Which record of a chunk each of `count` rows came from: `places[i]`, or the i-th where there are none."""
+    """The origin of each of `count` rows in a chunk: record `places[i]`, or the i-th if there are no places."""
 
     chunk: Chunk
     partition: TopicPartition
@@ -237,7 +237,7 @@ class _Rows:
     stamps: pl.Series | None
 
     def times(self, *, timed: bool) -> pl.Series:
-        """Event times in microseconds; any where nobody takes them."""
+        """Event times in microseconds; any value if they are not used."""
         if self.stamps is None or not timed:
             return pl.Series([0], dtype=pl.Int64).new_from_index(0, self.count)
         if self.places is None:
@@ -275,7 +275,7 @@ def _series(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
 
 
 def _stamps(milliseconds: Sequence[int]) -> pl.Series:
-    """In microseconds; null for what no calendar holds."""
+    """Timestamps in microseconds; null for times outside of the calendar."""
     try:
         times = pl.Series(milliseconds, dtype=pl.Int64)
     except (OverflowError, TypeError):
@@ -288,7 +288,7 @@ def _stamps(milliseconds: Sequence[int]) -> pl.Series:
 def _with_nulls(
     rows: pl.DataFrame | list[Any], places: Sequence[int], tombstones: Sequence[int]
 ) -> tuple[pl.DataFrame | list[Any], Sequence[int]]:
-    """Rows and where they came from, with a row of nulls for each tombstone at its place."""
+    """Rows and their origins, with a row of nulls for each tombstone at its place."""
     every = [*places, *tombstones]
     order = sorted(range(len(every)), key=every.__getitem__)
     if isinstance(rows, pl.DataFrame):
@@ -302,7 +302,7 @@ def _with_nulls(
 
 def _bad_texts(texts: Sequence[bytes | None], why: str) -> Iterable[tuple[int, str]]:
     try:
-        # A newline continues no character: what is text as a whole is text one by one.
+        # A newline continues no character: text as a whole is text one by one.
         b"\n".join(text for text in texts if text is not None).decode()
     except UnicodeDecodeError:
         for index, text in enumerate(texts):
@@ -332,5 +332,5 @@ def _moment(time: int) -> datetime | None:
 
 
 def _shown(value: bytes | None) -> str:
-    """For a message: as text if it is text."""
+    """A value for a message: as text if it is text."""
     return "" if value is None else value[:_SHOWN_BYTES].decode("utf-8", errors="backslashreplace")

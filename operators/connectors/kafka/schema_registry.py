@@ -1,6 +1,6 @@
-"""Schema registries that speak Confluent's API (Confluent, Karapace, Redpanda, Apicurio): where they are.
+"""Schema registries with Confluent's API (Confluent, Karapace, Redpanda, Apicurio): addresses and settings.
 
-What a record says about itself is four bytes, the id of its schema; the registry has the rest. The wire format is
+A record begins with four bytes, the id of its schema; the registry has the schema itself. The wire format is
 Confluent's: a zero byte, the id as a big-endian 32-bit integer, the Avro datum. Schemas are registered under the
 subject `<topic>-value` (TopicNameStrategy).
 """
@@ -30,8 +30,8 @@ class SchemaRegistry:
     """A schema registry, for `format="avro"`.
 
     `password` may be `file:PATH`; it is never shown, and not sent over plain http to another machine unless
-    `allow_plaintext_password`. `ca_file`: certificates to trust instead of the system's. `allow_private=False` refuses
-    addresses of private networks, for programs whose URL comes from somebody else; link-local addresses and the
+    `allow_plaintext_password`. `ca_file`: certificates to trust instead of the system's. `allow_private=False`
+    refuses addresses of private networks, for programs whose URL comes from outside; link-local addresses and the
     metadata services of clouds are always refused, loopback never. Redirects are not followed. Raises
     JobDefinitionError, ConfigError for a secret that cannot be read.
 
@@ -71,7 +71,7 @@ class SchemaRegistry:
                 "the registry's URL holds a user or a password", hint="say username= and password="
             )
         if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
-            # Behind a question mark people write keys.
+            # Query strings often hold keys.
             shown = urlunsplit(parts._replace(query="…" if parts.query else "", fragment=""))
             raise JobDefinitionError(
                 f"{shown!r} is no address of a schema registry", hint="write it like https://host:8081"
@@ -92,8 +92,8 @@ class SchemaRegistry:
 
 @dataclass(frozen=True, slots=True, init=False)
 class AvroSchema:
-    """An Avro schema that producer and consumer agree on, for `format="avro"` without a registry: values are the bare
-    datum then. Takes the schema as JSON text or as a dict. Raises JobDefinitionError for what is not JSON.
+    """An Avro schema that producer and consumer agree on, for `format="avro"` without a registry: values are the
+    bare datum then. Takes the schema as JSON text or as a dict. Raises JobDefinitionError for anything else.
 
     >>> AvroSchema('{"type":"record","name":"R","fields":[{"name":"n","type":"long"}]}').definition["name"]
     'R'
@@ -120,7 +120,7 @@ class AvroSchema:
 
 
 def checked_registry(registry: object) -> None:
-    """Raise JobDefinitionError for what says nothing of Avro schemas."""
+    """Raises JobDefinitionError for a value that gives no Avro schemas."""
     from streamflow.operators.connectors.kafka.formats.registry_client import RegistryClient
 
     kinds = (SchemaRegistry, AvroSchema, RegistryClient, type(None))
@@ -128,7 +128,7 @@ def checked_registry(registry: object) -> None:
 
 
 def address_refused(address: str, *, allow_private: bool) -> str | None:
-    """Why an IP address is not connected to; None where it may be.
+    """The reason to refuse an IP address; None if it is allowed.
 
     >>> address_refused("169.254.169.254", allow_private=True), address_refused("127.0.0.1", allow_private=False)
     ('a link-local address', None)

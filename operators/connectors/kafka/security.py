@@ -1,8 +1,8 @@
-"""How a Kafka cluster is reached safely: TLS, SASL, and secrets that are never shown.
+"""Security of a Kafka cluster: TLS, SASL, and secrets that are never shown.
 
 One description serves every client library: an `ssl.SSLContext` and keyword arguments for aiokafka, a dict of
-properties for librdkafka. Files are read, and the settings held against each other, when the description is made, so
-that a mistake shows up before anything runs.
+properties for librdkafka. Files are read, and the settings checked against each other, when the description is made,
+so that a mistake shows up before anything runs.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 class KafkaSecurity:
     """Transport and login for a Kafka cluster; the names are those of Kafka's own properties.
 
-    `protocol`: SSL means TLS, 1.2 at least. `mechanism`, `username` and `password` belong to the SASL_… protocols; the
-    password is the text itself or `file:PATH`, and where it is not given it is taken from the environment variable
-    STREAMFLOW_KAFKA_PASSWORD. `ca_file`: whom to trust, as PEM (None: what the system trusts); `certificate_file` and
-    `key_file` (PEM, with `key_password` where it is encrypted): who we are, for brokers that ask. A password in clear
-    text (PLAIN without TLS) is sent to other machines only with `allow_plaintext_password`. Raises JobDefinitionError
-    for settings that do not go together, ConfigError for files that cannot be read.
+    `protocol`: SSL means TLS, 1.2 at least. `mechanism`, `username` and `password` belong to the SASL_… protocols;
+    the password is the text itself or `file:PATH`, by default the environment variable STREAMFLOW_KAFKA_PASSWORD.
+    `ca_file`: trusted certificates as PEM (None: the system's); `certificate_file` and `key_file` (PEM, with
+    `key_password` if it is encrypted): the job's own certificate, for brokers that ask. A password in clear text
+    (PLAIN without TLS) is sent to other machines only with `allow_plaintext_password`. Raises JobDefinitionError for
+    settings that do not go together, ConfigError for files that cannot be read.
 
     >>> KafkaSecurity(protocol="SASL_SSL", mechanism="SCRAM-SHA-512", username="ada", password="s3cret").password
     ***
@@ -94,7 +94,7 @@ class KafkaSecurity:
         return self.protocol in ("SASL_PLAINTEXT", "SASL_SSL")
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """For Python's own TLS; None without TLS."""
+        """The context for Python's own TLS; None without TLS."""
         if not self.tls:
             return None
         context = ssl.create_default_context(cafile=self.ca_file)
@@ -176,7 +176,8 @@ class KafkaSecurity:
 
 
 def _quiet(record: logging.LogRecord) -> bool:
-    """At its lowest level aiokafka logs each request in full: passwords and records."""
+    """Whether to pass a log record of aiokafka: at its lowest level it logs each request in full, passwords and
+    records too."""
     return record.levelno > logging.DEBUG
 
 

@@ -1,7 +1,7 @@
 """`KafkaSession`: the connections that the enumerator and all split readers of one source share in a run.
 
-One log reader for all partitions (brokers are asked once for all of them), one connection for metadata. Both are opened
-when first needed and closed by whoever is the last to use them.
+One log reader for all partitions (brokers are asked once for all of them), one connection for metadata. Both are
+opened when first needed and closed by their last user.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _LOG = logging.getLogger("streamflow.kafka")
 
 
 class MadeAgainError(SourceError):
-    """There is another topic of that name: it has other records at the offsets that were read, and some of its own
-    would never be."""
+    """Another topic of that name: it has other records at the offsets that were read, and some of its own would be
+    skipped."""
 
     final = True
 
@@ -76,11 +76,11 @@ class KafkaSession:
         )
         self._counted = 0
         self.ids: dict[str, str] = {}
-        """What the brokers call each topic."""
+        """The brokers' id of each topic."""
         self._uncompared: frozenset[str] = frozenset()
         self._comparing = asyncio.Lock()
         self.gone: set[TopicPartition] = set()
-        """Deleted partitions that have come to their end that way."""
+        """Deleted partitions that have been ended for that reason."""
         self._lost = ctx.metrics.counter(
             "streamflow_kafka_lost_records_total", "Offsets that retention deleted before they were read"
         )
@@ -93,15 +93,15 @@ class KafkaSession:
 
     @staticmethod
     def of(client: Callable[[], KafkaClient], client_id: str, ctx: SourceContext) -> KafkaSession:
-        """The one of this source and run."""
+        """The session of this source and run."""
         if _SHARED not in ctx.shared:
             ctx.shared[_SHARED] = KafkaSession(client(), client_id, ctx)
         return cast("KafkaSession", ctx.shared[_SHARED])
 
     @asynccontextmanager
     async def metadata(self) -> AsyncGenerator[Metadata]:
-        """The connection for topics and offsets, opened if need be, and open until the block ends: the enumerator looks
-        for partitions while the last reader closes or a checkpoint's offsets are committed."""
+        """The connection for topics and offsets, opened if needed, and open until the block ends: the enumerator
+        looks for partitions while the last reader closes or a checkpoint's offsets are committed."""
         async with self._opening:
             if self._metadata is None:
                 metadata = self._client.metadata(client_id=self._client_id)
@@ -126,7 +126,7 @@ class KafkaSession:
             await metadata.close()
 
     async def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
-        """Tell the group; information for others."""
+        """Tells the group the offsets, as information for others."""
         opened = self._metadata is None
         async with self.metadata() as metadata:
             await metadata.commit(group, offsets)
@@ -134,7 +134,8 @@ class KafkaSession:
             await self.close_metadata()
 
     async def open(self, partition: TopicPartition, offset: int) -> None:
-        """Read this partition from there on. MadeAgainError where that offset is one of another topic of the name."""
+        """Reads this partition from this offset on. Raises MadeAgainError if the offset is one of another topic of
+        the name."""
         async with self._comparing:
             if self._uncompared:
                 await self._compare_restored()
@@ -146,12 +147,12 @@ class KafkaSession:
             await self._reader.add(partition, offset)
 
     def go_on(self, ids: Mapping[str, str], read: Collection[str]) -> None:
-        """Take the ids that topics had in a checkpoint: those that are read on are compared before they are."""
+        """Takes the topic ids of a checkpoint: topics that are read on are compared before they are read."""
         self.ids = dict(ids)
         self._uncompared = frozenset(ids) & frozenset(read)
 
     async def compare_ids(self, metadata: Metadata, topics: Collection[str], read: Collection[str]) -> None:
-        """Ask for the ids of topics. MadeAgainError where one that is read is another topic by now."""
+        """Looks up the ids of topics. Raises MadeAgainError if a topic that is read has become another one."""
         found: Mapping[str, str] = {}
         if isinstance(metadata, TopicIds):
             found = await metadata.topic_ids(list(topics))
@@ -171,7 +172,7 @@ class KafkaSession:
                 await self.close_metadata()
 
     async def fetch(self, partition: TopicPartition, *, seconds: float, most: int | None) -> Chunk | None:
-        """As `LogReader.fetch`."""
+        """The next records, as `LogReader.fetch`."""
         async with self._opening:
             reader = self._reader
         if reader is None:
@@ -193,7 +194,7 @@ class KafkaSession:
         return chunk
 
     async def close(self, partition: TopicPartition) -> None:
-        """This partition is not read any more."""
+        """Ends reading this partition."""
         async with self._opening:
             if self._positions.pop(partition, None) is None:
                 return
@@ -209,8 +210,8 @@ class KafkaSession:
                 await self.close_metadata()
 
     def tell_ends(self, ends: Mapping[TopicPartition, int], appended: Mapping[TopicPartition, int]) -> None:
-        """The log's ends as they were looked up, for readers of committed records and of all: partitions that nobody
-        fetches fall behind, too."""
+        """Takes the log's ends as looked up, for readers of committed records and of all: partitions that no fetch
+        takes fall behind, too."""
         for partition, end in ends.items():
             if partition in self._positions:
                 self._tell(partition, end)
@@ -220,14 +221,14 @@ class KafkaSession:
                 undecided.set(max(0, appended.get(partition, end) - end))
 
     def tell_gone(self, partition: TopicPartition, offset: int) -> None:
-        """A partition was deleted, and is read no further than this offset."""
+        """Notes that a partition was deleted, and is read no further than this offset."""
         self.gone.add(partition)
         self._deleted.add(1)
         facts = told(split=str(partition), offset=offset, end=self._ends.get(partition))
         _LOG.warning("partition was deleted; the others are read on", extra=facts)
 
     async def skip_lost(self, partition: TopicPartition, offset: int, first: int) -> None:
-        """Go on at the first offset that retention has left."""
+        """Goes on at the first offset that retention has left."""
         self._lost.add(first - offset)
         facts = told(split=str(partition), offset=offset, first=first, records=first - offset)
         _LOG.warning("records were deleted before they were read, and are left out", extra=facts)
@@ -267,7 +268,7 @@ class KafkaSession:
             self._seen = dict.fromkeys(self._positions, self._clock.monotonic())
 
     def _count(self) -> None:
-        """What the reader has made again by itself, if it tells."""
+        """Counts the reader's reconnections, if it reports them."""
         made: Any = getattr(self._reader, "reconnects", 0)
         if made > self._counted:
             self._reconnects.add(made - self._counted)

@@ -51,10 +51,11 @@ _NEW_TOPIC: Final = {"partitions", "replication", "config"}
 class KafkaSink(Sink):
     """Writes each row as a record of a topic.
 
-    `delivery`: "exactly_once" keeps an epoch's records in the checkpoint and publishes them in one transaction when it
-    is complete, for all Kafka sinks of the job on that cluster together: consumers that read as committed see each
-    once, about a checkpoint interval later. Without checkpoints an epoch still appears as a whole, but nothing survives
-    a crash. "at_least_once" writes at once; after a failure, what came after the last checkpoint is written again.
+    `delivery`: "exactly_once" keeps an epoch's records in the checkpoint and publishes them in one transaction when
+    it is complete, for all Kafka sinks of the job on that cluster together: consumers that read as committed see
+    each once, about a checkpoint interval later. Without checkpoints an epoch still appears as a whole, but nothing
+    survives a crash. "at_least_once" writes at once; after a failure, records since the last checkpoint are written
+    again.
 
     `key`: a column (its text, or its bytes), several (a JSON object), an expression, or a function of the row; records
     of one key go to one partition, in their order. `value`: the columns of the value, all by default (the key's
@@ -62,17 +63,17 @@ class KafkaSink(Sink):
     expressions for their values. `timestamp`: a Datetime column or expression; the time of publication by default.
     `partitioner`: "murmur2" (the Java client's), "round_robin", or a function (key, count) → partition.
 
-    `compression`: gzip, snappy, lz4, zstd or None. `transaction_timeout`: how long the broker keeps a transaction open
-    (at most its transaction.max.timeout.ms), longer for a large epoch; `patience`: how long a broker may be away before
-    the job fails. `outbox_bytes`: how much one subtask gathers before it asks for the epoch to end. `create`: makes the
-    topic where it is not there, `dict(partitions=…, replication=…, config={…})`. `max_record_bytes`: larger records are
-    an error.
+    `compression`: gzip, snappy, lz4, zstd or None. `transaction_timeout`: how long the broker keeps a transaction
+    open (at most its transaction.max.timeout.ms), longer for a large epoch; `patience`: how long a broker may be
+    away before the job fails. `outbox_bytes`: the bytes that one subtask gathers before it asks for the epoch to
+    end. `create`: makes the topic if it is missing, `dict(partitions=…, replication=…, config={…})`.
+    `max_record_bytes`: larger records are an error.
 
-    Sinks of a job on one cluster publish with the settings of the first of them. docs/kafka-delivery.md says what
-    exactly once rests on, and which rights the user needs.
+    Sinks of a job on one cluster publish with the settings of the first of them. docs/kafka-delivery.md explains
+    exactly once, and lists the rights that the user needs.
 
-    Raises JobDefinitionError for what cannot work (when the job is built), SinkError for a topic that is not there and
-    what the brokers refuse.
+    Raises JobDefinitionError for arguments that cannot work (when the job is built), SinkError for a missing topic
+    and for refusals of the brokers.
 
     >>> KafkaSink("delays", key="origin").describe()
     'KafkaSink(delays, json, by origin, exactly_once)'

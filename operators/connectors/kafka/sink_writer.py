@@ -23,7 +23,7 @@ from streamflow.operators.contract.sink import Committable, SinkContext, SinkWri
 __all__ = ["AtLeastOnceWriter", "OutboxWriter", "TopicOutput"]
 
 _ON_A_THREAD: Final = 2_000
-"""Batches from this many rows on are encoded on a thread, so that the event loop keeps answering."""
+"""Rows from which on a batch is encoded on a thread, so that the event loop keeps answering."""
 
 
 class TopicOutput:
@@ -50,7 +50,7 @@ class TopicOutput:
         self._found: tuple[TopicLimits, Partitioner] | None = None
 
     async def ready(self) -> tuple[TopicLimits, Partitioner]:
-        """What the topic takes; SinkError where it is not there."""
+        """The topic's partitions and limits; raises SinkError if it is missing."""
         if self._found is None:
             ctx = self._ctx
             limits = await checked_topic(
@@ -64,8 +64,8 @@ class TopicOutput:
         return self._found
 
     async def records(self, batch: AnyBatch) -> list[ProducedRecords]:
-        """The batch's records by partition, in the batch's order within each. SinkError for a row that cannot be a
-        record, or that the topic would refuse."""
+        """The batch's records by partition, in the batch's order within each. Raises SinkError for a row that cannot
+        be a record, or that the topic would refuse."""
         limits, assign = await self.ready()
         if len(batch) >= _ON_A_THREAD:
             made: list[ProducedRecords] = await self._ctx.run_blocking(self._made, batch, limits, assign)
@@ -83,7 +83,7 @@ class TopicOutput:
 
 
 class OutboxWriter(SinkWriter):
-    """Gathers an epoch's records; asks for the epoch to end when they grow beyond `most_bytes`."""
+    """A writer that gathers an epoch's records and asks for the epoch to end when they grow beyond `most_bytes`."""
 
     def __init__(self, output: TopicOutput, ctx: SinkContext, *, most_bytes: int) -> None:
         self._output = output
@@ -110,7 +110,7 @@ class OutboxWriter(SinkWriter):
         return [sealed]
 
     async def close(self) -> None:
-        """What was not sealed goes with the epoch that did not end."""
+        """Drops unsealed records with the epoch that did not end."""
 
     def _show(self) -> None:
         self._bytes.set(self._outbox.nbytes)
@@ -118,7 +118,7 @@ class OutboxWriter(SinkWriter):
 
 
 class AtLeastOnceWriter(SinkWriter):
-    """Writes at once; an epoch ends when all of it is acknowledged."""
+    """A writer that writes at once; an epoch ends when all of it is acknowledged."""
 
     def __init__(
         self,

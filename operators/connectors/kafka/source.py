@@ -50,42 +50,42 @@ __all__ = ["KafkaSource"]
 class KafkaSource(Source):
     """Reads topics: one, several, or all whose whole name fits a pattern (`re.compile("flights-.*")`).
 
-    Only committed records are read. Each partition is a split; the offsets are in the job's checkpoints, and are told
-    to the group `group_id` for those who watch it. `start`: "earliest", "latest", "committed" (that group's, or the
-    beginning), a time (the first record at or after it; text without a zone is UTC) or offsets by partition
-    (`{"flights-0": 17}`; others from their beginning). `end` makes the source bounded, the same way: a topic replayed
-    as a batch job. Both are looked up once, when the job first starts. Partitions and topics that come later are found
-    every `discover_every` and read from their beginning.
+    Only committed records are read. Each partition is a split; the offsets are in the job's checkpoints, and are
+    committed to the group `group_id` as information for others. `start`: "earliest", "latest", "committed" (that
+    group's, or the beginning), a time (the first record at or after it; text without a zone is UTC) or offsets by
+    partition (`{"flights-0": 17}`; others from their beginning). `end` makes the source bounded, the same way: a
+    topic replayed as a batch job. Both are looked up once, when the job first starts. Partitions and topics that
+    come later are found every `discover_every` and read from their beginning.
 
-    A partition that is deleted while it is read ends the job, or with `deleted="end"`, the default for a pattern, comes
-    to its end there: a warning and `streamflow_kafka_deleted_partitions_total` tell. A job that goes on with other
-    topics than before reads the new ones from `start`, and those that were removed no further. A topic that was deleted
-    and made again since the job began to read it ends the job.
+    A partition that is deleted while it is read ends the job, or with `deleted="end"`, the default for a pattern,
+    comes to its end there, with a warning and a count in `streamflow_kafka_deleted_partitions_total`. A job that
+    continues with other topics than before reads the new ones from `start`, and the removed ones no further. A topic
+    that was deleted and made again since the job began to read it ends the job.
 
-    An offset that retention has deleted before it was read ends the job; with `lost="skip"` it goes on, with its state,
-    from what is left, and `streamflow_kafka_lost_records_total` counts the offsets between.
+    An offset that retention has deleted before it was read ends the job; with `lost="skip"` the job continues, with
+    its state, at the first offset left, and `streamflow_kafka_lost_records_total` counts the offsets between.
 
-    Times are looked up by the brokers, to whom the end of a transaction is a record of the time at which it ended:
-    where records in transactions have been given older timestamps, say offsets.
+    Brokers look up times, and treat the end of a transaction as a record of the time at which it ended: if records
+    in transactions have older timestamps, give offsets.
 
-    `format` is that of the values: json, msgpack, text, bytes, arrow (a record holds an Arrow stream of many rows) or
-    avro (with `registry` where the schema is there). `schema` gives columns and types; without it the records are
+    `format` is that of the values: json, msgpack, text, bytes, arrow (a record holds an Arrow stream of many rows)
+    or avro (with `registry` for schemas in a registry). `schema` gives columns and types; without it the records are
     Python objects (text and bytes: the column `value`). `include` appends parts of the record as columns: "key"
     (`key_format` text or bytes), "headers", "topic", "partition", "offset", "timestamp", or a mapping of these to
     column names; objects become dicts then, the value under "value". The event time is the record's timestamp unless
     `job.read` says otherwise.
 
-    A record without a value (a tombstone) is left out, or with `tombstones="keep"` becomes a row of nulls (None among
-    objects). Values longer than `max_record_bytes` are bad records; a compressed batch that would unpack to more than
-    `max_batch_bytes` is not unpacked and counts as one. `client`: "aiokafka", or "confluent" where
-    `streamflow-engine[confluent]` is installed; librdkafka, which that is, unpacks by itself and holds to
+    A record without a value (a tombstone) is left out, or with `tombstones="keep"` becomes a row of nulls (None
+    among objects). Values longer than `max_record_bytes` are bad records; a compressed batch that would unpack to
+    more than `max_batch_bytes` is not unpacked and counts as one. `client`: "aiokafka", or "confluent" if
+    `streamflow-engine[confluent]` is installed; that is librdkafka, which unpacks by itself and keeps to
     `max_batch_bytes` for zstd alone.
 
-    A record that has no timestamp (-1), or one that no calendar holds, is a bad record where its timestamp is the event
-    time or is included; so is one with a header whose name is not UTF-8 where headers are included.
+    A record without a timestamp (-1), or with one outside of the calendar, is a bad record if its timestamp is the
+    event time or is included; so is one with a header name that is not UTF-8 if headers are included.
 
-    Raises JobDefinitionError for options that make no sense. While running: SourceError for topics that are not there,
-    offsets the log no longer has (never a silent reset), and brokers out of reach for more than two minutes.
+    Raises JobDefinitionError for options that make no sense. While running: SourceError for missing topics, offsets
+    that the log no longer has (never a silent reset), and brokers out of reach for more than two minutes.
 
     >>> import polars as pl
     >>> KafkaSource("flights", schema={"origin": pl.String, "delay": pl.Float64}, include=["key"]).output_type()
@@ -153,8 +153,11 @@ class KafkaSource(Source):
         return {"pattern": topics.pattern} if isinstance(topics, re.Pattern) else {"topics": list(topics)}
 
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
-        """Topics may be added and removed; with none in common it is another source. Which topics a pattern has chosen
-        is in the state: the enumerator compares these."""
+        """Reasons why positions do not fit. Topics may be added and removed; with none in common it is another
+        source.
+
+        The topics that a pattern has chosen are in the state: the enumerator compares these.
+        """
         mine = self.input
         if "pattern" in saved or "pattern" in mine or not saved["topics"]:
             return []

@@ -1,4 +1,4 @@
-"""Reads one partition: fetches chunks as they come, and says how each becomes a batch, on a thread."""
+"""A reader of one partition: fetches chunks as they come; each decodes to a batch on a thread."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class PartitionReader:
     """A `SplitReader` of one partition, from offset `start` up to `end` (None: for ever). Position: the next offset.
 
     The end has been reached when the position is there, whether or not the log has a record just before it:
-    transaction markers, aborted records and what was compacted away have offsets, too. `goes_on`: a partition that was
-    deleted has come to its end, which is told; otherwise it is an error. `skips_lost`: likewise what retention has
-    deleted before it was read is left out.
+    transaction markers, aborted and compacted records have offsets, too. `goes_on`: a deleted partition has come to
+    its end, with a warning; otherwise it is an error. `skips_lost`: likewise records that retention has deleted
+    before they were read are left out.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class PartitionReader:
     async def fetch(self) -> Fetch | None:
         while self._end is None or self._offset < self._end:
             if not self._open:
-                # Also where this call does not come to its end: what it has opened is closed then.
+                # Also if this call does not come to its end: the connection that it has opened is closed then.
                 self._open = True
                 await self._session.open(self._partition, self._offset)
             try:
@@ -75,7 +75,7 @@ class PartitionReader:
                 continue
             self._offset = chunk.next_offset
             if chunk.nbytes == 0:
-                # Only the position has moved: nothing that anybody would have to be told.
+                # Only the position has moved: there is nothing to report.
                 continue
             offset = chunk.next_offset if self._end is None else min(chunk.next_offset, self._end)
             return Fetch(

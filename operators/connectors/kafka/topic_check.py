@@ -1,7 +1,7 @@
-"""What a topic takes, found out before anything is written to it.
+"""A topic's limits, looked up before any record is written to it.
 
-A record that the broker refuses once its epoch is in a checkpoint could never be published, and the job would be stuck
-with it: so limits are looked up at the start and held against each record before it is sealed.
+A record that the broker refuses once its epoch is in a checkpoint could never be published, and the job would be
+stuck with it: so limits are looked up at the start and each record is checked before it is sealed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LISTED: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class NewTopic:
-    """How to make a topic that is not there; -1: as the broker would."""
+    """The settings for making a missing topic; -1: the broker's default."""
 
     partitions: int = 1
     replication: int = -1
@@ -40,7 +40,7 @@ class NewTopic:
 
 @dataclass(frozen=True, slots=True)
 class TopicLimits:
-    """What a topic takes. Times in microseconds, None where there is no limit or nobody may know."""
+    """The limits of a topic. Times in microseconds, None if there is no limit or it may not be read."""
 
     topic: str
     partitions: int
@@ -52,11 +52,11 @@ class TopicLimits:
 
     @property
     def content_bytes(self) -> int:
-        """What key, value and headers of a record may take."""
+        """The bytes that key, value and headers of a record may take."""
         return self.record_bytes - _BATCH_HEADER - _RECORD_HEADER
 
     def check(self, parts: RecordParts, now: int) -> None:
-        """Raise SinkError for the first record that the topic would not take."""
+        """Raises SinkError for the first record that the topic would not take."""
         limit = self.content_bytes
         for row, (key, value) in enumerate(zip(parts.keys, parts.values, strict=True)):
             size = len(key or b"") + len(value or b"")
@@ -92,9 +92,9 @@ class TopicLimits:
 async def checked_topic(
     client: KafkaClient, topic: str, *, create: NewTopic | None, record_bytes: int, client_id: str
 ) -> TopicLimits:
-    """The topic's partitions and limits; makes it where it is not there and `create` says how.
+    """The topic's partitions and limits; makes a missing topic if `create` says how.
 
-    Raises RefusedError for a topic that is not there, SinkError where nothing can be found out.
+    Raises RefusedError for a missing topic, SinkError if the limits cannot be found.
     """
     metadata = client.metadata(client_id=client_id)
     try:
@@ -142,6 +142,6 @@ async def _instead(metadata: Metadata, topic: str) -> str:
 
 
 def _limit(milliseconds: str | None) -> int | None:
-    """Beyond some centuries it is none."""
+    """A limit in microseconds; None if it is longer than some centuries."""
     value = None if milliseconds is None else int(milliseconds)
     return None if value is None or value > 1 << 53 else value * 1000

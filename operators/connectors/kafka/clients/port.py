@@ -1,8 +1,8 @@
 """The port to Kafka: all that the source and the sink need of a client library, and no more.
 
-Every adapter (aiokafka, confluent-kafka, the simulated log) passes the same tests. Bytes go in and out, nothing is
-serialised here. Partitions are assigned, never subscribed to: a checkpoint owns the offsets, not a consumer group.
-Failures are raised as SourceError or SinkError by the adapter; what is transient is tried again inside of it, for a
+Every adapter (aiokafka, confluent-kafka, the simulated log) passes the same tests. Bytes go in and out;
+serialisation happens elsewhere. Partitions are assigned, never subscribed to: a checkpoint owns the offsets, not a
+consumer group. Failures are raised as SourceError or SinkError by the adapter; it retries passing ones itself, for a
 bounded time.
 """
 
@@ -40,10 +40,10 @@ __all__ = [
 ]
 
 BATCH_BYTES: Final = 256 << 10
-"""What a batch of records holds before it is compressed: well below what brokers take by default (1 MiB)."""
+"""The largest batch of records in bytes before compression: well below the brokers' default limit (1 MiB)."""
 
 UNPACKED_BYTES: Final = 64 << 20
-"""What a batch of records may unpack to unless a source says otherwise."""
+"""The largest unpacked batch of records in bytes, unless a source sets another."""
 
 NO_ID: Final = "A" * 22
 """The id of a topic that has none: clusters that were set up before Kafka had them."""
@@ -56,7 +56,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 surrogates (PEP 383)."""
 
 At = Literal["earliest", "latest", "appended", "committed"] | int
-"""Where in a partition: an integer is a timestamp in microseconds since 1970 (the first record at or after it)."""
+"""A place in a partition: an integer is a timestamp in microseconds since 1970 (the first record at or after it)."""
 
 
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -87,20 +87,20 @@ class TopicPartition(NamedTuple):
 
 
 class OutcomeUnknownError(Exception):
-    """A transaction's end was sent and its answer is not known: only the marker tells what became of it."""
+    """A transaction's end was sent and not answered: only the marker tells whether it was committed."""
 
 
 class RefusedError(SinkError):
-    """What trying again does not change: a record too large, a topic that is not there, something not allowed."""
+    """A failure that trying again does not change: a record too large, a missing topic, something not allowed."""
 
 
 class RefusedLookupError(SourceError):
-    """A question that is not answered however often it is asked: a login that is refused, something not allowed."""
+    """A look-up that trying again does not answer: a refused login, something not allowed."""
 
 
 class GonePartitionError(SourceError):
-    """A partition that is read is not there any more: its topic was deleted. Brokers have said so for a while, since
-    after a restart they have to learn first which topics there are."""
+    """A partition whose topic was deleted. Brokers have said so for a while, since after a restart they have to
+    learn first which topics there are."""
 
     final = True
 
@@ -114,19 +114,19 @@ class GonePartitionError(SourceError):
 
 
 class LostRecordsError(SourceError):
-    """What was to be read has been deleted by retention, and does not come back: the log begins at `first` now."""
+    """Records deleted by retention before they were read; the log begins at `first` now."""
 
     final = True
     first = 0
 
 
 class Chunk(Protocol):
-    """Records of one partition in their order, as fetched. The columns are made when they are asked for, so that
-    nobody pays for what he does not read; asking is allowed on any thread."""
+    """Records of one partition in their order, as fetched. Columns are made on demand, on any thread, so that unread
+    ones cost nothing."""
 
     @property
     def next_offset(self) -> int:
-        """Where to go on behind it: beyond records that are not shown (aborted, compacted, control records) too."""
+        """The offset to go on at: beyond records that are not shown (aborted, compacted, control records) too."""
         ...
 
     @property
@@ -135,7 +135,7 @@ class Chunk(Protocol):
     def __len__(self) -> int: ...
 
     def values(self) -> Sequence[bytes | None]:
-        """None: a tombstone."""
+        """The records' values; None for a tombstone."""
         ...
 
     def keys(self) -> Sequence[bytes | None]: ...
@@ -143,37 +143,39 @@ class Chunk(Protocol):
     def offsets(self) -> Sequence[int]: ...
 
     def milliseconds(self) -> Sequence[int]:
-        """Timestamps as the log has them: 64 bits since 1970, of which a calendar may hold none; -1: none."""
+        """Timestamps as the log has them: 64 bits since 1970, possibly outside of the calendar; -1 for none."""
         ...
 
     def timestamps(self) -> Sequence[int]:
-        """The same in microseconds; NO_TIMESTAMP: none."""
+        """Timestamps in microseconds; NO_TIMESTAMP for none."""
         ...
 
     def headers(self) -> Sequence[Headers]: ...
 
     def flaws(self) -> Mapping[int, str]:
-        """By index, what could not be read and why: a record, or at its place all records of a batch."""
+        """Error texts by index for unreadable records: a record, or at its place all records of a batch."""
         ...
 
 
 class LogReader(Protocol):
-    """Reads assigned partitions, all of one source in one process, each at its own pace."""
+    """A reader of assigned partitions, all of one source in one process, each at its own pace."""
 
     async def start(self) -> None: ...
 
     async def add(self, partition: TopicPartition, offset: int) -> None:
-        """Read the partition from this offset on; the others are not disturbed."""
+        """Reads the partition from this offset on; other partitions are not disturbed."""
         ...
 
     async def remove(self, partition: TopicPartition) -> None: ...
 
     async def fetch(self, partition: TopicPartition, *, seconds: float, most: int | None) -> Chunk | None:
-        """The next records, as soon as there are any; None when there were none for so long. An empty chunk: only the
-        position has moved. Partitions nobody fetches are not read on (a bounded amount waits in memory). Cancelling
-        consumes nothing. SourceError where the offset is not in the log any more (never a silent reset), and where
-        the broker cannot be reached for longer than the client's patience; GonePartitionError for a partition that was
-        deleted."""
+        """The next records, as soon as there are any; None if there were none for `seconds`. An empty chunk: only
+        the position moved.
+
+        Partitions that no fetch takes are not read on (a bounded amount waits in memory). Cancelling consumes
+        nothing. Raises SourceError if the offset is not in the log any more (never a silent reset), and if the
+        broker is out of reach for longer than the client's patience; GonePartitionError for a deleted partition.
+        """
         ...
 
     def end(self, partition: TopicPartition) -> int | None:
@@ -184,30 +186,30 @@ class LogReader(Protocol):
 
 
 class Metadata(Protocol):
-    """Looks things up; also makes topics."""
+    """Look-ups of topics and offsets; also makes topics."""
 
     async def start(self) -> None: ...
 
     async def partitions(self, topics: Sequence[str] | re.Pattern[str]) -> Mapping[str, int]:
-        """How many partitions each topic has; those that are not there are left out, and internal ones of a pattern."""
+        """The number of partitions of each topic; missing topics are left out, and internal ones of a pattern."""
         ...
 
     async def offsets(
         self, partitions: Sequence[TopicPartition], at: At, *, group: str | None = None
     ) -> Mapping[TopicPartition, int]:
-        """The offset of each; "latest" is the end for readers of committed records, a timestamp beyond the last record
-        likewise; "appended" is the end behind what is not decided, too. "committed" leaves out partitions of which the
-        group has none."""
+        """The offset of each partition; "latest" is the end for readers of committed records, also for a timestamp
+        beyond the last record; "appended" is the end behind undecided records, too. "committed" leaves out
+        partitions without an offset of the group."""
         ...
 
     async def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
-        """Tell the group how far it has come: information for others, which nothing here relies on."""
+        """Tells the group how far the job has come: information for others, which nothing here relies on."""
         ...
 
     async def create_topic(
         self, topic: str, *, partitions: int, replication: int = -1, config: Mapping[str, str] | None = None
     ) -> bool:
-        """Make a topic; False where it was there. Waits until it can be used."""
+        """Makes a topic; returns False if it existed. Waits until it can be used."""
         ...
 
     async def close(self) -> None: ...
@@ -215,27 +217,27 @@ class Metadata(Protocol):
 
 @runtime_checkable
 class TopicSettings(Protocol):
-    """Metadata that can also tell how a topic is set up; not every client can."""
+    """Metadata that can also tell a topic's settings; not every client can."""
 
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
-        """The topic's settings by Kafka's names (`max.message.bytes`, …); empty where they may not be read."""
+        """The topic's settings by Kafka's names (`max.message.bytes`, …); empty if they may not be read."""
         ...
 
 
 @runtime_checkable
 class TopicIds(Protocol):
-    """Metadata that can also tell a topic from another one of its name that was deleted; not every client can."""
+    """Metadata that can also tell a topic from a deleted one of the same name; not every client can."""
 
     async def topic_ids(self, topics: Sequence[str]) -> Mapping[str, str]:
-        """What the brokers call each topic; those of which nothing can be told are left out."""
+        """The brokers' id of each topic; topics of unknown id are left out."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ProducedRecords:
-    """Records for one partition, in their order. `timestamps` are microseconds since 1970, None for now. `batch_bytes`:
-    brokers hold the size of whole batches against the topic's limit, so that none may be larger (before compression),
-    unless it is a single record."""
+    """Records for one partition, in their order. `timestamps` are microseconds since 1970, None for now.
+    `batch_bytes`: brokers compare the size of whole batches with the topic's limit, so no batch may be larger
+    (before compression), unless it is a single record."""
 
     partition: TopicPartition
     values: Sequence[bytes | None]
@@ -250,23 +252,23 @@ class LogWriter(Protocol):
     any exception it is closed, too."""
 
     async def start(self) -> None:
-        """Connect. A transactional one has fenced every other of its id when this returns: what they left open is
-        aborted, what they were committing is committed."""
+        """Connects. When a transactional writer returns, it has fenced all others of its id: their open transactions
+        are aborted, and those being committed are committed."""
         ...
 
     async def begin(self) -> None: ...
 
     async def write(self, records: ProducedRecords) -> None:
-        """Hand in records; returns when they are on their way (bounded memory), not when they are acknowledged."""
+        """Hands in records; returns when they are on their way (bounded memory), not when they are acknowledged."""
         ...
 
     async def flush(self) -> None:
-        """Every record handed in is acknowledged; SinkError for the first that was refused."""
+        """Waits until every record handed in is acknowledged; raises SinkError for the first that was refused."""
         ...
 
     async def commit(self) -> None:
-        """Flush, then end the transaction. OutcomeUnknownError where the end was sent and not answered, SinkError
-        where it is known not to have been committed."""
+        """Flushes, then ends the transaction. Raises OutcomeUnknownError if the end was sent and not answered,
+        SinkError if it is known not to have been committed."""
         ...
 
     async def abort(self) -> None: ...
@@ -275,7 +277,8 @@ class LogWriter(Protocol):
 
 
 class KafkaClient(Protocol):
-    """A client library with its settings (addresses, security): makes everything else, and connects nowhere itself."""
+    """A client library with its settings (addresses, security): makes readers, writers and look-ups, and connects
+    nowhere itself."""
 
     def reader(self, *, client_id: str) -> LogReader: ...
 
@@ -289,5 +292,5 @@ class KafkaClient(Protocol):
         transaction_timeout: int,
         compression: str | None,
     ) -> LogWriter:
-        """`transaction_timeout` in microseconds. `compression`: gzip, snappy, lz4, zstd, None."""
+        """A new producer; `transaction_timeout` in microseconds, `compression`: gzip, snappy, lz4, zstd or None."""
         ...

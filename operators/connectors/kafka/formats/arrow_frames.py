@@ -1,8 +1,8 @@
-"""Whether bytes are whole Arrow IPC streams that are safe to read: Arrow's reader takes sizes at their word.
+"""A check that bytes are whole Arrow IPC streams that are safe to read: Arrow's reader believes the declared sizes.
 
-Polars finds out about most damage by itself, but it allocates what a message declares before it looks at what is there,
-and running out of memory ends the process. So the sizes are looked at first. The layout is that of Arrow's columnar
-format, "IPC streaming format" and `Message.fbs`.
+Polars notices most damage by itself, but it allocates the declared size before it looks at the bytes, and running
+out of memory ends the process. So the sizes are checked first. The layout is that of Arrow's columnar format, "IPC
+streaming format" and `Message.fbs`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SMALL: Final = 1024  # rows of a column without buffers (nulls) or of constant 
 
 
 def problem_of_stream(data: bytes) -> str | None:
-    """What is wrong with the sizes in an Arrow IPC stream; None where it may be read.
+    """The error text for wrong sizes in an Arrow IPC stream; None if it may be read.
 
     >>> problem_of_stream(b"no arrow")
     'the value is not an Arrow IPC stream'
@@ -90,7 +90,7 @@ class _Table:
         return cls(data, struct.unpack_from("<I", data, 0)[0])
 
     def place(self, field: int) -> int | None:
-        """Where a field's value is; None where it has its default."""
+        """The position of a field's value; None if it has its default."""
         slot = 4 + 2 * field
         if slot + 2 > self._width:
             return None

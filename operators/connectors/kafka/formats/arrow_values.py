@@ -1,6 +1,6 @@
 """Arrow values: each is an IPC stream of many rows.
 
-Columns are taken by name. A missing one is null, an unknown one is ignored; a type that differs is converted where no
+Columns are taken by name. A missing one is null, an unknown one is ignored; a type that differs is converted if no
 value changes (a wider integer, another unit of time), and makes the value bad otherwise.
 """
 
@@ -25,7 +25,7 @@ _ERRORS: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSErr
 
 
 class ArrowValues:
-    """Streams of rows into the columns of a schema; without one, into dicts."""
+    """A decoder of streams of rows into the columns of a schema; without one, into dicts."""
 
     def __init__(self, schema: StreamSchema | None, max_bytes: int) -> None:
         self.schema: StreamSchema = schema if schema is not None else OBJECTS

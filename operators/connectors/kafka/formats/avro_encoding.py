@@ -26,8 +26,8 @@ _RECORD: Final = "Value"
 
 
 class AvroEncoder:
-    """A record per row. With a registry each value begins with the id of the schema, which is registered when the first
-    batch is encoded; that blocks."""
+    """An encoder of one record per row. With a registry each value begins with the id of the schema, which is
+    registered when the first batch is encoded; that blocks."""
 
     def __init__(
         self,
@@ -123,8 +123,8 @@ def _as_integers(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _as_given(frame: pl.DataFrame) -> pl.DataFrame:
-    """What fastavro takes for any schema: a time without a zone is UTC here, and the machine's local time for it; a
-    duration is an integer."""
+    """A frame that fastavro takes for any schema: a time without a zone is UTC here, and the machine's local time
+    for fastavro; a duration is an integer."""
     changed: list[pl.Expr] = []
     for name, dtype in frame.schema.items():
         if isinstance(dtype, pl.Datetime) and dtype.time_zone is None:

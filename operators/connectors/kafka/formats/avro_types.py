@@ -66,8 +66,8 @@ _MOST_DEPTH: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class AvroField:
-    """A field that can be a column: `raw` is what fastavro reads it as, `dtype` what it means. `scale`: nanoseconds in
-    one of its units, for times of day."""
+    """A field that can be a column: `raw` is the type that fastavro reads, `dtype` the column's. `scale` is
+    nanoseconds in one of its units, for times of day."""
 
     raw: pl.DataType
     dtype: pl.DataType
@@ -75,7 +75,7 @@ class AvroField:
 
 
 def column_fields(schema: Any) -> dict[str, AvroField | None]:
-    """A record's fields by name, None for those that cannot be columns (maps, unions of several types).
+    """The fields of a record by name, None for those that cannot be columns (maps, unions of several types).
 
     >>> column_fields({"type": "record", "name": "R", "fields": [{"name": "n", "type": ["null", "long"]}]})
     {'n': AvroField(raw=Int64, dtype=Int64, scale=1)}
@@ -134,7 +134,7 @@ def _struct(fields: Mapping[str, AvroField | None]) -> AvroField | None:
 
 
 def without_times(schema: Any) -> Any:
-    """The same schema with the logical types but decimal left out, so that their values are what is on the wire."""
+    """The same schema without the logical types except decimal, so that values are those on the wire."""
     if _is_list(schema):
         return [without_times(each) for each in schema]
     if not _is_map(schema):
@@ -151,8 +151,8 @@ def without_times(schema: Any) -> Any:
 
 
 def recursive_or_endless(schema: Any) -> str | None:
-    """Why values of a schema are not read: a type that holds itself nests as deep as its sender likes, and an array of
-    nothing has as many items as he says."""
+    """The reason not to read values of a schema: a type that holds itself nests as deep as its sender likes, and an
+    array of nothing has as many items as the sender says. None if values may be read."""
     return _unsafe(schema, (), 0)
 
 
@@ -208,7 +208,8 @@ def _empty(schema: Any) -> bool:
 
 
 def avro_record(schema: Schema, name: str) -> dict[str, Any]:
-    """The Avro record for columns; every field may be null. Raises JobDefinitionError for a column Avro cannot carry.
+    """The Avro record for columns; every field may be null. Raises JobDefinitionError for a column that Avro cannot
+    carry.
 
     >>> avro_record(Schema({"n": pl.Int8}), "Value")["fields"]
     [{'name': 'n', 'type': ['null', 'int'], 'default': None}]
@@ -232,7 +233,7 @@ def _avro_fields(columns: Mapping[str, pl.DataType], path: str) -> list[dict[str
 
 
 def _avro_type(dtype: pl.DataType, path: str, *, nested: bool) -> Any:
-    """None for a type that Avro cannot carry."""
+    """The Avro type of a column; None for a type that Avro cannot carry."""
     for name, kinds in _PRIMITIVES.items():
         if isinstance(dtype, kinds):
             return name

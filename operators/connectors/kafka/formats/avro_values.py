@@ -1,8 +1,8 @@
-"""Avro values: records into columns or dicts. The schema they were written with is the registry's, by the id that each
-value begins with, or one that was given.
+"""Avro values: records as columns or dicts. The writer's schema is the registry's, by the id that each value begins
+with, or a given one.
 
-Each schema that is met becomes a plan once: how to read it, which fields are columns, and whether their types fit. A
-value whose schema does not fit is bad, whatever it holds.
+Each new schema becomes a plan once: how to read it, which fields are columns, and whether their types fit. A value
+whose schema does not fit is bad, whatever it holds.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _FRAME_ERRORS: Final = (pl.exceptions.PolarsError, TypeError, ValueError, Overfl
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How to read values of one schema; `problem`: why they are not."""
+    """The plan for values of one schema; `problem` is the reason not to read them."""
 
     parsed: Any = None
     fields: dict[str, AvroField] | None = None
@@ -60,7 +60,7 @@ class _Plan:
 
 
 def parsed_avro(definition: Any) -> Any:
-    """A schema for fastavro. Raises ConfigError where the extra is not installed, ValueError for what is no schema."""
+    """A schema for fastavro. Raises ConfigError if the extra is not installed, ValueError for an invalid schema."""
     try:
         from fastavro import parse_schema
         from fastavro.schema import SchemaParseException, UnknownType
@@ -73,7 +73,7 @@ def parsed_avro(definition: Any) -> Any:
 
 
 def avro_columns(given: AvroSchema) -> Schema:
-    """The columns that a given schema has; raises JobDefinitionError for fields that cannot be columns.
+    """The columns of a given schema; raises JobDefinitionError for fields that cannot be columns.
 
     >>> avro_columns(AvroSchema({"type": "record", "name": "R", "fields": [{"name": "n", "type": "long"}]}))
     Schema(n: Int64)
@@ -97,7 +97,8 @@ def _check_given(given: AvroSchema) -> None:
 
 
 class AvroValues:
-    """Records into the columns of a schema; without one, into dicts. `source`: where schemas come from."""
+    """A decoder of records into the columns of a schema; without one, into dicts. `source` gives the writers'
+    schemas."""
 
     def __init__(
         self, schema: StreamSchema | None, source: RegistryClient | AvroSchema, max_bytes: int

@@ -1,4 +1,4 @@
-"""Columns of known types into the columns of a schema, where no value changes by it."""
+"""Columns of known types as the columns of a schema, without any change of a value."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def castable(held: pl.DataType, wanted: pl.DataType) -> bool:
 
 
 def cast_exactly(frame: pl.DataFrame, schema: Schema, *, strict: bool = True) -> pl.DataFrame:
-    """The schema's columns: a missing one is null, others are cast. Raises ValueError for a type that does not fit, a
-    PolarsError for a value that does not; unless `strict`, such a value is null.
+    """The schema's columns: a missing one is null, others are cast. Raises ValueError for a type that does not fit,
+    a PolarsError for a value that does not fit; unless `strict`, such a value is null.
 
     >>> cast_exactly(pl.DataFrame({"n": [1]}, schema={"n": pl.Int8}), Schema({"n": pl.Int64, "s": pl.String})).rows()
     [(1, None)]
@@ -76,7 +76,7 @@ def _same_instant(column: pl.Expr, held: pl.Datetime, wanted: pl.Datetime) -> pl
 
 
 def resolved(schema: Schema) -> Schema:
-    """The same with instances of types all the way down: `pl.List(pl.Int64)` holds a class.
+    """The schema with instances of types at all depths: `pl.List(pl.Int64)` holds a class.
 
     >>> isinstance(resolved(Schema({"l": pl.List(pl.Int64)}))["l"].inner, pl.Int64)
     True

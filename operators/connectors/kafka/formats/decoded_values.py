@@ -1,4 +1,4 @@
-"""What decoding a batch of values gives: rows, where each came from, and the values that could not be decoded."""
+"""The result of decoding a batch of values: rows, the origin of each, and the values that could not be decoded."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["TOMBSTONE", "DecodedValues", "Decoder", "decode_each", "kept", "too_
 
 @dataclass(frozen=True, slots=True)
 class DecodedValues:
-    """Rows and what became of each value.
+    """Rows and the outcome for each value.
 
-    `rows` is a frame where there is a schema, else a list of Python values. `origin[i]` is the index of the value that
+    `rows` is a frame if there is a schema, else a list of Python values. `origin[i]` is the index of the value that
     row i came from, ascending; None: row i came from value i, and each value has given one row. `bad`: (index of the
-    value, what is wrong with it), ascending. A value that is neither bad nor an origin held no rows (Arrow).
+    value, error text), ascending. A value that is neither bad nor an origin held no rows (Arrow).
     """
 
     rows: pl.DataFrame | list[Any]
@@ -33,12 +33,12 @@ class Decoder(Protocol):
 
     @property
     def schema(self) -> StreamSchema:
-        """What comes out: the columns of the frames, or OBJECTS."""
+        """The columns of the frames, or OBJECTS."""
         ...
 
     def decode(self, values: Sequence[bytes | None]) -> DecodedValues:
-        """Decode values; tombstones (None) are none of them, and are reported as bad. Whatever the bytes are, nothing
-        is raised; SourceError only where something beside them fails, such as a schema registry."""
+        """The decoded values; tombstones (None) are reported as bad. Bad bytes never raise; SourceError only if
+        something beside them fails, such as a schema registry."""
         ...
 
 
@@ -46,7 +46,7 @@ TOMBSTONE: Final = "the value is null"
 
 
 def too_long(length: int, limit: int) -> str:
-    """What is wrong with a value of so many bytes.
+    """The error text for a value of so many bytes.
 
     >>> too_long(11, 10)
     'the value takes 11 bytes, more than max_record_bytes=10'
@@ -73,7 +73,7 @@ def decode_each(
     errors: tuple[type[Exception], ...],
     explain: Callable[[Exception], str],
 ) -> tuple[list[Any], list[tuple[int, str]]]:
-    """Decode values one by one: what came out, and those for which `decode` raised one of `errors`."""
+    """Values decoded one by one: the results, and the values for which `decode` raised one of `errors`."""
     rows: list[Any] = []
     bad: list[tuple[int, str]] = []
     for index, value in enumerate(values):

@@ -1,4 +1,4 @@
-"""From the bytes of records to rows: a decoder for each format."""
+"""Decoders: from the bytes of records to rows, one for each format."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def decoder(
 ) -> Decoder:
     """A decoder for values of that format.
 
-    `schema`: columns, OBJECTS, or None for what the format gives by itself (text and bytes: the column `value`; a given
-    Avro schema: its fields; others: Python objects). `registry`: for Avro, a schema registry or the schema that was
-    agreed on. `columns`: the only columns anybody reads; `Decoder.schema` has only these then. `max_bytes`: longer
-    values are bad. Raises JobDefinitionError where format and schema do not fit.
+    `schema`: columns, OBJECTS, or None for the format's own (text and bytes: the column `value`; a given Avro
+    schema: its fields; others: Python objects). `registry`: for Avro, a schema registry or the schema agreed on.
+    `columns`: the only columns that are read; `Decoder.schema` has only these then. `max_bytes`: longer values are
+    bad. Raises JobDefinitionError if format and schema do not fit.
 
     >>> decoder("json", Schema({"n": pl.Int64})).decode([b'{"n":1}', b'{"n":']).bad
     [(1, 'the value is not valid JSON (Input data was truncated)')]
@@ -65,7 +65,7 @@ def decoder(
 
 
 def _projected(schema: Schema, columns: Sequence[str] | None) -> Schema:
-    """The columns that are read; one where nobody reads any, since rows have to be counted."""
+    """The columns that are read; one column if none is read, since rows have to be counted."""
     schema = resolved(schema)
     if columns is None:
         return schema

@@ -1,4 +1,4 @@
-"""What encoders have in common: the columns of a batch that a value is made of, and the row that is to blame."""
+"""The common part of encoders: the columns of a batch that make up a value, and the search for a bad row."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ class Encoder(Protocol):
     """Turns rows into the values of records; one value per row, in the rows' order."""
 
     def encode(self, batch: AnyBatch) -> list[bytes]:
-        """The values of a batch; raises SinkError naming the first row (from 0, within the batch) that cannot be
-        encoded. May block (a schema registry): call it on a thread."""
+        """The values of a batch; raises SinkError that names the first row (from 0, within the batch) that cannot be
+        encoded.
+
+        May block (a schema registry): call it on a thread.
+        """
         ...
 
 
 def chosen_columns(batch: AnyBatch, schema: Schema) -> pl.DataFrame:
-    """The columns of a batch that the value is made of, in order.
+    """The columns of a batch that make up the value, in order.
 
     >>> chosen_columns(FrameBatch(pl.DataFrame({"a": [1], "b": [2]})), Schema({"b": pl.Int64})).columns
     ['b']
@@ -38,10 +41,8 @@ def chosen_columns(batch: AnyBatch, schema: Schema) -> pl.DataFrame:
 
 
 def raise_for_row(values: Sequence[Any], encode: Callable[[Any], object]) -> None:
-    """Raise the SinkError of the first value that `encode` refuses, naming its row; nothing if it refuses none.
-
-    >>> raise_for_row([b""], bytes)
-    """
+    """Raises the SinkError of the first value that `encode` refuses, naming its row; does nothing if it refuses
+    none."""
     for row, value in enumerate(values):
         try:
             encode(value)

@@ -1,4 +1,4 @@
-"""From rows to the bytes of records: an encoder for each format."""
+"""Encoders: from rows to the bytes of records, one for each format."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def encoder(
 ) -> Encoder:
     """An encoder for rows of that type.
 
-    `columns`: what the value is made of, None for all columns. `topic`: under whose name a schema is registered. Raises
-    JobDefinitionError where the format cannot carry the stream.
+    `columns`: those of the value, None for all. `topic`: the name that a schema is registered under. Raises
+    JobDefinitionError if the format cannot carry the stream.
 
     >>> from streamflow.core.schema import OBJECTS
     >>> encoder("json", StreamType(OBJECTS, timed=False)).encode(RowBatch([{"n": 1}]))
@@ -56,7 +56,8 @@ def encoder(
 
 
 def value_schema(format: KafkaFormat, input_type: StreamType, columns: Sequence[str] | None) -> Schema | None:
-    """The columns of which values are made, None for a stream of objects; JobDefinitionError where that cannot be."""
+    """The columns of values, None for a stream of objects; raises JobDefinitionError if the format cannot carry
+    them."""
     if format == "arrow":
         raise JobDefinitionError(
             "KafkaSink does not write Arrow: a record is one row there",

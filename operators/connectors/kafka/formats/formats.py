@@ -1,4 +1,4 @@
-"""What a record's value can be: the formats by name."""
+"""The formats of a record's value, by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["VALUE", "KafkaFormat", "checked_format"]
 KafkaFormat = Literal["json", "msgpack", "text", "bytes", "arrow", "avro"]
 
 VALUE: Final = "value"
-"""The column of text and bytes where no schema names one."""
+"""The column of text and bytes if no schema names one."""
 
 _ALIASES: Final = {
     "ndjson": "json",
@@ -26,7 +26,7 @@ _ALIASES: Final = {
 
 
 def checked_format(value: object) -> KafkaFormat:
-    """A format by its name; raises JobDefinitionError for one there is not.
+    """A format by its name; raises JobDefinitionError for an unknown one.
 
     >>> checked_format("json")
     'json'

@@ -1,4 +1,4 @@
-"""JSON values: into columns by Polars, a whole batch in one piece, or into Python objects by msgspec.
+"""JSON values: as columns by Polars, a whole batch in one piece, or as Python objects by msgspec.
 
 The rules for types, times, missing and unknown fields are those of NDJSON files, and so is the code.
 """
@@ -31,7 +31,7 @@ _EMPTY: Final = "the value is empty"
 
 
 class JsonColumns:
-    """JSON objects into the columns of a schema."""
+    """A decoder of JSON objects into the columns of a schema."""
 
     def __init__(self, schema: Schema, max_bytes: int) -> None:
         self.schema: StreamSchema = schema
@@ -53,7 +53,7 @@ class JsonColumns:
         return DecodedValues(frame) if frame.height == len(values) else self._carefully(values)
 
     def _carefully(self, values: Sequence[bytes | None]) -> DecodedValues:
-        """Each value on one line; what cannot be one is bad. If the rest does not parse in one piece, one by one."""
+        """The values on one line each, others being bad; parsed in one piece, or one by one if that fails."""
         bad: list[tuple[int, str]] = []
         places: list[int] = []
         lines: list[bytes] = []
@@ -97,7 +97,7 @@ class JsonColumns:
 
 
 class JsonObjects:
-    """Each value as it is: mostly dicts."""
+    """A decoder of each value into a Python object: mostly dicts."""
 
     schema: StreamSchema = OBJECTS
 
@@ -131,7 +131,7 @@ def _line_beyond(body: bytes, limit: int) -> bool:
 
 
 def _depth(value: bytes) -> int:
-    """How deep brackets nest outside of strings."""
+    """The depth of brackets outside of strings."""
     deepest = depth = 0
     quoted = escaped = False
     for byte in value:

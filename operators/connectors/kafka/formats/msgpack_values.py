@@ -1,9 +1,9 @@
-"""MessagePack values: maps into columns, or values into Python objects, and back, by msgspec.
+"""MessagePack values: maps as columns, or values as Python objects, and back, by msgspec.
 
-Types fit columns as in JSON: integers are checked for range, a missing field is null, an unknown one is ignored; times
-are ISO 8601 text. Beyond JSON there are bytes and NaN. Extension types are refused (but MessagePack's own timestamp,
-which becomes a Python datetime, among objects); lengths that are declared but not there are found before anything is
-allocated.
+Types fit columns as in JSON: integers are checked for range, a missing field is null, an unknown one is ignored;
+times are ISO 8601 text. Beyond JSON there are bytes and NaN. Extension types are refused (except MessagePack's own
+timestamp, which becomes a Python datetime, among objects); declared lengths beyond the bytes are found before
+anything is allocated.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def check_msgpack_columns(schema: Schema) -> None:
 
 
 class MsgpackColumns:
-    """Maps into the columns of a schema."""
+    """A decoder of maps into the columns of a schema."""
 
     def __init__(self, schema: Schema, max_bytes: int) -> None:
         check_msgpack_columns(schema)
@@ -92,7 +92,7 @@ class MsgpackColumns:
 
 
 class MsgpackObjects:
-    """Each value as it is: mostly dicts."""
+    """A decoder of each value into a Python object: mostly dicts."""
 
     schema: StreamSchema = OBJECTS
 
@@ -113,7 +113,7 @@ class MsgpackObjects:
 
 
 class MsgpackEncoder:
-    """A map per row, or Python values as they are."""
+    """An encoder of a map per row, or of Python values as they are."""
 
     def __init__(self, schema: Schema | None) -> None:
         if schema is not None:
@@ -159,7 +159,7 @@ def _explain(error: Exception) -> str:
 
 
 def _text(value: Any) -> str:
-    """As JSON writes it."""
+    """A value as text, as JSON writes it."""
     text = msgspec.json.encode(value).decode()
     return text[1:-1] if text.startswith('"') else text
 
@@ -184,7 +184,7 @@ def _wire_type(name: str, dtype: pl.DataType) -> pl.DataType:
 
 
 def _python_type(dtype: pl.DataType, *, nested: bool = False) -> Any:
-    """What msgspec is to find for a column of this type."""
+    """The Python type that msgspec reads for a column of this type."""
     if dtype.is_integer():
         if dtype.is_(pl.Int128) or dtype.is_(pl.UInt128):
             return int

@@ -1,4 +1,4 @@
-"""Values as they are: text (UTF-8) or bytes, as one column or as Python's `str` and `bytes`."""
+"""Plain values: text (UTF-8) or bytes, as one column or as Python's `str` and `bytes`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plain_schema(schema: StreamSchema | None, dtype: pl.DataType, format: str) -
 
 
 class PlainValues:
-    """Each value as text, or as it is."""
+    """A decoder of each value as text or bytes."""
 
     def __init__(self, schema: StreamSchema, max_bytes: int, *, text: bool) -> None:
         self.schema: StreamSchema = schema

@@ -1,4 +1,4 @@
-"""What KafkaSink makes of a batch: values, keys, timestamps and headers of its records, column by column."""
+"""The parts of Kafka records made of a batch: values, keys, timestamps and headers, column by column."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def headers_size(headers: Headers) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RecordMaker:
-    """Makes records out of batches; pure, so that it may run on any thread."""
+    """A maker of records out of batches; pure, so that it may run on any thread."""
 
     encoder: Encoder
     key: _Column | None
@@ -88,10 +88,11 @@ class RecordMaker:
 def record_maker(
     encoder: Encoder, input_type: StreamType, *, key: Key, timestamp: TimestampColumn, headers: HeaderColumns
 ) -> RecordMaker:
-    """For streams of that type. A key of one column is its text (bytes as they are), of several a JSON object of them;
-    a function gets the row and returns text, bytes, None, or what JSON can carry. Header values are text likewise.
+    """The maker for streams of this type. A key of one column is its text (bytes as they are), of several a JSON
+    object of them; a function gets the row and returns text, bytes, None, or a value that JSON can carry. Header
+    values are text likewise.
 
-    Raises JobDefinitionError for columns that are not there or do not fit.
+    Raises JobDefinitionError for columns that are missing or do not fit.
     """
     return RecordMaker(
         encoder,
@@ -236,7 +237,7 @@ def _frame(batch: AnyBatch) -> pl.DataFrame:
 
 
 def _framed(batch: RowBatch, schema: Schema) -> FrameBatch:
-    """Rows of a stream with columns, as it comes from Python functions."""
+    """Rows of a stream with columns, as Python functions give them, as a frame."""
     frame = chosen_columns(batch, schema)
     if batch.times is None:
         return FrameBatch(frame)

@@ -1,7 +1,7 @@
-"""Asks a schema registry: schemas by id, ids of schemas. Blocking, thread-safe; what is known is not asked again.
+"""A client of schema registries: schemas by id, ids of schemas. Blocking, thread-safe; known answers are cached.
 
-A registry is another machine that may be slow, large or hostile: an answer is limited in size and time, redirects are
-not followed, and the address that was looked at is the one that is connected to, so that a name that changes its
+A registry is another machine that may be slow, large or hostile: an answer is limited in size and time, redirects
+are not followed, and the client connects to the very address that was checked, so that a name that changes its
 address in between gains nothing.
 """
 
@@ -39,7 +39,7 @@ Failure = type[SourceError] | type[SinkError]
 
 
 class RegistryClient:
-    """A registry's schemas by id and the other way round. Raises ConfigError where the extra is not installed."""
+    """A registry's schemas by id and the other way round. Raises ConfigError if the extra is not installed."""
 
     def __init__(self, registry: SchemaRegistry, clock: Clock | None = None) -> None:
         if find_spec("httpx") is None:
@@ -52,8 +52,10 @@ class RegistryClient:
         self._ids: dict[tuple[str, str], int] = {}
 
     def schema(self, id: int) -> Any:
-        """The Avro schema of that id as JSON values; None where the registry has none. Raises SourceError where it
-        cannot be asked, or has a schema that is not Avro."""
+        """The Avro schema of that id as JSON values; None if the registry has none.
+
+        Raises SourceError if the registry does not answer, or has a schema that is not Avro.
+        """
         with self._lock:
             if id in self._schemas:
                 return self._schemas[id]
@@ -71,8 +73,10 @@ class RegistryClient:
             return self._schemas[id]
 
     def register(self, subject: str, schema: str) -> int:
-        """The id of a schema (JSON text) under a subject, registered if it is new. Raises SinkError where the registry
-        refuses it, or cannot be asked."""
+        """The id of a schema (JSON text) under a subject, registered if it is new.
+
+        Raises SinkError if the registry refuses it, or does not answer.
+        """
         with self._lock:
             known = self._ids.get((subject, schema))
             if known is not None:
@@ -101,7 +105,7 @@ class RegistryClient:
             return text
 
     def _ask(self, method: str, path: str, body: Any, failure: Failure) -> tuple[int, dict[str, Any]]:
-        """Status (success or 404) and answer."""
+        """The status (success or 404) and the answer of a request."""
         import httpx
 
         parts = urlsplit(self._registry.url)

@@ -1,6 +1,6 @@
-"""Unpacks compressed batches of records, up to a limit that is held before the bytes are there.
+"""Decompression of record batches, up to a limit that is enforced before the bytes exist.
 
-A few kilobytes can unpack to gigabytes, and whoever may write to a topic can send them.
+A few kilobytes can expand to gigabytes, and any writer of a topic can send them.
 """
 
 # Values of any type: what they hold is not known to the type checker.
@@ -23,7 +23,7 @@ _XERIAL_HEADER: Final = 16
 _LEAST: Final = 1 << 20
 _KEPT: Final = 8 << 20
 _LZ4_RATIO: Final = 255
-"""lz4 cannot do better."""
+"""The best ratio of lz4."""
 
 _scratch = threading.local()
 
@@ -33,12 +33,11 @@ class UnreadableError(Exception):
 
 
 class TooLargeError(Exception):
-    """More bytes than the limit would come out."""
+    """A batch that expands to more bytes than the limit."""
 
 
 def unpacked(codec: int, content: bytes | memoryview, limit: int) -> bytes:
-    """The bytes that were compressed. TooLargeError beyond `limit` bytes, UnreadableError for what is not of that
-    codec.
+    """The decompressed bytes; raises TooLargeError beyond `limit` bytes, UnreadableError for bytes of another codec.
 
     >>> unpacked(1, zlib.compress(b"records", wbits=31), 100)
     b'records'
@@ -79,7 +78,7 @@ def _gzip(content: bytes | memoryview, limit: int) -> bytes:
 
 
 def _snappy(content: bytes | memoryview, limit: int) -> bytes:
-    """Raw, as librdkafka writes it, or in the blocks of the Java library."""
+    """Raw snappy, as librdkafka writes it, or in the blocks of the Java library."""
     import cramjam
 
     whole = memoryview(content)
@@ -120,7 +119,7 @@ def _zstd(content: bytes | memoryview, limit: int) -> bytes:
 
 
 def _into(decompress: Callable[[Any, bytearray], int], content: bytes | memoryview, limit: int) -> bytes:
-    """Into memory that is there: as little as will do, which is kept for the thread's next batch."""
+    """Decompresses into a buffer as small as possible, which is kept for the thread's next batch."""
     import cramjam
 
     room: bytearray = getattr(_scratch, "room", None) or bytearray(_LEAST)

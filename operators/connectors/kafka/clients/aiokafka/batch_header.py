@@ -14,11 +14,11 @@ __all__ = ["HEADER_BYTES", "BatchHeader", "DamagedBatchError", "batches_of"]
 HEADER_BYTES: Final = 61
 _HEADER: Final = Struct(">qiibIhiqqqhii")
 _PREFIX: Final = Struct(">qi")
-"""The first offset, and the bytes behind this."""
+"""The first offset, and the number of bytes behind this prefix."""
 _OVERHEAD: Final = _PREFIX.size
 _MAGIC: Final = 16
 _OLD_LEAST: Final = 26
-"""What the shortest message of the oldest format takes."""
+"""The bytes of the shortest message of the oldest format."""
 _NEWEST: Final = 2
 _NO_PRODUCER: Final = -1
 
@@ -33,8 +33,8 @@ class DamagedBatchError(Exception):
 
 
 class BatchHeader(NamedTuple):
-    """What stands before the records. Of formats 0 and 1 only the offset and `magic` are known, and that is one
-    message, which may hold others up to its offset."""
+    """The header of a batch. Of formats 0 and 1 only the offset and `magic` are known, and the batch is one message,
+    which may hold others up to its offset."""
 
     base_offset: int
     magic: int
@@ -52,7 +52,7 @@ class BatchHeader(NamedTuple):
 
     @property
     def start(self) -> int:
-        """No record has a lower offset; -1 where that does not show."""
+        """A lower bound of the records' offsets; -1 if unknown."""
         return -1 if self.old else self.base_offset
 
     @property
@@ -62,8 +62,8 @@ class BatchHeader(NamedTuple):
 
     @property
     def numbered(self) -> bool:
-        """Whether each record has the offset of its place: no offset is missing, and brokers refuse compressed batches
-        whose records are in another order."""
+        """Whether each record's offset follows from its place: no offset is missing, and brokers refuse compressed
+        batches whose records are in another order."""
         return bool(self.codec) and self.full
 
     @property
@@ -92,8 +92,8 @@ class BatchHeader(NamedTuple):
 
 
 def batches_of(message_set: bytes) -> Iterator[tuple[BatchHeader, int, int]]:
-    """(header, begin, end) of each whole batch; a broker may cut the last one off. DamagedBatchError for what cannot be
-    a batch.
+    """(header, begin, end) of each whole batch; a broker may cut the last one off. Raises DamagedBatchError for
+    bytes that cannot be a batch.
 
     >>> list(batches_of(b"cut off"))
     []

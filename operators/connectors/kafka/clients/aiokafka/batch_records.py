@@ -1,7 +1,7 @@
-"""The records of an unpacked batch, one by one, also where some of them cannot be read.
+"""The records of an uncompressed batch, one by one, even if some of them cannot be read.
 
-aiokafka's compiled parser is many times as fast and gives up a whole batch for one record: this is for the batches
-that it gives up. A record begins with its length, so that the next one is found whatever is in it.
+aiokafka's compiled parser is many times as fast and gives up a whole batch for one record: this parser is for the
+batches that it gives up. A record begins with its length, so the next one is found whatever its content.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _WORD: Final = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class ReadRecord:
-    """A record, or with `flaw` the place of what could not be read. `timestamp` in milliseconds, -1 for none. Header
-    names that are not UTF-8 have their bytes as lone surrogates (PEP 383)."""
+    """A record; with `flaw`, the place of one that could not be read. `timestamp` in milliseconds, -1 for none.
+    Header names that are not UTF-8 have their bytes as lone surrogates (PEP 383)."""
 
     offset: int
     timestamp: int = -1
@@ -102,7 +102,8 @@ def _bytes(content: bytes, place: int, end: int) -> tuple[bytes | None, int]:
 
 
 def read_varint(content: bytes, place: int) -> tuple[int, int]:
-    """A number and the place behind it. Zigzag: the sign is the lowest bit. ValueError for what has no end."""
+    """A number and the position behind it. Zigzag: the sign is the lowest bit. Raises ValueError for a number
+    without an end."""
     value = 0
     for shift in range(0, 7 * _MOST_VARINT, 7):
         if place >= len(content):

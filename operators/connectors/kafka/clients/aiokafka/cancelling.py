@@ -1,4 +1,9 @@
-"""Calls of aiokafka and the caller's cancellation, which it loses or answers by leaving connections open.
+"""Calls of aiokafka that survive cancellation, which aiokafka loses or answers by leaving connections open.
+
+While its client closes, it waits for a task that it has cancelled and suppresses the resulting `CancelledError`, the
+closing caller's own too. A job that is told to end at that moment would go on. A client that is cancelled between
+opening its first connection and the answer about the cluster loses that connection, and so does one that is closed
+while another task is opening a connection.
 
 Its client, while it closes, waits for a task that it has cancelled and suppresses the `CancelledError` that comes of
 it: also that of whoever closes it. A job that is told to end in that moment would go on. And a client that is cancelled
@@ -18,11 +23,11 @@ __all__ = ["closed", "finishing", "heeding_cancel", "metadata_will_not_come"]
 T = TypeVar("T")
 
 _GRACE: Final = 1.0
-"""Seconds within which a broker that is there has answered."""
+"""Seconds within which a running broker answers."""
 
 
 async def heeding_cancel(call: Awaitable[T]) -> T:
-    """What `call` gives; CancelledError behind it where the task was cancelled meanwhile."""
+    """The result of `call`; raises CancelledError after it if the task was cancelled meanwhile."""
     task = asyncio.current_task()
     assert task is not None
     before = task.cancelling()
@@ -33,7 +38,7 @@ async def heeding_cancel(call: Awaitable[T]) -> T:
 
 
 async def closed(client: Any) -> None:
-    """Close a client and what others are opening through it, and leave nobody waiting for it."""
+    """Closes a client with the connections that others are opening through it, and ends all waiting for it."""
     client._get_conn = _no_more
     try:
         # Behind all who wait for a connection of theirs.
@@ -48,18 +53,18 @@ async def closed(client: Any) -> None:
 
 
 async def _no_more(*_: Any, **__: Any) -> None:
-    """In place of a connection that a closed client would open."""
+    """Refuses: stands in for opening a connection through a closed client."""
 
 
 def metadata_will_not_come(client: Any) -> None:
-    """Tell whoever waits for a closed client's metadata, which aiokafka would let them do for ever."""
+    """Ends the waiting for a closed client's metadata, which aiokafka would continue for ever."""
     waiting: asyncio.Future[bool] | None = client._md_update_fut
     if waiting is not None and not waiting.done():
         waiting.set_result(False)
 
 
 async def finishing(call: Coroutine[Any, Any, T]) -> T:
-    """What `call` gives. Who is cancelled meanwhile lets it come to its end first, unless that takes a second."""
+    """The result of `call`; if the caller is cancelled, `call` may finish first, for up to a second."""
     task = asyncio.create_task(call)
     try:
         return await asyncio.shield(task)

@@ -1,10 +1,10 @@
-"""Records as a broker sends them: batches whose headers have been read, and that are unpacked when somebody asks.
+"""Records as a broker sends them: batches whose headers have been read, unpacked on demand.
 
-Reading the headers says all that fetching needs: where to go on, and which batches are of transactions that were
-aborted. Decompressing and unpacking is left to whoever wants the records, on his own thread. It goes through aiokafka's
-compiled `record` package and keeps columns, not records: aiokafka's consumer takes five times as long to make an
-object of each record, most of it in the garbage collector. A batch that the compiled package does not understand as
-a whole is read record by record, so that one bad record is one bad record.
+The headers tell fetching all it needs: where to go on, and which batches are of aborted transactions. Decompressing
+and unpacking happen on the thread that asks for records. They go through aiokafka's compiled `record` package and
+keep columns, not records: aiokafka's consumer takes five times as long to make an object of each record, most of it
+in the garbage collector. A batch that the compiled package does not understand as a whole is read record by record,
+so that one bad record is one bad record.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from streamflow.time.timestamps import EARLIEST, LATEST
 __all__ = ["FetchedBatch", "RecordChunk", "read_batches"]
 
 _ATTRIBUTES: Final = 22
-"""Where the lower byte of a batch's attributes is."""
+"""The position of the lower byte of a batch's attributes."""
 _CODEC_BITS: Final = 0x07
 _CONTROL_BYTES: Final = 64 << 10
 _ABORT: Final = 0
 _SHORT_KEYS: Final = 64
-"""Bytes of a key, beyond which it is not taken for an offset by chance."""
+"""The longest key in bytes whose length could be taken for an offset by chance."""
 _OLD_ATTRIBUTES: Final = 17
 _OLD_KEY: Final = (18, 26)
-"""Where the length of the key is in formats 0 and 1."""
+"""The position of the key's length in formats 0 and 1."""
 
 
 class FetchedBatch(NamedTuple):
@@ -69,7 +69,7 @@ class FetchedBatch(NamedTuple):
 class RecordChunk:
     """The records from offset `start` up to `next_offset` of these batches, as the port's `Chunk`.
 
-    A batch that would unpack to more than `unpacked_bytes` is not unpacked: what it holds is one flaw.
+    A batch that would unpack to more than `unpacked_bytes` is not unpacked and counts as one flaw.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class RecordChunk:
         self._limit = unpacked_bytes
         self._kept: tuple[list[bytes | None], list[int]] | None = None
         self._offsets: list[Sequence[int]] = []
-        """Of each batch."""
+        """The offsets of each batch."""
         self._flaws: dict[int, str] = {}
         self._bounds = slice(None)
         self._misread: set[int] = set()
-        """The batches that the compiled parser does not understand, by their place."""
+        """The positions of batches that the compiled parser does not understand."""
         self.next_offset = next_offset
         self.nbytes = sum(len(batch.content) for batch in batches)
 
@@ -121,7 +121,7 @@ class RecordChunk:
         return self._flaws
 
     def _always(self) -> tuple[list[bytes | None], list[int]]:
-        """What is always wanted, since one walk over the records is cheaper than two: values and times."""
+        """Values and times: always read, since one walk over the records is cheaper than two."""
         if self._kept is None:
             values: list[bytes | None] = []
             times: list[int] = []
@@ -168,7 +168,7 @@ class RecordChunk:
         return column[self._bounds]
 
     def _asked_for(self) -> slice:
-        """A batch is sent whole, also where only some of its records were asked for."""
+        """Whether an offset was asked for: a batch is sent whole, even if only some of its records were asked for."""
         batches = self._batches
         if not batches or (batches[0].start >= self._start and batches[-1].next_offset <= self.next_offset):
             return slice(None)
@@ -179,8 +179,8 @@ class RecordChunk:
         return list(chain.from_iterable(self._offsets))
 
     def _opened(self, fetched: FetchedBatch) -> bytes | list[ReadRecord]:
-        """A batch as if it had not been compressed, or its records where it is none that the compiled parser reads.
-        SourceError where it is damaged."""
+        """The batch in uncompressed form, or its records if the compiled parser cannot read it; raises SourceError
+        for a damaged batch."""
         header, content = fetched.header, fetched.content
         try:
             _check(content)
@@ -199,7 +199,7 @@ class RecordChunk:
             return [self._unreadable(fetched, header, error)]
 
     def _unreadable(self, fetched: FetchedBatch, header: BatchHeader, error: Exception) -> ReadRecord:
-        """In place of a batch's records, as far as they were asked for."""
+        """The stand-in for the unreadable records of a batch, as far as they were asked for."""
         first = max(fetched.start, self._start)
         last = min(fetched.next_offset, self.next_offset) - 1
         which = f"the records of offsets {first} to {last}, compressed with {CODECS.get(header.codec, '?')},"
@@ -213,17 +213,17 @@ class RecordChunk:
 def _parsed(
     content: bytes, header: BatchHeader, values: list[bytes | None], times: list[int]
 ) -> Sequence[int] | None:
-    """Append what the compiled parser finds in a batch that is not compressed; the offsets of that, or None where the
-    parser has not understood the batch.
+    """Appends the records that the compiled parser finds in an uncompressed batch; returns their offsets, or None if
+    the parser has not understood the batch.
 
-    The parser takes the byte of attributes of a record, which nobody uses, for the first of two if it is above 127.
-    Then every part of the record is another one's: the time is the offset, the offset the length of the key. Where the
-    offset is known, only records that have it as their time are looked at, since looking at all takes as long as
-    parsing. Elsewhere the offsets tell: where none is missing, such a record has a key as long as its place.
+    The parser takes the byte of a record's attributes, which is unused, for the first of two if it is above 127.
+    Then every part of the record is read as another: the offset as the time, the key's length as the offset. If the
+    offset is known, only records that have it as their time are checked, since checking all takes as long as
+    parsing. Otherwise the offsets tell: if none is missing, such a record has a key as long as its position.
     """
     from aiokafka.record.default_records import DefaultRecordBatch
 
-    # The parser lets timestamps overflow. What no calendar holds is for the exact one.
+    # The parser lets timestamps overflow. Times outside of the calendar are left to the exact parser.
     if not EARLIEST <= 1000 * header.first_timestamp <= LATEST:
         return None
     before = len(values)
@@ -260,7 +260,7 @@ def _ascending(offsets: list[int], header: BatchHeader) -> bool:
 
 
 def _short_attributes(content: bytes, most: int) -> bool:
-    """Whether the attributes of the first `most` records of an unpacked batch are below 128."""
+    """Whether the attributes of the first `most` records of an uncompressed batch are below 128."""
     place = HEADER_BYTES
     end = len(content)
     while place < end and most:
@@ -280,7 +280,7 @@ def _short_attributes(content: bytes, most: int) -> bool:
 
 
 def _check(content: bytes) -> None:
-    """DamagedBatchError where the checksum does not fit."""
+    """Raises DamagedBatchError if the checksum does not fit."""
     from aiokafka.record.memory_records import MemoryRecords
 
     try:
@@ -295,7 +295,7 @@ def _check(content: bytes) -> None:
 
 
 def _uncompressed(header: BatchHeader, content: bytes, limit: int) -> bytes:
-    """The batch as it would be if it had not been compressed, but for its length and its checksum."""
+    """The batch in uncompressed form, except for its length and its checksum."""
     records = b""
     if header.records or len(content) > HEADER_BYTES:
         records = unpacked(header.codec, memoryview(content)[HEADER_BYTES:], limit)
@@ -305,14 +305,15 @@ def _uncompressed(header: BatchHeader, content: bytes, limit: int) -> bytes:
 
 
 def _old_records(header: BatchHeader, content: bytes, limit: int) -> list[ReadRecord]:
-    """Of format 0 or 1: one message, or the messages that it holds. The oldest have no timestamps."""
+    """The records of a batch of format 0 or 1: one message, or the messages that it holds. The oldest have no
+    timestamps."""
     from aiokafka.record.memory_records import MemoryRecords
 
     batch: Any = MemoryRecords(content).next_batch()
     if codec := content[_OLD_ATTRIBUTES] & _CODEC_BITS:
         place = _OLD_KEY[header.magic]
         key_bytes = max(0, int.from_bytes(content[place : place + 4], signed=True))
-        # Unpacked twice, since whether it may be unpacked is not known before.
+        # Unpacked twice, since only unpacking tells whether the limit holds.
         unpacked(codec, content[place + 8 + key_bytes :], limit)
     try:
         return [
@@ -326,14 +327,14 @@ def _old_records(header: BatchHeader, content: bytes, limit: int) -> list[ReadRe
 def read_batches(
     message_set: bytes, aborted: Sequence[tuple[int, int]] | None
 ) -> tuple[list[FetchedBatch], int | None]:
-    """The batches of a fetched message set that readers of committed records see, and where to go on behind all that
-    it holds; None where it holds no whole batch.
+    """The batches of a fetched message set that readers of committed records see, and the offset to go on at; None
+    if it holds no whole batch.
 
-    `aborted` are (producer id, first offset) of the aborted transactions in that range. From the first offset of such a
-    transaction up to the abort marker, what its producer wrote in transactions is left out, as Kafka's own consumer
-    does. A marker's batch may be empty: compaction takes the marker away once nothing is left that it would end.
-    DamagedBatchError for what is no batch, where none comes before it that can be read first; of what is left out, the
-    checksums are checked here.
+    `aborted` are (producer id, first offset) of the aborted transactions in that range. From the first offset of
+    such a transaction up to the abort marker, its producer's transactional records are left out, as by Kafka's own
+    consumer. A marker's batch may be empty: compaction removes the marker once it has no transaction left to end.
+    Raises DamagedBatchError for bytes that are no batch, unless a readable batch comes before them; the checksums of
+    batches left out are checked here.
     """
     waiting = sorted(aborted or (), key=lambda transaction: transaction[1])
     cancelled: set[int] = set()
@@ -361,7 +362,7 @@ def read_batches(
 
 
 def _aborts(header: BatchHeader, content: bytes) -> bool:
-    """Whether a control batch is the end of a transaction that was aborted."""
+    """Whether a control batch is the end of an aborted transaction."""
     try:
         records = unpacked(header.codec, content[HEADER_BYTES:], _CONTROL_BYTES) if header.records else b""
     except (TooLargeError, UnreadableError) as error:
@@ -369,6 +370,6 @@ def _aborts(header: BatchHeader, content: bytes) -> bool:
     for record in records_of(header, records):
         if record.flaw is not None:
             raise DamagedBatchError(f"a control record cannot be read: {record.flaw}")
-        # A version, and what it is.
+        # A version, and the kind of marker.
         return record.key is not None and int.from_bytes(record.key[2:4]) == _ABORT and len(record.key) >= 4
     return False

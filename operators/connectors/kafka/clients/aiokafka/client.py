@@ -18,11 +18,11 @@ __all__ = ["AiokafkaClient"]
 
 @dataclass(frozen=True, slots=True)
 class AiokafkaClient:
-    """The port's `KafkaClient` for a cluster; connects nowhere itself. `unpacked_bytes`: what a batch that is read may
-    unpack to.
+    """The port's `KafkaClient` for a cluster; connects nowhere itself. `unpacked_bytes` is the largest size of an
+    unpacked batch.
 
-    aiokafka logs each attempt of each retry. What matters of it is logged here, under `streamflow.kafka`; its own log
-    appears where a handler is set up for it.
+    aiokafka logs each attempt of each retry. The important part is logged here, under `streamflow.kafka`; aiokafka's
+    own log appears only if a handler is set up for it.
     """
 
     cluster: Cluster

@@ -1,4 +1,4 @@
-"""A connection to a cluster through aiokafka's own client: made with patience, and with a reason where it fails."""
+"""A connection to a cluster through aiokafka's own client, made with patience; a failure has a reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["REQUEST_SECONDS", "connect", "list_offsets", "unreachable"]
 
 REQUEST_SECONDS: Final = 10.0
-"""Within this time a broker has to answer; then the connection counts as broken."""
+"""Seconds within which a broker has to answer; then the connection counts as broken."""
 
 _RETRY_SECONDS: Final = 0.25
 _ALL: Final = 0
@@ -29,8 +29,8 @@ _LOG = logging.getLogger("streamflow.kafka")
 
 
 async def connect(cluster: Cluster, client_id: str, *, patience: float) -> Any:
-    """A client that knows the cluster's brokers. Tries for `patience` seconds; SourceError then, and at once for a
-    reason that waiting does not change."""
+    """A client that knows the cluster's brokers. Tries for `patience` seconds; raises SourceError then, and at once
+    for a reason that waiting does not change."""
     from aiokafka import AIOKafkaClient
     from aiokafka.errors import KafkaError
 
@@ -70,8 +70,11 @@ def unreachable(cluster: Cluster, why: object) -> SourceError:
 async def list_offsets(
     client: Any, node: int, times: Mapping[TopicPartition, int], *, committed: bool = True
 ) -> dict[TopicPartition, int]:
-    """Ask one broker for offsets by time in milliseconds: -2 is the log's start, -1 its end for readers of committed
-    records, or of all. Partitions without a record that late are left out. Raises what aiokafka raises."""
+    """Offsets by time (milliseconds) from one broker: -2 is the log's start, -1 its end for readers of committed
+    records, or of all.
+
+    Partitions without a record that late are left out. Raises aiokafka's errors.
+    """
     from aiokafka.errors import for_code
     from aiokafka.protocol.offset import OffsetRequest
 

@@ -1,4 +1,4 @@
-"""What of one partition has been fetched and not been taken yet, and where fetching it goes on. No I/O in here."""
+"""The fetched and not yet taken batches of one partition, and the offset to fetch next. No I/O in here."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ class FetchBuffer:
         self._news = asyncio.Event()
 
     def put(self, batches: list[FetchedBatch], next_offset: int) -> None:
-        """What was fetched at `ask`, and how far it came."""
+        """Adds batches fetched at `ask`, and moves `ask` to `next_offset`."""
         self._batches += batches
         self.nbytes += sum(len(batch.content) for batch in batches)
         self.ask = max(self.ask, next_offset)
         self._news.set()
 
     def fail(self, error: SourceError) -> None:
-        """Whoever takes next, and is waiting now, gets this."""
+        """Makes the next or waiting `take` raise this error."""
         self.error = error
         self._news.set()
 
     def interrupt(self) -> None:
-        """Nothing more will come."""
+        """Ends waiting: no more batches will come."""
         self._news.set()
 
     async def wait(self, seconds: float) -> None:
-        """Until there is something to take, but no longer than this. Cancelling takes nothing."""
+        """Waits until there is a batch to take, but no longer than `seconds`. Cancelling takes nothing."""
         if self._batches or self.ask > self._given or self.error is not None:
             return
         self._news.clear()
@@ -61,7 +61,7 @@ class FetchBuffer:
             return
 
     def take(self, most: int | None) -> RecordChunk | None:
-        """All that there is, up to `most` records; None where there is nothing. The error comes after what was fetched
+        """The waiting batches, up to `most` records; None if there are none. An error is raised after the batches
         before it."""
         if not self._batches:
             if self.ask > self._given:

@@ -1,4 +1,4 @@
-"""Looks up topics and offsets, tells consumer groups how far a job is, and makes topics, through aiokafka's client."""
+"""Topics and offsets through aiokafka's client: look-ups, commits to consumer groups, and new topics."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class AiokafkaMetadata:
-    """A `Metadata`; see there. Tries for `patience` seconds what a broker may answer later."""
+    """A `Metadata`; see there. Retries for `patience` seconds if a broker may answer later."""
 
     def __init__(self, cluster: Cluster, client_id: str, *, patience: float = _PATIENCE) -> None:
         self._cluster = cluster
@@ -189,7 +189,7 @@ class AiokafkaMetadata:
         return True
 
     async def _trying(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What `call` gives, which may fail for a while: brokers start, leaders move."""
+        """The result of `call`, retried while it fails for a passing reason: brokers start, leaders move."""
         from aiokafka.errors import KafkaError
 
         loop = asyncio.get_running_loop()
@@ -233,7 +233,7 @@ _REFUSALS: Final = {
     "IllegalGenerationError": "the group has members that commit for themselves: take another group_id",
     "RebalanceInProgressError": "the group has members that commit for themselves: take another group_id",
 }
-"""By aiokafka's names: what no waiting helps against, and what to do."""
+"""aiokafka's names of errors that waiting does not change, with the reason and a hint."""
 
 
 def _refusal(error: Exception) -> SourceError | None:

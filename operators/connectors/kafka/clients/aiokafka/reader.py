@@ -1,9 +1,9 @@
-"""Reads assigned partitions through aiokafka's client, one fetch at a time for each broker.
+"""A reader of assigned partitions through aiokafka's client, one fetch at a time for each broker.
 
 Not through aiokafka's consumer: that makes a Python object of each record on the event loop and reaches an eighth of
 what its compiled record parser can do; assigning partitions again throws away what it has fetched; and it retries in
-silence for ever. Here a broker is asked for all partitions that have room; batches wait, still compressed, until they
-are taken, and a partition that nobody takes from is not asked for once its share of memory is full.
+silence for ever. Here a broker is asked for all partitions that have room; batches wait, still compressed, until
+they are taken, and a partition whose share of memory is full is not asked for until batches are taken.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from streamflow.operators.connectors.kafka.cluster import Cluster
 __all__ = ["AiokafkaReader"]
 
 _PATIENCE: Final = 120.0
-"""Seconds for which a partition may be out of reach while the job goes on trying."""
+"""Seconds for which the job tries on while a partition is out of reach."""
 _START_PATIENCE: Final = 30.0
 _RENEW_AFTER: Final = 5.0
 """Seconds without any answer after which the cluster is looked up again from its bootstrap addresses."""
@@ -50,7 +50,7 @@ _LEAST_OF_PARTITION: Final = 64 << 10
 _MOST_OF_REQUEST: Final = 16 << 20
 _WAIT_MS: Final = 250
 _WAIT_FULL_MS: Final = 20
-"""How long a broker may wait for new records while another of its partitions is not asked for since it is full."""
+"""Milliseconds that a broker may wait for new records while another of its partitions is full and not asked for."""
 _COMMITTED_ONLY: Final = 1
 _EARLIEST: Final = -2
 _LATEST: Final = -1
@@ -84,7 +84,7 @@ class AiokafkaReader:
         self._answered = 0.0
         self._turn = 0
         self.reconnects = 0
-        """How often the cluster was looked up again because nobody answered."""
+        """The number of times that the cluster was looked up again because no broker answered."""
 
     async def start(self) -> None:
         self._client = await connect(self._cluster, self._client_id, patience=_START_PATIENCE)
@@ -143,8 +143,7 @@ class AiokafkaReader:
                     await self._wake.wait()
 
     def _ask_leaders(self) -> list[FetchBuffer]:
-        """Ask each broker that is not being asked for what its partitions have room for; the partitions that no broker
-        leads."""
+        """Asks each idle broker for the partitions that have room; returns the partitions that no broker leads."""
         room = self._room
         by_node: dict[int, list[FetchBuffer]] = {}
         leaderless: list[FetchBuffer] = []
@@ -200,7 +199,7 @@ class AiokafkaReader:
             self._wake.set()
 
     def _take_in(self, buffer: FetchBuffer, code: int, high: int, rest: list[Any]) -> None:
-        """One partition's part of an answer."""
+        """Takes in one partition's part of an answer."""
         if code == _NOT_AUTHORIZED:
             buffer.fail(
                 SourceError(
@@ -250,7 +249,7 @@ class AiokafkaReader:
             buffer.put(batches, next_offset)
 
     async def _out_of_range(self, node: int, buffer: FetchBuffer) -> None:
-        """Never a silent reset: what the log no longer has, or does not have any more, is lost data."""
+        """Handles an offset outside of the log: never a silent reset, since missing records are lost data."""
         partition = buffer.partition
         first = (await list_offsets(self._connected, node, {partition: _EARLIEST}))[partition]
         last = (await list_offsets(self._connected, node, {partition: _LATEST}))[partition]
@@ -275,7 +274,7 @@ class AiokafkaReader:
         buffer.fail(error)
 
     def _failed(self, buffers: list[FetchBuffer], why: str, *, gone: bool = False) -> None:
-        """Count from the first failure on; give up when patience is over."""
+        """Counts time from the first failure on; gives up after the patience is over."""
         now = asyncio.get_running_loop().time()
         for buffer in buffers:
             if buffer.failing_since is None:
@@ -292,7 +291,7 @@ class AiokafkaReader:
                 )
 
     async def _renew(self) -> None:
-        """Forget the brokers that do not answer, and ask the bootstrap addresses again."""
+        """Forgets the brokers that do not answer, and asks the bootstrap addresses again."""
         await self._disconnect()
         loop = asyncio.get_running_loop()
         try:
@@ -317,7 +316,7 @@ class AiokafkaReader:
             await closed(client)
 
     async def _track(self, topics: set[str]) -> None:
-        """Have the client know who leads the partitions of these topics."""
+        """Makes the client look up the leaders of these topics' partitions."""
         if topics and self._client is not None:
             known = self._client.set_topics(topics)
             with suppress(TimeoutError):
@@ -329,7 +328,7 @@ class AiokafkaReader:
         return {partition.topic for partition in self._buffers}
 
     def _leader(self, buffer: FetchBuffer) -> int | None:
-        """None: no broker knows the partition; -1: it has no leader just now."""
+        """The leading broker; None if no broker knows the partition, -1 if it has no leader just now."""
         node: int | None = self._connected.cluster.leader_for_partition(buffer.partition)
         return node
 
@@ -339,7 +338,7 @@ class AiokafkaReader:
 
     @property
     def _room(self) -> int:
-        """Bytes of one partition that may wait, beside what one more answer brings."""
+        """The bytes of one partition that may wait, beside one more answer."""
         share = _BUFFER_BYTES // (2 * max(1, len(self._buffers)))
         return min(_MOST_OF_PARTITION, max(_LEAST_OF_PARTITION, share))
 

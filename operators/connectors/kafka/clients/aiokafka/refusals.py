@@ -1,4 +1,4 @@
-"""What a broker or aiokafka says against a record or a producer, as a SinkError with what to do about it."""
+"""A broker's or aiokafka's refusal of a record or a producer, as a SinkError with a hint."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ _REFUSALS: Final = {
     "UnsupportedVersionError": _Refusal("the broker is too old", "Kafka 2.1 or later is needed"),
     "IncompatibleBrokerVersion": _Refusal("the broker is too old", "Kafka 2.1 or later is needed"),
 }
-"""By the name of aiokafka's exception: what trying again does not change."""
+"""aiokafka's names of errors that trying again does not change."""
 
 _UNNAMED: Final = -1
 
 
 def as_sink_error(error: Exception, what: str, *, topic: str | None = None) -> SinkError:
-    """The SinkError for what was raised while trying to do `what`; a RefusedError where trying again is no use.
+    """The SinkError for an exception while trying to do `what`; a RefusedError if trying again is no use.
 
     >>> as_sink_error(TimeoutError("no answer"), "begin a transaction").message
     'could not begin a transaction: TimeoutError: no answer'

@@ -1,4 +1,4 @@
-"""How a topic is set up, asked of a broker through aiokafka's client."""
+"""The settings of a topic, asked of a broker through aiokafka's client."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _NOT_ALLOWED: Final = frozenset({29, 31})
 
 
 async def topic_settings(client: Any, topic: str) -> Mapping[str, str]:
-    """The topic's settings by Kafka's names; empty where the user may not read them (DESCRIBE_CONFIGS), since what is
-    written may well be allowed. Raises what aiokafka raises."""
+    """The topic's settings by Kafka's names; empty if the user may not read them (DESCRIBE_CONFIGS), since writing
+    may well be allowed. Raises aiokafka's errors."""
     from aiokafka.errors import KafkaConnectionError, for_code
     from aiokafka.protocol.admin import DescribeConfigsRequest
 

@@ -25,7 +25,7 @@ __all__ = ["topic_ids"]
 
 
 async def topic_ids(client: Any, topics: Sequence[str]) -> Mapping[str, str]:
-    """The id of each topic; none where brokers are older than Kafka 3.0. Raises what aiokafka raises."""
+    """The id of each topic; none if brokers are older than Kafka 3.0. Raises aiokafka's errors."""
     from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError
 
     node = client.get_random_node()

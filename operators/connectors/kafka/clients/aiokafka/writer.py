@@ -1,9 +1,9 @@
-"""A producer on aiokafka, as the port asks for it: one transaction and no more, or idempotent without transactions.
+"""A producer on aiokafka for the port: a single transaction, or idempotent without transactions.
 
 Three things that aiokafka leaves to its user are done here. `commit_transaction` succeeds although a record of the
-transaction was refused, so every batch is awaited first. An idempotent producer retries for ever, so that everything
-here has a limit of time. And `stop` waits for what will never be sent, so that a producer that failed is taken down
-without it: what it had begun is decided by whoever fences it.
+transaction was refused, so every batch is awaited first. An idempotent producer retries for ever, so all calls here
+have a time limit. And `stop` waits for records that will never be sent, so a producer that failed is taken down
+without it: the next producer, which fences it, decides on its transaction.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from streamflow.operators.connectors.kafka.clients.port import (
 __all__ = ["AiokafkaWriter"]
 
 _RECORD_BYTES: Final = 21
-"""The most that a record takes beside key, value and headers."""
+"""The most that a record takes in bytes beside key, value and headers."""
 _HEADER_BYTES: Final = 10
 _REQUEST_SECONDS: Final = 5.0
 _DECISION_SECONDS: Final = 3.0
-"""An end of a transaction that is not answered by then is left to the next producer, whose start settles it."""
+"""Seconds for the end of a transaction to be answered; after that the next producer's start settles it."""
 _DENIALS: Final = 3
-"""So often a broker has to say that there is no such topic until it is believed."""
+"""The number of times that a broker has to say that a topic does not exist until it is believed."""
 _BACKOFF: Final = 0.02
 _BETWEEN_ATTEMPTS: Final = 0.2
 _LAST_WORDS: Final = 1.0
@@ -46,8 +46,8 @@ _LAST_WORDS: Final = 1.0
 class AiokafkaWriter:
     """A `LogWriter`; see there.
 
-    `options` are aiokafka's (addresses and security), asked for at the last moment since they hold secrets. Nothing is
-    waited for longer than `transaction_timeout` (microseconds), also without transactions.
+    `options` are aiokafka's (addresses and security), read at the last moment since they hold secrets. No call waits
+    longer than `transaction_timeout` (microseconds), also without transactions.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class AiokafkaWriter:
             self._broken = True
             if not isinstance(error, Exception):
                 raise
-            # Whatever is answered: it may be the answer to a second attempt of which the first was carried out.
+            # Whatever the answer: it may be that to a second attempt after a first that was carried out.
             raise OutcomeUnknownError(
                 f"the end of the transaction is not confirmed: {type(error).__name__}: {error}"
             ) from error
@@ -180,10 +180,10 @@ class AiokafkaWriter:
         return self._producer
 
     async def _partitions(self, topic: str) -> Collection[int]:
-        """The topic's partitions. UnknownTopicOrPartitionError where brokers that can be reached do not know it.
+        """The topic's partitions; raises UnknownTopicOrPartitionError if reachable brokers do not know the topic.
 
-        aiokafka says that there is no such topic also where nobody answers, and a broker that has just come up does not
-        know of its topics yet.
+        aiokafka says that a topic does not exist also if no broker answers, and a broker that has just come up does
+        not know its topics yet.
         """
         from aiokafka.errors import UnknownTopicOrPartitionError
 
@@ -209,14 +209,14 @@ class AiokafkaWriter:
                 break
         self._pending.add(sent)
         sent.add_done_callback(partial(self._acknowledged, topic))
-        # Building batches is work for the processor: others have their turn between two.
+        # Building batches takes processor time: other tasks get a turn between two.
         await asyncio.sleep(0)
 
     def _acknowledged(self, topic: str, sent: asyncio.Future[Any]) -> None:
         self._pending.discard(sent)
         error = asyncio.CancelledError() if sent.cancelled() else sent.exception()
         if error is not None and self._failure is None:
-            # It comes up while others are written, perhaps for another topic.
+            # The error comes up while others are written, perhaps for another topic.
             if isinstance(error, Exception):
                 error = as_sink_error(error, "have records acknowledged", topic=topic)
             self._failure = error
@@ -227,7 +227,7 @@ class AiokafkaWriter:
 
     @asynccontextmanager
     async def _limited(self, what: str, topic: str | None = None) -> AsyncGenerator[None]:
-        """Within the limit of time, and with the client's exceptions turned into ours."""
+        """Limits the time of a block, and maps the client's exceptions to ours."""
         try:
             async with asyncio.timeout(self._patience):
                 yield
@@ -249,14 +249,14 @@ def _size(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, b
 
 
 def _connecting(error: BaseException) -> bool:
-    """Whether nobody answered, which may be over in a moment."""
+    """Whether no broker answered, which may be over in a moment."""
     from aiokafka.errors import KafkaConnectionError
 
     return isinstance(error, KafkaConnectionError)
 
 
 async def _taken_down(producer: Any) -> None:
-    """Ends a producer as if its process had died: nothing more is sent, nothing is waited for.
+    """Ends a producer as if its process had died: it sends nothing more and waits for nothing.
 
     aiokafka has no call for that; its sender, once cancelled, still awaits requests which it repeats without end.
     """
@@ -268,7 +268,8 @@ async def _taken_down(producer: Any) -> None:
         # Requests that failed with their connection wait for metadata that will never come.
         metadata_will_not_come(producer.client)
         await asyncio.wait([sender], timeout=_BACKOFF)
-    # What failed inside of it and is awaited by nobody: asyncio would complain. A fenced producer leaves all of these.
+    # Failures inside of the producer that no task awaits: asyncio would complain. A fenced producer leaves all of
+    # these.
     accumulator, manager = producer._message_accumulator, producer._txn_manager
     left: list[asyncio.Future[Any] | None] = [
         sender,

@@ -1,7 +1,7 @@
 """Messages of confluent-kafka as columns, and as the port's `Chunk`.
 
-They are taken apart as soon as they come. Kept as they are, they are objects that Python's garbage collector goes
-through again and again: a third of the time of reading.
+They are taken apart at once. As objects they would be gone through again and again by Python's garbage collector: a
+third of the time of reading.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["MessageChunk", "MessageColumns"]
 
 
 class MessageColumns:
-    """Messages of one partition in their order, none of them an event: a list for each part of them. `nbytes`: of
+    """Messages of one partition in their order, none of them an event: a list for each part. `nbytes` is the size of
     their values."""
 
     __slots__ = ("_headers", "_keys", "_offsets", "_times", "_values", "nbytes")
@@ -37,7 +37,7 @@ class MessageColumns:
         return len(self._values)
 
     def add(self, messages: Sequence[Message]) -> None:
-        """What came next."""
+        """Appends the next messages."""
         from confluent_kafka import Message
 
         values: list[Any] = list(map(Message.value, messages))
@@ -46,25 +46,26 @@ class MessageColumns:
         self._values += values
         self._keys += keys
         self._offsets += offsets
-        # Where there is none, in the oldest message format too, librdkafka says -1.
+        # Without a timestamp, in the oldest message format too, librdkafka says -1.
         self._times += [time for _, time in map(Message.timestamp, messages)]
         rest = iter(messages)
         while len(self._headers) < len(self._values):
             try:
                 self._headers += map(Message.headers, rest)
             except (UnicodeDecodeError, SystemError) as error:
-                # Of a message with a name that is not UTF-8 the library tells no more. Asked again, it would crash.
+                # Of a message with a header name that is not UTF-8 the library tells no more. Asked again, it would
+                # crash.
                 self._headers.append(_bad_name(error))
         self.nbytes += _size(values)
 
     def extend(self, other: MessageColumns) -> None:
-        """What came after these."""
+        """Appends messages that came after these."""
         for mine, others in zip(self._columns, other._columns, strict=True):
             mine += others
         self.nbytes += other.nbytes
 
     def taken(self, count: int) -> MessageColumns:
-        """The first so many, which are then no longer in here."""
+        """Takes out the first `count` messages."""
         first = MessageColumns()
         for column, mine in zip(first._columns, self._columns, strict=True):
             column += mine[:count]
@@ -74,7 +75,7 @@ class MessageColumns:
         return first
 
     def behind(self, reached: int) -> MessageColumns:
-        """Those from offset `reached` on, each once; these, where that is all of them."""
+        """The messages from offset `reached` on, each once; itself if that is all of them."""
         offsets = self._offsets
         if offsets and offsets[0] >= reached and all(map(lt, offsets, islice(offsets, 1, None))):
             return self
@@ -95,7 +96,7 @@ class MessageColumns:
 
     @property
     def next_offset(self) -> int:
-        """Behind the last."""
+        """The offset behind the last message."""
         return self._offsets[-1] + 1
 
     def values(self) -> list[bytes | None]:
@@ -108,7 +109,7 @@ class MessageColumns:
         return self._offsets
 
     def milliseconds(self) -> list[int]:
-        """Since 1970; -1: none."""
+        """Timestamps in milliseconds since 1970; -1 for none."""
         return self._times
 
     def headers(self) -> list[Headers]:
@@ -147,7 +148,7 @@ class MessageChunk:
         return self._columns.headers()
 
     def flaws(self) -> Mapping[int, str]:
-        """librdkafka hands out what it could read, and the rest as an error."""
+        """The flaws of the messages: librdkafka gives the readable part, and an error for the rest."""
         return {}
 
 

@@ -1,6 +1,6 @@
-"""`ConfluentClient`: Kafka through confluent-kafka (librdkafka), for those who trust it more; the default is faster.
+"""`ConfluentClient`: Kafka through confluent-kafka (librdkafka), for users who trust it more; the default is faster.
 
-It reads and looks things up; what is written goes through aiokafka, whose transactions are the ones that were tried.
+It reads and looks things up; writing goes through aiokafka, whose transactions are the ones that were tested.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ __all__ = ["ConfluentClient"]
 
 @dataclass(frozen=True, slots=True)
 class ConfluentClient:
-    """The port's `KafkaClient` for a cluster; connects nowhere itself. `unpacked_bytes`: what a batch that is read may
-    unpack to, as far as librdkafka looks at it.
-    """
+    """The port's `KafkaClient` for a cluster; connects nowhere itself. `unpacked_bytes` is the largest size of an
+    unpacked batch, as far as librdkafka checks it."""
 
     cluster: Cluster
     unpacked_bytes: int = UNPACKED_BYTES

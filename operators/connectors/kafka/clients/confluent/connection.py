@@ -1,4 +1,4 @@
-"""What the confluent-kafka adapters have in common: properties, one thread for calls that block, and errors."""
+"""The common part of the confluent-kafka adapters: properties, one thread for blocking calls, and errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["LIBRARY_LOG", "OneThread", "properties", "reach"]
 T = TypeVar("T")
 
 LIBRARY_LOG: Final = logging.getLogger("confluent_kafka")
-"""librdkafka's own log, which it would write to stderr: it appears where a handler is set up for it."""
+"""librdkafka's own log, which it would write to stderr: it appears only if a handler is set up for it."""
 LIBRARY_LOG.addHandler(logging.NullHandler())
 
 _LOG: Final = logging.getLogger("streamflow.kafka")
@@ -41,7 +41,7 @@ def properties(cluster: Cluster, client_id: str) -> dict[str, Any]:
 
 
 class OneThread:
-    """Calls that block, one after the other on a thread of their own: the library allows no two at the same time.
+    """Blocking calls, one after the other on a thread of their own: the library allows no two at the same time.
 
     It releases the interpreter's lock while it waits. A call whose caller is cancelled runs to its end.
     """
@@ -53,12 +53,12 @@ class OneThread:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
 
     def close(self) -> None:
-        """No more calls; the thread ends with the last one."""
+        """Takes no more calls; the thread ends with the last one."""
         self._executor.shutdown(wait=False)
 
 
 async def reach(cluster: Cluster, thread: OneThread, handle: Any, *, patience: float) -> None:
-    """Wait until a broker has answered. SourceError when `patience` seconds are over, and at once for a reason that
+    """Waits until a broker has answered. Raises SourceError after `patience` seconds, and at once for a reason that
     waiting does not change."""
     from confluent_kafka import KafkaException
 

@@ -1,4 +1,4 @@
-"""Looks up topics and offsets, tells consumer groups how far a job is, and makes topics, through confluent-kafka."""
+"""Topics and offsets through confluent-kafka: look-ups, commits to consumer groups, and new topics."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PATIENCE: Final = 30.0
 _REQUEST_SECONDS: Final = 5.0
 _BACKOFF: Final = 0.2
 _URL_SAFE: Final = str.maketrans("+/", "-_")
-"""librdkafka writes ids otherwise than Kafka's own tools and aiokafka's requests."""
+"""A translation of librdkafka's ids to the form of Kafka's own tools and aiokafka's requests."""
 _INTERNAL: Final = ("__consumer_offsets", "__transaction_state", "__share_group_state")
 
 _REFUSALS: Final = {
@@ -45,13 +45,13 @@ _REFUSALS: Final = {
     "REBALANCE_IN_PROGRESS": "the group has members that commit for themselves: take another group_id",
     "_INVALID_ARG": "check the name and the numbers",
 }
-"""What no waiting helps against, and what to do."""
+"""Errors that waiting does not change, with the reason and a hint."""
 
 T = TypeVar("T")
 
 
 class ConfluentMetadata:
-    """A `Metadata`; see there. Tries for `patience` seconds what a broker may answer later."""
+    """A `Metadata`; see there. Retries for `patience` seconds if a broker may answer later."""
 
     def __init__(self, cluster: Cluster, client_id: str, *, patience: float = _PATIENCE) -> None:
         self._cluster = cluster
@@ -128,7 +128,7 @@ class ConfluentMetadata:
         return {name: len(each.partitions) for name, each in topics.items() if each.partitions}
 
     def _led(self, topic: str) -> int:
-        """How many partitions of the topic have a leader."""
+        """The number of the topic's partitions that have a leader."""
         found = self._connected.list_topics(timeout=_REQUEST_SECONDS).topics.get(topic)
         return 0 if found is None else sum(each.leader >= 0 for each in found.partitions.values())
 
@@ -214,13 +214,13 @@ class ConfluentMetadata:
         )
         ids: dict[str, str] = {}
         for topic, described in asked.items():
-            # Who may read a topic may be told nothing else of it.
+            # A user who may read a topic may be refused everything else about it.
             with suppress(KafkaException):
                 ids[topic] = str(described.result().topic_id).translate(_URL_SAFE)
         return {topic: id for topic, id in ids.items() if id != NO_ID}
 
     async def _trying(self, call: Callable[[], T]) -> T:
-        """What `call` gives, which may fail for a while: brokers start, leaders move."""
+        """The result of `call`, retried while it fails for a passing reason: brokers start, leaders move."""
         from confluent_kafka import KafkaException
 
         loop = asyncio.get_running_loop()
@@ -250,8 +250,8 @@ class ConfluentMetadata:
 
 
 def _kept(call: Callable[[], T], handle: object) -> T:
-    """What a call gives, while the handle lives: without one its answer never comes, and the thread would wait for
-    ever."""
+    """The result of `call`, with the handle kept alive: without one the answer never comes, and the thread would
+    wait for ever."""
     return call()
 
 

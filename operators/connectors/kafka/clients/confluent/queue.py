@@ -1,4 +1,4 @@
-"""What of one partition librdkafka has handed out and nobody has taken yet. No I/O in here."""
+"""Messages of one partition that librdkafka has delivered and no fetch has taken yet. No I/O in here."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["MessageQueue"]
 class MessageQueue:
     """Messages of one partition in their order: the reader fills it, `fetch` empties it.
 
-    `reached`: the offset behind all that came. `at_end`: that is where the log ended for readers of committed records
-    when it was last heard of. `paused`: librdkafka was told to fetch no more of it. `waiting`: somebody waits for it.
+    `reached`: the offset behind all delivered messages. `at_end`: the log ended there for readers of committed
+    records, as last reported. `paused`: librdkafka was told to fetch no more of it. `waiting`: a fetch waits for it.
     """
 
     def __init__(self, offset: int) -> None:
@@ -29,11 +29,11 @@ class MessageQueue:
 
     @property
     def nbytes(self) -> int:
-        """Of what waits."""
+        """The bytes of the waiting messages."""
         return self._columns.nbytes
 
     def put(self, columns: MessageColumns) -> None:
-        """What came next. librdkafka may give again what it gave before, as when a topic's leader has changed: that is
+        """Adds the next messages. librdkafka may deliver some again, as when a topic's leader has changed: those are
         left out."""
         columns = columns.behind(self.reached)
         if not columns:
@@ -47,19 +47,19 @@ class MessageQueue:
         self._news.set()
 
     def end_at(self, offset: int) -> None:
-        """The log ends here; what is between the last message and its end is not shown to readers."""
+        """Notes the log's end; offsets between the last message and the end are not shown to readers."""
         self.reached = max(self.reached, offset)
         self.at_end = True
         if self.reached > self._given:
             self._news.set()
 
     def fail(self, error: SourceError) -> None:
-        """Whoever takes after what came before gets this."""
+        """Makes the `take` behind the waiting messages raise this error."""
         self.error = self.error or error
         self._news.set()
 
     def interrupt(self) -> None:
-        """Nothing more will come."""
+        """Ends waiting: no more messages will come."""
         self._news.set()
 
     @property
@@ -68,7 +68,7 @@ class MessageQueue:
         return bool(self._columns) or self.reached > self._given or self.error is not None
 
     async def wait(self, seconds: float) -> None:
-        """Until there is something to take, but no longer than this. Cancelling takes nothing."""
+        """Waits until there is a message to take, but no longer than `seconds`. Cancelling takes nothing."""
         if self.ready:
             return
         self._news.clear()
@@ -82,7 +82,7 @@ class MessageQueue:
             self.waiting -= 1
 
     def take(self, most: int | None) -> MessageChunk | None:
-        """All that there is, up to `most` records; None where there is nothing."""
+        """The waiting messages, up to `most`; None if there are none."""
         columns = self._columns
         if not columns and self.reached <= self._given:
             if self.error is not None:

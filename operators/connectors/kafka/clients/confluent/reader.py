@@ -1,9 +1,10 @@
-"""Reads assigned partitions through confluent-kafka, that is librdkafka, which fetches and unpacks on its own threads.
+"""A reader of assigned partitions through confluent-kafka (librdkafka), which fetches and unpacks on its own
+threads.
 
-One consumer for all partitions. A thread of its own calls it, and only while somebody waits for records: what nobody
-takes waits in librdkafka's queue, which is bounded, and of a partition that is taken more slowly than its neighbours a
-bounded amount waits here, then it is paused. Every record costs one Python object for a moment, made in C, and one call
-for each part of it.
+One consumer serves all partitions. A thread of its own calls it, and only while a fetch waits for records: other
+records wait in librdkafka's queue, which is bounded. Of a partition that is taken more slowly than its neighbours a
+bounded amount waits here, then it is paused. Every record costs one Python object for a moment, made in C, and one
+call for each part of it.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ if TYPE_CHECKING:
 __all__ = ["ConfluentReader"]
 
 _PATIENCE: Final = 120.0
-"""Seconds for which no broker may answer while the job goes on trying."""
+"""Seconds for which the job tries on while no broker answers."""
 _START_PATIENCE: Final = 30.0
 _ASK_AFTER: Final = 5.0
-"""Seconds without a record after which is asked whether brokers answer at all."""
+"""Seconds without a record after which the reader asks whether brokers answer at all."""
 
 _LOOK_EVERY: Final = 5.0
 _GONE_AFTER: Final = 15.0
@@ -53,13 +54,14 @@ _MOST: Final = 40_000
 _AT_ONCE: Final = 500
 """Messages that exist at a time: fewer than those at which Python looks for garbage among them."""
 _MANY: Final = 1_000
-"""So many records at once mean that more are on their way: it is worth waiting for them a little."""
+"""The number of records at once after which more are probably on their way: it is worth waiting for them a little."""
 _LINGER: Final = 0.005
 _POLL: Final = 0.05
 _PARTITION_BYTES: Final = 16 << 20
-"""What of a partition may wait here while others are taken, before it is paused."""
+"""Bytes of a partition that may wait here while other partitions are taken, before it is paused."""
 _QUEUE_RECORDS: Final = 20_000
-"""What of each partition librdkafka fetches ahead. More is slower: the same memory is not used again and again."""
+"""Records of each partition that librdkafka fetches ahead. More is slower: the same memory is not used again and
+again."""
 _QUEUE_KIB: Final = 65_536
 
 _MOST_OF_REQUEST: Final = 16 << 20
@@ -69,7 +71,7 @@ _LOG = logging.getLogger("streamflow.kafka")
 
 
 class _Came:
-    """What has come at once: messages by partition, and events."""
+    """One delivery: messages by partition, and events."""
 
     def __init__(self) -> None:
         self.columns: defaultdict[TopicPartition, MessageColumns] = defaultdict(MessageColumns)
@@ -100,7 +102,7 @@ class ConfluentReader:
         self._answered = 0.0
         self._looked = 0.0
         self._missing: dict[TopicPartition, float] = {}
-        """Since when brokers do not know a partition."""
+        """The time since when brokers do not know a partition."""
 
     async def start(self) -> None:
         from confluent_kafka import Consumer
@@ -188,7 +190,7 @@ class ConfluentReader:
                 if not any(queue.waiting for queue in self._queues.values()):
                     self._wanted.clear()
                     await self._wanted.wait()
-                    # Whoever set it comes to wait now.
+                    # The fetch that set it comes to wait now.
                     await asyncio.sleep(0)
                     continue
                 await self._balance()
@@ -212,7 +214,7 @@ class ConfluentReader:
             self._fail(SourceError(f"Kafka's client failed: {type(error).__name__}: {error}"))
 
     def _consume(self) -> _Came:
-        """What there is; waits a little where there is nothing. On the thread."""
+        """The delivered messages; waits a little if there are none. On the reader's thread."""
         consumer = self._connected
         came = _Came()
         messages = consumer.consume(_AT_ONCE, 0)
@@ -273,7 +275,7 @@ class ConfluentReader:
             )
 
     async def _out_of_range(self, partition: TopicPartition, offset: int) -> SourceError:
-        """Never a silent reset: what the log no longer has, or does not have any more, is lost data."""
+        """Handles an offset outside of the log: never a silent reset, since missing records are lost data."""
         first, last = await self._thread(self._log_range, partition)
         lost = "has been deleted by then" if offset < first else "is beyond its end: the topic was made again"
         error = (LostRecordsError if offset < first else SourceError)(
@@ -292,7 +294,7 @@ class ConfluentReader:
         return self._connected.get_watermark_offsets(Place(*partition), timeout=10.0)
 
     def _look_up_ends(self, partitions: list[TopicPartition]) -> None:
-        """The ends that came along with what was fetched. On the thread."""
+        """Looks up the ends that came along with fetched records. On the reader's thread."""
         from confluent_kafka import TopicPartition as Place
 
         for partition in dict.fromkeys(partitions):
@@ -301,7 +303,7 @@ class ConfluentReader:
                 self._ends[partition] = high
 
     async def _balance(self) -> None:
-        """Pause what nobody takes, go on with what somebody waits for."""
+        """Pauses partitions that no fetch takes, resumes those that a fetch waits for."""
         from confluent_kafka import TopicPartition as Place
 
         pause: list[Any] = []
@@ -319,7 +321,8 @@ class ConfluentReader:
             await self._thread(self._connected.resume, resume)
 
     async def _ask(self) -> None:
-        """Nothing has come for a while: is there anybody? SourceError when patience is over."""
+        """Asks whether any broker answers, after a while without records; raises SourceError when the patience is
+        over."""
         from confluent_kafka import KafkaException
 
         loop = asyncio.get_running_loop()
@@ -335,7 +338,7 @@ class ConfluentReader:
         self._answered = loop.time()
 
     async def _look_for_missing(self) -> None:
-        """Whether brokers still know what is read: librdkafka does not tell of a topic that was deleted."""
+        """Asks whether brokers still know the partitions that are read: librdkafka does not report a deleted topic."""
         from confluent_kafka import KafkaException
 
         now = asyncio.get_running_loop().time()
@@ -365,7 +368,7 @@ class ConfluentReader:
 
 
 def _sort(messages: list[Message], came: _Came) -> None:
-    """What librdkafka gives comes mixed, in runs of one partition after the other."""
+    """Sorts librdkafka's messages, which come in runs of one partition after the other."""
     from confluent_kafka import Message
 
     if any(map(Message.error, messages)):
