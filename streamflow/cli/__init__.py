@@ -1,1 +1,1 @@
-"""The command line: parses what the user typed, calls the public API, prints what came of it."""
+"""The command line: parses the arguments, calls the public API, prints the result."""

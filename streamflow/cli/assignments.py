@@ -1,4 +1,4 @@
-"""`--set key=value`, as often as it is given, as a mapping."""
+"""The option `--set key=value`, repeated, as a mapping."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["assignments"]
 
 
 def assignments(texts: Iterable[str]) -> dict[str, str]:
-    """Keys to values; the last one counts where a key comes twice. Raises ConfigError for what has no `=`.
+    """Keys to values; of a repeated key the last value counts. Raises ConfigError for a text without `=`.
 
     >>> assignments(["restart_delay=20ms", "input=a=b.csv"])
     {'restart_delay': '20ms', 'input': 'a=b.csv'}

@@ -1,4 +1,4 @@
-"""Whether checkpoints are intact, and which of them are no longer needed."""
+"""Checks of checkpoints: whether they are intact, and which of them are no longer needed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from streamflow.state.checkpoints.store import CheckpointStore
 __all__ = ["Checked", "Say", "check", "outdated", "verdict"]
 
 Say = Callable[[str], None]
-"""Is told how far it is; an empty text takes away what was said."""
+"""A function that takes the progress as text; an empty text removes the line."""
 
 
 class Checked(TypedDict):
-    """One checkpoint that was read: how many files and bytes it has, and what is wrong with which."""
+    """One checkpoint that was read: its files and bytes, and the problems by file."""
 
     job: str
     number: int
@@ -27,7 +27,7 @@ class Checked(TypedDict):
 
 
 def check(store: CheckpointStore, number: int | None, *, all_: bool, say: Say) -> list[Checked]:
-    """Read the newest checkpoint, that of `number`, or all of them, newest first."""
+    """Reads the newest checkpoint, that of `number`, or all of them, newest first."""
     numbers = store.numbers()
     if number is not None and number not in numbers:
         raise ConfigError(
@@ -42,21 +42,21 @@ def check(store: CheckpointStore, number: int | None, *, all_: bool, say: Say) -
             manifest = store.manifest(each)
             files, size = len(manifest.all_files()), manifest.size
         except StateError:
-            say("")  # verify says what it is
+            say("")  # verify reports it
         say(f"{store.job} {each} ({at} of {len(chosen)}): {files} files, {figures.size(size)}")
         try:
             problems = [{"file": problem.file, "what": problem.what} for problem in store.verify(each)]
         except StateError as error:
             problems = [{"file": "manifest", "what": error.message}]
         if problems and each not in store.numbers():
-            continue  # a job that runs has removed it meanwhile
+            continue  # a running job has removed it meanwhile
         checked.append(Checked(job=store.job, number=each, files=files, bytes=size, problems=problems))
     say("")
     return checked
 
 
 def verdict(checked: Checked) -> str:
-    """One line where all is well, else one more for each file that is not."""
+    """One line, and one more for each damaged file."""
     what = f"{checked['job']} {checked['number']}"
     if not checked["problems"]:
         return f"{what}: intact ({checked['files']} files, {figures.size(checked['bytes'])})"
@@ -66,7 +66,7 @@ def verdict(checked: Checked) -> str:
 
 
 def outdated(store: CheckpointStore, keep: int) -> list[int]:
-    """The checkpoints that `retain` would remove. Raises StateError where a manifest cannot be read."""
+    """The checkpoints that `retain` would remove. Raises StateError if a manifest cannot be read."""
     manifests = [store.manifest(number) for number in store.numbers()]
     generations = {each.number: each.generation for each in manifests if each.kind == "checkpoint"}
     return sorted(set(generations) - retained(generations, keep))

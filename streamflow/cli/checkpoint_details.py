@@ -1,4 +1,5 @@
-"""One checkpoint in full: its operators, key groups and files, where its sources stood, what its sinks had sealed."""
+"""One checkpoint in full: its operators, key groups and files, the positions of its sources, the sealed output of
+its sinks."""
 
 from __future__ import annotations
 
@@ -27,16 +28,16 @@ _SHOWN: Final = 160
 
 @dataclass(frozen=True)
 class Details:
-    """A manifest, and the small files beside it that say where the job stood."""
+    """A manifest, and the small files beside it with the positions of the job."""
 
     manifest: Manifest
     job: Mapping[str, Any]
     positions: Mapping[str, list[Any]]
-    """By source: what each subtask noted."""
+    """By source: the notes of each subtask."""
 
     @classmethod
     def of(cls, store: CheckpointStore, manifest: Manifest) -> Details:
-        """Read them. Raises StateError where they are damaged."""
+        """The details of a checkpoint. Raises StateError if its files are damaged."""
         job = job_of(store, manifest)
         whole = {**job, "sealed": sealed_of(store, manifest, job, whole=False)}
         positions: dict[str, list[Any]] = {}
@@ -49,7 +50,7 @@ class Details:
         return cls(manifest, whole, positions)
 
     def json(self) -> str:
-        """All of it as JSON."""
+        """All details as JSON."""
         content = {
             "manifest": msgspec.to_builtins(self.manifest),
             "sources": _sources(self),
@@ -58,7 +59,7 @@ class Details:
         return json.dumps(content, default=_plain)
 
     def text(self) -> str:
-        """As people read it."""
+        """All details as text for people."""
         manifest = self.manifest
         parts = [_heading(manifest), _operators(manifest)]
         if sources := _sources(self):
@@ -118,7 +119,7 @@ def _files(manifest: Manifest) -> str:
 
 
 def _sources(details: Details) -> dict[str, Any]:
-    """By source: what the job noted of it as a whole, and what its subtasks did."""
+    """By source: the notes of the job as a whole, and those of its subtasks."""
     whole: Mapping[str, Any] = details.job.get("sources", {})
     return {
         name: {"splits": whole.get(name), "subtasks": details.positions.get(name, [])}

@@ -1,4 +1,4 @@
-"""Checkpoints as rows of a list: what each is, how large it is, and how much of that it stored again."""
+"""Checkpoints as rows of a list: each one's kind, size, and newly stored part."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ RIGHT = ("number", "age", "new", "total", "operators", "generation")
 
 
 class Row(TypedDict):
-    """One checkpoint. Sizes in bytes; `new_bytes` None where the one before it is gone; `problem` alone where the
-    manifest cannot be read."""
+    """One checkpoint. Sizes in bytes; `new_bytes` is None if the checkpoint before it is gone; `problem` alone is
+    set if the manifest cannot be read."""
 
     job: str
     number: int
@@ -54,7 +54,7 @@ def listed(store: CheckpointStore) -> list[Row]:
         try:
             manifests[number] = store.manifest(number)
         except StateError as error:
-            if number in store.numbers():  # or a job that runs has removed it meanwhile
+            if number in store.numbers():  # or a running job has removed it meanwhile
                 manifests[number] = error
     rows: list[Row] = []
     for number in sorted(manifests, reverse=True):
@@ -113,7 +113,7 @@ def _row(manifest: Manifest, parent: Manifest | None) -> Row:
 
 
 def _contents(manifest: Manifest) -> dict[tuple[int, str], int]:
-    """Sizes by content: what two files share is stored once."""
+    """Sizes by content: bytes that two files share are stored once."""
     return {(file.generation, file.digest): file.size for _, file in manifest.all_files()}
 
 

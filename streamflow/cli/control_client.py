@@ -1,4 +1,4 @@
-"""Asks the control server of a running job for something, and turns its answer, or the lack of one, into words."""
+"""A client of a running job's control server: sends requests and turns answers, or their absence, into words."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _TOKEN_HINT: Final = "set STREAMFLOW_CONTROL_TOKEN, or give --token-file"
 
 
 class ControlClient:
-    """Speaks to one job. It follows no redirects and uses no proxy, so that a token goes nowhere else.
+    """A client of one job. It follows no redirects and uses no proxy, so that a token goes nowhere else.
 
-    Raises ConfigError for a URL that is none or a token that cannot be read. `timeout` as a duration like "10m".
+    Raises ConfigError for an invalid URL or an unreadable token. `timeout` as a duration like "10m".
     """
 
     def __init__(self, url: str, *, token_file: str | None = None, timeout: str = "10m") -> None:
@@ -33,11 +33,11 @@ class ControlClient:
         self._timeout = parse_duration(timeout, what="--timeout", positive=True) / 1e6
 
     def get(self, route: str) -> dict[str, Any]:
-        """The answer to a question. Raises StreamflowError with what the job says, or where none answers."""
+        """The answer to a question. Raises StreamflowError with the job's error, or if none answers."""
         return self._ask("GET", route, None)
 
     def post(self, route: str, order: dict[str, Any]) -> dict[str, Any]:
-        """The answer to an order. Raises StreamflowError with what the job says, or where none answers."""
+        """The answer to an order. Raises StreamflowError with the job's error, or if none answers."""
         return self._ask("POST", route, json.dumps(order))
 
     def _ask(self, method: str, route: str, body: str | None) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class ControlClient:
 
 
 def place_of(target: str) -> str:
-    """The place of a savepoint as the job is to be told, which may run in another folder; ConfigError for none."""
+    """The absolute place of a savepoint: the job may run in another folder. Raises ConfigError for an empty one."""
     if not target.strip():
         raise ConfigError(
             "the savepoint's place is empty", hint="give a folder or a URL like s3://bucket/folder"
@@ -99,7 +99,7 @@ def place_of(target: str) -> str:
 
 
 def _split(url: str) -> tuple[bool, str, int]:
-    """Whether it is https, the host and the port."""
+    """A URL's parts: whether it is https, the host and the port."""
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         port = parts.port

@@ -1,4 +1,4 @@
-"""Runs a job from the command line: shows its status to whoever watches, and turns signals into exit codes."""
+"""Driving a job from the command line: shows its status, and turns signals into exit codes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "drive"]
 
 _KILLED_BY: Final = 128
-"""What shells add to a signal's number: 130 for SIGINT, 143 for SIGTERM."""
+"""The number that shells add to a signal's: 130 for SIGINT, 143 for SIGTERM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> ExitCode:
-        """130 after SIGINT; a clean stop after SIGTERM is what an orchestrator asked for, so 0."""
+        """The exit code: 130 after SIGINT; 0 after a clean stop by SIGTERM, which an orchestrator asked for."""
         return ExitCode.INTERRUPTED if self.signal == signal.SIGINT else ExitCode.DONE
 
 
@@ -44,8 +44,8 @@ def drive(
     *,
     announce: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """Run the job to its end or to the first signal; `watch` sees its status a few times a second, `announce` is told
-    where its servers answer (default: on stderr)."""
+    """Runs the job to its end or to the first signal; `watch` gets its status a few times a second, `announce` the
+    addresses of its servers (default: printed on stderr)."""
     from streamflow.api.running import run_on_loop
 
     return run_on_loop(_drive(job, arguments, watch, announce or _say))
@@ -72,7 +72,8 @@ async def _drive(
 async def _controlled(
     handle: LocalJob, arguments: Mapping[str, Any], announce: Callable[[str], None]
 ) -> AsyncGenerator[None]:
-    """The job's control server meanwhile, where one is asked for; a job that cannot have it ends."""
+    """Runs the job's control server inside this context, if one is asked for; ends the job if the server cannot
+    start."""
     settings = Settings.resolve(arguments)
     if settings.control_port is None:
         yield

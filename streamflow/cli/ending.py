@@ -1,4 +1,4 @@
-"""How a job that has ended is told in one line."""
+"""The result of an ended job in one line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["ending"]
 
 
 def ending(result: JobResult, *, interrupted: bool = False) -> str:
-    """What was read and written, in which time, and what was late, bad or in no window.
+    """The line: records read and written, the time, and records late, bad or in no window.
 
     >>> ending(JobResult("delays", "batch", 0.5, {}, {}))
     'delays done (batch): 0 read · 0 written · 0.50 s · 0/s'

@@ -1,6 +1,6 @@
-"""What a failed command says: one readable message on stderr, and which exit code goes with it.
+"""The failure of a command: one readable message on stderr, and its exit code.
 
-A traceback is printed only where `--debug` asks for it; without that an unforeseen error says so in two lines.
+A traceback is printed only with `--debug`; without it an unforeseen error says so in two lines.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def exit_code_for(error: BaseException) -> ExitCode:
 
 
 def describe(error: BaseException) -> str:
-    """The message, and below it, indented, where it happened, the record, the cause, and what to do next.
+    """The message, and below it, indented, the place, the record, the cause, and the next step.
 
     >>> print(describe(ConfigError("mode is 'steam'", hint="did you mean 'streaming'?")))
     error: mode is 'steam'
@@ -56,7 +56,7 @@ def describe(error: BaseException) -> str:
 
 
 def report(error: BaseException, *, debug: bool, stream: TextIO | None = None) -> ExitCode:
-    """Print the message (and with `debug` the traceback before it); returns the exit code."""
+    """Prints the message (with `debug` the traceback before it); returns the exit code."""
     target = sys.stderr if stream is None else stream
     if debug and not isinstance(error, KeyboardInterrupt):
         traceback.print_exception(error, file=target)

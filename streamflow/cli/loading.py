@@ -1,7 +1,7 @@
-"""Finds the job a user means by `FILE[:job]`: imports the file and takes the one `Job` in it, or the one named.
+"""Loading of the job in `FILE[:job]`: imports the file and takes the only `Job` in it, or the one named.
 
-What goes wrong in the user's file is told with the user's own line; the frames of streamflow and of libraries above
-it help nobody there.
+Errors in the user's file are shown with the user's own line; frames of streamflow and of libraries above it would
+help nobody.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Loaded = tuple["Job", dict[str, str]]
 
 
 def load(target: str, given: Mapping[str, str] | None = None, *, stdout: bool = True) -> Loaded:
-    """The job that `FILE` or `FILE:job` means, and those of the `given` settings that are the runtime's.
+    """The job in `FILE` or `FILE:job`, and those of the `given` settings that are runtime settings.
 
     `job` is the variable's name or the job's own. The other given settings are handed to the file's `sf.setting`.
-    Without `stdout` what the file prints goes to stderr: for commands whose stdout is read by programs. A file that
-    runs its job by itself is read up to that line, and stderr says so.
-    Raises ConfigError for a file that cannot be read, holds no job or several, and for a setting nobody asked for;
-    JobDefinitionError, with the line, for an error in the file itself.
+    Without `stdout` the file's printed text goes to stderr: for commands whose stdout is read by programs. A file
+    that runs its job by itself is read up to that line, and stderr says so. Raises ConfigError for a file that
+    cannot be read, holds no job or several, and for a setting that is never read; JobDefinitionError, with the line,
+    for an error in the file itself.
     """
     from streamflow.api.job import Job
 
@@ -96,7 +96,7 @@ def _import(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} is not a Python file", hint="its name must end in .py")
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses and type hints look their module up by name, and the file may import what lies beside it.
+    # Dataclasses and type hints look their module up by name, and the file may import its neighbours.
     sys.modules[name] = module
     own = path.resolve()  # before the file goes to another folder
     sys.path.insert(0, str(own.parent))
@@ -105,7 +105,7 @@ def _import(path: Path) -> ModuleType:
 
 
 def _execute(loader: Loader, module: ModuleType, path: Path, own: Path) -> None:
-    """Run the file, whose whole path is `own`; what goes wrong in it is raised with the user's line."""
+    """Runs the file, whose whole path is `own`; errors in it are raised with the user's line."""
     try:
         loader.exec_module(module)
     except LeftToTheCommand as left:
@@ -133,12 +133,12 @@ def _execute(loader: Loader, module: ModuleType, path: Path, own: Path) -> None:
         if line is not None:
             error.message = f"{error.message}\n{line}"
         raise
-    except BaseException as error:  # what a user's file raises may be no Exception
+    except BaseException as error:  # exceptions of a user's file may be no Exception
         raise _own_error(error, path, own) from error
 
 
 def _syntax_error(error: SyntaxError, path: Path) -> ConfigError:
-    """The line and a caret under the place, as Python itself shows it."""
+    """The line and a caret under the place, as Python shows it."""
     if error.lineno is None:
         return ConfigError(f"{path} is no Python file: {error.msg}")
     where = f"{_shown(error.filename)}, line {error.lineno}"
@@ -167,7 +167,7 @@ def _line_in(error: BaseException, own: Path) -> str | None:
 
 
 def _shown(filename: str | None) -> str:
-    """A path as the user would write it: relative where it lies below the current folder."""
+    """A path as the user would write it: relative if it lies below the current folder."""
     path = Path(filename or "?")
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 

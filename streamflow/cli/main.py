@@ -1,4 +1,4 @@
-"""The `streamflow` command: hands what was typed to a command and turns errors into messages and exit codes."""
+"""The `streamflow` command: passes arguments to a command and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _COMMANDS: Final = {
     "demo": "Run the bundled job on real flight delays, live.",
     "run": "Run the job in a Python file.",
     "plan": "Show a job's plan without running it.",
-    "status": "Say how a running job is doing.",
+    "status": "Show the status of a running job.",
     "top": "Watch a running job, live.",
     "stop": "Stop a running job cleanly.",
-    "checkpoints": "Look at checkpoints, check them, remove old ones.",
-    "savepoint": "Save a running job's state, whole, to be kept.",
-    "simulate": "Prove a job: seeded crashes, restores and failing disks, compared with a run without.",
-    "state": "Read what a job remembers, out of a checkpoint.",
+    "checkpoints": "List, show, verify and remove checkpoints.",
+    "savepoint": "Save a full copy of a running job's state.",
+    "simulate": "Test a job with seeded crashes, restores and failing disks, against a run without.",
+    "state": "Read a job's state from a checkpoint.",
     "bench": "Measure throughput, memory and latency.",
 }
 
@@ -53,7 +53,7 @@ for _place, (_name, _help) in enumerate(_COMMANDS.items()):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code; never raises."""
+    """Runs the command line and returns the exit code; never raises."""
     if argv is None:
         make_fit()
     tokens = list(sys.argv[1:] if argv is None else argv)
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {str(error).strip()}\n  hint: see {_command(tokens)} --help", file=sys.stderr)
         return ExitCode.USAGE
     except BrokenPipeError:
-        # The reader (`| head`) has gone. What the interpreter would still flush at exit goes nowhere.
+        # The reader (`| head`) has gone. Text still flushed at exit goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
     except BaseException as error:  # noqa: BLE001 - the outermost place: everything is told here

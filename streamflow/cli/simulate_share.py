@@ -1,7 +1,7 @@
-"""One share of `streamflow simulate`: a process of its own that runs some of the seeds and tells as lines of JSON.
+"""One share of `streamflow simulate`: a process of its own that runs some of the seeds and reports in lines of JSON.
 
-It is started by the command with `python -m`, a JSON object and the number of a pipe as its arguments; stdout is the
-user's own, whose job may print. Polars gets one thread, since the frames of a simulation are small.
+The command starts it with `python -m`, a JSON object and the number of a pipe as its arguments; stdout is the user's
+own, whose job may print. Polars gets one thread, since the frames of a simulation are small.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["Share", "campaign_for", "running"]
 
 _EVERY: Final = 0.25
-"""Seconds between two lines about how far it is."""
+"""Seconds between two lines of progress."""
 
 Line = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Which seeds of which job to run, and how."""
+    """The seeds of a job to run, and the options."""
 
     target: str
     first: int
@@ -45,7 +45,7 @@ class Share:
     given: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def cut(self, parts: int) -> list[Share]:
-        """The same in so many parts of about one size; fewer where there is not that much."""
+        """The same share in parts of about one size; fewer parts if there are fewer seeds."""
         size, more = divmod(self.count, parts)
         shares: list[Share] = []
         first = self.first
@@ -59,7 +59,7 @@ class Share:
 
 
 def campaign_for(share: Share) -> Campaign:
-    """Load the job and make it ready; raises what is wrong with it."""
+    """A campaign for the loaded job; raises the job's errors."""
     from streamflow.cli.loading import load
     from streamflow.testing.simulation.campaign import Campaign
 
@@ -71,7 +71,7 @@ def campaign_for(share: Share) -> Campaign:
 
 @contextmanager
 def running(shares: Sequence[Share]) -> Generator[Iterator[tuple[int, Line]]]:
-    """Processes for the shares, and (number of the share, what it says) as it comes; all are ended on leaving."""
+    """Processes for the shares, and (number of the share, its message) as they come; leaving ends all processes."""
     environment = {**os.environ, "POLARS_MAX_THREADS": "1"}
     processes: list[subprocess.Popen[bytes]] = []
     pipes: list[int] = []
@@ -84,7 +84,7 @@ def running(shares: Sequence[Share]) -> Generator[Iterator[tuple[int, Line]]]:
             json.dumps(asdict(share)),
             str(writing),
         ]
-        # What the job prints, each seed prints again: nobody can read that.
+        # Each seed prints the job's text again: nobody can read that.
         processes.append(
             subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, pass_fds=[writing])
         )
@@ -133,7 +133,7 @@ def _told(
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a share and tell."""
+    """Runs a share and reports."""
     from streamflow.time.clock import SystemClock
 
     clock = SystemClock()
@@ -141,7 +141,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         with os.fdopen(int(argv[1]), "w", encoding="utf-8") as pipe:
             return _run(share, clock, pipe)
-    except BrokenPipeError:  # the command has been ended: nobody is told any more
+    except BrokenPipeError:  # the command has been ended: there is no reader any more
         return 1
 
 
@@ -150,7 +150,7 @@ def _run(share: Share, clock: Clock, pipe: IO[str]) -> int:
         print(json.dumps(line), file=pipe, flush=True)
 
     try:
-        # The command has loaded the file as well, and shown what it prints.
+        # The command has loaded the file as well, and shown its printed text.
         with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
             campaign = campaign_for(share)
     except StreamflowError as error:

@@ -26,13 +26,13 @@ _TEXT: Final = 60
 
 
 def check_target(path: str) -> None:
-    """Refuse a file whose suffix says no format with a ConfigError."""
+    """Raises ConfigError for a file whose suffix names no format."""
     if Path(path).suffix not in _SUFFIXES:
         raise ConfigError(f"{path!r} says no format", hint=f"end it in {', '.join(_SUFFIXES)}")
 
 
 def write(frame: pl.DataFrame, path: str) -> None:
-    """Write a frame in the format that the path's suffix says. Raises StreamflowError where that is impossible."""
+    """Writes a frame in the format of the path's suffix. Raises StreamflowError if that is impossible."""
     try:
         match Path(path).suffix:
             case ".parquet":
@@ -62,7 +62,7 @@ def shown(frames: Mapping[str, pl.DataFrame], *, as_json: bool) -> str:
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """CSV has no lists and no bytes: they go in as JSON and base64."""
+    """A frame for CSV, which has no lists and no bytes: they become JSON and base64."""
     frame = _texts(frame)
     nested = [name for name, dtype in frame.schema.items() if dtype.is_nested()]
     return frame.with_columns(
@@ -80,7 +80,7 @@ def _texts(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _json(value: Any) -> str:
-    """JSON has neither NaN nor infinity: both are null, as in files."""
+    """A value for JSON, which has neither NaN nor infinity: both are null, as in files."""
     return json.dumps(_finite(value), default=_plain, allow_nan=False)
 
 

@@ -24,8 +24,8 @@ _READING: Final = re.compile(
 def answer(saved: SavedState, query: str, operator: str | None) -> pl.DataFrame:
     """The result of a query over tables named like the states (a dash may be written as _), and "operator.state".
 
-    Only what the query names is read: of SQL's table functions (read_csv, …) none, which could read any file. Raises
-    ConfigError for a query that cannot be answered.
+    Only the states in the query are read. SQL's table functions (read_csv, …) are refused: they could read any file.
+    Raises ConfigError for a query that cannot be answered.
     """
     tables = _tables(saved, operator)
     _refuse_reading(query, tables)
@@ -40,7 +40,7 @@ def answer(saved: SavedState, query: str, operator: str | None) -> pl.DataFrame:
 
 
 def _refuse_reading(query: str, tables: Mapping[str, tuple[str, str]]) -> None:
-    # Whatever the states are called, and wherever in the query: only Polars' parser knows what is within quotes.
+    # With any names of states, anywhere in the query: only Polars' parser knows the text within quotes.
     for name in _READING.findall(query):
         raise ConfigError(
             f"the query cannot be answered: {name} reads files",

@@ -1,4 +1,4 @@
-"""A running job, looked at through its control server."""
+"""A running job, seen through its control server."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["WatchedJob"]
 
 
 class WatchedJob:
-    """Asks one job how it is doing, and remembers what it said before.
+    """A watcher of one job that keeps the earlier status for rates.
 
-    Raises ConfigError for a URL or token that is none; `look` StreamflowError where no job answers.
+    Raises ConfigError for an invalid URL or token; `look` raises StreamflowError if no job answers.
     """
 
     def __init__(self, url: str, *, token_file: str | None, timeout: str) -> None:
@@ -23,7 +23,7 @@ class WatchedJob:
         self.before: JobStatus | None = None
 
     def look(self) -> JobStatus:
-        """Its status now."""
+        """The present status."""
         told = self._client.get("/status")
         try:
             status = msgspec.convert(told, JobStatus)

@@ -1,5 +1,5 @@
 """The bundled job on bundled real data that `streamflow demo` runs.
 
-`job` is the program itself, `replay` its paced source, `board` what is known while it runs, `results` what January came
-to, `chart` the picture of it.
+`job` is the program itself, `replay` its paced source, `board` the live figures, `results` January's results,
+`chart` a picture of them.
 """

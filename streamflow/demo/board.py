@@ -1,6 +1,6 @@
-"""What is known of the delays while the demo runs; fed by `sf.sink(board.show)` with panes as they come.
+"""The live figures of the demo, fed by `sf.sink(board.show)` with panes as they come.
 
-Such a sink is called at once, ahead of any commit: a table on a screen shows what is known now.
+Such a sink is called at once, ahead of any commit: a table on a screen shows the present figures.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class AirportNow:
     days: dict[int, tuple[float, int]] = field(default_factory=dict[int, tuple[float, int]])
 
     def daily_means(self) -> list[float]:
-        """Minutes, in the order of the days."""
+        """The mean delays in minutes, in the order of the days."""
         return [total / departed for _, (total, departed) in sorted(self.days.items()) if departed]
 
 
 @dataclass(slots=True)
 class Board:
-    """The newest window of each airport, and how many windows there were and how many corrections to them."""
+    """The newest window of each airport, and the numbers of windows and of corrections to them."""
 
     airports: dict[str, AirportNow] = field(default_factory=dict[str, AirportNow])
     windows: int = 0
@@ -56,7 +56,7 @@ class Board:
     )
 
     async def show(self, panes: Sequence[Pane]) -> None:
-        """Take in panes in the order in which they came."""
+        """Takes in panes in the order in which they came."""
         for pane in panes:
             self._take(pane)
 

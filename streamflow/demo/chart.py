@@ -22,7 +22,7 @@ _WIDTH: Final = 960
 _HEIGHT: Final = 500
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 936, 110, 436
 _LETTER: Final = 7.5
-"""The width of a letter of the marks' words, about."""
+"""The approximate width of a letter in marks."""
 _DASHES: Final = ("none", "7 4", "2 3.5")
 _STEPS: Final = (1, 2, 5, 10, 15, 20, 30, 60, 120, 240, 480, 1000)
 
@@ -79,7 +79,7 @@ def line_chart(
     theme: Theme = "auto",
 ) -> str:
     """The chart as SVG text. `series`: up to three lines by name, points in order of their days; `unit` names the
-    values' unit on the axis. Raises ValueError without a point or with more lines than there are colours."""
+    values' unit on the axis. Raises ValueError without a point or with more lines than colours."""
     days = sorted({day for points in series.values() for day, _ in points})
     if not days or len(series) > len(_DASHES):
         raise ValueError(f"a chart of {len(series)} lines over {len(days)} days")
@@ -105,7 +105,7 @@ def line_chart(
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """Days and values to places on the paper."""
+    """A scale from days and values to positions on the paper."""
 
     first: date
     last: date
@@ -124,7 +124,7 @@ class _Scale:
         return (_RIGHT - _LEFT) / ((self.last - self.first).days + 1)
 
     def x(self, day: date) -> float:
-        """The middle of a day."""
+        """The horizontal middle of a day."""
         return round(_LEFT + ((day - self.first).days + 0.5) * self.day_width, 1)
 
     def y(self, value: float) -> float:
@@ -186,7 +186,7 @@ def _lines(scale: _Scale, series: Mapping[str, Points]) -> list[str]:
 
 
 def _mark_texts(scale: _Scale, marks: Sequence[Mark]) -> list[str]:
-    """Above the day, a row higher where it would run into a neighbour, and never over the edge."""
+    """The texts of marks above their days, a row higher if they would run into a neighbour, and never over the edge."""
     shapes: list[str] = []
     taken: list[float] = []
     for mark in sorted(marks, key=lambda mark: mark.day):

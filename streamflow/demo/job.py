@@ -24,7 +24,7 @@ LATENESS: Final = "24h"
 
 @dataclass(frozen=True)
 class Demo:
-    """The job, and where its two results are collected: every pane of the delays, every aircraft day."""
+    """The job, and the collectors of its two results: every pane of the delays, every aircraft day."""
 
     job: sf.Job
     delays: sf.Collected
@@ -32,7 +32,7 @@ class Demo:
 
 
 def build(flights: Source, board: Board | None = None) -> Demo:
-    """The job over a source of flights; `board` is shown every pane of the delays as it comes."""
+    """The job over a source of flights; `board` gets every pane of the delays as it comes."""
     job = sf.Job("january")
 
     # A cancelled flight has no departure: it counts where it was scheduled.

@@ -1,4 +1,4 @@
-"""January's flights as a source that gives them out in scheduled order, paced or as fast as they are taken.
+"""January's flights as a source in scheduled order, paced or as fast as they are taken.
 
 Records come in slices of scheduled time, as they would arrive: with all of January in one batch nothing would be out
 of order. Pacing needs the injected clock only, so a test replays the month in no time.
@@ -41,7 +41,7 @@ _HOUR: Final = 3_600_000_000
 class Replay(Source):
     """Scheduled departures, one slice of `every` at a time; `speed` in hours of January per second, None: unpaced.
 
-    `every=None` gives them all at once: what batch mode is for.
+    `every=None` gives them all at once, for batch mode.
     """
 
     speed: float | None = None
@@ -67,7 +67,7 @@ class Replay(Source):
 
 
 class _Reader:
-    """Waits for each slice to be due, then hands it out."""
+    """A reader that waits for each slice to be due."""
 
     def __init__(self, replay: Replay, row: int, ctx: SourceContext) -> None:
         self._replay = replay
@@ -102,7 +102,7 @@ class _Reader:
             await self._ctx.clock.sleep(ahead)
 
     def _seconds_in(self, frame: pl.DataFrame, row: int) -> float:
-        """How long after the first record this one is due."""
+        """The seconds from the first record to this one."""
         if self._replay.speed is None or not 0 < row < frame.height:
             return 0.0
         scheduled = frame["scheduled"].to_physical()

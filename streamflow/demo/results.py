@@ -1,7 +1,7 @@
-"""What January came to: the final panes, the table and the daily means made of them, and their fingerprint.
+"""January's results: the final panes, the table and the daily means made of them, and their fingerprint.
 
-Everything here is plain Polars over the job's collected output, and the same whatever the mode: of each window the
-last pane counts.
+Everything here is plain Polars over the job's collected output, and the same in each mode: of each window the last
+pane counts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Results", "final_panes", "results"]
 
 _ZONE = "America/New_York"
 _ENOUGH = 5
-"""A window of fewer departures says little about an airport."""
+"""The smallest number of departures for which a window's mean says something about an airport."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def final_panes(panes: pl.DataFrame) -> pl.DataFrame:
 
 
 def results(panes: pl.DataFrame, aircraft: pl.DataFrame) -> Results:
-    """All of it from what the job gave out."""
+    """All results, from the job's output."""
     windows = final_panes(panes)
     days = aircraft.sort("tailnum", "window_start")
     return Results(

@@ -1,1 +1,1 @@
-"""Reading what a job remembers out of its checkpoints, and filling a new job with state from elsewhere."""
+"""Savepoints: reading a job's state out of its checkpoints, and filling a new job with state from elsewhere."""

@@ -1,4 +1,4 @@
-"""Starting a job with state that comes from elsewhere: a DataFrame becomes a checkpoint that the job goes on from."""
+"""Starting a job with state that comes from elsewhere: DataFrames become a checkpoint that the job continues from."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Frames = Mapping[str, pl.DataFrame]
 
 
 def bootstrap(job: Job, states: Mapping[str, Frames], *, to: str | os.PathLike[str], **settings: Any) -> str:
-    """Write a checkpoint of `job` whose keyed state is that of DataFrames; returns "DIRECTORY#NUMBER".
+    """Writes a checkpoint of `job` whose keyed state comes from DataFrames; returns "DIRECTORY#NUMBER".
 
     `states` has, by operator id and by the name of a state that its `KeyedProcess` declares, a frame with the key
     columns and the value: a record's fields, or the column `value`. A MapState's frame has `map_key` as well, a
@@ -37,9 +37,9 @@ def bootstrap(job: Job, states: Mapping[str, Frames], *, to: str | os.PathLike[s
     `event-timers` and `processing-timers` take frames with the column `time`. These are the frames that
     `read_checkpoint` gives.
 
-    The job that is then run with checkpoint_dir=`to` starts with that state, its sources at their beginning. Settings:
+    The job, run with checkpoint_dir=`to`, then starts with that state, its sources at their beginning. Settings:
     `max_parallelism`, `state_backend`, `checkpoint_key`, as the job will have them. Raises JobDefinitionError and
-    RecordError for what does not fit the job, ConfigError where `to` has checkpoints of the job already.
+    RecordError for frames that do not fit the job, ConfigError if `to` has checkpoints of the job already.
     """
     from streamflow.core.serde import pack
     from streamflow.runtime.checkpoints.snapshots import JOB
@@ -78,7 +78,7 @@ def bootstrap(job: Job, states: Mapping[str, Frames], *, to: str | os.PathLike[s
 
 
 def _process(plan: PhysicalPlan, id: str) -> PhysicalOperator:
-    """The operator of that id, which has to be a process."""
+    """The operator with this id, which has to be a process."""
     operators = [operator for task in plan.tasks for operator in task.chain]
     known = {operator.id: operator for operator in operators if isinstance(operator.spec, ProcessSpec)}
     if id not in known:
@@ -90,7 +90,7 @@ def _process(plan: PhysicalPlan, id: str) -> PhysicalOperator:
 def _written(
     writer: CheckpointWriter, operator: PhysicalOperator, frames: Frames, settings: Settings
 ) -> OperatorEntry:
-    """The state of one operator, all key groups in one subtask, stored."""
+    """The stored state of one operator, all key groups in one subtask."""
     from streamflow.operators.contract.operator import OperatorSnapshot
     from streamflow.runtime.checkpoints.snapshots import OperatorShare
     from streamflow.savepoints.filling import StateFilling as Filling
@@ -120,7 +120,7 @@ def _written(
 
 
 def _placed(id: str, filling: StateFilling, frames: Frames) -> dict[str, bytes]:
-    """`filling.fill`, whose errors then name the operator."""
+    """The result of `filling.fill`; errors name the operator."""
     try:
         return filling.fill(frames)
     except (JobDefinitionError, RecordError) as error:

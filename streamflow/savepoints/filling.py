@@ -38,7 +38,7 @@ _TIMERS: Final = (EVENT_TIMERS, PROCESSING_TIMERS)
 
 
 class StateFilling:
-    """Writes the state of one operator through the handles that its process would have."""
+    """A writer of one operator's state, through the handles that its process would have."""
 
     def __init__(
         self,
@@ -60,9 +60,10 @@ class StateFilling:
         self._clock = SystemClock()
 
     def fill(self, frames: Mapping[str, pl.DataFrame]) -> dict[str, bytes]:
-        """Write all frames; returns the broadcast states, which are no part of the backend.
+        """Writes all frames; returns the broadcast states, which are no part of the backend.
 
-        Raises JobDefinitionError and RecordError for what does not fit the process."""
+        Raises JobDefinitionError and RecordError for frames that do not fit the process.
+        """
         declared = self._spec.declared
         keyed = {state.name: state for state in declared.keyed.values()}
         spread = {state.name: state for state in declared.broadcast.values()}
@@ -119,7 +120,7 @@ class StateFilling:
         queue.write_back()
 
     def _keyed(self, frame: pl.DataFrame) -> Iterator[tuple[Any, Any, int]]:
-        """What each row's key is looked up by, the key, and its group."""
+        """The look-up form of each row's key, the key, and its group."""
         missing = [name for name in self._spec.keys if name not in frame.columns]
         if missing:
             raise JobDefinitionError(
@@ -138,7 +139,7 @@ class StateFilling:
 
 
 def _bound(state: KeyedDeclaration[Any], cache: StateCache) -> Any:
-    """A handle through which what is stored for a key can be set as it is."""
+    """A handle that sets a key's stored state directly."""
     if not isinstance(state, (ReducingState, AggregatingState)):
         return state.bind(cache)
     value = ValueState[Any](Any, name=state.name)
@@ -170,7 +171,7 @@ def _broadcast(state: BroadcastState[Any, Any], frame: pl.DataFrame | None) -> b
 
 
 def _entries(state: Any, frame: pl.DataFrame, beside: Sequence[str]) -> Iterator[tuple[Any, Any]]:
-    """The map key, where the state has one, and the value of each row; `beside` are columns that are neither."""
+    """The map key (for a MapState) and the value of each row; `beside` are columns that are neither."""
     type_ = _stored_type(state)
     key_type: ValueType | None = getattr(state, "key_type", None)
     others = [*beside, *([MAP_KEY] if key_type else [])]
@@ -221,7 +222,7 @@ def _loaded(state: str, type_: ValueType, plain: Any) -> Any:
 
 
 def _micros(times: pl.Series) -> list[int]:
-    """Moments, or microseconds since 1970, as the latter."""
+    """Moments, or microseconds since 1970, as microseconds."""
     if isinstance(times.dtype, pl.Datetime):
         times = times.dt.cast_time_unit("us").to_physical()
     if times.dtype != pl.Int64 or times.null_count():

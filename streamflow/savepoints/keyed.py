@@ -1,7 +1,7 @@
 """The keyed state of a `KeyedProcess` in a checkpoint as frames: a row for each key, list element, map entry, timer.
 
-What the states are and how their values are typed is in the operator's signature; the bytes are as the handles of
-`state.handles` write them, under the key's own bytes, none of which is the beginning of another's.
+The states and the types of their values are in the operator's signature; the bytes are those of the handles in
+`state.keyed`, under the key's own bytes, none of which is a prefix of another's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from streamflow.state.operator_snapshot import StatePart
 __all__ = ["INDEX", "MAP_KEY", "SINCE", "TIME", "keyed_frame", "keyed_states"]
 
 SINCE: Final = "since"
-"""The column with the time from which the age of state with a time to live counts."""
+"""The column with the time from which a state's age counts, for time to live."""
 MAP_KEY: Final = "map_key"
 INDEX: Final = "index"
 TIME: Final = "time"
@@ -37,7 +37,7 @@ _msgpack: Any = msgpack
 
 
 def keyed_states(signature: Mapping[str, Any]) -> list[str]:
-    """The names of an operator's states, and of its timers; those of other kinds of operators: none."""
+    """The names of an operator's states, and of its timers; none for operators of other kinds."""
     states = signature.get("states")
     return [*cast("Mapping[str, Any]", states), *_TIMERS] if isinstance(states, dict) else []
 
@@ -45,7 +45,7 @@ def keyed_states(signature: Mapping[str, Any]) -> list[str]:
 def keyed_frame(
     operator: str, state: str, signature: Mapping[str, Any], parts: Sequence[StatePart]
 ) -> pl.DataFrame:
-    """One state, from all subtasks. Raises StateError where bytes are not what the signature says."""
+    """The rows of one state, from all subtasks. Raises StateError if bytes do not fit the signature."""
     names = [str(name) for name, _ in signature["keys"]]
     address = StateAddress(operator, state)
     backends = [part.backend for part in parts if part.backend is not None]
@@ -102,7 +102,8 @@ def _values(
 def _lists(
     names: list[str], declared: Mapping[str, Any], rows: Iterator[tuple[bytes, bytes]], *, expires: bool
 ) -> pl.DataFrame:
-    """A head says how many chunks follow it; the next key's head begins with none of its bytes."""
+    """The elements of lists: a head says how many chunks follow it; the next key's head begins with none of its
+    bytes."""
     keys: list[Any] = []
     indices: list[int] = []
     values: list[Any] = []
@@ -154,7 +155,7 @@ def _maps(
 
 
 def _broadcast(state: str, declared: Mapping[str, Any], parts: Sequence[StatePart]) -> pl.DataFrame:
-    """All subtasks have the same."""
+    """The rows of a broadcast state, which all subtasks hold alike."""
     data = parts[0].values.get("broadcast", {}).get(state) if parts else None
     entries: list[Any] = [] if data is None else unpack(data)
     map_keys = [unpack(key) for key, _ in entries]
@@ -184,7 +185,7 @@ def _first_value(data: bytes) -> bytes:
 
 
 def _key_columns(names: list[str], keys: list[Any]) -> list[pl.Series]:
-    """Numbers are stored without their type: whole ones and others in one column are floats."""
+    """The key columns. Numbers are stored without their type: integers and floats in one column are floats."""
     columns = [keys] if len(names) == 1 else [[key[at] for key in keys] for at in range(len(names))]
     return [_key_column(name, values) for name, values in zip(names, columns, strict=True)]
 
@@ -200,7 +201,7 @@ def _since(since: list[int], expires: bool) -> list[pl.Series]:
 
 
 def _frame(columns: list[pl.Series]) -> pl.DataFrame:
-    """The columns side by side; of two of one name the later gets another one."""
+    """The columns side by side; of two with one name the later is renamed."""
     taken: set[str] = set()
     named: list[pl.Series] = []
     for series in columns:

@@ -1,9 +1,9 @@
 """The panes of windows and running totals in a checkpoint as frames: a row for each key and slice, or key and session.
 
-A pane holds partial results. Where all aggregates of an operator are plain ones (count, sum, mean, min, max, first,
-last, any, all, std, var) the parts of a key and slice are merged here and the columns are the values so far. Otherwise
-the columns are the partials, `mean_delay_0` and `mean_delay_1` where an aggregate has several, and rows of one key and
-slice may come in parts: only the job knows how to merge them.
+A pane holds partial results. If all aggregates of an operator are plain ones (count, sum, mean, min, max, first,
+last, any, all, std, var) the parts of a key and slice are merged here and the columns are the values so far.
+Otherwise the columns are the partials, like `mean_delay_0` and `mean_delay_1` of one aggregate, and rows of one key
+and slice may come in parts: only the job knows how to merge them.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ _PLAIN: Final[Mapping[str, Aggregate]] = {
     "std": Moments(_VALUE, root=True),
     "var": Moments(_VALUE, root=False),
 }
-"""Aggregates whose merging and value need nothing but the partial columns."""
+"""Aggregates that merge and give a value from the partial columns alone."""
 _MERGED: Final = "panes"
-"""The store that merges its rows by key and slice. Other tables have rows that are whole, like open sessions."""
+"""The store whose rows are merged by key and slice. Other tables have complete rows, like open sessions."""
 _UNBOUNDED: Final = 1 << 62
 
 
@@ -66,7 +66,7 @@ def pane_frame(
     parts: Sequence[StatePart],
     max_parallelism: int,
 ) -> pl.DataFrame:
-    """One table, from all subtasks, with what had been spilled to their backends."""
+    """The rows of one table, from all subtasks, with those spilled to their backends."""
     owned = OwnedKeys(keys, range(max_parallelism), max_parallelism)
     store = PaneStore(MemoryBackend(), operator, lambda frame: frame, _UNBOUNDED, owned, state=state)
     store.restore(parts)
@@ -88,7 +88,7 @@ def pane_frame(
 
 
 def _plain(index: int, text: str, frame: pl.DataFrame) -> tuple[Aggregate, Slot] | None:
-    """A plain aggregate, by what its signature says, and its place; None for any other."""
+    """A plain aggregate and its slot, from its text in the signature; None for any other."""
     found = _SIGNED.fullmatch(text)
     aggregate = None if found is None else _PLAIN.get(found[1])
     if found is None or aggregate is None or "ddof=" in found[2]:
@@ -103,7 +103,7 @@ def _plain(index: int, text: str, frame: pl.DataFrame) -> tuple[Aggregate, Slot]
 def _merged(
     frame: pl.DataFrame, keys: Sequence[str], aggregates: Sequence[tuple[Aggregate, Slot]]
 ) -> pl.DataFrame:
-    """Partials of one key and slice as one."""
+    """The partials of each key and slice merged to one row."""
     by = [name for name in (*keys, SLICE) if name in frame.columns]
     times = [merge for name, merge in _MERGES.items() if name in frame.columns]
     merges = [merge for aggregate, slot in aggregates for merge in aggregate.merges(slot)]
@@ -111,14 +111,14 @@ def _merged(
 
 
 def _values(frame: pl.DataFrame, aggregates: Mapping[str, tuple[Aggregate, Slot]]) -> pl.DataFrame:
-    """The values so far in place of the partial columns."""
+    """The frame with values so far in place of the partial columns."""
     kept = [name for name in frame.columns if _PARTIAL.fullmatch(name) is None]
     values = [aggregate.value(slot).alias(name) for name, (aggregate, slot) in aggregates.items()]
     return frame.select(*kept, *values)
 
 
 def _named(frame: pl.DataFrame, aggregates: Sequence[str]) -> pl.DataFrame:
-    """Columns by the names that the job's author knows."""
+    """Columns by the names that the job's author gave."""
     found = {name: _PARTIAL.fullmatch(name) for name in frame.columns}
     parts = [int(match[1]) for match in found.values() if match is not None]
     taken = {name for name in frame.columns if not name.startswith("__")}

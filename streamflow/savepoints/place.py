@@ -20,7 +20,7 @@ _NUMBERED: Final = re.compile(r"(.+)#(\d{1,10})")
 
 
 def split_number(place: str) -> tuple[str, int | None]:
-    """A checkpoint directory, and the number behind `#` where there is one.
+    """A checkpoint directory, and the number behind `#`, if there is one.
 
     >>> split_number("s3://bucket/flights#12"), split_number("checkpoints")
     (('s3://bucket/flights', 12), ('checkpoints', None))
@@ -32,10 +32,10 @@ def split_number(place: str) -> tuple[str, int | None]:
 def open_jobs(
     root: str | os.PathLike[str], job: str | None = None, key: bytes | None = None, *, keep: int = 3
 ) -> list[CheckpointStore]:
-    """The stores of all jobs below a checkpoint directory, or of the one named, to read them.
+    """The stores of all jobs below a checkpoint directory, or of the one named, for reading.
 
-    `key` is what manifests were signed with; without it the setting `checkpoint_key` (STREAMFLOW_CHECKPOINT_KEY).
-    Raises ConfigError where there are none.
+    `key` is the signing key of the manifests; by default the setting `checkpoint_key` (STREAMFLOW_CHECKPOINT_KEY).
+    Raises ConfigError if there are none.
     """
     if key is None:
         secret = Settings.resolve({}).checkpoint_key
@@ -62,7 +62,7 @@ def open_jobs(
 def open_job(
     root: str | os.PathLike[str], job: str | None = None, key: bytes | None = None, *, keep: int = 3
 ) -> CheckpointStore:
-    """As `open_jobs`, where it has to be one."""
+    """The store of a single job, opened like `open_jobs`; raises ConfigError if there are several."""
     stores = open_jobs(root, job, key, keep=keep)
     if len(stores) > 1:
         raise ConfigError(
@@ -73,7 +73,7 @@ def open_job(
 
 
 def chosen_manifest(store: CheckpointStore, number: int | None) -> Manifest:
-    """The manifest of that number, or the newest. Raises ConfigError for a number that is not there."""
+    """The manifest of that number, or the newest. Raises ConfigError for a missing number."""
     numbers = store.numbers()
     if not numbers:
         raise StateError(f"job {store.job} has no checkpoint in {store.place}")
@@ -92,7 +92,7 @@ def chosen_manifest(store: CheckpointStore, number: int | None) -> Manifest:
 
 
 def removed_meanwhile(store: CheckpointStore, number: int) -> StateError:
-    """The error for a checkpoint that was there a moment ago: a job that runs removes old ones."""
+    """The error for a checkpoint that existed a moment ago: a running job removes old ones."""
     return StateError(
         f"checkpoint {number} of {store.job} was removed meanwhile",
         hint="the job is running and keeps only the newest: try again, or take a savepoint",

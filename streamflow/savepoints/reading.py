@@ -1,4 +1,4 @@
-"""Reading what a job remembers, out of one of its checkpoints, as Polars DataFrames; the job need not run for it."""
+"""Reading a job's state out of one of its checkpoints as Polars DataFrames; the job need not run for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["SavedOperator", "SavedState", "read_checkpoint"]
 
 @dataclass(frozen=True, slots=True)
 class SavedOperator:
-    """What a checkpoint has of one operator: its states by name, how many bytes and subtasks, and its signature."""
+    """One operator's part of a checkpoint: its states by name, bytes, subtasks and signature."""
 
     id: str
     kind: str
@@ -31,7 +31,7 @@ class SavedOperator:
 
 
 class SavedState:
-    """A checkpoint, to read; made by `read_checkpoint`. Every byte read is compared with its digest."""
+    """A checkpoint for reading; made by `read_checkpoint`. Every byte read is compared with its digest."""
 
     def __init__(self, store: CheckpointStore, manifest: Manifest) -> None:
         self._store = store
@@ -55,7 +55,7 @@ class SavedState:
 
     @property
     def manifest(self) -> Manifest:
-        """All that the checkpoint says of itself."""
+        """The checkpoint's manifest."""
         return self._manifest
 
     @cached_property
@@ -68,7 +68,7 @@ class SavedState:
         """All states of an operator by name. Windows have `panes`: keys, slices of time, results so far. A
         `KeyedProcess` has its declared states, their keys and values as columns, and its timers.
 
-        Raises ConfigError for an operator that is not there, StateError where the checkpoint is damaged.
+        Raises ConfigError for an unknown operator, StateError if the checkpoint is damaged.
         """
         return self._frames(operator, self.operator(operator).states)
 
@@ -81,14 +81,14 @@ class SavedState:
         return self._frames(operator, (state,))[state]
 
     def operator(self, operator: str) -> SavedOperator:
-        """What there is of one operator. Raises ConfigError where it has no state."""
+        """The entry of one operator. Raises ConfigError if it has no state."""
         if operator not in self.operators:
             message, hint = unknown_name("operator with state", operator, self.operators)
             raise ConfigError(message, hint=hint)
         return self.operators[operator]
 
     def _frames(self, operator: str, states: tuple[str, ...]) -> dict[str, pl.DataFrame]:
-        # Here, as below: what only reading needs costs no program that does not read.
+        # Here, as below: a program that reads no state does not pay for imports that only reading needs.
         from streamflow.savepoints.keyed import keyed_frame, keyed_states
         from streamflow.savepoints.panes import pane_frame
         from streamflow.savepoints.shares import opened_parts
@@ -119,8 +119,8 @@ def read_checkpoint(
 ) -> SavedState:
     """A checkpoint's state: the newest in a checkpoint directory or object store, or `number`, or `PATH#NUMBER`.
 
-    `job` says whose, where there are several; `key` is what signed checkpoints were signed with (default: the setting
-    `checkpoint_key`). Raises ConfigError where there is none, StateError where it is damaged.
+    `job` names one of several jobs; `key` is the signing key of the checkpoints (default: the setting
+    `checkpoint_key`). Raises ConfigError if there is none, StateError if it is damaged.
 
     >>> read_checkpoint("no/such/folder")  # doctest: +ELLIPSIS
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""What one operator had in a checkpoint, subtask by subtask, as it handed it over: values, tables, keyed backend."""
+"""One operator's share of a checkpoint, subtask by subtask: values, tables, keyed backend."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["opened_parts", "table_names"]
 def opened_parts(
     store: CheckpointStore, operator: OperatorEntry, *, backends: bool = True
 ) -> Generator[tuple[list[StatePart], tuple[str, ...]]]:
-    """The parts of all subtasks and the key columns of their tables; `backends` are open meanwhile.
+    """The parts of all subtasks and the key columns of their tables; `backends` are open inside this context.
 
-    Everything is compared with its digest. Raises StateError where it is damaged.
+    Every byte is compared with its digest. Raises StateError for damage.
     """
     with ExitStack() as opened:
         parts: list[StatePart] = []

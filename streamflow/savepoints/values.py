@@ -1,8 +1,8 @@
-"""Stored values as columns: what type a declared one has in Polars, and the plain Python values behind it.
+"""Stored values as columns: the Polars type of a declared type, and the plain Python values behind it.
 
-Values are stored without their classes: a dataclass is a map from field to value. A record's fields become columns; any
-other value becomes the one column `value`. What Polars has no type for (values of different types, whole numbers beyond
-64 bits) becomes text.
+Values are stored without their classes: a dataclass is a map from field to value. A record's fields become columns;
+any other value becomes the one column `value`. Values without a Polars type (mixed types, integers beyond 64 bits)
+become text.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def column(name: str, signature: Any, values: Sequence[Any]) -> pl.Series:
 
 
 def moments(name: str, times: Sequence[int]) -> pl.Series:
-    """Microseconds since 1970 as a column of moments; those that no calendar holds as the nearest that one does.
+    """Microseconds since 1970 as a column of moments, clamped to the calendar.
 
     >>> moments("at", [0])[0].isoformat()
     '1970-01-01T00:00:00+00:00'
@@ -79,7 +79,7 @@ def moments(name: str, times: Sequence[int]) -> pl.Series:
 
 
 def stored_form(signature: Any, value: Any) -> Any:
-    """A value out of a frame as it is stored: what `column` makes of stored values, the other way round.
+    """A value of a frame in stored form: the inverse of `column`.
 
     >>> stored_form(["dict", "str", "int"], [{"key": "a", "value": 1}])
     {'a': 1}
@@ -110,7 +110,7 @@ def stored_form(signature: Any, value: Any) -> Any:
 
 
 def _dtype(signature: Any) -> pl.DataType | None:
-    """The Polars type of values of a type; None where the values have to tell."""
+    """The Polars type of values of a type; None if only the values tell."""
     match signature:
         case str():
             return _SCALARS.get(signature)
@@ -164,7 +164,7 @@ def _scalar(value: Any) -> Any:
 
 
 def _text(value: Any) -> str | None:
-    """Values that no column holds as they are, as JSON."""
+    """A value that no column type holds, as JSON text."""
     return None if value is None else value if isinstance(value, str) else json.dumps(value, default=_written)
 
 

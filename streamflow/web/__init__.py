@@ -1,1 +1,1 @@
-"""What a running job answers over HTTP: its status, and orders from whoever may give them."""
+"""A running job over HTTP: its status, and orders to it."""

@@ -28,7 +28,7 @@ from streamflow.observe.status import JobResult, JobStatus
 __all__ = ["MAX_BODY", "ControlledJob", "control_app"]
 
 MAX_BODY: Final = 4_096
-"""How many bytes a request's body may have."""
+"""The largest body of a request, in bytes."""
 
 _BODY_SECONDS: Final = 10.0
 _REMOTE: Final = ("s3://", "gs://", "az://", "memory://")
@@ -37,7 +37,7 @@ Handler = Callable[[Request], Awaitable[dict[str, Any]]]
 
 
 class ControlledJob(Protocol):
-    """What a control server asks of a running job."""
+    """The part of a job that a control server uses."""
 
     def status(self) -> JobStatus: ...
 
@@ -49,7 +49,7 @@ class ControlledJob(Protocol):
 
 
 class _NoOrder(msgspec.Struct, forbid_unknown_fields=True):
-    """Nothing more is to be said."""
+    """An order without options."""
 
 
 class _SavepointOrder(msgspec.Struct, forbid_unknown_fields=True):
@@ -95,14 +95,14 @@ def control_app(job: ControlledJob, guard: RequestGuard) -> ASGIApp:
 
 
 def _target(target: str) -> str:
-    """The place of a savepoint, where it does not depend on the folder that the job runs in."""
+    """The place of a savepoint; raises if it depends on the folder that the job runs in."""
     if not target.startswith(_REMOTE) and not PurePath(target).is_absolute():
         raise HTTPException(400, "the target must be an absolute path or a URL like s3://bucket/folder")
     return target
 
 
 class _Guarded:
-    """The application behind its guard: what is refused never reaches a route."""
+    """The application behind its guard: refused requests never reach a route."""
 
     def __init__(self, app: ASGIApp, guard: RequestGuard) -> None:
         self._app = app
@@ -141,7 +141,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 def _answer(content: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """An answer after which the connection ends: a client that holds one open holds up nobody for long."""
+    """An answer after which the connection ends, so that a client that holds one open delays no other for long."""
     fixed = {"connection": "close", "cache-control": "no-store", "x-content-type-options": "nosniff"}
     if status == 401:
         fixed["www-authenticate"] = "Bearer"
@@ -149,7 +149,7 @@ def _answer(content: dict[str, Any], status: int = 200, headers: dict[str, str] 
 
 
 async def _order(request: Request, kind: type[Order]) -> Order:
-    """The body as what it must be; nothing at all counts as {}."""
+    """The request's body as an order of this kind; an empty body counts as {}."""
     body = b""
     try:
         async with asyncio.timeout(_BODY_SECONDS):

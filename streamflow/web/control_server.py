@@ -1,7 +1,7 @@
 """The control server: answers for one job on the job's own event loop, until it is closed.
 
-It listens on this machine only unless it has a token. Connections are few and short: one request each, its head within
-a few seconds and 16 KiB, so that clients that send slowly or never end hold up nobody.
+It listens on this machine only unless it has a token. Connections are few and short: one request each, its head
+within a few seconds and 16 KiB, so that clients that send slowly or never end hold up no other client.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ControlServer:
         self._task = asyncio.create_task(server.serve(sockets=[listening]))
 
     async def close(self) -> None:
-        """Give the answers that are due, and end; may be called twice."""
+        """Finishes the answers under way, and ends; may be called twice."""
         self._server.should_exit = True
         with suppress(asyncio.CancelledError):
             await self._task
@@ -49,9 +49,9 @@ class ControlServer:
 async def serve_control(
     job: ControlledJob, port: int, address: str = "127.0.0.1", token: str | None = None
 ) -> ControlServer:
-    """Serve a job's control routes on the running event loop; port 0 takes any free one.
+    """Serves a job's control routes on the running event loop; port 0 takes any free one.
 
-    Raises ConfigError where it cannot listen, and for an address that others reach without a token.
+    Raises ConfigError if it cannot listen, and for an address that other machines reach without a token.
     """
     if not 0 <= port <= _LARGEST_PORT:
         raise ConfigError(
@@ -81,7 +81,7 @@ async def serve_control(
 async def controlled(
     job: ControlledJob, port: int, address: str = "127.0.0.1", token: str | None = None
 ) -> AsyncGenerator[ControlServer]:
-    """Serve a job's control routes meanwhile: `async with controlled(handle, 7070): await handle.wait()`."""
+    """Serves a job's control routes inside this context: `async with controlled(handle, 7070): await handle.wait()`."""
     server = await serve_control(job, port, address, token)
     try:
         yield server
@@ -102,7 +102,7 @@ def _listen(address: str, port: int) -> socket.socket:
 
 
 class _QuietServer(uvicorn.Server):
-    """Leaves the signals to the job."""
+    """A server that leaves the signals to the job."""
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -110,7 +110,7 @@ class _QuietServer(uvicorn.Server):
 
 
 class _ImpatientProtocol(H11Protocol):
-    """Closes a connection on which no whole request head arrives in time."""
+    """A protocol that closes a connection on which no whole request head arrives in time."""
 
     _deadline: asyncio.TimerHandle | None = None
 

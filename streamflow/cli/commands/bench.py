@@ -31,13 +31,13 @@ def bench(
         W1, W1p, W1py, W1fn, W2, W3, W4, memory, latency, startup, large_state or checkpoints, or K1,
         kafka-latency or kafka-soak, which start a Kafka broker; without it all of them but kafka-soak.
     events
-        How many events the workloads read.
+        Number of events that the workloads read.
     rounds
         Rounds per pair, after a warm-up.
     peers
         Also run the peers.
     minutes
-        How long kafka-soak holds its rate.
+        Minutes for which kafka-soak holds its rate.
     json
         Print JSON instead of tables.
     write
@@ -70,7 +70,7 @@ def bench(
 
 
 def checkout() -> Path | None:
-    """The checkout's root: the working directory or one above it, or where this package lies (editable)."""
+    """The checkout's root: the working directory or one above it, or the place of this package (editable install)."""
     here, package = Path.cwd(), Path(__file__).resolve().parents[2]
     for root in (here, *here.parents, package):
         if (root / HARNESS).is_file() and (root / "streamflow" / "__init__.py").is_file():

@@ -1,4 +1,4 @@
-"""`streamflow checkpoints`: what lies in a checkpoint directory, whether it is intact, and removing what is old."""
+"""`streamflow checkpoints`: lists the checkpoints of a directory, shows and verifies one, and removes old ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Json = Annotated[bool, Parameter(name="--json")]
 
 checkpoints: Final = App(
     name="checkpoints",
-    help="Look at checkpoints, check them, remove old ones.",
+    help="List, show, verify and remove checkpoints.",
     help_format="plaintext",
     version_flags=[],
     result_action="return_value",
@@ -42,7 +42,7 @@ def list_(
     directory
         The checkpoint directory: a folder or an object store's URL (s3://bucket/folder).
     job
-        Which job's; without it those of all jobs there.
+        Job whose checkpoints to list; by default all jobs'.
     json_
         Print JSON.
     debug
@@ -68,16 +68,16 @@ def show(
     json_: Json = False,
     debug: bool = False,
 ) -> int:
-    """Show what a checkpoint consists of.
+    """Show the content of a checkpoint.
 
     Parameters
     ----------
     directory
         The checkpoint directory: a folder or an object store's URL (s3://bucket/folder).
     number
-        Which checkpoint; without it the newest.
+        Number of the checkpoint; by default the newest.
     job
-        Which job's, where there are several.
+        Job whose checkpoint to show, if there are several.
     json_
         Print the manifest, the source positions and the sealed output as JSON.
     debug
@@ -109,9 +109,9 @@ def verify(
     directory
         The checkpoint directory: a folder or an object store's URL (s3://bucket/folder).
     number
-        Which checkpoint, or all; without it the newest.
+        Number of the checkpoint, or all; by default the newest.
     job
-        Which job's; without it, all jobs'.
+        Job whose checkpoints to read; by default all jobs'.
     json_
         Print JSON.
     debug
@@ -141,18 +141,18 @@ def prune(
     json_: Json = False,
     debug: bool = False,
 ) -> int:
-    """Remove old checkpoints, and files that no checkpoint has any more. Savepoints stay.
+    """Remove old checkpoints, and files that no checkpoint uses any more. Savepoints stay.
 
     Parameters
     ----------
     directory
         The checkpoint directory: a folder or an object store's URL (s3://bucket/folder).
     keep
-        How many of the newest to keep. One of the generation before is kept as well.
+        Number of the newest checkpoints to keep. One of the generation before is kept as well.
     job
-        Which job's, where there are several.
+        Job whose checkpoints to remove, if there are several.
     yes
-        Do it; without it, only say what would be removed.
+        Remove them; without it, only list them.
     json_
         Print JSON.
     debug
@@ -190,7 +190,7 @@ def _number(text: str | None) -> int | None:
 
 
 def _progress(silent: bool) -> Say:
-    """A line on stderr, in a terminal only, that says how far it is."""
+    """Shows progress on a line of stderr, in a terminal only."""
     terminal = sys.stderr.isatty() and not silent
 
     def say(text: str) -> None:

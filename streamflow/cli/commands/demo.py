@@ -1,4 +1,4 @@
-"""`streamflow demo`: the bundled job, live in a terminal, then a table of what January came to and a chart of it."""
+"""`streamflow demo`: the bundled job, live in a terminal, then a table and a chart of January's results."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def demo(
     Parameters
     ----------
     mode
-        streaming (what is meant by auto here), micro-batch or batch; the result is the same.
+        streaming (also for auto), micro-batch or batch; the result is the same.
     speed
-        Hours of January per second. By default 30 in a terminal; 0, and elsewhere, as fast as possible.
+        Hours of January per second; 0 for as fast as possible. By default 30 in a terminal, else 0.
     out
         The folder for the chart and the results [default: streamflow-demo].
     quiet
         Show nothing while it runs, and no table at the end.
     json_
-        Print what came of it as JSON on stdout.
+        Print the results as JSON on stdout.
     debug
         Show the traceback of an error.
     """
@@ -112,7 +112,7 @@ def _run(january: Demo, mode: str, board: Board | None) -> Outcome:
 
 
 def _write(came_to: Results, out: Path) -> dict[str, Path]:
-    """The chart and the two results as files; nothing where the run was stopped before a day had ended."""
+    """Writes the chart and the two results as files; writes nothing if the run was stopped before a day had ended."""
     files: dict[str, Path] = {}
     tables = {"delays": came_to.windows, "aircraft": came_to.aircraft}
     try:

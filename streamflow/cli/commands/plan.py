@@ -1,4 +1,4 @@
-"""`streamflow plan`: what a job would do, without running it."""
+"""`streamflow plan`: the plan of a job, without running it."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def plan(
     Parameters
     ----------
     target
-        The Python file that holds the job; with several jobs in it, which one.
+        Python file with the job; FILE:job names one of several jobs.
     physical
-        The tasks as they would run (chains, exchanges, parallelism), not the operators as they were written.
+        Show the tasks as they would run (chains, exchanges, parallelism), not the operators as written.
     format
         text, mermaid for a diagram in Markdown, or svg for a picture.
     parallelism
         Subtasks per operator, for --physical.
     set
-        key=value, as often as needed: a runtime setting or one the file asks for (sf.setting).
+        key=value, repeatable: a runtime setting, or one that the file reads with sf.setting.
     debug
         Show the traceback of an error.
     """

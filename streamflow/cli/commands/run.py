@@ -1,4 +1,4 @@
-"""`streamflow run`: loads a job from a file, runs it, shows how it goes, says how it went."""
+"""`streamflow run`: loads a job from a file, runs it, shows its progress and its result."""
 
 from __future__ import annotations
 
@@ -41,29 +41,29 @@ def run(
     Parameters
     ----------
     target
-        The Python file that holds the job; with several jobs in it, which one.
+        Python file with the job; FILE:job names one of several jobs.
     mode
         auto (batch if every source ends, else streaming), streaming, micro-batch or batch.
     parallelism
         Subtasks per operator.
     checkpoint_dir
-        Take checkpoints into this folder or object store (s3://bucket/folder), and go on from the newest one there.
+        Write checkpoints to this folder or object store (s3://bucket/folder), and continue from the newest one there.
     checkpoint_interval
         Time between checkpoints, like 10s.
     restore
-        Where to go on: latest (the newest checkpoint, else the beginning), none, or a checkpoint: DIR or DIR#NUMBER.
+        Where to continue: latest (the newest checkpoint, else the beginning), none, or a checkpoint: DIR or DIR#NUMBER.
     restart
-        What to do after a failure: none, fixed or exponential delays; auto: exponential where checkpoints are taken.
+        Restarts after a failure: none, fixed or exponential delays; auto: exponential with checkpoints, else none.
     allow_dropped_state
-        Go on although the job no longer has operators that the checkpoint holds state of.
+        Continue although the checkpoint holds state of operators that the job no longer has.
     allow_duplicates
-        Go on although output is public, exactly once so far, that the job will put out again.
+        Continue although the job will publish output again that is already public.
     control_port
         Answer on this port of 127.0.0.1 to `streamflow top`, `status`, `savepoint` and `stop`; 0 takes any free one.
     metrics_port
         Serve /metrics (Prometheus), /healthz and /readyz on this port of 127.0.0.1; 0 takes any free one.
     set
-        key=value, as often as needed: a runtime setting (restart_delay=20ms) or one the file asks for (sf.setting).
+        key=value, repeatable: a runtime setting (restart_delay=20ms), or one that the file reads with sf.setting.
     quiet
         Show no progress, no summary, and log only errors.
     json_
@@ -118,7 +118,7 @@ def run(
 
 
 def _unsaid(text: str) -> None:
-    """With --quiet nothing is said."""
+    """Prints nothing, for --quiet."""
 
 
 def _logged(text: str) -> None:

@@ -1,4 +1,4 @@
-"""`streamflow savepoint`: has a running job save its state somewhere, whole, to be kept."""
+"""`streamflow savepoint`: makes a running job save a full copy of its state to keep."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def savepoint(
     Parameters
     ----------
     job_url
-        Where the job answers, as `streamflow run --control-port` says it.
+        Address of the job's control server, as printed by `streamflow run --control-port`.
     target
         A folder or an object store's URL (s3://bucket/folder), as the job sees it.
     token_file
         A file with the job's control token; otherwise STREAMFLOW_CONTROL_TOKEN.
     timeout
-        How long to wait for the job.
+        Longest wait for the job.
     json_
         Print the answer as JSON.
     debug

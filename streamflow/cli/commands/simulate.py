@@ -42,15 +42,15 @@ def simulate(
 ) -> int:
     """Run a job under virtual time with crashes, restores and failing disks; compare with the undisturbed batch run.
 
-    Sinks are replaced, so that nothing is written; sources are read once. Ends with 1 if a seed fails, and tells the
-    simplest life found that fails and the command that runs it again.
+    Sinks are replaced, so that nothing is written; sources are read once. Ends with 1 if a seed fails, and prints
+    the simplest failing life found and the command that runs it again.
 
     Parameters
     ----------
     target
-        The Python file that holds the job; with several jobs in it, which one.
+        Python file with the job; FILE:job names one of several jobs.
     seeds
-        How many seeds to run.
+        Number of seeds to run.
     first
         The first seed.
     seed
@@ -58,15 +58,15 @@ def simulate(
     processes
         Processes side by side; two unless the machine has fewer cores.
     rows
-        Records to take of each source: its first ones.
+        Number of records to take of each source: its first ones.
     key
         Columns by which a later result replaces an earlier one, like origin,dest.
     keep_order
-        Records come in the order in which they were read, for jobs whose results depend on it.
+        Keep the order in which records were read, for jobs whose results depend on it.
     set
-        key=value, as often as needed: a runtime setting or one the file asks for (sf.setting).
+        key=value, repeatable: a runtime setting, or one that the file reads with sf.setting.
     quiet
-        Show no progress and, where nothing fails, nothing at all.
+        Show no progress and, if no seed fails, nothing at all.
     json_
         Print the report as JSON on stdout.
     debug
@@ -90,7 +90,7 @@ def simulate(
 
 
 def _many(whole: Share, processes: int, *, quiet: bool, stdout: bool) -> Simulation:
-    """Run all shares until they are done or one has found a failure."""
+    """Runs all shares until they are done or one has found a failure."""
     from streamflow.cli.loading import load
     from streamflow.cli.simulate_share import running
     from streamflow.testing.simulation.report import Simulation

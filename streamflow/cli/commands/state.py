@@ -1,4 +1,4 @@
-"""`streamflow state`: what a job remembers, read out of one of its checkpoints: listed, queried, written to a file."""
+"""`streamflow state`: lists, queries and writes to a file the state in a checkpoint."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def state(
     checkpoint
         A checkpoint directory or object store (its newest checkpoint is read), or DIR#NUMBER.
     operator
-        Which operator's state to show; without it and without a query, a list of what there is.
+        Operator whose state to show; without it and without a query, the states are listed.
     query
         SQL over tables named like the states, with --operator that one's: select * from panes where records > 10.
         Of several operators with a state of one name: "operator.state", in quotes.
     to
         Write the result to this file: .parquet, .csv or .ndjson.
     job
-        Which job's, where there are several.
+        Job whose state to read, if there are several.
     json_
         Print JSON.
     debug

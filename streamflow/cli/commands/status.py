@@ -1,4 +1,4 @@
-"""`streamflow status`: how a running job is doing, once."""
+"""`streamflow status`: the status of a running job, once."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def status(
     json_: Annotated[bool, Parameter(name="--json")] = False,
     debug: bool = False,
 ) -> int:
-    """Say how a running job is doing.
+    """Show the status of a running job.
 
     Parameters
     ----------
     job_url
-        Where the job answers, as `streamflow run --control-port` says it.
+        Address of the job's control server, as printed by `streamflow run --control-port`.
     token_file
         A file with the job's control token; otherwise STREAMFLOW_CONTROL_TOKEN.
     timeout
-        How long to wait for the job.
+        Longest wait for the job.
     json_
-        Print all that the job says as JSON.
+        Print the whole status as JSON.
     debug
         Show the traceback of an error.
     """

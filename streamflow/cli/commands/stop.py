@@ -1,4 +1,4 @@
-"""`streamflow stop`: ends a running job cleanly, its output committed and, with checkpoints, its state saved."""
+"""`streamflow stop`: ends a running job cleanly, with its output committed and, with checkpoints, its state saved."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def stop(
     Parameters
     ----------
     job_url
-        Where the job answers, as `streamflow run --control-port` says it.
+        Address of the job's control server, as printed by `streamflow run --control-port`.
     drain
         End the input: open windows give their results, and the job cannot be continued.
     savepoint
-        Where to copy the last checkpoint to, whole: a folder or an object store's URL, as the job sees it.
+        Place for a full copy of the last checkpoint: a folder or an object store's URL, as the job sees it.
     token_file
         A file with the job's control token; otherwise STREAMFLOW_CONTROL_TOKEN.
     timeout
-        How long to wait for the job.
+        Longest wait for the job.
     json_
         Print the job's result as JSON.
     debug

@@ -1,4 +1,4 @@
-"""`streamflow top`: a running job, looked at every second until somebody presses q."""
+"""`streamflow top`: a running job's status, refreshed every second until the user presses q."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def top(
     timeout: str = "10s",
     debug: bool = False,
 ) -> int:
-    """Watch a running job, live; q or Ctrl-C ends it. Elsewhere than in a terminal it is shown once.
+    """Watch a running job, live; q or Ctrl-C ends the view. Outside of a terminal the status is shown once.
 
     Parameters
     ----------
     job_url
-        Where the job answers, as `streamflow run --control-port` says it.
+        Address of the job's control server, as printed by `streamflow run --control-port`.
     token_file
         A file with the job's control token; otherwise STREAMFLOW_CONTROL_TOKEN.
     timeout
-        How long to wait for the job.
+        Longest wait for the job.
     debug
         Show the traceback of an error.
     """

@@ -1,1 +1,1 @@
-"""What commands show in a terminal: tables, progress, live figures."""
+"""Terminal output of commands: tables, progress, live figures."""

@@ -74,7 +74,7 @@ def span(seconds: float) -> str:
 
 
 def moment(micros: int | None, *, ended: bool = False) -> str:
-    """Event time to the second, without the T and Z; a dash where there is none, "end" where all input has `ended`.
+    """Event time to the second, without the T and Z; a dash for none, "end" if all input has `ended`.
 
     >>> moment(1_357_017_420_500_000), moment(None), moment(None, ended=True)
     ('2013-01-01 05:17:00', '–', 'end')

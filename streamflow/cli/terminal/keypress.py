@@ -1,4 +1,4 @@
-"""Single keys from a terminal, without the return key; where that cannot be had, none is ever pressed."""
+"""Single keys from a terminal, without the return key; without a suitable terminal no key is ever pressed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Keys"]
 
 
 class Keys:
-    """The terminal on stdin hands over each key at once meanwhile; Ctrl-C stays what it is."""
+    """A context in which the terminal on stdin passes on each key at once; Ctrl-C keeps its meaning."""
 
     def __init__(self) -> None:
         self._before: list[Any] | None = None
@@ -37,7 +37,7 @@ class Keys:
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
 
     def pressed(self, seconds: float) -> str | None:
-        """The key that is pressed within the time; None without one."""
+        """The key pressed within `seconds`; None without one."""
         if self._before is None:
             time.sleep(seconds)
             return None

@@ -22,7 +22,7 @@ _END: Final = to_micros("2013-02-01T05:00:00Z")
 _DAYS: Final = 31
 _WIDEST: Final = 104
 _WITHOUT_DAYS: Final = 67
-"""What the table takes beside the daily means."""
+"""The table's width beside the daily means, in characters."""
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _SPARK_TOP: Final = 40.0
 """The mean delay in minutes at which a day's bar is full."""
@@ -38,7 +38,7 @@ def sparkline(values: list[float], top: float = _SPARK_TOP) -> str:
 
 
 def picture(board: Board, status: JobStatus, rate: float, width: int) -> RenderableType:
-    """Everything the demo shows while it runs. `rate` in records per second, `width` in characters."""
+    """The whole picture of the running demo. `rate` in records per second, `width` in characters."""
     delays = next((each for each in status.operators if each.operator == "delays"), None)
     watermark = None if delays is None else delays.watermark
     ended = delays is not None and delays.ended

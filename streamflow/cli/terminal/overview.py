@@ -1,7 +1,7 @@
-"""What `streamflow status` and `streamflow top` show of a running job; pure: two looks at it in, a picture out.
+"""The view of a running job for `streamflow status` and `streamflow top`; pure: two statuses in, a picture out.
 
-It is what the Grafana dashboard "overview" shows: state, rates, watermarks and who holds them back, checkpoints,
-publications.
+It has the figures of the Grafana dashboard "overview": state, rates, watermarks and the splits that hold them back,
+checkpoints, publications.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _Rates = tuple[float, float]
 
 
 def overview(now: JobStatus, before: JobStatus | None = None) -> RenderableType:
-    """The whole picture; rates are those since `before`, the look before this one."""
+    """The whole picture; rates are those since `before`, an earlier status."""
     from rich import box
     from rich.console import Group
     from rich.table import Table
@@ -52,7 +52,7 @@ def overview(now: JobStatus, before: JobStatus | None = None) -> RenderableType:
 
 
 def facts(now: JobStatus) -> list[tuple[str, str]]:
-    """What concerns the whole job, by name."""
+    """The facts about the whole job, by name."""
     told = [("watermark", _watermark(now))]
     lags = [each.lag_records for each in now.operators if each.lag_records is not None]
     if lags:
@@ -93,7 +93,7 @@ def facts(now: JobStatus) -> list[tuple[str, str]]:
 
 
 def rows(now: JobStatus, before: JobStatus | None = None) -> tuple[list[str], list[list[str]]]:
-    """The operators as a table; columns in which no operator has anything are left out."""
+    """The operators as a table; columns that are empty for all operators are left out."""
     earlier: dict[str, OperatorStatus] = {each.operator: each for each in before.operators} if before else {}
     passed = now.elapsed - before.elapsed if before else now.elapsed
     columns: dict[str, Callable[[OperatorStatus], str]] = {
@@ -136,7 +136,7 @@ def _watermark(now: JobStatus) -> str:
 
 
 def _or_none(watermark: int | None) -> int:
-    """Smaller than any where there is none: that holds others back most."""
+    """A sort key: no watermark is smaller than any, since it holds others back most."""
     return MIN_TIME if watermark is None else watermark
 
 

@@ -1,7 +1,8 @@
-"""How a running job shows on stderr: one line that is redrawn in a terminal, a log line now and then elsewhere.
+"""The progress of a running job on stderr: one line that is redrawn in a terminal, a log line now and then
+elsewhere.
 
-A `Progress` is fed a `JobStatus` a few times a second. The terminal's line gives way to what is logged and what the job
-itself prints: it is wiped before and drawn again after.
+A `Progress` gets a `JobStatus` a few times a second. The terminal's line gives way to log lines and to the job's own
+output: it is wiped before and drawn again after.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Progress(Protocol):
 
 
 def is_live(stream: TextIO, settings: Settings, *, quiet: bool) -> bool:
-    """Whether a line that is redrawn suits the stream, and what is logged there."""
+    """Whether a redrawn line suits the stream and the log settings."""
     return not quiet and settings.log_format == "text" and stream.isatty()
 
 
@@ -68,7 +69,7 @@ def summary(status: JobStatus, rate: float, now: int) -> str:
 
 
 def _checkpoint(checkpoint: CheckpointStatus) -> str:
-    """Which is the last, how old and how large it is; how many could not be taken."""
+    """The last checkpoint's number, age and size, and the number of failed ones."""
     failed = f", {figures.count(checkpoint.failed)} failed" if checkpoint.failed else ""
     if checkpoint.number is None:
         return f"no checkpoint yet{failed}"
@@ -80,13 +81,13 @@ class Silent:
     """Shows nothing."""
 
     def update(self, status: JobStatus) -> None:
-        """Nothing is shown."""
+        """Shows nothing."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to clean up."""
+        """Does nothing."""
 
 
 class LogLines:
@@ -107,11 +108,11 @@ class LogLines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to clean up."""
+        """Does nothing."""
 
 
 class ProgressLine:
-    """One line at the bottom of a terminal; what else is written there goes above it."""
+    """One line at the bottom of a terminal; other text goes above it."""
 
     def __init__(self, stream: TextIO, clock: Clock) -> None:
         self._stream = stream
@@ -131,7 +132,7 @@ class ProgressLine:
             self._drawn = True
 
     def wipe(self, *, until_line_end: bool = False) -> None:
-        """Take the line away; `until_line_end` keeps it away: the job has printed part of a line."""
+        """Removes the line; `until_line_end` keeps it away: the job has printed part of a line."""
         if self._drawn:
             self._stream.write(_WIPE)
             self._stream.flush()
@@ -154,7 +155,7 @@ class ProgressLine:
 
 
 class _Above:
-    """A stream to the terminal, with the progress line taken away before each write."""
+    """A stream to the terminal that removes the progress line before each write."""
 
     def __init__(self, stream: TextIO, line: ProgressLine) -> None:
         self._stream = stream

@@ -18,11 +18,11 @@ from streamflow.standard_streams import occupy_standard_streams
 __all__ = ["make_fit"]
 
 _NARROWEST: Final = 40
-"""Columns that help texts and plans need; a terminal that says less wraps what is longer."""
+"""The smallest width for help texts and plans; a narrower terminal wraps longer lines."""
 
 
 def make_fit() -> None:
-    """Open closed standard streams on nothing, let every character be written, and mend COLUMNS.
+    """Opens closed standard streams on the null device, makes every character writable, and corrects COLUMNS.
 
     To be called before any other file is opened.
     """

@@ -1,4 +1,4 @@
-"""A table as plain text, that reads in a terminal and goes through a pipe."""
+"""A table as plain text, for terminals and pipes."""
 
 from __future__ import annotations
 
