@@ -17,8 +17,8 @@ from streamflow.time.timestamps import Duration, parse_duration, to_micros
 __all__ = ["START", "TestClock"]
 
 START: Final = "2030-01-01T00:00:00Z"
-"""Where virtual time begins unless a test says otherwise: past the event times of recorded data, whose watermarks the
-bound on future events would hold back otherwise."""
+"""The beginning of virtual time by default: later than the event times of recorded data, whose watermarks the bound
+on future events would hold back otherwise."""
 
 
 class TestClock:
@@ -48,27 +48,27 @@ class TestClock:
         return (self._now - self._start) / 1e6
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until the clock has been moved on by so much; zero only lets others run."""
+        """Waits until the clock has been moved on by `seconds`; zero only lets other tasks run."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return
-        # A wait too short for microseconds still takes one: else a loop that waits for the rest of something would
-        # wait for ever.
+        # A wait too short for microseconds still takes one: otherwise a loop that waits for a remainder would wait
+        # for ever.
         deadline = self._now + max(1, round(seconds * 1e6))
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (deadline, next(self._order), future))
         await future
 
     def advance(self, duration: Duration) -> None:
-        """Move on by a duration (`"10s"`, a timedelta), waking whoever has slept long enough.
+        """Moves on by a duration (`"10s"`, a timedelta), and wakes the sleepers that are due.
 
-        What they do then happens when the event loop runs next, all at the new time; `TestJob` stops at each deadline.
-        Raises JobDefinitionError for a duration that is not longer than zero.
+        They run when the event loop runs next, all at the new time; `TestJob` stops at each deadline. Raises
+        JobDefinitionError for a duration that is not longer than zero.
         """
         self.advance_to(self._now + parse_duration(duration, what="the duration", positive=True))
 
     def advance_to(self, moment: datetime | str | int) -> None:
-        """Move on to a moment; one in the past leaves the clock where it is."""
+        """Moves on to a moment; one in the past leaves the clock unchanged."""
         self._now = max(self._now, to_micros(moment))
         while self._sleepers and self._sleepers[0][0] <= self._now:
             future = heapq.heappop(self._sleepers)[2]
@@ -77,7 +77,7 @@ class TestClock:
 
     @property
     def next_wake(self) -> int | None:
-        """When the next sleeper wakes, in microseconds since 1970; None if nobody sleeps."""
+        """The time at which the next sleeper wakes, in microseconds since 1970; None if there is none."""
         while self._sleepers and self._sleepers[0][2].done():
             heapq.heappop(self._sleepers)
         return self._sleepers[0][0] if self._sleepers else None

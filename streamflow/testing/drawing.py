@@ -1,8 +1,8 @@
 """Pictures of runs: event time to the right, processing time upwards, as the Dataflow paper draws them.
 
-A record is a dot where it came; a late one that nothing took is a cross. The line is the watermark: how far event time
-has come at each moment. A box is a result: as wide as its window, from the window's first record, or the result before,
-up to the moment at which the result went out.
+A record is a dot at its event time and arrival; a late one that no `.late` stream took is a cross. The line is the
+watermark at each moment. A box is a result: as wide as its window, from the window's first record, or the result
+before, up to the moment at which the result went out.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _STYLE: Final = (
 class Drawing:
     """A picture of a job that runs under `TestJob(job, watermarks="job")`, in seconds since 1970 and since its start.
 
-    `label` says what stands at a record, `result` what stands in the box of a result; both are given the row. `time` is
-    the column of a record's event time, in seconds. Raises what the job raises.
+    `label` gives the text at a record, `result` the text in a result's box; both get the row. `time` is the column
+    of a record's event time, in seconds. Raises what the job raises.
 
     >>> import streamflow as sf
     >>> job = sf.Job("totals")
@@ -66,7 +66,7 @@ class Drawing:
         self._began = self.job.clock.now()
 
     def record(self, at: float, row: Mapping[str, Any], *, split: int = 0) -> Drawing:
-        """A record comes so many seconds after the start."""
+        """Adds a record `at` seconds after the start."""
         self.until(at)
         dropped = self.job.metric("streamflow_late_records_dropped_total")
         self.job.source().push([row], split=split)
@@ -75,7 +75,7 @@ class Drawing:
         return self._look()
 
     def until(self, at: float) -> Drawing:
-        """Time passes, up to so many seconds after the start."""
+        """Lets time pass up to `at` seconds after the start."""
         missing = timedelta(seconds=at - self._now)
         if missing > timedelta(0):
             self.job.advance_processing_time(missing)
@@ -107,7 +107,7 @@ class Drawing:
         return (self.job.clock.now() - self._began) / 1e6
 
     def _look(self) -> Drawing:
-        """Note how far event time has come, and what has come out."""
+        """Notes the watermark, and new results."""
         watermark = self.job.status().watermark
         if watermark is not None:
             self._watermarks.append((watermark / 1e6, self._now))
@@ -120,7 +120,7 @@ class Drawing:
         return self
 
     def _line(self, x: _Axis, y: _Axis) -> str:
-        """Steps: the watermark stays where it is until something moves it."""
+        """The watermark as steps: it stays where it is until an element moves it."""
         (first, at), *others = [(x.inside(time), at) for time, at in self._watermarks]
         steps = "".join(f"V{y(at)}H{x(time)}" for time, at in others)
         return f"M{x(first)} {y(at)}{steps}V{y(self._now)}"
@@ -128,7 +128,8 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Pane:
-    """A result: the window's bounds, since when it was gathered and when it went out, all in seconds."""
+    """A result: the window's bounds, the time from which it was gathered and the time at which it went out, all in
+    seconds."""
 
     start: float
     end: float
@@ -160,7 +161,7 @@ class _Dot:
 
 
 class _Axis:
-    """Seconds from `low` to `high` as places between two ends of the picture."""
+    """A scale from seconds between `low` and `high` to positions in the picture."""
 
     def __init__(self, low: float, high: float, begin: float, end: float) -> None:
         self._low, self._high = low, max(high, low + 1)

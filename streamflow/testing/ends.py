@@ -1,4 +1,4 @@
-"""The ends of a job's graph in a test: sinks that gather instead of writing, and the names people call ends by."""
+"""The ends of a job's graph in a test: sinks that gather instead of writing, and the names of ends."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FIELDS: Final = (
 
 @dataclass(slots=True)
 class _Place:
-    """Which subtask wrote a batch, and in which epoch it was sealed; None: not yet."""
+    """The subtask that wrote a batch, and the epoch in which it was sealed; None if it is not sealed yet."""
 
     subtask: int
     epoch: int | None = None
@@ -43,7 +43,7 @@ class _Place:
 
 @dataclass(slots=True)
 class Gathered:
-    """What came to one sink, in the order in which it was written; there at once, before any commit."""
+    """The batches of one sink, in the order in which they were written; present at once, before any commit."""
 
     type: StreamType
     stands_for: object = None
@@ -52,18 +52,18 @@ class Gathered:
     _places: list[_Place] = field(default_factory=list["_Place"])
 
     def add(self, subtask: int, batch: AnyBatch) -> None:
-        """A subtask has written a batch."""
+        """Adds a batch of a subtask."""
         self.batches.append(batch)
         self._places.append(_Place(subtask))
 
     def seal(self, subtask: int, epoch: int) -> None:
-        """What the subtask has written since it sealed last belongs to that epoch."""
+        """Seals the subtask's unsealed batches in that epoch."""
         for place in self._places:
             if place.subtask == subtask and place.epoch is None:
                 place.epoch = epoch
 
     def take_back(self, epoch: int) -> None:
-        """Forget what came after an epoch: the run goes on from its checkpoint."""
+        """Drops batches after an epoch: the run continues from its checkpoint."""
         kept = [
             (batch, place)
             for batch, place in zip(self.batches, self._places, strict=True)
@@ -73,11 +73,11 @@ class Gathered:
         self._places[:] = [place for _, place in kept]
 
     def rows(self) -> list[Any]:
-        """Dicts for columns, the values themselves for objects."""
+        """The rows: dicts for columns, the values themselves for objects."""
         return [value for batch in self.batches for value in values_of(batch)]
 
     def event_times(self) -> list[int]:
-        """The event time of each row in microseconds; empty where the stream has none."""
+        """The event time of each row in microseconds; empty if the stream has none."""
         times: list[int] = []
         for batch in self.batches:
             if isinstance(batch, RowBatch):
@@ -123,11 +123,11 @@ class _GatheringWriter:
         return ()
 
     async def close(self) -> None:
-        """What was gathered stays."""
+        """Closes nothing: gathered batches stay."""
 
 
 def gathering(graph: LogicalGraph) -> tuple[LogicalGraph, dict[str, Gathered]]:
-    """The graph with every sink replaced by one that gathers, and what they gather, by operator id."""
+    """The graph with every sink replaced by a gathering one, and the gathered batches by operator id."""
     nodes: list[Node] = []
     gathered: dict[str, Gathered] = {}
     for node in graph.nodes:
@@ -140,7 +140,7 @@ def gathering(graph: LogicalGraph) -> tuple[LogicalGraph, dict[str, Gathered]]:
 
 
 def stems(end: object) -> set[str]:
-    """The names by which people call a source or sink: of a file, a folder or a topic among its fields.
+    """The names of a source or sink for a test: those of files, folders or topics among its fields.
 
     >>> from types import SimpleNamespace
     >>> stems(SimpleNamespace(path="data/flights/*.ndjson")), stems(SimpleNamespace(topic="delays"))

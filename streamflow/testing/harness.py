@@ -54,10 +54,10 @@ _MAX_PARALLELISM: Final = 128
 class OperatorHarness:
     """Drives one operator: batches, watermarks and epochs in, rows of each output out.
 
-    `inputs` are the types of what it reads, one for each port; records may be dicts, values or DataFrames and come in
-    the layout that the operator asks for. `batch_rows` cuts what is pushed into batches of at most so many. `reads`
-    are the side outputs that somebody reads. With `parallelism` there are several subtasks, each with its keys. Methods
-    return the harness, so that calls can be chained. `backend` is what holds keyed state.
+    `inputs` are the types of its inputs, one for each port; records may be dicts, values or DataFrames and are
+    converted to the operator's layout. `batch_rows` is the largest batch that pushed records are cut into. `reads`
+    are the side outputs that are read. With `parallelism` there are several subtasks, each with its keys. Methods
+    return the harness, so that calls can be chained. `backend` is the kind of keyed backend.
 
     >>> from streamflow.operators.stateless.columns import Filter
     >>> from streamflow.core.schema import Schema
@@ -96,7 +96,7 @@ class OperatorHarness:
     def push(
         self, records: pl.DataFrame | Iterable[Any], *, times: Times | None = None, port: int = 0
     ) -> OperatorHarness:
-        """Records on one input; `times` are their event times (or the column `__event_time` of a DataFrame)."""
+        """Pushes records on one input; `times` are their event times (or the column `__event_time` of a DataFrame)."""
         type_ = self._inputs[port]
         batch = batch_of(records, type_, times)
         if type_.timed and len(batch) and batch.max_time is None:
@@ -110,7 +110,7 @@ class OperatorHarness:
         return self
 
     def watermark(self, time: datetime | str | int) -> OperatorHarness:
-        """Event time has come to `time` (microseconds, a datetime or ISO 8601 text)."""
+        """Moves event time to `time` (microseconds, a datetime or ISO 8601 text)."""
         micros = to_micros(time)
         if micros < MAX_TIME:
             self._watermark = max(self._watermark, micros)
@@ -127,7 +127,7 @@ class OperatorHarness:
         return self
 
     def epoch(self) -> OperatorHarness:
-        """A barrier has been aligned."""
+        """Ends an epoch: a barrier has been aligned."""
         self._epoch += 1
         for _, operator in self._subtasks:
             operator.on_epoch_end(self._epoch, self._collector)
@@ -135,7 +135,7 @@ class OperatorHarness:
         return self
 
     def tick(self) -> OperatorHarness:
-        """Processing time has come to what the clock says: what is due is called."""
+        """Calls due processing-time work, by the clock's time."""
         now = self.clock.now()
         for _, operator in self._subtasks:
             due = operator.next_processing_time()
@@ -145,7 +145,7 @@ class OperatorHarness:
         return self
 
     def finish(self) -> OperatorHarness:
-        """All inputs have ended: the watermark goes to +∞ first. The largest event time is the last event's."""
+        """Ends all inputs: the watermark goes to +∞ first. The largest event time is the last event's."""
         for _, operator in self._subtasks:
             operator.on_end(End(self._last_time, max(self._watermark, self._last_time - 1)))
         self.watermark(MAX_TIME)
@@ -154,7 +154,7 @@ class OperatorHarness:
         return self
 
     def output(self, name: str = MAIN) -> list[Any]:
-        """Everything put out on an output so far: dicts for columns, the values themselves otherwise."""
+        """The rows of an output so far: dicts for columns, the values themselves otherwise."""
         return self._collector.of(name).rows()
 
     def event_times(self, name: str = MAIN) -> list[int]:
@@ -162,11 +162,11 @@ class OperatorHarness:
         return self._collector.of(name).event_times()
 
     def snapshot(self) -> list[StatePart]:
-        """What each subtask keeps, as it would come back from storage: its snapshot and its keyed backend."""
+        """The snapshots of all subtasks, as they would come back from storage, with their keyed backends."""
         return [self._stored(ctx, operator) for ctx, operator in self._subtasks]
 
     def restore(self, parts: Sequence[StatePart], *, parallelism: int | None = None) -> OperatorHarness:
-        """Go on with new subtasks, more or fewer if wanted, that take back what these snapshots hold of their keys.
+        """Continues with new subtasks, more or fewer if wanted, that restore their keys from these snapshots.
 
         The snapshots stay as they are and can be restored again.
         """
@@ -177,7 +177,7 @@ class OperatorHarness:
 
     @property
     def outputs(self) -> Mapping[str, Gathered]:
-        """All outputs on which something was put out."""
+        """All outputs that have rows."""
         return self._collector.outputs
 
     def _start(self, parallelism: int, parts: Sequence[StatePart] = ()) -> None:
@@ -222,7 +222,7 @@ class OperatorHarness:
         return StatePart(ctx.groups, unpack(pack(dict(kept.values))), tables, _copied(ctx.state))
 
     def _routed(self, batch: AnyBatch, port: int) -> list[tuple[Operator, AnyBatch]]:
-        """Each record to the subtask that has its key, or to all of them."""
+        """Each record for the subtask that has its key, or for all of them."""
         if self.spec.broadcasts(port):
             return [(operator, batch) for _, operator in self._subtasks]
         keys = self.spec.partition_by
@@ -241,7 +241,7 @@ class OperatorHarness:
         return self.spec.side_type(output, self._inputs)
 
     def _taken(self) -> None:
-        """An element has been worked on; for those who do something between two elements."""
+        """Called after each element, for subclasses that act between elements."""
 
 
 class _Collector:
@@ -299,7 +299,7 @@ def check_batchings(
 
 
 def _copied(backend: KeyedStateBackend | None) -> KeyedStateBackend:
-    """A backend of its own with the same content, by way of the files it would be stored in."""
+    """A new backend with the same content, copied through the files that it would be stored in."""
     if backend is None:
         return MemoryBackend()
     with tempfile.TemporaryDirectory(prefix="streamflow-harness-") as folder:

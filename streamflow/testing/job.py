@@ -1,4 +1,4 @@
-"""`TestJob`: a user's job under virtual time. Sources say what the test tells them, sinks collect, nothing sleeps.
+"""`TestJob`: a user's job under virtual time. Sources give the test's records, sinks gather, nothing sleeps.
 
 The job's graph is taken as it is; only its two ends and its surroundings (clock, threads, event loop) are replaced.
 """
@@ -50,15 +50,15 @@ End = TypeVar("End")
 class TestJob:
     """Runs a job step by step; use it as a context manager.
 
-    After each `push`, `advance_watermark`, … everything that follows from it has happened when the call returns; what
-    made the job fail is raised there. With `watermarks="script"` event time moves only where the test says so; with
-    `"job"` it follows the job's own strategy (disorder bound, idleness). `splits` says how many splits each source has
-    (by source name, or one number for all). `settings` are those of `job.run`; the mode is streaming and state is kept
+    After each `push`, `advance_watermark`, … all consequences have happened when the call returns; a failure of the
+    job is raised there. With `watermarks="script"` event time moves only where the test says so; with `"job"` it
+    follows the job's own strategy (disorder bound, idleness). `splits` says how many splits each source has (by
+    source name, or one number for all). `settings` are those of `job.run`; the mode is streaming and state is kept
     in memory unless they say otherwise; environment variables do not count. Kafka's TopologyTestDriver is the model.
 
-    Checkpoints go to a disk in memory, when `checkpoint` is called, or as often as `checkpoint_interval` says if it is
-    given. `crash` ends the job as a killed process does, `restore` goes on from the last checkpoint (with state in
-    RocksDB, of which none are taken, from the beginning).
+    Checkpoints go to a disk in memory, when `checkpoint` is called, or as often as `checkpoint_interval` says if it
+    is given. `crash` ends the job like a killed process, `restore` continues from the last checkpoint (from the
+    beginning with state in RocksDB, of which no checkpoints are taken).
 
     >>> import streamflow as sf
     >>> job = sf.Job("totals")
@@ -117,16 +117,16 @@ class TestJob:
             self._started[0].close_quietly()
 
     def checkpoint(self) -> TestJob:
-        """Take a checkpoint now."""
+        """Takes a checkpoint now."""
         loop, handle = self._running()
         loop.run_virtually(handle.checkpoint())
         return self
 
     def crash(self) -> TestJob:
-        """End the job as `kill -9` does: what is not in a checkpoint is gone, also from the outputs."""
+        """Ends the job like `kill -9`: everything outside of a checkpoint is gone, also from the outputs."""
         loop, _ = self._running()
         epoch = max(self._checkpoints(), default=0)
-        # What the dying job still does while its tasks are cancelled must reach nothing.
+        # Effects of the dying job, while its tasks are cancelled, must be lost.
         self._disk = self._disk.crash("kill", Chance(0))
         loop.close_quietly()
         self._started, self._crashed = None, True
@@ -135,8 +135,8 @@ class TestJob:
         return self
 
     def restore(self, **settings: Any) -> TestJob:
-        """Go on after a crash from the last checkpoint, or from the beginning where there is none; with other settings
-        (`parallelism=3`) if they are given. Sources say again what they said after it."""
+        """Continues after a crash from the last checkpoint, or from the beginning if there is none; with other
+        settings (`parallelism=3`) if they are given. Sources repeat everything after it."""
         if not self._crashed:
             raise JobDefinitionError("there is nothing to restore", hint="call crash() before")
         self._settings = Settings.resolve({**self._given, **settings}, environ={})
@@ -145,11 +145,11 @@ class TestJob:
         return self
 
     def source(self, name: str | None = None) -> TestSource:
-        """A source by its operator's id, by what it reads (a file's, folder's or topic's name), or the only one."""
+        """A source by its operator's id, by the name of its file, folder or topic, or the only one."""
         return _one("source", name, self._sources, lambda source: source.names)
 
     def output(self, name: str | Collected | None = None) -> TestOutput:
-        """What went to a sink, by its operator's id, by where it writes, by what `collect()` gave, or the only one."""
+        """The output of a sink, by its operator's id, by the name of its place, by its `collect()`, or the only one."""
         if isinstance(name, Collected):
             name = next(
                 (id for id, output in self._outputs.items() if output.gathered.stands_for is name),
@@ -158,21 +158,21 @@ class TestJob:
         return _one("output", name, self._outputs, lambda output: output.names)
 
     def advance_processing_time(self, duration: Duration) -> TestJob:
-        """Let time pass (`"10s"`); whoever wakes on the way does so at the right moment."""
+        """Lets time pass (`"10s"`); sleepers on the way wake at the right moments."""
         loop, _ = self._running()
         loop.advance_to(self.clock.now() + parse_duration(duration, what="the duration", positive=True))
         self._step()
         return self
 
     def finish(self) -> JobResult:
-        """End every source and let the job come to its end, however long it takes on the virtual clock."""
+        """Ends every source and lets the job come to its end, whatever time it takes on the virtual clock."""
         loop, handle = self._running()
         for source in self._sources.values():
             source.end()
         return loop.run_virtually(handle.wait())
 
     def stop(self, *, drain: bool = False) -> JobResult:
-        """Stop it as `handle.stop()` would: with `drain` what is open counts as complete."""
+        """Stops the job like `handle.stop()`: with `drain`, open windows count as complete."""
         loop, handle = self._running()
         return loop.run_virtually(handle.stop(drain=drain))
 
@@ -251,7 +251,7 @@ class TestJob:
         return self.status().state == "running"
 
     def _step(self) -> None:
-        """Let everything happen that can; raise what made the job fail."""
+        """Runs everything that can run; raises the job's failure."""
         loop, handle = self._running()
         loop.settle()
         if handle.status().state == "failed":
@@ -301,10 +301,10 @@ class TestSource:
     def push(
         self, records: pl.DataFrame | Iterable[Any], *, times: Times | None = None, split: int = 0
     ) -> TestSource:
-        """Records as the source would give them: dicts, bare values, or a DataFrame; one call is one batch.
+        """Pushes records as the source would give them: dicts, bare values, or a DataFrame; one call is one batch.
 
-        `times` are for streams whose records bring their own event time; where the job takes it from a column, it does.
-        Raises JobDefinitionError for records that do not fit the source's columns.
+        `times` are for streams whose records bring their own event time; a job that takes it from a column reads the
+        column. Raises JobDefinitionError for records that do not fit the source's columns.
         """
         if times is not None and not self._own_times:
             raise JobDefinitionError(
@@ -321,27 +321,27 @@ class TestSource:
         return self
 
     def advance_watermark(self, time: datetime | str | int, *, split: int | None = None) -> TestSource:
-        """No more events with a time up to and including `time` will come (in this split, or in any).
+        """Promises that no more events with a time up to and including `time` will come (in this split, or in any).
 
-        A datetime, ISO 8601 text, or microseconds since 1970, in UTC. An earlier one than before has no effect.
+        A datetime, ISO 8601 text, or microseconds since 1970, in UTC. An earlier time than before has no effect.
         """
         self._tell(self._source, split, Decoded(self._empty, watermark=to_micros(time)))
         return self
 
     def idle(self, *, split: int | None = None) -> TestSource:
-        """Nothing comes for now, and nobody waits for it, until the next push or watermark."""
+        """Marks the source as idle until the next push or watermark: no watermark waits for it."""
         self._tell(self._source, split, Decoded(self._empty, watermark=MIN_TIME, idle=True))
         return self
 
     def end(self, *, split: int | None = None) -> TestSource:
-        """Nothing follows: the watermark goes to +∞. Ending twice is ending once."""
+        """Ends the source: the watermark goes to +∞. Ending twice is ending once."""
         if self._running():
             self._tell(self._source, split, None)
         return self
 
 
 class TestOutput:
-    """What a job has written to one sink so far."""
+    """The rows that a job has written to one sink so far."""
 
     __test__: ClassVar[bool] = False
 
@@ -351,7 +351,7 @@ class TestOutput:
         self._seen = 0
 
     def take_back(self, epoch: int) -> None:
-        """Forget what came after an epoch's checkpoint."""
+        """Drops rows after an epoch's checkpoint."""
         self.gathered.take_back(epoch)
         self._seen = min(self._seen, len(self.gathered.rows()))
 
@@ -360,13 +360,13 @@ class TestOutput:
         return self.gathered.rows()
 
     def new_rows(self) -> list[Any]:
-        """The records since `new_rows` was called last."""
+        """The records since the last call of `new_rows`."""
         rows = self.gathered.rows()
         new, self._seen = rows[self._seen :], len(rows)
         return new
 
     def event_times(self) -> list[int]:
-        """The event time of each record so far in microseconds; empty where the stream has none."""
+        """The event time of each record so far in microseconds; empty if the stream has none."""
         return self.gathered.event_times()
 
     def frame(self) -> pl.DataFrame:
@@ -377,7 +377,7 @@ class TestOutput:
 def _one(
     kind: str, name: str | None, candidates: Mapping[str, End], names: Callable[[End], frozenset[str]]
 ) -> End:
-    """The candidate of that name, or the only one; raises JobDefinitionError naming those there are."""
+    """The candidate of that name, or the only one; raises JobDefinitionError that names the known ones."""
     found = [each for each in candidates.values() if name is None or name in names(each)]
     if len(found) == 1:
         return found[0]

@@ -52,7 +52,7 @@ def check_modes_agree(
     tolerance: float = 1e-9,
     **settings: Any,
 ) -> Results:
-    """Run a job in every combination and compare what its outputs come to; returns the results by the sinks' ids.
+    """Runs a job in every combination and compares the final results of its outputs; returns them by the sinks' ids.
 
     The job reads its own sources, which have to be bounded; its sinks are replaced, so that nothing is written. Time is
     virtual and everything runs in one thread, so that a run can be repeated. `job` may be a function that makes it, for
@@ -60,10 +60,10 @@ def check_modes_agree(
     the last; `key` names the columns by which later rows replace earlier ones elsewhere (for all sinks, or by sink id).
     Floats may differ by `tolerance`, relatively.
 
-    Raises AssertionError that shows the rows in which a combination differs, JobDefinitionError for an unbounded job.
-    The promise is about data on time: what is late in one mode and not in another makes results differ. So does a
-    process that sees events as they arrive, where they come out of order and their order counts: the error says that
-    `order="event_time"` would mend it.
+    Raises AssertionError that shows the rows in which a combination differs, JobDefinitionError for an unbounded
+    job. The promise is about data on time: records late in one mode and not in another make results differ. So does
+    a process that sees events as they arrive, if they come out of order and their order counts: the error then
+    suggests `order="event_time"`.
 
     >>> import streamflow as sf
     >>> job = sf.Job("totals")
@@ -117,7 +117,7 @@ def check_modes_agree(
 
 
 def _by_arrival(graph: LogicalGraph) -> str:
-    """Which processes see events in an order that is another one in batch mode."""
+    """The processes that see events in an order that differs in batch mode."""
     found = [
         node.id
         for node in graph.nodes
@@ -169,7 +169,7 @@ def _run(graph: LogicalGraph, settings: Settings) -> tuple[Results, JobResult]:
 
 
 def check_key(graph: LogicalGraph, key: Sequence[str] | Mapping[str, Sequence[str]] | None) -> None:
-    """Refuse a key for a sink that is not there, or with a column that the sink does not get: JobDefinitionError."""
+    """Raises JobDefinitionError for a key of a missing sink, or with a column that the sink does not get."""
     sinks = {node.id: node for node in graph.nodes if isinstance(node, SinkNode)}
     by_sink = key if isinstance(key, Mapping) else dict.fromkeys(sinks, () if key is None else key)
     for id, given in by_sink.items():
@@ -188,7 +188,7 @@ def check_key(graph: LogicalGraph, key: Sequence[str] | Mapping[str, Sequence[st
 
 
 def is_changing(graph: LogicalGraph, sink: str) -> bool:
-    """Whether what a sink gets are changes, as its stream's type says."""
+    """Whether a sink gets changes, by its stream's type."""
     node = graph.node(sink)
     assert isinstance(node, SinkNode)
     return node.type.changes
@@ -197,7 +197,8 @@ def is_changing(graph: LogicalGraph, sink: str) -> bool:
 def replacing_key(
     graph: LogicalGraph, sink: str, key: Sequence[str] | Mapping[str, Sequence[str]] | None
 ) -> Sequence[str] | None:
-    """By what later rows of a sink replace earlier ones: what the user says, else what an accumulating window says."""
+    """The columns by which later rows of a sink replace earlier ones: the user's, else those of an accumulating
+    window."""
     given = key.get(sink) if isinstance(key, Mapping) else key
     if given is not None:
         return given

@@ -1,4 +1,4 @@
-"""Final results: what a changing or repeated output comes to in the end, compared as multisets with a tolerance."""
+"""Final results of changing or repeated outputs, compared as multisets with a tolerance."""
 
 # Values of any type: what they hold is not known to the type checker.
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -20,7 +20,7 @@ _SHOWN: Final = 10
 _WITHDRAWN: Final = frozenset({"update_before", "delete"})
 _KINDS: Final = frozenset({"insert", "update_after", *_WITHDRAWN})
 _DIGITS: Final = 8 * sys.float_info.epsilon
-"""Of the largest value: by how much sums of the same numbers in another order may differ."""
+"""The relative difference that sums of the same numbers in another order may have, of the largest value."""
 
 
 def final_rows(
@@ -57,9 +57,9 @@ def final_rows(
 
 
 def difference(expected: Iterable[Any], actual: Iterable[Any], *, tolerance: float = 1e-9) -> str:
-    """The difference between two multisets of rows as text; empty where they agree.
+    """The difference between two multisets of rows as text; empty if they agree.
 
-    Floats may differ by `tolerance`, relatively; where a sum cancels out to about 0, by the last digits of the largest
+    Floats may differ by `tolerance`, relatively; if a sum cancels out to about 0, by the last digits of the largest
     value at the same place.
 
     >>> print(difference([{"k": "a", "x": 0.3}, {"k": "b", "x": 1.0}], [{"k": "a", "x": 0.1 + 0.2}]))
@@ -111,7 +111,7 @@ def _grouped(rows: Iterable[Any]) -> dict[Hashable, list[tuple[list[float], Any]
 
 
 def _frozen(value: Any, floats: list[float] | None = None) -> Hashable:
-    """A value as something hashable; its floats go to `floats` where that is given."""
+    """A value as something hashable; its floats go to `floats`, if given."""
     if isinstance(value, Mapping):
         fields = cast("Mapping[str, Any]", value)
         return tuple((name, _frozen(fields[name], floats)) for name in sorted(fields))
@@ -123,7 +123,7 @@ def _frozen(value: Any, floats: list[float] | None = None) -> Hashable:
             floats.append(value)
             return "float"
         return "nan" if math.isnan(value) else value
-    # True is 1 and 1 is True for a dict, and nobody means that.
+    # To a dict True is 1 and 1 is True, which is never meant.
     return (type(value).__name__, value) if isinstance(value, Hashable) else repr(value)
 
 

@@ -90,5 +90,5 @@ def _value(value: Any, dtype: pl.DataType) -> Any:
 
 
 def _zoned(moment: datetime, dtype: pl.Datetime) -> datetime:
-    """As the column wants it: naive columns hold UTC."""
+    """The moment for the column: naive columns hold UTC."""
     return moment if dtype.time_zone is not None else moment.astimezone(UTC).replace(tzinfo=None)

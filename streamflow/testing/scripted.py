@@ -1,4 +1,4 @@
-"""A source that says what a test tells it to: records, watermarks, idleness, the end, split by split."""
+"""A source scripted by a test: records, watermarks, idleness, the end, split by split."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ __all__ = ["ScriptedSource", "ScriptedSplit"]
 
 @dataclass(slots=True)
 class ScriptedSplit:
-    """What one split has been told so far; it can be read again from anywhere."""
+    """The script of one split so far; it can be read again from any piece."""
 
     ended: bool = False
     _pieces: list[Decoded] = field(default_factory=list[Decoded])
     _reading: asyncio.Future[None] | None = None
 
     def tell(self, piece: Decoded) -> None:
-        """The next piece."""
+        """Appends the next piece."""
         self._pieces.append(piece)
         self._wake()
 
     def end(self) -> None:
-        """Nothing follows."""
+        """Ends the split."""
         self.ended = True
         self._wake()
 
     async def piece(self, number: int) -> Decoded | None:
-        """The piece of that number, from 0, once it is there; None behind the end."""
+        """The piece of that number, from 0, once it exists; None behind the end."""
         while number >= len(self._pieces) and not self.ended:
             self._reading = asyncio.get_running_loop().create_future()
             await self._reading
@@ -57,7 +57,8 @@ class ScriptedSplit:
 
 @dataclass(frozen=True, eq=False)
 class ScriptedSource(Source):
-    """Stands in for a job's own source: same type, same text in plans, but a test decides what comes and when."""
+    """A stand-in for a job's own source: same type, same text in plans, but a test decides the records and their
+    times."""
 
     type_: StreamType
     splits: tuple[ScriptedSplit, ...]
@@ -113,7 +114,7 @@ class _ScriptReader:
         return Fetch(lambda: projected, {"piece": self.given}, nbytes=piece.batch.nbytes)
 
     async def close(self) -> None:
-        """A script outlives its readers."""
+        """Closes nothing: a script outlives its readers."""
 
     def _projected(self, piece: Decoded) -> Decoded:
         if self.ctx.columns is None or not isinstance(piece.batch, FrameBatch):

@@ -1,4 +1,4 @@
-"""`check_snapshots`: an operator that is stopped and restored again and again gives what it gives undisturbed.
+"""`check_snapshots`: an operator that is stopped and restored repeatedly has to give its undisturbed output.
 
 The runs are those of Hazelcast Jet's TestSupport: one item and many items at a time, snapshots taken and not used, a
 restore after every element and after every second one. To these come restores at another parallelism, at which each
@@ -22,7 +22,7 @@ _DISTURBANCES: Final[tuple[_Disturbance, ...]] = get_args(_Disturbance)
 
 
 class _Disturbed(OperatorHarness):
-    """Takes snapshots between elements, and goes on from them."""
+    """A harness that takes snapshots between elements, and continues from them."""
 
     def __init__(
         self,
@@ -60,12 +60,12 @@ def check_snapshots(
     tolerance: float = 1e-9,
     **options: Any,
 ) -> None:
-    """Run a script on an operator undisturbed, and with snapshots and restores between its elements; the same rows have
-    to come out, in any order.
+    """Runs a script on an operator undisturbed, and with snapshots and restores between its elements; the output has
+    to be the same, in any order.
 
     An element is a batch of records, a watermark, an epoch or a tick of the clock. `batch_rows`: how many records a
-    batch has (None: as pushed). `parallelisms` are gone through from restore to restore, again and again. `options`
-    are those of the harness. Raises AssertionError that shows the rows that differ.
+    batch has (None: as pushed). `parallelisms` are used in turn from restore to restore. `options` are those of the
+    harness. Raises AssertionError that shows the rows that differ.
 
     >>> import polars as pl
     >>> import streamflow as sf

@@ -22,7 +22,7 @@ Ts = TypeVarTuple("Ts")
 
 _MOST_ROUNDS: Final = 1_000_000
 _LONGEST: Final = 7 * 86_400_000_000
-"""A job that is not done after a week of virtual time waits for something that never comes."""
+"""The longest run in virtual time, a week: a longer one waits for something that never comes."""
 
 
 class SteppedLoop(asyncio.SelectorEventLoop):
@@ -67,7 +67,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         return super().call_at(when, callback, *args, context=context)
 
     def settle(self) -> None:
-        """Run until nothing is ready any more; raises JobFailedError where that does not come to an end."""
+        """Runs until nothing is ready any more; raises JobFailedError if that does not end."""
         for _ in range(_MOST_ROUNDS):
             before = self._calls
             self.call_soon(self.stop)
@@ -79,7 +79,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         )
 
     def advance_to(self, moment: int) -> None:
-        """Move virtual time to `moment` (microseconds since 1970), stopping wherever somebody wakes on the way."""
+        """Moves virtual time to `moment` (microseconds since 1970), stopping wherever a sleeper wakes on the way."""
         self.settle()
         while (wake := self.next_wake) is not None and wake <= moment:
             self._step_to(wake)
@@ -88,14 +88,14 @@ class SteppedLoop(asyncio.SelectorEventLoop):
 
     @property
     def next_wake(self) -> int | None:
-        """When the next sleeper or timer is due; None if there is none."""
+        """The time of the next sleeper or timer; None if there is none."""
         candidates = [self._clock.next_wake, self._timers[0] if self._timers else None]
         return min((wake for wake in candidates if wake is not None), default=None)
 
     def run_virtually(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end; whenever all wait for time, time jumps to the first of them.
+        """Runs a coroutine to its end; whenever all tasks wait for time, time jumps to the first.
 
-        Raises what the coroutine raises, and JobFailedError where everything waits for something that never comes.
+        Raises the coroutine's errors, and JobFailedError if everything waits for something that never comes.
         """
         task = self.create_task(work)
         latest = self._clock.now() + _LONGEST
@@ -113,7 +113,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         return task.result()
 
     def close_quietly(self) -> None:
-        """Cancel what still runs, let it clean up, and close."""
+        """Cancels the tasks that still run, lets them clean up, and closes."""
         for task in asyncio.all_tasks(self):
             task.cancel()
         self.settle()

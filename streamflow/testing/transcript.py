@@ -1,4 +1,4 @@
-"""What a transcript says: a windowed job as data and the steps it is put through. Reading and checking the YAML.
+"""Transcripts as data: a windowed job and its steps, read from YAML and checked.
 
 The format is in docs of `run_transcript`. Files are untrusted: bounded in size, no aliases, no tags, unknown keys and
 keys given twice are errors that name the file and the step.
@@ -43,7 +43,7 @@ _AGGREGATES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that happens, and what has to come of it: exactly these panes, late records and drops."""
+    """One event of a transcript, and its consequences: exactly these panes, late records and drops."""
 
     number: int
     action: str
@@ -53,20 +53,20 @@ class Step:
     panes: tuple[Mapping[str, Any], ...]
     late: tuple[tuple[int, Any, Any], ...]
     counts: Mapping[str, int]
-    """`dropped` (late) and `in_no_window` (between two windows)."""
+    """Numbers of `dropped` (late) and `in_no_window` (between two windows) records."""
     window_watermark: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A windowed job and its steps. Times are microseconds; `unit` is how long the file's unit of time is."""
+    """A windowed job and its steps. Times are microseconds; `unit` is the length of the file's unit of time."""
 
     name: str
     unit: int
     inputs: tuple[str, ...]
     splits: int
     watermark: BoundedDisorder | None
-    """The job's own strategy; None: the transcript moves event time itself."""
+    """The job's own strategy; None if the transcript moves event time itself."""
     assigner: Assigner
     allowed_lateness: str
     accumulation: Accumulation
@@ -78,7 +78,7 @@ class Transcript:
 
 
 def read_transcript(path: str | Path) -> Transcript:
-    """A transcript from its file; raises JobDefinitionError naming the file, the step and the key that is wrong."""
+    """A transcript from its file; raises JobDefinitionError that names the file, the step and the wrong key."""
     file = Path(path)
     where = Where(split=file.name)
     try:
@@ -121,7 +121,7 @@ def _yaml() -> ModuleType:
 
 
 def _refuse_twice(yaml: Any, node: Any, where: Where) -> None:
-    """Of two values for one key YAML would silently take the second."""
+    """Raises for a repeated key, of which YAML would silently take the second value."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -139,7 +139,7 @@ def _refuse_twice(yaml: Any, node: Any, where: Where) -> None:
 
 
 class _Reader:
-    """Checks the loaded YAML and turns it into a `Transcript`; `where` is the place at which it is."""
+    """Checks the loaded YAML and turns it into a `Transcript`; `where` is the present place."""
 
     def __init__(self, stem: str, where: Where) -> None:
         self.where = where
@@ -272,7 +272,7 @@ class _Reader:
             return MIN_TIME
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             micros = value * self._unit
-            if MIN_TIME <= micros <= MAX_TIME:  # not so what is no number
+            if MIN_TIME <= micros <= MAX_TIME:  # but not a value that is no number
                 return round(micros)
         if isinstance(value, str):
             return to_micros(value)

@@ -1,7 +1,7 @@
-"""`run_transcript`: window semantics as YAML files that anybody can read, run against the real runtime.
+"""`run_transcript`: window semantics as readable YAML files, run against the real runtime.
 
-The idea is Beam's and the Dataflow Model's: a windowed job as data, and steps that say what comes in and exactly what
-comes out. Negative transcripts (`expect_failure: true`) prove that a wrong pane would be noticed.
+The idea is Beam's and the Dataflow Model's: a windowed job as data, and steps with their input and exact output.
+Negative transcripts (`expect_failure: true`) prove that a wrong pane would be noticed.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _COUNTERS: Final = {
 
 
 class TranscriptError(AssertionError):
-    """What came out is not what the transcript says."""
+    """The output differs from the transcript."""
 
 
 def run_transcript(path: str | Path, *, parallelism: int = 1) -> None:
-    """Run one transcript; raises TranscriptError, an AssertionError, that shows what was missing and what came.
+    """Runs one transcript; raises TranscriptError, an AssertionError, that shows missing and unexpected output.
 
     A file looks like this; times are numbers in `time_unit` (default s), quoted ISO 8601, or "+inf":
 
@@ -65,9 +65,9 @@ def run_transcript(path: str | Path, *, parallelism: int = 1) -> None:
         expect_failure: false                # true: the transcript is wrong on purpose, and must be found so
 
     After each step exactly the panes (as a multiset), the `late` events, the number `dropped` for being late and the
-    number `in_no_window` (between two windows) that it names have come, and nothing else; `window_watermark` says how
-    far the window operator's event time is. Each pane's own event time has to be its window's last microsecond.
-    Raises JobDefinitionError for a file that is not a transcript.
+    number `in_no_window` (between two windows) that it names have come, and nothing else; `window_watermark` is the
+    watermark of the window operator. Each pane's own event time has to be its window's last microsecond. Raises
+    JobDefinitionError for a file that is not a transcript.
     """
     transcript = read_transcript(path)
     try:

@@ -1,6 +1,6 @@
-"""`simulate`: many seeds of one job, each a life with crashes; the first that fails is shrunk and told.
+"""`simulate`: many seeds of one job, each a life with crashes; the first that fails is shrunk and reported.
 
-For tests: `simulate(job, seeds=200)` raises AssertionError. The command line runs the same over several processes.
+In tests `simulate(job, seeds=200)` raises AssertionError. The command line runs the same over several processes.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ def simulate(
     late: Duration = "0s",
     **settings: Any,
 ) -> Simulation:
-    """Run a job through seeded lives with crashes, restores, rescalings and failing disks; count what happened.
+    """Runs a job through seeded lives with crashes, restores, rescalings and failing disks; returns the counts.
 
-    Each seed permutes the input within the declared disorder bound, deals it to splits, and runs the job in streaming
-    or micro-batch mode under virtual time on a simulated disk: processes crash at named points, disk calls or any
-    step, and the next goes on from the newest checkpoint at another parallelism, until the job ends. The final results
-    have to be those of an undisturbed batch run (`key` and `tolerance` as in `check_modes_agree`). The sources are read
-    once, the first `rows` records of each; the sinks are replaced, so that nothing is written. `keep_order` leaves
-    records in the order in which they were read, for jobs whose results depend on it. `seeds` is a count, or the seeds.
-    `sinks` gives sinks of one's own to prove, by the sink's id: (sink, function that reads its output from the disk).
-    `sources` are the ids of sources that are not replaced: they read what is simulated itself (a topic of a `SimLog`).
-    `beside` are systems beside the job that outlive its processes, like a `SimLog` for a KafkaSink.
-    `late`: records come up to so much behind what the disorder bound allows, as windows with allowed lateness take it.
-    `odds` are fields of `Odds`: how often what befalls a job.
+    Each seed permutes the input within the declared disorder bound, deals it to splits, and runs the job in
+    streaming or micro-batch mode under virtual time on a simulated disk: processes crash at named points, disk calls
+    or any step, and the next continues from the newest checkpoint at another parallelism, until the job ends. The
+    final results have to be those of an undisturbed batch run (`key` and `tolerance` as in `check_modes_agree`). The
+    sources are read once, the first `rows` records of each; the sinks are replaced, so that nothing is written.
+    `keep_order` leaves records in the order in which they were read, for jobs whose results depend on it. `seeds` is
+    a count, or the seeds. `sinks` gives sinks of one's own to prove, by the sink's id: (sink, function that reads
+    its output from the disk). `sources` are the ids of sources that are not replaced: they read simulated systems (a
+    topic of a `SimLog`). `beside` are systems beside the job that outlive its processes, like a `SimLog` for a
+    KafkaSink. `late`: how far behind the disorder bound records may come, for windows with allowed lateness. `odds`
+    are fields of `Odds`: the probabilities of disturbances.
 
-    Raises AssertionError that tells the first failing seed, the simplest life found that still fails, and how to replay
-    it; what building the job or reading its sources raises.
+    Raises AssertionError with the first failing seed, the simplest life found that still fails, and the way to
+    replay it; and errors of building the job or reading its sources.
 
     >>> import streamflow as sf
     >>> job = sf.Job("totals")
@@ -93,7 +93,7 @@ def simulate(
 
 
 class Campaign:
-    """A job, its right results and where it can crash: everything that one process needs to run seed after seed."""
+    """A job, its expected results and its crash points: everything that one process needs to run seed after seed."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class Campaign:
             self.odds: Odds = survey(self._scenario, **(odds or {}))
 
     def run(self, seeds: Sequence[int], *, shrinking: bool = True) -> Iterator[Outcome]:
-        """Run these seeds, one at each step, and count them in `simulation`."""
+        """Runs these seeds, one at each step, and counts them in `simulation`."""
         began = self._clock.monotonic()
         self.simulation.first = seeds[0] if seeds else 0
         for count, seed in enumerate(seeds, 1):
@@ -151,7 +151,7 @@ class Campaign:
             yield outcome
 
     def outcome(self, schedule: Schedule) -> Outcome:
-        """What comes of one schedule."""
+        """The outcome of one schedule."""
         return run_schedule(self._scenario, schedule, self._of(schedule))
 
     def _of(self, schedule: Schedule) -> Results:

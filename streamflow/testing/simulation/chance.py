@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Chance:
-    """A stream of choices; `split` makes independent ones, so that a choice more in one changes no other.
+    """A stream of choices; `split` makes independent ones, so that one more choice in one stream changes no other.
 
     >>> Chance("4711").below(10) == Chance("4711").below(10), Chance(1).split("disk").below(1)
     (True, 0)
@@ -28,23 +28,23 @@ class Chance:
         return Chance(f"{self._seed}/{name}")
 
     def below(self, count: int) -> int:
-        """From 0 to `count − 1`."""
+        """A number from 0 to `count − 1`."""
         return int(self._uniform() * count)
 
     def between(self, least: int, most: int) -> int:
-        """Both included."""
+        """A number from `least` to `most`, both included."""
         return least + int(self._uniform() * (most - least + 1))
 
     def happens(self, probability: float) -> bool:
-        """Whether something happens that has this probability."""
+        """Whether an event of this probability happens."""
         return self._uniform() < probability
 
     def one_of(self, choices: Sequence[T]) -> T:
-        """Any of them."""
+        """One of the choices."""
         return choices[int(self._uniform() * len(choices))]
 
     def wait(self, mean: float) -> float:
-        """How long until something happens that takes `mean` on average and has no memory."""
+        """The waiting time for an event that takes `mean` on average and has no memory."""
         return self._random.expovariate(1 / mean) if mean else 0.0
 
     # The port of the product (`streamflow.time.clock.Randomness`).

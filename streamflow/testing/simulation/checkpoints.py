@@ -1,4 +1,4 @@
-"""The checkpoints on a simulated disk: whether each that was published is intact, and how one of them rots."""
+"""The checkpoints on a simulated disk: checks that each published one is intact, and rot of a stored file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["damaged_checkpoints", "published", "rotten"]
 
 
 def damaged_checkpoints(disk: SimDisk, root: Path) -> str | None:
-    """What is wrong with the checkpoints below `root`; None where each one is as it was written."""
+    """The error text for damaged checkpoints below `root`; None if each one is intact."""
     if not disk.exists(root):
         return None
     blobs = LocalBlobs(root, disk)
@@ -37,7 +37,7 @@ def published(disk: SimDisk, root: Path) -> bool:
 
 
 def rotten(disk: SimDisk, root: Path, rot: Rot) -> list[Path]:
-    """Let a stored file rot; which one it was, none where there is nothing."""
+    """Lets a stored file rot; returns its name, or none if there is no file."""
     files = [path for path in disk.oldest_first(root) if {"blobs", "manifests"} & set(path.parts)]
     chosen = files[rot.file % len(files) :][:1] if files else []
     for path in chosen:

@@ -31,7 +31,7 @@ class SimClock:
         return self._loop.now / 1e6
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for so much virtual time; zero only lets others run."""
-        # A wait too short for microseconds still takes one: else a loop that waits for the rest of something would
-        # wait for ever.
+        """Waits for `seconds` of virtual time; zero only lets other tasks run."""
+        # A wait too short for microseconds still takes one: otherwise a loop that waits for a remainder would wait
+        # for ever.
         await asyncio.sleep(max(seconds, 1e-6) if seconds > 0 else 0)

@@ -1,10 +1,9 @@
-"""A disk in memory that does at a crash what real ones may do, and fails when it is told to.
+"""A disk in memory that loses data at a crash as real ones may, and fails on demand.
 
-What a program wrote is not on the disk until it was synced, and a name that it made, changed or removed is not on the
-disk until its folder was synced. A power failure loses or tears the one and loses any subset of the other (Pillai et
-al., "All File Systems Are Not Created Equal", OSDI 2014); a killed process loses nothing, for the machine goes on. A
-sync that failed has dropped what it should have written, and the next one succeeds all the same (the "fsyncgate" of
-PostgreSQL).
+Written data is not on the disk until it was synced, and a name that was made, changed or removed is not on the disk
+until its folder was synced. A power failure loses or tears the one and loses any subset of the other (Pillai et al.,
+"All File Systems Are Not Created Equal", OSDI 2014); a killed process loses nothing, for the machine goes on. A sync
+that failed has dropped its data, and the next one succeeds all the same (the "fsyncgate" of PostgreSQL).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from streamflow.testing.simulation.trace import Trace
 __all__ = ["DiskFault", "Loss", "SimDisk"]
 
 Loss = Literal["kill", "power"]
-"""How a process ended: killed (the machine goes on), or with the machine."""
+"""The end of a process: killed (the machine goes on), or with the machine."""
 
 _ROOT: Final = "/"
 _DIGITS: Final = 64
@@ -37,8 +36,8 @@ _NAMING: Final = frozenset({"make_folder", "rename", "link"})
 class DiskFault:
     """The calls `first … first + count − 1` of the kind that `kind` can befall fail.
 
-    "full": ENOSPC at what needs room. "broken": EIO at any change or read. "sync": EIO at a sync, which drops what was
-    to be written.
+    "full": ENOSPC at calls that need room. "broken": EIO at any change or read. "sync": EIO at a sync, which drops
+    its data.
     """
 
     kind: Literal["full", "broken", "sync"]
@@ -67,13 +66,13 @@ class _File:
 
 @dataclass(slots=True, eq=False)
 class _Folder:
-    """A folder has nothing but its name; what is in it knows where it is."""
+    """A folder, which has nothing but its name; its content knows where it is."""
 
 
 _Node = _File | _Folder
 _Change = tuple[tuple[str, ...], tuple[tuple[str, "_Node | None"], ...]]
-"""The folders whose sync makes it last, any of them, and the names that it gives or takes away, all or none: file
-systems that keep a journal rename as one, between folders too."""
+"""A change of names: the folders whose sync makes it last, any of them, and the names that it gives or takes away,
+all or none: file systems that keep a journal rename as one, between folders too."""
 
 
 class SimDisk:
@@ -101,7 +100,7 @@ class SimDisk:
     ) -> None:
         self.calls = 0
         self.faulted = 0
-        """How many calls have failed because they were told to."""
+        """The number of calls that have failed on demand."""
         self._writes = 0
         self._syncs = 0
         self._faults = tuple(faults)
@@ -259,7 +258,7 @@ class SimDisk:
         now: Callable[[], int] | None = None,
         trace: Trace | None = None,
     ) -> SimDisk:
-        """The same disk in the hands of another process, with everything on it that is not synced yet."""
+        """The same disk in the hands of another process, with all its unsynced content."""
         self._dead = True
         following = SimDisk(faults=faults, on_call=on_call, now=now, trace=trace)
         following._numbers = self._numbers
@@ -275,7 +274,7 @@ class SimDisk:
         return [Path(name) for name in sorted(files, key=lambda name: (files[name].number, _traced(name)))]
 
     def vanish(self, folder: Path) -> None:
-        """Somebody removes a folder with all that is in it, for good."""
+        """Removes a folder with all its content, for good, as a user might."""
         gone = {str(folder), *self._below(str(folder))}
         for name in gone:
             self._names.pop(name, None)
@@ -287,7 +286,7 @@ class SimDisk:
         ]
 
     def flip(self, path: Path, bit: int) -> None:
-        """Rot: one bit of a file is another, for good; `bit` is taken modulo the file's size."""
+        """Flips one bit of a file for good (rot); `bit` is taken modulo the file's size."""
         file = self._file(str(path))
         if file.data:
             place, mask = divmod(bit % (8 * len(file.data)), 8)
@@ -299,7 +298,7 @@ class SimDisk:
     # Inside.
 
     def _call(self, what: str, path: Path) -> str:
-        """What happens at every call; the path as the name by which it is known here."""
+        """Runs at the beginning of every call; returns the path as the disk's own name for it."""
         if self._dead:
             raise OSError(errno.EIO, os.strerror(errno.EIO), "the process that used this disk has crashed")
         self.calls += 1
@@ -326,7 +325,7 @@ class SimDisk:
         return hit
 
     def _put(self, file: _File, before: bytes, data: bytes) -> None:
-        """What a write leaves in a file; on a full disk only half of it."""
+        """Puts a write's data into a file; on a full disk only half of it."""
         full = self._fails("full", self._writes)
         file.data = before + (data[: len(data) // 2] if full else data)
         file.modified = self._now()
@@ -348,7 +347,7 @@ class SimDisk:
             raise _error(errno.ENOENT if node is None else errno.ENOTDIR, name)
 
     def _opened(self, name: str) -> _File:
-        """The file of this name, made where there is none."""
+        """The file of this name, made if it is missing."""
         if name not in self._names:
             self._folder(_above(name))
             self._change((_above(name),), (name, _File(next(self._numbers), modified=self._now())))
@@ -373,7 +372,7 @@ def _apply(names: dict[str, _Node], change: _Change) -> None:
 
 
 def _after(node: _Node, chance: Chance) -> _Node:
-    """What a power failure left of a file: what was synced; of the rest all, none, some, or zeros."""
+    """A file's content after a power failure: the synced part; of the rest all, none, some, or zeros."""
     if isinstance(node, _Folder):
         return _Folder()
     if node.data == node.synced:
@@ -393,13 +392,13 @@ def _after(node: _Node, chance: Chance) -> _Node:
 
 
 def _common(synced: bytes, data: bytes) -> int:
-    """How much of the file is on the disk already: all that was synced where it was appended to, else nothing."""
+    """The number of bytes that are on the disk already: the synced ones of a file that was appended to, else none."""
     return len(synced) if data.startswith(synced) else 0
 
 
 def _traced(name: str) -> str:
-    """A name without the digest of a content: the order of rows in a frame is Polars' affair, and differs between
-    processes that do the same."""
+    """A name without a content's digest: the order of rows in a frame is up to Polars, and differs between equal
+    processes."""
     return f"{name[:-_DIGITS]}*" if name[-_DIGITS - 1 : -_DIGITS] == "/" else name
 
 

@@ -1,7 +1,8 @@
-"""What people and machines do to a job while it runs: ask for a checkpoint, stop it, remove its checkpoints.
+"""Interventions of people and machines while a job runs: asking for a checkpoint, stopping it, removing its
+checkpoints.
 
-Each happens when the process comes to a point, as crashes do: a named one, a disk call, any step of its loop. Who asks
-is answered in time, or the job has slept through it.
+Each happens when the process comes to a point, like crashes: a named one, a disk call, any step of its loop. A
+request has to be answered in time, or the job counts as asleep.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Intervention:
-    """Done when the process comes to `point` for the `time`-th time (from 1).
+    """An intervention when the process comes to `point` for the `time`-th time (from 1).
 
     >>> print(Intervention("checkpoint", "sink.writing", 2))
     is asked for a checkpoint at sink.writing (time 2)
@@ -46,13 +47,13 @@ class Intervention:
 
 
 class Interventions:
-    """Those of one process; what is to be done before the job has been started is done then."""
+    """The interventions of one process; those due before the job has been started are made then."""
 
     def __init__(self, planned: Sequence[Intervention], loop: SimLoop, place: Path) -> None:
         self.disk: SimDisk | None = None
         """The disk of the process."""
         self.complaints: list[str] = []
-        """What was not done in time."""
+        """Requests that were not answered in time."""
         self.vanished = False
         self._planned = {(each.point, each.time): each for each in planned}
         self._loop = loop
@@ -66,26 +67,26 @@ class Interventions:
         return bool(self._planned)
 
     def start(self, handle: LocalJob) -> None:
-        """The job has been started."""
+        """Takes the started job."""
         self._handle = handle
         early, self._early = self._early, []
         for each in early:
             self._begin(each)
 
     def come(self, point: str, time: int) -> None:
-        """The process comes to a point."""
+        """Makes the interventions due at this point, reached for the `time`-th time."""
         intervention = self._planned.get((point, time))
         if intervention is not None:
             self._begin(intervention)
 
     def step(self, number: int) -> None:
-        """The loop is about to make a step; it may ask twice for one that is held up."""
+        """Makes the interventions due before this step of the loop, which may ask twice for a step that is held up."""
         intervention = self._planned.pop((ANY_STEP, number), None)
         if intervention is not None:
             self._begin(intervention)
 
     async def answered(self) -> None:
-        """Wait until all that was asked has been answered; nothing is asked of the job any more then."""
+        """Waits until all requests have been answered; makes no further ones."""
         while asked := [each for each in self._asking if not each.done()]:
             await asyncio.wait(asked)
         self._over = True
@@ -105,7 +106,7 @@ class Interventions:
         try:
             await (handle.checkpoint() if intervention.what == "checkpoint" else handle.stop())
         except StreamflowError:
-            # A checkpoint may fail, and what made the job fail is told by the job.
+            # A checkpoint may fail, and the job itself reports its failure.
             return
         except Exception as error:  # noqa: BLE001 — told with the life that led to it
             self.complaints.append(f"the job {intervention}: {type(error).__name__}: {error}")

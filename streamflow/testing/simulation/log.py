@@ -1,9 +1,9 @@
 """A Kafka cluster in memory: partitions, transactions with fencing, and requests that arrive late or twice.
 
-It keeps what real brokers keep and clients rely on, no more: a transactional id has a producer id whose epoch each
-start raises; what an older epoch sends is refused; the end of a transaction ends whatever that producer has open when
-it arrives, be it the next one (what KIP-890 is about). Readers of committed records see up to the first transaction
-that is open. It outlives the simulated processes that use it.
+It does what clients rely on in real brokers, no more: a transactional id has a producer id whose epoch each start
+raises; requests of an older epoch are refused; the end of a transaction ends the transaction that is open when it
+arrives, be it the next one (see KIP-890). Readers of committed records see up to the first transaction that is open.
+It outlives the simulated processes that use it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Outcome = Literal["commit", "abort"]
 
 _MOST_BYTES: Final = 1_048_588
 _LATEST: Final = 6
-"""So many requests later a delayed one has arrived."""
+"""The number of further requests after which a delayed one has arrived."""
 
 
 class FencedError(Exception):
@@ -33,22 +33,22 @@ class FencedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LogOdds:
-    """How often a client of the log meets with what: probabilities per request."""
+    """The probabilities, per request, of disturbances that a client of the log meets."""
 
     unanswered: float = 0.0
     """The end of a transaction is carried out, and the answer is lost."""
     delayed: float = 0.0
-    """It is carried out some requests later, and the client has given up by then."""
+    """The request is carried out some requests later, and the client has given up by then."""
     lost: float = 0.0
-    """It is never carried out."""
+    """The request is never carried out."""
     repeated: float = 0.0
-    """It is carried out and answered, and once more some requests later."""
+    """The request is carried out and answered, and once more some requests later."""
     down: float = 0.0
     """No broker answers from now on, for a while."""
     latency: float = 0.0
-    """Seconds of a request, on average."""
+    """The mean duration of a request in seconds."""
     outage: float = 2.0
-    """Seconds for which brokers are down, on average."""
+    """The mean duration of an outage in seconds."""
 
 
 @dataclass(slots=True)
@@ -74,16 +74,16 @@ class Partition:
 
     @property
     def end(self) -> int:
-        """Where the next record goes."""
+        """The offset of the next record."""
         return len(self.entries)
 
     @property
     def stable(self) -> int:
-        """How far readers of committed records come: the first record of an open transaction, or the end."""
+        """The end for readers of committed records: the first record of an open transaction, or the log's end."""
         return next((each.offset for each in self.entries if each.outcome is None), self.end)
 
     def read(self, offset: int, most: int | None) -> tuple[list[Entry], int]:
-        """What readers of committed records see from there on, and where to go on."""
+        """The records from there on for readers of committed records, and the offset to go on at."""
         found: list[Entry] = []
         for entry in self.entries[offset : self.stable]:
             if most is not None and len(found) >= most:
@@ -93,7 +93,7 @@ class Partition:
         return found, max(offset, self.stable)
 
     def first_at(self, timestamp: int) -> int:
-        """The first offset whose record is not older; the stable end where there is none."""
+        """The first offset whose record is not older; the stable end if there is none."""
         for entry in self.entries[self.start : self.stable]:
             if not entry.control and entry.timestamp >= timestamp:
                 return entry.offset
@@ -102,7 +102,7 @@ class Partition:
 
 @dataclass(slots=True)
 class Producer:
-    """What the cluster knows of a transactional id."""
+    """The cluster's record of a transactional id."""
 
     id: int
     epoch: int = -1
@@ -111,9 +111,9 @@ class Producer:
 
 
 class SimLog:
-    """The cluster. `begin` makes it an empty one with a seed; what befalls its clients follows from that.
+    """The cluster. `begin` makes it an empty one with a seed, from which all disturbances follow.
 
-    `happened` counts what befell them.
+    `happened` counts them.
 
     >>> log = SimLog()
     >>> log.create("flights", 1)
@@ -128,7 +128,7 @@ class SimLog:
         self.begin("log")
 
     def begin(self, seed: int | str, *, calm: bool = False) -> None:
-        """Empty, as at the start of a life; a calm one if nothing is to befall its clients."""
+        """Empties the cluster, as at the start of a life; a calm one has no disturbances."""
         self.odds = LogOdds() if calm else self._odds
         self.chance = Chance(f"log/{seed}")
         self.topics: dict[str, list[Partition]] = {}
@@ -139,7 +139,7 @@ class SimLog:
         self._requests = 0
 
     def create(self, topic: str, partitions: int, settings: dict[str, str] | None = None) -> bool:
-        """Make a topic; False where it was there."""
+        """Makes a topic; returns False if it existed."""
         if topic in self.topics:
             return False
         self.topics[topic] = [Partition() for _ in range(partitions)]
@@ -147,16 +147,16 @@ class SimLog:
         return True
 
     def delete(self, topic: str) -> None:
-        """Delete a topic with all that is in it."""
+        """Deletes a topic with all its records."""
         del self.topics[topic], self.settings[topic]
 
     def partition(self, at: TopicPartition) -> Partition | None:
-        """None where there is none."""
+        """The partition; None if it does not exist."""
         partitions = self.topics.get(at.topic, ())
         return partitions[at.partition] if at.partition < len(partitions) else None
 
     def arrived(self) -> None:
-        """A request has come in: so have, by and by, those that were delayed."""
+        """Counts an arriving request; delayed requests arrive after some others."""
         self._requests += 1
         due = [request for at, request in self._late if at <= self._requests]
         self._late = [each for each in self._late if each[0] > self._requests]
@@ -171,7 +171,8 @@ class SimLog:
     # What producers ask for.
 
     def start_producer(self, transactional_id: str) -> tuple[Producer, int]:
-        """InitProducerId: fences every other of this id; what they left open is aborted. The producer and its epoch."""
+        """Starts a producer (InitProducerId): fences all others of this id and aborts their open transactions.
+        Returns the producer and its epoch."""
         producer = self._producers.setdefault(transactional_id, Producer(len(self._producers)))
         producer.epoch += 1
         if producer.open:
@@ -180,8 +181,8 @@ class SimLog:
         return producer, producer.epoch
 
     def append(self, producer: Producer | None, epoch: int, records: ProducedRecords, now: int) -> None:
-        """Write records; those of a producer with an id belong to its transaction. Raises FencedError, and KeyError
-        where there is no such partition."""
+        """Appends records; those of a producer with an id belong to its transaction. Raises FencedError, and
+        KeyError for a missing partition."""
         if producer is not None:
             self._check(producer, epoch)
         partition = self.partition(records.partition)
@@ -198,17 +199,17 @@ class SimLog:
             partition.entries.append(entry)
 
     def end_transaction(self, producer: Producer, epoch: int, outcome: Outcome) -> None:
-        """EndTxn: ends what is under way, which may be another transaction than the one that was meant."""
+        """Ends the open transaction (EndTxn), which may be another than the one that was meant."""
         self._check(producer, epoch)
         self._decide(producer, outcome)
 
     def end_later(self, producer: Producer, epoch: int, outcome: Outcome) -> None:
-        """The same, some requests later."""
+        """Ends the open transaction some requests later."""
         due = self._requests + self.chance.between(1, _LATEST)
         self._late.append((due, lambda: self.end_transaction(producer, epoch, outcome)))
 
     def committed(self, topic: str) -> Sequence[Entry]:
-        """What readers of committed records see of a topic, by partition and offset."""
+        """The records of a topic for readers of committed records, by partition and offset."""
         return [entry for each in self.topics.get(topic, ()) for entry in each.read(each.start, None)[0]]
 
     def _check(self, producer: Producer, epoch: int) -> None:

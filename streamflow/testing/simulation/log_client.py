@@ -1,4 +1,4 @@
-"""The port to Kafka on a `SimLog`: what a client library makes of answers that come, come late, or do not come."""
+"""The port to Kafka on a `SimLog`, with answers that come, come late, or do not come."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class _Connection:
         self._down_until = 0.0
 
     async def request(self, patience: float) -> bool:
-        """A request arrives; False where no broker has answered for `patience` seconds."""
+        """Makes a request; returns False if no broker has answered for `patience` seconds."""
         log, loop = self._log, asyncio.get_running_loop()
         if log.chance.happens(log.odds.down):
             log.happened["brokers down"] += 1
@@ -141,7 +141,7 @@ class SimReader:
             if answered and log is None:
                 raise GonePartitionError.of(partition)
             if log is not None:
-                # Nothing is awaited from here on: cancelling takes nothing.
+                # No await from here on: cancelling takes nothing.
                 offset = self._positions[partition]
                 if not log.start <= offset <= log.end:
                     raise _out_of_range(partition, offset, log)
@@ -215,7 +215,7 @@ class SimMetadata:
         return self._log.settings.get(topic, {})
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Closes nothing."""
 
     async def _asked(self) -> None:
         if not await self._connection.request(_PATIENCE):
@@ -223,7 +223,7 @@ class SimMetadata:
 
 
 class SimWriter:
-    """A `LogWriter`; see there. Nothing keeps a user from a second transaction: that is his fault to make."""
+    """A `LogWriter`; see there. A second transaction is not prevented: it would be the user's own fault."""
 
     def __init__(self, log: SimLog, transactional_id: str | None, patience: float) -> None:
         self._log = log
@@ -239,7 +239,7 @@ class SimWriter:
             self._producer, self._epoch = self._log.start_producer(self._transactional_id)
 
     async def begin(self) -> None:
-        """Known to the client only."""
+        """Begins a transaction, known to the client only."""
 
     async def write(self, records: ProducedRecords) -> None:
         await self._asked()
@@ -259,7 +259,7 @@ class SimWriter:
             raise RefusedError(f"{records.partition} is not there", hint="make the topic") from error
 
     async def flush(self) -> None:
-        """Every record was acknowledged when it was handed in."""
+        """Does nothing: every record was acknowledged when it was handed in."""
 
     async def commit(self) -> None:
         await self._asked()
@@ -295,7 +295,7 @@ class SimWriter:
                 raise _fenced() from error
 
     async def close(self) -> None:
-        """As the end of the process would: what is open stays open."""
+        """Ends like the end of the process: an open transaction stays open."""
 
     async def _asked(self) -> None:
         if not await self._connection.request(self._patience):

@@ -1,4 +1,4 @@
-"""An event loop whose every choice comes from a seed: which of the ready callbacks runs next, and what time it is.
+"""An event loop whose every choice comes from a seed: the next of the ready callbacks, and the time.
 
 Time is virtual and moves only when nothing is ready. asyncio promises to run callbacks in the order in which they were
 registered; here any ready one may come first, as threads, processes and networks would have it, and now and then one
@@ -31,11 +31,11 @@ Ts = TypeVarTuple("Ts")
 _MOST_STEPS: Final = 1_000_000
 _LONGEST: Final = 86_400_000_000
 _CLOSINGS: Final = 8
-"""How many nested `finally: await …` a coroutine may have when it is thrown away."""
+"""The largest number of nested `finally: await …` in a coroutine that is thrown away."""
 
 
 class Crash(KeyboardInterrupt):
-    """The simulated process ends here, without another word: like an interrupt, it is nobody's error to be treated."""
+    """The end of the simulated process, without another word: like an interrupt, no error handling applies to it."""
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class SimLoop(asyncio.BaseEventLoop):
         most_steps: int = _MOST_STEPS,
         longest: int = _LONGEST,
     ) -> None:
-        self._running = False  # the base class asks at once
+        self._running = False  # the base class asks for it in its constructor
         super().__init__()
         self.now = 0
         self.steps = 0
@@ -77,7 +77,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self.on_step: Callable[[int], None] | None = None
         """Called before each step with its number."""
         self.reports: list[str] = []
-        """What went wrong with nobody there to be told: exceptions of tasks that nobody waited for."""
+        """Exceptions of tasks that no other task waited for."""
         self._tasks: list[asyncio.Task[Any]] = []
         self._chance = Chance(seed)
         self._trace = trace or Trace()
@@ -94,10 +94,10 @@ class SimLoop(asyncio.BaseEventLoop):
     # Running.
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end and return what it returns.
+        """Runs a coroutine to its end and returns its result.
 
-        Raises what it raises; Crash where the process was ended before; JobFailedError for a deadlock, and for a
-        program that takes more steps or virtual time than allowed.
+        Raises the coroutine's errors; Crash if the process was ended before; JobFailedError for a deadlock, and for
+        a program that takes more steps or virtual time than allowed.
         """
         asyncio._set_running_loop(self)
         self._running = True
@@ -111,7 +111,7 @@ class SimLoop(asyncio.BaseEventLoop):
             asyncio._set_running_loop(None)
 
     def crash(self) -> NoReturn:
-        """End the process: nothing that has been scheduled runs any more."""
+        """Ends the process: no scheduled callback runs any more."""
         self._crashed = True
         raise Crash
 
@@ -125,7 +125,8 @@ class SimLoop(asyncio.BaseEventLoop):
         return [task for task in self._tasks if not task.done()]
 
     def abandon(self) -> None:
-        """Throw away what still runs. Its `finally` blocks run here, outside of any loop: they can reach nothing."""
+        """Throws away the tasks that still run. Their `finally` blocks run here, outside of any loop, without any
+        effect."""
         self._closed = True
         tasks, self._tasks = self._tasks, []
         for task in tasks:
@@ -174,7 +175,7 @@ class SimLoop(asyncio.BaseEventLoop):
             raise Crash
 
     def _advance(self) -> None:
-        """Move time to the next timer and make ready what is due then."""
+        """Moves time to the next timer and makes the due timers ready."""
         while self._timers and self._timers[0][2].handle.cancelled():
             heapq.heappop(self._timers)
         if not self._timers or self._timers[0][0] > self._longest:
@@ -191,7 +192,7 @@ class SimLoop(asyncio.BaseEventLoop):
         names = {getattr(task.get_coro(), "__qualname__", "task") for task in self.unfinished()}
         return ", ".join(sorted(names))
 
-    # What asyncio asks of an event loop.
+    # asyncio's methods of an event loop.
 
     def time(self) -> float:
         """Seconds since the loop was made."""
@@ -256,7 +257,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def run_in_executor(
         self, executor: object, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        """No threads: the function runs on the loop after a while, as if a thread had."""
+        """Runs the function on the loop after a while, as if a thread had."""
         future: asyncio.Future[T] = self.create_future()
 
         def work() -> None:
@@ -273,7 +274,7 @@ class SimLoop(asyncio.BaseEventLoop):
         return future
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Keep it for the report; what an abandoned process had to say is of no interest."""
+        """Keeps an exception for the report, unless it comes from an abandoned process."""
         if not self._closed and not self._crashed:
             error = context.get("exception")
             self.reports.append(
@@ -293,14 +294,14 @@ class SimLoop(asyncio.BaseEventLoop):
         return self._closed
 
     def close(self) -> None:
-        """Throw away what still runs."""
+        """Throws away the tasks that still run."""
         self.abandon()
 
     def __del__(self, *args: object) -> None:
-        """There is nothing to release: an abandoned loop is not worth a warning."""
+        """Does nothing: an abandoned loop is not worth a warning."""
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """A cancelled timer is passed over when its time comes."""
+        """Does nothing: a cancelled timer is passed over when its time comes."""
 
 
 def _refuse(*args: object, **kwargs: object) -> NoReturn:

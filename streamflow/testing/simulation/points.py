@@ -1,4 +1,4 @@
-"""Where a simulated process may be ended: at a named point of the product, at a disk call, at any step of its loop."""
+"""Crash points of a simulated process: a named point of the product, a disk call, any step of its loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ANY_CALL", "ANY_STEP", "WRITING", "CrashAt", "CrashPoints"]
 ANY_STEP: Final = "any step"
 """The name of the crash point that lies between two callbacks of the event loop."""
 WRITING: Final = "sink.writing"
-"""The name of the point at which a simulated sink has been given something."""
+"""The name of the point at which a simulated sink has been given rows."""
 ANY_CALL: Final = "any disk call"
 """The name of the crash point that lies before a call of the disk."""
 
@@ -38,7 +38,7 @@ class CrashAt:
 
 
 class CrashPoints:
-    """Counts how often one process comes to each point, and ends it where it is meant to.
+    """Counts how often one process comes to each point, and ends the process at the chosen one.
 
     >>> def end(): raise SystemExit
     >>> points = CrashPoints(CrashAt("commit.before", 2, "kill"), end)
@@ -54,7 +54,7 @@ class CrashPoints:
         trace: Trace | None = None,
         on_point: Callable[[str, int], None] | None = None,
     ) -> None:
-        """`on_point` is called with each point and how often it has been reached."""
+        """`on_point` is called with each point and the number of times that it has been reached."""
         self._on_point = on_point
         self.reached: Counter[str] = Counter()
         self.crashed = False
@@ -63,12 +63,12 @@ class CrashPoints:
         self._trace = trace or Trace()
 
     def reach(self, point: str) -> None:
-        """The product is at a named point."""
+        """Counts a named point of the product."""
         self._trace.event(point)
         self._come(point)
 
     def call(self, what: str) -> None:
-        """The product is about to call the disk."""
+        """Counts a call of the disk, before it is made."""
         self._come(ANY_CALL)
 
     def _come(self, point: str) -> None:

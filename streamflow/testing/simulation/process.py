@@ -1,4 +1,4 @@
-"""One simulated process: its loop, clock, threads and disk, one coroutine that it runs, and how it ended."""
+"""One simulated process: its loop, clock, threads and disk, the coroutine that it runs, and its end."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _BEGINNING: Final = to_micros(START)
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a process ended and what it came by. `disk` is what the next one finds; `leaks` is what was left running, and
-    what was not done in time; `vanished`: its checkpoints were removed."""
+    """The end of a process. `disk` is the disk that the next one finds; `leaks` are tasks left running and requests
+    not answered in time; `vanished`: its checkpoints were removed."""
 
     how: Literal["finished", "crashed", "failed"]
     disk: SimDisk
@@ -54,10 +54,10 @@ def run_process(
     stalls: float = 0.0,
     place: Path = Path("/"),
 ) -> Ending:
-    """Run `main` in a new process on a disk that an earlier one has left, to its end or to its crash.
+    """Runs `main` in a new process on an earlier one's disk, to its end or to its crash.
 
-    `blocking` is how long a thread works on something, in seconds on average; `stalls` is the probability that a step
-    is held up, `place` where checkpoints are that vanish.
+    `blocking` is the mean duration of a thread's work in seconds; `stalls` is the probability that a step is held
+    up, `place` the folder of the checkpoints that vanish.
     """
     loop = SimLoop(chance.token(), trace=trace, stalls=stalls)
     interventions = Interventions(incarnation.interventions, loop, place)

@@ -1,4 +1,4 @@
-"""What a simulation has to say: how many lives, where they crashed, and a failing one in words with its replay."""
+"""The report of a simulation: the number of lives, their crashes, and a failing one in words with its replay."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LAST = 12
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A seed that fails: what was wrong, the simplest life found that fails, the last events before, the trace."""
+    """A seed that fails: the error, the simplest life found that fails, the last events before, the trace."""
 
     seed: int
     what: str
@@ -29,7 +29,7 @@ class Failure:
 
     @classmethod
     def of(cls, outcome: Outcome, simplest: Outcome, tries: int) -> Failure:
-        """From the outcome of a seed and that of its shrunk schedule."""
+        """The failure of a seed's outcome and that of its shrunk schedule."""
         return cls(
             outcome.schedule.seed,
             outcome.failure or "",
@@ -41,7 +41,7 @@ class Failure:
         )
 
     def text(self, replay: str) -> str:
-        """For people; `replay` is the command that runs the seed again."""
+        """The report for people; `replay` is the command that runs the seed again."""
         lines = [f"seed {self.seed} fails: {self.what}"]
         if self.simplest:
             lines.append(f"the simplest life that fails (of {self.tries} tried):")
@@ -66,15 +66,15 @@ class Simulation:
     seconds: float = 0.0
     rows: dict[str, int] = field(default_factory=dict[str, int])
     sampled: list[str] = field(default_factory=list[str])
-    """The sources that had more than the records taken."""
+    """The sources with more records than those taken."""
     crashed: Counter[str] = field(default_factory=Counter[str])
     reached: Counter[str] = field(default_factory=Counter[str])
     failures: list[Failure] = field(default_factory=list[Failure])
     digest: str = ""
-    """The trace, where there was one seed."""
+    """The trace's digest, if there was one seed."""
 
     def add(self, outcome: Outcome) -> None:
-        """Count one seed."""
+        """Counts one seed."""
         self.seeds += 1
         self.processes += outcome.processes
         self.refused += outcome.refused
@@ -83,7 +83,7 @@ class Simulation:
         self.digest = outcome.digest
 
     def merge(self, other: Simulation) -> None:
-        """Count what another one has counted."""
+        """Adds the counts of another simulation."""
         self.seeds += other.seeds
         self.processes += other.processes
         self.refused += other.refused
@@ -95,11 +95,11 @@ class Simulation:
 
     @property
     def never_crashed_at(self) -> list[str]:
-        """The points that processes came to and that no crash has hit."""
+        """The points that were reached and that no crash has hit."""
         return sorted(point for point in self.reached if not self.crashed[point])
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """The report as plain values, for JSON."""
         return {
             "job": self.job,
             "first": self.first,
@@ -129,7 +129,7 @@ class Simulation:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Simulation:
-        """Back from plain values."""
+        """The report made of plain values."""
         return cls(
             plain["job"],
             plain["first"],
@@ -157,7 +157,7 @@ class Simulation:
         )
 
     def text(self) -> str:
-        """The summary for people: what was run, and how often each crash point was hit."""
+        """The summary for people: the seeds that were run, and the hits of each crash point."""
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:

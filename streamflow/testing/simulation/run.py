@@ -1,7 +1,7 @@
-"""Runs one schedule: process after process on one disk until the job has ended, and judges what came of it.
+"""Runs one schedule: process after process on one disk until the job has ended, and judges the outcome.
 
-Judged are the final results (they have to be those of a run that nothing disturbs), how each process ended, what it
-left running, what it counted as late, in which order changes came, and every checkpoint that was published.
+Judged are the final results (they have to be those of an undisturbed run), the end of each process, tasks left
+running, records counted as late, the order of changes, and every published checkpoint.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from streamflow.testing.simulation.trace import Trace
 __all__ = ["Outcome", "expected_results", "run_schedule", "survey"]
 
 _MORE: Final = 3
-"""How many undisturbed processes more than the schedule has may be needed."""
+"""The number of undisturbed processes beyond the schedule's that may be needed."""
 _REST: Final = 60.0
-"""Seconds after the job's end; what still runs then was left running."""
+"""Seconds after the job's end; a task that still runs then was left running."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a schedule. `failure` is None where all is as it should be; `digest` is that of the trace, `last`
-    its last events; `refused`: the job would not go on from damaged checkpoints, and said so, or they had vanished."""
+    """The outcome of a schedule. `failure` is None if nothing failed; `digest` is that of the trace, `last` its last
+    events; `refused`: the job refused, in words, to continue from damaged checkpoints, or they had vanished."""
 
     schedule: Schedule
     failure: str | None
@@ -51,7 +51,7 @@ class Outcome:
 
 
 def expected_results(scenario: Scenario, rows: Rows) -> Results:
-    """What the job comes to in batch mode, with nothing in its way."""
+    """The results of the job in batch mode, undisturbed."""
     scenario.arrange_as_recorded(rows)
 
     async def main(ports: Ports, interventions: Interventions) -> None:
@@ -64,10 +64,10 @@ def expected_results(scenario: Scenario, rows: Rows) -> Results:
 
 
 def survey(scenario: Scenario, **odds: Any) -> Odds:
-    """Where this job can crash: an undisturbed run, and one that goes on from a checkpoint, tell."""
+    """The crash points of this job, found by an undisturbed run and one that continues from a checkpoint."""
     reached: Counter[str] = Counter()
     usual = Schedule(-1, (Incarnation(2),), splits=2, interval=0.04)
-    # With many checkpoints also those points show that few runs come to: each counts, however rarely it is met.
+    # With many checkpoints points show up that few runs come to: each counts, however rarely it is met.
     crash = CrashAt("commit.before", 2, "kill")
     dense = Schedule(-1, (Incarnation(2, crash),), splits=2, batch_rows=4, interval=0.01)
     for schedule in (usual, dense):
@@ -79,7 +79,7 @@ def survey(scenario: Scenario, **odds: Any) -> Odds:
 
 
 def run_schedule(scenario: Scenario, schedule: Schedule, expected: Results) -> Outcome:
-    """Run it and judge it."""
+    """Runs a schedule and judges it."""
     trace = Trace()
     crashed: Counter[str] = Counter()
     reached: Counter[str] = Counter()
@@ -97,11 +97,11 @@ def run_schedule(scenario: Scenario, schedule: Schedule, expected: Results) -> O
         finished = ending.how == "finished" and not ending.result.stopped
         vanished = vanished or ending.vanished
         failure = _misbehaviour(ending, scenario, forgiven=rot or vanished)
-        # What vanishes while a checkpoint is written may leave half of it.
+        # Checkpoints that vanish while one is written may leave half of it.
         if failure is None and not (rot or vanished):
             failure = damaged_checkpoints(disk, CHECKPOINTS)
         refused = failure is None and ending.how == "failed" and not ending.faulted and (rot or vanished)
-        # Where all has vanished, and no checkpoint has come since, there is nothing to go on from.
+        # If all have vanished, and no checkpoint has come since, there is nothing to continue from.
         lost = vanished and not finished and not published(disk, CHECKPOINTS)
         refused = refused or (failure is None and lost)
         if failure is not None or refused:
@@ -112,7 +112,7 @@ def run_schedule(scenario: Scenario, schedule: Schedule, expected: Results) -> O
 
 
 def _processes(scenario: Scenario, schedule: Schedule, trace: Trace) -> Iterator[Ending]:
-    """The job's processes one after the other, until one has finished; no more than the schedule may need."""
+    """Runs the job's processes one after the other, until one has finished; no more than the schedule may need."""
     disk = SimDisk()
     for number in range(len(schedule.incarnations) + _MORE):
         incarnation = schedule.at(number)
@@ -167,7 +167,7 @@ def _main(scenario: Scenario, schedule: Schedule, incarnation: Incarnation) -> A
 
 
 def _misbehaviour(ending: Ending, scenario: Scenario, *, forgiven: bool) -> str | None:
-    """What is wrong with how a process ended; None where it may end so."""
+    """The error text for the end of a process; None if it may end so."""
     if ending.leaks:
         return "; ".join(ending.leaks)
     if ending.how == "finished" and scenario.timed:
@@ -202,7 +202,7 @@ def _wrong(scenario: Scenario, expected: Results, disk: SimDisk) -> str | None:
 
 
 def _out_of_order(rows: list[Any]) -> Any:
-    """A withdrawal that came before what it withdraws; None where there is none."""
+    """A withdrawal that came before the row that it withdraws; None if there is none."""
     there: Counter[str] = Counter()
     for row in cast("list[Mapping[str, Any]]", rows):
         value = repr({name: row[name] for name in row if name != CHANGE})

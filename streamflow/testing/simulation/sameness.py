@@ -1,7 +1,7 @@
-"""What else has to be the same so that a seed is one run: the order in which Polars gives groups.
+"""The order in which Polars gives groups, made repeatable, so that a seed is one run.
 
 Without `maintain_order` Polars gives groups in an order that differs between processes. Results do not depend on it,
-but contents do, and with them what the checkpoint store finds that it has already.
+but contents do, and with them the files that the checkpoint store finds again.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _UNORDERED: Final = [
 
 @contextmanager
 def repeatable() -> Generator[None]:
-    """Whatever is run within gives the same each time, as far as it is Polars'.
+    """A context in which Polars gives the same order each time.
 
-    Warnings about coroutines that nobody awaited are left out: abandoned processes leave some.
+    Warnings about coroutines that were never awaited are left out: abandoned processes leave some.
 
     >>> with repeatable():
     ...     pl.DataFrame({"k": list("dcbadcba")}).group_by("k").len()["k"].to_list()

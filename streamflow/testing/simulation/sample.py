@@ -1,4 +1,4 @@
-"""The input of a simulation: the first records of each source of a job, read once, and when each of them happened."""
+"""The input of a simulation: the first records of each source of a job, read once, with their times."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _PATIENCE: Final = 10.0
 class Sample:
     """Records of one source in the order in which they came.
 
-    `times` are the event times in microseconds, None for a stream without; `bound` is how far behind the latest one the
-    job allows a record to come. `all`: the source had no more.
+    `times` are the event times in microseconds, None for a stream without; `bound` is the job's bound on disorder.
+    `all`: the source had no more records.
     """
 
     type: StreamType
@@ -46,7 +46,7 @@ class Sample:
         return len(self.batch)
 
     def take(self, rows: Sequence[int]) -> AnyBatch:
-        """These records, in this order."""
+        """The sample of these records, in this order."""
         if isinstance(self.batch, FrameBatch):
             return FrameBatch(self.batch.frame[list(rows)])
         times = self.batch.times
@@ -66,7 +66,7 @@ class Sample:
 def samples_of(graph: LogicalGraph, rows: int) -> dict[str, Sample]:
     """The first `rows` records of each source of a job, by the source's id; reads them for real.
 
-    Raises what reading raises, JobDefinitionError for a source that gives nothing.
+    Raises the errors of reading, and JobDefinitionError for a source without records.
     """
 
     async def read() -> dict[str, Sample]:
@@ -108,9 +108,9 @@ async def _sample(node: SourceNode, rows: int) -> Sample:
 async def _read(
     source: Source, context: SourceContext, rows: int, batches: list[AnyBatch], patience: asyncio.Timeout
 ) -> bool:
-    """Append batches of at least so many rows together, if there are that many; returns whether there may be more.
+    """Appends batches of at least `rows` rows together, if there are that many; returns whether there may be more.
 
-    A source without an end may have nothing yet, no record or no split: `patience` ends the waiting.
+    An unbounded source may have no record or split yet: `patience` ends the waiting.
     """
     enumerator = source.enumerator(context)
     clock = asyncio.get_running_loop()
@@ -161,7 +161,7 @@ def _first(batch: AnyBatch, rows: int) -> AnyBatch:
 
 
 def _times(node: SourceNode, batch: AnyBatch) -> tuple[int, ...] | None:
-    """When each record happened; one that has no time takes that of the record before it."""
+    """The event time of each record; one without a time takes that of the record before it."""
     if not node.type.timed:
         return None
     whole = _times_in(_stamped(node, batch)) if node.timestamps is not None else _times_in(batch)
@@ -198,7 +198,7 @@ def _times_in(batch: AnyBatch) -> list[int]:
 
 
 class _Kept:
-    """Collects what gets an event time."""
+    """A collector of records that get an event time."""
 
     def __init__(self) -> None:
         self.batches: list[AnyBatch] = []
@@ -207,7 +207,7 @@ class _Kept:
         self.batches.append(batch)
 
     def emit_to(self, output: str, batch: AnyBatch) -> None:
-        """A record without an event time is the job's to judge, when it runs."""
+        """Drops a record without an event time: the job judges it when it runs."""
 
     def connected(self, output: str) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""A job made ready to be simulated: its ends replaced, its input read, its plans made, its right results known."""
+"""A job made ready to be simulated: its ends replaced, its input read, its plans made, its expected results known."""
 
 from __future__ import annotations
 
@@ -33,21 +33,22 @@ CHECKPOINTS: Final = Path("/simulated/checkpoints")
 _OUTPUT: Final = Path("/simulated/output")
 
 Rows = Mapping[str, tuple[int, ...]]
-"""Which records of each source come, by the source's id; all of them where there is no entry."""
+"""The records of each source that come, by the source's id; all of them for a source that is not named."""
 Results = dict[str, list[Any]]
 OwnSink = tuple[Sink, Callable[[Disk], list[Any]]]
-"""A sink that writes to the disk it is handed (`SinkContext.disk`), and how to read there what it has made visible."""
+"""A sink that writes to its disk (`SinkContext.disk`), and a function that reads its visible output there."""
 
 
 class Beside(Protocol):
-    """A system beside the job that outlives its processes (a simulated log), and is begun again with each life; in a
-    calm one nothing goes wrong with it."""
+    """A system beside the job that outlives its processes (a simulated log), and begins again with each life; a calm
+    one has no disturbances."""
 
     def begin(self, seed: int | str, *, calm: bool = False) -> None: ...
 
 
 class Scenario:
-    """One job under simulation. Holds nothing of a single run but what its sources are about to give."""
+    """One job under simulation. Holds no state of a single run except the records that its sources are about to
+    give."""
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class Scenario:
         return not self._keep_order and all(sample.times is not None for sample in self.samples.values())
 
     def arrange(self, schedule: Schedule, number: int) -> None:
-        """Let the sources give what the schedule says; the process with this number reads in its own steps."""
+        """Sets the sources' records by the schedule; the process with this number reads in its own steps."""
         if not number:
             self._begin(schedule.seed)
         for id, sample in self.samples.items():
@@ -111,7 +112,7 @@ class Scenario:
             arrivals.splits = [sample.take(split) for split in splits]
 
     def arrange_as_recorded(self, rows: Rows) -> None:
-        """Let the sources give these records as they came, at once."""
+        """Sets the sources to give these records as they came, at once."""
         self._begin("as recorded", calm=True)
         for id, sample in self.samples.items():
             arrivals = self._arrivals[id]
@@ -120,17 +121,17 @@ class Scenario:
             arrivals.pace = arrivals.quiet = 0
 
     def start(self, ports: Ports, **settings: Any) -> LocalJob:
-        """Start the job on the running event loop."""
+        """Starts the job on the running event loop."""
         resolved = self._resolved(settings)
         profile = profile_for(resolved.mode, resolved, bounded=True)
         return LocalJob(self.graph, partial(self._plan, resolved), profile, resolved, ports=ports)
 
     def results(self, disk: Disk) -> Results:
-        """What has become visible, by sink, as it was written."""
+        """The visible output by sink, as it was written."""
         return {id: read(disk) for id, read in self._reads.items()}
 
     def differences(self, expected: Results, actual: Results) -> str:
-        """How the final results differ, as text; empty where they do not."""
+        """The differences between the final results as text; empty if they agree."""
         problems: list[str] = []
         for id, rows in expected.items():
             text = difference(self._final(id, rows), self._final(id, actual[id]), tolerance=self._tolerance)

@@ -1,7 +1,8 @@
-"""One simulated life of a job, as data: how its input comes, how wide it is, where it crashes, what its disk fails at.
+"""One simulated life of a job, as data: the order of its input, its parallelism, its crashes, the faults of its
+disk.
 
-A schedule is drawn from a seed and nothing else. It can be made simpler piece by piece, which is how a failing one is
-shrunk, and told in words.
+A schedule is drawn from a seed and nothing else. It can be made simpler piece by piece, which is how a failing one
+is shrunk, and printed in words.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ __all__ = ["Incarnation", "Odds", "Rot", "Schedule", "draw"]
 
 _MICROS: Final = 1_000_000
 _QUIET: Final = 100.0
-"""Seconds for which nothing comes, much longer than anybody waits for a checkpoint."""
+"""Seconds without records, much longer than any wait for a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rot:
-    """One bit of one stored file turns over, before the process starts; both numbers are taken modulo what is there."""
+    """A flipped bit of one stored file, before the process starts; both numbers are taken modulo the existing ones."""
 
     file: int
     bit: int
@@ -35,7 +36,7 @@ class Rot:
 
 @dataclass(frozen=True, slots=True)
 class Incarnation:
-    """One process of the job's life: how wide it is, how it ends (None: by itself), what befalls its disk."""
+    """One process of the job's life: its parallelism, its end (None: by itself), the faults of its disk."""
 
     parallelism: int
     crash: CrashAt | None = None
@@ -62,9 +63,9 @@ class Incarnation:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The whole life. Durations in seconds of virtual time; `rows` says which records of each source come, all if it
-    names none; with `restarts` a job that fails goes on in its process; each split is once `quiet` for so long. After
-    the last incarnation another one like it runs to its end."""
+    """The whole life. Durations are seconds of virtual time; `rows` names the records of each source that come, all
+    if it names none; with `restarts` a job that fails is restarted in its process; each split is once without
+    records for `quiet`. After the last incarnation another one like it runs to its end."""
 
     seed: int
     incarnations: tuple[Incarnation, ...]
@@ -80,7 +81,7 @@ class Schedule:
     rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
 
     def words(self) -> list[str]:
-        """A line for each thing that matters."""
+        """The schedule in words, a line for each fact that matters."""
         splits = f"{self.splits} split{'s' if self.splits > 1 else ''} per source"
         pace = f"batches of up to {self.batch_rows} rows, a checkpoint every {self.interval * 1000:.0f} ms"
         pace += f", {self.stalls:.0%} of steps are held up" if self.stalls else ""
@@ -106,8 +107,8 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Odds:
-    """What schedules are drawn from: where a job can crash, by how often an undisturbed run comes to each place, and
-    how much of what befalls it. Probabilities are per process."""
+    """The odds that schedules are drawn from: the crash points of a job with the number of times that an undisturbed
+    run reaches each, and the probabilities of disturbances, per process."""
 
     points: Mapping[str, int]
     most_parallel: int = 4
@@ -157,7 +158,7 @@ def draw(seed: int, odds: Odds) -> Schedule:
         mode="micro-batch" if micro_batch else "streaming",
         splits=chance.between(1, odds.splits),
         batch_rows=chance.one_of((4, 8, 12, 20)),
-        # Checkpoints all through a quiet time would be many, and would wake whoever sleeps.
+        # Checkpoints all through a quiet time would be many, and would wake all sleepers.
         interval=chance.one_of((0.01, 0.02, 0.04, 0.08)) if not quiet else _QUIET,
         pace=chance.one_of((0.002, 0.01, 0.02)),
         blocking=chance.one_of((0.0002, 0.002, 0.01)),
@@ -181,7 +182,7 @@ def _listed(rows: Sequence[int]) -> str:
 def _crash(chance: Chance, odds: Odds, *, later: bool) -> CrashAt:
     names: Sequence[str] = sorted(odds.points)
     point = chance.one_of(names)
-    # Early rather than late: a process that goes on from a checkpoint has less to do than the undisturbed run had.
+    # Early rather than late: a process that continues from a checkpoint has less to do than the undisturbed run had.
     most = odds.points[point] * (0.5 if later else 0.9)
     time = 1 + int(most * chance.random() ** 2)
     loss: Loss = "power" if chance.happens(0.6) else "kill"
@@ -189,7 +190,7 @@ def _crash(chance: Chance, odds: Odds, *, later: bool) -> CrashAt:
 
 
 def _interventions(chance: Chance, odds: Odds) -> Iterator[Intervention]:
-    """Often a checkpoint, now and then a stop; rarely the checkpoints vanish."""
+    """The interventions: often a checkpoint, now and then a stop; rarely the checkpoints vanish."""
     kinds: tuple[tuple[Literal["checkpoint", "stop", "vanish"], float], ...] = (
         ("checkpoint", odds.checkpoints),
         ("checkpoint", odds.checkpoints),
@@ -198,7 +199,7 @@ def _interventions(chance: Chance, odds: Odds) -> Iterator[Intervention]:
     )
     for what, probability in kinds:
         if chance.happens(probability):
-            # Half of them while output is written: whoever is asked then must not forget it.
+            # Half of them while output is written: a request at that moment must not be forgotten.
             often = [WRITING] if WRITING in odds.points and chance.happens(0.5) else sorted(odds.points)
             point = chance.one_of(often)
             yield Intervention(what, point, 1 + int(odds.points[point] * chance.random()))

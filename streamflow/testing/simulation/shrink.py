@@ -21,8 +21,8 @@ def shrink(
     *,
     tries: int = 200,
 ) -> tuple[Outcome, int]:
-    """The simplest failing outcome that was found, and how many schedules were tried. `sizes` counts the records of
-    each source."""
+    """The simplest failing outcome found, and the number of schedules tried. `sizes` counts the records of each
+    source."""
     tried = 0
     improved = True
     while improved:
@@ -92,7 +92,7 @@ def _fewer_rows(schedule: Schedule, sizes: Mapping[str, int]) -> Iterator[Schedu
 
 
 def _parts(rows: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Without one half, one quarter, one eighth of them; without each where they are few."""
+    """Smaller sets of rows: without one half, one quarter, one eighth of them; of a few, without each."""
     pieces = 2
     while pieces <= 8 and pieces <= len(rows):
         size = -(-len(rows) // pieces)

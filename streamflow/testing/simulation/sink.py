@@ -1,8 +1,8 @@
-"""A two-phase sink on the simulated disk: sealed files become visible by a rename, and what is visible is the output.
+"""A two-phase sink on the simulated disk: sealed files become visible by a rename, and visible files are the output.
 
-It does what an exactly-once sink has to do and no more, so that a simulation tests the runtime's half of the protocol:
-seal in `prepare`, publish repeatably in `commit`, and in `restore` make the checkpoint's output visible and take back
-what later epochs had published.
+It does exactly the duties of an exactly-once sink, so that a simulation tests the runtime's half of the protocol:
+seal in `prepare`, publish repeatably in `commit`, and in `restore` make the checkpoint's output visible and take
+back later epochs' output.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = ["CaptureSink", "captured"]
 
 _DIGEST: Final = 8
 _SLOW: Final = 0.5
-"""How often a write takes a while, and how long."""
+"""The probability that a write takes a while, and its mean duration."""
 _SLOW_SECONDS: Final = 0.002
 
 
 @dataclass(frozen=True, eq=False)
 class CaptureSink(Sink):
-    """Stands in for a job's own sink; writes below `folder`."""
+    """A stand-in for a job's own sink; writes below `folder`."""
 
     folder: Path
     text: str
@@ -53,10 +53,8 @@ class CaptureSink(Sink):
 
 
 def captured(disk: Disk, folder: Path) -> list[Any]:
-    """The rows that a sink has made visible, in the order of epochs, then subtasks, then as they were written.
-
-    Raises SinkError for a file that is not as it was written.
-    """
+    """The visible rows of a sink, in the order of epochs, then subtasks, then writes. Raises SinkError for a changed
+    file."""
     rows: list[Any] = []
     for path in disk.files_below(folder / "visible"):
         data = disk.read(path)
@@ -81,7 +79,7 @@ class _Writer:
             self._batches.append(batch)
             self._ctx.reach(WRITING)
             if self._ctx.random.random() < _SLOW:
-                # As sinks do that send what they are given somewhere.
+                # Like sinks that send their rows somewhere.
                 await self._ctx.clock.sleep(_SLOW_SECONDS)
 
     async def prepare(self, epoch: int) -> Sequence[Committable]:
@@ -156,7 +154,7 @@ class _Committer(Committer):
 
 
 def _joined(batches: Sequence[AnyBatch]) -> Sequence[AnyBatch]:
-    """One frame instead of several where they fit together: it is read and written as a whole."""
+    """One frame instead of several that fit together: it is read and written as a whole."""
     frames = [batch.user_frame() for batch in batches if isinstance(batch, FrameBatch)]
     if len(frames) == len(batches) and all(frame.schema == frames[0].schema for frame in frames):
         return [FrameBatch(concatenated(frames))]
@@ -174,7 +172,8 @@ def _packed(batch: AnyBatch) -> tuple[str, bytes]:
 
 
 def _make_durable(disk: Disk, folder: Path) -> None:
-    """Also where it is there already: whoever made it may have been killed before its name was on the disk."""
+    """Syncs a folder's name, also if the folder exists: its maker may have been killed before the name was on the
+    disk."""
     disk.make_folder(folder)
     for above in folder.parents:
         disk.sync_folder(above)
@@ -182,7 +181,7 @@ def _make_durable(disk: Disk, folder: Path) -> None:
 
 @contextmanager
 def _told() -> Generator[None]:
-    """A disk's errors as a sink's."""
+    """Maps a disk's errors to a sink's."""
     try:
         yield
     except OSError as error:

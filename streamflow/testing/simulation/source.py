@@ -32,9 +32,9 @@ _ROW_BYTES = 100
 
 @dataclass(slots=True)
 class Arrivals:
-    """What one source gives in one run: the records of each split in order; up to `most` at a time, every `pace`
-    seconds of virtual time on average, and once in each split nothing for `quiet` seconds. `chance` says how many and
-    when; every process has its own."""
+    """The records of one source in one run: those of each split in order; up to `most` at a time, every `pace`
+    seconds of virtual time on average, and once in each split none for `quiet` seconds. `chance` decides numbers and
+    times; every process has its own."""
 
     splits: Sequence[AnyBatch] = ()
     most: int = 1
@@ -45,7 +45,7 @@ class Arrivals:
 
 @dataclass(frozen=True, eq=False)
 class SimSource(Source):
-    """Stands in for a job's own source: same type, same text in plans."""
+    """A stand-in for a job's own source: same type, same text in plans."""
 
     type_: StreamType
     arrivals: Arrivals
@@ -102,4 +102,4 @@ class _SimReader:
         return Fetch(lambda: Decoded(copied_batch(part)), {"row": end}, (end - start) * _ROW_BYTES)
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Closes nothing."""

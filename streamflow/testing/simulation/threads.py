@@ -1,8 +1,8 @@
 """Threads of a simulated process: a blocking function runs on the loop, at once as a whole, after a seeded while.
 
-What the loop does in between is what it could have done while a thread was at work: a snapshot that is written later
-must not see what has changed since. As with real threads, cancelling the one who waits does not always stop the work;
-he waits for its end then, unless it is droppable.
+Until then the loop runs callbacks, as it could while a thread works: a snapshot that is written later must not see
+later changes. As with real threads, cancelling the waiting task does not always stop the work; the task then waits
+for its end, unless the work is droppable.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class SimThreads(Inline):
-    """Stands in for `Threads`; `mean` is the usual delay in seconds of virtual time.
+    """A stand-in for `Threads`; `mean` is the usual delay in seconds of virtual time.
 
     >>> from streamflow.testing.simulation.loop import SimLoop
     >>> loop = SimLoop(1)

@@ -1,4 +1,4 @@
-"""The trace of a simulated run as one number: the same seed gives the same trace, or the run cannot be repeated."""
+"""The trace of a simulated run as one number: equal for runs of one seed, or the run cannot be repeated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FACTOR = 0x9E3779B97F4A7C15
 
 
 class Trace:
-    """Takes in every choice of the loop and everything that reaches the outside; keeps the last events in words.
+    """A digest of every choice of the loop and of every effect outside of it; keeps the last events in words.
 
     >>> first, second = Trace(), Trace()
     >>> first.event("disk: write a", 4); second.event("disk: write b", 4)
@@ -25,11 +25,11 @@ class Trace:
         self._number = 0
 
     def choice(self, value: int) -> None:
-        """One choice among many: cheap, for it is made at every step."""
+        """Takes in one choice among many: cheap, for it is made at every step."""
         self._number = ((self._number ^ value) * _FACTOR + 1) & _MASK
 
     def event(self, text: str, value: int = 0) -> None:
-        """Something that happened, with a number that says more about it."""
+        """Takes in an event, with a number that says more about it."""
         self.choice(crc32(text.encode()) ^ (value << 32))
         self.last.append(text)
         if len(self.last) > 2 * self._keep:
@@ -37,5 +37,5 @@ class Trace:
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal characters."""
+        """The digest, 16 hexadecimal characters."""
         return f"{self._number:016x}"
