@@ -148,3 +148,37 @@ def test_what_is_lacking_makes_no_room_for_a_doubled_name(
     for row in expected:
         row |= {"b": "1.10"} if row.get("b") == 1.1 else {}
     assert got == expected
+
+
+WRITTEN = {
+    "a": ["1", "2", "null"],
+    "b": ['"x"', '"y\\"z"', "7", "true", "false", "null"],
+    "u": ['"x"', '""', "7", "true", "null", "[1]", '["q"]', "{}"],
+    "n": ["1", "2.5", '"x"', "null"],
+}
+"""Values of a line, of which nobody reads the last two."""
+
+
+ODD = [
+    {"a": "1", "b": '"x"', "u": '"y"', "n": "5", name: value}
+    for name, values in WRITTEN.items()
+    for value in (*values, None)
+]
+
+
+@pytest.mark.parametrize("doubled", ['"a":2', '"b":"z"', '"u":"z"', '"n":1'])
+@pytest.mark.parametrize("others", [1, 2])
+def test_no_other_odd_line_hides_a_doubled_name(others: int, doubled: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.ndjson"
+    for odd in ODD:
+        lines = ['{"a":1,"b":"x","u":"y","n":5}'] * 3_000
+        written = ",".join(f'"{name}":{value}' for name, value in odd.items() if value is not None)
+        lines[1_000 : 1_000 + others] = ["{" + written + "}"] * others
+        lines[2_000] = f'{{"a":1,"b":"x","u":"y","n":5,{doubled}}}'
+        path.write_text("\n".join(lines))
+        got = read(FileSource(path, schema=FLAT), batch_rows=2 * len(lines)).rows
+        for row, line in zip(got, lines, strict=True):
+            value = json.loads(line)
+            b = value.get("b")
+            text = b if b is None or isinstance(b, str) else json.dumps(b)
+            assert row == {"a": value.get("a"), "b": text}, (line, odd)

@@ -17,6 +17,7 @@ import msgspec
 import polars as pl
 
 from streamflow.operators.connectors.files.formats.doubled_names import DoubledNames, escaped_names
+from streamflow.operators.connectors.files.formats.unquoted_text import unquoted_text
 from streamflow.operators.connectors.files.formats.wire_types import fields_of, inner_of
 
 __all__ = ["ExactJson", "lone_surrogate"]
@@ -25,8 +26,6 @@ _LARGEST_EXPONENT: Final = 400
 _HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _LONE: Final = re.compile(rb"%s(?!\\u[dD][c-fC-F])|(?<!%s)%s" % (_HIGH, _HIGH, _LOW))
 _UNQUOTED: Final = b"-0123456789{["
-_BEGINNINGS: Final = (("-", ":"), ("[", "\\"), ("{", "|"))
-"""Ranges (first, beyond the last) of texts that begin with one of these."""
 
 
 def lone_surrogate(body: bytes) -> bool:
@@ -55,8 +54,9 @@ class ExactJson:
 
     def read(self, body: bytes, wire: Mapping[str, pl.DataType]) -> pl.DataFrame:
         """A body of records as columns of these types. Raises Polars' errors for a bad record."""
-        read, sound = self._doubled.read(body, wire)
-        if self._numbers_as_text(body, read) or (not sound and self._doubled.stand_in(body, read)):
+        lists = cache(lambda: b"[" in body)
+        read, sound = self._doubled.read(body, wire, lists)
+        if self._numbers_as_text(body, read, lists) or (not sound and self._doubled.stand_in(body, read)):
             return pl.read_ndjson(self._body(body), schema=wire)
         return read
 
@@ -65,11 +65,10 @@ class ExactJson:
         object."""
         return _written(self._decode(record), self._schema)
 
-    def _numbers_as_text(self, body: bytes, read: pl.DataFrame) -> bool:
+    def _numbers_as_text(self, body: bytes, read: pl.DataFrame, lists: Callable[[], bool]) -> bool:
         """Whether a body that Polars has read as `read` may hold a number, or an object, in a text column."""
-        lists = cache(lambda: b"[" in body)
         return any(
-            _looks_like_numbers(read[name], lists=lists)
+            unquoted_text(read[name], lists=lists)
             and (dtype.is_nested() or escaped_names(body) or self._unquoted[name].search(body))
             for name, dtype in self._texts.items()
         )
@@ -85,24 +84,6 @@ def _has_text(dtype: pl.DataType) -> bool:
     if isinstance(dtype, pl.Struct):
         return any(map(_has_text, fields_of(dtype).values()))
     return isinstance(dtype, (pl.String, pl.Decimal))
-
-
-def _looks_like_numbers(values: pl.Series, *, lists: Callable[[], bool]) -> bool:
-    """Whether a text begins like a number, a list or an object. Comparing takes half the time of `starts_with`."""
-    dtype = values.dtype
-    if isinstance(dtype, pl.List):
-        return _looks_like_numbers(values.drop_nulls().explode(), lists=lists)
-    if isinstance(dtype, pl.Struct):
-        fields = values.drop_nulls().struct.unnest()
-        return any(_looks_like_numbers(fields[name], lists=lists) for name in fields.columns)
-    if not isinstance(dtype, pl.String):
-        return False
-    # Letters stand between the digits and the braces, capitals before the brackets: a look or two are mostly enough.
-    if not (values < ":").any() and (
-        not (values >= "[").any() or (not lists() and not (values >= "{").any())
-    ):
-        return False
-    return any(((values >= first) & (values < beyond)).any() for first, beyond in _BEGINNINGS)
 
 
 def _written(fields: Mapping[str, msgspec.Raw], schema: Mapping[str, pl.DataType]) -> bytes:
