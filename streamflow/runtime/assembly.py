@@ -5,7 +5,7 @@ With a checkpoint to go on from, every operator gets its share of it, and every 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -94,27 +94,25 @@ class Assembly:
     """What operators have to be restored from."""
     _shared: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     """What the enumerator and the readers of a source, or the subtasks of an operator, have in common, by their id."""
-    _channels: dict[int, dict[tuple[int, int], Channel]] = field(
-        default_factory=dict[int, dict[tuple[int, int], Channel]]
+    _channels: list[dict[tuple[int, int], Channel]] = field(
+        default_factory=list[dict[tuple[int, int], Channel]]
     )
-
+    """Of each edge of the plan, by the numbers of the upper and the lower subtask."""
     _event_times: dict[str, int] = field(default_factory=dict[str, int])
 
     def build(self) -> None:
         """Make everything; on the event loop's thread, since tasks belong to it."""
         self.committing = Committing(self.profile, self.ports.reach)
-        for number, edge in enumerate(self.plan.edges):
-            upper, lower = self.plan.task(edge.upper), self.plan.task(edge.lower)
-            self._channels[number] = {
-                (i, j): self._channel(edge, upper.parallelism)
-                for i in range(upper.parallelism)
-                for j in range(lower.parallelism)
-                if edge.exchange.value != "forward" or i == j
-            }
+        for edge in self.plan.edges:
+            senders = self.plan.task(edge.upper).parallelism
+            pairs = ((i, j) for i in range(senders) for j in self._lower(edge, i))
+            self._channels.append({pair: self._channel(edge, senders) for pair in pairs})
         for task in self.plan.tasks:
             self._make_reader(task)
+            untimed = self.plan.untimed_ports(task.id)
+            endless = self.plan.endless_ports(task.id) if untimed else frozenset[int]()
             for index in range(task.parallelism):
-                self._build_subtask(task, index)
+                self._build_subtask(task, index, untimed, endless)
 
     def restore(self) -> None:
         """Give every operator its share; blocks."""
@@ -143,6 +141,16 @@ class Assembly:
     def epoch(self) -> int:
         """The last epoch of the run that is gone on from."""
         return 0 if self.restored is None else self.restored.epoch
+
+    def _lower(self, edge: PhysicalEdge, upper: int) -> Sequence[int]:
+        """The lower subtasks that an upper one sends to."""
+        forward = edge.exchange is ExchangeKind.FORWARD
+        return (upper,) if forward else range(self.plan.task(edge.lower).parallelism)
+
+    def _upper(self, edge: PhysicalEdge, lower: int) -> Sequence[int]:
+        """The upper subtasks that a lower one hears of."""
+        forward = edge.exchange is ExchangeKind.FORWARD
+        return (lower,) if forward else range(self.plan.task(edge.upper).parallelism)
 
     def _channel(self, edge: PhysicalEdge, senders: int) -> Channel:
         # What one may hold is shared by all senders of an exchange, among which a batch is cut up, too.
@@ -194,7 +202,9 @@ class Assembly:
             shared=self._shared[task.source.id],
         )
 
-    def _build_subtask(self, task: PhysicalTask, index: int) -> None:
+    def _build_subtask(
+        self, task: PhysicalTask, index: int, untimed: frozenset[int], endless: frozenset[int]
+    ) -> None:
         outlets = [*self._channel_outlets(task, index), *self._sink_outlets(task, index)]
         links = [self._link(task, index, position) for position in range(len(task.chain))]
         members = [link.metrics for link in links]
@@ -221,8 +231,6 @@ class Assembly:
         )
         self.subtasks.append(subtask)
         if task.source is None:
-            untimed = self.plan.untimed_ports(task.id)
-            endless = self.plan.endless_ports(task.id) if untimed else frozenset[int]()
             marks = self.profile.watermarks != "end"
             self.loops.append(
                 Task(
@@ -242,11 +250,10 @@ class Assembly:
     def _inbox(self, task: PhysicalTask, index: int) -> Inbox:
         return Inbox(
             [
-                channel
-                for number, edge in enumerate(self.plan.edges)
+                channels[upper, index]
+                for edge, channels in zip(self.plan.edges, self._channels, strict=True)
                 if edge.lower == task.id
-                for (_, lower), channel in self._channels[number].items()
-                if lower == index
+                for upper in self._upper(edge, index)
             ]
         )
 
@@ -349,11 +356,11 @@ class Assembly:
 
     def _channel_outlets(self, task: PhysicalTask, index: int) -> list[Outlet]:
         outlets: list[Outlet] = []
-        for number, edge in enumerate(self.plan.edges):
+        for edge, channels in zip(self.plan.edges, self._channels, strict=True):
             if edge.upper != task.id:
                 continue
             lower = self.plan.task(edge.lower).parallelism
-            mine = {j: channel for (i, j), channel in self._channels[number].items() if i == index}
+            mine = {j: channels[index, j] for j in self._lower(edge, index)}
             route = route_for(edge, subtask=index, lower=lower, max_parallelism=self.plan.max_parallelism)
             outlets.append(ChannelOutlet(edge.position, edge.output, mine, route))
         return outlets
