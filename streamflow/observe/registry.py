@@ -133,9 +133,15 @@ class Metrics:
         earlier one."""
         self._refresh = refresh
 
-    def has(self, name: str) -> bool:
-        """Whether there is a series of that name."""
-        return bool(self._metrics.get(name))
+    @property
+    def refresh(self) -> Callable[[], None] | None:
+        """What `refreshed_by` was given."""
+        return self._refresh
+
+    @property
+    def series(self) -> Iterator[Metric]:
+        """All of them as they were refreshed last."""
+        return (metric for each in list(self._metrics.values()) for metric in list(each.values()))
 
     def value_of(self, name: str) -> float:
         """The present value of the metric of that name, summed over its series; 0 if there is none."""
@@ -152,7 +158,7 @@ class Metrics:
     def __iter__(self) -> Iterator[Metric]:
         if self._refresh is not None:
             self._refresh()
-        return iter([metric for series in list(self._metrics.values()) for metric in list(series.values())])
+        return self.series
 
     def _handle(
         self, name: str, help: str, kind: Literal["counter", "gauge"], labels: Mapping[str, str] | None
@@ -216,13 +222,19 @@ class MetricsRegistry:
     operators: dict[tuple[str, int], OperatorMetrics] = field(
         default_factory=dict[tuple[str, int], OperatorMetrics]
     )
+    _subtasks: dict[str, list[OperatorMetrics]] = field(default_factory=dict[str, list[OperatorMetrics]])
 
     def operator(self, operator: str, subtask: int) -> OperatorMetrics:
         """The handles of one operator in one subtask, made on first use."""
         key = (operator, subtask)
         if key not in self.operators:
-            self.operators[key] = OperatorMetrics(operator, subtask)
+            self.operators[key] = made = OperatorMetrics(operator, subtask)
+            self._subtasks.setdefault(operator, []).append(made)
         return self.operators[key]
+
+    def subtasks(self, operator: str) -> list[OperatorMetrics]:
+        """The handles of one operator in each of its subtasks."""
+        return list(self._subtasks.get(operator, ()))
 
     @property
     def counts(self) -> Counts:
@@ -236,19 +248,31 @@ class MetricsRegistry:
             for metric in metrics.replayed:
                 metric.roll_back(known.get(_identity(metric), 0.0))
 
+    def refresh(self) -> None:
+        """Bring the gauges up to now that move although nothing happens: what operators share, once."""
+        metrics = [self.whole, *list(self.operators.values())]
+        for refresh in dict.fromkeys(each.refresh for each in metrics if each.refresh is not None):
+            refresh()
+
     def __iter__(self) -> Iterator[Metric]:
-        yield from self.whole
+        self.refresh()
+        yield from self.whole.series
         for metrics in list(self.operators.values()):
-            yield from metrics
+            yield from metrics.series
 
     def total(self, name: str, operator: str | None = None) -> float:
         """The sum of a metric over subtasks, of one operator or of all."""
         if operator is None:
             return sum(metric.value for metric in self if metric.name == name)
-        # Asked for every operator and figure of a status, so it looks at no other operator's.
-        return sum(
-            metrics.value_of(name) for (id, _), metrics in list(self.operators.items()) if id == operator
-        )
+        return sum(metrics.value_of(name) for metrics in self.subtasks(operator))
+
+    def totals(self, operator: str) -> dict[str, float]:
+        """Every metric of an operator that has a series, summed over them, as they were refreshed last."""
+        totals: dict[str, float] = {}
+        for metrics in self.subtasks(operator):
+            for metric in metrics.series:
+                totals[metric.name] = totals.get(metric.name, 0.0) + metric.value
+        return totals
 
 
 NO_METRICS: Final = OperatorMetrics("none", 0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Final
 
 from streamflow.distribution import __version__
@@ -15,7 +17,7 @@ from streamflow.observe.status import CheckpointStatus, JobStatus, OperatorStatu
 from streamflow.runtime.checkpoints.taking import CheckpointMetrics
 from streamflow.runtime.control.restart import RestartPolicy
 from streamflow.runtime.profile import ExecutionProfile
-from streamflow.runtime.worker import Worker, held_back_by
+from streamflow.runtime.worker import Worker
 from streamflow.time.clock import Clock
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
@@ -71,20 +73,25 @@ class Reporter:
 
     def status(self, state: str, notes: tuple[str, ...]) -> JobStatus:
         """Its figures now."""
-        sources = [node.id for node in self._graph.nodes if isinstance(node, SourceNode)]
-        sinks = [node.id for node in self._graph.nodes if isinstance(node, SinkNode)]
-        total = self._registry.total
+        self._registry.refresh()
+        marks: Mapping[str, int] = {} if self.worker is None else self.worker.watermarks
+        operators = [
+            self._operator(id, kind, task, marks.get(task.id, MIN_TIME))
+            for id, kind, task in self._operators()
+        ]
+        taken = {each.operator: each.records_in for each in operators}
+        nodes = self._graph.nodes
         watermark = MIN_TIME if self.worker is None else self.worker.watermark
         return JobStatus(
             job=self._graph.job,
             mode=self._profile.name,
             state=state,
             elapsed=self.elapsed,
-            records_read=int(sum(total("streamflow_records_in_total", id) for id in sources)),
-            records_written=int(sum(total("streamflow_records_in_total", id) for id in sinks)),
+            records_read=sum(taken.get(node.id, 0) for node in nodes if isinstance(node, SourceNode)),
+            records_written=sum(taken.get(node.id, 0) for node in nodes if isinstance(node, SinkNode)),
             watermark=_known(watermark),
             epoch=0 if self.worker is None else self.worker.coordinator.epoch,
-            operators=tuple(self._operator(id, kind, width) for id, kind, width in self._operators()),
+            operators=tuple(operators),
             checkpoint=self._checkpoint(),
             restarts=self._restarts.restarts,
             notes=notes,
@@ -200,7 +207,8 @@ class Reporter:
 
     def _publication(self) -> PublicationStatus | None:
         known: dict[str, float] = {}
-        for metric in self._registry:
+        subtasks = [each for sink in self._plan.sinks for each in self._registry.subtasks(sink.id)]
+        for metric in chain.from_iterable(each.series for each in subtasks):
             if metric.name.startswith(_PUBLISHES):
                 before = known.get(metric.name, 0.0)
                 latest = metric.name.endswith("_seconds")
@@ -217,34 +225,28 @@ class Reporter:
             age=None if at <= 0 else max(0.0, self._clock.now() / 1e6 - at),
         )
 
-    def _operators(self) -> list[tuple[str, str, int]]:
-        """(id, kind, parallelism) of every operator as it runs, in the plan's order."""
-        listed: list[tuple[str, str, int]] = []
+    def _operators(self) -> Iterator[tuple[str, str, PhysicalTask]]:
+        """(id, kind, task) of every operator as it runs, in the plan's order."""
         for task in self._plan.tasks:
             if task.source is not None:
-                listed.append((task.source.id, "read", task.parallelism))
-            listed.extend((physical.id, physical.spec.kind, task.parallelism) for physical in task.chain)
-            listed.extend((sink.node.id, "write", task.parallelism) for sink in task.sinks)
-        return listed
+                yield task.source.id, "read", task
+            yield from ((physical.id, physical.spec.kind, task) for physical in task.chain)
+            yield from ((sink.node.id, "write", task) for sink in task.sinks)
 
-    def _operator(self, id: str, kind: str, parallelism: int) -> OperatorStatus:
-        registry, worker = self._registry, self.worker
+    def _operator(self, id: str, kind: str, task: PhysicalTask, watermark: int) -> OperatorStatus:
+        totals = self._registry.totals(id)
 
         def total(name: str) -> int:
-            return int(registry.total(f"streamflow_{name}", id))
+            return int(totals.get(f"streamflow_{name}", 0.0))
 
         def ratio(name: str) -> float:
-            return registry.total(f"streamflow_{name}_ratio", id) / parallelism
+            return totals.get(f"streamflow_{name}_ratio", 0.0) / task.parallelism
 
-        task = next((t.id for t in self._plan.tasks if t.source is not None and t.source.id == id), "")
-        in_a_log = kind == "read" and any(
-            registry.operator(id, subtask).has(_LAG) for subtask in range(parallelism)
-        )
-        watermark = MIN_TIME if worker is None else worker.watermark_of(id)
+        loops = () if self.worker is None or kind != "read" else self.worker.sources.get(task.id, ())
         return OperatorStatus(
             operator=id,
             kind=kind,
-            parallelism=parallelism,
+            parallelism=task.parallelism,
             records_in=total("records_in_total"),
             records_out=total("records_out_total"),
             bytes_in=total("bytes_in_total"),
@@ -254,9 +256,9 @@ class Reporter:
             watermark=_known(watermark),
             busy=ratio("busy"),
             backpressured=ratio("backpressured"),
-            held_back_by=None if worker is None else held_back_by(worker.sources, task),
+            held_back_by=next((held for loop in loops if (held := loop.held_back_by) is not None), None),
             late=total("late_records_total"),
-            lag_records=int(registry.total(_LAG, id)) if in_a_log else None,
+            lag_records=int(totals[_LAG]) if kind == "read" and _LAG in totals else None,
             ended=watermark == MAX_TIME,
         )
 

@@ -56,9 +56,10 @@ class Watch:
         """Log what has been passed over since the last time."""
         self._told_at = self._clock.monotonic()
         operators = sorted({operator for operator, _ in list(self._registry.operators)})
+        totals = {operator: self._registry.totals(operator) for operator in operators}
         for name, message in _PASSED_OVER.items():
             for operator in operators:
-                so_far = self._registry.total(name, operator)
+                so_far = totals[operator].get(name, 0.0)
                 more = so_far - self._told.get((name, operator), 0.0)
                 if more > 0:
                     self._told[name, operator] = so_far

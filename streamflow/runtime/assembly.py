@@ -80,6 +80,8 @@ class Assembly:
     first_epoch: int
     """The first epoch that this run will end."""
     subtasks: list[Subtask] = field(default_factory=list[Subtask])
+    subtasks_of: dict[str, list[Subtask]] = field(default_factory=dict[str, list[Subtask]])
+    """By task."""
     loops: list[Task | SourceTask] = field(default_factory=list["Task | SourceTask"])
     sources: dict[str, list[SourceTask]] = field(default_factory=dict[str, list[SourceTask]])
     """The source tasks of each task that reads."""
@@ -230,6 +232,7 @@ class Assembly:
             reach=self.ports.reach,
         )
         self.subtasks.append(subtask)
+        self.subtasks_of.setdefault(task.id, []).append(subtask)
         if task.source is None:
             marks = self.profile.watermarks != "end"
             self.loops.append(

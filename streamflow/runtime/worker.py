@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from streamflow.config import Settings
 from streamflow.errors import JobFailedError, StateError, StreamflowError
-from streamflow.graph.physical import PhysicalPlan, PhysicalTask
+from streamflow.graph.physical import PhysicalPlan
 from streamflow.observe.logs import reason, told
 from streamflow.observe.registry import MetricsRegistry
 from streamflow.operators.contract.source import CheckpointListener, Position
@@ -33,7 +33,7 @@ from streamflow.runtime.task.source_loop import SourceTask
 from streamflow.runtime.waiting import Signal, until
 from streamflow.time.timestamps import MAX_TIME
 
-__all__ = ["Worker", "held_back_by"]
+__all__ = ["Worker"]
 
 
 _FLUSHES: Final = 2
@@ -190,14 +190,14 @@ class Worker:
     @property
     def watermark(self) -> int:
         """The smallest watermark of all subtasks; those without event time count where no other has any."""
-        timed = {f"{task.id}-{n}" for task in self._timed for n in range(task.parallelism)}
-        return min((s.watermark for s in self._parts.subtasks if s.name in timed), default=MAX_TIME)
+        marks = self.watermarks
+        return min((marks[task.id] for task in self._timed), default=MAX_TIME)
 
-    def watermark_of(self, operator: str) -> int:
-        """The smallest watermark over the subtasks of the task that holds an operator."""
-        holding = [task for task in self._plan.tasks if _holds(task, operator)]
-        names = {f"{task.id}-{index}" for task in holding for index in range(task.parallelism)}
-        return min((s.watermark for s in self._parts.subtasks if s.name in names), default=MAX_TIME)
+    @property
+    def watermarks(self) -> Mapping[str, int]:
+        """The smallest watermark over the subtasks of each task."""
+        subtasks = self._parts.subtasks_of
+        return {task: min(each.watermark for each in subtasks[task]) for task in subtasks}
 
     # Reports from subtasks.
 
@@ -466,15 +466,3 @@ def _failed(complete: Complete[SubtaskPart]) -> StateError:
     return StateError(
         f"checkpoint {complete.epoch} could not be stored{cause}", hint="the checkpoint before it stands"
     )
-
-
-def _holds(task: PhysicalTask, operator: str) -> bool:
-    ids: set[str] = {physical.id for physical in task.chain} | {sink.node.id for sink in task.sinks}
-    if task.source is not None:
-        ids.add(task.source.id)
-    return operator in ids
-
-
-def held_back_by(sources: Mapping[str, list[SourceTask]], task: str) -> str | None:
-    """The split that holds a source task's watermark back, if any of its subtasks has one."""
-    return next((held for loop in sources.get(task, ()) if (held := loop.held_back_by) is not None), None)

@@ -59,8 +59,7 @@ class _Told:
     def runs(self, *loops: tuple[str | None, int]) -> None:
         """A worker runs whose source subtasks are held back by these splits, at these watermarks."""
         tasks = [SimpleNamespace(held_back_by=split, watermark=watermark) for split, watermark in loops]
-        worker: Any = SimpleNamespace(sources={"read-1": tasks}, watermark=MIN_TIME)
-        worker.watermark_of = lambda operator: MIN_TIME
+        worker: Any = SimpleNamespace(sources={"read-1": tasks}, watermark=MIN_TIME, watermarks={})
         worker.coordinator = SimpleNamespace(epoch=0)
         self.reporter.worker = worker
 

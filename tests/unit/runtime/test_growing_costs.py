@@ -30,3 +30,22 @@ def exchanging() -> sf.Job:
     sums = rows.key_by("k").window(sf.tumbling("1m")).aggregate(v=sf.sum("v"))
     sums.key_by("v").window(sf.tumbling("1h")).aggregate(n=sf.count()).collect()
     return job
+
+
+def test_a_status_costs_so_much_an_operator_and_subtask() -> None:
+    steps: dict[int, int] = {}
+    for operators in (10, 20, 40):
+        with TestJob(chained(operators), parallelism=4) as t:
+            t.source().push([{"v": 1}])
+            steps[operators] = steps_of(t.status)
+    assert steps[20] < 2 * steps[10]
+    assert steps[40] < 2 * steps[20]
+
+
+def chained(operators: int) -> sf.Job:
+    job = sf.Job("chained")
+    stream = job.read(sf.MemorySource([{"v": 1}]))
+    for _ in range(operators):
+        stream = stream.filter(sf.col("v") > 0).map(lambda row: row, schema={"v": sf.Int64})
+    stream.collect()
+    return job
