@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from streamflow.time.smallest import Smallest
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME, Duration, parse_duration
 
 __all__ = ["BoundedDisorder", "SplitWatermark", "WatermarkMerger", "bounded_disorder"]
@@ -92,6 +93,8 @@ class _Input:
     aligned: bool = True
     restored: bool = False
     """Whether the input has sent nothing since a restore, before which the others may have gone on without it."""
+    group: Smallest[object, int] | None = None
+    """The group of inputs that the input is in; None for an idle one."""
 
 
 class WatermarkMerger:
@@ -102,10 +105,6 @@ class WatermarkMerger:
     at its old value: an input holds it there until it sends a watermark, and an input left out before is left out
     again.
 
-    Idle inputs are left out. One that returns counts again once it has reached the last output watermark, so that a
-    quiet partition never makes the others' data wait twice, nor later data late. After a restore the output is where it
-    was: an input holds it there until it speaks, and one that was left out before is left out again.
-
     >>> merger = WatermarkMerger(["a", "b"])
     >>> merger.advance("a", 10), merger.advance("b", 7), merger.idle("b"), merger.advance("b", 8)
     (None, 7, 10, None)
@@ -113,27 +112,40 @@ class WatermarkMerger:
 
     def __init__(self, inputs: Iterable[object], *, restored: int = MIN_TIME) -> None:
         """`restored` is the output watermark in the checkpoint from which the inputs go on."""
-        self._inputs: dict[object, _Input] = {name: _Input(restored=restored > MIN_TIME) for name in inputs}
+        names = list(inputs)
+        silent = restored > MIN_TIME
+        beginning: Smallest[object, int] = Smallest(dict.fromkeys(names, MIN_TIME))
+        self._counted: Smallest[object, int] = Smallest() if silent else beginning
+        """Inputs that count, but for the silent ones."""
+        self._silent: Smallest[object, int] = beginning if silent else Smallest()
+        """Inputs that count and have sent nothing since a restore."""
+        self._behind: Smallest[object, int] = Smallest()
+        """Inputs that have returned and not caught up yet."""
+        self._inputs = {name: _Input(restored=silent, group=beginning) for name in names}
+        self._open: set[object] = set(names)
+        """Inputs that have not ended."""
+        self._awake: set[object] = set(names)
+        """Open inputs that are not idle."""
         self.current = restored
 
     def add(self, name: object, watermark: int = MIN_TIME, *, left_out: bool = False) -> None:
         """Adds an input, which holds the output at its present value until it has caught up, or, if it had been
         `left_out` before a restore, until it sends a watermark."""
-        self._inputs[name] = _Input(watermark=watermark, restored=left_out)
+        self._forget(name)
+        state = self._inputs[name] = _Input(watermark=watermark, restored=left_out)
+        self._place(name, state)
 
     def hold(self, told: int, *, before: int = MIN_TIME) -> None:
         """Lets inputs added since hold the output back, down to what has been announced: `told` to some reader, and
         `before` a restore to all."""
-        counted = [s for s in self._inputs.values() if not s.idle and s.aligned]
-        known = [s.watermark for s in counted if not s.restored]
-        if known:
-            self.current = max(told, before, min(known))
-        elif counted:
-            self.current = max(told, min(s.watermark for s in counted))
+        if (counted := self._counted.first) is not None:
+            self.current = max(told, before, counted[1])
+        elif (silent := self._silent.first) is not None:
+            self.current = max(told, silent[1])
 
     def remove(self, name: object) -> int | None:
         """Removes an input whose split has been read; gives the new output watermark if that moves it."""
-        self._inputs.pop(name, None)
+        self._forget(name)
         return self._recompute() if self._inputs else None
 
     def advance(self, name: object, watermark: int) -> int | None:
@@ -143,21 +155,28 @@ class WatermarkMerger:
         if state.restored:
             state.restored, returned = False, True
             state.aligned = max(state.watermark, watermark) >= self.current
-        if watermark <= state.watermark:
-            return self._recompute() if returned else None
-        state.watermark = watermark
-        if not state.aligned and watermark >= self.current:
-            state.aligned = True
+        if watermark > state.watermark:
+            state.watermark = watermark
+            state.aligned = state.aligned or watermark >= self.current
+        elif not returned:
+            return None
+        self._place(name, state)
         return self._recompute()
 
     def active(self, name: object) -> int | None:
         """Ends an input's idleness; gives the new output watermark if that moves it (all others being idle)."""
-        return self._recompute() if self._wake(self._inputs[name]) else None
+        state = self._inputs[name]
+        if not self._wake(state):
+            return None
+        self._place(name, state)
+        return self._recompute()
 
     def idle(self, *names: object) -> int | None:
         """Marks inputs as idle, all at once; gives the new output watermark if that moves it."""
         for name in names:
-            self._inputs[name].idle = True
+            state = self._inputs[name]
+            state.idle = True
+            self._place(name, state)
         return self._recompute()
 
     def end(self, name: object) -> int | None:
@@ -170,10 +189,8 @@ class WatermarkMerger:
 
     def beside(self, name: object) -> int:
         """The smallest watermark of the other inputs that count; +∞ if there is none."""
-        others = [
-            s.watermark for other, s in self._inputs.items() if other != name and not s.idle and s.aligned
-        ]
-        return min(others, default=MAX_TIME)
+        others = self._counted.beside(name), self._silent.beside(name)
+        return min((other[1] for other in others if other is not None), default=MAX_TIME)
 
     def is_idle(self, name: object) -> bool:
         """Whether this input is idle."""
@@ -182,21 +199,18 @@ class WatermarkMerger:
     @property
     def all_idle(self) -> bool:
         """Whether no input is active (ended ones aside)."""
-        open_inputs = [state for state in self._inputs.values() if state.watermark < MAX_TIME]
-        return bool(open_inputs) and all(state.idle for state in open_inputs)
+        return bool(self._open) and not self._awake
 
     @property
     def silent(self) -> bool:
         """Whether all inputs that count had been left out before a restore and have sent nothing since."""
-        counted = [state for state in self._inputs.values() if not state.idle and state.aligned]
-        return bool(counted) and all(state.restored for state in counted)
+        return not self._counted and bool(self._silent)
 
     @property
     def holder(self) -> object | None:
         """The input that holds the output back: the active one with the smallest watermark."""
-        active = [
-            (state.watermark, str(name), name) for name, state in self._inputs.items() if not state.idle
-        ]
+        groups = self._counted.first, self._silent.first, self._behind.first
+        active = [(first[1], str(first[0]), first[0]) for first in groups if first is not None]
         return min(active)[2] if active else None
 
     def _wake(self, state: _Input) -> bool:
@@ -206,12 +220,33 @@ class WatermarkMerger:
         state.aligned = state.watermark >= self.current
         return True
 
+    def _forget(self, name: object) -> None:
+        state = self._inputs.pop(name, None)
+        if state is not None and state.group is not None:
+            state.group.remove(name)
+        self._open.discard(name)
+        self._awake.discard(name)
+
+    def _place(self, name: object, state: _Input) -> None:
+        """Moves an input into its group, after anything about the input has changed."""
+        group = None if state.idle else self._behind
+        if not state.idle and state.aligned:
+            group = self._silent if state.restored else self._counted
+        if state.group is not None and state.group is not group:
+            state.group.remove(name)
+        state.group = group
+        if group is not None:
+            group.put(name, state.watermark)
+        is_open = state.watermark < MAX_TIME
+        (self._open.add if is_open else self._open.discard)(name)
+        (self._awake.add if is_open and not state.idle else self._awake.discard)(name)
+
     def _recompute(self) -> int | None:
-        counted = [s.watermark for s in self._inputs.values() if not s.idle and s.aligned]
+        counted = [first[1] for first in (self._counted.first, self._silent.first) if first is not None]
         if not counted:
             return None
         smallest = min(counted)
-        if smallest == MAX_TIME and any(s.watermark < MAX_TIME for s in self._inputs.values()):
+        if smallest == MAX_TIME and self._open:
             # Ended inputs tell nothing of idle or returning ones, which may still send events.
             return None
         if smallest <= self.current:

@@ -81,7 +81,11 @@ class SplitAssigner:
         self._pending: deque[SplitState] = deque(sorted(restored or (), key=lambda state: state.order))
         self._found = max((state.order + 1 for state in self._pending), default=0)
         self._listeners: list[Callable[[], None]] = []
+        self._holding = sum(state.split.holds_watermark for state in self._pending)
+        """How many of the pending ones hold the watermark."""
         self._open: set[str] = set()
+        self._left = dict.fromkeys(state.split.id for state in self._pending)
+        """What has not been read to its end, open or pending."""
         self._ready = 0
         self._unread = unread
         self.discovered = restored is not None
@@ -97,6 +101,8 @@ class SplitAssigner:
         for split in discovery.splits:
             self._pending.append(SplitState(split, self._found))
             self._found += 1
+            self._holding += split.holds_watermark
+            self._left[split.id] = None
         self.discovered = True
         self.final = discovery.final
         self._tell()
@@ -126,6 +132,7 @@ class SplitAssigner:
         if fetching >= most:
             return None
         state = self._pending.popleft()
+        self._holding -= holds
         self._open.add(split.id)
         if not holds or not self.holds_watermark:
             # Others may be waiting only for this one.
@@ -136,11 +143,12 @@ class SplitAssigner:
     def ended(self, split: str) -> None:
         """A split that was handed out has been read to its end."""
         self._open.discard(split)
+        self._left.pop(split, None)
         self._tell()
 
     def _tell(self) -> None:
         if self._unread is not None:
-            self._unread({*self._open, *(state.split.id for state in self._pending)})
+            self._unread(self._left.keys())
 
     @property
     def pending(self) -> tuple[SplitState, ...]:
@@ -150,7 +158,7 @@ class SplitAssigner:
     @property
     def holds_watermark(self) -> bool:
         """Whether a split that nobody reads yet could still send events of any time."""
-        return not self.discovered or any(state.split.holds_watermark for state in self._pending)
+        return not self.discovered or self._holding > 0
 
     @property
     def exhausted(self) -> bool:

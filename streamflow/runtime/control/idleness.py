@@ -7,6 +7,8 @@ split. A split beside one that always has data still turns idle, since the subta
 
 from __future__ import annotations
 
+from streamflow.time.smallest import Smallest
+
 __all__ = ["Idleness"]
 
 _AWAY = 10
@@ -18,7 +20,7 @@ class Idleness:
     """The quiet times of one subtask's splits; `after` is how many microseconds make a split idle, None: none ever is.
 
     >>> idleness = Idleness(5_000_000)
-    >>> idleness.add("a"); idleness.add("b")
+    >>> idleness.heard("a"); idleness.heard("b")
     >>> idleness.listened(3.0); idleness.heard("a"); idleness.listened(2.0); idleness.quiet()
     ['b']
     """
@@ -26,26 +28,16 @@ class Idleness:
     def __init__(self, after: int | None) -> None:
         self._after = None if after is None else after / 1e6
         self._time = 0.0
-        self._since: dict[str, float] = {}
-        self._idle: set[str] = set()
-        self._due: float | None = None
-
-    def add(self, split: str) -> None:
-        """A split has been opened."""
-        self.heard(split)
-        self._due = None
+        self._since: Smallest[str, float] = Smallest()
+        """When each split that is not idle was heard last."""
 
     def remove(self, split: str) -> None:
         """A split has ended."""
-        self._since.pop(split, None)
-        self._idle.discard(split)
+        self._since.remove(split)
 
     def heard(self, split: str) -> None:
-        """The split has sent something, or has something to send."""
-        self._since[split] = self._time
-        if split in self._idle:
-            self._idle.discard(split)
-            self._due = None
+        """The split has been opened, has sent something, or has something to send."""
+        self._since.put(split, self._time)
 
     def listened(self, seconds: float) -> None:
         """So long nothing was done but wait for the splits."""
@@ -59,25 +51,17 @@ class Idleness:
     @property
     def seconds(self) -> float | None:
         """How long until the next split may turn idle; None where none can."""
-        if self._after is None:
+        first = self._since.first
+        if self._after is None or first is None:
             return None
-        if self._due is None:
-            waiting = (since for split, since in self._since.items() if split not in self._idle)
-            first = min(waiting, default=None)
-            self._due = None if first is None else first + self._after
-        left = 0.0 if self._due is None else self._due - self._time
+        left = first[1] + self._after - self._time
         # What is left of a sum of floats is no time.
-        return None if self._due is None else left if left > _NOTHING else 0.0
+        return left if left > _NOTHING else 0.0
 
     def quiet(self) -> list[str]:
-        """The splits that have turned idle since the last call."""
-        if self._after is None or self.seconds != 0.0:
-            return []
-        self._due = None
-        newly = [
-            split
-            for split, since in self._since.items()
-            if split not in self._idle and self._time - since >= self._after - _NOTHING
-        ]
-        self._idle.update(newly)
+        """The splits that have turned idle since the last call, the one that was quiet for longest first."""
+        newly: list[str] = []
+        while self.seconds == 0.0 and (first := self._since.first) is not None:
+            newly.append(first[0])
+            self._since.remove(first[0])
         return newly

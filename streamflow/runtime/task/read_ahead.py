@@ -317,8 +317,11 @@ class SplitPump:
                     depth = self._depth
                     work = self._run_blocking(self._effort.run, records, self._prefix.run, self.split, fetch)
                     future = asyncio.ensure_future(work)
-                future.add_done_callback(lambda _: self._notify())
                 self._pieces.append(future)
+                if future.done():
+                    self._notify()
+                else:
+                    future.add_done_callback(lambda _: self._notify())
         except StreamflowError as error:
             self._error = error.at(Where(split=self.split.id))
         except BaseException as error:  # noqa: BLE001 — raised where the next piece is taken

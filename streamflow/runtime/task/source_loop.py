@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from streamflow.core.elements import AnyBatch, End
@@ -25,6 +26,7 @@ from streamflow.runtime.task.seen_times import SeenTimes
 from streamflow.runtime.task.subtask import Reports, Subtask
 from streamflow.runtime.waiting import Signal, until
 from streamflow.time.clock import Clock
+from streamflow.time.smallest import Smallest
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 from streamflow.time.watermarks import BoundedDisorder, SplitWatermark, WatermarkMerger
 
@@ -66,7 +68,7 @@ class SourceTask:
         time had come in those that it feeds; splits that were behind that had been left out."""
         self._subtask = subtask
         self._id = id
-        self._source = source
+        self._bounded = source.bounded
         self._open_reader = open_reader
         self._assigner = assigner
         self._prefix = prefix
@@ -80,7 +82,16 @@ class SourceTask:
         self._run_blocking = run_blocking
         self._clock = clock
         self._timed = timed
-        self._pumps: list[SplitPump] = []
+        self._pumps: dict[str, SplitPump] = {}
+        """The open splits by id, in the order in which they were opened."""
+        self._fetching: set[str] = set()
+        """Those of which there is more to fetch."""
+        self._turns: Smallest[str, tuple[int, int]] = Smallest()
+        """Those that may be gone on with, by what says whose turn it is."""
+        self._ended: dict[str, SplitPump] = {}
+        """Those that have been handed out to their end."""
+        self._active: Smallest[str, int] = Smallest()
+        """The watermarks of those that have had an event and are not idle, where splits are aligned."""
         self._closing: set[asyncio.Task[None]] = set()
         self._marks: dict[str, SplitWatermark] = {}
         self._states: dict[str, SplitState] = {}
@@ -142,8 +153,8 @@ class SourceTask:
                 watermark=self._marks[id].current,
                 idle=self._merger.is_idle(id),
             )
-            for pump in self._pumps
-            for id, state in [(pump.split.id, self._states[pump.split.id])]
+            for id, pump in self._pumps.items()
+            for state in [self._states[id]]
         ]
         return self._id, {
             "splits": [state.as_values() for state in splits],
@@ -171,7 +182,7 @@ class SourceTask:
                     await self._signal.wait()
                     continue
                 await self._subtask.fire_timers()
-                if self._open_splits():
+                if await self._open_splits():
                     await self._mark_idle()
                 if self._pumps:
                     self._be_ready()
@@ -202,8 +213,8 @@ class SourceTask:
 
     async def close(self) -> None:
         """Stop reading. Who is cancelled meanwhile may ask again, and waits for what is being closed."""
-        pumps, self._pumps = self._pumps, []
-        begun = list(map(self._shut, pumps))
+        pumps, self._pumps = self._pumps, {}
+        begun = list(map(self._shut, pumps.values()))
         if self._closing:
             await asyncio.wait(self._closing)
         for closing in begun:
@@ -221,54 +232,90 @@ class SourceTask:
         if not closing.cancelled():
             closing.exception()  # for who waits, if there still is somebody
 
-    def _open_splits(self) -> bool:
+    async def _open_splits(self) -> bool:
         """Open the splits that are this subtask's now; whether one is among them that says nothing for now."""
         quiet = False
         # What is taken after an epoch has begun and before its barrier would be neither here nor with the assigner.
         while self._barrier is None:
-            state = self._assigner.take(sum(not pump.exhausted for pump in self._pumps))
+            state = self._assigner.take(len(self._fetching))
             if state is None:
                 break
-            split = state.split
-            reader = self._open_reader(split, state.position)
-            pump = SplitPump(
-                split, reader, self._prefix, self._run_blocking, depth=self._read_ahead, notify=self.notify
-            )
-            self._pumps.append(pump)
-            self._states[split.id] = state
-            if state.watermark > MIN_TIME:
-                self._last = max(self._last, state.watermark + self._strategy.bound + 1)
-            self._marks[split.id] = SplitWatermark(self._strategy, state.watermark)
-            self._idleness.add(split.id)
-            _LOG.debug("split opened", extra=told(source=self._id, split=split.id))
-            spoken = state.watermark > MIN_TIME or state.position is not None or state.idle
-            left_out = spoken and state.watermark < self._reached
-            self._merger.add(split.id, state.watermark, left_out=left_out)
-            if state.idle and self._strategy.idle_after is None:
-                # It was the split itself that said so, and says it once.
-                self._merger.idle(split.id)
-                quiet = True
-            # While a split waited to be opened, the others went on and nothing of it was told.
-            self._merger.hold(self._subtask.watermark, before=self._reached)
+            quiet = self._open(state) or quiet
+            await self._subtask.take_turns()
         return quiet
 
+    def _open(self, state: SplitState) -> bool:
+        """Open a split; whether it says nothing for now."""
+        split = state.split
+        reader = self._open_reader(split, state.position)
+        notify = partial(self._news_of, split.id)
+        pump = SplitPump(
+            split, reader, self._prefix, self._run_blocking, depth=self._read_ahead, notify=notify
+        )
+        self._pumps[split.id] = pump
+        self._fetching.add(split.id)
+        self._states[split.id] = state
+        if state.watermark > MIN_TIME:
+            self._last = max(self._last, state.watermark + self._strategy.bound + 1)
+        self._marks[split.id] = SplitWatermark(self._strategy, state.watermark)
+        self._idleness.heard(split.id)
+        _LOG.debug("split opened", extra=told(source=self._id, split=split.id))
+        spoken = state.watermark > MIN_TIME or state.position is not None or state.idle
+        left_out = spoken and state.watermark < self._reached
+        self._merger.add(split.id, state.watermark, left_out=left_out)
+        # It was the split itself that said so, and says it once.
+        quiet = state.idle and self._strategy.idle_after is None
+        if quiet:
+            self._merger.idle(split.id)
+        # While a split waited to be opened, the others went on and nothing of it was told.
+        self._merger.hold(self._subtask.watermark, before=self._reached)
+        self._note_turn(pump)
+        self._note_active(split.id)
+        return quiet
+
+    def _news_of(self, split: str) -> None:
+        """A piece of a split has come, or its end."""
+        pump = self._pumps.get(split)
+        if pump is not None:
+            self._note_turn(pump)
+        self.notify()
+
+    def _note_turn(self, pump: SplitPump) -> None:
+        """Keep what is known of a split up with its pump. Bounded splits wait for the one whose turn it is, so that the
+        order in which records come does not depend on which thread was faster."""
+        split = pump.split.id
+        if pump.exhausted:
+            self._fetching.discard(split)
+        if pump.finished:
+            self._ended[split] = pump
+            self._turns.remove(split)
+        elif pump.ready or self._bounded:
+            mark = self._marks[split].current if self._profile.by_watermark else 0
+            self._turns.put(split, (mark, self._states[split].order))
+        else:
+            self._turns.remove(split)
+
+    def _note_active(self, split: str) -> None:
+        """Keep up what is reported to others whose splits are aligned with these."""
+        if self._alignment is None:
+            return
+        mark = self._marks.get(split)
+        if mark is None or mark.current == MIN_TIME or self._merger.is_idle(split):
+            self._active.remove(split)
+        else:
+            self._active.put(split, mark.current)
+
     def _choose(self) -> SplitPump | None:
-        """The split to go on with. Bounded splits wait for the one whose turn it is, so that the order in which
-        records come does not depend on which thread was faster."""
+        """The split to go on with."""
         if self._profile.slice_rows is not None and self._sliced >= self._profile.slice_rows:
             return None
-        waiting = [pump for pump in self._pumps if not pump.finished]
-        if not self._source.bounded:
-            waiting = [pump for pump in waiting if pump.ready]
-        if self._alignment is not None:
-            allows = self._alignment.allows
-            waiting = [pump for pump in waiting if allows(self._marks[pump.split.id].current)]
-        if not waiting:
+        first = self._turns.first
+        if first is None:
             return None
-        if self._profile.by_watermark:
-            pump = min(waiting, key=lambda pump: self._marks[pump.split.id].current)
-        else:
-            pump = waiting[0]
+        split = first[0]
+        if self._alignment is not None and not self._alignment.allows(self._marks[split].current):
+            return None
+        pump = self._pumps[split]
         return pump if pump.ready else None
 
     async def _emit(self, pump: SplitPump) -> None:
@@ -296,11 +343,14 @@ class SourceTask:
         elif piece.max_time is not None:
             mark.observe(piece.max_time)
         self._merger.advance(split, mark.current)
+        self._note_turn(pump)
+        self._note_active(split)
         self._align()
         await self._retire()
         await self._forward()
         if piece.idle and split in self._marks:
             self._merger.idle(split)
+            self._note_active(split)
             await self._mark_idle()
         self._sliced += piece.rows
         if self._profile.slice_rows is not None and self._sliced >= self._profile.slice_rows:
@@ -338,16 +388,20 @@ class SourceTask:
 
     async def _retire(self) -> None:
         """Splits that have been read to their end hold nothing back any more."""
-        for pump in [pump for pump in self._pumps if pump.finished]:
-            self._pumps.remove(pump)
-            self._open_splits()
-            self._merger.remove(pump.split.id)
-            self._idleness.remove(pump.split.id)
-            _LOG.debug("split ended", extra=told(source=self._id, split=pump.split.id))
-            del self._marks[pump.split.id], self._states[pump.split.id]
+        ended, self._ended = self._ended, {}
+        for split, pump in ended.items():
+            if self._pumps.get(split) is not pump:
+                continue
+            del self._pumps[split]
+            await self._open_splits()
+            self._merger.remove(split)
+            self._idleness.remove(split)
+            _LOG.debug("split ended", extra=told(source=self._id, split=split))
+            del self._marks[split], self._states[split]
+            self._note_active(split)
             self._align()
             await asyncio.shield(self._shut(pump))
-            self._assigner.ended(pump.split.id)
+            self._assigner.ended(split)
 
     async def _forward(self, *, epoch_end: bool = False) -> None:
         cadence = self._profile.watermarks
@@ -389,25 +443,25 @@ class SourceTask:
 
     def _align(self) -> None:
         if self._alignment is not None:
-            active = [mark.current for id, mark in self._marks.items() if not self._merger.is_idle(id)]
-            self._alignment.report(
-                self._index, min((mark for mark in active if mark > MIN_TIME), default=None)
-            )
+            first = self._active.first
+            self._alignment.report(self._index, None if first is None else first[1])
 
     async def _retire_finished(self) -> bool:
-        before = len(self._pumps)
+        ended = bool(self._ended)
         await self._retire()
-        return len(self._pumps) != before
+        return ended
 
     async def _mark_idle(self) -> None:
         quiet = self._idleness.quiet()
         if quiet:
-            ready = {pump.split.id for pump in self._pumps if pump.ready}
-            for split in ready.intersection(quiet):
+            ready = {split for split in quiet if self._pumps[split].ready}
+            for split in ready:
                 # What has come waits for its turn.
                 self._idleness.heard(split)
             newly = [split for split in quiet if split not in ready and not self._merger.is_idle(split)]
             self._merger.idle(*newly)
+            for split in newly:
+                self._note_active(split)
             self._align()
             for split in newly:
                 _LOG.info("split idle", extra=told(source=self._id, split=split))

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass, field
+
+import polars as pl
 import pytest
 
 import streamflow as sf
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
+from streamflow.operators.connectors.fixed_splits import FixedSplits
+from streamflow.operators.contract.operator import StreamType
+from streamflow.operators.contract.source import Decoded, Fetch, Position, Source, SourceContext, Split
 from streamflow.runtime.assembly import Assembly
-from streamflow.testing import TestJob
+from streamflow.runtime.ports import Inline, Ports
+from streamflow.testing import SteppedLoop, TestClock, TestJob
 from tests.steps import steps_of
 
 
@@ -49,3 +59,77 @@ def chained(operators: int) -> sf.Job:
         stream = stream.filter(sf.col("v") > 0).map(lambda row: row, schema={"v": sf.Int64})
     stream.collect()
     return job
+
+
+def test_opening_splits_costs_so_much_a_split() -> None:
+    opening = {splits: opened(splits)[0] for splits in (100, 200, 400)}
+    assert opening[200] < 2.2 * opening[100]
+    assert opening[400] < 2.2 * opening[200]
+
+
+def test_a_piece_costs_no_more_where_many_splits_are_open() -> None:
+    assert opened(400)[1] < 1.2 * opened(50)[1]
+
+
+def opened(splits: int) -> tuple[int, float]:
+    """Steps to open so many splits in one subtask, and for each piece of some of them."""
+    clock = TestClock()
+    loop = SteppedLoop(clock)
+    source = Splits(splits)
+    job = sf.Job("splits")
+    strategy = sf.bounded_disorder(idle_after="10s", max_drift="1d")
+    job.read(source, watermark=strategy).collect()
+    ports = Ports(clock=clock, io=Inline(), cpu=Inline())
+    try:
+        started = job.start(ports=ports, mode="streaming", state_backend="memory")
+        opening = steps_of(loop.run_virtually, started)
+        assert len(source.readers) == splits
+
+        def speak() -> None:
+            for reader in source.readers[:20]:
+                reader.speak.set()
+                loop.settle()
+
+        return opening, steps_of(speak) / 20
+    finally:
+        loop.close_quietly()
+
+
+@dataclass(frozen=True, eq=False)
+class Splits(Source):
+    """So many splits without end; each has a record when its reader is to speak."""
+
+    count: int
+    readers: list[Reader] = field(default_factory=list)
+
+    @property
+    def bounded(self) -> bool:
+        return False
+
+    def output_type(self) -> StreamType:
+        return StreamType(Schema({"n": pl.Int64}), timed=True)
+
+    def enumerator(self, ctx: SourceContext) -> FixedSplits:
+        return FixedSplits(*(Split(str(n), {"n": n}, unbounded=True) for n in range(self.count)))
+
+    def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> Reader:
+        self.readers.append(Reader(split.payload["n"]))
+        return self.readers[-1]
+
+
+@dataclass
+class Reader:
+    number: int
+    speak: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def fetch(self) -> Fetch:
+        await self.speak.wait()
+        self.speak.clear()
+        return Fetch(self.decode, {}, 8)
+
+    def decode(self) -> Decoded:
+        time = pl.Series(EVENT_TIME, [self.number], dtype=pl.Int64).cast(EVENT_TIME_TYPE)
+        return Decoded(FrameBatch(pl.DataFrame([pl.Series("n", [self.number]), time])))
+
+    async def close(self) -> None:
+        """Nothing is held."""

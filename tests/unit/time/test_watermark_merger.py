@@ -1,10 +1,15 @@
 """One watermark out of several inputs': the rules of SEMANTICS §3, one by one, and laws over random histories."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 from streamflow.time.watermarks import WatermarkMerger
+from tests.steps import steps_of
 
 
 def merger(*names: str) -> WatermarkMerger:
@@ -270,3 +275,143 @@ def test_where_all_had_been_left_out_they_say_nothing_before_one_speaks() -> Non
     assert (m.current, m.silent) == (10, True)
     assert m.advance("b", 11) == 11
     assert not m.silent
+
+
+@dataclass
+class _State:
+    watermark: int = MIN_TIME
+    idle: bool = False
+    aligned: bool = True
+    restored: bool = False
+
+
+class Plain:
+    """The rules as they are written: everything is looked at each time."""
+
+    def __init__(self, names: str, restored: int) -> None:
+        self.inputs = {name: _State(restored=restored > MIN_TIME) for name in names}
+        self.current = restored
+
+    def add(self, name: str, watermark: int, left_out: bool) -> None:
+        self.inputs[name] = _State(watermark, restored=left_out)
+
+    def hold(self, told: int, before: int) -> None:
+        known = [each.watermark for each in self.counted if not each.restored]
+        if known:
+            self.current = max(told, before, min(known))
+        elif self.counted:
+            self.current = max(told, min(each.watermark for each in self.counted))
+
+    def remove(self, name: str) -> int | None:
+        self.inputs.pop(name, None)
+        return self.recompute() if self.inputs else None
+
+    def advance(self, name: str, watermark: int) -> int | None:
+        state = self.inputs[name]
+        returned = self.wake(state)
+        if state.restored:
+            state.restored, returned = False, True
+            state.aligned = max(state.watermark, watermark) >= self.current
+        if watermark <= state.watermark:
+            return self.recompute() if returned else None
+        state.watermark = watermark
+        state.aligned = state.aligned or watermark >= self.current
+        return self.recompute()
+
+    def active(self, name: str) -> int | None:
+        return self.recompute() if self.wake(self.inputs[name]) else None
+
+    def idle(self, name: str) -> int | None:
+        self.inputs[name].idle = True
+        return self.recompute()
+
+    def wake(self, state: _State) -> bool:
+        returned, state.idle = state.idle, False
+        if returned:
+            state.aligned = state.watermark >= self.current
+        return returned
+
+    def recompute(self) -> int | None:
+        smallest = min((each.watermark for each in self.counted), default=self.current)
+        open_inputs = any(each.watermark < MAX_TIME for each in self.inputs.values())
+        if smallest <= self.current or (smallest == MAX_TIME and open_inputs):
+            return None
+        self.current = smallest
+        return smallest
+
+    @property
+    def counted(self) -> list[_State]:
+        return [each for each in self.inputs.values() if not each.idle and each.aligned]
+
+    def told(self) -> object:
+        open_inputs = [each for each in self.inputs.values() if each.watermark < MAX_TIME]
+        awake = [(each.watermark, name) for name, each in self.inputs.items() if not each.idle]
+        return (
+            self.current,
+            bool(open_inputs) and all(each.idle for each in open_inputs),
+            bool(self.counted) and all(each.restored for each in self.counted),
+            min(awake)[1] if awake else None,
+            {
+                one: min(
+                    (
+                        each.watermark
+                        for name, each in self.inputs.items()
+                        if name != one and not each.idle and each.aligned
+                    ),
+                    default=MAX_TIME,
+                )
+                for one in self.inputs
+            },
+        )
+
+
+words = st.lists(
+    st.tuples(
+        st.sampled_from(["advance", "advance", "advance", "idle", "active", "end", "add", "remove", "hold"]),
+        st.sampled_from("abcd"),
+        st.integers(-20, 20),
+        st.booleans(),
+    ),
+    max_size=40,
+)
+
+
+@given(words, st.sampled_from([MIN_TIME, 0, 10]))
+def test_it_does_what_the_rules_say_read_plainly(
+    history: list[tuple[str, str, int, bool]], restored: int
+) -> None:
+    m, plain = WatermarkMerger("abc", restored=restored), Plain("abc", restored)
+    for word, name, time, flag in history:
+        if word == "add":
+            m.add(name, time, left_out=flag)
+            plain.add(name, time, flag)
+        elif word == "hold":
+            m.hold(time, before=time - 5)
+            plain.hold(time, time - 5)
+        elif word == "remove":
+            assert m.remove(name) == plain.remove(name)
+        elif name in plain.inputs:
+            if word in ("advance", "end"):
+                mark = time if word == "advance" else MAX_TIME
+                assert m.advance(name, mark) == plain.advance(name, mark)
+            else:
+                assert getattr(m, word)(name) == getattr(plain, word)(name)
+        beside = {one: m.beside(one) for one in plain.inputs}
+        assert (m.current, m.all_idle, m.silent, m.holder, beside) == plain.told()
+
+
+def test_the_cost_of_a_watermark_does_not_follow_the_number_of_inputs() -> None:
+    assert advancing(2_000) < 2 * advancing(200)
+
+
+def advancing(count: int) -> float:
+    """Steps for each watermark, where the inputs advance in turn."""
+    m = WatermarkMerger(range(count))
+
+    def advance() -> None:
+        for time in range(3):
+            for name in range(count):
+                m.advance(name, time)
+                m.hold(m.current)
+
+    return steps_of(advance) / (3 * count)
