@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import before, checkpoints, data, footprint
+from benchmarks.growth import growth
 from benchmarks.large_state import large_state
 from benchmarks.pairing import compare
 from benchmarks.program import Program, ProgramError, installed_peers, missing_peers, ours
@@ -17,7 +18,7 @@ from benchmarks.report import Report
 from benchmarks.verify import Verifier
 from benchmarks.workloads.table import WORKLOADS, Workload
 
-ALONE = ("memory", "latency", "startup", "large_state", "checkpoints")
+ALONE = ("memory", "latency", "startup", "large_state", "checkpoints", "growth")
 KAFKA = ("K1", "kafka-latency", "kafka-soak")
 NAMES = (*WORKLOADS, *ALONE, *KAFKA)
 AGAINST_BEFORE = (*WORKLOADS, "K1", "latency", "checkpoints")
@@ -158,6 +159,8 @@ def _add_figures(name: str, verifier: Verifier, report: Report) -> None:
             report.figures += checkpoints.checkpoints(verifier)
         case "large_state":
             report.figures += large_state()
+        case "growth":
+            report.figures += growth()
 
 
 def _add_kafka(

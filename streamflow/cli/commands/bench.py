@@ -28,7 +28,7 @@ def bench(
     Parameters
     ----------
     name
-        W1, W1p, W1py, W1fn, W2, W3, W4, memory, latency, startup, large_state or checkpoints, or K1,
+        W1, W1p, W1py, W1fn, W2, W3, W4, memory, latency, startup, large_state, checkpoints or growth, or K1,
         kafka-latency or kafka-soak, which start a Kafka broker; without it all of them but kafka-soak.
     events
         Number of events that the workloads read.
