@@ -104,7 +104,7 @@ def parse_bytes(value: int | str, what: str) -> int:
     """A size of at least a byte; raises ConfigError."""
     size = parse_size(value, what=what)
     if size <= 0:
-        raise ConfigError(f"{what} is {value!r}", hint="it must be more than nothing")
+        raise ConfigError(f"{what} is {value!r}", hint="it must be at least one byte")
     return size
 
 

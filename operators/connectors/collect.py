@@ -189,7 +189,7 @@ class _CollectCommitter(Committer):
         missing = self._into.publish(_names(committables))
         if missing:
             raise SinkError(
-                f"{len(missing)} pieces of what was collected went with the process that held them",
+                f"{len(missing)} collected pieces were lost with the process that held them",
                 hint='start over with restore="none", or write to files',
             )
 

@@ -102,7 +102,7 @@ class GeneratorSource(Source):
         rows = 0 if position is None else counted_in(position, "rows")
         if rows and not self.starts:
             raise SourceError(
-                f"the generator {_name(self.function)} cannot go on behind row {rows}",
+                f"the generator {_name(self.function)} cannot continue behind row {rows}",
                 where=Where(split=split.id),
                 hint="give it a parameter `start`: how many records were taken from it before",
             )

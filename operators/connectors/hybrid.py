@@ -77,7 +77,7 @@ class HybridSource(Source):
     >>> from streamflow.operators.connectors.memory import MemorySource
     >>> HybridSource(MemorySource([{"n": 1}]), then=MemorySource([{"n": 2}]), at="2026-01-01", time="n")
     Traceback (most recent call last):
-    streamflow.errors.JobDefinitionError: HybridSource cannot go on with MemorySource(1 rows); give a KafkaSource
+    streamflow.errors.JobDefinitionError: HybridSource cannot continue with MemorySource(1 rows); give a KafkaSource
     """
 
     history: Source
@@ -99,7 +99,7 @@ class HybridSource(Source):
             )
         if not isinstance(self.then, Startable):
             raise JobDefinitionError(
-                f"HybridSource cannot go on with {self.then.describe()}", hint="give a KafkaSource"
+                f"HybridSource cannot continue with {self.then.describe()}", hint="give a KafkaSource"
             )
         if (self.offsets is None) == (self.at is None) or (self.at is None) != (self.time is None):
             raise JobDefinitionError(

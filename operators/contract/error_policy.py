@@ -99,7 +99,7 @@ class Guard:
             cause.message if isinstance(cause, StreamflowError) else described(cause),
             record=record,
             where=Where(code=line_of_error(cause)),
-            hint="on_error('skip') or a dead-letter sink would go on without it",
+            hint="on_error('skip') or a dead-letter sink would continue without it",
         )
         error.__cause__ = cause
         return error

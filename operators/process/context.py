@@ -251,8 +251,8 @@ class ProcessContext:
         self._again = (key, firing, times)
         if times > _AGAIN:
             raise RecordError(
-                f"on_timer has set a timer that is due at once {times:,} times in a row",
-                hint="set it for a later moment than that of the timer, or it fires for ever",
+                f"on_timer set a timer that is due at once, {times:,} times in a row",
+                hint="set it for a later moment than the firing timer's, or it fires for ever",
             )
 
     def _mark(self) -> int:
@@ -264,7 +264,7 @@ class ProcessContext:
         if self._event_timers is None:
             raise JobDefinitionError(
                 "an event-time timer needs event time, and this stream has none",
-                hint='say it when reading: job.read(source, event_time="column"), or use set_processing_timer',
+                hint='give it when reading: job.read(source, event_time="column"), or use set_processing_timer',
             )
         return self._event_timers
 

@@ -180,19 +180,19 @@ class ProcessSpec(OperatorSpec):
         timed = inputs[0].timed
         if inputs[0].changes and self.record_columns is not None and CHANGE not in self.record_columns:
             raise JobDefinitionError(
-                f"the events are changes of a result, and do not say which: their column {CHANGE!r} is gone",
+                f"the events are changes of a result, but lack their kind: the column {CHANGE!r} is gone",
                 hint="keep that column, or process the records that the result is made of",
             )
         if self.order == "event_time" and not timed:
             raise JobDefinitionError(
-                "events are to come in order of event time, and this stream has none",
-                hint='say it when reading: job.read(source, event_time="column")',
+                "events should come in order of event time, and this stream has none",
+                hint='give it when reading: job.read(source, event_time="column")',
             )
         for attribute, state in self.declared.keyed.items():
             if not timed and state.ttl is not None and state.ttl.clock == "event":
                 raise JobDefinitionError(
                     f"state {attribute!r} expires by event time, and this stream has none",
-                    hint='declare it with ttl_time="processing", or say event_time= when reading',
+                    hint='declare it with ttl_time="processing", or give event_time= when reading',
                 )
         return StreamType(self.schema, timed)
 

@@ -37,7 +37,7 @@ def returned_schema(
         raise JobDefinitionError(
             f"{what} got a function that is annotated to return None",
             where=Where(code=line_of_definition(function)),
-            hint="annotate what it returns, and return that",
+            hint="annotate its result's type, and return that",
         )
     if flat and annotation is not None:
         arguments = typing.get_args(annotation)
@@ -110,7 +110,7 @@ def declared_schema(
     found = schema_of(schema)
     if found is None:
         raise JobDefinitionError(
-            f"schema={schema!r} says no columns",
+            f"schema={schema!r} names no columns",
             hint='write schema={"name": sf.String, …} or schema=sf.OBJECTS',
         )
     return found

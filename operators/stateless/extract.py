@@ -165,7 +165,7 @@ class _ExtractOperator(Operator):
                 misfits[index][0],
                 record=row,
                 where=Where(code=line_of_definition(misfits[index][1])),
-                hint="return one type for every record, or annotate what it returns",
+                hint="return one type for every record, or annotate the result's type",
             )
             for index, row in _rows(batch, misfits)
         }

@@ -81,7 +81,7 @@ class MapBatches(OperatorSpec):
     def _fitted(self, after: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
         """The function's result in the stream's columns; raises StreamflowError if a value would change."""
         where = Where(code=line_of_definition(self.function))
-        hint = "give the same columns for every batch, and say them in schema= where an empty frame does not"
+        hint = "give the same columns for every batch, and give them in schema= if an empty frame does not show them"
         for given, known, what in (
             (wanted.columns, after.columns, "gave no column"),
             (after.columns, wanted.columns, "gave a column that the stream does not have:"),

@@ -21,11 +21,11 @@ from streamflow.errors import JobDefinitionError, cut
 
 __all__ = ["check_per_row"]
 
-_PROCESS: Final = "key_by(…).process(…) keeps what came before in state"
+_PROCESS: Final = "key_by(…).process(…) keeps earlier records in state"
 _HINTS: Final = {
     "Agg": "key_by(…).aggregate(…), with or without a window, adds records up",
     "Len": "key_by(…).aggregate(n=sf.count()) counts",
-    "Over": "key_by(…).aggregate(…), with or without a window, is what belongs to a key",
+    "Over": "key_by(…).aggregate(…), with or without a window, gives one value for a key",
     "Explode": "explode('column') makes a record of each element",
     "Filter": "filter(…) leaves records out",
     "DropNulls": "filter(col(…).is_not_null()) leaves records out",
@@ -109,7 +109,7 @@ def check_per_row(*expressions: pl.Expr, columns: Mapping[str, pl.DataType] | No
         if _UNSEEDED.search(text):
             raise JobDefinitionError(
                 f"{cut(str(expression), 100)} is another value each time",
-                hint="what is read again after a failure would not be what it was; give a seed=",
+                hint="records read again after a failure would get other values; give a seed=",
             )
 
 

@@ -234,7 +234,7 @@ def _record(value: Any, schema: Schema, names: list[str]) -> Sequence[Any]:
             raise ValueError("; ".join(unknown_name("field", str(name), names)))
     for name in names:
         if name not in fields and name not in schema.optional:
-            raise ValueError(f"there is no field {name!r}: give it, as None where there is no value")
+            raise ValueError(f"there is no field {name!r}: give it, as None if there is no value")
     return [fields.get(name) for name in names]
 
 
@@ -252,7 +252,7 @@ def _named(value: Any) -> Mapping[Any, Any] | None:
 def _unnamed(value: Any, schema: Schema, names: list[str]) -> Sequence[Any]:
     """The fields of a bare value (for one column) or of a tuple with a value for each column."""
     if value is None and schema.optional != frozenset(names):
-        raise ValueError(f"there is nothing (None), where a record of {', '.join(names)} was expected")
+        raise ValueError(f"it is None, where a record of {', '.join(names)} was expected")
     if len(names) == 1:
         return [value]
     if isinstance(value, (tuple, list)) and len(cast("Sequence[Any]", value)) == len(names):

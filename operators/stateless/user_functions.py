@@ -75,7 +75,11 @@ def check_function(function: object, what: str, kind: Kind = "plain", *, argumen
     elif found == "coroutine":
         raise _refused(function, what, "coroutine function", _INSTEAD.get(what, "write it without async"))
     elif found is not None and (found != "generator function" or kind != "generator"):
-        hint = "use flat_map, which takes what it yields" if what == "map" else "write it with return"
+        hint = (
+            "use flat_map, which takes the records that it yields"
+            if what == "map"
+            else "write it with return"
+        )
         raise _refused(function, what, found, hint)
     try:
         inspect.signature(function).bind(*[None] * arguments)
@@ -106,14 +110,14 @@ def check_action(function: object, what: str, *, arguments: int) -> None:
     >>> check_action(Process().on_event, "process", arguments=2)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    streamflow.errors.JobDefinitionError: ...process got on_event, which returns a value that nobody would see...
+    streamflow.errors.JobDefinitionError: ...process got on_event, which returns a value that would be lost...
     """
     check_function(function, what, arguments=arguments)
     if "a value" in _returns(function):
         raise _refused(
             function,
             what,
-            "which returns a value that nobody would see",
+            "which returns a value that would be lost",
             "use ctx.emit(…), which puts it out",
         )
 
@@ -128,7 +132,7 @@ def silent(function: Callable[..., Any], what: str) -> Callable[..., Any]:
         if result is not None:
             unfit_results([result])
             raise TypeError(
-                f"{what} returned a {type(result).__name__}, which nobody would see; use ctx.emit(…)"
+                f"{what} returned a {type(result).__name__}, which would be lost; use ctx.emit(…)"
             )
 
     return checked
@@ -163,12 +167,12 @@ def check_gives(function: object, what: str, kind: Kind = "plain", *, arguments:
     >>> check_gives(double, "map")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    streamflow.errors.JobDefinitionError: ...map got double, which returns nothing; return what is to come of the record
+    streamflow.errors.JobDefinitionError: ...map got double, which returns nothing; return the result for the record
     """
     check_function(function, what, kind, arguments=arguments)
     written = getattr(function, "__name__", "<lambda>") != "<lambda>" and _kind_of(function) is None
     if written and _returns(function) == frozenset({"nothing"}):
-        raise _refused(function, what, "which returns nothing", "return what is to come of the record")
+        raise _refused(function, what, "which returns nothing", "return the result for the record")
 
 
 def on_rows(
@@ -220,11 +224,13 @@ def unfit_results(results: Sequence[Any]) -> dict[int, str]:
 
 def _promise(kind: type) -> str | None:
     if kind is types.GeneratorType:
-        return "it gave a generator; return the record, or use flat_map, which takes what it yields"
+        return (
+            "it gave a generator; return the record, or use flat_map, which takes the records that it yields"
+        )
     if kind is types.AsyncGeneratorType:
-        return "it gave an asynchronous generator, which nothing here iterates"
+        return "it gave an asynchronous generator, which is not iterated here"
     if hasattr(kind, "__await__"):
-        return f"it gave a {kind.__name__}, which nothing here awaits; use map_async"
+        return f"it gave a {kind.__name__}, which is not awaited here; use map_async"
     if issubclass(kind, Iterator):
         return f"it gave a {kind.__name__}, which can be read once; return a list, or use flat_map"
     return None
@@ -285,21 +291,21 @@ def _check_fields(cls: Any, columns: Mapping[str, pl.DataType], what: str) -> No
             _check_field(hints.get(name), columns[name], f"column {name!r}", cls)
         elif needed:
             message, hint = unknown_name("column" if what == "a row" else "field", name, columns)
-            raise JobDefinitionError(f"{what} is to be a {cls.__name__}: {message}", hint=hint)
+            raise JobDefinitionError(f"{what} should become a {cls.__name__}: {message}", hint=hint)
 
 
 def _check_field(annotation: Any, dtype: pl.DataType, what: str, cls: Any) -> None:
     annotation = alone(annotation)
     if isinstance(dtype, (pl.List, pl.Array)) and (elements := _elements(annotation)) is not None:
-        _check_field(elements, cast("pl.DataType", dtype.inner), f"what is in {what}", cls)
+        _check_field(elements, cast("pl.DataType", dtype.inner), f"the content of {what}", cls)
     elif is_row_class(annotation) and isinstance(dtype, pl.Struct):
         _check_fields(
             annotation, {field.name: cast("pl.DataType", field.dtype) for field in dtype.fields}, what
         )
     elif not dtype.is_(pl.Null()) and not _FITS.get(annotation, _anything)(dtype):
         raise JobDefinitionError(
-            f"a row is to be a {cls.__name__}, which takes {annotation.__name__}, and {what} is {dtype}",
-            hint="annotate the field as what is there, or cast the column before",
+            f"a row should become a {cls.__name__}, which takes {annotation.__name__}, and {what} is {dtype}",
+            hint="annotate the field with the column's type, or cast the column before",
         )
 
 

@@ -68,7 +68,7 @@ class GraphBuilder:
                 f"{self._changed_by(changing[0])} gives changes of its results, and {spec.kind} would take each for a"
                 " record",
                 where=Where(operator=id),
-                hint="aggregate the records themselves, or go through process(…), whose events say their change",
+                hint="aggregate the records themselves, or use process(…), whose events carry their change",
             )
         if changing and spec.on_changes == "pass":
             type_ = replace(type_, changes=True)

@@ -196,7 +196,7 @@ class Job:
         resolved = Settings.resolve(settings)
         if resolved.control_port is not None:
             raise ConfigError(
-                "control_port: run() serves nobody",
+                "control_port: run() has no control server",
                 hint="run the file with `streamflow run --control-port`, or start() the job and serve its handle with "
                 "streamflow.web.control_server.controlled(handle, port)",
             )
@@ -218,8 +218,8 @@ class Job:
         for node in self.graph.nodes:
             if isinstance(node, SourceNode) and not node.source.replayable:
                 raise JobDefinitionError(
-                    f"{node.source.describe()} can only be read from its beginning, so that the job "
-                    "could not go on from a checkpoint",
+                    f"{node.source.describe()} can only be read from its beginning, so the job "
+                    "could not continue from a checkpoint",
                     where=Where(operator=node.id),
                     hint="give its function a parameter `start` (see sf.source), or leave checkpoint_dir out",
                 )

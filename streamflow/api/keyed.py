@@ -74,7 +74,7 @@ class KeyedStream(Shortcuts[Stream]):
         if not self._keying.stream.type.timed:
             raise JobDefinitionError(
                 "a window needs event time, and this stream has none",
-                hint='say it when reading: job.read(source, event_time="column")',
+                hint='give it when reading: job.read(source, event_time="column")',
             )
         lateness = parse_duration(allowed_lateness, what="allowed_lateness", negative=False)
         if accumulation not in ("accumulating", "discarding", "retracting"):
@@ -153,7 +153,7 @@ def keyed_stream(
     if len(set(names)) != len(names):
         raise JobDefinitionError(
             f"two keys have one name: {', '.join(map(shown_name, names))}",
-            hint="name expressions with .alias(), and write functions with def: a key is called what they are",
+            hint="name expressions with .alias(), and write functions with def: a key has the function's name",
         )
     made = [made for _, made in named if isinstance(made, pl.Expr)]
     if made:

@@ -197,7 +197,7 @@ class Stream:
         """Sends each record to the first branch whose expression is true, and the rest to the stream called `rest`."""
         if "rest" in branches:
             raise JobDefinitionError(
-                "a branch is called 'rest'", hint="that is the name of what no branch takes"
+                "a branch is called 'rest'", hint="that is the name of the branch for all other records"
             )
         for name, branch in branches.items():
             if not isinstance(branch, pl.Expr):
@@ -365,7 +365,7 @@ class Stream:
 _IN_ORDER: Final = 'key_by(…).process(…, order="event_time"), or sort collect().frame() after job.run()'
 _TOGETHER: Final = "key_by(…).process(…, broadcast=other), or union(other) and key_by(…).process(…)"
 _FIRST_OF_EACH: Final = (
-    "key_by(…).aggregate(…) with sf.first(column), or process(…) that keeps what it has seen"
+    "key_by(…).aggregate(…) with sf.first(column), or process(…) that keeps earlier records in its state"
 )
 _ELSEWHERE: Final = {
     "group_by": "key_by(…)",

@@ -53,7 +53,7 @@ _ELSEWHERE: Final = {
     "process": "aggregate(…) with an sf.Aggregator, or process(…) of the keyed stream with timers",
     "collect": "aggregate(…) first, or collect_list(column)",
     "write": "aggregate(…) first",
-    "late": "late of what aggregate(…) gives",
+    "late": ".late of the result of aggregate(…)",
     "allowed_lateness": "window(…, allowed_lateness=…)",
     "len": "count()",
     "size": "count()",

@@ -54,12 +54,12 @@ class ControlClient:
         except TimeoutError as error:
             raise StreamflowError(
                 f"the job at {self.url} has not answered within {self._timeout:g} s",
-                hint="it may still be at it: look again later, or give a longer --timeout",
+                hint="it may still be working on it: try again later, or give a longer --timeout",
             ) from error
         except (OSError, HTTPException, UnicodeError) as error:
             raise StreamflowError(
                 f"no job answers at {self.url}: {error}",
-                hint="a job that runs with --control-port says its URL when it starts",
+                hint="a job run with --control-port prints its URL when it starts",
             ) from error
         finally:
             connection.close()
@@ -78,8 +78,8 @@ class ControlClient:
             answer = None
         if not isinstance(answer, dict) or (status != 200 and "error" not in answer):
             raise StreamflowError(
-                f"what answers at {self.url} is no streamflow job (HTTP status {status})",
-                hint="a job that runs with --control-port says its URL when it starts",
+                f"the server at {self.url} is no streamflow job (HTTP status {status})",
+                hint="a job run with --control-port prints its URL when it starts",
             )
         told = cast("dict[str, Any]", answer)
         if status == 401:
@@ -107,7 +107,7 @@ def _split(url: str) -> tuple[bool, str, int]:
         parts, port = urlsplit(""), None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
         raise ConfigError(
-            f"{url!r} is not a job's URL", hint="write it as the job says it, like http://127.0.0.1:7070"
+            f"{url!r} is not a job's URL", hint="write it as the job prints it, like http://127.0.0.1:7070"
         )
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigError("a job's URL has a host and a port, nothing more", hint=_TOKEN_HINT)

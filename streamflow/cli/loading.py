@@ -80,7 +80,7 @@ def _choose(path: Path, name: str | None, jobs: Mapping[str, Job]) -> Job:
         called = "" if name is None else f" called {name!r}"
         raise ConfigError(
             f"{path} has {len(meant)} jobs{called}: {', '.join(variables)}",
-            hint=f"say which: {path}:{variables[0]}",
+            hint=f"name one: {path}:{variables[0]}",
         )
     [(_, job)] = meant.values()
     return job
@@ -111,8 +111,8 @@ def _execute(loader: Loader, module: ModuleType, path: Path, own: Path) -> None:
     except LeftToTheCommand as left:
         ran = _line_in(left, own) or path
         print(
-            f"note: the file runs its job by itself, which is left to this command: {ran}\n"
-            '  hint: put what runs the job under: if __name__ == "__main__":',
+            f"note: the file runs its job by itself; this command runs it instead: {ran}\n"
+            '  hint: put the line that runs the job under: if __name__ == "__main__":',
             file=sys.stderr,
         )
     except (ConfigError, KeyboardInterrupt):
@@ -126,7 +126,7 @@ def _execute(loader: Loader, module: ModuleType, path: Path, own: Path) -> None:
     except SystemExit as error:
         raise JobDefinitionError(
             f"{path} left the program with sys.exit({error.code!r}) while it was imported",
-            hint='put what runs the job under: if __name__ == "__main__":',
+            hint='put the line that runs the job under: if __name__ == "__main__":',
         ) from error
     except StreamflowError as error:
         line = _line_in(error, own)

@@ -129,7 +129,7 @@ def _told(
             continue
         ended.add(number)
         if processes[number].wait() != 0:
-            raise JobFailedError("a process of the simulation has ended", hint="what it said stands above")
+            raise JobFailedError("a process of the simulation has ended", hint="its messages stand above")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -28,7 +28,7 @@ _TEXT: Final = 60
 def check_target(path: str) -> None:
     """Raises ConfigError for a file whose suffix names no format."""
     if Path(path).suffix not in _SUFFIXES:
-        raise ConfigError(f"{path!r} says no format", hint=f"end it in {', '.join(_SUFFIXES)}")
+        raise ConfigError(f"{path!r} names no format", hint=f"end it in {', '.join(_SUFFIXES)}")
 
 
 def write(frame: pl.DataFrame, path: str) -> None:

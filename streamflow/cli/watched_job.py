@@ -29,7 +29,7 @@ class WatchedJob:
             status = msgspec.convert(told, JobStatus)
         except msgspec.ValidationError as error:
             raise StreamflowError(
-                f"what the job at {self._client.url} says of itself cannot be read: {error}",
+                f"the status of the job at {self._client.url} cannot be read: {error}",
                 hint="it may run with another version of streamflow",
             ) from error
         self.before, self.now = self.now, status

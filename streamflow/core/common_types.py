@@ -70,7 +70,7 @@ def _check(name: str, columns: Sequence[pl.Series]) -> None:
         if not _fit(left, right):
             raise RecordError(
                 f"{name!r} is {left} in some records and {right} in others",
-                hint="annotate what the function returns, or give schema=, so that every value has one type",
+                hint="annotate the function's result, or give schema=, so that every value has one type",
             )
     if any(dtype.is_float() for dtype in types):
         for column in columns:

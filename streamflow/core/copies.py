@@ -57,7 +57,7 @@ def copied(value: Any) -> Any:
         raise RecordError(
             f"a {type(value).__name__} cannot be copied: {described(error)}",
             record=value,
-            hint="what several branches read, or a process puts out, is copied: make it of plain values",
+            hint="records that several branches read, or a process emits, are copied: make them of plain values",
         ) from raised
 
 

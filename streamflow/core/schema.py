@@ -200,6 +200,6 @@ def _instance(name: str, dtype: Any) -> pl.DataType:
     except TypeError:
         pass  # a type without its parameters, or nothing that could be a type
     raise JobDefinitionError(
-        f"column {name!r} has type {dtype!r}, which says no column",
+        f"column {name!r} has type {dtype!r}, which is no column type",
         hint="write sf.String, sf.Int64, sf.Datetime, sf.List(sf.String), … or str, int, datetime, list[str]",
     )

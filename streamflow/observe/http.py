@@ -181,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         if code == HTTPStatus.NOT_IMPLEMENTED:
             self._send(*_problem(HTTPStatus.METHOD_NOT_ALLOWED, "send GET"), body=True)
         else:
-            self._send(*_problem(code, "this is no request that is understood"), body=True)
+            self._send(*_problem(code, "the request is not understood"), body=True)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Logs nothing: scrapes are not worth a log line."""

@@ -106,7 +106,7 @@ class StateFilling:
             return _micros(frame[SINCE])
         if state.ttl is not None and state.ttl.clock == "event":
             raise JobDefinitionError(
-                f"state {state.name!r} expires by event time, and its frame does not say since when it counts",
+                f"state {state.name!r} expires by event time, and its frame has no times from which it counts",
                 hint=f"add the column {SINCE!r}, a time",
             )
         return repeat(self._clock.now(), frame.height)

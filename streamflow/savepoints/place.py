@@ -67,7 +67,7 @@ def open_job(
     if len(stores) > 1:
         raise ConfigError(
             f"{os.fspath(root)} has checkpoints of {len(stores)} jobs: {', '.join(each.job for each in stores)}",
-            hint=f"say which: job {stores[0].job}",
+            hint=f"name one: job {stores[0].job}",
         )
     return stores[0]
 

@@ -264,7 +264,7 @@ class TestJob:
         if not chosen or (split is not None and split < 0):
             raise JobDefinitionError(
                 f"no split {split} of {len(source.splits)}",
-                hint="say how many there are: TestJob(job, splits=2)",
+                hint="give their number: TestJob(job, splits=2)",
             )
         if piece is not None and any(each.ended for each in chosen):
             raise JobDefinitionError("the source has ended", hint="push before .end()")
@@ -386,7 +386,7 @@ def _one(
         raise JobDefinitionError(f"the job has {len(found)} {kind}s: {ids}", hint="say which")
     if found:
         raise JobDefinitionError(
-            f"{len(found)} {kind}s answer to {name!r}", hint=f"use an operator's id: {ids}"
+            f"{len(found)} {kind}s have the name {name!r}", hint=f"use an operator's id: {ids}"
         )
     message, hint = unknown_name(kind, name, {n for each in candidates.values() for n in names(each)})
     raise JobDefinitionError(message, hint=hint)

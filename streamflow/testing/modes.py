@@ -35,8 +35,8 @@ __all__ = ["check_key", "check_modes_agree", "is_changing", "replacing_key"]
 
 _MODES: Final[tuple[Mode, ...]] = ("batch", "micro-batch", "streaming")
 _NOT_TAKEN: Final = {
-    "mode": 'say modes=["streaming", …]',
-    "checkpoint_dir": "a run that went on from the one before would have nothing to compare",
+    "mode": 'give modes=["streaming", …]',
+    "checkpoint_dir": "a run that continued an earlier one would have nothing to compare",
     "restore": "each run begins at the beginning",
 }
 Results = dict[str, list[Any]]
@@ -129,8 +129,8 @@ def _by_arrival(graph: LogicalGraph) -> str:
     if not found:
         return ""
     return (
-        f"\n{', '.join(found)} sees events in the order of their arrival, in batch mode in that of event time; where "
-        'its results depend on it, process(…, order="event_time") gives the same ones in every mode'
+        f"\n{', '.join(found)} sees events in the order of their arrival, and in batch mode in that of event time; if "
+        'its results depend on the order, process(…, order="event_time") gives the same ones in every mode'
     )
 
 

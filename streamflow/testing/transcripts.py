@@ -77,7 +77,7 @@ def run_transcript(path: str | Path, *, parallelism: int = 1) -> None:
             raise
     else:
         if transcript.expect_failure:
-            raise TranscriptError(f"{transcript.name} is wrong on purpose, and nobody noticed")
+            raise TranscriptError(f"{transcript.name} is wrong on purpose, and it was not noticed")
 
 
 class _Run:

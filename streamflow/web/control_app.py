@@ -162,4 +162,4 @@ async def _order(request: Request, kind: type[Order]) -> Order:
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise HTTPException(400, f"the body is not what this route takes: {error}") from error
+        raise HTTPException(400, f"the body does not fit this route: {error}") from error

@@ -201,7 +201,7 @@ def _series(
         raise RecordError(
             f"results of {what} do not fit one column: {why}",
             record=values[index],
-            hint="annotate what the function returns, and return that",
+            hint="annotate the function's result type, and return that",
         )
     return column
 

@@ -195,7 +195,7 @@ def test_a_generator_that_cannot_go_back_says_so() -> None:
     made = source(numbers, bounded=True)
     (split,) = discover(made)
     with pytest.raises(
-        SourceError, match="the generator numbers cannot go on behind row 3; give it a parameter `start`"
+        SourceError, match="the generator numbers cannot continue behind row 3; give it a parameter `start`"
     ):
         read_on(made, split, {"rows": 3})
 

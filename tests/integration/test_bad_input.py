@@ -79,7 +79,7 @@ CASES = {
     "nothing matches": Case(read("none/*.ndjson") + COUNT, ("no files match 'none/*.ndjson'",)),
     "empty file without a schema": Case(
         read("empty.ndjson") + COUNT,
-        ("there is nothing in 'empty.ndjson' to tell columns from", "schema="),
+        ("there is nothing in 'empty.ndjson' to infer columns from", "schema="),
         {"empty.ndjson": ""},
     ),
     "malformed line": Case(

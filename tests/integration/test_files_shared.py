@@ -144,7 +144,7 @@ def test_a_file_that_comes_to_be_there_meanwhile_is_not_replaced(tmp_path: Path)
 
     job = sf.Job("late")
     job.read(sf.source(numbers, schema={"v": sf.Int64}, bounded=True)).write(sf.FileSink(out))
-    with pytest.raises(SinkError, match="has come to be there since the job started"):
+    with pytest.raises(SinkError, match="was made by another program since the job started"):
         job.run()
     assert out.read_text() == "mine"
 
@@ -275,7 +275,8 @@ class TestPaths:
     @pytest.mark.parametrize("name", ["out.xyz", "out.v1", "out.parqet", "a.csv.bak"])
     def test_a_suffix_that_is_none_is_refused(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(
-            JobDefinitionError, match=r"cannot tell what .* is; a file ends with one of .ndjson"
+            JobDefinitionError,
+            match=r"cannot tell whether .* is a file or a folder; a file ends with one of .ndjson",
         ):
             sf.FileSink(tmp_path / name)
         sf.FileSink(f"{tmp_path / name}/")

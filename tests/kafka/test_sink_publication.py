@@ -217,7 +217,7 @@ def test_without_checkpoints_an_unknown_outcome_is_an_error(kafka, sink):
 
     async def scenario():
         async with Run(replace(sink, client=client), checkpointed=False) as run:
-            with pytest.raises(SinkError, match="nobody knows whether epoch 1"):
+            with pytest.raises(SinkError, match="it is unknown whether epoch 1"):
                 await run.epoch(1, *range(10))
 
     asyncio.run(scenario())

@@ -137,7 +137,7 @@ def test_a_job_may_print_and_run_itself(folder):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["seeds"] == 3
     assert done.stderr.count("a file may print") == 1
-    assert "the file runs its job by itself, which is left to this command" in done.stderr
+    assert "the file runs its job by itself; this command runs it instead" in done.stderr
     assert "chatty.py, line 12" in done.stderr
 
 

@@ -68,7 +68,7 @@ def test_text_with_units_is_resolved(name: str, value: Any, resolved: object) ->
         ({"parallelism": True}, {}, "parallelism is True; write a whole number"),
         ({"parallelism": 4, "max_parallelism": 2}, {}, "parallelism is 4, more than max_parallelism 2"),
         ({"channel_bytes": "many"}, {}, "channel_bytes 'many' is not a size"),
-        ({"channel_bytes": 0}, {}, "channel_bytes is 0; it must be more than nothing"),
+        ({"channel_bytes": 0}, {}, "channel_bytes is 0; it must be at least one byte"),
         ({"state_dir": ""}, {}, "state_dir is ''; write it as text"),
         ({"metrics_port": 70_000}, {}, "metrics_port is 70000; it must be at least 0 and at most 65535"),
         ({"restart_delayy": "5ms"}, {}, "no setting 'restart_delayy'; there are: allow_dropped_state"),

@@ -12,12 +12,12 @@ from streamflow.errors import SinkError, SourceError
 __all__ = ["reading", "writing"]
 
 _HINTS: Final = {
-    errno.ENOENT: "it is not there (any more)",
+    errno.ENOENT: "it does not exist (any more)",
     errno.EACCES: "check its permissions",
     errno.EPERM: "check its permissions",
     errno.EROFS: "the file system is read-only",
-    errno.ENOSPC: "make room on the disk; what was committed before is whole",
-    errno.EDQUOT: "the disk quota is used up; what was committed before is whole",
+    errno.ENOSPC: "make room on the disk; output committed before is intact",
+    errno.EDQUOT: "the disk quota is used up; output committed before is intact",
     errno.EFBIG: "the file has become larger than the system allows",
     errno.EIO: "the device failed; check the system's log",
     errno.ENOTDIR: "a part of the path is a file",

@@ -130,12 +130,12 @@ def _look(path: str, format: FileFormat | None, asked: str, *, gone_is_fine: boo
     if not S_ISREG(status.st_mode):
         raise SourceError(
             f"{path!r} is no file, but a pipe, a device or a socket",
-            hint="it cannot be read again from a position: write what comes out of it to a file",
+            hint="it cannot be read again from a position: write its output to a file",
         )
     told, compression = by_suffix(path)
     kind = format or told
     if kind is None:
-        raise SourceError(f"cannot tell the format of {path!r} by its name", hint='say it: format="ndjson"')
+        raise SourceError(f"cannot tell the format of {path!r} by its name", hint='give it: format="ndjson"')
     if compression != "none" and kind not in LINE_FORMATS:
         raise SourceError(
             f"{path!r}: a {kind} file is not compressed as a whole",

@@ -81,7 +81,7 @@ class FileSink(Sink):
         told, compression = by_suffix(str(self.path))
         if told is None and compression == "none" and PurePath(self.path).suffix and not self._folder:
             raise JobDefinitionError(
-                f"FileSink cannot tell what {self.path!r} is",
+                f"FileSink cannot tell whether {self.path!r} is a file or a folder",
                 hint=f"a file ends with one of {', '.join(SUFFIXES.values())}, the path of a folder with a slash",
             )
         if compression != "none" or "text" in (self.format, told):

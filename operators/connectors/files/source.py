@@ -182,5 +182,5 @@ class FileSource(Source):
             if name not in folders and (name, dtype) != (TEXT_COLUMN, pl.String()):
                 raise JobDefinitionError(
                     f"{file.path!r} is text, which has the column {TEXT_COLUMN!r} of String, not {name!r} of {dtype}",
-                    hint=f'leave schema= out and go on from col("{TEXT_COLUMN}"), or give another format=',
+                    hint=f'leave schema= out and continue with col("{TEXT_COLUMN}"), or give another format=',
                 )

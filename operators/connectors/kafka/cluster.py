@@ -132,7 +132,7 @@ def _address(text: str) -> tuple[str, int]:
     if "@" in text:
         raise JobDefinitionError(
             f"the address of a Kafka server holds a user: ***@{text.rpartition('@')[2].strip()}",
-            hint="write host:port, and say who you are in security=KafkaSecurity(username=…, password=…)",
+            hint="write host:port, and give the login as security=KafkaSecurity(username=…, password=…)",
         )
     host, colon, port = text.strip().rpartition(":")
     host = host.removeprefix("[").removesuffix("]")

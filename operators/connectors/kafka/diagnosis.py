@@ -94,7 +94,7 @@ def explain(cluster: Cluster, error: object) -> Trouble:
             )
         return Trouble(
             f"the certificate of {where} is not trusted: {error.verify_message}",
-            "give ca_file=, the certificate of whoever signed the broker's",
+            "give ca_file=, the certificate of the authority that signed the broker's",
             final=True,
         )
     if isinstance(error, ssl.SSLError):

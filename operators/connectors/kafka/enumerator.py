@@ -153,7 +153,7 @@ class KafkaEnumerator:
                 "restore none",
             )
         for topic in sorted({each.topic for each in known} - {each.topic for each in self._known}):
-            _LOG.warning("topic is not chosen any more and read no further", extra=told(topic=topic))
+            _LOG.warning("topic is no longer chosen and is read no further", extra=told(topic=topic))
 
     def keeps(self, split: Split) -> bool:
         """See `SplitKeeper`."""
@@ -291,14 +291,14 @@ class KafkaEnumerator:
                     f"reading {partition} is to begin at offset {at}, which is beyond its end: the log ends at offset "
                     f"{appended[partition]}",
                     where=Where(split=str(partition), offset=f"offset {at}"),
-                    hint="a topic that was made again begins at 0: check what the offset was taken from",
+                    hint="a topic that was made again begins at 0: check the origin of the offset",
                 )
             if end is not None and by_offset and end > appended[partition]:
                 raise SourceError(
                     f"reading {partition} is to end at offset {end}, which is beyond its end: the log ends at offset "
                     f"{appended[partition]}",
                     where=Where(split=str(partition), offset=f"offset {end}"),
-                    hint='end="latest" reads what is there; without end= the job waits for what comes',
+                    hint='end="latest" reads the existing records; without end= the job waits for new ones',
                 )
             if end is not None and by_offset and at > end:
                 raise SourceError(

@@ -91,10 +91,10 @@ def decide_begun(found: Marker | None, baseline: Marker, *, meant: bool) -> Deci
     if found is None or not found.digest or meant:
         return "publish"
     raise PublishedByOthersError(
-        f"this job has published before, up to its epoch {found.epoch}, and there is no checkpoint to go on from: it "
-        "would publish all of its input again",
+        f"this job has published before, up to its epoch {found.epoch}, and there is no checkpoint to continue from: "
+        "it would publish all of its input again",
         hint="give it the checkpoint_dir that it had, or restore one of its checkpoints; give another job another "
-        "name; --restore none starts again from the beginning all the same",
+        "name; --restore none starts from the beginning all the same",
     )
 
 
@@ -124,9 +124,9 @@ def decide_restored(
         return "publish"
     if found.line != wanted.line:
         raise PublishedByOthersError(
-            f"what is public was published by another line of runs of this job (up to its epoch {found.epoch}), "
+            f"the public output is that of another line of runs of this job (up to its epoch {found.epoch}), "
             "which does not lead to this checkpoint",
-            hint="restore a checkpoint of that one, or start with --allow-duplicates to go on from this one",
+            hint="restore a checkpoint of that line, or start with --allow-duplicates to continue from this one",
         )
     if known is not None:
         if found.publishes_the_same(known):
@@ -136,8 +136,9 @@ def decide_restored(
         return "done"
     if found.epoch >= wanted.epoch or (parent is not None and found.epoch > parent):
         raise PublishedByOthersError(
-            f"output up to epoch {found.epoch} is public, of which the checkpoint of epoch {wanted.epoch} is ignorant",
-            hint="restore the newest checkpoint, or start with --allow-duplicates: what came after this one is "
+            f"output up to epoch {found.epoch} is public, but the checkpoint of epoch {wanted.epoch} does not know "
+            "of it",
+            hint="restore the newest checkpoint, or start with --allow-duplicates: output after this one is "
             "then published a second time",
         )
     if (sealed or known is not None) and parent is not None and found.epoch < parent:
@@ -150,5 +151,5 @@ def _lost(found: Marker | None, known: int) -> PublishedByOthersError:
     return PublishedByOthersError(
         f"Kafka has lost records that it had acknowledged: epoch {known} was public, the progress topic has {there}",
         hint="check whether the topic was deleted, its replication and min.insync.replicas, and unclean leader "
-        "elections; --allow-duplicates goes on from what the checkpoint has",
+        "elections; --allow-duplicates continues from the checkpoint",
     )

@@ -125,7 +125,7 @@ class Sealed:
             )
         chunks: list[bytes] = committable["chunks"]
         if _digest(chunk[:_DIGEST_BYTES] for chunk in chunks) != committable["digest"]:
-            raise DamagedError("the outbox of a checkpoint is not what was sealed")
+            raise DamagedError("the outbox of a checkpoint differs from the sealed one")
         return cls(
             committable["epoch"],
             committable["subtask"],

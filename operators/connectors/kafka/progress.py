@@ -65,8 +65,8 @@ class Progress:
                 await self.close()
                 raise PublishedByOthersError(
                     f"the progress topic {self._partition.topic!r} was deleted while the job ran",
-                    hint="make no changes to it: what is public cannot be told without it; --allow-duplicates goes on "
-                    "from what the checkpoint has",
+                    hint="make no changes to it: without it the job cannot tell which output is public; "
+                    "--allow-duplicates continues from the checkpoint",
                 ) from error
             await self.close()
             kind = RefusedError if isinstance(error, RefusedLookupError) else SinkError
@@ -117,7 +117,7 @@ class Progress:
             raise PublishedByOthersError(
                 f"the progress topic {self._partition.topic!r} ends at {end}, which was at {self._position} already",
                 hint="Kafka has lost records that it had acknowledged, or the topic was deleted: check its replication "
-                "and unclean leader elections; --allow-duplicates goes on from what the checkpoint has",
+                "and unclean leader elections; --allow-duplicates continues from the checkpoint",
             )
         deadline = self._clock.monotonic() + self._patience
         while self._position < end:

@@ -195,7 +195,7 @@ class KafkaCommitter(Committer):
                     ) from error
                 if isinstance(error, OutcomeUnknownError) and self._progress is None:
                     raise SinkError(
-                        f"nobody knows whether epoch {wanted.epoch} is public: {error}",
+                        f"it is unknown whether epoch {wanted.epoch} is public: {error}",
                         hint="run with checkpoints: then a marker tells",
                     ) from error
                 attempts += 1

@@ -68,7 +68,7 @@ class SchemaRegistry:
             # The URL is not shown: it holds a password.
             object.__setattr__(self, "url", "***")
             raise JobDefinitionError(
-                "the registry's URL holds a user or a password", hint="say username= and password="
+                "the registry's URL holds a user or a password", hint="give username= and password="
             )
         if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
             # Query strings often hold keys.
@@ -86,7 +86,7 @@ class SchemaRegistry:
         ):
             raise JobDefinitionError(
                 f"the password for {self.url!r} would cross the network in clear",
-                hint="use https, or say allow_plaintext_password=True",
+                hint="use https, or give allow_plaintext_password=True",
             )
 
 

@@ -254,9 +254,7 @@ class KafkaSession:
                 reader = await self._new_reader()
             except SourceError as error:
                 # The old one is no worse, and has a patience of its own.
-                _LOG.warning(
-                    "no new connection; going on with the one that is there", extra=told(error=reason(error))
-                )
+                _LOG.warning("no new connection; going on with the old one", extra=told(error=reason(error)))
             else:
                 self._reconnects.add(1)
                 self._reader = reader
@@ -281,6 +279,6 @@ class KafkaSession:
         if end is not None:
             self._ends[partition] = end
             behind = max(0, end - position)
-            self._metrics.gauge(_LAG, "Records between what was fetched and the log's end", labels).set(
+            self._metrics.gauge(_LAG, "Records between the last fetched one and the log's end", labels).set(
                 behind
             )

@@ -60,7 +60,7 @@ class PartitionReader:
                 chunk = await self._session.fetch(self._partition, seconds=_WAIT_SECONDS, most=self._most)
             except LostRecordsError as error:
                 if not self._skips_lost:
-                    error.hint = f'{error.hint}; lost="skip" keeps the state and goes on from {error.first}'
+                    error.hint = f'{error.hint}; lost="skip" keeps the state and continues from {error.first}'
                     raise
                 await self._session.skip_lost(self._partition, self._offset, error.first)
                 self._offset = error.first

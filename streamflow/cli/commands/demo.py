@@ -187,7 +187,7 @@ def _show(came_to: Results, outcome: Outcome, files: dict[str, Path]) -> None:
         )
     same = "" if result.stopped else ", the same in every mode"
     console = Console(highlight=False, soft_wrap=True)
-    stopped = " (stopped: what follows is not all of January)" if result.stopped else ""
+    stopped = " (stopped: the following is not all of January)" if result.stopped else ""
     console.print(f"\nDeparture delays from New York, January 2013{stopped}")
     console.print(table)
     busiest = came_to.aircraft.sort(["departures", "miles"], descending=True).head(1).to_dicts()

@@ -58,7 +58,7 @@ def state(
     saved = read_checkpoint(checkpoint, job=job)
     if operator is None and query is None:
         if to is not None:
-            raise ConfigError("nothing to write", hint="say what: --operator ID, or --query 'select …'")
+            raise ConfigError("nothing to write", hint="give --operator ID, or --query 'select …'")
         print(_listed_as_json(saved) if json_ else _listed(saved))
         return ExitCode.DONE
     if query is not None:
@@ -70,7 +70,7 @@ def state(
         if len(frames) != 1:
             names = ", ".join(frames) or "none"
             raise ConfigError(
-                f"operator {operator} has {len(frames)} states with anything in them: {names}",
+                f"operator {operator} has {len(frames)} states that are not empty: {names}",
                 hint='choose one with --query "select * from …"',
             )
         frame = next(iter(frames.values()))

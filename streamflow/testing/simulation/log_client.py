@@ -270,11 +270,11 @@ class SimWriter:
         try:
             if chance.happens(odds.lost):
                 log.happened["end lost"] += 1
-                raise OutcomeUnknownError("the end of the transaction was sent, and nobody answered")
+                raise OutcomeUnknownError("the end of the transaction was sent, and no broker answered")
             if chance.happens(odds.delayed):
                 log.happened["end delayed"] += 1
                 log.end_later(producer, self._epoch, "commit")
-                raise OutcomeUnknownError("the end of the transaction was sent, and nobody answered")
+                raise OutcomeUnknownError("the end of the transaction was sent, and no broker answered")
             log.end_transaction(producer, self._epoch, "commit")
         except FencedError as error:
             raise _fenced() from error
@@ -283,7 +283,7 @@ class SimWriter:
             log.end_later(producer, self._epoch, "commit")
         if chance.happens(odds.unanswered):
             log.happened["answer lost"] += 1
-            raise OutcomeUnknownError("the end of the transaction was sent, and nobody answered")
+            raise OutcomeUnknownError("the end of the transaction was sent, and no broker answered")
         await asyncio.sleep(chance.wait(odds.latency))
 
     async def abort(self) -> None:

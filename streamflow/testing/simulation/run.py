@@ -197,7 +197,7 @@ def _wrong(scenario: Scenario, expected: Results, disk: SimDisk) -> str | None:
     for id, rows in actual.items():
         row = _out_of_order(rows) if is_changing(scenario.graph, id) else None
         if row is not None:
-            return f"{id}: changes of a key came out of order: {row!r} withdraws what was not there yet"
+            return f"{id}: changes of a key came out of order: {row!r} withdraws a row that had not come yet"
     return None
 
 

@@ -59,7 +59,7 @@ def captured(disk: Disk, folder: Path) -> list[Any]:
     for path in disk.files_below(folder / "visible"):
         data = disk.read(path)
         if blake2b(data[_DIGEST:], digest_size=_DIGEST).digest() != data[:_DIGEST]:
-            raise SinkError(f"what is visible in {path.name} is damaged")
+            raise SinkError(f"the visible output in {path.name} is damaged")
         for kind, content in unpack(data[_DIGEST:]):
             batch = FrameBatch(ipc_to_frame(content)) if kind == "frame" else RowBatch(unpack(content))
             rows.extend(values_of(batch))

@@ -116,7 +116,7 @@ def test_a_class_that_the_columns_cannot_fill_is_refused_when_the_job_is_built()
     job = sf.Job("mean")
     keyed = job.read(sf.MemorySource(ROWS, schema=SCHEMA)).key_by("k")
     with pytest.raises(
-        sf.JobDefinitionError, match=r"a row is to be a Trade: no column 'price'; there are: size"
+        sf.JobDefinitionError, match=r"a row should become a Trade: no column 'price'; there are: size"
     ):
         keyed.aggregate(mean=mean_price(Trade)(pl.struct("size"))).collect()
 

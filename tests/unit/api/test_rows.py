@@ -321,14 +321,14 @@ def lambda_of(cls: Any) -> Callable[[Any], Any]:
 @pytest.mark.parametrize(
     ("name", "annotation", "wrong"),
     [
-        ("point", Event, "column 'point' is to be a Event: no field 'k'; there are: x, y"),
-        ("points", list[Event], "what is in column 'points' is to be a Event: no field 'k'"),
-        ("points", tuple[Typed, ...], "what is in column 'points' is to be a Typed: no field 'k'"),
+        ("point", Event, "column 'point' should become a Event: no field 'k'; there are: x, y"),
+        ("points", list[Event], "the content of column 'points' should become a Event: no field 'k'"),
+        ("points", tuple[Typed, ...], "the content of column 'points' should become a Typed: no field 'k'"),
         ("name", int, "takes int, and column 'name' is String; annotate the field"),
         ("name", Decimal | None, "takes Decimal, and column 'name' is String"),
         ("size", int, "takes int, and column 'size' is Float64"),
         ("size", str, "takes str, and column 'size' is Float64"),
-        ("points", list[str], "takes str, and what is in column 'points' is Struct"),
+        ("points", list[str], "takes str, and the content of column 'points' is Struct"),
         ("size", float, None),
         ("name", Any, None),
     ],
@@ -401,10 +401,10 @@ WRONG: dict[Callable[[Any], Any], str] = {
     wrong_type: r"'v' is 'one' \(str\), not Int64",
     fraction: r"'v' is 1.5 \(float\), not Int64",
     truth: r"'v' is True \(bool\), not Int64",
-    nothing: "there is nothing",
+    nothing: "None, where a record",
     other_class: "no field 'x'",
     text: r"'value' is 'a' \(str\), not Int64",
-    no_number: "there is nothing",
+    no_number: "None, where a record",
 }
 
 

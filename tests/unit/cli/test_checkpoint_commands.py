@@ -135,7 +135,7 @@ def test_several_jobs_are_all_listed_or_one(root: Path, capsys) -> None:
     code, _, error = told(capsys, "checkpoints", "show", root)
     assert (code, error) == (
         2,
-        f"error: {root} has checkpoints of 2 jobs: delays, flights\n  hint: say which: job delays\n",
+        f"error: {root} has checkpoints of 2 jobs: delays, flights\n  hint: name one: job delays\n",
     )
     code, _, error = told(capsys, "checkpoints", "list", root, "--job", "delay")
     assert code == 2

@@ -63,7 +63,7 @@ def test_a_file_that_runs_its_job_is_read_up_to_there(
     assert load("a.py")[0].name == "words"
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err.count("the file runs its job by itself, which is left to this command: a.py, line") == 1
+    assert shown.err.count("the file runs its job by itself; this command runs it instead: a.py, line") == 1
     assert 'if __name__ == "__main__":' in shown.err
 
 
@@ -100,7 +100,7 @@ def test_no_job(folder: Path) -> None:
 
 def test_several_jobs_have_to_be_told_apart(folder: Path) -> None:
     (folder / "a.py").write_text('import streamflow as sf\none = sf.Job("1st")\ntwo = sf.Job("2nd")\n')
-    assert _refused("a.py") == "a.py has 2 jobs: one, two; say which: a.py:one"
+    assert _refused("a.py") == "a.py has 2 jobs: one, two; name one: a.py:one"
     assert _refused("a.py:tow") == "a.py: no job 'tow'; there are: one, two; did you mean 'two'?"
     assert load("a.py:two")[0].name == "2nd"
 
@@ -109,7 +109,7 @@ def test_a_variable_counts_before_the_name_of_a_job(folder: Path) -> None:
     (folder / "a.py").write_text('import streamflow as sf\none = sf.Job("two")\ntwo = sf.Job("one")\n')
     assert [load(f"a.py:{name}")[0].name for name in ("one", "two")] == ["two", "one"]
     (folder / "a.py").write_text('import streamflow as sf\none = sf.Job("x")\ntwo = sf.Job("x")\n')
-    assert _refused("a.py:x") == "a.py has 2 jobs called 'x': one, two; say which: a.py:one"
+    assert _refused("a.py:x") == "a.py has 2 jobs called 'x': one, two; name one: a.py:one"
 
 
 def test_a_file_of_bytes_is_no_python_file(folder: Path) -> None:
@@ -173,5 +173,5 @@ def test_leaving_while_being_imported(folder: Path) -> None:
     (folder / "a.py").write_text("import sys\nsys.exit(0)\n")
     message = _refused("a.py", JobDefinitionError)
     assert message.startswith(
-        "a.py left the program with sys.exit(0) while it was imported; put what runs the job"
+        "a.py left the program with sys.exit(0) while it was imported; put the line that runs the job"
     )

@@ -166,8 +166,8 @@ def test_lists_in_csv_are_json(place: str, tmp_path: Path, capsys) -> None:
         ),
         (["--query", "selekt"], "the query cannot be answered"),
         (["--query", "select nothing from places"], "the query cannot be answered"),
-        (["--operator", "visits", "--to", "out.xlsx"], "'out.xlsx' says no format"),
-        (["--operator", "visits", "--to", "out.csv"], "operator visits has 4 states with anything in them"),
+        (["--operator", "visits", "--to", "out.xlsx"], "'out.xlsx' names no format"),
+        (["--operator", "visits", "--to", "out.csv"], "operator visits has 4 states that are not empty"),
         (["--to", "out.csv"], "nothing to write"),
     ],
 )

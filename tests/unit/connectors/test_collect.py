@@ -85,5 +85,5 @@ def test_in_a_new_process_it_begins_behind_the_checkpoint_and_a_batch_result_wit
     run(second.committer.restore(1, sealed, carried))
     assert numbers(out) == []
     fresh = second.seal(2, 3)
-    with pytest.raises(SinkError, match="1 pieces of what was collected went with the process"):
+    with pytest.raises(SinkError, match="1 collected pieces were lost with the process"):
         run(second.committer.commit(2, [*carried, *fresh]))

@@ -313,7 +313,9 @@ def test_output_ahead_of_the_checkpoint_is_taken_back_where_that_is_possible(
     job.live(2)
     job.checkpoints = job.checkpoints[:-back]
     if Path(sink.path).suffix:
-        with pytest.raises(SinkError, match=r"holds the output up to epoch 5, the job goes on from epoch \d"):
+        with pytest.raises(
+            SinkError, match=r"holds the output up to epoch 5, the job continues from epoch \d"
+        ):
             job.live(1)
         job.allow_duplicates = True
         job.live(1)
@@ -432,7 +434,7 @@ class TestWhoseOutputItIs:
         (tmp_path / "out").rename(tmp_path / "away")
         for _ in range(2):
             with pytest.raises(
-                SinkError, match=r"out' is gone, and with it what this job has published there"
+                SinkError, match=r"out' is gone, with the output that this job has published there"
             ):
                 job.live(1)
         (tmp_path / "away").rename(tmp_path / "out")
@@ -448,7 +450,7 @@ class TestWhoseOutputItIs:
         (tmp_path / "out").rename(tmp_path / "away")
         run(writer.write(frame(n=[2], even=[False])))
         sealed = run(writer.prepare(2))
-        with pytest.raises(SinkError, match="is gone, and with it"):
+        with pytest.raises(SinkError, match="is gone, with the output"):
             run(committer.commit(2, sealed))
         assert not (tmp_path / "out").exists()
         (tmp_path / "away").rename(tmp_path / "out")
@@ -460,7 +462,7 @@ class TestWhoseOutputItIs:
         job.live(2)
         note = next(path for path in job.disk.files_below(tmp_path) if path.suffix == ".json")
         job.disk.write(note, b"[]")
-        with pytest.raises(SinkError, match="is not what streamflow wrote there"):
+        with pytest.raises(SinkError, match="is not the note that streamflow wrote"):
             job.live(1)
 
     def test_a_run_without_checkpoints_leaves_no_note(self, tmp_path: Path) -> None:

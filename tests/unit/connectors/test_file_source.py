@@ -134,7 +134,7 @@ class TestFinding:
     def test_an_unknown_suffix_needs_a_format(self, tmp_path: Path) -> None:
         path = put(tmp_path / "data.bin", '{"n":2}\n')
         with pytest.raises(
-            SourceError, match=r'cannot tell the format of .*data.bin. by its name; say it: format="ndj'
+            SourceError, match=r'cannot tell the format of .*data.bin. by its name; give it: format="ndj'
         ):
             FileSource(path).output_type()
         assert rows(FileSource(path, format="ndjson")) == [{"n": 2}]
@@ -218,7 +218,7 @@ class TestInference:
         put(tmp_path / "a.ndjson", "")
         put(tmp_path / "b.ndjson", "\n\n")
         with pytest.raises(
-            SourceError, match=r"there is nothing in '.*a.ndjson', '.*b.ndjson' to tell columns from; say"
+            SourceError, match=r"there is nothing in '.*a.ndjson', '.*b.ndjson' to infer columns from; give"
         ):
             FileSource(tmp_path).output_type()
         put(tmp_path / "c.ndjson", '{"a":1}\n')

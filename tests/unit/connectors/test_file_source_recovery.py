@@ -146,7 +146,7 @@ class TestColumnsToldFromTheFirstRows:
         (tmp_path / "a.ndjson").unlink()
         with pytest.raises(
             SourceError,
-            match=r"'n' was Int64 and is Float64; say them: schema={'n': sf.Int64, 's': sf.String}",
+            match=r"'n' was Int64 and is Float64; give them: schema={'n': sf.Int64, 's': sf.String}",
         ):
             FileSource(tmp_path, watch=watch).enumerator(source_context()).restore(state)
 

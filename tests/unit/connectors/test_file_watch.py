@@ -245,7 +245,7 @@ def test_it_starts_on_what_is_not_there_yet(tmp_path: Path, path: str, suffix: s
 
 def test_text_needs_no_schema_to_start_on_nothing(tmp_path: Path) -> None:
     assert FileSource(tmp_path / "x.log", watch="1s").output_type().schema == Schema({"line": pl.String})
-    with pytest.raises(SourceError, match=r"there is no file yet to tell columns from; say them: schema="):
+    with pytest.raises(SourceError, match=r"there is no file yet to infer columns from; give them: schema="):
         FileSource(tmp_path / "x.csv", watch="1s").output_type()
 
 

@@ -49,7 +49,7 @@ def test_a_text_is_no_other_value(tmp_path: Path, changes: list[tuple[str, str]]
 
 
 def test_a_transcript_that_should_fail_and_does_not_fails(tmp_path: Path) -> None:
-    with pytest.raises(TranscriptError, match="wrong on purpose, and nobody noticed"):
+    with pytest.raises(TranscriptError, match="wrong on purpose, and it was not noticed"):
         run(tmp_path, GOOD + "expect_failure: true\n")
 
 

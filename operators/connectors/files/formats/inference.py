@@ -59,7 +59,7 @@ def infer_schema(files: Sequence[FoundFile], options: CsvOptions, *, growing: bo
             return _with_folders(schema, files)
     names = ", ".join(repr(file.path) for file in files[:3]) + (", …" if len(files) > 3 else "")
     there = f"there is nothing in {names}" if names else "there is no file yet"
-    raise SourceError(f"{there} to tell columns from", hint="say them: schema={…}")
+    raise SourceError(f"{there} to infer columns from", hint="give them: schema={…}")
 
 
 def _with_folders(columns: Mapping[str, pl.DataType], files: Sequence[FoundFile]) -> Schema:
@@ -78,8 +78,8 @@ def check_inferred(saved: Mapping[str, str], now: Mapping[str, str], path: str) 
     )
     types = ", ".join(f"{name!r}: sf.{dtype}" for name, dtype in saved.items())
     raise SourceError(
-        f"the columns of {path!r} are told from its first rows, which differ now: {shown}",
-        hint=f"say them: schema={{{types}}}",
+        f"the columns of {path!r} come from its first rows, which differ now: {shown}",
+        hint=f"give them: schema={{{types}}}",
     )
 
 
@@ -138,7 +138,7 @@ def _of_json(file: FoundFile) -> Schema | None:
     except pl.exceptions.PolarsError as error:
         raise SourceError(
             f"{file.path!r}: the first rows do not fit one schema: {str(error).splitlines()[0]}",
-            hint="say the columns: schema={…}, or schema=sf.OBJECTS for Python objects",
+            hint="give the columns: schema={…}, or schema=sf.OBJECTS for Python objects",
         ) from error
     return _pinned(frame)
 

@@ -104,7 +104,7 @@ def decode_run(form: LineFormat, run: Run, path: str, on_error: ErrorPolicy) -> 
         sifted = form.sift([record for _, record in records])
     except pl.exceptions.PanicException as error:
         raise SourceError(
-            f"{path!r}: what begins in line {run.first_line()} made Polars panic: {error}",
+            f"{path!r}: the records from line {run.first_line()} on made Polars panic: {error}",
             hint="read it as sf.OBJECTS, and report it",
         ) from error
     if not sifted.problems:

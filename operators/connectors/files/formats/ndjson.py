@@ -68,7 +68,7 @@ class NdjsonColumns(LineFormat):
         wire = self._flat.parse(body)
         if wire is None:
             if body[:1] not in b"{ \t\r\n":
-                raise ValueError("no object, but perhaps what Polars takes for something compressed")
+                raise ValueError("no object, but perhaps bytes that Polars takes for compressed")
             if lone_surrogate(body):
                 raise ValueError("half of a surrogate pair")
             wire = self._exact.read(body, self._wire)

@@ -67,7 +67,7 @@ def fitting_columns(
                 f"{path!r}: column {name!r} is {there[name]} where {dtype} was expected",
                 hint="give the column a type that holds its values"
                 if cast
-                else "the files differ: say the types with schema={…}",
+                else "the files differ: give the types with schema={…}",
             )
     # Rows are read even if no column is wanted.
     return scan.select(list(columns) or there.names()[:1])

@@ -193,8 +193,8 @@ class Note:
 
     def _strange(self) -> SinkError:
         return SinkError(
-            f"{str(self._path)!r} is not what streamflow wrote there",
-            hint="it says which output belongs to which checkpoint: remove the output and start over",
+            f"{str(self._path)!r} is not the note that streamflow wrote",
+            hint="the note says which output belongs to which checkpoint: remove the output and start over",
         )
 
 
@@ -213,7 +213,7 @@ def confined(base: Path, name: object) -> Path:
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise SinkError(
             f"{str(name)!r} does not lie below {str(base)!r}",
-            hint="what is kept about the output has been changed by somebody else",
+            hint="the note or checkpoint about the output has been changed by another program",
         )
     return base / path
 

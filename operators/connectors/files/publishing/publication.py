@@ -190,7 +190,7 @@ def beginning(committables: Sequence[Committable]) -> str | None:
 def gone(folder: Path) -> SinkError:
     """The error for published output that has disappeared."""
     return SinkError(
-        f"the folder {str(folder)!r} is gone, and with it what this job has published there",
+        f"the folder {str(folder)!r} is gone, with the output that this job has published there",
         hint='put it back, or start over with restore="none"',
     )
 
@@ -199,7 +199,7 @@ def lost(path: Path) -> SinkError:
     """The error for sealed output that is neither staged nor published."""
     return SinkError(
         f"the staged content of {str(path)!r} is gone",
-        hint='somebody removed it, or hidden files beside it: put it back, or start over with restore="none"',
+        hint='it was removed, or hidden files beside it were: put it back, or start over with restore="none"',
     )
 
 

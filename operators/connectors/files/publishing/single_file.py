@@ -92,8 +92,8 @@ class FileCommitter(Committer):
             if self._disk.exists(joined) or any(map(self._disk.exists, pieces)):
                 if begins and self._layout.mode == "error" and self._disk.exists(self._target):
                     raise SinkError(
-                        f"{str(self._target)!r} has come to be there since the job started",
-                        hint="somebody else writes there: choose another path",
+                        f"{str(self._target)!r} was made by another program since the job started",
+                        hint="another program writes there: choose another path",
                     )
                 self._remember(epoch, joined, pieces, started)
             if not self._disk.exists(joined) and any(map(self._disk.exists, pieces)):
@@ -189,7 +189,7 @@ class FileCommitter(Committer):
         if holds > epoch and not self._ctx.allow_duplicates:
             raise SinkError(
                 f"{str(self._target)!r} holds the output up to epoch {holds}, "
-                f"the job goes on from epoch {epoch}: what lies between would be there twice",
+                f"the job continues from epoch {epoch}: output between the two would be there twice",
                 hint="restore the newest checkpoint, write to another file or a folder, "
                 "or accept duplicates (allow_duplicates)",
             )

@@ -84,7 +84,7 @@ def avro_columns(given: AvroSchema) -> Schema:
         if field is None:
             raise JobDefinitionError(
                 f"the Avro field {name!r} cannot be a column",
-                hint="say the columns with schema={…}, or schema=sf.OBJECTS",
+                hint="give the columns with schema={…}, or schema=sf.OBJECTS",
             )
         columns[name] = field.dtype
     return Schema(columns)
@@ -244,4 +244,4 @@ def _plan(definition: Any, columns: Schema | None) -> _Plan:
 def _explain(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "the value holds text that is not valid UTF-8"
-    return f"the value is not what its Avro schema says ({type(error).__name__}: {error})"
+    return f"the value does not fit its Avro schema ({type(error).__name__}: {error})"

@@ -227,7 +227,7 @@ class _KeyFunction:
         except (TypeError, ValueError) as error:
             raise SinkError(
                 f"the function given as key= answers a {type(key).__name__}: {cut(key)}",
-                hint="return text, bytes, None, or what JSON can carry",
+                hint="return text, bytes, None, or a value that JSON can carry",
             ) from error
 
 

@@ -241,7 +241,7 @@ def test_a_topic_that_was_removed_is_read_no_further(caplog):
     kept = [second.keeps(Split(f"{topic}-0", {"topic": topic})) for topic in ("flights", "delays")]
     assert kept == [True, False]
     assert second.snapshot()["partitions"] == [["flights", 0, 10, None]]
-    assert "topic is not chosen any more" in caplog.text
+    assert "topic is no longer chosen" in caplog.text
     assert not look_once(second)
 
 

@@ -45,7 +45,7 @@ def unpacked(codec: int, content: bytes | memoryview, limit: int) -> bytes:
     try:
         unpack = _UNPACK[codec]
     except KeyError:
-        raise UnreadableError(f"nothing is known of codec {codec}") from None
+        raise UnreadableError(f"codec {codec} is unknown") from None
     return unpack(content, limit)
 
 

@@ -224,7 +224,7 @@ class AiokafkaReader:
             damaged = isinstance(error, DamagedBatchError)
             buffer.fail(
                 SourceError(
-                    f"what the broker sent is damaged: {error if damaged else repr(error)}",
+                    f"the broker's answer is damaged: {error if damaged else repr(error)}",
                     where=where,
                     hint="check the broker's disks and the network",
                 )
@@ -233,7 +233,7 @@ class AiokafkaReader:
         if next_offset is None and message_set:
             buffer.fail(
                 SourceError(
-                    "a batch of records is larger than what can be fetched",
+                    "a batch of records is larger than the largest fetch",
                     where=where,
                     hint="brokers of Kafka 0.10.1 and later send it all the same: the broker is older",
                 )
@@ -265,7 +265,7 @@ class AiokafkaReader:
         kind = LostRecordsError if buffer.ask < first else SourceError
         error = kind(
             f"offset {buffer.ask} is not in the log any more: it has offsets {first} to {last}, "
-            f"and what was to be read {lost}",
+            f"and the next record to read {lost}",
             where=Where(split=str(partition), offset=f"offset {buffer.ask}"),
             hint=f"start over with start= an offset from {first} on, or restore a checkpoint that fits the log",
         )

@@ -52,7 +52,7 @@ _REFUSALS: Final = {
     "InvalidMessageError": _Refusal(
         "a record arrived damaged", "check the network between here and the broker"
     ),
-    "PolicyViolationError": _Refusal("a policy of the cluster forbids it", "ask who runs the cluster"),
+    "PolicyViolationError": _Refusal("a policy of the cluster forbids it", "ask the cluster's administrator"),
     "AuthenticationFailedError": _Refusal("the login was refused", "check security="),
     "UnsupportedSaslMechanismError": _Refusal("the broker has no such login", "check security="),
     "UnsupportedVersionError": _Refusal("the broker is too old", "Kafka 2.1 or later is needed"),

@@ -95,8 +95,8 @@ class AiokafkaWriter:
             if partition not in await self._partitions(topic):
                 raise RefusedError(
                     f"topic {topic!r} has no partition {partition}",
-                    hint="it was made again with fewer partitions while the job had output for it: delete the "
-                    "topic and make it with as many as before",
+                    hint="the topic was made again with fewer partitions while the job had output for it: delete it "
+                    "and make it with as many as before",
                 )
             tight = records.batch_bytes < BATCH_BYTES
             batch = producer.create_batch()

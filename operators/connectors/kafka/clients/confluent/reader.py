@@ -280,7 +280,7 @@ class ConfluentReader:
         lost = "has been deleted by then" if offset < first else "is beyond its end: the topic was made again"
         error = (LostRecordsError if offset < first else SourceError)(
             f"offset {offset} is not in the log any more: it has offsets {first} to {last}, "
-            f"and what was to be read {lost}",
+            f"and the next record to read {lost}",
             where=Where(split=str(partition), offset=f"offset {offset}"),
             hint=f"start over with start= an offset from {first} on, or restore a checkpoint that fits the log",
         )
