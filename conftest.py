@@ -1,4 +1,4 @@
-"""What pytest leaves alone, whatever folder it is called with.
+"""Folders that pytest leaves alone, whichever folder it is called with.
 
 Doctests run through streamflow/: collected at the top, operators/ and state/ would be a second copy of each module.
 Benchmarks and examples are programs. And the one fixture of all tests: a Kafka broker.

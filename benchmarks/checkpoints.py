@@ -1,4 +1,4 @@
-"""What checkpoints cost, and how fast a job goes on from one: W1 with and without them, pause and recovery.
+"""The cost of checkpoints, and the speed of recovery from one: W1 with and without them, pause and recovery.
 
 Keyed state is of `KEYS` keys with 64 bytes each, about 100 MB in RocksDB. Recovery is from the first line of the
 restarted process's own code to the first record that it processes: imports count, the interpreter's start does not.
@@ -65,7 +65,7 @@ def keyed_state(*, events: int = 1_000_000, rounds: int = 3) -> list[Figure]:
 
 @dataclass(frozen=True)
 class KeyedCheckpoints:
-    """What the processes said: bytes of state, seconds of each pause and checkpoint, of each recovery and its parts."""
+    """The processes' reports: bytes of state, seconds of each pause and checkpoint, of each recovery and its parts."""
 
     megabytes: float
     pauses: list[float]

@@ -1,4 +1,4 @@
-"""What is to be reached, and one measured figure beside its target.
+"""The targets of the benchmarks, and one measured figure beside its target.
 
 A ratio above 1 means that streamflow is the faster one. Targets on ratios to streaming peers hold without
 start-up and, further, for the whole process.

@@ -107,7 +107,7 @@ def operator_seconds(batches: list[pl.DataFrame], backend: KeyedStateBackend, or
 
 
 def loop_seconds(batches: list[pl.DataFrame]) -> float:
-    """What a careful person's loop takes."""
+    """The seconds of a careful person's loop."""
     totals: dict[str, float] = {}
     started = time.process_time()
     for frame in batches:

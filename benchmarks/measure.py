@@ -1,4 +1,4 @@
-"""What every measured program says: one JSON line, in the same terms for streamflow and for each peer.
+"""The report of every measured program: one JSON line, in the same terms for streamflow and for each peer.
 
 A program marks two moments: `ready` (imported; a JVM or cluster is up) and `done` (the result is there).
 Only after that does it spend time on the checksum and on writing the result down for the harness to check.
@@ -31,7 +31,7 @@ class ResultRow(NamedTuple):
 
 
 class Arguments(NamedTuple):
-    """What the harness asks of a measured program."""
+    """The harness's arguments for a measured program."""
 
     workload: str
     source: Path

@@ -29,7 +29,7 @@ class ProgramError(Exception):
 
 @dataclass(frozen=True)
 class Program:
-    """What to start: a module under an interpreter, for a workload."""
+    """A program to start: a module under an interpreter, for a workload."""
 
     name: str
     module: str
@@ -44,7 +44,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a program said: times in seconds, memory in MiB; and the processor time of the whole process."""
+    """The report of a program: times in seconds, memory in MiB; and the processor time of the whole process."""
 
     events: int
     seconds: float

@@ -1,4 +1,4 @@
-"""What a run of the benchmarks found, as Markdown tables (terminal and RESULTS.md alike) and as JSON."""
+"""The results of a run of the benchmarks, as Markdown tables (terminal and RESULTS.md alike) and as JSON."""
 
 import os
 import platform

@@ -1,7 +1,7 @@
 """Word count with Python functions: a mapper that yields words, a reducer that adds two counts.
 
-What the functions return is declared by their annotations, so that the stream has columns. The reducer is run where
-the text is read as well, so a word crosses to the subtask that owns it with the sum of its counts so far.
+Annotations declare the functions' results, so that the stream has columns. The reducer also runs in the source's
+read-ahead, so a word crosses to the subtask that owns it with the sum of its counts so far.
 
     python examples/wordcount_functions.py
     streamflow run examples/wordcount_functions.py --parallelism 2

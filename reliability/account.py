@@ -1,4 +1,4 @@
-"""What the parts found: figures beside their targets, failures, and where they are written down."""
+"""The findings of the parts: figures beside their targets, failures, and the place where they are written down."""
 
 import os
 import shlex
@@ -31,7 +31,7 @@ class Account:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """What is added meanwhile belongs to this part."""
+        """A context whose figures and failures belong to this part."""
         self._part, started = name, time.monotonic()
         self.say("begins")
         try:
@@ -65,7 +65,7 @@ class Account:
         return bool(self.failures)
 
     def merge(self, other: "Account") -> None:
-        """What another account says as well."""
+        """Adds another account's figures and failures."""
         self.figures += other.figures
         self.notes += other.notes
         self.failures += other.failures
@@ -84,7 +84,7 @@ class Account:
 
     @classmethod
     def from_json(cls, said: dict[str, Any]) -> "Account":
-        """What `as_json` gave."""
+        """The account of `as_json`'s output."""
         return cls(**{**said, "figures": [(part, Figure(**figure)) for part, figure in said["figures"]]})
 
     def markdown(self) -> str:

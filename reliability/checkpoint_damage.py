@@ -1,6 +1,6 @@
 """Damage to the content of checkpoints: to bytes, to packed values, to tables and rows of state, to manifests.
 
-What is damaged at one place of its structure is well-formed again: its digests are those of the damaged content, so
+Content damaged at one place of its structure is well-formed again: its digests are those of the damaged content, so
 that it comes as far as the decoder.
 """
 

@@ -183,7 +183,7 @@ def databases(fuzzing: CheckpointFuzzing, count: int) -> None:
 
 
 def commands(fuzzing: CheckpointFuzzing, count: int) -> None:
-    """What the command line shows of checkpoints: whatever they hold, no error that nobody foresaw."""
+    """The command line's views of checkpoints: whatever these hold, no unforeseen error."""
     for number in range(count):
         case, what, stored = _damaged_case(fuzzing)
         place = fuzzing.folder / f"shown-{number}"

@@ -154,7 +154,7 @@ def processes(sink: Callable[[], Sink], folder: Path) -> sf.Job:
 
 
 def files(sink: Callable[[], Sink], folder: Path) -> sf.Job:
-    """What is read from files and from memory, requests under way, output in files of the checkpoint's own."""
+    """A job that reads files and memory, has requests under way, and keeps output in files of the checkpoint's own."""
     job = sf.Job("files")
     if not list(folder.glob("*.ndjson")):
         for number in range(3):
@@ -182,10 +182,10 @@ class Case:
     sinks: list[Outbox]
     stored: dict[Path, bytes]
     visible: list[dict[str, list[Any]]]
-    """What each sink had made visible by then."""
+    """The rows that each sink had made visible by then."""
     settings: Mapping[str, Any]
     right: list[Counter[str]] = field(default_factory=list["Counter[str]"])
-    """What each sink has to have made visible in the end."""
+    """The rows that each sink has to have made visible in the end."""
 
     def again(self) -> None:
         """Put the sinks back to where they were when the job was killed."""
@@ -194,7 +194,7 @@ class Case:
             sink.visible.update({name: list(rows) for name, rows in visible.items()})
 
     def results(self) -> list[Counter[str]]:
-        """What each sink has made visible, by row: how often it is there when all changes have been made."""
+        """The visible rows of each sink: how often each is there when all changes have been made."""
         found: list[Counter[str]] = []
         for sink in self.sinks:
             there: Counter[str] = Counter()

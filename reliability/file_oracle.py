@@ -1,4 +1,5 @@
-"""What a file of lines has to give, record by record, by Python's own readers: the values, or that the record is bad.
+"""The expected content of a file of lines, record by record, by Python's own readers: the values, or that the record
+is bad.
 
 `UNSAID`: nobody says which of the two it is; it may be bad, and if it is read, the value is not compared.
 """

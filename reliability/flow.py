@@ -111,7 +111,7 @@ def _columns() -> list[pl.Expr]:
 
 
 def model(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """What each output has to hold, computed in one go."""
+    """The expected content of each output, computed in one go."""
     every = TUMBLING_MS
     one = frame.with_columns(start=pl.col("ts") // every * every)
     many = one.with_columns(

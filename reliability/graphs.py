@@ -1,6 +1,6 @@
 """Five thousand random job graphs, each run in one random way, against an evaluation in plain Python.
 
-What the search is made of is in `tests/properties/graph_*.py`; a failing graph is shown with its seed and made small.
+The parts of the search are in `tests/properties/graph_*.py`; a failing graph is shown with its seed and made small.
 """
 
 from concurrent.futures import ThreadPoolExecutor

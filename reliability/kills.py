@@ -46,7 +46,7 @@ class Order:
 
 @dataclass
 class Tally:
-    """What the jobs found, from several threads."""
+    """The findings of the jobs, from several threads."""
 
     lock: Lock = field(default_factory=Lock)
     hits: Counter[str] = field(default_factory=Counter)

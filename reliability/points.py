@@ -56,7 +56,7 @@ class Point:
 
 
 def kill_at(point: Point) -> Callable[[str], None]:
-    """What to hand to `Ports(reach=…)`: ends the process there, with nothing flushed and nothing closed."""
+    """A function for `Ports(reach=…)`: ends the process at the point, with nothing flushed and nothing closed."""
     lock, seen = Lock(), 0
 
     def reach(name: str) -> None:

@@ -123,7 +123,7 @@ class Victim:
         return self._ended(hung)
 
     def said(self) -> list[dict[str, Any]]:
-        """What it said so far; half a line does not count."""
+        """The lines so far; half a line does not count."""
         found = []
         for line in self.output.read_text().splitlines():
             try:

@@ -1,9 +1,9 @@
 """Event loops that were blocked: which callback of one took how much processor time, and where it was meanwhile.
 
-Processor time and not the wall clock, so that a busy machine changes nothing: the loop's thread's own, and that of the
-whole process (Polars' threads) shared out among its cores where no worker thread and no other loop had anything to do
-meanwhile. What the collection of garbage takes is taken off, and loops of virtual time are left out: they run threads'
-work themselves.
+Processor time and not the wall clock, so that a busy machine changes nothing: the loop's thread's own, and that of
+the whole process (Polars' threads) shared out among its cores where no worker thread and no other loop had anything
+to do meanwhile. The time of garbage collection is subtracted, and loops of virtual time are left out: they run
+threads' work themselves.
 """
 
 from __future__ import annotations

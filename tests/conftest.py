@@ -24,7 +24,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 @pytest.fixture(scope="session")
 def blocked_loops() -> Iterator[BlockedLoops]:
-    """What blocked an event loop of this process."""
+    """Callbacks that blocked an event loop of this process."""
     blocked = BlockedLoops()
     blocked.install()
     yield blocked

@@ -31,7 +31,7 @@ class Child:
             )
 
     def lines(self) -> list[dict[str, Any]]:
-        """What it has said so far; a line that is still being written is left out."""
+        """The lines so far; a line that is still being written is left out."""
         whole = self._said.read_text().rpartition("\n")[0]
         return [json.loads(line) for line in whole.splitlines()]
 

@@ -26,7 +26,7 @@ FIRST_SECONDS = 60.0
 
 
 class Arrival(msgspec.Struct):
-    """What the job makes of a record of `generator`'s: times in microseconds and milliseconds since 1970."""
+    """The job's output for a record of `generator`'s: times in microseconds and milliseconds since 1970."""
 
     id: int
     due: int

@@ -34,7 +34,7 @@ def latency(*, seconds: float = SECONDS) -> list[Figure]:
 
 
 def measured(bootstrap: str, delivery: str, seconds: float) -> dict[str, Any]:
-    """What the judge says of one run."""
+    """The judge's report of one run."""
     source = make_topic(bootstrap, "input", {"message.timestamp.type": "LogAppendTime"})
     target = make_topic(bootstrap, "output")
     duration = WARM_UP_SECONDS + seconds

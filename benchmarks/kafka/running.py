@@ -23,7 +23,7 @@ REPLAYED = {"key": sf.String, "value": sf.Float64}
 
 
 def forward(job: sf.Job, bootstrap: str, topic: str) -> sf.Stream:
-    """What latency is measured of: a filter, a projection, records by key."""
+    """The job whose latency is measured: a filter, a projection, records by key."""
     source = sf.KafkaSource(topic, bootstrap, schema=STAMPED, include={"timestamp": "appended"})
     wanted = job.read(source).filter(col("value") >= 0)
     return wanted.select("key", "id", "due", appended=col("appended").dt.epoch("ms"))

@@ -101,7 +101,7 @@ def counting(
 
 
 def held(bootstrap: str, folder: Path, rate: int, seconds: float) -> tuple[Lines, Lines, dict[str, Any]]:
-    """What the job, the generator and the judge of the output say of a rate that is held for so long."""
+    """The reports of the job, the generator and the judge of the output for a rate that is held for so long."""
     topics = make_topic(bootstrap, "soak", RETENTION), make_topic(bootstrap, "soaked")
     with children(folder) as start:
         job = counting(start, "running-soak", bootstrap, topics, folder)

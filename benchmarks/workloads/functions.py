@@ -4,7 +4,7 @@ from typing import Any, TypedDict
 
 
 class Reading(TypedDict):
-    """What `to_reading` makes of an event."""
+    """The result of `to_reading` for an event."""
 
     key: str
     value: float

@@ -1,6 +1,6 @@
-"""What a dashboard is made of, and the JSON that Grafana reads of it (its classic model, which it migrates by itself).
+"""The parts of a dashboard, and the JSON that Grafana reads (its classic model, which it migrates by itself).
 
-Only what the dashboards beside this file differ in is said there; how a panel looks is decided here, once.
+The files beside this one hold only the differences between dashboards; the look of panels is decided here, once.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class LocalBroker:
 
     @property
     def log(self) -> Path:
-        """What the broker says: warnings and errors."""
+        """The broker's messages: warnings and errors."""
         return self._folder() / "broker.log"
 
     def start(self, *, patience: float = 60.0) -> Self:

@@ -82,7 +82,7 @@ class Reader:
         )
 
     async def new_in(self, topic: str, schema: Mapping[str, object]) -> pl.DataFrame:
-        """What the topic has got since it was last read."""
+        """The topic's records since it was last read."""
         job = sf.Job("reader")
         named = re.compile(re.escape(topic))  # a pattern: before the first output there is no topic
         start = self.offsets.setdefault(topic, {})

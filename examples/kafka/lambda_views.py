@@ -31,7 +31,7 @@ VIEW = {"origin": sf.String, "day": sf.Date, "flights": sf.Int64, "minutes": sf.
 
 
 def delays(flights: sf.Stream) -> sf.Stream:
-    """What both layers compute: counts and sums, since those of two views add up; means come with the query."""
+    """The results of both layers: counts and sums, since those of two views add up; means come with the query."""
     departed = flights.filter(col("dep_delay").is_not_null()).with_columns(day=col("scheduled").dt.date())
     totals = departed.key_by("origin", "day").aggregate(flights=sf.count(), minutes=sf.sum("dep_delay"))
     return totals.filter(col("change") != "update_before").drop("change")  # of a key, the newest row counts

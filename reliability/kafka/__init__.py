@@ -1,1 +1,1 @@
-"""What is broken where the job reads from Kafka and writes to Kafka: the process, the broker, the network between."""
+"""Faults between the job and Kafka: of the process, the broker, the network between."""

@@ -32,7 +32,7 @@ GIVEN_UP_SECONDS = 60.0
 
 @dataclass
 class Count:
-    """What came of the kills so far."""
+    """The outcome of the kills so far."""
 
     kills: int = 0
     waits: list[float] = field(default_factory=list)

@@ -34,7 +34,7 @@ STARTS = 25
 
 @dataclass
 class Count:
-    """What the jobs of one kind came to."""
+    """The outcome of the jobs of one kind."""
 
     events: int = 0
     verdict: Verdict = field(default_factory=Verdict)

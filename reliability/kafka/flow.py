@@ -82,7 +82,7 @@ def _sink(site: Site, output: str, client: str | KafkaClient) -> KafkaSink:
 
 
 def model(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """What each topic has to hold, computed in one go."""
+    """The expected content of each topic, computed in one go."""
     windows = (
         frame.with_columns(start=pl.col("ts") // WINDOW_MS * WINDOW_MS)
         .group_by("key", "start")

@@ -21,7 +21,7 @@ NAMES: Final = {
     51: "concurrent transactions",
     90: "producer fenced",
 }
-"""What a broker may answer to a transaction's end."""
+"""A broker's possible answers to a transaction's end."""
 
 
 class Request(NamedTuple):

@@ -1,6 +1,6 @@
-"""Batches and values as no client writes them, without a broker: each is read as plain decoders read it, is a record's
-error, or is damage; nothing hangs. What is made and what is asked is in tests/kafka/fuzzed_batches and fuzzed_values.
-"""
+"""Batches and values as no client writes them, without a broker: each is read as plain decoders read it, is a
+record's error, or is damage; nothing hangs. The inputs and the checks are in tests/kafka/fuzzed_batches and
+fuzzed_values."""
 
 import sys
 import time

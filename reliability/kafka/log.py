@@ -70,7 +70,7 @@ def write_input(site: Site, frame: pl.DataFrame) -> None:
 
 
 def read_committed(bootstrap: str, topic: str) -> tuple[list[Any], pl.DataFrame]:
-    """What a read_committed consumer sees of a topic from beginning to end, and where each record lies.
+    """The records of a topic for a read_committed consumer from beginning to end, and the place of each.
 
     The end is the last stable offset: what stands behind a transaction that is still open is not seen.
     """

@@ -38,7 +38,7 @@ CUT_AFTER_SECONDS: Final = 0.01
 
 
 class Schedule:
-    """What happens to the next end of a transaction; the same seed gives the same answers in the same order."""
+    """The faults of the next ends of transactions; the same seed gives the same ones in the same order."""
 
     def __init__(self, seed: int, share: float) -> None:
         self._chance = random.Random(seed)
@@ -79,7 +79,7 @@ class Proxy:
     ends: int = 0
     faults: Counter[Fault] = field(default_factory=Counter)
     late: Counter[str] = field(default_factory=Counter)
-    """What the broker answered to requests that came late."""
+    """The broker's answers to requests that came late."""
     _waiting: dict[str | None, list[Late]] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _server: asyncio.Server | None = None

@@ -59,7 +59,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the topics held in the end, and how soon the zombie ended; None where it did not as it should."""
+    """The topics' content in the end, and how soon the zombie ended; None if it did not end as it should."""
 
     verdict: Verdict
     seconds: float | None = None

@@ -1,1 +1,1 @@
-"""What holds for the whole tree: layout, layers, exports, sizes, dependencies, what is committed."""
+"""Rules for the whole tree: layout, layers, exports, sizes, dependencies, committed files."""

@@ -43,7 +43,7 @@ def module_name(file: Path) -> str:
 
 
 def tracked_files() -> list[Path]:
-    """What a clone would have, and what is about to be committed. Skips the test outside of a checkout."""
+    """The files that a clone would have, and those about to be committed. Skips the test outside of a checkout."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]

@@ -1,4 +1,4 @@
-"""What is declared, what is imported and what is locked are the same."""
+"""Declared, imported and locked packages are the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may import whom. The layers themselves are import-linter's contracts, in pyproject.toml."""
+"""Imports between layers. The layers themselves are import-linter's contracts, in pyproject.toml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies between a client and its object store, and fails on demand: it holds up what it carries, or hangs up."""
+"""A proxy between a client and its object store that fails on demand: it holds up traffic, or hangs up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people are told about a job that is wrong, kept as text: where it is, what there is, and what to do.
+"""The errors of wrong jobs, kept as text: the place, the known names, and the remedy.
 
 `UPDATE_GOLDEN=1 pytest tests/golden` writes them again; look at the difference before committing it.
 """

@@ -15,7 +15,7 @@ LISTED = Path(__file__).with_name("public_names.txt")
 
 
 def shown(value: object) -> list[str]:
-    """What `dir()` says beside what Python itself puts there; of an exception, beside what every exception has."""
+    """The names of `dir()` beside Python's own; of an exception, beside those of every exception."""
     kind = value if isinstance(value, type) else type(value)
     common = set(dir(Exception)) if issubclass(kind, BaseException) else set()
     return sorted(name for name in dir(value) if not name.startswith("_") and name not in common)
@@ -41,7 +41,7 @@ def test_public_classes_have_the_names_that_are_listed() -> None:
 
 
 def handed_out() -> dict[str, Any]:
-    """What methods give: objects with attributes of their own."""
+    """Results of methods: objects with attributes of their own."""
     job = sf.Job("names")
     stream = job.read(sf.MemorySource([{"k": "a", "ts": 0}]), event_time=sf.epoch("ts", unit="s"))
     keyed = stream.key_by("k")

@@ -1,7 +1,7 @@
-"""Restores into changed programs: what fits goes on exactly, and what does not is refused by name.
+"""Restores into changed programs: state that fits continues exactly, other state is refused by name.
 
-Each case runs one program over the first half of its input, stops it with a last checkpoint, and lets another program
-go on from there over the whole. What is compared is what the second program gives when it reads everything itself.
+Each case runs one program over the first half of its input, stops it with a last checkpoint, and lets another
+program go on from there over the whole. The result has to be that of the second program reading everything itself.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ async def first_half(job: sf.Job, folder: Path, **settings: Any) -> JobResult:
 
 
 def restored(first: Build, second: Build, folder: Path, **settings: Any) -> list[dict[str, Any]]:
-    """What the first puts out, and then the second, restored from the first's checkpoint."""
+    """The output of the first program, and then of the second, restored from the first's checkpoint."""
     job, before = program(first, HALF, ends=False)
     asyncio.run(first_half(job, folder, parallelism=2))
     job, after = program(second, ALL, ends=True)

@@ -29,7 +29,7 @@ def retracting(stream: sf.Stream) -> sf.Stream:
 
 
 class Echo(sf.KeyedProcess):
-    """What it saw, and that its timer came."""
+    """A process that emits each event, and its timer."""
 
     def on_event(self, event: Any, ctx: Any) -> None:
         ctx.set_timer(ctx.timestamp)

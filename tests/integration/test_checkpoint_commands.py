@@ -61,7 +61,7 @@ def environment(**more: str) -> dict[str, str]:
 
 @dataclass
 class Told:
-    """What a command said, and its exit code."""
+    """A command's output, and its exit code."""
 
     returncode: int
     stdout: str

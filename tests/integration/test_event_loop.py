@@ -67,7 +67,7 @@ def test_slow_processes_of_small_batches() -> None:
 
 
 def test_a_full_inbox() -> None:
-    """What has piled up before a task is worked off without keeping others waiting."""
+    """Elements that have piled up before a task are worked off without keeping other tasks waiting."""
 
     class Each(sf.KeyedProcess):
         output = {"n": sf.Int64}  # noqa: RUF012

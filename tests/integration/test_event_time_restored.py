@@ -17,7 +17,7 @@ PARALLELISMS = [(1, 1), (2, 2), (2, 1), (1, 2), (1, 3)]
 
 
 class Told(sf.KeyedProcess):
-    """What a process sees of event time: in each event, and in a timer five seconds after it."""
+    """A process's view of event time: in each event, and in a timer five seconds after it."""
 
     output: ClassVar = {"k": sf.String, "what": sf.String, "at": sf.Int64, "watermark": sf.Float64}
 

@@ -47,7 +47,7 @@ def _words() -> Counter[str]:
 
 
 def _loaded(example: str, **settings: Any) -> pl.DataFrame:
-    """What an example collects as `out`, run in this process."""
+    """The rows that an example collects as `out`, run in this process."""
     import sys as interpreter
 
     job, _ = load(str(EXAMPLES / example))

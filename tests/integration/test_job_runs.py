@@ -252,7 +252,8 @@ def test_a_source_that_raises_is_named() -> None:
 @pytest.mark.parametrize("drain", [False, True])
 @pytest.mark.parametrize("parallelism", [1, 2])
 def test_stop_ends_an_unbounded_job(drain: bool, parallelism: int, tmp_path: Path) -> None:
-    """Without drain what is open is no result; with it, it counts as complete. What was read is written either way."""
+    """Without drain open windows give no result; with it, they count as complete. Records read are written either
+    way."""
 
     async def scenario() -> tuple[sf.JobResult, sf.Collected, sf.Collected]:
         arrived = asyncio.Event()

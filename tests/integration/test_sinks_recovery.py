@@ -80,7 +80,7 @@ def crashing(point: str, count: int, rows: Rows) -> Callable[[str], None]:
 
 
 def earlier_output(folder: Path) -> None:
-    """What is there before the job: kept where it appends, gone where it overwrites."""
+    """Output from before the job: kept when it appends, gone when it overwrites."""
     (folder / "appended").mkdir()
     (folder / "appended" / "part-00000-00000300-0000.ndjson").write_text('{"n":-1,"even":false,"text":""}\n')
     (folder / "overwritten").mkdir()

@@ -168,7 +168,7 @@ def test_the_last_checkpoint_is_gone_on_from(tmp_path: Path) -> None:
 
 
 async def stopped_and_gone_on(tmp_path: Path) -> None:
-    """What had come before it is not read again, and comes out once."""
+    """Earlier records are not read again, and come out once."""
     settings: dict[str, Any] = {"checkpoint_dir": str(tmp_path / "checkpoints"), "checkpoint_interval": "1h"}
     settings |= {"channel_rows": 400}  # what lies before a barrier is soon worked off
     fast = 3_000

@@ -45,7 +45,7 @@ def _bounded_time() -> Iterator[None]:
 
 
 class Rude(BaseException):
-    """What no `except Exception` catches."""
+    """An exception that no `except Exception` catches."""
 
 
 class MuteError(Exception):

@@ -82,7 +82,7 @@ class Run:
             raise CrashError(point)
 
     async def seal(self, epoch: int, *numbers: int) -> Sequence[Committable]:
-        """What goes into the checkpoint."""
+        """The committables that go into the checkpoint."""
         if numbers:
             await self.writer.write(rows(*numbers))
         return await self.writer.prepare(epoch)

@@ -23,7 +23,7 @@ __all__ = ["ReadBack", "context", "read_split", "read_to_end", "rows_of"]
 
 @dataclass
 class ReadBack:
-    """What was read: rows, event times (microseconds), bad records, and the last position of each split."""
+    """The records read: rows, event times (microseconds), bad records, and the last position of each split."""
 
     rows: list[Any] = field(default_factory=list)
     times: list[int] = field(default_factory=list)

@@ -29,7 +29,7 @@ DAYS = {"flights": pl.len(), "minutes": pl.sum("dep_delay").cast(pl.Int64)}
 
 @contextmanager
 def _run(example: str, kafka: Topics, tmp_path: Path, *topics: str) -> Generator[tuple[str, Path]]:
-    """What the example prints, and its folder, which its topics are named like."""
+    """The example's printed text, and its folder, which gives its topics their names."""
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / example), kafka.bootstrap],
         env={

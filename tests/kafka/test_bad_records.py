@@ -1,4 +1,5 @@
-"""What a producer can write to a real broker: whatever it is, a job that skips goes on, and an error says where."""
+"""Records that a producer can write to a real broker: a job that skips survives all of them, and an error names the
+place."""
 
 import json
 import time
@@ -164,7 +165,7 @@ def wait_for_cleaner(kafka, topic):
 @pytest.mark.parametrize("attributes", [0, 0x80])
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 def test_a_broker_refuses_a_compressed_batch_that_is_not_in_order(kafka, codec, attributes, numbers):
-    """What `BatchHeader.numbered` relies on."""
+    """A rule of brokers that `BatchHeader.numbered` relies on."""
     topic = kafka.topic()
     records = [
         encode_record(number(place, offset=offset), NOW, 0, place, attributes)

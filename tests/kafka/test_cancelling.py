@@ -1,4 +1,4 @@
-"""Whoever is cancelled while a connection opens or closes is cancelled, and leaves no connection behind."""
+"""Cancellation while a connection opens or closes: it ends the task, and leaves no connection behind."""
 
 import asyncio
 import threading

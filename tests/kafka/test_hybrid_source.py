@@ -31,7 +31,7 @@ def _live(kafka: Topics, topic: str, **options: object) -> sf.KafkaSource:
 
 
 def _archive(kafka: Topics, topic: str, folder: Path) -> sf.FileSource:
-    """What the topic holds now, as files that know where each record was."""
+    """The topic's present content as files with the place of each record."""
     job = sf.Job("archive")
     live = _live(kafka, topic, include=ORIGIN, end="latest")
     job.read(live).write(sf.FileSink(folder, roll=40))

@@ -146,7 +146,7 @@ def goes_through(world):
 
 
 def fails(world, match):
-    """What starting says, of a reader and of whoever looks things up."""
+    """The error of starting, for a reader and for look-ups."""
 
     async def one(made):
         with pytest.raises(SourceError, match=match) as caught:

@@ -1,5 +1,5 @@
-"""What a Kafka source makes of a topic: rows, columns beside them, tombstones, bad records, and where it starts and
-ends."""
+"""A Kafka source's view of a topic: rows, columns beside them, tombstones, bad records, and the start and end of
+reading."""
 
 import asyncio
 import json

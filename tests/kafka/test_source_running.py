@@ -24,7 +24,7 @@ def numbers(*values, partition=0, at=0):
 
 
 class Sunk:
-    """What has arrived; `until` waits for so many."""
+    """The rows that have arrived; `until` waits for so many."""
 
     def __init__(self):
         self.rows = []

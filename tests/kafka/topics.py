@@ -20,7 +20,7 @@ _PATIENCE = 90.0
 """Seconds that a program on a busy machine may take: only what fails takes as long."""
 
 _KEPT = {"retention.ms": "-1"}
-"""What tests write may be of any time: by default a broker deletes, when it next looks, what is older than a week."""
+"""Tests write records of any time: by default a broker deletes, when it next looks, records older than a week."""
 
 
 class Record(NamedTuple):
@@ -167,7 +167,7 @@ class Topics:
         committed: bool = True,
         seconds: float = _PATIENCE,
     ) -> list[Record]:
-        """What the topic holds, by partition and offset. Without `count`: to the end as it is now; a broker confirms
+        """The topic's records, by partition and offset. Without `count`: to the end as it is now; a broker confirms
         the end of a transaction before it is in the log, so that those which are open get a moment. With it: until
         there are so many, waiting for them; AssertionError after `seconds`."""
         consumer = Consumer(

@@ -1,4 +1,4 @@
-"""What Grafana makes of a panel's queries: variables filled in, sent to Prometheus."""
+"""The queries of a panel as Grafana sends them to Prometheus: with variables filled in."""
 
 from __future__ import annotations
 

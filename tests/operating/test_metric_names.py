@@ -1,6 +1,6 @@
 """Code, dashboards, alerts and documentation call the same metrics by the same names.
 
-What running jobs really give is compared in test_prometheus.py and test_kafka_dashboard.py.
+The metrics of running jobs are compared in test_prometheus.py and test_kafka_dashboard.py.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIELDS = {"k": sf.String, "j": sf.Int64, "v": sf.Int64, "f": sf.Float64, "b": sf.Boolean}
 
 OPEN_FAULTS: Mapping[str, Callable[[Program, Run], bool]] = {}
-"""What is known to be wrong, by reason: such graphs are left out until it is mended."""
+"""Known faults, by reason: such graphs are left out until the fault is mended."""
 
 
 # Writing the job.

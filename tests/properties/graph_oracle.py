@@ -1,6 +1,8 @@
-"""What a random job graph has to give, in plain Python: lists of (event time, row), each step by its definition.
+"""The expected results of a random job graph, in plain Python: lists of (event time, row), each step by its
+definition.
 
-Shares no code with the engine. A result is a list of rows in no order; results of totals are what stands at the end.
+Shares no code with the engine. A result is a list of rows in no order; results of totals are their values at the
+end.
 """
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ def listed(keys: Iterable[Any]) -> str:
 
 
 def evaluated(program: Program) -> dict[int, list[Row]]:
-    """What each end gives."""
+    """The result of each end."""
     outputs: list[list[Timed]] = []
     for step in program.steps:
         outputs.append(_step(step, [outputs[before] for before in step.inputs]))

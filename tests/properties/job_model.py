@@ -1,5 +1,5 @@
-"""What whole jobs are compared with: windows by their definition, one record at a time, in plain Python; and the ways
-in which one job can be written and run. Times are microseconds.
+"""A model for whole jobs: windows by their definition, one record at a time, in plain Python; and the ways in which
+one job can be written and run. Times are microseconds.
 
 The models know nothing of slices, partials or columns. They are told the batches in which records arrive and the
 watermark after each, as `arrivals` derives them from the rules (SEMANTICS §3), and give every pane and late record.
@@ -127,7 +127,7 @@ def share(part: int) -> settings:
 
 @dataclass
 class Outcome:
-    """What one run gave."""
+    """The outcome of one run."""
 
     panes: list[Pane]
     late: list[Event]
@@ -414,7 +414,7 @@ class OneWindow(Model):
 
 
 def folded(panes: Sequence[Pane]) -> dict[tuple[str, int, int], tuple[int, int]]:
-    """What stands after all changes; asserts that each retraction takes back exactly what stood there."""
+    """The rows after all changes; asserts that each retraction takes back exactly an existing row."""
     standing: dict[tuple[str, int, int], tuple[int, int]] = {}
     pending: set[tuple[str, int, int]] = set()
     for change, key, start, end, n, total in panes:

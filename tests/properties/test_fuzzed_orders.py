@@ -1,4 +1,4 @@
-"""What people and programs may say to a job, drawn at random: settings, durations, control requests, SQL over state.
+"""Orders of people and programs to a job, drawn at random: settings, durations, control requests, SQL over state.
 
 Each is taken for what it means or refused with an error of ours that says what is wrong; nothing else is raised, and a
 control request that is refused orders nothing.

@@ -97,7 +97,7 @@ ROUNDED: dict[str, tuple[Aggregate, pl.Expr]] = {
 def both(
     rows: list[dict[str, Any]], way: Way, chosen: dict[str, tuple[Aggregate, pl.Expr]]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """What a windowed job gives, and what Polars makes of the same records in one go; a row per key and window."""
+    """The results of a windowed job, and those of Polars for the same records in one go; a row per key and window."""
     frame = pl.DataFrame(rows, schema=SCHEMA)
     job = sf.Job("aggregates")
     stream = job.read(

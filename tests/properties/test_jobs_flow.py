@@ -54,7 +54,7 @@ BOUND = 10
 
 @dataclass
 class Seen:
-    """What passed one probe in one subtask: ("time", event time) and ("watermark", time), in order."""
+    """The elements that passed one probe in one subtask: ("time", event time) and ("watermark", time), in order."""
 
     log: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
 

@@ -87,7 +87,7 @@ def holding(assigner: Tumbling | Sliding, time: int) -> list[tuple[int, int]]:
 
 
 def in_windows(assigner: Assigner, items: Sequence[Record]) -> dict[Window, set[int]]:
-    """What each window holds at the end, nothing being late."""
+    """The content of each window at the end, without late records."""
     found: dict[Window, set[int]] = defaultdict(set)
     if isinstance(assigner, Tumbling | Sliding):
         for key, time, number in items:
@@ -111,7 +111,7 @@ def in_windows(assigner: Assigner, items: Sequence[Record]) -> dict[Window, set[
 def sessions_kept(
     assigner: Session, steps: Sequence[Step], lateness: int
 ) -> tuple[dict[Window, set[int]], int]:
-    """What each session holds at the end, where nothing continues one that is over; and how many records are late."""
+    """The content of each session at the end, if nothing continues one that is over; and the number of late records."""
     kept: list[Record] = []
     over: dict[Window, set[int]] = {}
     dropped, watermark = 0, MIN_TIME

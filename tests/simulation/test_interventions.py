@@ -1,4 +1,4 @@
-"""What is asked of a simulated job, at any step of its process."""
+"""Interventions in a simulated job, at any step of its process."""
 
 from __future__ import annotations
 

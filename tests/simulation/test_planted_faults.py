@@ -73,13 +73,13 @@ def sleeps_through_news(patch: pytest.MonkeyPatch) -> None:
 
 
 def shared_objects(patch: pytest.MonkeyPatch) -> None:
-    """What one branch does to a Python object, all see."""
+    """A fault: one branch's changes to a Python object are visible to all."""
     for module in (chain, exchange):
         patch.setattr(module, "copied_batch", lambda batch: batch)
 
 
 def forgotten_fragments(patch: pytest.MonkeyPatch) -> None:
-    """What has fired of a session is forgotten by its own end, though another fragment continues it."""
+    """A fault: a fired part of a session is forgotten by its own end, though another fragment continues it."""
 
     def forget(operator: SessionWindows, bound: int) -> None:
         alive = ~pl.col(sessions._FIRED) | (pl.col(LAST) > bound)

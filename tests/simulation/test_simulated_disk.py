@@ -1,4 +1,4 @@
-"""What the simulated disk does at a crash, and how it fails: each thing that POSIX allows does happen for some seed."""
+"""The simulated disk's crashes and failures: each thing that POSIX allows does happen for some seed."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def one_producer_for_life(patch: pytest.MonkeyPatch) -> None:
 
 
 def marker_not_read(patch: pytest.MonkeyPatch) -> None:
-    """Whoever does not know what became of an epoch publishes it again."""
+    """A fault: a committer that does not know an epoch's outcome publishes it again."""
     attempt = KafkaCommitter._attempt
 
     async def attempted(committer: KafkaCommitter, wanted: Any, sealed: Any, _: Any, sending: int) -> Marker:

@@ -37,7 +37,7 @@ def publish(store: CheckpointStore, number: int) -> None:
 
 
 def power_failures(disk: SimDisk) -> list[SimDisk]:
-    """What the disk may be after a power failure."""
+    """The possible disks after a power failure."""
     return [disk.crash("power", Chance(seed)) for seed in range(60)]
 
 

@@ -25,7 +25,7 @@ HERE = "tests/unit/test_user_code.py"
 
 
 class Rude(BaseException):
-    """What no `except Exception` catches."""
+    """An exception that no `except Exception` catches."""
 
 
 class MuteError(Exception):

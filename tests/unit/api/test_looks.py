@@ -1,4 +1,4 @@
-"""What a user meets while trying things: a look at a stream, names from other libraries, notebooks."""
+"""First steps of a user: a look at a stream, names from other libraries, notebooks."""
 
 from __future__ import annotations
 

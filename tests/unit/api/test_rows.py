@@ -1,5 +1,5 @@
-"""What functions see and what they may give: rows whatever the number of columns, classes that parameters are annotated
-with, results checked against what was promised, functions refused that cannot work where they are put."""
+"""Arguments and results of functions: rows for any number of columns, classes that parameters are annotated with,
+results checked against what was promised, functions refused that cannot work where they are put."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _job(stream: sf.Stream) -> sf.Job:
 
 
 def seen_by(place: Callable[[sf.Stream, Callable[..., Any]], sf.Stream], rows: list[Any]) -> list[Any]:
-    """What a function is given in a place."""
+    """The argument that a function gets in a place."""
     seen: list[Any] = []
 
     def look(row: Any) -> Any:

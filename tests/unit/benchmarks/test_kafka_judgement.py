@@ -1,4 +1,4 @@
-"""What the Kafka benchmarks make of what their processes say."""
+"""The Kafka benchmarks' judgement of their processes' reports."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a failed command says, word for word, and the exit code that goes with it."""
+"""The message of a failed command, word for word, and its exit code."""
 
 from __future__ import annotations
 

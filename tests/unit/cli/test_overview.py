@@ -1,4 +1,4 @@
-"""What `streamflow status` and `top` show, from made-up looks at a job."""
+"""The views of `streamflow status` and `top`, for made-up statuses of a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands on saved state print is what it says it is."""
+"""The output of the commands on saved state has the form that it claims."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def source_context(
 
 @dataclass
 class Reading:
-    """What came out of a source: rows, the positions behind each piece, problems."""
+    """The output of a source: rows, the positions behind each piece, problems."""
 
     batches: list[AnyBatch] = field(default_factory=list)
     positions: list[tuple[Split, Position, int]] = field(default_factory=list)

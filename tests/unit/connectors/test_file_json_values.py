@@ -1,4 +1,4 @@
-"""What stands in a JSON file is what comes out, whatever the type of the column: or it is that record's error."""
+"""A value in a JSON file comes out unchanged in a column of any type, or is that record's error."""
 
 from __future__ import annotations
 

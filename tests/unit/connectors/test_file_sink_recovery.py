@@ -45,7 +45,7 @@ class Crash(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a job goes on from: how far it had come, and what it had sealed, as storage gives it back."""
+    """A checkpoint for a restore: how far the job had come, and its sealed output, as storage gives it back."""
 
     epoch: int
     rows: int
@@ -147,7 +147,8 @@ class SmallJob:
 
     @property
     def hidden(self) -> list[str]:
-        """What lies beside the output, but for the note; the run files of dead runs are empty and go with the next."""
+        """The files beside the output, except for the note; the run files of dead runs are empty and go with the
+        next."""
         beside = hidden_of(Path(self.sink.path))
         found = [*self.disk.files_below(beside), *self.disk.folders_in(beside)]
         names = [path.relative_to(beside).as_posix() for path in found]
@@ -162,7 +163,7 @@ def hidden_of(target: Path) -> Path:
 
 
 def numbers_of(disk: Any, target: Path) -> list[int]:
-    """What a reader of the output finds."""
+    """The numbers that a reader of the output finds."""
     files = [target] if target.suffix else disk.files_below(target)
     found: list[int] = []
     for path in files:

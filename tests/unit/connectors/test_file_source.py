@@ -1,4 +1,4 @@
-"""What `FileSource` finds, tells and splits."""
+"""`FileSource`: the files that it finds, its errors, its splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in a CSV file or a table is what comes out, or it is that record's error."""
+"""A value in a CSV file or a table comes out unchanged, or is that record's error."""
 
 from __future__ import annotations
 
@@ -469,7 +469,7 @@ class TestTimesThatPythonCannotHold:
 
 
 class TestRecordsOfCsv:
-    """What is a record, and how many fields it has, does not depend on those beside it."""
+    """The bounds and the number of fields of a record do not depend on the records beside it."""
 
     @pytest.mark.parametrize("batch_rows", [1, 1000])
     @pytest.mark.parametrize("short", [b"y", b'"y"', b"y" * 140_000, b'"' + b"y" * 140_000 + b'"', b'"y,,"'])

@@ -1,4 +1,4 @@
-"""What January came to, on three made-up windows."""
+"""January's results, on three made-up windows."""
 
 from __future__ import annotations
 

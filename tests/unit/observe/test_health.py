@@ -1,4 +1,4 @@
-"""What /healthz and /readyz answer, at each state and when the event loop does not come back."""
+"""The answers of /healthz and /readyz, at each state and when the event loop is stuck."""
 
 from __future__ import annotations
 

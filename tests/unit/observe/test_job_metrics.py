@@ -1,4 +1,4 @@
-"""What a job tells of its checkpoints and restarts, as Prometheus scrapes it."""
+"""A job's metrics of its checkpoints and restarts, as Prometheus scrapes them."""
 
 import asyncio
 from pathlib import Path

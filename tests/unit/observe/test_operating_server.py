@@ -1,5 +1,5 @@
-"""Who is let in to the metrics port and what is answered, on a real socket: methods, hosts, tokens, clients that are
-slow, long or many."""
+"""Access to the metrics port and its answers, on a real socket: methods, hosts, tokens, clients that are slow, long
+or many."""
 
 from __future__ import annotations
 

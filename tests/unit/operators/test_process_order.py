@@ -48,7 +48,7 @@ def push(harness: OperatorHarness, events: list[tuple[int, str]]) -> None:
 
 
 def in_order(events: list[tuple[int, str]]) -> list[Any]:
-    """What `Sequence` puts out for events in order, each of which comes behind the timers before it."""
+    """The output of `Sequence` for events in order, each of which comes behind the timers before it."""
     seen: dict[str, list[int]] = {}
     timers: set[tuple[int, str]] = set()
     out = []

@@ -1,4 +1,4 @@
-"""What the planner decides: combiners, fusion, conversions, exchanges, chains, what runs where the data is read."""
+"""The planner's decisions: combiners, fusion, conversions, exchanges, chains, the read-ahead."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a job tells of itself: who holds the watermark back, what waits to be published, what was passed over."""
+"""A job's reports: the split that holds the watermark back, waiting output, things passed over."""
 
 from __future__ import annotations
 

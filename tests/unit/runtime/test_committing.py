@@ -1,4 +1,4 @@
-"""Whose output a committer gets when a run has other sinks than the one that it goes on from."""
+"""The output that a committer gets when a run has other sinks than the run that it continues."""
 
 from dataclasses import dataclass, replace
 

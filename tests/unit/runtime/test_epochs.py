@@ -104,7 +104,7 @@ def test_epochs_go_on_from_where_an_earlier_run_was() -> None:
     )
 )
 def test_everything_sealed_is_committed_once(words: list[tuple[str, int]]) -> None:
-    """Whatever the order of events: epochs complete one at a time, and nothing sealed is lost or committed twice."""
+    """In any order of events epochs complete one at a time, and nothing sealed is lost or committed twice."""
     names = ["a", "b", "c"]
     c = EpochCoordinator(names)
     owing: set[str] = set()

@@ -1,4 +1,4 @@
-"""What a subtask says of itself in metrics: bytes, the watermark and its lag."""
+"""A subtask's metrics: bytes, the watermark and its lag."""
 
 from __future__ import annotations
 

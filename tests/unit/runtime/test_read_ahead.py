@@ -98,7 +98,7 @@ def test_no_more_pieces_are_in_flight_than_allowed(loop: SteppedLoop) -> None:
 
 
 def test_of_small_pieces_the_next_is_fetched_when_one_is_taken(loop: SteppedLoop) -> None:
-    """What comes meanwhile becomes one larger piece: a queue of small ones is only latency."""
+    """Records that come meanwhile become one larger piece: a queue of small ones is only latency."""
     reader = Reader([[0], [1], [2]], nbytes=100)
     reading = pump(loop, reader, Later(), depth=3)
     assert (reader.fetched, reading.ready) == (1, True)

@@ -1,4 +1,4 @@
-"""What a source has open is closed to its end, also where the job fails meanwhile for another reason."""
+"""A source's open resources are closed to the end, also if the job fails meanwhile for another reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the packed files of a checkpoint hold is checked by type before any of it is used."""
+"""The content of a checkpoint's packed files is checked by type before any of it is used."""
 
 from __future__ import annotations
 

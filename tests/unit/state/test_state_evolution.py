@@ -1,4 +1,5 @@
-"""What may change between the program that wrote state and the one that reads it, and what is refused."""
+"""Changes that are allowed between the program that wrote state and the one that reads it, and changes that are
+refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is let in to the control routes, and what they answer: requests against the application itself."""
+"""Access to the control routes, and their answers: requests against the application itself."""
 
 from __future__ import annotations
 

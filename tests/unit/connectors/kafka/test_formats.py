@@ -1,4 +1,4 @@
-"""What goes in comes out, and no bytes whatever cost more than the record they are in."""
+"""Values survive encoding and decoding, and no bytes whatever cost more than the record they are in."""
 
 from __future__ import annotations
 

@@ -246,7 +246,7 @@ def test_a_topic_that_was_removed_is_read_no_further(caplog):
 
 
 def look_once(enumerator):
-    """What it finds without waiting."""
+    """The splits that it finds without waiting."""
 
     async def once():
         task = asyncio.ensure_future(enumerator.discover())

@@ -1,4 +1,4 @@
-"""What is kept of fetched records, made of message sets as a broker sends them."""
+"""The kept part of fetched records, made of message sets as a broker sends them."""
 
 import asyncio
 

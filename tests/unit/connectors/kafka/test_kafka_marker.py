@@ -1,4 +1,4 @@
-"""What is decided from the marker that is found."""
+"""Decisions that follow from the marker that is found."""
 
 import pytest
 

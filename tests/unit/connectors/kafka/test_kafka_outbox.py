@@ -1,4 +1,4 @@
-"""What is sealed is what is published, record for record."""
+"""Published records are the sealed ones, record for record."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What is refused names what it was refused for: the topic of the record, the topic that is gone."""
+"""A refusal names its object: the topic of the record, the topic that is gone."""
 
 from __future__ import annotations
 

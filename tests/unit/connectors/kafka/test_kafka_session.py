@@ -1,4 +1,4 @@
-"""What the readers of one source share: one log reader, closed by the last; a reader that is stuck is made again."""
+"""The readers of one source share one log reader, closed by the last; a reader that is stuck is made again."""
 
 import asyncio
 from dataclasses import dataclass, replace

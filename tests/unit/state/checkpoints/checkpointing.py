@@ -12,7 +12,7 @@ from streamflow.state.checkpoints.store import CheckpointStore
 from streamflow.testing.clock import TestClock
 
 Files = Mapping[str, bytes | Path]
-"""What a checkpoint has: bytes, or the path of a file that does not change."""
+"""A checkpoint's content: bytes, or the path of a file that does not change."""
 
 
 def local_store(root: Path, disk: Disk | None = None, job: str = "flights", **options) -> CheckpointStore:

@@ -195,7 +195,7 @@ def apply(names: dict[Path, Node], change: Change) -> None:
 
 
 def left_of(node: Content) -> Iterable[bytes]:
-    """What may be left of content that was not synced: none, all, half of it, or zeros."""
+    """The possible remains of unsynced content: none, all, half of it, or zeros."""
     return dict.fromkeys([node.synced, node.data, node.data[: len(node.data) // 2], bytes(len(node.data))])
 
 

@@ -1,4 +1,4 @@
-"""What somebody else has put among the checkpoints is not followed, not believed and above all not run."""
+"""Foreign content among the checkpoints is not followed, not believed and above all not run."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_no_pickle_is_run_from_any_file(tmp_path: Path) -> None:
 
 
 def read_all(root: Path, data: bytes) -> None:
-    """Whatever reads what is in a checkpoint reads it; errors are StateErrors."""
+    """Reads the content of a checkpoint through every reader; errors are StateErrors."""
     store = local_store(root)
     for call in (
         store.latest_intact,

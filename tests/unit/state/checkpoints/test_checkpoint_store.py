@@ -1,4 +1,4 @@
-"""What the checkpoint store does over a job's life: who writes, what stays, what is shared, what is set aside."""
+"""The checkpoint store over a job's life: its writer, and the checkpoints kept, shared and set aside."""
 
 from __future__ import annotations
 

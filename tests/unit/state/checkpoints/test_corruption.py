@@ -1,4 +1,4 @@
-"""Whatever happens to a file of a checkpoint: it is noticed, and an older checkpoint takes its place."""
+"""Any damage to a file of a checkpoint is noticed, and an older checkpoint takes its place."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Run:
 
 
 def recovered(disk: RecordingDisk) -> tuple[int, CheckpointStore]:
-    """What the next process finds; everything that it could find is intact."""
+    """The next process's view; everything that it could find is intact."""
     store = local_store(ROOT, disk, keep=2)
     store.claim()
     for number in store.numbers():
