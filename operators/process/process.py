@@ -133,9 +133,6 @@ class ProcessSpec(OperatorSpec):
 
     `record_columns` are the columns of an event, without made key columns; None: events are objects in the column
     `WHOLE_RECORD`. `schema` is that of its output, `side` that of each side output.
-
-    `record_columns` are those that an event has, without the ones made to key it; None: events are objects in the
-    column `WHOLE_RECORD`. `schema` is what it puts out, `side` the same for each side output.
     """
 
     kind: ClassVar[str] = "process"

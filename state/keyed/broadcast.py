@@ -24,8 +24,6 @@ class BroadcastHandle(Generic[K, V]):
     """The map; it can be changed while a broadcast record is processed, and only read otherwise.
 
     Values that could change in place are kept packed, and each read gives a copy.
-
-    Values are kept packed where they could change in place: what is handed out is a copy then.
     """
 
     def __init__(self, name: str, key_type: ValueType, type_: ValueType) -> None:

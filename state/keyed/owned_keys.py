@@ -1,4 +1,4 @@
-"""The keys of one subtask: which rows of what an earlier run kept are its own."""
+"""The keys of one subtask: tells its own rows among those that an earlier run kept."""
 
 from __future__ import annotations
 
@@ -33,8 +33,11 @@ class OwnedKeys:
     def restored(
         self, parts: Sequence[StatePart], table: str, merge: Callable[[pl.DataFrame], pl.DataFrame]
     ) -> Iterator[tuple[int, pl.DataFrame]]:
-        """What the parts have in a table, as far as it is its own; no empty frames. DamagedError for a frame that
-        `merge`, which makes one of several, can make nothing or something else of."""
+        """Its own rows of a table in the parts; no empty frames.
+
+        Raises DamagedError for a frame that `merge`, which makes one frame of several, cannot handle or changes in
+        columns.
+        """
         known: set[tuple[object, ...]] = set()
         for part in parts:
             for pane, frame in part.tables.get(table, ()):

@@ -8,14 +8,6 @@ It is cleaned up without scans: an entry has one place in a queue by time from w
 has expired. When the time of its place comes its real age is checked: the entry is removed, or put back in the queue
 at the time when it will expire if nothing more happens to it. That is a bounded number per batch.
 
-A state's age counts from when it was last written (or read, if declared so), on the clock of event time or processing
-time. By event time *now* is the event's or timer's own time, or the watermark if that is later: so the result does not
-depend on how input is cut into batches or how often watermarks come. What has expired is never returned.
-
-It is cleaned up without scans: an entry has one place in a queue by time from when it is made until it is cleared or
-has expired. When the time of its place comes its real age is looked at: it is removed, or put back in the queue for
-when it will expire if nothing more happens to it. That is a bounded number per batch.
-
 An entry that can expire is stored with the time from which its age counts in its first eight bytes. Its place is not
 stored beside it: while an entry is in memory its place may be earlier than its end, so that not each write moves it;
 when it is written to the backend its place is moved to its end, and so known to later readers. Otherwise (earlier

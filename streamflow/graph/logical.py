@@ -1,8 +1,6 @@
 """The logical graph: the job as the user wrote it, immutable, without tasks or threads.
 
 Nodes are in topological order by construction: each refers only to earlier ones and knows the type of its output.
-
-Nodes are in topological order by construction: each refers only to earlier ones. Each knows the type of its output.
 """
 
 from __future__ import annotations

@@ -13,8 +13,6 @@ def columns_read(graph: LogicalGraph, source: SourceNode) -> tuple[str, ...] | N
     """The source's columns that some operator or sink needs, in the schema's order; None for all.
 
     Works backwards from the sinks: each operator says which input columns the needed output columns take.
-
-    Works backwards from the sinks: an operator says what it takes to give what is needed of it.
     """
     schema = source.source.output_type().schema
     if not isinstance(schema, Schema) or source.on_error == "dead_letter":

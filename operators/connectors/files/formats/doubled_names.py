@@ -28,13 +28,13 @@ _SAMPLE: Final = 16
 _SMALL: Final = 1 << 16
 _TOGETHER: Final = 1_024
 _FEW_NAMES: Final = 40
-"""So many names are looked for in lines at less cost than parsing them."""
+"""The number of names that are searched for in lines at less cost than parsing them."""
 _SHORT: Final = 1 << 20
-"""So many bytes are looked through faster than Polars begins to."""
+"""The number of bytes that are searched faster than Polars starts."""
 
 
 class DoubledNames:
-    """For bodies of records with the columns of a schema.
+    """A check for bodies of records with the columns of a schema.
 
     >>> schema = {"n": pl.Int64()}
     >>> body = b'{"n":1}' + 9_999 * b'\\n{"n":2}' + b'\\n{"n":3,"n":4}'
@@ -51,8 +51,8 @@ class DoubledNames:
     def read(
         self, body: bytes, wire: Mapping[str, pl.DataType], lists: Callable[[], bool]
     ) -> tuple[pl.DataFrame, bool]:
-        """What Polars reads in a body, and whether the quotes of a large one are those of what it has read, so that no
-        name stands twice, unless a number is read as text."""
+        """Polars' frame of a body, and whether the number of quotes in a large body proves that no name occurs
+        twice, unless a number is read as text."""
         sample = list(_sample(body)) if len(body) > _SMALL and self._flat else []
         records = _objects(_decoded(sample) or [])
         alike = len(set(map(frozenset[str], records))) == 1
@@ -81,7 +81,7 @@ class DoubledNames:
         return read.select(wire.keys()), sound
 
     def stand_in(self, body: bytes, read: pl.DataFrame) -> bool:
-        """Whether a record of a body whose quotes do not tell, and in which Polars has read this, has a name twice."""
+        """Whether a record of a body, read by Polars as `read`, has a name twice, if its quotes do not tell."""
         if len(body) <= _SMALL:
             return _any_twins(list(filter(None, body.split(b"\n"))))
         if self._stand_once(body, read):
@@ -90,8 +90,8 @@ class DoubledNames:
         return any(_any_twins(suspects[at : at + _TOGETHER]) for at in range(0, len(suspects), _TOGETHER))
 
     def _suspects(self, body: bytes) -> Sequence[bytes]:
-        """Records that have to be parsed: those in which a name of the schema stands more than once, or all of them
-        where it costs more to look for these."""
+        """The records that have to be parsed: those in which a name of the schema occurs more than once, or all if
+        that search would cost more."""
         if escaped_names(body) or len(self._named) > _FEW_NAMES or len(self._repeating(list(_sample(body)))):
             return body.split(b"\n")
         with suppress(*PARSE_ERRORS):
@@ -105,8 +105,7 @@ class DoubledNames:
         return list(lines.to_frame("line").filter(repeating)["line"].cast(pl.Binary))
 
     def _tell(self, records: Sequence[dict[str, Any]], *, alike: bool) -> bool:
-        """Whether it follows from such records, and from what is read, how many quotes there must be. Fields that
-        nobody reads are looked for, which takes less time than to look for those that are read where they are fewer."""
+        """Whether the expected number of quotes follows from such records and from the frame."""
         if alike:
             unread = records[0].keys() - self._columns
             nested = any(isinstance(record[name], (dict, list)) for record in records for name in unread)
@@ -127,7 +126,7 @@ class DoubledNames:
             return True
 
     def _stand_once(self, body: bytes, read: pl.DataFrame) -> bool:
-        """Whether each name stands there as often as there are records, of which none lacks it."""
+        """Whether each name occurs as often as there are records, of which none lacks it."""
         if not self._flat or len(self._named) > _FEW_NAMES or escaped_names(body):
             return False
         return all(
@@ -141,12 +140,12 @@ def _name(name: str) -> bytes:
 
 
 def escaped_names(body: bytes) -> bool:
-    """Whether a name may be written otherwise than one expects."""
+    """Whether a name may be written with escapes."""
     return b"\\" in body and (b"\\u" in body or b"\\/" in body)
 
 
 def _names(schema: Mapping[str, pl.DataType]) -> Iterator[str]:
-    """Of columns and of the fields of structs at any depth."""
+    """The names of columns and of the fields of structs at any depth."""
     for name, dtype in schema.items():
         yield name
         while isinstance(dtype, (pl.List, pl.Array)):
@@ -167,7 +166,7 @@ def _lines(body: bytes) -> pl.Series:
 
 
 def has_twins(record: bytes) -> bool:
-    """Whether an object in it has two values of one name."""
+    """Whether an object in a record has two values of one name."""
     found = False
 
     def look(pairs: list[tuple[str, Any]]) -> None:
@@ -180,7 +179,7 @@ def has_twins(record: bytes) -> bool:
 
 
 def _any_twins(records: Sequence[bytes]) -> bool:
-    """As `has_twins` of any of them."""
+    """Whether any record has two values of one name in an object."""
     decoded = _decoded(records)
     return any(map(has_twins, records)) if decoded is None else _doubled(records, decoded)
 
@@ -199,7 +198,8 @@ def _objects(decoded: list[Any]) -> list[dict[str, Any]]:
 
 
 def _doubled(records: Sequence[bytes], decoded: Sequence[Any]) -> bool:
-    """As `has_twins` of any of them, of which these are the values. Their quotes say at once that none has."""
+    """Whether any of these records, decoded already, has two values of one name. Their quotes tell at once if none
+    has."""
     whole = b"\n".join(records)
     quotes = whole.count(b'"')
     if b"\\" in whole:
@@ -236,15 +236,15 @@ def _sample(body: bytes) -> Iterator[bytes]:
 
 
 def _escaped(body: bytes, strings: Sequence[pl.Series]) -> int:
-    """How many quotes stand within texts, 0 where some are written without a quote."""
+    """The number of escaped quotes within texts; 0 if some texts are written without a quote."""
     if b"\\" not in body or b"\\u0022" in body:
         return 0
     return sum(int(column.str.count_matches('"', literal=True).sum()) for column in strings)
 
 
 def _read_with_quotes(body: bytes, wire: Mapping[str, pl.DataType]) -> tuple[pl.DataFrame, int]:
-    """What Polars reads, and how many quotes there are in JSON, where the last line ends with a brace. They are counted
-    beside the reading, which leaves a core free now and then."""
+    """Polars' frame of the body, and the number of quotes, if the last line ends with a brace. The quotes are
+    counted beside the reading, which leaves a core free now and then."""
     if len(body) > _SHORT:
         lines = pl.scan_csv(body, has_header=False, eol_char='"', quote_char=None, separator="\x01")
         with suppress(*PARSE_ERRORS):
