@@ -299,7 +299,7 @@ class Settings:
     read_ahead: int = 3
     """Pieces of input that a source decodes at the same time."""
     io_threads: int = 4
-    """Threads for blocking reads, writes and state."""
+    """Threads for each kind of blocking work: decoding input, writing output, keeping state, storing checkpoints."""
     checkpoint_dir: str | None = None
     """Folder or object store URL (`s3://…`) for checkpoints; None for no checkpoints."""
     checkpoint_interval: int = 10_000_000

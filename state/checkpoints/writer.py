@@ -73,22 +73,30 @@ class CheckpointWriter:
         stored = self._storing(lambda: self._blobs.put(self._folder, chunks))
         return StoredFile(name, stored.size, stored.digest, self.generation)
 
-    def put_file(self, path: Path, name: str, *, immutable_as: str | None) -> StoredFile:
-        """Store a file of this machine. One that is immutable, and was stored before in this generation or fetched from
-        it, is not read again; `immutable_as` says what it is, in messages."""
+    def put_file(self, path: Path, name: str, *, immutable: bool) -> StoredFile:
+        """Store a file of this machine; one that is `immutable` as a link to it, if that can be."""
+        link = immutable and self._link
+        stored = self._storing(lambda: self._blobs.put_file(self._folder, path, link=link))
+        file = StoredFile(name, stored.size, stored.digest, self.generation, immutable=immutable)
+        if immutable:
+            self._remember(identity_of(path), file)
+        return file
+
+    def stored(self, path: Path, name: str) -> StoredFile | None:
+        """An immutable file of this machine that was stored before in this generation, or fetched from it; it is not
+        read again. None where it was not."""
         self._collection.wait()
-        if immutable_as is None:
-            stored = self._storing(lambda: self._blobs.put_file(self._folder, path, link=False))
-            return StoredFile(name, stored.size, stored.digest, self.generation)
         identity = identity_of(path)
         file = self._already(identity)
         if file is None:
-            stored = self._storing(lambda: self._blobs.put_file(self._folder, path, link=self._link))
-            file = StoredFile(name, stored.size, stored.digest, self.generation, immutable=True)
+            return None
+        self._remember(identity, file)
+        return msgspec.structs.replace(file, name=name)
+
+    def _remember(self, identity: Identity | None, file: StoredFile) -> None:
         if identity is not None:
             with self._guard:
                 self.identities[identity] = file
-        return msgspec.structs.replace(file, name=name)
 
     def publish(self, manifest: Manifest) -> Manifest:
         """Make the checkpoint exist: what was put survives a crash first, then the manifest appears in one step. The

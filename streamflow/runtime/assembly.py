@@ -193,7 +193,7 @@ class Assembly:
             operator_id=task.source.id,
             clock=self.ports.clock,
             random=self.ports.random,
-            run_blocking=self.ports.io.droppable,
+            run_blocking=self.ports.decoding.droppable,
             batch_rows=self.profile.batch_rows,
             on_error=task.source.on_error,
             columns=task.columns,
@@ -223,7 +223,7 @@ class Assembly:
             reports=self.reports,
             index=index,
             run_blocking=self.ports.cpu.droppable,
-            io=self.ports.io,
+            io=self.ports.state,
             clock=self.ports.clock,
             metrics=TaskMetrics(members, self.ports.clock),
             counted=[*members, *(self.registry.operator(sink.node.id, index) for sink in task.sinks)],
@@ -291,7 +291,7 @@ class Assembly:
             guard=Guard(node.id, node.on_error, metrics),
             metrics=metrics,
             reports=self.reports,
-            run_blocking=self.ports.io.droppable,
+            run_blocking=self.ports.decoding.droppable,
             clock=self.ports.clock,
             timed=node.type.timed,
             watermark=MIN_TIME if start is None else start.watermark,
@@ -331,7 +331,7 @@ class Assembly:
         if keeps_state:
             self.keyed.append(backend)
             work = Path("saved") if self.state_dir is None else self.state_dir / "saved"
-            keyed = Keyed(backend, context.groups, f"{self.run}/{name}", work / name)
+            keyed = Keyed(backend, context.groups, work / name)
         with blamed(operator.id):
             logic = operator.spec.build(context, operator.inputs)
         effort = Effort(self.ports.clock) if operator.spec.calls_functions else None
@@ -378,7 +378,7 @@ class Assembly:
                 parallelism=task.parallelism,
                 clock=self.ports.clock,
                 random=self.ports.random,
-                run_blocking=self.ports.io,
+                run_blocking=self.ports.output,
                 disk=self.ports.disk,
                 job=self.instance.of(self.plan.job),
                 restored=None if self.restored is None else self.restored.epoch,

@@ -107,9 +107,9 @@ class Launcher:
             )
         if settings.checkpoint_dir is not None:
             self._store = self._store or open_store(settings.checkpoint_dir, self._job, settings, self._ports)
-            await self._ports.io(self._store.claim)
+            await self._ports.uploads(self._store.claim)
         if settings.state_backend == "rocksdb":
-            await self._ports.io(self._make_work)
+            await self._ports.state(self._make_work)
 
     async def worker(self) -> Worker:
         """The next worker."""
@@ -118,8 +118,8 @@ class Launcher:
         restored: Restored | None = None
         last = 0
         if self._store is not None:
-            last = await self._ports.io(self._store.next_number) - 1
-            found = await self._ports.io(self._to_restore)
+            last = await self._ports.uploads(self._store.next_number) - 1
+            found = await self._ports.state(self._to_restore)
             if found is None and self._going_on:
                 raise GoneError(
                     f"the checkpoints of {self._job} in {self._store.place} are gone, which this run has had: without "
@@ -134,7 +134,7 @@ class Launcher:
                 self._plan = self._laid_out_as(manifest)
                 fit(manifest, self._plan).check(manifest, allow_dropped=self._settings.allow_dropped_state)
                 restored = Restored(store, manifest, self._settings.state_backend, folder)
-                await self._ports.io(restored.load, self._plan)
+                await self._ports.state(restored.load, self._plan)
                 _LOG.info("job restored", extra=told(number=manifest.number, kind=manifest.kind))
                 if manifest.finished:
                     note = 'the job had come to its end and reads nothing more; restore="none" begins again'
@@ -161,7 +161,7 @@ class Launcher:
         if self._store is None or self._store.incarnation is None or isinstance(error, FencedError):
             return error
         try:
-            await self._ports.io(self._store.check)
+            await self._ports.uploads(self._store.check)
         except FencedError as fenced:
             fenced.__cause__ = error
             return fenced
@@ -174,14 +174,14 @@ class Launcher:
         noted after its epoch."""
         assert self._store is not None
         store = open_store(target, self._job, self._settings, self._ports)
-        await self._ports.io(self._copy, number, store, notes)
+        await self._ports.uploads(self._copy, number, store, notes)
         return f"{target}#{number}"
 
     async def reach_target(self, target: str) -> None:
         """Raise StateError where a savepoint cannot be written to a place, as far as can be told beforehand."""
         store = open_store(target, self._job, self._settings, self._ports)
-        await self._ports.io(store.claim)
-        await self._ports.io(store.close)
+        await self._ports.uploads(store.claim)
+        await self._ports.uploads(store.close)
 
     def check_target(self, target: str) -> None:
         """Raise ConfigError for what cannot be the place of a savepoint."""
@@ -215,9 +215,9 @@ class Launcher:
     async def close(self) -> None:
         """Let go of the store and of what only this run needed."""
         if self._store is not None:
-            await self._ports.io(self._store.close)
+            await self._ports.uploads(self._store.close)
         if self._work is not None and self._temporary:
-            await self._ports.io(shutil.rmtree, self._work, True)
+            await self._ports.state(shutil.rmtree, self._work, True)
         if self._unlock is not None:
             self._unlock()
 

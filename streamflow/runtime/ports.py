@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, Protocol, TypeVar
+from concurrent.futures import wait as wait_for
+from typing import Any, Protocol, TypeVar
 
 from streamflow.disk import Disk, LocalDisk
 from streamflow.runtime.waiting import outlasting
@@ -13,8 +14,8 @@ from streamflow.time.clock import Clock, Randomness, SeededRandom, SystemClock
 
 __all__ = ["Blocking", "Inline", "Ports", "Threads"]
 
-P = ParamSpec("P")
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 class Blocking(Protocol):
@@ -49,6 +50,13 @@ class Threads:
         """As calling it, for what changes nothing but its result: who is cancelled does not wait."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
 
+    def each(self, function: Callable[[Item], T], items: Iterable[Item]) -> list[T]:
+        """The results for all items, in order, several at a time. Blocks until the last has ended, also where one has
+        failed, whose exception it raises; not to be called on a thread of this pool, which might wait for itself."""
+        running = [self._pool.submit(function, item) for item in items]
+        wait_for(running)
+        return [each.result() for each in running]
+
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -62,6 +70,9 @@ class Inline:
     async def droppable(self, function: Callable[..., T], *args: Any) -> T:
         return await self(function, *args)
 
+    def each(self, function: Callable[[Item], T], items: Iterable[Item]) -> list[T]:
+        return [function(item) for item in items]
+
     def close(self) -> None:
         """Nothing to release."""
 
@@ -71,7 +82,9 @@ def _nothing(point: str) -> None:
 
 
 class Ports:
-    """All ports of one run. `io` reads, decodes and writes; `cpu` runs the operators' larger batches.
+    """All ports of one run. Each pool has threads of its own, so that none waits for the work of another: `decoding`
+    reads and decodes input, `output` is the sinks', `state` saves and restores what subtasks keep, `uploads` stores and
+    fetches checkpoints, `cpu` runs the operators' larger batches. A given `io` stands for all of them but `cpu`.
 
     `reach` is called with the name of each step at which a crash would matter: tests crash there.
     """
@@ -92,10 +105,13 @@ class Ports:
         self.random: Randomness = random or SeededRandom()
         self.disk: Disk = disk or LocalDisk()
         self.reach = reach
-        self.io = io or Threads(io_threads, "io")
+        self.decoding = io or Threads(io_threads, "decoding")
+        self.output = io or Threads(io_threads, "output")
+        self.state = io or Threads(io_threads, "state")
+        self.uploads = io or Threads(io_threads, "uploads")
         self.cpu = cpu or Threads(cpu_threads, "cpu")
 
     def close(self) -> None:
         """Give the threads back."""
-        self.io.close()
-        self.cpu.close()
+        for pool in (self.decoding, self.output, self.state, self.uploads, self.cpu):
+            pool.close()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from streamflow.time.clock import Clock
 
-__all__ = ["Signal", "outlasting", "until"]
+__all__ = ["Signal", "all_of", "outlasting", "until"]
+
+T = TypeVar("T")
 
 
 class Signal:
@@ -46,6 +48,16 @@ class Signal:
     async def wait(self) -> None:
         """Return once there has been news since the last `clear`."""
         await self.news
+
+
+async def all_of(running: Iterable[Awaitable[T]]) -> list[T]:
+    """The results of all, in order, once the last has ended: also where one has failed, whose exception is raised."""
+    results: list[T] = []
+    for each in await asyncio.gather(*running, return_exceptions=True):
+        if isinstance(each, BaseException):
+            raise each
+        results.append(each)
+    return results
 
 
 async def outlasting(ended: asyncio.Future[Any]) -> None:

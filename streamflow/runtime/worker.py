@@ -308,8 +308,7 @@ class Worker:
             # What is written before the barrier need not be written at it. The second time takes what was written
             # during the first, which is little.
             for _ in range(_FLUSHES):
-                for backend in self._parts.keyed:
-                    await self._ports.io(backend.flush)
+                await asyncio.gather(*(self._ports.state(each.flush) for each in self._parts.keyed))
         last = self._last_asked
         epoch = self.coordinator.begin()
         if epoch is None:
@@ -410,7 +409,7 @@ class Worker:
                 "output is visible) and restore that; or leave the output behind with allow_dropped_state",
             )
         self._ports.reach("restore.opened")
-        await self._ports.io(self._parts.restore)
+        await self._ports.state(self._parts.restore)
         restored.close()
         await self._parts.committing.restore(restored.epoch, self._sealed, self._carried)
         self._ports.reach("restore.committed")

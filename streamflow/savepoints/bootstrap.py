@@ -109,7 +109,7 @@ def _written(
             backend.flush()
             snapshot = OperatorSnapshot({"watermark": MIN_TIME, "broadcast": broadcast})
             saved = backend.save(Path(folder, "saved"))
-            share = OperatorShare(operator.id, groups, snapshot, saved, identity=f"bootstrap-{operator.id}")
+            share = OperatorShare(operator.id, groups, snapshot, saved)
             subtask = share.store(writer, 0)
             if saved is not None:
                 saved.release()

@@ -6,7 +6,7 @@ the I/O threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,7 +14,9 @@ from streamflow.core.serde import pack
 from streamflow.observe.registry import Counts
 from streamflow.operators.contract.operator import OperatorSnapshot
 from streamflow.runtime.checkpoints.stored_content import OperatorContent, content_of
-from streamflow.state.backends.saved import Saved
+from streamflow.runtime.ports import Blocking
+from streamflow.runtime.waiting import all_of
+from streamflow.state.backends.saved import Saved, SavedFile
 from streamflow.state.checkpoints.manifest import StoredFile, SubtaskEntry
 from streamflow.state.checkpoints.store import CheckpointWriter
 from streamflow.state.checkpoints.tables import encode_table
@@ -43,28 +45,44 @@ BACKEND: Final = "backend/"
 
 @dataclass(frozen=True, slots=True)
 class OperatorShare:
-    """One operator's share in one subtask. `groups`: the key groups it owns. `identity` says which backend `saved`
-    comes from: what it saved before under a name need not be stored again."""
+    """One operator's share in one subtask. `groups`: the key groups it owns."""
 
     operator: str
     groups: range
     snapshot: OperatorSnapshot
     saved: Saved | None = None
-    identity: str = ""
 
     def store(self, writer: CheckpointWriter, subtask: int) -> SubtaskEntry:
-        """Write it; blocks."""
-        snapshot, files = self.snapshot, list[StoredFile]()
+        """Writes it, file by file; blocks."""
+        files, new = self._begun(writer)
+        return self._entry(subtask, [*files, *(_store_file(writer, file) for file in new)])
+
+    async def upload(self, writer: CheckpointWriter, subtask: int, uploads: Blocking) -> SubtaskEntry:
+        """Writes it, as many new files of the backend at a time as `uploads` has threads."""
+        files, new = await uploads(self._begun, writer)
+        stored = await all_of(uploads(_store_file, writer, file) for file in new)
+        return self._entry(subtask, [*files, *stored])
+
+    def _begun(self, writer: CheckpointWriter) -> tuple[list[StoredFile], list[SavedFile]]:
+        """Writes all but new files of the backend, which are the second part of the result; blocks."""
+        snapshot, new = self.snapshot, list[SavedFile]()
         described = {
             "values": dict(snapshot.values),
             "keys": list(snapshot.keys),
             "tables": list(snapshot.tables),
         }
-        files.append(writer.put([pack(described, bounded=False)], VALUES))
-        for name, table in snapshot.tables.items():
-            files.append(writer.put(encode_table(table), TABLE + name))
-        if self.saved is not None:
-            files.extend(self._store_backend(writer, self.saved))
+        files = [writer.put([pack(described, bounded=False)], VALUES)]
+        files += [writer.put(encode_table(table), TABLE + name) for name, table in snapshot.tables.items()]
+        for file in () if self.saved is None else self.saved.files():
+            if file.path is None:
+                files.append(writer.put([file.data or b""], BACKEND + file.name))
+            elif file.immutable and (stored := writer.stored(file.path, BACKEND + file.name)) is not None:
+                files.append(stored)
+            else:
+                new.append(file)
+        return files, new
+
+    def _entry(self, subtask: int, files: Sequence[StoredFile]) -> SubtaskEntry:
         return SubtaskEntry(
             subtask=subtask,
             first_group=self.groups.start,
@@ -73,14 +91,10 @@ class OperatorShare:
             files=tuple(files),
         )
 
-    def _store_backend(self, writer: CheckpointWriter, saved: Saved) -> Iterator[StoredFile]:
-        for file in saved.files():
-            name = BACKEND + file.name
-            if file.path is not None:
-                same = f"{self.identity}/{file.name}" if file.immutable else None
-                yield writer.put_file(file.path, name, immutable_as=same)
-            else:
-                yield writer.put([file.data or b""], name)
+
+def _store_file(writer: CheckpointWriter, file: SavedFile) -> StoredFile:
+    assert file.path is not None
+    return writer.put_file(file.path, BACKEND + file.name, immutable=file.immutable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +114,21 @@ class SubtaskSnapshot:
     counts: Counts = field(default_factory=dict[Any, Any])
     """How many records its operators had counted; not stored."""
 
-    def store(self, writer: CheckpointWriter) -> SubtaskPart:
-        """Write all of it and release what was only kept for that; blocks."""
+    async def store(self, writer: CheckpointWriter, uploads: Blocking) -> SubtaskPart:
+        """Write all of it and release what was only kept for that."""
         try:
-            entries = {share.operator: share.store(writer, self.subtask) for share in self.shares}
+            entries = {
+                share.operator: await share.upload(writer, self.subtask, uploads) for share in self.shares
+            }
             if self.source is not None:
                 id, state = self.source
-                file = writer.put([pack(dict(state), bounded=False)], SOURCE)
+                file = await uploads(writer.put, [pack(dict(state), bounded=False)], SOURCE)
                 entries[id] = SubtaskEntry(
                     subtask=self.subtask, first_group=0, last_group=0, backend=None, files=(file,)
                 )
             return SubtaskPart(entries)
         finally:
-            self.release()
+            await uploads(self.release)
 
     def release(self) -> None:
         """Give up what was only kept to be stored."""

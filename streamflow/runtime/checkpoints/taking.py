@@ -7,7 +7,6 @@ with a later one. So many failures in a row fail the job.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from streamflow.runtime.checkpoints.sealed_files import SealedFiles
 from streamflow.runtime.checkpoints.snapshots import JOB, SubtaskPart, SubtaskSnapshot
 from streamflow.runtime.control.epochs import Complete
 from streamflow.runtime.ports import Ports
+from streamflow.runtime.waiting import all_of
 from streamflow.state.checkpoints.manifest import Manifest, OperatorEntry, StoredFile
 from streamflow.state.checkpoints.store import CheckpointStore, CheckpointWriter, FencedError
 
@@ -99,7 +99,7 @@ class Checkpoints:
     async def keep(self, snapshot: SubtaskSnapshot) -> SubtaskPart:
         """Store a subtask's part; StateError or OSError where that is impossible."""
         assert self._writer is not None
-        part: SubtaskPart = await self._ports.io(snapshot.store, self._writer)
+        part = await snapshot.store(self._writer, self._ports.uploads)
         self._ports.reach("subtask.stored")
         return part
 
@@ -126,7 +126,7 @@ class Checkpoints:
             else:
                 self._succeeded(manifest)
                 return True
-        await self._ports.io(writer.abandon)
+        await self._ports.uploads(writer.abandon)
         self._failed(complete, failure)
         return False
 
@@ -138,21 +138,18 @@ class Checkpoints:
     async def retain(self) -> None:
         """Remove what is not to be retained; that it fails does no harm but for the space."""
         try:
-            await self._ports.io(self.store.retain)
+            await self._ports.uploads(self.store.retain)
         except (StateError, OSError) as error:
             self.metrics.not_removed += 1
             _LOG.warning("old checkpoints were not removed", extra=told(error=reason(error)))
 
     async def _stored(self, writer: CheckpointWriter, complete: Complete[SubtaskPart]) -> Manifest:
         """Store the epoch's output, as many files at a time as there are threads, and then the manifest."""
-        sealed: SealedFiles = await self._ports.io(SealedFiles.of, complete.sealed)
-        puts = [self._ports.io(writer.put, [data], name) for name, data in sealed.files]
-        files: list[StoredFile] = []
-        for put in await asyncio.gather(*puts, return_exceptions=True):
-            if isinstance(put, BaseException):
-                raise put
-            files.append(put)
-        manifest: Manifest = await self._ports.io(self._publish, writer, complete, sealed.listed, files)
+        sealed: SealedFiles = await self._ports.uploads(SealedFiles.of, complete.sealed)
+        files: list[StoredFile] = await all_of(
+            self._ports.uploads(writer.put, [data], name) for name, data in sealed.files
+        )
+        manifest: Manifest = await self._ports.uploads(self._publish, writer, complete, sealed.listed, files)
         return manifest
 
     def _publish(

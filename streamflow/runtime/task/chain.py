@@ -25,11 +25,10 @@ __all__ = ["Chain", "Keyed", "Link"]
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """Where an operator's subtask keeps state: its backend, whose name no other backend of the job has ever had."""
+    """Where an operator's subtask keeps state, and the folder for what is saved of it."""
 
     backend: KeyedStateBackend
     groups: range
-    identity: str
     folder: Path
 
 

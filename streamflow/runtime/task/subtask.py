@@ -341,7 +341,7 @@ class Subtask:
                     else await self._work(self._firing, self._rows, link.logic.snapshot)
                 )
                 saved = await self._io(keyed.backend.save, keyed.folder / f"epoch-{epoch}")
-            shares.append(OperatorShare(link.id, keyed.groups, snapshot, saved, keyed.identity))
+            shares.append(OperatorShare(link.id, keyed.groups, snapshot, saved))
         return SubtaskSnapshot(self.index, shares, source, counts)
 
     async def _seal(self, epoch: int) -> list[tuple[str, Committable]]:

@@ -176,7 +176,7 @@ class _CarefulWriter(_Writer):
             await self._ctx.settled()
 
 
-@pytest.mark.parametrize("slow", ["_publish", "store"])
+@pytest.mark.parametrize("slow", ["_publish", "put"])
 def test_a_writer_that_holds_much_waits_for_a_checkpoint_that_takes_long(tmp_path: Path, slow: str) -> None:
     """Nothing bounds what it would take meanwhile."""
 

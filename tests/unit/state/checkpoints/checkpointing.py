@@ -28,7 +28,7 @@ def take(
         stored: list[StoredFile] = []
         for name, content in files.items():
             if isinstance(content, Path):
-                stored.append(writer.put_file(content, name, immutable_as=name))
+                stored.append(writer.stored(content, name) or writer.put_file(content, name, immutable=True))
             else:
                 stored.append(writer.put([content], name))
         return writer.publish(described(number, stored, parent=parent, **fields))

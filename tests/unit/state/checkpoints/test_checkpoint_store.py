@@ -116,7 +116,7 @@ class TestPublishing:
         def put(index: int) -> None:
             stored.extend(writer.put([b"%d %d" % (index, each)] * 10, f"{index}-{each}") for each in range(5))
             stored.append(
-                writer.put_file(table(tmp_path, f"{index}.sst"), f"{index}.sst", immutable_as=f"{index}")
+                writer.put_file(table(tmp_path, f"{index}.sst"), f"{index}.sst", immutable=True)
             )
 
         threads = [threading.Thread(target=put, args=(index,)) for index in range(8)]
@@ -251,7 +251,7 @@ class TestSharing:
     def test_what_is_not_immutable_is_always_copied(self, store: CheckpointStore, tmp_path: Path) -> None:
         path = table(tmp_path, "rocksdict-config.json")
         writer = store.session(1)
-        file = writer.put_file(path, "rocksdict-config.json", immutable_as=None)
+        file = writer.put_file(path, "rocksdict-config.json", immutable=False)
         writer.publish(described(1, [file]))
         assert path.stat().st_nlink == 1
         assert not file.immutable
