@@ -5,17 +5,21 @@ Nothing is handed out that was not compared with its digest.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from streamflow.errors import DamagedError, GoneError, StateError
-from streamflow.state.checkpoints.blobs import Blobs
+from streamflow.state.checkpoints.blobs import Blobs, Stored
+from streamflow.state.checkpoints.content import Content, Each, check_stored, one_by_one
 from streamflow.state.checkpoints.layout import JobLayout, is_job, numbers_of
 from streamflow.state.checkpoints.manifest import MAX_MANIFEST_BYTES, Manifest, StoredFile, decode_manifest
 
 __all__ = ["CheckpointReader", "Problem", "Skipped", "Summary", "jobs_in"]
+
+Judged = TypeVar("Judged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +49,16 @@ class Summary:
 
 
 class CheckpointReader:
-    """The checkpoints of `job` in `blobs`. With a `key`, unsigned ones are refused. Everything raises StateError."""
+    """The checkpoints of `job` in `blobs`. With a `key`, unsigned ones are refused. `each` reads several files at the
+    same time, where it can. Everything raises StateError."""
 
-    def __init__(self, blobs: Blobs, job: str, *, key: bytes | None = None) -> None:
+    def __init__(self, blobs: Blobs, job: str, *, key: bytes | None = None, each: Each = one_by_one) -> None:
         self.job = job
         self.blobs = blobs
         self._layout = JobLayout(job)
         self._key = key
+        self._each = each
         self._summaries: dict[int, Summary] = {}
-        self._verified: set[str] = set()
 
     @property
     def place(self) -> str:
@@ -89,45 +94,38 @@ class CheckpointReader:
         None if there never was one. DamagedError where there are some and none is intact, or all are gone; StateError
         where a newer version or a key would be needed.
         """
-        skipped: list[Skipped] = []
-        for number in reversed(self.numbers()):
-            try:
-                manifest = self.manifest(number)
-            except DamagedError as error:
-                skipped.append(Skipped(number, str(error)))
-                continue
-            problems = self._problems(manifest)
-            if not problems:
-                self._verified = {self._layout.content(file) for _, file in manifest.all_files()}
-                return manifest, skipped
-            skipped.append(Skipped(number, "; ".join(f"{each.file}: {each.what}" for each in problems[:3])))
-        if skipped:
-            raise DamagedError(
-                f"no checkpoint of {self.job} in {self.place} is intact: "
-                + "; ".join(f"{each.number}: {each.why}" for each in skipped[:3]),
-                hint="give a savepoint to start from, or restore='none' to start with nothing",
-            )
-        if self._layout.published in {entry.key for entry in self.blobs.entries(self._layout.claims)}:
-            raise self._gone()
-        return None, []
+        return self._newest(self._checked)
+
+    def bring_latest(self, folder: Path | None) -> tuple[Content | None, list[Skipped]]:
+        """As `latest_intact`, with its content, of which every byte is read once."""
+        return self._newest(lambda manifest: self.bring(manifest, folder))
+
+    def bring(self, manifest: Manifest, folder: Path | None) -> Content:
+        """The content of a checkpoint on this machine, immutable files in `folder` (None: in a temporary one).
+        DamagedError where it is not what was written."""
+        content = Content(manifest, self.blobs, self._layout.content, folder)
+        try:
+            content.fetch(self._each)
+        except BaseException:
+            content.close()
+            raise
+        return content
 
     def read(self, file: StoredFile) -> bytes:
         """A file's content. DamagedError where it is not what was written."""
-        data = self.blobs.get(self._layout.content(file), file.size)
-        self._compare(file, len(data), blake2b(data, digest_size=32).hexdigest())
+        key = self._layout.content(file)
+        data = self.blobs.get(key, file.size)
+        check_stored(file, key, Stored(blake2b(data, digest_size=32).hexdigest(), len(data)))
         return data
 
     def fetch(self, file: StoredFile, path: Path) -> None:
         """Put a file's content at `path`, which is not there yet; an immutable one as a link if that can be.
         DamagedError where it is not what was written."""
         key = self._layout.content(file)
-        if not (file.immutable and self.blobs.link_out(key, path)):
-            stored = self.blobs.fetch(key, path, file.size)
-            self._compare(file, stored.size, stored.digest)
-        elif key in self._verified:
-            self._verified.discard(key)  # `latest_intact` has just read it; it is believed once
-        else:
+        if file.immutable and self.blobs.link_out(key, path):
             self._check(file)
+        else:
+            check_stored(file, key, self.blobs.fetch(key, path, file.size))
 
     def verify(self, number: int) -> list[Problem]:
         """What is wrong with a checkpoint; reads every byte of it."""
@@ -136,42 +134,65 @@ class CheckpointReader:
         except DamagedError as error:
             return [Problem("manifest", str(error))]
 
+    def _newest(self, judged: Callable[[Manifest], Judged]) -> tuple[Judged | None, list[Skipped]]:
+        """What `judged` makes of the newest checkpoint for which it does not raise DamagedError."""
+        skipped: list[Skipped] = []
+        for number in reversed(self.numbers()):
+            try:
+                manifest = self.manifest(number)
+                found = judged(manifest)
+            except DamagedError as error:
+                skipped.append(Skipped(number, str(error)))
+            else:
+                self._found(manifest, skipped)
+                return found, skipped
+        if skipped:
+            raise DamagedError(
+                f"no checkpoint of {self.job} in {self.place} is intact: "
+                + "; ".join(f"{each.number}: {each.why}" for each in skipped[:3]),
+                hint="give a savepoint to start from, or restore='none' to start with nothing",
+            )
+        if self._layout.published in {entry.key for entry in self.blobs.entries(self._layout.claims)}:
+            raise self._gone()
+        self._found(None, skipped)
+        return None, skipped
+
+    def _found(self, manifest: Manifest | None, skipped: list[Skipped]) -> None:
+        """Called with the newest intact checkpoint, and those that were passed over for it."""
+
     def _gone(self) -> GoneError:
         return GoneError(
             f"the checkpoints of {self.job} in {self.place} are gone: there were some, no manifest is left",
             hint="give a savepoint to start from, or restore='none' to start with nothing",
         )
 
+    def _checked(self, manifest: Manifest) -> Manifest:
+        problems = self._problems(manifest)
+        if problems:
+            raise DamagedError("; ".join(f"{each.file}: {each.what}" for each in problems[:3]))
+        return manifest
+
     def _problems(self, manifest: Manifest) -> list[Problem]:
-        found: list[Problem] = []
-        checked: dict[str, str | None] = {}
+        # The same content under two sizes is two questions.
+        files = {f"{self._layout.content(file)} {file.size}": file for _, file in manifest.all_files()}
+        found = dict(zip(files, self._each(self._problem, files.values()), strict=True))
+        problems: list[Problem] = []
         for path, file in manifest.all_files():
-            # The same content under two sizes would be two questions.
-            key = f"{self._layout.content(file)} {file.size}"
-            if key not in checked:
-                try:
-                    self._check(file)
-                    checked[key] = None
-                except DamagedError as error:
-                    checked[key] = error.message
-            problem = checked[key]
-            if problem is not None:
-                found.append(Problem(path, problem))
-        return found
+            what = found[f"{self._layout.content(file)} {file.size}"]
+            if what is not None:
+                problems.append(Problem(path, what))
+        return problems
+
+    def _problem(self, file: StoredFile) -> str | None:
+        try:
+            self._check(file)
+        except DamagedError as error:
+            return error.message
+        return None
 
     def _check(self, file: StoredFile) -> None:
-        stored = self.blobs.digest(self._layout.content(file), file.size)
-        self._compare(file, stored.size, stored.digest)
-
-    def _compare(self, file: StoredFile, size: int, digest: str) -> None:
-        if size != file.size:
-            raise DamagedError(
-                f"{file.name} ({self._layout.content(file)}) has {size} bytes, not {file.size}"
-            )
-        if digest != file.digest:
-            raise DamagedError(
-                f"{file.name} ({self._layout.content(file)}) is not what was written: its digest differs"
-            )
+        key = self._layout.content(file)
+        check_stored(file, key, self.blobs.digest(key, file.size))
 
     def _summary(self, number: int) -> Summary:
         if number not in self._summaries:

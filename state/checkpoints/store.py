@@ -20,6 +20,7 @@ from streamflow.errors import DamagedError, StateError
 from streamflow.state.checkpoints.blobs import Blobs
 from streamflow.state.checkpoints.claims import Claims, FencedError
 from streamflow.state.checkpoints.collection import Collection
+from streamflow.state.checkpoints.content import Content, Each, one_by_one
 from streamflow.state.checkpoints.copying import copied
 from streamflow.state.checkpoints.layout import name_of
 from streamflow.state.checkpoints.manifest import (
@@ -73,9 +74,10 @@ class CheckpointStore(CheckpointReader):
         keep: int = 3,
         physical_every: int = 10,
         key: bytes | None = None,
+        each: Each = one_by_one,
         grace: float = _GRACE,
     ) -> None:
-        super().__init__(blobs, job, key=key)
+        super().__init__(blobs, job, key=key, each=each)
         if keep < 1 or physical_every < 1:
             raise StateError("at least one checkpoint is kept, and every one or more begins a generation")
         self._claims = Claims(blobs, self._layout, clock)
@@ -157,24 +159,14 @@ class CheckpointStore(CheckpointReader):
             self._collection.begin()
         return writer
 
-    def latest_intact(self) -> tuple[Manifest | None, list[Skipped]]:
-        """As the reader's; whoever has the claim also puts those that were passed over into quarantine, and knows what
-        was there when it took the job over."""
-        manifest, skipped = super().latest_intact()
-        if manifest is None and self._claims.had_checkpoints:
-            raise self._gone()
-        if self.incarnation is not None:
-            for each in skipped:
-                self.quarantine(each.number, each.why)
-            self._generation = manifest.generation if manifest else None
-        return manifest, skipped
-
-    def fetch(self, file: StoredFile, path: Path) -> None:
-        """As the reader's; an immutable file is known afterwards, and not stored again in its generation."""
-        super().fetch(file, path)
-        if file.immutable and (identity := identity_of(path)) is not None:
-            with self._guard:
-                self._known = {**self._known, identity: file}
+    def bring(self, manifest: Manifest, folder: Path | None) -> Content:
+        """As the reader's; immutable files are known afterwards, and not stored again in their generation."""
+        content = super().bring(manifest, folder)
+        there = {file: identity_of(content.path(file)) for _, file in manifest.all_files() if file.immutable}
+        with self._guard:
+            known = {identity: file for file, identity in there.items() if identity is not None}
+            self._known = {**self._known, **known}
+        return content
 
     def quarantine(self, number: int, why: str) -> None:
         """Set a checkpoint aside: its manifest is kept, but is no checkpoint any more."""
@@ -274,6 +266,16 @@ class CheckpointStore(CheckpointReader):
                 self._collect()
 
     # Inside.
+
+    def _found(self, manifest: Manifest | None, skipped: list[Skipped]) -> None:
+        """Whoever has the claim also puts those that were passed over into quarantine, and knows what was there when it
+        took the job over."""
+        if manifest is None and self._claims.had_checkpoints:
+            raise self._gone()
+        if self.incarnation is not None:
+            for each in skipped:
+                self.quarantine(each.number, each.why)
+            self._generation = manifest.generation if manifest else None
 
     def _completed(self, manifest: Manifest, incarnation: int, generation: int) -> Manifest:
         parent = manifest.parent

@@ -19,7 +19,7 @@ from typing import Any, Final
 from streamflow.config import Settings
 from streamflow.core.serde import pack
 from streamflow.disk import Disk, LocalDisk
-from streamflow.errors import ConfigError, GoneError, StateError
+from streamflow.errors import ConfigError, DamagedError, GoneError, StateError
 from streamflow.graph.logical import LogicalGraph
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.observe.logs import told
@@ -34,6 +34,7 @@ from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
 from streamflow.runtime.worker import Worker
 from streamflow.state.checkpoints.blobs import open_blobs
+from streamflow.state.checkpoints.content import Content
 from streamflow.state.checkpoints.manifest import Manifest
 from streamflow.state.checkpoints.store import CheckpointStore, FencedError
 
@@ -56,6 +57,7 @@ def open_store(place: str, job: str, settings: Settings, ports: Ports) -> Checkp
         keep=settings.checkpoint_keep,
         physical_every=settings.checkpoint_physical_every,
         key=None if key is None else key.reveal().encode(),
+        each=ports.uploads.each,
     )
 
 
@@ -119,22 +121,28 @@ class Launcher:
         last = 0
         if self._store is not None:
             last = await self._ports.uploads(self._store.next_number) - 1
-            found = await self._ports.state(self._to_restore)
-            if found is None and self._going_on:
+            content = await self._ports.state(self._to_restore, folder)
+            if content is None and self._going_on:
                 raise GoneError(
                     f"the checkpoints of {self._job} in {self._store.place} are gone, which this run has had: without "
                     "them it would begin again, and put out everything a second time",
                     hint="put them back, or give a savepoint to start from, or restore='none' to start with nothing",
                 )
-            if found is None:
+            if content is None:
                 self._say_unnamed()
             else:
-                store, manifest = found
+                manifest = content.manifest
                 self._going_on = True
-                self._plan = self._laid_out_as(manifest)
-                fit(manifest, self._plan).check(manifest, allow_dropped=self._settings.allow_dropped_state)
-                restored = Restored(store, manifest, self._settings.state_backend, folder)
-                await self._ports.state(restored.load, self._plan)
+                restored = Restored(content, self._settings.state_backend, folder)
+                try:
+                    self._plan = self._laid_out_as(manifest)
+                    fit(manifest, self._plan).check(
+                        manifest, allow_dropped=self._settings.allow_dropped_state
+                    )
+                    await self._ports.state(restored.load, self._plan)
+                except BaseException:
+                    await self._ports.state(restored.close)
+                    raise
                 _LOG.info("job restored", extra=told(number=manifest.number, kind=manifest.kind))
                 if manifest.finished:
                     note = 'the job had come to its end and reads nothing more; restore="none" begins again'
@@ -258,43 +266,46 @@ class Launcher:
         self._temporary = True
         return hidden.rename(hidden.with_name(hidden.name[1:]))
 
-    def _to_restore(self) -> tuple[CheckpointStore, Manifest] | None:
+    def _to_restore(self, work: Path | None) -> Content | None:
+        """The content of what to go on from, brought to `work`; None for nothing."""
         assert self._store is not None
+        folder = None if work is None else work / "fetched"
         # Before the first checkpoint of this run the newest there is may be that of another, which was not asked for.
         asked = "latest" if self.metrics.taken else self._settings.restore
         self._going_on = self._going_on or self.metrics.taken > 0
         if asked == "none":
             return None
         if asked == "latest":
-            manifest, skipped = self._store.latest_intact()
+            content, skipped = self._store.bring_latest(folder)
             self.notes += [f"checkpoint {each.number} was passed over: {each.why}" for each in skipped]
             for each in skipped:
                 _LOG.warning("checkpoint passed over", extra=told(number=each.number, why=each.why))
-            return None if manifest is None else (self._store, manifest)
+            return content
         numbered = _NUMBERED.fullmatch(asked)
         place = numbered[1] if numbered else asked
         store = open_store(place, self._job, self._settings, self._ports)
-        if numbered and int(numbered[2]) not in (there := store.numbers()):
+        if numbered is None:
+            content, _ = store.bring_latest(folder)
+            if content is None:
+                raise ConfigError(
+                    f"restore is {asked!r}, and there is no intact checkpoint of job {self._job}",
+                    hint='write latest, none, or where a checkpoint is, like "savepoints#42"',
+                )
+            return content
+        number, there = int(numbered[2]), store.numbers()
+        if number not in there:
             known = f"there are {', '.join(map(str, there[-10:]))}" if there else "there is none of this job"
             raise ConfigError(
                 f"restore is {asked!r}, and there is no checkpoint {numbered[2]} of {self._job} in {store.place}",
                 hint=f"{known}; write latest, none, or where a checkpoint is",
             )
-        if numbered:
-            problems = store.verify(int(numbered[2]))
-            if problems:
-                raise StateError(
-                    f"checkpoint {asked} is damaged: {problems[0].file}: {problems[0].what}",
-                    hint='choose another one, or restore="latest"',
-                )
-            return store, store.manifest(int(numbered[2]))
-        manifest, _ = store.latest_intact()
-        if manifest is None:
-            raise ConfigError(
-                f"restore is {asked!r}, and there is no intact checkpoint of job {self._job}",
-                hint='write latest, none, or where a checkpoint is, like "savepoints#42"',
-            )
-        return store, manifest
+        try:
+            return store.bring(store.manifest(number), folder)
+        except DamagedError as error:
+            raise StateError(
+                f"checkpoint {asked} is damaged: {error.message}",
+                hint='choose another one, or restore="latest"',
+            ) from error
 
     def _say_unnamed(self) -> None:
         """The first checkpoints of a job with state that only its place in the program names."""

@@ -410,7 +410,7 @@ class Worker:
             )
         self._ports.reach("restore.opened")
         await self._ports.state(self._parts.restore)
-        restored.close()
+        await self._ports.state(restored.close)
         await self._parts.committing.restore(restored.epoch, self._sealed, self._carried)
         self._ports.reach("restore.committed")
 

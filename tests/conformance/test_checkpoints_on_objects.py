@@ -53,13 +53,13 @@ def test_checkpoints_are_taken_verified_and_restored(open_store: Open, tmp_path:
             take(store, number, {"1.sst": table, "n": b"%d" % number})
     with open_store() as store:
         assert store.claim() == 2
-        manifest, skipped = store.latest_intact()
-        assert manifest is not None
-        assert (manifest.number, skipped) == (3, [])
-        files = {file.name: file for _, file in manifest.all_files()}
-        store.fetch(files["1.sst"], tmp_path / "out.sst")
+        brought, skipped = store.bring_latest(tmp_path / "fetched")
+        assert brought is not None
+        assert (brought.manifest.number, skipped) == (3, [])
+        files = {file.name: file for _, file in brought.manifest.all_files()}
+        brought.link(files["1.sst"], tmp_path / "out.sst")
         assert (tmp_path / "out.sst").read_bytes() == table.read_bytes()
-        assert store.read(files["n"]) == b"3"
+        assert brought.read(files["n"]) == b"3"
         again = take(store, 4, {"1.sst": tmp_path / "out.sst"}, parent=3)
         assert again.all_files()[0][1] == files["1.sst"], "what was fetched is known"
         assert jobs_in(store.blobs) == ["flights"]

@@ -1,6 +1,6 @@
 """Going on from a checkpoint: every subtask gets its share, whatever the parallelism was when it was taken.
 
-Everything that is read has been verified by its digest. Blocking: runs on the I/O threads.
+Everything that is read has been verified by its digest. Blocking: runs on the threads for state.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from streamflow.runtime.control.assignment import SplitState
 from streamflow.state.backends.factory import open_saved
 from streamflow.state.backends.protocol import KeyedStateBackend
 from streamflow.state.backends.saved import SavedKind
+from streamflow.state.checkpoints.content import Content
 from streamflow.state.checkpoints.manifest import Manifest, StoredFile, SubtaskEntry
-from streamflow.state.checkpoints.store import CheckpointStore
 from streamflow.state.checkpoints.tables import decode_table
+from streamflow.state.operator_snapshot import Table
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
 __all__ = ["Restored", "Share", "SourceStart"]
@@ -51,13 +52,12 @@ class Share:
 
 @dataclass(slots=True)
 class Restored:
-    """A checkpoint being restored; `load` reads it, `close` gives up what only reading it took.
+    """A checkpoint being restored; `load` reads its content, `close` gives up what only reading it took.
 
     `work` is where backends are opened: for `kind` "rocksdb" a folder that is this run's.
     """
 
-    store: CheckpointStore
-    manifest: Manifest
+    content: Content
     kind: SavedKind
     work: Path | None
     sealed: list[tuple[str, Committable]] = field(default_factory=list["tuple[str, Committable]"])
@@ -77,6 +77,16 @@ class Restored:
     _old: dict[tuple[str, int], KeyedStateBackend] = field(
         default_factory=dict["tuple[str, int]", KeyedStateBackend]
     )
+    _values: dict[tuple[str, int], bytes] = field(default_factory=dict["tuple[str, int]", bytes])
+    _tables: dict[tuple[str, int], Mapping[str, Table]] = field(
+        default_factory=dict["tuple[str, int]", Mapping[str, Table]]
+    )
+    """What old subtasks had: several new ones may each want a share of it."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the checkpoint consists of."""
+        return self.content.manifest
 
     @property
     def epoch(self) -> int:
@@ -85,8 +95,8 @@ class Restored:
 
     def load(self, plan: PhysicalPlan) -> None:
         """Read what the plan's subtasks need, and open their state; blocks. Raises StateError where that fails."""
-        job = job_of(self.store, self.manifest)
-        self.sealed = sealed_of(self.store, self.manifest, job)
+        job = job_of(self.content, self.manifest)
+        self.sealed = sealed_of(self.content, self.manifest, job)
         self.sinks = job.get("sinks", {})
         self.notes = job.get("notes", {})
         self.line = job["line"]
@@ -102,6 +112,8 @@ class Restored:
                     if share.parts:
                         self.shares[operator.id, index] = share
                         self._note_event_time(operator.id, share.parts)
+        self._values.clear()
+        self._tables.clear()
 
     def close(self) -> None:
         """Close the old backends, and those that nobody has taken over."""
@@ -112,6 +124,7 @@ class Restored:
             if share.adopted is not None:
                 share.adopted.close()
         self.shares.clear()
+        self.content.close()
 
     def take(self, id: str, subtask: int) -> Share | None:
         """The share of a subtask, whose backend is the caller's from now on."""
@@ -133,7 +146,7 @@ class Restored:
         reading: list[int] = []
         done: list[int] = []
         for subtask in self._subtasks(id):
-            state = content_of(self.store.read(_file(subtask, SOURCE)), SourceContent, SOURCE)
+            state = content_of(self.content.read(_file(subtask, SOURCE)), SourceContent, SOURCE)
             splits |= {each["id"]: SplitState.of(each) for each in state["splits"]}
             (reading if state["splits"] else done).append(state["watermark"])
         watermark = min(reading) if reading else max(done, default=MIN_TIME)
@@ -149,7 +162,7 @@ class Restored:
         for subtask in meeting:
             theirs = range(subtask.first_group, subtask.last_group + 1)
             same = theirs == groups and len(meeting) == 1 and subtask.backend in (None, self.kind)
-            values, _, tables = described(self.store.read(_file(subtask, VALUES)))
+            values, tables = self._kept(id, subtask)
             backend: KeyedStateBackend | None = None
             if subtask.backend is not None and same:
                 share.adopted = self._open(subtask, self._directory(f"{id}-{index}"))
@@ -159,14 +172,24 @@ class Restored:
                 StatePart(
                     groups=theirs,
                     values=values,
-                    tables={
-                        name: decode_table(self.store.read(_file(subtask, TABLE + name))) for name in tables
-                    },
+                    tables=tables,
                     backend=backend,
                     adopted=same,
                 )
             )
         return share
+
+    def _kept(self, id: str, subtask: SubtaskEntry) -> tuple[Mapping[str, Any], Mapping[str, Table]]:
+        """The values and tables that an old subtask had."""
+        key = (id, subtask.subtask)
+        known = key in self._values
+        data = self._values[key] if known else self.content.read(_file(subtask, VALUES))
+        values, _, names = described(data)
+        if not known:
+            self._values[key] = data
+            files = {name: _file(subtask, TABLE + name) for name in names}
+            self._tables[key] = {name: decode_table(self.content.read(file)) for name, file in files.items()}
+        return values, self._tables[key]
 
     def _old_backend(self, id: str, subtask: SubtaskEntry) -> KeyedStateBackend:
         key = (id, subtask.subtask)
@@ -181,17 +204,17 @@ class Restored:
         files = {
             file.name.removeprefix(BACKEND): file for file in subtask.files if file.name.startswith(BACKEND)
         }
-        return open_saved(cast("SavedKind", subtask.backend), _Stored(self.store, files), directory)
+        return open_saved(cast("SavedKind", subtask.backend), _BackendFiles(self.content, files), directory)
 
     def _subtasks(self, id: str) -> Sequence[SubtaskEntry]:
         return next((entry.subtasks for entry in self.manifest.operators if entry.id == id), ())
 
 
 @dataclass(frozen=True, slots=True)
-class _Stored:
-    """A backend's files in the store."""
+class _BackendFiles:
+    """A backend's files in the content of the checkpoint."""
 
-    store: CheckpointStore
+    content: Content
     files: Mapping[str, StoredFile]
 
     @property
@@ -199,10 +222,13 @@ class _Stored:
         return tuple(self.files)
 
     def read(self, name: str) -> bytes:
-        return self.store.read(self.files[name])
+        return self.content.read(self.files[name])
 
     def fetch(self, name: str, path: Path) -> None:
-        self.store.fetch(self.files[name], path)
+        if self.files[name].immutable:
+            self.content.link(self.files[name], path)
+        else:
+            path.write_bytes(self.read(name))
 
 
 def _file(subtask: SubtaskEntry, name: str) -> StoredFile:

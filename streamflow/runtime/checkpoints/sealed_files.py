@@ -20,8 +20,8 @@ from streamflow.operators.contract.sink import Committable
 from streamflow.runtime.checkpoints.snapshots import JOB
 from streamflow.runtime.checkpoints.stored_content import ELSEWHERE, JobContent, content_of
 from streamflow.runtime.control.epochs import Sealed
+from streamflow.state.checkpoints.content import FileReader
 from streamflow.state.checkpoints.manifest import Manifest
-from streamflow.state.checkpoints.reader import CheckpointReader
 
 __all__ = ["SealedFiles", "job_of", "nbytes", "sealed_of"]
 
@@ -73,7 +73,7 @@ class SealedFiles:
         return cls(None, [*files, *((f"{_FOLDER}list-{at}", data) for at, data in enumerate(packed))])
 
 
-def job_of(store: CheckpointReader, manifest: Manifest) -> JobContent:
+def job_of(store: FileReader, manifest: Manifest) -> JobContent:
     """What the checkpoint says of the job as a whole. Raises StateError where it cannot be read."""
     file = next((file for file in manifest.files if file.name == JOB), None)
     if file is None:
@@ -82,7 +82,7 @@ def job_of(store: CheckpointReader, manifest: Manifest) -> JobContent:
 
 
 def sealed_of(
-    store: CheckpointReader, manifest: Manifest, job: JobContent, *, whole: bool = True
+    store: FileReader, manifest: Manifest, job: JobContent, *, whole: bool = True
 ) -> list[tuple[str, Committable]]:
     """The output that a checkpoint has, by sink. Without `whole` the size of what is much stands in for it. Raises
     StateError where it cannot be read."""

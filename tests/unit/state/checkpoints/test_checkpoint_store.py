@@ -115,9 +115,7 @@ class TestPublishing:
 
         def put(index: int) -> None:
             stored.extend(writer.put([b"%d %d" % (index, each)] * 10, f"{index}-{each}") for each in range(5))
-            stored.append(
-                writer.put_file(table(tmp_path, f"{index}.sst"), f"{index}.sst", immutable=True)
-            )
+            stored.append(writer.put_file(table(tmp_path, f"{index}.sst"), f"{index}.sst", immutable=True))
 
         threads = [threading.Thread(target=put, args=(index,)) for index in range(8)]
         for thread in threads:
@@ -177,10 +175,11 @@ class TestSharing:
         disk = CountingDisk()
         with local_store(tmp_path / "root", disk) as store:
             store.claim()
-            manifest, _ = store.latest_intact()
-            assert manifest is not None
+            brought, _ = store.bring_latest(None)
+            assert brought is not None
             restored = tmp_path / "restored.sst"
-            store.fetch(manifest.all_files()[0][1], restored)
+            brought.link(brought.manifest.all_files()[0][1], restored)
+            brought.close()
             assert restored.read_bytes() == (tmp_path / "1.sst").read_bytes()
             disk.reads.clear()
             assert take(store, 2, {"1.sst": restored}, parent=1).all_files()[0][1].generation == 1
