@@ -7,7 +7,7 @@ its own, and keeps the rows of its own key groups: rescaling is arithmetic on ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,9 +15,9 @@ import polars as pl
 
 from streamflow.core.keys import key_groups
 from streamflow.errors import DamagedError
-from streamflow.state.backends.protocol import SLICE, KeyedStateBackend, StateAddress
+from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 
-__all__ = ["EMPTY", "OperatorSnapshot", "StatePart", "Table", "copy_groups", "rows_within", "whole"]
+__all__ = ["EMPTY", "OperatorSnapshot", "StatePart", "Table", "rows_within", "take_groups", "whole"]
 
 Table = Sequence[tuple[int, pl.DataFrame]]
 """Rows by key as (pane, frame), in order; frames of one table may differ in the width of a type."""
@@ -69,35 +69,23 @@ def whole(value: object, what: str) -> int:
     raise DamagedError(f"{what} is {value!r}, which is no whole number")
 
 
-def copy_groups(
-    source: KeyedStateBackend, target: KeyedStateBackend, address: StateAddress, groups: range
+def take_groups(
+    parts: Sequence[StatePart], target: KeyedStateBackend, states: Sequence[StateAddress], groups: range
 ) -> int:
-    """Copies the keys of one state that lie in `groups`; returns their number.
+    """Gives `target` what the parts have of these states in these key groups, where it is not adopted; returns how many
+    keys were copied. The part that has most comes first: its files can be linked.
 
     >>> from streamflow.state.backends.memory import MemoryBackend
     >>> old, new, address = MemoryBackend(), MemoryBackend(), StateAddress("count-1", "totals")
     >>> old.put(address, 3, b"a", b"1"); old.put(address, 90, b"b", b"2")
-    >>> copy_groups(old, new, address, range(0, 64)), list(new.groups(address))
+    >>> take_groups([StatePart(range(128), {}, {}, old)], new, [address], range(0, 64)), list(new.groups(address))
     (1, [3])
     """
-    copied = 0
-    for group in source.groups(address):
-        if group in groups:
-            for rows in _slices(source.scan(address, group)):
-                target.write(address, [(group, key, value) for key, value in rows])
-                copied += len(rows)
-    return copied
-
-
-def _slices(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
-    part: list[tuple[bytes, bytes]] = []
-    for row in rows:
-        part.append(row)
-        if len(part) == SLICE:
-            yield part
-            part = []
-    if part:
-        yield part
+    foreign = [(part.groups, part.backend) for part in parts if part.backend is not None and not part.adopted]
+    foreign.sort(
+        key=lambda each: len(range(max(each[0].start, groups.start), min(each[0].stop, groups.stop)))
+    )
+    return sum(target.take(backend, states, groups) for _, backend in reversed(foreign))
 
 
 def rows_within(

@@ -43,7 +43,7 @@ from streamflow.operators.stateless.user_functions import unfit_results
 from streamflow.state.backends.protocol import StateAddress
 from streamflow.state.keyed.cache import Current, StateCache
 from streamflow.state.keyed.timers import TimerQueue
-from streamflow.state.operator_snapshot import StatePart, copy_groups
+from streamflow.state.operator_snapshot import StatePart, take_groups
 from streamflow.time.effort import Effort
 from streamflow.time.timestamps import LATEST, MAX_TIME, MIN_TIME
 from streamflow.user_code import line_of_definition, raised_by_user
@@ -167,12 +167,10 @@ class ProcessOperator(Operator):
     def restore(self, parts: Sequence[StatePart]) -> None:
         self._watermark = min((part.number("watermark") for part in parts), default=MIN_TIME)
         self._current.watermark = self._watermark
-        self._waiting.restore(parts)
         addresses = [*(handle.address for handle in self._cache.handles), *(q.address for q in self._queues)]
-        for part in parts:
-            if part.backend is not None and not part.adopted:
-                for address in addresses:
-                    copy_groups(part.backend, self._ctx.state, address, self._ctx.groups)
+        # First of all: a backend that has nothing yet can begin with the files of another.
+        take_groups(parts, self._ctx.state, addresses, self._ctx.groups)
+        self._waiting.restore(parts)
         for queue in self._queues:
             queue.recover()
         # Every subtask had the same.

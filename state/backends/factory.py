@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from streamflow.errors import ConfigError
 from streamflow.state.backends.memory import MemoryBackend
-from streamflow.state.backends.protocol import KeyedStateBackend
+from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.backends.saved import SavedFiles, SavedKind
 from streamflow.state.backends.saved_memory import saved_rows
 
-__all__ = ["BackendKind", "open_backend", "open_saved"]
+__all__ = ["BackendKind", "open_backend", "open_saved", "twin_of"]
 
 BackendKind = Literal["memory", "rocksdb"]
 
@@ -35,6 +36,18 @@ def open_backend(
 
         return RocksDBBackend(directory, must_exist=must_exist)
     raise ConfigError(f"no state backend {kind!r}", hint="use 'memory' or 'rocksdb'")
+
+
+def twin_of(
+    source: KeyedStateBackend, states: Sequence[StateAddress], groups: range, *, directory: Path | None
+) -> KeyedStateBackend | None:
+    """A backend in `directory`, made by linking the files of `source`, that has of its keys those of these states and
+    groups; None where `source` has no files. StateError where they cannot be linked or opened."""
+    if directory is None or isinstance(source, MemoryBackend):
+        return None
+    from streamflow.state.backends.rocksdb.backend import RocksDBBackend
+
+    return source.twin(directory, states, groups) if isinstance(source, RocksDBBackend) else None
 
 
 def open_saved(kind: SavedKind | str, files: SavedFiles, directory: Path | None = None) -> KeyedStateBackend:

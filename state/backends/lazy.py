@@ -19,6 +19,13 @@ from streamflow.state.backends.saved import Saved
 __all__ = ["LazyBackend"]
 
 
+Twin = Callable[[KeyedStateBackend, Sequence[StateAddress], range], KeyedStateBackend | None]
+
+
+def _no_twin(source: KeyedStateBackend, states: Sequence[StateAddress], groups: range) -> None:
+    """The files of no backend can be linked."""
+
+
 class LazyBackend:
     """Stands for the backend that `factory` opens; empty until the first put.
 
@@ -33,8 +40,14 @@ class LazyBackend:
     (b'v', True)
     """
 
-    def __init__(self, factory: Callable[[], KeyedStateBackend]) -> None:
+    def __init__(
+        self,
+        factory: Callable[[], KeyedStateBackend],
+        twin: Twin = _no_twin,
+    ) -> None:
+        """`twin` makes a backend out of another one's files, if that can be: of the keys of some states and groups."""
         self._factory = factory
+        self._twin = twin
         self._backend: KeyedStateBackend | None = None
         self._closed = False
 
@@ -78,6 +91,17 @@ class LazyBackend:
     def groups(self, address: StateAddress) -> Iterator[int]:
         backend = self._existing(address, 0)
         return iter(()) if backend is None else backend.groups(address)
+
+    def take(self, source: KeyedStateBackend, states: Sequence[StateAddress], groups: range) -> int:
+        backend = self._existing(states[0], 0) if states else None
+        if backend is None:
+            if not any(group in groups for address in states for group in source.groups(address)):
+                return 0
+            self._backend = self._twin(source, states, groups)
+            if self._backend is not None:
+                return 0
+            backend = self._backend = self._factory()
+        return backend.take(source, states, groups)
 
     def flush(self) -> None:
         if self._backend is not None:

@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamflow.errors import StateError
-from streamflow.state.backends.protocol import StateAddress, check_address, check_change, check_group
+from streamflow.state.backends.protocol import (
+    KeyedStateBackend,
+    StateAddress,
+    check_address,
+    check_change,
+    check_group,
+    copied,
+)
 from streamflow.state.backends.saved_memory import SavedMemory
 
 __all__ = ["MemoryBackend"]
@@ -88,6 +95,9 @@ class MemoryBackend:
         self._check_open()
         state = self._states.get(check_address(address), {})
         return iter(sorted(group for group, content in state.items() if content.values))
+
+    def take(self, source: KeyedStateBackend, states: Sequence[StateAddress], groups: range) -> int:
+        return copied(source, self, states, groups)
 
     def flush(self) -> None:
         self._check_open()

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -18,7 +19,15 @@ from streamflow.core.keys import MAX_PARALLELISM_LIMIT
 from streamflow.errors import StateError
 from streamflow.state.backends.saved import Saved
 
-__all__ = ["SLICE", "KeyedStateBackend", "StateAddress", "check_address", "check_change", "check_group"]
+__all__ = [
+    "SLICE",
+    "KeyedStateBackend",
+    "StateAddress",
+    "check_address",
+    "check_change",
+    "check_group",
+    "copied",
+]
 
 SLICE: Final = 2_000
 """How many small changes one `write` should hold at most: about 2 ms in RocksDB."""
@@ -64,6 +73,11 @@ class KeyedStateBackend(Protocol):
         """The key groups in which this state has any key, ascending."""
         ...
 
+    def take(self, source: KeyedStateBackend, states: Sequence[StateAddress], groups: range) -> int:
+        """Take over the keys of these states that lie in these key groups from another backend, which has none in
+        common with this one; how many were copied. None are where whole files could be linked. May block."""
+        ...
+
     def flush(self) -> None:
         """Everything written so far to files, where there are any; a thread may call it while the owner goes on."""
         ...
@@ -76,6 +90,20 @@ class KeyedStateBackend(Protocol):
     def close(self) -> None:
         """Release what is held; may be called twice. Every other call after it raises."""
         ...
+
+
+def copied(
+    source: KeyedStateBackend, target: KeyedStateBackend, states: Sequence[StateAddress], groups: range
+) -> int:
+    """`take` for any two backends: what was copied, in batches."""
+    count = 0
+    for address in states:
+        for group in source.groups(address):
+            rows = source.scan(address, group) if group in groups else iter(())
+            while batch := [(group, key, value) for key, value in islice(rows, SLICE)]:
+                target.write(address, batch)
+                count += len(batch)
+    return count
 
 
 @lru_cache(maxsize=4096)

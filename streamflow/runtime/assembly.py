@@ -42,7 +42,7 @@ from streamflow.runtime.task.metrics import TaskMetrics
 from streamflow.runtime.task.read_ahead import Prefix
 from streamflow.runtime.task.source_loop import SourceTask
 from streamflow.runtime.task.subtask import Reports, Subtask
-from streamflow.state.backends.factory import open_backend
+from streamflow.state.backends.factory import open_backend, twin_of
 from streamflow.state.backends.lazy import LazyBackend
 from streamflow.state.backends.protocol import KeyedStateBackend
 from streamflow.time.effort import Effort
@@ -311,7 +311,8 @@ class Assembly:
         if share is not None and share.adopted is not None:
             backend = share.adopted
         else:
-            backend = LazyBackend(lambda: open_backend(self.settings.state_backend, folder))
+            opened = partial(open_backend, self.settings.state_backend, folder)
+            backend = LazyBackend(opened, partial(twin_of, directory=folder))
         self.backends.append(backend)
         context = OperatorContext(
             operator_id=operator.id,

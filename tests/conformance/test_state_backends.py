@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,13 +25,12 @@ from hypothesis.stateful import (
 )
 
 from streamflow.errors import ConfigError, StateError
-from streamflow.state.backends.factory import open_backend, open_saved
+from streamflow.state.backends.factory import open_backend, open_saved, twin_of
 from streamflow.state.backends.lazy import LazyBackend
 from streamflow.state.backends.memory import MemoryBackend
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.backends.rocksdb.backend import RocksDBBackend
 from streamflow.state.backends.saved import FilesInMemory, Saved
-from streamflow.state.operator_snapshot import copy_groups
 
 FACTORIES: dict[str, Callable[[], KeyedStateBackend]] = {
     "memory": MemoryBackend,
@@ -532,12 +533,74 @@ def test_key_groups_find_their_way_to_other_backends(backend: KeyedStateBackend,
     found = 0
     for groups in (range(3), range(3, 6), range(6, 8)):
         new = LazyBackend(MemoryBackend)
-        assert copy_groups(old, new, PANES, groups) == 30 * len(groups)
+        assert new.take(old, [PANES], groups) == 30 * len(groups)
         assert list(new.groups(PANES)) == list(groups)
         assert list(new.groups(OTHERS[0])) == []
         found += len(_content(new, [PANES]))
     assert found == len(rows)
     old.close()
+
+
+def test_key_groups_are_taken_from_several_backends(backend: KeyedStateBackend, tmp_path: Path) -> None:
+    sources: list[KeyedStateBackend] = [RocksDBBackend(), MemoryBackend(), RocksDBBackend()]
+    for at, source in enumerate(sources):
+        for address in (PANES, OTHERS[0]):
+            source.write(address, [(2 * at, b"k", b"%d" % at), (2 * at + 1, b"\xff" * 9, b"")])
+    wanted = range(1, 5)
+    assert [backend.take(source, [PANES], wanted) for source in sources] == [1, 2, 1]
+    assert list(backend.groups(PANES)) == list(wanted)
+    assert _content(backend, [PANES, OTHERS[0]]) == {
+        (PANES, 1, b"\xff" * 9): b"",
+        (PANES, 2, b"k"): b"1",
+        (PANES, 3, b"\xff" * 9): b"",
+        (PANES, 4, b"k"): b"2",
+    }
+    for source in sources:
+        source.close()
+
+
+def test_a_twin_shares_the_files_and_has_its_own_keys_only(tmp_path: Path) -> None:
+    with closing(RocksDBBackend(tmp_path / "old")) as old:
+        for address in (PANES, *OTHERS):
+            old.write(address, [(group, b"%02d" % key, b"v") for group in range(8) for key in range(30)])
+        twin = LazyBackend(RocksDBBackend, partial(twin_of, directory=tmp_path / "twin"))
+        assert twin.take(old, [PANES, OTHERS[0]], range(3, 6)) == 0
+        tables = {path.name: path.stat().st_ino for path in (tmp_path / "twin").glob("*.sst")}
+        assert tables
+        assert tables == {path.name: path.stat().st_ino for path in (tmp_path / "old").glob("*.sst")}
+        for address in (PANES, OTHERS[0]):
+            assert list(twin.groups(address)) == [3, 4, 5]
+            assert len(_content(twin, [address])) == 90
+        assert _content(twin, OTHERS[1:]) == {}
+        twin.put(PANES, 7, b"k", b"v")
+        assert twin.get(PANES, 7, b"00") is None
+        twin.close()
+        assert len(_content(old, [PANES, *OTHERS])) == 240 * (1 + len(OTHERS))
+
+
+def test_what_has_keys_already_gets_the_others_beside_them(tmp_path: Path) -> None:
+    with closing(RocksDBBackend()) as first, closing(RocksDBBackend()) as second:
+        first.write(PANES, [(group, b"%05d" % key, b"v") for group in range(2) for key in range(5_000)])
+        second.write(PANES, [(group, b"%05d" % key, b"w") for group in range(2, 4) for key in range(5_000)])
+        target = LazyBackend(RocksDBBackend, partial(twin_of, directory=tmp_path / "twin"))
+        assert target.take(first, [PANES], range(1, 4)) == 0
+        assert target.take(second, [PANES], range(1, 4)) == 10_000
+        assert {group: len(list(target.scan(PANES, group))) for group in range(4)} == {
+            0: 0,
+            1: 5_000,
+            2: 5_000,
+            3: 5_000,
+        }
+        target.close()
+
+
+def test_a_twin_of_nothing_is_not_made(tmp_path: Path) -> None:
+    with closing(RocksDBBackend()) as old:
+        old.put(PANES, 5, b"k", b"v")
+        twin = LazyBackend(RocksDBBackend, partial(twin_of, directory=tmp_path / "twin"))
+        assert twin.take(old, [PANES], range(5)) == 0
+        assert not twin.opened
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_saved_of_a_lazy_backend_that_was_never_opened(tmp_path: Path) -> None:

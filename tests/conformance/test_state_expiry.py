@@ -17,7 +17,6 @@ from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.backends.rocksdb.backend import RocksDBBackend
 from streamflow.state.keyed.cache import Current, StateCache
 from streamflow.state.keyed.ttl import STAMP_BYTES, ExpiryQueue, TtlClock, stamp
-from streamflow.state.operator_snapshot import copy_groups
 
 BACKENDS: dict[str, Callable[[], KeyedStateBackend]] = {"memory": MemoryBackend, "rocksdb": RocksDBBackend}
 STATE, QUEUE = StateAddress("process-1", "state"), StateAddress("process-1", "ttl-state")
@@ -209,8 +208,7 @@ def test_what_expires_does_so_after_being_divided_among_other_subtasks(
     new: list[Subtask] = []
     for groups in (range(50), range(50, 128)):
         part = type(backend)()
-        for address in (STATE, QUEUE):
-            copy_groups(backend, part, address, groups)
+        part.take(backend, (STATE, QUEUE), groups)
         new.append(Subtask(how, part))
     owners = {key: new[0] if group_of(key) < 50 else new[1] for key in keys}
     assert len(set(owners.values())) == 2

@@ -18,12 +18,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from streamflow.core.keys import MAX_PARALLELISM_LIMIT
 from streamflow.errors import StateError
-from streamflow.state.backends.protocol import StateAddress, check_change
+from streamflow.state.backends.protocol import (
+    SLICE,
+    KeyedStateBackend,
+    StateAddress,
+    check_change,
+    copied,
+)
 from streamflow.state.backends.rocksdb.encoding import (
     AFTER_LAST_GROUP,
     address_prefix,
     group_of,
     prefix_end,
+    prefix_of,
     state_prefix,
 )
 from streamflow.state.backends.rocksdb.failures import state_error
@@ -153,6 +160,24 @@ class RocksDBBackend:
         finally:
             rows.close()
 
+    def take(self, source: KeyedStateBackend, states: Sequence[StateAddress], groups: range) -> int:
+        if not isinstance(source, RocksDBBackend):
+            return copied(source, self, states, groups)
+        count = 0
+        for address in states:
+            for group in source.groups(address):
+                if group in groups:
+                    count += self._take(source, state_prefix(address, group))
+        return count
+
+    def twin(self, directory: Path, states: Sequence[StateAddress], groups: range) -> RocksDBBackend:
+        """A database in `directory`, which is not there yet, that shares this one's table files and has of its keys
+        those of these states and key groups. Quick, however many they are: the others are deleted by ranges."""
+        self.save(directory)
+        twin = RocksDBBackend(directory, must_exist=True)
+        twin._keep({address_prefix(address) for address in states}, groups)
+        return twin
+
     def flush(self) -> None:
         """Everything written so far into files, synced. Releases the interpreter, so a thread may call it."""
         try:
@@ -199,6 +224,57 @@ class RocksDBBackend:
                     FileNotFoundError
                 ):  # another process that took the job over has cleared it away
                     restrict(self._directory)
+
+    def _take(self, source: RocksDBBackend, prefix: bytes) -> int:
+        """Copy what begins with `prefix`; how many keys that were."""
+        from rocksdict import WriteBatch
+
+        database, end, count = self._opened(), prefix_end(prefix), 0
+        try:
+            rows = source._opened().iter()
+            rows.seek(prefix)
+            valid, key_of, value_of, onward = rows.valid, rows.key, rows.value, rows.next
+            more = True
+            while more:
+                batch, taken = WriteBatch(raw_mode=True), 0
+                put = batch.put
+                while taken < SLICE and (more := valid()) and (key := key_of()) < end:
+                    put(key, value_of())
+                    onward()
+                    taken += 1
+                more = taken == SLICE
+                if taken:
+                    database.write(batch)
+                    count += taken
+            rows.status()
+        except StateError:
+            raise
+        except Exception as error:
+            raise self._mapped("copy", error) from error
+        return count
+
+    def _keep(self, names: set[bytes], groups: range) -> None:
+        """Delete all keys but those of these states, by the names in them, in these key groups."""
+        from rocksdict import WriteBatch
+
+        first, last = groups.start.to_bytes(2, "big"), groups.stop.to_bytes(2, "big")
+        batch = WriteBatch(raw_mode=True)
+        batch.delete_range(b"", first)
+        batch.delete_range(last, AFTER_LAST_GROUP)
+        rows = self._iterate(first, last)
+        try:
+            key = rows.seek(first)
+            while key is not None and key < last:
+                prefix = prefix_of(key)
+                if prefix[2:] not in names:
+                    batch.delete_range(prefix, prefix_end(prefix))
+                key = rows.seek(prefix_end(prefix))
+        finally:
+            rows.close()
+        try:
+            self._opened().write(batch)
+        except Exception as error:
+            raise self._mapped("write to", error) from error
 
     def _iterate(self, start: bytes, end: bytes) -> _Scan:
         try:

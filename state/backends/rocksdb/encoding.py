@@ -12,7 +12,7 @@ from typing import Final
 
 from streamflow.state.backends.protocol import StateAddress, check_address, check_group
 
-__all__ = ["AFTER_LAST_GROUP", "address_prefix", "group_of", "prefix_end", "state_prefix"]
+__all__ = ["AFTER_LAST_GROUP", "address_prefix", "group_of", "prefix_end", "prefix_of", "state_prefix"]
 
 AFTER_LAST_GROUP: Final = b"\xff\xff"
 """Above every key: groups end far below it."""
@@ -48,6 +48,16 @@ def prefix_end(prefix: bytes) -> bytes:
     """
     kept = prefix.rstrip(b"\xff")
     return kept[:-1] + bytes([kept[-1] + 1])
+
+
+def prefix_of(key: bytes) -> bytes:
+    """What the whole keys of one state in one key group have in common, of any of them.
+
+    >>> prefix_of(state_prefix(StateAddress("sum-1", "total"), 258) + b"JFK")
+    b'\\x01\\x02\\x05sum-1\\x05total'
+    """
+    operator = 3 + key[2]
+    return key[: operator + 1 + key[operator]]
 
 
 def group_of(key: bytes) -> int:
