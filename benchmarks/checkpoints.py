@@ -19,6 +19,7 @@ from benchmarks import data, figures
 from benchmarks.figures import Figure
 from benchmarks.pairing import compare
 from benchmarks.program import ROOT, ProgramError, ours, run_fresh
+from benchmarks.rescaling import rescaling
 from benchmarks.verify import Verifier
 
 EVENTS = 20_000_000
@@ -28,7 +29,7 @@ RECOVERIES = 15
 
 def checkpoints(verifier: Verifier, *, rounds: int = 3) -> list[Figure]:
     """All figures of this file."""
-    return [*throughput(verifier, rounds=rounds), *keyed_state(), *keyed_checkpoints()]
+    return [*throughput(verifier, rounds=rounds), *keyed_state(), *keyed_checkpoints(), *rescaling()]
 
 
 def throughput(verifier: Verifier, *, rounds: int = 3, events: int = EVENTS) -> list[Figure]:

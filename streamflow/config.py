@@ -295,7 +295,8 @@ class Settings:
     channel_bytes: int = 64 << 20
     """Bytes in flight from the senders of an exchange, all together, to one subtask before they wait."""
     memory_budget: int = 256 << 20
-    """Bytes of window and operator state that each subtask of an operator holds in memory before it spills."""
+    """Bytes of window and operator state that a process holds in memory before it spills: a quarter for the databases
+    in common, the rest in equal shares for the subtasks of operators that keep state."""
     read_ahead: int = 3
     """Pieces of input that a source decodes at the same time."""
     io_threads: int = 4

@@ -81,7 +81,12 @@ class ProcessOperator(Operator):
         self._guard = Guard(ctx.operator_id, spec.on_error, ctx.metrics)
         self._current = Current()
         self._cache = StateCache(
-            ctx.state, ctx.operator_id, self._current, shown=self._keys.shown, by_bytes=self._keys.by_bytes
+            ctx.state,
+            ctx.operator_id,
+            self._current,
+            shown=self._keys.shown,
+            by_bytes=self._keys.by_bytes,
+            nbytes=ctx.memory_budget,
         )
         self._process = spec.own_process()
         self._bind()

@@ -31,14 +31,22 @@ class _Group:
     values: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
     ordered: list[bytes] = field(default_factory=list[bytes])
 
-    def put(self, key: bytes, value: bytes) -> None:
-        if key not in self.values:
-            insort(self.ordered, key)
+    def put(self, key: bytes, value: bytes) -> int:
+        """How many bytes more it has now."""
+        before = self.values.get(key)
         self.values[key] = value
+        if before is None:
+            insort(self.ordered, key)
+            return len(key) + len(value)
+        return len(value) - len(before)
 
-    def delete(self, key: bytes) -> None:
-        if self.values.pop(key, None) is not None:
-            del self.ordered[bisect_left(self.ordered, key)]
+    def delete(self, key: bytes) -> int:
+        """How many bytes more it has now: fewer, or none."""
+        before = self.values.pop(key, None)
+        if before is None:
+            return 0
+        del self.ordered[bisect_left(self.ordered, key)]
+        return -len(key) - len(before)
 
     def between(self, start: bytes, end: bytes | None) -> list[tuple[bytes, bytes]]:
         first = bisect_left(self.ordered, start)
@@ -56,6 +64,8 @@ class MemoryBackend:
     """
 
     def __init__(self) -> None:
+        self.nbytes = 0
+        """Bytes of keys and values; what Python takes beside them is not counted."""
         self._states: dict[StateAddress, dict[int, _Group]] = {}
         self._closed = False
 
@@ -81,9 +91,9 @@ class MemoryBackend:
         for group, key, value in checked:
             if value is None:
                 if group in state:
-                    state[group].delete(key)
+                    self.nbytes += state[group].delete(key)
             else:
-                state.setdefault(group, _Group()).put(key, value)
+                self.nbytes += state.setdefault(group, _Group()).put(key, value)
 
     def scan(
         self, address: StateAddress, group: int, start: bytes = b"", end: bytes | None = None
@@ -99,6 +109,28 @@ class MemoryBackend:
     def take(self, source: KeyedStateBackend, states: Sequence[StateAddress], groups: range) -> int:
         return copied(source, self, states, groups)
 
+    def contents(self) -> Iterator[tuple[StateAddress, Iterator[tuple[int, bytes, bytes]]]]:
+        """All that it has: (key group, key, value) of each state."""
+        for address, state in self._states.items():
+            yield (
+                address,
+                (
+                    (group, key, content.values[key])
+                    for group, content in state.items()
+                    for key in content.ordered
+                ),
+            )
+
+    @property
+    def empty(self) -> bool:
+        """Whether it has no keys."""
+        return not any(content.values for state in self._states.values() for content in state.values())
+
+    def clear(self) -> None:
+        """Forget all that it has; scans that have begun go on."""
+        self._states.clear()
+        self.nbytes = 0
+
     def flush(self) -> None:
         self._check_open()
 
@@ -113,7 +145,7 @@ class MemoryBackend:
 
     def close(self) -> None:
         self._closed = True
-        self._states.clear()
+        self.clear()
 
     def _find(self, address: StateAddress, group: int) -> _Group | None:
         self._check_open()

@@ -46,8 +46,10 @@ __all__ = [
 DIRTY: Final = 4_096
 """The number of keys that may have changes that are not in the backend."""
 ENTRIES: Final = 131_072
-"""The number of decoded entries that are kept: keys, and entries of maps and lists. About 350 bytes each for a
-number."""
+"""The largest number of decoded entries that are kept: keys, and entries of maps and lists."""
+_ENTRY_BYTES: Final = 350
+"""The size of an entry that is a number, about."""
+_FEWEST: Final = 1_024
 
 KEY_BYTES, GROUP, CHANGED, KEY, CELLS = range(5)
 """Positions in a slot."""
@@ -180,9 +182,11 @@ class StateCache:
         by_bytes: bool = False,
         entries: int = ENTRIES,
         dirty: int = DIRTY,
+        nbytes: int | None = None,
     ) -> None:
         """`shown` turns a key read back from its bytes into the one that users see, if that differs. `by_bytes`: keys
-        that dictionaries do not find (lists, structs) are looked up by their bytes."""
+        that dictionaries do not find (lists, structs) are looked up by their bytes. About as many entries are kept as
+        fit into `nbytes`, and no more than `entries`."""
         self.backend = backend
         self.operator = operator
         self.current = current
@@ -197,6 +201,8 @@ class StateCache:
         self._rows = 0
         self._blank: list[Any] = []
         self._changed: list[Slot] = []
+        if nbytes is not None:
+            entries = min(entries, max(_FEWEST, nbytes // _ENTRY_BYTES))
         self._half = max(1, entries // 2)
         self._room = self._half
         self._most_dirty = dirty

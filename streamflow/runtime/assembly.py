@@ -42,9 +42,9 @@ from streamflow.runtime.task.metrics import TaskMetrics
 from streamflow.runtime.task.read_ahead import Prefix
 from streamflow.runtime.task.source_loop import SourceTask
 from streamflow.runtime.task.subtask import Reports, Subtask
-from streamflow.state.backends.factory import open_backend, twin_of
-from streamflow.state.backends.lazy import LazyBackend
+from streamflow.state.backends.factory import growing_backend
 from streamflow.state.backends.protocol import KeyedStateBackend
+from streamflow.state.backends.state_memory import StateMemory
 from streamflow.time.effort import Effort
 from streamflow.time.timestamps import MIN_TIME
 
@@ -76,6 +76,8 @@ class Assembly:
     """The name of this run, which no other run of the job has had."""
     state_dir: Path | None
     """Where backends lie; None: each in a private temporary directory, or in memory."""
+    memory: StateMemory
+    """For the state of all subtasks."""
     restored: Restored | None
     first_epoch: int
     """The first epoch that this run will end."""
@@ -307,12 +309,8 @@ class Assembly:
         name = f"{operator.id}-{index}"
         folder = None if self.state_dir is None else self.state_dir / name
         share = None if self.restored is None else self.restored.take(operator.id, index)
-        backend: KeyedStateBackend
-        if share is not None and share.adopted is not None:
-            backend = share.adopted
-        else:
-            opened = partial(open_backend, self.settings.state_backend, folder)
-            backend = LazyBackend(opened, partial(twin_of, directory=folder))
+        begun = None if share is None else share.adopted
+        backend = growing_backend(self.settings.state_backend, folder, self.memory, begun)
         self.backends.append(backend)
         context = OperatorContext(
             operator_id=operator.id,
@@ -324,7 +322,7 @@ class Assembly:
             state=backend,
             metrics=metrics,
             updates=self.profile.updates,
-            memory_budget=max(1, self.settings.memory_budget // task.parallelism),
+            memory_budget=self.memory.share,
             shared=self._shared.setdefault(operator.id, {}),
             marks=operator.marks,
         )

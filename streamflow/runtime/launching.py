@@ -33,6 +33,7 @@ from streamflow.runtime.control.compatibility import fit
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
 from streamflow.runtime.worker import Worker
+from streamflow.state.backends.state_memory import StateMemory
 from streamflow.state.checkpoints.blobs import open_blobs
 from streamflow.state.checkpoints.content import Content
 from streamflow.state.checkpoints.manifest import Manifest
@@ -117,6 +118,7 @@ class Launcher:
         """The next worker."""
         run = f"run-{self._ports.random.token()}"
         folder = None if self._work is None else self._work / run
+        memory = StateMemory(self._settings.memory_budget, _keepers(self._plan))
         restored: Restored | None = None
         last = 0
         if self._store is not None:
@@ -133,7 +135,7 @@ class Launcher:
             else:
                 manifest = content.manifest
                 self._going_on = True
-                restored = Restored(content, self._settings.state_backend, folder)
+                restored = Restored(content, self._settings.state_backend, folder, memory)
                 try:
                     self._plan = self._laid_out_as(manifest)
                     fit(manifest, self._plan).check(
@@ -158,6 +160,7 @@ class Launcher:
             self._ports,
             self._registry,
             run=run,
+            memory=memory,
             state_dir=folder,
             checkpoints=self._checkpoints(restored, run),
             restored=restored,
@@ -386,6 +389,12 @@ def _kept_in(place: Path) -> Generator[None]:
             f"cannot keep live state in {place}: {error.strerror or error}",
             hint="check its permissions and the room that is left, or give another state_dir",
         ) from error
+
+
+def _keepers(plan: PhysicalPlan) -> int:
+    """How many subtasks of operators keep state."""
+    chains = ((task.parallelism, operator) for task in plan.tasks for operator in task.chain)
+    return sum(count for count, each in chains if each.spec.state_signature(each.inputs) is not None)
 
 
 def _described(plan: PhysicalPlan) -> list[Described]:

@@ -31,6 +31,7 @@ from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
 from streamflow.runtime.task.source_loop import SourceTask
 from streamflow.runtime.waiting import Signal, until
+from streamflow.state.backends.state_memory import StateMemory
 from streamflow.time.timestamps import MAX_TIME
 
 __all__ = ["Worker"]
@@ -60,6 +61,7 @@ class Worker:
         registry: MetricsRegistry,
         *,
         run: str,
+        memory: StateMemory,
         state_dir: Path | None = None,
         checkpoints: Checkpoints | None = None,
         restored: Restored | None = None,
@@ -113,6 +115,7 @@ class Worker:
             self,
             run=run,
             state_dir=state_dir,
+            memory=memory,
             restored=restored,
             first_epoch=last_epoch + 1,
         )

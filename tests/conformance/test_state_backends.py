@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 
 from streamflow.errors import ConfigError, StateError
 from streamflow.state.backends.factory import open_backend, open_saved, twin_of
-from streamflow.state.backends.lazy import LazyBackend
+from streamflow.state.backends.growing import GrowingBackend
 from streamflow.state.backends.memory import MemoryBackend
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.backends.rocksdb.backend import RocksDBBackend
@@ -35,8 +35,9 @@ from streamflow.state.backends.saved import FilesInMemory, Saved
 FACTORIES: dict[str, Callable[[], KeyedStateBackend]] = {
     "memory": MemoryBackend,
     "rocksdb": RocksDBBackend,
-    "lazy-memory": lambda: LazyBackend(MemoryBackend),
-    "lazy-rocksdb": lambda: LazyBackend(RocksDBBackend),
+    "growing-memory": lambda: GrowingBackend(MemoryBackend),
+    "growing-rocksdb": lambda: GrowingBackend(RocksDBBackend),
+    "small-rocksdb": lambda: GrowingBackend(RocksDBBackend, small=100),
 }
 PANES = StateAddress("window-3", "panes")
 OTHERS = [
@@ -296,30 +297,74 @@ def test_any_sequence_of_calls_agrees_with_a_dict(kind: str) -> None:
     run_state_machine_as_test(machine)
 
 
-# What only a lazy backend does.
+# What only a growing backend does.
 
 
-def test_a_lazy_backend_is_opened_by_the_first_put_only() -> None:
+def test_a_growing_backend_opens_nothing_while_there_is_nothing() -> None:
     opened: list[MemoryBackend] = []
 
     def factory() -> MemoryBackend:
         opened.append(MemoryBackend())
         return opened[-1]
 
-    lazy = LazyBackend(factory)
-    lazy.get(PANES, 0, b"k")
-    lazy.delete(PANES, 0, b"k")
-    lazy.write(PANES, [(0, b"k", None)])
-    assert list(lazy.scan(PANES, 0)) == []
+    growing = GrowingBackend(factory)
+    growing.get(PANES, 0, b"k")
+    growing.delete(PANES, 0, b"k")
+    growing.write(PANES, [(0, b"k", None)])
+    assert list(growing.scan(PANES, 0)) == []
     with pytest.raises(StateError):
-        lazy.put(PANES, -1, b"k", b"v")
-    assert (opened, lazy.opened) == ([], False)
-    lazy.put(PANES, 0, b"k", b"v")
-    lazy.put(PANES, 0, b"l", b"v")
-    assert (len(opened), lazy.opened) == (1, True)
-    lazy.close()
+        growing.put(PANES, -1, b"k", b"v")
+    assert (opened, growing.grown) == ([], False)
+    growing.put(PANES, 0, b"k", b"v")
+    growing.put(PANES, 0, b"l", b"v")
+    assert (len(opened), growing.grown) == (1, True)
+    growing.close()
     with pytest.raises(StateError, match="closed"):
         opened[0].get(PANES, 0, b"k")
+
+
+def test_a_growing_backend_takes_all_that_it_has_along(tmp_path: Path) -> None:
+    growing = GrowingBackend(RocksDBBackend, small=1_000)
+    rows = {(group, b"%03d" % key): b"v" for group in range(4) for key in range(60)}
+    for (group, key), value in rows.items():
+        growing.put(PANES, group, key, value)
+    assert not growing.grown
+    small = growing.save(tmp_path / "small")
+    assert small is not None
+    assert small.kind == "memory"
+    scan = growing.scan(PANES, 2)
+    assert next(scan) == (b"000", b"v")
+    growing.write(OTHERS[0], [(3, b"k%d" % key, b"w" * 10) for key in range(20)])
+    assert growing.grown
+    assert [key for key, _ in scan] == [b"%03d" % key for key in range(1, 60)], "as it was"
+    expected = {(PANES, *row): value for row, value in rows.items()}
+    expected |= {(OTHERS[0], 3, b"k%d" % key): b"w" * 10 for key in range(20)}
+    assert _content(growing, [PANES, *OTHERS]) == expected
+    large = growing.save(tmp_path / "large")
+    assert large is not None
+    assert large.kind == "rocksdb"
+    growing.close()
+
+
+def test_what_is_overwritten_and_deleted_does_not_make_it_grow() -> None:
+    growing = GrowingBackend(RocksDBBackend, small=1_000)
+    for number in range(1_000):
+        growing.put(PANES, 0, b"k%d" % (number % 10), b"%d" % number)
+        growing.delete(PANES, 0, b"k%d" % ((number + 5) % 10))
+    assert not growing.grown
+    growing.close()
+
+
+def test_a_growing_backend_that_cannot_grow_keeps_what_it_has() -> None:
+    def full() -> KeyedStateBackend:
+        raise StateError("no room")
+
+    growing = GrowingBackend(full, small=10)
+    growing.put(PANES, 0, b"k", b"v")
+    with pytest.raises(StateError, match="no room"):
+        growing.put(PANES, 0, b"l", b"v" * 20)
+    assert growing.get(PANES, 0, b"k") == b"v"
+    growing.close()
 
 
 # What only RocksDB does.
@@ -532,7 +577,7 @@ def test_key_groups_find_their_way_to_other_backends(backend: KeyedStateBackend,
     old = open_saved(*_saved(backend, tmp_path / "saved"))
     found = 0
     for groups in (range(3), range(3, 6), range(6, 8)):
-        new = LazyBackend(MemoryBackend)
+        new = GrowingBackend(MemoryBackend)
         assert new.take(old, [PANES], groups) == 30 * len(groups)
         assert list(new.groups(PANES)) == list(groups)
         assert list(new.groups(OTHERS[0])) == []
@@ -563,7 +608,7 @@ def test_a_twin_shares_the_files_and_has_its_own_keys_only(tmp_path: Path) -> No
     with closing(RocksDBBackend(tmp_path / "old")) as old:
         for address in (PANES, *OTHERS):
             old.write(address, [(group, b"%02d" % key, b"v") for group in range(8) for key in range(30)])
-        twin = LazyBackend(RocksDBBackend, partial(twin_of, directory=tmp_path / "twin"))
+        twin = GrowingBackend(RocksDBBackend, partial(twin_of, directory=tmp_path / "twin"))
         assert twin.take(old, [PANES, OTHERS[0]], range(3, 6)) == 0
         tables = {path.name: path.stat().st_ino for path in (tmp_path / "twin").glob("*.sst")}
         assert tables
@@ -582,7 +627,7 @@ def test_what_has_keys_already_gets_the_others_beside_them(tmp_path: Path) -> No
     with closing(RocksDBBackend()) as first, closing(RocksDBBackend()) as second:
         first.write(PANES, [(group, b"%05d" % key, b"v") for group in range(2) for key in range(5_000)])
         second.write(PANES, [(group, b"%05d" % key, b"w") for group in range(2, 4) for key in range(5_000)])
-        target = LazyBackend(RocksDBBackend, partial(twin_of, directory=tmp_path / "twin"))
+        target = GrowingBackend(RocksDBBackend, partial(twin_of, directory=tmp_path / "twin"))
         assert target.take(first, [PANES], range(1, 4)) == 0
         assert target.take(second, [PANES], range(1, 4)) == 10_000
         assert {group: len(list(target.scan(PANES, group))) for group in range(4)} == {
@@ -597,16 +642,16 @@ def test_what_has_keys_already_gets_the_others_beside_them(tmp_path: Path) -> No
 def test_a_twin_of_nothing_is_not_made(tmp_path: Path) -> None:
     with closing(RocksDBBackend()) as old:
         old.put(PANES, 5, b"k", b"v")
-        twin = LazyBackend(RocksDBBackend, partial(twin_of, directory=tmp_path / "twin"))
+        twin = GrowingBackend(RocksDBBackend, partial(twin_of, directory=tmp_path / "twin"))
         assert twin.take(old, [PANES], range(5)) == 0
-        assert not twin.opened
+        assert not twin.grown
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_saved_of_a_lazy_backend_that_was_never_opened(tmp_path: Path) -> None:
-    lazy = LazyBackend(RocksDBBackend)
-    lazy.flush()
-    assert lazy.save(tmp_path / "saved") is None
+def test_nothing_is_saved_of_a_growing_backend_that_has_nothing(tmp_path: Path) -> None:
+    growing = GrowingBackend(RocksDBBackend)
+    growing.flush()
+    assert growing.save(tmp_path / "saved") is None
     assert list(tmp_path.iterdir()) == []
 
 

@@ -36,6 +36,7 @@ from streamflow.state.backends.rocksdb.encoding import (
 from streamflow.state.backends.rocksdb.failures import state_error
 from streamflow.state.backends.rocksdb.opening import open_database, restrict
 from streamflow.state.backends.rocksdb.saved import SavedDatabase, fetch_database
+from streamflow.state.backends.rocksdb.shared_memory import SharedMemory
 from streamflow.state.backends.saved import SavedFiles
 
 if TYPE_CHECKING:
@@ -50,10 +51,16 @@ class RocksDBBackend:
 
     `must_exist` refuses to make a database where one was expected. The directory is readable by its owner
     only. Raises StateError with a hint for a database that is missing, locked, damaged or not this program's.
-    RocksDB's own memory stays below about 70 MB.
+    RocksDB's own memory is what it shares with others in `memory`; without it about 70 MB.
     """
 
-    def __init__(self, directory: Path | None = None, *, must_exist: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        must_exist: bool = False,
+        memory: SharedMemory | None = None,
+    ) -> None:
         self._temporary: weakref.finalize[..., RocksDBBackend] | None = None
         self._scans: weakref.WeakSet[_Scan] = weakref.WeakSet()
         if directory is None:
@@ -64,10 +71,13 @@ class RocksDBBackend:
             directory = Path(tempfile.mkdtemp(prefix="streamflow-state-"))
             self._temporary = weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
         self._directory = directory
-        self._database: Rdict | None = open_database(directory, must_exist=must_exist)
+        self._memory = SharedMemory() if memory is None else memory
+        self._database: Rdict | None = open_database(directory, self._memory, must_exist=must_exist)
 
     @classmethod
-    def of_files(cls, files: SavedFiles, directory: Path | None = None) -> RocksDBBackend:
+    def of_files(
+        cls, files: SavedFiles, directory: Path | None = None, memory: SharedMemory | None = None
+    ) -> RocksDBBackend:
         """The database that was saved as these files, opened in `directory`, which has none yet."""
         if directory is None:
             directory = Path(tempfile.mkdtemp(prefix="streamflow-state-"))
@@ -76,7 +86,7 @@ class RocksDBBackend:
             cleanup = None
         try:
             fetch_database(files, directory)
-            backend = cls(directory, must_exist=True)
+            backend = cls(directory, must_exist=True, memory=memory)
         except BaseException:
             if cleanup is not None:
                 cleanup()
@@ -174,7 +184,7 @@ class RocksDBBackend:
         """A database in `directory`, which is not there yet, that shares this one's table files and has of its keys
         those of these states and key groups. Quick, however many they are: the others are deleted by ranges."""
         self.save(directory)
-        twin = RocksDBBackend(directory, must_exist=True)
+        twin = RocksDBBackend(directory, must_exist=True, memory=self._memory)
         twin._keep({address_prefix(address) for address in states}, groups)
         return twin
 

@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Final
 
 from streamflow.errors import StateError
 from streamflow.state.backends.rocksdb.failures import state_error
+from streamflow.state.backends.rocksdb.shared_memory import SharedMemory
 
 if TYPE_CHECKING:
     from rocksdict import Options, Rdict
 
 __all__ = ["open_database", "restrict"]
 
-_WRITE_BUFFER: Final = 16 << 20
 _WRITE_BUFFERS: Final = 3
 _WRITE_BUFFER_FILTER: Final = 0.1
-_BLOCK_CACHE: Final = 16 << 20
 _CONFIG_LIMIT: Final = 1 << 16
 
 
-def open_database(directory: Path, *, must_exist: bool) -> Rdict:
+def open_database(directory: Path, memory: SharedMemory, *, must_exist: bool) -> Rdict:
     """The database in `directory`, made if there is none and `must_exist` does not forbid it; StateError if not."""
     from rocksdict import Rdict, WriteOptions
 
@@ -37,7 +36,7 @@ def open_database(directory: Path, *, must_exist: bool) -> Rdict:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
-        database = Rdict(str(directory), _options(create=not must_exist))
+        database = Rdict(str(directory), _options(memory, create=not must_exist))
     except Exception as error:
         raise state_error("open", directory, error) from error
     writes = WriteOptions()
@@ -47,17 +46,19 @@ def open_database(directory: Path, *, must_exist: bool) -> Rdict:
     return database
 
 
-def _options(*, create: bool) -> Options:
-    from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options
+def _options(memory: SharedMemory, *, create: bool) -> Options:
+    from rocksdict import BlockBasedOptions, DBCompressionType, Options
 
     blocks = BlockBasedOptions()
-    blocks.set_block_cache(Cache(_BLOCK_CACHE))
+    blocks.set_block_cache(memory.cache)
     blocks.set_bloom_filter(10, False)
     options = Options(raw_mode=True)
     options.create_if_missing(create)
     options.set_block_based_table_factory(blocks)
     options.set_compression_type(DBCompressionType.lz4())
-    options.set_write_buffer_size(_WRITE_BUFFER)
+    options.set_write_buffer_manager(memory.buffers)
+    options.set_write_buffer_size(memory.buffer)
+    options.set_max_open_files(memory.tables)
     # What is not in a write buffer is not searched for there: a third of the time of a read.
     options.set_memtable_whole_key_filtering(True)
     options.set_memtable_prefix_bloom_ratio(_WRITE_BUFFER_FILTER)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from streamflow.core.keys import key_group_range
 from streamflow.errors import DamagedError
@@ -22,6 +22,7 @@ from streamflow.runtime.control.assignment import SplitState
 from streamflow.state.backends.factory import open_saved
 from streamflow.state.backends.protocol import KeyedStateBackend
 from streamflow.state.backends.saved import SavedKind
+from streamflow.state.backends.state_memory import StateMemory
 from streamflow.state.checkpoints.content import Content
 from streamflow.state.checkpoints.manifest import Manifest, StoredFile, SubtaskEntry
 from streamflow.state.checkpoints.tables import decode_table
@@ -29,6 +30,10 @@ from streamflow.state.operator_snapshot import Table
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
 __all__ = ["Restored", "Share", "SourceStart"]
+
+
+_SMALL: Final = 4
+"""A file of small rows is several times as large as what they hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +59,13 @@ class Share:
 class Restored:
     """A checkpoint being restored; `load` reads its content, `close` gives up what only reading it took.
 
-    `work` is where backends are opened: for `kind` "rocksdb" a folder that is this run's.
+    `work` is where backends are opened: for `kind` "rocksdb" a folder that is this run's. They share `memory`.
     """
 
     content: Content
     kind: SavedKind
     work: Path | None
+    memory: StateMemory
     sealed: list[tuple[str, Committable]] = field(default_factory=list["tuple[str, Committable]"])
     """The output that the epoch had sealed, by sink."""
     sinks: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
@@ -161,7 +167,7 @@ class Restored:
         ]
         for subtask in meeting:
             theirs = range(subtask.first_group, subtask.last_group + 1)
-            same = theirs == groups and len(meeting) == 1 and subtask.backend in (None, self.kind)
+            same = theirs == groups and len(meeting) == 1 and self._adoptable(subtask)
             values, tables = self._kept(id, subtask)
             backend: KeyedStateBackend | None = None
             if subtask.backend is not None and same:
@@ -191,6 +197,12 @@ class Restored:
             self._tables[key] = {name: decode_table(self.content.read(file)) for name, file in files.items()}
         return values, self._tables[key]
 
+    def _adoptable(self, subtask: SubtaskEntry) -> bool:
+        """Whether a subtask can go on with the backend as it is: state that is small is in memory for every kind."""
+        nbytes = sum(file.size for file in subtask.files if file.name.startswith(BACKEND))
+        small = subtask.backend == "memory" and nbytes <= _SMALL * self.memory.small
+        return small or subtask.backend in (None, self.kind)
+
     def _old_backend(self, id: str, subtask: SubtaskEntry) -> KeyedStateBackend:
         key = (id, subtask.subtask)
         if key not in self._old:
@@ -204,7 +216,8 @@ class Restored:
         files = {
             file.name.removeprefix(BACKEND): file for file in subtask.files if file.name.startswith(BACKEND)
         }
-        return open_saved(cast("SavedKind", subtask.backend), _BackendFiles(self.content, files), directory)
+        kind = cast("SavedKind", subtask.backend)
+        return open_saved(kind, _BackendFiles(self.content, files), directory, memory=self.memory)
 
     def _subtasks(self, id: str) -> Sequence[SubtaskEntry]:
         return next((entry.subtasks for entry in self.manifest.operators if entry.id == id), ())

@@ -13,7 +13,7 @@ from streamflow.core.keys import key_group_range, key_groups
 from streamflow.core.serde import ipc_to_frame, pack, unpack
 from streamflow.errors import StateError
 from streamflow.state.backends.factory import open_backend, open_saved
-from streamflow.state.backends.lazy import LazyBackend
+from streamflow.state.backends.growing import GrowingBackend
 from streamflow.state.backends.memory import MemoryBackend
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.backends.saved import FilesInMemory
@@ -108,7 +108,7 @@ def test_panes_hold_what_one_merge_over_everything_gives(
 
 
 def test_nothing_is_opened_as_long_as_nothing_spills() -> None:
-    backend = LazyBackend(MemoryBackend)
+    backend = GrowingBackend(MemoryBackend)
     store = store_of(backend=backend)
     for number in range(50):
         store.append(number % 5, distinct(100, number))
@@ -116,7 +116,7 @@ def test_nothing_is_opened_as_long_as_nothing_spills() -> None:
     store.replace(1, distinct(10))
     store.drop(2)
     store.clear()
-    assert not backend.opened
+    assert not backend.grown
 
 
 def test_the_pane_appended_to_least_recently_is_spilled_first() -> None:
@@ -134,12 +134,12 @@ def test_the_pane_appended_to_least_recently_is_spilled_first() -> None:
 
 
 def test_merging_comes_before_spilling_where_it_helps() -> None:
-    backend = LazyBackend(MemoryBackend)
+    backend = GrowingBackend(MemoryBackend)
     store = store_of(100_000, backend)
     for number in range(200):
         store.append(number % 4, partial(["a", "b", "c"] * 50, number))
         assert store.nbytes <= 100_000
-    assert not backend.opened
+    assert not backend.grown
     assert store.read(0)["n"].to_list() == [2_500] * 3
 
 

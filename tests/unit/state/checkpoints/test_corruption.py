@@ -15,6 +15,7 @@ from streamflow.errors import DamagedError, GoneError, StateError
 from streamflow.state.backends.protocol import StateAddress
 from streamflow.state.backends.rocksdb.backend import RocksDBBackend
 from streamflow.state.backends.rocksdb.opening import open_database
+from streamflow.state.backends.rocksdb.shared_memory import SharedMemory
 from streamflow.state.checkpoints.store import CheckpointStore
 from tests.unit.state.checkpoints.checkpointing import content, local_store, take
 
@@ -59,7 +60,7 @@ def make(folder: Path, key: bytes | None = None) -> Case:
             if number == 8:
                 # RocksDB compacts by itself, sooner or later, once four tables lie on the uppermost level.
                 backend.close()
-                database = open_database(folder / "live", must_exist=True)
+                database = open_database(folder / "live", SharedMemory(), must_exist=True)
                 database.compact_range(None, None)
                 database.close()
                 backend = RocksDBBackend(folder / "live")

@@ -1,0 +1,60 @@
+"""Many subtasks with keyed state in one process: the files that they hold open, and the memory that they share."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+import streamflow as sf
+
+PARALLELISM = 20
+OPERATORS = 4
+SCHEMA = {"k": sf.Int64, "n": sf.Int64}
+MOST_FILES = 100
+
+
+def open_files() -> int:
+    """The number of files that this process holds open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+class Count(sf.KeyedProcess):
+    """Counts the records of each key and passes them on."""
+
+    seen = sf.ValueState(int, default=0)
+    output: ClassVar[object] = SCHEMA
+
+    def on_event(self, event: dict[str, Any], ctx: sf.ProcessContext) -> None:
+        self.seen.update((self.seen.value() or 0) + 1)
+        ctx.emit({"k": event["k"], "n": event["n"]})
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted in /proc")
+def test_many_subtasks_hold_few_files_open(tmp_path: Path) -> None:
+    before = open_files()
+    most = 0
+    written = 0
+
+    async def take(rows: list[Any]) -> None:
+        nonlocal most, written
+        most = max(most, open_files() - before)
+        written += len(rows)
+
+    job = sf.Job("many")
+    stream = job.read(sf.MemorySource([{"k": n % 1_000, "n": n} for n in range(2_000)], batch_rows=400))
+    for _ in range(OPERATORS):
+        stream = stream.key_by("k").process(Count())
+    stream.write(sf.sink(take))
+
+    async def whole() -> Any:
+        settings: dict[str, Any] = {"mode": "streaming", "checkpoint_interval": "100ms"}
+        handle = await job.start(parallelism=PARALLELISM, checkpoint_dir=tmp_path, **settings)
+        return await handle.wait()
+
+    result = asyncio.run(whole())
+    assert written == 2_000
+    assert result.checkpoint.failed == 0
+    assert 0 < most <= MOST_FILES
