@@ -53,7 +53,7 @@ def copied(value: Any) -> Any:
     except BaseException as raised:
         error = raised_by_user(raised)
         if inspect.iscoroutine(value):
-            value.close()  # or Python would say that nobody has awaited it
+            value.close()  # or Python would warn about a coroutine never awaited
         raise RecordError(
             f"a {type(value).__name__} cannot be copied: {described(error)}",
             record=value,

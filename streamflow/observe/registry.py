@@ -135,7 +135,7 @@ class Metrics:
 
     @property
     def refresh(self) -> Callable[[], None] | None:
-        """What `refreshed_by` was given."""
+        """The function given to `refreshed_by`; None if there is none."""
         return self._refresh
 
     @property

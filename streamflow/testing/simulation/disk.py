@@ -227,7 +227,7 @@ class SimDisk:
         self._locked.add(name)
         return partial(self._locked.discard, name)
 
-    # What a test does to it.
+    # A test's interventions.
 
     def crash(self, loss: Loss, chance: Chance) -> SimDisk:
         """The disk that the next process finds. This one refuses every call from now on."""

@@ -168,7 +168,7 @@ class SimLog:
             else:
                 self.happened["late end carried out"] += 1
 
-    # What producers ask for.
+    # Requests of producers.
 
     def start_producer(self, transactional_id: str) -> tuple[Producer, int]:
         """Starts a producer (InitProducerId): fences all others of this id and aborts their open transactions.

@@ -153,7 +153,7 @@ class CsvColumns(LineFormat):
         last = self._fields[-1]
         if last in frame.columns and not frame[last].null_count():
             return False
-        # What stands between quotes separates nothing. Quotes within a field hide more: only reading the records tells.
+        # Text between quotes separates nothing. Quotes within a field hide more: only reading the records tells.
         if re.sub(b"%b[^%b]*%b" % (3 * (re.escape(self._quote),)), b"", body).count(self._separator) >= least:
             return False
         records = self.records(body)

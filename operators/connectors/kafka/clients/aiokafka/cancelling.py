@@ -53,7 +53,7 @@ async def closed(client: Any) -> None:
 
 
 async def _no_more(*_: Any, **__: Any) -> None:
-    """Refuses: stands in for opening a connection through a closed client."""
+    """Opens nothing, in place of the connection that a closed client would open."""
 
 
 def metadata_will_not_come(client: Any) -> None:

@@ -210,7 +210,7 @@ class AiokafkaMetadata:
                 await asyncio.sleep(_BACKOFF)
         finally:
             if client is not self._client:
-                # Closed by somebody else meanwhile, who could not know of a connection that was just being made.
+                # Closed by another task meanwhile, which could not know of a connection that was just being made.
                 await closed(client)
 
     @property
