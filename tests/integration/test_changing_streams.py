@@ -70,7 +70,7 @@ def test_changes_and_records_are_no_union() -> None:
 
 def test_a_process_needs_to_see_which_changes_they_are() -> None:
     stream = totals(read(sf.Job("blind")))
-    with pytest.raises(sf.JobDefinitionError, match="their column 'change' is gone"):
+    with pytest.raises(sf.JobDefinitionError, match="the column 'change' is gone"):
         stream.drop("change").key_by("k").process(Echo)
 
 

@@ -218,7 +218,7 @@ def test_a_savepoint_that_output_has_overtaken_is_refused(log: SimLog, tmp_path:
         return place
 
     place = asyncio.run(first())
-    with pytest.raises(sf.SinkError, match="is public, of which the checkpoint"):
+    with pytest.raises(sf.SinkError, match="is public, but the checkpoint"):
         run(log, Gate(9, 9), tmp_path / "two", restore=place)
     assert public(log) == list(range(7))
 

@@ -261,7 +261,7 @@ def test_output_ahead_of_the_checkpoint(kafka, sink):
             await run.committer.commit(2, two)
             await run.epoch(3, *range(20, 30))
         async with Run(sink, restored=2, parent=1) as run:
-            with pytest.raises(SinkError, match="epoch 3 is public, of which the checkpoint"):
+            with pytest.raises(SinkError, match="epoch 3 is public, but the checkpoint"):
                 await run.committer.restore(2, two)
         async with Run(sink, restored=2, parent=1, allow_duplicates=True) as run:
             await run.committer.restore(2, [])
