@@ -16,7 +16,7 @@ from streamflow.state.backends.memory import MemoryBackend
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.backends.rocksdb.backend import RocksDBBackend
 from streamflow.state.keyed.cache import Current, StateCache
-from streamflow.state.keyed.ttl import STAMP_BYTES, ExpiryQueue, TtlClock, stamp
+from streamflow.state.keyed.ttl import STAMP_BYTES, TtlClock, stamp
 
 BACKENDS: dict[str, Callable[[], KeyedStateBackend]] = {"memory": MemoryBackend, "rocksdb": RocksDBBackend}
 STATE, QUEUE = StateAddress("process-1", "state"), StateAddress("process-1", "ttl-state")
@@ -242,8 +242,7 @@ def test_places_as_earlier_versions_left_them_do_no_harm(kind: str, backend: Key
         for stored, data in list(backend.scan(STATE, group)):
             if kind != "list" or not stored.endswith(bytes(4)):  # its chunks have no stamp
                 backend.put(STATE, group, stored, stamp(500_000) + data[STAMP_BYTES:])
-    left = ExpiryQueue(backend, QUEUE)
-    left.recover()
+    left = old.handle.expiry
     left.add(TTL, b"\xa4gone", b"", group_of("gone"))
     left.write_back()
     subtask = Subtask(how, backend)

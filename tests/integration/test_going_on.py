@@ -17,8 +17,8 @@ from streamflow.disk import LocalDisk
 from streamflow.observe.status import JobResult
 from streamflow.operators.connectors.generator import GeneratorSource
 from streamflow.runners.local import LocalJob
-from streamflow.testing.simulation.log import LogOdds, SimLog
-from streamflow.testing.simulation.log_client import SimKafka
+from tests.kafka.simulated_client import SimKafka
+from tests.kafka.simulated_log import LogOdds, SimLog
 
 
 class Gate:

@@ -20,9 +20,9 @@ from streamflow.operators.connectors.kafka.clients.port import (
     TopicPartition,
 )
 from streamflow.operators.connectors.kafka.cluster import Cluster
-from streamflow.testing.simulation.log import SimLog
-from streamflow.testing.simulation.log_client import SimKafka
 from streamflow.testing.simulation.loop import SimLoop
+from tests.kafka.simulated_client import SimKafka
+from tests.kafka.simulated_log import SimLog
 from tests.kafka.topics import Topics
 
 __all__ = ["RealWorld", "SimulatedWorld", "World", "drain", "metadata", "reader", "records", "writer"]

@@ -17,10 +17,10 @@ from streamflow.operators.connectors.kafka.clients.port import LogWriter, Produc
 from streamflow.operators.connectors.kafka.marker import Marker
 from streamflow.operators.connectors.kafka.publication import KafkaCommitter
 from streamflow.testing.simulation.campaign import Campaign, simulate
-from streamflow.testing.simulation.log import LogOdds, SimLog
-from streamflow.testing.simulation.log_client import SimKafka
 from streamflow.testing.simulation.run import expected_results
 from streamflow.testing.simulation.scenario import Scenario
+from tests.kafka.simulated_client import SimKafka
+from tests.kafka.simulated_log import LogOdds, SimLog
 from tests.simulation.jobs import read
 
 ODDS = LogOdds(unanswered=0.1, delayed=0.1, lost=0.05, repeated=0.1, down=0.01, latency=0.002)

@@ -12,10 +12,10 @@ from streamflow.errors import SinkError
 from streamflow.operators.connectors.kafka.clients.port import ProducedRecords, RefusedError
 from streamflow.operators.connectors.kafka.sink import KafkaSink
 from streamflow.operators.contract.sink import Committable
-from streamflow.testing.simulation.log import SimLog
-from streamflow.testing.simulation.log_client import SimKafka, SimWriter
 from streamflow.testing.simulation.loop import SimLoop
 from tests.kafka.epochs import Run
+from tests.kafka.simulated_client import SimKafka, SimWriter
+from tests.kafka.simulated_log import SimLog
 
 PART_SECONDS = 0.3
 

@@ -12,8 +12,8 @@ from streamflow.operators.connectors.kafka.diagnosis import explain
 from streamflow.operators.connectors.kafka.security import PASSWORD_VARIABLE, KafkaSecurity
 from streamflow.operators.connectors.kafka.sink import KafkaSink
 from streamflow.operators.connectors.kafka.source import KafkaSource
-from streamflow.testing.simulation.log import SimLog
-from streamflow.testing.simulation.log_client import SimKafka
+from tests.kafka.simulated_client import SimKafka
+from tests.kafka.simulated_log import SimLog
 
 LOGIN = {"mechanism": "PLAIN", "username": "ada", "password": "canary"}
 

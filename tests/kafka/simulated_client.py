@@ -22,8 +22,8 @@ from streamflow.operators.connectors.kafka.clients.port import (
     TopicPartition,
 )
 from streamflow.testing.clock import START
-from streamflow.testing.simulation.log import Entry, FencedError, Partition, Producer, SimLog
 from streamflow.time.timestamps import to_micros
+from tests.kafka.simulated_log import Entry, FencedError, Partition, Producer, SimLog
 
 __all__ = ["SimKafka", "SimMetadata", "SimReader", "SimWriter"]
 
