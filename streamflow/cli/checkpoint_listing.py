@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from dataclasses import dataclass
 
 from streamflow.cli.terminal import figures
 from streamflow.errors import StateError
@@ -28,23 +28,24 @@ COLUMNS = (
 RIGHT = ("number", "age", "new", "total", "operators", "generation")
 
 
-class Row(TypedDict):
+@dataclass(frozen=True, slots=True)
+class Row:
     """One checkpoint. Sizes in bytes; `new_bytes` is None if the checkpoint before it is gone; `problem` alone is
     set if the manifest cannot be read."""
 
     job: str
     number: int
-    kind: str | None
-    created: str | None
-    created_us: int | None
-    new_bytes: int | None
-    total_bytes: int | None
-    operators: int | None
-    parent: int | None
-    generation: int | None
-    mode: str | None
-    finished: bool | None
-    problem: str | None
+    kind: str | None = None
+    created: str | None = None
+    created_us: int | None = None
+    new_bytes: int | None = None
+    total_bytes: int | None = None
+    operators: int | None = None
+    parent: int | None = None
+    generation: int | None = None
+    mode: str | None = None
+    finished: bool | None = None
+    problem: str | None = None
 
 
 def listed(store: CheckpointStore) -> list[Row]:
@@ -63,27 +64,27 @@ def listed(store: CheckpointStore) -> list[Row]:
             parent = None if manifest.parent is None else manifests.get(manifest.parent)
             rows.append(_row(manifest, parent if isinstance(parent, Manifest) else None))
         else:
-            rows.append(_unreadable(store.job, number, manifest))
+            rows.append(Row(store.job, number, problem=manifest.message))
     return rows
 
 
 def cells(row: Row, now: int) -> list[str]:
     """The texts under `COLUMNS`; `now` in microseconds since 1970."""
-    if row["problem"] is not None:
-        return [row["job"], str(row["number"]), *[""] * (len(COLUMNS) - 3), row["problem"]]
-    created, new, total = row["created_us"] or 0, row["new_bytes"], row["total_bytes"]
+    if row.problem is not None:
+        return [row.job, str(row.number), *[""] * (len(COLUMNS) - 3), row.problem]
+    created, new, total = row.created_us or 0, row.new_bytes, row.total_bytes
     return [
-        row["job"],
-        str(row["number"]),
-        row["kind"] or "",
-        (row["created"] or "").partition(".")[0].removesuffix("Z").replace("T", " "),
+        row.job,
+        str(row.number),
+        row.kind or "",
+        (row.created or "").partition(".")[0].removesuffix("Z").replace("T", " "),
         figures.span((now - created) / 1e6),
         "–" if new is None else figures.size(new),
         figures.size(total or 0),
-        str(row["operators"]),
-        str(row["generation"]),
-        row["mode"] or "",
-        "the job has ended" if row["finished"] else "",
+        str(row.operators),
+        str(row.generation),
+        row.mode or "",
+        "the job has ended" if row.finished else "",
     ]
 
 
@@ -108,28 +109,9 @@ def _row(manifest: Manifest, parent: Manifest | None) -> Row:
         generation=manifest.generation,
         mode=manifest.mode,
         finished=manifest.finished,
-        problem=None,
     )
 
 
 def _contents(manifest: Manifest) -> dict[tuple[int, str], int]:
     """Sizes by content: bytes that two files share are stored once."""
     return {(file.generation, file.digest): file.size for _, file in manifest.all_files()}
-
-
-def _unreadable(job: str, number: int, error: StateError) -> Row:
-    return Row(
-        job=job,
-        number=number,
-        kind=None,
-        created=None,
-        created_us=None,
-        new_bytes=None,
-        total_bytes=None,
-        operators=None,
-        parent=None,
-        generation=None,
-        mode=None,
-        finished=None,
-        problem=error.message,
-    )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import App, Parameter
 
 from streamflow.cli.exit_codes import ExitCode
+from streamflow.cli.parameters import Debug, Directory, Json, Number, OneJob
 from streamflow.errors import ConfigError
 from streamflow.time.clock import SystemClock
 
@@ -16,10 +18,6 @@ if TYPE_CHECKING:
     from streamflow.cli.checkpoint_checks import Say
 
 __all__ = ["checkpoints"]
-
-Directory = Annotated[str, Parameter(name="DIR")]
-Number = Annotated[str | None, Parameter(name="NUMBER")]
-Json = Annotated[bool, Parameter(name="--json")]
 
 checkpoints: Final = App(
     name="checkpoints",
@@ -33,20 +31,14 @@ checkpoints: Final = App(
 
 @checkpoints.command(name="list", sort_key=0)
 def list_(
-    directory: Directory, /, *, job: str | None = None, json_: Json = False, debug: bool = False
+    directory: Directory, /, *, job: str | None = None, json_: Json = False, debug: Debug = False
 ) -> int:
     """List the checkpoints of a directory, newest first.
 
     Parameters
     ----------
-    directory
-        The checkpoint directory: a folder or an object store's URL (s3://bucket/folder).
     job
         Job whose checkpoints to list; by default all jobs'.
-    json_
-        Print JSON.
-    debug
-        Show the traceback of an error.
     """
     from streamflow.cli.checkpoint_listing import COLUMNS, RIGHT, cells, listed
     from streamflow.cli.terminal.text_table import text_table
@@ -54,7 +46,10 @@ def list_(
 
     rows = [row for store in open_jobs(directory, job) for row in listed(store)]
     now = SystemClock().now()
-    print(json.dumps(rows) if json_ else text_table(COLUMNS, [cells(row, now) for row in rows], right=RIGHT))
+    if json_:
+        print(json.dumps([asdict(row) for row in rows]))
+    else:
+        print(text_table(COLUMNS, [cells(row, now) for row in rows], right=RIGHT))
     return ExitCode.DONE
 
 
@@ -64,25 +59,11 @@ def show(
     number: Number = None,
     /,
     *,
-    job: str | None = None,
+    job: OneJob = None,
     json_: Json = False,
-    debug: bool = False,
+    debug: Debug = False,
 ) -> int:
-    """Show the content of a checkpoint.
-
-    Parameters
-    ----------
-    directory
-        The checkpoint directory: a folder or an object store's URL (s3://bucket/folder).
-    number
-        Number of the checkpoint; by default the newest.
-    job
-        Job whose checkpoint to show, if there are several.
-    json_
-        Print the manifest, the source positions and the sealed output as JSON.
-    debug
-        Show the traceback of an error.
-    """
+    """Show the content of a checkpoint; as JSON the manifest, the source positions and the sealed output."""
     from streamflow.cli.checkpoint_details import Details
     from streamflow.savepoints.place import chosen_manifest, open_job
 
@@ -95,27 +76,21 @@ def show(
 @checkpoints.command(sort_key=2)
 def verify(
     directory: Directory,
-    number: Number = None,
+    number: Annotated[
+        Number, Parameter(help="Number of the checkpoint, or all; by default the newest.")
+    ] = None,
     /,
     *,
     job: str | None = None,
     json_: Json = False,
-    debug: bool = False,
+    debug: Debug = False,
 ) -> int:
     """Read every byte of checkpoints and compare it with its digest. Ends with 1 if anything is damaged.
 
     Parameters
     ----------
-    directory
-        The checkpoint directory: a folder or an object store's URL (s3://bucket/folder).
-    number
-        Number of the checkpoint, or all; by default the newest.
     job
         Job whose checkpoints to read; by default all jobs'.
-    json_
-        Print JSON.
-    debug
-        Show the traceback of an error.
     """
     from streamflow.cli.checkpoint_checks import check, verdict
     from streamflow.savepoints.place import open_jobs
@@ -136,27 +111,19 @@ def prune(
     /,
     *,
     keep: str,
-    job: str | None = None,
+    job: OneJob = None,
     yes: bool = False,
     json_: Json = False,
-    debug: bool = False,
+    debug: Debug = False,
 ) -> int:
     """Remove old checkpoints, and files that no checkpoint uses any more. Savepoints stay.
 
     Parameters
     ----------
-    directory
-        The checkpoint directory: a folder or an object store's URL (s3://bucket/folder).
     keep
         Number of the newest checkpoints to keep. One of the generation before is kept as well.
-    job
-        Job whose checkpoints to remove, if there are several.
     yes
         Remove them; without it, only list them.
-    json_
-        Print JSON.
-    debug
-        Show the traceback of an error.
     """
     from streamflow.cli.checkpoint_checks import outdated
     from streamflow.savepoints.place import open_job

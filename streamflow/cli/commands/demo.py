@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Final
 
 from streamflow.cli.drive import Outcome, drive
+from streamflow.cli.parameters import Debug, Json
 from streamflow.cli.terminal import figures
 from streamflow.errors import ConfigError, SinkError
 
@@ -31,8 +30,8 @@ def demo(
     speed: float | None = None,
     out: Path = Path("streamflow-demo"),
     quiet: bool = False,
-    json_: Annotated[bool, Parameter(name="--json")] = False,
-    debug: bool = False,
+    json_: Json = False,
+    debug: Debug = False,
 ) -> int:
     """Run the bundled job on real flight delays, live.
 
@@ -46,10 +45,6 @@ def demo(
         The folder for the chart and the results [default: streamflow-demo].
     quiet
         Show nothing while it runs, and no table at the end.
-    json_
-        Print the results as JSON on stdout.
-    debug
-        Show the traceback of an error.
     """
     if speed is not None and not 0 <= speed < float("inf"):
         raise ConfigError(

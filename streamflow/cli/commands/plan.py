@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from streamflow.cli.assignments import assignments
 from streamflow.cli.exit_codes import ExitCode
+from streamflow.cli.parameters import Debug, Pairs, Target
 from streamflow.errors import ConfigError, unknown_name
 
 __all__ = ["plan"]
@@ -16,31 +15,25 @@ _FORMATS = ("text", "mermaid", "svg")
 
 
 def plan(
-    target: Annotated[str, Parameter(name="FILE[:job]")],
+    target: Target,
     /,
     *,
     physical: bool = False,
     format: str = "text",
     parallelism: str | None = None,
-    set: tuple[str, ...] = (),
-    debug: bool = False,
+    set: Pairs = (),
+    debug: Debug = False,
 ) -> int:
     """Show a job's plan without running it.
 
     Parameters
     ----------
-    target
-        Python file with the job; FILE:job names one of several jobs.
     physical
         Show the tasks as they would run (chains, exchanges, parallelism), not the operators as written.
     format
         text, mermaid for a diagram in Markdown, or svg for a picture.
     parallelism
         Subtasks per operator, for --physical.
-    set
-        key=value, repeatable: a runtime setting, or one that the file reads with sf.setting.
-    debug
-        Show the traceback of an error.
     """
     from streamflow.cli.loading import load
 

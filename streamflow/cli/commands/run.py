@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from typing import Annotated, Final
-
-from cyclopts import Parameter
+from typing import Final
 
 from streamflow.cli.assignments import assignments
 from streamflow.cli.exit_codes import ExitCode
+from streamflow.cli.parameters import Debug, Json, Pairs, Target
 
 __all__ = ["run"]
 
@@ -18,7 +17,7 @@ _LOG: Final = logging.getLogger("streamflow.cli")
 
 
 def run(
-    target: Annotated[str, Parameter(name="FILE[:job]")],
+    target: Target,
     /,
     *,
     mode: str | None = None,
@@ -31,17 +30,15 @@ def run(
     allow_duplicates: bool = False,
     control_port: str | None = None,
     metrics_port: str | None = None,
-    set: tuple[str, ...] = (),
+    set: Pairs = (),
     quiet: bool = False,
-    json_: Annotated[bool, Parameter(name="--json")] = False,
-    debug: bool = False,
+    json_: Json = False,
+    debug: Debug = False,
 ) -> int:
     """Run a job.
 
     Parameters
     ----------
-    target
-        Python file with the job; FILE:job names one of several jobs.
     mode
         auto (batch if every source ends, else streaming), streaming, micro-batch or batch.
     parallelism
@@ -62,14 +59,8 @@ def run(
         Answer on this port of 127.0.0.1 to `streamflow top`, `status`, `savepoint` and `stop`; 0 takes any free one.
     metrics_port
         Serve /metrics (Prometheus), /healthz and /readyz on this port of 127.0.0.1; 0 takes any free one.
-    set
-        key=value, repeatable: a runtime setting (restart_delay=20ms), or one that the file reads with sf.setting.
     quiet
         Show no progress, no summary, and log only errors.
-    json_
-        Print the result as JSON on stdout.
-    debug
-        Show the traceback of an error.
     """
     from streamflow.cli.drive import drive
     from streamflow.cli.ending import ending

@@ -8,36 +8,27 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from streamflow.cli.exit_codes import ExitCode
+from streamflow.cli.parameters import Debug, JobUrl, Json, Timeout, TokenFile
 
 __all__ = ["savepoint"]
 
 
 def savepoint(
-    job_url: Annotated[str, Parameter(name="JOB_URL")],
+    job_url: JobUrl,
     target: Annotated[str, Parameter(name="TARGET")],
     /,
     *,
-    token_file: str | None = None,
-    timeout: str = "10m",
-    json_: Annotated[bool, Parameter(name="--json")] = False,
-    debug: bool = False,
+    token_file: TokenFile = None,
+    timeout: Timeout = "10m",
+    json_: Json = False,
+    debug: Debug = False,
 ) -> int:
     """Take a savepoint of a running job: a checkpoint, copied whole to another place.
 
     Parameters
     ----------
-    job_url
-        Address of the job's control server, as printed by `streamflow run --control-port`.
     target
         A folder or an object store's URL (s3://bucket/folder), as the job sees it.
-    token_file
-        A file with the job's control token; otherwise STREAMFLOW_CONTROL_TOKEN.
-    timeout
-        Longest wait for the job.
-    json_
-        Print the answer as JSON.
-    debug
-        Show the traceback of an error.
     """
     from streamflow.cli.control_client import ControlClient, place_of
 

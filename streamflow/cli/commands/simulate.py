@@ -7,12 +7,11 @@ import os
 import shlex
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Annotated, Final
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Final
 
 from streamflow.cli.assignments import assignments
 from streamflow.cli.exit_codes import ExitCode
+from streamflow.cli.parameters import Debug, Json, Pairs, Target
 from streamflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ _WIPE: Final = "\r\x1b[2K"
 
 
 def simulate(
-    target: Annotated[str, Parameter(name="FILE[:job]")],
+    target: Target,
     /,
     *,
     seeds: int = 1000,
@@ -35,10 +34,10 @@ def simulate(
     rows: int = 200,
     key: str | None = None,
     keep_order: bool = False,
-    set: tuple[str, ...] = (),
+    set: Pairs = (),
     quiet: bool = False,
-    json_: Annotated[bool, Parameter(name="--json")] = False,
-    debug: bool = False,
+    json_: Json = False,
+    debug: Debug = False,
 ) -> int:
     """Run a job under virtual time with crashes, restores and failing disks; compare with the undisturbed batch run.
 
@@ -47,8 +46,6 @@ def simulate(
 
     Parameters
     ----------
-    target
-        Python file with the job; FILE:job names one of several jobs.
     seeds
         Number of seeds to run.
     first
@@ -63,14 +60,8 @@ def simulate(
         Columns by which a later result replaces an earlier one, like origin,dest.
     keep_order
         Keep the order in which records were read, for jobs whose results depend on it.
-    set
-        key=value, repeatable: a runtime setting, or one that the file reads with sf.setting.
     quiet
         Show no progress and, if no seed fails, nothing at all.
-    json_
-        Print the report as JSON on stdout.
-    debug
-        Show the traceback of an error.
     """
     from streamflow.cli.simulate_share import Share, campaign_for
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from streamflow.cli.exit_codes import ExitCode
+from streamflow.cli.parameters import Debug, Json, OneJob
 from streamflow.cli.terminal import figures
 from streamflow.cli.terminal.text_table import text_table
 from streamflow.errors import ConfigError
@@ -25,9 +26,9 @@ def state(
     operator: str | None = None,
     query: str | None = None,
     to: str | None = None,
-    job: str | None = None,
-    json_: Annotated[bool, Parameter(name="--json")] = False,
-    debug: bool = False,
+    job: OneJob = None,
+    json_: Json = False,
+    debug: Debug = False,
 ) -> int:
     """Read the state in a checkpoint.
 
@@ -42,12 +43,6 @@ def state(
         Of several operators with a state of one name: "operator.state", in quotes.
     to
         Write the result to this file: .parquet, .csv or .ndjson.
-    job
-        Job whose state to read, if there are several.
-    json_
-        Print JSON.
-    debug
-        Show the traceback of an error.
     """
     from streamflow.cli.state_output import check_target, shown, write
     from streamflow.cli.state_query import answer

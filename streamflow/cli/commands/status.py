@@ -6,11 +6,10 @@ import json
 import sys
 import time
 from dataclasses import asdict
-from typing import Annotated, Final
-
-from cyclopts import Parameter
+from typing import Final
 
 from streamflow.cli.exit_codes import ExitCode
+from streamflow.cli.parameters import Debug, JobUrl, Json, Timeout, TokenFile
 
 __all__ = ["status"]
 
@@ -19,29 +18,15 @@ _WIDE: Final = 160
 
 
 def status(
-    job_url: Annotated[str, Parameter(name="JOB_URL")],
+    job_url: JobUrl,
     /,
     *,
-    token_file: str | None = None,
-    timeout: str = "10s",
-    json_: Annotated[bool, Parameter(name="--json")] = False,
-    debug: bool = False,
+    token_file: TokenFile = None,
+    timeout: Timeout = "10s",
+    json_: Json = False,
+    debug: Debug = False,
 ) -> int:
-    """Show the status of a running job.
-
-    Parameters
-    ----------
-    job_url
-        Address of the job's control server, as printed by `streamflow run --control-port`.
-    token_file
-        A file with the job's control token; otherwise STREAMFLOW_CONTROL_TOKEN.
-    timeout
-        Longest wait for the job.
-    json_
-        Print the whole status as JSON.
-    debug
-        Show the traceback of an error.
-    """
+    """Show the status of a running job; as JSON all of it."""
     from streamflow.cli.watched_job import WatchedJob
 
     job = WatchedJob(job_url, token_file=token_file, timeout=timeout)

@@ -3,44 +3,32 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from streamflow.cli.exit_codes import ExitCode
+from streamflow.cli.parameters import Debug, JobUrl, Json, Timeout, TokenFile
 
 __all__ = ["stop"]
 
 
 def stop(
-    job_url: Annotated[str, Parameter(name="JOB_URL")],
+    job_url: JobUrl,
     /,
     *,
     drain: bool = False,
     savepoint: str | None = None,
-    token_file: str | None = None,
-    timeout: str = "10m",
-    json_: Annotated[bool, Parameter(name="--json")] = False,
-    debug: bool = False,
+    token_file: TokenFile = None,
+    timeout: Timeout = "10m",
+    json_: Json = False,
+    debug: Debug = False,
 ) -> int:
     """Stop a running job.
 
     Parameters
     ----------
-    job_url
-        Address of the job's control server, as printed by `streamflow run --control-port`.
     drain
         End the input: open windows give their results, and the job cannot be continued.
     savepoint
         Place for a full copy of the last checkpoint: a folder or an object store's URL, as the job sees it.
-    token_file
-        A file with the job's control token; otherwise STREAMFLOW_CONTROL_TOKEN.
-    timeout
-        Longest wait for the job.
-    json_
-        Print the job's result as JSON.
-    debug
-        Show the traceback of an error.
     """
     import msgspec
 

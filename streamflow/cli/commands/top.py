@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Final
-
-from cyclopts import Parameter
+from typing import Final
 
 from streamflow.cli.exit_codes import ExitCode
+from streamflow.cli.parameters import Debug, JobUrl, Timeout, TokenFile
 
 __all__ = ["top"]
 
@@ -15,26 +14,14 @@ _EVERY: Final = 1.0
 
 
 def top(
-    job_url: Annotated[str, Parameter(name="JOB_URL")],
+    job_url: JobUrl,
     /,
     *,
-    token_file: str | None = None,
-    timeout: str = "10s",
-    debug: bool = False,
+    token_file: TokenFile = None,
+    timeout: Timeout = "10s",
+    debug: Debug = False,
 ) -> int:
-    """Watch a running job, live; q or Ctrl-C ends the view. Outside of a terminal the status is shown once.
-
-    Parameters
-    ----------
-    job_url
-        Address of the job's control server, as printed by `streamflow run --control-port`.
-    token_file
-        A file with the job's control token; otherwise STREAMFLOW_CONTROL_TOKEN.
-    timeout
-        Longest wait for the job.
-    debug
-        Show the traceback of an error.
-    """
+    """Watch a running job, live; q or Ctrl-C ends the view. Outside of a terminal the status is shown once."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         from streamflow.cli.commands.status import status
 
