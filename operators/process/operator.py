@@ -61,8 +61,11 @@ _TIMERS_AT_ONCE: Final = 8_192
 _TIMERS_FOR: Final = 0.1
 """Seconds of firing timers after which their output is handed on."""
 
-Row = tuple[Any, Any, int, int | None, Any]
-"""(look-up form of the key, key, key group, event time, event)."""
+Row = tuple[Any, Any, int, int | None, Any, int]
+"""(look-up form of the key, key, key group, event time, event, the watermark before it)."""
+
+_NO_MARK: Final = -(2**63) - 1
+"""A watermark before the time of any timer."""
 
 _NO_END: Final = End()
 _TIME: Final = pl.col(EVENT_TIME).to_physical()
@@ -191,23 +194,16 @@ class ProcessOperator(Operator):
         """Makes each declared state the handle of this subtask: an attribute of the process, found without a call."""
         own = vars(self._process)
         declared = self._spec.declared
-        self._expiring: list[Any] = []
-        expiries: list[Any] = []
         for attribute, state in declared.keyed.items():
             own[attribute] = state.bind(self._cache)
-        for handle in self._cache.handles:
-            expiry = getattr(handle, "expiry", None)
-            if expiry is not None:
-                self._expiring.append(handle)
-                expiries.append(expiry)
+        self._expiring = [handle for handle in self._cache.handles if handle.expiry is not None]
         self._broadcast = {state.name: state.bind() for state in declared.broadcast.values()}
         for attribute, broadcast in declared.broadcast.items():
             own[attribute] = self._broadcast[broadcast.name]
-        self._expiries = expiries
 
     @property
     def _queues(self) -> list[Any]:
-        return [self._event_timers, self._processing_timers, *self._expiries]
+        return [self._event_timers, self._processing_timers, *(each.expiry for each in self._expiring)]
 
     def _held(self, batch: FrameBatch, out: Collector) -> FrameBatch:
         """The records that Python's values can hold; the others are bad records."""
@@ -302,52 +298,26 @@ class ProcessOperator(Operator):
         times: Iterable[int | None] = (
             frame[EVENT_TIME].to_physical().to_list() if self._timed else repeat(None)
         )
-        marks = frame[WATERMARK].to_physical().to_list() if marked else None
-        rows = zip(hashed, keys, groups, times, _events(frame, self._spec.record_columns), strict=False)
+        marks: Iterable[int] = frame[WATERMARK].to_physical().to_list() if marked else repeat(_NO_MARK)
+        events = _events(frame, self._spec.record_columns)
+        rows = zip(hashed, keys, groups, times, events, marks, strict=False)
         for start in range(0, frame.height, _AHEAD):
             stop = start + _AHEAD
             self._cache.prepare(hashed[start:stop], keys[start:stop], groups[start:stop])
-            if marks is None:
-                self._each(islice(rows, _AHEAD), out)
-            else:
-                self._each_marked(islice(rows, _AHEAD), marks[start:stop], out)
+            self._each(islice(rows, _AHEAD), out)
 
     def _each(self, rows: Iterator[Row], out: Collector) -> None:
-        """Calls `on_event` for each row; one that raises is treated by the error policy, and the next row follows."""
-        cache, current, context = self._cache, self._current, self._context
-        on_event, careful = self._process.on_event, self._spec.on_error != "fail"
-        errors: list[RecordError] = []
-        event: Any = None
-        while True:
-            young = cache.young
-            try:
-                for hashed, key, group, time, event in rows:
-                    slot = young.get(hashed)
-                    if slot is None:
-                        slot = cache.enter(hashed, key, group)
-                        young = cache.young
-                    current.slot = slot
-                    current.time = time
-                    if careful:
-                        self._mark()
-                    on_event(event, context)
-                break
-            except BaseException as raised:  # noqa: BLE001 — whatever a user's code raises is the record's error
-                errors.append(self._failed(raised_by_user(raised), event, errors, out))
-        current.leave()
-        self._guard.bad(errors, out)
-
-    def _each_marked(self, rows: Iterator[Row], marks: Sequence[int], out: Collector) -> None:
-        """Calls `on_event` for each row after the timers that the watermark before the row makes due."""
+        """Calls `on_event` for each row, after the timers that the watermark before the row makes due. A row that
+        raises is treated by the error policy, and the next row follows."""
         cache, current, context, timers = self._cache, self._current, self._context, self._event_timers
         on_event, careful = self._process.on_event, self._spec.on_error != "fail"
         errors: list[RecordError] = []
-        watermarks, event = iter(marks), None
+        event: Any = None
         reached = current.watermark
         while True:
             young = cache.young
             try:
-                for mark, (hashed, key, group, time, event) in zip(watermarks, rows, strict=True):
+                for hashed, key, group, time, event, mark in rows:
                     if mark >= timers.soonest:
                         self._fire(timers, mark, "event", out)
                         young = cache.young

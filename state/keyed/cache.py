@@ -153,6 +153,15 @@ class StateHandle(Protocol):
     @property
     def address(self) -> StateAddress: ...
 
+    @property
+    def expiry(self) -> Any:
+        """The queue of entries that expire; None for state that does not expire."""
+        ...
+
+    def clean(self) -> None:
+        """Removes expired entries, a bounded number at once."""
+        ...
+
     def changes(self, slots: Sequence[Slot]) -> Changes:
         """The changes of these slots that are not in the backend yet."""
         ...

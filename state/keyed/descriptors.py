@@ -13,7 +13,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Self, TypeVar, overload
+from typing import Any, Final, Generic, Self, TypedDict, TypeVar, Unpack, overload
 
 from streamflow.errors import JobDefinitionError
 from streamflow.state.keyed.broadcast import BroadcastHandle
@@ -88,23 +88,48 @@ class Declaration(ABC, Generic[H]):
             )
 
 
+class StateOptions(TypedDict, total=False):
+    """Options of each state by key. With `ttl` a value expires that long after its last write (`ttl_refresh="read"`: or
+    read), by event time or `ttl_time="processing"`. State of another `version` is refused. `name` is the state's name
+    in checkpoints, by default the attribute's."""
+
+    ttl: Duration | None
+    ttl_time: TtlClock
+    ttl_refresh: TtlRefresh
+    version: int
+    name: str | None
+
+
 class KeyedDeclaration(Declaration[H]):
     """One state by key."""
 
     ttl: TimeToLive | None = None
+    type: ValueType
+
+    def __init__(
+        self,
+        *,
+        ttl: Duration | None = None,
+        ttl_time: TtlClock = "event",
+        ttl_refresh: TtlRefresh = "write",
+        version: int = 1,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name, version)
+        self.ttl = time_to_live(ttl, ttl_time, ttl_refresh)
 
     @abstractmethod
     def bind(self, cache: StateCache) -> H:
         """The handle over a subtask's state."""
 
-    def _signature(self, **types: Any) -> dict[str, Any]:
+    def signature(self) -> dict[str, Any]:
         clock = None if self.ttl is None else self.ttl.clock
-        return {"kind": self.kind, "version": self.version, "ttl": clock, **types}
+        return {"kind": self.kind, "version": self.version, "ttl": clock, "type": self.type.signature}
 
-    def _value_handle(self, cache: StateCache, type_: ValueType, default: Any) -> ValueHandle[Any]:
+    def _value_handle(self, cache: StateCache, default: Any) -> ValueHandle[Any]:
         if self.ttl is None:
-            return ValueHandle(cache, self.name, type_, default)
-        return ExpiringValueHandle(cache, self.name, type_, default, self.ttl)
+            return ValueHandle(cache, self.name, self.type, default)
+        return ExpiringValueHandle(cache, self.name, self.type, default, self.ttl)
 
 
 class ValueState(KeyedDeclaration[ValueHandle[T]], Generic[T]):
@@ -122,64 +147,24 @@ class ValueState(KeyedDeclaration[ValueHandle[T]], Generic[T]):
     kind = "value"
 
     @overload
+    def __init__(self: ValueState[D], type: type[D], default: D, **options: Unpack[StateOptions]) -> None: ...
+    @overload
     def __init__(
-        self: ValueState[D],
-        type: type[D],
-        default: D,
-        *,
-        ttl: Duration | None = None,
-        ttl_time: TtlClock = "event",
-        ttl_refresh: TtlRefresh = "write",
-        version: int = 1,
-        name: str | None = None,
+        self: ValueState[D | None], type: type[D], default: None = None, **options: Unpack[StateOptions]
     ) -> None: ...
     @overload
     def __init__(
-        self: ValueState[D | None],
-        type: type[D],
-        default: None = None,
-        *,
-        ttl: Duration | None = None,
-        ttl_time: TtlClock = "event",
-        ttl_refresh: TtlRefresh = "write",
-        version: int = 1,
-        name: str | None = None,
+        self: ValueState[Any], type: object, default: Any = None, **options: Unpack[StateOptions]
     ) -> None: ...
-    @overload
-    def __init__(
-        self: ValueState[Any],
-        type: object,
-        default: Any = None,
-        *,
-        ttl: Duration | None = None,
-        ttl_time: TtlClock = "event",
-        ttl_refresh: TtlRefresh = "write",
-        version: int = 1,
-        name: str | None = None,
-    ) -> None: ...
-    def __init__(
-        self,
-        type: object,
-        default: Any = None,
-        *,
-        ttl: Duration | None = None,
-        ttl_time: TtlClock = "event",
-        ttl_refresh: TtlRefresh = "write",
-        version: int = 1,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(name, version)
+    def __init__(self, type: object, default: Any = None, **options: Unpack[StateOptions]) -> None:
+        super().__init__(**options)
         self.type = value_type(type)
         if default is not None:
             default = self.type.checked(default, "the default: the state")
         self.default = default
-        self.ttl = time_to_live(ttl, ttl_time, ttl_refresh)
-
-    def signature(self) -> dict[str, Any]:
-        return self._signature(type=self.type.signature)
 
     def bind(self, cache: StateCache) -> ValueHandle[T]:
-        return self._value_handle(cache, self.type, self.default)
+        return self._value_handle(cache, self.default)
 
 
 class ListState(KeyedDeclaration[ListHandle[T]], Generic[T]):
@@ -191,22 +176,9 @@ class ListState(KeyedDeclaration[ListHandle[T]], Generic[T]):
 
     kind = "list"
 
-    def __init__(
-        self,
-        type: type[T],
-        *,
-        ttl: Duration | None = None,
-        ttl_time: TtlClock = "event",
-        ttl_refresh: TtlRefresh = "write",
-        version: int = 1,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(name, version)
+    def __init__(self, type: type[T], **options: Unpack[StateOptions]) -> None:
+        super().__init__(**options)
         self.type = value_type(type)
-        self.ttl = time_to_live(ttl, ttl_time, ttl_refresh)
-
-    def signature(self) -> dict[str, Any]:
-        return self._signature(type=self.type.signature)
 
     def bind(self, cache: StateCache) -> ListHandle[T]:
         return ListHandle(cache, self.name, self.type, self.ttl)
@@ -222,24 +194,13 @@ class MapState(KeyedDeclaration[MapHandle[K, V]], Generic[K, V]):
 
     kind = "map"
 
-    def __init__(
-        self,
-        key_type: type[K],
-        value_type_: type[V],
-        *,
-        ttl: Duration | None = None,
-        ttl_time: TtlClock = "event",
-        ttl_refresh: TtlRefresh = "write",
-        version: int = 1,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(name, version)
+    def __init__(self, key_type: type[K], value_type_: type[V], **options: Unpack[StateOptions]) -> None:
+        super().__init__(**options)
         self.key_type = value_type(key_type)
         self.type = value_type(value_type_)
-        self.ttl = time_to_live(ttl, ttl_time, ttl_refresh)
 
     def signature(self) -> dict[str, Any]:
-        return self._signature(key=self.key_type.signature, type=self.type.signature)
+        return {**super().signature(), "key": self.key_type.signature}
 
     def bind(self, cache: StateCache) -> MapHandle[K, V]:
         return MapHandle(cache, self.name, self.key_type, self.type, self.ttl)
@@ -254,27 +215,13 @@ class ReducingState(KeyedDeclaration[ReducingHandle[T]], Generic[T]):
 
     kind = "reducing"
 
-    def __init__(
-        self,
-        type: type[T],
-        function: Callable[[T, T], T],
-        *,
-        ttl: Duration | None = None,
-        ttl_time: TtlClock = "event",
-        ttl_refresh: TtlRefresh = "write",
-        version: int = 1,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(name, version)
+    def __init__(self, type: type[T], function: Callable[[T, T], T], **options: Unpack[StateOptions]) -> None:
+        super().__init__(**options)
         self.type = value_type(type)
         self.function = function
-        self.ttl = time_to_live(ttl, ttl_time, ttl_refresh)
-
-    def signature(self) -> dict[str, Any]:
-        return self._signature(type=self.type.signature)
 
     def bind(self, cache: StateCache) -> ReducingHandle[T]:
-        return ReducingHandle(self._value_handle(cache, self.type, None), self.function)
+        return ReducingHandle(self._value_handle(cache, None), self.function)
 
 
 class AggregatingState(KeyedDeclaration[AggregatingHandle]):
@@ -285,17 +232,8 @@ class AggregatingState(KeyedDeclaration[AggregatingHandle]):
 
     kind = "aggregating"
 
-    def __init__(
-        self,
-        aggregator: Aggregator | type[Aggregator],
-        *,
-        ttl: Duration | None = None,
-        ttl_time: TtlClock = "event",
-        ttl_refresh: TtlRefresh = "write",
-        version: int = 1,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(name, version)
+    def __init__(self, aggregator: Aggregator | type[Aggregator], **options: Unpack[StateOptions]) -> None:
+        super().__init__(**options)
         if isinstance(aggregator, type):
             aggregator = aggregator("value")
         if not isinstance(aggregator, Aggregator):
@@ -303,13 +241,13 @@ class AggregatingState(KeyedDeclaration[AggregatingHandle]):
                 f"{aggregator!r} is no aggregator", hint="give a subclass of sf.Aggregator, or one of it"
             )
         self.aggregator = aggregator
-        self.ttl = time_to_live(ttl, ttl_time, ttl_refresh)
+        self.type = value_type(Any)
 
     def signature(self) -> dict[str, Any]:
-        return self._signature(type="any", aggregator=self.aggregator.label)
+        return {**super().signature(), "aggregator": self.aggregator.label}
 
     def bind(self, cache: StateCache) -> AggregatingHandle:
-        return AggregatingHandle(self._value_handle(cache, value_type(Any), None), self.aggregator)
+        return AggregatingHandle(self._value_handle(cache, None), self.aggregator)
 
 
 class BroadcastState(Declaration[BroadcastHandle[K, V]], Generic[K, V]):

@@ -12,19 +12,10 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from streamflow.core.serde import pack, unpack
 from streamflow.errors import RecordError, StateError, StreamflowError, cut
-from streamflow.state.backends.protocol import SLICE, StateAddress
-from streamflow.state.keyed.cache import (
-    CELLS,
-    GROUP,
-    KEY,
-    KEY_BYTES,
-    UNLOADED,
-    Changes,
-    Slot,
-    StateCache,
-)
-from streamflow.state.keyed.ttl import STAMP_BYTES, ExpiryQueue, TimeToLive, stamp, stamped_at
-from streamflow.state.keyed.value import cannot_be_stored
+from streamflow.state.backends.protocol import SLICE
+from streamflow.state.keyed.cache import GROUP, KEY, KEY_BYTES, UNLOADED, Changes, Slot, StateCache
+from streamflow.state.keyed.handle import KeyedHandle, cannot_be_stored
+from streamflow.state.keyed.ttl import STAMP_BYTES, Aged, TimeToLive, stamp
 from streamflow.state.keyed.value_types import ValueType
 
 __all__ = ["CHUNK", "ListHandle"]
@@ -33,20 +24,17 @@ T = TypeVar("T")
 
 CHUNK: Final = 256
 _NUMBER_BYTES: Final = 4
-_NEVER: Final = -(2**63) + 1
 
 
-class _Cell:
-    """The known part of one key's list: the number of full chunks, those not written yet, and the rest; with a TTL
-    also the time from which its age counts and its place in the expiry queue."""
+class _Cell(Aged):
+    """The known part of one key's list: the number of full chunks, those not written yet, and the rest."""
 
-    __slots__ = ("full", "place", "since", "tail", "unwritten")
+    __slots__ = ("full", "tail", "unwritten")
 
-    def __init__(self, full: int, tail: list[Any], since: int, place: int) -> None:
+    def __init__(self, full: int, tail: list[Any]) -> None:
+        super().__init__()
         self.full = full
         self.tail = tail
-        self.since = since
-        self.place = place
         self.unwritten: list[tuple[int, list[Any]]] = []
 
     @property
@@ -54,36 +42,15 @@ class _Cell:
         return not self.full and not self.tail
 
 
-class ListHandle(Generic[T]):
+class ListHandle(KeyedHandle, Generic[T]):
     """A list for the current key. Its time to live, if it has one, counts for the whole list."""
 
-    __slots__ = (
-        "_bit",
-        "_cache",
-        "_current",
-        "_dump",
-        "_index",
-        "_load",
-        "_ttl",
-        "_type",
-        "_what",
-        "address",
-        "expiry",
-    )
+    __slots__ = ("_dump", "_load", "_type")
 
     def __init__(self, cache: StateCache, name: str, type_: ValueType, ttl: TimeToLive | None) -> None:
-        self.address = StateAddress(cache.operator, name)
-        self._cache = cache
-        self._current = cache.current
-        self._what = f"state {name!r}"
         self._type = type_
         self._dump, self._load = type_.dump, type_.load
-        self._ttl = ttl
-        self.expiry = (
-            None if ttl is None else ExpiryQueue(cache.backend, StateAddress(cache.operator, f"ttl-{name}"))
-        )
-        self._index = cache.register(self)
-        self._bit = 1 << (self._index - CELLS)
+        super().__init__(cache, name, ttl)
 
     def add(self, value: T) -> None:
         """Appends an element. Raises RecordError for one of another type."""
@@ -99,9 +66,7 @@ class ListHandle(Generic[T]):
         cell = self._cell(slot)
         if cell.empty:
             return []
-        ttl = self._ttl
-        if ttl is not None and ttl.refresh == "read":
-            cell.since = max(cell.since, ttl.now(self._current))
+        if self.expiry is not None and self.expiry.used(cell):
             self._cache.mark(slot, self._bit)
         values: list[T] = []
         unwritten = dict(cell.unwritten)
@@ -131,11 +96,11 @@ class ListHandle(Generic[T]):
         return iter(self.get())
 
     def changes(self, slots: Sequence[Slot]) -> Changes:
-        """The changes of these slots that are not in the backend yet."""
         changes: Changes = []
         for slot in slots:
             cell: _Cell = slot[self._index]
-            self._place(slot, cell)
+            if self.expiry is not None and not cell.empty:
+                self.expiry.settle(cell, slot)
             prefix, group = slot[KEY_BYTES], slot[GROUP]
             for number, chunk in cell.unwritten:
                 changes.append((group, prefix + _number(number), pack(chunk)))
@@ -146,30 +111,23 @@ class ListHandle(Generic[T]):
         return changes
 
     def clean(self) -> None:
-        """Removes expired lists, a bounded number at once."""
-        if self._ttl is None or self.expiry is None:
-            return
-        now = self._ttl.now(self._current)
-        for key, _, group in self.expiry.due(now):
+        expiry = self.expiry
+        for key, _, group in () if expiry is None else expiry.due():
             slot = self._cache.slot_of(key, group)
-            cell = self._loaded(slot)
-            if not cell.empty and not self._expired(slot, cell, now):
-                self._place(slot, cell, anyway=True)
+            cell = self._cell(slot)
+            if expiry is not None and not cell.empty:
+                expiry.settle(cell, slot, taken=True)
 
     def _append(self, values: list[Any]) -> None:
         if not values:
             return
         slot = self._current.slot
         cell = self._cell(slot)
-        ttl = self._ttl
-        if ttl is not None:
-            now = ttl.now(self._current)
+        if self.expiry is not None:
             if cell.empty:
-                assert self.expiry is not None
-                cell.since, cell.place = now, now + ttl.duration
-                self.expiry.add(cell.place, slot[KEY_BYTES], b"", slot[GROUP])
+                self.expiry.begin(cell, slot)
             else:
-                cell.since = max(cell.since, now)
+                self.expiry.written(cell)
         # As plain values from now on: later changes in place do not change the list.
         cell.tail += self._plain(slot, values)
         self._cache.grew(len(values))
@@ -180,18 +138,6 @@ class ListHandle(Generic[T]):
         self._cache.mark(slot, self._bit)
         if len(cell.unwritten) * CHUNK >= SLICE:
             self._cache.backend.write(self.address, self.changes([slot]))
-
-    def _place(self, slot: Slot, cell: _Cell, *, anyway: bool = False) -> None:
-        """Gives a list its place in the queue, at its end; `anyway`: an earlier place may be gone."""
-        if self._ttl is None or self.expiry is None or cell.empty:
-            return
-        end = cell.since + self._ttl.duration
-        if cell.place != end:
-            self.expiry.remove(cell.place, slot[KEY_BYTES], b"", slot[GROUP])
-            cell.place = end
-        elif not anyway:
-            return
-        self.expiry.add(end, slot[KEY_BYTES], b"", slot[GROUP])
 
     def _plain(self, slot: Slot, values: list[Any]) -> list[Any]:
         dump = self._dump
@@ -219,37 +165,27 @@ class ListHandle(Generic[T]):
         return list(plain) if load is None else [load(value) for value in plain]
 
     def _cell(self, slot: Slot) -> _Cell:
-        cell = self._loaded(slot)
-        if self._ttl is not None and not cell.empty:
-            self._expired(slot, cell, self._ttl.now(self._current))
-        return cell
-
-    def _expired(self, slot: Slot, cell: _Cell, now: int) -> bool:
-        """Whether the list has expired; it is empty then."""
-        assert self._ttl is not None
-        if cell.since + self._ttl.duration > now:
-            return False
-        self._empty(slot, cell)
-        return True
-
-    def _loaded(self, slot: Slot) -> _Cell:
+        """The list, which is empty once it has expired."""
         cell: Any = slot[self._index]
+        expiry = self.expiry
         if cell is UNLOADED:
             head = self._cache.backend.get(self.address, slot[GROUP], slot[KEY_BYTES])
             if head is None:
-                cell = _Cell(0, [], _NEVER, _NEVER)
+                cell = _Cell(0, [])
             else:
-                since = _NEVER if self._ttl is None else stamped_at(head)
-                place = _NEVER if self._ttl is None else since + self._ttl.duration
-                full = unpack(head if self._ttl is None else head[STAMP_BYTES:])
-                cell = _Cell(full, self._stored(slot, full, may_lack=True), since, place)
+                full = unpack(head if expiry is None else head[STAMP_BYTES:])
+                cell = _Cell(full, self._stored(slot, full, may_lack=True))
+                if expiry is not None:
+                    expiry.read_back(cell, head)
                 self._cache.grew(len(cell.tail))
             slot[self._index] = cell
+        if expiry is not None and not cell.empty and expiry.over(cell):
+            self._empty(slot, cell)
         return cast("_Cell", cell)
 
     def _empty(self, slot: Slot, cell: _Cell) -> None:
         if self.expiry is not None:
-            self.expiry.remove(cell.place, slot[KEY_BYTES], b"", slot[GROUP])
+            self.expiry.forget(cell, slot)
         written = cell.full - len(cell.unwritten)
         prefix, group = slot[KEY_BYTES], slot[GROUP]
         # A part of the chunk after those lies at the end of the list as last written.
@@ -282,7 +218,7 @@ class ListHandle(Generic[T]):
     def _head(self, cell: _Cell) -> bytes | None:
         if cell.empty:
             return None
-        return pack(cell.full) if self._ttl is None else stamp(cell.since) + pack(cell.full)
+        return pack(cell.full) if self.expiry is None else stamp(cell.since) + pack(cell.full)
 
 
 def _number(number: int) -> bytes:

@@ -11,21 +11,10 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, Final, Generic, TypeVar, overload
 
-from streamflow.errors import StateError, StreamflowError, cut
-from streamflow.state.backends.protocol import SLICE, StateAddress
-from streamflow.state.keyed.cache import (
-    ABSENT,
-    CELLS,
-    GROUP,
-    KEY,
-    KEY_BYTES,
-    UNLOADED,
-    Changes,
-    Slot,
-    StateCache,
-)
-from streamflow.state.keyed.ttl import STAMP_BYTES, ExpiryQueue, TimeToLive, stamp, stamped_at
-from streamflow.state.keyed.value import cannot_be_stored
+from streamflow.state.backends.protocol import SLICE
+from streamflow.state.keyed.cache import ABSENT, GROUP, KEY, KEY_BYTES, UNLOADED, Changes, Slot, StateCache
+from streamflow.state.keyed.handle import Entry, KeyedHandle, encoded
+from streamflow.state.keyed.ttl import STAMP_BYTES, Aged, TimeToLive, stamp
 from streamflow.state.keyed.value_types import ValueType
 
 __all__ = ["MapHandle", "range_end"]
@@ -49,8 +38,7 @@ def range_end(prefix: bytes) -> bytes | None:
 
 
 class _Cell:
-    """The known entries of one key's map: by packed map key, `[key, value]`, with a TTL also the time from which its
-    age counts and its place in the expiry queue, or ABSENT for a missing one."""
+    """The known entries of one key's map, by packed map key; ABSENT for a known gap."""
 
     __slots__ = ("changed", "entries", "whole")
 
@@ -60,45 +48,20 @@ class _Cell:
         self.whole = False
 
 
-class MapHandle(Generic[K, V]):
+class MapHandle(KeyedHandle, Generic[K, V]):
     """A map for the current key. Reading a value that can change in place counts as writing it."""
 
-    __slots__ = (
-        "_bit",
-        "_cache",
-        "_current",
-        "_decode",
-        "_decode_key",
-        "_encode",
-        "_encode_key",
-        "_index",
-        "_key_type",
-        "_same_key",
-        "_ttl",
-        "_type",
-        "_what",
-        "address",
-        "expiry",
-    )
+    __slots__ = ("_decode", "_decode_key", "_encode", "_encode_key", "_key_type", "_same_key", "_type")
 
     def __init__(
         self, cache: StateCache, name: str, key_type: ValueType, type_: ValueType, ttl: TimeToLive | None
     ) -> None:
-        self.address = StateAddress(cache.operator, name)
-        self._cache = cache
-        self._current = cache.current
-        self._what = f"state {name!r}"
         self._key_type = key_type
         self._same_key = key_type.comes_back_the_same
         self._type = type_
         self._encode_key, self._decode_key = key_type.encoder(key=True), key_type.decoder()
         self._encode, self._decode = type_.encoder(), type_.decoder()
-        self._ttl = ttl
-        self.expiry = (
-            None if ttl is None else ExpiryQueue(cache.backend, StateAddress(cache.operator, f"ttl-{name}"))
-        )
-        self._index = cache.register(self)
-        self._bit = 1 << (self._index - CELLS)
+        super().__init__(cache, name, ttl)
 
     @overload
     def get(self, key: K) -> V | None: ...
@@ -113,7 +76,7 @@ class MapHandle(Generic[K, V]):
         if entry is ABSENT:
             return default
         self._used(slot, cell, packed, entry)
-        return entry[1]
+        return entry.value
 
     def put(self, key: K, value: V) -> None:
         """Sets the value under `key`. Raises RecordError if a type is not the declared one."""
@@ -121,21 +84,18 @@ class MapHandle(Generic[K, V]):
         slot = self._current.slot
         cell = self._cell(slot)
         packed = self._packed(key)
-        ttl = self._ttl
-        if ttl is None:
+        if self.expiry is None:
             if packed not in cell.entries:
                 self._cache.grew(1)
-            cell.entries[packed] = [self._shown(packed, key), value]
+            cell.entries[packed] = Entry(value, self._shown(packed, key))
         else:
-            now = ttl.now(self._current)
             entry = self._entry(slot, cell, packed, key)
             if entry is ABSENT:
-                end = now + ttl.duration
-                cell.entries[packed] = [self._shown(packed, key), value, now, end]
-                assert self.expiry is not None
-                self.expiry.add(end, slot[KEY_BYTES], packed, slot[GROUP])
+                entry = Entry(value, self._shown(packed, key))
+                cell.entries[packed] = self.expiry.begin(entry, slot, packed)
             else:
-                entry[1], entry[2] = value, max(entry[2], now)
+                entry.value = value
+                self.expiry.written(entry)
         self._changed(slot, cell, packed)
 
     def put_all(self, entries: dict[K, V]) -> None:
@@ -178,7 +138,7 @@ class MapHandle(Generic[K, V]):
         for packed, entry in list(cell.entries.items()):
             if not self._gone(slot, cell, packed, entry):
                 self._used(slot, cell, packed, entry)
-                alive.append((entry[0], entry[1]))
+                alive.append((entry.key, entry.value))
         return iter(alive)
 
     def keys(self) -> Iterator[K]:
@@ -197,19 +157,16 @@ class MapHandle(Generic[K, V]):
         """Delete all entries."""
         slot = self._current.slot
         backend, prefix, group = self._cache.backend, slot[KEY_BYTES], slot[GROUP]
-        rows = backend.scan(self.address, group, prefix, range_end(prefix))
+        known, length = self._cell(slot).entries, len(prefix)
+        aged: dict[bytes, Aged] = {packed: entry for packed, entry in known.items() if entry is not ABSENT}
         gone: Changes = []
-        if self._ttl is None or self.expiry is None:
-            gone = [(group, key, None) for key, _ in rows]
-        else:
-            known, length, duration = self._cell(slot).entries, len(prefix), self._ttl.duration
-            places = {packed: entry[3] for packed, entry in known.items() if entry is not ABSENT}
-            for key, data in rows:
-                gone.append((group, key, None))
-                if key[length:] not in known:
-                    places[key[length:]] = stamped_at(data) + duration
-            for packed, place in places.items():
-                self.expiry.remove(place, prefix, packed, group)
+        for key, data in backend.scan(self.address, group, prefix, range_end(prefix)):
+            gone.append((group, key, None))
+            if self.expiry is not None and key[length:] not in known:
+                aged[key[length:]] = self.expiry.read_back(Aged(), data)
+        if self.expiry is not None:
+            for packed, entry in aged.items():
+                self.expiry.forget(entry, slot, packed)
         for start in range(0, len(gone), SLICE):
             backend.write(self.address, gone[start : start + SLICE])
         slot[self._index] = cell = _Cell()
@@ -222,7 +179,6 @@ class MapHandle(Generic[K, V]):
         return self.keys()
 
     def changes(self, slots: Sequence[Slot]) -> Changes:
-        """The changes of these slots that are not in the backend yet."""
         changes: Changes = []
         for slot in slots:
             cell: _Cell = slot[self._index]
@@ -232,27 +188,15 @@ class MapHandle(Generic[K, V]):
         return changes
 
     def clean(self) -> None:
-        """Removes expired entries, a bounded number at once."""
-        if self._ttl is None or self.expiry is None:
-            return
-        now, duration = self._ttl.now(self._current), self._ttl.duration
-        gone: Changes = []
-        for key, rest, group in self.expiry.due(now):
-            slot = self._cache.peek(key)
-            cell: Any = UNLOADED if slot is None else slot[self._index]
-            known = None if cell is UNLOADED else cell.entries.get(rest)
-            if slot is None or known is None:
-                data = self._cache.backend.get(self.address, group, key + rest)
-                if data is not None:
-                    end = stamped_at(data) + duration
-                    if end > now:
-                        self.expiry.add(end, key, rest, group)
-                    else:
-                        gone.append((group, key + rest, None))
-            elif not self._gone(slot, cell, rest, known):
-                self._place(slot, rest, known)
-        if gone:
-            self._cache.backend.write(self.address, gone)
+        if self.expiry is not None:
+            self.expiry.clean(self._cache, self.address, self._known, self._drop_known)
+
+    def _known(self, slot: Slot, packed: bytes) -> Any:
+        cell = slot[self._index]
+        return None if cell is UNLOADED else cell.entries.get(packed)
+
+    def _drop_known(self, slot: Slot, packed: bytes, entry: Any) -> None:
+        self._drop(slot, slot[self._index], packed, entry)
 
     def _cell(self, slot: Slot) -> _Cell:
         cell: Any = slot[self._index]
@@ -284,8 +228,7 @@ class MapHandle(Generic[K, V]):
         """Whether an entry is missing or expired."""
         if entry is ABSENT:
             return True
-        ttl = self._ttl
-        if ttl is None or entry[2] + ttl.duration > ttl.now(self._current):
+        if self.expiry is None or not self.expiry.over(entry):
             return False
         self._drop(slot, cell, packed, entry)
         return True
@@ -293,28 +236,14 @@ class MapHandle(Generic[K, V]):
     def _drop(self, slot: Slot, cell: _Cell, packed: bytes, entry: Any) -> None:
         """Forgets an entry and its place in the queue."""
         assert self.expiry is not None
-        self.expiry.remove(entry[3], slot[KEY_BYTES], packed, slot[GROUP])
+        self.expiry.forget(entry, slot, packed)
         cell.entries[packed] = ABSENT
         self._changed(slot, cell, packed)
 
-    def _place(self, slot: Slot, packed: bytes, entry: Any) -> None:
-        """Gives an entry its place in the queue, at its end."""
-        assert self._ttl is not None
-        assert self.expiry is not None
-        end = entry[2] + self._ttl.duration
-        if entry[3] != end:
-            self.expiry.remove(entry[3], slot[KEY_BYTES], packed, slot[GROUP])
-            entry[3] = end
-        self.expiry.add(end, slot[KEY_BYTES], packed, slot[GROUP])
-
     def _used(self, slot: Slot, cell: _Cell, packed: bytes, entry: Any) -> None:
         """An entry has been handed out."""
-        ttl = self._ttl
-        if ttl is not None and ttl.refresh == "read":
-            entry[2] = max(entry[2], ttl.now(self._current))
-        elif not self._type.mutable:
-            return
-        self._changed(slot, cell, packed)
+        if (self.expiry is not None and self.expiry.used(entry)) or self._type.mutable:
+            self._changed(slot, cell, packed)
 
     def _changed(self, slot: Slot, cell: _Cell, packed: bytes) -> None:
         cell.changed.add(packed)
@@ -335,12 +264,10 @@ class MapHandle(Generic[K, V]):
 
     def _unwritten(self, slot: Slot, cell: _Cell) -> Changes:
         prefix, group, entries = slot[KEY_BYTES], slot[GROUP], cell.entries
-        if self._ttl is not None:
-            duration = self._ttl.duration
+        if self.expiry is not None:
             for packed in cell.changed:
-                entry = entries[packed]
-                if entry is not ABSENT and entry[3] != entry[2] + duration:
-                    self._place(slot, packed, entry)
+                if (entry := entries[packed]) is not ABSENT:
+                    self.expiry.settle(entry, slot, packed)
         return [(group, prefix + packed, self._encoded(slot, entries[packed])) for packed in cell.changed]
 
     def _fill(self, slot: Slot, cell: _Cell) -> Iterator[tuple[K, V]] | None:
@@ -349,7 +276,7 @@ class MapHandle(Generic[K, V]):
         prefix = slot[KEY_BYTES]
         length = len(prefix)
         rows = self._cache.backend.scan(self.address, slot[GROUP], prefix, range_end(prefix))
-        found: list[tuple[bytes, Any]] = []
+        found: list[tuple[bytes, Entry]] = []
         for key, data in rows:
             packed = key[length:]
             found.append((packed, self._decoded(self._decode_key(packed), data)))
@@ -363,10 +290,10 @@ class MapHandle(Generic[K, V]):
         return None
 
     def _read(
-        self, slot: Slot, cell: _Cell, first: list[tuple[bytes, Any]], rows: Iterator[tuple[bytes, bytes]]
+        self, slot: Slot, cell: _Cell, first: list[tuple[bytes, Entry]], rows: Iterator[tuple[bytes, bytes]]
     ) -> Iterator[tuple[K, V]]:
-        length, ttl = len(slot[KEY_BYTES]), self._ttl
-        keep = self._type.mutable or (ttl is not None and ttl.refresh == "read")
+        length = len(slot[KEY_BYTES])
+        keep = self._type.mutable or (self.expiry is not None and self.expiry.ttl.refresh == "read")
         rest = ((key[length:], self._decoded(self._decode_key(key[length:]), data)) for key, data in rows)
         for packed, stored in chain(first, rest):
             entry = cell.entries.get(packed, stored)
@@ -375,27 +302,18 @@ class MapHandle(Generic[K, V]):
             if keep:
                 cell.entries[packed] = entry
                 self._used(slot, cell, packed, entry)
-            yield entry[0], entry[1]
+            yield entry.key, entry.value
 
-    def _decoded(self, key: Any, data: bytes) -> list[Any]:
-        if self._ttl is None:
-            return [key, self._decode(data)]
-        since = stamped_at(data)
-        return [key, self._decode(data[STAMP_BYTES:]), since, since + self._ttl.duration]
+    def _decoded(self, key: Any, data: bytes) -> Entry:
+        if self.expiry is None:
+            return Entry(self._decode(data), key)
+        return self.expiry.read_back(Entry(self._decode(data[STAMP_BYTES:]), key), data)
 
     def _encoded(self, slot: Slot, entry: Any) -> bytes | None:
         if entry is ABSENT:
             return None
-        try:
-            encoded = self._encode(entry[1])
-        except StreamflowError as error:
-            raise cannot_be_stored(self.address.state, slot[KEY], error) from error
-        except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            cause = StateError(
-                f"{cut(entry[1])} cannot be stored: {error}", hint="its parts are not as declared"
-            )
-            raise cannot_be_stored(self.address.state, slot[KEY], cause) from error
-        return encoded if self._ttl is None else stamp(entry[2]) + encoded
+        data = encoded(self._encode, entry.value, self.address.state, slot[KEY])
+        return data if self.expiry is None else stamp(entry.since) + data
 
 
 def _trim(cell: _Cell) -> None:

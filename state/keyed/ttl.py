@@ -17,18 +17,20 @@ happens, or the entry gets its right one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from streamflow.errors import JobDefinitionError
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
-from streamflow.state.keyed.cache import Current
+from streamflow.state.keyed.cache import ABSENT, GROUP, KEY_BYTES, Changes, Current, Slot, StateCache
 from streamflow.state.keyed.timers import TimerQueue
 from streamflow.time.timestamps import Duration, parse_duration
 
 __all__ = [
     "CLEANED",
     "STAMP_BYTES",
+    "Aged",
     "ExpiryQueue",
     "TimeToLive",
     "TtlClock",
@@ -47,6 +49,7 @@ CLEANED: Final = 512
 STAMP_BYTES: Final = 8
 _BIAS: Final = 2**63
 _LENGTH_BYTES: Final = 4
+_NEVER: Final = -(2**63) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,28 +93,117 @@ def stamped_at(data: bytes) -> int:
     return int.from_bytes(data[:STAMP_BYTES], "big") - _BIAS
 
 
-class ExpiryQueue:
-    """The queue of age checks by time; entries are (bytes of the key, the rest of the entry's own key, group)."""
+class Aged:
+    """A stored entry that expires: the time from which its age counts, and its place in the queue."""
 
-    def __init__(self, backend: KeyedStateBackend, address: StateAddress) -> None:
+    __slots__ = ("place", "since")
+
+    def __init__(self) -> None:
+        self.since = self.place = _NEVER
+
+
+A = TypeVar("A", bound=Aged)
+
+
+class ExpiryQueue:
+    """The ages of one state's entries, and the times at which to check them. An entry is in the slot of its key; `rest`
+    is the part of its own key behind the key's bytes."""
+
+    def __init__(
+        self, backend: KeyedStateBackend, address: StateAddress, ttl: TimeToLive, current: Current
+    ) -> None:
+        self.ttl = ttl
         self._queue = TimerQueue(backend, address)
+        self._current = current
 
     @property
     def address(self) -> StateAddress:
         """The queue's address in the backend."""
         return self._queue.address
 
+    def begin(self, entry: A, slot: Slot, rest: bytes = b"") -> A:
+        """Counts an entry's age from now; returns the entry."""
+        entry.since = self.ttl.now(self._current)
+        self.settle(entry, slot, rest)
+        return entry
+
+    def read_back(self, entry: A, data: bytes) -> A:
+        """Gives an entry the age in its bytes; returns the entry."""
+        entry.since = stamped_at(data)
+        entry.place = entry.since + self.ttl.duration
+        return entry
+
+    def written(self, entry: Aged) -> None:
+        """Counts the age of a written entry from now on."""
+        entry.since = max(entry.since, self.ttl.now(self._current))
+
+    def used(self, entry: Aged) -> bool:
+        """Counts the age of a read entry from now on, if declared so; returns whether it does."""
+        if self.ttl.refresh == "read":
+            self.written(entry)
+        return self.ttl.refresh == "read"
+
+    def over(self, entry: Aged) -> bool:
+        """Whether an entry has expired."""
+        return entry.since + self.ttl.duration <= self.ttl.now(self._current)
+
+    def settle(self, entry: Aged, slot: Slot, rest: bytes = b"", *, taken: bool = False) -> None:
+        """Gives an entry its place in the queue, at its end; `taken`: its earlier place has come and is gone."""
+        end = entry.since + self.ttl.duration
+        if entry.place != end:
+            self.forget(entry, slot, rest)
+            entry.place = end
+        elif not taken:
+            return
+        self.add(end, slot[KEY_BYTES], rest, slot[GROUP])
+
+    def forget(self, entry: Aged, slot: Slot, rest: bytes = b"") -> None:
+        """Removes an entry's place from the queue."""
+        if entry.place != _NEVER:
+            self._queue.remove(entry.place, _payload(slot[KEY_BYTES], rest), slot[GROUP])
+            entry.place = _NEVER
+
     def add(self, at: int, key: bytes, rest: bytes, group: int) -> None:
         """Schedules a check of this entry at time `at`."""
-        self._queue.add(at, len(key).to_bytes(_LENGTH_BYTES, "big") + key + rest, group)
+        self._queue.add(at, _payload(key, rest), group)
 
-    def remove(self, at: int, key: bytes, rest: bytes, group: int) -> None:
-        """Cancels the check of this entry at time `at`."""
-        self._queue.remove(at, len(key).to_bytes(_LENGTH_BYTES, "big") + key + rest, group)
+    def clean(
+        self,
+        cache: StateCache,
+        state: StateAddress,
+        known: Callable[[Slot, bytes], Any],
+        drop: Callable[[Slot, bytes, Any], None],
+    ) -> None:
+        """Removes expired entries, a bounded number at once.
 
-    def due(self, now: int) -> list[tuple[bytes, bytes, int]]:
-        """The entries to check now; further due entries come the next time."""
-        first = self._queue.next_time
+        `known` returns an entry in memory, ABSENT for a known gap, None for an unread entry; `drop` forgets an entry
+        in memory, and its place.
+        """
+        gone: Changes = []
+        for key, rest, group in self.due():
+            slot = cache.peek(key)
+            entry = None if slot is None else known(slot, rest)
+            if slot is None or entry is None:
+                data = cache.backend.get(state, group, key + rest)
+                if data is None:
+                    continue
+                stored = self.read_back(Aged(), data)
+                if self.over(stored):
+                    gone.append((group, key + rest, None))
+                else:
+                    self.add(stored.place, key, rest, group)
+            elif entry is ABSENT:
+                continue
+            elif self.over(entry):
+                drop(slot, rest, entry)
+            else:
+                self.settle(entry, slot, rest, taken=True)
+        if gone:
+            cache.backend.write(state, gone)
+
+    def due(self) -> list[tuple[bytes, bytes, int]]:
+        """The entries to check now, as (key's bytes, rest, group); further due entries come the next time."""
+        now, first = self.ttl.now(self._current), self._queue.next_time
         if first is None or first > now:
             return []
         entries: list[tuple[bytes, bytes, int]] = []
@@ -127,3 +219,7 @@ class ExpiryQueue:
     def recover(self) -> None:
         """Finds the stored places; called when the backend has its content."""
         self._queue.recover()
+
+
+def _payload(key: bytes, rest: bytes) -> bytes:
+    return len(key).to_bytes(_LENGTH_BYTES, "big") + key + rest
