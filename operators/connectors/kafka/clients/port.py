@@ -36,6 +36,8 @@ __all__ = [
     "TopicIds",
     "TopicPartition",
     "TopicSettings",
+    "not_allowed",
+    "out_of_range",
     "topic_name",
 ]
 
@@ -118,6 +120,30 @@ class LostRecordsError(SourceError):
 
     final = True
     first = 0
+
+
+def out_of_range(partition: TopicPartition, offset: int, first: int, last: int) -> SourceError:
+    """The error for an offset that is not in a log with offsets `first` to `last`. Never a silent reset: what the log
+    no longer has, or does not have any more, is lost data."""
+    lost = "has been deleted by then" if offset < first else "is beyond its end: the topic was made again"
+    error = (LostRecordsError if offset < first else SourceError)(
+        f"offset {offset} is not in the log any more: it has offsets {first} to {last}, "
+        f"and the next record to read {lost}",
+        where=Where(split=str(partition), offset=f"offset {offset}"),
+        hint=f"start over with start= an offset from {first} on, or restore a checkpoint that fits the log",
+    )
+    if isinstance(error, LostRecordsError):
+        error.first = first
+    return error
+
+
+def not_allowed(partition: TopicPartition) -> SourceError:
+    """The error for a partition that the user may not read."""
+    return SourceError(
+        f"reading topic {partition.topic!r} is not allowed",
+        where=Where(split=str(partition)),
+        hint="the user needs READ and DESCRIBE on the topic",
+    )
 
 
 class Chunk(Protocol):

@@ -6,12 +6,12 @@ import pytest
 
 confluent_kafka = pytest.importorskip("confluent_kafka")
 
-from streamflow.operators.connectors.kafka.clients.confluent.chunk import MessageColumns  # noqa: E402
+from streamflow.operators.connectors.kafka.clients.confluent.chunk import MessageChunk  # noqa: E402
 from streamflow.operators.connectors.kafka.clients.confluent.queue import MessageQueue  # noqa: E402
 
 
-def columns(*offsets: int) -> MessageColumns:
-    made = MessageColumns()
+def chunk_from(reached: int, *offsets: int) -> MessageChunk:
+    made = MessageChunk(reached)
     made.add(
         [
             confluent_kafka.Message(
@@ -37,7 +37,7 @@ def columns(*offsets: int) -> MessageColumns:
 def test_what_comes_again_is_left_out(came: list[list[int]], given: list[int]) -> None:
     queue = MessageQueue(3)
     for offsets in came:
-        queue.put(columns(*offsets))
+        queue.put(chunk_from(queue.reached, *offsets))
     chunk = queue.take(None)
     if not given:
         assert chunk is None

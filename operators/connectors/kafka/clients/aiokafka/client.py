@@ -10,7 +10,7 @@ from typing import Any
 from streamflow.operators.connectors.kafka.clients.aiokafka.metadata import AiokafkaMetadata
 from streamflow.operators.connectors.kafka.clients.aiokafka.reader import AiokafkaReader
 from streamflow.operators.connectors.kafka.clients.aiokafka.writer import AiokafkaWriter
-from streamflow.operators.connectors.kafka.clients.port import UNPACKED_BYTES
+from streamflow.operators.connectors.kafka.clients.port import UNPACKED_BYTES, LogReader
 from streamflow.operators.connectors.kafka.cluster import Cluster
 
 __all__ = ["AiokafkaClient"]
@@ -33,7 +33,7 @@ class AiokafkaClient:
         if not log.handlers:
             log.addHandler(logging.NullHandler())
 
-    def reader(self, *, client_id: str) -> AiokafkaReader:
+    def reader(self, *, client_id: str) -> LogReader:
         return AiokafkaReader(self.cluster, client_id, unpacked_bytes=self.unpacked_bytes)
 
     def metadata(self, *, client_id: str) -> AiokafkaMetadata:

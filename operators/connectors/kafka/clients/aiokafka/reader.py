@@ -28,8 +28,9 @@ from streamflow.operators.connectors.kafka.clients.port import (
     UNPACKED_BYTES,
     Chunk,
     GonePartitionError,
-    LostRecordsError,
     TopicPartition,
+    not_allowed,
+    out_of_range,
 )
 from streamflow.operators.connectors.kafka.cluster import Cluster
 
@@ -201,13 +202,7 @@ class AiokafkaReader:
     def _take_in(self, buffer: FetchBuffer, code: int, high: int, rest: list[Any]) -> None:
         """Takes in one partition's part of an answer."""
         if code == _NOT_AUTHORIZED:
-            buffer.fail(
-                SourceError(
-                    f"reading topic {buffer.partition.topic!r} is not allowed",
-                    where=Where(split=str(buffer.partition)),
-                    hint="the user needs READ and DESCRIBE on the topic",
-                )
-            )
+            buffer.fail(not_allowed(buffer.partition))
             return
         if code:
             from aiokafka.errors import for_code
@@ -249,7 +244,6 @@ class AiokafkaReader:
             buffer.put(batches, next_offset)
 
     async def _out_of_range(self, node: int, buffer: FetchBuffer) -> None:
-        """Handles an offset outside of the log: never a silent reset, since missing records are lost data."""
         partition = buffer.partition
         first = (await list_offsets(self._connected, node, {partition: _EARLIEST}))[partition]
         last = (await list_offsets(self._connected, node, {partition: _LATEST}))[partition]
@@ -257,21 +251,7 @@ class AiokafkaReader:
             # A broker that has just become the leader may be a little behind.
             self._failed([buffer], "OffsetOutOfRange")
             return
-        lost = (
-            "has been deleted by then"
-            if buffer.ask < first
-            else "is beyond its end: the topic was made again"
-        )
-        kind = LostRecordsError if buffer.ask < first else SourceError
-        error = kind(
-            f"offset {buffer.ask} is not in the log any more: it has offsets {first} to {last}, "
-            f"and the next record to read {lost}",
-            where=Where(split=str(partition), offset=f"offset {buffer.ask}"),
-            hint=f"start over with start= an offset from {first} on, or restore a checkpoint that fits the log",
-        )
-        if isinstance(error, LostRecordsError):
-            error.first = first
-        buffer.fail(error)
+        buffer.fail(out_of_range(partition, buffer.ask, first, last))
 
     def _failed(self, buffers: list[FetchBuffer], why: str, *, gone: bool = False) -> None:
         """Counts time from the first failure on; gives up after the patience is over."""
@@ -285,10 +265,7 @@ class AiokafkaReader:
             elif gone and now - buffer.failing_since > _GONE_AFTER:
                 buffer.fail(GonePartitionError.of(buffer.partition))
             elif now - buffer.failing_since > self._patience:
-                error = unreachable(self._cluster, why)
-                buffer.fail(
-                    SourceError(error.message, where=Where(split=str(buffer.partition)), hint=error.hint)
-                )
+                buffer.fail(_of(buffer, unreachable(self._cluster, why)))
 
     async def _renew(self) -> None:
         """Forgets the brokers that do not answer, and asks the bootstrap addresses again."""
@@ -298,9 +275,7 @@ class AiokafkaReader:
             self._client = await connect(self._cluster, self._client_id, patience=self._patience)
         except SourceError as error:
             for buffer in self._buffers.values():
-                buffer.fail(
-                    SourceError(error.message, where=Where(split=str(buffer.partition)), hint=error.hint)
-                )
+                buffer.fail(_of(buffer, error))
             await asyncio.Event().wait()
         self.reconnects += 1
         self._answered = loop.time()
@@ -347,6 +322,10 @@ class AiokafkaReader:
         if self._client is None:
             raise SourceError("the reader is closed")
         return self._client
+
+
+def _of(buffer: FetchBuffer, error: SourceError) -> SourceError:
+    return SourceError(error.message, where=Where(split=str(buffer.partition)), hint=error.hint)
 
 
 def _aborted(rest: list[Any]) -> list[tuple[int, int]] | None:

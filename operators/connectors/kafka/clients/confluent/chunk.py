@@ -1,4 +1,4 @@
-"""Messages of confluent-kafka as columns, and as the port's `Chunk`.
+"""Messages of confluent-kafka as columns: the port's `Chunk`.
 
 They are taken apart at once. As objects they would be gone through again and again by Python's garbage collector: a
 third of the time of reading.
@@ -16,32 +16,44 @@ from streamflow.operators.connectors.kafka.clients.port import Headers
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-__all__ = ["MessageChunk", "MessageColumns"]
+__all__ = ["MessageChunk"]
 
 
-class MessageColumns:
-    """Messages of one partition in their order, none of them an event: a list for each part. `nbytes` is the size of
+class MessageChunk:
+    """Messages of one partition from an offset on, in their order, none of them an event. `nbytes` is the size of
     their values."""
 
-    __slots__ = ("_headers", "_keys", "_offsets", "_times", "_values", "nbytes")
+    __slots__ = ("_headers", "_keys", "_offsets", "_times", "_values", "nbytes", "next_offset")
 
-    def __init__(self) -> None:
+    def __init__(self, offset: int) -> None:
+        self.next_offset = offset
+        self.nbytes = 0
         self._values: list[bytes | None] = []
         self._keys: list[bytes | None] = []
         self._offsets: list[int] = []
         self._times: list[int] = []
         self._headers: list[Any] = []
-        self.nbytes = 0
 
     def __len__(self) -> int:
         return len(self._values)
 
     def add(self, messages: Sequence[Message]) -> None:
-        """Appends the next messages."""
+        """Adds the next messages. librdkafka may deliver some again, as when a topic's leader has changed: those are
+        left out."""
         from confluent_kafka import Message
 
-        values: list[Any] = list(map(Message.value, messages))
         offsets: list[Any] = list(map(Message.offset, messages))
+        if offsets[0] < self.next_offset or not all(map(lt, offsets, islice(offsets, 1, None))):
+            new: dict[int, Message] = {}
+            reached = self.next_offset
+            for offset, message in zip(offsets, messages, strict=True):
+                if offset >= reached:
+                    new[offset] = message
+                    reached = offset + 1
+            offsets, messages = list(new), list(new.values())
+            if not messages:
+                return
+        values: list[Any] = list(map(Message.value, messages))
         keys: list[Any] = list(map(Message.key, messages))
         self._values += values
         self._keys += keys
@@ -57,47 +69,24 @@ class MessageColumns:
                 # crash.
                 self._headers.append(_bad_name(error))
         self.nbytes += _size(values)
+        self.next_offset = offsets[-1] + 1
 
-    def extend(self, other: MessageColumns) -> None:
+    def extend(self, other: MessageChunk) -> None:
         """Appends messages that came after these."""
         for mine, others in zip(self._columns, other._columns, strict=True):
             mine += others
         self.nbytes += other.nbytes
+        self.next_offset = other.next_offset
 
-    def taken(self, count: int) -> MessageColumns:
+    def taken(self, count: int) -> MessageChunk:
         """Takes out the first `count` messages."""
-        first = MessageColumns()
+        first = MessageChunk(self._offsets[count - 1] + 1)
         for column, mine in zip(first._columns, self._columns, strict=True):
             column += mine[:count]
             del mine[:count]
         first.nbytes = _size(first._values)
         self.nbytes -= first.nbytes
         return first
-
-    def behind(self, reached: int) -> MessageColumns:
-        """The messages from offset `reached` on, each once; itself if that is all of them."""
-        offsets = self._offsets
-        if offsets and offsets[0] >= reached and all(map(lt, offsets, islice(offsets, 1, None))):
-            return self
-        kept: list[int] = []
-        for place, offset in enumerate(offsets):
-            if offset >= reached:
-                kept.append(place)
-                reached = offset + 1
-        chosen = MessageColumns()
-        for column, mine in zip(chosen._columns, self._columns, strict=True):
-            column += [mine[place] for place in kept]
-        chosen.nbytes = _size(chosen._values)
-        return chosen
-
-    @property
-    def _columns(self) -> tuple[list[Any], ...]:
-        return self._values, self._keys, self._offsets, self._times, self._headers
-
-    @property
-    def next_offset(self) -> int:
-        """The offset behind the last message."""
-        return self._offsets[-1] + 1
 
     def values(self) -> list[bytes | None]:
         return self._values
@@ -109,47 +98,21 @@ class MessageColumns:
         return self._offsets
 
     def milliseconds(self) -> list[int]:
-        """Timestamps in milliseconds since 1970; -1 for none."""
         return self._times
+
+    def timestamps(self) -> list[int]:
+        return [1000 * time for time in self._times]
 
     def headers(self) -> list[Headers]:
         return [() if headers is None else tuple(headers) for headers in self._headers]
 
-
-class MessageChunk:
-    """Messages of one partition, up to `next_offset`."""
-
-    __slots__ = ("_columns", "nbytes", "next_offset")
-
-    def __init__(self, columns: MessageColumns, next_offset: int) -> None:
-        self._columns = columns
-        self.next_offset = next_offset
-        self.nbytes = columns.nbytes
-
-    def __len__(self) -> int:
-        return len(self._columns)
-
-    def values(self) -> list[bytes | None]:
-        return self._columns.values()
-
-    def keys(self) -> list[bytes | None]:
-        return self._columns.keys()
-
-    def offsets(self) -> list[int]:
-        return self._columns.offsets()
-
-    def milliseconds(self) -> list[int]:
-        return self._columns.milliseconds()
-
-    def timestamps(self) -> list[int]:
-        return [1000 * time for time in self._columns.milliseconds()]
-
-    def headers(self) -> list[Headers]:
-        return self._columns.headers()
-
     def flaws(self) -> Mapping[int, str]:
         """The flaws of the messages: librdkafka gives the readable part, and an error for the rest."""
         return {}
+
+    @property
+    def _columns(self) -> tuple[list[Any], ...]:
+        return self._values, self._keys, self._offsets, self._times, self._headers
 
 
 def _bad_name(error: Exception) -> Headers:

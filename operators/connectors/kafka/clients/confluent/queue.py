@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.clients.confluent.chunk import MessageChunk, MessageColumns
+from streamflow.operators.connectors.kafka.clients.confluent.chunk import MessageChunk
 
 __all__ = ["MessageQueue"]
 
@@ -24,25 +24,23 @@ class MessageQueue:
         self.waiting = 0
         self.error: SourceError | None = None
         self._given = offset
-        self._columns = MessageColumns()
+        self._chunk = MessageChunk(offset)
         self._news = asyncio.Event()
 
     @property
     def nbytes(self) -> int:
         """The bytes of the waiting messages."""
-        return self._columns.nbytes
+        return self._chunk.nbytes
 
-    def put(self, columns: MessageColumns) -> None:
-        """Adds the next messages. librdkafka may deliver some again, as when a topic's leader has changed: those are
-        left out."""
-        columns = columns.behind(self.reached)
-        if not columns:
+    def put(self, chunk: MessageChunk) -> None:
+        """Adds the next messages, from `reached` on."""
+        if not chunk:
             return
-        self.reached = columns.next_offset
-        if self._columns:
-            self._columns.extend(columns)
+        self.reached = chunk.next_offset
+        if self._chunk:
+            self._chunk.extend(chunk)
         else:
-            self._columns = columns
+            self._chunk = chunk
         self.at_end = False
         self._news.set()
 
@@ -65,7 +63,7 @@ class MessageQueue:
     @property
     def ready(self) -> bool:
         """Whether there is something to take."""
-        return bool(self._columns) or self.reached > self._given or self.error is not None
+        return self.reached > self._given or self.error is not None
 
     async def wait(self, seconds: float) -> None:
         """Waits until there is a message to take, but no longer than `seconds`. Cancelling takes nothing."""
@@ -83,16 +81,15 @@ class MessageQueue:
 
     def take(self, most: int | None) -> MessageChunk | None:
         """The waiting messages, up to `most`; None if there are none."""
-        columns = self._columns
-        if not columns and self.reached <= self._given:
+        if self.reached <= self._given:
             if self.error is not None:
                 raise self.error
             return None
-        if most is None or len(columns) <= most:
-            chunk = MessageChunk(columns, self.reached)
-            self._columns = MessageColumns()
+        chunk = self._chunk
+        if most is not None and len(chunk) > most:
+            chunk = chunk.taken(most)
         else:
-            first = columns.taken(most)
-            chunk = MessageChunk(first, first.next_offset)
+            chunk.next_offset = self.reached
+            self._chunk = MessageChunk(self.reached)
         self._given = chunk.next_offset
         return chunk

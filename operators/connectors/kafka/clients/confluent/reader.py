@@ -1,23 +1,21 @@
 """A reader of assigned partitions through confluent-kafka (librdkafka), which fetches and unpacks on its own
 threads.
 
-One consumer serves all partitions. A thread of its own calls it, and only while a fetch waits for records: other
-records wait in librdkafka's queue, which is bounded. Of a partition that is taken more slowly than its neighbours a
-bounded amount waits here, then it is paused. Every record costs one Python object for a moment, made in C, and one
-call for each part of it.
+One consumer for all partitions. A thread of its own calls it, and only while somebody waits for records: what nobody
+takes waits in librdkafka's queue, which is bounded, and of a partition that is taken more slowly than its neighbours a
+bounded amount waits here, then it is paused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from streamflow.errors import SourceError, Where
 from streamflow.observe.logs import told
-from streamflow.operators.connectors.kafka.clients.confluent.chunk import MessageColumns
+from streamflow.operators.connectors.kafka.clients.confluent.chunk import MessageChunk
 from streamflow.operators.connectors.kafka.clients.confluent.connection import (
     LIBRARY_LOG,
     OneThread,
@@ -29,8 +27,9 @@ from streamflow.operators.connectors.kafka.clients.port import (
     UNPACKED_BYTES,
     Chunk,
     GonePartitionError,
-    LostRecordsError,
     TopicPartition,
+    not_allowed,
+    out_of_range,
 )
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.operators.connectors.kafka.diagnosis import diagnose
@@ -53,9 +52,6 @@ _GONE_AFTER: Final = 15.0
 _MOST: Final = 40_000
 _AT_ONCE: Final = 500
 """Messages that exist at a time: fewer than those at which Python looks for garbage among them."""
-_MANY: Final = 1_000
-"""The number of records at once after which more are probably on their way: it is worth waiting for them a little."""
-_LINGER: Final = 0.005
 _POLL: Final = 0.05
 _PARTITION_BYTES: Final = 16 << 20
 """Bytes of a partition that may wait here while other partitions are taken, before it is paused."""
@@ -68,14 +64,6 @@ _MOST_OF_REQUEST: Final = 16 << 20
 _FRAME: Final = 1024
 
 _LOG = logging.getLogger("streamflow.kafka")
-
-
-class _Came:
-    """One delivery: messages by partition, and events."""
-
-    def __init__(self) -> None:
-        self.columns: defaultdict[TopicPartition, MessageColumns] = defaultdict(MessageColumns)
-        self.events: list[Message] = []
 
 
 class ConfluentReader:
@@ -194,15 +182,15 @@ class ConfluentReader:
                     await asyncio.sleep(0)
                     continue
                 await self._balance()
-                came = await self._thread(self._consume)
-                for partition, columns in came.columns.items():
+                chunks, events = await self._thread(self._consume)
+                for partition, chunk in chunks.items():
                     if (queue := self._queues.get(partition)) is not None:
-                        queue.put(columns)
-                for event in came.events:
+                        queue.put(chunk)
+                for event in events:
                     await self._event(event)
-                if came.columns or came.events:
+                if chunks or events:
                     self._answered = loop.time()
-                    await self._thread(self._look_up_ends, list(came.columns))
+                    await self._thread(self._look_up_ends, list(chunks))
                 elif loop.time() - self._answered > _ASK_AFTER:
                     await self._ask()
                 await self._look_for_missing()
@@ -213,30 +201,41 @@ class ConfluentReader:
         except Exception as error:  # noqa: BLE001 — a client's exceptions do not leave its adapter
             self._fail(SourceError(f"Kafka's client failed: {type(error).__name__}: {error}"))
 
-    def _consume(self) -> _Came:
-        """The delivered messages; waits a little if there are none. On the reader's thread."""
-        consumer = self._connected
-        came = _Came()
-        messages = consumer.consume(_AT_ONCE, 0)
-        if not messages:
-            first = consumer.poll(_POLL)
-            if first is None:
-                return came
-            messages = [first]
-        count, lingered = 0, False
+    def _consume(self) -> tuple[dict[TopicPartition, MessageChunk], list[Message]]:
+        """The delivered messages by partition, and events; waits a little if there are none. On the reader's thread."""
+        from confluent_kafka import Message
+
+        consumer, count = self._connected, 0
+        chunks: dict[TopicPartition, MessageChunk] = {}
+        events: list[Message] = []
+        first = consumer.poll(_POLL)
+        messages = [] if first is None else [first, *consumer.consume(_AT_ONCE, 0)]
         while messages:
             count += len(messages)
-            _sort(messages, came)
+            if any(map(Message.error, messages)):
+                events += [message for message in messages if message.error() is not None]
+                messages = [message for message in messages if message.error() is None]
+            # The messages come in runs of one partition after the other.
+            start, places = (
+                0,
+                zip(map(Message.topic, messages), map(Message.partition, messages), strict=True),
+            )
+            for place, run in groupby(places):
+                stop = start + sum(1 for _ in run)
+                partition = TopicPartition(*cast("tuple[str, int]", place))
+                queue = self._queues.get(partition)
+                if queue is not None:
+                    chunk = chunks.setdefault(partition, MessageChunk(queue.reached))
+                    chunk.add(messages[start:stop])
+                start = stop
             messages = consumer.consume(_AT_ONCE, 0) if count < _MOST else []
-            if not messages and _MANY <= count < _MOST and not lingered:
-                lingered = True
-                messages = consumer.consume(_AT_ONCE, _LINGER)
-        return came
+        return chunks, events
 
     async def _event(self, event: Message) -> None:
         from confluent_kafka import KafkaError
 
-        partition, error, offset = _place(event), event.error(), event.offset()
+        error, offset = event.error(), event.offset()
+        partition = TopicPartition(*cast("tuple[str, int]", (event.topic(), event.partition())))
         queue = self._queues.get(partition)
         if queue is None:
             return
@@ -247,17 +246,13 @@ class ConfluentReader:
             assert offset is not None
             queue.end_at(offset)
         elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            queue.fail(await self._out_of_range(partition, queue.reached))
+            queue.fail(
+                out_of_range(partition, queue.reached, *await self._thread(self._log_range, partition))
+            )
         elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
             self._missing.setdefault(partition, asyncio.get_running_loop().time())
         elif code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            queue.fail(
-                SourceError(
-                    f"reading topic {partition.topic!r} is not allowed",
-                    where=where,
-                    hint="the user needs READ and DESCRIBE on the topic",
-                )
-            )
+            queue.fail(not_allowed(partition))
         elif code in (KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG):
             # librdkafka asks for it again and again.
             queue.fail(
@@ -273,20 +268,6 @@ class ConfluentReader:
             _LOG.warning(
                 "partition cannot be read; trying again", extra=told(split=str(partition), why=error.str())
             )
-
-    async def _out_of_range(self, partition: TopicPartition, offset: int) -> SourceError:
-        """Handles an offset outside of the log: never a silent reset, since missing records are lost data."""
-        first, last = await self._thread(self._log_range, partition)
-        lost = "has been deleted by then" if offset < first else "is beyond its end: the topic was made again"
-        error = (LostRecordsError if offset < first else SourceError)(
-            f"offset {offset} is not in the log any more: it has offsets {first} to {last}, "
-            f"and the next record to read {lost}",
-            where=Where(split=str(partition), offset=f"offset {offset}"),
-            hint=f"start over with start= an offset from {first} on, or restore a checkpoint that fits the log",
-        )
-        if isinstance(error, LostRecordsError):
-            error.first = first
-        return error
 
     def _log_range(self, partition: TopicPartition) -> tuple[int, int]:
         from confluent_kafka import TopicPartition as Place
@@ -365,30 +346,3 @@ class ConfluentReader:
         if self._consumer is None:
             raise SourceError("the reader is closed")
         return self._consumer
-
-
-def _sort(messages: list[Message], came: _Came) -> None:
-    """Sorts librdkafka's messages, which come in runs of one partition after the other."""
-    from confluent_kafka import Message
-
-    if any(map(Message.error, messages)):
-        came.events += [message for message in messages if message.error() is not None]
-        messages = [message for message in messages if message.error() is None]
-    if not messages:
-        return
-    topics, numbers = list(map(Message.topic, messages)), list(map(Message.partition, messages))
-    if topics.count(topics[0]) == numbers.count(numbers[0]) == len(messages):
-        came.columns[_place(messages[0])].add(messages)
-        return
-    start = 0
-    for _, group in groupby(zip(topics, numbers, strict=True)):
-        stop = start + sum(1 for _ in group)
-        came.columns[_place(messages[start])].add(messages[start:stop])
-        start = stop
-
-
-def _place(message: Message) -> TopicPartition:
-    topic, partition = message.topic(), message.partition()
-    assert topic is not None
-    assert partition is not None
-    return TopicPartition(topic, partition)
