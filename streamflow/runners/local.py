@@ -29,7 +29,7 @@ from streamflow.runtime.worker import Worker
 from streamflow.state.checkpoints.blobs import UnreachableError
 
 if TYPE_CHECKING:
-    from streamflow.observe.http import OperatingServer
+    from streamflow.observe.operating import OperatingServer
 
 __all__ = ["LocalJob"]
 
@@ -211,11 +211,13 @@ class LocalJob:
         settings = self._settings
         if settings.metrics_port is None:
             return None
-        from streamflow.observe.http import serve
+        from streamflow.observe.operating import OperatingServer
 
         token = None if settings.metrics_token is None else settings.metrics_token.reveal()
         try:
-            return serve(self.registry, self.health, settings.metrics_port, settings.metrics_address, token)
+            return OperatingServer(
+                self.registry, self.health, settings.metrics_port, settings.metrics_address, token
+            )
         except ConfigError:
             if self._own_ports:
                 self._ports.close()

@@ -1,86 +1,83 @@
 """The control server: answers for one job on the job's own event loop, until it is closed.
 
-It listens on this machine only unless it has a token. Connections are few and short: one request each, its head
-within a few seconds and 16 KiB, so that clients that send slowly or never end hold up no other client.
+GET /status · POST /checkpoint · POST /savepoint {"target": path or s3 URL} · POST /stop {"drain": false,
+"savepoint": null}. Answers are JSON; an error is {"error": …, "hint": …}. Nothing serves a file or takes code.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Final, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import PurePath
+from typing import Any, Final, Protocol, TypeVar
 
-import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from streamflow.errors import ConfigError
-from streamflow.observe.guard import RequestGuard
-from streamflow.web.control_app import ControlledJob, control_app
+from streamflow.errors import StreamflowError
+from streamflow.observe.http import HttpServer, as_json
+from streamflow.observe.status import JobResult, JobStatus
 
-__all__ = ["ControlServer", "controlled", "serve_control"]
+__all__ = ["MAX_BODY", "ControlledJob", "control_routes", "controlled", "serve_control"]
 
-_HEAD_SECONDS: Final = 5.0
-_HEAD_BYTES: Final = 16 << 10
-_CONNECTIONS: Final = 32
-_FAREWELL_SECONDS: Final = 3
-_LARGEST_PORT: Final = 65_535
+MAX_BODY: Final = 4_096
+"""The largest body of a request, in bytes."""
+
+_BODY_SECONDS: Final = 10.0
+_REMOTE: Final = ("s3://", "gs://", "az://", "memory://")
+
+Handler = Callable[[Request], Awaitable[dict[str, Any]]]
 
 
-class ControlServer:
-    """A running control server; made by `serve_control`."""
+class ControlledJob(Protocol):
+    """The part of a job that a control server uses."""
 
-    def __init__(self, server: uvicorn.Server, listening: socket.socket) -> None:
-        self._server = server
-        self._socket = listening
-        host, self.port = listening.getsockname()[:2]
-        self.url = f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
-        self._task = asyncio.create_task(server.serve(sockets=[listening]))
+    def status(self) -> JobStatus: ...
 
-    async def close(self) -> None:
-        """Finishes the answers under way, and ends; may be called twice."""
-        self._server.should_exit = True
-        with suppress(asyncio.CancelledError):
-            await self._task
-        self._socket.close()
+    async def checkpoint(self) -> int: ...
+
+    async def savepoint(self, url: str) -> str: ...
+
+    async def stop(self, *, drain: bool = False, savepoint: str | None = None) -> JobResult: ...
+
+
+class _NoOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """An order without options."""
+
+
+class _SavepointOrder(msgspec.Struct, forbid_unknown_fields=True):
+    target: str
+
+
+class _StopOrder(msgspec.Struct, forbid_unknown_fields=True):
+    drain: bool = False
+    savepoint: str | None = None
+
+
+Order = TypeVar("Order", bound=msgspec.Struct)
 
 
 async def serve_control(
     job: ControlledJob, port: int, address: str = "127.0.0.1", token: str | None = None
-) -> ControlServer:
+) -> HttpServer:
     """Serves a job's control routes on the running event loop; port 0 takes any free one.
 
     Raises ConfigError if it cannot listen, and for an address that other machines reach without a token.
     """
-    if not 0 <= port <= _LARGEST_PORT:
-        raise ConfigError(
-            f"the control port is {port}", hint=f"use 1 to {_LARGEST_PORT}, or 0 for any free one"
-        )
-    guard = RequestGuard(address, token)  # before anything listens
-    listening = _listen(address, port)
-    config = uvicorn.Config(
-        control_app(job, guard),
-        http=_ImpatientProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="critical",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        h11_max_incomplete_event_size=_HEAD_BYTES,
-        limit_concurrency=_CONNECTIONS,
-        timeout_graceful_shutdown=_FAREWELL_SECONDS,
-    )
-    return ControlServer(_QuietServer(config), listening)
+    server = HttpServer(control_routes(job), port, address, token, what="control")
+    await server.start()
+    return server
 
 
 @asynccontextmanager
 async def controlled(
     job: ControlledJob, port: int, address: str = "127.0.0.1", token: str | None = None
-) -> AsyncGenerator[ControlServer]:
+) -> AsyncGenerator[HttpServer]:
     """Serves a job's control routes inside this context: `async with controlled(handle, 7070): await handle.wait()`."""
     server = await serve_control(job, port, address, token)
     try:
@@ -89,40 +86,69 @@ async def controlled(
         await server.close()
 
 
-def _listen(address: str, port: int) -> socket.socket:
-    """A listening socket: clients wait in its queue from now on."""
+def control_routes(job: ControlledJob) -> list[Route]:
+    """The routes that answer for one job."""
+
+    async def status(request: Request) -> dict[str, Any]:
+        return asdict(job.status())
+
+    async def checkpoint(request: Request) -> dict[str, Any]:
+        await _order(request, _NoOrder)
+        return {"number": await job.checkpoint()}
+
+    async def savepoint(request: Request) -> dict[str, Any]:
+        order = await _order(request, _SavepointOrder)
+        return {"savepoint": await job.savepoint(_target(order.target))}
+
+    async def stop(request: Request) -> dict[str, Any]:
+        order = await _order(request, _StopOrder)
+        more = {} if order.savepoint is None else {"savepoint": _target(order.savepoint)}
+        return {"result": (await job.stop(drain=order.drain, **more)).as_dict()}
+
+    return [
+        Route("/status", _answering(status), methods=["GET"]),
+        Route("/checkpoint", _answering(checkpoint), methods=["POST"]),
+        Route("/savepoint", _answering(savepoint), methods=["POST"]),
+        Route("/stop", _answering(stop), methods=["POST"]),
+    ]
+
+
+def _target(target: str) -> str:
+    """The place of a savepoint; raises if it depends on the folder that the job runs in."""
+    if not target.startswith(_REMOTE) and not PurePath(target).is_absolute():
+        raise HTTPException(400, "the target must be an absolute path or a URL like s3://bucket/folder")
+    return target
+
+
+def _answering(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint whose errors are answers too."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            return as_json(await handler(request))
+        except HTTPException:
+            raise
+        except StreamflowError as error:
+            told = {"error": error.message, "where": str(error.where), "hint": error.hint}
+            return as_json({name: value for name, value in told.items() if value}, 409)
+        except Exception as error:  # noqa: BLE001 - whoever asked is told; the job has its own errors
+            return as_json({"error": f"unforeseen {type(error).__name__}: {error}"}, 500)
+
+    return endpoint
+
+
+async def _order(request: Request, kind: type[Order]) -> Order:
+    """The request's body as an order of this kind; an empty body counts as {}."""
+    body = b""
     try:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        return socket.create_server((address, port), family=family, backlog=_CONNECTIONS)
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise ConfigError(
-            f"the control server cannot listen at {address}:{port}: {error}",
-            hint="choose another port, or 0 for any free one",
-        ) from error
-
-
-class _QuietServer(uvicorn.Server):
-    """A server that leaves the signals to the job."""
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-
-class _ImpatientProtocol(H11Protocol):
-    """A protocol that closes a connection on which no whole request head arrives in time."""
-
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._deadline = self.loop.call_later(_HEAD_SECONDS, self._give_up)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        super().connection_lost(exc)
-
-    def _give_up(self) -> None:
-        if cast("object", self.cycle) is None:  # until the first request's head is complete
-            self.transport.abort()
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise HTTPException(413, f"the body has more than {MAX_BODY} bytes")
+    except TimeoutError:
+        raise HTTPException(408, f"the body did not arrive within {_BODY_SECONDS:.0f} s") from None
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise HTTPException(400, f"the body does not fit this route: {error}") from error

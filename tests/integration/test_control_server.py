@@ -14,10 +14,12 @@ import pytest
 
 import streamflow as sf
 from streamflow.errors import ConfigError
+from streamflow.observe import http
+from streamflow.observe.http import HttpServer
 from streamflow.observe.status import JobResult, JobStatus
 from streamflow.time.timestamps import MIN_TIME
-from streamflow.web import control_app, control_server
-from streamflow.web.control_server import ControlServer, controlled, serve_control
+from streamflow.web import control_server
+from streamflow.web.control_server import controlled, serve_control
 
 RESULT = JobResult("delays", "streaming", 2.5, {}, {}, stopped=True)
 
@@ -57,7 +59,7 @@ async def exchange(port: int, request: bytes) -> bytes:
         writer.close()
 
 
-def serving(use: Callable[[SlowJob, ControlServer], Awaitable[None]]) -> None:
+def serving(use: Callable[[SlowJob, HttpServer], Awaitable[None]]) -> None:
     async def main() -> None:
         job = SlowJob()
         async with controlled(job, 0) as server:
@@ -72,7 +74,7 @@ def request(path: str, port: int, method: str = "GET", body: bytes = b"") -> byt
 
 
 def test_it_answers_at_the_address_it_says() -> None:
-    async def use(job: SlowJob, server: ControlServer) -> None:
+    async def use(job: SlowJob, server: HttpServer) -> None:
         assert server.url == f"http://127.0.0.1:{server.port}"
         answer = await exchange(server.port, request("/status", server.port))
         head, _, body = answer.partition(b"\r\n\r\n")
@@ -84,7 +86,7 @@ def test_it_answers_at_the_address_it_says() -> None:
 
 
 def test_who_stops_the_job_gets_an_answer_although_the_server_ends() -> None:
-    async def use(job: SlowJob, server: ControlServer) -> None:
+    async def use(job: SlowJob, server: HttpServer) -> None:
         asked = asyncio.create_task(exchange(server.port, request("/stop", server.port, "POST", b"{}")))
         await job.stopping.wait()
         closing = asyncio.create_task(server.close())
@@ -100,7 +102,7 @@ def test_who_stops_the_job_gets_an_answer_although_the_server_ends() -> None:
 
 
 def test_a_head_without_end_is_cut_off() -> None:
-    async def use(job: SlowJob, server: ControlServer) -> None:
+    async def use(job: SlowJob, server: HttpServer) -> None:
         long = b"GET /status HTTP/1.1\r\nX-Long: " + b"x" * (1 << 20)
         assert b"200" not in (await exchange(server.port, long))[:20]
 
@@ -108,9 +110,9 @@ def test_a_head_without_end_is_cut_off() -> None:
 
 
 def test_a_client_that_sends_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control_server, "_HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(http, "_HEAD_SECONDS", 0.05)
 
-    async def use(job: SlowJob, server: ControlServer) -> None:
+    async def use(job: SlowJob, server: HttpServer) -> None:
         assert await exchange(server.port, b"") == b""
         assert await exchange(server.port, b"GET /status HTTP/1.1\r\nHost:") == b""
 
@@ -118,9 +120,9 @@ def test_a_client_that_sends_nothing_is_left(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control_app, "_BODY_SECONDS", 0.05)
+    monkeypatch.setattr(control_server, "_BODY_SECONDS", 0.05)
 
-    async def use(job: SlowJob, server: ControlServer) -> None:
+    async def use(job: SlowJob, server: HttpServer) -> None:
         head = request("/stop", server.port, "POST", b"{}").removesuffix(b"{}")
         assert (await exchange(server.port, head)).startswith(b"HTTP/1.1 408")
         assert not job.stopping.is_set()
@@ -129,9 +131,9 @@ def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyP
 
 
 def test_slow_clients_do_not_keep_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control_server, "_HEAD_SECONDS", 1.0)
+    monkeypatch.setattr(http, "_HEAD_SECONDS", 1.0)
 
-    async def use(job: SlowJob, server: ControlServer) -> None:
+    async def use(job: SlowJob, server: HttpServer) -> None:
         slow = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(60)]
         for _, writer in slow:
             writer.write(b"GET /status HTTP/1.1\r\n")

@@ -22,10 +22,11 @@ from streamflow.cli.state_query import answer
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, StreamflowError
 from streamflow.observe.guard import RequestGuard
+from streamflow.observe.http import guarded
 from streamflow.observe.status import JobResult, JobStatus
 from streamflow.savepoints.reading import SavedState
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME, parse_duration
-from streamflow.web.control_app import control_app
+from streamflow.web.control_server import control_routes
 
 DURATIONS = [
     "5s",
@@ -182,7 +183,9 @@ def test_requests_are_answered_or_refused(
     async def send(message: Any) -> None:
         sent.append(dict(message))
 
-    asyncio.run(control_app(cast("Any", job), RequestGuard("127.0.0.1", None))(scope, receive, send))
+    asyncio.run(
+        guarded(control_routes(cast("Any", job)), RequestGuard("127.0.0.1", None))(scope, receive, send)
+    )
     status = sent[0]["status"]
     assert status in (200, 400, 403, 404, 405, 413, 415)
     assert len(job.orders) == (1 if status == 200 and path != "/status" else 0)

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from streamflow.errors import ConfigError
-from streamflow.observe import http as operating_server
+from streamflow.observe import http
 from streamflow.observe.health import Health
-from streamflow.observe.http import OperatingServer, serve
+from streamflow.observe.operating import OperatingServer
 from streamflow.observe.registry import MetricsRegistry
 from streamflow.time.clock import SystemClock
 
@@ -27,7 +27,7 @@ def served(
 ) -> Generator[OperatingServer]:
     health = Health("delays", SystemClock())
     health.state = state
-    server = serve(MetricsRegistry("delays"), health, 0, address, token)
+    server = OperatingServer(MetricsRegistry("delays"), health, 0, address, token)
     try:
         yield server
     finally:
@@ -64,6 +64,7 @@ def test_the_three_routes() -> None:
         status, head, body = ask(server.port)
         assert (status, "text/plain" in head) == (200, True)
         assert body.startswith("# HELP streamflow_")
+        assert ask(server.port, "/%6detrics")[0] == 200  # the same path (RFC 3986, 6.2.2.2)
         for path in ("/healthz", "/readyz", "/readyz?verbose=1"):
             status, head, body = ask(server.port, path)
             assert (status, "application/json" in head, json.loads(body)["ok"]) == (200, True, True)
@@ -83,24 +84,32 @@ def test_a_job_that_is_not_well_answers_503_and_why() -> None:
         assert (ask(server.port, "/healthz")[0], ask(server.port, "/readyz")[0]) == (200, 503)
 
 
-@pytest.mark.parametrize("path", ["/", "/status", "/metrics/", "/../metrics", "/%6detrics", "*"])
+@pytest.mark.parametrize("path", ["/", "/status", "/metrics/", "/../metrics", "/%2fmetrics", "*"])
 def test_other_paths_are_not_there(path: str) -> None:
     with served() as server:
         assert ask(server.port, path)[0] == 404
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "<b>x</b>"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"])
 def test_only_what_reads_is_let_in(method: str) -> None:
     with served(TOKEN) as server:
-        status, head, body = ask(server.port, "/metrics", method)
-        assert (status, "Allow: GET, HEAD" in head) == (405, True)
-        assert "<b>" not in body
+        assert ask(server.port, "/metrics", method)[0] == 401
+        admitted = {"Authorization": f"Bearer {TOKEN}", "Content_Type": "application/json"}
+        status, head, _ = ask(server.port, "/metrics", method, **admitted)
+        allowed = next(line for line in head.splitlines() if line.lower().startswith("allow: "))
+        assert (status, set(allowed[7:].split(", "))) == (405, {"GET", "HEAD"})
+
+
+def test_what_is_no_method_is_refused_and_not_shown() -> None:
+    with served() as server:
+        status, _, body = ask(server.port, "/metrics", "<b>x</b>")
+        assert (status, "<b>" in body) == (400, False)
 
 
 def test_head_is_get_without_its_body() -> None:
     with served() as server:
         status, head, body = ask(server.port, "/healthz", "HEAD")
-        assert (status, body, "Content-Length: 0" in head) == (200, "", False)
+        assert (status, body, "content-length: 0" in head.lower()) == (200, "", False)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +119,7 @@ def test_head_is_get_without_its_body() -> None:
         ({"Host": "evil.example:{port}"}, 403),
         ({"Host": "127.0.0.1:1"}, 200),
         ({"Host": "127.0.0.1.evil.example:{port}"}, 403),
-        ({"Host": None}, 403),
+        ({"Host": None}, 400),
         ({"Host": "localhost:{port}"}, 200),
         ({"Host": "[::1]:{port}"}, 200),
         ({"Origin": "http://evil.example"}, 403),
@@ -127,7 +136,7 @@ def test_pages_of_other_sites_read_nothing(headers: dict[str, str | None], statu
         for path in ("/metrics", "/healthz", "/readyz", "/nothing"):
             answer = ask(server.port, path, **given)
             assert answer[0] == (404 if status == 200 and path == "/nothing" else status)
-            if status == 403:
+            if status != 200:
                 assert "streamflow_" not in answer[2]
 
 
@@ -152,7 +161,7 @@ def test_where_there_is_a_token_it_is_asked_for(path: str, authorization: str | 
         # By a name of the network's: with a token the Host header does not matter.
         answer = ask(server.port, path, Host="job.internal:9249", Authorization=authorization)
         assert answer[0] == status
-        assert ("WWW-Authenticate: Bearer" in answer[1]) == (status == 401)
+        assert ("www-authenticate: bearer" in answer[1].lower()) == (status == 401)
         assert TOKEN not in answer[1] + answer[2]
 
 
@@ -164,14 +173,13 @@ def test_two_headers_where_one_counts_are_refused() -> None:
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.168.1.7", "job.internal"])
 def test_what_others_reach_needs_a_token(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operating_server, "_Server", None)  # it never comes to listen
-    monkeypatch.setattr(operating_server, "_Server6", None)
+    monkeypatch.setattr(socket, "create_server", None)  # it never comes to listen
     registry, health = MetricsRegistry("delays"), Health("delays", SystemClock())
     with pytest.raises(ConfigError, match=r"metrics server would listen on .*; set STREAMFLOW_METRICS_TOKEN"):
-        serve(registry, health, 0, address)
+        OperatingServer(registry, health, 0, address)
     for token in (TOKEN[:-1], "with a t\u00f6ken in it", "line\nbreak-0123456789"):
         with pytest.raises(ConfigError, match="the metrics token cannot be used"):
-            serve(registry, health, 0, address, token)
+            OperatingServer(registry, health, 0, address, token)
 
 
 def test_with_a_token_it_listens_wherever_it_is_told_to() -> None:
@@ -180,7 +188,7 @@ def test_with_a_token_it_listens_wherever_it_is_told_to() -> None:
 
 
 def test_clients_that_are_slow_or_long_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operating_server, "_HEAD_SECONDS", 0.4)
+    monkeypatch.setattr(http, "_HEAD_SECONDS", 0.4)
     with served() as server:
         assert exchange(server.port, b"") == b""
         assert exchange(server.port, b"GET /metrics HTTP/1.1\r\nHost:") == b""
@@ -193,14 +201,12 @@ def test_clients_that_are_slow_or_long_are_left(monkeypatch: pytest.MonkeyPatch)
         assert ask(server.port)[0] == 200
 
 
-def test_one_that_hangs_on_holds_up_nobody_and_too_many_are_sent_away(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_one_that_hangs_on_holds_up_nobody_and_too_many_are_sent_away() -> None:
     with served() as server:
         hanging = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(3)]
         assert ask(server.port)[0] == 200
-        hanging += [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(13)]
-        late = socket.create_connection(("127.0.0.1", server.port), timeout=10)
-        assert late.recv(1) == b""
-        for each in (*hanging, late):
+        hanging += [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(40)]
+        assert ask(server.port)[0] == 503
+        for each in hanging:
             each.close()
+        assert any(ask(server.port)[0] == 200 for _ in range(100))

@@ -11,9 +11,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamflow.errors import ConfigError
-from streamflow.observe import http as operating_server
 from streamflow.observe.health import Health
-from streamflow.observe.http import OperatingServer
+from streamflow.observe.operating import OperatingServer
 from streamflow.observe.prometheus import RegistryCollector
 from streamflow.observe.registry import MetricsRegistry
 from streamflow.time.clock import SystemClock
@@ -36,7 +35,7 @@ def scrape(port: int) -> dict[str, Metric]:
 
 
 def serve(registry: MetricsRegistry, port: int, address: str = "127.0.0.1") -> OperatingServer:
-    return operating_server.serve(registry, Health("departures", SystemClock()), port, address)
+    return OperatingServer(registry, Health("departures", SystemClock()), port, address)
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import pytest
 
 from streamflow.errors import ConfigError, StateError, Where
 from streamflow.observe.guard import RequestGuard, is_loopback
+from streamflow.observe.http import guarded
 from streamflow.observe.status import JobResult, JobStatus
 from streamflow.time.timestamps import MIN_TIME
-from streamflow.web.control_app import MAX_BODY, control_app
+from streamflow.web.control_server import MAX_BODY, control_routes
 
 PORT = 7070
 HOME = f"127.0.0.1:{PORT}"
@@ -86,7 +87,7 @@ def ask(
     async def send(message: Any) -> None:
         sent.append(dict(message))
 
-    asyncio.run(control_app(job, RequestGuard(address, token))(scope, receive, send))
+    asyncio.run(guarded(control_routes(job), RequestGuard(address, token))(scope, receive, send))
     answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     content = b"".join(message.get("body", b"") for message in sent[1:])
     return sent[0]["status"], json.loads(content) if content else None, answered
