@@ -1,4 +1,4 @@
-"""The committing half of a `FileSink` that writes a folder: sealed files get their names in it.
+"""The committing half of a `FileSink`, and of one that writes a folder: sealed files get their names in it.
 
 Each step can be repeated. A note names the runs whose part files are this sink's own, so that a run that continues
 from a checkpoint takes back exactly the files published after it.
@@ -6,11 +6,11 @@ from a checkpoint takes back exactly the files published after it.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from streamflow.disk import Disk
 from streamflow.errors import SinkError
 from streamflow.operators.connectors.files.failures import writing
 from streamflow.operators.connectors.files.publishing.durable_folders import make_durable, sync_down
@@ -27,16 +27,14 @@ from streamflow.operators.connectors.files.publishing.ownership import (
 )
 from streamflow.operators.contract.sink import Committable, Committer, SinkContext
 
-__all__ = ["FolderCommitter", "beginning", "come", "lost", "not_ours"]
+__all__ = ["FolderCommitter", "OutputCommitter", "beginning", "lost", "not_ours"]
 
 
-class FolderCommitter(Committer):
-    """A committer that gives each sealed file its name in the folder. On the first commit of an overwriting run, the
-    earlier files are removed once the new ones are there."""
+class OutputCommitter(Committer):
+    """The common part of both committers: a note, a presence that other runs see, and work on the I/O threads."""
 
     def __init__(self, layout: Layout, ctx: SinkContext) -> None:
         self._layout = layout
-        self._folder = layout.base
         self._ctx = ctx
         self._disk = ctx.disk
         self._owner = Owner.of(layout.hidden, ctx.job, ctx.operator_id)
@@ -48,21 +46,54 @@ class FolderCommitter(Committer):
         await self._ctx.run_blocking(self._begin)
 
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
-        await self._ctx.run_blocking(self._commit, committables)
+        await self._ctx.run_blocking(self._commit, epoch, committables)
 
     async def restore(
         self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable] = ()
     ) -> None:
-        await self._ctx.run_blocking(self._restore, epoch, committables, carried)
+        await self._ctx.run_blocking(self._restored, epoch, committables, carried)
 
     async def close(self) -> None:
         await self._ctx.run_blocking(self._presence.end)
 
     def _begin(self) -> None:
-        with writing(str(self._folder)):
-            come(self._layout, self._owner, self._presence, self._disk)
+        """Begins a run: other runs see it, and staged files of dead runs that took no checkpoints are removed. Raises
+        SinkError if another run is at work and one of the two would replace the other's output."""
+        with writing(str(self._layout.target)):
+            self._presence.begin()
+            if self._layout.single or self._layout.mode == "overwrite":
+                no_other_run(self._presence, self._layout.target)
+            elif self._presence.others():
+                return
+            self._owner.sweep_once(self._disk)
 
-    def _commit(self, committables: Sequence[Committable]) -> None:
+    def _restored(
+        self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable]
+    ) -> None:
+        self._begin()
+        with writing(str(self._layout.target)):
+            carried = here(self._layout, self._owner, self._disk, carried)
+            self._restore(epoch, here(self._layout, self._owner, self._disk, committables), carried)
+            self._owner.sweep(self._disk, carried)
+
+    @abstractmethod
+    def _commit(self, epoch: int, committables: Sequence[Committable]) -> None: ...
+
+    @abstractmethod
+    def _restore(
+        self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable]
+    ) -> None: ...
+
+
+class FolderCommitter(OutputCommitter):
+    """A committer that gives each sealed file its name in the folder. On the first commit of an overwriting run, the
+    earlier files are removed once the new ones are there."""
+
+    def __init__(self, layout: Layout, ctx: SinkContext) -> None:
+        super().__init__(layout, ctx)
+        self._folder = layout.base
+
+    def _commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         with writing(str(self._folder)):
             if not self._made:
                 make_durable(self._disk, self._folder)
@@ -122,24 +153,19 @@ class FolderCommitter(Committer):
     def _restore(
         self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable]
     ) -> None:
-        self._begin()
-        with writing(str(self._folder)):
-            committables = here(self._layout, self._owner, self._disk, committables)
-            carried = here(self._layout, self._owner, self._disk, carried)
-            started = beginning([*committables, *carried])
-            note = self._note.read()
-            if started is None and note is None and self._occupied():
-                raise not_ours(self._folder)
-            if _told_of(note, started) and _runs(note) and not self._disk.exists(self._folder):
-                if not self._ctx.from_savepoint:
-                    raise gone(self._folder)
-                self._note.write({"started": note["started"], "runs": []})
-            if committables:
-                self._commit(committables)
-            note = self._note.read()
-            if _told_of(note, started):
-                self._take_back(epoch, _runs(note), [*committables, *carried])
-            self._owner.sweep(self._disk, carried)
+        started = beginning([*committables, *carried])
+        note = self._note.read()
+        if started is None and note is None and self._occupied():
+            raise not_ours(self._folder)
+        if _told_of(note, started) and _runs(note) and not self._disk.exists(self._folder):
+            if not self._ctx.from_savepoint:
+                raise gone(self._folder)
+            self._note.write({"started": note["started"], "runs": []})
+        if committables:
+            self._commit(epoch, committables)
+        note = self._note.read()
+        if _told_of(note, started):
+            self._take_back(epoch, _runs(note), [*committables, *carried])
 
     def _occupied(self) -> bool:
         return self._layout.mode != "append" and self._layout.occupied(self._disk)
@@ -167,19 +193,6 @@ def _told_of(note: Mapping[str, Any] | None, started: str | None) -> TypeGuard[M
 
 def _runs(note: Mapping[str, Any] | None) -> set[str]:
     return set() if note is None else {str(run) for run in note.get("runs", ())}
-
-
-def come(layout: Layout, owner: Owner, presence: Presence, disk: Disk) -> None:
-    """Begins a run: takes the lock and removes staged files of dead runs that took no checkpoints.
-
-    Raises SinkError if another run is at work and one of the two would replace the other's output.
-    """
-    presence.begin()
-    if layout.single or layout.mode == "overwrite":
-        no_other_run(presence, layout.target)
-    elif presence.others():
-        return
-    owner.sweep_once(disk)
 
 
 def beginning(committables: Sequence[Committable]) -> str | None:

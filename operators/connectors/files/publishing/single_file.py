@@ -17,57 +17,30 @@ from streamflow.errors import SinkError
 from streamflow.operators.connectors.files.failures import writing
 from streamflow.operators.connectors.files.formats.encoding import join_files
 from streamflow.operators.connectors.files.publishing.durable_folders import make_durable
-from streamflow.operators.connectors.files.publishing.hidden_folder import Presence
 from streamflow.operators.connectors.files.publishing.linking import give_name
-from streamflow.operators.connectors.files.publishing.ownership import (
-    Layout,
-    Note,
-    Owner,
-    PartName,
-    confined,
-    here,
+from streamflow.operators.connectors.files.publishing.ownership import Layout, PartName, confined
+from streamflow.operators.connectors.files.publishing.publication import (
+    OutputCommitter,
+    beginning,
+    lost,
+    not_ours,
 )
-from streamflow.operators.connectors.files.publishing.publication import beginning, come, lost, not_ours
-from streamflow.operators.contract.sink import Committable, Committer, SinkContext
+from streamflow.operators.contract.sink import Committable, SinkContext
 
 __all__ = ["FileCommitter"]
 
 
-class FileCommitter(Committer):
+class FileCommitter(OutputCommitter):
     """A committer that joins the sealed pieces of an epoch to the job's earlier output, in one file.
 
     A file from before the job is not joined, unless the sink appends: the job's first pieces say that it begins.
     """
 
     def __init__(self, layout: Layout, ctx: SinkContext) -> None:
-        self._layout = layout
+        super().__init__(layout, ctx)
         self._target = layout.target
         self._base = layout.base
-        self._ctx = ctx
-        self._disk = ctx.disk
         self._hidden = layout.hidden
-        self._owner = Owner.of(layout.hidden, ctx.job, ctx.operator_id)
-        self._note = Note(self._owner.note, ctx)
-        self._presence = Presence(ctx.disk, layout.hidden, f"{self._owner.stem}-{ctx.random.token()}")
-        self._made = False
-
-    async def begin(self) -> None:
-        await self._ctx.run_blocking(self._begin)
-
-    async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
-        await self._ctx.run_blocking(self._commit, epoch, committables)
-
-    async def restore(
-        self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable] = ()
-    ) -> None:
-        await self._ctx.run_blocking(self._restore, epoch, committables, carried)
-
-    async def close(self) -> None:
-        await self._ctx.run_blocking(self._presence.end)
-
-    def _begin(self) -> None:
-        with writing(str(self._target)):
-            come(self._layout, self._owner, self._presence, self._disk)
 
     def _commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         staged = sorted(
@@ -143,20 +116,15 @@ class FileCommitter(Committer):
     def _restore(
         self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable]
     ) -> None:
-        self._begin()
-        with writing(str(self._target)):
-            committables = here(self._layout, self._owner, self._disk, committables)
-            carried = here(self._layout, self._owner, self._disk, carried)
-            self._judge(epoch, beginning([*committables, *carried]))
-            self._commit(epoch, committables)
+        self._judge(epoch, beginning([*committables, *carried]))
+        self._commit(epoch, committables)
+        note = self._read_note()
+        if note is not None and note.waits(self._disk):
+            # Begun by a run that committed at each epoch, and handed on by one that commits at its end.
+            self._commit(note.epoch, self._all_of(note, carried))
             note = self._read_note()
-            if note is not None and note.waits(self._disk):
-                # Begun by a run that committed at each epoch, and handed on by one that commits at its end.
-                self._commit(note.epoch, self._all_of(note, carried))
-                note = self._read_note()
-            if note is not None:
-                self._give_up(note)
-            self._owner.sweep(self._disk, carried)
+        if note is not None:
+            self._give_up(note)
 
     def _all_of(self, note: _Published, carried: Sequence[Committable]) -> Sequence[Committable]:
         """The output that was to be published, if all of it is still to be; else nothing."""
