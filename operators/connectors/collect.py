@@ -20,14 +20,12 @@ import polars as pl
 
 from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
-from streamflow.core.frame import FrameBatch
 from streamflow.core.html_table import html_table
 from streamflow.core.schema import Schema
-from streamflow.errors import JobDefinitionError, RecordError, SinkError
+from streamflow.errors import JobDefinitionError, SinkError
 from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committable, Committer, Delivery, Sink, SinkContext, SinkWriter
-from streamflow.operators.stateless.row_builder import row_dicts
-from streamflow.operators.stateless.rows import frame_of
+from streamflow.operators.stateless.rows import each_row, fitting_frame
 
 __all__ = ["CollectSink", "Collected"]
 
@@ -101,10 +99,7 @@ class Collected:
         kind = self._started()
         batches = [batch for piece in self._pieces.visible.values() for batch in piece.batches]
         if isinstance(kind.schema, Schema):
-            bad: list[RecordError] = []
-            frames = [frame_of(batch, kind.schema, bad).user_frame() for batch in batches]
-            if bad:
-                raise bad[0]
+            frames = [fitting_frame(batch, kind.schema).user_frame() for batch in batches]
             # A column whose type was not known when the job was built may have widened from batch to batch.
             return concatenated(frames) if frames else kind.schema.empty(timed=False)
         rows = self.rows()
@@ -115,11 +110,8 @@ class Collected:
     def rows(self) -> list[Any]:
         """The rows as Python values: a dict for each row of a stream with columns, the objects themselves otherwise."""
         self._started()
-        rows: list[Any] = []
-        for piece in self._pieces.visible.values():
-            for batch in piece.batches:
-                rows.extend(row_dicts(batch.user_frame()) if isinstance(batch, FrameBatch) else batch.values)
-        return rows
+        pieces = self._pieces.visible.values()
+        return [row for piece in pieces for batch in piece.batches for row in each_row(batch)]
 
     def __len__(self) -> int:
         return sum(len(batch) for piece in self._pieces.visible.values() for batch in piece.batches)

@@ -19,12 +19,12 @@ from streamflow.arguments import whole_number
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
-from streamflow.errors import JobDefinitionError, RecordError, SinkError
+from streamflow.errors import JobDefinitionError, SinkError
 from streamflow.operators.connectors.json_rows import json_lines
 from streamflow.operators.connectors.text_columns import as_text_carries
 from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committable, Sink, SinkContext, SinkWriter
-from streamflow.operators.stateless.rows import frame_of
+from streamflow.operators.stateless.rows import fitting_frame
 
 __all__ = ["ConsoleSink", "table"]
 
@@ -82,10 +82,7 @@ class _ConsoleWriter:
     def _text(self, batch: AnyBatch) -> str:
         if self._schema is not None:
             # Output of functions and processes comes as rows of these columns.
-            bad: list[RecordError] = []
-            batch = frame_of(batch, self._schema, bad)
-            if bad:
-                raise bad[0]
+            batch = fitting_frame(batch, self._schema)
         if self._table is None:
             return json_lines(batch).decode()
         if isinstance(batch, FrameBatch):
@@ -167,11 +164,7 @@ def _cell(value: object) -> str:
 
 
 def _first(batch: AnyBatch, rows: int) -> AnyBatch:
-    if len(batch) <= rows:
-        return batch
-    if isinstance(batch, FrameBatch):
-        return FrameBatch(batch.frame.head(rows))
-    return type(batch)(batch.values[:rows])
+    return batch if len(batch) <= rows else batch.part(0, rows)
 
 
 def _print(text: str) -> None:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamflow.core.elements import AnyBatch
-from streamflow.core.frame import FrameBatch
 from streamflow.errors import SinkError, StreamflowError, Where
 from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committable, Sink, SinkContext, SinkWriter
-from streamflow.operators.stateless.row_builder import row_dicts
+from streamflow.operators.stateless.rows import each_row
 from streamflow.operators.stateless.user_functions import check_function
 from streamflow.user_code import awaited_failure, described, line_of_error
 
@@ -56,7 +55,7 @@ class _FunctionWriter:
     async def write(self, batch: AnyBatch) -> None:
         if not len(batch):
             return
-        rows = list(row_dicts(batch.user_frame())) if isinstance(batch, FrameBatch) else list(batch.values)
+        rows = list(each_row(batch))
         try:
             await self._function(rows)
         except StreamflowError:

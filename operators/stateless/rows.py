@@ -44,6 +44,7 @@ __all__ = [
     "columns_of",
     "convert",
     "each_row",
+    "fitting_frame",
     "frame_of",
     "rows_of",
     "seen",
@@ -160,6 +161,15 @@ def frame_of(batch: AnyBatch, schema: Schema, bad: list[RecordError]) -> FrameBa
         return built
     bad.extend(RecordError(why, record=batch.values[at], hint=FITTING_HINT) for at, why in misfits.items())
     return built.chosen([index not in misfits for index in range(len(batch))])
+
+
+def fitting_frame(batch: AnyBatch, schema: Schema) -> FrameBatch:
+    """A batch as a frame of these columns; raises the RecordError of the first row that does not fit."""
+    bad: list[RecordError] = []
+    frame = frame_of(batch, schema, bad)
+    if bad:
+        raise bad[0]
+    return frame
 
 
 FITTING_HINT: Final = "correct the function, its return annotation or its schema="

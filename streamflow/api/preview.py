@@ -20,15 +20,12 @@ from streamflow.arguments import whole_number
 from streamflow.config import Settings
 from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
-from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
-from streamflow.errors import RecordError
 from streamflow.graph.logical import LogicalGraph, Node, SinkNode, inputs_of
 from streamflow.operators.connectors.console import table
 from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committable, Sink, SinkContext, SinkWriter
-from streamflow.operators.stateless.row_builder import row_dicts
-from streamflow.operators.stateless.rows import convert, frame_of
+from streamflow.operators.stateless.rows import convert, each_row, fitting_frame
 from streamflow.planning.plan import plan
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.profile import profile_for
@@ -120,14 +117,8 @@ class _Look(Sink):
     def records(self, type: StreamType) -> pl.DataFrame | list[Any]:
         """The records seen, at most as many as wanted."""
         if not isinstance(type.schema, Schema):
-            rows: list[Any] = []
-            for batch in self.batches:
-                rows.extend(row_dicts(batch.user_frame()) if isinstance(batch, FrameBatch) else batch.values)
-            return rows[: self.wanted]
-        bad: list[RecordError] = []
-        frames = [frame_of(batch, type.schema, bad).user_frame() for batch in self.batches]
-        if bad:
-            raise bad[0]
+            return [row for batch in self.batches for row in each_row(batch)][: self.wanted]
+        frames = [fitting_frame(batch, type.schema).user_frame() for batch in self.batches]
         return concatenated(frames).head(self.wanted) if frames else type.schema.empty(timed=False)
 
 

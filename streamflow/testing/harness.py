@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import polars as pl
 
-from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch, End
 from streamflow.core.frame import FrameBatch
 from streamflow.core.keys import key_group_range, key_groups, subtask_of
@@ -310,14 +309,7 @@ def _copied(backend: KeyedStateBackend | None) -> KeyedStateBackend:
 def _cut(batch: AnyBatch, rows: int | None) -> list[AnyBatch]:
     if rows is None or len(batch) <= rows:
         return [batch]
-    starts = range(0, len(batch), rows)
-    if isinstance(batch, FrameBatch):
-        return [FrameBatch(batch.frame[start : start + rows]) for start in starts]
-    times = batch.times
-    return [
-        RowBatch(batch.values[start : start + rows], None if times is None else times[start : start + rows])
-        for start in starts
-    ]
+    return [batch.part(start, start + rows) for start in range(0, len(batch), rows)]
 
 
 def _in_layout(batch: AnyBatch, layout: Layout) -> AnyBatch:

@@ -100,7 +100,7 @@ async def _sample(node: SourceNode, rows: int) -> Sample:
         )
     batch = _joined(batches)
     more = more or len(batch) > rows
-    batch = _first(batch, rows)
+    batch = batch.part(0, rows)
     times = _times(node, batch)
     return Sample(node.source.output_type(), batch, times, node.watermark.bound, all=not more)
 
@@ -152,12 +152,6 @@ def _joined(batches: Sequence[AnyBatch]) -> AnyBatch:
     if parts[0].times is None:
         return RowBatch(values)
     return RowBatch(values, [time for part in parts for time in part.times or ()])
-
-
-def _first(batch: AnyBatch, rows: int) -> AnyBatch:
-    if isinstance(batch, FrameBatch):
-        return FrameBatch(batch.frame.head(rows))
-    return RowBatch(batch.values[:rows], None if batch.times is None else batch.times[:rows])
 
 
 def _times(node: SourceNode, batch: AnyBatch) -> tuple[int, ...] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from streamflow.core.batch import RowBatch
 from streamflow.core.copies import copied_batch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
@@ -93,12 +92,7 @@ class _SimReader:
         if start >= end:
             return None
         self._row = end
-        batch = self._batch
-        part: AnyBatch
-        if isinstance(batch, FrameBatch):
-            part = FrameBatch(batch.frame[start:end])
-        else:
-            part = RowBatch(batch.values[start:end], None if batch.times is None else batch.times[start:end])
+        part = self._batch.part(start, end)
         return Fetch(lambda: Decoded(copied_batch(part)), {"row": end}, (end - start) * _ROW_BYTES)
 
     async def close(self) -> None:

@@ -16,14 +16,13 @@ from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, Schema
-from streamflow.errors import RecordError
 from streamflow.operators.connectors.files.failures import writing
 from streamflow.operators.connectors.files.formats.encoding import SUFFIXES, append, empty_file
 from streamflow.operators.connectors.files.partitions import partitioned
 from streamflow.operators.connectors.files.publishing.durable_folders import make_durable
 from streamflow.operators.connectors.files.publishing.ownership import Layout, Owner, PartName
 from streamflow.operators.contract.sink import Committable, SinkContext
-from streamflow.operators.stateless.rows import frame_of
+from streamflow.operators.stateless.rows import fitting_frame
 
 __all__ = ["FolderWriter"]
 
@@ -79,10 +78,7 @@ class FolderWriter:
 
     def _write(self, batch: AnyBatch) -> None:
         if self._schema is not None:
-            bad: list[RecordError] = []
-            batch = frame_of(batch, self._schema, bad)
-            if bad:
-                raise bad[0]
+            batch = fitting_frame(batch, self._schema)
         if isinstance(batch, FrameBatch):
             frame = batch.frame.drop(EVENT_TIME) if batch.timed else batch.frame
             for folder, part in partitioned(frame, self._layout.partition_by):
@@ -99,7 +95,7 @@ class FolderWriter:
         while len(batch):
             file = self._open.setdefault(folder, _OpenFile())
             room = len(batch) if roll is None else roll - file.rows_written - file.held_rows
-            now, batch = _halves(batch, room)
+            now, batch = batch.part(0, room), batch.part(room, len(batch))
             file.held.append(now)
             file.held_rows += len(now)
             file.held_bytes += now.nbytes
@@ -202,12 +198,6 @@ class FolderWriter:
                 self._ctx.disk.remove(path)
             for folder in (self._staging, self._layout.hidden):
                 self._ctx.disk.remove_folder(folder)
-
-
-def _halves(batch: AnyBatch, rows: int) -> tuple[AnyBatch, AnyBatch]:
-    if isinstance(batch, FrameBatch):
-        return FrameBatch(batch.frame.slice(0, rows)), FrameBatch(batch.frame.slice(rows))
-    return RowBatch(batch.values[:rows]), RowBatch(batch.values[rows:])
 
 
 def _joined(batches: Sequence[AnyBatch]) -> Sequence[AnyBatch]:

@@ -20,7 +20,7 @@ from streamflow.operators.connectors.kafka.clients.port import Headers
 from streamflow.operators.connectors.kafka.formats.encoded_rows import Encoder, chosen_columns
 from streamflow.operators.connectors.text_columns import as_text_carries
 from streamflow.operators.contract.operator import StreamType
-from streamflow.operators.stateless.row_builder import row_dicts
+from streamflow.operators.stateless.rows import each_row
 from streamflow.user_code import described, line_of_error, raised_by_user
 
 __all__ = [
@@ -207,8 +207,7 @@ class _KeyFunction:
     function: Callable[[Any], Any]
 
     def __call__(self, batch: AnyBatch) -> Sequence[bytes | None]:
-        rows = list(row_dicts(batch.user_frame())) if isinstance(batch, FrameBatch) else batch.values
-        return [self._key(row) for row in rows]
+        return [self._key(row) for row in list(each_row(batch))]
 
     def _key(self, row: Any) -> bytes | None:
         try:
