@@ -1,4 +1,4 @@
-"""A batch: values and event times of many records, in one of two layouts behind one protocol.
+"""A batch: values and event times of many records, in one of two layouts with the same methods.
 
 `RowBatch` (here) is a list of Python values with a parallel list of event times: what Python functions see.
 `FrameBatch` (`core.frame`) is a Polars DataFrame. Batches are immutable: an operator makes a new one.
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import compress
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from streamflow.core.sizes import size_of_rows
 from streamflow.time.timestamps import MIN_TIME
 
-__all__ = ["Batch", "Layout", "RowBatch"]
+__all__ = ["Layout", "RowBatch"]
 
 
 class Layout(Enum):
@@ -24,26 +24,6 @@ class Layout(Enum):
     FRAME = "frame"
     ROWS = "rows"
     ANY = "any"
-
-
-@runtime_checkable
-class Batch(Protocol):
-    """The part of a batch that channels, exchanges and metrics need."""
-
-    @property
-    def layout(self) -> Layout: ...
-
-    @property
-    def nbytes(self) -> int:
-        """The estimated size in memory (bytes), for channel credit."""
-        ...
-
-    @property
-    def max_time(self) -> int | None:
-        """The largest event time in microseconds; None if the batch is empty or carries no event time."""
-        ...
-
-    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +40,6 @@ class RowBatch:
     values: Sequence[Any]
     times: Sequence[int] | None = None
     marks: Sequence[int] | None = None
-    layout: Layout = field(default=Layout.ROWS, init=False, repr=False)
     _nbytes: int | None = field(default=None, init=False, repr=False, compare=False)
     """The size, kept after the first call: every operator and channel on the way asks for it."""
 

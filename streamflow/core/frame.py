@@ -7,11 +7,10 @@ process behind has timers, `__watermark` is the watermark made right before each
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import polars as pl
 
-from streamflow.core.batch import Layout
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK
 from streamflow.time.timestamps import MIN_TIME
 
@@ -30,7 +29,6 @@ class FrameBatch:
     """
 
     frame: pl.DataFrame
-    layout: Layout = field(default=Layout.FRAME, init=False, repr=False)
 
     def __len__(self) -> int:
         return self.frame.height
