@@ -8,7 +8,6 @@ from typing import Any, Final, cast
 import msgspec
 import polars as pl
 
-from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError, SinkError, cut
@@ -18,6 +17,7 @@ from streamflow.operators.connectors.kafka.formats.encoded_rows import chosen_co
 from streamflow.operators.connectors.kafka.formats.registry_client import RegistryClient
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
 from streamflow.operators.stateless.row_builder import row_dicts
+from streamflow.operators.stateless.rows import each_row
 
 __all__ = ["AvroEncoder"]
 
@@ -78,7 +78,7 @@ class AvroEncoder:
 
     def _rows(self, batch: AnyBatch) -> list[Any]:
         if self._schema is None:
-            return list(batch.values) if isinstance(batch, RowBatch) else list(row_dicts(batch.user_frame()))
+            return list(each_row(batch))
         frame = chosen_columns(batch, self._schema)
         return list(row_dicts(_as_given(frame) if self._given is not None else _as_integers(frame)))
 

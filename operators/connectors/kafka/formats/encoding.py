@@ -21,7 +21,7 @@ from streamflow.operators.connectors.kafka.formats.msgpack_values import Msgpack
 from streamflow.operators.connectors.kafka.formats.registry_client import RegistryClient
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
 from streamflow.operators.contract.operator import StreamType
-from streamflow.operators.stateless.row_builder import row_dicts
+from streamflow.operators.stateless.rows import each_row
 
 __all__ = ["Encoder", "encoder"]
 
@@ -116,7 +116,7 @@ class PlainEncoder:
     def encode(self, batch: AnyBatch) -> list[bytes]:
         values: Sequence[Any]
         if self._schema is None:
-            values = batch.values if isinstance(batch, RowBatch) else list(row_dicts(batch.user_frame()))
+            values = list(each_row(batch))
         else:
             values = chosen_columns(batch, self._schema).to_series().to_list()
         try:

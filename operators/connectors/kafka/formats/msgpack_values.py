@@ -15,7 +15,6 @@ from typing import Annotated, Any, Final, TypedDict, cast
 import msgspec
 import polars as pl
 
-from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.core.serde import MAX_DEPTH, deeper_than
@@ -32,6 +31,7 @@ from streamflow.operators.connectors.kafka.formats.decoded_values import Decoded
 from streamflow.operators.connectors.kafka.formats.encoded_rows import chosen_columns, raise_for_row
 from streamflow.operators.connectors.text_columns import as_text_carries
 from streamflow.operators.stateless.row_builder import row_dicts
+from streamflow.operators.stateless.rows import each_row
 
 __all__ = ["MsgpackColumns", "MsgpackEncoder", "MsgpackObjects", "check_msgpack_columns"]
 
@@ -123,7 +123,7 @@ class MsgpackEncoder:
     def encode(self, batch: AnyBatch) -> list[bytes]:
         encode = msgspec.msgpack.Encoder(enc_hook=_unknown).encode
         if self._schema is None:
-            values = batch.values if isinstance(batch, RowBatch) else list(row_dicts(batch.user_frame()))
+            values = list(each_row(batch))
         else:
             values = list(row_dicts(_as_msgpack_carries(chosen_columns(batch, self._schema))))
         try:
