@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from html import escape
 from math import ceil, floor
-from typing import Final, Literal
+from typing import Final
 
-__all__ = ["Mark", "Theme", "line_chart"]
+__all__ = ["Mark", "line_chart"]
 
-Theme = Literal["auto", "light", "dark"]
 Points = Sequence[tuple[date, float]]
 
 _WIDTH: Final = 960
@@ -23,41 +22,28 @@ _HEIGHT: Final = 500
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 936, 110, 436
 _LETTER: Final = 7.5
 """The approximate width of a letter in marks."""
-_DASHES: Final = ("none", "7 4", "2 3.5")
+_MOST_LINES: Final = 3
 _STEPS: Final = (1, 2, 5, 10, 15, 20, 30, 60, 120, 240, 480, 1000)
 
 
-@dataclass(frozen=True, slots=True)
-class _Palette:
-    paper: str
-    ink: str
-    soft: str
-    grid: str
-    zero: str
-    weekend: str
-    mark: str
-    lines: tuple[str, str, str]
-
-
-_LIGHT: Final = _Palette(
-    paper="#ffffff",
-    ink="#1c2430",
-    soft="#5b6676",
-    grid="#e4e8ee",
-    zero="#aab3c0",
-    weekend="#f5f7fa",
-    mark="#fdeee4",
-    lines=("#1f6feb", "#d9480f", "#0b8a6a"),
+_SHAPES: Final = (
+    'text{font-family:"Inter","Segoe UI","Helvetica Neue",Arial,"DejaVu Sans",sans-serif}'
+    ".title{font-size:21px;font-weight:650}.soft{font-size:13.5px}.tick{font-size:12px}"
+    ".name{font-size:13.5px;font-weight:600}.marked{font-size:12px;font-weight:600}"
+    ".line{fill:none;stroke-width:2.2;stroke-linejoin:round;stroke-linecap:round}"
+    ".l0{stroke-dasharray:none}.l1{stroke-dasharray:7 4}.l2{stroke-dasharray:2 3.5}"
 )
-_DARK: Final = _Palette(
-    paper="#0f141b",
-    ink="#e8edf4",
-    soft="#98a4b5",
-    grid="#232c38",
-    zero="#4a5666",
-    weekend="#141b24",
-    mark="#33231a",
-    lines=("#6aa9ff", "#ff9a5c", "#4fd1a8"),
+_LIGHT: Final = (
+    ".paper{fill:#ffffff}.weekend{fill:#f5f7fa}.mark{fill:#fdeee4}"
+    ".title,.name,.marked{fill:#1c2430}.soft,.tick{fill:#5b6676}.grid{stroke:#e4e8ee}.zero{stroke:#aab3c0}"
+    ".l0{stroke:#1f6feb}.d0{fill:#1f6feb;stroke:#ffffff}.l1{stroke:#d9480f}"
+    ".d1{fill:#d9480f;stroke:#ffffff}.l2{stroke:#0b8a6a}.d2{fill:#0b8a6a;stroke:#ffffff}"
+)
+_DARK: Final = (
+    ".paper{fill:#0f141b}.weekend{fill:#141b24}.mark{fill:#33231a}"
+    ".title,.name,.marked{fill:#e8edf4}.soft,.tick{fill:#98a4b5}.grid{stroke:#232c38}.zero{stroke:#4a5666}"
+    ".l0{stroke:#6aa9ff}.d0{fill:#6aa9ff;stroke:#0f141b}.l1{stroke:#ff9a5c}"
+    ".d1{fill:#ff9a5c;stroke:#0f141b}.l2{stroke:#4fd1a8}.d2{fill:#4fd1a8;stroke:#0f141b}"
 )
 
 
@@ -76,12 +62,11 @@ def line_chart(
     subtitle: str,
     unit: str,
     marks: Sequence[Mark] = (),
-    theme: Theme = "auto",
 ) -> str:
     """The chart as SVG text. `series`: up to three lines by name, points in order of their days; `unit` names the
     values' unit on the axis. Raises ValueError without a point or with more lines than colours."""
     days = sorted({day for points in series.values() for day, _ in points})
-    if not days or len(series) > len(_DASHES):
+    if not days or len(series) > _MOST_LINES:
         raise ValueError(f"a chart of {len(series)} lines over {len(days)} days")
     scale = _Scale.over(days, [value for points in series.values() for _, value in points])
     size = f'width="{_WIDTH}" height="{_HEIGHT}"'
@@ -89,7 +74,7 @@ def line_chart(
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" {size} {words}>',
-            f"<style>{_style(theme)}</style>",
+            f"<style>{_SHAPES}{_LIGHT}@media (prefers-color-scheme:dark){{{_DARK}}}</style>",
             f'<rect class="paper" width="{_WIDTH}" height="{_HEIGHT}"/>',
             f'<text class="title" x="{_LEFT - 40}" y="36">{escape(title)}</text>',
             f'<text class="soft" x="{_LEFT - 40}" y="58">{escape(subtitle)}</text>',
@@ -217,28 +202,3 @@ def _signed(value: int) -> str:
 
 def _named(day: date) -> str:
     return f"{day:%a} {day.day} {day:%b}"
-
-
-def _style(theme: Theme) -> str:
-    fixed = (
-        'text{font-family:"Inter","Segoe UI","Helvetica Neue",Arial,"DejaVu Sans",sans-serif}'
-        ".title{font-size:21px;font-weight:650}.soft{font-size:13.5px}.tick{font-size:12px}"
-        ".name{font-size:13.5px;font-weight:600}.marked{font-size:12px;font-weight:600}"
-        ".line{fill:none;stroke-width:2.2;stroke-linejoin:round;stroke-linecap:round}"
-        + "".join(f".l{n}{{stroke-dasharray:{dash}}}" for n, dash in enumerate(_DASHES))
-    )
-    if theme == "auto":
-        return f"{fixed}{_colours(_LIGHT)}@media (prefers-color-scheme:dark){{{_colours(_DARK)}}}"
-    return fixed + _colours(_LIGHT if theme == "light" else _DARK)
-
-
-def _colours(palette: _Palette) -> str:
-    return (
-        f".paper{{fill:{palette.paper}}}.weekend{{fill:{palette.weekend}}}.mark{{fill:{palette.mark}}}"
-        f".title,.name,.marked{{fill:{palette.ink}}}.soft,.tick{{fill:{palette.soft}}}"
-        f".grid{{stroke:{palette.grid}}}.zero{{stroke:{palette.zero}}}"
-        + "".join(
-            f".l{n}{{stroke:{colour}}}.d{n}{{fill:{colour};stroke:{palette.paper}}}"
-            for n, colour in enumerate(palette.lines)
-        )
-    )

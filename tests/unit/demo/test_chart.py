@@ -7,13 +7,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from streamflow.demo.chart import Mark, Theme, line_chart
+from streamflow.demo.chart import Mark, line_chart
 
 DAY = date(2013, 1, 1)
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def _chart(*values: float, marks: list[Mark] | None = None, theme: Theme = "auto") -> ElementTree.Element:
+def _chart(*values: float, marks: list[Mark] | None = None) -> ElementTree.Element:
     points = [(DAY + timedelta(days=n), value) for n, value in enumerate(values)]
     text = line_chart(
         {"EWR": points},
@@ -21,7 +21,6 @@ def _chart(*values: float, marks: list[Mark] | None = None, theme: Theme = "auto
         subtitle="by day",
         unit="minutes",
         marks=marks or [],
-        theme=theme,
     )
     return ElementTree.fromstring(text)
 
@@ -60,10 +59,9 @@ def test_neighbouring_marks_are_on_two_rows_and_inside() -> None:
 def test_dark_readers_get_dark_paper() -> None:
     style = _chart(1.0).find(f"{SVG}style")
     assert style is not None
-    assert "prefers-color-scheme:dark" in str(style.text)
-    dark = _chart(1.0, theme="dark").find(f"{SVG}style")
-    assert dark is not None
-    assert "prefers-color-scheme" not in str(dark.text)
+    light, _, dark = str(style.text).partition("@media (prefers-color-scheme:dark)")
+    assert ".paper{fill:#ffffff}" in light
+    assert ".paper{fill:#0f141b}" in dark
 
 
 def test_a_chart_of_nothing_is_refused() -> None:
