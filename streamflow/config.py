@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from difflib import get_close_matches
 from hmac import compare_digest
@@ -271,6 +271,11 @@ class RunSettings(TypedDict, total=False):
     control_token: str | Secret | None
 
 
+def _setting(default: Any, parse: Callable[[Any, str], Any]) -> Any:
+    """A setting with its default, and the function that parses its value, given the setting's name."""
+    return field(default=default, metadata={"parse": parse})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The resolved settings of a run. Durations are microseconds, sizes bytes. Make one with `Settings.resolve`.
@@ -279,81 +284,81 @@ class Settings:
     (65536, 20000)
     """
 
-    mode: Mode = "auto"
+    mode: Mode = _setting("auto", _choice("auto", "streaming", "micro-batch", "batch"))
     """auto: batch if every source is bounded, else streaming."""
-    parallelism: int = 1
+    parallelism: int = _setting(1, _count(most=32_768))
     """Subtasks per operator; an operator's own `parallel(n)` wins."""
-    instance: tuple[int | None, int] = (0, 1)
+    instance: tuple[int | None, int] = _setting((0, 1), _instance)
     """This copy's place among several copies of the program that share its input: `"2/4"` is the second of four, (1,
     4); `"group/4"` one of four that agree among themselves, (None, 4)."""
-    max_parallelism: int = 128
+    max_parallelism: int = _setting(128, _count(most=32_768))
     """Number of key groups: fixed for the life of the state."""
-    batch_rows: int = 65_536
+    batch_rows: int = _setting(65_536, _count())
     """Rows that a source aims for in one batch."""
-    channel_rows: int = 262_144
+    channel_rows: int = _setting(262_144, _count())
     """Rows in flight from the senders of an exchange, all together, to one subtask before they wait."""
-    channel_bytes: int = 64 << 20
+    channel_bytes: int = _setting(64 << 20, parse_bytes)
     """Bytes in flight from the senders of an exchange, all together, to one subtask before they wait."""
-    memory_budget: int = 256 << 20
+    memory_budget: int = _setting(256 << 20, parse_bytes)
     """Bytes of window and operator state that a process holds in memory before it spills: a quarter for the databases
     in common, the rest in equal shares for the subtasks of operators that keep state."""
-    read_ahead: int = 3
+    read_ahead: int = _setting(3, _count())
     """Pieces of input that a source decodes at the same time."""
-    io_threads: int = 4
+    io_threads: int = _setting(4, _count())
     """Threads for each kind of blocking work: decoding input, writing output, keeping state, storing checkpoints."""
-    checkpoint_dir: str | None = None
+    checkpoint_dir: str | None = _setting(None, _text)
     """Folder or object store URL (`s3://…`) for checkpoints; None for no checkpoints."""
-    checkpoint_interval: int = 10_000_000
+    checkpoint_interval: int = _setting(10_000_000, _duration(zero=False))
     """Time between barriers in streaming mode: checkpoints and sinks' commits come this often."""
-    checkpoint_keep: int = 3
+    checkpoint_keep: int = _setting(3, _count())
     """Number of checkpoints that are kept."""
-    checkpoint_physical_every: int = 10
+    checkpoint_physical_every: int = _setting(10, _count())
     """Number of checkpoints after which one is written that shares no file with earlier ones."""
-    checkpoint_failures: int = 30
+    checkpoint_failures: int = _setting(30, _count())
     """Number of failed checkpoints in a row that fails the job."""
-    output_backlog: int = 1 << 30
+    output_backlog: int = _setting(1 << 30, parse_bytes)
     """Bytes of output that may wait in memory for a checkpoint that cannot be stored, before sinks take no more."""
-    checkpoint_key: Secret | None = None
+    checkpoint_key: Secret | None = _setting(None, _signing_key)
     """Key by which checkpoints are signed and checked; `file:PATH` reads it from a file."""
-    checkpoint_lock: bool = True
+    checkpoint_lock: bool = _setting(True, _flag)
     """Whether a local checkpoint folder is locked against a second process. If False, a later process takes the job
     over and fences off the earlier one, as in an object store."""
-    restore: str = "latest"
+    restore: str = _setting("latest", _text)
     """Where to continue: latest (the newest intact checkpoint, or the beginning), none, or a checkpoint
     `PATH#NUMBER`."""
-    allow_dropped_state: bool = False
+    allow_dropped_state: bool = _setting(False, _flag)
     """Whether state of operators that the job does not have any more may be dropped."""
-    allow_duplicates: bool = False
+    allow_duplicates: bool = _setting(False, _flag)
     """Whether to continue although output ahead of the checkpoint cannot be taken back."""
-    restart: RestartKind = "auto"
+    restart: RestartKind = _setting("auto", _choice("auto", "none", "fixed", "exponential"))
     """Restarts after a failure: none, fixed or exponential delays; auto is exponential with checkpoints, else none."""
-    restart_attempts: int = 5
+    restart_attempts: int = _setting(5, _count())
     """Number of restarts without a checkpoint in between that fails the job."""
-    restart_delay: int = 1_000_000
+    restart_delay: int = _setting(1_000_000, _duration(zero=True))
     """The time before the first restart."""
-    restart_max_delay: int = 60_000_000
+    restart_max_delay: int = _setting(60_000_000, _duration(zero=True))
     """The longest time before a restart."""
-    micro_batch_interval: int = 1_000_000
+    micro_batch_interval: int = _setting(1_000_000, _duration(zero=False))
     """Time between slices in micro-batch mode."""
-    state_backend: StateBackend = "rocksdb"
+    state_backend: StateBackend = _setting("rocksdb", _choice("rocksdb", "memory"))
     """Backend of keyed state while the job runs."""
-    state_dir: str | None = None
+    state_dir: str | None = _setting(None, _text)
     """Directory for state while the job runs; None: a temporary one."""
-    metrics_port: int | None = None
+    metrics_port: int | None = _setting(None, _count(least=0, most=65_535))
     """Port for /metrics (Prometheus), /healthz and /readyz; None: none, 0: any free one."""
-    metrics_address: str = "127.0.0.1"
+    metrics_address: str = _setting("127.0.0.1", _text)
     """Address of that port; one that is not loopback needs a token."""
-    metrics_token: Secret | None = None
+    metrics_token: Secret | None = _setting(None, parse_secret)
     """Token that a client of that port has to send; `file:PATH` reads it from a file."""
-    log_format: LogFormat = "text"
+    log_format: LogFormat = _setting("text", _choice("text", "json"))
     """Format of log lines: text, or JSON objects."""
-    log_level: LogLevel | None = None
+    log_level: LogLevel | None = _setting(None, _any_case("info", "debug", "warning", "error"))
     """Lowest level that is logged. None: info; warning if a terminal shows the job, and in `job.run`."""
-    control_port: int | None = None
+    control_port: int | None = _setting(None, _count(least=0, most=65_535))
     """Port of `streamflow run`'s control server (status, checkpoint, savepoint, stop); None: none, 0: any free one."""
-    control_address: str = "127.0.0.1"
+    control_address: str = _setting("127.0.0.1", _text)
     """Address of the control server; one that is not loopback needs a token."""
-    control_token: Secret | None = None
+    control_token: Secret | None = _setting(None, parse_secret)
     """Token that a client of the control server has to send; `file:PATH` reads it from a file."""
 
     @classmethod
@@ -380,10 +385,12 @@ class Settings:
         values: dict[str, Any] = {}
         for each in fields(cls):
             if each.name in given:
-                values[each.name] = _PARSERS[each.name](given[each.name], each.name)
+                values[each.name] = each.metadata["parse"](given[each.name], each.name)
             elif each.name in variables:
                 what = ENVIRONMENT_PREFIX + each.name.upper()
-                values[each.name] = _PARSERS[each.name](variables[each.name], f"environment variable {what}")
+                values[each.name] = each.metadata["parse"](
+                    variables[each.name], f"environment variable {what}"
+                )
         settings = cls(**values)
         if settings.parallelism > settings.max_parallelism:
             raise ConfigError(
@@ -402,46 +409,6 @@ class Settings:
     def names(cls) -> tuple[str, ...]:
         """The names of all settings."""
         return tuple(each.name for each in fields(cls))
-
-
-_PARSERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
-    "mode": _choice("auto", "streaming", "micro-batch", "batch"),
-    "parallelism": _count(most=32_768),
-    "instance": _instance,
-    "max_parallelism": _count(most=32_768),
-    "batch_rows": _count(),
-    "channel_rows": _count(),
-    "channel_bytes": parse_bytes,
-    "output_backlog": parse_bytes,
-    "memory_budget": parse_bytes,
-    "read_ahead": _count(),
-    "io_threads": _count(),
-    "checkpoint_dir": _text,
-    "checkpoint_interval": _duration(zero=False),
-    "checkpoint_keep": _count(),
-    "checkpoint_physical_every": _count(),
-    "checkpoint_failures": _count(),
-    "checkpoint_key": _signing_key,
-    "checkpoint_lock": _flag,
-    "restore": _text,
-    "allow_dropped_state": _flag,
-    "allow_duplicates": _flag,
-    "restart": _choice("auto", "none", "fixed", "exponential"),
-    "restart_attempts": _count(),
-    "restart_delay": _duration(zero=True),
-    "restart_max_delay": _duration(zero=True),
-    "micro_batch_interval": _duration(zero=False),
-    "state_backend": _choice("rocksdb", "memory"),
-    "state_dir": _text,
-    "metrics_port": _count(least=0, most=65_535),
-    "metrics_address": _text,
-    "metrics_token": parse_secret,
-    "log_format": _choice("text", "json"),
-    "log_level": _any_case("info", "debug", "warning", "error"),
-    "control_port": _count(least=0, most=65_535),
-    "control_address": _text,
-    "control_token": parse_secret,
-}
 
 
 def _variables(environ: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
