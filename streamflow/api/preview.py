@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from streamflow.api.physical import physical_plan
 from streamflow.api.stream import Stream, builder_of, read_of
 from streamflow.arguments import whole_number
 from streamflow.config import Settings
@@ -25,8 +26,7 @@ from streamflow.graph.logical import LogicalGraph, Node, SinkNode, inputs_of
 from streamflow.operators.connectors.console import table
 from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committable, Sink, SinkContext, SinkWriter
-from streamflow.operators.stateless.rows import convert, each_row, fitting_frame
-from streamflow.planning.plan import plan
+from streamflow.operators.stateless.rows import each_row, fitting_frame
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.profile import profile_for
 
@@ -79,7 +79,7 @@ async def _watched(graph: LogicalGraph, look: _Look, seconds: float) -> None:
     look.full = asyncio.Event()
     handle = LocalJob(
         graph,
-        lambda graph: plan(graph, parallelism=1, max_parallelism=settings.max_parallelism, convert=convert),
+        lambda graph: physical_plan(graph, settings),
         profile,
         settings,
     )

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, Literal, Self, TypeVar
 import polars as pl
 
 from streamflow.api.job import Job
+from streamflow.api.physical import physical_plan
 from streamflow.arguments import whole_number
 from streamflow.config import Settings
 from streamflow.errors import JobDefinitionError, unknown_name
@@ -22,8 +23,6 @@ from streamflow.graph.physical import PhysicalPlan
 from streamflow.observe.status import JobResult, JobStatus
 from streamflow.operators.connectors.collect import Collected
 from streamflow.operators.contract.source import Decoded
-from streamflow.operators.stateless.rows import convert
-from streamflow.planning.plan import plan
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Inline, Ports
 from streamflow.runtime.profile import profile_for
@@ -227,12 +226,7 @@ class TestJob:
 
         # Any name will do for a job under test; not so for a checkpoint's folder.
         def planned(graph: LogicalGraph) -> PhysicalPlan:
-            return plan(
-                replace(graph, job=_JOB),
-                parallelism=settings.parallelism,
-                max_parallelism=settings.max_parallelism,
-                convert=convert,
-            )
+            return physical_plan(replace(graph, job=_JOB), settings)
 
         ports = Ports(clock=self.clock, random=SeededRandom(0), disk=self._disk, io=Inline(), cpu=Inline())
         profile = profile_for(settings.mode, settings, bounded=self._graph.bounded)

@@ -6,11 +6,11 @@ The rule is law 2 of SEMANTICS §8, and what DESIGN §7 promises of modes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import product
 from typing import Any, Final
 
 from streamflow.api.job import Job
+from streamflow.api.physical import physical_plan
 from streamflow.arguments import names
 from streamflow.config import Mode, Settings
 from streamflow.core.schema import Schema
@@ -18,10 +18,8 @@ from streamflow.errors import JobDefinitionError, unknown_name
 from streamflow.graph.logical import LogicalGraph, OperatorNode, SinkNode
 from streamflow.observe.status import JobResult
 from streamflow.operators.process.process import ProcessSpec
-from streamflow.operators.stateless.rows import convert
 from streamflow.operators.windows.emission import WINDOW_COLUMNS
 from streamflow.operators.windows.windowing import WindowAggregateSpec
-from streamflow.planning.plan import plan
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Inline, Ports
 from streamflow.runtime.profile import profile_for
@@ -151,15 +149,11 @@ def _run(graph: LogicalGraph, settings: Settings) -> tuple[Results, JobResult]:
     loop = SteppedLoop(clock)
 
     async def whole() -> JobResult:
-        planned = partial(
-            plan,
-            parallelism=settings.parallelism,
-            max_parallelism=settings.max_parallelism,
-            convert=convert,
-        )
         ports = Ports(clock=clock, random=SeededRandom(0), io=Inline(), cpu=Inline())
         profile = profile_for(settings.mode, settings, bounded=True)
-        return await LocalJob(replaced, planned, profile, settings, ports=ports).wait()
+        return await LocalJob(
+            replaced, lambda graph: physical_plan(graph, settings), profile, settings, ports=ports
+        ).wait()
 
     try:
         result = loop.run_virtually(whole())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import msgspec
 
 from streamflow.testing.simulation.points import ANY_CALL, ANY_STEP
 from streamflow.testing.simulation.run import Outcome
@@ -21,7 +23,7 @@ class Failure:
 
     seed: int
     what: str
-    digest: str
+    trace: str
     simplest: tuple[str, ...] = ()
     simplest_what: str = ""
     last: tuple[str, ...] = ()
@@ -50,7 +52,7 @@ class Failure:
                 lines.append(f"there: {self.simplest_what}")
             lines.append("its last events:")
             lines.extend(f"  {event}" for event in self.last)
-        lines.extend([f"trace {self.digest}", f"replay: {replay}"])
+        lines.extend([f"trace {self.trace}", f"replay: {replay}"])
         return "\n".join(lines)
 
 
@@ -113,47 +115,19 @@ class Simulation:
             "reached": dict(sorted(self.reached.items())),
             "never_crashed_at": self.never_crashed_at,
             "trace": self.digest if self.seeds == 1 else None,
-            "failures": [
-                {
-                    "seed": failure.seed,
-                    "what": failure.what,
-                    "trace": failure.digest,
-                    "simplest": list(failure.simplest),
-                    "simplest_what": failure.simplest_what,
-                    "last": list(failure.last),
-                    "tries": failure.tries,
-                }
-                for failure in self.failures
-            ],
+            "failures": [asdict(failure) for failure in self.failures],
         }
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Simulation:
         """The report made of plain values."""
+        names = ("job", "first", "seeds", "processes", "refused", "seconds", "rows", "sampled")
         return cls(
-            plain["job"],
-            plain["first"],
-            plain["seeds"],
-            plain["processes"],
-            plain["refused"],
-            plain["seconds"],
-            plain["rows"],
-            plain["sampled"],
-            Counter(plain["crashed"]),
-            Counter(plain["reached"]),
-            [
-                Failure(
-                    each["seed"],
-                    each["what"],
-                    each["trace"],
-                    tuple(each["simplest"]),
-                    each["simplest_what"],
-                    tuple(each["last"]),
-                    each["tries"],
-                )
-                for each in plain["failures"]
-            ],
-            plain["trace"] or "",
+            **{name: plain[name] for name in names},
+            crashed=Counter(plain["crashed"]),
+            reached=Counter(plain["reached"]),
+            failures=msgspec.convert(plain["failures"], list[Failure]),
+            digest=plain["trace"] or "",
         )
 
     def text(self) -> str:

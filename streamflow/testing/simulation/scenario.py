@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from streamflow.api.job import Job
+from streamflow.api.physical import physical_plan
 from streamflow.config import Settings
 from streamflow.disk import Disk
 from streamflow.graph.logical import LogicalGraph, Node, SinkNode, SourceNode
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.operators.contract.sink import Sink
-from streamflow.operators.stateless.rows import convert
-from streamflow.planning.plan import plan
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import profile_for
@@ -164,11 +163,9 @@ class Scenario:
     def _plan(self, settings: Settings, graph: LogicalGraph) -> PhysicalPlan:
         widths = (settings.parallelism, settings.max_parallelism)
         if graph is not self.graph:
-            return plan(graph, parallelism=widths[0], max_parallelism=widths[1], convert=convert)
+            return physical_plan(graph, settings)
         if widths not in self._plans:
-            self._plans[widths] = plan(
-                self.graph, parallelism=widths[0], max_parallelism=widths[1], convert=convert
-            )
+            self._plans[widths] = physical_plan(graph, settings)
         return self._plans[widths]
 
     def _resolved(self, settings: Mapping[str, Any]) -> Settings:
