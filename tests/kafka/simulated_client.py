@@ -58,7 +58,7 @@ class SimKafka:
 
 
 class _Connection:
-    """The way to the brokers: a request takes its time, and longer while they are down."""
+    """The connection to the brokers: a request takes its time, and longer while they are down."""
 
     def __init__(self, log: SimLog) -> None:
         self._log = log
@@ -162,7 +162,7 @@ class SimReader:
 
 
 class SimMetadata:
-    """A `Metadata` with `TopicSettings`; see there."""
+    """A `Metadata`; see there. Topics have no ids here."""
 
     def __init__(self, log: SimLog) -> None:
         self._log = log
@@ -213,6 +213,9 @@ class SimMetadata:
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
         await self._asked()
         return self._log.settings.get(topic, {})
+
+    async def topic_ids(self, topics: Sequence[str]) -> Mapping[str, str]:
+        return {}
 
     async def close(self) -> None:
         """Closes nothing."""

@@ -12,7 +12,6 @@ from streamflow.operators.connectors.kafka.clients.port import (
     ProducedRecords,
     RefusedError,
     TopicPartition,
-    TopicSettings,
 )
 from tests.kafka.worlds import RealWorld, SimulatedWorld, drain, metadata, reader, records, writer
 
@@ -403,8 +402,7 @@ def test_a_topic_is_made_once_and_can_be_used_at_once(world):
             assert await about.partitions([topic]) == {topic: 2}
             assert not await about.create_topic(topic, partitions=5)
             assert await about.partitions([topic]) == {topic: 2}
-            if isinstance(about, TopicSettings):
-                assert (await about.topic_settings(topic))["max.message.bytes"] == "12345"
+            assert (await about.topic_settings(topic))["max.message.bytes"] == "12345"
             await out.write(records(TopicPartition(topic, 1), b"v"))
             await out.flush()
 

@@ -20,7 +20,6 @@ from streamflow.operators.connectors.kafka.clients.port import (
     KafkaClient,
     LogReader,
     Metadata,
-    TopicIds,
     TopicPartition,
 )
 from streamflow.operators.contract.source import SourceContext
@@ -153,9 +152,7 @@ class KafkaSession:
 
     async def compare_ids(self, metadata: Metadata, topics: Collection[str], read: Collection[str]) -> None:
         """Looks up the ids of topics. Raises MadeAgainError if a topic that is read has become another one."""
-        found: Mapping[str, str] = {}
-        if isinstance(metadata, TopicIds):
-            found = await metadata.topic_ids(list(topics))
+        found = await metadata.topic_ids(list(topics))
         for topic, id in found.items():
             if topic in read and self.ids.get(topic, id) != id:
                 raise MadeAgainError(topic)

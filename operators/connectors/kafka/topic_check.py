@@ -18,7 +18,6 @@ from streamflow.operators.connectors.kafka.clients.port import (
     KafkaClient,
     Metadata,
     RefusedError,
-    TopicSettings,
 )
 from streamflow.operators.connectors.kafka.formats.record_parts import RecordParts, headers_size
 
@@ -116,9 +115,7 @@ async def _limits(metadata: Metadata, topic: str, create: NewTopic | None, recor
         there = await metadata.partitions([topic])
     if topic not in there:
         raise RefusedError(f"there is no topic {topic!r}", hint=await _instead(metadata, topic))
-    config: Mapping[str, str] = {}
-    if isinstance(metadata, TopicSettings):
-        config = await metadata.topic_settings(topic)
+    config = await metadata.topic_settings(topic)
     own_time = config.get("message.timestamp.type") == "LogAppendTime"
     most = int(config.get("max.message.bytes", max(record_bytes, BATCH_BYTES)))
     return TopicLimits(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Final, Literal, NamedTuple, Protocol
 
 from streamflow.errors import JobDefinitionError, SinkError, SourceError, Where, cut, represented
 
@@ -33,9 +33,7 @@ __all__ = [
     "ProducedRecords",
     "RefusedError",
     "RefusedLookupError",
-    "TopicIds",
     "TopicPartition",
-    "TopicSettings",
     "not_allowed",
     "out_of_range",
     "topic_name",
@@ -123,8 +121,8 @@ class LostRecordsError(SourceError):
 
 
 def out_of_range(partition: TopicPartition, offset: int, first: int, last: int) -> SourceError:
-    """The error for an offset that is not in a log with offsets `first` to `last`. Never a silent reset: what the log
-    no longer has, or does not have any more, is lost data."""
+    """The error for an offset that is not in a log with offsets `first` to `last`. Never a silent
+    reset: missing records are lost data."""
     lost = "has been deleted by then" if offset < first else "is beyond its end: the topic was made again"
     error = (LostRecordsError if offset < first else SourceError)(
         f"offset {offset} is not in the log any more: it has offsets {first} to {last}, "
@@ -238,25 +236,16 @@ class Metadata(Protocol):
         """Makes a topic; returns False if it existed. Waits until it can be used."""
         ...
 
-    async def close(self) -> None: ...
-
-
-@runtime_checkable
-class TopicSettings(Protocol):
-    """Metadata that can also tell a topic's settings; not every client can."""
-
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
         """The topic's settings by Kafka's names (`max.message.bytes`, …); empty if they may not be read."""
         ...
 
-
-@runtime_checkable
-class TopicIds(Protocol):
-    """Metadata that can also tell a topic from a deleted one of the same name; not every client can."""
-
     async def topic_ids(self, topics: Sequence[str]) -> Mapping[str, str]:
-        """The brokers' id of each topic; topics of unknown id are left out."""
+        """The brokers' id of each topic, which tells it from a deleted one of the same name; topics of unknown id are
+        left out."""
         ...
+
+    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,11 +99,9 @@ class AiokafkaMetadata:
         return created
 
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
-        """See `TopicSettings`."""
         return await self._trying(lambda: topic_settings(self._connected, topic))
 
     async def topic_ids(self, topics: Sequence[str]) -> Mapping[str, str]:
-        """See `TopicIds`."""
         from streamflow.operators.connectors.kafka.clients.aiokafka.topic_ids import topic_ids
 
         return await self._trying(lambda: topic_ids(self._connected, topics)) if topics else {}
