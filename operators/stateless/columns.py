@@ -208,14 +208,10 @@ class Rename(ColumnSpec):
 
 
 @dataclass(frozen=True, eq=False)
-class Drop(ColumnSpec):
-    """All columns but these."""
+class _Named(ColumnSpec):
+    """A transform of named columns, which it reads."""
 
-    kind: ClassVar[str] = "drop"
     names: tuple[str, ...] = ()
-
-    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        return frame.drop(*self.names, strict=True)
 
     def needed_columns(
         self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
@@ -227,11 +223,20 @@ class Drop(ColumnSpec):
 
 
 @dataclass(frozen=True, eq=False)
-class Explode(ColumnSpec):
+class Drop(_Named):
+    """All columns but these."""
+
+    kind: ClassVar[str] = "drop"
+
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        return frame.drop(*self.names, strict=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Explode(_Named):
     """A row for each element of the lists in these columns."""
 
     kind: ClassVar[str] = "explode"
-    names: tuple[str, ...] = ()
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         schema = inputs[0].schema
@@ -245,14 +250,6 @@ class Explode(ColumnSpec):
 
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         return frame.explode(*self.names)
-
-    def needed_columns(
-        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
-    ) -> frozenset[str] | None:
-        return None if needed is None else needed | set(self.names)
-
-    def describe(self) -> str:
-        return ", ".join(self.names)
 
 
 def chosen(selector: pl.Expr, columns: Mapping[str, pl.DataType]) -> list[str]:

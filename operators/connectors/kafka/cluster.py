@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 from streamflow.arguments import instance
 from streamflow.distribution import install_hint
 from streamflow.errors import ConfigError, JobDefinitionError, cut, represented, unknown_name
+from streamflow.observe.guard import is_loopback
 from streamflow.observe.logs import told
 from streamflow.operators.connectors.kafka.clients.port import UNPACKED_BYTES
 from streamflow.operators.connectors.kafka.security import KafkaSecurity
@@ -70,7 +70,7 @@ class Cluster:
     @property
     def loopback(self) -> bool:
         """Whether all addresses are this machine."""
-        return all(_is_loopback(host) for host, _ in self.addresses)
+        return all(is_loopback(host) or host.endswith(".localhost") for host, _ in self.addresses)
 
     def client(
         self, kind: str | KafkaClient = "aiokafka", unpacked_bytes: int = UNPACKED_BYTES
@@ -147,12 +147,3 @@ def _address(text: str) -> tuple[str, int]:
 
 def _joined(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -18,6 +18,7 @@ import msgspec
 from streamflow.arguments import file_path, flag, instance, text
 from streamflow.config import Secret, parse_secret
 from streamflow.errors import JobDefinitionError
+from streamflow.observe.guard import is_loopback
 
 __all__ = ["AvroSchema", "SchemaRegistry", "address_refused", "checked_registry"]
 
@@ -82,7 +83,7 @@ class SchemaRegistry:
             parts.scheme == "http"
             and self.password is not None
             and not self.allow_plaintext_password
-            and not _loopback(host)
+            and not is_loopback(host)
         ):
             raise JobDefinitionError(
                 f"the password for {self.url!r} would cross the network in clear",
@@ -145,10 +146,3 @@ def address_refused(address: str, *, allow_private: bool) -> str | None:
     if ip.is_multicast or ip.is_unspecified or (ip.is_reserved and isinstance(ip, IPv4Address)):
         return "no address of a server"
     return "a private address (allow_private=False)" if ip.is_private and not allow_private else None
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
