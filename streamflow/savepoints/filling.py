@@ -77,9 +77,8 @@ class StateFilling:
             self._fill_keyed(keyed[name], handle, frames[name])
         self._cache.write_back()
         for handle in self._cache.handles:
-            expiry: Any = getattr(handle, "expiry", None)
-            if expiry is not None:
-                expiry.write_back()
+            if handle.expiry is not None:
+                handle.expiry.write_back()
         for name in _TIMERS:
             if name in frames:
                 self._set_timers(name, frames[name])

@@ -30,8 +30,6 @@ INDEX: Final = "index"
 TIME: Final = "time"
 
 _TIMERS: Final = (EVENT_TIMERS, PROCESSING_TIMERS)
-_TIME_BYTES: Final = 8
-_BIAS: Final = 2**63
 _NUMBER_BYTES: Final = 4
 _msgpack: Any = msgpack
 
@@ -166,7 +164,7 @@ def _broadcast(state: str, declared: Mapping[str, Any], parts: Sequence[StatePar
 
 
 def _timers(names: list[str], rows: Iterator[tuple[bytes, bytes]]) -> pl.DataFrame:
-    stored = [(int.from_bytes(key[:_TIME_BYTES], "big") - _BIAS, key[_TIME_BYTES:]) for key, _ in rows]
+    stored = [(stamped_at(key), key[STAMP_BYTES:]) for key, _ in rows]
     keys = [unpack(key) for _, key in stored]
     return _frame([*_key_columns(names, keys), moments(TIME, [time for time, _ in stored])])
 
