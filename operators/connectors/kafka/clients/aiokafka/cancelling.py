@@ -4,11 +4,6 @@ While its client closes, it waits for a task that it has cancelled and suppresse
 closing caller's own too. A job that is told to end at that moment would go on. A client that is cancelled between
 opening its first connection and the answer about the cluster loses that connection, and so does one that is closed
 while another task is opening a connection.
-
-Its client, while it closes, waits for a task that it has cancelled and suppresses the `CancelledError` that comes of
-it: also that of whoever closes it. A job that is told to end in that moment would go on. And a client that is cancelled
-between opening its first connection and the answer about the cluster keeps no hold of that connection, nor does one
-that is closed while another task is opening a connection.
 """
 
 from __future__ import annotations
