@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor  # noqa: TID251 — the library blocks, and is never simulated
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from streamflow.errors import SourceError, Where
 from streamflow.observe.logs import told
+from streamflow.operators.connectors.kafka.clients.aiokafka.cancelling import closed
+from streamflow.operators.connectors.kafka.clients.aiokafka.connection import connect
 from streamflow.operators.connectors.kafka.clients.confluent.chunk import MessageChunk
-from streamflow.operators.connectors.kafka.clients.confluent.connection import (
-    LIBRARY_LOG,
-    OneThread,
-    properties,
-    reach,
-)
 from streamflow.operators.connectors.kafka.clients.confluent.queue import MessageQueue
 from streamflow.operators.connectors.kafka.clients.port import (
-    UNPACKED_BYTES,
     Chunk,
     GonePartitionError,
     TopicPartition,
@@ -39,13 +36,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ConfluentReader"]
 
+T = TypeVar("T")
+
 _PATIENCE: Final = 120.0
 """Seconds for which the job tries on while no broker answers."""
 _START_PATIENCE: Final = 30.0
-_ASK_AFTER: Final = 5.0
-"""Seconds without a record after which the reader asks whether brokers answer at all."""
-
 _LOOK_EVERY: Final = 5.0
+"""Seconds after which the reader asks again whether brokers answer and know the partitions."""
 _GONE_AFTER: Final = 15.0
 """Seconds for which brokers may say that they do not know a topic: after a restart they have to learn it first."""
 
@@ -64,40 +61,45 @@ _MOST_OF_REQUEST: Final = 16 << 20
 _FRAME: Final = 1024
 
 _LOG = logging.getLogger("streamflow.kafka")
+_LIBRARY_LOG: Final = logging.getLogger("confluent_kafka")
+"""librdkafka's own log, which it would write to stderr: it appears only if a handler is set up for it."""
+_LIBRARY_LOG.addHandler(logging.NullHandler())
 
 
 class ConfluentReader:
     """A `LogReader`; see there."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        client_id: str,
-        *,
-        patience: float = _PATIENCE,
-        unpacked_bytes: int = UNPACKED_BYTES,
-    ) -> None:
+    def __init__(self, cluster: Cluster, client_id: str, *, unpacked_bytes: int) -> None:
         self._cluster = cluster
         self._unpacked_bytes = unpacked_bytes
         self._client_id = client_id
-        self._patience = patience
-        self._thread = OneThread("streamflow-kafka")
+        # The library blocks, and allows no two calls at the same time.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="streamflow-kafka")
         self._consumer: Consumer | None = None
         self._queues: dict[TopicPartition, MessageQueue] = {}
         self._ends: dict[TopicPartition, int] = {}
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._answered = 0.0
         self._looked = 0.0
+        self._silent_since: float | None = None
         self._missing: dict[TopicPartition, float] = {}
         """The time since when brokers do not know a partition."""
 
     async def start(self) -> None:
         from confluent_kafka import Consumer
 
+        # Says at once, and in the same words, why a cluster cannot be reached.
+        await closed(await connect(self._cluster, self._client_id, patience=_START_PATIENCE))
         self._consumer = Consumer(
             {
-                **properties(self._cluster, self._client_id),
+                "bootstrap.servers": self._cluster.bootstrap_servers,
+                "client.id": self._client_id,
+                # A broker that is back is found at once, also after a long while.
+                "reconnect.backoff.ms": 100,
+                "reconnect.backoff.max.ms": 1_000,
+                "socket.connection.setup.timeout.ms": 5_000,
+                "allow.auto.create.topics": False,
+                **self._cluster.security.librdkafka(),
                 # A group is never joined: librdkafka asks for a name all the same.
                 "group.id": self._client_id,
                 "enable.auto.commit": False,
@@ -116,22 +118,17 @@ class ConfluentReader:
                 "queued.min.messages": _QUEUE_RECORDS,
                 "queued.max.messages.kbytes": _QUEUE_KIB,
             },
-            logger=LIBRARY_LOG,
+            logger=_LIBRARY_LOG,
         )
-        try:
-            await reach(self._cluster, self._thread, self._consumer, patience=_START_PATIENCE)
-        except BaseException:
-            await self.close()
-            raise
         loop = asyncio.get_running_loop()
-        self._answered = self._looked = loop.time()
+        self._looked = loop.time()
         self._task = loop.create_task(self._run())
 
     async def add(self, partition: TopicPartition, offset: int) -> None:
         from confluent_kafka import TopicPartition as Place
 
         await self.remove(partition)
-        await self._thread(self._connected.incremental_assign, [Place(*partition, offset)])
+        await self._call(self._connected.incremental_assign, [Place(*partition, offset)])
         self._queues[partition] = MessageQueue(offset)
 
     async def remove(self, partition: TopicPartition) -> None:
@@ -141,7 +138,7 @@ class ConfluentReader:
         self._missing.pop(partition, None)
         if queue is not None:
             queue.interrupt()
-            await self._thread(self._connected.incremental_unassign, [Place(*partition)])
+            await self._call(self._connected.incremental_unassign, [Place(*partition)])
 
     async def fetch(self, partition: TopicPartition, *, seconds: float, most: int | None) -> Chunk | None:
         queue = self._queues[partition]
@@ -168,8 +165,12 @@ class ConfluentReader:
             await asyncio.gather(task, return_exceptions=True)
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await self._thread(consumer.close)
-            self._thread.close()
+            await self._call(consumer.close)
+        self._executor.shutdown(wait=False)
+
+    async def _call(self, function: Callable[..., T], *args: Any) -> T:
+        """Calls the library on its thread. A call whose caller is cancelled runs to its end."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -182,18 +183,17 @@ class ConfluentReader:
                     await asyncio.sleep(0)
                     continue
                 await self._balance()
-                chunks, events = await self._thread(self._consume)
+                chunks, events = await self._call(self._consume)
                 for partition, chunk in chunks.items():
                     if (queue := self._queues.get(partition)) is not None:
                         queue.put(chunk)
                 for event in events:
                     await self._event(event)
-                if chunks or events:
-                    self._answered = loop.time()
-                    await self._thread(self._look_up_ends, list(chunks))
-                elif loop.time() - self._answered > _ASK_AFTER:
-                    await self._ask()
-                await self._look_for_missing()
+                if chunks:
+                    await self._call(self._look_up_ends, chunks)
+                if loop.time() - self._looked > _LOOK_EVERY:
+                    await self._look_around(loop.time())
+                    self._looked = loop.time()
         except SourceError as error:
             self._fail(error)
         except asyncio.CancelledError:
@@ -246,9 +246,7 @@ class ConfluentReader:
             assert offset is not None
             queue.end_at(offset)
         elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            queue.fail(
-                out_of_range(partition, queue.reached, *await self._thread(self._log_range, partition))
-            )
+            queue.fail(out_of_range(partition, queue.reached, *await self._call(self._log_range, partition)))
         elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
             self._missing.setdefault(partition, asyncio.get_running_loop().time())
         elif code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
@@ -274,11 +272,11 @@ class ConfluentReader:
 
         return self._connected.get_watermark_offsets(Place(*partition), timeout=10.0)
 
-    def _look_up_ends(self, partitions: list[TopicPartition]) -> None:
+    def _look_up_ends(self, partitions: Iterable[TopicPartition]) -> None:
         """Looks up the ends that came along with fetched records. On the reader's thread."""
         from confluent_kafka import TopicPartition as Place
 
-        for partition in dict.fromkeys(partitions):
+        for partition in partitions:
             _, high = self._connected.get_watermark_offsets(Place(*partition), cached=True)
             if high >= 0:
                 self._ends[partition] = high
@@ -297,39 +295,27 @@ class ConfluentReader:
                 queue.paused = True
                 pause.append(Place(*partition))
         if pause:
-            await self._thread(self._connected.pause, pause)
+            await self._call(self._connected.pause, pause)
         if resume:
-            await self._thread(self._connected.resume, resume)
+            await self._call(self._connected.resume, resume)
 
-    async def _ask(self) -> None:
-        """Asks whether any broker answers, after a while without records; raises SourceError when the patience is
-        over."""
+    async def _look_around(self, now: float) -> None:
+        """Asks whether brokers answer, and know the partitions: librdkafka does not report a deleted topic. Raises
+        SourceError when no broker has answered for the patience."""
         from confluent_kafka import KafkaException
 
-        loop = asyncio.get_running_loop()
-        topic = next(iter(self._queues)).topic
         try:
-            await self._thread(self._connected.list_topics, topic, 1.0)
+            there = (await self._call(lambda: self._connected.list_topics(timeout=1.0))).topics
         except KafkaException as error:
-            if loop.time() - self._answered < self._patience:
+            self._silent_since = self._silent_since or now
+            if now - self._silent_since < _PATIENCE:
                 return
             trouble = await diagnose(self._cluster)
             if trouble is not None:
                 raise trouble.error() from error
-        self._answered = loop.time()
-
-    async def _look_for_missing(self) -> None:
-        """Asks whether brokers still know the partitions that are read: librdkafka does not report a deleted topic."""
-        from confluent_kafka import KafkaException
-
-        now = asyncio.get_running_loop().time()
-        if now - self._looked < _LOOK_EVERY:
+            self._silent_since = None
             return
-        self._looked = now
-        try:
-            there = (await self._thread(lambda: self._connected.list_topics(timeout=1.0))).topics
-        except KafkaException:
-            return
+        self._silent_since = None
         for partition, queue in self._queues.items():
             topic = there.get(partition.topic)
             if topic is not None and partition.partition in topic.partitions:
