@@ -298,7 +298,7 @@ class Settings:
     channel_rows: int = _setting(262_144, _count())
     """Rows in flight from the senders of an exchange, all together, to one subtask before they wait."""
     channel_bytes: int = _setting(64 << 20, parse_bytes)
-    """Bytes in flight from the senders of an exchange, all together, to one subtask before they wait."""
+    """Bytes in flight between the subtasks of a process, all together, before senders wait."""
     memory_budget: int = _setting(256 << 20, parse_bytes)
     """Bytes of window and operator state that a process holds in memory before it spills: a quarter for the databases
     in common, the rest in equal shares for the subtasks of operators that keep state."""

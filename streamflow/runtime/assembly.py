@@ -32,6 +32,7 @@ from streamflow.runtime.checkpoints.restoring import Restored, SourceStart
 from streamflow.runtime.control.assignment import SplitAssigner
 from streamflow.runtime.control.split_alignment import SplitAlignment
 from streamflow.runtime.exchange.channel import Channel, Inbox
+from streamflow.runtime.exchange.channel_memory import ChannelMemory
 from streamflow.runtime.exchange.outlet import ChannelOutlet, Outlet, SinkOutlet
 from streamflow.runtime.exchange.routes import route_for
 from streamflow.runtime.ports import Ports
@@ -102,11 +103,13 @@ class Assembly:
         default_factory=list[dict[tuple[int, int], Channel]]
     )
     """Of each edge of the plan, by the numbers of the upper and the lower subtask."""
+    _channel_memory: ChannelMemory = field(init=False)
     _event_times: dict[str, int] = field(default_factory=dict[str, int])
 
     def build(self) -> None:
         """Make everything; on the event loop's thread, since tasks belong to it."""
         self.committing = Committing(self.profile, self.ports.reach)
+        self._channel_memory = ChannelMemory(self.settings.channel_bytes)
         for edge in self.plan.edges:
             senders = self.plan.task(edge.upper).parallelism
             pairs = ((i, j) for i in range(senders) for j in self._lower(edge, i))
@@ -163,6 +166,7 @@ class Assembly:
             port=edge.port,
             max_rows=max(1, self.settings.channel_rows // share),
             max_bytes=max(1, self.settings.channel_bytes // share),
+            memory=self._channel_memory,
         )
 
     def _make_reader(self, task: PhysicalTask) -> None:

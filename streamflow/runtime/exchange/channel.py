@@ -1,7 +1,8 @@
 """Bounded channels between subtasks, and the inbox that reads several of them.
 
-A channel holds so many rows and so many bytes; a sender waits until there is room, so that a slow reader slows its
-source down and memory stays bounded. Everything runs on one event loop: no locks.
+A channel holds so many rows and so many bytes, and so do all channels of a process together; a sender waits until
+there is room, so that a slow reader slows its source down and memory stays bounded. Everything runs on one event loop:
+no locks.
 """
 
 from __future__ import annotations
@@ -9,30 +10,47 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from streamflow.core.batch import RowBatch
 from streamflow.core.elements import EndOfInput, Idle, StreamElement, Watermark
 from streamflow.core.frame import FrameBatch
+from streamflow.runtime.exchange.channel_memory import ChannelMemory
+from streamflow.runtime.exchange.merging import merged
 
 __all__ = ["Channel", "Inbox"]
 
 _FRAME_BYTES: Final = 2_400
 """What a frame takes beside its data, measured with frames of one row and two columns."""
 _CROWDED: Final = 16
-"""Where so much waits, watermarks that follow one another become one: they need no room, and are not to pile up."""
+"""Where so much waits, watermarks that follow one another become one: they need no room, and are not to pile up. So do
+batches that are small."""
+_SMALL: Final = 256
+"""Rows of a small batch."""
 
 
 class Channel:
-    """One sender, one reader, in order. `port` is the input of the reader that it feeds."""
+    """One sender, one reader, in order. `port` is the input of the reader that it feeds; it shares `memory` with other
+    channels."""
 
-    def __init__(self, *, port: int = 0, max_rows: int = 262_144, max_bytes: int = 64 << 20) -> None:
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        max_rows: int = 262_144,
+        max_bytes: int = 64 << 20,
+        memory: ChannelMemory | None = None,
+    ) -> None:
         self.port = port
         self._max_rows = max_rows
         self._max_bytes = max_bytes
+        self._memory = ChannelMemory(max_bytes) if memory is None else memory
         self._queue: deque[tuple[StreamElement, int, int]] = deque()
         self._rows = 0
         self._bytes = 0
+        self._small_ones = 0
+        """The number of small batches that were sent one after the other last."""
         self._room: asyncio.Future[None] | None = None
         self.inbox: Inbox | None = None
 
@@ -45,21 +63,20 @@ class Channel:
         """Put an element in, waiting for room; one larger than the channel goes in once the channel is empty."""
         rows, size = 0, 0
         if isinstance(element, (FrameBatch, RowBatch)):
-            rows = len(element)
-            size = element.nbytes + (_FRAME_BYTES if isinstance(element, FrameBatch) else 0)
-            while self._queue and (
-                self._rows + rows > self._max_rows or self._bytes + size > self._max_bytes
-            ):
+            rows, size = len(element), _size(element)
+            while self._queue and not self._fits(rows, size):
                 self._room = asyncio.get_running_loop().create_future()
+                self._memory.tell(self._room)
                 await self._room
         elif isinstance(element, Watermark) and len(self._queue) >= _CROWDED:
             last = self._queue[-1][0]
             if isinstance(last, Watermark) and last.end is None:
                 # Nothing has come between the two: the second says all that the first does.
                 self._queue.pop()
-        self._queue.append((element, rows, size))
-        self._rows += rows
-        self._bytes += size
+        self._append(element, rows, size)
+        self._small_ones = self._small_ones + 1 if 0 < rows <= _SMALL else 0
+        if self._small_ones >= _CROWDED <= len(self._queue):
+            self._merge()
         if self.inbox is not None:
             self.inbox.wake()
 
@@ -77,7 +94,34 @@ class Channel:
         self._bytes -= size
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
+        if size:
+            self._memory.release(size)
         return element
+
+    def _fits(self, rows: int, size: int) -> bool:
+        within = self._rows + rows <= self._max_rows and self._bytes + size <= self._max_bytes
+        return within and self._memory.fits(size)
+
+    def _append(self, element: StreamElement, rows: int, size: int) -> None:
+        self._queue.append((element, rows, size))
+        self._rows += rows
+        self._bytes += size
+        self._memory.take(size)
+
+    def _merge(self) -> None:
+        """Makes one of the last batches, all of which are small."""
+        last = list(islice(reversed(self._queue), _CROWDED))[::-1]
+        batch = merged([each for each, _, _ in last if isinstance(each, (FrameBatch, RowBatch))])
+        self._small_ones = 0
+        if batch is None:
+            return
+        for _, rows, size in last:
+            self._queue.pop()
+            self._rows -= rows
+            self._bytes -= size
+            self._memory.release(size)
+        self._append(batch, len(batch), _size(batch))
+        self._small_ones = int(len(batch) <= _SMALL)
 
 
 class Inbox:
@@ -136,6 +180,11 @@ class Inbox:
         """Done once something may be readable."""
         self._waiting = asyncio.get_running_loop().create_future()
         return self._waiting
+
+
+def _size(batch: FrameBatch | RowBatch) -> int:
+    """Returns the bytes that a batch takes."""
+    return batch.nbytes + (_FRAME_BYTES if isinstance(batch, FrameBatch) else 0)
 
 
 def _marked(element: StreamElement | None) -> bool:

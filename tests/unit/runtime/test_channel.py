@@ -11,6 +11,7 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.elements import Barrier, EndOfInput, Watermark
 from streamflow.core.frame import FrameBatch
 from streamflow.runtime.exchange.channel import Channel, Inbox
+from streamflow.runtime.exchange.channel_memory import ChannelMemory
 from streamflow.testing import SteppedLoop, TestClock
 
 
@@ -97,10 +98,71 @@ def test_what_is_no_data_needs_no_room(loop: SteppedLoop) -> None:
 
 def test_small_frames_take_more_than_their_data(loop: SteppedLoop) -> None:
     channel = Channel(max_bytes=64 << 10)
-    frame = FrameBatch(pl.DataFrame({"k": ["a"], "n": [1]}))
-    sender = start(loop, send_all(channel, *[frame] * 100))
+    frame, other = FrameBatch(pl.DataFrame({"k": ["a"], "n": [1]})), FrameBatch(pl.DataFrame({"k": ["a"]}))
+    sender = start(loop, send_all(channel, *[frame, other] * 50))
     assert not sender.done()
     assert 10 < channel.rows < 30  # each really takes more than 2 kB
+
+
+def test_small_batches_become_one_where_many_wait(loop: SteppedLoop) -> None:
+    channel = Channel()
+    frames = [FrameBatch(pl.DataFrame({"k": ["a"], "n": [number]})) for number in range(5_000)]
+    start(loop, send_all(channel, *frames, Watermark(1), frames[0]))
+    received = []
+    while (element := channel.receive_nowait()) is not None:
+        received.append(element)
+    assert len(received) < 50
+    assert received[-2:] == [Watermark(1), frames[0]]
+    data = [batch.frame for batch in received if isinstance(batch, FrameBatch)]
+    assert pl.concat(data)["n"].to_list() == [*range(5_000), 0]
+    assert max(frame.height for frame in data) < 5_000
+    assert channel.rows == 0
+
+
+def test_batches_of_two_kinds_stay_apart(loop: SteppedLoop) -> None:
+    channel = Channel()
+    timed, untimed = RowBatch([1], [10]), RowBatch([1])
+    start(loop, send_all(channel, *[timed, untimed] * 20))
+    assert [channel.receive_nowait() for _ in range(40)] == [timed, untimed] * 20
+
+
+def test_few_batches_stay_as_they_are(loop: SteppedLoop) -> None:
+    channel = Channel()
+    start(loop, send_all(channel, *[rows(1)] * 15))
+    assert [channel.receive_nowait() for _ in range(15)] == [rows(1)] * 15
+
+
+def test_channels_share_what_they_hold(loop: SteppedLoop) -> None:
+    memory = ChannelMemory(10 * rows(10).nbytes)
+    channels = [Channel(memory=memory) for _ in range(20)]
+    senders = [start(loop, send_all(channel, *[rows(10)] * 3)) for channel in channels]
+    # The first have all of it; each other has one batch, or its reader would wait for ever.
+    assert memory.held == 26 * rows(10).nbytes
+    assert [sender.done() for sender in senders] == [True] * 3 + [False] * 17
+    assert [channel.rows for channel in channels] == [30] * 3 + [10] * 17
+    read = 0
+    while any(channel.rows for channel in channels):
+        for channel in reversed(channels):
+            if (element := channel.receive_nowait()) is not None:
+                assert isinstance(element, RowBatch)
+                read += len(element)
+            loop.settle()
+            assert memory.held <= 26 * rows(10).nbytes
+    assert read == 600
+    assert all(sender.done() for sender in senders)
+    assert memory.held == 0
+
+
+def test_a_sender_is_told_of_room_that_another_channel_makes(loop: SteppedLoop) -> None:
+    memory = ChannelMemory(3 * rows(10).nbytes)
+    first, second = Channel(memory=memory), Channel(memory=memory)
+    start(loop, send_all(first, rows(10), rows(10)))
+    sender = start(loop, send_all(second, rows(10), rows(10)))
+    assert not sender.done()
+    first.receive_nowait()
+    loop.settle()
+    assert sender.done()
+    assert second.rows == 20
 
 
 def test_watermarks_do_not_pile_up(loop: SteppedLoop) -> None:
