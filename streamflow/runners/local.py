@@ -20,12 +20,13 @@ from streamflow.observe.status import JobResult, JobStatus
 from streamflow.operators.contract.source import InstanceClaim
 from streamflow.runners.reporting import Reporter
 from streamflow.runners.watch import Watch
+from streamflow.runtime.attempt import Attempt
 from streamflow.runtime.control.restart import RestartPolicy
+from streamflow.runtime.coordinator import Coordinator
 from streamflow.runtime.launching import Launcher
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
 from streamflow.runtime.waiting import Signal, until
-from streamflow.runtime.worker import Worker
 from streamflow.state.checkpoints.blobs import UnreachableError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class LocalJob:
             self._ports.clock,
         )
         self._watch = Watch(self.registry, self._reporter, self.health, self._ports.clock)
-        self._worker: Worker | None = None
+        self._attempt: Attempt | None = None
         self._up = asyncio.Event()
         self._stopping: bool | None = None
         self._stop_asked = Signal()
@@ -152,11 +153,11 @@ class LocalJob:
                 if not opened:
                     await self._launcher.open()
                     opened = True
-                self._worker = self._reporter.worker = await self._launcher.worker()
+                self._attempt = self._reporter.attempt = await self._launcher.attempt()
                 if self._stopping is not None:
-                    self._stop_worker(drain=self._stopping)
-                await self._worker.run(self._is_up)
-                self._note_what_was_left(self._worker)
+                    self._stop_attempt(drain=self._stopping)
+                await self._attempt.run(self._is_up)
+                self._note_what_was_left(self._attempt.coordinator)
                 if self._savepoint is not None and (number := self._launcher.metrics.number) is not None:
                     self._saved_at = await self._saved(number, self._savepoint)
                 return
@@ -190,7 +191,7 @@ class LocalJob:
             return False
         # What the last run held goes before the next one restores the same: its parts, and the frames that its error
         # came through, hold each other. Under virtual time it may take as long as it likes.
-        self._worker = self._reporter.worker = None
+        self._attempt = self._reporter.attempt = None
         if self._own_ports:
             gc.collect()
         return True
@@ -252,7 +253,7 @@ class LocalJob:
         self._stop_asked.set()
         if self._stopped and self.health.state != "failed":
             self.health.state = "stopping"
-        self._stop_worker(drain=drain)
+        self._stop_attempt(drain=drain)
         telling = asyncio.create_task(self._tell_while_it_stops()) if self._own_ports else None
         try:
             return await self.wait()
@@ -260,19 +261,21 @@ class LocalJob:
             if telling is not None:
                 telling.cancel()
 
-    def _stop_worker(self, *, drain: bool) -> None:
-        if self._worker is not None:
+    def _stop_attempt(self, *, drain: bool) -> None:
+        if self._attempt is not None:
             # Without any checkpoint there would be nothing to save.
             patient = self._savepoint is not None and self._launcher.metrics.number is None
-            self._worker.stop(drain=drain, patient=patient)
+            self._attempt.coordinator.stop(drain=drain, patient=patient)
 
-    def _note_what_was_left(self, worker: Worker) -> None:
-        if not worker.gave_up:
+    def _note_what_was_left(self, coordinator: Coordinator) -> None:
+        if not coordinator.gave_up:
             return
         last = self._launcher.metrics.number
         if not self._checkpointing:
             records = (
-                f"{worker.unprocessed} records that had been read were" if worker.unprocessed else "some were"
+                f"{coordinator.unprocessed} records that had been read were"
+                if coordinator.unprocessed
+                else "some were"
             )
             left = f"{records} not processed"
         elif last is None:
@@ -288,7 +291,7 @@ class LocalJob:
         began = self._ports.clock.monotonic()
         while True:
             await self._ports.clock.sleep(_PATIENCE)
-            subtasks = [] if self._worker is None else self._worker.coordinator.awaited
+            subtasks = [] if self._attempt is None else self._attempt.coordinator.awaited
             waits_for = self._launcher.awaited or ", ".join(subtasks) or "the end of what is being stored"
             seconds = round(self._ports.clock.monotonic() - began)
             facts = told(seconds=seconds, waits_for=waits_for)
@@ -302,9 +305,9 @@ class LocalJob:
         starting = asyncio.ensure_future(self._up.wait())
         await asyncio.wait({starting, self._task}, return_when=asyncio.FIRST_COMPLETED)
         starting.cancel()
-        if self._worker is None or self._task.done():
+        if self._attempt is None or self._task.done():
             raise StateError("the job is not running", hint="take checkpoints while it runs")
-        return await self._worker.checkpoint()
+        return await self._attempt.coordinator.checkpoint()
 
     async def savepoint(self, url: str) -> str:
         """Take a checkpoint and copy it whole to `url`, a folder or object store; what to give as `restore`.
@@ -314,8 +317,8 @@ class LocalJob:
         return await self._saved(number, url)
 
     async def _saved(self, number: int, url: str) -> str:
-        assert self._worker is not None
-        return await self._launcher.savepoint(number, url, self._worker.noted.get(number, {}))
+        assert self._attempt is not None
+        return await self._launcher.savepoint(number, url, self._attempt.coordinator.noted.get(number, {}))
 
     def _check_savepoint(self, url: str, *, drain: bool) -> None:
         if drain:

@@ -14,6 +14,7 @@ from streamflow.observe.health import STATES, Health
 from streamflow.observe.logs import told
 from streamflow.observe.registry import MetricsRegistry
 from streamflow.observe.status import CheckpointStatus, JobStatus, OperatorStatus, PublicationStatus
+from streamflow.runtime.attempt import Attempt
 from streamflow.runtime.checkpoints.taking import CheckpointMetrics
 from streamflow.runtime.control.restart import RestartPolicy
 from streamflow.runtime.profile import ExecutionProfile
@@ -31,7 +32,7 @@ _LOG: Final = logging.getLogger("streamflow.source")
 
 
 class Reporter:
-    """Reads figures where they arise; changes nothing but metrics. `worker` is the one that runs now."""
+    """Reads figures where they arise; changes nothing but metrics. `attempt` is the present one."""
 
     def __init__(
         self,
@@ -57,10 +58,14 @@ class Reporter:
         self._holders: dict[tuple[str, int], str] = {}
         self._held_since: dict[tuple[str, int], tuple[str, int, float]] = {}
         self._told_holders: set[tuple[tuple[str, int], str]] = set()
-        self.worker: Worker | None = None
+        self.attempt: Attempt | None = None
         registry.whole.refreshed_by(self._refresh)
         info = {"version": __version__, "mode": profile.name}
         registry.whole.gauge("streamflow_job_info", "1; what runs is in the labels", info).set(1)
+
+    @property
+    def _worker(self) -> Worker | None:
+        return None if self.attempt is None else self.attempt.worker
 
     def end(self) -> None:
         """The job has ended: ages stand still."""
@@ -74,14 +79,14 @@ class Reporter:
     def status(self, state: str, notes: tuple[str, ...]) -> JobStatus:
         """Its figures now."""
         self._registry.refresh()
-        marks: Mapping[str, int] = {} if self.worker is None else self.worker.watermarks
+        marks: Mapping[str, int] = {} if self._worker is None else self._worker.watermarks
         operators = [
             self._operator(id, kind, task, marks.get(task.id, MIN_TIME))
             for id, kind, task in self._operators()
         ]
         taken = {each.operator: each.records_in for each in operators}
         nodes = self._graph.nodes
-        watermark = MIN_TIME if self.worker is None else self.worker.watermark
+        watermark = MIN_TIME if self._worker is None else self._worker.watermark
         return JobStatus(
             job=self._graph.job,
             mode=self._profile.name,
@@ -90,7 +95,7 @@ class Reporter:
             records_read=sum(taken.get(node.id, 0) for node in nodes if isinstance(node, SourceNode)),
             records_written=sum(taken.get(node.id, 0) for node in nodes if isinstance(node, SinkNode)),
             watermark=_known(watermark),
-            epoch=0 if self.worker is None else self.worker.coordinator.epoch,
+            epoch=0 if self.attempt is None else self.attempt.coordinator.epoch,
             operators=tuple(operators),
             checkpoint=self._checkpoint(),
             restarts=self._restarts.restarts,
@@ -102,7 +107,7 @@ class Reporter:
 
     def note_holders(self) -> None:
         """Say which split holds each source subtask's watermark back. Called on the job's event loop."""
-        worker, now = self.worker, self._clock.now()
+        worker, now = self._worker, self._clock.now()
         if worker is None:
             return
         holders: dict[tuple[str, int], str] = {}
@@ -134,7 +139,7 @@ class Reporter:
         """Seconds for which the split has held the watermark there; after a minute of holding others back for good, a
         warning."""
         assert task.source is not None
-        worker, now, key = self.worker, self._clock.monotonic(), (task.source.id, subtask)
+        worker, now, key = self._worker, self._clock.monotonic(), (task.source.id, subtask)
         before = self._held_since.get(key)
         if before is None or before[:2] != (split, watermark):
             before = self._held_since[key] = (split, watermark, now)
@@ -242,7 +247,7 @@ class Reporter:
         def ratio(name: str) -> float:
             return totals.get(f"streamflow_{name}_ratio", 0.0) / task.parallelism
 
-        loops = () if self.worker is None or kind != "read" else self.worker.sources.get(task.id, ())
+        loops = () if self._worker is None or kind != "read" else self._worker.sources.get(task.id, ())
         return OperatorStatus(
             operator=id,
             kind=kind,

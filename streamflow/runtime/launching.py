@@ -25,14 +25,15 @@ from streamflow.graph.physical import PhysicalPlan
 from streamflow.observe.logs import told
 from streamflow.observe.registry import MetricsRegistry
 from streamflow.operators.contract.source import Instance
+from streamflow.runtime.attempt import Attempt
 from streamflow.runtime.checkpoints.restoring import Restored
 from streamflow.runtime.checkpoints.sealed_files import SealedFiles, job_of, sealed_of
 from streamflow.runtime.checkpoints.snapshots import JOB
 from streamflow.runtime.checkpoints.taking import CheckpointMetrics, Checkpoints, Described
 from streamflow.runtime.control.compatibility import fit
+from streamflow.runtime.deployment import Deployment
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
-from streamflow.runtime.worker import Worker
 from streamflow.state.backends.state_memory import StateMemory
 from streamflow.state.checkpoints.blobs import open_blobs
 from streamflow.state.checkpoints.content import Content
@@ -114,8 +115,8 @@ class Launcher:
         if settings.state_backend == "rocksdb":
             await self._ports.state(self._make_work)
 
-    async def worker(self) -> Worker:
-        """The next worker."""
+    async def attempt(self) -> Attempt:
+        """Makes the next attempt."""
         run = f"run-{self._ports.random.token()}"
         folder = None if self._work is None else self._work / run
         memory = StateMemory(self._settings.memory_budget, _keepers(self._plan))
@@ -153,7 +154,8 @@ class Launcher:
         # What is read again counts again.
         number = None if restored is None else restored.epoch
         self._registry.roll_back({} if number is None else self.metrics.counts.get(number, {}))
-        return Worker(
+        checkpoints = self._checkpoints(restored, run)
+        deployment = Deployment(
             self._plan,
             self._profile,
             self._settings,
@@ -162,10 +164,11 @@ class Launcher:
             run=run,
             memory=memory,
             state_dir=folder,
-            checkpoints=self._checkpoints(restored, run),
             restored=restored,
-            last_epoch=last,
+            first_epoch=last + 1,
+            checkpointed=checkpoints is not None,
         )
+        return Attempt(deployment, checkpoints)
 
     async def cause(self, error: Exception) -> Exception:
         """What a run failed of: where another process has taken the job over, that it did, and not what came of it."""

@@ -12,11 +12,11 @@ from streamflow.operators.aggregates.partials import LAST
 from streamflow.operators.windows import sessions
 from streamflow.operators.windows.sessions import SessionWindows
 from streamflow.runtime.control.alignment import Aligned, Alignment, Block
+from streamflow.runtime.coordinator import Coordinator
 from streamflow.runtime.exchange import routes as exchange
 from streamflow.runtime.task import chain
 from streamflow.runtime.task import loop as task
 from streamflow.runtime.waiting import Signal
-from streamflow.runtime.worker import Worker
 from streamflow.testing.simulation.campaign import Campaign
 from streamflow.testing.simulation.disk import SimDisk
 from tests.simulation.jobs import campaign
@@ -38,13 +38,13 @@ def no_alignment(patch: pytest.MonkeyPatch) -> None:
 
 def commit_before_publication(patch: pytest.MonkeyPatch) -> None:
     """Output becomes visible, and then the checkpoint that it belongs to is published."""
-    deal_with = Worker._deal_with
+    deal_with = Coordinator._deal_with
 
-    async def hastily(worker: Worker, complete: Any) -> Any:
-        await worker._parts.committing.commit(complete.epoch, complete.sealed)
-        return await deal_with(worker, complete)  # commits once more, which changes nothing
+    async def hastily(coordinator: Coordinator, complete: Any) -> Any:
+        await coordinator._committing.commit(complete.epoch, complete.sealed)
+        return await deal_with(coordinator, complete)  # commits once more, which changes nothing
 
-    patch.setattr(Worker, "_deal_with", hastily)
+    patch.setattr(Coordinator, "_deal_with", hastily)
 
 
 def no_sync(patch: pytest.MonkeyPatch) -> None:

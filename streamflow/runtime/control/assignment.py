@@ -60,7 +60,7 @@ class SplitState:
 
 
 class SplitAssigner:
-    """One per source, shared by its subtasks.
+    """One per source.
 
     `restored` are splits that an earlier run had found and not read to their end; `final` says that it had found all.
     `side_by_side`: how many splits with an end a subtask has open together. `unread` is told what is not read to its
@@ -80,13 +80,13 @@ class SplitAssigner:
         self._side_by_side = side_by_side
         self._pending: deque[SplitState] = deque(sorted(restored or (), key=lambda state: state.order))
         self._found = max((state.order + 1 for state in self._pending), default=0)
-        self._listeners: list[Callable[[], None]] = []
+        self._notify: Callable[[], None] = _nothing
         self._holding = sum(state.split.holds_watermark for state in self._pending)
         """How many of the pending ones hold the watermark."""
         self._open: set[str] = set()
         self._left = dict.fromkeys(state.split.id for state in self._pending)
         """What has not been read to its end, open or pending."""
-        self._ready = 0
+        self._started = 0
         self._unread = unread
         self.discovered = restored is not None
         self.final = final
@@ -94,7 +94,7 @@ class SplitAssigner:
 
     def listen(self, notify: Callable[[], None]) -> None:
         """Call `notify` whenever there is news."""
-        self._listeners.append(notify)
+        self._notify = notify
 
     def found(self, discovery: Discovery) -> None:
         """The enumerator has looked."""
@@ -106,20 +106,18 @@ class SplitAssigner:
         self.discovered = True
         self.final = discovery.final
         self._tell()
-        for notify in self._listeners:
-            notify()
+        self._notify()
 
-    def is_ready(self) -> None:
+    def started(self) -> None:
         """One more subtask has its first split, or has said that it has none."""
-        self._ready += 1
-        if self.all_ready:
-            for notify in self._listeners:
-                notify()
+        self._started += 1
+        if self.all_started:
+            self._notify()
 
     @property
-    def all_ready(self) -> bool:
+    def all_started(self) -> bool:
         """Whether every subtask is: what one gives before depends on which was faster where watermarks meet."""
-        return self._ready >= self._parallelism
+        return self._started >= self._parallelism
 
     def take(self, fetching: int) -> SplitState | None:
         """A split for a subtask that is still fetching from so many others; None if there is none for it now."""
@@ -136,8 +134,7 @@ class SplitAssigner:
         self._open.add(split.id)
         if not holds or not self.holds_watermark:
             # Others may be waiting only for this one.
-            for notify in self._listeners:
-                notify()
+            self._notify()
         return state
 
     def ended(self, split: str) -> None:
@@ -164,3 +161,7 @@ class SplitAssigner:
     def exhausted(self) -> bool:
         """Whether there are no more splits, now and later."""
         return self.final and not self._pending
+
+
+def _nothing() -> None:
+    """Nobody listens yet."""

@@ -16,9 +16,10 @@ from streamflow.operators.contract.error_policy import Guard
 from streamflow.operators.contract.operator import MAIN
 from streamflow.operators.contract.source import Position, Source, Split, SplitReader
 from streamflow.runtime.blame import blamed
-from streamflow.runtime.control.assignment import SplitAssigner, SplitState
+from streamflow.runtime.control.assignment import SplitState
 from streamflow.runtime.control.idleness import Idleness
-from streamflow.runtime.control.split_alignment import SplitAlignment
+from streamflow.runtime.control.split_alignment import DriftLimit
+from streamflow.runtime.control.split_grants import SplitShare
 from streamflow.runtime.ports import Blocking
 from streamflow.runtime.profile import ExecutionProfile
 from streamflow.runtime.task.read_ahead import Piece, Prefix, SplitPump
@@ -47,7 +48,7 @@ class SourceTask:
         id: str,
         source: Source,
         open_reader: Callable[[Split, Position | None], SplitReader],
-        assigner: SplitAssigner,
+        share: SplitShare,
         prefix: Prefix,
         prefix_metrics: list[OperatorMetrics],
         strategy: BoundedDisorder,
@@ -61,8 +62,7 @@ class SourceTask:
         timed: bool = True,
         watermark: int = MIN_TIME,
         reached: int = MIN_TIME,
-        index: int = 0,
-        alignment: SplitAlignment | None = None,
+        limit: DriftLimit | None = None,
     ) -> None:
         """`watermark`: what its subtasks had in common in the checkpoint that was restored, `reached`: how far event
         time had come in those that it feeds; splits that were behind that had been left out."""
@@ -70,7 +70,7 @@ class SourceTask:
         self._id = id
         self._bounded = source.bounded
         self._open_reader = open_reader
-        self._assigner = assigner
+        self._share = share
         self._prefix = prefix
         self._prefix_metrics = prefix_metrics
         self._strategy = strategy
@@ -102,7 +102,7 @@ class SourceTask:
         self._last = watermark + strategy.bound + 1 if watermark > MIN_TIME else MIN_TIME
         """The largest event time so far."""
         self._times = SeenTimes()
-        self._ready = False
+        self._started = False
         self._barrier: int | None = None
         self._last_barrier: int | None = None
         self._stopping: bool | None = None
@@ -116,11 +116,10 @@ class SourceTask:
             "streamflow_future_events_total",
             "Records whose event time was too far ahead to move the watermark",
         )
-        self._index = index
-        self._alignment = alignment
-        assigner.listen(self.notify)
-        if alignment is not None:
-            alignment.listen(self.notify)
+        self._limit = limit
+        share.notify = self.notify
+        if limit is not None:
+            limit.notify = self.notify
 
     @property
     def held_back_by(self) -> str | None:
@@ -157,7 +156,7 @@ class SourceTask:
             for state in [self._states[id]]
         ]
         return self._id, {
-            "splits": [state.as_values() for state in splits],
+            "splits": [state.as_values() for state in (*splits, *self._share.unopened)],
             "watermark": self._merger.current,
         }
 
@@ -185,14 +184,14 @@ class SourceTask:
                 if await self._open_splits():
                     await self._mark_idle()
                 if self._pumps:
-                    self._be_ready()
-                pump = self._choose() if self._assigner.all_ready or not self._prefix.marks else None
+                    self._say_started()
+                pump = self._choose() if self._share.all_started or not self._prefix.marks else None
                 if pump is not None:
                     await self._emit(pump)
                     self._idleness.away(self._since_last_look())
                     if self._idleness.seconds == 0.0:
                         await self._mark_idle()
-                elif self._assigner.exhausted and not self._pumps:
+                elif self._share.exhausted and not self._pumps:
                     break
                 else:
                     await self._wait()
@@ -203,13 +202,13 @@ class SourceTask:
             watermark = max(self._merger.current, self._last - self._strategy.bound - 1)
             self._subtask.end = End(self._last, watermark, self._times.all)
             await self._subtask.advance(MAX_TIME)
-        self._be_ready()
+        self._say_started()
         await self._subtask.finish(drained=drained)
 
-    def _be_ready(self) -> None:
-        if not self._ready:
-            self._ready = True
-            self._assigner.is_ready()
+    def _say_started(self) -> None:
+        if not self._started:
+            self._started = True
+            self._share.start()
 
     async def close(self) -> None:
         """Stop reading. Who is cancelled meanwhile may ask again, and waits for what is being closed."""
@@ -237,7 +236,7 @@ class SourceTask:
         quiet = False
         # What is taken after an epoch has begun and before its barrier would be neither here nor with the assigner.
         while self._barrier is None:
-            state = self._assigner.take(len(self._fetching))
+            state = self._share.take(len(self._fetching))
             if state is None:
                 break
             quiet = self._open(state) or quiet
@@ -297,7 +296,7 @@ class SourceTask:
 
     def _note_active(self, split: str) -> None:
         """Keep up what is reported to others whose splits are aligned with these."""
-        if self._alignment is None:
+        if self._limit is None:
             return
         mark = self._marks.get(split)
         if mark is None or mark.current == MIN_TIME or self._merger.is_idle(split):
@@ -313,7 +312,7 @@ class SourceTask:
         if first is None:
             return None
         split = first[0]
-        if self._alignment is not None and not self._alignment.allows(self._marks[split].current):
+        if self._limit is not None and not self._limit.allows(self._marks[split].current):
             return None
         pump = self._pumps[split]
         return pump if pump.ready else None
@@ -363,7 +362,7 @@ class SourceTask:
         every record. Of the piece they know how far its event time had come."""
         if not batch.marked:
             return batch
-        if self._assigner.holds_watermark:
+        if self._share.holds_watermark:
             return batch.within(self._subtask.watermark, self._subtask.watermark)
         low = max(self._subtask.watermark, self._merger.current)
         high = low if piece.watermark is not None else self._merger.beside(split)
@@ -401,11 +400,11 @@ class SourceTask:
             self._note_active(split)
             self._align()
             await asyncio.shield(self._shut(pump))
-            self._assigner.ended(split)
+            self._share.end(split)
 
     async def _forward(self, *, epoch_end: bool = False) -> None:
         cadence = self._profile.watermarks
-        if cadence == "end" or (cadence == "epoch" and not epoch_end) or self._assigner.holds_watermark:
+        if cadence == "end" or (cadence == "epoch" and not epoch_end) or self._share.holds_watermark:
             return
         current = self._merger.current
         if current < self._reached and self._merger.silent:
@@ -425,9 +424,9 @@ class SourceTask:
         if await self._retire_finished():
             await self._mark_idle()
             return
-        if not self._ready and self._prefix.marks and self._assigner.discovered and not self._pumps:
+        if not self._started and self._prefix.marks and self._share.discovered and not self._pumps:
             await self._mark_idle()
-            self._be_ready()
+            self._say_started()
             return
         self._idleness.away(self._since_last_look())
         idle = self._idleness.seconds if self._idle_since is None else _TICK_SECONDS
@@ -442,9 +441,9 @@ class SourceTask:
         return seconds
 
     def _align(self) -> None:
-        if self._alignment is not None:
+        if self._limit is not None:
             first = self._active.first
-            self._alignment.report(self._index, None if first is None else first[1])
+            self._limit.report(None if first is None else first[1])
 
     async def _retire_finished(self) -> bool:
         ended = bool(self._ended)
@@ -466,8 +465,8 @@ class SourceTask:
             for split in newly:
                 _LOG.info("split idle", extra=told(source=self._id, split=split))
         await self._forward()
-        nothing_open = self._assigner.discovered and not self._pumps and not self._assigner.exhausted
-        if not (self._merger.all_idle or nothing_open) or self._assigner.holds_watermark:
+        nothing_open = self._share.discovered and not self._pumps and not self._share.exhausted
+        if not (self._merger.all_idle or nothing_open) or self._share.holds_watermark:
             return
         if self._strategy.advance_when_idle and self._merger.current > MIN_TIME:
             now = self._clock.now()

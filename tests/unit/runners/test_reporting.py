@@ -60,8 +60,8 @@ class _Told:
         """A worker runs whose source subtasks are held back by these splits, at these watermarks."""
         tasks = [SimpleNamespace(held_back_by=split, watermark=watermark) for split, watermark in loops]
         worker: Any = SimpleNamespace(sources={"read-1": tasks}, watermark=MIN_TIME, watermarks={})
-        worker.coordinator = SimpleNamespace(epoch=0)
-        self.reporter.worker = worker
+        attempt: Any = SimpleNamespace(worker=worker, coordinator=SimpleNamespace(epoch=0))
+        self.reporter.attempt = attempt
 
     def series(self, name: str) -> list[tuple[dict[str, str], float]]:
         return [(metric.labels, metric.value) for metric in self.registry if metric.name == name]
@@ -92,7 +92,9 @@ def test_an_empty_split_that_holds_windows_open_is_named_after_a_minute(
 ) -> None:
     told = _Told()
     told.runs(("t-0", MIN_TIME), (None, 900_000_000))
-    for loop, furthest in zip(told.reporter.worker.sources["read-1"], (MIN_TIME, 900_000_000), strict=True):  # type: ignore[union-attr]
+    for loop, furthest in zip(
+        told.reporter.attempt.worker.sources["read-1"], (MIN_TIME, 900_000_000), strict=True
+    ):  # type: ignore[union-attr]
         loop.furthest = furthest  # type: ignore[misc]
     told.watch.look()
     told.clock.seconds += 59

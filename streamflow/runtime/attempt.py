@@ -1,0 +1,53 @@
+"""One attempt at running a job in this process: a coordinator and one worker, joined by direct calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from streamflow.errors import JobFailedError, StreamflowError
+from streamflow.runtime.checkpoints.taking import Checkpoints
+from streamflow.runtime.coordinator import Coordinator
+from streamflow.runtime.deployment import Deployment
+from streamflow.runtime.worker import Worker
+
+__all__ = ["Attempt"]
+
+
+class Attempt:
+    """A coordinator and its worker; `run` once."""
+
+    def __init__(self, deployment: Deployment, checkpoints: Checkpoints | None) -> None:
+        self.coordinator = Coordinator(deployment, checkpoints)
+        keep = None if checkpoints is None else checkpoints.keep
+        self.worker = Worker(deployment, tell=self.coordinator.hear, keep=keep)
+        self.coordinator.join(self.worker.hear)
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Runs the job to its end; raises the error of the first part that fails. `started` is called once everything
+        is as it was in the checkpoint."""
+        working = asyncio.create_task(self.worker.run())
+        try:
+            await self.coordinator.run(started)
+        except StreamflowError:
+            raise
+        except Exception as error:
+            raise JobFailedError(
+                f"{type(error).__name__}: {error}", hint="this is not expected: please report it"
+            ) from error
+        finally:
+            unclosed = await self._close(working)
+        if unclosed is not None:
+            raise unclosed
+
+    async def _close(self, working: asyncio.Task[None]) -> StreamflowError | None:
+        """Ends everything; gives the first error of an operator that does not let itself be closed."""
+        working.cancel()
+        self.worker.cancel()
+        self.coordinator.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await asyncio.gather(self.worker.ended(), self.coordinator.ended())
+        unclosed = await self.worker.close()
+        await self.coordinator.close()
+        self.worker.release()
+        return unclosed
