@@ -143,8 +143,12 @@ def _returns(function: object) -> frozenset[str]:
     (which may be either); empty for one that always raises. A function that is not written in Python may return
     anything."""
     code = getattr(getattr(function, "__func__", function), "__code__", None)
-    if code is None:
-        return frozenset({"what a call gives"})
+    return frozenset({"what a call gives"}) if code is None else _results_of(code)
+
+
+@functools.lru_cache(maxsize=1_024)
+def _results_of(code: types.CodeType) -> frozenset[str]:
+    """`_returns` for code, which each subtask of an operator asks for again."""
     found: set[str] = set()
     before: dis.Instruction | None = None
     for instruction in dis.get_instructions(code):
