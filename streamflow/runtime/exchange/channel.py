@@ -53,6 +53,8 @@ class Channel:
         """The number of small batches that were sent one after the other last."""
         self._room: asyncio.Future[None] | None = None
         self.inbox: Inbox | None = None
+        self.number = 0
+        """The channel's number in its inbox."""
 
     @property
     def rows(self) -> int:
@@ -78,7 +80,7 @@ class Channel:
         if self._small_ones >= _CROWDED <= len(self._queue):
             self._merge()
         if self.inbox is not None:
-            self.inbox.wake()
+            self.inbox.wake(self.number)
 
     @property
     def head(self) -> StreamElement | None:
@@ -129,14 +131,18 @@ class Inbox:
 
     def __init__(self, channels: Sequence[Channel]) -> None:
         self.channels = list(channels)
-        self._blocked: set[int] = set()
+        self._readable = 0
+        """Bit n stands for channel n: there is something to read."""
+        self._blocked = 0
         self._next = 0
         self._waiting: asyncio.Future[None] | None = None
-        for channel in self.channels:
-            channel.inbox = self
+        for number, channel in enumerate(self.channels):
+            channel.inbox, channel.number = self, number
+            self._readable |= (channel.head is not None) << number
 
-    def wake(self) -> None:
-        """Something may have become readable."""
+    def wake(self, channel: int) -> None:
+        """Notes that there is something to read in a channel."""
+        self._readable |= 1 << channel
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
@@ -146,34 +152,37 @@ class Inbox:
 
     def block(self, channel: int) -> None:
         """Read nothing from this channel: its barrier has come and others' have not."""
-        self._blocked.add(channel)
+        self._blocked |= 1 << channel
 
     def unblock_all(self) -> None:
         """Read every channel again."""
-        self._blocked.clear()
+        self._blocked = 0
 
     def receive_nowait(self) -> tuple[int, StreamElement] | None:
         """The next element and the number of its channel, or None if nothing can be read now."""
-        count = len(self.channels)
-        for step in range(count):
-            index = (self._next + step) % count
-            if index in self._blocked:
-                continue
-            if _marked(self.channels[index].head):
-                told = self._told()
-                index = index if told is None else told
-            element = self.channels[index].receive_nowait()
-            if element is not None:
-                self._next = (index + 1) % count
-                return index, element
-        return None
+        readable = self._readable & ~self._blocked
+        if not readable:
+            return None
+        index = _first(readable >> self._next << self._next or readable)
+        if _marked(self.channels[index].head):
+            told = self._told(readable)
+            index = index if told is None else told
+        channel = self.channels[index]
+        element = channel.receive_nowait()
+        if channel.head is None:
+            self._readable &= ~(1 << index)
+        assert element is not None
+        self._next = (index + 1) % len(self.channels)
+        return index, element
 
-    def _told(self) -> int | None:
+    def _told(self, readable: int) -> int | None:
         """A channel that says something about event time next. Records that carry watermarks wait for that, or what
         fires between them would depend on which of two channels is read first."""
-        for index, channel in enumerate(self.channels):
-            if index not in self._blocked and isinstance(channel.head, (Watermark, Idle, EndOfInput)):
+        while readable:
+            index = _first(readable)
+            if isinstance(self.channels[index].head, (Watermark, Idle, EndOfInput)):
                 return index
+            readable &= readable - 1
         return None
 
     def news(self) -> asyncio.Future[None]:
@@ -189,3 +198,8 @@ def _size(batch: FrameBatch | RowBatch) -> int:
 
 def _marked(element: StreamElement | None) -> bool:
     return isinstance(element, (FrameBatch, RowBatch)) and element.marked
+
+
+def _first(channels: int) -> int:
+    """The smallest number among channels that are given as bits."""
+    return (channels & -channels).bit_length() - 1

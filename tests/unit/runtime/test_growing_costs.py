@@ -9,12 +9,14 @@ import polars as pl
 import pytest
 
 import streamflow as sf
+from streamflow.core.elements import Barrier
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.operators.connectors.fixed_splits import FixedSplits
 from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.source import Decoded, Fetch, Position, Source, SourceContext, Split
 from streamflow.runtime.assembly import Assembly
+from streamflow.runtime.exchange.channel import Channel, Inbox
 from streamflow.runtime.ports import Inline, Ports
 from streamflow.testing import SteppedLoop, TestClock, TestJob
 from tests.steps import steps_of
@@ -40,6 +42,23 @@ def exchanging() -> sf.Job:
     sums = rows.key_by("k").window(sf.tumbling("1m")).aggregate(v=sf.sum("v"))
     sums.key_by("v").window(sf.tumbling("1h")).aggregate(n=sf.count()).collect()
     return job
+
+
+def test_an_element_costs_no_more_where_many_channels_are_quiet() -> None:
+    assert received(256) < 1.2 * received(16)
+
+
+def received(channels: int) -> float:
+    """Steps to send and read an element, where the channels take turns and all others are empty."""
+    inbox = Inbox([Channel() for _ in range(channels)])
+
+    async def pass_on() -> None:
+        for channel in inbox.channels:
+            await channel.send(Barrier(1))
+            assert inbox.receive_nowait() == (channel.number, Barrier(1))
+            assert inbox.receive_nowait() is None
+
+    return steps_of(asyncio.run, pass_on()) / channels
 
 
 def test_a_status_costs_so_much_an_operator_and_subtask() -> None:
