@@ -1,7 +1,7 @@
 """The global window: partials by key until the input has ended, then one result for each key.
 
-It has no bounds, so results carry no window columns; their event time is the largest of the key's records. Until they
-are out the watermark stays where it is for what comes behind.
+It has no bounds, so results carry no window columns; their event time is the largest of the key's records. Until
+they are emitted the watermark behind stays where it is.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class GlobalWindows(Operator):
         return self._firing is not None
 
     def _fired(self) -> Iterator[pl.DataFrame]:
-        """All results, by key within a slice of the keys; then nothing is left."""
+        """All results, by key within a slice of the keys; nothing is left then."""
         store = self._parts.store
         if _PANE not in store:
             return

@@ -1,4 +1,4 @@
-"""Which fragments are one session: sorted and compared as integers, all keys at once.
+"""The merging of fragments to sessions: sorted and compared as integers, all keys at once.
 
 A fragment is a row with FIRST and LAST, the times of its earliest and latest record, known to be in one session. Two
 fragments of a key are in one session if they overlap or less than `gap` lies between them; so are those that a third

@@ -24,7 +24,8 @@ def _no_twin(source: KeyedStateBackend, states: Sequence[StateAddress], groups: 
 
 
 class GrowingBackend:
-    """In memory up to `small` bytes of keys and values (None: for ever), then what `factory` opens.
+    """A backend in memory up to `small` bytes of keys and values (None: for ever), then the backend that `factory`
+    opens.
 
     `twin` makes the latter out of another one's files, if that can be: of the keys of some states and key groups.
     `begun` is a backend in memory to begin with.

@@ -1,4 +1,4 @@
-"""The reference backend: what every other backend has to do, in dictionaries and sorted lists.
+"""The reference backend, which every other backend has to agree with, in dictionaries and sorted lists.
 
 It keeps everything in memory, which also makes it the choice for tests and small jobs.
 """
@@ -32,7 +32,7 @@ class _Group:
     ordered: list[bytes] = field(default_factory=list[bytes])
 
     def put(self, key: bytes, value: bytes) -> int:
-        """How many bytes more it has now."""
+        """Sets a key's value; returns the additional bytes."""
         before = self.values.get(key)
         self.values[key] = value
         if before is None:
@@ -41,7 +41,7 @@ class _Group:
         return len(value) - len(before)
 
     def delete(self, key: bytes) -> int:
-        """How many bytes more it has now: fewer, or none."""
+        """Deletes a key; returns the additional bytes: negative, or 0."""
         before = self.values.pop(key, None)
         if before is None:
             return 0

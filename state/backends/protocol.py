@@ -1,8 +1,8 @@
 """The keyed state backend protocol: ordered bytes under (key group, operator, state, key).
 
-Everything an operator remembers by key goes through this. The memory backend is the specification; RocksDB
-has to pass the same suite. One thread at a time uses a backend. Calls are short but hold the interpreter:
-whoever has many changes writes them in slices of a few thousand (`SLICE`) and does other things in between.
+Everything an operator remembers by key goes through this. The memory backend is the specification; RocksDB has to
+pass the same suite. One thread at a time uses a backend. Calls are short but hold the interpreter: a caller with
+many changes writes them in slices of a few thousand (`SLICE`) and lets others run in between.
 """
 
 from __future__ import annotations
@@ -30,22 +30,21 @@ __all__ = [
 ]
 
 SLICE: Final = 2_000
-"""How many small changes one `write` should hold at most: about 2 ms in RocksDB."""
+"""The largest number of small changes for one `write`: about 2 ms in RocksDB."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
 class StateAddress:
-    """Whose state it is: an operator and the name of one of its states."""
+    """The address of state: an operator and the name of one of its states."""
 
     operator: str
     state: str
 
 
 class KeyedStateBackend(Protocol):
-    """Ordered bytes to bytes, by key group, operator and state. Everything raises StateError, nothing
-    else."""
+    """Ordered bytes to bytes, by key group, operator and state. Raises StateError and nothing else."""
 
     def get(self, address: StateAddress, group: int, key: bytes) -> bytes | None: ...
 
@@ -58,15 +57,15 @@ class KeyedStateBackend(Protocol):
     def delete(self, address: StateAddress, group: int, key: bytes) -> None: ...
 
     def write(self, address: StateAddress, changes: Iterable[tuple[int, bytes, bytes | None]]) -> None:
-        """Many changes (group, key, value) at once, all or none; value None deletes; of two to one key the
+        """Writes many changes (group, key, value) at once, all or none; value None deletes; of two for one key the
         last counts."""
         ...
 
     def scan(
         self, address: StateAddress, group: int, start: bytes = b"", end: bytes | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Keys with start ≤ key < end in byte order, as they were when `scan` was called; damage raises, it
-        is never a short answer. A scan does not outlive `close`."""
+        """Keys with start ≤ key < end in byte order, as they were when `scan` was called; damage raises, and never
+        shortens the answer. A scan does not outlive `close`."""
         ...
 
     def groups(self, address: StateAddress) -> Iterator[int]:
@@ -79,16 +78,19 @@ class KeyedStateBackend(Protocol):
         ...
 
     def flush(self) -> None:
-        """Everything written so far to files, where there are any; a thread may call it while the owner goes on."""
+        """Writes everything to files, if the backend has files; a thread may call it while the owner goes on."""
         ...
 
     def save(self, folder: Path) -> Saved | None:
-        """The content now, to be stored while the backend goes on; None where there is none. Called while nobody
-        writes. `folder` is not there yet: what has to lie on the disk for it goes there."""
+        """The present content, to be stored while the backend goes on; None if it is empty. Called while no thread
+        writes.
+
+        `folder` does not exist yet: files that have to lie on the disk for it go there.
+        """
         ...
 
     def close(self) -> None:
-        """Release what is held; may be called twice. Every other call after it raises."""
+        """Releases resources; may be called twice. Every other call after it raises."""
         ...
 
 
@@ -108,7 +110,7 @@ def copied(
 
 @lru_cache(maxsize=4096)
 def check_address(address: StateAddress) -> StateAddress:
-    """The address, if its names are ones that can stand in keys, paths and metrics; StateError if not.
+    """The address, if its names can stand in keys, paths and metrics; raises StateError otherwise.
 
     >>> check_address(StateAddress("window-3", "panes"))
     StateAddress(operator='window-3', state='panes')
@@ -123,13 +125,13 @@ def check_address(address: StateAddress) -> StateAddress:
 
 
 def check_group(group: int) -> None:
-    """Refuses a key group that has no place in a key."""
+    """Raises StateError for a key group that has no place in a key."""
     if not 0 <= group < MAX_PARALLELISM_LIMIT:
         raise StateError(f"key group {group} is not one of 0 to {MAX_PARALLELISM_LIMIT - 1}")
 
 
 def check_change(group: int, key: object, value: object) -> None:
-    """Refuses a change that is not bytes to bytes, or in no key group."""
+    """Raises StateError for a change that is not bytes to bytes, or in no key group."""
     check_group(group)
     if not isinstance(key, bytes) or not isinstance(value, (bytes, type(None))):
         raise StateError(f"state holds bytes, not {type(key).__name__} to {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""A backend's content at one moment, as files: what goes into a checkpoint and what a backend is opened from again."""
+"""A backend's content at one moment, as files: stored in a checkpoint, and opened again from there."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class Saved(Protocol):
     def kind(self) -> SavedKind: ...
 
     def files(self) -> Iterable[SavedFile]:
-        """What has to be stored; may block."""
+        """The files to be stored; may block."""
         ...
 
     def release(self) -> None:
-        """Remove what was only there to be stored; may be called twice."""
+        """Removes files that existed only to be stored; may be called twice."""
         ...
 
 
 class SavedFiles(Protocol):
-    """The files of a saved backend where they are stored now; everything that comes out has been verified."""
+    """The files of a saved backend in their present place; all content has been verified."""
 
     @property
     def names(self) -> Sequence[str]: ...
@@ -49,12 +49,12 @@ class SavedFiles(Protocol):
     def read(self, name: str) -> bytes: ...
 
     def fetch(self, name: str, path: Path) -> None:
-        """Put the file's content at `path`, which is not there yet; may be a hard link."""
+        """Puts the file's content at `path`, which does not exist yet; may be a hard link."""
         ...
 
 
 class FilesInMemory:
-    """Files by name, in memory: for tests, and for what is small.
+    """Files by name, in memory: for tests, and for small content.
 
     >>> files = FilesInMemory({"a.b": b"content"})
     >>> files.names, files.read("a.b")
@@ -66,7 +66,7 @@ class FilesInMemory:
 
     @classmethod
     def of(cls, saved: Saved) -> FilesInMemory:
-        """The files of a saved backend as they are now."""
+        """The present files of a saved backend."""
         return cls({file.name: _content(file) for file in saved.files()})
 
     @property

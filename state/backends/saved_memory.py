@@ -21,7 +21,7 @@ _ROW: Final = Struct(">HII")
 
 
 class SavedMemory:
-    """What a memory backend holds, by state, key group and key."""
+    """The content of a memory backend, by state, key group and key."""
 
     def __init__(self, states: Mapping[StateAddress, Mapping[int, Mapping[bytes, bytes]]]) -> None:
         self._states: Mapping[StateAddress, Mapping[int, Mapping[bytes, bytes]]] = states
@@ -44,7 +44,7 @@ class SavedMemory:
 
 
 def saved_rows(files: SavedFiles) -> Iterator[tuple[StateAddress, list[tuple[int, bytes, bytes]]]]:
-    """The rows (key group, key, value) of each state. Raises StateError for what `SavedMemory` did not write."""
+    """The rows (key group, key, value) of each state. Raises StateError for files that `SavedMemory` did not write."""
     for name in files.names:
         operator, _, state = name.partition(".")
         address = check_address(StateAddress(operator, state))

@@ -1,1 +1,2 @@
-"""The checkpoint store: immutable content under the name of its digest, and manifests that make it a checkpoint."""
+"""The checkpoint store: immutable content under the name of its digest, and manifests, each of which makes a
+checkpoint."""

@@ -1,9 +1,9 @@
-"""The port to where checkpoints are kept: a local folder or an object store, both addressed by keys with slashes.
+"""The port to the place of checkpoints: a local folder or an object store, both addressed by keys with slashes.
 
-Content goes in under the name of its digest, so that writing it twice changes nothing, and a reader can tell whether it
-is what was written. `create` is the one step that others can see as a whole or not at all. All calls block and may come
-from several threads. They raise StateError and nothing else: DamagedError where something is missing or cannot be read
-for good, UnsyncedError where the disk did not confirm that it holds what it was given, UnreachableError where an object
+Content goes in under the name of its digest, so that writing it twice changes nothing, and a reader can tell whether
+it is unchanged. `create` is the one step that others can see as a whole or not at all. All calls block and may come
+from several threads. They raise StateError and nothing else: DamagedError if content is missing or cannot be read
+for good, UnsyncedError if the disk did not confirm that it holds written content, UnreachableError if an object
 store did not answer.
 """
 
@@ -35,7 +35,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class BlobEntry:
-    """What is under a key; `modified` counts microseconds since 1970."""
+    """The entry of a key; `modified` counts microseconds since 1970."""
 
     key: str
     size: int
@@ -43,12 +43,12 @@ class BlobEntry:
 
 
 class UnsyncedError(StateError):
-    """The disk did not confirm that what it was given survives a crash; it must not be asked again for the same file:
+    """The disk did not confirm that written content survives a crash. It must not be asked again for the same file:
     the second answer may be yes although the data are gone (PostgreSQL's "fsyncgate")."""
 
 
 class UnreachableError(StateError):
-    """The object store did not answer, or not as one that is well; it may do so later."""
+    """The object store did not answer, or with an error that may pass; it may answer later."""
 
 
 class Blobs(Protocol):
@@ -56,50 +56,50 @@ class Blobs(Protocol):
 
     @property
     def place(self) -> str:
-        """Where it is, for messages; no credentials in it."""
+        """The place for messages; without credentials."""
         ...
 
     @property
     def awaited(self) -> str | None:
-        """What a call that has not returned waits for; None where none does, or where no other machine is asked."""
+        """The request that a call waits for; None if no call waits, or if no other machine is asked."""
         ...
 
     @property
     def exclusive(self) -> bool:
-        """Whether `lock` keeps others out; where it does not, they can only be told from each other by claims."""
+        """Whether `lock` keeps other processes out; if not, only claims tell them apart."""
         ...
 
     def put(self, folder: str, chunks: Iterable[bytes]) -> Stored:
-        """Store content as `folder/<digest>`, in place of what may be there. It survives a crash after `settle`."""
+        """Stores content as `folder/<digest>`, in place of existing content. It survives a crash after `settle`."""
         ...
 
     def put_file(self, folder: str, path: Path, *, link: bool) -> Stored:
-        """As `put`, of a file on this machine; `link`: it will not change and may share its bytes."""
+        """Stores a file of this machine, like `put`; `link`: it will not change and may share its bytes."""
         ...
 
     def get(self, key: str, limit: int) -> bytes:
-        """What is under the key. DamagedError where there is nothing, or more than `limit` bytes."""
+        """The content of the key. Raises DamagedError if it is missing, or longer than `limit` bytes."""
         ...
 
     def digest(self, key: str, limit: int) -> Stored:
-        """Digest and length of what is under the key, as for `get`."""
+        """Digest and length of the key's content; raises like `get`."""
         ...
 
     def fetch(self, key: str, path: Path, limit: int) -> Stored:
-        """Copy what is under the key to a new file; what has been copied."""
+        """Copies the key's content to a new file; returns its digest and length."""
         ...
 
     def link_out(self, key: str, path: Path) -> bool:
-        """Make `path` a second name of the stored file; False where that cannot be."""
+        """Makes `path` a second name of the stored file; returns False if that is impossible."""
         ...
 
     def create(self, key: str, data: bytes, reach: Callable[[str], None]) -> bool:
-        """Make a new entry in one step that survives a crash; False, and no change, where there is one. Reaches
-        "written" and "named" where these are steps of their own."""
+        """Makes a new entry in one step that survives a crash; returns False, and changes nothing, if there is one.
+        Reaches "written" and "named" if these are steps of their own."""
         ...
 
     def entries(self, prefix: str) -> list[BlobEntry]:
-        """Everything below a folder, by key."""
+        """All entries below a folder, by key."""
         ...
 
     def folders(self, prefix: str) -> list[str]:
@@ -107,30 +107,30 @@ class Blobs(Protocol):
         ...
 
     def remove(self, key: str) -> None:
-        """Remove an entry; nothing happens where there is none."""
+        """Removes an entry; does nothing if there is none."""
         ...
 
     def move(self, old: str, new: str) -> None:
-        """Give an entry another key, under which there is none."""
+        """Gives an entry another key, which must be free."""
         ...
 
     def settle(self) -> None:
-        """Wait until everything put, moved and removed so far survives a crash."""
+        """Waits until everything put, moved and removed so far survives a crash."""
         ...
 
     def lock(self, key: str) -> Callable[[], None]:
-        """Keep other processes out until what is returned is called, or this process dies. StateError where another
-        one is in."""
+        """Keeps other processes out until the returned function is called, or this process dies. Raises StateError
+        if another process is in."""
         ...
 
     def sweep(self, prefix: str, before: int) -> None:
-        """Remove what interrupted writes left; only while the lock is held. Where others may write at the same time,
-        only what was last changed before that moment, in microseconds since 1970."""
+        """Removes leftovers of interrupted writes; only while the lock is held. If others may write at the same
+        time, only those last changed before that moment, in microseconds since 1970."""
         ...
 
 
 def check_key(key: str) -> str:
-    """The key, if it can be a path below a folder and nothing else.
+    """The key, if it can only be a path below a folder; raises otherwise.
 
     >>> check_key("job/manifests/0000000001")
     'job/manifests/0000000001'
@@ -141,9 +141,9 @@ def check_key(key: str) -> str:
 
 
 def open_blobs(place: str | Path, disk: Disk, *, exclusive: bool = True) -> Blobs:
-    """Where a path or URL leads: a local folder (also `file://`), or an object store (`s3://`, `gs://`, `az://`,
-    `memory://`). `exclusive`: a local folder keeps a second process out by a lock. Credentials and endpoints of object
-    stores come from their usual environment variables. Raises ConfigError for anything else.
+    """The place at a path or URL: a local folder (also `file://`), or an object store (`s3://`, `gs://`, `az://`,
+    `memory://`). `exclusive`: a local folder keeps a second process out by a lock. Credentials and endpoints of
+    object stores come from their usual environment variables. Raises ConfigError for anything else.
 
     >>> from streamflow.disk import LocalDisk
     >>> open_blobs("memory://docs", LocalDisk()).place

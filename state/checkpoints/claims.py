@@ -1,4 +1,4 @@
-"""Who may write a job's checkpoints: the process that holds the lock, or that has made the highest claim.
+"""Claims: the right to write a job's checkpoints, held by the process with the lock, or with the highest claim.
 
 A claim is a number that is made once. In a local folder a lock keeps a second process out and ends with the process
 that holds it. An object store has no locks, and a local folder may do without: there the later claim counts, and the
@@ -44,14 +44,14 @@ class Claims:
         self.seen = 0
         """The highest number of a checkpoint when the job was taken over."""
         self.had_checkpoints = False
-        """Whether there was any when the job was taken over."""
+        """Whether there was any checkpoint when the job was taken over."""
         self._blobs = blobs
         self._layout = layout
         self._clock = clock
         self._release: Callable[[], None] | None = None
 
     def take(self) -> int:
-        """Make the highest claim. StateError where a live process has the lock."""
+        """Makes the highest claim. Raises StateError if a live process has the lock."""
         if self._release is None:
             self._release = self._blobs.lock(self._layout.lock)
         try:
@@ -74,14 +74,14 @@ class Claims:
         return incarnation
 
     def release(self) -> None:
-        """Let another process take the job over. May be called twice."""
+        """Lets another process take the job over. May be called twice."""
         release, self._release = self._release, None
         self.incarnation = None
         if release is not None:
             release()
 
     def check(self) -> None:
-        """FencedError where another process has taken the job over."""
+        """Raises FencedError if another process has taken the job over."""
         highest = max(self._all(), default=0)
         if self.incarnation is not None and highest > self.incarnation:
             raise FencedError(
@@ -92,7 +92,7 @@ class Claims:
 
     @contextmanager
     def exclusively(self) -> Generator[None]:
-        """As the one who may write: as the claimant, or with the lock for the time being."""
+        """A context with the right to write: as the claimant, or with the lock for the time being."""
         if self.incarnation is not None:
             self.check()
             yield
@@ -126,4 +126,4 @@ class Claims:
 
 
 def _unwatched(point: str) -> None:
-    """No test crashes here."""
+    """Does nothing: no test crashes here."""

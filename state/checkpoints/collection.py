@@ -1,7 +1,7 @@
 """Removing content that no manifest names, and never what a checkpoint being written relies on.
 
-A writer waits for a removal under way before it stores its first file, and none begins while there is a writer: what it
-stores may have the same digest as something that is about to go.
+A writer waits for a removal under way before it stores its first file, and none begins while there is a writer: its
+content may have the same digest as content that is about to go.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ __all__ = ["Collection"]
 
 
 class Collection:
-    """The stored content of one job. Without a lock only what is older than `grace` microseconds is removed: another
-    process may have begun there. `reach` learns of each removal."""
+    """The stored content of one job. Without a lock only content older than `grace` microseconds is removed: another
+    process may have begun there. `reach` is called at each removal."""
 
     def __init__(self, blobs: Blobs, layout: JobLayout, grace: int, reach: Callable[[str], None]) -> None:
         self._blobs = blobs
@@ -31,24 +31,27 @@ class Collection:
         self._due = False
 
     def begin(self) -> None:
-        """A writer begins. Does not block."""
+        """Notes that a writer begins. Does not block."""
         with self._guard:
             self._writers += 1
 
     def end(self) -> bool:
-        """A writer has ended; whether there is something to remove that has waited for it."""
+        """Notes that a writer has ended; returns whether a removal has waited for it."""
         with self._guard:
             self._writers -= 1
             return self._due and self._writers == 0
 
     def wait(self) -> None:
-        """Wait for a removal that is under way; a writer calls it before it stores anything."""
+        """Waits for a removal under way; a writer calls it before it stores anything."""
         with self._removing:
             return
 
     def remove(self, named: Callable[[], set[str]], now: int) -> set[str]:
-        """Remove what is not in `named()`, unless a checkpoint is being written: then when it has been. What was
-        removed. Nothing where `named` raises StateError: what cannot be read may need any of it."""
+        """Removes content that is not in `named()`; if a checkpoint is being written, after that. Returns the
+        removed keys.
+
+        Removes nothing if `named` raises StateError: an unreadable manifest may need any of it.
+        """
         removed: set[str] = set()
         before = now - self._grace
         with self._removing:
@@ -70,7 +73,7 @@ class Collection:
         return removed
 
     def sweep(self, prefix: str, now: int) -> None:
-        """Remove what interrupted writes left below `prefix`."""
+        """Removes leftovers of interrupted writes below `prefix`."""
         self._blobs.sweep(prefix, now - self._grace)
 
     def _waits(self) -> bool:

@@ -46,7 +46,7 @@ class Content:
         self._folder = folder
         self._data: dict[tuple[str, int], bytes] = {}
         self._left = Counter(self._name(file) for _, file in manifest.all_files() if not file.immutable)
-        """How many files that have not been read have this content."""
+        """The number of unread files with each content."""
 
     def fetch(self, each: Each) -> None:
         """Fetches every file. Raises DamagedError that names the first ones that are missing or damaged."""

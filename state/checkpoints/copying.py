@@ -24,9 +24,9 @@ def copied(
     kind: Literal["checkpoint", "savepoint"],
     changed: Mapping[str, bytes | None],
 ) -> Manifest:
-    """The manifest in `target`, with every file verified and stored again. Files of the job as a whole have the content
-    that `changed` gives by name, if it does, and are left out where it gives None. A target that is not claimed is
-    claimed meanwhile. StateError where it has a checkpoint of this number."""
+    """The manifest in `target`, with every file verified and stored again. Files of the job as a whole get the
+    content that `changed` gives by name, if it does, and are left out if it gives None. A target that is not claimed
+    is claimed meanwhile. Raises StateError if it has a checkpoint of this number."""
     claimed = target.incarnation is not None
     target.claim()
     try:

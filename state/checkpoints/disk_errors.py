@@ -1,4 +1,4 @@
-"""What the disk says when it fails, as this program's errors."""
+"""Errors of the disk as this program's errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ _HINTS: Final = {
 
 @contextmanager
 def told(action: str, what: str, place: str) -> Generator[None]:
-    """OSErrors as StateErrors that say what could not be done: DamagedError for what is missing or cannot be read."""
+    """A context whose OSErrors become StateErrors that name the failed action: DamagedError for missing or
+    unreadable files."""
     try:
         yield
     except FileNotFoundError as error:

@@ -1,9 +1,8 @@
-"""Where the checkpoints of a job lie below a root.
+"""The layout of a job's checkpoints below a root.
 
 <job>/lock                              held by the process that runs the job (local folders)
-<job>/claims/<incarnation>              who runs it: the highest one may publish
-<job>/blobs/<generation>/<digest>       content
-<job>/manifests/<number>                what a checkpoint consists of; made last, in one step
+<job>/claims/<incarnation>              who runs it: the highest one may publish <job>/blobs/<generation>/<digest>
+content <job>/manifests/<number>                what a checkpoint consists of; made last, in one step
 <job>/quarantine/<number>.<n>           manifests that were set aside, and why
 """
 
@@ -40,7 +39,7 @@ class JobLayout:
         self.lock = f"{job}/lock"
         self.claims = f"{job}/claims"
         self.published = f"{job}/claims/published"
-        """There since the first checkpoint was published, so that the loss of all of them is noticed."""
+        """A key that exists since the first checkpoint was published, so that the loss of all of them is noticed."""
         self.blobs = f"{job}/blobs"
         self.manifests = f"{job}/manifests"
         self.quarantine = f"{job}/quarantine"
@@ -73,6 +72,6 @@ def name_of(key: str) -> str:
 
 
 def numbers_of(entries: Iterable[BlobEntry]) -> list[int]:
-    """The numbers that entries are named by, ascending; others do not count."""
+    """The numbers that name entries, ascending; other names do not count."""
     names = (name_of(entry.key) for entry in entries)
     return sorted(int(name) for name in names if _NUMBER.fullmatch(name))

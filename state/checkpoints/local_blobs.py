@@ -1,8 +1,8 @@
 """Checkpoints in a local folder: content is synced before it gets its name, folders before a manifest names it.
 
-Every byte goes through the disk port. Files are written under a temporary name, synced and renamed, so that whatever
-has its final name is complete. Folders are 0700, files 0600. No symbolic link is followed below the root, and a root
-that other accounts may write to is refused: they could put a checkpoint there.
+Every byte goes through the disk port. Files are written under a temporary name, synced and renamed, so that a file
+with its final name is complete. Folders are 0700, files 0600. No symbolic link is followed below the root, and a
+root that other accounts may write to is refused: they could put a checkpoint there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ __all__ = ["LocalBlobs"]
 _PIECE: Final = 1 << 20
 _TEMPORARY: Final = ".tmp-"
 _NOT_OURS: Final = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.EROFS}
-"""A folder far above, which this user may only pass through, cannot be synced, and has long been there."""
+"""Errors for a folder far above, which this user may only pass through: it cannot be synced, and has long been
+there."""
 _CANNOT_LINK: Final = {
     errno.EXDEV,
     errno.EPERM,
@@ -42,12 +43,12 @@ _CANNOT_LINK: Final = {
 
 
 def _nothing_held() -> None:
-    """The lock is another process's."""
+    """Releases nothing: the lock is another process's."""
 
 
 class LocalBlobs:
-    """Blobs in a folder of this machine, which is made when something is first stored. Where it is not `exclusive`, a
-    process that holds the lock keeps nobody out: claims decide, as in an object store."""
+    """Blobs in a folder of this machine, which is made when content is first stored. If it is not `exclusive`, the
+    lock keeps no process out: claims decide, as in an object store."""
 
     awaited = None
 
@@ -212,7 +213,7 @@ class LocalBlobs:
                     self._disk.remove_folder(folder)
 
     def _is_left(self, path: Path, before: int) -> bool:
-        """Whether nobody is still at work on it."""
+        """Whether no process is still at work on it."""
         if self.exclusive:
             return True
         try:
@@ -221,7 +222,7 @@ class LocalBlobs:
             return False
 
     def _no_larger(self, key: str, limit: int) -> Path:
-        """The place of a key, whose size has been looked at."""
+        """The path of a key, whose size has been checked."""
         path = self._path(key)
         size = self._disk.info(path).size
         if size > limit:
@@ -229,7 +230,7 @@ class LocalBlobs:
         return path
 
     def _path(self, key: str) -> Path:
-        """The place of a key, if no symbolic link leads there."""
+        """The path of a key, if no symbolic link leads there."""
         path = self._root / check_key(key)
         self._check_root()
         for place in (path, *path.parents):
@@ -249,7 +250,7 @@ class LocalBlobs:
                 )
 
     def _folder(self, key: str) -> Path:
-        """The folder of this key, made if it is not there."""
+        """The folder of this key, made if it is missing."""
         folder = self._path(key)
         with told("make", key, self.place):
             missing: list[Path] = []
@@ -284,7 +285,7 @@ class LocalBlobs:
                 self._disk.remove(temporary)  # renaming between two names of one file does nothing
 
     def _name(self, temporary: Path, path: Path) -> bool:
-        """Give a file its final name unless that is taken."""
+        """Gives a file its final name unless that is taken."""
         try:
             self._disk.link(temporary, path)
         except FileExistsError:
@@ -309,8 +310,8 @@ class LocalBlobs:
             self._unsynced.update(folders)
 
     def _adopt(self, folder: Path) -> None:
-        """A process that was killed may have made, named and removed what it never came to sync: all of it counts as
-        changed, or a power failure would undo what this process builds upon."""
+        """Syncs a folder: a killed process may have made, named and removed files without syncing; a power failure
+        would otherwise undo changes that this process builds upon."""
         below = [folder]
         for place in below:
             below.extend(self._disk.folders_in(place))
@@ -332,7 +333,7 @@ class LocalBlobs:
 
 
 def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of at least a megabyte; one that may be empty, where there is not that much."""
+    """The same bytes in pieces of at least a megabyte; one that may be empty, if there are fewer."""
     waiting: list[bytes] = []
     size = 0
     first = True

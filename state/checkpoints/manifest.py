@@ -1,9 +1,9 @@
-"""The manifest: what a checkpoint consists of, and the only thing whose appearance makes it one.
+"""The manifest: the list of a checkpoint's files; its appearance alone makes the checkpoint.
 
-A manifest file is a line with the digest of the rest, then JSON. The line says whether the digest was made with a key:
-without one it tells of accidents, with one of tampering as well. The line's form stays as it is in all formats, so that
-a program can always tell a newer format from damage. Whatever is in the file is checked against the types below, sizes
-and names included, before any of it is used.
+A manifest file is a line with the digest of the rest, then JSON. The line says whether the digest was made with a
+key: without one it detects accidents, with one tampering as well. The line's form stays as it is in all formats, so
+that a program can always tell a newer format from damage. The content of the file is checked against the types
+below, sizes and names included, before any of it is used.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 
 FORMAT: Final = 1
 MAX_MANIFEST_BYTES: Final = 64 << 20
-"""How long a manifest may be: about 400,000 files."""
+"""The largest manifest in bytes: about 400,000 files."""
 
 _MAX_KEY_BYTES: Final = 64
 _LINE: Final = re.compile(rb"(blake2b|blake2b-keyed) ([0-9a-f]{64})\n")
@@ -59,7 +59,7 @@ Word = Annotated[str, Meta(max_length=200)]
 class StoredFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file of a checkpoint: its name there, and its content by length, blake2b-256 digest and generation.
 
-    `immutable`: whoever opens it never changes it, so that it may be a link to the stored file.
+    `immutable`: its users never change it, so that it may be a link to the stored file.
     """
 
     name: FileName
@@ -85,7 +85,8 @@ class SubtaskEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OperatorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One operator's share; `signature` is what must not change for its state to fit, None where it has none."""
+    """One operator's share; `signature` has the facts that must not change for its state to fit, None if it has
+    none."""
 
     id: Name
     kind: Word
@@ -100,9 +101,9 @@ class OperatorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A checkpoint. `created` counts microseconds since 1970; `files` are about the job as a whole.
 
-    `parent` is the number it went on from, None for the first of a run that began with nothing.
-    `finished`: the job has ended, nothing follows. What the store knows better (`format`, `streamflow`, `job`,
-    `incarnation`, `generation`, `created`) it fills in when it publishes.
+    `parent` is the number of the checkpoint before it, None for the first of a run that began with nothing.
+    `finished`: the job has ended, nothing follows. The store fills in `format`, `streamflow`, `job`, `incarnation`,
+    `generation` and `created` when it publishes.
     """
 
     number: Number
@@ -125,7 +126,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _check_once("file", [file.name for file in self.files])
 
     def all_files(self) -> list[tuple[str, StoredFile]]:
-        """Every file with its path in the checkpoint: `operator/subtask/name`, or `name` where it is the job's."""
+        """Every file with its path in the checkpoint: `operator/subtask/name`, or `name` for a file of the job."""
         found = [(file.name, file) for file in self.files]
         for operator in self.operators:
             for subtask in operator.subtasks:
@@ -133,7 +134,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return found
 
     def with_files(self, change: Callable[[StoredFile], StoredFile]) -> Manifest:
-        """The same with each file as `change` gives it."""
+        """The same manifest with each file replaced by `change`."""
 
         def changed(files: tuple[StoredFile, ...]) -> tuple[StoredFile, ...]:
             return tuple(change(file) for file in files)
@@ -146,7 +147,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def size(self) -> int:
-        """How many bytes its files have in all, each content counted once."""
+        """The total bytes of its files, each content counted once."""
         return sum({(file.generation, file.digest): file.size for _, file in self.all_files()}.values())
 
 
@@ -155,11 +156,11 @@ class UnsignedError(StateError):
 
 
 class SignatureError(DamagedError):
-    """A signed manifest that this key did not sign as it is: damaged, tampered with, or signed with another key."""
+    """A signed manifest whose signature does not fit this key: damaged, tampered with, or signed with another key."""
 
 
 class _Header(msgspec.Struct):
-    """What every format says of itself."""
+    """The header that all formats share."""
 
     format: Annotated[int, Meta(ge=1)]
     streamflow: str = "an unknown version"
@@ -186,9 +187,9 @@ def encode_manifest(manifest: Manifest, key: bytes | None = None) -> bytes:
 
 
 def decode_manifest(data: bytes, key: bytes | None = None) -> Manifest:
-    """The manifest in these bytes. Raises DamagedError for other bytes, its subclass SignatureError where
-    the key did not sign them, UnsignedError where there is a key and no signature or the other way round, StateError
-    for a format that is newer than `FORMAT`."""
+    """The manifest in these bytes. Raises DamagedError for other bytes, its subclass SignatureError if the key did
+    not sign them, UnsignedError if there is a key and no signature or the other way round, StateError for a format
+    newer than `FORMAT`."""
     line = _LINE.match(data[:_LINE_LIMIT])
     if line is None or len(data) > MAX_MANIFEST_BYTES:
         raise DamagedError("it is not a manifest")

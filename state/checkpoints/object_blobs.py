@@ -1,10 +1,10 @@
 """Checkpoints in an object store (S3 and what speaks like it, Google Cloud Storage, Azure, or memory), by obstore.
 
-There is no rename and no lock: content is put under its digest, an entry is made by a conditional put, and whoever
-made the highest claim may publish. Where the answer to a put got lost, what is there is looked at.
+There is no rename and no lock: content is put under its digest, an entry is made by a conditional put, and the
+process with the highest claim may publish. If the answer to a put got lost, the stored content is checked.
 
-Content goes up in one request, which leaves nothing where it is cut. A store takes that up to some GiB; what is larger
-goes up in parts, which stay in the store, unseen and paid for, where the process dies meanwhile.
+Content goes up in one request, which leaves nothing if it is cut. A store takes that up to some GiB; larger content
+goes up in parts, which stay in the store, unseen and paid for, if the process dies meanwhile.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _LOG: Final = logging.getLogger("streamflow.checkpoints")
 _CHUNK: Final = 4 << 20
 _IN_MEMORY: Final = 32 << 20
 _ONE_PUT: Final = 4 << 30
-"""S3 takes 5 GiB in one request."""
+"""The largest upload in one request; S3 takes 5 GiB."""
 _PART: Final = 16 << 20
 _AT_ONCE: Final = 4
-"""How large the parts of larger ones are, and how many are on their way at once."""
+"""The size of the parts of larger uploads, and the number of parts that are uploaded at once."""
 
 
 class ObjectBlobs:
@@ -166,14 +166,14 @@ class ObjectBlobs:
         self.remove(old)
 
     def settle(self) -> None:
-        """What was answered is stored."""
+        """Does nothing: content is stored once a request is answered."""
 
     def lock(self, key: str) -> Callable[[], None]:
         check_key(key)
         return _nothing_to_release
 
     def sweep(self, prefix: str, before: int) -> None:
-        """An interrupted upload leaves nothing; of parts the store's own rules have to dispose."""
+        """Removes nothing: an interrupted upload leaves nothing; parts are up to the store's own rules."""
 
     def _chunks(self, key: str, limit: int) -> Iterator[bytes]:
         import obstore
@@ -186,14 +186,14 @@ class ObjectBlobs:
                 yield bytes(chunk)
 
     def _is(self, key: str, data: bytes) -> bool:
-        """Whether exactly this is stored there."""
+        """Whether exactly this content is stored there."""
         try:
             return self.get(key, len(data)) == data
         except DamagedError:
             return False
 
     def _check_size(self, key: str, size: int) -> None:
-        """Whether all parts of an upload are there."""
+        """Raises if not all parts of an upload are there."""
         import obstore
 
         with self._clients.asked("read", key):
@@ -216,4 +216,4 @@ def _content(file: IO[bytes], size: int) -> Any:
 
 
 def _nothing_to_release() -> None:
-    """There are no locks in an object store."""
+    """Releases nothing: there are no locks in an object store."""

@@ -1,10 +1,10 @@
-"""The clients of one object store: how long a call may take, and what is known of whether the store answers.
+"""The clients of one object store: the time limits of calls, and the store's recent silence.
 
 A call has as long to be answered as a store needs on a bad day, an upload also the time of its bytes. It is repeated
-within one more such time. Once the store has not answered, the next few calls are made once only and for less time: so
-what asks it several times, as the end of a job does, is not kept for as long each time.
+within one more such time. Once the store has not answered, the next few calls are made once only and for less time:
+so a caller that asks it several times, as at the end of a job, does not wait as long each time.
 
-What the environment says about connections (`AWS_PROXY_URL`, `AWS_TIMEOUT`, …) stands.
+Variables of the environment about connections (`AWS_PROXY_URL`, `AWS_TIMEOUT`, …) win.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _PATIENT: Final = 10.0
 _DOUBTFUL: Final = 3.0
 """Seconds for an answer: of a store, and of one that has not answered the last time."""
 _DOUBTED: Final = 6
-"""How many calls are made for less time before one is made as patiently as the first."""
+"""The number of calls with less time before one has as much as the first."""
 _UPLOADED: Final = 2 << 20
-"""Bytes that an upload brings forward in a second, if not more."""
+"""The bytes that an upload brings forward in a second, at the slowest."""
 _RETRIES: Final = 4
 _PREFIXES: Final = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
 _OPTIONS: Final = (
@@ -40,7 +40,7 @@ _OPTIONS: Final = (
     "randomize_addresses", "read_timeout", "root_certificate", "timeout", "user_agent",
 )  # fmt: skip
 _REFUSED: Final = re.compile(r"status code: 4(?!08|29)\d\d|builder error")
-"""What the client says where the store has answered, or cannot be asked: asking again is of no use."""
+"""A pattern of the client's errors if the store has answered, or cannot be asked: asking again is of no use."""
 _SECRET: Final = re.compile(
     r"(?i)((?:key|secret|token|sig|signature|credential|password)[\w-]*[\"']?\s*[=:]\s*)[^\s&,;]+"
 )
@@ -66,7 +66,7 @@ class ObjectClients:
 
     @property
     def awaited(self) -> str | None:
-        """What the store has been asked for and not answered yet."""
+        """The request to the store that is not answered yet."""
         return next(iter(self._asked.copy().values()), None)
 
     def client(self, upload: int = 0) -> ObjectStore:
@@ -89,7 +89,7 @@ class ObjectClients:
 
     @contextmanager
     def asked(self, action: str, what: str) -> Generator[None]:
-        """A call that asks the store for something: what it raises comes out as StateError."""
+        """A context of a request to the store, whose errors become StateErrors."""
         from obstore.exceptions import BaseError, GenericError
 
         token = object()
@@ -116,7 +116,7 @@ class ObjectClients:
 
 
 def client_options(scheme: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """What the environment says about connections: options that are given take the place of all that it says.
+    """The options of the environment about connections: given options would replace all of them.
 
     >>> client_options("s3", {"AWS_PROXY_URL": "http://proxy:3128", "AWS_REGION": "eu-west-1", "AZURE_TIMEOUT": "5s"})
     {'proxy_url': 'http://proxy:3128'}
@@ -145,6 +145,6 @@ def _opened(url: str, options: Mapping[str, Any], retry: Mapping[str, Any]) -> O
 
 
 def _shown(error: Exception) -> str:
-    """The first line of what the client says, without what looks like a credential."""
+    """The first line of the client's error, without anything that looks like a credential."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return _SECRET.sub(r"\1***", line)[:300]

@@ -1,6 +1,6 @@
-"""Reading the checkpoints of a job: what there is, whether it is what was written, and its content.
+"""Reading the checkpoints of a job: their numbers, whether they are intact, and their content.
 
-Nothing is handed out that was not compared with its digest.
+All content is compared with its digest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Judged = TypeVar("Judged")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with a file of a checkpoint; `file` is its path in the checkpoint, or "manifest"."""
+    """A damaged file of a checkpoint, and the damage; `file` is its path in the checkpoint, or "manifest"."""
 
     file: str
     what: str
@@ -32,7 +32,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A checkpoint that was passed over, and why."""
+    """A checkpoint that was passed over, and the reason."""
 
     number: int
     why: str
@@ -40,7 +40,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What has to be known of a manifest to keep order: `keys` are those of the content that it names."""
+    """The facts of a manifest that keeping order needs: `keys` are those of the content that it names."""
 
     kind: Literal["checkpoint", "savepoint"]
     generation: int
@@ -62,16 +62,16 @@ class CheckpointReader:
 
     @property
     def place(self) -> str:
-        """Where they are, without credentials."""
+        """The place of the checkpoints, without credentials."""
         return self.blobs.place
 
     def numbers(self) -> list[int]:
-        """The checkpoints and savepoints there are, ascending."""
+        """The numbers of checkpoints and savepoints, ascending."""
         return numbers_of(self.blobs.entries(self._layout.manifests))
 
     def manifest(self, number: int) -> Manifest:
-        """A checkpoint's manifest. DamagedError where it is not there or not what was written, UnsignedError where it
-        is unsigned and there is a key, or the other way round, StateError where a newer version wrote it."""
+        """A checkpoint's manifest. Raises DamagedError if it is missing or damaged, UnsignedError if it is unsigned
+        and there is a key, or the other way round, StateError if a newer version wrote it."""
         try:
             data = self.blobs.get(self._layout.manifest(number), MAX_MANIFEST_BYTES)
             manifest = decode_manifest(data, self._key)
@@ -84,20 +84,20 @@ class CheckpointReader:
         return manifest
 
     def latest(self) -> Manifest | None:
-        """The newest manifest; its files are not looked at."""
+        """The newest manifest; its files are not checked."""
         numbers = self.numbers()
         return self.manifest(numbers[-1]) if numbers else None
 
     def latest_intact(self) -> tuple[Manifest | None, list[Skipped]]:
-        """The newest checkpoint all of whose files are as they were written, and those that were passed over for it.
+        """The newest intact checkpoint, and those passed over for it. None if there never was one.
 
-        None if there never was one. DamagedError where there are some and none is intact, or all are gone; StateError
-        where a newer version or a key would be needed.
+        Raises DamagedError if there are some and none is intact, or all are gone; StateError if a newer version or a
+        key would be needed.
         """
         return self._newest(self._checked)
 
     def bring_latest(self, folder: Path | None) -> tuple[Content | None, list[Skipped]]:
-        """As `latest_intact`, with its content, of which every byte is read once."""
+        """The newest intact checkpoint, like `latest_intact`, with its content, of which every byte is read once."""
         return self._newest(lambda manifest: self.bring(manifest, folder))
 
     def bring(self, manifest: Manifest, folder: Path | None) -> Content:
@@ -112,15 +112,15 @@ class CheckpointReader:
         return content
 
     def read(self, file: StoredFile) -> bytes:
-        """A file's content. DamagedError where it is not what was written."""
+        """A file's content. Raises DamagedError if it is not the written one."""
         key = self._layout.content(file)
         data = self.blobs.get(key, file.size)
         check_stored(file, key, Stored(blake2b(data, digest_size=32).hexdigest(), len(data)))
         return data
 
     def fetch(self, file: StoredFile, path: Path) -> None:
-        """Put a file's content at `path`, which is not there yet; an immutable one as a link if that can be.
-        DamagedError where it is not what was written."""
+        """Puts a file's content at `path`, which does not exist yet; an immutable one as a link if possible. Raises
+        DamagedError if it is not the written one."""
         key = self._layout.content(file)
         if file.immutable and self.blobs.link_out(key, path):
             self._check(file)
@@ -128,14 +128,14 @@ class CheckpointReader:
             check_stored(file, key, self.blobs.fetch(key, path, file.size))
 
     def verify(self, number: int) -> list[Problem]:
-        """What is wrong with a checkpoint; reads every byte of it."""
+        """The damage of a checkpoint; reads every byte of it."""
         try:
             return self._problems(self.manifest(number))
         except DamagedError as error:
             return [Problem("manifest", str(error))]
 
     def _newest(self, judged: Callable[[Manifest], Judged]) -> tuple[Judged | None, list[Skipped]]:
-        """What `judged` makes of the newest checkpoint for which it does not raise DamagedError."""
+        """The result of `judged` for the newest checkpoint for which it does not raise DamagedError."""
         skipped: list[Skipped] = []
         for number in reversed(self.numbers()):
             try:

@@ -1,8 +1,8 @@
-"""The checkpoints of one job: writing and publishing them, setting them aside, removing what is old.
+"""The checkpoints of one job: writing and publishing them, setting them aside, removing old ones.
 
 A generation shares no stored bytes with the one before: files of one generation are hard links to one another and to
-the live database, so that damage to one would end all checkpoints that have it. Content is removed only if no manifest
-names it and no checkpoint is being written; a manifest goes before its content.
+the live database, so that damage to one would end all checkpoints that have it. Content is removed only if no
+manifest names it and no checkpoint is being written; a manifest goes before its content.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ _GRACE: Final = 3_600
 
 
 def _nothing(point: str) -> None:
-    """Nobody watches."""
+    """Does nothing; stands in if no test watches."""
 
 
 class CheckpointStore(CheckpointReader):
     """The checkpoints of `job` in `blobs`. To write, it has to `claim` first; reading needs nothing.
 
-    `keep` checkpoints are retained; every `physical_every`-th begins a generation. With a `key`, manifests are signed
-    and unsigned ones refused. `reach` is called with the name of each step at which a crash would matter. Without a
-    lock (object stores, or by choice) what no manifest names is removed only after `grace` seconds. Everything raises
-    StateError and nothing else.
+    `keep` checkpoints are retained; every `physical_every`-th begins a generation. With a `key`, manifests are
+    signed and unsigned ones refused. `reach` is called with the name of each step at which a crash would matter.
+    Without a lock (object stores, or by choice) content that no manifest names is removed only after `grace`
+    seconds. All methods raise StateError and nothing else.
 
     >>> from streamflow.disk import LocalDisk
     >>> from streamflow.state.checkpoints.blobs import open_blobs
@@ -106,8 +106,8 @@ class CheckpointStore(CheckpointReader):
         return self._claims.incarnation
 
     def claim(self) -> int:
-        """Take the job over: the new incarnation. In a local folder a job that a live process runs is refused; in an
-        object store that process can publish nothing more. Removes what dead runs left unfinished."""
+        """Takes the job over and returns the new incarnation. In a local folder a job that a live process runs is
+        refused; in an object store that process can publish nothing more. Removes unfinished content of dead runs."""
         if self.incarnation is not None:
             return self.incarnation
         incarnation = self._claims.take()
@@ -123,21 +123,21 @@ class CheckpointStore(CheckpointReader):
         return incarnation
 
     def check(self) -> None:
-        """FencedError where another process has taken the job over."""
+        """Raises FencedError if another process has taken the job over."""
         self._claims.check()
 
     def close(self) -> None:
-        """Let another process run the job. May be called twice."""
+        """Lets another process run the job. May be called twice."""
         self._claims.release()
 
     def next_number(self) -> int:
-        """A number that nothing published here has had."""
+        """A number that no checkpoint published here has had."""
         aside = [name_of(entry.key)[:10] for entry in self.blobs.entries(self._layout.quarantine)]
         numbers = [*self.numbers(), *self._published, *(int(name) for name in aside if name.isdigit())]
         return max(self._claims.highest_seen(), *numbers, 0) + 1
 
     def session(self, number: int, *, apart: bool = False) -> CheckpointWriter:
-        """Begin to write checkpoint `number`; `apart`: in a generation of its own. Does not block."""
+        """Begins to write checkpoint `number`; `apart`: in a generation of its own. Does not block."""
         if self.incarnation is None:
             raise StateError(f"job {self.job} was not claimed, so that no checkpoint can be written")
         with self._guard:
@@ -160,7 +160,8 @@ class CheckpointStore(CheckpointReader):
         return writer
 
     def bring(self, manifest: Manifest, folder: Path | None) -> Content:
-        """As the reader's; immutable files are known afterwards, and not stored again in their generation."""
+        """The content of a checkpoint, like the reader's; immutable files are known afterwards, and not stored again
+        in their generation."""
         content = super().bring(manifest, folder)
         there = {file: identity_of(content.path(file)) for _, file in manifest.all_files() if file.immutable}
         with self._guard:
@@ -169,7 +170,7 @@ class CheckpointStore(CheckpointReader):
         return content
 
     def quarantine(self, number: int, why: str) -> None:
-        """Set a checkpoint aside: its manifest is kept, but is no checkpoint any more."""
+        """Sets a checkpoint aside: its manifest is kept, but is no checkpoint any more."""
         there = {entry.key for entry in self.blobs.entries(self._layout.quarantine)}
         place = f"{self._layout.quarantine}/{number:010}"
         free = next(n for n in range(1, len(there) + 2) if f"{place}.{n}" not in there)
@@ -179,8 +180,8 @@ class CheckpointStore(CheckpointReader):
         self.blobs.settle()
 
     def retain(self) -> list[int]:
-        """Remove checkpoints that are no longer kept, then what no manifest names; savepoints stay. The numbers that
-        were removed."""
+        """Removes checkpoints that are no longer kept, then content that no manifest names; savepoints stay. Returns
+        the removed numbers."""
         with self._claims.exclusively():
             summaries: dict[int, Summary] = {}
             numbers = self.numbers()
@@ -200,7 +201,7 @@ class CheckpointStore(CheckpointReader):
         return removed
 
     def remove(self, number: int) -> None:
-        """Remove one checkpoint or savepoint."""
+        """Removes one checkpoint or savepoint."""
         with self._claims.exclusively():
             numbers = self.numbers()
             if number not in numbers:
@@ -217,15 +218,17 @@ class CheckpointStore(CheckpointReader):
         kind: Literal["checkpoint", "savepoint"] = "savepoint",
         changed: Mapping[str, bytes | None] | None = None,
     ) -> Manifest:
-        """Copy a checkpoint with all it needs to another store, verifying it; the manifest there. `changed` gives files
-        of the job as a whole other content, or None to leave them out. The target is claimed meanwhile if it is not.
-        StateError where it has a checkpoint of this number."""
+        """Copies a checkpoint with all its files to another store, verifying it; returns the manifest there.
+
+        `changed` gives files of the job as a whole other content, or None to leave them out. The target is claimed
+        meanwhile if it is not. Raises StateError if it has a checkpoint of this number.
+        """
         return copied(self, manifest, target, kind, changed or {})
 
     # For the writer.
 
     def publish(self, writer: CheckpointWriter, manifest: Manifest) -> Manifest:
-        """The last step of `writer`, which calls this."""
+        """Takes the last step of `writer`, which calls this."""
         incarnation = self.incarnation
         if writer not in self._sessions or incarnation is None or manifest.number != writer.number:
             raise StateError(f"checkpoint {writer.number} is over already")
@@ -254,8 +257,7 @@ class CheckpointStore(CheckpointReader):
         return manifest
 
     def end(self, writer: CheckpointWriter, *, unsynced: bool = False) -> None:
-        """`writer` writes no more; `unsynced`: the disk did not confirm what it was given, so that the next one begins
-        again."""
+        """Ends `writer`; `unsynced`: the disk did not confirm written content, so that the next writer begins again."""
         with self._guard:
             if writer not in self._sessions:
                 return
@@ -268,8 +270,8 @@ class CheckpointStore(CheckpointReader):
     # Inside.
 
     def _found(self, manifest: Manifest | None, skipped: list[Skipped]) -> None:
-        """Whoever has the claim also puts those that were passed over into quarantine, and knows what was there when it
-        took the job over."""
+        """Finishes a search for an intact checkpoint: with the claim, quarantines those passed over, and checks the
+        checkpoints that existed when the job was taken over."""
         if manifest is None and self._claims.had_checkpoints:
             raise self._gone()
         if self.incarnation is not None:
@@ -304,7 +306,8 @@ class CheckpointStore(CheckpointReader):
         return self.blobs.create(key, data, lambda step: self._reach(f"manifest.{step}"))
 
     def _supersede(self, manifest: Manifest) -> None:
-        """Set aside what is not on the way from the parent to this checkpoint: going back to it would be wrong."""
+        """Sets aside checkpoints that are not on the way from the parent to this one: going back to them would be
+        wrong."""
         if manifest.kind == "savepoint":
             return
         numbers = self.numbers()

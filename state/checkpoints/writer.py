@@ -1,4 +1,4 @@
-"""One checkpoint while it is written: files go in from several threads, then the manifest, or nothing comes of it."""
+"""One checkpoint while it is written: files go in from several threads, then the manifest, or all is dropped."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["CheckpointWriter", "Identity", "identity_of"]
 
 Identity = tuple[int, ...]
-"""What tells that a path is a file that was stored before, without reading it: device, inode, time of change, size."""
+"""The identity of a path as a file that was stored before, without reading it: device, inode, time of change, size."""
 
 _BLOB_WRITTEN: Final = "store.blob_written"
 
 
 def identity_of(path: Path) -> Identity | None:
-    """The identity of a file of this machine; None where there is no telling."""
+    """The identity of a file of this machine; None if it cannot be told."""
     try:
         found = path.lstat()
     except OSError:
@@ -37,7 +37,7 @@ def identity_of(path: Path) -> Identity | None:
 class CheckpointWriter:
     """Made by `CheckpointStore.session`; ends with `publish` or `abandon`. Its calls may come from several threads.
 
-    What goes wrong raises StateError; the checkpoint can only be abandoned then.
+    Failures raise StateError; the checkpoint can only be abandoned then.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class CheckpointWriter:
         self._put: set[str] = set()
 
     def put(self, chunks: Iterable[bytes], name: str) -> StoredFile:
-        """Store a file of the checkpoint."""
+        """Stores a file of the checkpoint."""
         stored = self._storing(lambda: self._blobs.put(self._folder, chunks))
         return StoredFile(name, stored.size, stored.digest, self.generation)
 
@@ -99,9 +99,11 @@ class CheckpointWriter:
                 self.identities[identity] = file
 
     def publish(self, manifest: Manifest) -> Manifest:
-        """Make the checkpoint exist: what was put survives a crash first, then the manifest appears in one step. The
-        manifest as it was stored. A StateError leaves it unpublished; only where an object store's answer got lost it
-        may turn up later, complete."""
+        """Publishes the checkpoint: written content survives a crash first, then the manifest appears in one step.
+        Returns the manifest as it was stored.
+
+        A StateError leaves it unpublished; only if an object store's answer got lost it may turn up later, complete.
+        """
         if self.failure is not None:
             raise StateError(f"checkpoint {self.number} has failed already: {self.failure}")
         for path, file in manifest.all_files():
@@ -115,7 +117,7 @@ class CheckpointWriter:
             raise
 
     def abandon(self) -> None:
-        """Give it up; what it stored is removed when nothing else needs it. Nothing happens after `publish`."""
+        """Abandons the checkpoint; its content is removed when nothing else needs it. Does nothing after `publish`."""
         self._store.end(self, unsynced=isinstance(self.failure, UnsyncedError))
 
     def _storing(self, store: Callable[[], Stored]) -> Stored:

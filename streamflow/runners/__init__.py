@@ -1,1 +1,1 @@
-"""Where a plan's subtasks live: in this process, or elsewhere."""
+"""Runners: the places where a plan's subtasks live, in this process or elsewhere."""

@@ -1,4 +1,4 @@
-"""What a runner gives back: a handle on a job that runs somewhere."""
+"""The contract of a runner: a handle on a job that runs somewhere."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ class JobHandle(Protocol):
     """A job that has been started."""
 
     def status(self) -> JobStatus:
-        """Its figures now."""
+        """The job's present figures."""
         ...
 
     async def stop(self, *, drain: bool = False) -> JobResult:
-        """Read no more, process and commit what is in flight, and end.
+        """Stops reading, processes and commits records in flight, and ends.
 
         Windows that are still open give no result, since their input has not ended; with `drain` they do.
         """
         ...
 
     async def wait(self) -> JobResult:
-        """Until it has ended; raises what made it fail."""
+        """Waits for the job's end; raises its failure."""
         ...

@@ -1,6 +1,5 @@
-"""Looks at a running job once a second: shows that its event loop lives, keeps up what moves by itself, and tells of
-records that were passed over, now and then and by number only.
-"""
+"""A look at a running job once a second: shows that its event loop lives, updates figures that move by themselves,
+and logs the numbers of records that were passed over, now and then."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ _PASSED_OVER: Final = {
 
 
 class Watch:
-    """The look at one job."""
+    """The repeated look at one job."""
 
     def __init__(self, registry: MetricsRegistry, reporter: Reporter, health: Health, clock: Clock) -> None:
         self._registry = registry
@@ -37,7 +36,7 @@ class Watch:
         self._told_at = clock.monotonic()
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Runs until it is cancelled."""
         while True:
             try:
                 self.look()
@@ -46,14 +45,14 @@ class Watch:
             await self._clock.sleep(_EVERY)
 
     def look(self) -> None:
-        """One look."""
+        """Looks once."""
         self._health.beat()
         self._reporter.note_holders()
         if self._clock.monotonic() - self._told_at >= _TOLD_EVERY:
             self.tell()
 
     def tell(self) -> None:
-        """Log what has been passed over since the last time."""
+        """Logs the records passed over since the last time."""
         self._told_at = self._clock.monotonic()
         operators = sorted({operator for operator, _ in list(self._registry.operators)})
         totals = {operator: self._registry.totals(operator) for operator in operators}

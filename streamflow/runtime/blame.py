@@ -1,4 +1,4 @@
-"""Whose error it is: what operators, sources and sinks raise gets their name on its way to the job."""
+"""Errors with their owners: errors of operators, sources and sinks get their name on the way to the job."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["blamed", "taking_up"]
 
 @contextmanager
 def blamed(operator: str) -> Generator[None]:
-    """Errors raised inside name the operator; one that is nobody's own becomes the job's failure. Whatever is raised
-    inside is an error of the operator, a SystemExit of a user's function too."""
+    """A context whose errors name the operator; a foreign exception becomes the job's failure. Any exception inside
+    is an error of the operator, a SystemExit of a user's function too."""
     try:
         yield
     except StreamflowError as error:
@@ -28,8 +28,8 @@ def blamed(operator: str) -> Generator[None]:
 
 @contextmanager
 def taking_up(operator: str, checkpoint: int) -> Generator[None]:
-    """As `blamed`, while an operator takes up what a checkpoint has of it: what it cannot make anything of is damaged,
-    unless it was the user's own code that failed."""
+    """A context like `blamed`, while an operator restores its part of a checkpoint: an exception means damage,
+    unless the user's own code failed."""
     try:
         with blamed(operator):
             yield

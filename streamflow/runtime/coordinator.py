@@ -117,7 +117,7 @@ class Coordinator:
         self.gave_up = False
         """Whether the job stopped without waiting for what had been read: a function is slow."""
         self.unprocessed = 0
-        """Records that had been read and were left out then, where no checkpoint says where to go on."""
+        """The number of records that had been read and were left out then, if no checkpoint has their positions."""
 
     def join(self, tell: Callable[[FromCoordinator], None]) -> None:
         """Takes on a worker, to which `tell` brings messages."""

@@ -1,4 +1,4 @@
-"""What a job run is handed from outside: time, randomness, disk, threads. The simulator hands in others."""
+"""The ports of a job run: time, randomness, disk, threads. The simulator passes others."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Blocking(Protocol):
 class Threads:
     """A pool of threads; Polars and file I/O release the GIL.
 
-    Who is cancelled while a function runs waits for its end: a checkpoint that a failed run is still publishing must
-    not appear after the next run has looked for one.
+    A caller that is cancelled while a function runs waits for its end: a checkpoint that a failed run is still
+    publishing must not appear after the next run has looked for one.
     """
 
     def __init__(self, count: int, name: str) -> None:
@@ -47,7 +47,7 @@ class Threads:
             raise
 
     async def droppable(self, function: Callable[..., T], *args: Any) -> T:
-        """As calling it, for what changes nothing but its result: who is cancelled does not wait."""
+        """Runs a function whose only effect is its result: a cancelled caller does not wait for its end."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
 
     def each(self, function: Callable[[Item], T], items: Iterable[Item]) -> list[T]:
@@ -74,11 +74,11 @@ class Inline:
         return [function(item) for item in items]
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Closes nothing."""
 
 
 def _nothing(point: str) -> None:
-    """Reaching a point means nothing unless somebody watches."""
+    """Does nothing; stands in if no test watches the points at which a crash would matter."""
 
 
 class Ports:
@@ -112,6 +112,6 @@ class Ports:
         self.cpu = cpu or Threads(cpu_threads, "cpu")
 
     def close(self) -> None:
-        """Give the threads back."""
+        """Ends the threads."""
         for pool in (self.decoding, self.output, self.state, self.uploads, self.cpu):
             pool.close()

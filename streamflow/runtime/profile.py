@@ -1,4 +1,4 @@
-"""Execution profiles: what a mode means, as data. The only place in the runtime where a mode is named."""
+"""Execution profiles: the meaning of a mode, as data. The only place in the runtime where a mode is named."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["ExecutionProfile", "profile_for"]
 
 @dataclass(frozen=True, slots=True)
 class ExecutionProfile:
-    """How one job run behaves. Durations in microseconds.
+    """The behaviour of one job run. Durations in microseconds.
 
     `watermarks`: forwarded as they come, held until the epoch's end, or only +∞ at the end of input. `updates`: when
     changing results are put out. `epoch_interval`: time between barriers, None for none before the end.
-    `slice_rows`: a source subtask ends its part of an epoch after so many rows, None for no bound.
-    `by_watermark`: among open splits the one furthest behind in event time is read next. `commits`: output becomes
-    visible at each epoch's end or, whatever barriers there are, only at the end of the job.
+    `slice_rows`: a source subtask ends its part of an epoch after so many rows, None for no bound. `by_watermark`:
+    among open splits the one furthest behind in event time is read next. `commits`: output becomes visible at each
+    epoch's end or, whatever barriers there are, only at the end of the job.
     """
 
     name: str
@@ -33,7 +33,7 @@ class ExecutionProfile:
 
 
 def profile_for(mode: Mode, settings: Settings, *, bounded: bool) -> ExecutionProfile:
-    """The profile of a mode; "auto" is batch where every source is bounded, streaming otherwise."""
+    """The profile of a mode; "auto" is batch if every source is bounded, streaming otherwise."""
     if mode == "auto":
         mode = "batch" if bounded else "streaming"
     match mode:

@@ -78,7 +78,8 @@ class SplitDiscovery:
 
 
 def _restore(node: SourceNode, enumerator: Enumerator, state: Mapping[str, Any]) -> None:
-    """Checkpoints of earlier versions do not say of which kind of source they are: this one may not understand them."""
+    """Restores an enumerator. Checkpoints of earlier versions do not name the kind of source: this one may not
+    understand them."""
     try:
         enumerator.restore(state)
     except (LookupError, TypeError, ValueError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""Waiting: for any of several things or for a moment, on the injected clock; and for an end, whatever cancels."""
+"""Waiting: for any of several futures or for a moment, on the injected clock; and for an end, whatever is cancelled."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ class Signal:
         self._waiting: asyncio.Future[None] | None = None
 
     def set(self) -> None:
-        """There is news."""
+        """Notes news."""
         self._set = True
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
     def clear(self) -> None:
-        """Everything is about to be looked at."""
+        """Clears the news: the loop is about to look at everything."""
         self._set = False
 
     @property
     def news(self) -> asyncio.Future[None]:
-        """Done once there has been news since the last `clear`; for one loop to wait for."""
+        """A future that is done once there has been news since the last `clear`; for one loop to wait for."""
         self._waiting = asyncio.get_running_loop().create_future()
         if self._set:
             self._waiting.set_result(None)
         return self._waiting
 
     async def wait(self) -> None:
-        """Return once there has been news since the last `clear`."""
+        """Returns once there has been news since the last `clear`."""
         await self.news
 
 
 async def all_of(running: Iterable[Awaitable[T]]) -> list[T]:
-    """The results of all, in order, once the last has ended: also where one has failed, whose exception is raised."""
+    """The results of all, in order, once the last has ended; also if one has failed, whose exception is then raised."""
     results: list[T] = []
     for each in await asyncio.gather(*running, return_exceptions=True):
         if isinstance(each, BaseException):
@@ -61,14 +61,14 @@ async def all_of(running: Iterable[Awaitable[T]]) -> list[T]:
 
 
 async def outlasting(ended: asyncio.Future[Any]) -> None:
-    """Return once it is done, however often the one who waits is cancelled; what came of it is not looked at."""
+    """Returns once `ended` is done, however often the waiting task is cancelled; its result is ignored."""
     while not ended.done():
         with suppress(asyncio.CancelledError):
             await asyncio.wait([ended])
 
 
 async def until(events: Sequence[asyncio.Future[Any]], seconds: float | None, clock: Clock) -> None:
-    """Return once any of `events` is done, or after `seconds` (None: never)."""
+    """Returns once any of `events` is done, or after `seconds` (None: never)."""
     if seconds is None:
         if len(events) == 1:
             await events[0]

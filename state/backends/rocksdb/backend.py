@@ -97,7 +97,7 @@ class RocksDBBackend:
 
     @property
     def directory(self) -> Path:
-        """Where the database is."""
+        """The folder of the database."""
         return self._directory
 
     def get(self, address: StateAddress, group: int, key: bytes) -> bytes | None:
@@ -189,7 +189,7 @@ class RocksDBBackend:
         return twin
 
     def flush(self) -> None:
-        """Everything written so far into files, synced. Releases the interpreter, so a thread may call it."""
+        """Writes everything into files, synced. Releases the interpreter, so a thread may call it."""
         try:
             self._opened().flush()
         except Exception as error:
@@ -197,10 +197,11 @@ class RocksDBBackend:
         restrict(self._directory)
 
     def save(self, folder: Path) -> SavedDatabase:
-        """Quick where `flush` has just been called: about a millisecond, and half a millisecond more for each thousand
-        of small rows written since, all of it holding the interpreter.
+        """Saves the content; quick right after `flush`: about a millisecond, and half a millisecond more for each
+        thousand of small rows written since, all of it holding the interpreter.
 
-        So whoever cannot stop for long calls `flush` on a thread first, while the state is still being written to.
+        So a caller that cannot stop for long calls `flush` on a thread first, while the state is still being written
+        to.
         """
         from rocksdict import Checkpoint
 
@@ -306,7 +307,7 @@ class RocksDBBackend:
 class _Scan:
     """A RocksDB iterator up to `end` that cannot end early unnoticed and does not outlive its database.
 
-    It compares with `end` itself: rocksdict's upper bound points into read options that may be gone by then.
+    It compares with `end` itself: rocksdict's upper bound points into read options that may have been freed by then.
     """
 
     __slots__ = ("__weakref__", "_directory", "_end", "_iterator")
@@ -333,7 +334,7 @@ class _Scan:
         return None
 
     def take(self) -> tuple[bytes, bytes] | None:
-        """The row it stands on, moving on; None at the end."""
+        """The present row, moving on; None at the end."""
         iterator = self._opened()
         try:
             if iterator.valid():

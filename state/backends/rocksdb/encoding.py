@@ -15,7 +15,7 @@ from streamflow.state.backends.protocol import StateAddress, check_address, chec
 __all__ = ["AFTER_LAST_GROUP", "address_prefix", "group_of", "prefix_end", "prefix_of", "state_prefix"]
 
 AFTER_LAST_GROUP: Final = b"\xff\xff"
-"""Above every key: groups end far below it."""
+"""A key above every other: groups end far below it."""
 
 
 @lru_cache(maxsize=4096)
@@ -31,7 +31,7 @@ def address_prefix(address: StateAddress) -> bytes:
 
 
 def state_prefix(address: StateAddress, group: int) -> bytes:
-    """What every key of this state in this key group begins with.
+    """The beginning of every key of this state in this key group.
 
     >>> state_prefix(StateAddress("sum-1", "total"), 258)
     b'\\x01\\x02\\x05sum-1\\x05total'
@@ -51,7 +51,7 @@ def prefix_end(prefix: bytes) -> bytes:
 
 
 def prefix_of(key: bytes) -> bytes:
-    """What the whole keys of one state in one key group have in common, of any of them.
+    """The common beginning of the whole keys of one state in one key group, from any of them.
 
     >>> prefix_of(state_prefix(StateAddress("sum-1", "total"), 258) + b"JFK")
     b'\\x01\\x02\\x05sum-1\\x05total'

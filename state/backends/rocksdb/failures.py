@@ -1,4 +1,4 @@
-"""What RocksDB's errors mean to a user: rocksdict raises plain exceptions, told apart by their text."""
+"""RocksDB's errors in a user's terms: rocksdict raises plain exceptions, told apart by their text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _HINTS: Final = (
 
 
 def state_error(action: str, directory: Path, error: Exception) -> StateError:
-    """The error to raise for what rocksdict raised while doing `action`; told apart by its text, for want of types."""
+    """The error to raise for rocksdict's error during `action`; told apart by its text, for want of types."""
     text = str(error)
     hint = next((hint for part, hint in _HINTS if part in text), None)
     return StateError(f"cannot {action} the state database in {directory}: {text}", hint=hint)

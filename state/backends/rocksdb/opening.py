@@ -21,7 +21,8 @@ _CONFIG_LIMIT: Final = 1 << 16
 
 
 def open_database(directory: Path, memory: SharedMemory, *, must_exist: bool) -> Rdict:
-    """The database in `directory`, made if there is none and `must_exist` does not forbid it; StateError if not."""
+    """The database in `directory`, made if there is none and `must_exist` does not forbid it; raises StateError
+    otherwise."""
     from rocksdict import Rdict, WriteOptions
 
     # RocksDB leaves an empty directory behind even where it then refuses to make a database.
@@ -71,7 +72,7 @@ def _options(memory: SharedMemory, *, create: bool) -> Options:
 
 
 def _disable_wal(writes: object) -> None:
-    """rocksdict's stub says that this is a method; it is a property."""
+    """Disables the log: rocksdict's stub says that this is a method; it is a property."""
     setattr(writes, "disable_wal", True)  # noqa: B010
 
 
@@ -94,8 +95,8 @@ def _check_raw(directory: Path) -> None:
 
 
 def restrict(directory: Path) -> None:
-    """Files for their owner only. Not by umask, which is the whole process's; the directory is closed to
-    others anyway."""
+    """Makes files readable by their owner only. Not by umask, which is the whole process's; the directory is closed
+    to others anyway."""
     for path in directory.iterdir():
         try:
             path.chmod(0o600)

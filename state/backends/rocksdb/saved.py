@@ -1,7 +1,8 @@
 """A RocksDB database at one moment, as files in a folder, and such files put where a database can be opened.
 
-RocksDB's checkpoint hard-links its table files (`.sst`), which nobody ever changes in place, and copies the rest. So a
-database that is opened again may have links to table files; `MANIFEST` is appended to, so all else has to be its own.
+RocksDB's checkpoint hard-links its table files (`.sst`), which are never changed in place, and copies the rest. So a
+database that is opened again may have links to table files; `MANIFEST` is appended to, so all else has to be its
+own.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from streamflow.state.backends.saved import SavedFile, SavedFiles
 __all__ = ["SavedDatabase", "fetch_database"]
 
 _FILES: Final = re.compile(r"CURRENT|rocksdict-config\.json|(MANIFEST|OPTIONS)-\d+|\d+\.(sst|log)")
-"""What a database consists of. Its own log is not written; RocksDB makes an empty one all the same."""
+"""The names of a database's files. Its own log is not written; RocksDB makes an empty one all the same."""
 _TABLE: Final = ".sst"
 _BLOCK: Final = 32 << 10
 _RECORD: Final = 7
-"""A checksum, the length in two bytes, the kind in one."""
+"""The bytes of a record's header: a checksum, the length in two bytes, the kind in one."""
 _KINDS: Final = range(1, 5)
-"""A whole record, or its first, a middle or its last part."""
+"""The kinds of records: a whole one, or its first, a middle or its last part."""
 
 
 class SavedDatabase:
@@ -47,7 +48,7 @@ class SavedDatabase:
 
 
 def fetch_database(files: SavedFiles, directory: Path) -> None:
-    """Put the files of a saved database into `directory`, for their owner only; StateError for any others."""
+    """Puts the files of a saved database into `directory`, for their owner only; raises StateError for any others."""
     for name in files.names:
         if not _FILES.fullmatch(name):
             raise StateError(

@@ -10,7 +10,7 @@ DEFAULT_BYTES: Final = 64 << 20
 """Bytes of a database that shares with none."""
 
 _LEAST: Final = 8 << 20
-"""With less, each write would end a write buffer."""
+"""The smallest share in bytes: with less, each write would end a write buffer."""
 _LARGEST_BUFFER: Final = 16 << 20
 _SMALLEST_BUFFER: Final = 256 << 10
 _TABLES: Final = 240

@@ -1,7 +1,7 @@
-"""Committing: which committer makes whose output visible, and when.
+"""Committing: decides which committer makes which output visible, and when.
 
-Sinks that are committed together share one committer, which gets all of their output in one call. Output of a sink that
-follows the mode waits for the end of a batch job; that of one which commits with each epoch never does.
+Sinks that are committed together share one committer, which gets all of their output in one call. Output of a sink
+that follows the mode waits for the end of a batch job; that of one which commits with each epoch never does.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Committing:
         self._by_sink: dict[str, _Group] = {}
 
     def add(self, id: str, sink: Sink, ctx: SinkContext) -> None:
-        """A sink of the plan; called for each of its subtasks, and only the first call counts."""
+        """Adds a sink of the plan; called for each of its subtasks, and only the first call counts."""
         if id in self._by_sink:
             return
         key: Hashable = ("alone", id) if sink.committed_with is None else ("shared", sink.committed_with)
@@ -50,13 +50,13 @@ class Committing:
 
     @property
     def sinks(self) -> Mapping[str, Sequence[str]]:
-        """Of each sink its kind, since no other kind can take its output, and the first of those it is committed with:
-        `fitting` wants them again."""
+        """The kind of each sink, since no other kind can take its output, and the first of those it is committed
+        with: `fitting` needs them again."""
         return {id: (group.kind, group.sinks[0]) for id, group in self._by_sink.items()}
 
     @property
     def notes(self) -> Mapping[str, Mapping[str, Any]]:
-        """What committers want to be told after a restore, by each of their sinks."""
+        """The committers' notes for a restore, by sink."""
         found = {
             id: None if group.committer is None else group.committer.note()
             for id, group in self._by_sink.items()
@@ -64,8 +64,8 @@ class Committing:
         return {id: note for id, note in found.items() if note is not None}
 
     def fitting(self, sealed: Sealed, sinks: Mapping[str, Sequence[str]]) -> tuple[Sealed, Sequence[str]]:
-        """Output that an earlier run with those `sinks` had sealed, by sinks of this one, and the sinks that it had and
-        whose output nobody commits now. What was committed together still is, although one of those sinks is gone."""
+        """Output that an earlier run with those `sinks` had sealed, by sinks of this one, and the sinks whose output
+        no committer takes now. Output that was committed together still is, although one of those sinks is gone."""
         fit: list[tuple[str, Committable]] = []
         unfit: dict[str, None] = {}
         for id, piece in sealed:
@@ -79,7 +79,7 @@ class Committing:
         return fit, list(unfit)
 
     def divided(self, sealed: Sealed, *, final: bool) -> tuple[Sealed, Sealed]:
-        """What of an epoch's output is committed with it, and what is carried over to the next."""
+        """The parts of an epoch's output that are committed with it, and those carried over to the next."""
         if final:
             return tuple(sealed), ()
         now = [(sink, piece) for sink, piece in sealed if self._now(sink)]
@@ -87,21 +87,21 @@ class Committing:
         return now, later
 
     async def begin(self) -> None:
-        """The run starts over."""
+        """Begins a run that starts over."""
         for group in self._groups.values():
             if group.committer is not None:
                 with blamed(group.sinks[0]):
                     await group.committer.begin()
 
     async def restore(self, epoch: int, sealed: Sealed, carried: Sealed) -> None:
-        """The run goes on from the checkpoint of `epoch`, which had sealed this output."""
+        """Begins a run that continues from the checkpoint of `epoch`, which had sealed this output."""
         for group in self._groups.values():
             if group.committer is not None:
                 with taking_up(group.sinks[0], epoch):
                     await group.committer.restore(epoch, _of(group, sealed), _of(group, carried))
 
     async def commit(self, epoch: int, sealed: Sealed) -> None:
-        """Make it visible; a committer is called where there is output for it."""
+        """Makes output visible; calls the committers that have output."""
         self._reach("commit.before")
         for group in self._groups.values():
             pieces = _of(group, sealed)
@@ -114,7 +114,7 @@ class Committing:
         self._reach("commit.after")
 
     async def close(self) -> None:
-        """Let go of what the committers hold."""
+        """Closes the committers."""
         for group in self._groups.values():
             if group.committer is not None:
                 await group.committer.close()

@@ -38,8 +38,8 @@ _SMALL: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class SourceStart:
-    """Where a source goes on: splits not read to their end, the enumerator's state, whether all splits are known, and
-    the watermark its subtasks had in common."""
+    """The restart of a source: splits not read to their end, the enumerator's state, whether all splits are known,
+    and the watermark that its subtasks had in common."""
 
     splits: Sequence[SplitState]
     enumerator: Mapping[str, Any] | None
@@ -49,7 +49,8 @@ class SourceStart:
 
 @dataclass(slots=True)
 class Share:
-    """What one subtask of one operator is restored from; `adopted` is its own backend, opened with its content."""
+    """The share that one subtask of one operator is restored from; `adopted` is its own backend, opened with its
+    content."""
 
     parts: list[StatePart]
     adopted: KeyedStateBackend | None = None
@@ -69,17 +70,17 @@ class Restored:
     sealed: list[tuple[str, Committable]] = field(default_factory=list["tuple[str, Committable]"])
     """The output that the epoch had sealed, by sink."""
     sinks: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
-    """What is to be known of the sinks that sealed it, where the checkpoint says so."""
+    """The facts about the sinks that sealed output, if the checkpoint has them."""
     notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, "Mapping[str, Any]"])
-    """What the committers of its sinks have noted, by sink."""
+    """The notes of the committers, by sink."""
     line: str = ""
-    """The line of runs that it belongs to."""
+    """The line of runs that the checkpoint belongs to."""
     sources: dict[str, SourceStart] = field(default_factory=dict[str, SourceStart])
-    """Where each source goes on."""
+    """The restarts of the sources, by id."""
     shares: dict[tuple[str, int], Share] = field(default_factory=dict["tuple[str, int]", Share])
-    """By operator and subtask of the run that begins."""
+    """Shares by operator and subtask of the run that begins."""
     event_times: dict[str, int] = field(default_factory=dict[str, int])
-    """How far event time had come in each operator that keeps it."""
+    """The event time of each operator that keeps it."""
     _old: dict[tuple[str, int], KeyedStateBackend] = field(
         default_factory=dict["tuple[str, int]", KeyedStateBackend]
     )
@@ -87,20 +88,21 @@ class Restored:
     _tables: dict[tuple[str, int], Mapping[str, Table]] = field(
         default_factory=dict["tuple[str, int]", Mapping[str, Table]]
     )
-    """What old subtasks had: several new ones may each want a share of it."""
+    """The tables of old subtasks: several new ones may each need a share."""
 
     @property
     def manifest(self) -> Manifest:
-        """What the checkpoint consists of."""
+        """The manifest of the checkpoint."""
         return self.content.manifest
 
     @property
     def epoch(self) -> int:
-        """The epoch whose checkpoint it is."""
+        """The epoch of the checkpoint."""
         return self.manifest.number
 
     def load(self, plan: PhysicalPlan) -> None:
-        """Read what the plan's subtasks need, and open their state; blocks. Raises StateError where that fails."""
+        """Reads everything that the plan's subtasks need, and opens their state; blocks. Raises StateError if that
+        fails."""
         job = job_of(self.content, self.manifest)
         self.sealed = sealed_of(self.content, self.manifest, job)
         self.sinks = job.get("sinks", {})
@@ -122,7 +124,7 @@ class Restored:
         self._tables.clear()
 
     def close(self) -> None:
-        """Close the old backends, and those that nobody has taken over."""
+        """Closes the old backends, and those that no subtask has taken over."""
         for backend in self._old.values():
             backend.close()
         self._old.clear()
@@ -133,7 +135,7 @@ class Restored:
         self.content.close()
 
     def take(self, id: str, subtask: int) -> Share | None:
-        """The share of a subtask, whose backend is the caller's from now on."""
+        """The share of a subtask; its backend belongs to the caller from now on."""
         return self.shares.pop((id, subtask), None)
 
     def _note_event_time(self, id: str, parts: Sequence[StatePart]) -> None:

@@ -1,7 +1,7 @@
-"""Sealed output in a checkpoint: what is little in the job's own file, what is much in files beside it.
+"""Sealed output in a checkpoint: small output in the job's own file, large output in files beside it.
 
-Bytes of some size within a committable are a file each; what is left of the committables, with the places of those
-bytes in them, is listed in files of some megabytes. There is no bound to either, but for the number of files.
+Bytes of some size within a committable are a file each; the rest of the committables, with the places of those bytes
+in them, is listed in files of some megabytes. Neither is bounded, except by the number of files.
 """
 
 # Values of any type: what they hold is not known to the type checker.
@@ -27,16 +27,16 @@ __all__ = ["SealedFiles", "job_of", "nbytes", "sealed_of"]
 
 _FOLDER: Final = "sealed/"
 _LARGE: Final = 64 << 10
-"""Bytes from this size on are a file of their own."""
+"""The size in bytes from which on bytes are a file of their own."""
 _LISTED: Final = 4 << 20
-"""About how long a list of committables may be."""
+"""The approximate largest size of a list of committables, in bytes."""
 
 Place = Sequence[str | int]
-"""Where bytes stand in a committable: keys and indices, from outside to inside."""
+"""The place of bytes in a committable: keys and indices, from outside to inside."""
 
 
 class _Entry(NamedTuple):
-    """What a list has of one committable: what is left of it, and the places of the bytes in it."""
+    """The entry of one committable in a list: the rest of it, and the places of its bytes."""
 
     sink: str
     rest: dict[str, Any]
@@ -45,15 +45,15 @@ class _Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SealedFiles:
-    """Sealed output as it is stored: `listed` goes into the job's file; None where all of it is in `files`, which have
-    a name and content each."""
+    """Sealed output in stored form: `listed` goes into the job's file; None if all of it is in `files`, which have a
+    name and content each."""
 
     listed: list[list[Any]] | None
     files: Sequence[tuple[str, bytes]]
 
     @classmethod
     def of(cls, sealed: Sealed) -> SealedFiles:
-        """How to store that. Raises StateError for a committable that cannot be."""
+        """The stored form of sealed output. Raises StateError for a committable that cannot be stored."""
         files: list[tuple[str, bytes]] = []
         lists: list[list[bytes]] = [[]]
         size = 0
@@ -74,7 +74,7 @@ class SealedFiles:
 
 
 def job_of(store: FileReader, manifest: Manifest) -> JobContent:
-    """What the checkpoint says of the job as a whole. Raises StateError where it cannot be read."""
+    """The checkpoint's file about the job as a whole. Raises StateError if it cannot be read."""
     file = next((file for file in manifest.files if file.name == JOB), None)
     if file is None:
         raise DamagedError(f"checkpoint {manifest.number} says nothing of the job as a whole", hint=ELSEWHERE)
@@ -84,8 +84,8 @@ def job_of(store: FileReader, manifest: Manifest) -> JobContent:
 def sealed_of(
     store: FileReader, manifest: Manifest, job: JobContent, *, whole: bool = True
 ) -> list[tuple[str, Committable]]:
-    """The output that a checkpoint has, by sink. Without `whole` the size of what is much stands in for it. Raises
-    StateError where it cannot be read."""
+    """The output of a checkpoint, by sink. Without `whole` the sizes of large bytes stand in for them. Raises
+    StateError if it cannot be read."""
     files = {file.name: file for file in manifest.files if file.name.startswith(_FOLDER)}
     sealed: list[tuple[str, Committable]] = list(job.get("sealed", ()))
     large = 0
@@ -110,12 +110,12 @@ def sealed_of(
 
 
 def nbytes(sealed: Sealed) -> int:
-    """About how much memory sealed output takes: its bytes and texts."""
+    """The estimated memory of sealed output in bytes: its bytes and texts."""
     return sum(_nbytes(committable) for _, committable in sealed)
 
 
 def _without_large(value: Any, place: tuple[str | int, ...], large: list[tuple[Place, bytes]]) -> Any:
-    """The value without its large bytes, which are put into `large`."""
+    """The value without its large bytes, which are added to `large`."""
     if isinstance(value, bytes) and len(value) >= _LARGE:
         large.append((place, value))
         return None

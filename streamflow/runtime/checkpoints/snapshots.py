@@ -1,7 +1,8 @@
-"""What one subtask gives to a checkpoint: taken in an instant between two elements, stored while it goes on.
+"""One subtask's snapshot for a checkpoint: taken in an instant between two elements, stored while the subtask goes
+on.
 
-Taking it hands out references (frames are immutable) and makes hard links; encoding, hashing and writing come later, on
-the I/O threads.
+Taking it hands out references (frames are immutable) and makes hard links; encoding, hashing and writing come later,
+on the I/O threads.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ __all__ = [
 ]
 
 VALUES: Final = "values.msgpack"
-"""An operator's values, and which tables and key columns it has."""
+"""The file of an operator's values, with the names of its tables and key columns."""
 SOURCE: Final = "source.msgpack"
-"""A source subtask's splits, positions and watermarks."""
+"""The file of a source subtask's splits, positions and watermarks."""
 JOB: Final = "job.msgpack"
-"""What belongs to no subtask: splits not handed out yet, and sealed output."""
+"""The file of everything outside of subtasks: splits not handed out yet, and sealed output."""
 TABLE: Final = "table-"
 BACKEND: Final = "backend/"
 
@@ -112,7 +113,7 @@ class SubtaskSnapshot:
     shares: Sequence[OperatorShare] = ()
     source: tuple[str, Mapping[str, Any]] | None = field(default=None)
     counts: Counts = field(default_factory=dict[Any, Any])
-    """How many records its operators had counted; not stored."""
+    """The numbers of records that its operators had counted; not stored."""
 
     async def store(self, writer: CheckpointWriter, uploads: Blocking) -> SubtaskPart:
         """Write all of it and release what was only kept for that."""
@@ -131,7 +132,7 @@ class SubtaskSnapshot:
             await uploads(self.release)
 
     def release(self) -> None:
-        """Give up what was only kept to be stored."""
+        """Releases everything kept only to be stored."""
         for share in self.shares:
             if share.saved is not None:
                 share.saved.release()

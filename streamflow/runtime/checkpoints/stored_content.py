@@ -1,7 +1,7 @@
-"""What the packed files of a checkpoint hold, by type: what is in one is checked before any of it is used.
+"""The content of a checkpoint's packed files, by type: checked before any of it is used.
 
-A digest tells that a file is as it was stored. That it was stored by a program that means the same by it, or by
-streamflow at all, it does not tell.
+A digest tells that a file is as it was stored. It does not tell that the file was stored by a program that means the
+same by it, or by streamflow at all.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 ELSEWHERE: Final = "restore another checkpoint or a savepoint, or start with nothing: restore='none'"
-"""What to do where a checkpoint cannot be used."""
+"""A hint for a checkpoint that cannot be used."""
 
 Time = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Content = TypeVar("Content")
@@ -45,14 +45,14 @@ class SplitContent(TypedDict):
 
 
 class SourceContent(TypedDict):
-    """What one subtask of a source was reading."""
+    """The splits that one subtask of a source was reading."""
 
     splits: list[SplitContent]
     watermark: Time
 
 
 class WaitingContent(TypedDict):
-    """What of a source no subtask had."""
+    """The part of a source's state that no subtask had."""
 
     splits: list[SplitContent]
     final: bool
@@ -60,7 +60,7 @@ class WaitingContent(TypedDict):
 
 
 class JobContent(TypedDict, total=False):
-    """What belongs to no subtask. `sealed` is not there where it is in files of its own."""
+    """The content outside of subtasks. `sealed` is missing if it is in files of its own."""
 
     sources: Required[dict[str, WaitingContent]]
     line: Required[str]
@@ -70,7 +70,7 @@ class JobContent(TypedDict, total=False):
 
 
 class OperatorContent(TypedDict):
-    """An operator's values, and which key columns and tables it has."""
+    """An operator's values, and the names of its key columns and tables."""
 
     values: dict[str, Any]
     keys: list[str]
@@ -78,7 +78,7 @@ class OperatorContent(TypedDict):
 
 
 def content_of(data: bytes, kind: type[Content], name: str) -> Content:
-    """The content of the file `name`. Raises DamagedError where it is of another kind."""
+    """The content of the file `name`. Raises DamagedError if it is of another kind."""
     try:
         return msgspec.convert(unpack(data, bounded=False), kind)
     except (msgspec.ValidationError, ValueError, TypeError, RecursionError) as error:

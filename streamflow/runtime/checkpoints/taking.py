@@ -1,8 +1,8 @@
-"""Taking checkpoints: what subtasks hand in is stored, and published as one once all of it is there.
+"""Taking checkpoints: the subtasks' snapshots are stored, and published as one once all are there.
 
-The order is what makes it safe (RELIABILITY: a manifest is published last, in one atomic step; output becomes visible
-only after that). An epoch whose checkpoint cannot be stored is given up: processing goes on, its output is committed
-with a later one. So many failures in a row fail the job.
+The order makes it safe (RELIABILITY: a manifest is published last, in one atomic step; output becomes visible only
+after that). An epoch whose checkpoint cannot be stored is given up: processing goes on, its output is committed with
+a later one. A number of failures in a row fails the job.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LOG: Final = logging.getLogger("streamflow.checkpoints")
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What a manifest says of an operator beside its files: it has to fit when the state is restored."""
+    """A manifest's facts about an operator beside its files: they have to fit when the state is restored."""
 
     id: str
     kind: str
@@ -52,9 +52,9 @@ class CheckpointMetrics:
     failed: int = 0
     failed_in_a_row: int = 0
     counts: dict[int, Counts] = field(default_factory=dict[int, Counts])
-    """How many records had been counted at each of the last ones."""
+    """The records counted at each of the last checkpoints."""
     not_removed: int = 0
-    """How often those that are not to be retained could not be removed."""
+    """The number of times that old checkpoints could not be removed."""
 
 
 class Checkpoints:
@@ -75,9 +75,9 @@ class Checkpoints:
     ) -> None:
         self.store = store
         self.sinks: Mapping[str, Sequence[str]] = {}
-        """What has to be known of each sink to commit its output."""
+        """The facts about each sink that are needed to commit its output."""
         self.notes: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
-        """What the committers of the sinks note."""
+        """The committers' notes, by sink."""
         self._line = line
         self.metrics = metrics
         self._ports = ports
@@ -91,22 +91,23 @@ class Checkpoints:
         self._began = 0.0
 
     def begin(self, epoch: int, sources: Mapping[str, Any]) -> None:
-        """An epoch begins. `sources`: what of each source no subtask has, at this very moment."""
+        """Begins an epoch. `sources` is the part of each source's state that no subtask has, at this very moment."""
         self._writer = self.store.session(epoch)
         self._sources = sources
         self._began = self._ports.clock.monotonic()
 
     async def keep(self, snapshot: SubtaskSnapshot) -> SubtaskPart:
-        """Store a subtask's part; StateError or OSError where that is impossible."""
+        """Stores a subtask's part; raises StateError or OSError if that is impossible."""
         assert self._writer is not None
         part = await snapshot.store(self._writer, self._ports.uploads)
         self._ports.reach("subtask.stored")
         return part
 
     async def publish(self, complete: Complete[SubtaskPart]) -> bool:
-        """Publish the epoch's checkpoint if all of it is there; whether there is one now.
+        """Publishes the epoch's checkpoint if all of it is there; returns whether it was published.
 
-        Raises StateError for the last failure that is tolerated no more, and where the job cannot end without.
+        Raises StateError for the last failure that is not tolerated any more, and if the job cannot end without a
+        checkpoint.
         """
         if self._writer is None or complete.final:
             # The final epoch begins when the last subtask has ended: nothing was stored before.
@@ -131,12 +132,12 @@ class Checkpoints:
         return False
 
     def counted(self, epoch: int, counts: Counts) -> None:
-        """How many records had been counted when the epoch ended."""
+        """Notes the records counted when the epoch ended."""
         self.metrics.counts[epoch] = counts
         self.metrics.counts.pop(epoch - _COUNTED, None)
 
     async def retain(self) -> None:
-        """Remove what is not to be retained; that it fails does no harm but for the space."""
+        """Removes checkpoints that are not to be kept; a failure only costs space."""
         try:
             await self._ports.uploads(self.store.retain)
         except (StateError, OSError) as error:
@@ -144,7 +145,7 @@ class Checkpoints:
             _LOG.warning("old checkpoints were not removed", extra=told(error=reason(error)))
 
     async def _stored(self, writer: CheckpointWriter, complete: Complete[SubtaskPart]) -> Manifest:
-        """Store the epoch's output, as many files at a time as there are threads, and then the manifest."""
+        """Stores the epoch's output, as many files at a time as there are threads, and then the manifest."""
         sealed: SealedFiles = await self._ports.uploads(SealedFiles.of, complete.sealed)
         files: list[StoredFile] = await all_of(
             self._ports.uploads(writer.put, [data], name) for name, data in sealed.files

@@ -1,1 +1,1 @@
-"""What decides while a job runs: epochs, alignment, splits, restarts. Nothing in here awaits or does I/O."""
+"""The decisions of a running job: epochs, alignment, splits, restarts. Nothing in here awaits or does I/O."""

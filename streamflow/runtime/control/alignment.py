@@ -1,4 +1,4 @@
-"""Barrier alignment: which channels to leave alone until an epoch's barrier has come on all. Decides, does no I/O.
+"""Barrier alignment: decides which channels are not read until an epoch's barrier has come on all. Does no I/O.
 
 Chandy and Lamport's markers as Flink uses them: after a barrier nothing more is read from its channel until the
 barrier has come on every channel that has not ended.
@@ -15,14 +15,14 @@ __all__ = ["Aligned", "Alignment", "Block"]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Read nothing from this channel for now."""
+    """An instruction to read nothing from this channel for now."""
 
     channel: int
 
 
 @dataclass(frozen=True, slots=True)
 class Aligned:
-    """The barrier of `epoch` has come everywhere: end the epoch, then read every channel again."""
+    """An instruction to end the epoch and to read every channel again: the barrier of `epoch` has come everywhere."""
 
     epoch: int
 
@@ -41,7 +41,7 @@ class Alignment:
         self._epoch: int | None = None
 
     def barrier(self, channel: int, epoch: int) -> Block | Aligned:
-        """A barrier has come on a channel."""
+        """Takes a barrier that has come on a channel."""
         if self._epoch not in (None, epoch):
             raise StreamflowError(f"barrier {epoch} came while {self._epoch} was being aligned")
         self._epoch = epoch
@@ -49,7 +49,7 @@ class Alignment:
         return self._decide() or Block(channel)
 
     def end(self, channel: int) -> Aligned | None:
-        """A channel has ended; its barrier is not waited for any more."""
+        """Takes the end of a channel; its barrier is not waited for any more."""
         self._open.discard(channel)
         return self._decide()
 

@@ -1,4 +1,4 @@
-"""Whether a checkpoint fits the job that is to go on from it. Decides, does no I/O.
+"""The check that a checkpoint fits the job that continues from it. Decides, does no I/O.
 
 Operators are matched by their stable ids. State that fits nowhere any more, or that the operator of its id cannot
 take, is refused with one message that names all of it; an operator that has no state yet starts empty.
@@ -20,15 +20,15 @@ __all__ = ["Fit", "fit"]
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What does not match: ids in the checkpoint only, ids in the job only, and reasons (id, sentence) why state of
-    an id that is in both cannot be taken."""
+    """The mismatches: ids in the checkpoint only, ids in the job only, and reasons (id, sentence) why state of an id
+    in both cannot be taken."""
 
     dropped: Sequence[str]
     new: Sequence[str]
     unfit: Sequence[tuple[str, str]]
 
     def check(self, manifest: Manifest, *, allow_dropped: bool) -> None:
-        """Raise StateError where the job must not go on from this checkpoint."""
+        """Raises StateError if the job must not continue from this checkpoint."""
         problems = [f"operator {id}: {reason}" for id, reason in self.unfit]
         if self.dropped and not allow_dropped:
             problems += [
@@ -50,7 +50,7 @@ class Fit:
 
 
 def fit(manifest: Manifest, plan: PhysicalPlan) -> Fit:
-    """Compare by id what the checkpoint has with what the plan asks for."""
+    """Compares a checkpoint with a plan, by id."""
     sources = {task.source.id: task.source.source for task in plan.tasks if task.source is not None}
     operators = {operator.id: operator for task in plan.tasks for operator in task.chain}
     stateful = {id for id, each in operators.items() if each.spec.state_signature(each.inputs) is not None}
@@ -87,7 +87,7 @@ def fit(manifest: Manifest, plan: PhysicalPlan) -> Fit:
 
 
 def _other_input(saved: Mapping[str, Any], source: Source) -> list[str]:
-    """Why where a source stood means nothing to this one."""
+    """Reasons why a source's positions mean nothing to this source."""
     kind, mine = saved.get("source"), type(source).__name__
     if kind != mine:
         return [f"was a {kind} and is a {mine}"]

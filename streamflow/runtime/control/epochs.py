@@ -1,10 +1,11 @@
-"""Epoch coordination: when a barrier starts, when an epoch is complete, what it sealed. Decides, does no I/O.
+"""Epoch coordination: decides when a barrier starts and when an epoch is complete, and keeps its sealed output. Does
+no I/O.
 
-An epoch is complete when every subtask that had not finished before its barrier has acknowledged it. Epochs complete in
-order and one at a time: the next begins only when what is to be done for the last one (publish a checkpoint, commit
-output) has been done or has failed. Output that was sealed and not committed, because the epoch's checkpoint failed or
-because the mode commits at the end only, is carried over to the next epoch. What a subtask seals at its end belongs to
-the epoch in flight if the subtask has not passed its barrier, and to the one after it otherwise.
+An epoch is complete when every subtask that had not finished before its barrier has acknowledged it. Epochs complete
+in order and one at a time: the next begins only when the work for the last one (publish a checkpoint, commit output)
+has been done or has failed. Output that was sealed and not committed, because the epoch's checkpoint failed or
+because the mode commits at the end only, is carried over to the next epoch. Output that a subtask seals at its end
+belongs to the epoch in flight if the subtask has not passed its barrier, and to the one after it otherwise.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True, slots=True)
 class Complete(Generic[Part]):
-    """Epoch `epoch` is complete. `sealed` by sink; `parts` is what each subtask stored, by its name, and `failures` why
-    it could not. `final`: every subtask has finished."""
+    """A complete epoch. `sealed` by sink; `parts` are the subtasks' stored parts, by name, and `failures` their
+    reasons for none. `final`: every subtask has finished."""
 
     epoch: int
     sealed: tuple[tuple[str, Committable], ...]
@@ -60,7 +61,7 @@ class EpochCoordinator(Generic[Part]):
 
     @property
     def awaited(self) -> list[str]:
-        """The subtasks that the epoch in flight waits for; where there is none, those that have not finished."""
+        """The subtasks that the epoch in flight waits for; without one, those that have not finished."""
         return sorted(self._running if self._waiting is None else self._waiting)
 
     @property
@@ -70,16 +71,16 @@ class EpochCoordinator(Generic[Part]):
 
     @property
     def over(self) -> bool:
-        """Whether every subtask has finished and the final epoch has been dealt with."""
+        """Whether every subtask has finished and the final epoch is done."""
         return self._final and self._handled is None
 
     @property
     def in_flight(self) -> bool:
-        """Whether an epoch has begun and is not dealt with yet."""
+        """Whether an epoch has begun and is not done yet."""
         return self._waiting is not None or self._handled is not None
 
     def begin(self) -> int | None:
-        """Start the next epoch's barrier: its number, or None while another is in flight or nothing runs."""
+        """Starts the next epoch's barrier: its number, or None while another is in flight or no subtask runs."""
         if self.in_flight or not self._running:
             return None
         self.epoch += 1
@@ -94,7 +95,8 @@ class EpochCoordinator(Generic[Part]):
         part: Part | None = None,
         failure: Exception | None = None,
     ) -> Complete[Part] | None:
-        """A subtask has ended the epoch and stored its part of it, or failed to; the epoch if it was the last."""
+        """Takes a subtask's end of the epoch, with its stored part or the reason for none; returns the epoch if it
+        was the last."""
         self._sealed.extend(sealed)
         if part is not None:
             self._parts[subtask] = part
@@ -105,7 +107,8 @@ class EpochCoordinator(Generic[Part]):
         return self._decide()
 
     def finish(self, subtask: str, sealed: Sealed, *, passed: int) -> Complete[Part] | None:
-        """A subtask has come to its end, having passed the barrier of epoch `passed` last."""
+        """Takes a subtask's end, which had passed the barrier of epoch `passed` last; returns the epoch if it is
+        complete."""
         self._running.discard(subtask)
         if self._waiting is not None and passed == self.epoch:
             # It has passed the barrier in flight and will still acknowledge it: what it sealed now lies behind.
@@ -119,7 +122,7 @@ class EpochCoordinator(Generic[Part]):
         return self._at_the_end()
 
     def done(self, *, carried: Sealed = ()) -> Complete[Part] | None:
-        """The complete epoch has been dealt with; `carried` is its output that was not committed. The final epoch if
+        """Ends the complete epoch; `carried` is its output that was not committed. Returns the final epoch if
         everything has finished meanwhile."""
         self._sealed[:0] = carried
         self._handled = None

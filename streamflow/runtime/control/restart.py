@@ -1,8 +1,8 @@
-"""Restart strategies: whether a job that failed is started again, and after what time. Decides, does no I/O.
+"""Restart strategies: decide whether a job that failed is started again, and after which delay. No I/O.
 
 The two of Flink's that matter: a fixed delay, and one that doubles up to a bound. Attempts are counted from the last
-checkpoint on: a job that gets on is not given up for failures long past. A cause that comes back soon is counted on all
-the same, since nothing has been gained by restarting.
+checkpoint on: a job that gets on is not given up for failures long past. A cause that comes back soon still counts
+as the same failure, since restarting has not helped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NUMBER: Final = re.compile(r"\d+")
 
 
 class RestartPolicy:
-    """The state machine of one job.
+    """The state machine of one job; all delays are in microseconds.
 
     >>> policy = RestartPolicy("exponential", attempts=3, delay=1_000_000, longest=3_000_000)
     >>> [policy.after(OSError("gone"), progress=False) for _ in range(4)]
@@ -41,7 +41,7 @@ class RestartPolicy:
 
     @classmethod
     def of(cls, settings: Settings) -> RestartPolicy:
-        """What the settings say; without checkpoints there is nothing to start again from."""
+        """The policy of the settings; without checkpoints there is no restart."""
         kind = "none" if settings.checkpoint_dir is None else settings.restart
         if settings.checkpoint_dir is None and settings.restart in ("fixed", "exponential"):
             raise ConfigError(
@@ -56,8 +56,8 @@ class RestartPolicy:
         )
 
     def after(self, error: BaseException, *, progress: bool, ran: float = _STEADY) -> int | None:
-        """Microseconds to wait before the next start; None: the job has failed. `progress`: a checkpoint has been
-        taken since the last start, `ran` seconds ago."""
+        """The microseconds to wait before the next start; None: the job has failed. `progress`: a checkpoint has
+        been taken since the last start, `ran` seconds ago."""
         again, self._cause = self._cause == (cause := _cause(error)), cause
         if progress and (ran >= _STEADY or not again):
             self._failures = 0
@@ -79,7 +79,7 @@ class RestartPolicy:
 
 
 def _cause(error: BaseException) -> object:
-    """What makes two errors the same one: all but the numbers in them, such as offsets and times."""
+    """The identity of an error's cause: all of its text except numbers, such as offsets and times."""
     where = (error.where.operator, error.where.split) if isinstance(error, StreamflowError) else None
     message = error.message if isinstance(error, StreamflowError) else str(error)
     return type(error), where, _NUMBER.sub("#", message)

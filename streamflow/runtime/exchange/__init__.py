@@ -1,1 +1,1 @@
-"""Batches from one subtask to others: channels, and who gets which rows."""
+"""Exchanges of batches between subtasks: channels, and the routes of rows."""

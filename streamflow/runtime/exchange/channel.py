@@ -22,10 +22,10 @@ from streamflow.runtime.exchange.merging import merged
 __all__ = ["Channel", "Inbox"]
 
 _FRAME_BYTES: Final = 2_400
-"""What a frame takes beside its data, measured with frames of one row and two columns."""
+"""The bytes of a frame beside its data, measured with frames of one row and two columns."""
 _CROWDED: Final = 16
-"""Where so much waits, watermarks that follow one another become one: they need no room, and are not to pile up. So do
-batches that are small."""
+"""The number of waiting elements from which on consecutive watermarks become one, since they must not pile up; so do
+small batches."""
 _SMALL: Final = 256
 """Rows of a small batch."""
 
@@ -62,7 +62,7 @@ class Channel:
         return self._rows
 
     async def send(self, element: StreamElement) -> None:
-        """Put an element in, waiting for room; one larger than the channel goes in once the channel is empty."""
+        """Puts an element in, waiting for room; one larger than the channel goes in once the channel is empty."""
         rows, size = 0, 0
         if isinstance(element, (FrameBatch, RowBatch)):
             rows, size = len(element), _size(element)
@@ -127,7 +127,7 @@ class Channel:
 
 
 class Inbox:
-    """Reads several channels in turn; a blocked channel is left alone until it is unblocked."""
+    """Reads several channels in turn; a blocked channel is not read until it is unblocked."""
 
     def __init__(self, channels: Sequence[Channel]) -> None:
         self.channels = list(channels)
@@ -151,15 +151,15 @@ class Inbox:
         return sum(channel.rows for channel in self.channels)
 
     def block(self, channel: int) -> None:
-        """Read nothing from this channel: its barrier has come and others' have not."""
+        """Stops reading this channel: its barrier has come and others' have not."""
         self._blocked |= 1 << channel
 
     def unblock_all(self) -> None:
-        """Read every channel again."""
+        """Reads every channel again."""
         self._blocked = 0
 
     def receive_nowait(self) -> tuple[int, StreamElement] | None:
-        """The next element and the number of its channel, or None if nothing can be read now."""
+        """The next element and the number of its channel, or None if no channel can be read now."""
         readable = self._readable & ~self._blocked
         if not readable:
             return None
@@ -176,8 +176,8 @@ class Inbox:
         return index, element
 
     def _told(self, readable: int) -> int | None:
-        """A channel that says something about event time next. Records that carry watermarks wait for that, or what
-        fires between them would depend on which of two channels is read first."""
+        """A channel whose next element is about event time. Records that carry watermarks wait for it, or the timers
+        between them would depend on which of two channels is read first."""
         while readable:
             index = _first(readable)
             if isinstance(self.channels[index].head, (Watermark, Idle, EndOfInput)):
@@ -186,7 +186,7 @@ class Inbox:
         return None
 
     def news(self) -> asyncio.Future[None]:
-        """Done once something may be readable."""
+        """A future that is done once a channel may be readable."""
         self._waiting = asyncio.get_running_loop().create_future()
         return self._waiting
 

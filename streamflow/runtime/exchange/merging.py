@@ -15,7 +15,7 @@ __all__ = ["merged"]
 
 
 def merged(batches: Sequence[AnyBatch]) -> AnyBatch | None:
-    """Returns the records of all batches as one, in order; None where they are not of one kind.
+    """Returns the records of all batches as one, in order; None if they are not of one kind.
 
     >>> merged([RowBatch([1], [10]), RowBatch([2, 3], [11, 12])])
     RowBatch(values=[1, 2, 3], times=[10, 11, 12], marks=None)

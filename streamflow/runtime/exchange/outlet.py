@@ -1,6 +1,6 @@
-"""Outlets: where a chain's output leaves its subtask, into channels or into a sink.
+"""Outlets: the exits of a chain's output from its subtask, into channels or into a sink.
 
-Operators never block, so an outlet buffers what is put in synchronously and hands it on when the task awaits `flush`.
+Operators never block, so an outlet buffers synchronous output and hands it on when the task awaits `flush`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["ChannelOutlet", "Outlet", "SinkOutlet"]
 
 
 class Outlet(Protocol):
-    """One way out of a subtask."""
+    """One exit of a subtask."""
 
     position: int
     """The operator in the chain that feeds it (−1: the source)."""
@@ -30,18 +30,18 @@ class Outlet(Protocol):
     async def flush(self) -> None: ...
 
     async def send(self, element: StreamElement) -> None:
-        """A watermark, barrier, idleness or the end, after everything put in before."""
+        """Sends a watermark, barrier, idleness or the end, after all earlier output."""
         ...
 
     async def seal(self, epoch: int) -> Sequence[tuple[str, Committable]]:
-        """What became ready to be committed in this epoch."""
+        """The output sealed in this epoch, ready to be committed."""
         ...
 
     async def close(self) -> None: ...
 
 
 class ChannelOutlet:
-    """To the subtasks of another task."""
+    """An outlet to the subtasks of another task."""
 
     def __init__(self, position: int, output: str, channels: Mapping[int, Channel], route: Route) -> None:
         self.position = position
@@ -66,11 +66,11 @@ class ChannelOutlet:
         return ()
 
     async def close(self) -> None:
-        """Channels hold nothing that needs releasing."""
+        """Closes nothing: channels hold no resources."""
 
 
 class SinkOutlet:
-    """To a sink's writer."""
+    """An outlet to a sink's writer."""
 
     def __init__(
         self, position: int, output: str, sink_id: str, writer: SinkWriter, metrics: OperatorMetrics
@@ -94,7 +94,7 @@ class SinkOutlet:
             self._metrics.records_out.add(len(batch))
 
     async def send(self, element: StreamElement) -> None:
-        """Sinks see batches and epochs only."""
+        """Ignores other elements: sinks see batches and epochs only."""
 
     async def seal(self, epoch: int) -> Sequence[tuple[str, Committable]]:
         with blamed(self._sink_id):

@@ -1,4 +1,4 @@
-"""Exchanges: which subtask of the next task gets which part of a batch. Pure functions of the batch."""
+"""Routes: the parts of a batch for the subtasks of the next task. Pure functions of the batch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def route_for(edge: PhysicalEdge, *, subtask: int, lower: int, max_parallelism: 
 
 
 class _Rebalance:
-    """Whole batches in turn, beginning at the subtask's own number so that several senders spread out."""
+    """A route of whole batches in turn, beginning at the subtask's own number so that several senders spread out."""
 
     def __init__(self, subtask: int, lower: int) -> None:
         self._next = subtask % lower

@@ -25,7 +25,7 @@ __all__ = ["Chain", "Keyed", "Link"]
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """Where an operator's subtask keeps state, and the folder for what is saved of it."""
+    """The place of an operator's state in one subtask, and the folder for its saved files."""
 
     backend: KeyedStateBackend
     groups: range
@@ -34,15 +34,15 @@ class Keyed:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An operator in its place; `logic` is None for one that has already run where the data was read. `keyed` is set
-    for one that keeps state: its backend and the key groups that the subtask owns."""
+    """An operator in its place; `logic` is None for one that has already run in the read-ahead. `keyed` is set for
+    one that keeps state: its backend and the key groups that the subtask owns."""
 
     id: str
     logic: Operator | None
     metrics: OperatorMetrics
     keyed: Keyed | None = None
     effort: Effort | None = None
-    """What a record costs, of an operator whose functions may be slow."""
+    """The cost of a record, for an operator whose functions may be slow."""
 
 
 class _Tap:
@@ -78,9 +78,9 @@ class Chain:
         """`hurries`: whether the job stops and does not wait so many seconds."""
         self._hurries = hurries
         self.cut = False
-        """Whether records were left out because the job stops: then it does no more."""
+        """Whether records were left out because the job stops: the chain then does no more work."""
         self.left = 0
-        """How many."""
+        """The number of records left out."""
         self._links = list(links)
         self._taps = [_Tap(self, position) for position in range(len(links))]
         self._outlets: dict[tuple[int, str], list[Outlet]] = {}
@@ -89,9 +89,10 @@ class Chain:
         self.first = first
         logic = links[first].logic if first < len(links) else None
         self.head = logic if isinstance(logic, AsyncOperator) else None
-        """The first operator, where its work goes on between elements."""
+        """The first operator, if it works between elements."""
         self._halfway: tuple[int, int | None, list[tuple[int, int]]] | None = None
-        """Where a watermark has stopped: the operator, what it was told, and what is to be forwarded."""
+        """The place at which a watermark has stopped: the operator, its watermark, and the watermarks to be
+        forwarded."""
         self.timed = any(
             link.logic is not None
             and type(link.logic).next_processing_time is not Operator.next_processing_time
@@ -108,21 +109,22 @@ class Chain:
         self._process(self.first, batch, port)
 
     def watermark_at_head(self, time: int) -> int | None:
-        """Event time has reached `time` at a head whose work goes on; the watermark to pass on, None if it waits."""
+        """Takes event time `time` at a head that works between elements; returns the watermark to pass on, None if
+        it waits."""
         head = self.head
         assert head is not None
         with blamed(self._links[self.first].id):
             return head.on_watermark(time, self._taps[self.first])
 
     def collect(self) -> int | None:
-        """Put out what the head has ready; the watermark that was waiting for it, if there is one."""
+        """Emits the head's ready output; returns the watermark that was waiting for it, if there is one."""
         head = self.head
         assert head is not None
         with blamed(self._links[self.first].id):
             return head.collect(self._taps[self.first])
 
     def deliver(self, position: int, output: str, batch: AnyBatch) -> None:
-        """What the operator at `position` put out goes to whatever reads it."""
+        """Delivers output of the operator at `position` to the readers of that output."""
         if len(batch) == 0:
             return
         if output == LATE:
@@ -140,9 +142,11 @@ class Chain:
             self._process(position + 1, batch, 0)
 
     def watermark(self, time: int, passed: bool = False) -> list[tuple[int, int]] | None:
-        """Event time has reached `time` at the head, or has `passed` it, having waited there; (position, watermark)
-        pairs to forward, what came in as the position before. None: there is more to come; call again when what has
-        come has been handed on."""
+        """Takes event time `time` at the head, or behind it if it has `passed` the head after waiting there.
+
+        Returns (position, watermark) pairs to forward, `position` being that of the operator before. None: there is
+        more to do; call again when the output so far has been handed on.
+        """
         begin = self.first + passed
         position, current, forwarded = self._halfway or (begin, time, [(begin - 1, time)])
         self._halfway = None
@@ -161,19 +165,19 @@ class Chain:
         return forwarded
 
     def ends(self, end: End) -> None:
-        """The watermark goes to +∞ next; event time had come to `end`."""
+        """Takes the end of event time `end`; the watermark +∞ comes next."""
         for link in self._links:
             if link.logic is not None:
                 link.logic.on_end(end)
 
     def work_at(self, time: int, passed: bool = False) -> int:
-        """About how many rows `watermark` is going to work on."""
+        """The estimated number of rows that `watermark` is going to work on."""
         links = self._links[self.first + passed :]
         return sum(link.logic.work_at(time) for link in links if link.logic is not None)
 
     @property
     def next_processing_time(self) -> int | None:
-        """When the first of its operators waits for processing time."""
+        """The time at which the first of its operators waits for processing time."""
         times = [
             time
             for link in self._links[self.first :]
@@ -182,7 +186,7 @@ class Chain:
         return min(times, default=None)
 
     def processing_time(self, now: int) -> None:
-        """Processing time has come to `now`: those that have waited for it go on."""
+        """Takes processing time `now`: operators that have waited for it go on."""
         for position in range(self.first, len(self._links)):
             link = self._links[position]
             if link.logic is None:
@@ -193,7 +197,7 @@ class Chain:
                     link.logic.on_processing_time(now, self._taps[position])
 
     def end_epoch(self, epoch: int) -> None:
-        """A barrier has come: whatever is due once an epoch."""
+        """Ends the epoch after a barrier: emits output that is due once an epoch."""
         for position in range(self.first, len(self._links)):
             link = self._links[position]
             if link.logic is None:
@@ -202,7 +206,7 @@ class Chain:
                 link.logic.on_epoch_end(epoch, self._taps[position])
 
     def finish(self) -> None:
-        """The input has ended: whatever is left."""
+        """Emits what is left after the input's end."""
         for position in range(self.first, len(self._links)):
             link = self._links[position]
             if link.logic is None:
@@ -212,11 +216,11 @@ class Chain:
 
     @property
     def stateful(self) -> list[Link]:
-        """Those that keep state, in order."""
+        """The operators that keep state, in order."""
         return [link for link in self._links if link.logic is not None and link.keyed is not None]
 
     def close(self) -> None:
-        """Release what operators hold, each of them; raises the first error of one."""
+        """Closes all operators; raises the first error."""
         errors: list[StreamflowError] = []
         for link in self._links:
             if link.logic is not None:
@@ -229,7 +233,7 @@ class Chain:
             raise errors[0]
 
     async def released(self) -> None:
-        """Wait until a head whose work went on between elements has let go of what it held."""
+        """Waits until a head that worked between elements has released its resources."""
         if self.head is not None:
             with blamed(self._links[self.first].id):
                 await self.head.released()

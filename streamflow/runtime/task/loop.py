@@ -1,4 +1,4 @@
-"""The task loop: takes elements from the inbox, one at a time, and does what each asks for. The only such loop."""
+"""The task loop: takes elements from the inbox, one at a time, and handles each. The only such loop."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Task:
         restored: int = MIN_TIME,
     ) -> None:
         """`untimed` are the input ports without event time beside others that have it, `endless` those of them that
-        have no end either: no watermark waits for the former, nor the last one for the latter. `marks`: the watermarks
-        that records carry become those of all inputs here. `restored`: how far event time had come here in the
-        checkpoint that was restored."""
+        have no end either: no watermark waits for the former, nor the last one for the latter. `marks`: the
+        watermarks that records carry become those of all inputs here. `restored` is the event time of this task in
+        the restored checkpoint."""
         self._marks = marks
         self._subtask = subtask
         subtask.waiting = inbox.rows
@@ -55,7 +55,7 @@ class Task:
         self._merger.idle(*(self._untimed - self._endless))
         timed = [channel for channel in range(count) if channel not in self._untimed]
         self._carried = WatermarkMerger(timed, restored=restored)
-        """Watermarks with those that records carry."""
+        """The watermarks, with those that records carry."""
         self._alignment = Alignment(count)
         self._open = set(range(count))
         self._begun = 0
@@ -63,7 +63,7 @@ class Task:
         self._drained = True
 
     async def run(self) -> None:
-        """Until every channel has ended."""
+        """Runs until every channel has ended."""
         while self._open:
             await self._subtask.take_turns()
             await self._subtask.fire_timers()
@@ -79,12 +79,12 @@ class Task:
         await self._subtask.finish(drained=self._drained and not self._subtask.cut)
 
     def begin(self, epoch: int) -> None:
-        """An epoch has begun at the sources. A task whose inputs have all ended ends it by itself: no barrier comes."""
+        """Begins an epoch. A task whose inputs have all ended ends it by itself: no barrier comes."""
         self._begun = epoch
         self._signal.set()
 
     async def _drain(self) -> None:
-        """Requests may take long to be answered after all input has come."""
+        """Waits for the answers of requests after all input has come, which may take long."""
         while self._subtask.busy:
             self._signal.clear()
             if self._begun > self._subtask.epoch:
@@ -143,7 +143,7 @@ class Task:
             await self._subtask.idle()
 
     def _placed(self, channel: int, batch: AnyBatch) -> AnyBatch:
-        """Records that carry the watermark of all inputs right before each, if they carry their own's."""
+        """The batch with each record's own watermarks replaced by the watermark of all inputs, if it carries any."""
         if not self._marks or not batch.marked or not len(batch) or channel in self._untimed:
             return batch
         placed = batch.within(self._carried.current, self._carried.beside(channel))

@@ -1,8 +1,8 @@
-"""What a subtask tells of how it spends its time and how far event time has come.
+"""A subtask's figures: the use of its time, and its event time.
 
 Operators chained in one subtask run one after the other in one task: they share these figures, and each shows them
-under its own name. Busy time is spent in operators, backpressured time waiting for room downstream; the rest is idle.
-What has begun and not ended counts too: a subtask that waits for minutes says so meanwhile.
+under its own name. Busy time is spent in operators, backpressured time waiting for room downstream; the rest is
+idle. A wait or work that has begun and not ended counts too: a subtask that waits for minutes says so meanwhile.
 """
 
 from __future__ import annotations
@@ -67,15 +67,15 @@ class TaskMetrics:
             metrics.refreshed_by(self._refresh)
 
     def works(self) -> None:
-        """Operators begin to work; `busy` is what follows."""
+        """Begins work in operators; `busy` follows."""
         self._working_since = self._clock.monotonic()
 
     def waits(self) -> None:
-        """There may be no room downstream; `backpressured` is what follows."""
+        """Begins a possible wait for room downstream; `backpressured` follows."""
         self._waiting_since = self._clock.monotonic()
 
     def busy(self, seconds: float) -> None:
-        """So long has been spent in operators."""
+        """Adds seconds spent in operators."""
         self._working_since = None
         self._busy += seconds
         for counter in self._seconds["busy"]:
@@ -83,18 +83,18 @@ class TaskMetrics:
         self._note_ratios()
 
     def backpressured(self, seconds: float) -> None:
-        """So long has been spent waiting for room downstream."""
+        """Adds seconds spent waiting for room downstream."""
         self._waiting_since = None
         self._backpressured += seconds
         for counter in self._seconds["backpressured"]:
             counter.add(seconds)
 
     def paused(self, seconds: float) -> None:
-        """So long did the last barrier take."""
+        """Notes the seconds that the last barrier took."""
         _set(self._pauses, seconds)
 
     def watermark(self, time: int) -> None:
-        """Event time has come to `time`."""
+        """Notes the watermark."""
         self._watermark = time
         if MIN_TIME < time < MAX_TIME:
             _set(self._watermarks, time / 1e6)

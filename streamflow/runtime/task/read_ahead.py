@@ -37,7 +37,7 @@ _RECORD_BYTES = 100
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What the pure operator at `position` took in and put out for one piece."""
+    """The numbers of records that the pure operator at `position` took in and put out for one piece."""
 
     position: int
     records_in: int
@@ -57,16 +57,16 @@ class Piece:
     nbytes: int
     bad: list[RecordError]
     ahead: int
-    """Records whose event time was too far ahead to move the watermark."""
+    """The number of records whose event time was too far ahead to move the watermark."""
     counts: list[Count]
     watermark: int | None = None
-    """The split's own word on event time, which stands in for `max_time`."""
+    """The split's own watermark, in place of `max_time`."""
     idle: bool = False
-    """The split says that it has nothing more for now."""
+    """Whether the split has nothing more for now."""
     counted: Sequence[tuple[Metric, float]] = ()
-    """What is to be added to which metrics."""
+    """Numbers to be added to metrics."""
     times: pl.Series | None = None
-    """The event times of its records, where a process will put them in order."""
+    """The event times of its records, if a process will put them in order."""
 
 
 @dataclass(slots=True)
@@ -101,8 +101,8 @@ class Prefix:
         marks: bool = False,
         times: bool = False,
     ) -> None:
-        """`marks`: each record is to carry how far event time had come before it in the piece. `times`: the piece is to
-        say the event times of all of them, too."""
+        """`marks`: records have to carry the largest event time before them in the piece. `times`: the piece has to
+        give the event times of all its records, too."""
         self._times = times
         self.marks = marks
         self.clock = clock
@@ -112,7 +112,7 @@ class Prefix:
         self._max_ahead = max_ahead
 
     def run(self, split: Split, fetch: Fetch) -> Piece:
-        """Decode a piece and run it through. What is counted on the way counts when the piece's turn comes."""
+        """Decodes a piece and runs it through the operators. Counts are added when the piece's turn comes."""
         with counted_later() as counted:
             piece = self._run(split, fetch)
         piece.counted = counted
@@ -180,7 +180,8 @@ class Prefix:
                 piece.outputs.append((-1 if at_source else position, name, part))
 
     def _timed(self, batch: AnyBatch, piece: Piece) -> AnyBatch:
-        """Note the largest event time; the records, which carry how far it had come before each if they are to."""
+        """Notes the largest event time; returns the records, with the largest event time before each if they have to
+        carry it."""
         largest = batch.max_time
         if largest is None:
             return batch
@@ -198,7 +199,7 @@ class Prefix:
 
 
 def _read_from(split: Split, letters: AnyBatch) -> AnyBatch:
-    """Dead letters that say which split the record came from: the operators do not know."""
+    """The dead letters with their split, which the operators do not know."""
     assert isinstance(letters, FrameBatch)
     return FrameBatch(letters.frame.with_columns(pl.col("split").fill_null(split.id)))
 
@@ -210,7 +211,7 @@ def _times(batch: AnyBatch) -> pl.Series:
 
 
 def _marked(batch: AnyBatch, limit: int, before: int) -> AnyBatch:
-    """Records that carry the largest event time up to `limit` before each of them, `before` for the first."""
+    """The records with the largest event time up to `limit` before each, `before` for the first."""
     if isinstance(batch, RowBatch):
         assert batch.times is not None
         counted = (time if time <= limit else before for time in batch.times[:-1])
@@ -222,7 +223,7 @@ def _marked(batch: AnyBatch, limit: int, before: int) -> AnyBatch:
 
 
 def _within(batch: AnyBatch, limit: int) -> tuple[int | None, int]:
-    """The largest event time up to `limit`, and how many lie beyond it."""
+    """The largest event time up to `limit`, and the number of records beyond it."""
     if isinstance(batch, RowBatch):
         times = batch.times or ()
         near = [time for time in times if time <= limit]
@@ -271,7 +272,7 @@ class SplitPump:
         return self.exhausted and not self._pieces and self._error is None
 
     def take(self) -> Piece:
-        """The next piece; raises what reading or decoding it raised."""
+        """The next piece; raises the errors of reading and decoding it."""
         if not self._pieces:
             assert self._error is not None
             raise self._error
@@ -282,7 +283,7 @@ class SplitPump:
         return piece
 
     async def close(self) -> None:
-        """Stop reading; pieces in flight are dropped."""
+        """Stops reading; pieces in flight are dropped."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         for future in self._pieces:

@@ -1,7 +1,7 @@
 """The event times that a source has read, for processes in batch mode.
 
-They put their events in order, and their timers fire between these as in a stream in order: where the watermark stood
-before an event depends on records that other subtasks have, or nobody.
+They put their events in order, and their timers fire between these as in a stream in order: the watermark before an
+event depends on records of other subtasks, or of none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import polars as pl
 __all__ = ["SeenTimes"]
 
 _MOST: Final = 1 << 22
-"""So many are kept, of eight bytes each; of a larger input a process knows its own subtask's records."""
+"""The largest number of times that is kept, of eight bytes each; of a larger input a process knows only its own
+subtask's records."""
 _PARTS: Final = 64
 
 
@@ -30,7 +31,7 @@ class SeenTimes:
         self._parts: list[pl.Series] | None = []
 
     def add(self, times: pl.Series) -> None:
-        """The times of some records, in microseconds."""
+        """Adds the times of some records, in microseconds."""
         if self._parts is None:
             return
         self._parts.append(times)
@@ -40,5 +41,5 @@ class SeenTimes:
 
     @property
     def all(self) -> pl.Series | None:
-        """The times in order; None where there were none, or too many."""
+        """The times in order; None if there were none, or too many."""
         return pl.concat(self._parts).unique().sort() if self._parts else None

@@ -1,4 +1,4 @@
-"""What every subtask does, whatever feeds it: run its chain, hand on what comes out, end epochs, finish."""
+"""The common part of all subtasks, whatever feeds them: run the chain, hand on its output, end epochs, finish."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _TURN = 0.01
 
 
 class Reports(Protocol):
-    """Whom subtasks tell how far they are."""
+    """The receiver of a subtask's reports on its progress."""
 
     @property
     def checkpointing(self) -> bool:
@@ -60,31 +60,32 @@ class Reports(Protocol):
     def acknowledge(
         self, subtask: str, epoch: int, sealed: Sealed, snapshot: SubtaskSnapshot | Exception | None
     ) -> None:
-        """A subtask has passed a barrier; its snapshot, or why there is none, or None where none is wanted."""
+        """Takes a subtask's passing of a barrier, with its snapshot, or the reason for none, or None if none is
+        wanted."""
         ...
 
     def finish(self, subtask: str, sealed: Sealed, *, passed: int) -> None:
-        """A subtask has come to its end; the barrier of epoch `passed` was the last that it passed."""
+        """Takes a subtask's end; the barrier of epoch `passed` was the last that it passed."""
         ...
 
     def request_epoch(self) -> None:
-        """A source has read its slice, or a sink holds much: end the epoch."""
+        """Asks for the end of the epoch: a source has read its slice, or a sink holds much."""
         ...
 
     async def room(self, subtask: str) -> None:
-        """Wait while too much output waits to be stored and committed, unless a barrier has to come through."""
+        """Waits while too much output waits to be stored and committed, unless a barrier has to come through."""
         ...
 
     def hurries(self, seconds: float | None = None) -> bool:
-        """Whether the job is stopping and does not wait for work of so many seconds (None: nobody knows how many)."""
+        """Whether the job is stopping and does not wait for work of so many seconds (None: of unknown duration)."""
         ...
 
     async def give_up(self, records: int) -> None:
-        """So many records are left out; does not return where the job ends at its last checkpoint."""
+        """Counts records that are left out; does not return if the job ends at its last checkpoint."""
         ...
 
     async def settled(self, subtask: str) -> None:
-        """Wait until the epoch that this subtask has ended last is stored and committed everywhere, or has failed."""
+        """Waits until the epoch that this subtask has ended last is stored and committed everywhere, or has failed."""
         ...
 
 
@@ -113,11 +114,11 @@ class Subtask:
         self.chain = chain
         self.watermark = MIN_TIME
         self.waiting: Callable[[], int] = _nothing
-        """How many records wait to be processed beside those that have been handed over."""
+        """The number of records that wait to be processed beside those handed over."""
         self.cut = False
-        """Whether records have been left out because the job stops: what they would belong to is no result."""
+        """Whether records have been left out because the job stops: their windows give no result."""
         self.end = End()
-        """How far event time had come, once the input has ended."""
+        """The event time at the end of the input."""
         self._portions = portions
         """Whether its functions may be slow."""
         self._outlets = list(outlets)
@@ -130,22 +131,22 @@ class Subtask:
         self._firing = Effort(clock)
         self._yielded = clock.monotonic()
         self._last_rows = 0
-        """Of the last batch: what a watermark triggers is often about as much."""
+        """The rows of the last batch: a watermark's work is often about as much."""
         self._rows = 0
-        """Since the last barrier."""
+        """The rows since the last barrier."""
         self._timer_rows = 0
-        """Since timers fired last."""
+        """The rows since timers fired last."""
         self._idle = False
-        """Whether Idle is to be said downstream."""
+        """Whether Idle has to be sent downstream."""
         self._quiet = False
-        """Whether Idle is what was said downstream last."""
+        """Whether Idle is the last that was sent downstream."""
         self._epoch = epoch
         self._metrics = metrics
         self._counted = list(counted)
         """The metrics of all its operators and sinks."""
 
     async def process(self, batch: AnyBatch, port: int = 0) -> None:
-        """Run a batch through the chain; a large one beside the event loop, which keeps answering."""
+        """Runs a batch through the chain; a large one beside the event loop, which keeps answering."""
         self._count(len(batch))
         if self.chain.head is None:
             await self._in_portions(batch, self.chain.process, port)
@@ -155,7 +156,7 @@ class Subtask:
         await self.flush()
 
     async def settle(self) -> None:
-        """Hand on what requests of the head have brought, and wait until it takes another batch."""
+        """Hands on results of the head's requests, and waits until it takes another batch."""
         await self.collect()
         while (head := self.chain.head) is not None and not head.accepting:
             if (pending := head.pending) is not None:
@@ -163,7 +164,7 @@ class Subtask:
             await self.collect()
 
     async def collect(self) -> None:
-        """Hand on what requests of the head have brought."""
+        """Hands on results of the head's requests."""
         while self.chain.head is not None:
             passed = self.chain.collect()
             await self.flush()
@@ -175,13 +176,14 @@ class Subtask:
             await self.broadcast(Idle())
 
     async def take_turns(self) -> None:
-        """Let the other tasks run, now and then: taking what is there already does not give the loop a chance to."""
+        """Lets other tasks run now and then: taking elements that are already there does not give the loop a chance
+        to."""
         if self._clock.monotonic() - self._yielded >= _TURN:
             await asyncio.sleep(0)
             self._yielded = self._clock.monotonic()
 
     async def deliver(self, position: int, output: str, batch: AnyBatch) -> None:
-        """Hand on what was put out where the data was read."""
+        """Hands on output of operators that ran in the read-ahead."""
         self._count(len(batch))
         if output == MAIN:
             await self._in_portions(batch, partial(self.chain.deliver, position, output))
@@ -189,7 +191,7 @@ class Subtask:
             await self._work(self._records, len(batch), self.chain.deliver, position, output, batch)
 
     async def advance(self, time: int) -> None:
-        """Event time has come to `time`: everything it triggers goes out first, the watermark after it."""
+        """Takes event time `time`: all triggered output goes out first, the watermark after it."""
         if time <= self.watermark or self.cut:
             return
         self.watermark = time
@@ -200,20 +202,21 @@ class Subtask:
         await self._forward(time)
 
     async def idle(self) -> None:
-        """No input holds anything back: say so downstream, once nothing is under way."""
+        """Notes that no input holds anything back, and sends that downstream once no request is under way."""
         self._idle = True
         await self.settle()
 
     async def awake(self) -> None:
-        """An input speaks, or has returned from idleness: say so downstream, even if nothing comes of it there."""
+        """Notes that an input sends, or has returned from idleness, and sends that downstream, even if it changes
+        nothing there."""
         self._idle = False
         if self._quiet:
             self._quiet = False
             await self.broadcast(Active())
 
     async def end_epoch(self, epoch: int, source: SourceState | None = None) -> None:
-        """A barrier has been aligned (or injected, with the `source`'s positions): end the epoch, pass the barrier on,
-        seal the sinks and take the snapshot. What is slow about storing it comes later."""
+        """Ends the epoch after a barrier (aligned, or injected with the `source`'s positions): passes the barrier
+        on, seals the sinks and takes the snapshot. Slow storing comes later."""
         started = self._clock.monotonic()
         self._reach("subtask.aligned")
         self._epoch = epoch
@@ -234,7 +237,7 @@ class Subtask:
         self._reports.acknowledge(self.name, epoch, sealed, snapshot)
 
     async def finish(self, *, drained: bool) -> None:
-        """The input has ended, or the job was stopped before its end (then what is open is no result)."""
+        """Ends the input: it has ended, or the job was stopped before its end (open windows then give no result)."""
         if drained:
             await self._work(self._firing, MANY, self.chain.finish)
             await self.flush()
@@ -249,7 +252,7 @@ class Subtask:
 
     @property
     def checkpointing(self) -> bool:
-        """Whether what is under way is kept in checkpoints."""
+        """Whether requests under way are kept in checkpoints."""
         return self._reports.checkpointing
 
     @property
@@ -258,7 +261,7 @@ class Subtask:
         return self._epoch
 
     async def fire_timers(self) -> None:
-        """Let operators go on whose moment in processing time has come."""
+        """Lets operators go on whose moment in processing time has come."""
         if not self.chain.timed or await self._given_up(0):
             return
         due, now = self.chain.next_processing_time, self._clock.now()
@@ -277,12 +280,12 @@ class Subtask:
         return None if due is None else max(0.0, (due - self._clock.now()) / 1e6)
 
     async def wait(self, news: asyncio.Future[Any]) -> None:
-        """Until there is news, the head has something to put out, or a timer is due."""
+        """Waits for news, output of the head, or a due timer."""
         pending = None if self.chain.head is None else self.chain.head.pending
         await until([news] if pending is None else [news, pending], self.until_timer(), self._clock)
 
     async def flush(self) -> None:
-        """Hand on what the operators put out, waiting for room."""
+        """Hands on the operators' output, waiting for room."""
         started = self._clock.monotonic()
         self._metrics.waits()
         for outlet in self._outlets:
@@ -290,12 +293,12 @@ class Subtask:
         self._metrics.backpressured(self._clock.monotonic() - started)
 
     async def broadcast(self, element: StreamElement) -> None:
-        """To every outlet."""
+        """Sends an element to every outlet."""
         for outlet in self._outlets:
             await outlet.send(element)
 
     async def close(self) -> None:
-        """Release what operators and writers hold."""
+        """Closes operators and writers."""
         try:
             self.chain.close()
             await self.chain.released()
@@ -304,7 +307,7 @@ class Subtask:
                 await outlet.close()
 
     async def _forward(self, time: int, *, passed: bool = False) -> None:
-        """Run a watermark through the chain (behind the head, where it has `passed` it) and hand it on."""
+        """Runs a watermark through the chain (behind the head, if it has `passed` it) and hands it on."""
         if self.chain.head is not None and not passed:
             # The head belongs to the event loop; what a watermark triggers behind it may take long.
             waited = self.chain.watermark_at_head(time)
@@ -348,7 +351,7 @@ class Subtask:
         return [entry for outlet in self._outlets for entry in await outlet.seal(epoch)]
 
     async def _in_portions(self, batch: AnyBatch, take: Callable[..., None], *args: Any) -> None:
-        """Hand a batch to the chain: in portions between which the job may stop, where its functions may be slow."""
+        """Gives a batch to the chain: in portions between which the job may stop, if its functions may be slow."""
         done, total = 0, len(batch)
         if not self._portions or not total:
             await self._work(self._records, total, take, batch, *args)
@@ -379,7 +382,7 @@ class Subtask:
         self._timer_rows += rows
 
     async def _work(self, effort: Effort, rows: int, function: Callable[..., T], *args: Any) -> T:
-        """Call the chain, which is about to work on so many rows; beside the event loop where that takes long."""
+        """Calls the chain, which is about to work on so many rows; beside the event loop if that takes long."""
         started = self._clock.monotonic()
         self._metrics.works()
         if effort.large(rows):
@@ -392,8 +395,8 @@ class Subtask:
         return result
 
     async def _beside(self, function: Callable[..., T], *args: Any) -> T:
-        """Call it on a thread. Who is cancelled does not wait for its end: what it counts from then on, when the next
-        run may have begun to count, counts nowhere."""
+        """Calls a function on a thread. A cancelled caller does not wait for its end: its later counts, when the
+        next run may have begun to count, are lost."""
         counted: Counted = []
 
         def counting() -> T:

@@ -11,7 +11,8 @@ from streamflow.disk import Disk
 __all__ = ["make_durable", "sync_down"]
 
 _NOT_OURS: Final = frozenset([errno.EACCES, errno.EPERM, errno.EINVAL, errno.EROFS])
-"""A folder far above, which this user may only pass through, cannot be synced, and has long been there."""
+"""Errors for a folder far above, which this user may only pass through: it cannot be synced, and has long been
+there."""
 
 
 def make_durable(disk: Disk, folder: Path, *, private: bool = False) -> None:
