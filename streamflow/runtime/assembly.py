@@ -76,8 +76,8 @@ class Assembly:
         """Make everything; on the event loop's thread, since tasks belong to it."""
         for edge in self._plan.edges:
             senders = self._plan.task(edge.upper).parallelism
-            pairs = ((i, j) for i in range(senders) for j in self._lower(edge, i))
-            self._channels.append({pair: self._channel(edge, senders) for pair in pairs})
+            channel = self._channels_of(edge, senders)
+            self._channels.append({(i, j): channel() for i in range(senders) for j in self._lower(edge, i)})
         for task in self._plan.tasks:
             untimed = self._plan.untimed_ports(task.id)
             endless = self._plan.endless_ports(task.id) if untimed else frozenset[int]()
@@ -112,10 +112,12 @@ class Assembly:
         forward = edge.exchange is ExchangeKind.FORWARD
         return (lower,) if forward else range(self._plan.task(edge.upper).parallelism)
 
-    def _channel(self, edge: PhysicalEdge, senders: int) -> Channel:
-        # What one may hold is shared by all senders of an exchange, among which a batch is cut up, too.
+    def _channels_of(self, edge: PhysicalEdge, senders: int) -> Callable[[], Channel]:
+        """Makes a channel of an edge. What one may hold is shared by all senders of an exchange, among which a batch is
+        cut up, too."""
         share = 1 if edge.exchange is ExchangeKind.FORWARD else senders
-        return Channel(
+        return partial(
+            Channel,
             port=edge.port,
             max_rows=max(1, self._settings.channel_rows // share),
             max_bytes=max(1, self._settings.channel_bytes // share),
@@ -152,7 +154,8 @@ class Assembly:
         self.subtasks.append(subtask)
         self.subtasks_of.setdefault(task.id, []).append(subtask)
         if task.source is None:
-            marks = self._profile.watermarks != "end"
+            reads = task.marks or any(operator.spec.reads_watermarks for operator in task.chain)
+            marks = reads and self._profile.watermarks != "end"
             self.loops.append(
                 Task(
                     subtask,

@@ -34,6 +34,21 @@ class Channel:
     """One sender, one reader, in order. `port` is the input of the reader that it feeds; it shares `memory` with other
     channels."""
 
+    # There are as many as pairs of subtasks.
+    __slots__ = (
+        "_bytes",
+        "_max_bytes",
+        "_max_rows",
+        "_memory",
+        "_queue",
+        "_room",
+        "_rows",
+        "_small_ones",
+        "inbox",
+        "number",
+        "port",
+    )
+
     def __init__(
         self,
         *,

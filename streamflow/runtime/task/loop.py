@@ -54,7 +54,7 @@ class Task:
         self._merger = WatermarkMerger(timed_or_ending, restored=restored)
         self._merger.idle(*(self._untimed - self._endless))
         timed = [channel for channel in range(count) if channel not in self._untimed]
-        self._carried = WatermarkMerger(timed, restored=restored)
+        self._carried = WatermarkMerger(timed if marks else (), restored=restored)
         """The watermarks, with those that records carry."""
         self._alignment = Alignment(count)
         self._open = set(range(count))
@@ -106,7 +106,8 @@ class Task:
                 await self._advance(channel, element)
             case Idle():
                 if channel not in self._untimed:
-                    self._carried.idle(channel)
+                    if self._marks:
+                        self._carried.idle(channel)
                     await self._forward(self._merger.idle(channel))
                     await self._say_if_idle()
             case Active():
@@ -126,7 +127,8 @@ class Task:
         if watermark.end is not None:
             self._subtask.end = self._subtask.end.later(watermark.end)
         if channel not in self._untimed:
-            self._carried.advance(channel, time)
+            if self._marks:
+                self._carried.advance(channel, time)
             await self._subtask.awake()
             await self._forward(self._merger.advance(channel, time))
         elif time == MAX_TIME and channel not in self._endless:
@@ -135,7 +137,8 @@ class Task:
     async def _awake(self, channel: int) -> None:
         await self._subtask.awake()
         if channel not in self._untimed:
-            self._carried.active(channel)
+            if self._marks:
+                self._carried.active(channel)
             await self._forward(self._merger.active(channel))
 
     async def _say_if_idle(self) -> None:
