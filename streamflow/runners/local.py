@@ -42,7 +42,7 @@ _PATIENCE: Final = 5.0
 class LocalJob:
     """A job in this process; started when it is made, inside a running event loop.
 
-    `planned` makes the physical plan of a graph. ConfigError where it cannot serve its metrics as the settings say;
+    `planned` makes the physical plan of a graph. Raises ConfigError if it cannot serve its metrics by the settings;
     nothing has been started then.
     """
 
@@ -87,7 +87,7 @@ class LocalJob:
         self._saved_at: str | None = None
         self._notes: list[str] = []
         self._claim = claim
-        """Its share of the input, where copies agree on theirs: it ends when another copy has it."""
+        """Its share of the input, if copies agree on theirs: it ends when another copy has it."""
         self._operating = self._serve()
         self._task = asyncio.create_task(self._run())
 
@@ -115,7 +115,7 @@ class LocalJob:
     async def _let_go(
         self, ended: str, watching: asyncio.Task[None] | None, keeping: asyncio.Task[None] | None
     ) -> None:
-        """Say how it ended, and give back what it held."""
+        """Reports the end, and releases everything."""
         self._reporter.end()
         async with AsyncExitStack() as held:
             if self._operating is not None:
@@ -144,7 +144,7 @@ class LocalJob:
         await self.stop()
 
     async def _work(self) -> None:
-        """Run a worker to its end; after a failure, where the settings say so, the next."""
+        """Runs a worker to its end; after a failure, if the settings allow it, the next."""
         opened = False
         while True:
             taken = self._launcher.metrics.taken
@@ -181,8 +181,8 @@ class LocalJob:
                 return
 
     async def _wait_to_restart(self, wait: int) -> bool:
-        """Whether to start again, after so many microseconds or as soon as it is to be drained. One that is stopped
-        meanwhile ends where its last checkpoint is."""
+        """Whether to start again, after so many microseconds or as soon as the job is drained. A job that is stopped
+        meanwhile ends at its last checkpoint."""
         await until([self._stop_asked.news], wait / 1e6, self._ports.clock)
         if self._stopping is False and self._savepoint is None:
             last = self._launcher.metrics.number
@@ -203,7 +203,7 @@ class LocalJob:
         _LOG.info("job is running")
 
     def _told_settings(self) -> dict[str, Any]:
-        """What differs from the defaults."""
+        """The settings that differ from the defaults."""
         names = (name for name in Settings.names() if name != "mode")
         given = {name: getattr(self._settings, name) for name in names}
         return {name: value for name, value in given.items() if value != getattr(Settings(), name)}
@@ -226,23 +226,23 @@ class LocalJob:
 
     @property
     def metrics_port(self) -> int | None:
-        """The port on which metrics are served: the one that was free, where 0 was asked for."""
+        """The port on which metrics are served, also if 0 was asked for."""
         return None if self._operating is None else self._operating.port
 
     @property
     def metrics_url(self) -> str | None:
-        """Where /metrics, /healthz and /readyz are served."""
+        """The address of /metrics, /healthz and /readyz."""
         return None if self._operating is None else self._operating.url
 
     async def wait(self) -> JobResult:
-        """Until it has ended; raises what made it fail."""
+        """Waits for the job's end; raises its failure."""
         await asyncio.shield(self._task)
         return self._result()
 
     async def stop(self, *, drain: bool = False, savepoint: str | None = None) -> JobResult:
-        """Read no more, process and commit what is in flight, and end. With checkpoints, and without `drain`, the last
-        of them is taken: the next run goes on from there. It is copied whole to `savepoint`, a folder or object store:
-        the result says where it is. Where nothing can be written there, StateError, and the job goes on."""
+        """Stops reading, processes and commits records in flight, and ends. With checkpoints, and without `drain`, a
+        last one is taken: the next run continues from there. It is copied to `savepoint`, a folder or object store:
+        the result names the copy. If the place cannot be written, raises StateError, and the job goes on."""
         if savepoint is not None:
             self._check_savepoint(savepoint, drain=drain)
             if not self._task.done():
@@ -286,8 +286,7 @@ class LocalJob:
         _LOG.warning("slow functions were not waited for", extra=told(left=left))
 
     async def _tell_while_it_stops(self) -> None:
-        """A source or a sink whose function does not end holds a stop up, or a store that does not answer: say so, and
-        which it is."""
+        """Logs who holds up a stop: a source or a sink whose function does not end, or a store that does not answer."""
         began = self._ports.clock.monotonic()
         while True:
             await self._ports.clock.sleep(_PATIENCE)
@@ -298,8 +297,8 @@ class LocalJob:
             _LOG.warning("the job is still stopping", extra=facts)
 
     async def checkpoint(self) -> int:
-        """Take a checkpoint now: its number, once it is published and its output committed. StateError where it
-        fails, ConfigError where the job takes none."""
+        """Takes a checkpoint now; returns its number, once it is published and its output committed. Raises
+        StateError if it fails, ConfigError if the job takes none."""
         if not self._checkpointing:
             raise ConfigError("this job takes no checkpoints", hint="start it with a checkpoint_dir")
         starting = asyncio.ensure_future(self._up.wait())
@@ -310,8 +309,8 @@ class LocalJob:
         return await self._attempt.coordinator.checkpoint()
 
     async def savepoint(self, url: str) -> str:
-        """Take a checkpoint and copy it whole to `url`, a folder or object store; what to give as `restore`.
-        ConfigError for a place that cannot be one."""
+        """Takes a checkpoint and copies it to `url`, a folder or object store; returns the value for `restore`.
+        Raises ConfigError for an invalid place."""
         self._launcher.check_target(url)
         number = await self.checkpoint()
         return await self._saved(number, url)
@@ -331,7 +330,7 @@ class LocalJob:
         self._launcher.check_target(url)
 
     async def cancel(self) -> None:
-        """End as soon as nothing is being written any more; what is not committed is discarded."""
+        """Ends as soon as nothing is being written any more; uncommitted output is discarded."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -341,7 +340,7 @@ class LocalJob:
         return self._reporter.elapsed
 
     def status(self) -> JobStatus:
-        """Its figures now."""
+        """The job's present figures."""
         if not self._task.done():
             state = str(self.health.state)
         elif self._task.cancelled() or self._task.exception() is not None:

@@ -1,4 +1,4 @@
-"""What a job in this process says of itself: its status for whoever asks, its whole-job metrics for whoever scrapes."""
+"""A job's reports in this process: its status, and its whole-job metrics."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Reporter:
         return None if self.attempt is None else self.attempt.worker
 
     def end(self) -> None:
-        """The job has ended: ages stand still."""
+        """Ends the reports: ages stand still."""
         self._ended = self._clock.monotonic()
 
     @property
@@ -77,7 +77,7 @@ class Reporter:
         return self._now() - self._started
 
     def status(self, state: str, notes: tuple[str, ...]) -> JobStatus:
-        """Its figures now."""
+        """The job's present figures."""
         self._registry.refresh()
         marks: Mapping[str, int] = {} if self._worker is None else self._worker.watermarks
         operators = [
@@ -106,7 +106,7 @@ class Reporter:
         )
 
     def note_holders(self) -> None:
-        """Say which split holds each source subtask's watermark back. Called on the job's event loop."""
+        """Notes the split that holds each source subtask's watermark back. Called on the job's event loop."""
         worker, now = self._worker, self._clock.now()
         if worker is None:
             return
@@ -136,8 +136,8 @@ class Reporter:
         self._holders = holders
 
     def _held(self, task: PhysicalTask, subtask: int, split: str, watermark: int) -> float:
-        """Seconds for which the split has held the watermark there; after a minute of holding others back for good, a
-        warning."""
+        """The seconds for which the split has held the watermark there; logs a warning after a minute of holding
+        others back for good."""
         assert task.source is not None
         worker, now, key = self._worker, self._clock.monotonic(), (task.source.id, subtask)
         before = self._held_since.get(key)
@@ -164,7 +164,7 @@ class Reporter:
         return self._clock.monotonic() if self._ended is None else self._ended
 
     def _refresh(self) -> None:
-        """What no operator counts, for whoever scrapes."""
+        """Refreshes the metrics that no operator counts, before a scrape."""
         whole, current = self._registry.whole, self._health.state
         for state in STATES:
             gauge = whole.gauge(

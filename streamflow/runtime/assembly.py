@@ -1,6 +1,6 @@
 """Assembling a worker's parts: subtasks with their chains, channels and outlets out of a physical plan.
 
-With a checkpoint to go on from, every operator gets its share of it, and every source its splits.
+With a checkpoint to continue from, every operator gets its share of it, and every source its splits.
 """
 
 from __future__ import annotations
@@ -52,28 +52,28 @@ class Assembly:
         self._reports = reports
         self._send = send
         self._channels: list[dict[tuple[int, int], Channel]] = []
-        """Of each edge of the plan, by the numbers of the upper and the lower subtask."""
+        """The channels of each edge of the plan, by the numbers of the upper and the lower subtask."""
         self._channel_memory = ChannelMemory(deployment.settings.channel_bytes)
         self._event_times: dict[str, int] = {}
         self._to_restore: list[tuple[Link, list[StatePart]]] = []
-        """What operators have to be restored from."""
+        """The shares that operators have to be restored from."""
         self.subtasks: list[Subtask] = []
         self.subtasks_of: dict[str, list[Subtask]] = {}
-        """By task."""
+        """Subtasks by task id."""
         self.loops: list[Task | SourceTask] = []
         self.sources: dict[str, list[SourceTask]] = {}
         """The source tasks of each task that reads."""
         self.shares: dict[str, list[SplitShare]] = {}
-        """What each subtask of a source knows of the source's splits, by source."""
+        """The share of each subtask of a source in the source's splits, by source."""
         self.limits: dict[str, list[DriftLimit]] = {}
-        """How far the splits of each subtask of a source may run ahead, by source, where that is limited."""
+        """The drift limits of the splits of each subtask of a source, by source, if there are any."""
         self.backends: list[KeyedStateBackend] = []
-        """Everybody's, to be closed."""
+        """All backends, to be closed."""
         self.keyed: list[KeyedStateBackend] = []
-        """Those of operators that keep state."""
+        """The backends of operators that keep state."""
 
     def build(self) -> None:
-        """Make everything; on the event loop's thread, since tasks belong to it."""
+        """Makes all parts; on the event loop's thread, since tasks belong to it."""
         for edge in self._plan.edges:
             senders = self._plan.task(edge.upper).parallelism
             channel = self._channels_of(edge, senders)
@@ -85,7 +85,7 @@ class Assembly:
                 self._build_subtask(task, index, untimed, endless)
 
     def restore(self) -> None:
-        """Give every operator its share; blocks."""
+        """Gives every operator its share; blocks."""
         for link, parts in self._to_restore:
             assert link.logic is not None
             with taking_up(link.id, self._deployment.epoch):
@@ -108,13 +108,13 @@ class Assembly:
         return (upper,) if forward else range(self._plan.task(edge.lower).parallelism)
 
     def _upper(self, edge: PhysicalEdge, lower: int) -> Sequence[int]:
-        """The upper subtasks that a lower one hears of."""
+        """The upper subtasks that a lower one receives from."""
         forward = edge.exchange is ExchangeKind.FORWARD
         return (lower,) if forward else range(self._plan.task(edge.upper).parallelism)
 
     def _channels_of(self, edge: PhysicalEdge, senders: int) -> Callable[[], Channel]:
-        """Makes a channel of an edge. What one may hold is shared by all senders of an exchange, among which a batch is
-        cut up, too."""
+        """Makes a channel of an edge. All senders of an exchange share its room, since a batch is divided among
+        channels, too."""
         share = 1 if edge.exchange is ExchangeKind.FORWARD else senders
         return partial(
             Channel,
@@ -266,8 +266,8 @@ class Assembly:
         return link
 
     def _event_time_at(self, task: PhysicalTask) -> int:
-        """How far event time had come in the checkpoint that is gone on from: in the task's operators, or, where they
-        do not keep it, in those that they feed. What was behind that had been left out."""
+        """The event time of a task in the checkpoint: of its operators, or, if they do not keep it, of those that
+        they feed. Inputs behind it had been left out."""
         if self._restored is None:
             return MIN_TIME
         found = self._event_times.get(task.id)

@@ -393,7 +393,7 @@ class Coordinator:
         return self._committing.divided(sealed, final=restored.manifest.finished)
 
     def _check_fit(self) -> None:
-        """Raises StateError for sealed output that nobody would commit."""
+        """Raises StateError for sealed output that no sink would commit."""
         restored = self._deployment.restored
         if restored is None or not self._unfit or self._deployment.settings.allow_dropped_state:
             return
@@ -420,7 +420,7 @@ class Coordinator:
 
 
 def _nobody(message: FromCoordinator) -> None:
-    """No worker has joined yet."""
+    """Does nothing: no worker has joined yet."""
 
 
 def _failed(complete: Complete[SubtaskPart]) -> StateError:

@@ -36,14 +36,14 @@ class Deployment:
     registry: MetricsRegistry
     run: str
     memory: StateMemory
-    """For the state of all subtasks in this process."""
+    """The memory for the state of all subtasks in this process."""
     state_dir: Path | None
     restored: Restored | None
     first_epoch: int
     checkpointed: bool
     shared: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    """What the enumerator and the readers of a source, or the subtasks of an operator, have in common in this process,
-    by their id."""
+    """The dicts shared in this process by the enumerator and the readers of a source, or by the subtasks of an
+    operator, by id."""
 
     @property
     def epoch(self) -> int:
@@ -56,7 +56,7 @@ class Deployment:
         return Instance.given(self.settings.instance)
 
     def shared_by(self, id: str) -> dict[str, Any]:
-        """What the parts of one operator or source have in common in this process."""
+        """The dict that the parts of one operator or source share in this process."""
         return self.shared.setdefault(id, {})
 
     def source_context(self, task: PhysicalTask) -> SourceContext:

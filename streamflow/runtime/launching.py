@@ -1,7 +1,7 @@
 """Launching workers: the first of a run, and after a failure the next, each from the newest checkpoint there is.
 
-The checkpoint store is claimed once for the whole run. What the settings say to restore counts until this run has
-taken a checkpoint; from then on a restart goes on from the newest one.
+The checkpoint store is claimed once for the whole run. The setting `restore` counts until this run has taken a
+checkpoint; from then on a restart continues from the newest one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _NUMBERED: Final = re.compile(r"(.+)#(\d{1,10})")
 
 
 def open_store(place: str, job: str, settings: Settings, ports: Ports) -> CheckpointStore:
-    """The checkpoints of a job in a folder or object store. Raises ConfigError for a place that is none."""
+    """The checkpoints of a job in a folder or object store. Raises ConfigError for an invalid place."""
     key = settings.checkpoint_key
     return CheckpointStore(
         open_blobs(place, ports.disk, exclusive=settings.checkpoint_lock),
@@ -90,19 +90,19 @@ class Launcher:
         self._unlock: Callable[[], None] | None = None
         self._said_unnamed = False
         self._going_on = False
-        """Whether this run has had a checkpoint to go on from: then it never begins with none."""
+        """Whether this run has had a checkpoint to continue from: then it never begins with none."""
         self.metrics = CheckpointMetrics()
         self.notes: list[str] = []
-        """What a user should know of where the run went on from."""
+        """Notes for the user about the place where the run continues."""
 
     @property
     def awaited(self) -> str | None:
-        """What the checkpoints' place has been asked for and not answered yet, where it is not on this machine."""
+        """The unanswered request to the checkpoints' place, if it is on another machine; None if there is none."""
         return None if self._store is None else self._store.blobs.awaited
 
     async def open(self) -> None:
-        """Claim the checkpoint store, where there is one. StateError where another process runs the job. After an
-        UnreachableError it may be called again."""
+        """Claims the checkpoint store, if there is one. Raises StateError if another process runs the job. May be
+        called again after an UnreachableError."""
         settings = self._settings
         if settings.checkpoint_dir is None and settings.restore not in ("latest", "none"):
             raise ConfigError(
@@ -171,7 +171,8 @@ class Launcher:
         return Attempt(deployment, checkpoints)
 
     async def cause(self, error: Exception) -> Exception:
-        """What a run failed of: where another process has taken the job over, that it did, and not what came of it."""
+        """The cause of a run's failure: if another process has taken the job over, that fact, and not its
+        consequences."""
         if self._store is None or self._store.incarnation is None or isinstance(error, FencedError):
             return error
         try:
@@ -184,21 +185,21 @@ class Launcher:
         return error
 
     async def savepoint(self, number: int, target: str, notes: Mapping[str, Mapping[str, Any]]) -> str:
-        """Copy a checkpoint to a place of its user's; where it is, as `restore` takes it. `notes`: what committers
-        noted after its epoch."""
+        """Copies a checkpoint to a place of the user's; returns the place as `restore` takes it. `notes` are the
+        committers' after its epoch."""
         assert self._store is not None
         store = open_store(target, self._job, self._settings, self._ports)
         await self._ports.uploads(self._copy, number, store, notes)
         return f"{target}#{number}"
 
     async def reach_target(self, target: str) -> None:
-        """Raise StateError where a savepoint cannot be written to a place, as far as can be told beforehand."""
+        """Raises StateError if a savepoint cannot be written to a place, as far as that can be told beforehand."""
         store = open_store(target, self._job, self._settings, self._ports)
         await self._ports.uploads(store.claim)
         await self._ports.uploads(store.close)
 
     def check_target(self, target: str) -> None:
-        """Raise ConfigError for what cannot be the place of a savepoint."""
+        """Raises ConfigError for an invalid place of a savepoint."""
         named: object = target
         if not isinstance(named, str) or not target.strip() or "\0" in target:
             raise ConfigError(
@@ -227,7 +228,7 @@ class Launcher:
             )
 
     async def close(self) -> None:
-        """Let go of the store and of what only this run needed."""
+        """Closes the store and removes everything that only this run needed."""
         if self._store is not None:
             await self._ports.uploads(self._store.close)
         if self._work is not None and self._temporary:
@@ -236,8 +237,8 @@ class Launcher:
             self._unlock()
 
     def _make_work(self) -> None:
-        """Where backends lie. Beside local checkpoints, so that a file can be in both without being copied; what
-        dead runs left there goes."""
+        """Makes the folder for backends, beside local checkpoints, so that a file can be in both without being
+        copied; removes leftovers of dead runs."""
         settings = self._settings
         if settings.state_dir is not None:
             place = Path(settings.state_dir, self._job)
@@ -253,7 +254,7 @@ class Launcher:
                 self._work = self._temporary_folder(place)
 
     def _own_folder(self, place: Path) -> Path:
-        """A folder of this process below `place`; those of processes that live no more go."""
+        """A folder of this process below `place`; removes those of dead processes."""
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         _remove_dead(place.glob("process-*"), self._ports.disk)
         made = place / f".process-{self._ports.random.token()}"
@@ -261,13 +262,13 @@ class Launcher:
         return self._claimed(made, self._ports.disk)
 
     def _temporary_folder(self, place: Path) -> Path:
-        """A folder of this process in one that others use, too; those of this account's dead processes go."""
+        """A folder of this process in one that others use, too; removes those of this account's dead processes."""
         disk = LocalDisk()
         _remove_dead(filter(_is_ours, place.glob(f"{_TEMPORARY}*")), disk)
         return self._claimed(Path(mkdtemp(prefix=f".{_TEMPORARY}", dir=place)), disk)
 
     def _claimed(self, hidden: Path, disk: Disk) -> Path:
-        """A folder under a name that others look for, which they cannot see before it has its lock."""
+        """A folder under a name that others look for, invisible to them before it has its lock."""
         self._unlock = disk.lock(hidden / _LOCK)
         self._temporary = True
         return hidden.rename(hidden.with_name(hidden.name[1:]))
@@ -314,7 +315,8 @@ class Launcher:
             ) from error
 
     def _say_unnamed(self) -> None:
-        """The first checkpoints of a job with state that only its place in the program names."""
+        """Logs, at the first checkpoints of a job, its stateful operators that only their place in the program
+        names."""
         described = [each for each in _described(self._plan) if each.kind != "read"]
         unnamed = [each.id for each in described if re.fullmatch(rf"{re.escape(each.kind)}-\d+", each.id)]
         if unnamed and not self._said_unnamed:
@@ -325,7 +327,7 @@ class Launcher:
             )
 
     def _laid_out_as(self, manifest: Manifest) -> PhysicalPlan:
-        """The plan of the job with its state as the checkpoint has it."""
+        """The plan of the job with its state in the checkpoint's order."""
         saved = {entry.id: entry.signature for entry in manifest.operators if entry.signature is not None}
         relaid = self._graph.laid_out_as(saved)
         return self._plan if relaid is self._graph else self._planned(relaid)
@@ -367,7 +369,7 @@ class Launcher:
 
 
 def _remove_dead(folders: Iterable[Path], disk: Disk) -> None:
-    """Remove those of processes that live no more."""
+    """Removes the folders of processes that live no more."""
     for folder in folders:
         with suppress(OSError):  # it lives
             disk.lock(folder / _LOCK)()
@@ -395,13 +397,13 @@ def _kept_in(place: Path) -> Generator[None]:
 
 
 def _keepers(plan: PhysicalPlan) -> int:
-    """How many subtasks of operators keep state."""
+    """The number of subtasks that keep state."""
     chains = ((task.parallelism, operator) for task in plan.tasks for operator in task.chain)
     return sum(count for count, each in chains if each.spec.state_signature(each.inputs) is not None)
 
 
 def _described(plan: PhysicalPlan) -> list[Described]:
-    """Every operator that a checkpoint may say something of."""
+    """The operators that a checkpoint may describe."""
     described: list[Described] = []
     for task in plan.tasks:
         if task.source is not None:

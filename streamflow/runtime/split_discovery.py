@@ -36,8 +36,8 @@ class SplitDiscovery:
 
     @classmethod
     def of(cls, deployment: Deployment, task: PhysicalTask) -> SplitDiscovery:
-        """For the source of a task; with what a checkpoint says of the source, if the attempt goes on from one. Raises
-        StateError where the source does not understand that."""
+        """The discovery for the source of a task, with the source's part of a checkpoint, if the attempt continues
+        from one. Raises StateError if the source does not understand that part."""
         source = task.source
         assert source is not None
         enumerator = source.source.enumerator(deployment.source_context(task))

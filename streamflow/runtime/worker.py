@@ -213,7 +213,7 @@ class Worker:
         self._tell(Flushed())
 
     def _do_beside(self, work: Coroutine[Any, Any, None]) -> None:
-        """Does it beside everything else; the job fails of what it raises."""
+        """Runs work beside everything else; its error fails the job."""
         task = asyncio.create_task(work)
         self._beside[task] = None
         task.add_done_callback(self._done)

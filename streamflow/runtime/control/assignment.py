@@ -1,8 +1,8 @@
-"""Split assignment: which subtask of a source reads which split, and when. Decides; the enumerator does the I/O.
+"""Split assignment: decides which subtask of a source reads which split, and when. The enumerator does the I/O.
 
 Splits are handed out in the order in which they were found. One that follows another in time is handed to a subtask
-only when that subtask has nothing else left to fetch; ones that lie side by side may be open together. After a restore
-the splits that were open or waiting come first, each with the position and the watermark it had.
+only when that subtask has nothing else left to fetch; ones that lie side by side may be open together. After a
+restore the splits that were open or waiting come first, each with the position and the watermark it had.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["SplitAssigner", "SplitState"]
 
 @dataclass(frozen=True, slots=True)
 class SplitState:
-    """A split and how far it has been read: `position` is None at its beginning, `watermark` in microseconds. `order`:
+    """A split and its reading position: `position` is None at its beginning, `watermark` in microseconds. `order` is
     its place among the splits of its source. `idle`: it was quiet."""
 
     split: Split
@@ -32,7 +32,7 @@ class SplitState:
     idle: bool = False
 
     def as_values(self) -> dict[str, Any]:
-        """As plain values, for a checkpoint."""
+        """The state as plain values, for a checkpoint."""
         return {
             "id": self.split.id,
             "payload": dict(self.split.payload),
@@ -46,7 +46,7 @@ class SplitState:
 
     @classmethod
     def of(cls, values: SplitContent) -> SplitState:
-        """What `as_values` gave."""
+        """The state of `as_values`' output."""
         split = Split(
             values["id"], values["payload"], values["holds_watermark"], values.get("unbounded", False)
         )
@@ -82,10 +82,10 @@ class SplitAssigner:
         self._found = max((state.order + 1 for state in self._pending), default=0)
         self._notify: Callable[[], None] = _nothing
         self._holding = sum(state.split.holds_watermark for state in self._pending)
-        """How many of the pending ones hold the watermark."""
+        """The number of pending splits that hold the watermark."""
         self._open: set[str] = set()
         self._left = dict.fromkeys(state.split.id for state in self._pending)
-        """What has not been read to its end, open or pending."""
+        """The splits not read to their end, open or pending."""
         self._started = 0
         self._unread = unread
         self.discovered = restored is not None
@@ -93,11 +93,11 @@ class SplitAssigner:
         self._tell()
 
     def listen(self, notify: Callable[[], None]) -> None:
-        """Call `notify` whenever there is news."""
+        """Calls `notify` whenever there is news."""
         self._notify = notify
 
     def found(self, discovery: Discovery) -> None:
-        """The enumerator has looked."""
+        """Takes the enumerator's findings."""
         for split in discovery.splits:
             self._pending.append(SplitState(split, self._found))
             self._found += 1
@@ -109,18 +109,19 @@ class SplitAssigner:
         self._notify()
 
     def started(self) -> None:
-        """One more subtask has its first split, or has said that it has none."""
+        """Notes that one more subtask has its first split, or has none."""
         self._started += 1
         if self.all_started:
             self._notify()
 
     @property
     def all_started(self) -> bool:
-        """Whether every subtask is: what one gives before depends on which was faster where watermarks meet."""
+        """Whether every subtask is ready: where watermarks meet, earlier output would depend on which subtask was
+        faster."""
         return self._started >= self._parallelism
 
     def take(self, fetching: int) -> SplitState | None:
-        """A split for a subtask that is still fetching from so many others; None if there is none for it now."""
+        """A split for a subtask that is still fetching from `fetching` others; None if there is none for it now."""
         if not self._pending:
             return None
         share = ceil((len(self._pending) + len(self._open)) / self._parallelism)
@@ -138,7 +139,7 @@ class SplitAssigner:
         return state
 
     def ended(self, split: str) -> None:
-        """A split that was handed out has been read to its end."""
+        """Notes that a split has been read to its end."""
         self._open.discard(split)
         self._left.pop(split, None)
         self._tell()
@@ -149,12 +150,12 @@ class SplitAssigner:
 
     @property
     def pending(self) -> tuple[SplitState, ...]:
-        """What has been found and not handed out."""
+        """The splits that have been found and not handed out."""
         return tuple(self._pending)
 
     @property
     def holds_watermark(self) -> bool:
-        """Whether a split that nobody reads yet could still send events of any time."""
+        """Whether a split that is not read yet could still send events of any time."""
         return not self.discovered or self._holding > 0
 
     @property
@@ -164,4 +165,4 @@ class SplitAssigner:
 
 
 def _nothing() -> None:
-    """Nobody listens yet."""
+    """Does nothing: no listener yet."""

@@ -34,7 +34,7 @@ class Deploy:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Note that an attempt has failed; `member` is the worker whose fault that is, None if it is nobody's."""
+    """Note that an attempt has failed; `member` is the worker whose fault that is, None if no worker is at fault."""
 
     attempt: int
     member: Member | None
@@ -100,7 +100,7 @@ class Membership:
         self._members = [Member(place) for place in range(workers)]
         self._states = [_State.STARTING] * workers
         self._since = [0.0] * workers
-        """When each worker was heard last, or was told to let go."""
+        """The time at which each worker was heard last, or was told to let go."""
         self._asked = False
         self._failed = False
         self.attempt = 0

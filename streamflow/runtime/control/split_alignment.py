@@ -75,4 +75,4 @@ class DriftLimit:
 
 
 def _nothing() -> None:
-    """No subtask waits yet."""
+    """Does nothing: no subtask waits yet."""

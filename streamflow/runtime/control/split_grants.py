@@ -1,9 +1,9 @@
 """Split grants: the two halves of handing splits out, at the coordinator and at a source's subtask. Decide, do no I/O.
 
-What makes a checkpoint whole, though a grant may be under way when an epoch begins: messages between the two halves
-arrive in order; a split that is granted before the barrier is injected is in the subtask's snapshot, opened or not;
-between the injection and the subtask's barrier the coordinator grants it nothing, and everything that is not granted
-then is in the coordinator's own part.
+A checkpoint is whole, though a grant may be under way when an epoch begins: messages between the two halves arrive
+in order; a split that is granted before the barrier is injected is in the subtask's snapshot, opened or not; between
+the injection and the subtask's barrier the coordinator grants it nothing, and everything that is not granted then is
+in the coordinator's own part.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class SplitGrants:
         )
 
     def untold(self) -> SplitNews | None:
-        """The news, if there is any since the last call. To be sent after the grant that made it: otherwise others
-        could take a split for one that somebody reads while the grant is still on its way."""
+        """The news, if there is any since the last call. To be sent after the grant that made it: otherwise other
+        subtasks could take a split to be read already while the grant is still on its way."""
         changed, self._changed = self._changed, False
         return self.news if changed else None
 
@@ -152,7 +152,7 @@ class SplitShare:
 
     @property
     def holds_watermark(self) -> bool:
-        """Whether a split that nobody reads yet, or that is on its way here, could send events of any time."""
+        """Whether a split that is not read yet, or that is on its way here, could send events of any time."""
         return self._news.holds_watermark or self._on_its_way
 
     @property

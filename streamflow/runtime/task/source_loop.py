@@ -35,7 +35,7 @@ __all__ = ["SourceTask"]
 
 _LOG: Final = logging.getLogger("streamflow.source")
 _TICK_SECONDS = 0.2
-"""How often the watermark moves while it follows processing time."""
+"""Seconds between two moves of the watermark while it follows processing time."""
 
 
 class SourceTask:
@@ -64,8 +64,8 @@ class SourceTask:
         reached: int = MIN_TIME,
         limit: DriftLimit | None = None,
     ) -> None:
-        """`watermark`: what its subtasks had in common in the checkpoint that was restored, `reached`: how far event
-        time had come in those that it feeds; splits that were behind that had been left out."""
+        """`watermark` is the watermark that its subtasks had in common in the restored checkpoint, `reached` the
+        event time of the operators that it feeds; splits behind that had been left out."""
         self._subtask = subtask
         self._id = id
         self._bounded = source.bounded
@@ -85,13 +85,13 @@ class SourceTask:
         self._pumps: dict[str, SplitPump] = {}
         """The open splits by id, in the order in which they were opened."""
         self._fetching: set[str] = set()
-        """Those of which there is more to fetch."""
+        """The splits with more to fetch."""
         self._turns: Smallest[str, tuple[int, int]] = Smallest()
-        """Those that may be gone on with, by what says whose turn it is."""
+        """The splits that may be read on, by the key of their turn."""
         self._ended: dict[str, SplitPump] = {}
-        """Those that have been handed out to their end."""
+        """The splits that have been handed out to their end."""
         self._active: Smallest[str, int] = Smallest()
-        """The watermarks of those that have had an event and are not idle, where splits are aligned."""
+        """The watermarks of splits that have had an event and are not idle, if splits are aligned."""
         self._closing: set[asyncio.Task[None]] = set()
         self._marks: dict[str, SplitWatermark] = {}
         self._states: dict[str, SplitState] = {}
@@ -109,7 +109,7 @@ class SourceTask:
         self._sliced = 0
         self._idleness = Idleness(strategy.idle_after)
         self._looked = clock.monotonic()
-        """When the splits were looked at last."""
+        """The time at which the splits were looked at last."""
         self._idle_sent = False
         self._idle_since: tuple[int, int] | None = None
         self._ahead = metrics.counter(
@@ -129,22 +129,22 @@ class SourceTask:
 
     @property
     def furthest(self) -> int:
-        """How far event time has come in the split that is furthest."""
+        """The event time of the split that is furthest."""
         return max((mark.current for mark in self._marks.values()), default=MIN_TIME)
 
     @property
     def watermark(self) -> int:
-        """How far event time has come here, whether or not it has been told."""
+        """The watermark here, whether or not it has been sent."""
         return self._merger.current
 
     def inject(self, epoch: int, *, last: bool = False) -> None:
-        """End the epoch at the next point between two pieces; after the last one nothing more is handed on."""
+        """Ends the epoch at the next point between two pieces; after the last one nothing more is handed on."""
         self._barrier = epoch
         self._last_barrier = epoch if last else None
         self.notify()
 
     def snapshot(self) -> tuple[str, Mapping[str, Any]]:
-        """(source, how far its splits in this subtask have been read)."""
+        """(source, the positions of its splits in this subtask)."""
         splits = [
             replace(
                 state,
@@ -161,16 +161,16 @@ class SourceTask:
         }
 
     def stop(self, *, drain: bool) -> None:
-        """Read no more; with `drain` what is open counts as complete."""
+        """Reads no more; with `drain`, open windows count as complete."""
         self._stopping = drain
         self.notify()
 
     def notify(self) -> None:
-        """Something has changed that the loop may be waiting for."""
+        """Notes that something has changed that the loop may be waiting for."""
         self._signal.set()
 
     async def run(self) -> None:
-        """Until every split has been read, or until told to stop."""
+        """Runs until every split has been read, or until told to stop."""
         try:
             while self._stopping is None:
                 self._signal.clear()
@@ -211,7 +211,7 @@ class SourceTask:
             self._share.start()
 
     async def close(self) -> None:
-        """Stop reading. Who is cancelled meanwhile may ask again, and waits for what is being closed."""
+        """Stops reading. A caller that is cancelled meanwhile may call again, and then waits for the same closing."""
         pumps, self._pumps = self._pumps, {}
         begun = list(map(self._shut, pumps.values()))
         if self._closing:
@@ -220,7 +220,7 @@ class SourceTask:
             closing.result()
 
     def _shut(self, pump: SplitPump) -> asyncio.Task[None]:
-        """Close a pump in a task of its own: cut off, it would leave connections open that nobody has any more."""
+        """Closes a pump in a task of its own: cut off, it would leave connections open that no task holds any more."""
         closing = asyncio.create_task(pump.close())
         self._closing.add(closing)
         closing.add_done_callback(self._shut_down)
@@ -232,7 +232,7 @@ class SourceTask:
             closing.exception()  # for who waits, if there still is somebody
 
     async def _open_splits(self) -> bool:
-        """Open the splits that are this subtask's now; whether one is among them that says nothing for now."""
+        """Opens the splits that are this subtask's now; returns whether one of them has nothing for now."""
         quiet = False
         # What is taken after an epoch has begun and before its barrier would be neither here nor with the assigner.
         while self._barrier is None:
@@ -244,7 +244,7 @@ class SourceTask:
         return quiet
 
     def _open(self, state: SplitState) -> bool:
-        """Open a split; whether it says nothing for now."""
+        """Opens a split; returns whether it has nothing for now."""
         split = state.split
         reader = self._open_reader(split, state.position)
         notify = partial(self._news_of, split.id)
@@ -273,15 +273,15 @@ class SourceTask:
         return quiet
 
     def _news_of(self, split: str) -> None:
-        """A piece of a split has come, or its end."""
+        """Takes a piece of a split, or its end."""
         pump = self._pumps.get(split)
         if pump is not None:
             self._note_turn(pump)
         self.notify()
 
     def _note_turn(self, pump: SplitPump) -> None:
-        """Keep what is known of a split up with its pump. Bounded splits wait for the one whose turn it is, so that the
-        order in which records come does not depend on which thread was faster."""
+        """Updates the turn of a split from its pump. Bounded splits wait for their turn, so that the order in which
+        records come does not depend on which thread was faster."""
         split = pump.split.id
         if pump.exhausted:
             self._fetching.discard(split)
@@ -295,7 +295,7 @@ class SourceTask:
             self._turns.remove(split)
 
     def _note_active(self, split: str) -> None:
-        """Keep up what is reported to others whose splits are aligned with these."""
+        """Updates the report to other splits that are aligned with these."""
         if self._limit is None:
             return
         mark = self._marks.get(split)
@@ -305,7 +305,7 @@ class SourceTask:
             self._active.put(split, mark.current)
 
     def _choose(self) -> SplitPump | None:
-        """The split to go on with."""
+        """The split to read on."""
         if self._profile.slice_rows is not None and self._sliced >= self._profile.slice_rows:
             return None
         first = self._turns.first
@@ -358,8 +358,8 @@ class SourceTask:
         await asyncio.sleep(0)
 
     def _placed(self, split: str, piece: Piece, batch: AnyBatch) -> AnyBatch:
-        """Records that carry the watermark right before each, if they are to carry any: as if one had been made after
-        every record. Of the piece they know how far its event time had come."""
+        """The records with the watermark right before each, if they have to carry any, as if one had been made after
+        every record. The largest event time before each in the piece is known."""
         if not batch.marked:
             return batch
         if self._share.holds_watermark:
@@ -386,7 +386,7 @@ class SourceTask:
             metrics.bytes_out.add(count.bytes_out)
 
     async def _retire(self) -> None:
-        """Splits that have been read to their end hold nothing back any more."""
+        """Removes splits that have been read to their end: they hold nothing back any more."""
         ended, self._ended = self._ended, {}
         for split, pump in ended.items():
             if self._pumps.get(split) is not pump:
@@ -420,7 +420,7 @@ class SourceTask:
         self._sliced = 0
 
     async def _wait(self) -> None:
-        """Until there is news; meanwhile splits may turn idle."""
+        """Waits for news; meanwhile splits may become idle."""
         if await self._retire_finished():
             await self._mark_idle()
             return
@@ -481,7 +481,7 @@ class SourceTask:
 
 
 class _BadRecords:
-    """Collects the dead letters of a piece beside its other outputs."""
+    """A collector for the dead letters of a piece beside its other outputs."""
 
     def __init__(self, piece: Piece) -> None:
         self._piece = piece

@@ -63,7 +63,7 @@ class Played:
         self.running = asyncio.create_task(self.coordinator.run(lambda: None))
 
     async def says(self, *messages: FromWorker) -> list[FromCoordinator]:
-        """What the coordinator says when the worker has said that."""
+        """The coordinator's answers to the worker's messages."""
         for message in messages:
             self.coordinator.hear(message)
         for _ in range(20):

@@ -1,4 +1,4 @@
-"""Who takes part in an attempt: exact instructions for each event, and laws over random histories."""
+"""Members of an attempt: exact instructions for each event, and laws over random histories."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ events = st.lists(
 
 
 class Processes:
-    """What the instructions of a membership come to: which processes there are, and which of them run something."""
+    """The effects of a membership's instructions: the processes, and those of them that run something."""
 
     def __init__(self) -> None:
         self.membership = Membership(3, silence=10.0, patience=5.0)

@@ -240,7 +240,7 @@ class Network:
         assert sorted([*self.parts, *self.gone]) == sorted(self.all)
 
     def check_watermarks(self) -> None:
-        """Who says that nothing holds the watermark is right, also about what is on its way to others."""
+        """Checks that a subtask without a held watermark is right, also about messages on their way to others."""
         if all(each.share.holds_watermark for each in self.subtasks):
             return
         assert not any(state.split.holds_watermark for state in self.assigner.pending)
