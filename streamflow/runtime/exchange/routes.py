@@ -51,8 +51,12 @@ def _by_hash(keys: tuple[str, ...], lower: int, max_parallelism: int) -> Route:
             return [(0, batch)]
         groups = key_groups(batch.frame, keys, max_parallelism)
         targets = subtask_of(groups, lower, max_parallelism)
+        if batch.frame.height == 1:
+            return [(targets[0], batch)]
+        # Where rows are few, most subtasks get none of them.
+        few = batch.frame.height < lower
         parts: list[tuple[int, AnyBatch]] = []
-        for target in range(lower):
+        for target in sorted(set(targets.to_list())) if few else range(lower):
             part = batch.frame.filter(targets == target)
             if part.height:
                 parts.append((target, FrameBatch(part)))

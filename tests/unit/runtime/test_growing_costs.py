@@ -12,11 +12,13 @@ import streamflow as sf
 from streamflow.core.elements import Barrier
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
+from streamflow.graph.physical import ExchangeKind, PhysicalEdge
 from streamflow.operators.connectors.fixed_splits import FixedSplits
 from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.source import Decoded, Fetch, Position, Source, SourceContext, Split
 from streamflow.runtime.assembly import Assembly
 from streamflow.runtime.exchange.channel import Channel, Inbox
+from streamflow.runtime.exchange.routes import route_for
 from streamflow.runtime.ports import Inline, Ports
 from streamflow.testing import SteppedLoop, TestClock, TestJob
 from tests.steps import steps_of
@@ -59,6 +61,19 @@ def received(channels: int) -> float:
             assert inbox.receive_nowait() is None
 
     return steps_of(asyncio.run, pass_on()) / channels
+
+
+def test_a_small_batch_costs_no_more_where_many_subtasks_wait_for_it() -> None:
+    assert routed(128) < 1.1 * routed(2)
+
+
+def routed(lower: int) -> int:
+    """Steps to find the subtasks of a batch's only row."""
+    edge = PhysicalEdge("upper", 0, "main", "lower", 0, ExchangeKind.HASH, ("k",))
+    route = route_for(edge, subtask=0, lower=lower, max_parallelism=128)
+    batch = FrameBatch(pl.DataFrame({"k": ["a"]}))
+    route(batch)
+    return steps_of(route, batch)
 
 
 def test_a_status_costs_so_much_an_operator_and_subtask() -> None:
