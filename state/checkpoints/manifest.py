@@ -199,7 +199,7 @@ def decode_manifest(data: bytes, key: bytes | None = None) -> Manifest:
     if key is not None and not signed:
         raise UnsignedError(
             "it is not signed",
-            hint="whoever could write there may have made it; without checkpoint_key it can be read",
+            hint="any user who can write there may have made it; without checkpoint_key it can be read",
         )
     if not compare_digest(_digest(body, key), line[2].decode("ascii")):
         if signed:

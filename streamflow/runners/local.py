@@ -281,7 +281,7 @@ class LocalJob:
         elif last is None:
             left = "this one took no checkpoint, and the next begins where it began"
         else:
-            left = f"the next run goes on from checkpoint {last}, and reads again what came after it"
+            left = f"the next run continues from checkpoint {last}, and reads the records after it again"
         self._notes.append(f"stopped without waiting for slow functions: {left}")
         _LOG.warning("slow functions were not waited for", extra=told(left=left))
 

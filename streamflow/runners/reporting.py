@@ -61,7 +61,9 @@ class Reporter:
         self.attempt: Attempt | None = None
         registry.whole.refreshed_by(self._refresh)
         info = {"version": __version__, "mode": profile.name}
-        registry.whole.gauge("streamflow_job_info", "1; what runs is in the labels", info).set(1)
+        registry.whole.gauge("streamflow_job_info", "1; the labels name the version and the mode", info).set(
+            1
+        )
 
     @property
     def _worker(self) -> Worker | None:

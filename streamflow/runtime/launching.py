@@ -107,7 +107,7 @@ class Launcher:
         if settings.checkpoint_dir is None and settings.restore not in ("latest", "none"):
             raise ConfigError(
                 f"restore is {settings.restore!r}, and the run has no place for checkpoints of its own",
-                hint="give checkpoint_dir as well: what is restored goes on there",
+                hint="give checkpoint_dir as well: the restored job continues there",
             )
         if settings.checkpoint_dir is not None:
             self._store = self._store or open_store(settings.checkpoint_dir, self._job, settings, self._ports)
@@ -217,7 +217,7 @@ class Launcher:
             written = node.sink.writes_to
             if written is not None and Path(written).resolve() in around:
                 raise ConfigError(
-                    f"a savepoint in {place} would lie among what {node.id} writes",
+                    f"a savepoint in {place} would lie among the output of {node.id}",
                     hint="give it a folder of its own",
                 )
         own = (self._settings.checkpoint_dir or "://").removeprefix("file://")

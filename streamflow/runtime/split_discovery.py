@@ -84,7 +84,7 @@ def _restore(node: SourceNode, enumerator: Enumerator, state: Mapping[str, Any])
         enumerator.restore(state)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise StateError(
-            f"{node.source.describe()} cannot go on from what the checkpoint has: it is that of another kind of source",
+            f"{node.source.describe()} cannot continue from the checkpoint: it has another kind of source",
             where=Where(operator=node.id),
             hint='give the sources the ids they had: .named("id"), or start again with restore="none"',
         ) from error

@@ -359,7 +359,7 @@ def test_a_savepoint_whose_own_folder_is_in_use_is_refused(tmp_path: Path) -> No
         job.read(Gate(1).source()).write(sf.FileSink(tmp_path / "data" / "going-on", format="ndjson"))
         handle = await job.start(checkpoint_dir=str(tmp_path / "cp"), mode="streaming")
         # The state goes into the folder of the job below the place.
-        with pytest.raises(sf.ConfigError, match="would lie among what write-1 writes"):
+        with pytest.raises(sf.ConfigError, match="would lie among the output of write-1"):
             await handle.savepoint(str(tmp_path / "data"))
         with pytest.raises(sf.ConfigError, match="would lie among the job's checkpoints"):
             await handle.savepoint(str(tmp_path / "cp"))

@@ -477,7 +477,7 @@ def test_too_many_failed_checkpoints_fail_the_job_and_the_next_run_goes_on(base:
             ports.close()
 
     with pytest.raises(
-        StateError, match=r"in a row.*No space left.*; the job goes on .* remove the cause first"
+        StateError, match=r"in a row.*No space left.*; the job continues .* remove the cause first"
     ):
         asyncio.run(whole())
     run(totals(base, tap=Tap(base)), **settings(base))

@@ -194,7 +194,7 @@ async def stopped_and_gone_on(tmp_path: Path) -> None:
     number = await handle.checkpoint()
     await slow.asked.wait()
     result = await handle.stop(savepoint=str(tmp_path / "savepoint"))
-    assert f"goes on from checkpoint {number}" in result.notes[-1]
+    assert f"continues from checkpoint {number}" in result.notes[-1]
     assert (tmp_path / "savepoint").is_dir()
     before, slow.slow = set(pl.read_ndjson(str(tmp_path / "out/*.ndjson"))["v"]), False
     assert before

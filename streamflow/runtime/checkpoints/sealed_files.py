@@ -144,7 +144,7 @@ def _packed(sink: str, entry: list[Any]) -> bytes:
         return pack(entry, bounded=False)
     except RecordError as error:
         raise StateError(
-            f"what it has sealed cannot be stored: {error.message}",
+            f"its sealed output cannot be stored: {error.message}",
             where=Where(operator=sink),
             hint=error.hint,
         ) from error

@@ -227,5 +227,5 @@ class Checkpoints:
             )
             raise StateError(
                 f"checkpoint {complete.epoch} could not be stored ({self.metrics.failed_in_a_row} in a row): {failure}",
-                hint=f"the job goes on {last} when it is started again: remove the cause first",
+                hint=f"the job continues {last} when it is started again: remove the cause first",
             ) from failure

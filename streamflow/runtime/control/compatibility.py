@@ -43,7 +43,7 @@ class Fit:
         elif self.dropped or self.new:
             hint += ', or start again with restore="none"'
         else:
-            hint = f'change back what was changed, or {hint}, or start again with restore="none"'
+            hint = f'undo the change, or {hint}, or start again with restore="none"'
         raise StateError(
             f"checkpoint {manifest.number} does not fit the job: " + "; ".join(problems) + new, hint=hint
         )
