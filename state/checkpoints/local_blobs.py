@@ -278,7 +278,7 @@ class LocalBlobs:
         try:
             self._disk.link(old, new)
         except FileExistsError:
-            # What is there may be damaged by now; a manifest may name it: it must not be gone for a moment.
+            # Existing content may be damaged by now; a manifest may name it: it must not be gone for a moment.
             with self._temporary(folder) as temporary:
                 self._disk.link(old, temporary)
                 self._disk.rename(temporary, new)

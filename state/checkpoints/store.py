@@ -241,7 +241,7 @@ class CheckpointStore(CheckpointReader):
             raise StateError(f"{self.job} in {self.place} has a checkpoint {manifest.number} already")
         self._reach("manifest.published")
         if not self.blobs.exclusive:
-            # Whoever took over in between has seen this manifest and goes on from it, or will set it aside.
+            # A process that took over in between has seen this manifest and continues from it, or will set it aside.
             self._claims.check()
         self._summaries[manifest.number] = self._summed(manifest)
         with self._guard:

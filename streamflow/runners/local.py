@@ -189,8 +189,8 @@ class LocalJob:
             stands = "there is no checkpoint yet" if last is None else f"checkpoint {last} stands"
             self._notes.append(f"stopped while it waited to start again: {stands}")
             return False
-        # What the last run held goes before the next one restores the same: its parts, and the frames that its error
-        # came through, hold each other. Under virtual time it may take as long as it likes.
+        # The last run's content is freed before the next one restores the same: its parts, and the frames that its
+        # error came through, hold each other. Under virtual time it may take as long as it likes.
         self._attempt = self._reporter.attempt = None
         if self._own_ports:
             gc.collect()

@@ -132,7 +132,7 @@ class Assembly:
         members = [link.metrics for link in links]
         if task.source is not None:
             members.insert(0, self._registry.operator(task.source.id, index))
-        # What has already run where the data was read leaves the chain before its first operator.
+        # Operators that have already run in the read-ahead leave the chain before its first operator.
         ahead = [Link(link.id, None, link.metrics) for link in links[: task.read_ahead]]
         here = [*ahead, *links[task.read_ahead :]]
         chain = Chain(here, outlets, first=task.read_ahead, hurries=self._reports.hurries)

@@ -301,8 +301,8 @@ class Coordinator:
 
     async def _begin(self) -> None:
         if self._checkpoints is not None:
-            # What is written before the barrier need not be written at it. The second time takes what was written
-            # during the first, which is little.
+            # Content written before the barrier need not be written at it. The second time writes the changes made
+            # during the first, which are few.
             for _ in range(_FLUSHES):
                 self._flushed.clear()
                 self._tell(Flush())

@@ -151,7 +151,7 @@ class Launcher:
                     note = 'the job had come to its end and reads nothing more; restore="none" begins again'
                     _LOG.warning(note, extra=told(number=manifest.number))
                     self.notes.append(note)
-        # What is read again counts again.
+        # Records that are read again count again.
         number = None if restored is None else restored.epoch
         self._registry.roll_back({} if number is None else self.metrics.counts.get(number, {}))
         checkpoints = self._checkpoints(restored, run)
@@ -351,7 +351,8 @@ class Launcher:
         assert self._store is not None
         manifest = self._store.manifest(number)
         job = job_of(self._store, manifest)
-        # What is visible by now, whoever goes on from there, maybe elsewhere, must not commit again.
+        # Output that is visible by now must not be committed again by a run that continues from there, maybe
+        # elsewhere.
         later = self._committed_at_the_end()
         left = SealedFiles.of([piece for piece in sealed_of(self._store, manifest, job) if piece[0] in later])
         kept = {name: value for name, value in job.items() if name != "sealed"} | {"notes": notes}

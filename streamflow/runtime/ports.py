@@ -39,11 +39,11 @@ class Threads:
         try:
             return await asyncio.wrap_future(running)
         except asyncio.CancelledError:
-            # What had not begun by then never will.
+            # A call that had not begun by then never will.
             ended = asyncio.wrap_future(running)
             await outlasting(ended)
             if not ended.cancelled():
-                ended.exception()  # or asyncio would report that nobody has asked for it
+                ended.exception()  # or asyncio would warn about an exception never retrieved
             raise
 
     async def droppable(self, function: Callable[..., T], *args: Any) -> T:

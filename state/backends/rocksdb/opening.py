@@ -60,7 +60,7 @@ def _options(memory: SharedMemory, *, create: bool) -> Options:
     options.set_write_buffer_manager(memory.buffers)
     options.set_write_buffer_size(memory.buffer)
     options.set_max_open_files(memory.tables)
-    # What is not in a write buffer is not searched for there: a third of the time of a read.
+    # Keys that are not in a write buffer are not searched for there: a third of the time of a read.
     options.set_memtable_whole_key_filtering(True)
     options.set_memtable_prefix_bloom_ratio(_WRITE_BUFFER_FILTER)
     options.set_max_write_buffer_number(_WRITE_BUFFERS)

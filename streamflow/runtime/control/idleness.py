@@ -58,7 +58,7 @@ class Idleness:
         if self._after is None or first is None:
             return None
         left = first[1] + self._after - self._time
-        # What is left of a sum of floats is no time.
+        # The remainder of a sum of floats is no time.
         return left if left > _NOTHING else 0.0
 
     def quiet(self) -> list[str]:

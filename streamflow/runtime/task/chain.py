@@ -130,7 +130,7 @@ class Chain:
         if output == LATE:
             self._links[position].metrics.late.add(len(batch))
         elif position >= self.first and output != ERRORS:
-            # What ran where the data was read has been counted there.
+            # Operators that ran in the read-ahead have been counted there.
             self._links[position].metrics.records_out.add(len(batch))
             self._links[position].metrics.bytes_out.add(batch.nbytes)
         chained = output == MAIN and position + 1 < len(self._links)

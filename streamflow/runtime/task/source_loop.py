@@ -229,12 +229,12 @@ class SourceTask:
     def _shut_down(self, closing: asyncio.Task[None]) -> None:
         self._closing.discard(closing)
         if not closing.cancelled():
-            closing.exception()  # for who waits, if there still is somebody
+            closing.exception()  # for a task that waits, if there still is one
 
     async def _open_splits(self) -> bool:
         """Opens the splits that are this subtask's now; returns whether one of them has nothing for now."""
         quiet = False
-        # What is taken after an epoch has begun and before its barrier would be neither here nor with the assigner.
+        # A split taken after an epoch has begun and before its barrier would be neither here nor with the assigner.
         while self._barrier is None:
             state = self._share.take(len(self._fetching))
             if state is None:
@@ -408,7 +408,7 @@ class SourceTask:
             return
         current = self._merger.current
         if current < self._reached and self._merger.silent:
-            # What only they had come to is nothing that those downstream should go on from.
+            # Downstream operators should not continue from a watermark that only the silent splits had reached.
             return
         if current > MIN_TIME:
             await self._subtask.advance(current)
@@ -455,7 +455,7 @@ class SourceTask:
         if quiet:
             ready = {split for split in quiet if self._pumps[split].ready}
             for split in ready:
-                # What has come waits for its turn.
+                # A piece that is ready waits for its turn.
                 self._idleness.heard(split)
             newly = [split for split in quiet if split not in ready and not self._merger.is_idle(split)]
             self._merger.idle(*newly)

@@ -151,7 +151,7 @@ class Subtask:
         if self.chain.head is None:
             await self._in_portions(batch, self.chain.process, port)
         else:
-            # What it begins belongs to the event loop.
+            # Work that it begins belongs to the event loop.
             self.chain.process(batch, port)
         await self.flush()
 
@@ -314,7 +314,7 @@ class Subtask:
             if waited is None:
                 return
             time, passed = waited, True
-        # Whatever is still open fires at the end.
+        # Open windows fire at the end.
         rows = MANY if time == MAX_TIME else max(self._last_rows, self.chain.work_at(time, passed))
         while (forwarded := await self._work(self._firing, rows, self.chain.watermark, time, passed)) is None:
             await self.flush()
