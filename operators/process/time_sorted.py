@@ -1,7 +1,7 @@
 """Records that wait for their turn in event-time order: the buffer of a process.
 
-They lie in a `PaneStore`, by spans of event time, so that they spill under the memory budget, are part of snapshots and
-go with their keys when a job is rescaled. The spans are chosen so that one holds some thousand records: what a
+They lie in a `FrameStore`, by spans of event time, so that they spill under the memory budget, are part of snapshots,
+and go with their keys when a job is rescaled. The spans are chosen so that one holds some thousand records: what a
 watermark makes due costs about as much as there is of it, whatever waits behind.
 """
 
@@ -16,7 +16,7 @@ from streamflow.core.common_types import concatenated
 from streamflow.core.schema import EVENT_TIME
 from streamflow.errors import DamagedError
 from streamflow.operators.contract.operator import OperatorContext
-from streamflow.state.frames.panes import PaneStore
+from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 
@@ -40,7 +40,7 @@ class TimeSorted:
 
     def __init__(self, ctx: OperatorContext, keys: Sequence[str], ties: Sequence[str]) -> None:
         owned = OwnedKeys(tuple(keys), ctx.groups, ctx.max_parallelism)
-        self._store = PaneStore(
+        self._store = FrameStore(
             ctx.state, ctx.operator_id, _unchanged, ctx.memory_budget, owned, state=_STATE
         )
         self._ties = list(ties)

@@ -140,7 +140,6 @@ class _EachBatch(Operator):
 
     def on_epoch_end(self, epoch: int, out: Collector) -> None:
         self._totals.change(out)
-        self._totals.settle()
 
     def finish(self, out: Collector) -> None:
         self._totals.change(out)
@@ -168,7 +167,6 @@ class _EachEpoch(Operator):
 
     def on_epoch_end(self, epoch: int, out: Collector) -> None:
         self._totals.change(out)
-        self._totals.settle()
 
     def finish(self, out: Collector) -> None:
         self.on_epoch_end(0, out)

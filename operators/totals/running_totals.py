@@ -1,7 +1,4 @@
-"""The totals of all keys of a running aggregate, and how changes to them go out.
-
-They are in two levels, the recent ones few and overriding the rest, so that a small batch does not rewrite them all.
-"""
+"""The totals of all keys of a running aggregate, and how changes to them go out."""
 
 from __future__ import annotations
 
@@ -13,13 +10,12 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
+from streamflow.core.key_join import key_join
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, shown_name
 from streamflow.operators.aggregates.partials import LATEST, PartialPlan
 from streamflow.operators.contract.operator import Collector, OperatorContext
-from streamflow.operators.kernels.key_join import key_join
-from streamflow.operators.kernels.membership import has_key_in
 from streamflow.operators.stateless.null_keys import check_keys
-from streamflow.state.frames.panes import PaneStore
+from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart, Table
 
@@ -53,7 +49,14 @@ class RunningTotals:
         self._names = list(plan.types)
         self._plan = plan
         self._owned = OwnedKeys(tuple(keys), ctx.groups, ctx.max_parallelism)
-        self._store = PaneStore(ctx.state, ctx.operator_id, self._merge, ctx.memory_budget, self._owned)
+        self._store = FrameStore(
+            ctx.state,
+            ctx.operator_id,
+            self._merge,
+            ctx.memory_budget,
+            self._owned,
+            replacing=ctx.updates != "end",
+        )
         self._id = ctx.operator_id
         self._checked = self._keys if null_keys_fail else ()
         self._partial_input = partial_input
@@ -64,7 +67,6 @@ class RunningTotals:
             *(pl.col(shown.get(name, name)).alias(name) for name in columns),
             *([pl.col(EVENT_TIME)] if timed else []),
         ]
-        self._recent: pl.DataFrame | None = None
         self._pending: list[pl.DataFrame] = []
         self._pending_rows = 0
         self._merged_rows = 0
@@ -89,23 +91,10 @@ class RunningTotals:
             return
         partials = self._pending[0] if len(self._pending) == 1 else self._merge(concatenated(self._pending))
         self._pending, self._pending_rows, self._merged_rows = [], 0, 0
-        old, others = self._taken(partials)
+        old = self._store.look_up(_TOTALS, partials)
         new = partials if old is None else self._merge(concatenated([old, partials]))
-        self._recent = new if others is None else concatenated([others, new])
+        self._store.put(_TOTALS, partials, new)
         self._put_out(old, new, out)
-        stored = self._store.read(_TOTALS).height if _TOTALS in self._store else 0
-        if self._recent.height > stored // 2 + _LITTLE:
-            self.settle()
-
-    def settle(self) -> None:
-        """Bring the recent totals into the store."""
-        if self._recent is None:
-            return
-        recent, self._recent = self._recent, None
-        if _TOTALS in self._store:
-            stored = self._store.read(_TOTALS)
-            recent = concatenated([stored.filter(~has_key_in(stored, recent, self._keys)), recent])
-        self._store.replace(_TOTALS, recent)
 
     def collect(self, partials: pl.DataFrame) -> None:
         """Add partials to totals of which nothing is said before the end."""
@@ -124,18 +113,14 @@ class RunningTotals:
     def snapshot(self, said: Said) -> OperatorSnapshot:
         """The totals, and what is pending."""
         stored = self._store.snapshot()
-        recent = [] if self._recent is None else [(_TOTALS, self._recent)]
-        more: dict[str, Table] = {
-            "recent": recent,
-            "pending": [(_TOTALS, frame) for frame in self._pending],
-        }
+        more: dict[str, Table] = {"pending": [(_TOTALS, frame) for frame in self._pending]}
         return OperatorSnapshot({"said": said, **stored.values}, {**stored.tables, **more}, stored.keys)
 
     def restore(self, parts: Sequence[StatePart]) -> None:
-        """Take back what `snapshot` gave."""
+        """Take back what `snapshot` gave, of this version or of those in which recent totals were apart."""
         self._store.restore(parts)
-        recent = [frame for _, frame in self._owned.restored(parts, "recent", self._merge)]
-        self._recent = concatenated(recent) if recent else None
+        for _, recent in self._owned.restored(parts, "recent", self._merge):
+            self._store.put(_TOTALS, recent, recent)
         for _, frame in self._owned.restored(parts, "pending", self._merge):
             self.add(frame)
 
@@ -148,21 +133,6 @@ class RunningTotals:
     def _merge(self, partials: pl.DataFrame) -> pl.DataFrame:
         """One row per key."""
         return self._plan.merge(partials, self._keys)
-
-    def _taken(self, delta: pl.DataFrame) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
-        """The totals of the keys in `delta`, and the recent totals of other keys."""
-        others, unseen = None, delta
-        old: list[pl.DataFrame] = []
-        if self._recent is not None:
-            touched = has_key_in(self._recent, delta, self._keys)
-            old.append(self._recent.filter(touched))
-            others = self._recent.filter(~touched)
-            unseen = delta.filter(~has_key_in(delta, old[0], self._keys))
-        if _TOTALS in self._store and not unseen.is_empty():
-            stored = self._store.read(_TOTALS)
-            old.append(stored.filter(has_key_in(stored, unseen, self._keys)))
-        old = [frame for frame in old if not frame.is_empty()]
-        return (concatenated(old) if old else None), others
 
     def _put_out(self, old: pl.DataFrame | None, new: pl.DataFrame, out: Collector) -> None:
         after = self._plan.results(new, self._leading)

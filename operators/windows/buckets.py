@@ -16,7 +16,7 @@ from streamflow.operators.aggregates.partials import SLICE
 from streamflow.state.operator_snapshot import whole
 
 if TYPE_CHECKING:
-    from streamflow.state.frames.panes import PaneStore
+    from streamflow.state.frames.store import FrameStore
 
 __all__ = ["Buckets", "Span"]
 
@@ -35,7 +35,7 @@ class Span(NamedTuple):
 class Buckets:
     """The buckets of one operator; `spans` tells what is where. `low` is the column of a row's smallest time."""
 
-    def __init__(self, store: PaneStore, width: int, offset: int = 0, low: str = SLICE) -> None:
+    def __init__(self, store: FrameStore, width: int, offset: int = 0, low: str = SLICE) -> None:
         self._store = store
         self._width = width
         self._offset = offset
@@ -60,6 +60,10 @@ class Buckets:
     def read(self, bucket: int) -> pl.DataFrame:
         """What a bucket holds, one row per key and slice."""
         return self._store.read(bucket)
+
+    def look_up(self, bucket: int, keys: pl.DataFrame) -> pl.DataFrame | None:
+        """The rows that a bucket holds of keys, merged; None: there are none. Costs what the keys cost."""
+        return self._store.look_up(bucket, keys)
 
     def rows(self, bucket: int) -> int:
         """How many rows a bucket holds, before they are merged."""

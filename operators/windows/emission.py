@@ -13,6 +13,7 @@ import polars as pl
 
 from streamflow.core.common_types import alike, concatenated
 from streamflow.core.frame import FrameBatch
+from streamflow.core.key_join import key_join
 from streamflow.core.schema import (
     CHANGE,
     CHANGE_TYPE,
@@ -23,12 +24,11 @@ from streamflow.core.schema import (
 )
 from streamflow.operators.aggregates.partials import END, START
 from streamflow.operators.contract.operator import Collector
-from streamflow.operators.kernels.key_join import key_join
 from streamflow.state.operator_snapshot import EMPTY, OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
 if TYPE_CHECKING:
-    from streamflow.state.frames.panes import PaneStore
+    from streamflow.state.frames.store import FrameStore
 
 __all__ = ["PANE_COLUMNS", "WINDOW_COLUMNS", "FiredPanes", "PaneWriter", "Timing"]
 
@@ -60,7 +60,7 @@ class FiredPanes:
     """
 
     def __init__(
-        self, store: PaneStore, keys: Sequence[str], allowed_lateness: int, *, growing: bool
+        self, store: FrameStore, keys: Sequence[str], allowed_lateness: int, *, growing: bool
     ) -> None:
         self._store = store
         self._keys = list(keys)
@@ -88,18 +88,21 @@ class FiredPanes:
 
         Windows of one size lie within each other only if they are the same; a session may have swallowed several.
         """
+        low, high = int(windows[START].min()), int(windows[END].max())  # type: ignore[arg-type]
         taken: list[pl.DataFrame] = []
         for bucket in self._store.panes():
-            panes = self._store.read(bucket).with_row_index(_ORDER)
+            if bucket >= high or bucket + self._bucket <= low:
+                continue
+            panes = self._store.look_up(bucket, windows)
+            if panes is None:
+                continue
+            panes = panes.with_row_index(_ORDER)
             hits = self._swallowed(panes, windows)
             if hits.is_empty():
                 continue
-            taken.append(hits.drop(_ORDER))
             rest = panes.filter(~pl.col(_ORDER).is_in(hits[_ORDER].implode())).drop(_ORDER)
-            if rest.is_empty():
-                self._store.drop(bucket)
-            else:
-                self._store.replace(bucket, rest)
+            self._store.put(bucket, windows, rest)
+            taken.append(hits.drop(_ORDER))
         return concatenated(taken) if taken else None
 
     def snapshot(self) -> OperatorSnapshot:

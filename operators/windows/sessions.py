@@ -20,9 +20,9 @@ import polars as pl
 from streamflow.core.common_types import alike, concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
+from streamflow.core.membership import has_key_in
 from streamflow.operators.aggregates.partials import COUNT, END, FIRST, LAST, SLICE, START, TIME
 from streamflow.operators.contract.operator import LATE, Collector, Operator
-from streamflow.operators.kernels.membership import has_key_in
 from streamflow.operators.windows.buckets import Buckets
 from streamflow.operators.windows.emission import Timing
 from streamflow.operators.windows.merging import SESSION, with_sessions

@@ -19,7 +19,6 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME
 from streamflow.operators.aggregates.partials import COUNT, END, SLICE, START
 from streamflow.operators.contract.operator import LATE, Collector, Operator
-from streamflow.operators.kernels.membership import has_key_in
 from streamflow.operators.windows.buckets import Buckets
 from streamflow.operators.windows.window_parts import WindowParts
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
@@ -255,12 +254,8 @@ class SlicedWindows(Operator):
             low, high = int(touched[START].min()), int(touched[START].max()) + slicing.size  # type: ignore[arg-type]
             spans = self._buckets.spans.items()
             read = [bucket for bucket, span in spans if span.low < high and span.high >= low]
-            related = concatenated(
-                [
-                    (data := concatenated(frames)).filter(has_key_in(data, touched, self._keys))
-                    for frames in self._buckets.in_slices(read)
-                ]
-            )
+            found = [self._buckets.look_up(bucket, touched) for bucket in read]
+            related = concatenated([rows for rows in found if rows is not None])
             data, touched = alike(self._exploded(related, end, last), touched, self._keys)
             data = data.join(touched, on=window, how="semi", nulls_equal=True)
         merged = self._plan.merge(data, window)

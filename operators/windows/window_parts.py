@@ -18,7 +18,7 @@ from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart, Table
 
 if TYPE_CHECKING:
-    from streamflow.state.frames.panes import PaneStore
+    from streamflow.state.frames.store import FrameStore
 
 __all__ = ["WindowParts"]
 
@@ -35,7 +35,7 @@ class WindowParts:
     discarding: bool
     null_keys_fail: bool
     partial_input: bool
-    store: PaneStore
+    store: FrameStore
     writer: PaneWriter
     owned: OwnedKeys
     metrics: OperatorMetrics

@@ -31,7 +31,7 @@ from streamflow.operators.windows.global_ import GlobalWindows
 from streamflow.operators.windows.sessions import SessionWindows
 from streamflow.operators.windows.sliced import SlicedWindows
 from streamflow.operators.windows.window_parts import WindowParts
-from streamflow.state.frames.panes import PaneStore
+from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.windows.aggregate import Aggregate
 from streamflow.windows.assigners import Assigner, GlobalWindow, Session, Sliding, Tumbling
@@ -111,13 +111,14 @@ class WindowAggregateSpec(OperatorSpec):
         owned = OwnedKeys(self.keys, ctx.groups, ctx.max_parallelism)
         fired = None
         if self.allowed_lateness and (retracting or self.pane_info):
-            history = PaneStore(
+            history = FrameStore(
                 ctx.state,
                 ctx.operator_id,
                 FiredPanes.merged,
                 max(1, ctx.memory_budget // 4),
                 owned,
                 state="fired",
+                replacing=True,
             )
             fired = FiredPanes(
                 history, self.keys, self.allowed_lateness, growing=isinstance(self.assigner, Session)
@@ -131,7 +132,7 @@ class WindowAggregateSpec(OperatorSpec):
             discarding=self.accumulation == "discarding",
             null_keys_fail=self.null_keys == "fail",
             partial_input=self.partial_input,
-            store=PaneStore(
+            store=FrameStore(
                 ctx.state, ctx.operator_id, lambda frame: plan.merge(frame, by), ctx.memory_budget, owned
             ),
             writer=PaneWriter(

@@ -11,9 +11,9 @@ from typing import Final
 
 import polars as pl
 
-from streamflow.core.keys import key_groups
+from streamflow.core.keys import key_hashes
 
-__all__ = ["in_slices", "rows_in_slice"]
+__all__ = ["in_slices", "rows_in_slice", "slice_of_hash"]
 
 _MODULUS: Final = 32_749
 """A prime, so that it has no factor in common with any number of key groups."""
@@ -37,5 +37,10 @@ def rows_in_slice(frame: pl.DataFrame, keys: Sequence[str], number: int, slices:
     return frame.filter(_slice_of(frame, keys, slices) == number)
 
 
+def slice_of_hash(key_hash: int, slices: int) -> int:
+    """The slice of a key with this hash."""
+    return key_hash % _MODULUS % slices
+
+
 def _slice_of(frame: pl.DataFrame, keys: Sequence[str], slices: int) -> pl.Series:
-    return key_groups(frame, keys, _MODULUS) % slices
+    return key_hashes(frame, keys) % _MODULUS % slices

@@ -17,7 +17,7 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.operators.aggregates.partials import COUNT, END, FIRST, LAST, LATEST, SLICE, START
 from streamflow.state.backends.memory import MemoryBackend
-from streamflow.state.frames.panes import PaneStore
+from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import StatePart
 from streamflow.windows.aggregate import Aggregate, Slot
@@ -68,7 +68,9 @@ def pane_frame(
 ) -> pl.DataFrame:
     """The rows of one table, from all subtasks, with those spilled to their backends."""
     owned = OwnedKeys(keys, range(max_parallelism), max_parallelism)
-    store = PaneStore(MemoryBackend(), operator, lambda frame: frame, _UNBOUNDED, owned, state=state)
+    store = FrameStore(
+        MemoryBackend(), operator, lambda frame: frame, _UNBOUNDED, owned, state=state, replacing=True
+    )
     store.restore(parts)
     frames = [store.read(pane) for pane in store.panes()]
     if not frames:

@@ -33,7 +33,7 @@ from streamflow.operators.contract.operator import (
 )
 from streamflow.operators.totals import running_totals
 from streamflow.operators.windows import windowing
-from streamflow.state.frames.panes import PaneStore
+from streamflow.state.frames.store import FrameStore
 from streamflow.windows.assigners import Assigner, GlobalWindow
 from tests.properties.job_model import (
     MAX,
@@ -136,12 +136,12 @@ def test_event_time_never_goes_back_and_nothing_comes_behind_it(
 
 
 @contextmanager
-def watched() -> Generator[tuple[list[PaneStore], list[Operator]]]:
+def watched() -> Generator[tuple[list[FrameStore], list[Operator]]]:
     """Every pane store and window operator made meanwhile."""
-    stores: list[PaneStore] = []
+    stores: list[FrameStore] = []
     operators: list[Operator] = []
 
-    class Watched(PaneStore):
+    class Watched(FrameStore):
         def __init__(self, *args: Any, **keywords: Any) -> None:
             super().__init__(*args, **keywords)
             stores.append(self)
@@ -155,8 +155,8 @@ def watched() -> Generator[tuple[list[PaneStore], list[Operator]]]:
         return operators[-1]
 
     with (
-        patch.object(windowing, "PaneStore", Watched),
-        patch.object(running_totals, "PaneStore", Watched),
+        patch.object(windowing, "FrameStore", Watched),
+        patch.object(running_totals, "FrameStore", Watched),
         patch.object(windowing.WindowAggregateSpec, "build", noted),
     ):
         yield stores, operators

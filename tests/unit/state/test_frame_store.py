@@ -18,7 +18,7 @@ from streamflow.state.backends.memory import MemoryBackend
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.backends.saved import FilesInMemory
 from streamflow.state.frames.key_slices import in_slices
-from streamflow.state.frames.panes import PaneStore
+from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import StatePart
 
@@ -58,8 +58,8 @@ def distinct(rows: int, number: int = 0) -> pl.DataFrame:
     return partial([f"{number}-{i}" for i in range(rows)], number)
 
 
-def store_of(budget: int = LARGE, backend: KeyedStateBackend | None = None) -> PaneStore:
-    return PaneStore(backend or MemoryBackend(), "window-1", merge, budget, KEYS)
+def store_of(budget: int = LARGE, backend: KeyedStateBackend | None = None) -> FrameStore:
+    return FrameStore(backend or MemoryBackend(), "window-1", merge, budget, KEYS)
 
 
 def chunks_in(backend: KeyedStateBackend) -> int:
@@ -78,7 +78,7 @@ def test_panes_hold_what_one_merge_over_everything_gives(
     budget: int, appends: list[tuple[int, list[str], int]], reads: list[int], drop: int
 ) -> None:
     backend = MemoryBackend()
-    store = PaneStore(backend, "window-1", merge, budget, KEYS)
+    store = FrameStore(backend, "window-1", merge, budget, KEYS)
     model: dict[int, list[pl.DataFrame]] = {}
     for number, (pane, keys, times) in enumerate(appends):
         frame = partial([f"{key}{i}" for key in keys for i in range(times)], number)
@@ -171,7 +171,7 @@ def test_a_large_frame_is_spilled_in_chunks_of_a_megabyte() -> None:
 
 def test_a_row_is_merged_a_bounded_number_of_times() -> None:
     merges = Merges()
-    store = PaneStore(MemoryBackend(), "window-1", merges, LARGE, KEYS)
+    store = FrameStore(MemoryBackend(), "window-1", merges, LARGE, KEYS)
     keys = partial([f"k{i}" for i in range(1_000)])
     for _ in range(500):
         store.append(0, keys)
@@ -186,7 +186,7 @@ def test_also_where_merging_does_not_shrink_anything() -> None:
         merged.append(frame.height)
         return frame
 
-    store = PaneStore(MemoryBackend(), "window-1", keep_all, LARGE, KEYS)
+    store = FrameStore(MemoryBackend(), "window-1", keep_all, LARGE, KEYS)
     frame = pl.DataFrame({"n": pl.int_range(5_000, eager=True)})
     for _ in range(400):
         store.append(0, frame)
@@ -204,7 +204,7 @@ def test_many_tiny_partials_are_merged_too() -> None:
 
 def test_reading_twice_merges_once() -> None:
     merges = Merges()
-    store = PaneStore(MemoryBackend(), "window-1", merges, LARGE, KEYS)
+    store = FrameStore(MemoryBackend(), "window-1", merges, LARGE, KEYS)
     store.append(0, partial(["a"]))
     store.append(0, partial(["a"]))
     assert store.read(0).equals(store.read(0))
@@ -265,7 +265,7 @@ def test_lost_and_damaged_chunks_are_state_errors() -> None:
 
 
 def test_what_arrow_cannot_hold_cannot_spill() -> None:
-    store = PaneStore(MemoryBackend(), "window-1", lambda frame: frame, 1, KEYS)
+    store = FrameStore(MemoryBackend(), "window-1", lambda frame: frame, 1, KEYS)
     with pytest.raises(StateError, match="pack them first"):
         store.append(0, pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}))
 
@@ -287,7 +287,7 @@ def large(rows: int, number: int = 0) -> pl.DataFrame:
     return partial(keys, number)
 
 
-def together(store: PaneStore, panes: list[int], slices: int) -> dict[int, pl.DataFrame]:
+def together(store: FrameStore, panes: list[int], slices: int) -> dict[int, pl.DataFrame]:
     """The panes, read slice by slice."""
     read: dict[int, list[pl.DataFrame]] = {}
     for number in range(slices):
@@ -358,7 +358,7 @@ def test_dividing_keeps_the_order_of_appending() -> None:
 
 def test_a_row_of_a_divided_pane_is_merged_a_bounded_number_of_times() -> None:
     merges = Merges()
-    store = PaneStore(MemoryBackend(), "window-1", merges, 8 << 20, KEYS)
+    store = FrameStore(MemoryBackend(), "window-1", merges, 8 << 20, KEYS)
     for number in range(100):
         store.append(0, partial([f"{number}-{i}" for i in range(2_000)]))
     assert store.slices([0]) > 1
@@ -406,7 +406,7 @@ def test_subtasks_find_their_keys_in_the_stores_of_others(budget: int) -> None:
     whole = store_of(budget, MemoryBackend())
     whole.append(0, frame)
 
-    def parts_of(stores: list[tuple[PaneStore, MemoryBackend, range]]) -> list[StatePart]:
+    def parts_of(stores: list[tuple[FrameStore, MemoryBackend, range]]) -> list[StatePart]:
         kept = [(store.snapshot(), backend, groups) for store, backend, groups in stores]
         return [StatePart(groups, k.values, k.tables, backend) for k, backend, groups in kept]
 
@@ -420,7 +420,7 @@ def test_subtasks_find_their_keys_in_the_stores_of_others(budget: int) -> None:
         for subtask in range(parallelism):
             groups = key_group_range(subtask, parallelism, 128)
             new = MemoryBackend()
-            made = PaneStore(new, "window-1", merge, budget, OwnedKeys(("k",), groups, 128))
+            made = FrameStore(new, "window-1", merge, budget, OwnedKeys(("k",), groups, 128))
             made.restore([p for p in parts if p.groups.start < groups.stop and groups.start < p.groups.stop])
             stores.append((made, new, groups))
         rows = [store.read(0) for store, _, _ in stores]

@@ -1,22 +1,24 @@
-"""The panes of a window operator: per pane a frame of partial aggregates, hot in memory, cold in the backend.
+"""The keyed frame store: rows by pane and key, hot in memory, cold in the backend.
 
-A pane is named by an integer (the start of its slice or window). Appending is cheap: a pane collects partials and
-merges them when what is unmerged outgrows what is merged, as a log-structured merge tree does, so each row is merged
-about a constant number of times. When all panes together exceed the memory budget, the ones appended to least
-recently are merged and spilled to the backend as sealed Arrow IPC, in chunks; a pane that goes on growing spills in
-several runs, and reading merges them. The order of appending is kept, for aggregates like first and last.
+A pane is named by an integer (the start of its slice or window). Appending is cheap: a pane collects frames and merges
+them when what is unmerged outgrows what is merged, as a log-structured merge tree does (O'Neil et al., 1996), so each
+row is merged about a constant number of times. When all panes together exceed the memory budget, the ones appended to
+least recently are merged and spilled to the backend as sealed Arrow IPC, in chunks; a pane that goes on growing spills
+in several runs, and reading merges them. The order of appending is kept, for aggregates like first and last.
+
+Looking up keys costs what the keys cost, whatever is stored: the frames of a pane in which keys have been looked up are
+merged into few runs, each sorted by the hash of the key, and so are their chunks.
 
 A large pane is divided by a hash of the keys into parts (a Grace hash join's partitions), which are merged, spilled
 and read one by one: however large it is, a slice of it at a time can be worked on within the budget.
-
-`merge` turns the concatenation of frames into one and must be associative; column types may widen from one frame to
-the next.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 import polars as pl
@@ -24,16 +26,17 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.errors import StateError
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
-from streamflow.state.frames.key_slices import in_slices, rows_in_slice
-from streamflow.state.frames.pane_chunks import Chunk, PaneChunks
-from streamflow.state.frames.pane_parts import FrameSizes, Pane, Part
+from streamflow.state.frames.chunks import Chunk, Chunks, chunk_runs
+from streamflow.state.frames.key_slices import in_slices, rows_in_slice, slice_of_hash
+from streamflow.state.frames.merging import MARK, Merging, marked
+from streamflow.state.frames.parts import FrameSizes, Pane, Part
+from streamflow.state.frames.runs import Run, SoughtKeys, by_hash
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart, whole
 
-__all__ = ["PaneStore"]
+__all__ = ["FrameStore"]
 
 _MERGE_ROWS: Final = 32_768
-_MERGE_PARTIALS: Final = 256
 _SPILL_TO: Final = 0.9
 _WORTH_MERGING: Final = 0.5
 _PARTS: Final = 64
@@ -41,11 +44,21 @@ _PARTS: Final = 64
 _SLICES_PER_BUDGET: Final = 8
 _LEAST_SLICE: Final = 64 << 10
 _DIVIDED_WHEN_SPILLED: Final = 2 << 20
+_DIVIDED_WHEN_LOOKED_UP: Final = 1 << 17
+"""Rows; merging more than these at once takes long, which appending and looking up are not to do."""
 _MOST_SLICES: Final = 1 << 12
+_CHUNK_RUNS: Final = 4
+"""With more runs of chunks in which a key is looked up, they are merged."""
+_FRONT: Final = -1
+"""The number of the part in front."""
+_FRONT_FRAMES: Final = 256
 
 
-class PaneStore:
-    """Frames of partial aggregates by pane, within `memory_budget` bytes.
+class FrameStore:
+    """Rows by pane and key, within `memory_budget` bytes.
+
+    `merge` turns the concatenation of frames into one and must be associative; column types may widen from one frame to
+    the next. `replacing`: rows of a key can be put in the place of older ones.
 
     Appending costs a few microseconds, merges and spills aside. The budget bounds what is kept between calls; a call
     takes about twice the largest part of a pane more while it merges, `read` twice the pane. Raises KeyError for a pane
@@ -53,7 +66,7 @@ class PaneStore:
 
     >>> from streamflow.state.backends.memory import MemoryBackend
     >>> keys = OwnedKeys(("k",), range(128), 128)
-    >>> store = PaneStore(MemoryBackend(), "window-1", lambda f: f.group_by("k").agg(pl.col("n").sum()), 1 << 20, keys)
+    >>> store = FrameStore(MemoryBackend(), "window-1", lambda f: f.group_by("k").agg(pl.col("n").sum()), 1 << 20, keys)
     >>> store.append(0, pl.DataFrame({"k": ["a"], "n": [1]}))
     >>> store.append(0, pl.DataFrame({"k": ["a"], "n": [2]}))
     >>> store.panes(), store.read(0).rows()
@@ -69,14 +82,16 @@ class PaneStore:
         keys: OwnedKeys,
         *,
         state: str = "panes",
+        replacing: bool = False,
     ) -> None:
         if memory_budget <= 0:
             raise StateError(
                 f"the memory budget for panes is {memory_budget} bytes", hint="give at least some megabytes"
             )
         self._address = StateAddress(operator_id, state)
-        self._chunks = PaneChunks(backend, self._address)
-        self._merge = merge
+        self._chunks = Chunks(backend, self._address)
+        self._merging = Merging(keys.columns, merge, replacing=replacing)
+        self._replacing = replacing
         self._budget = memory_budget
         self._slice_bytes = max(memory_budget // _SLICES_PER_BUDGET, _LEAST_SLICE)
         self._keys = keys
@@ -92,7 +107,7 @@ class PaneStore:
 
     @property
     def rows(self) -> int:
-        """Rows in all panes, in memory and spilled; rows of one key in two partials count twice."""
+        """Rows in all panes, in memory and spilled; rows of one key in two frames count twice."""
         return self._rows
 
     @property
@@ -122,18 +137,56 @@ class PaneStore:
         return self._panes[pane].rows
 
     def append(self, pane: int, frame: pl.DataFrame) -> None:
-        """Add partial aggregates to a pane, which is made if it is not there. The frame is kept, not copied."""
+        """Add rows to a pane, which is made if it is not there. The frame is kept, not copied."""
         if not frame.height and pane in self._panes:
             return
+        if self._replacing and MARK not in frame.columns:
+            frame = frame.with_columns(pl.lit(False).alias(MARK))
         content = self._pane(pane)
         if len(content.parts) == 1:
             (part,) = content.parts
-            if self._add(pane, 0, part, frame) and part.nbytes > self._slice_bytes:
+            merged = self._add(pane, 0, part, frame)
+            if merged and self._is_large(part):
                 self._divide(pane, content)
         else:
-            self._put_in_front(pane, content, frame)
+            self._fronts[pane] = content
+            self._keep(content.front, frame)
+            if content.front.rows > _MERGE_ROWS or len(content.front.tail) > _FRONT_FRAMES:
+                self._divide_front(pane, content)
+            elif content.front.looked_up and content.front.tail_is_long:
+                self._merge_tail(content.front)
         if self._nbytes > self._budget:
             self._make_room()
+
+    def put(self, pane: int, keys: pl.DataFrame, rows: pl.DataFrame) -> None:
+        """Make these rows all that a pane has of these keys (their columns, any number of times each); with no rows
+        for a key nothing is left of it. For a store that is `replacing`."""
+        self.append(pane, marked(keys.select(self._keys.columns), rows))
+
+    def look_up(self, pane: int, keys: pl.DataFrame) -> pl.DataFrame | None:
+        """The merged rows that a pane has of keys (their columns, any number of times each); None: there are none.
+
+        Costs what the keys cost, whatever the pane holds, but for the first and second time, when it is gone over and
+        sorted.
+        """
+        content = self._panes.get(pane)
+        if content is None:
+            return None
+        if len(content.parts) == 1 and self._is_large(content.parts[0]):
+            self._divide(pane, content)
+        sought = SoughtKeys(keys, self._keys.columns)
+        parts = len(content.parts)
+        by_part: dict[int, list[int]] = {}
+        for key_hash in sought.hashes:
+            by_part.setdefault(slice_of_hash(key_hash, parts), []).append(key_hash)
+        found = [
+            frame
+            for number, hashes in by_part.items()
+            for frame in self._rows_of(pane, content.parts[number], hashes)
+        ]
+        found += self._rows_of(pane, content.front, sought.hashes)
+        rows = sought.rows_in(concatenated(found)) if found else None
+        return None if rows is None or rows.is_empty() else self._shown(self._merging([rows], oldest=True))
 
     def read(self, pane: int) -> pl.DataFrame:
         """The merged frame of a pane. Stays in memory only if the pane was there anyway."""
@@ -163,28 +216,25 @@ class PaneStore:
         parts = len(content.parts)
         # Where there are fewer slices than parts, each is several parts; where there are more, a piece of one.
         chosen = [part for at, part in enumerate(content.parts) if at % slices == number % parts]
-        frames = [self._content(pane, part) for part in chosen if part.partials or part.chunks]
+        frames = [self._content(pane, part) for part in chosen if part.chunks or part.runs or part.tail]
         if slices > parts:
             frames = [rows_in_slice(frame, self._keys.columns, number, slices) for frame in frames]
         if not frames:
             return None
-        return frames[0] if len(frames) == 1 else concatenated(frames)
+        return self._shown(frames[0] if len(frames) == 1 else concatenated(frames))
 
     def replace(self, pane: int, frame: pl.DataFrame) -> None:
         """Make the merged `frame` the whole content of a pane."""
         if pane in self._panes:
             self.drop(pane)
-        (part,) = self._pane(pane).parts
-        self._keep(pane, 0, part, frame)
-        part.merged_rows = frame.height
-        if self._nbytes > self._budget:
-            self._make_room()
+        self.append(pane, frame)
 
     def drop(self, pane: int) -> None:
         """Forget a pane."""
         content = self._panes.pop(pane)
         self._ascending = None
-        self._take_front(pane, content)
+        self._fronts.pop(pane, None)
+        self._take(pane, _FRONT, content.front)
         for number, part in enumerate(content.parts):
             self._take(pane, number, part)
 
@@ -199,8 +249,8 @@ class PaneStore:
         index: list[list[object]] = []
         for pane in self.panes():
             content = self._panes[pane]
-            table += [(pane, frame) for part in content.parts for frame in part.partials]
-            table += [(pane, frame) for frame in content.front]
+            parts = (*content.parts, content.front)
+            table += [(pane, run.frame) for part in parts for run in part.in_memory]
             if content.next_chunk:
                 chunks = [[list(chunk) for chunk in part.chunks] for part in content.parts]
                 index.append([pane, content.next_chunk, chunks])
@@ -221,12 +271,14 @@ class PaneStore:
                         f"pane {pane} was in a state backend that is not there",
                         hint="restore from another checkpoint",
                     )
-                foreign = PaneChunks(saved.backend, self._address)
+                foreign = Chunks(saved.backend, self._address)
                 for frame in foreign.read(pane, (chunk for of_part in chunks for chunk in of_part)):
                     own = self._keys.rows(frame)
                     if own.height:
                         self.append(pane, own)
-        for pane, frame in self._keys.restored(parts, name, self._merge):
+        for pane, frame in self._keys.restored(
+            parts, name, lambda frame: self._merging([frame], oldest=False)
+        ):
             self.append(pane, frame)
 
     def _adopt(self, pane: int, next_chunk: int, chunks: Sequence[list[Chunk]]) -> None:
@@ -238,6 +290,9 @@ class PaneStore:
             self._spilled += sum(chunk.stored for chunk in part.chunks)
             self._rows += part.rows
 
+    def _shown(self, frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.drop(MARK) if self._replacing and MARK in frame.columns else frame
+
     # In memory.
 
     def _pane(self, pane: int) -> Pane:
@@ -247,23 +302,28 @@ class PaneStore:
             self._ascending = None
         return content
 
-    def _add(self, pane: int, number: int, part: Part, frame: pl.DataFrame) -> bool:
-        """Add a partial to a part; whether that made it merge."""
-        self._keep(pane, number, part, frame)
-        part.pending_rows += frame.height
-        if part.pending_rows <= max(_MERGE_ROWS, part.merged_rows) and len(part.partials) <= _MERGE_PARTIALS:
-            return False
-        self._merge_resident(part)
-        return True
+    def _is_large(self, part: Part) -> bool:
+        """Whether a part, the only one of its pane, is to be divided."""
+        return part.nbytes > self._slice_bytes or (
+            part.looked_up and part.rows_in_memory > _DIVIDED_WHEN_LOOKED_UP
+        )
 
-    def _keep(self, pane: int, number: int, part: Part, frame: pl.DataFrame) -> None:
-        size = self._sizes.of(frame)
-        part.partials.append(frame)
-        part.nbytes += size
-        self._nbytes += size
-        self._rows += frame.height
+    def _add(self, pane: int, number: int, part: Part, frame: pl.DataFrame) -> bool:
+        """Add a frame to a part; whether that made it merge."""
+        self._keep(part, frame)
         self._resident[pane, number] = part
         self._resident.move_to_end((pane, number))
+        # Where keys are looked up it is merged then.
+        if not part.tail_is_long or (part.looked_up and len(part.tail) < _FRONT_FRAMES):
+            return False
+        self._merge_tail(part)
+        return True
+
+    def _keep(self, part: Part, frame: pl.DataFrame) -> None:
+        run = Run(frame, self._sizes.of(frame))
+        part.add(run)
+        self._nbytes += run.nbytes
+        self._rows += frame.height
 
     def _take(self, pane: int, number: int, part: Part) -> None:
         """Forget what a part has."""
@@ -274,19 +334,25 @@ class PaneStore:
             self._spilled -= sum(chunk.stored for chunk in part.chunks)
             self._chunks.drop(pane, part.chunks)
 
+    def _merge_tail(self, part: Part) -> None:
+        """Leave fewer frames in memory."""
+        self._merge_from(part, part.runs_kept)
+
     def _merge_resident(self, part: Part) -> None:
         """Leave one merged frame in memory."""
-        if not part.pending_rows and len(part.partials) == 1:
-            return
-        merged = self._merged(part.partials)
-        size = self._sizes.of(merged)
-        self._nbytes += size - part.nbytes
-        self._rows += merged.height - sum(partial.height for partial in part.partials)
-        part.partials, part.nbytes = [merged], size
-        part.merged_rows, part.pending_rows = merged.height, 0
+        if part.tail or len(part.runs) != 1:
+            self._merge_from(part, 0)
 
-    def _merged(self, frames: list[pl.DataFrame]) -> pl.DataFrame:
-        return self._merge(concatenated(frames))
+    def _merge_from(self, part: Part, kept: int) -> None:
+        """Merge the tail and all runs but the first `kept` into one."""
+        before, rows = part.nbytes, part.rows_in_memory
+        frames = [run.frame for run in part.in_memory[kept:]]
+        merged = (
+            self._merging(frames, oldest=part.oldest and not kept and not part.chunks) if frames else None
+        )
+        part.replace(kept, None if merged is None else Run(merged, self._sizes.of(merged)))
+        self._nbytes += part.nbytes - before
+        self._rows += part.rows_in_memory - rows
 
     def _make_room(self) -> None:
         """Merge, and where that does not help spill, the coldest parts first, until there is some room.
@@ -321,72 +387,92 @@ class PaneStore:
     def _divide(self, pane: int, content: Pane) -> None:
         """Make many parts of a pane that has one. What it has spilled is little, or it would have been divided."""
         (whole,) = content.parts
-        frames = [*self._chunks.read(pane, whole.chunks), *whole.partials]
+        frames = list(self._chunks.read(pane, whole.chunks))
+        frames += [concatenated([run.frame for run in whole.in_memory])] if whole.in_memory else []
         self._take(pane, 0, whole)
-        content.parts = [Part() for _ in range(_PARTS)]
+        content.parts = [Part(looked_up=whole.looked_up) for _ in range(_PARTS)]
+        content.front.looked_up = whole.looked_up
         for frame in frames:
             self._distribute(pane, content, frame)
 
-    def _put_in_front(self, pane: int, content: Pane, frame: pl.DataFrame) -> None:
-        size = self._sizes.of(frame)
-        content.front.append(frame)
-        content.front_rows += frame.height
-        content.front_bytes += size
-        self._nbytes += size
-        self._rows += frame.height
-        self._fronts[pane] = content
-        if content.front_rows > _MERGE_ROWS or len(content.front) > _MERGE_PARTIALS:
-            self._divide_front(pane, content)
-
-    def _take_front(self, pane: int, content: Pane) -> list[pl.DataFrame]:
-        frames = content.front
-        if frames:
-            self._nbytes -= content.front_bytes
-            self._rows -= content.front_rows
-            content.front, content.front_rows, content.front_bytes = [], 0, 0
-            del self._fronts[pane]
-        return frames
-
     def _divide_front(self, pane: int, content: Pane) -> None:
-        if content.front:
-            self._distribute(pane, content, concatenated(self._take_front(pane, content)))
+        frames = [run.frame for run in content.front.in_memory]
+        if frames:
+            self._take(pane, _FRONT, content.front)
+            content.front.replace(0, None)
+            del self._fronts[pane]
+            self._distribute(pane, content, concatenated(frames))
 
     def _distribute(self, pane: int, content: Pane, frame: pl.DataFrame) -> None:
         """Each row to the part that has its key."""
         for number, rows in in_slices(frame, self._keys.columns, len(content.parts)):
             self._add(pane, number, content.parts[number], rows)
 
+    # Looked up.
+
+    def _rows_of(self, pane: int, part: Part, hashes: Sequence[int]) -> list[pl.DataFrame]:
+        """The frames of a part, or the rows of them, in which keys with these hashes may be, oldest first."""
+        part.looked_up = True
+        if part.tail_is_long:
+            self._merge_tail(part)
+        if part.chunks and chunk_runs(part.chunks) > _CHUNK_RUNS:
+            self._merge_chunks(pane, part)
+        chunks = [
+            chunk
+            for chunk in part.chunks
+            if (at := bisect_left(hashes, chunk.low)) < len(hashes) and hashes[at] <= chunk.high
+        ]
+        found = [run.rows_of(hashes, self._keys.columns) for run in part.in_memory]
+        return [*self._chunks.read(pane, chunks), *(rows for rows in found if rows is not None)]
+
+    def _merge_chunks(self, pane: int, part: Part) -> None:
+        """Write the chunks of a part again as one run."""
+        merged = self._merged_frames(self._chunks.read(pane, part.chunks))
+        self._spilled -= sum(chunk.stored for chunk in part.chunks)
+        self._rows -= sum(chunk.rows for chunk in part.chunks)
+        self._chunks.drop(pane, part.chunks)
+        part.chunks = []
+        self._write(pane, part, merged, self._sizes.of(merged))
+        self._rows += merged.height
+
     # In the backend.
 
     def _spill(self, pane: int, number: int, part: Part) -> None:
-        (frame,) = part.partials
-        for chunk in self._chunks.write(pane, self._panes[pane].next_chunk, frame, part.nbytes):
+        (run,) = part.runs
+        self._write(pane, part, run.frame, run.nbytes)
+        self._nbytes -= run.nbytes
+        part.replace(0, None)
+        del self._resident[pane, number]
+
+    def _write(self, pane: int, part: Part, frame: pl.DataFrame, nbytes: int) -> None:
+        """Append chunks to those of a part."""
+        content = self._panes[pane]
+        hashes: pl.Series | None = None
+        if part.looked_up:
+            frame, hashes = by_hash(frame, self._keys.columns)
+        for chunk in self._chunks.write(pane, content.next_chunk, frame, nbytes, hashes):
             part.chunks.append(chunk)
             self._spilled += chunk.stored
-            self._panes[pane].next_chunk = chunk.number + 1
-        self._nbytes -= part.nbytes
-        part.partials, part.nbytes, part.merged_rows, part.pending_rows = [], 0, 0, 0
-        del self._resident[pane, number]
+            content.next_chunk = chunk.number + 1
 
     def _content(self, pane: int, part: Part) -> pl.DataFrame:
         """All that a part has, merged."""
         if part.chunks:
-            return self._merge_spilled(pane, part)
+            in_memory = (run.frame for run in part.in_memory)
+            return self._merged_frames(chain(self._chunks.read(pane, part.chunks), in_memory))
         self._merge_resident(part)
-        return part.partials[0]
+        return part.runs[0].frame
 
-    def _merge_spilled(self, pane: int, part: Part) -> pl.DataFrame:
+    def _merged_frames(self, ordered: Iterator[pl.DataFrame]) -> pl.DataFrame:
         """Oldest first, merging on the way, so that the result and one part of its size are all that is in memory."""
         merged_rows, pending_rows = 0, 0
         frames: list[pl.DataFrame] = []
-        for frame in self._in_order(pane, part):
+        for frame in ordered:
             frames.append(frame)
             pending_rows += frame.height
             if pending_rows > max(_MERGE_ROWS, merged_rows):
-                frames = [self._merged(frames)]
+                frames = [self._merging(frames, oldest=True)]
                 merged_rows, pending_rows = frames[0].height, 0
-        return self._merged(frames) if pending_rows or len(frames) > 1 else frames[0]
-
-    def _in_order(self, pane: int, part: Part) -> Iterator[pl.DataFrame]:
-        yield from self._chunks.read(pane, part.chunks)
-        yield from part.partials
+        if pending_rows or len(frames) > 1:
+            return self._merging(frames, oldest=True)
+        return frames[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import polars as pl
@@ -11,40 +11,53 @@ from streamflow.core.serde import frame_to_ipc, ipc_to_frame
 from streamflow.errors import StateError, Where
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 
-__all__ = ["Chunk", "PaneChunks"]
+__all__ = ["Chunk", "Chunks", "chunk_runs"]
 
 _CHUNK_BYTES: Final = 1 << 20
+_LOOKED_UP_BYTES: Final = 1 << 16
+"""The size of chunks that are read for a few keys."""
 _GROUP: Final = 0
 """A chunk holds keys of all groups; whoever wants those of some filters its rows."""
+_HIGHEST: Final = 2**64 - 1
 
 
 class Chunk(NamedTuple):
-    """What is known of a chunk without reading it: bytes in the backend, bytes and rows in memory."""
+    """Facts about a chunk: bytes in the backend, bytes and rows in memory, the least and the greatest hash of its
+    keys."""
 
     number: int
     stored: int
     size: int
     rows: int
+    low: int = 0
+    high: int = _HIGHEST
 
 
-class PaneChunks:
+class Chunks:
     """The chunks of one operator's panes in one backend."""
 
     def __init__(self, backend: KeyedStateBackend, address: StateAddress) -> None:
         self._backend = backend
         self._address = address
 
-    def write(self, pane: int, first: int, frame: pl.DataFrame, size: int) -> Iterator[Chunk]:
-        """Store a frame of `size` bytes in chunks of about a megabyte, numbered from `first`.
+    def write(
+        self, pane: int, first: int, frame: pl.DataFrame, size: int, hashes: pl.Series | None = None
+    ) -> Iterator[Chunk]:
+        """Store a frame of `size` bytes in chunks numbered from `first`: of about a megabyte, or of 64 KiB for a frame
+        that is sorted by the hashes of its keys.
 
         Each by itself: many megabytes in one write would hold the interpreter for long.
         """
-        step = max(1, frame.height * _CHUNK_BYTES // max(1, size))
+        nbytes = _CHUNK_BYTES if hashes is None else _LOOKED_UP_BYTES
+        step = max(1, frame.height * nbytes // max(1, size))
         for number, start in enumerate(range(0, max(1, frame.height), step), first):
             part = frame.slice(start, step)
             data = frame_to_ipc(part)
             self._backend.put(self._address, _GROUP, _key(pane, number), data)
-            yield Chunk(number, len(data), size * part.height // max(1, frame.height), part.height)
+            bounds = (
+                () if hashes is None or not part.height else (hashes[start], hashes[start + part.height - 1])
+            )
+            yield Chunk(number, len(data), size * part.height // max(1, frame.height), part.height, *bounds)
 
     def read(self, pane: int, chunks: Iterable[Chunk]) -> Iterator[pl.DataFrame]:
         """One after the other. Raises StateError where one is missing or damaged."""
@@ -61,6 +74,15 @@ class PaneChunks:
     def drop(self, pane: int, chunks: Iterable[Chunk]) -> None:
         """Forget chunks."""
         self._backend.write(self._address, [(_GROUP, _key(pane, chunk.number), None) for chunk in chunks])
+
+
+def chunk_runs(chunks: Sequence[Chunk]) -> int:
+    """How many times chunks in the order of writing begin again with low hashes: so many of them may have a key.
+
+    >>> chunk_runs([Chunk(0, 1, 1, 1, 3, 5), Chunk(1, 1, 1, 1, 6, 9), Chunk(2, 1, 1, 1, 2, 7)])
+    2
+    """
+    return sum(not number or chunk.low < chunks[number - 1].high for number, chunk in enumerate(chunks))
 
 
 def _key(pane: int, number: int) -> bytes:

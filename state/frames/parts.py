@@ -1,0 +1,123 @@
+"""The content of one pane: its parts, what they have in memory and in the backend, and how large it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import polars as pl
+
+from streamflow.state.frames.chunks import Chunk
+from streamflow.state.frames.runs import Run
+
+__all__ = ["FrameSizes", "Pane", "Part"]
+
+_FRAME_BYTES: Final = 400
+_VIEW_BYTES: Final = 16
+_ROUNDED_UP: Final = 4
+"""Frames take up to a quarter more than they say: 1.14 to 1.25 of it, measured as resident memory."""
+_TAIL_ROWS: Final = 32_768
+_TAIL_FRAMES: Final = 256
+_LOOKED_UP_ROWS: Final = 4_096
+_LOOKED_UP_FRAMES: Final = 32
+_GROWTH: Final = 2
+
+
+@dataclass(slots=True)
+class Part:
+    """Rows in the order of appending: first those in the backend (`chunks`), then merged `runs` in memory, then a
+    `tail` of frames as they came. `oldest`: no older rows of the same keys are elsewhere."""
+
+    oldest: bool = True
+    looked_up: bool = False
+    chunks: list[Chunk] = field(default_factory=list[Chunk])
+    runs: list[Run] = field(default_factory=list[Run])
+    tail: list[Run] = field(default_factory=list[Run])
+    tail_rows: int = 0
+
+    @property
+    def in_memory(self) -> list[Run]:
+        """All runs in memory, oldest first."""
+        return [*self.runs, *self.tail]
+
+    @property
+    def rows_in_memory(self) -> int:
+        return self.tail_rows + sum(run.frame.height for run in self.runs)
+
+    @property
+    def rows(self) -> int:
+        return self.rows_in_memory + sum(chunk.rows for chunk in self.chunks)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return sum(run.nbytes for run in self.in_memory)
+
+    @property
+    def size(self) -> int:
+        """Bytes, if all of it were in memory."""
+        return self.nbytes + sum(chunk.size for chunk in self.chunks)
+
+    def add(self, run: Run) -> None:
+        """Append a frame as it came."""
+        self.tail.append(run)
+        self.tail_rows += run.frame.height
+
+    @property
+    def tail_is_long(self) -> bool:
+        """Whether it is time to merge the tail: when it outgrows what is merged; earlier where keys are looked up."""
+        if self.looked_up:
+            many = self.tail_rows > _LOOKED_UP_ROWS and len(self.tail) > 1
+            return many or len(self.tail) > _LOOKED_UP_FRAMES
+        merged = sum(run.frame.height for run in self.runs)
+        return self.tail_rows > max(_TAIL_ROWS, merged) or len(self.tail) >= _TAIL_FRAMES
+
+    @property
+    def runs_kept(self) -> int:
+        """How many of the runs stay as they are when the tail is merged: those that are much larger than what comes
+        after them, so that each row is merged a few times only, and there are few runs."""
+        kept, rows = len(self.runs), self.tail_rows
+        while kept and (not self.looked_up or self.runs[kept - 1].frame.height < _GROWTH * rows):
+            kept -= 1
+            rows += self.runs[kept].frame.height
+        return kept
+
+    def replace(self, kept: int, merged: Run | None) -> None:
+        """Put one run in the place of the tail and of all runs but the first `kept`; None: nothing."""
+        self.runs[kept:] = [] if merged is None else [merged]
+        self.tail, self.tail_rows = [], 0
+
+
+@dataclass(slots=True)
+class Pane:
+    """One part, or many by a hash of the key; then what comes waits in `front` until there is enough to be divided."""
+
+    parts: list[Part] = field(default_factory=lambda: [Part()])
+    front: Part = field(default_factory=lambda: Part(oldest=False))
+    next_chunk: int = 0
+
+    @property
+    def size(self) -> int:
+        return self.front.nbytes + sum(part.size for part in self.parts)
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in (self.front, *self.parts))
+
+
+class FrameSizes:
+    """Estimates of the memory that frames take."""
+
+    def __init__(self) -> None:
+        self._row_overhead: dict[int, int] = {}
+
+    def of(self, frame: pl.DataFrame) -> int:
+        """Bytes. Polars' own estimate leaves out the 16 bytes that each text or binary value takes beside its content,
+        and what the allocator rounds up."""
+        width = frame.width
+        overhead = self._row_overhead.get(width)
+        if overhead is None:
+            views = sum(isinstance(dtype, (pl.String, pl.Binary)) for dtype in frame.dtypes)
+            overhead = self._row_overhead[width] = _VIEW_BYTES * views
+        content = int(frame.estimated_size()) + overhead * frame.height
+        return content + content // _ROUNDED_UP + _FRAME_BYTES * width

@@ -1,0 +1,78 @@
+"""Runs of rows in which keys are looked up.
+
+A run keeps the order of appending until keys are looked up in it. From then on it is sorted by the hash of the key, and
+looking up costs a binary search for each key and one gather, whatever the size of the run.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Final
+
+import polars as pl
+
+from streamflow.core.keys import key_hashes
+from streamflow.core.membership import has_key_in
+
+__all__ = ["Run", "SoughtKeys", "by_hash"]
+
+_GONE_OVER: Final = 256
+"""Runs with no more rows are not sorted."""
+_SORTED_AT_ONCE: Final = 16_384
+"""Runs with more rows are sorted when they are looked up in for the second time: the first may be the last."""
+_MANY: Final = 8
+"""With more than one key sought in so many rows, all of them are compared."""
+_HASH: Final = "__hash"
+
+
+class SoughtKeys:
+    """Keys that are looked up, with their hashes, each once and ascending."""
+
+    def __init__(self, frame: pl.DataFrame, columns: Sequence[str]) -> None:
+        self._columns = list(columns)
+        self._keys = frame.select(columns)
+        self.hashes: list[int] = sorted(set(key_hashes(self._keys, columns).to_list()))
+
+    def rows_in(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The rows of a frame that have one of the keys, in order."""
+        return frame.filter(has_key_in(frame, self._keys, self._columns))
+
+
+class Run:
+    """Rows of one part of a pane, in the order of appending for each key. `nbytes` as estimated."""
+
+    __slots__ = ("_hashes", "_looked_up", "frame", "nbytes")
+
+    def __init__(self, frame: pl.DataFrame, nbytes: int) -> None:
+        self.frame = frame
+        self.nbytes = nbytes
+        self._hashes: array[int] | None = None
+        self._looked_up = False
+
+    def rows_of(self, hashes: Sequence[int], keys: Sequence[str]) -> pl.DataFrame | None:
+        """The rows whose keys have one of these hashes (ascending), and perhaps others; None: there are none."""
+        rows = self.frame.height
+        if rows <= max(_GONE_OVER, len(hashes) * _MANY):
+            return self.frame
+        if self._hashes is None:
+            again, self._looked_up = self._looked_up, True
+            if rows > _SORTED_AT_ONCE and not again:
+                return self.frame
+            self.frame, ordered = by_hash(self.frame, keys)
+            self._hashes = array("Q", ordered.to_list())
+        places: list[int] = []
+        kept, low = self._hashes, 0
+        for sought in hashes:
+            low = bisect_left(kept, sought, low)
+            while low < len(kept) and kept[low] == sought:
+                places.append(low)
+                low += 1
+        return self.frame[places] if places else None
+
+
+def by_hash(frame: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, pl.Series]:
+    """A frame sorted by the hash of its keys, rows of one hash in their order, and these hashes."""
+    ordered = frame.with_columns(key_hashes(frame, keys).alias(_HASH)).sort(_HASH, maintain_order=True)
+    return ordered.drop(_HASH), ordered[_HASH]

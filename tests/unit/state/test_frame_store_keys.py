@@ -1,0 +1,148 @@
+"""Keys in the frame store: what is looked up, put and appended in any order is what a dict of lists would have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamflow.core.serde import pack, unpack
+from streamflow.state.backends.memory import MemoryBackend
+from streamflow.state.frames import runs
+from streamflow.state.frames.store import FrameStore
+from streamflow.state.keyed.owned_keys import OwnedKeys
+from streamflow.state.operator_snapshot import StatePart
+
+KEYS = OwnedKeys(("k",), range(128), 128)
+SCHEMA = {"k": pl.String, "n": pl.Int64}
+Model = dict[int, dict[str | None, list[int]]]
+
+
+def together(frame: pl.DataFrame) -> pl.DataFrame:
+    """The numbers of a key as one row with their sum."""
+    return frame.group_by("k", maintain_order=True).agg(pl.col("n").sum())
+
+
+def apart(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame
+
+
+def store_of(budget: int, *, merged: bool, backend: MemoryBackend) -> FrameStore:
+    return FrameStore(backend, "op-1", together if merged else apart, budget, KEYS, replacing=True)
+
+
+def keys_of(keys: list[str | None]) -> pl.DataFrame:
+    return pl.DataFrame({"k": keys}, schema={"k": pl.String})
+
+
+def expected(model: Model, pane: int, keys: Any, *, merged: bool) -> list[tuple[str | None, int]]:
+    has = model.get(pane, {})
+    rows = [(key, n) for key in sorted(set(keys), key=repr) for n in has.get(key, ())]
+    if not merged:
+        return rows
+    return [(key, sum(has[key])) for key in sorted(set(keys), key=repr) if has.get(key)]
+
+
+def found(frame: pl.DataFrame | None) -> list[tuple[str | None, int]]:
+    return [] if frame is None else sorted(frame.rows(), key=lambda row: repr(row[0]))
+
+
+_keys = st.lists(st.sampled_from(["a", "b", "c", "d", "e", None]), max_size=5)
+_steps = st.lists(
+    st.tuples(
+        st.sampled_from(["append", "append", "put", "look up", "read", "restore"]),
+        st.integers(0, 1),
+        _keys,
+        st.integers(1, 3),
+    ),
+    max_size=30,
+)
+
+
+@pytest.mark.parametrize("merged", [True, False])
+@pytest.mark.parametrize("budget", [1, 3_000, 1 << 30])
+@settings(max_examples=40)
+@given(steps=_steps)
+def test_any_steps_leave_what_a_dict_of_lists_would_have(
+    budget: int, merged: bool, steps: list[tuple[str, int, list[str | None], int]]
+) -> None:
+    backend = MemoryBackend()
+    store = store_of(budget, merged=merged, backend=backend)
+    model: Model = {}
+    for number, (what, pane, keys, times) in enumerate(steps):
+        rows = [(key, 100 * number + i) for key in keys for i in range(times)]
+        frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+        kept = model.setdefault(pane, {}) if what in ("append", "put") else model.get(pane, {})
+        match what:
+            case "append":
+                store.append(pane, frame)
+            case "put":
+                # Of every second key nothing is to be left.
+                frame = frame.filter(pl.col("k").is_in(keys[::2], nulls_equal=True))
+                store.put(pane, keys_of(keys), frame)
+                for key in keys:
+                    kept[key] = []
+            case "look up":
+                looked = store.look_up(pane, keys_of(keys))
+                assert found(looked) == expected(model, pane, keys, merged=merged)
+            case "read" if pane in store:
+                assert found(store.read(pane)) == expected(model, pane, kept, merged=merged)
+            case "restore":
+                saved = store.snapshot()
+                values = unpack(pack(saved.values))
+                store = store_of(budget, merged=merged, backend=backend)
+                store.restore([StatePart(range(128), values, saved.tables, backend, adopted=True)])
+            case _:
+                continue
+        if what in ("append", "put"):
+            for key, n in frame.rows():
+                kept.setdefault(key, []).append(n)
+        assert store.nbytes <= budget
+    for pane in store.panes():
+        assert found(store.read(pane)) == expected(model, pane, model[pane], merged=merged)
+
+
+@pytest.mark.parametrize("budget", [300_000, 2 << 20, 1 << 30])
+def test_many_keys_are_put_and_looked_up_while_they_are_divided_and_spilled(budget: int) -> None:
+    backend = MemoryBackend()
+    store = store_of(budget, merged=True, backend=backend)
+    totals = dict.fromkeys(range(60_000), 1)
+    store.append(0, pl.DataFrame({"k": [f"key {n}" for n in totals], "n": [1] * len(totals)}))
+    for turn in range(150):
+        chosen = [(turn * 7_919 + i * 104_729) % len(totals) for i in range(50)]
+        keys = keys_of([f"key {n}" for n in chosen])
+        old = dict(found(store.look_up(0, keys)))
+        assert old == {f"key {n}": totals[n] for n in chosen}
+        totals |= {n: totals[n] + turn for n in chosen}
+        store.put(0, keys, pl.DataFrame({"k": list(keys["k"]), "n": [totals[n] for n in chosen]}))
+    assert dict(store.read(0).rows()) == {f"key {n}": total for n, total in totals.items()}
+    assert (store.spilled > 0) == (budget < 1 << 30)
+
+
+@pytest.mark.parametrize("stored", [40_000, 160_000])
+def test_looking_up_goes_over_as_many_rows_whatever_is_stored(
+    stored: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_of(1 << 30, merged=True, backend=MemoryBackend())
+    store.append(0, pl.DataFrame({"k": [f"key {n}" for n in range(stored)], "n": [1] * stored}))
+    keys = keys_of([f"key {n}" for n in range(10)])
+    for _ in range(2):
+        store.look_up(0, keys)
+    gone_over: list[int] = []
+    whole = runs.SoughtKeys.rows_in
+
+    def counted(sought: runs.SoughtKeys, frame: pl.DataFrame) -> pl.DataFrame:
+        gone_over.append(frame.height)
+        return whole(sought, frame)
+
+    monkeypatch.setattr(runs.SoughtKeys, "rows_in", counted)
+    for turn in range(200):
+        rows = store.look_up(0, keys)
+        assert rows is not None
+        store.put(0, keys, rows.with_columns(pl.col("n") + turn))
+    # The tail of what came last, at most.
+    assert max(gone_over) <= 4_096
+    assert sum(gone_over) / 200 <= 1_000
