@@ -35,13 +35,14 @@ from streamflow.operators.contract.operator import (
 from streamflow.operators.process.context import Emitted, Firing, ProcessContext, Timer, moment
 from streamflow.operators.process.keys import KeyColumns
 from streamflow.operators.process.process import WHOLE_RECORD, ProcessSpec
-from streamflow.operators.process.time_sorted import TimeSorted
 from streamflow.operators.stateless.null_keys import with_keys
 from streamflow.operators.stateless.row_builder import row_dicts
 from streamflow.operators.stateless.rows import FITTING_HINT, columns_of, seen
 from streamflow.operators.stateless.user_functions import unfit_results
 from streamflow.state.backends.protocol import StateAddress
+from streamflow.state.frames.time_sorted import TimeSorted
 from streamflow.state.keyed.cache import Current, StateCache
+from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.keyed.timers import TimerQueue
 from streamflow.state.operator_snapshot import StatePart, take_groups
 from streamflow.time.effort import Effort
@@ -97,7 +98,10 @@ class ProcessOperator(Operator):
         self._processing_timers = TimerQueue(ctx.state, StateAddress(ctx.operator_id, PROCESSING_TIMERS))
         self._sorts = self._timed and (spec.order == "event_time" or ctx.updates == "end")
         ties = (spec.record_columns or (WHOLE_RECORD,)) if spec.order == "event_time" else ()
-        self._waiting = TimeSorted(ctx, spec.keys, ties)
+        owned = OwnedKeys(spec.keys, ctx.groups, ctx.max_parallelism)
+        self._waiting = TimeSorted(
+            ctx.state, ctx.operator_id, ctx.memory_budget, owned, time=EVENT_TIME, state="waiting", ties=ties
+        )
         marked = ctx.marks and self._timed
         self._main = Emitted(marked=marked)
         self._side = {name: Emitted(marked=marked) for name, _ in spec.side}

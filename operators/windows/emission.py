@@ -56,7 +56,7 @@ _BEFORE: Final = (pl.col(END) - 2).cast(EVENT_TIME_TYPE).alias(WATERMARK)
 class FiredPanes:
     """The last pane of each key and window that may fire again: its values and its index, kept until clean-up.
 
-    `growing`: windows may become part of larger ones (sessions), so what is over has to be forgotten to the pane.
+    `growing`: windows may become part of larger ones (sessions), so what is over is forgotten by the pane.
     """
 
     def __init__(
@@ -91,7 +91,8 @@ class FiredPanes:
         low, high = int(windows[START].min()), int(windows[END].max())  # type: ignore[arg-type]
         taken: list[pl.DataFrame] = []
         for bucket in self._store.panes():
-            if bucket >= high or bucket + self._bucket <= low:
+            # Panes within windows that have not fired yet are kept beyond their bucket.
+            if bucket >= high or (not self._growing and bucket + self._bucket <= low):
                 continue
             panes = self._store.look_up(bucket, windows)
             if panes is None:
@@ -113,33 +114,16 @@ class FiredPanes:
         """Take back what `snapshot` gave."""
         self._store.restore(parts)
 
-    def clean_up(self, watermark: int, continued: pl.DataFrame | None = None) -> None:
-        """Forget what cannot fire again. `continued`: larger windows (keys, START, END) that have not fired yet; the
-        panes within them are kept until they do."""
+    def clean_up(self, watermark: int) -> None:
+        """Forget what cannot fire again; where windows grow, what has not been taken or forgotten stays."""
         bound = max(watermark - self._lateness, MIN_TIME)
         for bucket in self._store.panes():
-            over = bucket + self._bucket - 1 <= bound
-            if self._growing and bucket <= bound:
-                self._forget_within(bucket, bound, continued, over=over)
-            elif over:
-                self._store.drop(bucket)
-
-    def _forget_within(self, bucket: int, bound: int, continued: pl.DataFrame | None, *, over: bool) -> None:
-        panes = self._store.read(bucket)
-        old = panes.filter(pl.col(END) - 1 <= bound)
-        if old.is_empty():
-            return
-        kept = self._swallowed(old, old.clear() if continued is None else continued)
-        rest = panes.filter(pl.col(END) - 1 > bound)
-        if not over:
-            rest = concatenated([rest, kept.select(panes.columns)])
-        if rest.is_empty():
+            if bucket + self._bucket - 1 > bound:
+                return
+            kept = self._store.read(bucket) if self._growing else None
             self._store.drop(bucket)
-        elif rest.height < panes.height:
-            self._store.replace(bucket, rest)
-        if over:
-            for (start,), part in kept.group_by(self._bucket_of(pl.col(_BY_END)).alias("bucket")):
-                self._store.append(int(start), part.select(panes.columns))
+            if kept is not None and kept.height:
+                self._store.append(bound // self._bucket * self._bucket, kept)
 
     def _bucket_of(self, end: pl.Expr) -> pl.Expr:
         return (end - 1) // self._bucket * self._bucket
@@ -224,15 +208,15 @@ class PaneWriter:
         if self._fired is not None:
             self._fired.restore(parts)
 
-    @property
-    def remembers(self) -> bool:
-        """Whether it asks what windows said before."""
-        return self._fired is not None
-
-    def clean_up(self, watermark: int, continued: pl.DataFrame | None = None) -> None:
+    def clean_up(self, watermark: int) -> None:
         """Forget windows that are over (`FiredPanes.clean_up`)."""
         if self._fired is not None:
-            self._fired.clean_up(watermark, continued)
+            self._fired.clean_up(watermark)
+
+    def forget(self, windows: pl.DataFrame) -> None:
+        """Forget the panes of windows (keys, START, END) that are over, though larger ones may come."""
+        if self._fired is not None and not windows.is_empty():
+            self._fired.take(windows)
 
     def _with_history(self, panes: pl.DataFrame, watermark: int, *, again: bool) -> pl.DataFrame:
         """Panes with their change kind and index, after the retractions of what they replace; remembers them."""

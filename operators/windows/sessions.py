@@ -3,7 +3,8 @@
 A batch comes in as fragments (records of a key in one slice of the gap's width are in one session whatever else
 comes). Before the first watermark they only collect in the pane store. From then on the open ones are at hand in
 memory, one frame: a watermark picks the keys that have a fragment old enough to close, and merges the fragments of
-those keys only. What does not fit in memory goes back to the store as far as no watermark can touch it yet.
+those keys only. What no watermark will touch for a while is put away by key (`PutAway`), so that this frame stays about
+as large as what comes and goes.
 
 With allowed lateness a session that has fired stays until clean-up, so that late records can extend it or join two;
 the merged session then fires as a new window. In discarding mode only its bounds stay meaningful: what it said is not
@@ -12,7 +13,7 @@ said again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import polars as pl
@@ -26,9 +27,10 @@ from streamflow.operators.contract.operator import LATE, Collector, Operator
 from streamflow.operators.windows.buckets import Buckets
 from streamflow.operators.windows.emission import Timing
 from streamflow.operators.windows.merging import SESSION, with_sessions
+from streamflow.operators.windows.put_away import Merge, PutAway
 from streamflow.operators.windows.window_parts import WindowParts
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MIN_TIME
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
 __all__ = ["SessionWindows"]
 
@@ -44,17 +46,25 @@ _CHUNK_ROWS: Final = 400_000
 _LITTLE: Final = 4_096
 _MANY: Final = 8
 """With at least one in so many rows old enough to close, all are merged instead of picking."""
+_AT_HAND: Final = 16_384
+"""So many rows are always at hand."""
+_AHEAD: Final = 8
+"""What is due within so many steps of the watermark stays at hand; all of it where that is a gap or more."""
 
 
 class SessionWindows(Operator):
     """The logic of `WindowAggregateSpec` for session windows in one subtask."""
 
-    def __init__(self, gap: int, parts: WindowParts, memory_budget: int) -> None:
+    def __init__(self, gap: int, parts: WindowParts, away: Callable[[Merge], PutAway]) -> None:
+        """`away`: makes what is put away, of the function that merges it."""
         self._gap = gap
         self._parts = parts
         self._keys = parts.keys
         self._lateness = parts.allowed_lateness
-        self._budget = memory_budget // 2
+        self._away = away(self._merged)
+        self._ahead = 0
+        # Up to when what was put away has been taken back.
+        self._taken = MIN_TIME
         self._stored = Buckets(parts.store, gap, low=FIRST)
         self._open: list[pl.DataFrame] = []
         self._rows = 0
@@ -85,26 +95,44 @@ class SessionWindows(Operator):
 
     def on_watermark(self, watermark: int, out: Collector) -> int | None:
         if watermark > self._watermark:
+            ahead = _AHEAD * (watermark - self._watermark)
+            # Where all of it will be due soon, nothing is put away.
+            puts_away = ahead <= self._gap
+            self._ahead = ahead if puts_away else 0
             self._watermark = watermark
             complete = False
             while not complete:
                 reached, complete = self._fetch(watermark)
                 self._close(reached, "ON_TIME", out)
-            self._parts.writer.clean_up(watermark, self._continued())
+                if puts_away:
+                    self._put_away(reached)
+            self._parts.writer.clean_up(watermark)
         return watermark
 
     def work_at(self, watermark: int) -> int:
-        return self._rows
+        return self._rows + self._away.due_by(self._closing(watermark))
 
     def snapshot(self) -> OperatorSnapshot:
-        values = {"watermark": self._watermark, "stored": self._stored.snapshot()}
-        return self._parts.snapshot(values, {"open": [(_OPEN, frame) for frame in self._open]})
+        away = self._away.snapshot()
+        values = {
+            "watermark": self._watermark,
+            "stored": self._stored.snapshot(),
+            "lateness": self._lateness,
+            **away.values,
+        }
+        return self._parts.snapshot(values, {"open": [(_OPEN, frame) for frame in self._open], **away.tables})
 
     def restore(self, parts: Sequence[StatePart]) -> None:
         self._parts.restore(parts)
         self._stored.restore([part.values["stored"] for part in parts])
+        self._away.restore(parts)
         self._watermark = min(part.number("watermark") for part in parts)
+        lateness = {part.values.get("lateness", self._lateness) for part in parts}
         saved = [frame for _, frame in self._parts.owned.restored(parts, "open", self._merged)]
+        if lateness != {self._lateness}:
+            # What has been put away is due at other times, and may lack flags or have some that are needed no more.
+            away = self._away.take_all()
+            saved += [] if away is None else [away]
         if not self._lateness and any(_FIRED in frame.columns for frame in saved):
             # What has fired is over, except where a session that has not fired continues it.
             saved = [self._merged(concatenated(saved)).filter(~pl.col(_FIRED)).drop(_FIRED, _AGAIN)]
@@ -126,6 +154,7 @@ class SessionWindows(Operator):
         if int(fragments[LAST].min()) > bound:  # type: ignore[arg-type]
             return fragments
         doubtful = fragments.filter(pl.col(LAST) <= bound)
+        self._take_back(doubtful)
         bounds = [*self._keys, FIRST, LAST]
         numbered = fragments.with_row_index("__fragment")
         related = [numbered.select(*bounds, "__fragment")]
@@ -158,6 +187,8 @@ class SessionWindows(Operator):
         closing = pl.col(LAST) <= self._closing(watermark)
         due = rows.filter(closing & ~pl.col(_FIRED)) if self._lateness else rows.filter(closing)
         if not due.is_empty():
+            if self._take_back(due):
+                rows = concatenated(self._open)
             related, rest = self._related(rows, due)
             sessions = self._merged(related)
             fire = closing & ~pl.col(_FIRED) if self._lateness else closing
@@ -179,36 +210,23 @@ class SessionWindows(Operator):
         rows = self._all()
         if rows is None:
             return
-        over = rows[_FIRED] & (rows[LAST] <= bound)
-        if not over.any():
+        over = pl.col(_FIRED) & (pl.col(LAST) <= bound)
+        gone = rows.filter(over)
+        if gone.is_empty():
             return
-        unfired = rows.filter(~pl.col(_FIRED))
-        # All that ends by the watermark has fired by now: a session with a fragment that has not is not over.
-        doubtful = over & has_key_in(rows, unfired, self._keys)
+        if self._take_back(gone):
+            rows = concatenated(self._open)
         kept = [rows.filter(~over)]
-        if doubtful.any():
-            related = rows.filter(has_key_in(rows, rows.filter(doubtful), self._keys))
+        # All that ends by the watermark has fired by now: a session with a fragment that has not is not over.
+        doubtful = gone.filter(has_key_in(gone, kept[0].filter(~pl.col(_FIRED)), self._keys))
+        if not doubtful.is_empty():
+            related = rows.filter(has_key_in(rows, doubtful, self._keys))
             sessions = with_sessions(related, self._keys, self._gap)
-            lasting = pl.col(LAST).max().over(SESSION) > bound
-            continued = pl.col(_FIRED) & (pl.col(LAST) <= bound) & lasting
-            kept.append(sessions.filter(continued).drop(SESSION))
+            continued = sessions.filter(over, pl.col(LAST).max().over(SESSION) > bound).drop(SESSION)
+            kept.append(continued)
+            gone = gone.join(continued, on=[*self._keys, FIRST, LAST], how="anti", nulls_equal=True)
         self._keep(kept)
-
-    def _continued(self) -> pl.DataFrame | None:
-        """Sessions (keys, START, END) that swallow some that have fired, but have not fired themselves."""
-        rows = self._all() if self._parts.writer.remembers else None
-        if rows is None or rows[_FIRED].all() or not rows[_AGAIN].any():
-            return None
-        related = rows.filter(has_key_in(rows, rows.filter(~pl.col(_FIRED)), self._keys))
-        bounds = with_sessions(related, self._keys, self._gap).group_by(SESSION)
-        sessions = bounds.agg(
-            *(pl.col(key).first() for key in self._keys),
-            pl.col(FIRST).min(),
-            pl.col(LAST).max(),
-            pl.col(_FIRED).all(),
-            pl.col(_AGAIN).any(),
-        )
-        return sessions.filter(pl.col(_AGAIN) & ~pl.col(_FIRED)).select(self._leading)
+        self._parts.writer.forget(gone.select(self._leading))
 
     def _related(self, rows: pl.DataFrame, due: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The rows of the keys that are due, and the others."""
@@ -256,29 +274,50 @@ class SessionWindows(Operator):
         merged = self._merged(rows)
         self._keep([merged])
         self._merged_rows = self._rows
-        if merged.estimated_size() > self._budget:
-            ahead = pl.col(FIRST) > self._watermark
-            far = merged.filter(ahead)
-            if not far.is_empty():
-                slices = (pl.col(LAST) - pl.col(LAST) % self._gap).alias(SLICE)
-                # In the column order of fragments as they come.
-                rest = pl.exclude(*self._keys, _FIRED, _AGAIN)
-                self._stored.append(far.select(*self._keys, slices, rest))
-                self._keep([merged.filter(~ahead)])
+
+    def _take_back(self, keys: pl.DataFrame) -> bool:
+        """Have the rows of these keys at hand; whether some had been put away."""
+        rows = self._away.take(keys)
+        if rows is not None:
+            self._add(rows)
+        return rows is not None
+
+    def _put_away(self, watermark: int) -> None:
+        """Put away what is not due for some time, if it is much."""
+        if self._rows <= _AT_HAND:
+            return
+        rows = self._all()
+        assert rows is not None
+        last = pl.col(LAST)
+        due = pl.when(_FIRED).then(last + self._lateness).otherwise(last) if self._lateness else last
+        far = due > max(self._closing(watermark) + self._ahead, self._taken)
+        away = rows.filter(far)
+        if away.height * 2 > rows.height:
+            self._away.add(away, due)
+            self._keep([rows.filter(~far)])
 
     def _fetch(self, watermark: int) -> tuple[int, bool]:
         """Bring in what the watermark can touch from the store, at most about a chunk of it.
 
         Returns the watermark up to which everything is at hand, and whether that is all of it.
         """
-        spans = self._stored.spans
-        within = sorted((span.low, bucket) for bucket, span in spans.items() if span.low <= watermark)
-        fetched = 0
-        for low, bucket in within:
+        closing, reached, fetched = self._closing(watermark), watermark, 0
+        while self._taken < closing and fetched < _CHUNK_ROWS:
+            # Some steps ahead, so that not every watermark has to.
+            rows, self._taken = self._away.take_due(min(closing + self._ahead, MAX_TIME))
+            if rows is not None:
+                self._add(rows)
+                fetched += rows.height
+        if self._taken < closing:
+            reached = self._taken + self._gap - 1
+        spans, fetched = self._stored.spans, 0
+        for low, bucket in sorted(
+            (span.low, bucket) for bucket, span in spans.items() if span.low <= reached
+        ):
             if fetched >= _CHUNK_ROWS:
                 return low - 1, False
             fragments = self._stored.read(bucket)
             self._add(fragments.drop(SLICE))
             fetched += fragments.height
             self._stored.drop(bucket)
-        return watermark, True
+        return reached, reached == watermark

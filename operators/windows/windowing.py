@@ -28,6 +28,7 @@ from streamflow.operators.aggregates.state_order import in_order, keyed_differen
 from streamflow.operators.contract.operator import Layout, Operator, OperatorContext, OperatorSpec, StreamType
 from streamflow.operators.windows.emission import PANE_COLUMNS, WINDOW_COLUMNS, FiredPanes, PaneWriter
 from streamflow.operators.windows.global_ import GlobalWindows
+from streamflow.operators.windows.put_away import PutAway
 from streamflow.operators.windows.sessions import SessionWindows
 from streamflow.operators.windows.sliced import SlicedWindows
 from streamflow.operators.windows.window_parts import WindowParts
@@ -153,7 +154,11 @@ class WindowAggregateSpec(OperatorSpec):
                     parts, self._columns(inputs), retracting=retracting, pane_info=self.pane_info
                 )
             case Session(gap=gap):
-                return SessionWindows(gap, parts, ctx.memory_budget)
+                return SessionWindows(
+                    gap,
+                    parts,
+                    lambda merge: PutAway(ctx.state, ctx.operator_id, ctx.memory_budget // 2, owned, merge),
+                )
             case Tumbling() | Sliding() as assigner:
                 return SlicedWindows(Slicing.of(assigner), parts)
 

@@ -146,7 +146,7 @@ class FrameStore:
         if len(content.parts) == 1:
             (part,) = content.parts
             merged = self._add(pane, 0, part, frame)
-            if merged and self._is_large(part):
+            if (merged or part.looked_up) and self._is_large(part):
                 self._divide(pane, content)
         else:
             self._fronts[pane] = content
@@ -299,6 +299,8 @@ class FrameStore:
         content = self._panes.get(pane)
         if content is None:
             content = self._panes[pane] = Pane()
+            # Keys whose rows are replaced have been looked up, or will be.
+            content.parts[0].looked_up = self._replacing
             self._ascending = None
         return content
 

@@ -12,8 +12,8 @@ import pytest
 import streamflow as sf
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.operators.contract.operator import LATE, StreamType
-from streamflow.operators.process import time_sorted
 from streamflow.operators.process.process import KeyedProcess, ProcessSpec
+from streamflow.state.frames import time_sorted
 from streamflow.testing.harness import OperatorHarness
 
 TIMED = StreamType(Schema({"k": pl.String, "v": pl.Int64}), timed=True)

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from streamflow.operators.windows import sessions
 from streamflow.operators.windows.merging import SESSION, with_sessions
 from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.windows import aggregates as sf
@@ -14,6 +15,14 @@ from streamflow.windows.assigners import Session
 from tests.unit.operators.driving import Driven
 
 COUNTS = (("n", sf.count()), ("total", sf.sum("value")))
+
+
+@pytest.fixture(params=[False, True], ids=["at hand", "put away"], autouse=True)
+def put_away(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open sessions stay at hand while they are few, as in these tests; or are put away as soon as they are not due."""
+    if request.param:
+        monkeypatch.setattr(sessions, "_AT_HAND", 0)
+        monkeypatch.setattr(sessions, "_AHEAD", 0)
 
 
 def spec(gap: int = 10, **options: Any) -> WindowAggregateSpec:

@@ -1,0 +1,88 @@
+"""Rows that are put away until they are due, or until something comes for their key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import polars as pl
+
+from streamflow.state.backends.protocol import KeyedStateBackend
+from streamflow.state.frames.store import FrameStore
+from streamflow.state.frames.time_sorted import TimeSorted
+from streamflow.state.keyed.owned_keys import OwnedKeys
+from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
+
+__all__ = ["Merge", "PutAway"]
+
+Merge = Callable[[pl.DataFrame], pl.DataFrame]
+
+_PANE: Final = 0
+_ROWS: Final = "away"
+_DUE: Final = "__due"
+
+
+class PutAway:
+    """Rows by key in one frame store, and the times at which they are due in another. `merge` makes fewer of the rows
+    of one key; the result is due when one of them was."""
+
+    def __init__(
+        self,
+        backend: KeyedStateBackend,
+        operator_id: str,
+        memory_budget: int,
+        keys: OwnedKeys,
+        merge: Merge,
+    ) -> None:
+        self._keys = keys
+        budget = max(memory_budget // 2, 1)
+        self._rows = FrameStore(backend, operator_id, merge, budget, keys, state=_ROWS, replacing=True)
+        self._due = TimeSorted(backend, operator_id, budget, keys, time=_DUE, state="due")
+
+    def add(self, rows: pl.DataFrame, due: pl.Expr) -> None:
+        """Put rows away until the time `due`."""
+        self._rows.append(_PANE, rows)
+        self._due.add(rows.select(*self._keys.columns, due.alias(_DUE)))
+
+    def take(self, keys: pl.DataFrame) -> pl.DataFrame | None:
+        """Take out the rows of keys, merged; None: there are none. Costs what the keys cost."""
+        return self._taken(keys) if len(self._due) else None
+
+    def take_due(self, limit: int) -> tuple[pl.DataFrame | None, int]:
+        """Take out the rows of some thousand keys of which the first are due up to `limit`; None: there are none. And
+        the time up to which nothing is left."""
+        due, reached = self._due.take(limit)
+        rows = None if due is None else self._taken(due)
+        if not len(self._due) and _PANE in self._rows:
+            self._rows.drop(_PANE)
+        return rows, reached
+
+    def due_by(self, limit: int) -> int:
+        """About how many rows are due up to `limit`."""
+        return self._due.rows_by(limit)
+
+    def snapshot(self) -> OperatorSnapshot:
+        """All that is put away."""
+        rows, due = self._rows.snapshot(), self._due.snapshot()
+        return OperatorSnapshot({**rows.values, **due.values}, {**rows.tables, **due.tables}, rows.keys)
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        """Take back what `snapshot` gave."""
+        mine = [part for part in parts if _ROWS in part.values]
+        self._rows.restore(mine)
+        self._due.restore(mine)
+
+    def take_all(self) -> pl.DataFrame | None:
+        """Take out all rows; None: there are none."""
+        if _PANE not in self._rows:
+            return None
+        rows = self._rows.read(_PANE)
+        self._rows.drop(_PANE)
+        self._due.clear()
+        return rows
+
+    def _taken(self, keys: pl.DataFrame) -> pl.DataFrame | None:
+        found = self._rows.look_up(_PANE, keys)
+        if found is not None:
+            self._rows.put(_PANE, keys, found.clear())
+        return found

@@ -1,0 +1,78 @@
+"""Sessions that are put away while they are open say what sessions say that stay at hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamflow.operators.windows import sessions
+from streamflow.operators.windows.windowing import WindowAggregateSpec
+from streamflow.state.frames import time_sorted
+from streamflow.windows import aggregates as sf
+from streamflow.windows.assigners import Session
+from tests.unit.operators.driving import Driven
+
+AGGREGATES = (("n", sf.count()), ("total", sf.sum("value")), ("last", sf.last("value")))
+GAP = 10
+
+_records = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 25), st.integers(1, 9)), max_size=5)
+_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("batch"), _records),
+        st.tuples(st.just("watermark"), st.integers(1, 15)),
+        st.tuples(st.just("restart"), st.none()),
+    ),
+    max_size=25,
+)
+
+
+@pytest.fixture(autouse=True)
+def small_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time_sorted, "_ROWS", 2)
+    monkeypatch.setattr(time_sorted, "_AT_ONCE", 3)
+
+
+def said(steps: list[tuple[str, Any]], spec: WindowAggregateSpec, budget: int) -> list[Any]:
+    """What comes out after each step, with the late records."""
+    driven = Driven(spec, memory_budget=budget)
+    now, watermark, out = 0, 0, list[Any]()
+    for what, argument in steps:
+        if what == "batch":
+            driven.batch(*((key, now + time, value) for key, time, value in argument))
+            now += 3
+        elif what == "watermark":
+            watermark += argument
+            now = max(now, watermark - 5)
+            driven.watermark(watermark)
+        else:
+            driven = driven.restarted()
+        out.append((driven.take(), driven.late()))
+    return [*out, driven.end().take()]
+
+
+@pytest.mark.parametrize("budget", [1 << 26, 1])
+@pytest.mark.parametrize("lateness", [0, 12])
+@pytest.mark.parametrize("accumulation", ["accumulating", "discarding", "retracting"])
+@settings(max_examples=30)
+@given(steps=_steps)
+def test_they_say_the_same(
+    accumulation: Any, lateness: int, budget: int, steps: list[tuple[str, Any]]
+) -> None:
+    spec = WindowAggregateSpec(
+        ("key",),
+        Session(GAP),
+        AGGREGATES,
+        allowed_lateness=lateness,
+        accumulation=accumulation,
+        pane_info=True,
+        late_used=True,
+    )
+    at_hand = said(steps, spec, budget)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sessions, "_AT_HAND", 0)
+        patched.setattr(sessions, "_AHEAD", 0)
+        put_away = said(steps, spec, budget)
+    assert put_away == at_hand
