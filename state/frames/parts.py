@@ -25,8 +25,8 @@ _GROWTH: Final = 2
 
 @dataclass(slots=True)
 class Part:
-    """Rows in the order of appending: first those in the backend (`chunks`), then merged `runs` in memory, then a
-    `tail` of frames as they came. `oldest`: no older rows of the same keys are elsewhere."""
+    """Rows in the order of appending: first those in the backend (`chunks`), then `runs` in memory, then a `tail` of
+    frames as they came. `oldest`: no older rows of the same keys are elsewhere."""
 
     oldest: bool = True
     looked_up: bool = False
@@ -74,17 +74,21 @@ class Part:
 
     @property
     def runs_kept(self) -> int:
-        """How many of the runs stay as they are when the tail is merged: those that are much larger than what comes
-        after them, so that each row is merged a few times only, and there are few runs."""
-        kept, rows = len(self.runs), self.tail_rows
-        while kept and (not self.looked_up or self.runs[kept - 1].frame.height < _GROWTH * rows):
+        """How many of the runs in memory stay as they are when it is time to merge: none; where keys are looked up,
+        those that are much larger than all that came after them, so that each row is merged a few times only, and there
+        are few runs."""
+        if not self.looked_up:
+            return 0
+        runs = self.in_memory
+        kept, rows = len(runs), 0
+        while kept and (not rows or runs[kept - 1].frame.height < _GROWTH * rows):
             kept -= 1
-            rows += self.runs[kept].frame.height
+            rows += runs[kept].frame.height
         return kept
 
     def replace(self, kept: int, merged: Run | None) -> None:
-        """Put one run in the place of the tail and of all runs but the first `kept`; None: nothing."""
-        self.runs[kept:] = [] if merged is None else [merged]
+        """Put one run in the place of all in memory but the first `kept`; None: nothing."""
+        self.runs = self.in_memory[:kept] if merged is None else [*self.in_memory[:kept], merged]
         self.tail, self.tail_rows = [], 0
 
 

