@@ -82,11 +82,12 @@ def forgotten_fragments(patch: pytest.MonkeyPatch) -> None:
     """A fault: a fired part of a session is forgotten by its own end, though another fragment continues it."""
 
     def forget(operator: SessionWindows, bound: int) -> None:
-        alive = ~pl.col(sessions._FIRED) | (pl.col(LAST) > bound)
-        operator._keep([frame.filter(alive) for frame in operator._open])
+        over = pl.col(sessions._FIRED) & (pl.col(LAST) <= bound)
+        for frame in operator._open:
+            operator._parts.writer.forget(frame.filter(over).select(operator._leading))
+        operator._keep([frame.filter(~over) for frame in operator._open])
 
     patch.setattr(SessionWindows, "_forget", forget)
-    patch.setattr(SessionWindows, "_continued", lambda operator: None)
 
 
 def found(campaign: Campaign) -> int | None:
