@@ -11,7 +11,7 @@ from streamflow.state.backends.protocol import KeyedStateBackend
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.frames.time_sorted import TimeSorted
 from streamflow.state.keyed.owned_keys import OwnedKeys
-from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
+from streamflow.state.operator_snapshot import EMPTY, OperatorSnapshot, StatePart
 
 __all__ = ["Merge", "PutAway"]
 
@@ -63,6 +63,8 @@ class PutAway:
 
     def snapshot(self) -> OperatorSnapshot:
         """All that is put away."""
+        if not len(self._due):
+            return EMPTY
         rows, due = self._rows.snapshot(), self._due.snapshot()
         return OperatorSnapshot({**rows.values, **due.values}, {**rows.tables, **due.tables}, rows.keys)
 
