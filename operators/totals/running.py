@@ -1,7 +1,7 @@
 """Aggregates by key without a window: totals that change as records come.
 
-Results carry a change kind, the keys and the aggregates. When they come out is the mode's matter: after each batch and
-at each epoch's end as what has changed since (`update_before`, `update_after`, or `insert` for a new key), or once at
+Results carry a change kind, the keys and the aggregates. The mode decides when they are emitted: after each batch
+and at each epoch's end as the changes since (`update_before`, `update_after`, or `insert` for a new key), or once at
 the end as inserts only. A total that comes out as it was is no change.
 """
 
@@ -42,7 +42,7 @@ __all__ = ["RunningAggregateSpec"]
 
 @dataclass(frozen=True)
 class RunningAggregateSpec(OperatorSpec):
-    """Aggregates per key over all records so far. `records`, with `partial_input`: the type of what was combined."""
+    """Aggregates per key over all records so far. `records`, with `partial_input`: the type of the combined records."""
 
     kind: ClassVar[str] = "aggregate"
     accepts: ClassVar[Layout] = Layout.FRAME
@@ -53,7 +53,7 @@ class RunningAggregateSpec(OperatorSpec):
     partial_input: bool = False
     records: StreamType | None = None
     shown: tuple[str, ...] | None = None
-    """Keys and aggregates as they are put out, where a checkpoint has them in another order."""
+    """Keys and aggregates in the order of output, if a checkpoint has them in another order."""
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         records = self._records(inputs)
@@ -152,7 +152,7 @@ class _EachBatch(Operator):
 
 
 class _EachEpoch(Operator):
-    """Changes go out once an epoch, as what is net of it: before the watermark that comes at its end."""
+    """Changes go out once an epoch, as the net changes of it: before the watermark that comes at its end."""
 
     def __init__(self, totals: RunningTotals) -> None:
         self._totals = totals
@@ -211,7 +211,7 @@ class _AtTheEnd(Operator):
 
 
 def _restore_changes(totals: RunningTotals, parts: Sequence[StatePart]) -> None:
-    """Each batch or each epoch: either goes on where the other was, and where a batch job was."""
+    """Restores totals that go out each batch or each epoch: from either of these, and from a batch job."""
     totals.restore(parts)
     if any(part.values["said"] == "nothing" for part in parts):
         totals.unsay()

@@ -22,7 +22,7 @@ from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart, Tabl
 __all__ = ["RunningTotals", "Said"]
 
 Said = Literal["changes", "nothing"]
-"""What has been put out of the totals so far."""
+"""The totals' earlier output."""
 
 _TOTALS: Final = 0
 """The one pane of the store: the totals, one row per key."""
@@ -78,7 +78,7 @@ class RunningTotals:
         return batch.frame if self._partial_input else self._plan.partial(batch.frame, self._keys)
 
     def add(self, partials: pl.DataFrame) -> None:
-        """Add partials to what the totals do not have yet."""
+        """Adds partials to those that are not in the totals yet."""
         self._pending.append(partials)
         self._pending_rows += partials.height
         if len(self._pending) > 1 and self._pending_rows > 2 * self._merged_rows + _LITTLE:
@@ -86,7 +86,7 @@ class RunningTotals:
             self._pending_rows = self._merged_rows = self._pending[0].height
 
     def change(self, out: Collector) -> None:
-        """Bring what is pending into the totals, and put out which totals that changes and how."""
+        """Merges pending partials into the totals, and emits the changes."""
         if not self._pending:
             return
         partials = self._pending[0] if len(self._pending) == 1 else self._merge(concatenated(self._pending))
@@ -97,11 +97,11 @@ class RunningTotals:
         self._put_out(old, new, out)
 
     def collect(self, partials: pl.DataFrame) -> None:
-        """Add partials to totals of which nothing is said before the end."""
+        """Adds partials to totals that are emitted only at the end."""
         self._store.append(_TOTALS, partials)
 
     def insert_all(self, out: Collector) -> None:
-        """Put out all totals as inserts, and forget them."""
+        """Emits all totals as inserts, and removes them."""
         if _TOTALS in self._store:
             slices = self._store.slices([_TOTALS])
             for number in range(slices):
@@ -111,13 +111,13 @@ class RunningTotals:
             self._store.drop(_TOTALS)
 
     def snapshot(self, said: Said) -> OperatorSnapshot:
-        """The totals, and what is pending."""
+        """The totals, and the pending partials."""
         stored = self._store.snapshot()
         more: dict[str, Table] = {"pending": [(_TOTALS, frame) for frame in self._pending]}
         return OperatorSnapshot({"said": said, **stored.values}, {**stored.tables, **more}, stored.keys)
 
     def restore(self, parts: Sequence[StatePart]) -> None:
-        """Take back what `snapshot` gave, of this version or of those in which recent totals were apart."""
+        """Restores `snapshot`'s state, of this version or of those in which recent totals were apart."""
         self._store.restore(parts)
         for _, recent in self._owned.restored(parts, "recent", self._merge):
             self._store.put(_TOTALS, recent, recent)
@@ -125,7 +125,7 @@ class RunningTotals:
             self.add(frame)
 
     def unsay(self) -> None:
-        """What was collected to be said at the end is to be said as changes."""
+        """Turns totals that were to be emitted at the end into changes."""
         if _TOTALS in self._store:
             self.add(self._store.read(_TOTALS))
             self._store.drop(_TOTALS)

@@ -1,8 +1,8 @@
 """Partials in the pane store, by buckets of event time that are as wide as the data needs.
 
-Dense data gets a bucket for each slide (or gap); where a batch touches many, buckets double, so that sparse data over a
-long time is neither stored nor fired one tiny frame at a time. Buckets of different widths may overlap: each knows the
-span of what it holds, and whoever reads takes all that intersect.
+Dense data gets a bucket for each slide (or gap); where a batch touches many, buckets double, so that sparse data
+over a long time is neither stored nor fired one tiny frame at a time. Buckets of different widths may overlap: each
+knows the span of its rows, and a reader takes all that intersect.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Buckets", "Span"]
 
 _MOST: Final = 32
-"""A batch that touches more buckets than this makes them twice as wide."""
+"""The number of buckets of a batch from which on they become twice as wide."""
 _PANE: Final = "__pane"
 
 
@@ -33,7 +33,7 @@ class Span(NamedTuple):
 
 
 class Buckets:
-    """The buckets of one operator; `spans` tells what is where. `low` is the column of a row's smallest time."""
+    """The buckets of one operator; `spans` has the span of each. `low` is the column of a row's smallest time."""
 
     def __init__(self, store: FrameStore, width: int, offset: int = 0, low: str = SLICE) -> None:
         self._store = store
@@ -43,7 +43,7 @@ class Buckets:
         self.spans: dict[int, Span] = {}
 
     def append(self, partials: pl.DataFrame) -> None:
-        """Add partials (at least one), each to the bucket of its slice."""
+        """Adds partials (at least one), each to the bucket of its slice."""
         slices = partials[SLICE]
         low, high = _bounds(slices)
         if self._start(low) == self._start(high):
@@ -58,23 +58,23 @@ class Buckets:
             self._put(int(part.item(0, _PANE)), part.drop(_PANE))
 
     def read(self, bucket: int) -> pl.DataFrame:
-        """What a bucket holds, one row per key and slice."""
+        """The rows of a bucket, one per key and slice."""
         return self._store.read(bucket)
 
     def look_up(self, bucket: int, keys: pl.DataFrame) -> pl.DataFrame | None:
-        """The rows that a bucket holds of keys, merged; None: there are none. Costs what the keys cost."""
+        """The merged rows of these keys in a bucket; None if there are none. The cost follows the number of keys."""
         return self._store.look_up(bucket, keys)
 
     def rows(self, bucket: int) -> int:
-        """How many rows a bucket holds, before they are merged."""
+        """The number of rows in a bucket, before they are merged."""
         return self._store.rows_in(bucket)
 
     def share(self, bucket: int) -> float:
-        """How much a bucket holds, of what can well be worked on at a time."""
+        """The size of a bucket, as a multiple of the part that can be worked on at a time."""
         return self._store.share(bucket)
 
     def in_slices(self, buckets: Sequence[int]) -> Iterator[list[pl.DataFrame]]:
-        """What these buckets hold, a frame for each: all of it, or where that is much slice by slice of the keys."""
+        """The rows of these buckets, a frame for each: all of them, or if they are many, slice by slice of the keys."""
         slices = self._store.slices(buckets)
         for number in range(slices):
             frames = [self._store.read_slice(bucket, number, slices) for bucket in buckets]
@@ -83,16 +83,16 @@ class Buckets:
                 yield found
 
     def drop(self, bucket: int) -> None:
-        """Forget a bucket."""
+        """Removes a bucket."""
         self._store.drop(bucket)
         del self.spans[bucket]
 
     def snapshot(self) -> Mapping[str, Any]:
-        """What is not in the store itself."""
+        """The state outside of the store itself."""
         return {"width": self._width, "spans": [[start, *span] for start, span in self.spans.items()]}
 
     def restore(self, saved: Sequence[Mapping[str, Any]]) -> None:
-        """Take back what `snapshot` gave, of one or several subtasks. The store has been restored before."""
+        """Restores `snapshot`'s state, of one or several subtasks. The store has been restored before."""
         self._width = max([self._width, *(whole(each["width"], "a bucket's width") for each in saved)])
         for each in saved:
             for start, low, high in each["spans"]:

@@ -1,7 +1,8 @@
-"""How window results go out: the columns of a pane, its change kind, its timing and index.
+"""The output of window results: the columns of a pane, its change kind, its timing and index.
 
 Results come as frames of keys, START, END and the aggregates' values. Where a window can fire more than once and the
-job wants retractions or pane indices, the last pane of each key and window is remembered until the window's clean-up.
+job wants retractions or pane indices, the last pane of each key and window is remembered until the window's
+clean-up.
 """
 
 from __future__ import annotations
@@ -55,9 +56,8 @@ _BEFORE: Final = (pl.col(END) - 2).cast(EVENT_TIME_TYPE).alias(WATERMARK)
 
 class FiredPanes:
     """The last pane of each key and window that may fire again: its values and its index, kept until clean-up.
-
-    `growing`: windows may become part of larger ones (sessions), so what is over is forgotten by the pane.
-    """
+    `growing`: windows may become part of larger ones (sessions), so windows that are over are forgotten pane by
+    pane."""
 
     def __init__(
         self, store: FrameStore, keys: Sequence[str], allowed_lateness: int, *, growing: bool
@@ -71,11 +71,11 @@ class FiredPanes:
 
     @staticmethod
     def merged(frame: pl.DataFrame) -> pl.DataFrame:
-        """What its store makes of frames of one bucket: they stay as they are, no row is there twice."""
+        """The merge of frames of one bucket: unchanged, since no row occurs twice."""
         return frame
 
     def add(self, panes: pl.DataFrame, watermark: int) -> None:
-        """Remember panes (keys, START, END, values, index), those of windows that may fire again."""
+        """Remembers panes (keys, START, END, values, index) of windows that may fire again."""
         if watermark >= MAX_TIME:
             return
         panes = panes.filter(pl.col(END) - 1 > max(watermark - self._lateness, MIN_TIME))
@@ -107,15 +107,15 @@ class FiredPanes:
         return concatenated(taken) if taken else None
 
     def snapshot(self) -> OperatorSnapshot:
-        """All that is remembered."""
+        """All remembered panes."""
         return self._store.snapshot()
 
     def restore(self, parts: Sequence[StatePart]) -> None:
-        """Take back what `snapshot` gave."""
+        """Restores `snapshot`'s state."""
         self._store.restore(parts)
 
     def clean_up(self, watermark: int) -> None:
-        """Forget what cannot fire again; where windows grow, what has not been taken or forgotten stays."""
+        """Forgets panes that cannot fire again; if windows grow, panes that have not been taken or forgotten stay."""
         bound = max(watermark - self._lateness, MIN_TIME)
         for bucket in self._store.panes():
             if bucket + self._bucket - 1 > bound:
@@ -137,7 +137,7 @@ class FiredPanes:
 
 
 class PaneWriter:
-    """Puts out panes. `fired` is None where every window fires once, or where nothing that they said is asked for."""
+    """A writer of panes. `fired` is None if every window fires once, or if the earlier panes are not needed."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class PaneWriter:
         fired: FiredPanes | None,
         marked: bool = False,
     ) -> None:
-        """`marked`: results on time carry the watermark that their windows waited for, but for its last moment."""
+        """`marked`: results on time carry the watermark that their windows waited for, except for its last moment."""
         self._marked = marked
         self._keys = list(keys)
         self._retracting = retracting
@@ -171,7 +171,7 @@ class PaneWriter:
     def write(
         self, panes: pl.DataFrame, timing: Timing, watermark: int, out: Collector, *, again: bool = False
     ) -> None:
-        """Put out panes (keys, START, END, values) in window order, by key within a window.
+        """Emits panes (keys, START, END, values) in window order, by key within a window.
 
         `again`: they, or sessions that became part of them, may have fired before.
         """
@@ -200,26 +200,27 @@ class PaneWriter:
         out.emit(FrameBatch(ordered.select(columns)))
 
     def snapshot(self) -> OperatorSnapshot:
-        """What has fired and may fire again."""
+        """The fired panes that may fire again."""
         return EMPTY if self._fired is None else self._fired.snapshot()
 
     def restore(self, parts: Sequence[StatePart]) -> None:
-        """Take back what `snapshot` gave."""
+        """Restores `snapshot`'s state."""
         if self._fired is not None:
             self._fired.restore(parts)
 
     def clean_up(self, watermark: int) -> None:
-        """Forget windows that are over (`FiredPanes.clean_up`)."""
+        """Forgets windows that are over (`FiredPanes.clean_up`)."""
         if self._fired is not None:
             self._fired.clean_up(watermark)
 
     def forget(self, windows: pl.DataFrame) -> None:
-        """Forget the panes of windows (keys, START, END) that are over, though larger ones may come."""
+        """Forgets the panes of windows (keys, START, END) that are over, though larger ones may come."""
         if self._fired is not None and not windows.is_empty():
             self._fired.take(windows)
 
     def _with_history(self, panes: pl.DataFrame, watermark: int, *, again: bool) -> pl.DataFrame:
-        """Panes with their change kind and index, after the retractions of what they replace; remembers them."""
+        """The panes with their change kind and index, after the retractions of the panes that they replace;
+        remembers them."""
         assert self._fired is not None
         window = [*self._keys, START, END]
         old = self._fired.take(panes) if again else None

@@ -3,12 +3,12 @@
 A batch comes in as fragments (records of a key in one slice of the gap's width are in one session whatever else
 comes). Before the first watermark they only collect in the pane store. From then on the open ones are at hand in
 memory, one frame: a watermark picks the keys that have a fragment old enough to close, and merges the fragments of
-those keys only. What no watermark will touch for a while is put away by key (`PutAway`), so that this frame stays about
-as large as what comes and goes.
+those keys only. Fragments that no watermark will touch for a while are put away by key (`PutAway`), so that this
+frame stays about as large as the fragments that come and go.
 
 With allowed lateness a session that has fired stays until clean-up, so that late records can extend it or join two;
-the merged session then fires as a new window. In discarding mode only its bounds stay meaningful: what it said is not
-said again.
+the merged session then fires as a new window. In discarding mode only its bounds stay meaningful: its values are not
+emitted again.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 __all__ = ["SessionWindows"]
 
 _FIRED: Final = "__fired"
-"""This row is a session exactly as it has fired."""
+"""A flag of a row that is a session exactly as it has fired."""
 _AGAIN: Final = "__again"
-"""Some of this row's records have fired."""
+"""A flag of a row of which some records have fired."""
 _OF_RECORD: Final = "\x1aslice"
 """The slice beside a whole record, which may have any columns."""
 _OPEN: Final = 0
-"""The pane of the table of what is open: it has none."""
+"""The pane of the table of open fragments, which has no pane."""
 _CHUNK_ROWS: Final = 400_000
 _LITTLE: Final = 4_096
 _MANY: Final = 8
-"""With at least one in so many rows old enough to close, all are merged instead of picking."""
+"""The number of rows per row that is old enough to close, below which all are merged instead of picking."""
 _AT_HAND: Final = 16_384
-"""So many rows are always at hand."""
+"""The number of rows that are always at hand."""
 _AHEAD: Final = 8
-"""What is due within so many steps of the watermark stays at hand; all of it where that is a gap or more."""
+"""The number of steps of the watermark for which due rows stay at hand; all rows if that is a gap or more."""
 
 
 class SessionWindows(Operator):
     """The logic of `WindowAggregateSpec` for session windows in one subtask."""
 
     def __init__(self, gap: int, parts: WindowParts, away: Callable[[Merge], PutAway]) -> None:
-        """`away`: makes what is put away, of the function that merges it."""
+        """`away` makes the store of rows put away, given the function that merges them."""
         self._gap = gap
         self._parts = parts
         self._keys = parts.keys
@@ -180,7 +180,7 @@ class SessionWindows(Operator):
         return numbered.filter(~is_late).drop("__fragment")
 
     def _close(self, watermark: int, timing: Timing, out: Collector) -> None:
-        """Put out the sessions that end by the watermark, and forget what is over."""
+        """Emits the sessions that end by the watermark, and forgets those that are over."""
         rows = self._all()
         if rows is None:
             return
@@ -205,8 +205,8 @@ class SessionWindows(Operator):
             self._forget(self._closing(watermark) - self._lateness)
 
     def _forget(self, bound: int) -> None:
-        """Drop what has fired and is over: its last record is not later than `bound`, nor is that of any fragment that
-        continues its session."""
+        """Drops fired sessions that are over: the last record is not later than `bound`, nor is that of any fragment
+        that continues the session."""
         rows = self._all()
         if rows is None:
             return
@@ -236,7 +236,7 @@ class SessionWindows(Operator):
         return rows.filter(chosen), rows.filter(~chosen)
 
     def _merged(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """One row per session; what has fired of it is left out of its values in discarding mode."""
+        """One row per session; in discarding mode its values leave out fired records."""
         numbered = with_sessions(rows, self._keys, self._gap)
         first_key = [pl.col(key).first() for key in self._keys]
         if _FIRED not in rows.columns:
@@ -251,7 +251,7 @@ class SessionWindows(Operator):
         return bounds.join(values, on=SESSION).select(rows.columns)
 
     def _all(self) -> pl.DataFrame | None:
-        """What is open, as one frame."""
+        """All open fragments, as one frame."""
         if not self._open:
             return None
         if len(self._open) > 1:
@@ -268,7 +268,8 @@ class SessionWindows(Operator):
         self._rows += fragments.height
 
     def _compact(self) -> None:
-        """Merge all that is open, so that a session that never closes does not grow; spill what is too much."""
+        """Merges all open fragments, so that a session that never closes does not grow; spills those beyond the
+        budget."""
         rows = self._all()
         assert rows is not None
         merged = self._merged(rows)
@@ -276,14 +277,14 @@ class SessionWindows(Operator):
         self._merged_rows = self._rows
 
     def _take_back(self, keys: pl.DataFrame) -> bool:
-        """Have the rows of these keys at hand; whether some had been put away."""
+        """Brings the rows of these keys to hand; returns whether some had been put away."""
         rows = self._away.take(keys)
         if rows is not None:
             self._add(rows)
         return rows is not None
 
     def _put_away(self, watermark: int) -> None:
-        """Put away what is not due for some time, if it is much."""
+        """Puts away the rows that are not due for some time, if they are many."""
         if self._rows <= _AT_HAND:
             return
         rows = self._all()
@@ -297,7 +298,7 @@ class SessionWindows(Operator):
             self._keep([rows.filter(~far)])
 
     def _fetch(self, watermark: int) -> tuple[int, bool]:
-        """Bring in what the watermark can touch from the store, at most about a chunk of it.
+        """Fetches from the store the fragments that the watermark can touch, at most about a chunk of them.
 
         Returns the watermark up to which everything is at hand, and whether that is all of it.
         """

@@ -28,14 +28,14 @@ from streamflow.windows.slicing import Slicing
 __all__ = ["SlicedWindows"]
 
 _CHUNK_ROWS: Final = 200_000
-"""About how many partials are fired in one go at the end of a batch job."""
+"""The approximate number of partials that are fired at once at the end of a batch job."""
 _CHUNK_SHARE: Final = 0.5
-"""Nor more than about this share of what can be worked on at a time, where a single window does not take more."""
+"""The approximate largest share of the part that can be worked on at a time, unless a single window takes more."""
 _ENOUGH_ROWS: Final = 500_000
-"""So many rows are put out in one go, more if a single slice has more."""
+"""The number of rows that are emitted at once, more if a single slice has more."""
 _DENSE_ROWS: Final = 500
-"""With more partials per window than this, windows are made one by one: no copy of a row per window it is in, and a
-cheaper sort."""
+"""The number of partials per window above which windows are made one by one: no copy of a row per window it is in,
+and a cheaper sort."""
 
 
 class SlicedWindows(Operator):
@@ -237,7 +237,8 @@ class SlicedWindows(Operator):
         return pl.col(SLICE).is_between(end - self._slicing.size, end, closed="left")
 
     def _fire_again(self, partials: pl.DataFrame, out: Collector) -> None:
-        """Late but allowed: put out another pane for each key and window that has fired and got new records."""
+        """Fires late but allowed windows: emits another pane for each key and window that has fired and got new
+        records."""
         slicing, watermark = self._slicing, self._watermark
         if slicing.first_end(int(partials[SLICE].min())) - 1 > watermark:  # type: ignore[arg-type]
             return
@@ -263,7 +264,7 @@ class SlicedWindows(Operator):
         self._parts.writer.write(results, "LATE", watermark, out, again=True)
 
     def _clean_up(self, watermark: int) -> None:
-        """Drop buckets of which no window can fire again."""
+        """Removes buckets of which no window can fire again."""
         lateness = 0 if self._parts.discarding else self._lateness
         for bucket, span in list(self._buckets.spans.items()):
             if self._slicing.last_end(span.high) - 1 + lateness <= watermark:

@@ -1,4 +1,4 @@
-"""What the logic of every kind of window is built of, and what they do alike with the batches that come in."""
+"""The common parts of the logic of all kinds of windows, and their common treatment of batches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ __all__ = ["WindowParts"]
 
 @dataclass(frozen=True, slots=True)
 class WindowParts:
-    """`groups`: by what records are aggregated before they are stored. `allowed_lateness` in microseconds."""
+    """`groups` are the columns by which records are aggregated before they are stored. `allowed_lateness` is in
+    microseconds."""
 
     operator_id: str
     keys: list[str]
@@ -48,13 +49,13 @@ class WindowParts:
         return batch.frame
 
     def partials(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The partials of records; what a combiner has aggregated already is returned as it is."""
+        """The partials of records; a batch from a combiner is returned unchanged."""
         return frame if self.partial_input else self.plan.partial(frame, self.groups)
 
     def snapshot(
         self, values: Mapping[str, Any] | None = None, tables: Mapping[str, Table] | None = None
     ) -> OperatorSnapshot:
-        """The panes, what has fired of them, and what more the operator has."""
+        """The panes, the fired ones, and the operator's other state."""
         panes, fired = self.store.snapshot(), self.writer.snapshot()
         return OperatorSnapshot(
             {**(values or {}), **panes.values, **fired.values},
@@ -63,6 +64,6 @@ class WindowParts:
         )
 
     def restore(self, parts: Sequence[StatePart]) -> None:
-        """Take back the panes and what has fired of them."""
+        """Restores the panes and the fired ones."""
         self.store.restore(parts)
         self.writer.restore(parts)

@@ -69,7 +69,7 @@ class WindowAggregateSpec(OperatorSpec):
     partial_input: bool = False
     records: StreamType | None = None
     shown: tuple[str, ...] | None = None
-    """Keys and aggregates as they are put out, where a checkpoint has them in another order."""
+    """Keys and aggregates in the order of output, if a checkpoint has them in another order."""
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         records = self._records(inputs)
@@ -94,12 +94,12 @@ class WindowAggregateSpec(OperatorSpec):
 
     @property
     def shown_keys(self) -> tuple[str, ...]:
-        """The keys in the order in which they are put out; none where the windows are of all records."""
+        """The keys in the order of output; none for windows of all records."""
         return tuple(key for key in in_order(self.keys, self.shown) if key != ALL_RECORDS)
 
     @property
     def shown_names(self) -> tuple[str, ...]:
-        """The aggregates in the order in which they are put out."""
+        """The aggregates in the order of output."""
         return in_order([name for name, _ in self.aggregates], self.shown)
 
     def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
@@ -172,8 +172,8 @@ class WindowAggregateSpec(OperatorSpec):
         }
 
     def check_state(self, saved: Mapping[str, Any], inputs: Sequence[StreamType]) -> list[str]:
-        """Windows that fire once are the same whatever is put out of them. Those that may fire again need what has been
-        kept of them, and nothing is kept of windows that were over."""
+        """Reasons why state does not fit. Windows that fire once are the same for any output. Those that may fire
+        again need the kept panes, and nothing is kept of windows that are over."""
         lateness = int(saved.get("allowed_lateness", 0))
         compared = dict(saved)
         if lateness == self.allowed_lateness == 0:
@@ -225,7 +225,7 @@ class WindowAggregateSpec(OperatorSpec):
 
 
 def check_names(keys: Sequence[str], fixed: Sequence[str], names: Sequence[str]) -> None:
-    """Refuse results in which two columns would have one name with a JobDefinitionError."""
+    """Raises JobDefinitionError for results in which two columns would have one name."""
     for name in names:
         if name in keys or name in fixed or name.startswith("__"):
             what = (

@@ -17,13 +17,13 @@ _CHUNK_BYTES: Final = 1 << 20
 _LOOKED_UP_BYTES: Final = 1 << 16
 """The size of chunks that are read for a few keys."""
 _GROUP: Final = 0
-"""A chunk holds keys of all groups; whoever wants those of some filters its rows."""
+"""The key group of all chunks, which hold keys of all groups: a reader of some groups filters the rows."""
 _HIGHEST: Final = 2**64 - 1
 
 
 class Chunk(NamedTuple):
-    """Facts about a chunk: bytes in the backend, bytes and rows in memory, the least and the greatest hash of its
-    keys."""
+    """The facts about a chunk: bytes in the backend, bytes and rows in memory, the least and the greatest hash of
+    its keys."""
 
     number: int
     stored: int
@@ -60,7 +60,7 @@ class Chunks:
             yield Chunk(number, len(data), size * part.height // max(1, frame.height), part.height, *bounds)
 
     def read(self, pane: int, chunks: Iterable[Chunk]) -> Iterator[pl.DataFrame]:
-        """One after the other. Raises StateError where one is missing or damaged."""
+        """The frames of chunks, one after the other. Raises StateError if one is missing or damaged."""
         for chunk in chunks:
             data = self._backend.get(self._address, _GROUP, _key(pane, chunk.number))
             if data is None:
@@ -72,12 +72,12 @@ class Chunks:
             yield ipc_to_frame(data)
 
     def drop(self, pane: int, chunks: Iterable[Chunk]) -> None:
-        """Forget chunks."""
+        """Removes chunks."""
         self._backend.write(self._address, [(_GROUP, _key(pane, chunk.number), None) for chunk in chunks])
 
 
 def chunk_runs(chunks: Sequence[Chunk]) -> int:
-    """How many times chunks in the order of writing begin again with low hashes: so many of them may have a key.
+    """The number of times chunks in writing order begin again with low hashes: at most so many hold one key.
 
     >>> chunk_runs([Chunk(0, 1, 1, 1, 3, 5), Chunk(1, 1, 1, 1, 6, 9), Chunk(2, 1, 1, 1, 2, 7)])
     2
@@ -86,5 +86,5 @@ def chunk_runs(chunks: Sequence[Chunk]) -> int:
 
 
 def _key(pane: int, number: int) -> bytes:
-    """Eight bytes for the pane and four for the chunk, whose byte order is their order, negative panes included."""
+    """The key of a chunk: eight bytes for the pane and four for the number, in byte order, negative panes included."""
     return (pane + (1 << 63)).to_bytes(8, "big") + number.to_bytes(4, "big")

@@ -31,7 +31,7 @@ class Merging:
         self._replacing = replacing
 
     def __call__(self, frames: Sequence[pl.DataFrame], *, oldest: bool) -> pl.DataFrame:
-        """At least one frame, oldest first, as one. `oldest`: there are no older rows, so that marks have done their
+        """One frame of at least one, oldest first. `oldest`: there are no older rows, so that marks have done their
         work."""
         frame = concatenated(frames)
         if not self._replacing:

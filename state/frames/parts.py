@@ -1,4 +1,4 @@
-"""The content of one pane: its parts, what they have in memory and in the backend, and how large it is."""
+"""The content of one pane: its parts, their frames in memory and chunks in the backend, and its size."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ class Part:
 
     @property
     def size(self) -> int:
-        """Bytes, if all of it were in memory."""
+        """The bytes of the part if all of it were in memory."""
         return self.nbytes + sum(chunk.size for chunk in self.chunks)
 
     def add(self, run: Run) -> None:
-        """Append a frame as it came."""
+        """Appends a frame as it came."""
         self.tail.append(run)
         self.tail_rows += run.frame.height
 
     @property
     def tail_is_long(self) -> bool:
-        """Whether it is time to merge the tail: when it outgrows what is merged; earlier where keys are looked up."""
+        """Whether it is time to merge the tail: when it outgrows the merged rows; earlier if keys are looked up."""
         if self.looked_up:
             many = self.tail_rows > _LOOKED_UP_ROWS and len(self.tail) > 1
             return many or len(self.tail) > _LOOKED_UP_FRAMES
@@ -74,9 +74,9 @@ class Part:
 
     @property
     def runs_kept(self) -> int:
-        """How many of the runs in memory stay as they are when it is time to merge: none; where keys are looked up,
-        those that are much larger than all that came after them, so that each row is merged a few times only, and there
-        are few runs."""
+        """The number of runs in memory that stay as they are when it is time to merge: none; if keys are looked up,
+        those much larger than all runs after them, so that each row is merged a few times only, and there are few
+        runs."""
         if not self.looked_up:
             return 0
         runs = self.in_memory
@@ -87,14 +87,15 @@ class Part:
         return kept
 
     def replace(self, kept: int, merged: Run | None) -> None:
-        """Put one run in the place of all in memory but the first `kept`; None: nothing."""
+        """Puts one run in the place of all in memory but the first `kept`; None for no run."""
         self.runs = self.in_memory[:kept] if merged is None else [*self.in_memory[:kept], merged]
         self.tail, self.tail_rows = [], 0
 
 
 @dataclass(slots=True)
 class Pane:
-    """One part, or many by a hash of the key; then what comes waits in `front` until there is enough to be divided."""
+    """A pane of one part, or of many by a hash of the key; new frames then wait in `front` until there are enough to
+    be divided."""
 
     parts: list[Part] = field(default_factory=lambda: [Part()])
     front: Part = field(default_factory=lambda: Part(oldest=False))
@@ -110,14 +111,14 @@ class Pane:
 
 
 class FrameSizes:
-    """Estimates of the memory that frames take."""
+    """An estimator of frames' sizes in memory."""
 
     def __init__(self) -> None:
         self._row_overhead: dict[int, int] = {}
 
     def of(self, frame: pl.DataFrame) -> int:
-        """Bytes. Polars' own estimate leaves out the 16 bytes that each text or binary value takes beside its content,
-        and what the allocator rounds up."""
+        """The bytes of a frame. Polars' own estimate leaves out the 16 bytes that each text or binary value takes
+        beside its content, and the allocator's rounding."""
         width = frame.width
         overhead = self._row_overhead.get(width)
         if overhead is None:

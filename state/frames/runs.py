@@ -23,7 +23,7 @@ _GONE_OVER: Final = 256
 _SORTED_AT_ONCE: Final = 16_384
 """Runs with more rows are sorted when they are looked up in for the second time: the first may be the last."""
 _MANY: Final = 8
-"""With more than one key sought in so many rows, all of them are compared."""
+"""The number of rows per sought key below which all rows are compared."""
 _HASH: Final = "__hash"
 
 

@@ -40,7 +40,7 @@ _MERGE_ROWS: Final = 32_768
 _SPILL_TO: Final = 0.9
 _WORTH_MERGING: Final = 0.5
 _PARTS: Final = 64
-"""Into how many parts a large pane is divided; a power of two."""
+"""The number of parts that a large pane is divided into; a power of two."""
 _SLICES_PER_BUDGET: Final = 8
 _LEAST_SLICE: Final = 64 << 10
 _DIVIDED_WHEN_SPILLED: Final = 2 << 20
@@ -48,7 +48,7 @@ _DIVIDED_WHEN_LOOKED_UP: Final = 1 << 17
 """Rows; merging more than these at once takes long, which appending and looking up are not to do."""
 _MOST_SLICES: Final = 1 << 12
 _CHUNK_RUNS: Final = 4
-"""With more runs of chunks in which a key is looked up, they are merged."""
+"""The number of runs of chunks that are looked up in above which they are merged."""
 _FRONT: Final = -1
 """The number of the part in front."""
 _FRONT_FRAMES: Final = 256
@@ -137,7 +137,7 @@ class FrameStore:
         return self._panes[pane].rows
 
     def append(self, pane: int, frame: pl.DataFrame) -> None:
-        """Add rows to a pane, which is made if it is not there. The frame is kept, not copied."""
+        """Adds rows to a pane, which is made if it is missing. The frame is kept, not copied."""
         if not frame.height and pane in self._panes:
             return
         if self._replacing and MARK not in frame.columns:
@@ -159,16 +159,14 @@ class FrameStore:
             self._make_room()
 
     def put(self, pane: int, keys: pl.DataFrame, rows: pl.DataFrame) -> None:
-        """Make these rows all that a pane has of these keys (their columns, any number of times each); with no rows
-        for a key nothing is left of it. For a store that is `replacing`."""
+        """Replaces all rows of these keys in a pane (their columns, any number of times each) by `rows`; a key
+        without rows is removed. For a store that is `replacing`."""
         self.append(pane, marked(keys.select(self._keys.columns), rows))
 
     def look_up(self, pane: int, keys: pl.DataFrame) -> pl.DataFrame | None:
-        """The merged rows that a pane has of keys (their columns, any number of times each); None: there are none.
-
-        Costs what the keys cost, whatever the pane holds, but for the first and second time, when it is gone over and
-        sorted.
-        """
+        """The merged rows of keys in a pane (their columns, any number of times each); None if there are none. The
+        cost follows the number of keys, whatever the pane's size, except at the first and second time, when the pane
+        is searched and sorted."""
         content = self._panes.get(pane)
         if content is None:
             return None
@@ -195,11 +193,12 @@ class FrameStore:
         return whole
 
     def share(self, pane: int) -> float:
-        """How much of what can well be worked on at a time a pane is: with more than 1 it should be read in slices."""
+        """The size of a pane as a multiple of the part that can be worked on at a time: above 1 it should be read in
+        slices."""
         return self._panes[pane].size / self._slice_bytes
 
     def slices(self, panes: Iterable[int]) -> int:
-        """Into how many slices to divide these panes so that a slice of all of them is no large part of the budget."""
+        """The number of slices for these panes so that a slice of all of them is no large part of the budget."""
         share = sum(self.share(pane) for pane in panes)
         count = 1
         while count < _MOST_SLICES and count < share:
@@ -224,13 +223,13 @@ class FrameStore:
         return self._shown(frames[0] if len(frames) == 1 else concatenated(frames))
 
     def replace(self, pane: int, frame: pl.DataFrame) -> None:
-        """Make the merged `frame` the whole content of a pane."""
+        """Makes the merged `frame` the whole content of a pane."""
         if pane in self._panes:
             self.drop(pane)
         self.append(pane, frame)
 
     def drop(self, pane: int) -> None:
-        """Forget a pane."""
+        """Removes a pane."""
         content = self._panes.pop(pane)
         self._ascending = None
         self._fronts.pop(pane, None)
@@ -239,12 +238,12 @@ class FrameStore:
             self._take(pane, number, part)
 
     def clear(self) -> None:
-        """Forget all panes."""
+        """Removes all panes."""
         for pane in self.panes():
             self.drop(pane)
 
     def snapshot(self) -> OperatorSnapshot:
-        """What is in memory, and which chunks there are in the backend; under the state's name."""
+        """The frames in memory, and the list of chunks in the backend; under the state's name."""
         table: list[tuple[int, pl.DataFrame]] = []
         index: list[list[object]] = []
         for pane in self.panes():
@@ -258,7 +257,7 @@ class FrameStore:
         return OperatorSnapshot({name: index}, {name: table}, self._keys.columns)
 
     def restore(self, parts: Sequence[StatePart]) -> None:
-        """Take back what the snapshots hold of the own keys. At most one chunk is loaded at a time."""
+        """Restores the rows of the own keys from snapshots. At most one chunk is loaded at a time."""
         name = self._address.state
         for saved in parts:
             for pane, next_chunk, listed in saved.values.get(name, ()):
@@ -282,7 +281,7 @@ class FrameStore:
             self.append(pane, frame)
 
     def _adopt(self, pane: int, next_chunk: int, chunks: Sequence[list[Chunk]]) -> None:
-        """The chunks of a pane are in the backend already."""
+        """Adopts chunks of a pane that are in the backend already."""
         content = self._pane(pane)
         content.parts = [Part(chunks=of_part) for of_part in chunks]
         content.next_chunk = next_chunk
@@ -305,13 +304,13 @@ class FrameStore:
         return content
 
     def _is_large(self, part: Part) -> bool:
-        """Whether a part, the only one of its pane, is to be divided."""
+        """Whether a part, the only one of its pane, has to be divided."""
         return part.nbytes > self._slice_bytes or (
             part.looked_up and part.rows_in_memory > _DIVIDED_WHEN_LOOKED_UP
         )
 
     def _add(self, pane: int, number: int, part: Part, frame: pl.DataFrame) -> bool:
-        """Add a frame to a part; whether that made it merge."""
+        """Adds a frame to a part; returns whether that made it merge."""
         self._keep(part, frame)
         self._resident[pane, number] = part
         self._resident.move_to_end((pane, number))
@@ -328,7 +327,7 @@ class FrameStore:
         self._rows += frame.height
 
     def _take(self, pane: int, number: int, part: Part) -> None:
-        """Forget what a part has."""
+        """Removes a part's content."""
         self._rows -= part.rows
         self._resident.pop((pane, number), None)
         self._nbytes -= part.nbytes
@@ -337,16 +336,16 @@ class FrameStore:
             self._chunks.drop(pane, part.chunks)
 
     def _merge_tail(self, part: Part) -> None:
-        """Leave fewer frames in memory."""
+        """Merges the tail, so that fewer frames are in memory."""
         self._merge_from(part, part.runs_kept)
 
     def _merge_resident(self, part: Part) -> None:
-        """Leave one merged frame in memory."""
+        """Merges a part's frames in memory into one."""
         if len(part.in_memory) != 1 or not part.in_memory[0].merged:
             self._merge_from(part, 0)
 
     def _merge_from(self, part: Part, kept: int) -> None:
-        """Merge the tail and all runs but the first `kept` into one."""
+        """Merges the tail and all runs but the first `kept` into one."""
         before, rows = part.nbytes, part.rows_in_memory
         runs = part.in_memory[kept:]
         merged: Run | None = None
@@ -360,7 +359,7 @@ class FrameStore:
         self._rows += part.rows_in_memory - rows
 
     def _make_room(self) -> None:
-        """Merge, and where that does not help spill, the coldest parts first, until there is some room.
+        """Merges, and if that does not help spills, the coldest parts first, until there is some room.
 
         Not just enough room: a spill for each append would be slow.
         """
@@ -390,7 +389,7 @@ class FrameStore:
     # Divided.
 
     def _divide(self, pane: int, content: Pane) -> None:
-        """Make many parts of a pane that has one. What it has spilled is little, or it would have been divided."""
+        """Makes many parts of a pane that has one. Its spilled content is small, or it would have been divided."""
         (whole,) = content.parts
         frames = list(self._chunks.read(pane, whole.chunks))
         frames += [concatenated([run.frame for run in whole.in_memory])] if whole.in_memory else []
@@ -409,7 +408,7 @@ class FrameStore:
             self._distribute(pane, content, concatenated(frames))
 
     def _distribute(self, pane: int, content: Pane, frame: pl.DataFrame) -> None:
-        """Each row to the part that has its key."""
+        """Moves each row to the part that has its key."""
         for number, rows in in_slices(frame, self._keys.columns, len(content.parts)):
             self._add(pane, number, content.parts[number], rows)
 
@@ -431,7 +430,7 @@ class FrameStore:
         return [*self._chunks.read(pane, chunks), *(rows for rows in found if rows is not None)]
 
     def _merge_chunks(self, pane: int, part: Part) -> None:
-        """Write the chunks of a part again as one run."""
+        """Writes the chunks of a part again as one run."""
         merged = self._merged_frames(self._chunks.read(pane, part.chunks))
         self._spilled -= sum(chunk.stored for chunk in part.chunks)
         self._rows -= sum(chunk.rows for chunk in part.chunks)
@@ -450,7 +449,7 @@ class FrameStore:
         del self._resident[pane, number]
 
     def _write(self, pane: int, part: Part, frame: pl.DataFrame, nbytes: int) -> None:
-        """Append chunks to those of a part."""
+        """Appends chunks to those of a part."""
         content = self._panes[pane]
         hashes: pl.Series | None = None
         if part.looked_up:
@@ -461,7 +460,7 @@ class FrameStore:
             content.next_chunk = chunk.number + 1
 
     def _content(self, pane: int, part: Part) -> pl.DataFrame:
-        """All that a part has, merged."""
+        """The content of a part, merged."""
         if part.chunks:
             in_memory = (run.frame for run in part.in_memory)
             return self._merged_frames(chain(self._chunks.read(pane, part.chunks), in_memory))

@@ -1,8 +1,8 @@
 """Rows in the order of a time column: the buffer of a process, and the times at which sessions are due.
 
-They lie in a `FrameStore`, by spans of time, so that they spill under the memory budget, are part of snapshots, and go
-with their keys when a job is rescaled. The spans are chosen so that one holds some thousand rows: to take out what is
-due costs about as much as there is of it, whatever waits behind.
+They lie in a `FrameStore`, by spans of time, so that they spill under the memory budget, are part of snapshots, and
+go with their keys when a job is rescaled. The spans are chosen so that one holds some thousand rows: the cost of
+taking out due rows follows their number, whatever waits behind.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 __all__ = ["TimeSorted"]
 
 _ROWS: Final = 8_192
-"""So many rows a span is to have."""
+"""The number of rows that a span should have."""
 _SPANS: Final = 256
-"""So many spans at most: each costs something when rows are added."""
+"""The largest number of spans: each costs something when rows are added."""
 _AT_ONCE: Final = 32_768
 _WIDEST: Final = 1 << 62
 _SPAN: Final = "span"
@@ -61,7 +61,7 @@ class TimeSorted:
         return self._store.rows
 
     def add(self, frame: pl.DataFrame) -> None:
-        """Add rows."""
+        """Adds rows."""
         if frame.is_empty():
             return
         times = frame[self._name].to_physical()
@@ -75,7 +75,7 @@ class TimeSorted:
             self._store.append(int(span), part)
 
     def due(self, limit: int) -> Iterator[pl.DataFrame]:
-        """Take out the rows up to `limit`, some thousand at a time, in order of time."""
+        """Takes out the rows up to `limit`, some thousand at a time, in order of time."""
         reached = limit - 1
         while reached < limit:
             frame, reached = self.take(limit)
@@ -83,8 +83,8 @@ class TimeSorted:
                 yield frame
 
     def take(self, limit: int) -> tuple[pl.DataFrame | None, int]:
-        """Take out some thousand rows, the first ones up to `limit`, in order of time; None: there are none. And the
-        time up to which all are out."""
+        """Takes out some thousand rows, the first up to `limit`, in order of time (None if there are none), and
+        gives the time up to which all are out."""
         frames: list[pl.DataFrame] = []
         until, rows = limit, 0
         for span in takewhile(lambda span: span <= limit, self._store.panes()):
@@ -105,26 +105,26 @@ class TimeSorted:
         return (self._ordered(ready) if ready.height else None), until
 
     def rows_by(self, limit: int) -> int:
-        """About how many rows there are up to `limit`."""
+        """The estimated number of rows up to `limit`."""
         return sum(map(self._store.rows_in, takewhile(lambda span: span <= limit, self._store.panes())))
 
     def clear(self) -> None:
-        """Forget all rows."""
+        """Removes all rows."""
         self._store.clear()
 
     def snapshot(self) -> OperatorSnapshot:
-        """What waits."""
+        """The waiting records."""
         kept = self._store.snapshot()
         return OperatorSnapshot({**kept.values, _SPAN: self._width}, kept.tables, kept.keys)
 
     def restore(self, parts: Sequence[StatePart]) -> None:
-        """Take back what waited for its turn of the own keys."""
+        """Restores the waiting records of the own keys."""
         mine = [part for part in parts if _SPAN in part.values]
         self._width = min((part.number(_SPAN) for part in mine), default=_WIDEST)
         self._store.restore(mine)
 
     def _measure(self, low: int, high: int, rows: int) -> None:
-        """Choose how wide spans are from now on."""
+        """Chooses the width of spans from now on."""
         self._low, self._high = (min(self._low, low), max(self._high, high)) if len(self) else (low, high)
         total = len(self) + rows
         if total < self._measured:

@@ -146,7 +146,8 @@ def _dtype(frame: pl.DataFrame, name: str) -> pl.DataType:
 
 @lru_cache(maxsize=256)
 def _group_expression(columns: tuple[tuple[str, pl.DataType], ...], max_parallelism: int) -> pl.Expr:
-    """Kept, because building an expression with a plugin in it costs as much as hashing thousands of keys."""
+    """The expression for the group; cached, because building one with a plugin costs as much as hashing thousands of
+    keys."""
     _check_max_parallelism(max_parallelism)
     return (_hash_expression(columns) % max_parallelism).cast(pl.UInt16).alias("key_group")
 

@@ -70,7 +70,7 @@ async def written(folder: Path) -> None:
 
 
 def last(rows: list[dict[str, Any]], *by: str) -> dict[Any, Any]:
-    """What is left of changes, by these columns."""
+    """The rows left after all changes, by these columns."""
     left: dict[Any, Any] = {}
     for row in rows:
         key = tuple(row[name] for name in by)

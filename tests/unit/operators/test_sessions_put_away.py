@@ -36,7 +36,7 @@ def small_spans(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def said(steps: list[tuple[str, Any]], spec: WindowAggregateSpec, budget: int) -> list[Any]:
-    """What comes out after each step, with the late records."""
+    """The output after each step, with the late records."""
     driven = Driven(spec, memory_budget=budget)
     now, watermark, out = 0, 0, list[Any]()
     for what, argument in steps:
