@@ -76,7 +76,7 @@ class WindowAggregateSpec(OperatorSpec):
         if not records.timed:
             raise JobDefinitionError(
                 "a window needs event time, and this stream has none",
-                hint='say it when reading: job.read(source, event_time="column")',
+                hint='give it when reading: job.read(source, event_time="column")',
             )
         schema = keyed_schema(self.keys, records)
         bounds = {} if isinstance(self.assigner, GlobalWindow) else dict(WINDOW_COLUMNS)
