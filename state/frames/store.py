@@ -222,12 +222,6 @@ class FrameStore:
             return None
         return self._shown(frames[0] if len(frames) == 1 else concatenated(frames))
 
-    def replace(self, pane: int, frame: pl.DataFrame) -> None:
-        """Makes the merged `frame` the whole content of a pane."""
-        if pane in self._panes:
-            self.drop(pane)
-        self.append(pane, frame)
-
     def drop(self, pane: int) -> None:
         """Removes a pane."""
         content = self._panes.pop(pane)

@@ -113,7 +113,6 @@ def test_nothing_is_opened_as_long_as_nothing_spills() -> None:
     for number in range(50):
         store.append(number % 5, distinct(100, number))
     store.read(0)
-    store.replace(1, distinct(10))
     store.drop(2)
     store.clear()
     assert not backend.grown
@@ -221,18 +220,6 @@ def test_column_types_may_widen() -> None:
     spilling.append(0, narrow)
     spilling.append(0, partial(["a", "b"], 7))
     assert spilling.read(0).rows() == store.read(0).rows()
-
-
-def test_replacing_forgets_what_was_spilled() -> None:
-    backend = MemoryBackend()
-    store = store_of(SMALL, backend)
-    store.append(0, distinct(2_000))
-    assert chunks_in(backend) > 0
-    store.replace(0, partial(["z"], 5))
-    assert chunks_in(backend) == 0
-    assert (store.read(0).rows(), store.rows, store.spilled) == ([("z", 1, 5, 5)], 1, 0)
-    store.append(0, partial(["z"], 6))
-    assert store.read(0).rows() == [("z", 2, 5, 6)]
 
 
 def test_an_empty_frame_makes_a_pane_with_its_columns() -> None:
