@@ -116,12 +116,15 @@ class Assembly:
         """Makes a channel of an edge. All senders of an exchange share its room, since a batch is divided among
         channels, too."""
         share = 1 if edge.exchange is ExchangeKind.FORWARD else senders
+        # A user's function may be slow all at once: the smaller the batch, the sooner that is noticed.
+        merges = not any(operator.spec.calls_functions for operator in self._plan.task(edge.lower).chain)
         return partial(
             Channel,
             port=edge.port,
             max_rows=max(1, self._settings.channel_rows // share),
             max_bytes=max(1, self._settings.channel_bytes // share),
             memory=self._channel_memory,
+            merges=merges,
         )
 
     def _build_subtask(

@@ -32,7 +32,7 @@ _SMALL: Final = 256
 
 class Channel:
     """One sender, one reader, in order. `port` is the input of the reader that it feeds; it shares `memory` with other
-    channels."""
+    channels. `merges`: small batches that wait become one."""
 
     # There are as many as pairs of subtasks.
     __slots__ = (
@@ -40,6 +40,7 @@ class Channel:
         "_max_bytes",
         "_max_rows",
         "_memory",
+        "_merges",
         "_queue",
         "_room",
         "_rows",
@@ -56,8 +57,10 @@ class Channel:
         max_rows: int = 262_144,
         max_bytes: int = 64 << 20,
         memory: ChannelMemory | None = None,
+        merges: bool = True,
     ) -> None:
         self.port = port
+        self._merges = merges
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._memory = ChannelMemory(max_bytes) if memory is None else memory
@@ -92,7 +95,7 @@ class Channel:
                 self._queue.pop()
         self._append(element, rows, size)
         self._small_ones = self._small_ones + 1 if 0 < rows <= _SMALL else 0
-        if self._small_ones >= _CROWDED <= len(self._queue):
+        if self._merges and self._small_ones >= _CROWDED <= len(self._queue):
             self._merge()
         if self.inbox is not None:
             self.inbox.wake(self.number)

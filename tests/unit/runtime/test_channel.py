@@ -119,6 +119,12 @@ def test_small_batches_become_one_where_many_wait(loop: SteppedLoop) -> None:
     assert channel.rows == 0
 
 
+def test_small_batches_stay_as_they_are_before_functions(loop: SteppedLoop) -> None:
+    channel = Channel(merges=False)
+    start(loop, send_all(channel, *[RowBatch([number]) for number in range(100)]))
+    assert [channel.receive_nowait() for _ in range(100)] == [RowBatch([number]) for number in range(100)]
+
+
 def test_batches_of_two_kinds_stay_apart(loop: SteppedLoop) -> None:
     channel = Channel()
     timed, untimed = RowBatch([1], [10]), RowBatch([1])
