@@ -39,6 +39,10 @@ class PutAway:
         self._rows = FrameStore(backend, operator_id, merge, budget, keys, state=_ROWS, replacing=True)
         self._due = TimeSorted(backend, operator_id, budget, keys, time=_DUE, state="due")
 
+    def __len__(self) -> int:
+        """About how many rows are put away; 0: none."""
+        return len(self._due)
+
     def add(self, rows: pl.DataFrame, due: pl.Expr) -> None:
         """Put rows away until the time `due`."""
         self._rows.append(_PANE, rows)

@@ -46,8 +46,10 @@ _CHUNK_ROWS: Final = 400_000
 _LITTLE: Final = 4_096
 _MANY: Final = 8
 """The number of rows per row that is old enough to close, below which all are merged instead of picking."""
+_MANY_OPEN: Final = 131_072
+"""With no more open rows, going over all of them costs less than looking some up."""
 _AT_HAND: Final = 16_384
-"""The number of rows that are always at hand."""
+"""The number of rows that stay at hand in any case once some are put away."""
 _AHEAD: Final = 8
 """The number of steps of the watermark for which due rows stay at hand; all rows if that is a gap or more."""
 
@@ -285,7 +287,7 @@ class SessionWindows(Operator):
 
     def _put_away(self, watermark: int) -> None:
         """Puts away the rows that are not due for some time, if they are many."""
-        if self._rows <= _AT_HAND:
+        if self._rows <= (_AT_HAND if len(self._away) else _MANY_OPEN):
             return
         rows = self._all()
         assert rows is not None

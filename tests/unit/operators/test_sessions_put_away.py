@@ -73,6 +73,7 @@ def test_they_say_the_same(
     at_hand = said(steps, spec, budget)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sessions, "_AT_HAND", 0)
+        patched.setattr(sessions, "_MANY_OPEN", 0)
         patched.setattr(sessions, "_AHEAD", 0)
         put_away = said(steps, spec, budget)
     assert put_away == at_hand

@@ -20,6 +20,7 @@ def put_away(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Open sessions stay at hand while they are few, as in these tests; or are put away as soon as they are not due."""
     if request.param:
         monkeypatch.setattr(sessions, "_AT_HAND", 0)
+        monkeypatch.setattr(sessions, "_MANY_OPEN", 0)
         monkeypatch.setattr(sessions, "_AHEAD", 0)
 
 
