@@ -26,7 +26,7 @@ from streamflow.windows.assigners import session, tumbling
 from streamflow.windows.numbers import Count, Sum
 
 BOUND = 5.0
-"""Milliseconds a batch of ten records may cost (docs/limits.md)."""
+"""Milliseconds that a batch of ten records may cost."""
 BATCH = 10
 SECOND = 1_000_000
 RECORDS = StreamType(Schema({"key": pl.String(), "value": pl.Int64()}), timed=True)
