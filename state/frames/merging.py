@@ -38,6 +38,8 @@ class Merging:
             return self._merge(frame)
         if MARK not in frame.columns:
             return self._fewer(frame)
+        # Frames of a version without marks have none.
+        frame = frame.with_columns(pl.col(MARK).fill_null(False))
         marks = frame.filter(pl.col(MARK))
         rows = self._fewer(self._after_marks(frame).drop(MARK)).with_columns(pl.lit(False).alias(MARK))
         if oldest or marks.is_empty():

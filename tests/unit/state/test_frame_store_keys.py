@@ -122,6 +122,20 @@ def test_many_keys_are_put_and_looked_up_while_they_are_divided_and_spilled(budg
     assert (store.spilled > 0) == (budget < 1 << 30)
 
 
+def test_chunks_of_a_version_without_marks_are_looked_up_and_replaced() -> None:
+    backend = MemoryBackend()
+    before = FrameStore(backend, "op-1", together, 20_000, KEYS)
+    before.append(0, pl.DataFrame({"k": [f"key {n}" for n in range(3_000)], "n": [1] * 3_000}))
+    saved = before.snapshot()
+    assert before.spilled > 0
+    store = store_of(1 << 30, merged=True, backend=backend)
+    store.restore([StatePart(range(128), unpack(pack(saved.values)), saved.tables, backend, adopted=True)])
+    keys = keys_of([f"key {n}" for n in range(10)])
+    store.put(0, keys_of(["key 3"]), pl.DataFrame({"k": ["key 3"], "n": [7]}))
+    assert found(store.look_up(0, keys)) == [(f"key {n}", 7 if n == 3 else 1) for n in range(10)]
+    assert sum(store.read(0)["n"]) == 3_006
+
+
 @pytest.mark.parametrize("stored", [40_000, 160_000])
 def test_looking_up_goes_over_as_many_rows_whatever_is_stored(
     stored: int, monkeypatch: pytest.MonkeyPatch
