@@ -57,12 +57,15 @@ _AHEAD: Final = 8
 class SessionWindows(Operator):
     """The logic of `WindowAggregateSpec` for session windows in one subtask."""
 
-    def __init__(self, gap: int, parts: WindowParts, away: Callable[[Merge], PutAway]) -> None:
+    def __init__(
+        self, gap: int, parts: WindowParts, memory_budget: int, away: Callable[[Merge], PutAway]
+    ) -> None:
         """`away` makes the store of rows put away, given the function that merges them."""
         self._gap = gap
         self._parts = parts
         self._keys = parts.keys
         self._lateness = parts.allowed_lateness
+        self._budget = memory_budget // 2
         self._away = away(self._merged)
         self._ahead = 0
         # Up to when what was put away has been taken back.
@@ -106,8 +109,8 @@ class SessionWindows(Operator):
             while not complete:
                 reached, complete = self._fetch(watermark)
                 self._close(reached, "ON_TIME", out)
-                if puts_away:
-                    self._put_away(reached)
+                if puts_away and self._rows > (_AT_HAND if len(self._away) else _MANY_OPEN):
+                    self._put_away(self._closing(reached) + self._ahead)
             self._parts.writer.clean_up(watermark)
         return watermark
 
@@ -270,13 +273,15 @@ class SessionWindows(Operator):
         self._rows += fragments.height
 
     def _compact(self) -> None:
-        """Merges all open fragments, so that a session that never closes does not grow; spills those beyond the
-        budget."""
+        """Merges all open fragments, so that a session that never closes does not grow; puts away the ones that are not
+        due where they do not fit in memory."""
         rows = self._all()
         assert rows is not None
         merged = self._merged(rows)
         self._keep([merged])
         self._merged_rows = self._rows
+        if merged.estimated_size() > self._budget:
+            self._put_away(self._closing(self._watermark))
 
     def _take_back(self, keys: pl.DataFrame) -> bool:
         """Brings the rows of these keys to hand; returns whether some had been put away."""
@@ -285,15 +290,14 @@ class SessionWindows(Operator):
             self._add(rows)
         return rows is not None
 
-    def _put_away(self, watermark: int) -> None:
-        """Puts away the rows that are not due for some time, if they are many."""
-        if self._rows <= (_AT_HAND if len(self._away) else _MANY_OPEN):
-            return
+    def _put_away(self, near: int) -> None:
+        """Puts away the rows that are due after `near`, if that is most of them."""
         rows = self._all()
-        assert rows is not None
+        if rows is None:
+            return
         last = pl.col(LAST)
         due = pl.when(_FIRED).then(last + self._lateness).otherwise(last) if self._lateness else last
-        far = due > max(self._closing(watermark) + self._ahead, self._taken)
+        far = due > max(near, self._taken)
         away = rows.filter(far)
         if away.height * 2 > rows.height:
             self._away.add(away, due)

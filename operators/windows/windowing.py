@@ -157,6 +157,7 @@ class WindowAggregateSpec(OperatorSpec):
                 return SessionWindows(
                     gap,
                     parts,
+                    ctx.memory_budget,
                     lambda merge: PutAway(ctx.state, ctx.operator_id, ctx.memory_budget // 2, owned, merge),
                 )
             case Tumbling() | Sliding() as assigner:
