@@ -10,14 +10,15 @@ import polars as pl
 from streamflow.state.frames.chunks import Chunk
 from streamflow.state.frames.runs import Run
 
-__all__ = ["FrameSizes", "Pane", "Part"]
+__all__ = ["TAIL_FRAMES", "TAIL_ROWS", "FrameSizes", "Pane", "Part"]
 
 _FRAME_BYTES: Final = 400
 _VIEW_BYTES: Final = 16
 _ROUNDED_UP: Final = 4
 """Frames take up to a quarter more than they say: 1.14 to 1.25 of it, measured as resident memory."""
-_TAIL_ROWS: Final = 32_768
-_TAIL_FRAMES: Final = 256
+TAIL_ROWS: Final = 32_768
+"""The number of rows that wait to be merged at least, or to be divided."""
+TAIL_FRAMES: Final = 256
 _LOOKED_UP_ROWS: Final = 4_096
 _LOOKED_UP_FRAMES: Final = 32
 _GROWTH: Final = 2
@@ -70,7 +71,7 @@ class Part:
             many = self.tail_rows > _LOOKED_UP_ROWS and len(self.tail) > 1
             return many or len(self.tail) > _LOOKED_UP_FRAMES
         merged = sum(run.frame.height for run in self.runs)
-        return self.tail_rows > max(_TAIL_ROWS, merged) or len(self.tail) >= _TAIL_FRAMES
+        return self.tail_rows > max(TAIL_ROWS, merged) or len(self.tail) >= TAIL_FRAMES
 
     @property
     def runs_kept(self) -> int:

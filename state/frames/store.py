@@ -29,14 +29,13 @@ from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.frames.chunks import Chunk, Chunks, chunk_runs
 from streamflow.state.frames.key_slices import in_slices, rows_in_slice, slice_of_hash
 from streamflow.state.frames.merging import MARK, Merging, marked
-from streamflow.state.frames.parts import FrameSizes, Pane, Part
+from streamflow.state.frames.parts import TAIL_FRAMES, TAIL_ROWS, FrameSizes, Pane, Part
 from streamflow.state.frames.runs import Run, SoughtKeys, by_hash
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart, whole
 
 __all__ = ["FrameStore"]
 
-_MERGE_ROWS: Final = 32_768
 _SPILL_TO: Final = 0.9
 _WORTH_MERGING: Final = 0.5
 _PARTS: Final = 64
@@ -51,7 +50,6 @@ _CHUNK_RUNS: Final = 4
 """The number of runs of chunks that are looked up in above which they are merged."""
 _FRONT: Final = -1
 """The number of the part in front."""
-_FRONT_FRAMES: Final = 256
 
 
 class FrameStore:
@@ -151,7 +149,7 @@ class FrameStore:
         else:
             self._fronts[pane] = content
             self._keep(content.front, frame)
-            if content.front.rows > _MERGE_ROWS or len(content.front.tail) > _FRONT_FRAMES:
+            if content.front.rows > TAIL_ROWS or len(content.front.tail) > TAIL_FRAMES:
                 self._divide_front(pane, content)
             elif content.front.looked_up and content.front.tail_is_long:
                 self._merge_tail(content.front)
@@ -309,7 +307,7 @@ class FrameStore:
         self._resident[pane, number] = part
         self._resident.move_to_end((pane, number))
         # Where keys are looked up it is merged then.
-        if not part.tail_is_long or (part.looked_up and len(part.tail) < _FRONT_FRAMES):
+        if not part.tail_is_long or (part.looked_up and len(part.tail) < TAIL_FRAMES):
             return False
         self._merge_tail(part)
         return True
@@ -468,7 +466,7 @@ class FrameStore:
         for frame in ordered:
             frames.append(frame)
             pending_rows += frame.height
-            if pending_rows > max(_MERGE_ROWS, merged_rows):
+            if pending_rows > max(TAIL_ROWS, merged_rows):
                 frames = [self._merging(frames, oldest=True)]
                 merged_rows, pending_rows = frames[0].height, 0
         if pending_rows or len(frames) > 1:
