@@ -1,4 +1,4 @@
-"""Rows that are put away until they are due, or until something comes for their key."""
+"""Rows that are put away until they are due, or until a record comes for their key."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ class PutAway:
         self._due = TimeSorted(backend, operator_id, budget, keys, time=_DUE, state="due")
 
     def __len__(self) -> int:
-        """About how many rows are put away; 0: none."""
+        """The estimated number of rows that are put away; 0: none."""
         return len(self._due)
 
     def add(self, rows: pl.DataFrame, due: pl.Expr) -> None:
-        """Put rows away until the time `due`."""
+        """Puts rows away until the time `due`."""
         self._rows.append(_PANE, rows)
         self._due.add(rows.select(*self._keys.columns, due.alias(_DUE)))
 
     def take(self, keys: pl.DataFrame) -> pl.DataFrame | None:
-        """Take out the rows of keys, merged; None: there are none. Costs what the keys cost."""
+        """Takes out the rows of keys, merged; None: there are none. The cost follows the number of keys."""
         return self._taken(keys) if len(self._due) else None
 
     def take_due(self, limit: int) -> tuple[pl.DataFrame | None, int]:
-        """Take out the rows of some thousand keys of which the first are due up to `limit`; None: there are none. And
-        the time up to which nothing is left."""
+        """Takes out the rows of some thousand keys, the first that are due up to `limit` (None if there are none), and
+        gives the time up to which nothing is left."""
         due, reached = self._due.take(limit)
         rows = None if due is None else self._taken(due)
         if not len(self._due) and _PANE in self._rows:
@@ -62,24 +62,24 @@ class PutAway:
         return rows, reached
 
     def due_by(self, limit: int) -> int:
-        """About how many rows are due up to `limit`."""
+        """The estimated number of rows that are due up to `limit`."""
         return self._due.rows_by(limit)
 
     def snapshot(self) -> OperatorSnapshot:
-        """All that is put away."""
+        """All rows that are put away, and their times."""
         if not len(self._due):
             return EMPTY
         rows, due = self._rows.snapshot(), self._due.snapshot()
         return OperatorSnapshot({**rows.values, **due.values}, {**rows.tables, **due.tables}, rows.keys)
 
     def restore(self, parts: Sequence[StatePart]) -> None:
-        """Take back what `snapshot` gave."""
+        """Restores `snapshot`'s state."""
         mine = [part for part in parts if _ROWS in part.values]
         self._rows.restore(mine)
         self._due.restore(mine)
 
     def take_all(self) -> pl.DataFrame | None:
-        """Take out all rows; None: there are none."""
+        """Takes out all rows; None: there are none."""
         if _PANE not in self._rows:
             return None
         rows = self._rows.read(_PANE)
