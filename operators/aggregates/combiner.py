@@ -26,6 +26,7 @@ from streamflow.operators.aggregates.partials import (
     Extra,
     PartialPlan,
 )
+from streamflow.operators.contract.inputs import FRAMES, InputNeeds
 from streamflow.operators.contract.operator import (
     BatchFunction,
     Collector,
@@ -106,7 +107,7 @@ class CombineSpec(PureSpec):
     """The reduction of one batch to a row per key and slice. `assigner` None: totals without windows."""
 
     kind: ClassVar[str] = "combine"
-    accepts: ClassVar[Layout] = Layout.FRAME
+    takes: ClassVar[InputNeeds] = FRAMES
     emits: ClassVar[Layout] = Layout.FRAME
     keys: tuple[str, ...]
     assigner: Assigner | None

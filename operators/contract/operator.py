@@ -24,6 +24,7 @@ from streamflow.core.elements import AnyBatch, End
 from streamflow.core.keys import key_group_range
 from streamflow.core.schema import Schema, StreamSchema
 from streamflow.observe.registry import NO_METRICS, OperatorMetrics
+from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.state.backends.protocol import KeyedStateBackend
 from streamflow.state.operator_snapshot import EMPTY, OperatorSnapshot, StatePart
 from streamflow.time.clock import Clock, Randomness
@@ -34,6 +35,7 @@ __all__ = [
     "MAIN",
     "AsyncOperator",
     "BatchFunction",
+    "ChangeKind",
     "Collector",
     "ErrorPolicy",
     "Layout",
@@ -64,6 +66,9 @@ def own_output(name: str) -> str:
     return f"own {name}" if name in (MAIN, LATE, ERRORS) else name
 
 
+ChangeKind = Literal["insert", "update_before", "update_after", "delete"]
+"""A record's part in a changing result: a new row, a row's old and new value, a row that is gone."""
+
 ErrorPolicy = Literal["fail", "skip", "dead_letter"]
 UpdateCadence = Literal["batch", "epoch", "end"]
 OnChanges = Literal["pass", "take", "refuse"]
@@ -73,15 +78,19 @@ kinds and gives records; "refuse" stands for operators that would count each cha
 
 @dataclass(frozen=True, slots=True)
 class StreamType:
-    """The type of a stream, known when the job is built: its columns, and whether records have event times.
+    """The type of a stream, known when the job is built: its columns, whether records have event times (in the column
+    EVENT_TIME, apart from the user's), and the kinds of change that they may be.
 
-    `changes`: its records are changes of a result, and the column CHANGE says each one's kind; in any other stream a
-    column of that name is the user's.
+    `changes`: its records are changes of a result, of these kinds, and the column CHANGE says each one's; no kinds: its
+    records are records, and a column of that name is the user's.
+
+    >>> StreamType(Schema({"n": pl.Int64}), timed=False).changes
+    frozenset()
     """
 
     schema: StreamSchema
     timed: bool
-    changes: bool = False
+    changes: frozenset[ChangeKind] = frozenset()
 
     @property
     def layout(self) -> Layout:
@@ -140,12 +149,26 @@ class Operator(ABC):
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         """Takes one batch that arrived on input `port`."""
 
+    def on_input_watermark(self, port: int, watermark: int) -> None:
+        """Notes the watermark of one input; only for operators at the head of a task.
+
+        Inputs without event time have none. That of all inputs comes next, through `on_watermark`, if it moves.
+        """
+
     def on_watermark(self, watermark: int, out: Collector) -> int | None:
-        """Takes a new watermark (microseconds) and emits all that it triggers.
+        """Takes a new watermark (microseconds), the smallest of all inputs', and emits all that it triggers.
 
         Returns the watermark to forward after the output: normally the same, smaller to hold it back, None for none.
         """
         return watermark
+
+    @property
+    def output_watermark(self) -> int | None:
+        """The watermark of the output, for an operator that holds it back and moves it later by itself; None for none.
+
+        Read after each element, and forwarded when it has risen, after the output.
+        """
+        return None
 
     def on_end(self, end: End) -> None:
         """Takes the event time that the ended inputs reached; the watermark +∞ comes next."""
@@ -198,9 +221,10 @@ class AsyncOperator(Operator):
     It is called on the event loop only, never on a thread, and no call awaits; the task loop does all waiting:
 
     - The loop takes elements while the operator is `accepting`, and waits for `pending` otherwise.
-    - Before each element, and whenever `pending` is done, it calls `collect` until that returns None. The output
-      is handed on; a watermark that was returned then goes to the operators behind and downstream.
-    - `on_watermark` returns None where results have to come before the watermark: `collect` returns it after them.
+    - Before each element, and whenever `pending` is done, it calls `collect` and hands the output on; again if
+      `output_watermark` has risen, which goes to the operators behind and downstream first.
+    - `on_watermark` returns None where results have to come before the watermark: `output_watermark` gives it after
+      them.
     - Idle is said downstream when `pending` is None, not before.
     - A barrier is taken when it comes: what has not been put out is in the snapshot and is begun again after a restore.
     - At the end of input it collects until `pending` is None, and calls `finish` then.
@@ -220,9 +244,8 @@ class AsyncOperator(Operator):
         """
 
     @abstractmethod
-    def collect(self, out: Collector) -> int | None:
-        """Emits the output that is ready and returns the watermark to forward after it, if one waited: then call
-        again.
+    def collect(self, out: Collector) -> None:
+        """Emits output that is ready, up to the next watermark that waits for it.
 
         Also begins work left over from before a restore.
         """
@@ -235,7 +258,8 @@ class OperatorSpec(ABC):
     """One operator as immutable data: frozen dataclasses, compared and rendered by their fields."""
 
     kind: ClassVar[str]
-    accepts: ClassVar[Layout] = Layout.ANY
+    takes: ClassVar[InputNeeds] = InputNeeds()
+    """The needs on every input, where they are the same and do not depend on the operator's fields."""
     emits: ClassVar[Layout] = Layout.ANY
     """The layout of its output; ANY is the input's layout."""
     pure: ClassVar[bool] = False
@@ -279,23 +303,18 @@ class OperatorSpec(ABC):
         """
         return self
 
-    @property
-    def partition_by(self) -> tuple[str, ...] | None:
-        """The key columns by which its input must be partitioned; None for any distribution."""
-        return None
+    def needs(self, port: int) -> InputNeeds:
+        """The needs on input `port`."""
+        return self.takes
 
     @property
     def reads_watermarks(self) -> bool:
         """Whether records have to carry the watermark right before each: true if timers fire between records."""
         return False
 
-    def broadcasts(self, port: int) -> bool:
-        """Whether every subtask gets all records of this input, whatever `partition_by` says."""
-        return False
-
     def keeps_partitioning(self, keys: tuple[str, ...]) -> bool:
         """Whether records that arrive partitioned by these columns leave partitioned by them."""
-        return self.partition_by == keys
+        return self.needs(0).keys == keys
 
     def split_combiner(self, inputs: Sequence[StreamType]) -> tuple[OperatorSpec, OperatorSpec] | None:
         """(combiner, the rest): a pure partial aggregate for the source's read-ahead, before the hash exchange, and

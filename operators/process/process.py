@@ -19,6 +19,7 @@ from streamflow.core.schema import CHANGE, Schema, StreamSchema
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.aggregates.state_order import state_order
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE
+from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import (
     ERRORS,
     LATE,
@@ -138,7 +139,6 @@ class ProcessSpec(OperatorSpec):
     kind: ClassVar[str] = "process"
     on_changes: ClassVar[OnChanges] = "take"
     calls_functions: ClassVar[bool] = True
-    accepts: ClassVar[Layout] = Layout.FRAME
     keys: tuple[str, ...]
     process: KeyedProcess
     record_columns: tuple[str, ...] | None
@@ -241,12 +241,8 @@ class ProcessSpec(OperatorSpec):
         keys = state_order(self.keys, (name for name, _ in saved.get("keys", ())))
         return self if keys == self.keys else replace(self, keys=keys, shown_keys=self.keys)
 
-    @property
-    def partition_by(self) -> tuple[str, ...]:
-        return self.keys
-
-    def broadcasts(self, port: int) -> bool:
-        return port > 0
+    def needs(self, port: int) -> InputNeeds:
+        return InputNeeds(Layout.FRAME, self.keys) if port == 0 else InputNeeds(Layout.FRAME, broadcast=True)
 
     def keeps_partitioning(self, keys: tuple[str, ...]) -> bool:
         return False  # what it emits need not have its key

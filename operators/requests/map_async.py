@@ -136,6 +136,8 @@ class _MapAsyncOperator(AsyncOperator):
         self._news: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
         """An exception that ended a request and is no error of its record: an interrupt."""
+        self._passed: int | None = None
+        """The watermark that has waited for the output collected last."""
         self._closed = False
         self._service = spec.own_function()
         self._opening: asyncio.Future[Any] | None = None
@@ -152,6 +154,10 @@ class _MapAsyncOperator(AsyncOperator):
         return self._requests.watermark(watermark)
 
     @property
+    def output_watermark(self) -> int | None:
+        return self._passed
+
+    @property
     def accepting(self) -> bool:
         return not self._unasked
 
@@ -165,17 +171,16 @@ class _MapAsyncOperator(AsyncOperator):
                 self._news.set_result(None)
         return self._news
 
-    def collect(self, out: Collector) -> int | None:
+    def collect(self, out: Collector) -> None:
         if self._failure is not None:
             raise self._failure
         taken = self._requests.take()
-        passed = self._requests.passed()
+        self._passed = self._requests.passed()
         self._ask()
         if taken:
             batch = self._answers([request for request in taken if request.error is None], taken)
             self._guard.bad([self._bad(request) for request in taken if request.error is not None], out)
             out.emit(batch)
-        return passed
 
     def _answers(self, good: list[Request], taken: list[Request]) -> AnyBatch:
         """The answers as records; a value that the schema does not allow is its request's error."""

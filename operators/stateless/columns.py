@@ -19,6 +19,7 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema, is_shown
 from streamflow.errors import JobDefinitionError, cut, unknown_name
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
+from streamflow.operators.contract.inputs import FRAMES, InputNeeds
 from streamflow.operators.contract.operator import (
     BatchFunction,
     Collector,
@@ -57,7 +58,7 @@ _BESIDE: Final = "__beside"
 class ColumnSpec(PureSpec):
     """The common part of these operators: a frame goes in, `apply` makes another."""
 
-    accepts: ClassVar[Layout] = Layout.FRAME
+    takes: ClassVar[InputNeeds] = FRAMES
     emits: ClassVar[Layout] = Layout.FRAME
     on_error: ErrorPolicy = "fail"
 

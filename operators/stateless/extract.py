@@ -18,6 +18,7 @@ from streamflow.core.schema import Schema
 from streamflow.core.values import framed, strict_column
 from streamflow.errors import RecordError, Where
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
+from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import (
     Collector,
     ErrorPolicy,
@@ -57,9 +58,8 @@ class Extract(OperatorSpec):
     needed: tuple[str, ...] = ()
     """Made columns in which a null is a bad record: keys."""
 
-    @property
-    def accepts(self) -> Layout:  # type: ignore[override]
-        return self.reads
+    def needs(self, port: int) -> InputNeeds:
+        return InputNeeds(self.reads)
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         before = inputs[0]

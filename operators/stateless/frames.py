@@ -13,6 +13,7 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema
 from streamflow.errors import JobDefinitionError, RecordError, StreamflowError, Where
+from streamflow.operators.contract.inputs import FRAMES, InputNeeds
 from streamflow.operators.contract.operator import (
     Collector,
     Layout,
@@ -34,7 +35,7 @@ class MapBatches(OperatorSpec):
 
     kind: ClassVar[str] = "map_batches"
     on_changes: ClassVar[OnChanges] = "pass"
-    accepts: ClassVar[Layout] = Layout.FRAME
+    takes: ClassVar[InputNeeds] = FRAMES
     emits: ClassVar[Layout] = Layout.FRAME
     function: Callable[[pl.DataFrame], pl.DataFrame]
     schema: Schema | None = None

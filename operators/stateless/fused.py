@@ -16,6 +16,7 @@ import polars as pl
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE
+from streamflow.operators.contract.inputs import FRAMES, InputNeeds
 from streamflow.operators.contract.operator import (
     BatchFunction,
     Collector,
@@ -34,7 +35,7 @@ __all__ = ["FusedColumns", "fused"]
 class FusedColumns(PureSpec):
     """Operators with their ids, each of which is a query over frames."""
 
-    accepts: ClassVar[Layout] = Layout.FRAME
+    takes: ClassVar[InputNeeds] = FRAMES
     emits: ClassVar[Layout] = Layout.FRAME
     parts: tuple[tuple[str, PureSpec], ...] = ()
     kind: ClassVar[str] = "fused"

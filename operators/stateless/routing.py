@@ -14,6 +14,7 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
+from streamflow.operators.contract.inputs import FRAMES, InputNeeds
 from streamflow.operators.contract.operator import (
     ERRORS,
     BatchFunction,
@@ -46,7 +47,7 @@ class Union(PureSpec):
                     "one stream of the union has event time and another has none",
                     hint="read each with event_time=, or none",
                 )
-            if other.changes != first.changes:
+            if bool(other.changes) != bool(first.changes):
                 raise JobDefinitionError(
                     "one stream of the union holds changes of a result and another holds records",
                     hint="bring totals and retracting windows together with their like only",
@@ -80,7 +81,7 @@ class SplitBy(PureSpec):
     """Sends each row to the first branch whose expression is true; the rest stays on the main output."""
 
     kind: ClassVar[str] = "split"
-    accepts: ClassVar[Layout] = Layout.FRAME
+    takes: ClassVar[InputNeeds] = FRAMES
     emits: ClassVar[Layout] = Layout.FRAME
     branches: tuple[tuple[str, pl.Expr], ...] = ()
     on_error: ErrorPolicy = "fail"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from streamflow.core.elements import AnyBatch
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema, shown_name
@@ -22,7 +22,9 @@ from streamflow.operators.aggregates.combiner import (
     needed_inputs,
 )
 from streamflow.operators.aggregates.state_order import in_order, keyed_differences, keyed_order
+from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import (
+    ChangeKind,
     Collector,
     Layout,
     Operator,
@@ -39,13 +41,14 @@ from streamflow.windows.python_functions import any_own
 
 __all__ = ["RunningAggregateSpec"]
 
+_KINDS: Final[frozenset[ChangeKind]] = frozenset({"insert", "update_before", "update_after"})
+
 
 @dataclass(frozen=True)
 class RunningAggregateSpec(OperatorSpec):
     """Aggregates per key over all records so far. `records`, with `partial_input`: the type of the combined records."""
 
     kind: ClassVar[str] = "aggregate"
-    accepts: ClassVar[Layout] = Layout.FRAME
     emits: ClassVar[Layout] = Layout.FRAME
     keys: tuple[str, ...]
     aggregates: tuple[tuple[str, Aggregate], ...]
@@ -62,7 +65,7 @@ class RunningAggregateSpec(OperatorSpec):
         types = fragment_plan(None, self.aggregates, records).types
         keys = {shown_name(key): schema[key] for key in in_order(self.keys, self.shown)}
         shown = {name: types[name] for name in in_order(tuple(types), self.shown)}
-        return StreamType(Schema({CHANGE: CHANGE_TYPE} | keys | shown), records.timed, changes=True)
+        return StreamType(Schema({CHANGE: CHANGE_TYPE} | keys | shown), records.timed, _KINDS)
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
         records = self._records(inputs)
@@ -96,9 +99,8 @@ class RunningAggregateSpec(OperatorSpec):
         changed = keyed_order(self.keys, self.aggregates, saved)
         return replace(self, **changed) if changed else self
 
-    @property
-    def partition_by(self) -> tuple[str, ...]:
-        return self.keys
+    def needs(self, port: int) -> InputNeeds:
+        return InputNeeds(Layout.FRAME, self.keys)
 
     @property
     def calls_functions(self) -> bool:  # type: ignore[override]

@@ -25,7 +25,15 @@ from streamflow.operators.aggregates.combiner import (
 )
 from streamflow.operators.aggregates.partials import SLICE
 from streamflow.operators.aggregates.state_order import in_order, keyed_differences, keyed_order
-from streamflow.operators.contract.operator import Layout, Operator, OperatorContext, OperatorSpec, StreamType
+from streamflow.operators.contract.inputs import InputNeeds
+from streamflow.operators.contract.operator import (
+    ChangeKind,
+    Layout,
+    Operator,
+    OperatorContext,
+    OperatorSpec,
+    StreamType,
+)
 from streamflow.operators.windows.emission import PANE_COLUMNS, WINDOW_COLUMNS, FiredPanes, PaneWriter
 from streamflow.operators.windows.global_ import GlobalWindows
 from streamflow.operators.windows.put_away import PutAway
@@ -56,7 +64,6 @@ class WindowAggregateSpec(OperatorSpec):
     """
 
     kind: ClassVar[str] = "window"
-    accepts: ClassVar[Layout] = Layout.FRAME
     emits: ClassVar[Layout] = Layout.FRAME
     keys: tuple[str, ...]
     assigner: Assigner
@@ -90,7 +97,7 @@ class WindowAggregateSpec(OperatorSpec):
         )
         types = fragment_plan(self.assigner, self.aggregates, records).types
         shown = {name: types[name] for name in self.shown_names}
-        return StreamType(Schema(fields | shown | panes), timed=True, changes=bool(change))
+        return StreamType(Schema(fields | shown | panes), timed=True, changes=self._kinds)
 
     @property
     def shown_keys(self) -> tuple[str, ...]:
@@ -189,9 +196,20 @@ class WindowAggregateSpec(OperatorSpec):
         changed = keyed_order(self.keys, self.aggregates, saved)
         return replace(self, **changed) if changed else self
 
+    def needs(self, port: int) -> InputNeeds:
+        return InputNeeds(Layout.FRAME, self.keys)
+
     @property
-    def partition_by(self) -> tuple[str, ...]:
-        return self.keys
+    def _kinds(self) -> frozenset[ChangeKind]:
+        """The kinds of change of its results: with late records a pane is replaced, and sessions merge."""
+        kinds = set[ChangeKind]()
+        if self.accumulation == "retracting":
+            kinds.add("insert")
+            if self.allowed_lateness:
+                kinds |= {"update_before", "update_after"}
+                if isinstance(self.assigner, Session):
+                    kinds.add("delete")
+        return frozenset(kinds)
 
     @property
     def calls_functions(self) -> bool:  # type: ignore[override]

@@ -12,7 +12,7 @@ from typing import Any
 
 from streamflow.errors import JobDefinitionError, StreamflowError, Where
 from streamflow.graph.logical import Input, LogicalGraph, Node, OperatorNode, SinkNode, SourceNode
-from streamflow.operators.contract.operator import OperatorSpec, StreamType
+from streamflow.operators.contract.operator import ChangeKind, OperatorSpec, StreamType
 from streamflow.operators.contract.sink import Sink
 from streamflow.user_code import calling_line
 
@@ -71,7 +71,7 @@ class GraphBuilder:
                 hint="aggregate the records themselves, or use process(…), whose events carry their change",
             )
         if changing and spec.on_changes == "pass":
-            type_ = replace(type_, changes=True)
+            type_ = replace(type_, changes=frozenset[ChangeKind]().union(*(type.changes for type in types)))
         return self.add(OperatorNode(id, spec, inputs, type_))
 
     def _changed_by(self, read: Input) -> str:

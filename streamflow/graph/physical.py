@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from streamflow.graph.logical import SinkNode, SourceNode
+from streamflow.graph.logical import Input, SinkNode, SourceNode
 from streamflow.operators.contract.operator import OperatorSpec, StreamType
 
-__all__ = ["ExchangeKind", "PhysicalEdge", "PhysicalOperator", "PhysicalPlan", "PhysicalSink", "PhysicalTask"]
+__all__ = ["ExchangeKind", "PhysicalEdge", "PhysicalOperator", "PhysicalPlan", "PhysicalTask"]
 
 
 class ExchangeKind(Enum):
@@ -23,23 +23,16 @@ class ExchangeKind(Enum):
 @dataclass(frozen=True, slots=True)
 class PhysicalOperator:
     """One operator in its place; `id` is the logical node's, with a suffix if the planner split or added the
-    operator."""
+    operator. `node` is the logical node whose outputs the operator gives: for the operator that gives a source's
+    records their event times, the source."""
 
     id: str
+    node: str
     spec: OperatorSpec
     inputs: tuple[StreamType, ...]
     output: StreamType
     marks: bool = False
     """Whether the operator's records have to carry the watermark right before each."""
-
-
-@dataclass(frozen=True, slots=True)
-class PhysicalSink:
-    """A sink fed by output `output` of the operator at `position` in its task's chain (−1: the source)."""
-
-    node: SinkNode
-    position: int
-    output: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +51,15 @@ class PhysicalTask:
     read_ahead: int = 0
     columns: tuple[str, ...] | None = None
     marks: bool = False
-    sinks: tuple[PhysicalSink, ...] = ()
+    sinks: tuple[SinkNode, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PhysicalEdge:
-    """An edge from output `output` of the operator at `position` of task `upper` to input `port` of task `lower`."""
+    """An edge from one output of a node in task `upper` to input `port` of task `lower`."""
 
     upper: str
-    position: int
-    output: str
+    reads: Input
     lower: str
     port: int
     exchange: ExchangeKind
@@ -114,4 +106,4 @@ class PhysicalPlan:
     @property
     def sinks(self) -> tuple[SinkNode, ...]:
         """Every sink of the job, once."""
-        return tuple(sink.node for task in self.tasks for sink in task.sinks)
+        return tuple(sink for task in self.tasks for sink in task.sinks)

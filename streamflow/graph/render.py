@@ -84,14 +84,14 @@ def _members(task: PhysicalTask) -> list[str]:
         ahead = "  (where it is read)" if position < task.read_ahead else ""
         lines.append(f"{operator.id}: {_spec(operator.spec.kind, operator.spec.describe())}{ahead}")
     for sink in task.sinks:
-        reads = "" if sink.output == MAIN else f"  ← {sink.output}"
-        lines.append(f"{sink.node.id}: write {sink.node.sink.describe()}  ({_delivery(sink.node)}){reads}")
+        reads = "" if sink.input.output == MAIN else f"  ← {sink.input.output}"
+        lines.append(f"{sink.id}: {_what(sink)}{reads}")
     return lines
 
 
 def _arrow(edge: PhysicalEdge) -> str:
     keys = f" by {', '.join(edge.keys)}" if edge.keys else ""
-    output = "" if edge.output == MAIN else f" ({edge.output})"
+    output = "" if edge.reads.output == MAIN else f" ({edge.reads.output})"
     return f"← {edge.exchange.value}{keys} from {edge.upper}{output}"
 
 

@@ -15,9 +15,9 @@ from streamflow.graph.physical import (
     PhysicalEdge,
     PhysicalOperator,
     PhysicalPlan,
-    PhysicalSink,
     PhysicalTask,
 )
+from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import MAIN
 from streamflow.planning.push_down import columns_read
 
@@ -37,18 +37,23 @@ def _widths(graph: LogicalGraph, default: int) -> dict[str, int]:
             case SourceNode():
                 widths[node.id] = node.parallelism or default
             case OperatorNode():
-                keys = node.spec.partition_by
-                if keys == ():
+                keys = _keys(node)
+                if () in keys:
                     widths[node.id] = 1
                 elif node.parallelism is not None:
                     widths[node.id] = node.parallelism
-                elif keys is not None:
+                elif any(keys):
                     widths[node.id] = default
                 else:
                     widths[node.id] = widths[node.inputs[0].node]
             case SinkNode():
                 widths[node.id] = widths[node.input.node]
     return widths
+
+
+def _keys(node: OperatorNode) -> list[tuple[str, ...] | None]:
+    """The columns by which each input of a node has to be partitioned."""
+    return [node.spec.needs(port).keys for port in range(len(node.inputs))]
 
 
 def _before_timers(graph: LogicalGraph) -> frozenset[str]:
@@ -100,10 +105,11 @@ class _Chainer:
         return PhysicalPlan(self._graph.job, tasks, tuple(self._edge(*edge) for edge in edges), self._max)
 
     def _exchange(self, read: Input, node: Node, port: int) -> tuple[ExchangeKind, tuple[str, ...]]:
-        if isinstance(node, OperatorNode) and node.spec.broadcasts(port):
+        needs = node.spec.needs(port) if isinstance(node, OperatorNode) else InputNeeds()
+        if needs.broadcast:
             return ExchangeKind.BROADCAST, ()
         upper, lower = self._widths[read.node], self._widths[node.id]
-        keys = node.spec.partition_by if isinstance(node, OperatorNode) else None
+        keys = needs.keys
         if keys:
             already = upper == lower and self._partitioned.get(read.node) == keys and read.output == MAIN
             if already or (upper == 1 and lower == 1):
@@ -114,13 +120,13 @@ class _Chainer:
     def _distribution(
         self, node: Node, decided: list[tuple[ExchangeKind, tuple[str, ...]]]
     ) -> tuple[str, ...] | None:
-        """The columns by which an output is partitioned: the node's keys, or those of its only input if it keeps
-        them."""
+        """The columns by which an output is partitioned: those of an input that the node keeps, whether it needs them
+        or its only input is partitioned by them."""
         if not isinstance(node, OperatorNode):
             return None
-        keys = node.spec.partition_by
-        if keys or len(node.inputs) != 1 or decided[0][0] is not ExchangeKind.FORWARD:
-            return keys if keys and node.spec.keeps_partitioning(keys) else None
+        needed = [keys for keys in _keys(node) if keys]
+        if needed or len(node.inputs) != 1 or decided[0][0] is not ExchangeKind.FORWARD:
+            return next(filter(node.spec.keeps_partitioning, needed), None)
         before = self._partitioned[node.inputs[0].node] if node.inputs[0].output == MAIN else None
         return before if before and node.spec.keeps_partitioning(before) else None
 
@@ -141,12 +147,12 @@ class _Chainer:
         if source and source.timestamps is not None:
             raw = source.source.output_type()
             stamp = f"{source.id}-event-time"
-            chain.append(PhysicalOperator(stamp, source.timestamps, (raw,), source.type))
+            chain.append(PhysicalOperator(stamp, source.id, source.timestamps, (raw,), source.type))
         for id in members:
             node = self._graph.node(id)
             assert isinstance(node, OperatorNode)
             types = tuple(self._graph.type_of(read) for read in node.inputs)
-            chain.append(PhysicalOperator(node.id, node.spec, types, node.type, node.id in self._marked))
+            chain.append(PhysicalOperator(id, id, node.spec, types, node.type, id in self._marked))
         ahead = 0
         if source:
             while ahead < len(chain) and chain[ahead].spec.pure:
@@ -160,39 +166,17 @@ class _Chainer:
             columns=columns_read(self._graph, source) if source else None,
             marks=head.id in self._marked,
             sinks=tuple(
-                PhysicalSink(node, self._position(building, node.input), node.input.output)
+                node
                 for node in self._graph.nodes
                 if isinstance(node, SinkNode) and self._task_of[node.input.node] is building
             ),
         )
 
-    def _position(self, building: _Building, read: Input) -> int:
-        """The position in the finished chain of the operator whose output is read; −1 for a bare source.
-
-        A source with an event-time operator puts out its records behind that operator, and its bad ones before.
-        """
-        head = self._graph.node(building.members[0])
-        index = building.members.index(read.node)
-        if not isinstance(head, SourceNode):
-            return index
-        if read.node == head.id and read.output != MAIN:
-            return -1
-        return index if head.timestamps is not None else index - 1
-
     def _edge(
         self, read: Input, node: Node, port: int, kind: ExchangeKind, keys: tuple[str, ...]
     ) -> PhysicalEdge:
-        upper = self._task_of[read.node]
-        lower = self._task_of[node.id]
-        return PhysicalEdge(
-            upper=self._id(upper),
-            position=self._position(upper, read),
-            output=read.output,
-            lower=self._id(lower),
-            port=port,
-            exchange=kind,
-            keys=keys,
-        )
+        upper, lower = self._id(self._task_of[read.node]), self._id(self._task_of[node.id])
+        return PhysicalEdge(upper, read, lower, port, kind, keys)
 
     def _id(self, building: _Building) -> str:
         members = building.members

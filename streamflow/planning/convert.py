@@ -41,10 +41,10 @@ def converted(graph: LogicalGraph, convert: ConvertFactory) -> LogicalGraph:
 
     for node in graph.nodes:
         if isinstance(node, OperatorNode):
-            wanted = node.spec.accepts
-            if wanted is Layout.ANY and len({layout_of(read) for read in node.inputs}) > 1:
-                wanted = Layout.FRAME
-            node = replace(node, inputs=tuple(through(read, wanted) for read in node.inputs))
+            wanted = [node.spec.needs(port).layout for port in range(len(node.inputs))]
+            if len({layout_of(read) for read in node.inputs}) > 1:
+                wanted = [Layout.FRAME if layout is Layout.ANY else layout for layout in wanted]
+            node = replace(node, inputs=tuple(map(through, node.inputs, wanted)))
             emitted = node.spec.emits
             layouts[Input(node.id)] = layout_of(node.inputs[0]) if emitted is Layout.ANY else emitted
         nodes.append(node)

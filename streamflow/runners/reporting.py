@@ -238,7 +238,7 @@ class Reporter:
             if task.source is not None:
                 yield task.source.id, "read", task
             yield from ((physical.id, physical.spec.kind, task) for physical in task.chain)
-            yield from ((sink.node.id, "write", task) for sink in task.sinks)
+            yield from ((sink.id, "write", task) for sink in task.sinks)
 
     def _operator(self, id: str, kind: str, task: PhysicalTask, watermark: int) -> OperatorStatus:
         totals = self._registry.totals(id)

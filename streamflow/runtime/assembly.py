@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from streamflow.graph.logical import Input
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge, PhysicalTask
 from streamflow.operators.contract.error_policy import Guard
 from streamflow.operators.contract.operator import OperatorContext, StatePart
@@ -87,7 +88,6 @@ class Assembly:
     def restore(self) -> None:
         """Gives every operator its share; blocks."""
         for link, parts in self._to_restore:
-            assert link.logic is not None
             with taking_up(link.id, self._deployment.epoch):
                 link.logic.restore(parts)
         self._to_restore.clear()
@@ -135,10 +135,9 @@ class Assembly:
         members = [link.metrics for link in links]
         if task.source is not None:
             members.insert(0, self._registry.operator(task.source.id, index))
-        # Operators that have already run in the read-ahead leave the chain before its first operator.
-        ahead = [Link(link.id, None, link.metrics) for link in links[: task.read_ahead]]
-        here = [*ahead, *links[task.read_ahead :]]
-        chain = Chain(here, outlets, first=task.read_ahead, hurries=self._reports.hurries)
+        ahead, here = links[: task.read_ahead], links[task.read_ahead :]
+        entry = None if task.source is None else Input(ahead[-1].node if ahead else task.source.id)
+        chain = Chain(here, outlets, entry=entry, hurries=self._reports.hurries)
         subtask = Subtask(
             f"{task.id}-{index}",
             chain,
@@ -149,7 +148,7 @@ class Assembly:
             io=self._ports.state,
             clock=self._ports.clock,
             metrics=TaskMetrics(members, self._ports.clock),
-            counted=[*members, *(self._registry.operator(sink.node.id, index) for sink in task.sinks)],
+            counted=[*members, *(self._registry.operator(sink.id, index) for sink in task.sinks)],
             portions=any(operator.spec.calls_functions for operator in task.chain[task.read_ahead :]),
             epoch=self._deployment.epoch,
             reach=self._ports.reach,
@@ -170,7 +169,7 @@ class Assembly:
                 )
             )
             return
-        source_task = self._source_task(task, index, subtask, links, chain)
+        source_task = self._source_task(task, index, subtask, ahead, chain)
         self.loops.append(source_task)
         self.sources.setdefault(task.id, []).append(source_task)
 
@@ -185,7 +184,7 @@ class Assembly:
         )
 
     def _source_task(
-        self, task: PhysicalTask, index: int, subtask: Subtask, links: list[Link], chain: Chain
+        self, task: PhysicalTask, index: int, subtask: Subtask, ahead: list[Link], chain: Chain
     ) -> SourceTask:
         node = task.source
         assert node is not None
@@ -197,7 +196,6 @@ class Assembly:
             limit = DriftLimit(node.id, index, drift=node.watermark.max_drift, send=self._send)
             self.limits.setdefault(node.id, []).append(limit)
         metrics = self._registry.operator(node.id, index)
-        ahead = [(link.id, link.logic) for link in links[: task.read_ahead] if link.logic is not None]
         start = self._start(node.id)
         return SourceTask(
             subtask,
@@ -206,15 +204,14 @@ class Assembly:
             open_reader=lambda split, position: node.source.reader(split, position, context),
             share=share,
             prefix=Prefix(
+                node.id,
                 ahead,
-                stamped=node.timestamps is not None,
                 connected=chain.connected,
                 max_ahead=node.watermark.max_ahead,
                 clock=self._ports.clock,
                 marks=task.marks,
                 times=task.marks and self._profile.watermarks == "end",
             ),
-            prefix_metrics=[link.metrics for link in links[: task.read_ahead]],
             strategy=node.watermark,
             profile=self._profile,
             read_ahead=self._settings.read_ahead,
@@ -263,7 +260,7 @@ class Assembly:
         with blamed(operator.id):
             logic = operator.spec.build(context, operator.inputs)
         effort = Effort(self._ports.clock) if operator.spec.calls_functions else None
-        link = Link(operator.id, logic, metrics, keyed, effort)
+        link = Link(operator.id, operator.node, logic, metrics, keyed, effort)
         if share is not None:
             self._to_restore.append((link, share.parts))
         return link
@@ -293,13 +290,12 @@ class Assembly:
             lower = self._plan.task(edge.lower).parallelism
             mine = {j: channels[index, j] for j in self._lower(edge, index)}
             route = route_for(edge, subtask=index, lower=lower, max_parallelism=self._plan.max_parallelism)
-            outlets.append(ChannelOutlet(edge.position, edge.output, mine, route))
+            outlets.append(ChannelOutlet(edge.reads, mine, route))
         return outlets
 
     def _sink_outlets(self, task: PhysicalTask, index: int) -> list[Outlet]:
         outlets: list[Outlet] = []
-        for physical in task.sinks:
-            node = physical.node
+        for node in task.sinks:
             name = f"{task.id}-{index}"
             context = replace(
                 self._deployment.sink_context(node, task, index),
@@ -309,5 +305,5 @@ class Assembly:
             )
             with blamed(node.id):
                 writer = node.sink.writer(node.type, context)
-            outlets.append(SinkOutlet(physical.position, physical.output, node.id, writer, context.metrics))
+            outlets.append(SinkOutlet(node.input, node.id, writer, context.metrics))
         return outlets

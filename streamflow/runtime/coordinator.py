@@ -78,8 +78,7 @@ class Coordinator:
                 self._sources[task.source.id] = SplitDiscovery.of(deployment, task)
                 self._reading |= {f"{task.id}-{n}": (task.source.id, n) for n in range(task.parallelism)}
             for sink in task.sinks:
-                context = deployment.sink_context(sink.node, task, 0)
-                self._committing.add(sink.node.id, sink.node.sink, context)
+                self._committing.add(sink.id, sink.sink, deployment.sink_context(sink, task, 0))
         if checkpoints is not None:
             checkpoints.sinks = self._committing.sinks
             checkpoints.notes = lambda: self._committing.notes

@@ -365,8 +365,7 @@ class Launcher:
     def _committed_at_the_end(self) -> set[str]:
         if self._profile.commits == "epoch":
             return set()
-        sinks = [physical.node for task in self._plan.tasks for physical in task.sinks]
-        return {node.id for node in sinks if node.sink.commits != "epoch"}
+        return {node.id for node in self._plan.sinks if node.sink.commits != "epoch"}
 
 
 def _remove_dead(folders: Iterable[Path], disk: Disk) -> None:

@@ -87,6 +87,7 @@ class OperatorHarness:
         self._collector = _Collector({MAIN, *reads}, lambda output: self._type(output))
         self._epoch = 0
         self._watermark = self._last_time = MIN_TIME
+        self._input_watermarks: dict[int, int] = {}
         self._updates: UpdateCadence = updates
         self._memory_budget = memory_budget
         self._backend: BackendKind = backend
@@ -100,17 +101,28 @@ class OperatorHarness:
         batch = batch_of(records, type_, times)
         if type_.timed and len(batch) and batch.max_time is None:
             raise JobDefinitionError("this input has event time", hint="give times=[…], one for each record")
-        if batch.max_time is not None and not self.spec.broadcasts(port):
+        if batch.max_time is not None and not self.spec.needs(port).broadcast:
             self._last_time = max(self._last_time, batch.max_time)
         for part in _cut(batch, self._batch_rows):
             for operator, own in self._routed(part, port):
-                operator.process_batch(_in_layout(own, self.spec.accepts), port, self._collector)
-            self._taken()
+                operator.process_batch(_in_layout(own, self.spec.needs(port).layout), port, self._collector)
+            self._settle()
         return self
 
-    def watermark(self, time: datetime | str | int) -> OperatorHarness:
-        """Moves event time to `time` (microseconds, a datetime or ISO 8601 text)."""
+    def watermark(self, time: datetime | str | int, *, port: int | None = None) -> OperatorHarness:
+        """Moves event time to `time` (microseconds, a datetime or ISO 8601 text), on one input or on all."""
         micros = to_micros(time)
+        timed = [number for number, type_ in enumerate(self._inputs) if type_.timed]
+        for number in timed if port is None else [port]:
+            if micros > self._input_watermarks.get(number, MIN_TIME):
+                self._input_watermarks[number] = micros
+                for _, operator in self._subtasks:
+                    operator.on_input_watermark(number, micros)
+        if port is not None:
+            micros = min(self._input_watermarks.get(number, MIN_TIME) for number in timed)
+            if micros <= self._watermark:
+                self._settle()
+                return self
         if micros < MAX_TIME:
             self._watermark = max(self._watermark, micros)
         forwarded: list[int | None] = []
@@ -122,7 +134,7 @@ class OperatorHarness:
         marks = [mark for mark in forwarded if mark is not None]
         if len(marks) == len(forwarded):
             self.watermarks.append(min(marks))
-        self._taken()
+        self._settle()
         return self
 
     def epoch(self) -> OperatorHarness:
@@ -130,7 +142,7 @@ class OperatorHarness:
         self._epoch += 1
         for _, operator in self._subtasks:
             operator.on_epoch_end(self._epoch, self._collector)
-        self._taken()
+        self._settle()
         return self
 
     def tick(self) -> OperatorHarness:
@@ -140,7 +152,7 @@ class OperatorHarness:
             due = operator.next_processing_time()
             if due is not None and due <= now:
                 operator.on_processing_time(now, self._collector)
-        self._taken()
+        self._settle()
         return self
 
     def finish(self) -> OperatorHarness:
@@ -222,9 +234,10 @@ class OperatorHarness:
 
     def _routed(self, batch: AnyBatch, port: int) -> list[tuple[Operator, AnyBatch]]:
         """Each record for the subtask that has its key, or for all of them."""
-        if self.spec.broadcasts(port):
+        needs = self.spec.needs(port)
+        if needs.broadcast:
             return [(operator, batch) for _, operator in self._subtasks]
-        keys = self.spec.partition_by
+        keys = needs.keys
         if len(self._subtasks) == 1 or not keys or not isinstance(batch, FrameBatch):
             return [(self._subtasks[0][1], batch)]
         groups = key_groups(batch.frame, keys, _MAX_PARALLELISM)
@@ -238,6 +251,13 @@ class OperatorHarness:
         if output == MAIN:
             return self.spec.output_type(self._inputs)
         return self.spec.side_type(output, self._inputs)
+
+    def _settle(self) -> None:
+        own = [operator.output_watermark for _, operator in self._subtasks]
+        moved = min((MIN_TIME if mark is None else mark for mark in own), default=MIN_TIME)
+        if moved > max(self.watermarks, default=MIN_TIME):
+            self.watermarks.append(moved)
+        self._taken()
 
     def _taken(self) -> None:
         """Called after each element, for subclasses that act between elements."""

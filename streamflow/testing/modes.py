@@ -185,7 +185,7 @@ def is_changing(graph: LogicalGraph, sink: str) -> bool:
     """Whether a sink gets changes, by its stream's type."""
     node = graph.node(sink)
     assert isinstance(node, SinkNode)
-    return node.type.changes
+    return bool(node.type.changes)
 
 
 def replacing_key(

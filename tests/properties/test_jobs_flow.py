@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 from unittest.mock import patch
 
 import polars as pl
@@ -20,15 +18,9 @@ from hypothesis import strategies as st
 
 import streamflow as sf
 from streamflow.api.stream import through
-from streamflow.core.elements import AnyBatch
-from streamflow.core.frame import FrameBatch
-from streamflow.core.schema import EVENT_TIME
 from streamflow.operators.contract.operator import (
-    Collector,
-    OnChanges,
     Operator,
     OperatorContext,
-    OperatorSpec,
     StreamType,
 )
 from streamflow.operators.totals import running_totals
@@ -36,7 +28,6 @@ from streamflow.operators.windows import windowing
 from streamflow.state.frames.store import FrameStore
 from streamflow.windows.assigners import Assigner, GlobalWindow
 from tests.properties.job_model import (
-    MAX,
     Accumulation,
     Event,
     Way,
@@ -48,52 +39,9 @@ from tests.properties.job_model import (
     share,
     ways,
 )
+from tests.properties.probes import Probe
 
 BOUND = 10
-
-
-@dataclass
-class Seen:
-    """The elements that passed one probe in one subtask: ("time", event time) and ("watermark", time), in order."""
-
-    log: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
-
-    @property
-    def watermarks(self) -> list[int]:
-        return [time for what, time in self.log if what == "watermark"]
-
-
-@dataclass(frozen=True, eq=False)
-class Probe(OperatorSpec):
-    """Passes everything on and writes down what it sees."""
-
-    kind: ClassVar[str] = "probe"
-    on_changes: ClassVar[OnChanges] = "pass"
-    seen: list[Seen] = field(default_factory=list[Seen])
-
-    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
-        return inputs[0]
-
-    def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
-        self.seen.append(Seen())
-        return _Probing(self.seen[-1])
-
-
-class _Probing(Operator):
-    def __init__(self, seen: Seen) -> None:
-        self._seen = seen
-
-    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
-        if isinstance(batch, FrameBatch):
-            times = batch.frame[EVENT_TIME].to_physical().to_list()
-        else:
-            times = list(batch.times or ())
-        self._seen.log += [("time", time) for time in times]
-        out.emit(batch)
-
-    def on_watermark(self, watermark: int, out: Collector) -> int:
-        self._seen.log.append(("watermark", watermark))
-        return watermark
 
 
 @share(2)
@@ -124,15 +72,7 @@ def test_event_time_never_goes_back_and_nothing_comes_behind_it(
     kept.collect()
     job.run(**way.settings)
     for probe in probes:
-        assert probe.seen
-        for seen in probe.seen:
-            assert all(one < other for one, other in pairwise(seen.watermarks)), "a watermark went back"
-            assert seen.watermarks[-1] == MAX
-        for seen in probe.seen:
-            watermark = -(2**63)
-            for what, time in seen.log:
-                assert what == "watermark" or time > watermark, "a record came behind the watermark"
-                watermark = time if what == "watermark" else watermark
+        probe.check()
 
 
 @contextmanager

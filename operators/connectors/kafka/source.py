@@ -89,7 +89,7 @@ class KafkaSource(Source):
 
     >>> import polars as pl
     >>> KafkaSource("flights", schema={"origin": pl.String, "delay": pl.Float64}, include=["key"]).output_type()
-    StreamType(schema=Schema(origin: String, delay: Float64, key: String), timed=True, changes=False)
+    StreamType(schema=Schema(origin: String, delay: Float64, key: String), timed=True, changes=frozenset())
     """
 
     topics: str | Sequence[str] | re.Pattern[str]

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from streamflow.core.elements import AnyBatch, StreamElement
+from streamflow.graph.logical import Input
 from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.contract.sink import Committable, SinkWriter
 from streamflow.runtime.blame import blamed
@@ -21,9 +22,8 @@ __all__ = ["ChannelOutlet", "Outlet", "SinkOutlet"]
 class Outlet(Protocol):
     """One exit of a subtask."""
 
-    position: int
-    """The operator in the chain that feeds it (−1: the source)."""
-    output: str
+    reads: Input
+    """The output that it hands on."""
 
     def put(self, batch: AnyBatch) -> None: ...
 
@@ -43,9 +43,8 @@ class Outlet(Protocol):
 class ChannelOutlet:
     """An outlet to the subtasks of another task."""
 
-    def __init__(self, position: int, output: str, channels: Mapping[int, Channel], route: Route) -> None:
-        self.position = position
-        self.output = output
+    def __init__(self, reads: Input, channels: Mapping[int, Channel], route: Route) -> None:
+        self.reads = reads
         self._channels = channels
         self._route = route
         self._buffer: list[tuple[int, AnyBatch]] = []
@@ -72,11 +71,8 @@ class ChannelOutlet:
 class SinkOutlet:
     """An outlet to a sink's writer."""
 
-    def __init__(
-        self, position: int, output: str, sink_id: str, writer: SinkWriter, metrics: OperatorMetrics
-    ) -> None:
-        self.position = position
-        self.output = output
+    def __init__(self, reads: Input, sink_id: str, writer: SinkWriter, metrics: OperatorMetrics) -> None:
+        self.reads = reads
         self._sink_id = sink_id
         self._writer = writer
         self._metrics = metrics

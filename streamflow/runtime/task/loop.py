@@ -7,7 +7,6 @@ from collections.abc import Collection
 from streamflow.core.batch import RowBatch
 from streamflow.core.elements import (
     Active,
-    AnyBatch,
     Barrier,
     EndOfInput,
     Idle,
@@ -16,11 +15,11 @@ from streamflow.core.elements import (
 )
 from streamflow.core.frame import FrameBatch
 from streamflow.runtime.control.alignment import Aligned, Alignment, Block
+from streamflow.runtime.control.input_watermarks import InputWatermarks
 from streamflow.runtime.exchange.channel import Inbox
 from streamflow.runtime.task.subtask import Subtask
 from streamflow.runtime.waiting import Signal
-from streamflow.time.timestamps import MAX_TIME, MIN_TIME
-from streamflow.time.watermarks import WatermarkMerger
+from streamflow.time.timestamps import MIN_TIME
 
 __all__ = ["Task"]
 
@@ -42,20 +41,18 @@ class Task:
         have no end either: no watermark waits for the former, nor the last one for the latter. `marks`: the
         watermarks that records carry become those of all inputs here. `restored` is the event time of this task in
         the restored checkpoint."""
-        self._marks = marks
         self._subtask = subtask
         subtask.waiting = inbox.rows
         self._inbox = inbox
         count = len(inbox.channels)
-        ports = [channel.port for channel in inbox.channels]
-        self._untimed = {channel for channel, port in enumerate(ports) if port in untimed}
-        self._endless = {channel for channel in self._untimed if ports[channel] in endless}
-        timed_or_ending = [channel for channel in range(count) if channel not in self._endless]
-        self._merger = WatermarkMerger(timed_or_ending, restored=restored)
-        self._merger.idle(*(self._untimed - self._endless))
-        timed = [channel for channel in range(count) if channel not in self._untimed]
-        self._carried = WatermarkMerger(timed if marks else (), restored=restored)
-        """The watermarks, with those that records carry."""
+        self._watermarks = InputWatermarks(
+            [channel.port for channel in inbox.channels],
+            untimed=untimed,
+            endless=endless,
+            marks=marks,
+            hear=subtask.hear if subtask.chain.hears_inputs else None,
+            restored=restored,
+        )
         self._alignment = Alignment(count)
         self._open = set(range(count))
         self._begun = 0
@@ -98,17 +95,15 @@ class Task:
         match element:
             case FrameBatch() | RowBatch():
                 await self._awake(channel)
-                element = self._placed(channel, element)
-                await self._subtask.process(element, self._inbox.channels[channel].port)
-                if channel in self._untimed:
+                placed = self._watermarks.placed(channel, element)
+                await self._subtask.process(placed, self._inbox.channels[channel].port)
+                if not self._watermarks.timed(channel):
                     await self._say_if_idle()
             case Watermark():
                 await self._advance(channel, element)
             case Idle():
-                if channel not in self._untimed:
-                    if self._marks:
-                        self._carried.idle(channel)
-                    await self._forward(self._merger.idle(channel))
+                if self._watermarks.timed(channel):
+                    await self._forward(self._watermarks.idle(channel))
                     await self._say_if_idle()
             case Active():
                 await self._awake(channel)
@@ -126,32 +121,17 @@ class Task:
         time = watermark.time
         if watermark.end is not None:
             self._subtask.end = self._subtask.end.later(watermark.end)
-        if channel not in self._untimed:
-            if self._marks:
-                self._carried.advance(channel, time)
+        if self._watermarks.timed(channel):
             await self._subtask.awake()
-            await self._forward(self._merger.advance(channel, time))
-        elif time == MAX_TIME and channel not in self._endless:
-            await self._forward(self._merger.end(channel))
+        await self._forward(self._watermarks.advance(channel, time))
 
     async def _awake(self, channel: int) -> None:
         await self._subtask.awake()
-        if channel not in self._untimed:
-            if self._marks:
-                self._carried.active(channel)
-            await self._forward(self._merger.active(channel))
+        await self._forward(self._watermarks.active(channel))
 
     async def _say_if_idle(self) -> None:
-        if self._merger.all_idle:
+        if self._watermarks.all_idle:
             await self._subtask.idle()
-
-    def _placed(self, channel: int, batch: AnyBatch) -> AnyBatch:
-        """The batch with each record's own watermarks replaced by the watermark of all inputs, if it carries any."""
-        if not self._marks or not batch.marked or not len(batch) or channel in self._untimed:
-            return batch
-        placed = batch.within(self._carried.current, self._carried.beside(channel))
-        self._carried.advance(channel, batch.last_mark)
-        return placed
 
     async def _forward(self, watermark: int | None) -> None:
         if watermark is not None:

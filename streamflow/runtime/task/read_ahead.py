@@ -19,46 +19,37 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK
 from streamflow.errors import JobFailedError, RecordError, StreamflowError, Where
+from streamflow.graph.logical import Input
 from streamflow.observe.registry import Metric, counted_later
-from streamflow.operators.contract.operator import ERRORS, LATE, MAIN, Operator
+from streamflow.operators.contract.operator import ERRORS, LATE, MAIN
 from streamflow.operators.contract.source import Fetch, Position, Split, SplitReader
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.ports import Blocking
+from streamflow.runtime.task.chain import Link
 from streamflow.time.clock import Clock
 from streamflow.time.effort import Effort
 from streamflow.time.timestamps import MIN_TIME
 from streamflow.user_code import awaited_failure, described, line_of_error, raised_by_user
 
-__all__ = ["Count", "Piece", "Prefix", "SplitPump"]
+__all__ = ["Piece", "Prefix", "SplitPump"]
 
 _INLINE_BYTES = 16_384
 _RECORD_BYTES = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """The numbers of records that the pure operator at `position` took in and put out for one piece."""
-
-    position: int
-    records_in: int
-    bytes_in: int
-    records_out: int
-    bytes_out: int
-
-
 @dataclass(slots=True)
 class Piece:
-    """A decoded piece of a split. `outputs` are (position, output, batch) in the order in which they were put out."""
+    """A decoded piece of a split. `outputs` are in the order in which they were put out."""
 
     position: Position
-    outputs: list[tuple[int, str, AnyBatch]]
+    outputs: list[tuple[Input, AnyBatch]]
     max_time: int | None
     rows: int
     nbytes: int
+    bytes_out: int
     bad: list[RecordError]
     ahead: int
     """The number of records whose event time was too far ahead to move the watermark."""
-    counts: list[Count]
     watermark: int | None = None
     """The split's own watermark, in place of `max_time`."""
     idle: bool = False
@@ -73,9 +64,9 @@ class Piece:
 class _Recorder:
     """The collector of one pure operator for one piece."""
 
-    position: int
+    node: str
+    is_connected: Callable[[Input], bool]
     outputs: list[tuple[str, AnyBatch]] = field(default_factory=list[tuple[str, AnyBatch]])
-    is_connected: Callable[[int, str], bool] = field(kw_only=True)
 
     def emit(self, batch: AnyBatch) -> None:
         self.outputs.append((MAIN, batch))
@@ -84,7 +75,7 @@ class _Recorder:
         self.outputs.append((output, batch))
 
     def connected(self, output: str) -> bool:
-        return self.is_connected(self.position, output)
+        return self.is_connected(Input(self.node, output))
 
 
 class Prefix:
@@ -92,10 +83,10 @@ class Prefix:
 
     def __init__(
         self,
-        operators: Sequence[tuple[str, Operator]],
+        source: str,
+        links: Sequence[Link],
         *,
-        stamped: bool,
-        connected: Callable[[int, str], bool],
+        connected: Callable[[Input], bool],
         max_ahead: int,
         clock: Clock,
         marks: bool = False,
@@ -106,8 +97,11 @@ class Prefix:
         self._times = times
         self.marks = marks
         self.clock = clock
-        self._operators = list(operators)
-        self._stamped = stamped
+        self.links = list(links)
+        self._stamped = bool(links) and links[0].node == source
+        """Whether the first operator is the source's own: it gives the records their event times."""
+        self.end = Input(links[-1].node if links else source)
+        """The output that leaves the last operator."""
         self._connected = connected
         self._max_ahead = max_ahead
 
@@ -136,7 +130,7 @@ class Prefix:
             nbytes=fetch.nbytes,
             bad=list(decoded.bad),
             ahead=0,
-            counts=[],
+            bytes_out=decoded.batch.nbytes,
             watermark=decoded.watermark,
             idle=decoded.idle,
         )
@@ -148,8 +142,8 @@ class Prefix:
         except StreamflowError as error:
             raise error.at(Where(split=split.id)) from error.__cause__
         piece.outputs = [
-            (position, name, _read_from(split, batch) if name == ERRORS else batch)
-            for position, name, batch in piece.outputs
+            (output, _read_from(split, batch) if output.output == ERRORS else batch)
+            for output, batch in piece.outputs
         ]
         return piece
 
@@ -158,26 +152,25 @@ class Prefix:
             batch = self._timed(batch, piece)
         if len(batch) == 0:
             return
-        if position == len(self._operators):
-            piece.outputs.append((position - 1, MAIN, batch))
+        if position == len(self.links):
+            piece.outputs.append((self.end, batch))
             return
-        id, operator = self._operators[position]
-        recorder = _Recorder(position, is_connected=self._connected)
-        with blamed(id):
-            operator.process_batch(batch, 0, recorder)
-        given = [part for name, part in recorder.outputs if name not in (LATE, ERRORS)]
-        piece.counts.append(
-            Count(
-                position, len(batch), batch.nbytes, sum(map(len, given)), sum(part.nbytes for part in given)
-            )
-        )
-        for name, part in recorder.outputs:
-            if name == MAIN:
+        link = self.links[position]
+        recorder = _Recorder(link.node, self._connected)
+        with blamed(link.id):
+            link.logic.process_batch(batch, 0, recorder)
+        metrics = link.metrics
+        metrics.records_in.add(len(batch))
+        metrics.bytes_in.add(batch.nbytes)
+        for output, part in recorder.outputs:
+            if output not in (LATE, ERRORS):
+                metrics.records_out.add(len(part))
+                metrics.bytes_out.add(part.nbytes)
+        for output, part in recorder.outputs:
+            if output == MAIN:
                 self._pass(position + 1, part, piece)
             else:
-                # A record without an event time is the source's bad record: event time is part of reading.
-                at_source = self._stamped and position == 0
-                piece.outputs.append((-1 if at_source else position, name, part))
+                piece.outputs.append((Input(link.node, output), part))
 
     def _timed(self, batch: AnyBatch, piece: Piece) -> AnyBatch:
         """Notes the largest event time; returns the records, with the largest event time before each if they have to

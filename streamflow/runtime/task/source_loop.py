@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from streamflow.core.elements import AnyBatch, End
+from streamflow.graph.logical import Input
 from streamflow.observe.logs import told
 from streamflow.observe.registry import OperatorMetrics, add_counted
 from streamflow.operators.contract.error_policy import Guard
@@ -50,7 +51,6 @@ class SourceTask:
         open_reader: Callable[[Split, Position | None], SplitReader],
         share: SplitShare,
         prefix: Prefix,
-        prefix_metrics: list[OperatorMetrics],
         strategy: BoundedDisorder,
         profile: ExecutionProfile,
         read_ahead: int,
@@ -72,7 +72,6 @@ class SourceTask:
         self._open_reader = open_reader
         self._share = share
         self._prefix = prefix
-        self._prefix_metrics = prefix_metrics
         self._strategy = strategy
         self._profile = profile
         self._read_ahead = read_ahead
@@ -324,11 +323,11 @@ class SourceTask:
         self._count(piece)
         await self._subtask.awake()
         if piece.bad:
-            self._guard.bad(piece.bad, _BadRecords(piece))
+            self._guard.bad(piece.bad, _BadRecords(self._id, piece))
         self._merger.active(split)
         self._idleness.heard(split)
-        for position, output, batch in piece.outputs:
-            await self._subtask.deliver(position, output, self._placed(split, piece, batch))
+        for output, batch in piece.outputs:
+            await self._subtask.deliver(output, self._placed(split, piece, batch))
         await self._subtask.flush()
         self._idle_sent = False
         self._idle_since = None
@@ -374,16 +373,9 @@ class SourceTask:
         self._metrics.records_in.add(piece.rows + len(piece.bad))
         self._metrics.bytes_in.add(piece.nbytes)
         self._metrics.records_out.add(piece.rows)
-        if piece.counts:
-            self._metrics.bytes_out.add(piece.counts[0].bytes_in)
+        self._metrics.bytes_out.add(piece.bytes_out)
         self._ahead.add(piece.ahead)
         add_counted(piece.counted)
-        for count in piece.counts:
-            metrics = self._prefix_metrics[count.position]
-            metrics.records_in.add(count.records_in)
-            metrics.bytes_in.add(count.bytes_in)
-            metrics.records_out.add(count.records_out)
-            metrics.bytes_out.add(count.bytes_out)
 
     async def _retire(self) -> None:
         """Removes splits that have been read to their end: they hold nothing back any more."""
@@ -483,14 +475,15 @@ class SourceTask:
 class _BadRecords:
     """A collector for the dead letters of a piece beside its other outputs."""
 
-    def __init__(self, piece: Piece) -> None:
+    def __init__(self, source: str, piece: Piece) -> None:
+        self._source = source
         self._piece = piece
 
     def emit(self, batch: AnyBatch) -> None:
-        self._piece.outputs.append((-1, MAIN, batch))
+        self.emit_to(MAIN, batch)
 
     def emit_to(self, output: str, batch: AnyBatch) -> None:
-        self._piece.outputs.append((-1, output, batch))
+        self._piece.outputs.append((Input(self._source, output), batch))
 
     def connected(self, output: str) -> bool:
         return True

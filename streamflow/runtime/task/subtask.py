@@ -18,6 +18,7 @@ from streamflow.core.elements import (
     Watermark,
 )
 from streamflow.errors import StateError
+from streamflow.graph.logical import Input
 from streamflow.observe.registry import (
     Counted,
     Counts,
@@ -154,6 +155,7 @@ class Subtask:
             # Work that it begins belongs to the event loop.
             self.chain.process(batch, port)
         await self.flush()
+        await self._move()
 
     async def settle(self) -> None:
         """Hands on results of the head's requests, and waits until it takes another batch."""
@@ -166,11 +168,10 @@ class Subtask:
     async def collect(self) -> None:
         """Hands on results of the head's requests."""
         while self.chain.head is not None:
-            passed = self.chain.collect()
+            self.chain.collect()
             await self.flush()
-            if passed is None:
+            if not await self._move():
                 break
-            await self._forward(passed, passed=True)
         if self._idle and not self.busy:
             self._idle, self._quiet = False, True
             await self.broadcast(Idle())
@@ -182,13 +183,17 @@ class Subtask:
             await asyncio.sleep(0)
             self._yielded = self._clock.monotonic()
 
-    async def deliver(self, position: int, output: str, batch: AnyBatch) -> None:
+    async def deliver(self, output: Input, batch: AnyBatch) -> None:
         """Hands on output of operators that ran in the read-ahead."""
         self._count(len(batch))
-        if output == MAIN:
-            await self._in_portions(batch, partial(self.chain.deliver, position, output))
+        if output.output == MAIN:
+            await self._in_portions(batch, partial(self.chain.deliver, output))
         else:
-            await self._work(self._records, len(batch), self.chain.deliver, position, output, batch)
+            await self._work(self._records, len(batch), self.chain.deliver, output, batch)
+
+    def hear(self, port: int, time: int) -> None:
+        """Takes the watermark of one of several inputs; that of all comes next, if it moves."""
+        self.chain.input_watermark(port, time)
 
     async def advance(self, time: int) -> None:
         """Takes event time `time`: all triggered output goes out first, the watermark after it."""
@@ -200,6 +205,7 @@ class Subtask:
             self.chain.ends(self.end)
         await self.awake()
         await self._forward(time)
+        await self._move()
 
     async def idle(self) -> None:
         """Notes that no input holds anything back, and sends that downstream once no request is under way."""
@@ -222,6 +228,7 @@ class Subtask:
         self._epoch = epoch
         await self._work(self._firing, self._rows, self.chain.end_epoch, epoch)
         await self.flush()
+        await self._move()
         await self.broadcast(Barrier(epoch))
         sealed = await self._seal(epoch)
         counts = {each.at: counts_of(each) for each in self._counted}
@@ -271,6 +278,7 @@ class Subtask:
             rows, self._timer_rows = self._timer_rows, 0
             await self._work(self._firing, rows, self.chain.processing_time, now)
             await self.flush()
+            await self._move()
             if idle:
                 await self.idle()
 
@@ -306,17 +314,27 @@ class Subtask:
             for outlet in self._outlets:
                 await outlet.close()
 
-    async def _forward(self, time: int, *, passed: bool = False) -> None:
-        """Runs a watermark through the chain (behind the head, if it has `passed` it) and hands it on."""
-        if self.chain.head is not None and not passed:
+    async def _move(self) -> bool:
+        """Hands on the watermarks that operators have moved by themselves; returns whether there was one."""
+        moved = False
+        while (own := self.chain.moved()) is not None:
+            moved = True
+            position, time = own
+            await self._forward(time, behind=position)
+        return moved
+
+    async def _forward(self, time: int, *, behind: int | None = None) -> None:
+        """Runs a watermark through the chain (behind the operator that gives it, if one does) and hands it on."""
+        of_input = behind is None
+        if self.chain.head is not None and behind is None:
             # The head belongs to the event loop; what a watermark triggers behind it may take long.
             waited = self.chain.watermark_at_head(time)
             if waited is None:
                 return
-            time, passed = waited, True
+            time, behind = waited, 0
         # Open windows fire at the end.
-        rows = MANY if time == MAX_TIME else max(self._last_rows, self.chain.work_at(time, passed))
-        while (forwarded := await self._work(self._firing, rows, self.chain.watermark, time, passed)) is None:
+        rows = MANY if time == MAX_TIME else max(self._last_rows, self.chain.work_at(time, behind))
+        while (forwarded := await self._work(self._firing, rows, self.chain.watermark, time, behind)) is None:
             await self.flush()
             if await self._given_up(0):
                 return
@@ -324,9 +342,9 @@ class Subtask:
         await self.flush()
         marks = dict(forwarded)
         for outlet in self._outlets:
-            # An operator that has already run where the data was read passes on what its chain's head was told.
-            first = outlet.position < self.chain.first and not passed
-            mark = marks.get(outlet.position, time if first else None)
+            # Operators that have already run where the data was read pass on the input's watermark.
+            read_before = of_input and not self.chain.gives(outlet.reads.node)
+            mark = marks.get(outlet.reads.node, time if read_before else None)
             if mark is not None:
                 await outlet.send(Watermark(mark, self.end if mark == MAX_TIME else None))
 

@@ -128,8 +128,10 @@ class Driver:
         return out
 
     def _collect(self) -> None:
-        while (mark := self.operator.collect(self)) is not None:
+        self.operator.collect(self)
+        while (mark := self.operator.output_watermark) is not None:
             self.out.append(f"W{mark}")
+            self.operator.collect(self)
 
     def snapshot(self) -> StatePart:
         groups = key_group_range(self.subtask, self.parallelism, GROUPS)

@@ -162,5 +162,8 @@ def test_sinks_run_with_what_they_read() -> None:
     parts["large"].collect()
     parts["rest"].collect()
     (task,) = physical(job).tasks
-    assert [(sink.node.id, sink.output) for sink in task.sinks] == [("write-1", "large"), ("write-2", "main")]
+    assert [(sink.id, sink.input.output) for sink in task.sinks] == [
+        ("write-1", "large"),
+        ("write-2", "main"),
+    ]
     assert [sink.id for sink in physical(job).sinks] == ["write-1", "write-2"]

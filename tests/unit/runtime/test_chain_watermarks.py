@@ -7,8 +7,9 @@ import pytest
 
 from streamflow.core.elements import AnyBatch, StreamElement
 from streamflow.core.frame import FrameBatch
+from streamflow.graph.logical import Input
 from streamflow.observe.registry import OperatorMetrics
-from streamflow.operators.contract.operator import MAIN, Collector, Operator
+from streamflow.operators.contract.operator import Collector, Operator
 from streamflow.runtime.task.chain import Chain, Link
 
 
@@ -34,11 +35,8 @@ class InParts(Operator):
 
 
 class Kept:
-    position = 0
-    output = MAIN
-
-    def __init__(self, position: int) -> None:
-        self.position = position
+    def __init__(self, node: str) -> None:
+        self.reads = Input(node)
         self.rows: list[tuple[object, ...]] = []
 
     def put(self, batch: AnyBatch) -> None:
@@ -60,9 +58,10 @@ def test_whoever_stops_halfway_is_called_again_before_the_next(first: int, secon
     log: list[str] = []
     operators = [InParts(first, log, "a"), InParts(second, log, "b")]
     links = [
-        Link(name, operator, OperatorMetrics(name, 0)) for name, operator in zip("ab", operators, strict=True)
+        Link(name, name, operator, OperatorMetrics(name, 0))
+        for name, operator in zip("ab", operators, strict=True)
     ]
-    kept = Kept(1)
+    kept = Kept("b")
     chain = Chain(links, [kept])
     for time in (100, 200):
         log.clear()
@@ -73,7 +72,7 @@ def test_whoever_stops_halfway_is_called_again_before_the_next(first: int, secon
             assert calls <= len(kept.rows) < first + second, "some has been put out, to be handed on"
         assert calls == first + second - 2
         assert log == [f"a {time}"] * first + [f"b {time - 1}"] * second
-        assert forwarded == [(-1, time), (0, time - 1), (1, time - 2)]
+        assert forwarded == [("a", time - 1), ("b", time - 2)]
         assert kept.rows == [("a", left) for left in reversed(range(first))] + [
             ("b", left) for left in reversed(range(second))
         ]

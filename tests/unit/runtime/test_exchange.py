@@ -9,12 +9,13 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.errors import JobDefinitionError
+from streamflow.graph.logical import Input
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge
 from streamflow.runtime.exchange.routes import Route, route_for
 
 
 def route(kind: ExchangeKind, *, keys: tuple[str, ...] = (), subtask: int = 0, lower: int = 3) -> Route:
-    edge = PhysicalEdge("up", 0, "main", "down", 0, kind, keys)
+    edge = PhysicalEdge("up", Input("up"), "down", 0, kind, keys)
     return route_for(edge, subtask=subtask, lower=lower, max_parallelism=128)
 
 

@@ -12,6 +12,7 @@ import streamflow as sf
 from streamflow.core.elements import Barrier
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
+from streamflow.graph.logical import Input
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge
 from streamflow.operators.connectors.fixed_splits import FixedSplits
 from streamflow.operators.contract.operator import StreamType
@@ -69,7 +70,7 @@ def test_a_small_batch_costs_no_more_where_many_subtasks_wait_for_it() -> None:
 
 def routed(lower: int) -> int:
     """Steps to find the subtasks of a batch's only row."""
-    edge = PhysicalEdge("upper", 0, "main", "lower", 0, ExchangeKind.HASH, ("k",))
+    edge = PhysicalEdge("upper", Input("upper"), "lower", 0, ExchangeKind.HASH, ("k",))
     route = route_for(edge, subtask=0, lower=lower, max_parallelism=128)
     batch = FrameBatch(pl.DataFrame({"k": ["a"]}))
     route(batch)

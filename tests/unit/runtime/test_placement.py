@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamflow.errors import ConfigError
+from streamflow.graph.logical import Input
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge, PhysicalPlan, PhysicalTask
 from streamflow.runtime.control.placement import Placement
 
@@ -17,7 +18,7 @@ def plan(*widths: int, exchange: ExchangeKind = ExchangeKind.HASH) -> PhysicalPl
     """Tasks of these widths, one behind the other."""
     tasks = tuple(PhysicalTask(f"task-{number}", width, ()) for number, width in enumerate(widths))
     edges = tuple(
-        PhysicalEdge(upper.id, 0, "main", lower.id, 0, exchange) for upper, lower in pairwise(tasks)
+        PhysicalEdge(upper.id, Input(upper.id), lower.id, 0, exchange) for upper, lower in pairwise(tasks)
     )
     return PhysicalPlan("job", tasks, edges, max_parallelism=4_096)
 

@@ -12,9 +12,12 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
 from streamflow.errors import RecordError, SourceError
-from streamflow.operators.contract.operator import MAIN, OperatorContext, StreamType
+from streamflow.graph.logical import Input
+from streamflow.observe.registry import OperatorMetrics, add_counted
+from streamflow.operators.contract.operator import OperatorContext, StreamType
 from streamflow.operators.contract.source import Decoded, Fetch, Split
 from streamflow.operators.stateless.columns import Filter
+from streamflow.runtime.task.chain import Link
 from streamflow.runtime.task.read_ahead import Piece, Prefix, SplitPump
 from streamflow.state.backends.memory import MemoryBackend
 from streamflow.testing import SteppedLoop, TestClock
@@ -69,8 +72,11 @@ class Later:
 def prefix(*filters: pl.Expr, connected: bool = False) -> Prefix:
     clock = TestClock()
     ctx = OperatorContext("op", 0, 1, 128, clock, SeededRandom(0), MemoryBackend())
-    operators = [(f"filter-{i}", Filter(predicate=p).build(ctx, [NUMBERS])) for i, p in enumerate(filters)]
-    return Prefix(operators, stamped=False, connected=lambda *_: connected, max_ahead=10**18, clock=clock)
+    links = [
+        Link(name, name, Filter(predicate=predicate).build(ctx, [NUMBERS]), OperatorMetrics(name, 0))
+        for name, predicate in ((f"filter-{number}", each) for number, each in enumerate(filters))
+    ]
+    return Prefix("source", links, connected=lambda _: connected, max_ahead=10**18, clock=clock)
 
 
 def pump(loop: SteppedLoop, reader: Reader, run: Any, *, depth: int = 3) -> SplitPump:
@@ -83,11 +89,13 @@ def pump(loop: SteppedLoop, reader: Reader, run: Any, *, depth: int = 3) -> Spli
 
 
 def values(piece: Piece) -> list[Any]:
-    return [value for _, _, batch in piece.outputs if isinstance(batch, RowBatch) for value in batch.values]
+    return [value for _, batch in piece.outputs if isinstance(batch, RowBatch) for value in batch.values]
 
 
-def counts(piece: Piece) -> list[tuple[int, int, int]]:
-    return [(count.position, count.records_in, count.records_out) for count in piece.counts]
+def counts(operators: Prefix, piece: Piece) -> list[tuple[float, float]]:
+    """The records in and out of each operator, once the piece has been counted."""
+    add_counted(piece.counted)
+    return [(link.metrics.records_in.value, link.metrics.records_out.value) for link in operators.links]
 
 
 def test_no_more_pieces_are_in_flight_than_allowed(loop: SteppedLoop) -> None:
@@ -154,23 +162,21 @@ def test_closing_stops_reading_and_closes_the_reader_once(loop: SteppedLoop) -> 
 
 def test_a_piece_says_what_the_pure_operators_took_and_gave() -> None:
     frame = pl.DataFrame({"n": range(10)})
-    piece = prefix(pl.col("n") > 3, pl.col("n") < 6).run(
-        Split("split"), Fetch(lambda: Decoded(FrameBatch(frame)), {}, nbytes=80)
-    )
-    assert counts(piece) == [(0, 10, 6), (1, 6, 2)]
-    assert (piece.rows, piece.nbytes) == (10, 80)
-    ((position, output, batch),) = piece.outputs
-    assert (position, output) == (1, MAIN)
+    operators = prefix(pl.col("n") > 3, pl.col("n") < 6)
+    piece = operators.run(Split("split"), Fetch(lambda: Decoded(FrameBatch(frame)), {}, nbytes=80))
+    assert counts(operators, piece) == [(10, 6), (6, 2)]
+    assert (piece.rows, piece.nbytes, piece.bytes_out) == (10, 80, 80)
+    ((output, batch),) = piece.outputs
+    assert output == operators.end == Input("filter-1")
     assert isinstance(batch, FrameBatch)
     assert batch.frame["n"].to_list() == [4, 5]
 
 
 def test_a_filter_that_leaves_nothing_ends_the_pass() -> None:
-    piece = prefix(pl.col("n") > 99, pl.col("n") < 6).run(
-        Split("split"), Fetch(lambda: Decoded(FrameBatch(pl.DataFrame({"n": [1]}))), {})
-    )
+    operators = prefix(pl.col("n") > 99, pl.col("n") < 6)
+    piece = operators.run(Split("split"), Fetch(lambda: Decoded(FrameBatch(pl.DataFrame({"n": [1]}))), {}))
     assert piece.outputs == []
-    assert counts(piece) == [(0, 1, 0)]
+    assert counts(operators, piece) == [(1, 0), (0, 0)]
 
 
 def test_the_largest_time_is_that_of_all_records_also_of_those_filtered_out() -> None:

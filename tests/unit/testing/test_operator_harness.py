@@ -12,6 +12,7 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import OBJECTS, Schema
+from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import (
     LATE,
     Collector,
@@ -161,15 +162,13 @@ class Counting(OperatorSpec):
     """How often each key has come so far. `forgets`: what it does wrong with its snapshots."""
 
     kind: ClassVar[str] = "counting"
-    accepts: ClassVar[Layout] = Layout.FRAME
     forgets: str = ""
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         return StreamType(Schema({"k": pl.String, "n": pl.Int64}), timed=False)
 
-    @property
-    def partition_by(self) -> tuple[str, ...]:
-        return ("k",)
+    def needs(self, port: int) -> InputNeeds:
+        return InputNeeds(Layout.FRAME, ("k",))
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
         return _CountingOperator(ctx, self.forgets)
