@@ -132,10 +132,12 @@ class _Ahead:
         """Adds the generator's values, each as soon as there is room for it."""
         async for value in values:
             own, nbytes = copied_with_size(value)  # The value may be the same object, changed, each time.
-            self._values.append(own)
+            waiting = self._values
+            waiting.append(own)
             self._bytes += nbytes
-            self._some.set()
-            if len(self._values) == self._most or self._bytes >= _MOST_BYTES:
+            if len(waiting) == 1:
+                self._some.set()
+            if len(waiting) == self._most or self._bytes >= _MOST_BYTES:
                 self._room.clear()
                 await self._room.wait()
 
