@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
+from typing import Final
+
+import numpy as np
 
 from streamflow.core.copies import copied_batch
 from streamflow.core.elements import AnyBatch
@@ -12,6 +16,9 @@ from streamflow.errors import JobDefinitionError
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge
 
 __all__ = ["Route", "route_for"]
+
+_SORTED: Final = 4_096
+"""The rows for each subtask up to which sorting a batch costs less than filtering it once for each."""
 
 Route = Callable[[AnyBatch], list[tuple[int, AnyBatch]]]
 """A batch → (number of the lower subtask, its part) pairs."""
@@ -53,13 +60,16 @@ def _by_hash(keys: tuple[str, ...], lower: int, max_parallelism: int) -> Route:
         targets = subtask_of(groups, lower, max_parallelism)
         if batch.frame.height == 1:
             return [(targets[0], batch)]
-        # Where rows are few, most subtasks get none of them.
-        few = batch.frame.height < lower
-        parts: list[tuple[int, AnyBatch]] = []
-        for target in sorted(set(targets.to_list())) if few else range(lower):
-            part = batch.frame.filter(targets == target)
-            if part.height:
-                parts.append((target, FrameBatch(part)))
-        return parts
+        frame = batch.frame
+        owners = targets.to_numpy()
+        rows: list[int] = np.bincount(owners, minlength=lower).tolist()
+        if frame.height > _SORTED * lower:
+            parts = [(target, frame.filter(targets == target)) for target, n in enumerate(rows) if n]
+        else:
+            # Filtering goes over all rows, once for each subtask; sorting keeps the rows of a subtask in order, too.
+            ordered = frame[np.argsort(owners, kind="stable")]
+            ends = zip(rows, accumulate(rows), strict=True)
+            parts = [(target, ordered.slice(end - n, n)) for target, (n, end) in enumerate(ends) if n]
+        return [(target, FrameBatch(part)) for target, part in parts]
 
     return route

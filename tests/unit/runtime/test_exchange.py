@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
+from streamflow.core.keys import key_groups, subtask_of
 from streamflow.errors import JobDefinitionError
 from streamflow.graph.logical import Input
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge
@@ -44,6 +45,17 @@ def test_rebalance_takes_turns_and_senders_start_apart() -> None:
     turns = route(ExchangeKind.REBALANCE, subtask=1)
     assert [turns(batch)[0][0] for _ in range(4)] == [1, 2, 0, 1]
     assert route(ExchangeKind.REBALANCE, subtask=2)(batch)[0][0] == 2
+
+
+@pytest.mark.parametrize("lower", [2, 3, 64])
+def test_hash_keeps_the_order_of_records_in_large_batches_and_small(lower: int) -> None:
+    """A batch is filtered or sorted, whichever costs less: 10,000 rows are filtered for two subtasks only."""
+    batch = keyed(*(f"key-{n * 7919 % 500}" for n in range(10_000)))
+    parts = column(route(ExchangeKind.HASH, keys=("k",), lower=lower)(batch), "n")
+    assert all(numbers == sorted(numbers) for numbers in parts.values())  # type: ignore[type-var]
+    assert sorted(number for numbers in parts.values() for number in numbers) == list(range(10_000))  # type: ignore[type-var]
+    owners = subtask_of(key_groups(batch.frame, ("k",), 128), lower, 128)
+    assert all(set(owners.gather(numbers)) == {target} for target, numbers in parts.items())  # type: ignore[arg-type]
 
 
 def test_hash_routes_as_it_always_has() -> None:
