@@ -191,7 +191,7 @@ _CONNECTORS = {
     "FileSink": "files.sink",
     "FileSource": "files.source",
     "HybridSource": "hybrid",
-    "KafkaSecurity": "kafka.security",
+    "KafkaSecurity": "kafka.cluster",
     "KafkaSink": "kafka.sink",
     "KafkaSource": "kafka.source",
     "SchemaRegistry": "kafka.schema_registry",
@@ -203,8 +203,8 @@ if typing.TYPE_CHECKING:
     from streamflow.operators.connectors.files.sink import FileSink
     from streamflow.operators.connectors.files.source import FileSource
     from streamflow.operators.connectors.hybrid import HybridSource
+    from streamflow.operators.connectors.kafka.cluster import KafkaSecurity
     from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
-    from streamflow.operators.connectors.kafka.security import KafkaSecurity
     from streamflow.operators.connectors.kafka.sink import KafkaSink
     from streamflow.operators.connectors.kafka.source import KafkaSource
 else:

@@ -8,10 +8,10 @@ from random import Random
 
 from streamflow.errors import SourceError
 from streamflow.observe.registry import NO_METRICS
-from streamflow.operators.connectors.kafka.clients.aiokafka.batch_header import DamagedBatchError
+from streamflow.operators.connectors.kafka.clients.aiokafka.batches import DamagedBatchError
 from streamflow.operators.connectors.kafka.clients.aiokafka.chunk import RecordChunk, read_batches
 from streamflow.operators.connectors.kafka.clients.port import TopicPartition
-from streamflow.operators.connectors.kafka.formats.decoding import decoder
+from streamflow.operators.connectors.kafka.formats.codecs import decoder
 from streamflow.operators.connectors.kafka.record_batches import INCLUDED, RecordBatches
 from streamflow.time.timestamps import EARLIEST, LATEST
 from tests.kafka.batch_format import (

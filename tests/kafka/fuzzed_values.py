@@ -14,7 +14,8 @@ import msgpack  # type: ignore[import-untyped]
 import polars as pl
 
 from streamflow.core.schema import OBJECTS, Schema
-from streamflow.operators.connectors.kafka.formats.decoding import Decoder, decoder
+from streamflow.operators.connectors.kafka.formats.codecs import decoder
+from streamflow.operators.connectors.kafka.formats.values import Decoder
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema
 from tests.kafka.fuzzed_batches import mangled
 

@@ -7,12 +7,10 @@ import pytest
 from aiokafka.client import ConnectionGroup
 from aiokafka.conn import AIOKafkaConnection
 
-from streamflow.operators.connectors.kafka.clients.aiokafka.cancelling import closed
-from streamflow.operators.connectors.kafka.clients.aiokafka.connection import connect
+from streamflow.operators.connectors.kafka.clients.aiokafka.connection import closed, connect
 from streamflow.operators.connectors.kafka.clients.port import TopicPartition
-from streamflow.operators.connectors.kafka.cluster import Cluster
+from streamflow.operators.connectors.kafka.cluster import Cluster, KafkaSecurity
 from streamflow.operators.connectors.kafka.instance_group import InstanceGroup
-from streamflow.operators.connectors.kafka.security import KafkaSecurity
 
 WHAT = ["metadata", "reader", "writer", "transactional writer"]
 

@@ -13,8 +13,7 @@ from deploy.kafka.jars import why_no_java
 from deploy.kafka.local_broker import LocalBroker, free_port
 from streamflow.errors import SourceError
 from streamflow.operators.connectors.kafka.clients.port import TopicPartition
-from streamflow.operators.connectors.kafka.cluster import Cluster
-from streamflow.operators.connectors.kafka.security import KafkaSecurity
+from streamflow.operators.connectors.kafka.cluster import Cluster, KafkaSecurity
 from tests.kafka.topics import Topics
 from tests.kafka.worlds import drain, metadata, reader, records, writer
 

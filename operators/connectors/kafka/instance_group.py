@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from streamflow.errors import SourceError
 from streamflow.observe.logs import told
-from streamflow.operators.connectors.kafka.clients.aiokafka.cancelling import finishing, heeding_cancel
+from streamflow.operators.connectors.kafka.clients.aiokafka.connection import finishing, heeding_cancel
 from streamflow.operators.connectors.kafka.clients.port import KafkaClient
 from streamflow.operators.connectors.kafka.cluster import Cluster
 
@@ -69,7 +69,6 @@ class InstanceGroup:
 
         await self._make_topic()
         consumer: Any = AIOKafkaConsumer(
-            bootstrap_servers=str(self._cluster.bootstrap_servers),
             client_id=f"streamflow-{self._job}",
             group_id=self._name,
             enable_auto_commit=False,
@@ -77,7 +76,7 @@ class InstanceGroup:
             session_timeout_ms=_SESSION_MS,
             heartbeat_interval_ms=_HEARTBEAT_MS,
             partition_assignment_strategy=[self._assignor()],
-            **self._cluster.security.aiokafka(),
+            **self._cluster.aiokafka(),
         )
         self._consumer = consumer
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 import polars as pl
@@ -19,10 +18,10 @@ from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE
 from streamflow.errors import JobDefinitionError, RawRecord, RecordError, Where, unknown_name
 from streamflow.observe.registry import Metric
 from streamflow.operators.connectors.kafka.clients.port import NO_TIMESTAMP, Chunk, Headers, TopicPartition
-from streamflow.operators.connectors.kafka.formats.decoded_values import Decoder
-from streamflow.operators.connectors.kafka.formats.formats import VALUE
+from streamflow.operators.connectors.kafka.formats.values import VALUE, Decoder
 from streamflow.operators.contract.operator import ErrorPolicy
 from streamflow.operators.contract.source import Decoded
+from streamflow.operators.stateless.row_builder import row_dicts
 from streamflow.time.timestamps import EARLIEST, LATEST
 
 __all__ = ["INCLUDED", "KeyFormat", "RecordBatches", "Tombstones", "included_schema"]
@@ -127,43 +126,14 @@ class RecordBatches:
         return Decoded(self._batch(_Rows(chunk, partition, places, len(rows), stamps), rows), bad)
 
     def _batch(self, read: _Rows, rows: pl.DataFrame | list[Any]) -> FrameBatch | RowBatch:
+        times = read.times(timed=self._timed)
+        beside = [read.column(what, name, self._types[name]) for what, name in self._include.items()]
         if isinstance(rows, pl.DataFrame):
-            columns: list[pl.Series] = []
-            for what, column in self._include.items():
-                dtype = self._types[column]
-                if what in ("topic", "partition"):
-                    constant = pl.Series(column, [read.constant(what)], dtype=dtype)
-                    columns.append(constant.new_from_index(0, read.count))
-                else:
-                    columns.append(_series(column, read.part(what), dtype))
-            columns.append(read.times(timed=self._timed).cast(EVENT_TIME_TYPE).alias(EVENT_TIME))
-            return FrameBatch(rows.hstack(columns))
-        times = read.times(timed=self._timed).to_list()
-        if not self._include:
-            return RowBatch(rows, times)
-        parts: dict[str, Sequence[Any]] = {
-            column: [read.constant(what)] * len(rows)
-            if what in ("topic", "partition")
-            else self._plain(what, read.part(what))
-            for what, column in self._include.items()
-        }
-        return RowBatch(
-            [
-                {VALUE: value, **dict(zip(parts, each, strict=True))}
-                for value, *each in zip(rows, *parts.values(), strict=True)
-            ],
-            times,
-        )
-
-    def _plain(self, what: str, values: Sequence[Any]) -> Sequence[Any]:
-        """The values as Python values: headers as dicts, like the rows of the column."""
-        if what == "key" and self._text_keys:
-            return [None if key is None else key.decode() for key in values]
-        if what == "headers":
-            return [[{"name": name, "value": value} for name, value in headers] for headers in values]
-        if what == "timestamp":
-            return [_moment(time) for time in values]
-        return values
+            return FrameBatch(rows.hstack([*beside, times.cast(EVENT_TIME_TYPE).alias(EVENT_TIME)]))
+        if beside:
+            parts = row_dicts(pl.DataFrame(beside))
+            rows = [{VALUE: value, **part} for value, part in zip(rows, parts, strict=True)]
+        return RowBatch(rows, times.to_list())
 
     def _flaws(
         self, chunk: Chunk, values: Sequence[bytes | None], stamps: pl.Series | None
@@ -244,34 +214,27 @@ class _Rows:
             return self.stamps[: self.count]
         return self.stamps.gather(list(self.places))
 
-    def constant(self, what: str) -> str | int:
-        return self.partition.topic if what == "topic" else self.partition.partition
+    def column(self, what: str, name: str, dtype: pl.DataType) -> pl.Series:
+        """A part of the records that `include` can name, as a column."""
+        if what in ("topic", "partition"):
+            constant = self.partition.topic if what == "topic" else self.partition.partition
+            return pl.Series(name, [constant], dtype=dtype).new_from_index(0, self.count)
+        if what == "timestamp":
+            times = pl.Series(name, self._of(self.chunk.timestamps()), dtype=pl.Int64).cast(dtype)
+            return times.set(times.to_physical() == NO_TIMESTAMP, None)
+        if what == "headers":
+            headers = self._of(self.chunk.headers())
+            named = [[{"name": each, "value": value} for each, value in row] for row in headers]
+            return pl.Series(name, named, dtype=dtype)
+        if what == "key":
+            return pl.Series(name, self._of(self.chunk.keys()), dtype=pl.Binary).cast(dtype)
+        return pl.Series(name, self._of(self.chunk.offsets()), dtype=dtype)
 
-    def part(self, what: str) -> Sequence[Any]:
-        match what:
-            case "key":
-                values: Sequence[Any] = self.chunk.keys()
-            case "headers":
-                values = self.chunk.headers()
-            case "offset":
-                values = self.chunk.offsets()
-            case _:
-                values = self.chunk.timestamps()
+    def _of(self, values: Sequence[Any]) -> Sequence[Any]:
+        """The values of these rows among those of all records."""
         if self.places is None:
             return values if len(values) == self.count else values[: self.count]
         return [values[index] for index in self.places]
-
-
-def _series(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
-    if dtype == EVENT_TIME_TYPE:
-        times = pl.Series(name, values, dtype=pl.Int64).cast(dtype)
-        return times.set(times.to_physical() == NO_TIMESTAMP, None)
-    if dtype == pl.String():
-        return pl.Series(name, values, dtype=pl.Binary).cast(dtype)
-    if isinstance(dtype, pl.List):
-        named = [[{"name": each, "value": value} for each, value in headers] for headers in values]
-        return pl.Series(name, named, dtype=dtype)
-    return pl.Series(name, values, dtype=dtype)
 
 
 def _stamps(milliseconds: Sequence[int]) -> pl.Series:
@@ -323,12 +286,6 @@ def _bad_names(headers: Sequence[Headers]) -> Iterable[tuple[int, str]]:
 def _printable(name: str) -> str:
     """A header's name without the lone surrogates that stand for bytes."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-
-
-def _moment(time: int) -> datetime | None:
-    if time == NO_TIMESTAMP:
-        return None
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=time)
 
 
 def _shown(value: bytes | None) -> str:

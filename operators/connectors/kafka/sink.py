@@ -12,9 +12,8 @@ from streamflow.arguments import chosen, mapping, names, whole_number
 from streamflow.config import parse_bytes
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.connectors.kafka.clients.port import topic_name
-from streamflow.operators.connectors.kafka.cluster import Cluster, checked_client
-from streamflow.operators.connectors.kafka.formats.encoding import encoder
-from streamflow.operators.connectors.kafka.formats.formats import KafkaFormat, checked_format
+from streamflow.operators.connectors.kafka.cluster import Cluster, KafkaSecurity, checked_client
+from streamflow.operators.connectors.kafka.formats.codecs import encoder
 from streamflow.operators.connectors.kafka.formats.record_parts import (
     HeaderColumns,
     Key,
@@ -22,10 +21,10 @@ from streamflow.operators.connectors.kafka.formats.record_parts import (
     TimestampColumn,
     record_maker,
 )
+from streamflow.operators.connectors.kafka.formats.values import KafkaFormat, checked_format
 from streamflow.operators.connectors.kafka.partitioner import PartitionFunction
 from streamflow.operators.connectors.kafka.publication import KafkaCommitter, PublicationSettings
 from streamflow.operators.connectors.kafka.schema_registry import checked_registry
-from streamflow.operators.connectors.kafka.security import KafkaSecurity
 from streamflow.operators.connectors.kafka.sink_writer import AtLeastOnceWriter, OutboxWriter, TopicOutput
 from streamflow.operators.connectors.kafka.topic_check import NewTopic
 from streamflow.operators.contract.operator import StreamType

@@ -13,11 +13,10 @@ from streamflow.config import parse_bytes
 from streamflow.core.schema import Objects, Schema
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.connectors.kafka.clients.port import KafkaClient, TopicPartition, topic_name
-from streamflow.operators.connectors.kafka.cluster import Cluster, checked_client
+from streamflow.operators.connectors.kafka.cluster import Cluster, KafkaSecurity, checked_client
 from streamflow.operators.connectors.kafka.enumerator import KafkaEnumerator, Reading
-from streamflow.operators.connectors.kafka.formats.decoded_values import Decoder
-from streamflow.operators.connectors.kafka.formats.decoding import decoder
-from streamflow.operators.connectors.kafka.formats.formats import VALUE, KafkaFormat, checked_format
+from streamflow.operators.connectors.kafka.formats.codecs import decoder
+from streamflow.operators.connectors.kafka.formats.values import VALUE, Decoder, KafkaFormat, checked_format
 from streamflow.operators.connectors.kafka.instance_group import InstanceGroup
 from streamflow.operators.connectors.kafka.reading_range import End, Start, checked_end, checked_start
 from streamflow.operators.connectors.kafka.record_batches import (
@@ -27,7 +26,6 @@ from streamflow.operators.connectors.kafka.record_batches import (
     included_schema,
 )
 from streamflow.operators.connectors.kafka.schema_registry import checked_registry
-from streamflow.operators.connectors.kafka.security import KafkaSecurity
 from streamflow.operators.connectors.kafka.session import KafkaSession
 from streamflow.operators.connectors.kafka.split_reader import PartitionReader
 from streamflow.operators.contract.operator import StreamType

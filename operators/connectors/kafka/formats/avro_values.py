@@ -1,8 +1,9 @@
-"""Avro values: records as columns or dicts. The writer's schema is the registry's, by the id that each value begins
-with, or a given one.
+"""Avro values: records as columns or dicts, and rows as records.
 
-Each new schema becomes a plan once: how to read it, which fields are columns, and whether their types fit. A value
-whose schema does not fit is bad, whatever it holds.
+The writer's schema is the registry's, by the id that each value begins with, or a given one. Each new schema becomes a
+plan once: how to read it, which fields are columns, and whether their types fit. A value whose schema does not fit is
+bad, whatever it holds. Rows are written with the schema of their columns, registered under the topic's subject, or
+with a given one.
 """
 
 from __future__ import annotations
@@ -14,24 +15,37 @@ from io import BytesIO
 from struct import error as StructError  # noqa: N812
 from typing import Any, Final, cast
 
+import msgspec
 import polars as pl
 
+from streamflow.core.elements import AnyBatch
 from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.distribution import install_hint
-from streamflow.errors import ConfigError, JobDefinitionError, cut
-from streamflow.operators.connectors.files.formats.wire_types import misfits
+from streamflow.errors import ConfigError, JobDefinitionError, SinkError, cut
+from streamflow.operators.connectors.files.formats.wire_types import misfits, without_rows
 from streamflow.operators.connectors.kafka.formats.avro_types import (
     AvroField,
+    avro_record,
     column_fields,
     recursive_or_endless,
     without_times,
 )
 from streamflow.operators.connectors.kafka.formats.column_casts import cast_exactly, castable
-from streamflow.operators.connectors.kafka.formats.decoded_values import DecodedValues, decode_each, too_long
-from streamflow.operators.connectors.kafka.formats.registry_client import RegistryClient
-from streamflow.operators.connectors.kafka.schema_registry import AvroSchema
+from streamflow.operators.connectors.kafka.formats.values import (
+    DecodedValues,
+    chosen_columns,
+    decode_each,
+    raise_for_row,
+    too_long,
+)
+from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, RegistryClient, SchemaRegistry
+from streamflow.operators.stateless.row_builder import row_dicts
+from streamflow.operators.stateless.rows import each_row
 
-__all__ = ["MAGIC", "AvroValues", "avro_columns", "parsed_avro"]
+__all__ = ["MAGIC", "AvroEncoder", "AvroSource", "AvroValues", "avro_columns", "parsed_avro"]
+
+AvroSource = SchemaRegistry | RegistryClient | AvroSchema | None
+"""The origin of schemas: a registry, its client, or the schema that both sides agree on."""
 
 MAGIC: Final = 0
 _PREFIX: Final = 5
@@ -47,6 +61,16 @@ _ERRORS: Final = (
     RecursionError,
     MemoryError,
 )
+_NOT_CARRIED: Final = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    ArithmeticError,
+    AttributeError,
+)
+_RECORD: Final = "Value"
 _FRAME_ERRORS: Final = (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError)
 
 
@@ -78,7 +102,7 @@ def avro_columns(given: AvroSchema) -> Schema:
     >>> avro_columns(AvroSchema({"type": "record", "name": "R", "fields": [{"name": "n", "type": "long"}]}))
     Schema(n: Int64)
     """
-    _check_given(given)
+    _given_plan(given, None)
     columns: dict[str, pl.DataType] = {}
     for name, field in column_fields(given.definition).items():
         if field is None:
@@ -90,28 +114,35 @@ def avro_columns(given: AvroSchema) -> Schema:
     return Schema(columns)
 
 
-def _check_given(given: AvroSchema) -> None:
-    problem = _plan(given.definition, None).problem
-    if problem is not None:
-        raise JobDefinitionError(problem, hint="see the schema that was given")
+def _given_plan(given: AvroSchema, columns: Schema | None) -> _Plan:
+    plan = _plan(given.definition, columns)
+    if plan.problem is not None:
+        raise JobDefinitionError(plan.problem, hint="see the schema that was given")
+    return plan
+
+
+def _source_of(registry: AvroSource) -> RegistryClient | AvroSchema:
+    if registry is None:
+        raise JobDefinitionError(
+            "Avro needs a schema registry, or a schema that both sides know",
+            hint="registry=sf.SchemaRegistry(…), or registry=sf.AvroSchema(…)",
+        )
+    return RegistryClient(registry) if isinstance(registry, SchemaRegistry) else registry
 
 
 class AvroValues:
-    """A decoder of records into the columns of a schema; without one, into dicts. `source` gives the writers'
+    """A decoder of records into the columns of a schema; without one, into dicts. `registry` gives the writers'
     schemas."""
 
-    def __init__(
-        self, schema: StreamSchema | None, source: RegistryClient | AvroSchema, max_bytes: int
-    ) -> None:
+    def __init__(self, schema: StreamSchema | None, registry: AvroSource, max_bytes: int) -> None:
+        source = _source_of(registry)
         self.schema: StreamSchema = schema if schema is not None else OBJECTS
         self._columns = self.schema if isinstance(self.schema, Schema) else None
         self._limit = max_bytes
         self._plans: dict[int, _Plan] = {}
         self._registry = source if isinstance(source, RegistryClient) else None
         if isinstance(source, AvroSchema):
-            self._plans[0] = _plan(source.definition, self._columns)
-            if self._plans[0].problem is not None:
-                raise JobDefinitionError(self._plans[0].problem, hint="see the schema that was given")
+            self._plans[0] = _given_plan(source, self._columns)
 
     def decode(self, values: Sequence[bytes | None]) -> DecodedValues:
         groups: dict[int, list[int]] = {}
@@ -195,7 +226,7 @@ class AvroValues:
         except _FRAME_ERRORS:
             frame = cast_exactly(wire, columns, strict=False)
         unfit = misfits(wire.select(list(fields)), frame.select(list(fields)))
-        return frame.filter(~pl.int_range(pl.len()).is_in(list(unfit))), unfit
+        return without_rows(frame, unfit), unfit
 
     def _plan_of(self, id: int) -> _Plan:
         plan = self._plans.get(id)
@@ -245,3 +276,101 @@ def _explain(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "the value holds text that is not valid UTF-8"
     return f"the value does not fit its Avro schema ({type(error).__name__}: {error})"
+
+
+class AvroEncoder:
+    """An encoder of one record per row. With a registry each value begins with the id of the schema, which is
+    registered when the first batch is encoded; that blocks."""
+
+    def __init__(self, schema: Schema | None, registry: AvroSource, topic: str | None) -> None:
+        source = _source_of(registry)
+        self._schema = schema
+        self._given = source if isinstance(source, AvroSchema) else None
+        self._registry = source if isinstance(source, RegistryClient) else None
+        self._subject = f"{topic}-value"
+        if self._registry is not None and topic is None:
+            raise JobDefinitionError("a schema is registered under a topic's name", hint="say topic=")
+        if self._given is not None:
+            definition: Any = self._given.definition
+        elif schema is not None:
+            definition = avro_record(schema, _RECORD)
+        else:
+            raise JobDefinitionError(
+                "a stream of Python objects has no Avro schema",
+                hint="give the last function a return type so that there are columns, or an AvroSchema",
+            )
+        self._text = msgspec.json.encode(definition).decode()
+        try:
+            # Rows with a schema of their own are written as the integers that times are on the wire.
+            self._parsed = parsed_avro(definition if self._given is not None else without_times(definition))
+        except ValueError as error:
+            raise JobDefinitionError(str(error), hint="see the schema that was given") from error
+
+    def encode(self, batch: AnyBatch) -> list[bytes]:
+        prefix = b""
+        if self._registry is not None:
+            id = self._registry.register(self._subject, self._text)
+            prefix = bytes([MAGIC]) + id.to_bytes(4, "big")
+        rows = self._rows(batch)
+        try:
+            return [self._one(row, prefix) for row in rows]
+        except _NOT_CARRIED as error:
+            raise_for_row(rows, self._check)
+            raise SinkError(f"Avro cannot carry a value of this stream: {error}") from error
+
+    def _rows(self, batch: AnyBatch) -> list[Any]:
+        if self._schema is None:
+            return list(each_row(batch))
+        frame = chosen_columns(batch, self._schema)
+        return list(row_dicts(_as_given(frame) if self._given is not None else _as_integers(frame)))
+
+    def _one(self, row: Any, prefix: bytes) -> bytes:
+        import fastavro
+
+        stream = BytesIO()
+        stream.write(prefix)
+        cast(Any, fastavro).schemaless_writer(stream, self._parsed, row)
+        return stream.getvalue()
+
+    def _check(self, row: Any) -> None:
+        try:
+            self._one(row, b"")
+        except _NOT_CARRIED as error:
+            raise SinkError(
+                f"it does not fit the Avro schema: {type(error).__name__} {error}: {cut(row)}",
+                hint="see the types of its fields",
+            ) from error
+
+
+def _integers(dtype: pl.DataType) -> pl.DataType:
+    if isinstance(dtype, (pl.Datetime, pl.Duration)):
+        return pl.Int64()
+    if isinstance(dtype, pl.Date):
+        return pl.Int32()
+    if isinstance(dtype, (pl.List, pl.Array)):
+        return pl.List(_integers(dtype.inner))  # type: ignore[arg-type]
+    if isinstance(dtype, pl.Struct):
+        return pl.Struct({field.name: _integers(field.dtype) for field in dtype.fields})  # type: ignore[arg-type]
+    return dtype
+
+
+def _as_integers(frame: pl.DataFrame) -> pl.DataFrame:
+    changed: list[pl.Expr] = []
+    for name, dtype in frame.schema.items():
+        if isinstance(dtype, pl.Time):
+            changed.append(pl.col(name).cast(pl.Int64) // 1_000)
+        elif (plain := _integers(dtype)) != dtype:
+            changed.append(pl.col(name).cast(plain))
+    return frame.with_columns(changed) if changed else frame
+
+
+def _as_given(frame: pl.DataFrame) -> pl.DataFrame:
+    """A frame that fastavro takes for any schema: a time without a zone is UTC here, and the machine's local time
+    for fastavro; a duration is an integer."""
+    changed: list[pl.Expr] = []
+    for name, dtype in frame.schema.items():
+        if isinstance(dtype, pl.Datetime) and dtype.time_zone is None:
+            changed.append(pl.col(name).dt.replace_time_zone("UTC"))
+        elif isinstance(dtype, pl.Duration):
+            changed.append(pl.col(name).cast(pl.Int64))
+    return frame.with_columns(changed) if changed else frame

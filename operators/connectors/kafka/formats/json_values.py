@@ -1,4 +1,4 @@
-"""JSON values: as columns by Polars, a whole batch in one piece, or as Python objects by msgspec.
+"""JSON values: as columns by Polars, a whole batch in one piece, or as Python objects by msgspec; and back.
 
 The rules for types, times, missing and unknown fields are those of NDJSON files, and so is the code.
 """
@@ -11,20 +11,26 @@ from typing import Any, Final
 import msgspec
 import polars as pl
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.core.serde import MAX_DEPTH
+from streamflow.errors import SinkError
 from streamflow.operators.connectors.files.formats.line_format import PARSE_ERRORS
 from streamflow.operators.connectors.files.formats.ndjson import NdjsonColumns, malformed
-from streamflow.operators.connectors.kafka.formats.decoded_values import (
+from streamflow.operators.connectors.json_rows import json_lines
+from streamflow.operators.connectors.kafka.formats.values import (
     TOMBSTONE,
     DecodedValues,
+    chosen_columns,
     decode_each,
     kept,
+    raise_for_row,
     too_long,
 )
 
-__all__ = ["JsonColumns", "JsonObjects"]
+__all__ = ["JsonColumns", "JsonEncoder", "JsonObjects"]
 
 _ERRORS: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 _EMPTY: Final = "the value is empty"
@@ -115,6 +121,25 @@ class JsonObjects:
 
         rows, bad = decode_each(values, self._limit, shallow, _ERRORS, _explain)
         return DecodedValues(rows, kept(len(values), bad), bad)
+
+
+class JsonEncoder:
+    """A JSON object per row, or Python values as they are; times, NaN and durations as in NDJSON files."""
+
+    def __init__(self, schema: Schema | None) -> None:
+        self._schema = schema
+
+    def encode(self, batch: AnyBatch) -> list[bytes]:
+        chosen = FrameBatch(chosen_columns(batch, self._schema)) if self._schema is not None else batch
+        try:
+            lines = json_lines(chosen)
+        except SinkError as error:
+            if isinstance(chosen, RowBatch):
+                raise_for_row(chosen.values, lambda value: json_lines(RowBatch([value])))
+            raise SinkError(error.message, hint=error.hint) from error
+        values = lines.split(b"\n")
+        values.pop()
+        return values
 
 
 def _explain(error: Exception) -> str:

@@ -27,8 +27,13 @@ from streamflow.operators.connectors.files.formats.wire_types import (
     wire_types,
     without_rows,
 )
-from streamflow.operators.connectors.kafka.formats.decoded_values import DecodedValues, decode_each, kept
-from streamflow.operators.connectors.kafka.formats.encoded_rows import chosen_columns, raise_for_row
+from streamflow.operators.connectors.kafka.formats.values import (
+    DecodedValues,
+    chosen_columns,
+    decode_each,
+    kept,
+    raise_for_row,
+)
 from streamflow.operators.connectors.text_columns import as_text_carries
 from streamflow.operators.stateless.row_builder import row_dicts
 from streamflow.operators.stateless.rows import each_row

@@ -18,13 +18,13 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError, SinkError
 from streamflow.operators.connectors.files.formats.ndjson import NdjsonColumns
-from streamflow.operators.connectors.kafka.formats import decoding
+from streamflow.operators.connectors.kafka.formats import codecs
 from streamflow.operators.connectors.kafka.formats.avro_types import avro_record
-from streamflow.operators.connectors.kafka.formats.encoding import encoder
+from streamflow.operators.connectors.kafka.formats.codecs import encoder
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema
 from streamflow.operators.contract.operator import StreamType
 
-decoder: Any = decoding.decoder  # rows are a frame or a list
+decoder: Any = codecs.decoder  # rows are a frame or a list
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30))  # noqa: DTZ001 — made aware below

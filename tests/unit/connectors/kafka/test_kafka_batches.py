@@ -4,7 +4,7 @@ import cramjam
 import pytest
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.clients.aiokafka.batch_header import DamagedBatchError
+from streamflow.operators.connectors.kafka.clients.aiokafka.batches import DamagedBatchError
 from streamflow.operators.connectors.kafka.clients.aiokafka.chunk import RecordChunk, read_batches
 from tests.kafka.batch_format import CODECS, Written, checksummed, encode, encode_record, varint
 

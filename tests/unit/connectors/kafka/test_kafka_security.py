@@ -7,9 +7,8 @@ import subprocess
 import pytest
 
 from streamflow.errors import ConfigError, JobDefinitionError
-from streamflow.operators.connectors.kafka.cluster import Cluster
+from streamflow.operators.connectors.kafka.cluster import PASSWORD_VARIABLE, Cluster, KafkaSecurity
 from streamflow.operators.connectors.kafka.diagnosis import explain
-from streamflow.operators.connectors.kafka.security import PASSWORD_VARIABLE, KafkaSecurity
 from streamflow.operators.connectors.kafka.sink import KafkaSink
 from streamflow.operators.connectors.kafka.source import KafkaSource
 from tests.kafka.simulated_client import SimKafka

@@ -15,14 +15,17 @@ import pytest
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError, SinkError, SourceError
-from streamflow.operators.connectors.kafka.formats import decoding
-from streamflow.operators.connectors.kafka.formats.encoding import encoder
-from streamflow.operators.connectors.kafka.formats.registry_client import RegistryClient
-from streamflow.operators.connectors.kafka.schema_registry import SchemaRegistry, address_refused
+from streamflow.operators.connectors.kafka.formats import codecs
+from streamflow.operators.connectors.kafka.formats.codecs import encoder
+from streamflow.operators.connectors.kafka.schema_registry import (
+    RegistryClient,
+    SchemaRegistry,
+    address_refused,
+)
 from streamflow.operators.contract.operator import StreamType
 from tests.unit.connectors.driving import JumpingClock
 
-decoder: Any = decoding.decoder  # rows are a frame or a list
+decoder: Any = codecs.decoder  # rows are a frame or a list
 
 SCHEMA = Schema({"n": pl.Int64, "at": pl.Datetime})
 FORM = StreamType(SCHEMA, timed=False)

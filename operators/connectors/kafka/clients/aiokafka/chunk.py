@@ -22,14 +22,12 @@ from streamflow.operators.connectors.kafka.clients.aiokafka.batch_codecs import 
     UnreadableError,
     unpacked,
 )
-from streamflow.operators.connectors.kafka.clients.aiokafka.batch_header import (
+from streamflow.operators.connectors.kafka.clients.aiokafka.batches import (
     HEADER_BYTES,
     BatchHeader,
     DamagedBatchError,
-    batches_of,
-)
-from streamflow.operators.connectors.kafka.clients.aiokafka.batch_records import (
     ReadRecord,
+    batches_of,
     read_varint,
     records_of,
 )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from streamflow.operators.connectors.kafka.clients.aiokafka.metadata import AiokafkaMetadata
 from streamflow.operators.connectors.kafka.clients.aiokafka.reader import AiokafkaReader
@@ -48,12 +46,9 @@ class AiokafkaClient:
         compression: str | None,
     ) -> AiokafkaWriter:
         return AiokafkaWriter(
-            self._options,
+            self.cluster.aiokafka,
             client_id=client_id,
             transactional_id=transactional_id,
             transaction_timeout=transaction_timeout,
             compression=compression,
         )
-
-    def _options(self) -> Mapping[str, Any]:
-        return {"bootstrap_servers": self.cluster.bootstrap_servers, **self.cluster.security.aiokafka()}

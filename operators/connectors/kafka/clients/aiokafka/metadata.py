@@ -8,17 +8,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from streamflow.errors import SourceError
-from streamflow.operators.connectors.kafka.clients.aiokafka.cancelling import (
+from streamflow.operators.connectors.kafka.clients.aiokafka.connection import (
     closed,
+    connect,
     finishing,
     heeding_cancel,
-)
-from streamflow.operators.connectors.kafka.clients.aiokafka.connection import (
-    connect,
     list_offsets,
     unreachable,
 )
-from streamflow.operators.connectors.kafka.clients.aiokafka.settings import topic_settings
 from streamflow.operators.connectors.kafka.clients.port import At, RefusedLookupError, TopicPartition
 from streamflow.operators.connectors.kafka.cluster import Cluster
 
@@ -36,17 +33,16 @@ T = TypeVar("T")
 
 
 class AiokafkaMetadata:
-    """A `Metadata`; see there. Retries for `patience` seconds if a broker may answer later."""
+    """A `Metadata`; see there. Retries for a while if a broker may answer later."""
 
-    def __init__(self, cluster: Cluster, client_id: str, *, patience: float = _PATIENCE) -> None:
+    def __init__(self, cluster: Cluster, client_id: str) -> None:
         self._cluster = cluster
         self._client_id = client_id
-        self._patience = patience
         self._client: Any = None
         self._coordinators: dict[str, int] = {}
 
     async def start(self) -> None:
-        self._client = await connect(self._cluster, self._client_id, patience=self._patience)
+        self._client = await connect(self._cluster, self._client_id, patience=_PATIENCE)
 
     async def close(self) -> None:
         client, self._client = self._client, None
@@ -89,7 +85,7 @@ class AiokafkaMetadata:
     ) -> bool:
         created = await self._trying(lambda: self._create(topic, partitions, replication, config or {}))
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + self._patience
+        give_up = loop.time() + _PATIENCE
         while loop.time() < give_up:
             found: Any = await self._trying(lambda: self._connected.fetch_all_metadata())
             known = found.available_partitions_for_topic(topic)
@@ -99,7 +95,7 @@ class AiokafkaMetadata:
         return created
 
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
-        return await self._trying(lambda: topic_settings(self._connected, topic))
+        return await self._trying(lambda: _topic_settings(self._connected, topic))
 
     async def topic_ids(self, topics: Sequence[str]) -> Mapping[str, str]:
         from streamflow.operators.connectors.kafka.clients.aiokafka.topic_ids import topic_ids
@@ -166,11 +162,7 @@ class AiokafkaMetadata:
         from aiokafka.admin import AIOKafkaAdminClient, NewTopic
         from aiokafka.errors import for_code
 
-        admin = AIOKafkaAdminClient(
-            bootstrap_servers=str(self._cluster.bootstrap_servers),
-            client_id=self._client_id,
-            **self._cluster.security.aiokafka(),
-        )
+        admin = AIOKafkaAdminClient(client_id=self._client_id, **self._cluster.aiokafka())
         try:
             await finishing(admin.start())
             new = NewTopic(topic, partitions, 1, topic_configs=dict(config))
@@ -191,7 +183,7 @@ class AiokafkaMetadata:
         from aiokafka.errors import KafkaError
 
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + self._patience
+        give_up = loop.time() + _PATIENCE
         client = self._connected
         try:
             while True:
@@ -242,3 +234,27 @@ def _refusal(error: Exception) -> SourceError | None:
 def _leader(client: Any, partition: TopicPartition) -> int | None:
     node: int | None = client.cluster.leader_for_partition(partition)
     return None if node is None or node < 0 else node
+
+
+_TOPIC: Final = 2
+_NOT_ALLOWED: Final = frozenset({29, 31})
+
+
+async def _topic_settings(client: Any, topic: str) -> Mapping[str, str]:
+    """The topic's settings by Kafka's names; empty if the user may not read them (DESCRIBE_CONFIGS), since writing
+    may well be allowed. Raises aiokafka's errors."""
+    from aiokafka.errors import KafkaConnectionError, for_code
+    from aiokafka.protocol.admin import DescribeConfigsRequest
+
+    node = client.get_random_node()
+    if node is None:
+        raise KafkaConnectionError("no broker is known")
+    response: Any = await client.send(node, DescribeConfigsRequest([(_TOPIC, topic, None)]))
+    settings: dict[str, str] = {}
+    for code, message, _, _, entries in response.resources:
+        if code in _NOT_ALLOWED:
+            return {}
+        if code:
+            raise for_code(code)(message)
+        settings |= {name: value for name, value, *_ in entries if value is not None}
+    return settings

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from streamflow.errors import SourceError, Where
 from streamflow.observe.logs import told
-from streamflow.operators.connectors.kafka.clients.aiokafka.batch_header import DamagedBatchError
-from streamflow.operators.connectors.kafka.clients.aiokafka.cancelling import closed
+from streamflow.operators.connectors.kafka.clients.aiokafka.batches import DamagedBatchError
 from streamflow.operators.connectors.kafka.clients.aiokafka.chunk import read_batches
 from streamflow.operators.connectors.kafka.clients.aiokafka.connection import (
+    closed,
     connect,
     list_offsets,
     unreachable,

@@ -1,1 +1,0 @@
-"""confluent-kafka as a client, with the extra `confluent`."""
