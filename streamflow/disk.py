@@ -18,9 +18,24 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-__all__ = ["CHUNK_BYTES", "Disk", "FileInfo", "LocalDisk"]
+__all__ = ["CHUNK_BYTES", "FOREIGN", "NO_LINKS", "Disk", "FileInfo", "LocalDisk"]
 
 CHUNK_BYTES: Final = 1 << 20
+FOREIGN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EINVAL, errno.EROFS})
+"""Errors for a folder far above, which this user may only pass through: it cannot be synced, and has long been
+there."""
+NO_LINKS: Final = frozenset(
+    {
+        errno.EXDEV,
+        errno.EPERM,
+        errno.EACCES,
+        errno.EMLINK,
+        errno.ENOTSUP,
+        errno.ENOSYS,
+        errno.EOPNOTSUPP,
+    }
+)
+"""Errors of a file system without second names."""
 
 
 @dataclass(frozen=True, slots=True)

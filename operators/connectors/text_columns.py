@@ -1,15 +1,19 @@
-"""Columns for text formats: times as ISO 8601 in UTC, durations as integers in the column's unit, at any depth."""
+"""Columns for text formats: times as ISO 8601 in UTC, durations as integers in the column's unit, at any depth. Batches
+as JSON, one value a line."""
 
 from __future__ import annotations
 
 from typing import Any, Final, cast
 
+import msgspec
 import polars as pl
 
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
 from streamflow.core.python_times import any_untold, shown_row
-from streamflow.errors import RecordError
+from streamflow.errors import RecordError, SinkError, cut
 
-__all__ = ["as_text_carries"]
+__all__ = ["as_text_carries", "json_lines"]
 
 _UTC_TIME: Final = "%Y-%m-%dT%H:%M:%S%.fZ"
 
@@ -70,3 +74,39 @@ def _carried(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
         ]
         return pl.when(column.is_not_null()).then(pl.struct(fields))
     return column.cast(pl.Int64)
+
+
+_FEW: Final = 1_000
+_HINT: Final = "turn it into plain values with .map first"
+
+
+def json_lines(batch: AnyBatch) -> bytes:
+    """A batch as JSON lines: a frame's rows as objects, Python values as they are (dicts, lists, dataclasses, times,
+    …). NaN and infinity become null. Raises SinkError for a value that JSON cannot carry.
+
+    >>> from streamflow.core.batch import RowBatch
+    >>> json_lines(RowBatch([{"a": 1}, "b"]))
+    b'{"a":1}\\n"b"\\n'
+    """
+    if isinstance(batch, FrameBatch):
+        frame = batch.user_frame()
+        return _of_frame(as_text_carries(frame)) if frame.width else b"{}\n" * len(batch)
+    try:
+        return _ENCODER.encode_lines(list(batch.values))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SinkError(f"JSON cannot carry a value of this stream: {error}", hint=_HINT) from error
+
+
+def _of_frame(frame: pl.DataFrame) -> bytes:
+    if frame.height > _FEW:
+        return frame.write_ndjson().encode()
+    # The same text without the query that writes it, which takes most of the time for few rows.
+    lines: list[str] = frame.to_struct().struct.json_encode().to_list()
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _unknown(value: object) -> object:
+    raise SinkError(f"JSON cannot carry a {type(value).__name__}: {cut(value)}", hint=_HINT)
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_unknown)

@@ -7,7 +7,6 @@ root that other accounts may write to is refused: they could put a checkpoint th
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import platform
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Final
 from zlib import crc32
 
-from streamflow.disk import Disk
+from streamflow.disk import FOREIGN, NO_LINKS, Disk
 from streamflow.errors import DamagedError, StateError
 from streamflow.state.checkpoints.blobs import BlobEntry, Stored, UnsyncedError, check_key
 from streamflow.state.checkpoints.disk_errors import reason, told
@@ -28,18 +27,6 @@ __all__ = ["LocalBlobs"]
 
 _PIECE: Final = 1 << 20
 _TEMPORARY: Final = ".tmp-"
-_NOT_OURS: Final = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.EROFS}
-"""Errors for a folder far above, which this user may only pass through: it cannot be synced, and has long been
-there."""
-_CANNOT_LINK: Final = {
-    errno.EXDEV,
-    errno.EPERM,
-    errno.EACCES,
-    errno.EMLINK,
-    errno.ENOTSUP,
-    errno.ENOSYS,
-    errno.EOPNOTSUPP,
-}
 
 
 def _nothing_held() -> None:
@@ -98,7 +85,7 @@ class LocalBlobs:
             try:
                 self._link(path, place / stored.digest, place)
             except OSError as error:
-                if error.errno not in _CANNOT_LINK:
+                if error.errno not in NO_LINKS:
                     raise
                 return self.put(folder, [data])
             self._changed(place)
@@ -291,7 +278,7 @@ class LocalBlobs:
         except FileExistsError:
             return False
         except OSError as error:
-            if error.errno not in _CANNOT_LINK:
+            if error.errno not in NO_LINKS:
                 raise
             # Where there are no links, nothing keeps others from making the name in between but the lock.
             if self._disk.exists(path):
@@ -326,7 +313,7 @@ class LocalBlobs:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                if error.errno in _NOT_OURS and folder in self._root.parents:
+                if error.errno in FOREIGN and folder in self._root.parents:
                     continue
                 self._changed(*folders[number:])
                 raise UnsyncedError(f"{folder} may not survive a crash: {reason(error)}") from error

@@ -1,20 +1,25 @@
 """Ranges of a file of lines, by arithmetic: a line belongs to the range in which its first byte lies.
 
 So a range is known before anything is read, any two neighbours give each line exactly once, and every range can be
-read and parsed by itself, on any thread.
+read and parsed by itself, on any thread: `RangeReader` reads a range where it is parsed.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from streamflow.errors import SourceError
+from streamflow.operators.connectors.files.failures import reading
 from streamflow.operators.connectors.files.file_ends import same_file
+from streamflow.operators.connectors.files.formats.line_format import BOM, LineFormat, Run, decode_run
+from streamflow.operators.contract.operator import ErrorPolicy
+from streamflow.operators.contract.source import Decoded, Fetch
 
-__all__ = ["LARGEST_RANGE", "LineNumbers", "mean_line", "range_bytes", "read_lines"]
+__all__ = ["LARGEST_RANGE", "LineNumbers", "RangeReader", "mean_line", "range_bytes", "read_lines"]
 
 LARGEST_RANGE: Final = 8 << 20
 _SMALLEST_RANGE: Final = 512
@@ -127,3 +132,52 @@ class LineNumbers:
                 newlines += block.count(b"\n")
                 start += len(block)
         return newlines
+
+
+class RangeReader:
+    """A reader that fetches by arithmetic alone: a range's bytes are read by its `decode`.
+
+    Reads the lines that begin in [start, end) of a file that ends at `limit`, `step` bytes at a time, as long as it is
+    the one with this `inode`. Position: the offset of the next range.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        form: LineFormat,
+        *,
+        start: int,
+        end: int,
+        limit: int,
+        step: int,
+        inode: int,
+        on_error: ErrorPolicy,
+    ) -> None:
+        self._path = path
+        self._form = form
+        self._offset = start
+        self._end = end
+        self._limit = limit
+        self._step = step
+        self._inode = inode
+        self._on_error: ErrorPolicy = on_error
+        self._lines = LineNumbers(path)
+
+    async def fetch(self) -> Fetch | None:
+        if self._offset >= self._end:
+            return None
+        start, self._offset = self._offset, min(self._offset + self._step, self._end)
+        return Fetch(
+            partial(self._decode, start, self._offset), {"offset": self._offset}, self._offset - start
+        )
+
+    async def close(self) -> None:
+        """Closes nothing: files are open only while a range is read."""
+
+    def _decode(self, start: int, end: int) -> Decoded:
+        with reading(self._path):
+            body, first = read_lines(self._path, start, end, self._limit, self._inode)
+        if first == 0:
+            body = body.removeprefix(BOM)
+        run = Run(body, partial(self._lines.at, first))
+        return decode_run(self._form, run, self._path, self._on_error)

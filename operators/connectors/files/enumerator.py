@@ -14,7 +14,7 @@ from streamflow.operators.connectors.files.file_ends import Ends
 from streamflow.operators.connectors.files.formats.csv_format import CsvColumns, CsvOptions
 from streamflow.operators.connectors.files.formats.formats import LINE_FORMATS
 from streamflow.operators.connectors.files.formats.inference import check_inferred
-from streamflow.operators.connectors.files.formats.table_scan import count_rows
+from streamflow.operators.connectors.files.formats.tables import count_rows
 from streamflow.operators.connectors.files.listing import FoundFile
 from streamflow.operators.connectors.files.splits import SPLIT_BYTES, FilePart, by_arithmetic, parts_of
 from streamflow.operators.contract.source import Discovery, SourceContext, Split

@@ -1,4 +1,4 @@
-"""The files that a path, a glob or a folder names now."""
+"""The files that a path (plain, `~`, `file://`), a glob or a folder names now."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
 from stat import S_ISREG
+from urllib.parse import unquote, urlsplit
 
-from streamflow.errors import SourceError
+from streamflow.errors import JobDefinitionError, SourceError
 from streamflow.operators.connectors.files.failures import reading
 from streamflow.operators.connectors.files.formats.formats import (
     LINE_FORMATS,
@@ -19,7 +20,7 @@ from streamflow.operators.connectors.files.formats.formats import (
 )
 from streamflow.operators.connectors.files.partitions import values_of
 
-__all__ = ["FoundFile", "list_files"]
+__all__ = ["FoundFile", "list_files", "local_path"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,3 +167,22 @@ def _nearby(path: str) -> str:
     names = sorted(entry.name for entry in parent.iterdir() if not _hidden(entry.name))
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     return f"in {str(parent)!r} there is: {shown or 'nothing'}"
+
+
+def local_path(given: object) -> str:
+    """A path on this machine; raises JobDefinitionError for other URLs.
+
+    >>> local_path("file:///data/x%20y.csv"), local_path("in/*.ndjson")
+    ('/data/x y.csv', 'in/*.ndjson')
+    """
+    if not isinstance(given, (str, Path)) or not str(given):
+        raise JobDefinitionError(f"{given!r} is not a path", hint='give one, like "flights/*.ndjson"')
+    text = str(given)
+    if "://" not in text:
+        return str(Path(text).expanduser()) if text.startswith("~") else text
+    url = urlsplit(text)
+    if url.scheme != "file" or url.netloc not in ("", "localhost"):
+        raise JobDefinitionError(
+            f"{text!r} is not on this machine", hint="files are read and written locally"
+        )
+    return unquote(url.path)

@@ -10,19 +10,21 @@ import polars as pl
 
 from streamflow.core.schema import Schema, StreamSchema
 from streamflow.operators.connectors.blocking_steps import BlockingSteps
-from streamflow.operators.connectors.files.byte_ranges import LARGEST_RANGE, mean_line, range_bytes
+from streamflow.operators.connectors.files.byte_ranges import (
+    LARGEST_RANGE,
+    RangeReader,
+    mean_line,
+    range_bytes,
+)
 from streamflow.operators.connectors.files.failures import reading
 from streamflow.operators.connectors.files.formats.byte_streams import refuse_other_bytes
-from streamflow.operators.connectors.files.formats.csv_format import CsvColumns, CsvOptions
-from streamflow.operators.connectors.files.formats.csv_header import CsvHeader
+from streamflow.operators.connectors.files.formats.csv_format import CsvColumns, CsvHeader, CsvOptions
 from streamflow.operators.connectors.files.formats.formats import LINE_FORMATS
-from streamflow.operators.connectors.files.formats.line_format import LineFormat
+from streamflow.operators.connectors.files.formats.line_format import AsObjects, LineFormat
 from streamflow.operators.connectors.files.formats.ndjson import NdjsonColumns, NdjsonObjects
-from streamflow.operators.connectors.files.formats.objects import AsObjects
-from streamflow.operators.connectors.files.formats.table_scan import TableReader, fitting_columns, scan_table
-from streamflow.operators.connectors.files.formats.text import TextColumn, TextObjects
-from streamflow.operators.connectors.files.partition_columns import WithPartitions, typed_partitions
-from streamflow.operators.connectors.files.range_reader import RangeReader
+from streamflow.operators.connectors.files.formats.tables import TableReader, fitting_columns, scan_table
+from streamflow.operators.connectors.files.formats.text import TEXT_COLUMN, TextColumn
+from streamflow.operators.connectors.files.partitions import WithPartitions, typed_partitions
 from streamflow.operators.connectors.files.sequential_reader import RecordStream, SequentialReader
 from streamflow.operators.connectors.files.splits import FilePart
 from streamflow.operators.contract.source import (
@@ -139,7 +141,7 @@ class FileReading:
         if part.format == "ndjson":
             return (NdjsonObjects() if columns is None else NdjsonColumns(columns)), 0
         if part.format == "text":
-            return (TextObjects() if columns is None else TextColumn()), 0
+            return (AsObjects(TextColumn(), _lines) if columns is None else TextColumn()), 0
         inside = (
             [name for name in schema if name not in part.told(schema)] if isinstance(schema, Schema) else []
         )
@@ -149,8 +151,13 @@ class FileReading:
             return CsvColumns({}, (), self.csv, part.path), part.end
         if columns is None:
             texts = dict.fromkeys(header.fields, pl.String())
-            return AsObjects(CsvColumns(texts, header.fields, self.csv, part.path)), header.data_start
+            form = CsvColumns(texts, header.fields, self.csv, part.path)
+            return AsObjects(form, pl.DataFrame.to_dicts), header.data_start
         assert isinstance(schema, Schema)
         # Rows are read even if no column is wanted.
         columns = columns or {header.fields[0]: pl.String()}
         return CsvColumns(columns, header.fields, self.csv, part.path, required=inside), header.data_start
+
+
+def _lines(frame: pl.DataFrame) -> list[str]:
+    return frame[TEXT_COLUMN].to_list()

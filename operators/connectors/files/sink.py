@@ -20,7 +20,7 @@ from streamflow.operators.connectors.files.formats.formats import (
     checked_format,
     separator_of,
 )
-from streamflow.operators.connectors.files.local_path import local_path
+from streamflow.operators.connectors.files.listing import local_path
 from streamflow.operators.connectors.files.partitions import check_partition
 from streamflow.operators.connectors.files.publishing.hidden_folder import hidden_folder
 from streamflow.operators.connectors.files.publishing.ownership import Layout

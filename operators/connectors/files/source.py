@@ -18,8 +18,7 @@ from streamflow.operators.connectors.files.formats.formats import FileFormat, by
 from streamflow.operators.connectors.files.formats.inference import infer_schema
 from streamflow.operators.connectors.files.formats.text import TEXT_COLUMN
 from streamflow.operators.connectors.files.formats.wire_types import wire_types
-from streamflow.operators.connectors.files.listing import FoundFile, list_files
-from streamflow.operators.connectors.files.local_path import local_path
+from streamflow.operators.connectors.files.listing import FoundFile, list_files, local_path
 from streamflow.operators.connectors.files.opening import FileReading, OpenedWhenRead
 from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.source import (

@@ -21,6 +21,7 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.serde import frame_to_ipc, ipc_to_frame, pack, unpack
 from streamflow.disk import Disk
 from streamflow.errors import RecordError, SinkError
+from streamflow.operators.connectors.files.publishing.durable_names import make_durable
 from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committable, Committer, Delivery, Sink, SinkContext, SinkWriter
 from streamflow.testing.rows import values_of
@@ -99,7 +100,7 @@ class _Writer:
         path = self._staged / name
         with _told():
             if self._files == 1:
-                _make_durable(self._ctx.disk, self._staged)
+                make_durable(self._ctx.disk, self._staged)
             self._ctx.disk.write(path, blake2b(content, digest_size=_DIGEST).digest() + content)
             self._ctx.disk.sync(path)
             self._ctx.disk.sync_folder(self._staged)
@@ -127,7 +128,7 @@ class _Committer(Committer):
         disk = self._ctx.disk
         with _told():
             if not self._made:
-                _make_durable(disk, self._visible)
+                make_durable(disk, self._visible)
                 self._made = True
             for name in (str(piece["name"]) for piece in committables):
                 if disk.exists(self._staged / name):
@@ -169,14 +170,6 @@ def _packed(batch: AnyBatch) -> tuple[str, bytes]:
     except RecordError:
         # Objects of the user's own classes: they are compared by what they print.
         return "rows", pack([repr(value) for value in batch.values])
-
-
-def _make_durable(disk: Disk, folder: Path) -> None:
-    """Syncs a folder's name, also if the folder exists: its maker may have been killed before the name was on the
-    disk."""
-    disk.make_folder(folder)
-    for above in folder.parents:
-        disk.sync_folder(above)
 
 
 @contextmanager

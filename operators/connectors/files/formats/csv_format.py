@@ -1,4 +1,4 @@
-"""Comma-separated values, as RFC 4180 has them: quotes may hide separators and newlines."""
+"""Comma-separated values, as RFC 4180 has them, and their header: quotes may hide separators and newlines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import polars as pl
 from streamflow.core.frame import FrameBatch
 from streamflow.errors import JobDefinitionError, SourceError, unknown_name
 from streamflow.operators.connectors.bisection import halve
-from streamflow.operators.connectors.files.formats.formats import separator_of
+from streamflow.operators.connectors.files.formats.formats import Compression, separator_of
 from streamflow.operators.connectors.files.formats.line_format import BOM, PARSE_ERRORS, LineFormat, Sifted
 from streamflow.operators.connectors.files.formats.wire_types import (
     INFINITY,
@@ -23,8 +23,9 @@ from streamflow.operators.connectors.files.formats.wire_types import (
     wire_types,
     without_rows,
 )
+from streamflow.operators.connectors.files.sequential_reader import RecordStream
 
-__all__ = ["CsvColumns", "CsvOptions", "csv_fields"]
+__all__ = ["CsvColumns", "CsvHeader", "CsvOptions", "csv_fields"]
 
 _BLANK: Final = b"\x00blank\x00"
 """A stand-in for the one null value of a blank line, which Polars may leave out."""
@@ -259,3 +260,58 @@ def _lines(body: bytes) -> list[bytes]:
 
 def _blank_line(body: bytes) -> bool:
     return b"\n\n" in body or b"\n\r\n" in body or body.startswith((b"\n", b"\r\n"))
+
+
+_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class CsvHeader:
+    """The columns' names; `data_start` is the offset of the first record, in decompressed bytes."""
+
+    fields: tuple[str, ...]
+    data_start: int
+
+    @classmethod
+    def read(
+        cls,
+        path: str,
+        compression: Compression,
+        options: CsvOptions,
+        names: Sequence[str] | None = None,
+        *,
+        growing: bool = False,
+    ) -> CsvHeader | None:
+        """The header of a file; None if there is no record. Without a header line the columns are `names`, by default
+        `column_1`, `column_2` and so on. Blocking; raises SourceError if there is no usable header."""
+        options = options.of(path)
+        form = CsvColumns({}, (), options, path)
+        stream = RecordStream(
+            path, compression, form, start=0, end=None, batch_rows=1, most=_BYTES, growing=growing
+        )
+        try:
+            run = stream.next_run()
+        finally:
+            stream.close()
+        records = form.records(run.body) if run is not None else []
+        if run is None or not records:
+            return None
+        try:
+            fields = csv_fields(records[0][1], options)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise SourceError(f"{path!r}: the first line is not valid CSV ({error})") from error
+        if not options.has_header:
+            return cls(tuple(names or (f"column_{number + 1}" for number in range(len(fields)))), 0)
+        twice = sorted({name for name in fields if fields.count(name) > 1})
+        if twice:
+            raise SourceError(
+                f"{path!r} has the column {twice[0]!r} twice", hint="rename it, or give has_header=False"
+            )
+        return cls(tuple(fields), stream.skipped + _end_of_first(run.body, form, records))
+
+
+def _end_of_first(body: bytes, form: CsvColumns, records: list[tuple[int, bytes]]) -> int:
+    """The offset behind the first record, with blank lines before it."""
+    lines = body.split(b"\n")
+    last = records[0][0] + records[0][1].count(b"\n")
+    return min(len(body), sum(len(line) + 1 for line in lines[: last + 1]))

@@ -18,8 +18,7 @@ from streamflow.operators.connectors.files.failures import writing
 from streamflow.operators.connectors.files.formats.csv_format import CsvOptions, csv_fields
 from streamflow.operators.connectors.files.formats.formats import FileFormat
 from streamflow.operators.connectors.files.formats.wire_types import fields_of, holds_bytes, inner_of
-from streamflow.operators.connectors.json_rows import json_lines
-from streamflow.operators.connectors.text_columns import as_text_carries
+from streamflow.operators.connectors.text_columns import as_text_carries, json_lines
 from streamflow.operators.contract.operator import StreamType
 
 __all__ = ["SUFFIXES", "append", "check_continues", "check_format", "empty_file", "join_files"]

@@ -14,12 +14,11 @@ from streamflow.core.schema import EVENT_TIME_TYPE, Schema
 from streamflow.core.values import EXACT
 from streamflow.errors import JobDefinitionError, SourceError
 from streamflow.operators.connectors.files.formats.byte_streams import refuse_other_bytes
-from streamflow.operators.connectors.files.formats.csv_format import CsvColumns, CsvOptions
-from streamflow.operators.connectors.files.formats.csv_header import CsvHeader
+from streamflow.operators.connectors.files.formats.csv_format import CsvColumns, CsvHeader, CsvOptions
 from streamflow.operators.connectors.files.formats.doubled_names import has_twins
 from streamflow.operators.connectors.files.formats.line_format import LineFormat
 from streamflow.operators.connectors.files.formats.ndjson import NdjsonObjects
-from streamflow.operators.connectors.files.formats.table_scan import scan_table
+from streamflow.operators.connectors.files.formats.tables import scan_table
 from streamflow.operators.connectors.files.formats.text import TEXT_COLUMN
 from streamflow.operators.connectors.files.formats.wire_types import (
     INFINITY,
@@ -29,7 +28,7 @@ from streamflow.operators.connectors.files.formats.wire_types import (
     is_finer,
 )
 from streamflow.operators.connectors.files.listing import FoundFile
-from streamflow.operators.connectors.files.partition_columns import partition_types
+from streamflow.operators.connectors.files.partitions import partition_types
 from streamflow.operators.connectors.files.sequential_reader import RecordStream
 
 __all__ = ["check_inferred", "infer_schema"]

@@ -9,17 +9,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import polars as pl
 
+from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
 from streamflow.errors import RecordError, SourceError, Where
 from streamflow.operators.contract.operator import ErrorPolicy
 from streamflow.operators.contract.source import Decoded
 
-__all__ = ["BOM", "PARSE_ERRORS", "LineFormat", "Run", "Sifted", "decode_run", "split_lines"]
+__all__ = ["BOM", "PARSE_ERRORS", "AsObjects", "LineFormat", "Run", "Sifted", "decode_run", "split_lines"]
 
 BOM: Final = b"\xef\xbb\xbf"
 
@@ -78,6 +80,38 @@ class LineFormat(ABC):
     def by_arithmetic(self) -> bool:
         """Whether every newline ends a record, so that ranges can be cut without reading the text before them."""
         return True
+
+
+class AsObjects(LineFormat):
+    """A parser that turns the rows of another format's frames into Python objects by `objects`."""
+
+    def __init__(self, columns: LineFormat, objects: Callable[[pl.DataFrame], list[Any]]) -> None:
+        self._columns = columns
+        self._objects = objects
+        self.endless_hint = columns.endless_hint
+
+    @property
+    def by_arithmetic(self) -> bool:
+        return self._columns.by_arithmetic
+
+    def cut(self, data: bytes) -> int:
+        return self._columns.cut(data)
+
+    def complete(self, data: bytes) -> bool:
+        return self._columns.complete(data)
+
+    def records(self, body: bytes) -> list[tuple[int, bytes]]:
+        return self._columns.records(body)
+
+    def parse(self, body: bytes) -> RowBatch:
+        return self._rows(self._columns.parse(body))
+
+    def sift(self, records: Sequence[bytes]) -> Sifted:
+        sifted = self._columns.sift(records)
+        return Sifted(self._rows(sifted.batch), sifted.problems)
+
+    def _rows(self, batch: AnyBatch) -> RowBatch:
+        return RowBatch(self._objects(batch.frame)) if isinstance(batch, FrameBatch) else batch
 
 
 def split_lines(body: bytes) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Lines of text: the column `line`, or each line as a Python string."""
+"""Lines of text, as the column `line`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import Final
 
 import polars as pl
 
-from streamflow.core.batch import RowBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.operators.connectors.files.formats.line_format import LineFormat, Sifted, split_lines
 
-__all__ = ["TEXT_COLUMN", "TextColumn", "TextObjects"]
+__all__ = ["TEXT_COLUMN", "TextColumn"]
 
 TEXT_COLUMN: Final = "line"
 _NOT_UTF8: Final = "the line is not valid UTF-8"
@@ -34,36 +33,12 @@ class TextColumn(LineFormat):
         return list(enumerate(split_lines(body)))
 
     def sift(self, records: Sequence[bytes]) -> Sifted:
-        lines, problems = _decoded(records)
-        return Sifted(
-            FrameBatch(pl.DataFrame({TEXT_COLUMN: lines}, schema={TEXT_COLUMN: pl.String})), problems
-        )
-
-
-class TextObjects(LineFormat):
-    """Each line as a Python string."""
-
-    def parse(self, body: bytes) -> RowBatch:
-        text = body.decode()
-        lines = text.split("\n")
-        if not lines[-1]:
-            lines.pop()
-        return RowBatch([line.removesuffix("\r") for line in lines] if "\r" in text else lines)
-
-    def records(self, body: bytes) -> list[tuple[int, bytes]]:
-        return list(enumerate(split_lines(body)))
-
-    def sift(self, records: Sequence[bytes]) -> Sifted:
-        lines, problems = _decoded(records)
-        return Sifted(RowBatch(lines), problems)
-
-
-def _decoded(records: Sequence[bytes]) -> tuple[list[str], dict[int, str]]:
-    lines: list[str] = []
-    problems: dict[int, str] = {}
-    for index, record in enumerate(records):
-        try:
-            lines.append(record.decode())
-        except UnicodeDecodeError:
-            problems[index] = _NOT_UTF8
-    return lines, problems
+        lines: list[str] = []
+        problems: dict[int, str] = {}
+        for index, record in enumerate(records):
+            try:
+                lines.append(record.decode())
+            except UnicodeDecodeError:
+                problems[index] = _NOT_UTF8
+        frame = pl.DataFrame({TEXT_COLUMN: lines}, schema={TEXT_COLUMN: pl.String})
+        return Sifted(FrameBatch(frame), problems)

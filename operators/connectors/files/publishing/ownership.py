@@ -19,7 +19,7 @@ from streamflow.disk import Disk
 from streamflow.errors import SinkError
 from streamflow.operators.connectors.files.formats.encoding import SUFFIXES
 from streamflow.operators.connectors.files.formats.formats import FileFormat
-from streamflow.operators.connectors.files.publishing.durable_folders import make_durable
+from streamflow.operators.connectors.files.publishing.durable_names import make_durable
 from streamflow.operators.contract.sink import Committable, SinkContext
 
 __all__ = ["Layout", "Note", "Owner", "PartName", "confined", "here", "hidden"]

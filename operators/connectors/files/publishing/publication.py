@@ -13,9 +13,8 @@ from typing import Any, TypeGuard
 
 from streamflow.errors import SinkError
 from streamflow.operators.connectors.files.failures import writing
-from streamflow.operators.connectors.files.publishing.durable_folders import make_durable, sync_down
+from streamflow.operators.connectors.files.publishing.durable_names import give_name, make_durable, sync_down
 from streamflow.operators.connectors.files.publishing.hidden_folder import Presence, no_other_run
-from streamflow.operators.connectors.files.publishing.linking import give_name
 from streamflow.operators.connectors.files.publishing.ownership import (
     Layout,
     Note,

@@ -16,8 +16,7 @@ from streamflow.disk import Disk
 from streamflow.errors import SinkError
 from streamflow.operators.connectors.files.failures import writing
 from streamflow.operators.connectors.files.formats.encoding import join_files
-from streamflow.operators.connectors.files.publishing.durable_folders import make_durable
-from streamflow.operators.connectors.files.publishing.linking import give_name
+from streamflow.operators.connectors.files.publishing.durable_names import give_name, make_durable
 from streamflow.operators.connectors.files.publishing.ownership import Layout, PartName, confined
 from streamflow.operators.connectors.files.publishing.publication import (
     OutputCommitter,

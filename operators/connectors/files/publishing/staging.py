@@ -19,7 +19,7 @@ from streamflow.core.schema import EVENT_TIME, Schema
 from streamflow.operators.connectors.files.failures import writing
 from streamflow.operators.connectors.files.formats.encoding import SUFFIXES, append, empty_file
 from streamflow.operators.connectors.files.partitions import partitioned
-from streamflow.operators.connectors.files.publishing.durable_folders import make_durable
+from streamflow.operators.connectors.files.publishing.durable_names import make_durable
 from streamflow.operators.connectors.files.publishing.ownership import Layout, Owner, PartName
 from streamflow.operators.contract.sink import Committable, SinkContext
 from streamflow.operators.stateless.rows import fitting_frame

@@ -19,7 +19,6 @@ from streamflow.core.serde import MAX_DEPTH
 from streamflow.errors import SinkError
 from streamflow.operators.connectors.files.formats.line_format import PARSE_ERRORS
 from streamflow.operators.connectors.files.formats.ndjson import NdjsonColumns, malformed
-from streamflow.operators.connectors.json_rows import json_lines
 from streamflow.operators.connectors.kafka.formats.values import (
     TOMBSTONE,
     DecodedValues,
@@ -29,6 +28,7 @@ from streamflow.operators.connectors.kafka.formats.values import (
     raise_for_row,
     too_long,
 )
+from streamflow.operators.connectors.text_columns import json_lines
 
 __all__ = ["JsonColumns", "JsonEncoder", "JsonObjects"]
 
