@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME
+from streamflow.operators.connectors.fixed_splits import FixedSplits
 from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.source import (
     Decoded,
-    Discovery,
     Enumerator,
     Fetch,
     Position,
@@ -73,7 +72,7 @@ class ScriptedSource(Source):
         return self.type_
 
     def enumerator(self, ctx: SourceContext) -> Enumerator:
-        return _AllAtOnce(len(self.splits))
+        return FixedSplits(*(Split(f"split-{n}", {"number": n}) for n in range(len(self.splits))))
 
     def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
         given = 0 if position is None else counted_in(position, "piece")
@@ -81,22 +80,6 @@ class ScriptedSource(Source):
 
     def describe(self) -> str:
         return self.text
-
-
-@dataclass(frozen=True, slots=True)
-class _AllAtOnce:
-    count: int
-
-    async def discover(self) -> Discovery:
-        return Discovery(
-            [Split(f"split-{number}", {"number": number}) for number in range(self.count)], final=True
-        )
-
-    def snapshot(self) -> Mapping[str, object]:
-        return {}
-
-    def restore(self, state: Mapping[str, object]) -> None:
-        """The splits are always the same."""
 
 
 @dataclass(slots=True)

@@ -12,11 +12,11 @@ import pytest
 
 import streamflow as sf
 from streamflow.runtime.ports import Ports
+from streamflow.testing.simulation.campaign import repeatable
 from streamflow.testing.simulation.chance import Chance
 from streamflow.testing.simulation.disk import SimDisk
 from streamflow.testing.simulation.interventions import Interventions
 from streamflow.testing.simulation.process import run_process
-from streamflow.testing.simulation.sameness import repeatable
 from streamflow.testing.simulation.schedule import Incarnation
 from streamflow.testing.simulation.trace import Trace
 from streamflow.time.effort import Effort

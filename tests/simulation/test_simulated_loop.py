@@ -9,7 +9,7 @@ import pytest
 from streamflow.errors import JobFailedError
 from streamflow.testing.simulation.chance import Chance
 from streamflow.testing.simulation.loop import Crash, SimLoop
-from streamflow.testing.simulation.threads import SimThreads
+from streamflow.testing.simulation.process import SimThreads
 from streamflow.testing.simulation.trace import Trace
 
 

@@ -12,8 +12,8 @@ from streamflow.state.checkpoints.manifest import Manifest
 from streamflow.state.checkpoints.store import CheckpointStore
 from streamflow.testing.clock import TestClock
 from streamflow.testing.simulation.chance import Chance
-from streamflow.testing.simulation.checkpoints import damaged_checkpoints
 from streamflow.testing.simulation.disk import DiskFault, SimDisk
+from streamflow.testing.simulation.run import damaged_checkpoints
 
 ROOT = Path("/data/checkpoints")
 

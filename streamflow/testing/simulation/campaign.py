@@ -1,27 +1,35 @@
 """`simulate`: many seeds of one job, each a life with crashes; the first that fails is shrunk and reported.
 
 In tests `simulate(job, seeds=200)` raises AssertionError. The command line runs the same over several processes.
+
+The order in which Polars gives groups is made repeatable, so that a seed is one run: without `maintain_order` it
+differs between processes. Results do not depend on it, but contents do, and with them the files that the checkpoint
+store finds again.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+import warnings
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, Final
+
+import polars as pl
 
 from streamflow.api.job import Job
 from streamflow.arguments import whole_number
 from streamflow.errors import JobDefinitionError
 from streamflow.testing.simulation.report import Failure, Simulation
 from streamflow.testing.simulation.run import Outcome, expected_results, run_schedule, survey
-from streamflow.testing.simulation.sameness import repeatable
 from streamflow.testing.simulation.scenario import Beside, OwnSink, Results, Scenario
 from streamflow.testing.simulation.schedule import Odds, Schedule, draw
 from streamflow.testing.simulation.shrink import shrink
 from streamflow.time.clock import Clock, SystemClock
-from streamflow.time.timestamps import Duration, parse_duration
+from streamflow.time.timestamps import Duration
 
-__all__ = ["Campaign", "simulate"]
+__all__ = ["Campaign", "repeatable", "simulate"]
 
 _COLLECT_EVERY = 50
 
@@ -93,36 +101,18 @@ def simulate(
 
 
 class Campaign:
-    """A job, its expected results and its crash points: everything that one process needs to run seed after seed."""
+    """A job, its expected results and its crash points: everything that one process needs to run seed after seed.
+    `options` are those of `Scenario`."""
 
     def __init__(
         self,
         job: Job | Callable[[], Job],
         *,
-        rows: int = 200,
-        key: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
-        tolerance: float = 1e-9,
-        keep_order: bool = False,
-        sinks: Mapping[str, OwnSink] | None = None,
-        sources: Collection[str] = (),
-        beside: Sequence[Beside] = (),
         odds: Mapping[str, Any] | None = None,
-        settings: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
-        late: Duration = "0s",
+        **options: Any,
     ) -> None:
-        self._scenario = Scenario(
-            job,
-            rows=rows,
-            key=key,
-            tolerance=tolerance,
-            keep_order=keep_order,
-            sinks=sinks,
-            sources=sources,
-            beside=beside,
-            settings=settings,
-            late=parse_duration(late, what="late"),
-        )
+        self._scenario = Scenario(job, **options)
         self._clock = clock or SystemClock()
         self._expected: dict[tuple[Any, ...], Results] = {}
         samples = self._scenario.samples
@@ -166,3 +156,38 @@ class Campaign:
         sizes = {id: len(sample) for id, sample in self._scenario.samples.items()}
         simplest, tries = shrink(outcome, self.outcome, sizes)
         return Failure.of(outcome, simplest, tries)
+
+
+_UNORDERED: Final = [
+    (frame, name) for frame in (pl.DataFrame, pl.LazyFrame) for name in ("group_by", "unique")
+]
+
+
+@contextmanager
+def repeatable() -> Generator[None]:
+    """A context in which Polars gives the same order each time.
+
+    Warnings about coroutines that were never awaited are left out: abandoned processes leave some.
+
+    >>> with repeatable():
+    ...     pl.DataFrame({"k": list("dcbadcba")}).group_by("k").len()["k"].to_list()
+    ['d', 'c', 'b', 'a']
+    """
+    before = [getattr(frame, name) for frame, name in _UNORDERED]
+    try:
+        for (frame, name), method in zip(_UNORDERED, before, strict=True):
+            setattr(frame, name, _in_order(method))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*was never awaited", category=RuntimeWarning)
+            yield
+    finally:
+        for (frame, name), method in zip(_UNORDERED, before, strict=True):
+            setattr(frame, name, method)
+
+
+def _in_order(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def ordered(*args: Any, **kwargs: Any) -> Any:
+        return method(*args, **{**kwargs, "maintain_order": True})
+
+    return ordered

@@ -1,27 +1,109 @@
-"""One simulated process: its loop, clock, threads and disk, the coroutine that it runs, and its end."""
+"""One simulated process: its loop, clock, threads and disk, the coroutine that it runs, and its end.
+
+A blocking function runs on the loop, at once as a whole, after a seeded while. Until then the loop runs callbacks, as
+it could while a thread works: a snapshot that is written later must not see later changes. As with real threads,
+cancelling the waiting task does not always stop the work; the task then waits for its end, unless the work is
+droppable.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
-from streamflow.runtime.ports import Ports
+from streamflow.runtime.ports import Inline, Ports
+from streamflow.runtime.waiting import outlasting
 from streamflow.testing.clock import START
 from streamflow.testing.simulation.chance import Chance
-from streamflow.testing.simulation.clock import SimClock
 from streamflow.testing.simulation.disk import SimDisk
 from streamflow.testing.simulation.interventions import Interventions
 from streamflow.testing.simulation.loop import Crash, SimLoop
 from streamflow.testing.simulation.points import ANY_STEP, CrashPoints
 from streamflow.testing.simulation.schedule import Incarnation
-from streamflow.testing.simulation.threads import SimThreads
 from streamflow.testing.simulation.trace import Trace
 from streamflow.time.timestamps import to_micros
 
-__all__ = ["Ending", "run_process"]
+__all__ = ["Ending", "SimClock", "SimThreads", "run_process"]
+
+T = TypeVar("T")
+
+
+class SimThreads(Inline):
+    """A stand-in for `Threads`; `mean` is the usual delay in seconds of virtual time.
+
+    >>> loop = SimLoop(1)
+    >>> loop.run(SimThreads(Chance(1), 0.002)(len, "abc")), loop.now > 0
+    (3, True)
+    """
+
+    def __init__(self, chance: Chance, mean: float) -> None:
+        self._chance = chance
+        self._mean = mean
+
+    async def __call__(self, function: Callable[..., T], *args: Any) -> T:
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            return await self._run(function, args, ended)
+        except asyncio.CancelledError:
+            await outlasting(ended)
+            raise
+
+    async def droppable(self, function: Callable[..., T], *args: Any) -> T:
+        return await self._run(function, args, asyncio.get_running_loop().create_future())
+
+    async def _run(self, function: Callable[..., T], args: tuple[Any, ...], ended: asyncio.Future[None]) -> T:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        started = self._chance.happens(0.5)
+
+        def work() -> None:
+            ended.set_result(None)
+            if done.cancelled() and not started:
+                return
+            try:
+                result = function(*args)
+            except Exception as error:  # noqa: BLE001 — raised where the result is awaited
+                if not done.cancelled():
+                    done.set_exception(error)
+                return
+            if not done.cancelled():
+                done.set_result(result)
+
+        loop.call_later(self._chance.wait(self._mean), work)
+        return await done
+
+
+class SimClock:
+    """The clock port (`streamflow.time.clock.Clock`) on a simulated loop; `start` is its wall clock's first moment.
+
+    >>> loop = SimLoop(1)
+    >>> clock = SimClock(loop, start=1_000_000)
+    >>> loop.run(clock.sleep(90)); clock.now(), clock.monotonic()
+    (91000000, 90.0)
+    """
+
+    def __init__(self, loop: SimLoop, start: int) -> None:
+        self._loop = loop
+        self._start = start
+
+    def now(self) -> int:
+        """Microseconds since 1970 in UTC."""
+        return self._start + self._loop.now
+
+    def monotonic(self) -> float:
+        """Seconds since the process began."""
+        return self._loop.now / 1e6
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits for `seconds` of virtual time; zero only lets other tasks run."""
+        # A wait too short for microseconds still takes one: otherwise a loop that waits for a remainder would wait
+        # for ever.
+        await asyncio.sleep(max(seconds, 1e-6) if seconds > 0 else 0)
+
 
 _BEGINNING: Final = to_micros(START)
 

@@ -10,24 +10,35 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final, cast
 
 from streamflow.core.schema import CHANGE
-from streamflow.errors import JobFailedError, SinkError, StreamflowError
+from streamflow.errors import JobFailedError, SinkError, StateError, StreamflowError
 from streamflow.observe.status import JobResult
 from streamflow.runtime.ports import Ports
+from streamflow.state.checkpoints.local_blobs import LocalBlobs
+from streamflow.state.checkpoints.store import CheckpointStore, jobs_in
+from streamflow.testing.clock import TestClock
 from streamflow.testing.modes import is_changing
 from streamflow.testing.simulation.chance import Chance
-from streamflow.testing.simulation.checkpoints import damaged_checkpoints, published, rotten
 from streamflow.testing.simulation.disk import SimDisk
 from streamflow.testing.simulation.interventions import Interventions
 from streamflow.testing.simulation.points import CrashAt
 from streamflow.testing.simulation.process import Ending, run_process
 from streamflow.testing.simulation.scenario import CHECKPOINTS, Results, Rows, Scenario
-from streamflow.testing.simulation.schedule import Incarnation, Odds, Schedule
+from streamflow.testing.simulation.schedule import Incarnation, Odds, Rot, Schedule
 from streamflow.testing.simulation.trace import Trace
 
-__all__ = ["Outcome", "expected_results", "run_schedule", "survey"]
+__all__ = [
+    "Outcome",
+    "damaged_checkpoints",
+    "expected_results",
+    "published",
+    "rotten",
+    "run_schedule",
+    "survey",
+]
 
 _MORE: Final = 3
 """The number of undisturbed processes beyond the schedule's that may be needed."""
@@ -213,3 +224,34 @@ def _out_of_order(rows: list[Any]) -> Any:
         else:
             there[value] += 1
     return None
+
+
+def damaged_checkpoints(disk: SimDisk, root: Path) -> str | None:
+    """The error text for damaged checkpoints below `root`; None if each one is intact."""
+    if not disk.exists(root):
+        return None
+    blobs = LocalBlobs(root, disk)
+    for job in jobs_in(blobs):
+        store = CheckpointStore(blobs, job, clock=TestClock())
+        for number in store.numbers():
+            try:
+                problems = [f"{problem.file}: {problem.what}" for problem in store.verify(number)]
+            except StateError as error:
+                problems = [error.message]
+            if problems:
+                return f"checkpoint {number} was published and is damaged: " + "; ".join(problems)
+    return None
+
+
+def published(disk: SimDisk, root: Path) -> bool:
+    """Whether there is a checkpoint below `root`."""
+    return any(path.parent.name == "manifests" and path.name.isdigit() for path in disk.oldest_first(root))
+
+
+def rotten(disk: SimDisk, root: Path, rot: Rot) -> list[Path]:
+    """Lets a stored file rot; returns its name, or none if there is no file."""
+    files = [path for path in disk.oldest_first(root) if {"blobs", "manifests"} & set(path.parts)]
+    chosen = files[rot.file % len(files) :][:1] if files else []
+    for path in chosen:
+        disk.flip(path, rot.bit)
+    return chosen

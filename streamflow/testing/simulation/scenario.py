@@ -25,6 +25,7 @@ from streamflow.testing.simulation.sample import samples_of
 from streamflow.testing.simulation.schedule import Schedule
 from streamflow.testing.simulation.sink import CaptureSink, captured
 from streamflow.testing.simulation.source import Arrivals, SimSource
+from streamflow.time.timestamps import Duration, parse_duration
 
 __all__ = ["CHECKPOINTS", "Beside", "OwnSink", "Rows", "Scenario"]
 
@@ -61,7 +62,7 @@ class Scenario:
         sources: Collection[str] = (),
         beside: Sequence[Beside] = (),
         settings: Mapping[str, Any] | None = None,
-        late: int = 0,
+        late: Duration = "0s",
     ) -> None:
         made = job if isinstance(job, Job) else job()
         made.plan()  # the checks that a run makes
@@ -69,7 +70,7 @@ class Scenario:
         self._key = key
         self._tolerance = tolerance
         self._keep_order = keep_order
-        self._late = late
+        self._late = parse_duration(late, what="late")
         self._given = dict(settings or {})
         self._beside = tuple(beside)
         nodes = made.graph.nodes
