@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from streamflow.cli.terminal import figures
-from streamflow.cli.terminal.text_table import text_table
+from streamflow.cli.terminal.figures import text_table
 from streamflow.errors import cut
 from streamflow.runtime.checkpoints.sealed_files import job_of, sealed_of
 from streamflow.runtime.checkpoints.stored_content import SourceContent, content_of

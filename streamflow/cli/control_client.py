@@ -1,4 +1,5 @@
-"""A client of a running job's control server: sends requests and turns answers, or their absence, into words."""
+"""A client of a running job's control server: sends requests and turns answers, or their absence, into words. A watcher
+of its status."""
 
 from __future__ import annotations
 
@@ -9,11 +10,14 @@ from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
+import msgspec
+
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, StreamflowError
+from streamflow.observe.status import JobStatus
 from streamflow.time.timestamps import parse_duration
 
-__all__ = ["ControlClient", "place_of"]
+__all__ = ["ControlClient", "WatchedJob", "place_of"]
 
 _MAX_ANSWER: Final = 16 << 20
 _TOKEN_HINT: Final = "set STREAMFLOW_CONTROL_TOKEN, or give --token-file"
@@ -113,3 +117,28 @@ def _split(url: str) -> tuple[bool, str, int]:
         raise ConfigError("a job's URL has a host and a port, nothing more", hint=_TOKEN_HINT)
     secure = parts.scheme == "https"
     return secure, parts.hostname, port or (443 if secure else 80)
+
+
+class WatchedJob:
+    """A watcher of one job that keeps the earlier status for rates.
+
+    Raises ConfigError for an invalid URL or token; `look` raises StreamflowError if no job answers.
+    """
+
+    def __init__(self, url: str, *, token_file: str | None, timeout: str) -> None:
+        self._client = ControlClient(url, token_file=token_file, timeout=timeout)
+        self.now: JobStatus | None = None
+        self.before: JobStatus | None = None
+
+    def look(self) -> JobStatus:
+        """The present status."""
+        told = self._client.get("/status")
+        try:
+            status = msgspec.convert(told, JobStatus)
+        except msgspec.ValidationError as error:
+            raise StreamflowError(
+                f"the status of the job at {self._client.url} cannot be read: {error}",
+                hint="it may run with another version of streamflow",
+            ) from error
+        self.before, self.now = self.now, status
+        return status

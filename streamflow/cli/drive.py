@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from streamflow.cli.exit_codes import ExitCode
+from streamflow.cli.failure import ExitCode
 from streamflow.config import Settings
 from streamflow.errors import StreamflowError
 from streamflow.observe.status import JobResult, JobStatus

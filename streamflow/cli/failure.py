@@ -1,4 +1,4 @@
-"""The failure of a command: one readable message on stderr, and its exit code.
+"""The failure of a command: one readable message on stderr, and the exit codes of the process.
 
 A traceback is printed only with `--debug`; without it an unforeseen error says so in two lines.
 """
@@ -8,13 +8,23 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
+from enum import IntEnum
 from typing import Final, TextIO
 
-from streamflow.cli.exit_codes import ExitCode
 from streamflow.errors import ConfigError, JobDefinitionError, JobFailedError, RecordError, StreamflowError
 from streamflow.user_code import described
 
-__all__ = ["describe", "exit_code_for", "report"]
+__all__ = ["ExitCode", "describe", "exit_code_for", "report"]
+
+
+class ExitCode(IntEnum):
+    """0 done, 1 the job failed, 2 wrong usage or a job that cannot be built (retrying is no use), 130 interrupted."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    INTERRUPTED = 130
+
 
 _DEBUG_HINT: Final = "run the command again with --debug for the traceback"
 

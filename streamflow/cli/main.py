@@ -9,8 +9,7 @@ from typing import Final
 
 from cyclopts import App, CycloptsError, Parameter
 
-from streamflow.cli.exit_codes import ExitCode
-from streamflow.cli.failure import report
+from streamflow.cli.failure import ExitCode, report
 from streamflow.cli.terminal.surroundings import make_fit
 
 __all__ = ["app", "main"]
@@ -29,6 +28,7 @@ _COMMANDS: Final = {
     "state": "Read a job's state from a checkpoint.",
     "bench": "Measure throughput, memory and latency.",
 }
+_REMOTE: Final = ("status", "top", "stop", "savepoint")
 
 
 def _version() -> str:
@@ -49,7 +49,8 @@ app = App(
 )
 for _place, (_name, _help) in enumerate(_COMMANDS.items()):
     # By path, so that one command's imports cost the others nothing; the help likewise needs no import.
-    app.command(f"streamflow.cli.commands.{_name}:{_name}", name=_name, help=_help, sort_key=_place)
+    _module = "remote" if _name in _REMOTE else _name
+    app.command(f"streamflow.cli.commands.{_module}:{_name}", name=_name, help=_help, sort_key=_place)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,10 +1,13 @@
-"""Parameters of several commands, each with its line of help."""
+"""Parameters of several commands, each with its line of help; the option `--set key=value`, repeated, as a mapping."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from cyclopts import Parameter
+
+from streamflow.errors import ConfigError
 
 __all__ = [
     "Debug",
@@ -17,6 +20,7 @@ __all__ = [
     "Target",
     "Timeout",
     "TokenFile",
+    "assignments",
 ]
 
 Target = Annotated[
@@ -54,3 +58,20 @@ TokenFile = Annotated[
 Timeout = Annotated[str, Parameter(help="Longest wait for the job.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print the result as JSON on stdout.")]
 Debug = Annotated[bool, Parameter(help="Show the traceback of an error.")]
+
+
+def assignments(texts: Iterable[str]) -> dict[str, str]:
+    """Keys to values; of a repeated key the last value counts. Raises ConfigError for a text without `=`.
+
+    >>> assignments(["restart_delay=20ms", "input=a=b.csv"])
+    {'restart_delay': '20ms', 'input': 'a=b.csv'}
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(
+                f"--set {text!r} is not key=value", hint="write it like --set restart_delay=20ms"
+            )
+        found[key.strip().replace("-", "_")] = value.strip()
+    return found

@@ -1,28 +1,27 @@
-"""One share of `streamflow simulate`: a process of its own that runs some of the seeds and reports in lines of JSON.
+"""One share of `streamflow simulate`: a process of its own that runs some of the seeds and reports in JSON.
 
-The command starts it with `python -m`, a JSON object and the number of a pipe as its arguments; stdout is the user's
-own, whose job may print. Polars gets one thread, since the frames of a simulation are small.
+Polars gets one thread, since the frames of a simulation are small.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from queue import Queue
-from threading import Thread
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from streamflow.errors import ConfigError, JobDefinitionError, JobFailedError, StreamflowError, Where
+from streamflow.time.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
     from streamflow.testing.simulation.campaign import Campaign
-    from streamflow.time.clock import Clock
 
 __all__ = ["Share", "campaign_for", "running"]
 
@@ -72,83 +71,53 @@ def campaign_for(share: Share) -> Campaign:
 @contextmanager
 def running(shares: Sequence[Share]) -> Generator[Iterator[tuple[int, Line]]]:
     """Processes for the shares, and (number of the share, its message) as they come; leaving ends all processes."""
-    environment = {**os.environ, "POLARS_MAX_THREADS": "1"}
-    processes: list[subprocess.Popen[bytes]] = []
-    pipes: list[int] = []
-    for share in shares:
-        reading, writing = os.pipe()
-        command = [
-            sys.executable,
-            "-m",
-            "streamflow.cli.simulate_share",
-            json.dumps(asdict(share)),
-            str(writing),
-        ]
-        # Each seed prints the job's text again: nobody can read that.
-        processes.append(
-            subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, pass_fds=[writing])
-        )
-        os.close(writing)
-        pipes.append(reading)
-    lines: Queue[tuple[int, Line | None]] = Queue()
-    readers = [
-        Thread(target=_read, args=(number, pipe, lines), daemon=True) for number, pipe in enumerate(pipes)
-    ]
-    for reader in readers:
-        reader.start()
+    os.environ["POLARS_MAX_THREADS"] = "1"  # of the processes to come: this one has its threads
+    context = get_context("spawn")
+    processes: list[SpawnProcess] = []
+    pipes: dict[Any, int] = {}
+    for number, share in enumerate(shares):
+        reading, writing = context.Pipe(duplex=False)
+        processes.append(context.Process(target=_run_share, args=(share, writing), daemon=True))
+        processes[-1].start()
+        writing.close()
+        pipes[reading] = number
     try:
-        yield _told(processes, lines)
+        yield _told(processes, pipes)
     finally:
         for process in processes:
-            if process.poll() is None:
-                process.terminate()
-            process.wait()
+            process.terminate()
+            process.join()
 
 
-def _read(number: int, pipe: int, lines: Queue[tuple[int, Line | None]]) -> None:
-    try:
-        with os.fdopen(pipe, encoding="utf-8") as stream:
-            for line in stream:
-                lines.put((number, json.loads(line)))
-    finally:
-        lines.put((number, None))
+def _told(processes: Sequence[SpawnProcess], pipes: dict[Any, int]) -> Iterator[tuple[int, Line]]:
+    while pipes:
+        for pipe in cast("list[Connection]", wait(pipes)):
+            try:
+                line: Line = json.loads(pipe.recv_bytes())
+            except EOFError:
+                process = processes[pipes.pop(pipe)]
+                process.join()
+                if process.exitcode:
+                    raise JobFailedError(
+                        "a process of the simulation has ended", hint="its messages stand above"
+                    ) from None
+                continue
+            if "error" in line:
+                wrong = line["error"]
+                kind = JobDefinitionError if wrong["usage"] else StreamflowError
+                raise kind(wrong["message"], where=Where(**wrong["where"]), hint=wrong["hint"])
+            yield pipes[pipe], line
 
 
-def _told(
-    processes: Sequence[subprocess.Popen[bytes]], lines: Queue[tuple[int, Line | None]]
-) -> Iterator[tuple[int, Line]]:
-    ended: set[int] = set()
-    while len(ended) < len(processes):
-        number, line = lines.get()
-        if line is not None and "error" in line:
-            wrong = line["error"]
-            kind = JobDefinitionError if wrong["usage"] else StreamflowError
-            raise kind(wrong["message"], where=Where(**wrong["where"]), hint=wrong["hint"])
-        if line is not None:
-            yield number, line
-            continue
-        ended.add(number)
-        if processes[number].wait() != 0:
-            raise JobFailedError("a process of the simulation has ended", hint="its messages stand above")
+def _run_share(share: Share, pipe: Connection) -> None:
+    """Runs a share in a process of its own, and reports."""
+    # Each seed prints the job's text again: nobody can read that.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(BrokenPipeError):  # the command has been ended: there is no reader any more
+        _run(share, SystemClock(), lambda line: pipe.send_bytes(json.dumps(line).encode()))
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs a share and reports."""
-    from streamflow.time.clock import SystemClock
-
-    clock = SystemClock()
-    share = Share(**json.loads(argv[0]))
-    try:
-        with os.fdopen(int(argv[1]), "w", encoding="utf-8") as pipe:
-            return _run(share, clock, pipe)
-    except BrokenPipeError:  # the command has been ended: there is no reader any more
-        return 1
-
-
-def _run(share: Share, clock: Clock, pipe: IO[str]) -> int:
-    def tell(line: Line) -> None:
-        print(json.dumps(line), file=pipe, flush=True)
-
+def _run(share: Share, clock: Clock, tell: Callable[[Line], None]) -> None:
     try:
         # The command has loaded the file as well, and shown its printed text.
         with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
@@ -161,7 +130,7 @@ def _run(share: Share, clock: Clock, pipe: IO[str]) -> int:
             "usage": isinstance(error, (ConfigError, JobDefinitionError)),
         }
         tell({"error": told_error})
-        return 0
+        return
     seeds = range(share.first, share.first + share.count)
     told = clock.monotonic()
     for _ in campaign.run(seeds):
@@ -171,8 +140,3 @@ def _run(share: Share, clock: Clock, pipe: IO[str]) -> int:
             told = clock.monotonic()
             tell({"seeds": campaign.simulation.seeds})
     tell({"simulation": campaign.simulation.as_dict()})
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import streamflow as sf
-from streamflow.cli.ending import ending
+from streamflow.cli.terminal.progress import ending
 
 
 @pytest.mark.parametrize("late_used", [False, True])

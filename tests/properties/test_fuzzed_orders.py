@@ -16,9 +16,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streamflow.cli.assignments import assignments
-from streamflow.cli.state_output import shown
-from streamflow.cli.state_query import answer
+from streamflow.cli.parameters import assignments
+from streamflow.cli.state_output import answer, shown
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, StreamflowError
 from streamflow.observe.guard import RequestGuard

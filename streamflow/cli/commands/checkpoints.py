@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import App, Parameter
 
-from streamflow.cli.exit_codes import ExitCode
+from streamflow.cli.failure import ExitCode
 from streamflow.cli.parameters import Debug, Directory, Json, Number, OneJob
 from streamflow.errors import ConfigError
 from streamflow.time.clock import SystemClock
@@ -41,7 +41,7 @@ def list_(
         Job whose checkpoints to list; by default all jobs'.
     """
     from streamflow.cli.checkpoint_listing import COLUMNS, RIGHT, cells, listed
-    from streamflow.cli.terminal.text_table import text_table
+    from streamflow.cli.terminal.figures import text_table
     from streamflow.savepoints.place import open_jobs
 
     rows = [row for store in open_jobs(directory, job) for row in listed(store)]

@@ -94,7 +94,7 @@ def _run(january: Demo, mode: str, board: Board | None) -> Outcome:
     from rich.live import Live
 
     from streamflow.cli.terminal.live_table import picture
-    from streamflow.cli.terminal.smoothed_rate import SmoothedRate
+    from streamflow.cli.terminal.progress import SmoothedRate
 
     rate = SmoothedRate()
     console = Console(stderr=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamflow.cli.assignments import assignments
-from streamflow.cli.exit_codes import ExitCode
-from streamflow.cli.parameters import Debug, Pairs, Target
+from streamflow.cli.failure import ExitCode
+from streamflow.cli.parameters import Debug, Pairs, Target, assignments
 from streamflow.errors import ConfigError, unknown_name
 
 __all__ = ["plan"]

@@ -7,9 +7,8 @@ import logging
 import sys
 from typing import Final
 
-from streamflow.cli.assignments import assignments
-from streamflow.cli.exit_codes import ExitCode
-from streamflow.cli.parameters import Debug, Json, Pairs, Target
+from streamflow.cli.failure import ExitCode
+from streamflow.cli.parameters import Debug, Json, Pairs, Target, assignments
 
 __all__ = ["run"]
 
@@ -63,10 +62,9 @@ def run(
         Show no progress, no summary, and log only errors.
     """
     from streamflow.cli.drive import drive
-    from streamflow.cli.ending import ending
     from streamflow.cli.failure import exit_code_for
     from streamflow.cli.loading import load
-    from streamflow.cli.terminal.progress import is_live, progress_for
+    from streamflow.cli.terminal.progress import ending, is_live, progress_for
     from streamflow.config import Settings
     from streamflow.observe.logs import log_to_stderr, reason, told
 

@@ -9,9 +9,8 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from streamflow.cli.assignments import assignments
-from streamflow.cli.exit_codes import ExitCode
-from streamflow.cli.parameters import Debug, Json, Pairs, Target
+from streamflow.cli.failure import ExitCode
+from streamflow.cli.parameters import Debug, Json, Pairs, Target, assignments
 from streamflow.errors import ConfigError
 
 if TYPE_CHECKING:

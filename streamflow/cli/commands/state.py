@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from streamflow.cli.exit_codes import ExitCode
+from streamflow.cli.failure import ExitCode
 from streamflow.cli.parameters import Debug, Json, OneJob
 from streamflow.cli.terminal import figures
-from streamflow.cli.terminal.text_table import text_table
+from streamflow.cli.terminal.figures import text_table
 from streamflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ def state(
     to
         Write the result to this file: .parquet, .csv or .ndjson.
     """
-    from streamflow.cli.state_output import check_target, shown, write
-    from streamflow.cli.state_query import answer
+    from streamflow.cli.state_output import answer, check_target, shown, write
     from streamflow.savepoints.reading import read_checkpoint
 
     if to is not None:

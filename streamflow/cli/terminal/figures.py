@@ -1,12 +1,13 @@
-"""Numbers as people read them in a line of a terminal: counts, rates, spans of time."""
+"""Numbers as people read them in a line of a terminal (counts, rates, spans of time), and tables as plain text."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from streamflow.time.timestamps import format_time
 
-__all__ = ["count", "moment", "rate", "restarts", "size", "span"]
+__all__ = ["count", "moment", "rate", "restarts", "size", "span", "text_table"]
 
 _SPANS: Final = ((365 * 86_400, "y"), (86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -82,3 +83,22 @@ def moment(micros: int | None, *, ended: bool = False) -> str:
     if micros is None:
         return "end" if ended else "–"
     return format_time(micros).removesuffix("Z").partition(".")[0].replace("T", " ")
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> str:
+    """Columns as wide as their widest value, two blanks between them; those named in `right` are set right.
+
+    >>> print(text_table(["number", "size"], [["1", "12 KiB"], ["10", "9 B"]], right=["number", "size"]))
+    number    size
+         1  12 KiB
+        10     9 B
+    """
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if name in right else text.ljust(width)
+            for name, text, width in zip(header, line, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    )

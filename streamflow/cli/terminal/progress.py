@@ -1,5 +1,5 @@
 """The progress of a running job on stderr: one line that is redrawn in a terminal, a log line now and then
-elsewhere.
+elsewhere; and the result of an ended one in one line.
 
 A `Progress` gets a `JobStatus` a few times a second. The terminal's line gives way to log lines and to the job's own
 output: it is wiped before and drawn again after.
@@ -13,12 +13,42 @@ import sys
 from typing import Any, Final, Protocol, Self, TextIO
 
 from streamflow.cli.terminal import figures
-from streamflow.cli.terminal.smoothed_rate import SmoothedRate
 from streamflow.config import Settings
-from streamflow.observe.status import CheckpointStatus, JobStatus
+from streamflow.observe.status import CheckpointStatus, JobResult, JobStatus
 from streamflow.time.clock import Clock, SystemClock
 
-__all__ = ["LogLines", "Progress", "ProgressLine", "Silent", "is_live", "progress_for", "summary"]
+__all__ = [
+    "LogLines",
+    "Progress",
+    "ProgressLine",
+    "Silent",
+    "SmoothedRate",
+    "ending",
+    "is_live",
+    "progress_for",
+    "summary",
+]
+
+_WEIGHT: Final = 0.3
+
+
+class SmoothedRate:
+    """An exponential mean of the reading rate; the first look counts in full."""
+
+    def __init__(self) -> None:
+        self._records = 0
+        self._elapsed = 0.0
+        self.current = 0.0
+
+    def observe(self, status: JobStatus) -> float:
+        """Take a look and return the rate now."""
+        passed = status.elapsed - self._elapsed
+        if passed > 0:
+            now = (status.records_read - self._records) / passed
+            self.current = now if self._elapsed == 0 else self.current + _WEIGHT * (now - self.current)
+            self._records, self._elapsed = status.records_read, status.elapsed
+        return self.current
+
 
 _LOG: Final = logging.getLogger("streamflow.progress")
 _WIPE: Final = "\r\x1b[2K"
@@ -168,3 +198,37 @@ class _Above:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def ending(result: JobResult, *, interrupted: bool = False) -> str:
+    """The line: records read and written, the time, and records late, bad or in no window.
+
+    >>> ending(JobResult("delays", "batch", 0.5, {}, {}))
+    'delays done (batch): 0 read · 0 written · 0.50 s · 0/s'
+    """
+    read = sum(each.records_in for each in result.operators if each.kind == "read")
+    written = sum(each.records_in for each in result.operators if each.kind == "write")
+    how = "interrupted" if interrupted else "stopped" if result.stopped else "done"
+    rate = figures.rate(read / result.duration) if result.duration > 0 else "–"
+    parts = [
+        f"{figures.count(read)} read",
+        f"{figures.count(written)} written",
+        f"{result.duration:.2f} s",
+        rate,
+    ]
+    for number, what in (
+        (result.late, "late"),
+        (result.dropped, "dropped as too late"),
+        (result.in_no_window, "in no window"),
+        (result.errors, "bad"),
+    ):
+        if number:
+            parts.append(f"{figures.count(number)} {what}")
+    if result.checkpoint is not None:
+        last, failed = result.checkpoint.number, result.checkpoint.failed
+        parts.append("no checkpoint" if last is None else f"checkpoint {last}")
+        if failed:
+            parts.append(f"{figures.count(failed)} checkpoints failed")
+    if result.restarts:
+        parts.append(figures.restarts(result.restarts))
+    return f"{result.job} {how} ({result.mode}): " + " · ".join(parts)

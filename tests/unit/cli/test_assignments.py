@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamflow.cli.assignments import assignments
+from streamflow.cli.parameters import assignments
 from streamflow.errors import ConfigError
 
 

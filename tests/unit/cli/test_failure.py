@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamflow.cli.exit_codes import ExitCode
-from streamflow.cli.failure import describe, exit_code_for, report
+from streamflow.cli.failure import ExitCode, describe, exit_code_for, report
 from streamflow.cli.main import main
 from streamflow.errors import ConfigError, JobDefinitionError, JobFailedError, RecordError, SourceError, Where
 

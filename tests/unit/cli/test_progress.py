@@ -9,9 +9,16 @@ from dataclasses import replace
 
 import pytest
 
-from streamflow.cli.ending import ending
-from streamflow.cli.terminal.progress import LogLines, ProgressLine, Silent, is_live, progress_for, summary
-from streamflow.cli.terminal.smoothed_rate import SmoothedRate
+from streamflow.cli.terminal.progress import (
+    LogLines,
+    ProgressLine,
+    Silent,
+    SmoothedRate,
+    ending,
+    is_live,
+    progress_for,
+    summary,
+)
 from streamflow.config import Settings
 from streamflow.observe.logs import log_to_stderr
 from streamflow.observe.status import CheckpointStatus, JobResult, JobStatus, OperatorStatus
