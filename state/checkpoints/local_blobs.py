@@ -7,6 +7,7 @@ root that other accounts may write to is refused: they could put a checkpoint th
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import platform
@@ -21,10 +22,18 @@ from zlib import crc32
 from streamflow.disk import FOREIGN, NO_LINKS, Disk
 from streamflow.errors import DamagedError, StateError
 from streamflow.state.checkpoints.blobs import BlobEntry, Stored, UnsyncedError, check_key
-from streamflow.state.checkpoints.disk_errors import reason, told
 
 __all__ = ["LocalBlobs"]
 
+_PERMISSIONS: Final = "check the folder's permissions, or give another checkpoint_dir"
+_HINTS: Final = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EACCES: _PERMISSIONS,
+    errno.EPERM: _PERMISSIONS,
+    errno.EROFS: "the file system is read-only: give another checkpoint_dir",
+    errno.ENOTDIR: "a part of the path is a file: give another checkpoint_dir",
+}
 _PIECE: Final = 1 << 20
 _TEMPORARY: Final = ".tmp-"
 
@@ -43,7 +52,7 @@ class LocalBlobs:
         self.exclusive = exclusive
         self._disk = disk
         self._root = root.absolute()
-        with told("read", "the root", self.place), suppress(FileNotFoundError):
+        with _told("read", "the root", self.place), suppress(FileNotFoundError):
             if disk.info(self._root).is_link:
                 self._root = self._root.resolve()
         self._guard = threading.Lock()
@@ -59,7 +68,7 @@ class LocalBlobs:
     def put(self, folder: str, chunks: Iterable[bytes]) -> Stored:
         digest, size = blake2b(digest_size=32), 0
         place = self._folder(folder)
-        with told("write to", folder, self.place), self._temporary(place) as temporary:
+        with _told("write to", folder, self.place), self._temporary(place) as temporary:
             store = self._disk.write
             for piece in _pieces(chunks):
                 digest.update(piece)
@@ -75,12 +84,12 @@ class LocalBlobs:
         try:
             data = self._disk.read(path)
         except OSError as error:
-            raise StateError(f"cannot read {path}: {reason(error)}") from error
+            raise StateError(f"cannot read {path}: {_reason(error)}") from error
         if not link:
             return self.put(folder, [data])
         stored = Stored(blake2b(data, digest_size=32).hexdigest(), len(data))
         place = self._folder(folder)
-        with told("write to", folder, self.place):
+        with _told("write to", folder, self.place):
             self._sync(path)
             try:
                 self._link(path, place / stored.digest, place)
@@ -92,12 +101,12 @@ class LocalBlobs:
         return stored
 
     def get(self, key: str, limit: int) -> bytes:
-        with told("read", key, self.place):
+        with _told("read", key, self.place):
             return self._disk.read(self._no_larger(key, limit))
 
     def digest(self, key: str, limit: int) -> Stored:
         digest, size = blake2b(digest_size=32), 0
-        with told("read", key, self.place):
+        with _told("read", key, self.place):
             for chunk in self._disk.chunks(self._no_larger(key, limit)):
                 digest.update(chunk)
                 size += len(chunk)
@@ -108,7 +117,7 @@ class LocalBlobs:
         try:
             self._disk.write(path, data, private=True)
         except OSError as error:
-            raise StateError(f"cannot write {path}: {reason(error)}") from error
+            raise StateError(f"cannot write {path}: {_reason(error)}") from error
         return Stored(blake2b(data, digest_size=32).hexdigest(), len(data))
 
     def link_out(self, key: str, path: Path) -> bool:
@@ -121,7 +130,7 @@ class LocalBlobs:
     def create(self, key: str, data: bytes, reach: Callable[[str], None]) -> bool:
         path = self._path(key)
         place = self._folder(key.rpartition("/")[0])
-        with told("write", key, self.place), self._temporary(place) as temporary:
+        with _told("write", key, self.place), self._temporary(place) as temporary:
             self._disk.write(temporary, data, private=True)
             self._sync(temporary)
             reach("written")
@@ -137,7 +146,7 @@ class LocalBlobs:
 
     def entries(self, prefix: str) -> list[BlobEntry]:
         top, found = self._path(prefix), list[BlobEntry]()
-        with told("read", prefix, self.place):
+        with _told("read", prefix, self.place):
             for path in self._disk.files_below(top):
                 if path.name.startswith(_TEMPORARY):
                     continue
@@ -149,19 +158,19 @@ class LocalBlobs:
 
     def folders(self, prefix: str) -> list[str]:
         place = self._path(prefix) if prefix else self._root
-        with told("read", prefix or "the root", self.place):
+        with _told("read", prefix or "the root", self.place):
             return [folder.name for folder in self._disk.folders_in(place)]
 
     def remove(self, key: str) -> None:
         path = self._path(key)
-        with told("remove", key, self.place):
+        with _told("remove", key, self.place):
             self._disk.remove(path)
         self._changed(path.parent)
 
     def move(self, old: str, new: str) -> None:
         source, target = self._path(old), self._path(new)
         place = self._folder(new.rpartition("/")[0])
-        with told("move", old, self.place):
+        with _told("move", old, self.place):
             if not self._name(source, target):
                 raise StateError(f"{new} is there already in {self.place}")
             self._changed(place)
@@ -176,7 +185,7 @@ class LocalBlobs:
         path = self._path(key)
         self._folder(key.rpartition("/")[0])
         try:
-            with told("lock", key, self.place):
+            with _told("lock", key, self.place):
                 self._adopt(path.parent)
                 return self._disk.lock(path)
         except StateError as error:
@@ -191,7 +200,7 @@ class LocalBlobs:
 
     def sweep(self, prefix: str, before: int) -> None:
         top = self._path(prefix)
-        with told("clean", prefix, self.place):
+        with _told("clean", prefix, self.place):
             for path in self._disk.files_below(top):
                 if path.name.startswith(_TEMPORARY) and self._is_left(path, before):
                     self._disk.remove(path)
@@ -223,13 +232,13 @@ class LocalBlobs:
         for place in (path, *path.parents):
             if place == self._root:
                 break
-            with told("read", key, self.place), suppress(FileNotFoundError, NotADirectoryError):
+            with _told("read", key, self.place), suppress(FileNotFoundError, NotADirectoryError):
                 if self._disk.info(place).is_link:
                     raise StateError(f"{place} is a symbolic link", hint="checkpoints are kept without links")
         return path
 
     def _check_root(self) -> None:
-        with told("read", "the root", self.place), suppress(FileNotFoundError):
+        with _told("read", "the root", self.place), suppress(FileNotFoundError):
             if self._disk.info(self._root).writable_by_others:
                 raise StateError(
                     f"every account of this machine may write to {self._root}",
@@ -239,7 +248,7 @@ class LocalBlobs:
     def _folder(self, key: str) -> Path:
         """The folder of this key, made if it is missing."""
         folder = self._path(key)
-        with told("make", key, self.place):
+        with _told("make", key, self.place):
             missing: list[Path] = []
             for place in (folder, *folder.parents):
                 if self._disk.exists(place):
@@ -290,7 +299,7 @@ class LocalBlobs:
         try:
             self._disk.sync(path)
         except OSError as error:
-            raise UnsyncedError(f"{path} may not survive a crash: {reason(error)}") from error
+            raise UnsyncedError(f"{path} may not survive a crash: {_reason(error)}") from error
 
     def _changed(self, *folders: Path) -> None:
         with self._guard:
@@ -316,7 +325,7 @@ class LocalBlobs:
                 if error.errno in FOREIGN and folder in self._root.parents:
                     continue
                 self._changed(*folders[number:])
-                raise UnsyncedError(f"{folder} may not survive a crash: {reason(error)}") from error
+                raise UnsyncedError(f"{folder} may not survive a crash: {_reason(error)}") from error
 
 
 def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -332,3 +341,28 @@ def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
             waiting, size, first = [], 0, False
     if waiting or first:
         yield b"".join(waiting)
+
+
+@contextmanager
+def _told(action: str, what: str, place: str) -> Generator[None]:
+    """A context whose OSErrors become StateErrors that name the failed action: DamagedError for missing or
+    unreadable files."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DamagedError(f"{what} is missing in {place}") from error
+    except OSError as error:
+        if error.errno == errno.EIO and action == "read":
+            raise DamagedError(f"{what} in {place} cannot be read: {_reason(error)}") from error
+        raise StateError(
+            f"cannot {action} {what} in {place}: {_reason(error)}", hint=_HINTS.get(error.errno or 0)
+        ) from error
+
+
+def _reason(error: OSError) -> str:
+    """The operating system's words for it.
+
+    >>> _reason(OSError(28, "No space left on device", "/a/b"))
+    'No space left on device'
+    """
+    return error.strerror or (os.strerror(error.errno) if error.errno else str(error))

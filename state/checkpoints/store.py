@@ -13,15 +13,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, Self
 
-import msgspec
+from msgspec.structs import replace
 
 from streamflow.distribution import __version__
 from streamflow.errors import DamagedError, StateError
 from streamflow.state.checkpoints.blobs import Blobs
 from streamflow.state.checkpoints.claims import Claims, FencedError
-from streamflow.state.checkpoints.collection import Collection
+from streamflow.state.checkpoints.collection import Collection, begins_generation, retained
 from streamflow.state.checkpoints.content import Content, Each, one_by_one
-from streamflow.state.checkpoints.copying import copied
 from streamflow.state.checkpoints.layout import name_of
 from streamflow.state.checkpoints.manifest import (
     FORMAT,
@@ -31,7 +30,6 @@ from streamflow.state.checkpoints.manifest import (
     encode_manifest,
 )
 from streamflow.state.checkpoints.reader import CheckpointReader, Problem, Skipped, Summary, jobs_in
-from streamflow.state.checkpoints.retention import begins_generation, retained
 from streamflow.state.checkpoints.writer import CheckpointWriter, Identity, identity_of
 from streamflow.time.clock import Clock
 
@@ -223,7 +221,31 @@ class CheckpointStore(CheckpointReader):
         `changed` gives files of the job as a whole other content, or None to leave them out. The target is claimed
         meanwhile if it is not. Raises StateError if it has a checkpoint of this number.
         """
-        return copied(self, manifest, target, kind, changed or {})
+        changed = changed or {}
+        claimed = target.incarnation is not None
+        target.claim()
+        try:
+            if manifest.number in target.numbers():
+                raise StateError(
+                    f"{target.place} has a checkpoint {manifest.number} of {target.job} already",
+                    hint="give another place",
+                )
+            writer = target.session(manifest.number, apart=True)
+
+            def stored(file: StoredFile) -> StoredFile:
+                return replace(writer.put([self.read(file)], file.name), immutable=file.immutable)
+
+            try:
+                contents = ((name, data) for name, data in changed.items() if data is not None)
+                files = tuple(writer.put([data], name) for name, data in contents)
+                rest = tuple(file for file in manifest.files if file.name not in changed)
+                whole = replace(manifest, files=rest).with_files(stored)
+                return writer.publish(replace(whole, files=(*files, *whole.files), kind=kind, parent=None))
+            finally:
+                writer.abandon()
+        finally:
+            if not claimed:
+                target.close()
 
     # For the writer.
 
@@ -283,7 +305,7 @@ class CheckpointStore(CheckpointReader):
         parent = manifest.parent
         if parent is None and manifest.kind == "checkpoint":
             parent = max(self._published, default=None)
-        return msgspec.structs.replace(
+        return replace(
             manifest,
             format=FORMAT,
             streamflow=__version__,

@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from streamflow.cli.terminal import figures
 from streamflow.errors import ConfigError, StateError
-from streamflow.state.checkpoints.retention import retained
+from streamflow.state.checkpoints.collection import retained
 from streamflow.state.checkpoints.store import CheckpointStore
 
 __all__ = ["Checked", "Say", "check", "outdated", "verdict"]
