@@ -13,14 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from decimal import Decimal
-from typing import Any, Final, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgpack  # type: ignore[import-untyped]
 
 from streamflow.core.serde import pack, unpack
 from streamflow.errors import StateError
-from streamflow.state.backends.protocol import SLICE, KeyedStateBackend, StateAddress
+from streamflow.state.backends.protocol import SLICE, KeyedStateBackend
 from streamflow.time.timestamps import MIN_TIME
+
+if TYPE_CHECKING:
+    from streamflow.state.keyed.handle import KeyedHandle
+    from streamflow.state.keyed.value import ValueHandle
 
 __all__ = [
     "ABSENT",
@@ -35,10 +39,8 @@ __all__ = [
     "UNLOADED",
     "Changes",
     "Current",
-    "LoadingHandle",
     "Slot",
     "StateCache",
-    "StateHandle",
     "decoded_key",
     "key_bytes",
 ]
@@ -147,37 +149,6 @@ class Current:
         self.time = None
 
 
-class StateHandle(Protocol):
-    """The part of a handle that the cache uses."""
-
-    @property
-    def address(self) -> StateAddress: ...
-
-    @property
-    def expiry(self) -> Any:
-        """The queue of entries that expire; None for state that does not expire."""
-        ...
-
-    def clean(self) -> None:
-        """Removes expired entries, a bounded number at once."""
-        ...
-
-    def changes(self, slots: Sequence[Slot]) -> Changes:
-        """The changes of these slots that are not in the backend yet."""
-        ...
-
-
-@runtime_checkable
-class LoadingHandle(Protocol):
-    """A handle that can read many keys at once. `loads` counts the keys that it has read one by one."""
-
-    loads: int
-
-    def prefetch(self, slots: Sequence[Slot]) -> None:
-        """Reads the cells of these slots that have not been read."""
-        ...
-
-
 class StateCache:
     """The slots of one subtask's keys, over its backend."""
 
@@ -203,9 +174,10 @@ class StateCache:
         self._old: dict[Hashable, Slot] = {}
         self._shown = shown
         self._by_bytes = by_bytes
-        self.handles: list[StateHandle] = []
-        self._loading: list[LoadingHandle] = []
-        self._wanted: list[LoadingHandle] = []
+        self.handles: list[KeyedHandle] = []
+        self.loading: list[ValueHandle[Any]] = []
+        """Those that can read many keys at once."""
+        self._wanted: list[ValueHandle[Any]] = []
         self._misses = 0
         self._rows = 0
         self._blank: list[Any] = []
@@ -217,11 +189,9 @@ class StateCache:
         self._most_dirty = dirty
         self.overdue = False
 
-    def register(self, handle: StateHandle) -> int:
+    def register(self, handle: KeyedHandle) -> int:
         """Registers a handle; returns the position of its cells in slots."""
         self.handles.append(handle)
-        if isinstance(handle, LoadingHandle):
-            self._loading.append(handle)
         self._blank.append(UNLOADED)
         return CELLS + len(self.handles) - 1
 
@@ -244,8 +214,8 @@ class StateCache:
         if 8 * misses < before or not before:
             self._wanted = []
         elif not self._wanted:
-            self._wanted = [handle for handle in self._loading if 2 * handle.loads >= misses]
-        for handle in self._loading:
+            self._wanted = [handle for handle in self.loading if 2 * handle.loads >= misses]
+        for handle in self.loading:
             handle.loads = 0
         if not self._wanted:
             return

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from streamflow.errors import StateError, StreamflowError, cut
 from streamflow.state.backends.protocol import StateAddress
 from streamflow.state.keyed.cache import CELLS, Changes, Slot, StateCache
 from streamflow.state.keyed.ttl import Aged, ExpiryQueue, TimeToLive
 
-__all__ = ["Entry", "KeyedHandle", "cannot_be_stored", "encoded"]
+__all__ = ["Entry", "KeyedHandle", "encoded"]
+
+E = TypeVar("E")
 
 
 class Entry(Aged):
@@ -54,17 +56,13 @@ class KeyedHandle(ABC):
         """Removes expired entries, a bounded number at once."""
 
 
-def cannot_be_stored(name: str, key: object, error: StreamflowError) -> StateError:
-    """The error for a value that its state cannot hold, raised when the value was to be stored."""
-    return StateError(f"state {name!r} of the key {cut(key, 80)}: {error.message}", hint=error.hint)
-
-
-def encoded(encode: Callable[[Any], bytes], value: Any, name: str, key: object) -> bytes:
-    """The bytes of a value; raises StateError with the state's name and the key if the state cannot hold it."""
+def encoded(encode: Callable[[Any], E], value: Any, name: str, key: object) -> E:
+    """A value as it is stored; raises StateError with the state's name and the key if the state cannot hold it."""
+    what = f"state {name!r} of the key {cut(key, 80)}"
     try:
         return encode(value)
     except StreamflowError as error:
-        raise cannot_be_stored(name, key, error) from error
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        cause = StateError(f"{cut(value)} cannot be stored: {error}", hint="its parts are not as declared")
-        raise cannot_be_stored(name, key, cause) from error
+        raise StateError(f"{what}: {error.message}", hint=error.hint) from error
+    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        why = f"{cut(value)} cannot be stored: {error}"
+        raise StateError(f"{what}: {why}", hint="its parts are not as declared") from error

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
 from streamflow.core.serde import pack, unpack
-from streamflow.errors import RecordError, StateError, StreamflowError, cut
+from streamflow.errors import RecordError, StateError, cut
 from streamflow.state.backends.protocol import SLICE
 from streamflow.state.keyed.cache import GROUP, KEY, KEY_BYTES, UNLOADED, Changes, Slot, StateCache
-from streamflow.state.keyed.handle import KeyedHandle, cannot_be_stored
+from streamflow.state.keyed.handle import KeyedHandle, encoded
 from streamflow.state.keyed.ttl import STAMP_BYTES, Aged, TimeToLive, stamp
 from streamflow.state.keyed.value_types import ValueType
 
@@ -140,22 +140,19 @@ class ListHandle(KeyedHandle, Generic[T]):
             self._cache.backend.write(self.address, self.changes([slot]))
 
     def _plain(self, slot: Slot, values: list[Any]) -> list[Any]:
-        dump = self._dump
-        if dump is None and not self._type.mutable:
+        dump, mutable = self._dump, self._type.mutable
+        if dump is None and not mutable:
             return values
-        try:
+
+        def plain(values: list[Any]) -> list[Any]:
             dumped = values if dump is None else [dump(value) for value in values]
-            return dumped if not self._type.mutable else list(unpack(pack(dumped)))
-        except StreamflowError as error:
+            return list(unpack(pack(dumped))) if mutable else dumped
+
+        try:
+            return encoded(plain, values, self.address.state, slot[KEY])
+        except StateError as error:
             # Found out when the value is handed over, so the error is that record's.
-            cause = cannot_be_stored(self.address.state, slot[KEY], error)
-            raise RecordError(cause.message, record=values, hint=cause.hint) from error
-        except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-            raise RecordError(
-                f"state {self.address.state!r} of the key {cut(slot[KEY], 80)}: it cannot be stored: {error}",
-                record=values,
-                hint="its parts are not as declared",
-            ) from error
+            raise RecordError(error.message, record=values, hint=error.hint) from error
 
     def _copied(self, plain: list[Any]) -> list[Any]:
         """New elements made of plain values."""

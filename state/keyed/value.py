@@ -53,7 +53,9 @@ class ValueHandle(KeyedHandle, Generic[T]):
         self._read: Callable[[bytes], Any] = self._decode
         self._mutable = type_.mutable
         self.loads = 0
+        """The number of keys read one by one; the cache sets it back."""
         super().__init__(cache, name, ttl)
+        cache.loading.append(self)
 
     def value(self) -> T:
         """The current key's value, or the default."""
