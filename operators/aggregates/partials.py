@@ -51,6 +51,7 @@ TIME: Final = pl.col(EVENT_TIME).to_physical()
 
 _ROW: Final = "\x1arow"
 _SUM: Final = "__sum"
+_OUTGROWN: Final = "__outgrown_"
 _MICROS: Final = 2.0**63
 """The largest sum of durations."""
 
@@ -182,11 +183,17 @@ class PartialPlan:
         if self._open:
             planned = [(name, each, _finished(each, slot, frame)) for name, each, slot in planned]
             values = self._values_over(planned)
-        for name, aggregate, slot in planned:
-            outgrown = aggregate.outgrown(slot)
-            if outgrown is not None and (large := frame.filter(outgrown)).height:
-                raise _too_large(large, leading, name, aggregate)
-        out = frame.select(*leading, *values)
+        limited = {
+            name: (outgrown, aggregate)
+            for name, aggregate, slot in planned
+            if (outgrown := aggregate.outgrown(slot)) is not None
+        }
+        checks = [outgrown.alias(_OUTGROWN + name) for name, (outgrown, _) in limited.items()]
+        checked = frame.select(*leading, *values, *checks)
+        for name, (outgrown, aggregate) in limited.items():
+            if checked[_OUTGROWN + name].any():
+                raise _too_large(frame.filter(outgrown), leading, name, aggregate)
+        out = checked[checked.columns[: checked.width - len(checks)]]
         if not self._folded:
             return out
         return out.with_columns(

@@ -10,7 +10,6 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
-from streamflow.core.key_join import key_join
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, shown_name
 from streamflow.operators.aggregates.partials import LATEST, PartialPlan
 from streamflow.operators.contract.operator import Collector, OperatorContext
@@ -27,8 +26,8 @@ Said = Literal["changes", "nothing"]
 _TOTALS: Final = 0
 """The one pane of the store: the totals, one row per key."""
 _LITTLE: Final = 4_096
-_SEEN: Final = "__seen"
-_BEFORE: Final = "\x1abefore"
+_OLD: Final = "__old"
+_SAME: Final = "__same"
 
 
 class RunningTotals:
@@ -67,6 +66,7 @@ class RunningTotals:
             *(pl.col(shown.get(name, name)).alias(name) for name in columns),
             *([pl.col(EVENT_TIME)] if timed else []),
         ]
+        self._changes = _changes(self._names, timed=timed)
         self._pending: list[pl.DataFrame] = []
         self._pending_rows = 0
         self._merged_rows = 0
@@ -93,7 +93,7 @@ class RunningTotals:
         self._pending, self._pending_rows, self._merged_rows = [], 0, 0
         old = self._store.look_up(_TOTALS, partials)
         new = partials if old is None else self._merge(concatenated([old, partials]))
-        self._store.put(_TOTALS, partials, new)
+        self._replace(old, new)
         self._put_out(old, new, out)
 
     def collect(self, partials: pl.DataFrame) -> None:
@@ -120,7 +120,7 @@ class RunningTotals:
         """Restores `snapshot`'s state, of this version or of those in which recent totals were apart."""
         self._store.restore(parts)
         for _, recent in self._owned.restored(parts, "recent", self._merge):
-            self._store.put(_TOTALS, recent, recent)
+            self._replace(self._store.look_up(_TOTALS, recent), recent)
         for _, frame in self._owned.restored(parts, "pending", self._merge):
             self.add(frame)
 
@@ -134,29 +134,34 @@ class RunningTotals:
         """One row per key."""
         return self._plan.merge(partials, self._keys)
 
+    def _replace(self, old: pl.DataFrame | None, new: pl.DataFrame) -> None:
+        if old is not None:
+            self._store.remove(_TOTALS, old)
+        self._store.append(_TOTALS, new)
+
     def _put_out(self, old: pl.DataFrame | None, new: pl.DataFrame, out: Collector) -> None:
-        after = self._plan.results(new, self._leading)
-        if old is None:
-            inserted = after.with_columns(pl.lit("insert").cast(CHANGE_TYPE).alias(CHANGE))
-            out.emit(FrameBatch(inserted.sort(self._keys).select(self._columns)))
-            return
-        before = self._plan.results(old, self._leading).with_columns(pl.lit(True).alias(_SEEN))
-        both = key_join(after, before, self._keys, how="left", suffix=_BEFORE)
-        same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name + _BEFORE)) for name in self._names)
-        changed = both.filter(pl.col(_SEEN).is_null() | ~same)
-        if changed.is_empty():
-            return
-        values = [name for name in after.columns if name not in self._keys]
-        kind = (
-            pl.when(_SEEN).then(pl.lit("update_after", CHANGE_TYPE)).otherwise(pl.lit("insert", CHANGE_TYPE))
-        )
-        now = changed.select(kind.alias(CHANGE), *self._keys, *values)
-        was = changed.filter(pl.col(_SEEN)).select(
-            pl.lit("update_before", CHANGE_TYPE).alias(CHANGE),
-            *self._keys,
-            # A change happens when what is new does, a retraction too.
-            *(pl.col(name if name == EVENT_TIME else name + _BEFORE).alias(name) for name in values),
-        )
-        # Sorting keeps the order of equal keys: what was stands before what is.
-        result = concatenated([was, now]).sort(self._keys, maintain_order=True)
-        out.emit(FrameBatch(result.select(self._columns)))
+        """Emits what new totals change; `old` are the earlier ones of their keys."""
+        olds = 0 if old is None else old.height
+        both = new if old is None else concatenated([old, new])
+        is_old = (pl.int_range(pl.len()) < olds).alias(_OLD)
+        totals = self._plan.results(both, [*self._leading, is_old])
+        # By key, each new total stands right behind the old one, if there is one.
+        changes = totals.lazy().sort(self._keys, maintain_order=True).with_columns(self._changes)
+        result = changes.filter(~pl.col(_SAME)).select(self._columns).collect(engine="in-memory")
+        if result.height:
+            out.emit(FrameBatch(result))
+
+
+def _changes(names: Sequence[str], *, timed: bool) -> list[pl.Expr]:
+    """The columns of a change, where each new total stands right behind the old one that it replaces, if there is one:
+    its kind, its time, and whether nothing has changed."""
+    old, time = pl.col(_OLD), pl.col(EVENT_TIME)
+    replacing = old.shift(1, fill_value=False)
+    same = old & pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(-1)) for name in names)
+    before, after, insert = (
+        pl.lit(kind, CHANGE_TYPE) for kind in ("update_before", "update_after", "insert")
+    )
+    kind = pl.when(old).then(before).when(replacing).then(after).otherwise(insert).alias(CHANGE)
+    # A change happens when what is new does, a retraction too.
+    times = [pl.when(old).then(time.shift(-1)).otherwise(time)] if timed else []
+    return [(same | same.shift(1, fill_value=False)).alias(_SAME), kind, *times]

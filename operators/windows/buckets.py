@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import polars as pl
 
 from streamflow.operators.aggregates.partials import SLICE
+from streamflow.state.frames.partition import partitioned
 from streamflow.state.operator_snapshot import whole
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ __all__ = ["Buckets", "Span"]
 
 _MOST: Final = 32
 """The number of buckets of a batch from which on they become twice as wide."""
-_PANE: Final = "__pane"
 
 
 class Span(NamedTuple):
@@ -46,16 +46,13 @@ class Buckets:
         """Adds partials (at least one), each to the bucket of its slice."""
         slices = partials[SLICE]
         low, high = _bounds(slices)
-        if self._start(low) == self._start(high):
-            self._put(self._start(low), partials)
-            return
         starts = self._start(slices)
         if (high - low) // self._width > _MOST:
             while starts.n_unique() > _MOST:
                 self._width *= 2
                 starts = self._start(slices)
-        for part in partials.with_columns(starts.alias(_PANE)).partition_by(_PANE):
-            self._put(int(part.item(0, _PANE)), part.drop(_PANE))
+        for bucket, part in partitioned(partials, starts):
+            self._put(bucket, part)
 
     def read(self, bucket: int) -> pl.DataFrame:
         """The rows of a bucket, one per key and slice."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import polars as pl
 
-from streamflow.core.common_types import alike, concatenated
+from streamflow.core.common_types import concatenated
 from streamflow.core.frame import FrameBatch
 from streamflow.core.key_join import key_join
 from streamflow.core.schema import (
@@ -25,6 +25,7 @@ from streamflow.core.schema import (
 )
 from streamflow.operators.aggregates.partials import END, START
 from streamflow.operators.contract.operator import Collector
+from streamflow.state.frames.partition import partitioned
 from streamflow.state.operator_snapshot import EMPTY, OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
@@ -50,7 +51,8 @@ _INDEX: Final = "__index"
 _ORDER: Final = "__order"
 _BY_START: Final = "__by_start"
 _BY_END: Final = "__by_end"
-_MATCHED: Final = "__matched"
+_PLACE: Final = "__place"
+_OWN_BOUNDS: Final = pl.col(START).alias(_BY_START), pl.col(END).alias(_BY_END)
 _BEFORE: Final = (pl.col(END) - 2).cast(EVENT_TIME_TYPE).alias(WATERMARK)
 
 
@@ -78,9 +80,11 @@ class FiredPanes:
         """Remembers panes (keys, START, END, values, index) of windows that may fire again."""
         if watermark >= MAX_TIME:
             return
-        panes = panes.filter(pl.col(END) - 1 > max(watermark - self._lateness, MIN_TIME))
-        for (start,), part in panes.group_by(self._bucket_of(pl.col(END)).alias("bucket")):
-            self._store.append(int(start), part)
+        bound = max(watermark - self._lateness, MIN_TIME)
+        if int(panes[END].min()) - 1 <= bound:  # type: ignore[arg-type]
+            panes = panes.filter(pl.col(END) - 1 > bound)
+        for bucket, part in partitioned(panes, (panes[END] - 1) // self._bucket * self._bucket):
+            self._store.append(bucket, part)
 
     def take(self, windows: pl.DataFrame) -> pl.DataFrame | None:
         """The remembered panes of the same keys within these windows (keys, START, END), which are then forgotten.
@@ -97,13 +101,13 @@ class FiredPanes:
             panes = self._store.look_up(bucket, windows)
             if panes is None:
                 continue
-            panes = panes.with_row_index(_ORDER)
-            hits = self._swallowed(panes, windows)
-            if hits.is_empty():
-                continue
-            rest = panes.filter(~pl.col(_ORDER).is_in(hits[_ORDER].implode())).drop(_ORDER)
-            self._store.put(bucket, windows, rest)
-            taken.append(hits.drop(_ORDER))
+            hits = self._swallowed(panes.with_row_index(_PLACE), windows)
+            if hits.height:
+                self._store.remove(bucket, panes)
+                self._store.append(
+                    bucket, panes.filter(~pl.int_range(pl.len()).is_in(hits[_PLACE].implode()))
+                )
+                taken.append(hits)
         return concatenated(taken) if taken else None
 
     def snapshot(self) -> OperatorSnapshot:
@@ -125,13 +129,11 @@ class FiredPanes:
             if kept is not None and kept.height:
                 self._store.append(bound // self._bucket * self._bucket, kept)
 
-    def _bucket_of(self, end: pl.Expr) -> pl.Expr:
-        return (end - 1) // self._bucket * self._bucket
-
     def _swallowed(self, panes: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
         """The panes that lie within windows of the same keys, with the bounds of the window."""
-        mine = windows.select(*self._keys, pl.col(START).alias(_BY_START), pl.col(END).alias(_BY_END))
-        return key_join(panes, mine, self._keys, how="inner").filter(
+        mine = windows[[*self._keys, START, END]]
+        mine.columns = [*self._keys, _BY_START, _BY_END]
+        return key_join(panes, mine, self._keys).filter(
             pl.col(START) >= pl.col(_BY_START), pl.col(END) <= pl.col(_BY_END)
         )
 
@@ -157,14 +159,18 @@ class PaneWriter:
         self._pane_info = pane_info
         self._lateness = allowed_lateness
         self._fired = fired
+        self._ordered = [_BY_END, _BY_START, *keys, _ORDER, END, START]
+        change, index = (
+            (pl.lit("insert"), pl.lit(0, pl.Int64)) if fired is None else (pl.col(CHANGE), pl.col(_INDEX))
+        )
         start, end = pl.col(START).cast(EVENT_TIME_TYPE), pl.col(END).cast(EVENT_TIME_TYPE)
         self._columns: list[pl.Expr] = [
-            *([pl.col(CHANGE).cast(CHANGE_TYPE)] if retracting else []),
+            *([change.cast(CHANGE_TYPE).alias(CHANGE)] if retracting else []),
             *(pl.col(key).alias(shown_name(key)) for key in keys),
             start.alias("window_start"),
             end.alias("window_end"),
             *(pl.col(name) for name in names),
-            *(pl.col(name) for name in (PANE_COLUMNS if pane_info else ())),
+            *([pl.col("pane_timing"), index.alias("pane_index"), pl.col("is_last")] if pane_info else []),
             (pl.col(END) - 1).cast(EVENT_TIME_TYPE).alias(EVENT_TIME),
         ]
 
@@ -175,29 +181,22 @@ class PaneWriter:
 
         `again`: they, or sessions that became part of them, may have fired before.
         """
-        one_window = all(panes[bound].min() == panes[bound].max() for bound in (START, END))
-        order = self._keys if one_window and self._keys else [END, START, *self._keys]
-        if self._fired is not None:
-            panes = self._with_history(panes, watermark, again=again)
-            # Retractions stand right before what replaces them.
-            order = [_BY_END, _BY_START, *self._keys, _ORDER, END, START]
-        elif self._retracting or self._pane_info:
-            panes = panes.with_columns(pl.lit("insert").alias(CHANGE), pl.lit(0, pl.Int64).alias(_INDEX))
+        if self._fired is None:
+            one_window = all(panes[bound].min() == panes[bound].max() for bound in (START, END))
+            order = self._keys if one_window and self._keys else [END, START, *self._keys]
+            # One column of a window's size sorts faster on one core than Polars divides it among several.
+            ordered = panes.lazy().sort(order, multithreaded=panes.height > _LITTLE)
+        else:
+            ordered = self._with_history(panes, watermark, again=again).lazy()
         if self._pane_info:
             over = pl.lit(watermark >= MAX_TIME) | (
                 pl.col(END) - 1 <= max(watermark - self._lateness, MIN_TIME)
             )
             if self._fired is not None:
-                over &= pl.col(_ORDER) > 0
-            panes = panes.with_columns(
-                pl.lit(timing).alias("pane_timing"),
-                pl.col(_INDEX).alias("pane_index"),
-                over.alias("is_last"),
-            )
-        # One column of a window's size sorts faster on one core than Polars divides it among several.
-        ordered = panes.sort(order, multithreaded=panes.height > _LITTLE)
+                over &= pl.col(_ORDER)
+            ordered = ordered.with_columns(pl.lit(timing).alias("pane_timing"), over.alias("is_last"))
         columns = [*self._columns, _BEFORE] if self._marked and timing == "ON_TIME" else self._columns
-        out.emit(FrameBatch(ordered.select(columns)))
+        out.emit(FrameBatch(ordered.select(columns).collect(engine="in-memory")))
 
     def snapshot(self) -> OperatorSnapshot:
         """The fired panes that may fire again."""
@@ -219,32 +218,33 @@ class PaneWriter:
             self._fired.take(windows)
 
     def _with_history(self, panes: pl.DataFrame, watermark: int, *, again: bool) -> pl.DataFrame:
-        """The panes with their change kind and index, after the retractions of the panes that they replace;
-        remembers them."""
+        """The panes in order with their change kind and index, each right behind the retractions of the panes that it
+        replaces; remembers them."""
         assert self._fired is not None
-        window = [*self._keys, START, END]
+        names = [*panes.columns, _INDEX]
         old = self._fired.take(panes) if again else None
-        if old is None:
-            index, change = pl.lit(0, pl.Int64), pl.lit("insert")
-        else:
-            panes, old = alike(panes, old, self._keys)
-            previous = old.select(*window, pl.col(_INDEX).alias(_MATCHED))
-            panes = panes.join(previous, on=window, how="left", nulls_equal=True)
-            # A session that has grown is another window: its index starts again, what it replaces is deleted.
-            index = (pl.col(_MATCHED) + 1).fill_null(0)
-            change = (
-                pl.when(pl.col(_MATCHED).is_null()).then(pl.lit("insert")).otherwise(pl.lit("update_after"))
-            )
-        panes = panes.with_columns(index.alias(_INDEX))
-        self._fired.add(panes.drop(_MATCHED, strict=False), watermark)
-        own = pl.col(START).alias(_BY_START), pl.col(END).alias(_BY_END)
-        panes = panes.with_columns(change.alias(CHANGE), pl.lit(1, pl.Int8).alias(_ORDER), *own)
-        panes = panes.drop(_MATCHED, strict=False)
-        if old is None or not self._retracting:
-            return panes
-        kept = panes.select(*window, pl.lit(True).alias(_MATCHED))
-        retraction = pl.when(pl.col(_MATCHED)).then(pl.lit("update_before")).otherwise(pl.lit("delete"))
-        retracted = old.join(kept, on=window, how="left", nulls_equal=True).with_columns(
-            retraction.alias(CHANGE), pl.lit(0, pl.Int8).alias(_ORDER)
-        )
-        return concatenated([retracted.select(panes.columns), panes])
+        panes = panes.with_columns(pl.lit(0, pl.Int64).alias(_INDEX), *_OWN_BOUNDS)
+        olds = 0 if old is None else old.height
+        both = panes if old is None else concatenated([old[panes.columns], panes])
+        ordered = both.lazy().with_columns((pl.int_range(pl.len()) >= olds).alias(_ORDER)).sort(self._ordered)
+        result = ordered.with_columns(_HISTORY).collect(engine="in-memory")
+        new = result.filter(_ORDER) if olds else result
+        self._fired.add(new[names], watermark)
+        return result if self._retracting else new
+
+
+def _history() -> list[pl.Expr]:
+    """The change kind and the index of panes, each right behind those that it replaces."""
+    is_new, index = pl.col(_ORDER), pl.col(_INDEX)
+    replaced = ~is_new & (pl.col(START) == pl.col(_BY_START)) & (pl.col(END) == pl.col(_BY_END))
+    replacing = replaced.shift(1, fill_value=False)
+    # A session that has grown is another window: its index starts again, what it replaces is deleted.
+    new = pl.when(replacing).then(pl.lit("update_after")).otherwise(pl.lit("insert"))
+    old = pl.when(replaced).then(pl.lit("update_before")).otherwise(pl.lit("delete"))
+    return [
+        pl.when(is_new).then(new).otherwise(old).alias(CHANGE),
+        pl.when(replacing).then(index.shift(1) + 1).otherwise(index).alias(_INDEX),
+    ]
+
+
+_HISTORY: Final = _history()

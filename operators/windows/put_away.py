@@ -90,5 +90,5 @@ class PutAway:
     def _taken(self, keys: pl.DataFrame) -> pl.DataFrame | None:
         found = self._rows.look_up(_PANE, keys)
         if found is not None:
-            self._rows.put(_PANE, keys, found.clear())
+            self._rows.remove(_PANE, found)
         return found

@@ -44,6 +44,7 @@ _OPEN: Final = 0
 """The pane of the table of open fragments, which has no pane."""
 _CHUNK_ROWS: Final = 400_000
 _LITTLE: Final = 4_096
+_MOST_CHUNKS: Final = 16
 _MANY: Final = 8
 """The number of rows per row that is old enough to close, below which all are merged instead of picking."""
 _MANY_OPEN: Final = 131_072
@@ -92,7 +93,7 @@ class SessionWindows(Operator):
         fragments = self._not_late(fragments, frame, out)
         if fragments.is_empty():
             return
-        self._add(fragments.drop(SLICE))
+        self._add(fragments)
         if self._lateness and int(fragments[LAST].min()) <= self._closing(self._watermark):  # type: ignore[arg-type]
             self._close(self._watermark, "LATE", out)
         elif self._rows > 2 * self._merged_rows + _LITTLE:
@@ -186,33 +187,33 @@ class SessionWindows(Operator):
 
     def _close(self, watermark: int, timing: Timing, out: Collector) -> None:
         """Emits the sessions that end by the watermark, and forgets those that are over."""
-        rows = self._all()
+        rows = self._ended(self._closing(watermark))
         if rows is None:
             return
-        closing = pl.col(LAST) <= self._closing(watermark)
-        due = rows.filter(closing & ~pl.col(_FIRED)) if self._lateness else rows.filter(closing)
-        if not due.is_empty():
+        fire = pl.col(LAST) <= self._closing(watermark)
+        fire = fire & ~pl.col(_FIRED) if self._lateness else fire
+        due = rows.filter(fire)
+        if due.height:
             if self._take_back(due):
                 rows = concatenated(self._open)
             related, rest = self._related(rows, due)
             sessions = self._merged(related)
-            fire = closing & ~pl.col(_FIRED) if self._lateness else closing
             closed = sessions.filter(fire)
-            if not closed.is_empty():
+            if closed.height:
                 again = bool(self._lateness) and bool(closed[_AGAIN].any())
                 results = self._parts.plan.results(closed, self._leading)
                 self._parts.writer.write(results, timing, self._watermark, out, again=again)
-            self._keep([rest, sessions.filter(~fire)])
+            kept = [rest, sessions.filter(~fire)] if closed.height < sessions.height else [rest]
             if self._lateness:
-                fired = closed.with_columns(pl.lit(True).alias(_FIRED), pl.lit(True).alias(_AGAIN))
-                self._keep([*self._open, fired])
+                kept.append(closed.with_columns(pl.lit(True).alias(_FIRED), pl.lit(True).alias(_AGAIN)))
+            self._keep(kept)
         if self._lateness:
             self._forget(self._closing(watermark) - self._lateness)
 
     def _forget(self, bound: int) -> None:
         """Drops fired sessions that are over: the last record is not later than `bound`, nor is that of any fragment
         that continues the session."""
-        rows = self._all()
+        rows = self._ended(bound)
         if rows is None:
             return
         over = pl.col(_FIRED) & (pl.col(LAST) <= bound)
@@ -242,6 +243,8 @@ class SessionWindows(Operator):
 
     def _merged(self, rows: pl.DataFrame) -> pl.DataFrame:
         """One row per session; in discarding mode its values leave out fired records."""
+        if rows.height <= _LITTLE and not rows[self._keys].is_duplicated().any():
+            return rows
         numbered = with_sessions(rows, self._keys, self._gap)
         first_key = [pl.col(key).first() for key in self._keys]
         if _FIRED not in rows.columns:
@@ -260,8 +263,14 @@ class SessionWindows(Operator):
         if not self._open:
             return None
         if len(self._open) > 1:
-            self._open = [concatenated(self._open)]
+            frame = concatenated(self._open)
+            self._open = [frame.rechunk() if frame.n_chunks() > _MOST_CHUNKS else frame]
         return self._open[0]
+
+    def _ended(self, bound: int) -> pl.DataFrame | None:
+        """All open fragments, if some end by `bound`."""
+        rows = self._all()
+        return None if rows is None or int(rows[LAST].min()) > bound else rows  # type: ignore[arg-type]
 
     def _keep(self, frames: list[pl.DataFrame]) -> None:
         self._open = [frame for frame in frames if not frame.is_empty()]
@@ -269,7 +278,8 @@ class SessionWindows(Operator):
         self._merged_rows = min(self._merged_rows, self._rows)
 
     def _add(self, fragments: pl.DataFrame) -> None:
-        self._open.append(self._flagged(fragments))
+        columns = [name for name in fragments.columns if name != SLICE]
+        self._open.append(self._flagged(fragments[columns]))
         self._rows += fragments.height
 
     def _compact(self) -> None:
@@ -324,7 +334,7 @@ class SessionWindows(Operator):
             if fetched >= _CHUNK_ROWS:
                 return low - 1, False
             fragments = self._stored.read(bucket)
-            self._add(fragments.drop(SLICE))
+            self._add(fragments)
             fetched += fragments.height
             self._stored.drop(bucket)
         return reached, reached == watermark

@@ -215,22 +215,21 @@ class SlicedWindows(Operator):
     def _exploded(self, partials: pl.DataFrame, end: int, last: int) -> pl.DataFrame:
         """Each partial once for each of its windows that ends in [end, last], with the window's START."""
         slicing, size = self._slicing, self._slicing.size
+        rows = partials.lazy()
         if (last - end) // slicing.every < slicing.per_slice:
-            ends = range(end, last + 1, slicing.every)
-            return concatenated(
-                [
-                    partials.filter(self._slices_of(to)).with_columns(_time(to - size).alias(START))
-                    for to in ends
-                ]
-            )
-        start = slicing.last_window(pl.col(SLICE))
-        copies = [
-            partials.with_columns((start - step * slicing.every).alias(START)).filter(
-                pl.col(START) + size > pl.col(SLICE), pl.col(START).is_between(end - size, last - size)
-            )
-            for step in range(slicing.per_slice)
-        ]
-        return concatenated(copies)
+            copies = [
+                rows.filter(self._slices_of(to)).with_columns(_time(to - size).alias(START))
+                for to in range(end, last + 1, slicing.every)
+            ]
+        else:
+            start = slicing.last_window(pl.col(SLICE))
+            copies = [
+                rows.with_columns((start - step * slicing.every).alias(START)).filter(
+                    pl.col(START) + size > pl.col(SLICE), pl.col(START).is_between(end - size, last - size)
+                )
+                for step in range(slicing.per_slice)
+            ]
+        return pl.concat(copies).collect(engine="in-memory")
 
     def _slices_of(self, end: int) -> pl.Expr:
         """Whether a slice is in the window that ends there."""
@@ -248,18 +247,17 @@ class SlicedWindows(Operator):
         if fresh.is_empty():
             return
         window = [*self._keys, START]
-        if self._parts.discarding:
-            data = fresh
-        else:
-            touched = fresh.select(window).unique()
+        data, apart = fresh, False
+        if not self._parts.discarding:
+            touched = fresh[window]
             low, high = int(touched[START].min()), int(touched[START].max()) + slicing.size  # type: ignore[arg-type]
             spans = self._buckets.spans.items()
             read = [bucket for bucket, span in spans if span.low < high and span.high >= low]
-            found = [self._buckets.look_up(bucket, touched) for bucket in read]
-            related = concatenated([rows for rows in found if rows is not None])
-            data, touched = alike(self._exploded(related, end, last), touched, self._keys)
+            found = [rows for bucket in read if (rows := self._buckets.look_up(bucket, touched)) is not None]
+            apart = slicing.per_slice == len(found) == 1
+            data, touched = alike(self._exploded(concatenated(found), end, last), touched, self._keys)
             data = data.join(touched, on=window, how="semi", nulls_equal=True)
-        merged = self._plan.merge(data, window)
+        merged = data if apart else self._plan.merge(data, window)
         results = self._plan.results(merged, [*self._keys, START, (pl.col(START) + slicing.size).alias(END)])
         self._parts.writer.write(results, "LATE", watermark, out, again=True)
 

@@ -12,12 +12,12 @@ from typing import Final
 import polars as pl
 
 from streamflow.core.keys import key_hashes
+from streamflow.state.frames.partition import partitioned
 
 __all__ = ["in_slices", "rows_in_slice", "slice_of_hash"]
 
 _MODULUS: Final = 32_749
 """A prime, so that it has no factor in common with any number of key groups."""
-_SLICE: Final = "__key_slice"
 
 
 def in_slices(frame: pl.DataFrame, keys: Sequence[str], slices: int) -> Iterator[tuple[int, pl.DataFrame]]:
@@ -27,9 +27,7 @@ def in_slices(frame: pl.DataFrame, keys: Sequence[str], slices: int) -> Iterator
     >>> [(number, part.rows()) for number, part in sorted(in_slices(frame, ["k"], 2))]
     [(0, [('EWR', 3)]), (1, [('JFK', 1), ('LGA', 2), ('JFK', 4)])]
     """
-    numbered = frame.with_columns(_slice_of(frame, keys, slices).alias(_SLICE))
-    for part in numbered.partition_by(_SLICE, maintain_order=True):
-        yield int(part.item(0, _SLICE)), part.drop(_SLICE)
+    return partitioned(frame, _slice_of(frame, keys, slices))
 
 
 def rows_in_slice(frame: pl.DataFrame, keys: Sequence[str], number: int, slices: int) -> pl.DataFrame:

@@ -12,11 +12,14 @@ from typing import Final
 import polars as pl
 
 from streamflow.core.common_types import concatenated
+from streamflow.core.key_join import key_join
 
-__all__ = ["MARK", "Merging", "marked"]
+__all__ = ["MARK", "Merging", "flagged", "marks_of"]
 
 MARK: Final = "__mark"
 """Whether a row is a mark."""
+_NUMBER: Final = "__number"
+_FLAGS: Final = {flag: pl.Series(MARK, [flag]) for flag in (False, True)}
 
 
 class Merging:
@@ -36,38 +39,51 @@ class Merging:
         frame = concatenated(frames)
         if not self._replacing:
             return self._merge(frame)
-        if MARK not in frame.columns:
-            return self._fewer(frame)
-        # Frames of a version without marks have none.
-        frame = frame.with_columns(pl.col(MARK).fill_null(False))
-        marks = frame.filter(pl.col(MARK))
-        rows = self._fewer(self._after_marks(frame).drop(MARK)).with_columns(pl.lit(False).alias(MARK))
-        if oldest or marks.is_empty():
+        rows = self.rows(frame, frame[self._keys].unique())
+        if MARK in frame.columns:
+            rows = flagged(rows, mark=False)
+        if oldest or not _any_mark(frame):
             return rows
-        return concatenated([marks.unique(self._keys), rows.select(marks.columns)])
+        marks = frame.filter(MARK).unique(self._keys)
+        return concatenated([marks, rows[marks.columns]])
 
-    def _after_marks(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The rows that no later mark has replaced, in order."""
-        place = pl.int_range(pl.len())
-        after = (place > place.filter(pl.col(MARK)).max()).fill_null(True)
-        return frame.filter(~pl.col(MARK), after.over(self._keys))
-
-    def _fewer(self, rows: pl.DataFrame) -> pl.DataFrame:
-        counts = rows.select(pl.len().over(self._keys)).to_series()
-        several = counts > 1
-        if not several.any():
+    def rows(self, frame: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
+        """The rows of these keys (each once) that no later mark has replaced, merged, without the marks."""
+        numbered = key_join(frame, keys.with_row_index(_NUMBER), self._keys)
+        if _any_mark(numbered):
+            numbered = numbered.filter(_behind_marks(numbered[_NUMBER], numbered[MARK], keys.height))
+        rows, number = numbered[[name for name in frame.columns if name != MARK]], numbered[_NUMBER]
+        if not self._replacing and rows.height:
+            return self._merge(rows)
+        if number.n_unique() == rows.height:
             return rows
-        merged = self._merge(rows.filter(several)).select(rows.columns)
+        several = number.to_frame().is_duplicated()
+        merged = self._merge(rows.filter(several))[rows.columns]
         return merged if several.all() else concatenated([rows.filter(~several), merged])
 
 
-def marked(keys: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows (perhaps none) after a mark for each of the keys.
+def _any_mark(frame: pl.DataFrame) -> bool:
+    # Frames of a version without marks have none.
+    return MARK in frame.columns and bool(frame[MARK].any())
 
-    >>> marked(pl.DataFrame({"k": ["a"]}), pl.DataFrame({"k": ["a"], "n": [5]})).rows()
-    [('a', None, True), ('a', 5, False)]
+
+def _behind_marks(numbers: pl.Series, marks: pl.Series, keys: int) -> pl.Series:
+    """Whether a row stands behind the last mark of its key, given by a number below `keys`."""
+    places = pl.int_range(len(numbers), eager=True)
+    last = pl.Series([-1]).new_from_index(0, keys)
+    last.scatter(numbers.filter(marks), places.filter(marks))
+    return places > last[numbers]
+
+
+def flagged(rows: pl.DataFrame, *, mark: bool) -> pl.DataFrame:
+    """The rows with the column MARK."""
+    return rows.hstack([_FLAGS[mark].new_from_index(0, rows.height)])
+
+
+def marks_of(rows: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """A mark for the key of each row.
+
+    >>> marks_of(pl.DataFrame({"k": ["a"], "n": [5]}), ["k"]).rows()
+    [('a', None, True)]
     """
-    marks = keys.unique(maintain_order=True)
-    whole = pl.concat([rows.clear(), marks, rows], how="diagonal_relaxed")
-    places = pl.int_range(pl.len()) < marks.height
-    return whole.with_columns(places.alias(MARK))
+    return flagged(pl.concat([rows.clear(), rows[keys]], how="diagonal"), mark=True)

@@ -19,8 +19,7 @@ _ROUNDED_UP: Final = 4
 TAIL_ROWS: Final = 32_768
 """The number of rows that wait to be merged at least, or to be divided."""
 TAIL_FRAMES: Final = 256
-_LOOKED_UP_ROWS: Final = 4_096
-_LOOKED_UP_FRAMES: Final = 32
+_LOOKED_UP_ROWS: Final = 1_024
 _GROWTH: Final = 2
 
 
@@ -68,23 +67,21 @@ class Part:
     def tail_is_long(self) -> bool:
         """Whether it is time to merge the tail: when it outgrows the merged rows; earlier if keys are looked up."""
         if self.looked_up:
-            many = self.tail_rows > _LOOKED_UP_ROWS and len(self.tail) > 1
-            return many or len(self.tail) > _LOOKED_UP_FRAMES
+            return self.tail_rows > _LOOKED_UP_ROWS and len(self.tail) > 1
         merged = sum(run.frame.height for run in self.runs)
         return self.tail_rows > max(TAIL_ROWS, merged) or len(self.tail) >= TAIL_FRAMES
 
     @property
     def runs_kept(self) -> int:
-        """The number of runs in memory that stay as they are when it is time to merge: none; if keys are looked up,
-        those much larger than all runs after them, so that each row is merged a few times only, and there are few
-        runs."""
+        """The number of runs that stay as they are when it is time to merge the tail: none; if keys are looked up,
+        those much larger than all that comes after them, so that each row is merged a few times only, and there are
+        few runs."""
         if not self.looked_up:
             return 0
-        runs = self.in_memory
-        kept, rows = len(runs), 0
-        while kept and (not rows or runs[kept - 1].frame.height < _GROWTH * rows):
+        kept, rows = len(self.runs), self.tail_rows
+        while kept and self.runs[kept - 1].frame.height < _GROWTH * rows:
             kept -= 1
-            rows += runs[kept].frame.height
+            rows += self.runs[kept].frame.height
         return kept
 
     def replace(self, kept: int, merged: Run | None) -> None:

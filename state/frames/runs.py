@@ -1,7 +1,8 @@
 """Runs of rows in which keys are looked up.
 
-A run keeps the order of appending until keys are looked up in it. From then on it is sorted by the hash of the key, and
-looking up costs a binary search for each key and one gather, whatever the size of the run.
+A run keeps the order of appending until keys are looked up in it for the second time: the first may be the last. From
+then on it is sorted by the hash of the key, and looking up costs a binary search for each key and one gather, whatever
+the size of the run.
 """
 
 from __future__ import annotations
@@ -14,30 +15,22 @@ from typing import Final
 import polars as pl
 
 from streamflow.core.keys import key_hashes
-from streamflow.core.membership import has_key_in
 
-__all__ = ["Run", "SoughtKeys", "by_hash"]
+__all__ = ["Run", "by_hash", "distinct_keys"]
 
 _GONE_OVER: Final = 256
 """Runs with no more rows are not sorted."""
-_SORTED_AT_ONCE: Final = 16_384
-"""Runs with more rows are sorted when they are looked up in for the second time: the first may be the last."""
 _MANY: Final = 8
 """The number of rows per sought key below which all rows are compared."""
 _HASH: Final = "__hash"
 
 
-class SoughtKeys:
-    """Keys that are looked up, with their hashes, each once and ascending."""
-
-    def __init__(self, frame: pl.DataFrame, columns: Sequence[str]) -> None:
-        self._columns = list(columns)
-        self._keys = frame.select(columns)
-        self.hashes: list[int] = sorted(set(key_hashes(self._keys, columns).to_list()))
-
-    def rows_in(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The rows of a frame that have one of the keys, in order."""
-        return frame.filter(has_key_in(frame, self._keys, self._columns))
+def distinct_keys(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[pl.DataFrame, list[int]]:
+    """The keys of a frame, each once, and their hashes, ascending."""
+    keys = frame[list(columns)]
+    hashes = key_hashes(keys, columns).to_list()
+    distinct = sorted(set(hashes))
+    return keys if len(distinct) == len(hashes) else keys.unique(), distinct
 
 
 class Run:
@@ -61,8 +54,8 @@ class Run:
         if rows <= max(_GONE_OVER, len(hashes) * _MANY):
             return self.frame
         if self._hashes is None:
-            again, self.looked_up = self.looked_up, True
-            if rows > _SORTED_AT_ONCE and not again:
+            if not self.looked_up:
+                self.looked_up = True
                 return self.frame
             self.frame, ordered = by_hash(self.frame, keys)
             self._hashes = array("Q", ordered.to_list())
@@ -73,10 +66,11 @@ class Run:
             while low < len(kept) and kept[low] == sought:
                 places.append(low)
                 low += 1
-        return self.frame[places] if places else None
+        return self.frame[pl.Series(places, dtype=pl.UInt32)] if places else None
 
 
 def by_hash(frame: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, pl.Series]:
     """A frame sorted by the hash of its keys, rows of one hash in their order, and these hashes."""
-    ordered = frame.with_columns(key_hashes(frame, keys).alias(_HASH)).sort(_HASH, maintain_order=True)
-    return ordered.drop(_HASH), ordered[_HASH]
+    hashed = frame.hstack([key_hashes(frame, keys).alias(_HASH)])
+    ordered = hashed.sort(_HASH, maintain_order=True)
+    return ordered[frame.columns], ordered[_HASH]

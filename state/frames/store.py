@@ -28,9 +28,9 @@ from streamflow.errors import StateError
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.frames.chunks import Chunk, Chunks, chunk_runs
 from streamflow.state.frames.key_slices import in_slices, rows_in_slice, slice_of_hash
-from streamflow.state.frames.merging import MARK, Merging, marked
+from streamflow.state.frames.merging import MARK, Merging, flagged, marks_of
 from streamflow.state.frames.parts import TAIL_FRAMES, TAIL_ROWS, FrameSizes, Pane, Part
-from streamflow.state.frames.runs import Run, SoughtKeys, by_hash
+from streamflow.state.frames.runs import Run, by_hash, distinct_keys
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart, whole
 
@@ -46,7 +46,7 @@ _DIVIDED_WHEN_SPILLED: Final = 2 << 20
 _DIVIDED_WHEN_LOOKED_UP: Final = 1 << 17
 """Rows; merging more than these at once takes long, which appending and looking up are not to do."""
 _MOST_SLICES: Final = 1 << 12
-_CHUNK_RUNS: Final = 4
+_CHUNK_RUNS: Final = 2
 """The number of runs of chunks that are looked up in above which they are merged."""
 _FRONT: Final = -1
 """The number of the part in front."""
@@ -139,7 +139,7 @@ class FrameStore:
         if not frame.height and pane in self._panes:
             return
         if self._replacing and MARK not in frame.columns:
-            frame = frame.with_columns(pl.lit(False).alias(MARK))
+            frame = flagged(frame, mark=False)
         content = self._pane(pane)
         if len(content.parts) == 1:
             (part,) = content.parts
@@ -156,10 +156,9 @@ class FrameStore:
         if self._nbytes > self._budget:
             self._make_room()
 
-    def put(self, pane: int, keys: pl.DataFrame, rows: pl.DataFrame) -> None:
-        """Replaces all rows of these keys in a pane (their columns, any number of times each) by `rows`; a key
-        without rows is removed. For a store that is `replacing`."""
-        self.append(pane, marked(keys.select(self._keys.columns), rows))
+    def remove(self, pane: int, rows: pl.DataFrame) -> None:
+        """Removes all rows of the keys of these, which have been looked up. For a store that is `replacing`."""
+        self.append(pane, marks_of(rows, list(self._keys.columns)))
 
     def look_up(self, pane: int, keys: pl.DataFrame) -> pl.DataFrame | None:
         """The merged rows of keys in a pane (their columns, any number of times each); None if there are none. The
@@ -170,19 +169,19 @@ class FrameStore:
             return None
         if len(content.parts) == 1 and self._is_large(content.parts[0]):
             self._divide(pane, content)
-        sought = SoughtKeys(keys, self._keys.columns)
+        sought, hashes = distinct_keys(keys, self._keys.columns)
         parts = len(content.parts)
         by_part: dict[int, list[int]] = {}
-        for key_hash in sought.hashes:
+        for key_hash in hashes:
             by_part.setdefault(slice_of_hash(key_hash, parts), []).append(key_hash)
         found = [
             frame
-            for number, hashes in by_part.items()
-            for frame in self._rows_of(pane, content.parts[number], hashes)
+            for number, of_part in by_part.items()
+            for frame in self._rows_of(pane, content.parts[number], of_part)
         ]
-        found += self._rows_of(pane, content.front, sought.hashes)
-        rows = sought.rows_in(concatenated(found)) if found else None
-        return None if rows is None or rows.is_empty() else self._shown(self._merging([rows], oldest=True))
+        found += self._rows_of(pane, content.front, hashes)
+        rows = self._merging.rows(concatenated(found), sought) if found else None
+        return rows if rows is not None and rows.height else None
 
     def read(self, pane: int) -> pl.DataFrame:
         """The merged frame of a pane. Stays in memory only if the pane was there anyway."""
@@ -282,7 +281,7 @@ class FrameStore:
             self._rows += part.rows
 
     def _shown(self, frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.drop(MARK) if self._replacing and MARK in frame.columns else frame
+        return frame[[name for name in frame.columns if name != MARK]] if self._replacing else frame
 
     # In memory.
 
@@ -330,6 +329,13 @@ class FrameStore:
     def _merge_tail(self, part: Part) -> None:
         """Merges the tail, so that fewer frames are in memory."""
         self._merge_from(part, part.runs_kept)
+
+    def _join_tail(self, part: Part) -> None:
+        """Makes one frame of the tail without merging it, so that there are few to look up in."""
+        frame = concatenated([run.frame for run in part.tail]).rechunk()
+        self._nbytes -= sum(run.nbytes for run in part.tail)
+        part.tail = [Run(frame, self._sizes.of(frame))]
+        self._nbytes += part.tail[0].nbytes
 
     def _merge_resident(self, part: Part) -> None:
         """Merges a part's frames in memory into one."""
@@ -411,6 +417,8 @@ class FrameStore:
         part.looked_up = True
         if part.tail_is_long:
             self._merge_tail(part)
+        elif len(part.tail) > 1:
+            self._join_tail(part)
         if part.chunks and chunk_runs(part.chunks) > _CHUNK_RUNS:
             self._merge_chunks(pane, part)
         chunks = [

@@ -16,6 +16,7 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.errors import DamagedError
 from streamflow.state.backends.protocol import KeyedStateBackend
+from streamflow.state.frames.partition import partitioned
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
@@ -67,12 +68,8 @@ class TimeSorted:
         times = frame[self._name].to_physical()
         low, high = int(times.min()), int(times.max())  # type: ignore[arg-type]
         self._measure(low, high, frame.height)
-        if low // self._width == high // self._width:
-            self._store.append(low // self._width * self._width, frame)
-            return
-        spans = (times // self._width * self._width).alias("span")
-        for (span,), part in frame.group_by(spans, maintain_order=True):
-            self._store.append(int(span), part)
+        for span, part in partitioned(frame, times // self._width * self._width):
+            self._store.append(span, part)
 
     def due(self, limit: int) -> Iterator[pl.DataFrame]:
         """Takes out the rows up to `limit`, some thousand at a time, in order of time."""

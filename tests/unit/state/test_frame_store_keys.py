@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streamflow.core.serde import pack, unpack
 from streamflow.state.backends.memory import MemoryBackend
-from streamflow.state.frames import runs
+from streamflow.state.frames import merging
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import StatePart
@@ -36,6 +36,14 @@ def store_of(budget: int, *, merged: bool, backend: MemoryBackend) -> FrameStore
 
 def keys_of(keys: list[str | None]) -> pl.DataFrame:
     return pl.DataFrame({"k": keys}, schema={"k": pl.String})
+
+
+def put(store: FrameStore, pane: int, keys: pl.DataFrame, rows: pl.DataFrame) -> None:
+    """Replaces the rows of keys by others."""
+    old = store.look_up(pane, keys)
+    if old is not None:
+        store.remove(pane, old)
+    store.append(pane, rows)
 
 
 def expected(model: Model, pane: int, keys: Any, *, merged: bool) -> list[tuple[str | None, int]]:
@@ -82,7 +90,7 @@ def test_any_steps_leave_what_a_dict_of_lists_would_have(
             case "put":
                 # Of every second key nothing is to be left.
                 frame = frame.filter(pl.col("k").is_in(keys[::2], nulls_equal=True))
-                store.put(pane, keys_of(keys), frame)
+                put(store, pane, keys_of(keys), frame)
                 for key in keys:
                     kept[key] = []
             case "look up":
@@ -117,7 +125,7 @@ def test_many_keys_are_put_and_looked_up_while_they_are_divided_and_spilled(budg
         old = dict(found(store.look_up(0, keys)))
         assert old == {f"key {n}": totals[n] for n in chosen}
         totals |= {n: totals[n] + turn for n in chosen}
-        store.put(0, keys, pl.DataFrame({"k": list(keys["k"]), "n": [totals[n] for n in chosen]}))
+        put(store, 0, keys, pl.DataFrame({"k": list(keys["k"]), "n": [totals[n] for n in chosen]}))
     assert dict(store.read(0).rows()) == {f"key {n}": total for n, total in totals.items()}
     assert (store.spilled > 0) == (budget < 1 << 30)
 
@@ -131,7 +139,7 @@ def test_chunks_of_a_version_without_marks_are_looked_up_and_replaced() -> None:
     store = store_of(1 << 30, merged=True, backend=backend)
     store.restore([StatePart(range(128), unpack(pack(saved.values)), saved.tables, backend, adopted=True)])
     keys = keys_of([f"key {n}" for n in range(10)])
-    store.put(0, keys_of(["key 3"]), pl.DataFrame({"k": ["key 3"], "n": [7]}))
+    put(store, 0, keys_of(["key 3"]), pl.DataFrame({"k": ["key 3"], "n": [7]}))
     assert found(store.look_up(0, keys)) == [(f"key {n}", 7 if n == 3 else 1) for n in range(10)]
     assert sum(store.read(0)["n"]) == 3_006
 
@@ -146,17 +154,19 @@ def test_looking_up_goes_over_as_many_rows_whatever_is_stored(
     for _ in range(2):
         store.look_up(0, keys)
     gone_over: list[int] = []
-    whole = runs.SoughtKeys.rows_in
+    rows_of = merging.Merging.rows
 
-    def counted(sought: runs.SoughtKeys, frame: pl.DataFrame) -> pl.DataFrame:
-        gone_over.append(frame.height)
-        return whole(sought, frame)
+    def counted(merged: merging.Merging, frame: pl.DataFrame, sought: pl.DataFrame) -> pl.DataFrame:
+        if sought.height == keys.height:
+            gone_over.append(frame.height)
+        return rows_of(merged, frame, sought)
 
-    monkeypatch.setattr(runs.SoughtKeys, "rows_in", counted)
+    monkeypatch.setattr(merging.Merging, "rows", counted)
     for turn in range(200):
         rows = store.look_up(0, keys)
         assert rows is not None
-        store.put(0, keys, rows.with_columns(pl.col("n") + turn))
+        store.remove(0, rows)
+        store.append(0, rows.with_columns(pl.col("n") + turn))
     # The tail of what came last, at most.
     assert max(gone_over) <= 4_096
     assert sum(gone_over) / 200 <= 1_000
