@@ -116,6 +116,62 @@ class _Crossing(Operator):
             out.emit(FrameBatch(frame.with_columns(pl.col(EVENT_TIME).cast(EVENT_TIME_TYPE))))
 
 
+@dataclass(frozen=True, eq=False)
+class Delaying(OperatorSpec):
+    """Holds the latest three records, and the output watermark with them: it moves with records alone."""
+
+    kind: ClassVar[str] = "delaying"
+    built: list[_Delaying] = field(default_factory=list["_Delaying"])
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        return inputs[0]
+
+    def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
+        self.built.append(_Delaying())
+        return self.built[-1]
+
+
+class _Delaying(Operator):
+    def __init__(self) -> None:
+        self._held: list[AnyBatch] = []
+        self._of_input = self._reached = MIN
+        self.said: list[tuple[str, int]] = []
+
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        for at in range(len(batch)):
+            self._held.append(batch.part(at, at + 1))
+        self._release(out, left=3)
+        self._reach()
+
+    def on_watermark(self, watermark: int, out: Collector) -> int | None:
+        self._of_input = watermark
+        if watermark == MAX:
+            self._release(out, left=0)
+        return self._reach()
+
+    @property
+    def output_watermark(self) -> int:
+        return min([self._of_input, *(_time(each) - 1 for each in self._held)])
+
+    def _reach(self) -> int:
+        watermark = self.output_watermark
+        if watermark > self._reached:
+            self._reached = watermark
+            self.said.append(("watermark", watermark))
+        return watermark
+
+    def _release(self, out: Collector, *, left: int) -> None:
+        while len(self._held) > left:
+            record = self._held.pop(0)
+            self.said.append(("time", _time(record)))
+            out.emit(record)
+
+
+def _time(record: AnyBatch) -> int:
+    assert record.max_time is not None
+    return record.max_time
+
+
 def crossed(left: sf.Stream, right: sf.Stream, spec: Crossing) -> sf.Stream:
     builder = builder_of(left)
     return sf.Stream(builder, Input(builder.add_operator(spec, (read_of(left), read_of(right)))))
@@ -162,6 +218,31 @@ def test_records_of_two_inputs_meet_by_key_and_none_comes_behind_the_watermark(
     probe.check()
     if parts == 1:
         assert [seen.log for seen in probe.seen] == [each.said for each in spec.built]
+
+
+@share(2)
+@given(records=disordered(BOUND, most=15), way=ways(), again=st.booleans())
+@example(
+    # The last records move no watermark themselves, and let the one go that had held one back.
+    records=[Event("a", time, 1) for time in (0, 30, 21, 22, 23)],
+    way=Way(rows=1),
+    again=False,
+)
+def test_a_watermark_moves_behind_a_source_and_in_the_middle_of_a_chain(
+    records: list[Event], way: Way, again: bool
+) -> None:
+    job = sf.Job("delayed")
+    spec, last, probe = Delaying(), Delaying(), Probe()
+    stream = through(read(job, records, way, bound=BOUND), spec)
+    kept = through(through(stream, last) if again else stream, probe).collect()
+    job.run(**way.settings)
+    assert Counter(row["ts"] for row in kept.rows()) == Counter(event.ts for event in records)
+    probe.check()
+    if not again:
+        assert [seen.log for seen in probe.seen] == [each.said for each in spec.built]
+    # Records that an operator lets go with +∞ may move the one behind it: that goes out with +∞.
+    for seen, each in zip(probe.seen, (last if again else spec).built, strict=True):
+        assert {*seen.log} <= {*each.said}
 
 
 def test_the_output_watermark_moves_with_a_record_alone() -> None:

@@ -328,7 +328,6 @@ class SourceTask:
         self._idleness.heard(split)
         for output, batch in piece.outputs:
             await self._subtask.deliver(output, self._placed(split, piece, batch))
-        await self._subtask.flush()
         self._idle_sent = False
         self._idle_since = None
         mark = self._marks[split]

@@ -190,6 +190,8 @@ class Subtask:
             await self._in_portions(batch, partial(self.chain.deliver, output))
         else:
             await self._work(self._records, len(batch), self.chain.deliver, output, batch)
+        await self.flush()
+        await self._move()
 
     def hear(self, port: int, time: int) -> None:
         """Takes the watermark of one of several inputs; that of all comes next, if it moves."""
