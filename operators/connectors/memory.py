@@ -14,7 +14,7 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.copies import copied_batch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.python_times import shown_row
-from streamflow.core.schema import EVENT_TIME, OBJECTS, Objects, Schema
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, OBJECTS, Objects, Schema
 from streamflow.core.values import strict_frame
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.connectors.fixed_splits import FixedSplits
@@ -79,8 +79,13 @@ class MemorySource(Source):
         if not isinstance(self._held, pl.DataFrame):
             return StreamType(OBJECTS, timed=False)
         columns = dict(self._held.schema)
-        timed = columns.pop(EVENT_TIME, None) is not None
-        return StreamType(Schema(columns), timed=timed)
+        of_time = columns.pop(EVENT_TIME, None)
+        if of_time not in (None, EVENT_TIME_TYPE):
+            raise JobDefinitionError(
+                f"the column {EVENT_TIME!r} is event time, and this one is {of_time}",
+                hint=f"make it {EVENT_TIME_TYPE}, or choose another name",
+            )
+        return StreamType(Schema(columns), timed=of_time is not None)
 
     def enumerator(self, ctx: SourceContext) -> Enumerator:
         return FixedSplits(Split("memory"))

@@ -8,7 +8,7 @@ from typing import Any, Final
 import polars as pl
 
 from streamflow.core.kinds import any_column
-from streamflow.core.schema import OBJECTS, Schema, StreamSchema
+from streamflow.core.schema import OBJECTS, Schema, StreamSchema, check_not_reserved
 from streamflow.core.values import framed, strict_column
 from streamflow.errors import JobDefinitionError
 
@@ -58,6 +58,7 @@ def infer_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     names = list(dict.fromkeys(name for row in rows for name in row))
     if not names:
         raise JobDefinitionError("the rows have no columns", hint=_OBJECTS_HINT)
+    check_not_reserved(names)
     columns: list[pl.Series] = []
     for name in names:
         if not isinstance(name, str):

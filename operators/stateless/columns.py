@@ -16,7 +16,14 @@ from polars.exceptions import ColumnNotFoundError, PolarsError
 
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
-from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema, is_shown
+from streamflow.core.schema import (
+    EVENT_TIME,
+    EVENT_TIME_TYPE,
+    WATERMARK,
+    Schema,
+    check_not_reserved,
+    is_shown,
+)
 from streamflow.errors import JobDefinitionError, cut, unknown_name
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.contract.inputs import FRAMES, InputNeeds
@@ -147,6 +154,7 @@ class Select(ColumnSpec):
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         _check_each(self.expressions, inputs[0])
+        check_not_reserved(map(_output_name, self.expressions))
         return super().output_type(inputs)
 
     def needed_columns(
@@ -167,6 +175,7 @@ class WithColumns(ColumnSpec):
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         _check_each(self.expressions, inputs[0])
+        check_not_reserved(map(_output_name, self.expressions))
         return super().output_type(inputs)
 
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
@@ -195,6 +204,10 @@ class Rename(ColumnSpec):
 
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         return frame.rename(dict(self.names), strict=True)
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        check_not_reserved(new for _, new in self.names)
+        return super().output_type(inputs)
 
     def needed_columns(
         self, needed: frozenset[str] | None, inputs: Sequence[StreamType]

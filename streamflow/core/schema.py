@@ -27,6 +27,7 @@ __all__ = [
     "Schema",
     "StreamSchema",
     "annotated_type",
+    "check_not_reserved",
     "key_column",
     "shown_name",
 ]
@@ -72,8 +73,7 @@ class Schema(Mapping[str, pl.DataType]):
         for name, dtype in fields.items():
             if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise JobDefinitionError(f"a column cannot be named {name!r}", hint="a name is text")
-            if name in (EVENT_TIME, WATERMARK):
-                raise JobDefinitionError(f"a column cannot be named {name!r}", hint="choose another name")
+            check_not_reserved([name])
             resolved[name] = _instance(name, dtype)
         self._fields = resolved
         self.optional = frozenset(optional)
@@ -111,6 +111,13 @@ class Schema(Mapping[str, pl.DataType]):
 StreamSchema = Schema | Objects
 
 _SET_APART: Final = "\x1a"
+
+
+def check_not_reserved(names: Iterable[str | None]) -> None:
+    """Raises JobDefinitionError if one of a user's names is that of event time or of the watermark."""
+    for name in names:
+        if name in (EVENT_TIME, WATERMARK):
+            raise JobDefinitionError(f"a column cannot be named {name!r}", hint="choose another name")
 
 
 def key_column(name: str, taken: Container[str] = ()) -> str:

@@ -88,3 +88,34 @@ def test_a_null_key_is_called_by_its_name() -> None:
     job.read(source).key_by("__n").aggregate(n=sf.count()).collect()
     with pytest.raises(sf.RecordError, match="the key '__n' is null"):
         job.run()
+
+
+@pytest.mark.parametrize("name", ["__event_time", "__watermark"])
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda s, name: s.with_columns(**{name: sf.lit(1)}),
+        lambda s, name: s.with_columns(sf.col("v").alias(name)),
+        lambda s, name: s.select("v", sf.col("v").alias(name)),
+        lambda s, name: s.rename({"v": name}),
+    ],
+)
+@pytest.mark.parametrize("timed", [True, False])
+def test_the_names_of_event_time_and_watermark_are_taken(name: str, made: Any, timed: bool) -> None:
+    job = sf.Job("taken")
+    rows = sf.MemorySource([{"v": 1, "ts": 1}])
+    stream = job.read(rows, event_time=sf.epoch("ts", unit="us")) if timed else job.read(rows)
+    with pytest.raises(sf.JobDefinitionError, match=f"a column cannot be named '{name}'"):
+        made(stream, name).collect()
+
+
+@pytest.mark.parametrize("name", ["__event_time", "__watermark"])
+def test_rows_have_no_column_of_those_names(name: str) -> None:
+    with pytest.raises(sf.JobDefinitionError, match=f"a column cannot be named '{name}'"):
+        sf.MemorySource([{name: 5, "v": 1}])
+
+
+def test_event_time_of_another_type_is_refused() -> None:
+    source = sf.MemorySource(pl.DataFrame({"__event_time": [5], "v": [1]}))
+    with pytest.raises(sf.JobDefinitionError, match="is event time, and this one is Int64"):
+        sf.Job("other").read(source)
