@@ -47,6 +47,8 @@ _GONE_AFTER: Final = 15.0
 """Seconds for which brokers may say that they do not know a topic: after a restart they have to learn it first."""
 
 _MOST: Final = 40_000
+_AT_ONCE: Final = 500
+"""Messages that exist at a time: fewer than those at which Python looks for garbage among them."""
 _POLL: Final = 0.1
 _QUEUE_RECORDS: Final = 20_000
 """Records that librdkafka fetches ahead. More is slower: the same memory is not used again and again."""
@@ -192,15 +194,20 @@ class PartitionLog:
     def read(self, seconds: float, most: int) -> Chunk | None:
         """The next records, like `LogReader.fetch`."""
         start, give_up = self._reached, self._clock() + seconds
+        chunk = _MessageChunk()
         while not self.closing and (left := give_up - self._clock()) > 0:
             if self._error is not None:
                 raise self._error
             first = self._consumer.poll(min(left, _POLL))
-            rest = [] if first is None or most == 1 else self._consumer.consume(most - 1, 0)
-            records = self._taken_in([] if first is None else [first, *rest])
+            messages = [] if first is None else [first]
+            while messages:
+                chunk.add(self._taken_in(messages))
+                room = most - len(chunk)
+                messages = self._consumer.consume(min(room, _AT_ONCE), 0) if room and not self._error else []
             if self._reached > start:
                 self._looked, self._missing_since, self.silent_since = self._clock(), None, None
-                return _MessageChunk(records, self._reached)
+                chunk.next_offset = self._reached
+                return chunk
         if self._clock() - self._looked > _LOOK_EVERY:
             self._look_around()
         return None
@@ -285,15 +292,25 @@ class _MessageChunk:
     They are taken apart at once: as objects they would be gone through again and again by Python's garbage collector.
     """
 
-    def __init__(self, messages: Sequence[Message], next_offset: int) -> None:
-        self.next_offset = next_offset
-        self._values = [message.value() for message in messages]
-        self._keys = [message.key() for message in messages]
-        self._offsets = [cast("int", message.offset()) for message in messages]
+    def __init__(self) -> None:
+        self.next_offset = 0
+        self.nbytes = 0
+        self._values: list[bytes | None] = []
+        self._keys: list[bytes | None] = []
+        self._offsets: list[int] = []
+        self._times: list[int] = []
+        self._headers: list[Headers] = []
+
+    def add(self, messages: Sequence[Message]) -> None:
+        """Adds the next messages."""
+        values = [message.value() for message in messages]
+        self.nbytes += sum(map(len, filter(None, values)))
+        self._values += values
+        self._keys += [message.key() for message in messages]
+        self._offsets += [cast("int", message.offset()) for message in messages]
         # Without a timestamp, in the oldest message format too, librdkafka says -1.
-        self._times = [message.timestamp()[1] for message in messages]
-        self._headers = [_headers(message) for message in messages]
-        self.nbytes = sum(map(len, filter(None, self._values)))
+        self._times += [message.timestamp()[1] for message in messages]
+        self._headers += map(_headers, messages)
 
     def __len__(self) -> int:
         return len(self._values)

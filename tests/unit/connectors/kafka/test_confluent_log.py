@@ -26,7 +26,7 @@ class Delivering:
         return self._came[0].pop(0) if self._came else None
 
     def consume(self, most: int, seconds: float) -> list[object]:
-        return self._came.pop(0)
+        return self._came.pop(0) if self._came else []
 
     def get_watermark_offsets(self, place: object, *, cached: bool) -> tuple[int, int]:
         return 0, -1001
