@@ -17,13 +17,13 @@ from streamflow.operators.connectors.kafka.formats.avro_values import (
     avro_columns,
 )
 from streamflow.operators.connectors.kafka.formats.column_casts import resolved
-from streamflow.operators.connectors.kafka.formats.json_values import JsonColumns, JsonEncoder, JsonObjects
+from streamflow.operators.connectors.kafka.formats.json_values import JsonColumns, JsonEncoder, json_objects
 from streamflow.operators.connectors.kafka.formats.msgpack_values import (
     MsgpackColumns,
     MsgpackEncoder,
-    MsgpackObjects,
+    msgpack_objects,
 )
-from streamflow.operators.connectors.kafka.formats.plain_values import PlainEncoder, PlainValues, plain_schema
+from streamflow.operators.connectors.kafka.formats.plain_values import PlainEncoder, plain_values
 from streamflow.operators.connectors.kafka.formats.values import (
     Decoder,
     Encoder,
@@ -56,24 +56,26 @@ def decoder(
     >>> decoder("json", Schema({"n": pl.Int64})).decode([b'{"n":1}', b'{"n":']).bad
     [(1, 'the value is not valid JSON (Input data was truncated)')]
     """
-    if checked_format(format) in ("text", "bytes"):
-        dtype = pl.String() if format == "text" else pl.Binary()
-        return PlainValues(plain_schema(schema, dtype, format), max_bytes, text=format == "text")
+    checked_format(format)
     if format == "avro" and schema is None and isinstance(registry, AvroSchema):
         schema = avro_columns(registry)
-    if isinstance(schema, Schema):
+    if isinstance(schema, Schema) and format not in ("text", "bytes"):
         schema = _projected(schema, columns)
     match format:
+        case "text" | "bytes":
+            return plain_values(format, schema, max_bytes)
         case "arrow":
             return ArrowValues(schema, max_bytes)
         case "avro":
             return AvroValues(schema, registry, max_bytes)
         case "msgpack":
             return (
-                MsgpackColumns(schema, max_bytes) if isinstance(schema, Schema) else MsgpackObjects(max_bytes)
+                MsgpackColumns(schema, max_bytes)
+                if isinstance(schema, Schema)
+                else msgpack_objects(max_bytes)
             )
         case _:
-            return JsonColumns(schema, max_bytes) if isinstance(schema, Schema) else JsonObjects(max_bytes)
+            return JsonColumns(schema, max_bytes) if isinstance(schema, Schema) else json_objects(max_bytes)
 
 
 def _projected(schema: Schema, columns: Sequence[str] | None) -> Schema:

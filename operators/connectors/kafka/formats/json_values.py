@@ -22,15 +22,15 @@ from streamflow.operators.connectors.files.formats.ndjson import NdjsonColumns, 
 from streamflow.operators.connectors.kafka.formats.values import (
     TOMBSTONE,
     DecodedValues,
+    EachValue,
     chosen_columns,
-    decode_each,
     kept,
     raise_for_row,
     too_long,
 )
 from streamflow.operators.connectors.text_columns import json_lines
 
-__all__ = ["JsonColumns", "JsonEncoder", "JsonObjects"]
+__all__ = ["JsonColumns", "JsonEncoder", "json_objects"]
 
 _ERRORS: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 _EMPTY: Final = "the value is empty"
@@ -102,25 +102,16 @@ class JsonColumns:
         return None, value.replace(b"\n", b" ")
 
 
-class JsonObjects:
+def json_objects(max_bytes: int) -> EachValue:
     """A decoder of each value into a Python object: mostly dicts."""
+    return EachValue(OBJECTS, max_bytes, _shallow, _ERRORS, _explain)
 
-    schema: StreamSchema = OBJECTS
 
-    def __init__(self, max_bytes: int) -> None:
-        self._limit = max_bytes
-
-    def decode(self, values: Sequence[bytes | None]) -> DecodedValues:
-        decode = msgspec.json.Decoder().decode
-
-        def shallow(value: bytes) -> Any:
-            # No value is deeper than it has brackets.
-            if value.count(b"[") + value.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-                raise RecursionError
-            return decode(value)
-
-        rows, bad = decode_each(values, self._limit, shallow, _ERRORS, _explain)
-        return DecodedValues(rows, kept(len(values), bad), bad)
+def _shallow(value: bytes) -> Any:
+    # No value is deeper than it has brackets.
+    if value.count(b"[") + value.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise RecursionError
+    return msgspec.json.decode(value)
 
 
 class JsonEncoder:

@@ -29,6 +29,7 @@ from streamflow.operators.connectors.files.formats.wire_types import (
 )
 from streamflow.operators.connectors.kafka.formats.values import (
     DecodedValues,
+    EachValue,
     chosen_columns,
     decode_each,
     kept,
@@ -38,7 +39,7 @@ from streamflow.operators.connectors.text_columns import as_text_carries
 from streamflow.operators.stateless.row_builder import row_dicts
 from streamflow.operators.stateless.rows import each_row
 
-__all__ = ["MsgpackColumns", "MsgpackEncoder", "MsgpackObjects", "check_msgpack_columns"]
+__all__ = ["MsgpackColumns", "MsgpackEncoder", "check_msgpack_columns", "msgpack_objects"]
 
 _ERRORS: Final = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 _TIMES: Final = (pl.Datetime, pl.Date, pl.Time)
@@ -96,25 +97,16 @@ class MsgpackColumns:
         return pl.Series(name, values, dtype=dtype)
 
 
-class MsgpackObjects:
+def msgpack_objects(max_bytes: int) -> EachValue:
     """A decoder of each value into a Python object: mostly dicts."""
+    return EachValue(OBJECTS, max_bytes, _shallow, _ERRORS, _explain)
 
-    schema: StreamSchema = OBJECTS
 
-    def __init__(self, max_bytes: int) -> None:
-        self._limit = max_bytes
-
-    def decode(self, values: Sequence[bytes | None]) -> DecodedValues:
-        decode = msgspec.msgpack.Decoder(ext_hook=_refuse_extension).decode
-
-        def shallow(value: bytes) -> Any:
-            decoded = decode(value)
-            if len(value.translate(None, _NOT_OPENING)) > MAX_DEPTH and deeper_than(decoded, MAX_DEPTH):
-                raise RecursionError
-            return decoded
-
-        rows, bad = decode_each(values, self._limit, shallow, _ERRORS, _explain)
-        return DecodedValues(rows, kept(len(values), bad), bad)
+def _shallow(value: bytes) -> Any:
+    decoded = msgspec.msgpack.decode(value, ext_hook=_refuse_extension)
+    if len(value.translate(None, _NOT_OPENING)) > MAX_DEPTH and deeper_than(decoded, MAX_DEPTH):
+        raise RecursionError
+    return decoded
 
 
 class MsgpackEncoder:

@@ -3,59 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
 from streamflow.core.elements import AnyBatch
-from streamflow.core.schema import Objects, Schema, StreamSchema
+from streamflow.core.schema import Schema, StreamSchema
 from streamflow.errors import JobDefinitionError, SinkError, cut
 from streamflow.operators.connectors.kafka.formats.values import (
     VALUE,
-    DecodedValues,
+    EachValue,
     KafkaFormat,
     chosen_columns,
-    decode_each,
-    kept,
     raise_for_row,
 )
 from streamflow.operators.stateless.rows import each_row
 
-__all__ = ["PlainEncoder", "PlainValues", "plain_schema"]
+__all__ = ["PlainEncoder", "plain_values"]
 
 _NOT_UTF8 = "the value is not valid UTF-8"
 
 
-def plain_schema(schema: StreamSchema | None, dtype: pl.DataType, format: str) -> StreamSchema:
-    """One column of that type: the schema's, or `value`. Raises JobDefinitionError for any other schema.
+def plain_values(format: Literal["text", "bytes"], schema: StreamSchema | None, max_bytes: int) -> EachValue:
+    """A decoder of each value as text or bytes, in one column: the schema's, or `value`. Raises JobDefinitionError for
+    any other schema.
 
-    >>> plain_schema(None, pl.String(), "text")
+    >>> plain_values("text", None, 100).schema
     Schema(value: String)
     """
+    dtype = pl.String() if format == "text" else pl.Binary()
     if schema is None:
-        return Schema({VALUE: dtype})
-    if isinstance(schema, Schema) and list(schema.values()) != [dtype]:
+        schema = Schema({VALUE: dtype})
+    elif isinstance(schema, Schema) and list(schema.values()) != [dtype]:
         raise JobDefinitionError(
             f"format {format!r} has one column of type {dtype}, not {schema!r}",
             hint=f'leave the schema out (the column is called "{VALUE}") or name one column',
         )
-    return schema
-
-
-class PlainValues:
-    """A decoder of each value as text or bytes."""
-
-    def __init__(self, schema: StreamSchema, max_bytes: int, *, text: bool) -> None:
-        self.schema: StreamSchema = schema
-        self._limit = max_bytes
-        self._decode: Callable[[bytes], Any] = bytes.decode if text else bytes
-
-    def decode(self, values: Sequence[bytes | None]) -> DecodedValues:
-        rows, bad = decode_each(values, self._limit, self._decode, (UnicodeDecodeError,), lambda _: _NOT_UTF8)
-        if isinstance(self.schema, Objects):
-            return DecodedValues(rows, kept(len(values), bad), bad)
-        ((name, dtype),) = self.schema.items()
-        return DecodedValues(pl.DataFrame({name: rows}, schema={name: dtype}), kept(len(values), bad), bad)
+    decode_one: Callable[[bytes], Any] = bytes.decode if format == "text" else bytes
+    return EachValue(schema, max_bytes, decode_one, (UnicodeDecodeError,), lambda _: _NOT_UTF8)
 
 
 class PlainEncoder:

@@ -21,6 +21,7 @@ __all__ = [
     "VALUE",
     "DecodedValues",
     "Decoder",
+    "EachValue",
     "Encoder",
     "KafkaFormat",
     "checked_format",
@@ -135,6 +136,26 @@ def decode_each(
             except errors as error:
                 bad.append((index, cut(explain(error))))
     return rows, bad
+
+
+@dataclass(frozen=True, slots=True)
+class EachValue:
+    """A decoder of each value by itself: into a Python object, or into the only column. `decode_one` raises one of
+    `errors` for a bad value."""
+
+    schema: StreamSchema
+    max_bytes: int
+    decode_one: Callable[[bytes], Any]
+    errors: tuple[type[Exception], ...]
+    explain: Callable[[Exception], str]
+
+    def decode(self, values: Sequence[bytes | None]) -> DecodedValues:
+        rows, bad = decode_each(values, self.max_bytes, self.decode_one, self.errors, self.explain)
+        origin = kept(len(values), bad)
+        if isinstance(self.schema, Schema):
+            ((name, dtype),) = self.schema.items()
+            return DecodedValues(pl.DataFrame({name: rows}, schema={name: dtype}), origin, bad)
+        return DecodedValues(rows, origin, bad)
 
 
 class Encoder(Protocol):
