@@ -1,8 +1,9 @@
 """The layout of a job's checkpoints below a root.
 
 <job>/lock                              held by the process that runs the job (local folders)
-<job>/claims/<incarnation>              who runs it: the highest one may publish <job>/blobs/<generation>/<digest>
-content <job>/manifests/<number>                what a checkpoint consists of; made last, in one step
+<job>/claims/<incarnation>              who runs it: the highest one may publish
+<job>/blobs/<generation>/<digest>       content
+<job>/manifests/<number>                what a checkpoint consists of; made last, in one step
 <job>/quarantine/<number>.<n>           manifests that were set aside, and why
 """
 
