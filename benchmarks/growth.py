@@ -55,9 +55,9 @@ def assembling(parallelism: int) -> float:
     taken: list[float] = []
     build = Assembly.build
 
-    def timed(assembly: Assembly) -> None:
+    async def timed(assembly: Assembly) -> None:
         began = time.thread_time()
-        build(assembly)
+        await build(assembly)
         taken.append(time.thread_time() - began)
 
     async def run() -> None:

@@ -5,6 +5,7 @@ With a checkpoint to continue from, every operator gets its share of it, and eve
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -73,17 +74,22 @@ class Assembly:
         self.keyed: list[KeyedStateBackend] = []
         """The backends of operators that keep state."""
 
-    def build(self) -> None:
-        """Makes all parts; on the event loop's thread, since tasks belong to it."""
+    async def build(self) -> None:
+        """Makes all parts; on the event loop, since tasks belong to it, which others use in between."""
         for edge in self._plan.edges:
             senders = self._plan.task(edge.upper).parallelism
             channel = self._channels_of(edge, senders)
-            self._channels.append({(i, j): channel() for i in range(senders) for j in self._lower(edge, i)})
+            channels: dict[tuple[int, int], Channel] = {}
+            for i in range(senders):
+                channels |= {(i, j): channel() for j in self._lower(edge, i)}
+                await asyncio.sleep(0)
+            self._channels.append(channels)
         for task in self._plan.tasks:
             untimed = self._plan.untimed_ports(task.id)
             endless = self._plan.endless_ports(task.id) if untimed else frozenset[int]()
             for index in range(task.parallelism):
                 self._build_subtask(task, index, untimed, endless)
+                await asyncio.sleep(0)
 
     def restore(self) -> None:
         """Gives every operator its share; blocks."""

@@ -15,12 +15,22 @@ __all__ = ["Attempt"]
 
 
 class Attempt:
-    """A coordinator and its worker; `run` once."""
+    """A coordinator and its worker; `build` and `run` once."""
 
     def __init__(self, deployment: Deployment, checkpoints: Checkpoints | None) -> None:
         self.coordinator = Coordinator(deployment, checkpoints)
         keep = None if checkpoints is None else checkpoints.keep
         self.worker = Worker(deployment, tell=self.coordinator.hear, keep=keep)
+
+    async def build(self) -> None:
+        """Makes the subtasks and joins the two; closes those that there are if one cannot be made."""
+        try:
+            await self.worker.build()
+        except BaseException:
+            await self.worker.close()
+            await self.coordinator.close()
+            self.worker.release()
+            raise
         self.coordinator.join(self.worker.hear)
 
     async def run(self, started: Callable[[], None]) -> None:

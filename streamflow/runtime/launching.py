@@ -168,7 +168,9 @@ class Launcher:
             first_epoch=last + 1,
             checkpointed=checkpoints is not None,
         )
-        return Attempt(deployment, checkpoints)
+        attempt = Attempt(deployment, checkpoints)
+        await attempt.build()
+        return attempt
 
     async def cause(self, error: Exception) -> Exception:
         """The cause of a run's failure: if another process has taken the job over, that fact, and not its

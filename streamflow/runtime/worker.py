@@ -50,7 +50,7 @@ class Worker:
     """Runs the subtasks of a deployment in this process, on this event loop.
 
     `tell` brings messages to the coordinator, `keep` stores a subtask's snapshot; None: no checkpoints are taken.
-    `run`, then `cancel`, `ended` and `close`, in that order. A worker is what its subtasks report to.
+    `build` and `run`, then `cancel`, `ended` and `close`, in that order. A worker is what its subtasks report to.
     """
 
     def __init__(
@@ -78,7 +78,10 @@ class Worker:
         """Set, and replaced, whenever an epoch begins or has been dealt with."""
         self._stop_asked_at: float | None = None
         self._parts = Assembly(deployment, self, tell)
-        self._parts.build()
+
+    async def build(self) -> None:
+        """Makes the subtasks; before everything else."""
+        await self._parts.build()
 
     async def run(self) -> None:
         """Restores the subtasks, waits for `Start` and runs them to their end; what the first failing one raises is

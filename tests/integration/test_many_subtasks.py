@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import pytest
 
 import streamflow as sf
+from streamflow.runtime import assembly
+from streamflow.runtime.task.chain import Chain
 
 PARALLELISM = 20
 OPERATORS = 4
@@ -58,3 +60,37 @@ def test_many_subtasks_hold_few_files_open(tmp_path: Path) -> None:
     assert written == 2_000
     assert result.checkpoint.failed == 0
     assert 0 < most <= MOST_FILES
+
+
+def test_other_tasks_go_on_while_subtasks_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop turns between two of them: a job in an application that serves requests does not hold these up."""
+    turn = 0
+    made: list[int] = []
+
+    def noting(*args: Any, **options: Any) -> Chain:
+        made.append(turn)
+        return Chain(*args, **options)
+
+    async def turning() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(assembly, "Chain", noting)
+    job = sf.Job("many")
+    stream = job.read(sf.MemorySource([{"k": n, "n": n} for n in range(20)]))
+    for _ in range(OPERATORS):
+        stream = stream.key_by("k").process(Count())
+    kept = stream.collect()
+
+    async def whole() -> None:
+        other = asyncio.create_task(turning())
+        await (await job.start(mode="streaming", parallelism=PARALLELISM)).wait()
+        other.cancel()
+
+    asyncio.run(whole())
+    assert len(kept.rows()) == 20
+    # The key is the same for all operators, so that they run in one task, beside the source's.
+    assert len(made) >= PARALLELISM
+    assert len(set(made)) == len(made)
