@@ -52,7 +52,9 @@ class Buckets:
                 self._width *= 2
                 starts = self._start(slices)
         for bucket, part in partitioned(partials, starts):
-            self._put(bucket, part)
+            self._store.append(bucket, part)
+            low, high = _bounds(part[SLICE])
+            self._extend(bucket, low if self._low == SLICE else _bounds(part[self._low])[0], high)
 
     def read(self, bucket: int) -> pl.DataFrame:
         """The rows of a bucket, one per key and slice."""
@@ -98,13 +100,6 @@ class Buckets:
 
     def _start(self, slices: Any) -> Any:
         return slices - (slices - self._offset) % self._width
-
-    def _put(self, bucket: int, partials: pl.DataFrame) -> None:
-        self._store.append(bucket, partials)
-        low, high = _bounds(partials[SLICE])
-        if self._low != SLICE:
-            low, _ = _bounds(partials[self._low])
-        self._extend(bucket, low, high)
 
     def _extend(self, bucket: int, low: int, high: int) -> None:
         known = self.spans.get(bucket)

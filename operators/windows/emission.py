@@ -52,7 +52,6 @@ _ORDER: Final = "__order"
 _BY_START: Final = "__by_start"
 _BY_END: Final = "__by_end"
 _PLACE: Final = "__place"
-_OWN_BOUNDS: Final = pl.col(START).alias(_BY_START), pl.col(END).alias(_BY_END)
 _BEFORE: Final = (pl.col(END) - 2).cast(EVENT_TIME_TYPE).alias(WATERMARK)
 
 
@@ -80,9 +79,7 @@ class FiredPanes:
         """Remembers panes (keys, START, END, values, index) of windows that may fire again."""
         if watermark >= MAX_TIME:
             return
-        bound = max(watermark - self._lateness, MIN_TIME)
-        if int(panes[END].min()) - 1 <= bound:  # type: ignore[arg-type]
-            panes = panes.filter(pl.col(END) - 1 > bound)
+        panes = panes.filter(panes[END] - 1 > max(watermark - self._lateness, MIN_TIME))
         for bucket, part in partitioned(panes, (panes[END] - 1) // self._bucket * self._bucket):
             self._store.append(bucket, part)
 
@@ -131,8 +128,7 @@ class FiredPanes:
 
     def _swallowed(self, panes: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
         """The panes that lie within windows of the same keys, with the bounds of the window."""
-        mine = windows[[*self._keys, START, END]]
-        mine.columns = [*self._keys, _BY_START, _BY_END]
+        mine = windows.select(*self._keys, pl.col(START).alias(_BY_START), pl.col(END).alias(_BY_END))
         return key_join(panes, mine, self._keys).filter(
             pl.col(START) >= pl.col(_BY_START), pl.col(END) <= pl.col(_BY_END)
         )
@@ -223,12 +219,13 @@ class PaneWriter:
         assert self._fired is not None
         names = [*panes.columns, _INDEX]
         old = self._fired.take(panes) if again else None
-        panes = panes.with_columns(pl.lit(0, pl.Int64).alias(_INDEX), *_OWN_BOUNDS)
+        first = pl.Series(_INDEX, [0]).new_from_index(0, panes.height)
+        panes = panes.hstack([first, panes[START].alias(_BY_START), panes[END].alias(_BY_END)])
         olds = 0 if old is None else old.height
         both = panes if old is None else concatenated([old[panes.columns], panes])
         ordered = both.lazy().with_columns((pl.int_range(pl.len()) >= olds).alias(_ORDER)).sort(self._ordered)
         result = ordered.with_columns(_HISTORY).collect(engine="in-memory")
-        new = result.filter(_ORDER) if olds else result
+        new = result.filter(result[_ORDER]) if olds else result
         self._fired.add(new[names], watermark)
         return result if self._retracting else new
 

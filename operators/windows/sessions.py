@@ -190,25 +190,30 @@ class SessionWindows(Operator):
         rows = self._ended(self._closing(watermark))
         if rows is None:
             return
-        fire = pl.col(LAST) <= self._closing(watermark)
-        fire = fire & ~pl.col(_FIRED) if self._lateness else fire
-        due = rows.filter(fire)
-        if due.height:
+        fires = self._fires(rows, watermark)
+        if fires.any():
+            due = rows.filter(fires)
             if self._take_back(due):
                 rows = concatenated(self._open)
             related, rest = self._related(rows, due)
             sessions = self._merged(related)
-            closed = sessions.filter(fire)
+            fires = self._fires(sessions, watermark)
+            closed = sessions if fires.all() else sessions.filter(fires)
             if closed.height:
                 again = bool(self._lateness) and bool(closed[_AGAIN].any())
                 results = self._parts.plan.results(closed, self._leading)
                 self._parts.writer.write(results, timing, self._watermark, out, again=again)
-            kept = [rest, sessions.filter(~fire)] if closed.height < sessions.height else [rest]
+            kept = [rest] if closed is sessions else [rest, sessions.filter(~fires)]
             if self._lateness:
                 kept.append(closed.with_columns(pl.lit(True).alias(_FIRED), pl.lit(True).alias(_AGAIN)))
             self._keep(kept)
         if self._lateness:
             self._forget(self._closing(watermark) - self._lateness)
+
+    def _fires(self, rows: pl.DataFrame, watermark: int) -> pl.Series:
+        """Whether a row has to fire by this watermark."""
+        ended = rows[LAST] <= self._closing(watermark)
+        return ended & ~rows[_FIRED] if self._lateness else ended
 
     def _forget(self, bound: int) -> None:
         """Drops fired sessions that are over: the last record is not later than `bound`, nor is that of any fragment
@@ -278,8 +283,7 @@ class SessionWindows(Operator):
         self._merged_rows = min(self._merged_rows, self._rows)
 
     def _add(self, fragments: pl.DataFrame) -> None:
-        columns = [name for name in fragments.columns if name != SLICE]
-        self._open.append(self._flagged(fragments[columns]))
+        self._open.append(self._flagged(fragments.drop(SLICE, strict=False)))
         self._rows += fragments.height
 
     def _compact(self) -> None:

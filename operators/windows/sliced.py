@@ -214,22 +214,21 @@ class SlicedWindows(Operator):
 
     def _exploded(self, partials: pl.DataFrame, end: int, last: int) -> pl.DataFrame:
         """Each partial once for each of its windows that ends in [end, last], with the window's START."""
-        slicing, size = self._slicing, self._slicing.size
-        rows = partials.lazy()
+        slicing, size, slices = self._slicing, self._slicing.size, partials[SLICE]
         if (last - end) // slicing.every < slicing.per_slice:
-            copies = [
-                rows.filter(self._slices_of(to)).with_columns(_time(to - size).alias(START))
-                for to in range(end, last + 1, slicing.every)
-            ]
+            ends = range(end, last + 1, slicing.every)
+            starts = [pl.Series([to - size]).new_from_index(0, len(slices)) for to in ends]
         else:
-            start = slicing.last_window(pl.col(SLICE))
-            copies = [
-                rows.with_columns((start - step * slicing.every).alias(START)).filter(
-                    pl.col(START) + size > pl.col(SLICE), pl.col(START).is_between(end - size, last - size)
-                )
-                for step in range(slicing.per_slice)
-            ]
-        return pl.concat(copies).collect(engine="in-memory")
+            latest = slicing.last_window(slices)
+            starts = [latest - step * slicing.every for step in range(slicing.per_slice)]
+        copies: list[pl.DataFrame] = []
+        for start in starts:
+            within = (
+                (start <= slices) & (start > slices - size) & (start >= end - size) & (start <= last - size)
+            )
+            copy = partials.hstack([start.alias(START)])
+            copies.append(copy if within.all() else copy.filter(within))
+        return concatenated(copies)
 
     def _slices_of(self, end: int) -> pl.Expr:
         """Whether a slice is in the window that ends there."""
@@ -247,17 +246,20 @@ class SlicedWindows(Operator):
         if fresh.is_empty():
             return
         window = [*self._keys, START]
-        data, apart = fresh, False
-        if not self._parts.discarding:
+        if self._parts.discarding:
+            merged = self._plan.merge(fresh, window)
+        else:
             touched = fresh[window]
-            low, high = int(touched[START].min()), int(touched[START].max()) + slicing.size  # type: ignore[arg-type]
+            low, high = int(touched[START].min()), int(touched[START].max())  # type: ignore[arg-type]
             spans = self._buckets.spans.items()
-            read = [bucket for bucket, span in spans if span.low < high and span.high >= low]
+            read = [bucket for bucket, span in spans if span.low < high + slicing.size and span.high >= low]
             found = [rows for bucket in read if (rows := self._buckets.look_up(bucket, touched)) is not None]
-            apart = slicing.per_slice == len(found) == 1
-            data, touched = alike(self._exploded(concatenated(found), end, last), touched, self._keys)
-            data = data.join(touched, on=window, how="semi", nulls_equal=True)
-        merged = data if apart else self._plan.merge(data, window)
+            merged = self._exploded(concatenated(found), low + slicing.size, high + slicing.size)
+            if low < high:
+                merged, touched = alike(merged, touched, self._keys)
+                merged = merged.join(touched, on=window, how="semi", nulls_equal=True)
+            if slicing.per_slice > 1 or len(found) > 1:
+                merged = self._plan.merge(merged, window)
         results = self._plan.results(merged, [*self._keys, START, (pl.col(START) + slicing.size).alias(END)])
         self._parts.writer.write(results, "LATE", watermark, out, again=True)
 

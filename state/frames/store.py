@@ -27,8 +27,9 @@ from streamflow.core.common_types import concatenated
 from streamflow.errors import StateError
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.frames.chunks import Chunk, Chunks, chunk_runs
-from streamflow.state.frames.key_slices import in_slices, rows_in_slice, slice_of_hash
+from streamflow.state.frames.key_slices import slice_of_hash, slices_of
 from streamflow.state.frames.merging import MARK, Merging, flagged, marks_of
+from streamflow.state.frames.partition import partitioned
 from streamflow.state.frames.parts import TAIL_FRAMES, TAIL_ROWS, FrameSizes, Pane, Part
 from streamflow.state.frames.runs import Run, by_hash, distinct_keys
 from streamflow.state.keyed.owned_keys import OwnedKeys
@@ -214,7 +215,8 @@ class FrameStore:
         chosen = [part for at, part in enumerate(content.parts) if at % slices == number % parts]
         frames = [self._content(pane, part) for part in chosen if part.chunks or part.runs or part.tail]
         if slices > parts:
-            frames = [rows_in_slice(frame, self._keys.columns, number, slices) for frame in frames]
+            columns = self._keys.columns
+            frames = [frame.filter(slices_of(frame, columns, slices) == number) for frame in frames]
         if not frames:
             return None
         return self._shown(frames[0] if len(frames) == 1 else concatenated(frames))
@@ -407,7 +409,8 @@ class FrameStore:
 
     def _distribute(self, pane: int, content: Pane, frame: pl.DataFrame) -> None:
         """Moves each row to the part that has its key."""
-        for number, rows in in_slices(frame, self._keys.columns, len(content.parts)):
+        slices = slices_of(frame, self._keys.columns, len(content.parts))
+        for number, rows in partitioned(frame, slices):
             self._add(pane, number, content.parts[number], rows)
 
     # Looked up.

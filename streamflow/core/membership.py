@@ -27,7 +27,8 @@ def has_key_in(rows: pl.DataFrame, others: pl.DataFrame, keys: Sequence[str]) ->
         if one.is_nested() != other.is_nested():
             raise StateError(f"key {key} is a {one} in one place and a {other} in the state")
     if len(keys) == 1 and not rows.schema[keys[0]].is_nested():
-        return rows[keys[0]].is_in(others[keys[0]].implode(), nulls_equal=True)
+        any_of = pl.lit(others[keys[0]]).implode()
+        return rows.select(pl.col(keys[0]).is_in(any_of, nulls_equal=True)).to_series()
     found = others.select(keys).unique().with_columns(pl.lit(True).alias(_FOUND))
     return rows.join(found, on=list(keys), how="left", nulls_equal=True, maintain_order="left")[
         _FOUND
