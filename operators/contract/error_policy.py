@@ -94,6 +94,7 @@ class Guard:
         file."""
         if isinstance(cause, RecordError):
             cause.at(Where(code=line_of_error(cause)))
+            cause.about(record)
             return cause
         error = RecordError(
             cause.message if isinstance(cause, StreamflowError) else described(cause),

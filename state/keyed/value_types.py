@@ -21,7 +21,7 @@ from uuid import UUID
 import msgpack  # type: ignore[import-untyped]
 
 from streamflow.core.serde import pack, unpack
-from streamflow.errors import JobDefinitionError, RecordError, StateError
+from streamflow.errors import JobDefinitionError, RecordError, StateError, cut, represented
 
 __all__ = ["ValueType", "value_type"]
 
@@ -77,7 +77,7 @@ class ValueType:
         if float in self.kinds and type(value) is int:
             return float(value)
         raise RecordError(
-            f"{what} holds {shown(self.signature)}, not {type(value).__name__}",
+            f"{what} holds {shown(self.signature)}, not {type(value).__name__}: {cut(represented(value), 60)}",
             record=value,
             hint="convert the value, or declare the state with another type",
         )

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
-from streamflow.errors import JobDefinitionError, cut
+from streamflow.errors import JobDefinitionError, cut, represented
 
 __all__ = [
     "EARLIEST",
@@ -113,6 +113,11 @@ def to_micros(value: datetime | date | str | int) -> int:
             raise JobDefinitionError(
                 f"{value!r} is not a time", hint="write it like 2013-01-01T05:17:00Z"
             ) from error
+    elif not isinstance(value, date):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise JobDefinitionError(
+            f"{cut(represented(value), 60)} is not a time",
+            hint="give a datetime, or text like 2013-01-01T05:17:00Z",
+        )
     elif not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day, tzinfo=UTC)
     moment = value.replace(tzinfo=UTC) if value.tzinfo is None else value

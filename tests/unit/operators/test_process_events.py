@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import polars as pl
 import pytest
@@ -202,8 +202,34 @@ class Typed(KeyedProcess):
 
 
 def test_a_value_of_another_type_is_the_records_error() -> None:
-    with pytest.raises(RecordError, match="state 'total' holds int, not str"):
+    with pytest.raises(RecordError, match="state 'total' holds int, not str: 'a'"):
         OperatorHarness(spec(Typed()), UNTIMED).push(rows(("a", 1)))
+
+
+class Broken(KeyedProcess):
+    total = sf.ValueState(int)
+    items = sf.ListState(int)
+
+    def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
+        match event["v"]:
+            case 1:
+                self.total.update(event["k"])
+            case 2:
+                self.items.add(event["k"])
+            case 3:
+                ctx.set_processing_timer("soon")
+            case 4:
+                ctx.set_processing_timer(cast("Any", None))
+            case _:
+                raise RecordError("a bad one")
+
+
+def test_dead_letters_hold_the_event_whatever_the_error_is() -> None:
+    harness = OperatorHarness(spec(Broken(), on_error="dead_letter"), UNTIMED)
+    events = [("a", at) for at in range(1, 6)]
+    harness.push(rows(*events))
+    letters = harness.output("errors")
+    assert [letter["record"] for letter in letters] == [str({"k": key, "v": value}) for key, value in events]
 
 
 class Scaled(KeyedProcess):

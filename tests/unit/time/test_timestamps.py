@@ -1,6 +1,7 @@
 """Points in time: microseconds since 1970 in UTC, negative ones included, and how they come in and go out."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
 
 import polars as pl
 import pytest
@@ -62,3 +63,9 @@ def test_epoch_columns(unit: TimeUnit, value: int, micros: int) -> None:
 def test_an_unknown_unit_is_refused() -> None:
     with pytest.raises(JobDefinitionError, match="'min' is not one of s, ms, us, ns"):
         epoch("ts", unit="min")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [None, 1.5, timedelta(1), b"2013"])
+def test_other_values_are_no_times(value: Any) -> None:
+    with pytest.raises(JobDefinitionError, match="is not a time"):
+        to_micros(value)
