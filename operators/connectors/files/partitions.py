@@ -112,14 +112,14 @@ def _unescaped(text: str) -> str:
         return text
 
 
-_INTEGER = r"^(0|-?[1-9]\d{0,17})$"
+_INTEGER = r"^(0|-?[1-9]\d{0,18})$"
 _DATE = r"^\d{4}-\d\d-\d\d$"
 _UTC = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$"
 
 
 def partition_types(files: Sequence[Mapping[str, str | None]]) -> dict[str, pl.DataType]:
-    """The types of the columns that the folders of some files name: integers, days or times in UTC if all values are
-    written as such, else text.
+    """The types of the columns that the folders of some files name: integers that Int64 holds, days or times in UTC if
+    all values are written as such, else text.
 
     >>> partition_types([{"n": "7", "zip": "007"}, {"n": None, "zip": "10"}])
     {'n': Int64, 'zip': String}
@@ -129,7 +129,9 @@ def partition_types(files: Sequence[Mapping[str, str | None]]) -> dict[str, pl.D
         texts = pl.Series([values.get(name) for values in files], dtype=pl.String).drop_nulls()
         forms = {_INTEGER: pl.Int64(), _DATE: pl.Date(), _UTC: EVENT_TIME_TYPE}
         fits = (dtype for form, dtype in forms.items() if len(texts) and texts.str.contains(form).all())
-        found[name] = next(fits, pl.String())
+        dtype = next(fits, pl.String())
+        large = dtype == pl.Int64() and texts.cast(dtype, strict=False).has_nulls()
+        found[name] = pl.String() if large else dtype
     return found
 
 

@@ -273,6 +273,12 @@ class TestPartitions:
             "String", "Int64", "Date",
         ]  # fmt: skip
 
+    def test_integers_of_any_length_are_told(self, tmp_path: Path) -> None:
+        ends = frame(fits=[2**63 - 1, -(2**63)], large=["9223372036854775808", "7"], v=[0, 1])
+        write(FileSink(tmp_path / "out", partition_by=["fits", "large"]), [ends])
+        found = sorted(rows(FileSource(tmp_path / "out")), key=lambda row: row["v"])
+        assert found == ends.frame.to_dicts()
+
     def test_escapes_that_are_no_text_stay_apart(self, tmp_path: Path) -> None:
         for folder in ("k=%ff", "k=%fe", "k=%C3%BC"):
             (tmp_path / folder).mkdir()
