@@ -194,6 +194,10 @@ class Job:
         self, progress: Callable[[JobStatus], None] | None, settings: RunSettings, *, signals: bool
     ) -> JobResult:
         resolved = Settings.resolve(settings)
+        if progress is not None and not callable(progress):  # pyright: ignore[reportUnnecessaryComparison]
+            raise ConfigError(
+                f"progress is {progress!r}", hint="give a function of a JobStatus, or leave it out"
+            )
         if resolved.control_port is not None:
             raise ConfigError(
                 "control_port: run() has no control server",

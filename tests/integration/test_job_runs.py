@@ -429,6 +429,16 @@ def test_progress_is_told_and_ends_with_the_final_figures() -> None:
     assert (told[-1].records_read, told[-1].records_written) == (10, 10)
 
 
+@pytest.mark.parametrize("progress", [False, True, "1s"])
+def test_what_cannot_be_told_progress_is_refused_before_the_job_begins(progress: Any) -> None:
+    job = sf.Job("untold")
+    out = job.read(sf.MemorySource([{"n": 1}])).collect()
+    with pytest.raises(sf.ConfigError, match="progress is"):
+        job.run(progress=progress)
+    job.run()
+    assert out.rows() == [{"n": 1}]
+
+
 # Running.
 
 
