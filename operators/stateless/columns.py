@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import polars as pl
-from polars.exceptions import ColumnNotFoundError, PolarsError
+from polars.exceptions import ColumnNotFoundError, PolarsError, ShapeError
 
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
@@ -263,7 +263,27 @@ class Explode(_Named):
         return super().output_type(inputs)
 
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        if len(self.names) > 1:
+            frame = frame.map_batches(self._checked, projection_pushdown=False)
         return frame.explode(*self.names)
+
+    def _checked(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The frame, if the lists of each record have one length; raises ShapeError otherwise.
+
+        Polars compares the sums over all records, and mixes the records up where an empty list, which gives no row,
+        and a null one, which gives one, make up for each other.
+        """
+        lengths = frame.select(_length(name, frame.schema[name]) for name in self.names)
+        if not lengths.filter(pl.any_horizontal(pl.nth(0) != pl.exclude(self.names[0]))).is_empty():
+            raise ShapeError(f"the lists of {', '.join(self.names)} differ in length")
+        return frame
+
+
+def _length(name: str, dtype: pl.DataType) -> pl.Expr:
+    """The lengths of a column's lists; null, which matches null alone, is -1."""
+    column = pl.col(name)
+    length = pl.lit(dtype.size) if isinstance(dtype, pl.Array) else column.list.len().cast(pl.Int64)
+    return pl.when(column.is_null()).then(-1).otherwise(length).alias(name)
 
 
 def chosen(selector: pl.Expr, columns: Mapping[str, pl.DataType]) -> list[str]:

@@ -98,8 +98,14 @@ class Stream:
         return self._through(Drop(names=names))
 
     def explode(self, *names: str) -> Stream:
-        """One record for each element of the lists in these columns."""
+        """One record for each element of the lists in these columns: none for an empty list, one for a null.
+
+        The lists of several columns are of one length in each record, or all null; another record is a bad one.
+        """
         check_names(names, "the columns to explode")
+        names = tuple(dict.fromkeys(names))
+        if not names:
+            raise JobDefinitionError("explode without a column", hint='give some, like explode("items")')
         return self._through(Explode(names=names))
 
     def map_batches(

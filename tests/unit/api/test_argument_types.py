@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import polars as pl
 import pytest
 
 import streamflow as sf
@@ -78,3 +79,36 @@ def test_lists_may_be_exploded() -> None:
         {"k": "a", "v": 2, "w": 2},
         {"k": "b", "v": 3, "w": 3},
     ]
+
+
+def test_explode_needs_a_column() -> None:
+    with pytest.raises(sf.JobDefinitionError, match="explode without a column"):
+        sf.Job("lists").read(sf.MemorySource([{"v": [1]}])).explode()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 100])
+def test_lists_are_exploded_record_by_record(rows: int) -> None:
+    lists: list[dict[str, Any]] = [
+        {"k": 1, "v": [], "w": None},
+        {"k": 2, "v": [1], "w": [2]},
+        {"k": 3, "v": None, "w": []},
+        {"k": 4, "v": [], "w": []},
+        {"k": 5, "v": None, "w": [3]},
+        {"k": 6, "v": None, "w": None},
+        {"k": 7, "v": [1, 2], "w": [3]},
+        {"k": 8, "v": [1], "w": [2, 3]},
+    ]
+    job = sf.Job("lists")
+    out = job.read(sf.MemorySource(lists, batch_rows=rows)).explode("v", "w").on_error("skip").collect()
+    result = job.run(mode="streaming")
+    assert [tuple(row.values()) for row in out.rows()] == [(2, 1, 2), (6, None, None)]
+    assert result.errors == 5
+
+
+def test_lists_are_arrays_too() -> None:
+    pairs = pl.DataFrame({"v": pl.Series([[1, 2], None], dtype=pl.Array(pl.Int64, 2)), "w": [[3, 4], []]})
+    job = sf.Job("arrays")
+    out = job.read(sf.MemorySource(pairs)).explode("v", "w").select("w").collect()
+    with pytest.raises(sf.RecordError, match="the lists of v, w differ in length"):
+        job.run()
+    assert out.rows() == []
