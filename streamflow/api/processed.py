@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from streamflow.api.stream import Stream, builder_of, read_of, through
+from streamflow.api.windowed import check_aggregator
 from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.errors import JobDefinitionError, unknown_name
 from streamflow.graph.logical import Input, OperatorNode
@@ -14,12 +15,20 @@ from streamflow.operators.process.process import (
     KeyedProcess,
     ProcessOrder,
     ProcessSpec,
+    declarations_of,
     process_instance,
 )
 from streamflow.operators.stateless.declared_schema import declared_schema
 from streamflow.operators.stateless.extract import Extract
-from streamflow.operators.stateless.user_functions import RowMaker, check_action, check_function, row_maker
+from streamflow.operators.stateless.user_functions import (
+    RowMaker,
+    check_action,
+    check_function,
+    check_gives,
+    row_maker,
+)
 from streamflow.planning.convert import natural_layout
+from streamflow.state.keyed.descriptors import AggregatingState, ReducingState
 from streamflow.windows.accumulators import pack, unpack
 
 if TYPE_CHECKING:
@@ -112,12 +121,19 @@ def processed(
 
 
 def _check(process: KeyedProcess) -> None:
-    """Refuses methods that would do nothing, or whose result would be thrown away."""
+    """Refuses methods that would do nothing, or whose result would be thrown away, and functions of states that give
+    none."""
     name = type(process).__name__
     for method in (process.on_event, process.on_timer, process.on_broadcast):
         check_action(method, f"{name}.{method.__name__}", arguments=2)
     for step in (process.open, process.close):
         check_function(step, f"{name}.{step.__name__}", arguments=0)
+    for attribute, state in declarations_of(type(process)).keyed.items():
+        if isinstance(state, ReducingState):
+            reducing = cast("ReducingState[Any]", state)
+            check_gives(reducing.function, f"{name}.{attribute}", arguments=2)
+        elif isinstance(state, AggregatingState):
+            check_aggregator(state.aggregator)
 
 
 def _schema(process: KeyedProcess, declared: object) -> StreamSchema:

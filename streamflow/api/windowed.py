@@ -37,6 +37,7 @@ __all__ = [
     "UnpackedStream",
     "WindowedStream",
     "aggregate_inputs",
+    "check_aggregator",
     "field_of",
     "reduction",
 ]
@@ -233,10 +234,7 @@ def aggregate_inputs(
                 f"{name}={aggregate!r} is no aggregate", hint="give one like sf.count() or sf.sum('value')"
             )
         if isinstance(aggregate, Aggregator):
-            for method, arguments in _METHODS.items():
-                # An accumulator may begin with None.
-                check = check_function if method == "create" else check_gives
-                check(getattr(aggregate, method), f"{aggregate.label}.{method}", arguments=arguments)
+            check_aggregator(aggregate)
         function = _to_be_made(name, aggregate.input, schema)
         if function is not None:
             made.append((_column(name, function, taken), function))
@@ -248,6 +246,14 @@ def aggregate_inputs(
             aggregate = aggregate.with_by(pl.col(made[-1][0]))
         prepared.append((name, aggregate))
     return tuple(made), tuple(prepared)
+
+
+def check_aggregator(aggregator: Aggregator) -> None:
+    """Refuses an Aggregator with a method that cannot be called, or returns nothing."""
+    for method, arguments in _METHODS.items():
+        # An accumulator may begin with None.
+        check = check_function if method == "create" else check_gives
+        check(getattr(aggregator, method), f"{aggregator.label}.{method}", arguments=arguments)
 
 
 def _column(what: str, made_by: Callable[[Any], Any] | pl.Expr, taken: frozenset[str]) -> str:

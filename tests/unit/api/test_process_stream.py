@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import polars as pl
 import pytest
@@ -163,6 +163,45 @@ def test_mistakes_are_told_when_the_job_is_built() -> None:
         keyed.process(Rules, broadcast=sf.Job("other").read(sf.MemorySource(ROWS)))
     with pytest.raises(JobDefinitionError, match="cannot be made without arguments"):
         keyed.process(type("Needs", (Sums,), {"__init__": lambda self, x: None}))
+
+
+def no_result(total: int, value: int) -> Any:
+    _ = total + value
+
+
+async def later(total: int, value: int) -> int:
+    return total + value
+
+
+class NoResult(sf.Aggregator):
+    def create(self) -> int:
+        return 0
+
+    def add(self, accumulator: int, value: int) -> Any:
+        _ = accumulator + value
+
+    def merge(self, left: int, right: int) -> int:
+        return left + right
+
+    def result(self, accumulator: int) -> int:
+        return accumulator
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (lambda: sf.ReducingState(int, no_result), r"Sums.own got no_result, which returns nothing"),
+        (lambda: sf.ReducingState(int, later), r"Sums.own got later, a coroutine function"),
+        (lambda: sf.ReducingState(int, cast("Any", None)), r"Sums.own got None, which is no function"),
+        (lambda: sf.ReducingState(int, cast("Any", lambda one: one)), r"cannot be called with"),
+        (lambda: sf.AggregatingState(NoResult), r"add, which returns nothing"),
+    ],
+)
+def test_functions_of_states_are_looked_at_when_the_job_is_built(state: Any, message: str) -> None:
+    keyed = sf.Job("sums").read(sf.MemorySource(ROWS)).key_by("k")
+    with pytest.raises(JobDefinitionError, match=message):
+        keyed.process(type("Sums", (Sums,), {"own": state()}))
+    keyed.process(type("Sums", (Sums,), {"own": sf.ReducingState(int, max)}))
 
 
 def test_errors_go_where_on_error_says() -> None:
