@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from streamflow.api.stream import Stream, builder_of, read_of, through
 from streamflow.api.windowed import check_aggregator
@@ -130,8 +130,7 @@ def _check(process: KeyedProcess) -> None:
         check_function(step, f"{name}.{step.__name__}", arguments=0)
     for attribute, state in declarations_of(type(process)).keyed.items():
         if isinstance(state, ReducingState):
-            reducing = cast("ReducingState[Any]", state)
-            check_gives(reducing.function, f"{name}.{attribute}", arguments=2)
+            check_gives(state.function, f"{name}.{attribute}", arguments=2)  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
         elif isinstance(state, AggregatingState):
             check_aggregator(state.aggregator)
 
