@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import accumulate
 from typing import Final
-
-import numpy as np
 
 from streamflow.core.copies import copied_batch
 from streamflow.core.elements import AnyBatch
@@ -14,11 +11,12 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.keys import key_groups, subtask_of
 from streamflow.errors import JobDefinitionError
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge
+from streamflow.state.frames.partition import partitioned
 
 __all__ = ["Route", "route_for"]
 
-_SORTED: Final = 4_096
-"""The rows for each subtask up to which sorting a batch costs less than filtering it once for each."""
+_DIVIDED: Final = 4_096
+"""The rows for each subtask up to which dividing a batch costs less than filtering it once for each."""
 
 Route = Callable[[AnyBatch], list[tuple[int, AnyBatch]]]
 """A batch → (number of the lower subtask, its part) pairs."""
@@ -61,15 +59,11 @@ def _by_hash(keys: tuple[str, ...], lower: int, max_parallelism: int) -> Route:
         if batch.frame.height == 1:
             return [(targets[0], batch)]
         frame = batch.frame
-        owners = targets.to_numpy()
-        rows: list[int] = np.bincount(owners, minlength=lower).tolist()
-        if frame.height > _SORTED * lower:
-            parts = [(target, frame.filter(targets == target)) for target, n in enumerate(rows) if n]
+        if frame.height > _DIVIDED * lower:
+            parts = ((target, frame.filter(targets == target)) for target in range(lower))
         else:
-            # Filtering goes over all rows, once for each subtask; sorting keeps the rows of a subtask in order, too.
-            ordered = frame[np.argsort(owners, kind="stable")]
-            ends = zip(rows, accumulate(rows), strict=True)
-            parts = [(target, ordered.slice(end - n, n)) for target, (n, end) in enumerate(ends) if n]
-        return [(target, FrameBatch(part)) for target, part in parts]
+            # Filtering goes over all rows once for each subtask, and costs a call even where there are none.
+            parts = partitioned(frame, targets)
+        return [(target, FrameBatch(part)) for target, part in parts if part.height]
 
     return route

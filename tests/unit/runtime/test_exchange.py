@@ -49,7 +49,7 @@ def test_rebalance_takes_turns_and_senders_start_apart() -> None:
 
 @pytest.mark.parametrize("lower", [2, 3, 64])
 def test_hash_keeps_the_order_of_records_in_large_batches_and_small(lower: int) -> None:
-    """A batch is filtered or sorted, whichever costs less: 10,000 rows are filtered for two subtasks only."""
+    """A batch is filtered or divided, whichever costs less: 10,000 rows are filtered for two subtasks only."""
     batch = keyed(*(f"key-{n * 7919 % 500}" for n in range(10_000)))
     parts = column(route(ExchangeKind.HASH, keys=("k",), lower=lower)(batch), "n")
     assert all(numbers == sorted(numbers) for numbers in parts.values())  # type: ignore[type-var]
