@@ -59,11 +59,10 @@ def _by_hash(keys: tuple[str, ...], lower: int, max_parallelism: int) -> Route:
         if batch.frame.height == 1:
             return [(targets[0], batch)]
         frame = batch.frame
-        if frame.height > _DIVIDED * lower:
-            parts = ((target, frame.filter(targets == target)) for target in range(lower))
-        else:
+        if frame.height <= _DIVIDED * lower:
             # Filtering goes over all rows once for each subtask, and costs a call even where there are none.
-            parts = partitioned(frame, targets)
-        return [(target, FrameBatch(part)) for target, part in parts if part.height]
+            return [(target, FrameBatch(part)) for target, part in partitioned(frame, targets)]
+        parts = [(target, FrameBatch(frame.filter(targets == target))) for target in range(lower)]
+        return [(target, part) for target, part in parts if len(part)]
 
     return route
