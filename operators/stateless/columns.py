@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar
 
 import polars as pl
 from polars.exceptions import ColumnNotFoundError, PolarsError, ShapeError
@@ -58,7 +58,6 @@ __all__ = [
 ]
 
 _UNKNOWN = pl.Unknown()
-_BESIDE: Final = "__beside"
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +147,10 @@ class Select(ColumnSpec):
         if times and _several(self.expressions):
             return _beside_times(frame, times, lambda visible: visible.select(*self.expressions))
         if not times and roots(*self.expressions) == frozenset():
-            # Constants alone would give one row instead of one per record.
-            return frame.select(*self.expressions, pl.nth(0).alias(_BESIDE)).drop(_BESIDE)
+            # Constants alone would give one row instead of one per record, and nothing at all none.
+            names = [expression.meta.output_name() for expression in self.expressions]
+            made = frame.with_columns(*self.expressions)
+            return made.select(names) if names else made.drop(made.collect_schema().names())
         return frame.select(*self.expressions, *times)
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:

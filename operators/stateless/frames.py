@@ -23,6 +23,7 @@ from streamflow.operators.contract.operator import (
     OperatorSpec,
     StreamType,
 )
+from streamflow.time.timestamps import EARLIEST, LATEST
 from streamflow.user_code import described, line_of_definition, line_of_error, raised_by_user
 from streamflow.windows.aggregate import is_known
 
@@ -75,9 +76,20 @@ class MapBatches(OperatorSpec):
             )
         assert isinstance(expected.schema, Schema)
         wanted = expected.schema.empty(timed=expected.timed)
-        if after.columns == wanted.columns and after.dtypes == wanted.dtypes:
-            return after
-        return self._fitted(after, wanted)
+        if after.columns != wanted.columns or after.dtypes != wanted.dtypes:
+            after = self._fitted(after, wanted)
+        if expected.timed:
+            self._check_times(after[EVENT_TIME])
+        return after
+
+    def _check_times(self, times: pl.Series) -> None:
+        micros = times.to_physical()
+        if micros.has_nulls() or not micros.is_between(EARLIEST, LATEST).all():
+            raise StreamflowError(
+                f"the function gave {EVENT_TIME!r} as null, or beyond the years 1 to 9999",
+                where=Where(code=line_of_definition(self.function)),
+                hint="give each record a time",
+            )
 
     def _fitted(self, after: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
         """The function's result in the stream's columns; raises StreamflowError if a value would change."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -49,6 +51,25 @@ def test_a_column_operator_gives_what_polars_gives(build, expected, mode: str) -
         assert result(build, mode).height == FRAME.height
         return
     assert_frame_equal(result(build, mode), expected(FRAME), check_dtypes=False)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("bare", [lambda s: s.select(), lambda s: s.drop(*FRAME.columns)])
+def test_records_without_columns_are_records(bare, mode: str) -> None:
+    assert result(lambda s: bare(s).select(one=1, two=pl.lit("a")), mode).rows() == [(1, "a")] * FRAME.height
+    counted = result(lambda s: bare(s).key_by(pl.lit(1).alias("k")).aggregate(n=sf.count()), "batch")
+    assert counted["n"].to_list() == [FRAME.height]
+
+
+@pytest.mark.parametrize("time", [None, pl.lit(2**60).cast(pl.Datetime("us", "UTC"))])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_function_of_frames_gives_times_that_there_are(time: pl.Expr | None, mode: Any) -> None:
+    job = sf.Job("times")
+    stream = job.read(sf.MemorySource([{"v": 1, "ts": 0}]), event_time=sf.epoch("ts", unit="us"))
+    timed = stream.map_batches(lambda frame: frame.with_columns(__event_time=time))
+    timed.window(sf.tumbling("1h")).aggregate(n=sf.count()).collect()
+    with pytest.raises(sf.StreamflowError, match=r"map-batches-1, .*gave '__event_time' as null, or beyond"):
+        job.run(mode=mode)
 
 
 def test_unread_columns_are_not_read() -> None:
