@@ -10,8 +10,9 @@ from typing import Final
 
 import polars as pl
 
-__all__ = ["collected"]
+__all__ = ["collected", "collected_as_written"]
 
+_AS_WRITTEN: Final = pl.QueryOptFlags.none()
 _FEW: Final = 4_096
 
 
@@ -22,3 +23,9 @@ def collected(query: pl.LazyFrame, rows: int) -> pl.DataFrame:
     [(2,)]
     """
     return query.collect(engine="in-memory") if rows <= _FEW else query.collect()
+
+
+def collected_as_written(query: pl.LazyFrame) -> pl.DataFrame:
+    """The result of a query in which there is nothing to optimize, over few rows: looking for it takes as long as the
+    query."""
+    return query.collect(engine="in-memory", optimizations=_AS_WRITTEN)

@@ -13,6 +13,7 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, shown_name
 from streamflow.operators.aggregates.partials import LATEST, PartialPlan
 from streamflow.operators.contract.operator import Collector, OperatorContext
+from streamflow.operators.kernels.engine import collected_as_written
 from streamflow.operators.stateless.null_keys import check_keys
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
@@ -147,7 +148,7 @@ class RunningTotals:
         totals = self._plan.results(both, [*self._leading, is_old])
         # By key, each new total stands right behind the old one, if there is one.
         changes = totals.lazy().sort(self._keys, maintain_order=True).with_columns(self._changes)
-        result = changes.filter(~pl.col(_SAME)).select(self._columns).collect(engine="in-memory")
+        result = collected_as_written(changes.filter(~pl.col(_SAME)).select(self._columns))
         if result.height:
             out.emit(FrameBatch(result))
 

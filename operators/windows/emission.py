@@ -25,6 +25,7 @@ from streamflow.core.schema import (
 )
 from streamflow.operators.aggregates.partials import END, START
 from streamflow.operators.contract.operator import Collector
+from streamflow.operators.kernels.engine import collected_as_written
 from streamflow.state.frames.partition import partitioned
 from streamflow.state.operator_snapshot import EMPTY, OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
@@ -79,8 +80,11 @@ class FiredPanes:
         """Remembers panes (keys, START, END, values, index) of windows that may fire again."""
         if watermark >= MAX_TIME:
             return
-        panes = panes.filter(panes[END] - 1 > max(watermark - self._lateness, MIN_TIME))
-        for bucket, part in partitioned(panes, (panes[END] - 1) // self._bucket * self._bucket):
+        last = panes[END] - 1
+        lasting = last > max(watermark - self._lateness, MIN_TIME)
+        if not lasting.all():
+            panes, last = panes.filter(lasting), last.filter(lasting)
+        for bucket, part in partitioned(panes, last - last % self._bucket):
             self._store.append(bucket, part)
 
     def take(self, windows: pl.DataFrame) -> pl.DataFrame | None:
@@ -98,12 +102,10 @@ class FiredPanes:
             panes = self._store.look_up(bucket, windows)
             if panes is None:
                 continue
-            hits = self._swallowed(panes.with_row_index(_PLACE), windows)
+            hits, rest = self._swallowed(panes, windows)
             if hits.height:
                 self._store.remove(bucket, panes)
-                self._store.append(
-                    bucket, panes.filter(~pl.int_range(pl.len()).is_in(hits[_PLACE].implode()))
-                )
+                self._store.append(bucket, rest)
                 taken.append(hits)
         return concatenated(taken) if taken else None
 
@@ -126,12 +128,20 @@ class FiredPanes:
             if kept is not None and kept.height:
                 self._store.append(bound // self._bucket * self._bucket, kept)
 
-    def _swallowed(self, panes: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
-        """The panes that lie within windows of the same keys, with the bounds of the window."""
-        mine = windows.select(*self._keys, pl.col(START).alias(_BY_START), pl.col(END).alias(_BY_END))
-        return key_join(panes, mine, self._keys).filter(
+    def _swallowed(self, panes: pl.DataFrame, windows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The panes, all of keys of windows, that lie within windows of their keys, with the bounds of the window; and
+        the others."""
+        start, end = windows[START].alias(_BY_START), windows[END].alias(_BY_END)
+        if start.min() == start.max() and end.min() == end.max():
+            within = (panes[START] >= start[0]) & (panes[END] <= end[0])
+            hits = panes.filter(within)
+            bounds = [bound.new_from_index(0, hits.height) for bound in (start, end)]
+            return hits.hstack(bounds), panes.filter(~within)
+        mine = windows[self._keys].hstack([start, end])
+        hits = key_join(panes.with_row_index(_PLACE), mine, self._keys).filter(
             pl.col(START) >= pl.col(_BY_START), pl.col(END) <= pl.col(_BY_END)
         )
+        return hits, panes.filter(~pl.int_range(pl.len()).is_in(hits[_PLACE].implode()))
 
 
 class PaneWriter:
@@ -192,7 +202,7 @@ class PaneWriter:
                 over &= pl.col(_ORDER)
             ordered = ordered.with_columns(pl.lit(timing).alias("pane_timing"), over.alias("is_last"))
         columns = [*self._columns, _BEFORE] if self._marked and timing == "ON_TIME" else self._columns
-        out.emit(FrameBatch(ordered.select(columns).collect(engine="in-memory")))
+        out.emit(FrameBatch(collected_as_written(ordered.select(columns))))
 
     def snapshot(self) -> OperatorSnapshot:
         """The fired panes that may fire again."""
@@ -219,13 +229,14 @@ class PaneWriter:
         assert self._fired is not None
         names = [*panes.columns, _INDEX]
         old = self._fired.take(panes) if again else None
-        first = pl.Series(_INDEX, [0]).new_from_index(0, panes.height)
-        panes = panes.hstack([first, panes[START].alias(_BY_START), panes[END].alias(_BY_END)])
-        olds = 0 if old is None else old.height
-        both = panes if old is None else concatenated([old[panes.columns], panes])
-        ordered = both.lazy().with_columns((pl.int_range(pl.len()) >= olds).alias(_ORDER)).sort(self._ordered)
-        result = ordered.with_columns(_HISTORY).collect(engine="in-memory")
-        new = result.filter(result[_ORDER]) if olds else result
+        first, is_new = (pl.Series([value]).new_from_index(0, panes.height) for value in (0, True))
+        bounds = panes[START].alias(_BY_START), panes[END].alias(_BY_END)
+        panes = panes.hstack([first.alias(_INDEX), *bounds, is_new.alias(_ORDER)])
+        if old is not None:
+            is_old = pl.Series(_ORDER, [False]).new_from_index(0, old.height)
+            panes = concatenated([old.hstack([is_old])[panes.columns], panes])
+        result = collected_as_written(panes.lazy().sort(self._ordered).with_columns(_HISTORY))
+        new = result if old is None else result.filter(result[_ORDER])
         self._fired.add(new[names], watermark)
         return result if self._retracting else new
 

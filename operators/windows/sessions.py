@@ -44,6 +44,8 @@ _OPEN: Final = 0
 """The pane of the table of open fragments, which has no pane."""
 _CHUNK_ROWS: Final = 400_000
 _LITTLE: Final = 4_096
+_FEW: Final = 256
+"""The number of rows up to which it pays to see whether there is anything to merge."""
 _MOST_CHUNKS: Final = 16
 _MANY: Final = 8
 """The number of rows per row that is old enough to close, below which all are merged instead of picking."""
@@ -248,7 +250,7 @@ class SessionWindows(Operator):
 
     def _merged(self, rows: pl.DataFrame) -> pl.DataFrame:
         """One row per session; in discarding mode its values leave out fired records."""
-        if rows.height <= _LITTLE and not rows[self._keys].is_duplicated().any():
+        if rows.height <= _FEW and not rows[self._keys].is_duplicated().any():
             return rows
         numbered = with_sessions(rows, self._keys, self._gap)
         first_key = [pl.col(key).first() for key in self._keys]

@@ -14,7 +14,7 @@ from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 __all__ = ["Chunk", "Chunks", "chunk_runs"]
 
 _CHUNK_BYTES: Final = 1 << 20
-_LOOKED_UP_BYTES: Final = 1 << 16
+_LOOKED_UP_BYTES: Final = 1 << 15
 """The size of chunks that are read for a few keys."""
 _GROUP: Final = 0
 """The key group of all chunks, which hold keys of all groups: a reader of some groups filters the rows."""
@@ -43,7 +43,7 @@ class Chunks:
     def write(
         self, pane: int, first: int, frame: pl.DataFrame, size: int, hashes: pl.Series | None = None
     ) -> Iterator[Chunk]:
-        """Store a frame of `size` bytes in chunks numbered from `first`: of about a megabyte, or of 64 KiB for a frame
+        """Store a frame of `size` bytes in chunks numbered from `first`: of about a megabyte, or of 32 KiB for a frame
         that is sorted by the hashes of its keys.
 
         Each by itself: many megabytes in one write would hold the interpreter for long.

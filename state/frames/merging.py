@@ -6,7 +6,8 @@ replaced at the cost of appending, and what they replace goes when frames are me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import chain, repeat
 from typing import Final
 
 import polars as pl
@@ -19,6 +20,8 @@ __all__ = ["MARK", "Merging", "flagged", "marks_of"]
 MARK: Final = "__mark"
 """Whether a row is a mark."""
 _NUMBER: Final = "__number"
+_FEW: Final = 2_048
+_PLAIN: Final = frozenset({pl.String(), pl.Binary(), pl.Boolean(), pl.Date()})
 _FLAGS: Final = {flag: pl.Series(MARK, [flag]) for flag in (False, True)}
 
 
@@ -49,17 +52,38 @@ class Merging:
 
     def rows(self, frame: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
         """The rows of these keys (each once) that no later mark has replaced, merged, without the marks."""
+        names = [name for name in frame.columns if name != MARK]
+        if frame.height <= _FEW and all(map(_is_plain, frame[self._keys].dtypes, keys.dtypes)):
+            places = self._places(frame, keys)
+            rows = frame[names][pl.Series(list(chain.from_iterable(places)), dtype=pl.UInt32)]
+            return self._merge(rows) if any(len(of_key) > 1 for of_key in places) else rows
         numbered = key_join(frame, keys.with_row_index(_NUMBER), self._keys)
         if _any_mark(numbered):
             numbered = numbered.filter(_behind_marks(numbered[_NUMBER], numbered[MARK], keys.height))
-        rows, number = numbered[[name for name in frame.columns if name != MARK]], numbered[_NUMBER]
-        if not self._replacing and rows.height:
-            return self._merge(rows)
+        rows, number = numbered[names], numbered[_NUMBER]
         if number.n_unique() == rows.height:
             return rows
         several = number.to_frame().is_duplicated()
         merged = self._merge(rows.filter(several))[rows.columns]
         return merged if several.all() else concatenated([rows.filter(~several), merged])
+
+    def _places(self, frame: pl.DataFrame, keys: pl.DataFrame) -> Collection[list[int]]:
+        """For each key the places of its rows behind its last mark; quicker than queries where there are few rows."""
+        places: dict[tuple[object, ...], list[int]] = {key: [] for key in keys.rows()}
+        marks = frame[MARK] if MARK in frame.columns else repeat(False)
+        for place, (key, mark) in enumerate(zip(frame[self._keys].rows(), marks, strict=False)):
+            of_key = places.get(key)
+            if of_key is not None:
+                if mark:
+                    of_key.clear()
+                else:
+                    of_key.append(place)
+        return places.values()
+
+
+def _is_plain(one: pl.DataType, other: pl.DataType) -> bool:
+    """Whether keys of these types are equal where Python says so."""
+    return one == other and (one in _PLAIN or one.is_integer())
 
 
 def _any_mark(frame: pl.DataFrame) -> bool:

@@ -49,6 +49,8 @@ _DIVIDED_WHEN_LOOKED_UP: Final = 1 << 17
 _MOST_SLICES: Final = 1 << 12
 _CHUNK_RUNS: Final = 2
 """The number of runs of chunks that are looked up in above which they are merged."""
+_TAIL_FRAMES_LOOKED_UP: Final = 8
+"""The number of frames of a tail above which they are put together."""
 _FRONT: Final = -1
 """The number of the part in front."""
 
@@ -420,7 +422,7 @@ class FrameStore:
         part.looked_up = True
         if part.tail_is_long:
             self._merge_tail(part)
-        elif len(part.tail) > 1:
+        elif len(part.tail) > _TAIL_FRAMES_LOOKED_UP:
             self._join_tail(part)
         if part.chunks and chunk_runs(part.chunks) > _CHUNK_RUNS:
             self._merge_chunks(pane, part)

@@ -68,7 +68,7 @@ class TimeSorted:
         times = frame[self._name].to_physical()
         low, high = int(times.min()), int(times.max())  # type: ignore[arg-type]
         self._measure(low, high, frame.height)
-        for span, part in partitioned(frame, times // self._width * self._width):
+        for span, part in partitioned(frame, times - times % self._width):
             self._store.append(span, part)
 
     def due(self, limit: int) -> Iterator[pl.DataFrame]:

@@ -21,6 +21,12 @@ SCHEMA = {"k": pl.String, "n": pl.Int64}
 Model = dict[int, dict[str | None, list[int]]]
 
 
+@pytest.fixture(params=[0, 2_048], autouse=True)
+def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows are gone over one by one, many by a query; here both by a query too."""
+    monkeypatch.setattr(merging, "_FEW", request.param)
+
+
 def together(frame: pl.DataFrame) -> pl.DataFrame:
     """The numbers of a key as one row with their sum."""
     return frame.group_by("k", maintain_order=True).agg(pl.col("n").sum())
