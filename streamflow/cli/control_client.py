@@ -103,7 +103,9 @@ def place_of(target: str) -> str:
 
 
 def _split(url: str) -> tuple[bool, str, int]:
-    """A URL's parts: whether it is https, the host and the port."""
+    """A URL's parts: whether it is https, the host and the port. Passwords in it are not shown."""
+    if any(mark in url for mark in "@?#"):
+        raise ConfigError("a job's URL has a host and a port, nothing more", hint=_TOKEN_HINT)
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         port = parts.port
@@ -113,8 +115,6 @@ def _split(url: str) -> tuple[bool, str, int]:
         raise ConfigError(
             f"{url!r} is not a job's URL", hint="write it as the job prints it, like http://127.0.0.1:7070"
         )
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigError("a job's URL has a host and a port, nothing more", hint=_TOKEN_HINT)
     secure = parts.scheme == "https"
     return secure, parts.hostname, port or (443 if secure else 80)
 
