@@ -32,6 +32,7 @@ _HINTS: Final = {
     errno.EACCES: _PERMISSIONS,
     errno.EPERM: _PERMISSIONS,
     errno.EROFS: "the file system is read-only: give another checkpoint_dir",
+    errno.ENOENT: "nothing can be made there: give another checkpoint_dir",
     errno.ENOTDIR: "a part of the path is a file: give another checkpoint_dir",
 }
 _PIECE: Final = 1 << 20
@@ -345,13 +346,13 @@ def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 @contextmanager
 def _told(action: str, what: str, place: str) -> Generator[None]:
-    """A context whose OSErrors become StateErrors that name the failed action: DamagedError for missing or
-    unreadable files."""
+    """A context whose OSErrors become StateErrors that name the failed action: DamagedError for files that are missing
+    or cannot be read."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise DamagedError(f"{what} is missing in {place}") from error
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and action != "make":
+            raise DamagedError(f"{what} is missing in {place}") from error
         if error.errno == errno.EIO and action == "read":
             raise DamagedError(f"{what} in {place} cannot be read: {_reason(error)}") from error
         raise StateError(

@@ -87,7 +87,8 @@ class Stream:
 
     def rename(self, names: dict[str, str]) -> Stream:
         """Columns under other names, old to new."""
-        if not isinstance(names, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        given: object = names
+        if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in names.values()):
             raise JobDefinitionError(f"rename got {names!r}", hint='write {"old": "new"}')
         check_names([*names, *names.values()], "the names")
         return self._through(Rename(names=tuple(names.items())))

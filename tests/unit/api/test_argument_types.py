@@ -38,7 +38,7 @@ def stream() -> sf.Stream:
         (lambda: stream().head(wrong), "the number of records to look at is 'x'"),
         (lambda: stream().show(1.5), "the number of records to look at is 1.5"),  # type: ignore[arg-type]
         (lambda: stream().rename(wrong), "rename got 'x'"),
-        (lambda: stream().rename({"v": number}), "the names is"),
+        (lambda: stream().rename({"v": number}), "rename got {'v': 3}"),
         (lambda: stream().drop(number), "the columns to drop is"),
         (lambda: stream().explode("v"), r"column 'v' \(Int64\) holds no lists"),
         (lambda: stream().explode("w"), "no column 'w'"),

@@ -15,7 +15,7 @@ import pytest
 
 from streamflow.core.serde import unpack
 from streamflow.disk import LocalDisk
-from streamflow.errors import ConfigError, StateError
+from streamflow.errors import ConfigError, DamagedError, StateError
 from streamflow.state.checkpoints.blobs import open_blobs
 from streamflow.state.checkpoints.manifest import encode_manifest
 from streamflow.state.checkpoints.store import CheckpointStore
@@ -181,6 +181,12 @@ class TestModes:
         (tmp_path / "file").write_text("")
         with pytest.raises(StateError, match=r"cannot make .*Not a directory; .*give another checkpoint_dir"):
             local_store(tmp_path / "file").claim()
+
+    @pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder in which nobody can make another")
+    def test_a_place_in_which_nothing_can_be_made_is_not_called_damaged(self) -> None:
+        with pytest.raises(StateError, match=r"cannot make .*give another checkpoint_dir") as raised:
+            local_store(Path("/proc/nowhere")).claim()
+        assert not isinstance(raised.value, DamagedError)
 
     def test_a_link_to_a_root_that_everybody_may_write_to_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "open").mkdir()
