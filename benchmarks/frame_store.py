@@ -16,8 +16,9 @@ import polars as pl
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.observe.registry import OperatorMetrics
-from streamflow.operators.contract.operator import Operator, OperatorContext, OperatorSpec, StreamType
+from streamflow.operators.contract.operator import Operator, OperatorContext, OperatorSpec
 from streamflow.operators.totals.running import RunningAggregateSpec
 from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.state.backends.factory import open_backend

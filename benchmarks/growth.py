@@ -20,7 +20,7 @@ from benchmarks.figures import Figure
 from benchmarks.program import run_fresh
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
-from streamflow.operators.contract.operator import StreamType
+from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.source import (
     Decoded,
     Discovery,

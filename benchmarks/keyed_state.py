@@ -26,7 +26,8 @@ from benchmarks import draws
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, OBJECTS, Schema
-from streamflow.operators.contract.operator import OperatorContext, StreamType
+from streamflow.core.stream_type import StreamType
+from streamflow.operators.contract.operator import OperatorContext
 from streamflow.operators.process.process import ProcessSpec
 from streamflow.operators.stateless.row_builder import row_dicts
 from streamflow.state.backends.factory import open_backend

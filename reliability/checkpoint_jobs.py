@@ -17,7 +17,7 @@ import polars as pl
 import streamflow as sf
 from streamflow.core.elements import AnyBatch
 from streamflow.core.schema import CHANGE
-from streamflow.operators.contract.operator import StreamType
+from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.sink import Committable, Committer, Sink, SinkContext, SinkWriter
 from streamflow.runtime.ports import Inline, Ports
 from streamflow.testing.rows import values_of

@@ -15,8 +15,8 @@ from reliability.inside import until
 from streamflow.api.running import run_on_loop
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import StateError
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committable, Committer, Sink, SinkContext, SinkWriter
 from streamflow.runners.local import LocalJob
 

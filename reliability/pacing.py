@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from streamflow.operators.contract.operator import StreamType
+from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.source import (
     Enumerator,
     Fetch,

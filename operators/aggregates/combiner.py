@@ -16,6 +16,7 @@ import polars as pl
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema, shown_name
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, RecordError, Where
 from streamflow.operators.aggregates.partials import (
     FIRST,
@@ -34,7 +35,6 @@ from streamflow.operators.contract.operator import (
     OperatorContext,
     PureSpec,
     Query,
-    StreamType,
 )
 from streamflow.operators.stateless.columns import roots
 from streamflow.operators.stateless.null_keys import check_keys

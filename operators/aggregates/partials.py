@@ -17,8 +17,8 @@ import polars as pl
 from streamflow.core.kinds import SettledKind
 from streamflow.core.python_times import any_unheld, unheld
 from streamflow.core.schema import EVENT_TIME
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import RecordError
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.stateless.columns import checked_type
 from streamflow.operators.stateless.user_functions import value_maker
 from streamflow.windows.aggregate import Aggregate, FoldedAggregate, Slot, is_known

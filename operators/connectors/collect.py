@@ -22,8 +22,8 @@ from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.html_table import html_table
 from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, SinkError
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committable, Committer, Delivery, Sink, SinkContext, SinkWriter
 from streamflow.operators.stateless.rows import each_row, fitting_frame
 

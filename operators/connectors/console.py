@@ -19,9 +19,9 @@ from streamflow.arguments import whole_number
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, SinkError
 from streamflow.operators.connectors.text_columns import as_text_carries, json_lines
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committable, Sink, SinkContext, SinkWriter
 from streamflow.operators.stateless.rows import fitting_frame
 

@@ -21,11 +21,11 @@ from streamflow.core.copies import copied
 from streamflow.core.frame import FrameBatch
 from streamflow.core.python_times import shown_row
 from streamflow.core.schema import EVENT_TIME_TYPE, OBJECTS, Objects, Schema, StreamSchema
+from streamflow.core.stream_type import StreamType
 from streamflow.core.values import strict_frame
 from streamflow.errors import JobDefinitionError, RecordError, SourceError, StreamflowError, Where
 from streamflow.operators.connectors.fixed_splits import FixedSplits
 from streamflow.operators.connectors.row_frames import frame_of_rows, schema_of_rows
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.source import (
     Decoded,
     Enumerator,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamflow.core.elements import AnyBatch
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import SinkError, StreamflowError, Where
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committable, Sink, SinkContext, SinkWriter
 from streamflow.operators.stateless.rows import each_row
 from streamflow.operators.stateless.user_functions import check_function

@@ -14,10 +14,10 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.copies import copied_with_size
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import OBJECTS, Objects, Schema, StreamSchema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, RecordError, SourceError, StreamflowError, Where
 from streamflow.operators.connectors.fixed_splits import FixedSplits
 from streamflow.operators.connectors.row_frames import frame_of_rows
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.source import (
     Decoded,
     Enumerator,

@@ -22,8 +22,8 @@ import polars as pl
 
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, SourceError
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.source import (
     CheckpointListener,
     Decoded,

@@ -15,11 +15,11 @@ from streamflow.core.copies import copied_batch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.python_times import shown_row
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, OBJECTS, Objects, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.core.values import strict_frame
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.connectors.fixed_splits import FixedSplits
 from streamflow.operators.connectors.row_frames import frame_of_rows, infer_frame
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.source import (
     Decoded,
     Enumerator,

@@ -16,9 +16,10 @@ import polars as pl
 from streamflow.core.frame import FrameBatch
 from streamflow.core.python_times import shown_row
 from streamflow.core.schema import EVENT_TIME, WATERMARK, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import RawRecord, RecordError, StreamflowError, Where, legible
 from streamflow.observe.registry import OperatorMetrics
-from streamflow.operators.contract.operator import ERRORS, Collector, ErrorPolicy, StreamType
+from streamflow.operators.contract.operator import ERRORS, Collector, ErrorPolicy
 from streamflow.user_code import described, line_of_error, raised_by_user
 
 __all__ = ["DEAD_LETTER_TYPE", "DeadLetters", "Guard", "dead_letters"]

@@ -22,7 +22,7 @@ import polars as pl
 from streamflow.core.batch import Layout
 from streamflow.core.elements import AnyBatch, End
 from streamflow.core.keys import key_group_range
-from streamflow.core.schema import Schema, StreamSchema
+from streamflow.core.stream_type import StreamType
 from streamflow.observe.registry import NO_METRICS, OperatorMetrics
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.state.backends.protocol import KeyedStateBackend
@@ -35,7 +35,6 @@ __all__ = [
     "MAIN",
     "AsyncOperator",
     "BatchFunction",
-    "ChangeKind",
     "Collector",
     "ErrorPolicy",
     "Layout",
@@ -47,7 +46,6 @@ __all__ = [
     "PureSpec",
     "Query",
     "StatePart",
-    "StreamType",
     "UpdateCadence",
     "own_output",
 ]
@@ -66,36 +64,11 @@ def own_output(name: str) -> str:
     return f"own {name}" if name in (MAIN, LATE, ERRORS) else name
 
 
-ChangeKind = Literal["insert", "update_before", "update_after", "delete"]
-"""A record's part in a changing result: a new row, a row's old and new value, a row that is gone."""
-
 ErrorPolicy = Literal["fail", "skip", "dead_letter"]
 UpdateCadence = Literal["batch", "epoch", "end"]
 OnChanges = Literal["pass", "take", "refuse"]
 """An operator's treatment of an input of changes: "pass" leaves them as changes, row by row; "take" handles their
 kinds and gives records; "refuse" stands for operators that would count each change as a record, with a wrong result."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamType:
-    """The type of a stream, known when the job is built: its columns, whether records have event times (in the column
-    EVENT_TIME, apart from the user's), and the kinds of change that they may be.
-
-    `changes`: its records are changes of a result, of these kinds, and the column CHANGE says each one's; no kinds: its
-    records are records, and a column of that name is the user's.
-
-    >>> StreamType(Schema({"n": pl.Int64}), timed=False).changes
-    frozenset()
-    """
-
-    schema: StreamSchema
-    timed: bool
-    changes: frozenset[ChangeKind] = frozenset()
-
-    @property
-    def layout(self) -> Layout:
-        """The layout of the stream's batches: frames if it has columns, rows if it holds objects."""
-        return Layout.FRAME if isinstance(self.schema, Schema) else Layout.ROWS
 
 
 class Collector(Protocol):

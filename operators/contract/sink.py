@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 from streamflow.core.elements import AnyBatch
+from streamflow.core.stream_type import StreamType
 from streamflow.disk import Disk, LocalDisk
 from streamflow.observe.registry import NO_METRICS, OperatorMetrics
-from streamflow.operators.contract.operator import StreamType
 from streamflow.time.clock import Clock, Randomness
 
 __all__ = ["Committable", "Committer", "Delivery", "Sink", "SinkContext", "SinkWriter"]

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from streamflow.core.elements import AnyBatch
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import ConfigError, DamagedError, RecordError
 from streamflow.observe.registry import NO_METRICS, Metrics
-from streamflow.operators.contract.operator import ErrorPolicy, StreamType
+from streamflow.operators.contract.operator import ErrorPolicy
 from streamflow.time.clock import Clock, Randomness
 
 __all__ = [

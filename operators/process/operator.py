@@ -21,6 +21,7 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.keys import key_groups
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema, StreamSchema
 from streamflow.core.serde import unpack
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import RecordError, StateError, StreamflowError, Where
 from streamflow.operators.contract.error_policy import Guard
 from streamflow.operators.contract.operator import (
@@ -29,7 +30,6 @@ from streamflow.operators.contract.operator import (
     Operator,
     OperatorContext,
     OperatorSnapshot,
-    StreamType,
     own_output,
 )
 from streamflow.operators.process.context import Emitted, Firing, ProcessContext, Timer, moment

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final, Literal
 import polars as pl
 
 from streamflow.core.schema import CHANGE, Schema, StreamSchema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.aggregates.state_order import state_order
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE
@@ -29,7 +30,6 @@ from streamflow.operators.contract.operator import (
     Operator,
     OperatorContext,
     OperatorSpec,
-    StreamType,
     own_output,
 )
 from streamflow.operators.process.context import ProcessContext, Timer

@@ -21,6 +21,7 @@ from streamflow.core.copies import copied, own_result
 from streamflow.core.elements import AnyBatch
 from streamflow.core.schema import Schema, StreamSchema
 from streamflow.core.serde import pack, unpack
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import RecordError, StateError, StreamflowError, Where
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.contract.operator import (
@@ -34,7 +35,6 @@ from streamflow.operators.contract.operator import (
     OperatorSnapshot,
     OperatorSpec,
     StatePart,
-    StreamType,
 )
 from streamflow.operators.requests.service import Service, failed
 from streamflow.operators.requests.under_way import Request, Requests

@@ -24,6 +24,7 @@ from streamflow.core.schema import (
     check_not_reserved,
     is_shown,
 )
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, cut, unknown_name
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.contract.inputs import FRAMES, InputNeeds
@@ -36,7 +37,6 @@ from streamflow.operators.contract.operator import (
     OperatorSpec,
     PureSpec,
     Query,
-    StreamType,
 )
 from streamflow.operators.kernels.engine import collected
 from streamflow.operators.stateless.fused import fused

@@ -15,6 +15,7 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.kinds import SettledKind, any_column
 from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.core.values import framed, strict_column
 from streamflow.errors import RecordError, Where
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
@@ -27,7 +28,6 @@ from streamflow.operators.contract.operator import (
     Operator,
     OperatorContext,
     OperatorSpec,
-    StreamType,
 )
 from streamflow.operators.stateless.declared_schema import returned_schema
 from streamflow.operators.stateless.null_keys import null_key

@@ -12,6 +12,7 @@ from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, RecordError, StreamflowError, Where
 from streamflow.operators.contract.inputs import FRAMES, InputNeeds
 from streamflow.operators.contract.operator import (
@@ -21,7 +22,6 @@ from streamflow.operators.contract.operator import (
     Operator,
     OperatorContext,
     OperatorSpec,
-    StreamType,
 )
 from streamflow.time.timestamps import EARLIEST, LATEST
 from streamflow.user_code import described, line_of_definition, line_of_error, raised_by_user

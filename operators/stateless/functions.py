@@ -21,6 +21,7 @@ from streamflow.core.copies import held_by, kept_inside, own_result, own_results
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema, StreamSchema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import RecordError, StreamflowError, Where
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.contract.operator import (
@@ -31,7 +32,6 @@ from streamflow.operators.contract.operator import (
     Operator,
     OperatorContext,
     OperatorSpec,
-    StreamType,
 )
 from streamflow.operators.stateless.rows import calls, columns_of, each_row, seen, times_of
 from streamflow.operators.stateless.user_functions import unfit_results

@@ -15,6 +15,7 @@ import polars as pl
 
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
+from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE
 from streamflow.operators.contract.inputs import FRAMES, InputNeeds
 from streamflow.operators.contract.operator import (
@@ -24,7 +25,6 @@ from streamflow.operators.contract.operator import (
     OperatorContext,
     OperatorSpec,
     PureSpec,
-    StreamType,
 )
 from streamflow.operators.kernels.engine import collected
 

@@ -12,6 +12,7 @@ import polars as pl
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.contract.inputs import FRAMES, InputNeeds
@@ -23,7 +24,6 @@ from streamflow.operators.contract.operator import (
     Layout,
     OperatorContext,
     PureSpec,
-    StreamType,
     own_output,
 )
 from streamflow.operators.stateless.columns import checked_type

@@ -22,6 +22,7 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.kinds import any_column
 from streamflow.core.python_times import unheld
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, WATERMARK, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.core.values import framed, strict_column
 from streamflow.errors import JobDefinitionError, RecordError, cut, unknown_name
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
@@ -32,7 +33,6 @@ from streamflow.operators.contract.operator import (
     Layout,
     OperatorContext,
     PureSpec,
-    StreamType,
 )
 from streamflow.operators.stateless.row_builder import calls_with, calls_with_rows, in_calendar, row_dicts
 from streamflow.user_code import described, raised_by_user

@@ -20,6 +20,7 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.python_times import shown_row, unheld
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, RecordError
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.contract.operator import (
@@ -28,7 +29,6 @@ from streamflow.operators.contract.operator import (
     ErrorPolicy,
     OperatorContext,
     PureSpec,
-    StreamType,
 )
 from streamflow.operators.stateless.columns import checked_type, roots, union
 from streamflow.operators.stateless.row_builder import row_dicts

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from streamflow.core.elements import AnyBatch
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema, shown_name
+from streamflow.core.stream_type import ChangeKind, StreamType
 from streamflow.errors import StateError, Where
 from streamflow.operators.aggregates.combiner import (
     CombineSpec,
@@ -23,15 +24,7 @@ from streamflow.operators.aggregates.combiner import (
 )
 from streamflow.operators.aggregates.state_order import in_order, keyed_differences, keyed_order
 from streamflow.operators.contract.inputs import InputNeeds
-from streamflow.operators.contract.operator import (
-    ChangeKind,
-    Collector,
-    Layout,
-    Operator,
-    OperatorContext,
-    OperatorSpec,
-    StreamType,
-)
+from streamflow.operators.contract.operator import Collector, Layout, Operator, OperatorContext, OperatorSpec
 from streamflow.operators.totals.running_totals import RunningTotals
 from streamflow.operators.windows.windowing import check_names
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, Literal
 import polars as pl
 
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema, shown_name
+from streamflow.core.stream_type import ChangeKind, StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.aggregates.combiner import (
     CombineSpec,
@@ -26,14 +27,7 @@ from streamflow.operators.aggregates.combiner import (
 from streamflow.operators.aggregates.partials import SLICE
 from streamflow.operators.aggregates.state_order import in_order, keyed_differences, keyed_order
 from streamflow.operators.contract.inputs import InputNeeds
-from streamflow.operators.contract.operator import (
-    ChangeKind,
-    Layout,
-    Operator,
-    OperatorContext,
-    OperatorSpec,
-    StreamType,
-)
+from streamflow.operators.contract.operator import Layout, Operator, OperatorContext, OperatorSpec
 from streamflow.operators.windows.emission import PANE_COLUMNS, WINDOW_COLUMNS, FiredPanes, PaneWriter
 from streamflow.operators.windows.global_ import GlobalWindows
 from streamflow.operators.windows.put_away import PutAway

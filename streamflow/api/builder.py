@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from streamflow.core.stream_type import ChangeKind, StreamType
 from streamflow.errors import JobDefinitionError, StreamflowError, Where
 from streamflow.graph.logical import Input, LogicalGraph, Node, OperatorNode, SinkNode, SourceNode
-from streamflow.operators.contract.operator import ChangeKind, OperatorSpec, StreamType
+from streamflow.operators.contract.operator import OperatorSpec
 from streamflow.operators.contract.sink import Sink
 from streamflow.user_code import calling_line
 

@@ -22,9 +22,9 @@ from streamflow.config import Settings
 from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.graph.logical import LogicalGraph, Node, SinkNode, inputs_of
 from streamflow.operators.connectors.console import table
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committable, Sink, SinkContext, SinkWriter
 from streamflow.operators.stateless.rows import each_row, fitting_frame
 from streamflow.runners.local import LocalJob

@@ -14,10 +14,11 @@ from streamflow.arguments import flag, whole_number
 from streamflow.arguments import names as check_names
 from streamflow.core.html_table import html_table
 from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, Where, unknown_name
 from streamflow.graph.logical import Input, OperatorNode, SourceNode
 from streamflow.operators.connectors.collect import Collected, CollectSink
-from streamflow.operators.contract.operator import ERRORS, ErrorPolicy, OperatorSpec, StreamType, own_output
+from streamflow.operators.contract.operator import ERRORS, ErrorPolicy, OperatorSpec, own_output
 from streamflow.operators.contract.sink import Sink
 from streamflow.operators.requests.map_async import Backoff, MapAsync
 from streamflow.operators.stateless.columns import Drop, Explode, Filter, Rename, Select, WithColumns

@@ -16,9 +16,9 @@ import polars as pl
 
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.demo.build_data import DATA
 from streamflow.operators.connectors.fixed_splits import FixedSplits
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.source import (
     Decoded,
     Enumerator,

@@ -11,7 +11,8 @@ from typing import Any
 
 import polars as pl
 
-from streamflow.operators.contract.operator import MAIN, ErrorPolicy, OperatorSpec, StreamType
+from streamflow.core.stream_type import StreamType
+from streamflow.operators.contract.operator import MAIN, ErrorPolicy, OperatorSpec
 from streamflow.operators.contract.sink import Sink
 from streamflow.operators.contract.source import Source
 from streamflow.time.timestamps import Epoch

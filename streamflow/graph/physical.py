@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from streamflow.core.stream_type import StreamType
 from streamflow.graph.logical import Input, SinkNode, SourceNode
-from streamflow.operators.contract.operator import OperatorSpec, StreamType
+from streamflow.operators.contract.operator import OperatorSpec
 
 __all__ = ["ExchangeKind", "PhysicalEdge", "PhysicalOperator", "PhysicalPlan", "PhysicalTask"]
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.graph.logical import Input, LogicalGraph, Node, OperatorNode
-from streamflow.operators.contract.operator import Layout, OperatorSpec, StreamType
+from streamflow.operators.contract.operator import Layout, OperatorSpec
 
 __all__ = ["ConvertFactory", "converted", "natural_layout"]
 

@@ -10,8 +10,8 @@ import polars as pl
 
 from streamflow.core.keys import key_groups
 from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, RecordError, unknown_name
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.process.keys import KeyColumns
 from streamflow.operators.process.operator import EVENT_TIMERS, PROCESSING_TIMERS
 from streamflow.operators.process.process import ProcessSpec

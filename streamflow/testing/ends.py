@@ -12,9 +12,9 @@ import polars as pl
 from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.schema import EVENT_TIME, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.graph.logical import LogicalGraph, Node, SinkNode
 from streamflow.operators.connectors.collect import CollectSink
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committable, Sink, SinkContext, SinkWriter
 from streamflow.testing.rows import values_of
 

@@ -18,6 +18,7 @@ from streamflow.core.elements import AnyBatch, End
 from streamflow.core.frame import FrameBatch
 from streamflow.core.keys import key_group_range, key_groups, subtask_of
 from streamflow.core.serde import frame_to_ipc, ipc_to_frame, pack, unpack
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.contract.operator import (
@@ -30,7 +31,6 @@ from streamflow.operators.contract.operator import (
     OperatorContext,
     OperatorSpec,
     StatePart,
-    StreamType,
     UpdateCadence,
 )
 from streamflow.operators.stateless.rows import rows_of

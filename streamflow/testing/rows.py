@@ -12,8 +12,8 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, RecordError, unknown_name
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.stateless.row_builder import row_dicts
 from streamflow.operators.stateless.rows import frame_of
 from streamflow.time.timestamps import to_micros

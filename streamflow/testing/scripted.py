@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME
+from streamflow.core.stream_type import StreamType
 from streamflow.operators.connectors.fixed_splits import FixedSplits
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.source import (
     Decoded,
     Enumerator,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 from typing import Any, Final, Literal, get_args
 
-from streamflow.operators.contract.operator import OperatorSpec, StreamType
+from streamflow.core.stream_type import StreamType
+from streamflow.operators.contract.operator import OperatorSpec
 from streamflow.testing.harness import OperatorHarness
 from streamflow.testing.results import difference
 

@@ -23,7 +23,7 @@ import pytest
 import streamflow as sf
 from streamflow import col
 from streamflow.core.elements import AnyBatch
-from streamflow.operators.contract.operator import StreamType
+from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.sink import Committable, Committer, Sink, SinkContext, SinkWriter
 from streamflow.runtime.ports import Inline, Ports
 from streamflow.testing import SteppedLoop, TestClock

@@ -13,7 +13,7 @@ import pytest
 import streamflow as sf
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
-from streamflow.operators.contract.operator import StreamType
+from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.sink import Committable, Committer, Sink, SinkContext, SinkWriter
 from streamflow.runners.local import LocalJob
 

@@ -11,8 +11,8 @@ import polars as pl
 
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.operators.connectors.kafka.sink import KafkaSink
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committable, SinkContext
 from streamflow.runtime.ports import Inline
 from streamflow.time.clock import SeededRandom, SystemClock

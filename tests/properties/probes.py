@@ -10,13 +10,13 @@ from typing import ClassVar
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME
+from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.operator import (
     Collector,
     OnChanges,
     Operator,
     OperatorContext,
     OperatorSpec,
-    StreamType,
 )
 from tests.properties.job_model import MAX
 

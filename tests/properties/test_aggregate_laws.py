@@ -14,8 +14,8 @@ from polars.testing import assert_frame_equal
 
 from streamflow.core.common_types import concatenated
 from streamflow.core.schema import EVENT_TIME, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.operators.aggregates.partials import PartialPlan
-from streamflow.operators.contract.operator import StreamType
 from streamflow.windows import aggregates as sf
 from streamflow.windows.aggregate import Aggregate
 from tests.properties.spread import Spread

@@ -18,11 +18,8 @@ from hypothesis import strategies as st
 
 import streamflow as sf
 from streamflow.api.stream import through
-from streamflow.operators.contract.operator import (
-    Operator,
-    OperatorContext,
-    StreamType,
-)
+from streamflow.core.stream_type import StreamType
+from streamflow.operators.contract.operator import Operator, OperatorContext
 from streamflow.operators.totals import running_totals
 from streamflow.operators.windows import windowing
 from streamflow.state.frames.store import FrameStore

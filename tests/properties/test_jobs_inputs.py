@@ -23,15 +23,10 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.keys import key_groups, subtask_of
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.graph.logical import Input
 from streamflow.operators.contract.inputs import InputNeeds
-from streamflow.operators.contract.operator import (
-    Collector,
-    Operator,
-    OperatorContext,
-    OperatorSpec,
-    StreamType,
-)
+from streamflow.operators.contract.operator import Collector, Operator, OperatorContext, OperatorSpec
 from streamflow.testing import OperatorHarness
 from tests.properties.job_model import MAX, MIN, Event, Way, disordered, read, share, ways
 from tests.properties.probes import Probe

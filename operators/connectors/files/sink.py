@@ -11,6 +11,7 @@ from typing import Literal
 
 from streamflow.arguments import names, whole_number
 from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.disk import Disk
 from streamflow.errors import JobDefinitionError, SinkError
 from streamflow.operators.connectors.files.formats.encoding import SUFFIXES, check_continues, check_format
@@ -27,7 +28,6 @@ from streamflow.operators.connectors.files.publishing.ownership import Layout
 from streamflow.operators.connectors.files.publishing.publication import FolderCommitter
 from streamflow.operators.connectors.files.publishing.single_file import FileCommitter
 from streamflow.operators.connectors.files.publishing.staging import FolderWriter
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committer, Delivery, Sink, SinkContext, SinkWriter
 
 __all__ = ["FileSink"]

@@ -11,6 +11,7 @@ import polars as pl
 
 from streamflow.arguments import flag, names
 from streamflow.core.schema import OBJECTS, Objects, Schema, StreamSchema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.connectors.files.enumerator import FileEnumerator, Told, WatchingEnumerator
 from streamflow.operators.connectors.files.formats.csv_format import CsvOptions
@@ -20,7 +21,6 @@ from streamflow.operators.connectors.files.formats.text import TEXT_COLUMN
 from streamflow.operators.connectors.files.formats.wire_types import wire_types
 from streamflow.operators.connectors.files.listing import FoundFile, list_files, local_path
 from streamflow.operators.connectors.files.opening import FileReading, OpenedWhenRead
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.source import (
     Enumerator,
     Position,

@@ -10,6 +10,7 @@ import polars as pl
 
 from streamflow.arguments import chosen, mapping, names, whole_number
 from streamflow.config import parse_bytes
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.connectors.kafka.clients.port import topic_name
 from streamflow.operators.connectors.kafka.cluster import Cluster, KafkaSecurity, checked_client
@@ -27,7 +28,6 @@ from streamflow.operators.connectors.kafka.publication import KafkaCommitter, Pu
 from streamflow.operators.connectors.kafka.schema_registry import checked_registry
 from streamflow.operators.connectors.kafka.sink_writer import AtLeastOnceWriter, OutboxWriter, TopicOutput
 from streamflow.operators.connectors.kafka.topic_check import NewTopic
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committer, Delivery, Sink, SinkContext, SinkWriter
 from streamflow.time.timestamps import Duration, parse_duration
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from streamflow.arguments import chosen, mapping, names, text
 from streamflow.config import parse_bytes
 from streamflow.core.schema import Objects, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.connectors.kafka.clients.port import KafkaClient, TopicPartition, topic_name
 from streamflow.operators.connectors.kafka.cluster import Cluster, KafkaSecurity, checked_client
@@ -28,7 +29,6 @@ from streamflow.operators.connectors.kafka.record_batches import (
 from streamflow.operators.connectors.kafka.schema_registry import checked_registry
 from streamflow.operators.connectors.kafka.session import KafkaSession
 from streamflow.operators.connectors.kafka.split_reader import PartitionReader
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.source import (
     Enumerator,
     InstanceClaim,

@@ -12,9 +12,10 @@ from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.graph.logical import LogicalGraph, SourceNode
-from streamflow.operators.contract.operator import OperatorContext, StreamType
+from streamflow.operators.contract.operator import OperatorContext
 from streamflow.operators.contract.source import Source, SourceContext
 from streamflow.runtime.ports import Inline
 from streamflow.state.backends.memory import MemoryBackend

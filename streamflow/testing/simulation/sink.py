@@ -19,10 +19,10 @@ from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.serde import frame_to_ipc, ipc_to_frame, pack, unpack
+from streamflow.core.stream_type import StreamType
 from streamflow.disk import Disk
 from streamflow.errors import RecordError, SinkError
 from streamflow.operators.connectors.files.publishing.durable_names import make_durable
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committable, Committer, Delivery, Sink, SinkContext, SinkWriter
 from streamflow.testing.rows import values_of
 from streamflow.testing.simulation.points import WRITING

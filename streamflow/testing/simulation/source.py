@@ -9,8 +9,8 @@ from streamflow.core.copies import copied_batch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME
+from streamflow.core.stream_type import StreamType
 from streamflow.operators.connectors.fixed_splits import FixedSplits
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.source import (
     Decoded,
     Enumerator,

@@ -13,7 +13,8 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, OBJECTS, Schema
-from streamflow.operators.contract.operator import ErrorPolicy, StreamType
+from streamflow.core.stream_type import StreamType
+from streamflow.operators.contract.operator import ErrorPolicy
 from streamflow.operators.contract.sink import Committable, Sink, SinkContext
 from streamflow.operators.contract.source import Fetch, Position, Source, SourceContext, Split, SplitReader
 from streamflow.runtime.ports import Inline

@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamflow.core.schema import OBJECTS, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, SinkError
 from streamflow.operators.connectors.files.partitions import folder_of
 from streamflow.operators.connectors.files.publishing import staging
 from streamflow.operators.connectors.files.sink import FileSink
 from streamflow.operators.connectors.files.source import FileSource
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.sink import Committer
 from streamflow.time.clock import SeededRandom
 from tests.unit.connectors.driving import frame, objects, rows, run, sink_context, stream_type, write

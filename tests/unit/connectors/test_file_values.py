@@ -15,12 +15,12 @@ import zstandard
 
 from streamflow.api.job import Job
 from streamflow.core.schema import OBJECTS, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.core.values import MisfitError, converter
 from streamflow.errors import JobDefinitionError, RecordError, SinkError, SourceError
 from streamflow.operators.connectors.files.sink import FileSink
 from streamflow.operators.connectors.files.source import FileSource
 from streamflow.operators.connectors.memory import MemorySource
-from streamflow.operators.contract.operator import StreamType
 from streamflow.windows.aggregates import count
 from tests.unit.connectors.driving import frame, read, rows, write
 

@@ -13,10 +13,10 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, OBJECTS, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, StreamflowError
 from streamflow.operators.connectors.collect import Collected, CollectSink
 from streamflow.operators.connectors.memory import MemorySource
-from streamflow.operators.contract.operator import StreamType
 from tests.unit.connectors.driving import frame, objects, read, rows, sink_context, write
 
 MOMENT = datetime(2013, 1, 1, 5, 17, tzinfo=UTC)

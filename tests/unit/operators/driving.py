@@ -12,15 +12,9 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.core.serde import pack, unpack
+from streamflow.core.stream_type import StreamType
 from streamflow.observe.registry import OperatorMetrics
-from streamflow.operators.contract.operator import (
-    LATE,
-    Operator,
-    OperatorContext,
-    PureSpec,
-    StreamType,
-    UpdateCadence,
-)
+from streamflow.operators.contract.operator import LATE, Operator, OperatorContext, PureSpec, UpdateCadence
 from streamflow.operators.totals.running import RunningAggregateSpec
 from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.state.backends.memory import MemoryBackend

@@ -18,6 +18,7 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.keys import key_group_range
 from streamflow.core.schema import OBJECTS
 from streamflow.core.serde import pack, unpack
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import RecordError, StateError
 from streamflow.operators.contract.operator import (
     ERRORS,
@@ -25,7 +26,6 @@ from streamflow.operators.contract.operator import (
     ErrorPolicy,
     OperatorContext,
     StatePart,
-    StreamType,
 )
 from streamflow.operators.requests.map_async import MapAsync, backoff
 from streamflow.state.backends.memory import MemoryBackend

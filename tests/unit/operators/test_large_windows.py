@@ -9,7 +9,8 @@ import pytest
 
 import streamflow as sf
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
-from streamflow.operators.contract.operator import OperatorSpec, StreamType
+from streamflow.core.stream_type import StreamType
+from streamflow.operators.contract.operator import OperatorSpec
 from streamflow.operators.totals.running import RunningAggregateSpec
 from streamflow.operators.windows import sliced as sliced_windows
 from streamflow.operators.windows.windowing import WindowAggregateSpec

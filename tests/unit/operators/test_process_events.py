@@ -13,8 +13,8 @@ import pytest
 
 import streamflow as sf
 from streamflow.core.schema import OBJECTS, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, RecordError, StateError
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.process.process import KeyedProcess, ProcessSpec
 from streamflow.testing.harness import OperatorHarness, check_batchings
 

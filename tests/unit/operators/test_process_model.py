@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import streamflow as sf
 from streamflow.core.schema import OBJECTS, Schema
-from streamflow.operators.contract.operator import StreamType
+from streamflow.core.stream_type import StreamType
 from streamflow.operators.process.process import KeyedProcess, ProcessSpec
 from streamflow.state.keyed import timers
 from streamflow.testing.harness import OperatorHarness

@@ -11,7 +11,8 @@ import pytest
 
 import streamflow as sf
 from streamflow.core.schema import OBJECTS, Schema
-from streamflow.operators.contract.operator import LATE, StreamType
+from streamflow.core.stream_type import StreamType
+from streamflow.operators.contract.operator import LATE
 from streamflow.operators.process.process import KeyedProcess, ProcessSpec
 from streamflow.state.frames import time_sorted
 from streamflow.testing.harness import OperatorHarness

@@ -10,8 +10,8 @@ import pytest
 
 import streamflow as sf
 from streamflow.core.schema import OBJECTS, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.process import operator as process_operator
 from streamflow.operators.process.process import KeyedProcess, ProcessSpec
 from streamflow.testing.clock import TestClock

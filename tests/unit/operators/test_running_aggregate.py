@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, RecordError
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.totals.running import RunningAggregateSpec
 from streamflow.windows import aggregates as sf
 from tests.unit.operators.driving import RECORDS, Driven

@@ -7,7 +7,8 @@ import polars.selectors as cs
 import pytest
 
 from streamflow.core.schema import Schema
-from streamflow.operators.contract.operator import OperatorSpec, StreamType
+from streamflow.core.stream_type import StreamType
+from streamflow.operators.contract.operator import OperatorSpec
 from streamflow.operators.stateless.columns import Select, WithColumns
 from streamflow.testing import OperatorHarness
 

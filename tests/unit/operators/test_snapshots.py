@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import streamflow as sf
 from streamflow.core.schema import Schema
 from streamflow.core.serde import pack, unpack
-from streamflow.operators.contract.operator import StreamType
+from streamflow.core.stream_type import StreamType
 from streamflow.operators.totals.running import RunningAggregateSpec
 from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.testing import OperatorHarness, check_snapshots, final_rows

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from streamflow.core.schema import EVENT_TIME, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, RecordError
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.time.timestamps import MAX_TIME
 from streamflow.windows import aggregates as sf

@@ -15,10 +15,10 @@ import streamflow as sf
 from streamflow.core.elements import Barrier
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.graph.logical import Input
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge
 from streamflow.operators.connectors.fixed_splits import FixedSplits
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.source import Decoded, Fetch, Position, Source, SourceContext, Split
 from streamflow.runtime.assembly import Assembly
 from streamflow.runtime.exchange.channel import Channel, Inbox

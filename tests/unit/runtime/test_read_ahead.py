@@ -11,10 +11,11 @@ import pytest
 from streamflow.core.batch import RowBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import RecordError, SourceError
 from streamflow.graph.logical import Input
 from streamflow.observe.registry import OperatorMetrics, add_counted
-from streamflow.operators.contract.operator import OperatorContext, StreamType
+from streamflow.operators.contract.operator import OperatorContext
 from streamflow.operators.contract.source import Decoded, Fetch, Split
 from streamflow.operators.stateless.columns import Filter
 from streamflow.runtime.task.chain import Link

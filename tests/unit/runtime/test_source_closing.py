@@ -11,8 +11,8 @@ import pytest
 
 import streamflow as sf
 from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.operators.connectors.fixed_splits import FixedSplits
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.contract.source import Fetch, Position, Source, SourceContext, Split
 
 Step = Callable[[], Awaitable[None]]

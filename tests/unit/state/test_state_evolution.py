@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import streamflow as sf
 from streamflow.core.schema import OBJECTS, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, StateError
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.process.process import KeyedProcess, ProcessSpec
 from streamflow.state.keyed.evolution import state_differences
 from streamflow.state.keyed.value_types import value_type

@@ -12,6 +12,7 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import OBJECTS, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import (
     LATE,
@@ -22,7 +23,6 @@ from streamflow.operators.contract.operator import (
     OperatorSnapshot,
     OperatorSpec,
     StatePart,
-    StreamType,
 )
 from streamflow.operators.stateless.columns import Filter
 from streamflow.operators.stateless.frames import MapBatches

@@ -12,6 +12,7 @@ import polars as pl
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.disk import Disk
 from streamflow.errors import JobDefinitionError, SinkError, cut
 from streamflow.operators.connectors.files.failures import writing
@@ -19,7 +20,6 @@ from streamflow.operators.connectors.files.formats.csv_format import CsvOptions,
 from streamflow.operators.connectors.files.formats.formats import FileFormat
 from streamflow.operators.connectors.files.formats.wire_types import fields_of, holds_bytes, inner_of
 from streamflow.operators.connectors.text_columns import as_text_carries, json_lines
-from streamflow.operators.contract.operator import StreamType
 
 __all__ = ["SUFFIXES", "append", "check_continues", "check_format", "empty_file", "join_files"]
 

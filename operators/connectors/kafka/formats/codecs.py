@@ -8,6 +8,7 @@ from typing import Final
 import polars as pl
 
 from streamflow.core.schema import Schema, StreamSchema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.connectors.kafka.formats.arrow_values import ArrowValues
 from streamflow.operators.connectors.kafka.formats.avro_values import (
@@ -31,7 +32,6 @@ from streamflow.operators.connectors.kafka.formats.values import (
     checked_format,
 )
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema
-from streamflow.operators.contract.operator import StreamType
 
 __all__ = ["decoder", "encoder"]
 

@@ -14,11 +14,11 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, SinkError, Where, cut
 from streamflow.operators.connectors.kafka.clients.port import Headers
 from streamflow.operators.connectors.kafka.formats.values import Encoder, chosen_columns
 from streamflow.operators.connectors.text_columns import as_text_carries, json_lines
-from streamflow.operators.contract.operator import StreamType
 from streamflow.operators.stateless.rows import each_row
 from streamflow.user_code import described, line_of_error, raised_by_user
 

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from streamflow.core.batch import RowBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import OBJECTS, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, SinkError
 from streamflow.operators.connectors.files.formats.ndjson import NdjsonColumns
 from streamflow.operators.connectors.kafka.formats import codecs
 from streamflow.operators.connectors.kafka.formats.avro_types import avro_record
 from streamflow.operators.connectors.kafka.formats.codecs import encoder
 from streamflow.operators.connectors.kafka.schema_registry import AvroSchema
-from streamflow.operators.contract.operator import StreamType
 
 decoder: Any = codecs.decoder  # rows are a frame or a list
 

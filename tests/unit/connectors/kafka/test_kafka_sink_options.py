@@ -8,11 +8,11 @@ import pytest
 from streamflow.core.batch import RowBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import OBJECTS, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import ConfigError, JobDefinitionError, SinkError
 from streamflow.operators.connectors.kafka.formats.record_parts import RecordParts
 from streamflow.operators.connectors.kafka.sink import KafkaSink
 from streamflow.operators.connectors.kafka.topic_check import TopicLimits
-from streamflow.operators.contract.operator import StreamType
 
 TIME = datetime(2013, 1, 1, 5, 17, tzinfo=UTC)
 FRAME = pl.DataFrame(

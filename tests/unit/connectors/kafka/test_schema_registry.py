@@ -14,6 +14,7 @@ import pytest
 
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import OBJECTS, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, SinkError, SourceError
 from streamflow.operators.connectors.kafka.formats import codecs
 from streamflow.operators.connectors.kafka.formats.codecs import encoder
@@ -22,7 +23,6 @@ from streamflow.operators.connectors.kafka.schema_registry import (
     SchemaRegistry,
     address_refused,
 )
-from streamflow.operators.contract.operator import StreamType
 from tests.unit.connectors.driving import JumpingClock
 
 decoder: Any = codecs.decoder  # rows are a frame or a list
