@@ -205,13 +205,19 @@ class LocalDisk:
     def lock(self, path: Path) -> Callable[[], None]:
         import fcntl
 
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(descriptor, 64).decode("ascii", errors="replace").strip()
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                holder = os.read(descriptor, 64).decode("ascii", errors="replace").strip()
+                os.close(descriptor)
+                raise BlockingIOError(errno.EWOULDBLOCK, f"held by process {holder or 'unknown'}") from error
+            # Another process may have removed the file in between, and a lock on it would keep nobody out.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+                    break
             os.close(descriptor)
-            raise BlockingIOError(errno.EWOULDBLOCK, f"held by process {holder or 'unknown'}") from error
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode("ascii"))
         return partial(os.close, descriptor)

@@ -31,6 +31,8 @@ _HINTS: Final = {
     "DropNulls": "filter(col(…).is_not_null()) leaves records out",
     "DropNans": "filter(col(…).is_not_nan()) leaves records out",
     "IsUnique": _PROCESS,
+    "LowerBound": "it is one value for all of them: write that value",
+    "UpperBound": "it is one value for all of them: write that value",
     "Replace": "pl.when(…).then(…).otherwise(…) chooses for each record",
     "Strptime": 'give the format, like str.to_datetime("%Y-%m-%dT%H:%M:%S%.f"), or let the source read a time: '
     'schema={"column": sf.Datetime}',
@@ -47,8 +49,6 @@ _OF_ONE_VALUE: Final = frozenset(
         "StructExpr",
         "ExtensionExpr",
         "Reinterpret",
-        "UpperBound",
-        "LowerBound",
         "FfiPlugin",
     }
 )

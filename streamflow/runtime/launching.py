@@ -323,10 +323,12 @@ class Launcher:
         unnamed = [each.id for each in described if re.fullmatch(rf"{re.escape(each.kind)}-\d+", each.id)]
         if unnamed and not self._said_unnamed:
             self._said_unnamed = True
-            self.notes.append(
+            note = (
                 f'state without a name of its own is kept by {", ".join(unnamed)}: give each one with .named("…"), or '
                 "a program that is changed later may not find it, or find another's"
             )
+            _LOG.warning(note)
+            self.notes.append(note)
 
     def _laid_out_as(self, manifest: Manifest) -> PhysicalPlan:
         """The plan of the job with its state in the checkpoint's order."""

@@ -145,6 +145,28 @@ def test_a_lock_is_held_by_one(place):
     disk.lock(root / "lock")()
 
 
+def test_a_lock_is_not_one_on_a_file_that_another_process_has_removed_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A lock on it would keep nobody out: the next one would make a file of the same name."""
+    fcntl = pytest.importorskip("fcntl")
+    flock, path = fcntl.flock, tmp_path / "lock"
+    removed: list[Path] = []
+
+    def after_its_removal(descriptor: int, how: int) -> None:
+        if not removed:
+            path.unlink()
+            removed.append(path)
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", after_its_removal)
+    release = LocalDisk().lock(path)
+    assert removed
+    with pytest.raises(BlockingIOError):
+        LocalDisk().lock(path)
+    release()
+
+
 NAMES = st.sampled_from(["a", "b", "d/a", "d/b"])
 STEPS = st.lists(
     st.one_of(

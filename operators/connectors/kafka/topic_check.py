@@ -18,6 +18,7 @@ from streamflow.operators.connectors.kafka.clients.port import (
     KafkaClient,
     Metadata,
     RefusedError,
+    UnfitRecordError,
 )
 from streamflow.operators.connectors.kafka.formats.record_parts import RecordParts, headers_size
 
@@ -55,18 +56,18 @@ class TopicLimits:
         return self.record_bytes - _BATCH_HEADER - _RECORD_HEADER
 
     def check(self, parts: RecordParts, now: int) -> None:
-        """Raises SinkError for the first record that the topic would not take."""
+        """Raises UnfitRecordError for the first record that the topic would not take."""
         limit = self.content_bytes
         for row, (key, value) in enumerate(zip(parts.keys, parts.values, strict=True)):
             size = len(key or b"") + len(value or b"")
             if size > limit or (parts.headers[row] and size + headers_size(parts.headers[row]) > limit):
-                raise SinkError(
+                raise UnfitRecordError(
                     f"row {row} of a batch is a record of {size + headers_size(parts.headers[row]):,} bytes; topic "
                     f"{self.topic!r} takes {limit:,}",
                     hint="make it smaller, or raise max_record_bytes= and the topic's max.message.bytes",
                 )
         if self.keys_needed and None in parts.keys:
-            raise SinkError(
+            raise UnfitRecordError(
                 f"topic {self.topic!r} is compacted and takes no record without a key",
                 hint="give key=, and fill nulls in its column",
             )
@@ -81,7 +82,7 @@ class TopicLimits:
         if (self.past is not None and early < now - self.past) or (
             self.future is not None and late > now + self.future
         ):
-            raise SinkError(
+            raise UnfitRecordError(
                 f"topic {self.topic!r} takes no timestamps as far from now as those given",
                 hint="raise message.timestamp.before.max.ms or message.timestamp.after.max.ms of the topic, or leave "
                 "timestamp= out",

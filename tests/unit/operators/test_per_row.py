@@ -89,6 +89,8 @@ TAKEN: list[pl.Expr] = [
 ]
 
 REFUSED: list[pl.Expr] = [
+    V.lower_bound(),
+    V.upper_bound() + 1,
     S.str.to_datetime(strict=False),
     S.str.to_date().dt.year(),
     S.str.strptime(pl.Datetime("ms")),

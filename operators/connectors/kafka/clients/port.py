@@ -94,6 +94,12 @@ class RefusedError(SinkError):
     """A failure that trying again does not change: a record too large, a missing topic, something not allowed."""
 
 
+class UnfitRecordError(SinkError):
+    """A record that its topic does not take, or its format cannot carry: it is the same the next time."""
+
+    final = True
+
+
 class RefusedLookupError(SourceError):
     """A look-up that trying again does not answer: a refused login, something not allowed."""
 

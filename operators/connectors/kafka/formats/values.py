@@ -15,6 +15,7 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema, StreamSchema
 from streamflow.errors import JobDefinitionError, SinkError, cut, represented
+from streamflow.operators.connectors.kafka.clients.port import UnfitRecordError
 
 __all__ = [
     "TOMBSTONE",
@@ -184,10 +185,12 @@ def chosen_columns(batch: AnyBatch, schema: Schema) -> pl.DataFrame:
 
 
 def raise_for_row(values: Sequence[Any], encode: Callable[[Any], object]) -> None:
-    """Raises the SinkError of the first value that `encode` refuses, naming its row; does nothing if it refuses
+    """Raises an UnfitRecordError for the first value that `encode` refuses, naming its row; does nothing if it refuses
     none."""
     for row, value in enumerate(values):
         try:
             encode(value)
         except SinkError as error:
-            raise SinkError(f"row {row} cannot be encoded: {error.message}", hint=error.hint) from error
+            raise UnfitRecordError(
+                f"row {row} cannot be encoded: {error.message}", hint=error.hint
+            ) from error

@@ -372,8 +372,9 @@ class TestBuilding:
     def test_the_row_that_cannot_be_encoded_is_named(self, format: str) -> None:
         good: Any = "x" if format != "bytes" else b"x"
         form = encoder(format, StreamType(OBJECTS, timed=False))
-        with pytest.raises(SinkError, match="row 1 cannot be encoded"):
+        with pytest.raises(SinkError, match="row 1 cannot be encoded") as raised:
             form.encode(RowBatch([good, object()]))
+        assert raised.value.final, "the record is the same the next time"
 
     def test_a_row_that_does_not_fit_the_given_avro_schema_is_named(self) -> None:
         form = encoder("avro", StreamType(OBJECTS, timed=False), registry=given_avro(Schema({"n": pl.Int64})))

@@ -148,15 +148,17 @@ def parts(value=b"v", key=b"k", at=None, headers=()):
 def test_a_record_that_the_topic_would_not_take():
     limits = TopicLimits("t", 1, 1000)
     limits.check(parts(b"x" * 900), 0)
-    with pytest.raises(SinkError, match="row 0 of a batch is a record of 991 bytes"):
+    with pytest.raises(SinkError, match="row 0 of a batch is a record of 991 bytes") as raised:
         limits.check(parts(b"x" * 990), 0)
+    assert raised.value.final, "the record is the same the next time"
     with pytest.raises(SinkError, match="takes 918"):
         limits.check(parts(headers=(("h", b"x" * 990),)), 0)
 
 
 def test_a_compacted_topic_wants_keys():
-    with pytest.raises(SinkError, match="compacted"):
+    with pytest.raises(SinkError, match="compacted") as raised:
         TopicLimits("t", 1, 1000, keys_needed=True).check(parts(key=None), 0)
+    assert raised.value.final, "the record is the same the next time"
 
 
 def test_a_timestamp_too_far_from_now():
