@@ -155,10 +155,6 @@ class RecordError(StreamflowError):
         self.record = cut(record)
         self.raw = raw
 
-    def about(self, record: object) -> None:
-        """Shows this record, the one that was worked on, and not a value that was met on the way."""
-        self.record = cut(record)
-
     def __str__(self) -> str:
         return f"{super().__str__()}\n  record: {self.record}"
 

@@ -17,7 +17,7 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.python_times import shown_row
 from streamflow.core.schema import EVENT_TIME, WATERMARK, Schema
 from streamflow.core.stream_type import StreamType
-from streamflow.errors import RawRecord, RecordError, StreamflowError, Where, legible
+from streamflow.errors import RawRecord, RecordError, StreamflowError, Where, cut, legible
 from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.contract.operator import ERRORS, Collector, ErrorPolicy
 from streamflow.user_code import described, line_of_error, raised_by_user
@@ -95,7 +95,8 @@ class Guard:
         file."""
         if isinstance(cause, RecordError):
             cause.at(Where(code=line_of_error(cause)))
-            cause.about(record)
+            # The one that was worked on, not a value that was met on the way.
+            cause.record = cut(record)
             return cause
         error = RecordError(
             cause.message if isinstance(cause, StreamflowError) else described(cause),
