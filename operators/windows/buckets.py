@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
 
+from streamflow.core.partition import partitioned
 from streamflow.operators.aggregates.partials import SLICE
-from streamflow.state.frames.partition import partitioned
 from streamflow.state.operator_snapshot import whole
 
 if TYPE_CHECKING:

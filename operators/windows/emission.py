@@ -15,6 +15,7 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.core.frame import FrameBatch
 from streamflow.core.key_join import key_join
+from streamflow.core.partition import partitioned
 from streamflow.core.schema import (
     CHANGE,
     CHANGE_TYPE,
@@ -26,7 +27,6 @@ from streamflow.core.schema import (
 from streamflow.operators.aggregates.partials import END, START
 from streamflow.operators.contract.operator import Collector
 from streamflow.operators.kernels.engine import collected_as_written
-from streamflow.state.frames.partition import partitioned
 from streamflow.state.operator_snapshot import EMPTY, OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 

@@ -24,12 +24,12 @@ from typing import Final
 import polars as pl
 
 from streamflow.core.common_types import concatenated
+from streamflow.core.partition import partitioned
 from streamflow.errors import StateError
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.frames.chunks import Chunk, Chunks, chunk_runs
 from streamflow.state.frames.key_slices import slice_of_hash, slices_of
 from streamflow.state.frames.merging import MARK, Merging, flagged, marks_of
-from streamflow.state.frames.partition import partitioned
 from streamflow.state.frames.parts import TAIL_FRAMES, TAIL_ROWS, FrameSizes, Pane, Part
 from streamflow.state.frames.runs import Run, by_hash, distinct_keys
 from streamflow.state.keyed.owned_keys import OwnedKeys

@@ -14,9 +14,9 @@ from typing import Final
 import polars as pl
 
 from streamflow.core.common_types import concatenated
+from streamflow.core.partition import partitioned
 from streamflow.errors import DamagedError
 from streamflow.state.backends.protocol import KeyedStateBackend
-from streamflow.state.frames.partition import partitioned
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart

@@ -34,6 +34,7 @@ from streamflow.operators.contract.operator import (
     UpdateCadence,
 )
 from streamflow.operators.stateless.rows import rows_of
+from streamflow.runtime.control.input_watermarks import InputWatermarks
 from streamflow.state.backends.factory import BackendKind, open_backend, open_saved
 from streamflow.state.backends.memory import MemoryBackend
 from streamflow.state.backends.protocol import KeyedStateBackend
@@ -87,7 +88,9 @@ class OperatorHarness:
         self._collector = _Collector({MAIN, *reads}, lambda output: self._type(output))
         self._epoch = 0
         self._watermark = self._last_time = MIN_TIME
-        self._input_watermarks: dict[int, int] = {}
+        timed = [number for number, type_ in enumerate(inputs) if type_.timed]
+        self._timed_inputs = timed
+        self._input_watermarks = InputWatermarks(timed, hear=self._hear)
         self._updates: UpdateCadence = updates
         self._memory_budget = memory_budget
         self._backend: BackendKind = backend
@@ -112,17 +115,15 @@ class OperatorHarness:
     def watermark(self, time: datetime | str | int, *, port: int | None = None) -> OperatorHarness:
         """Moves event time to `time` (microseconds, a datetime or ISO 8601 text), on one input or on all."""
         micros = to_micros(time)
-        timed = [number for number, type_ in enumerate(self._inputs) if type_.timed]
-        for number in timed if port is None else [port]:
-            if micros > self._input_watermarks.get(number, MIN_TIME):
-                self._input_watermarks[number] = micros
-                for _, operator in self._subtasks:
-                    operator.on_input_watermark(number, micros)
+        moved = None
+        for channel, number in enumerate(self._timed_inputs):
+            if port in (None, number):
+                moved = self._input_watermarks.advance(channel, micros)
         if port is not None:
-            micros = min(self._input_watermarks.get(number, MIN_TIME) for number in timed)
-            if micros <= self._watermark:
+            if moved is None:
                 self._settle()
                 return self
+            micros = moved
         if micros < MAX_TIME:
             self._watermark = max(self._watermark, micros)
         forwarded: list[int | None] = []
@@ -251,6 +252,10 @@ class OperatorHarness:
         if output == MAIN:
             return self.spec.output_type(self._inputs)
         return self.spec.side_type(output, self._inputs)
+
+    def _hear(self, port: int, watermark: int) -> None:
+        for _, operator in self._subtasks:
+            operator.on_input_watermark(port, watermark)
 
     def _settle(self) -> None:
         own = [operator.output_watermark for _, operator in self._subtasks]

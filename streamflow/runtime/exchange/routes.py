@@ -9,9 +9,9 @@ from streamflow.core.copies import copied_batch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.keys import key_groups, subtask_of
+from streamflow.core.partition import partitioned
 from streamflow.errors import JobDefinitionError
 from streamflow.graph.physical import ExchangeKind, PhysicalEdge
-from streamflow.state.frames.partition import partitioned
 
 __all__ = ["Route", "route_for"]
 

@@ -97,6 +97,8 @@ class Chain:
         self.left = 0
         """The number of records left out."""
         self._links = list(links)
+        self.nodes = frozenset(link.node for link in links)
+        """The logical nodes whose outputs its operators give."""
         self._taps = [_Tap(self, link, number + 1) for number, link in enumerate(links)]
         self._outlets: dict[Input, list[Outlet]] = {}
         for outlet in outlets:
@@ -127,10 +129,6 @@ class Chain:
     def connected(self, output: Input) -> bool:
         """Whether an outlet reads this output."""
         return output in self._outlets
-
-    def gives(self, node: str) -> bool:
-        """Whether one of its operators gives the outputs of this logical node."""
-        return any(link.node == node for link in self._links)
 
     def process(self, batch: AnyBatch, port: int = 0) -> None:
         """Takes a batch at the head of the chain."""

@@ -50,7 +50,7 @@ class Task:
             untimed=untimed,
             endless=endless,
             marks=marks,
-            hear=subtask.hear if subtask.chain.hears_inputs else None,
+            hear=subtask.chain.input_watermark if subtask.chain.hears_inputs else None,
             restored=restored,
         )
         self._alignment = Alignment(count)

@@ -154,8 +154,7 @@ class Subtask:
         else:
             # Work that it begins belongs to the event loop.
             self.chain.process(batch, port)
-        await self.flush()
-        await self._move()
+        await self._hand_on()
 
     async def settle(self) -> None:
         """Hands on results of the head's requests, and waits until it takes another batch."""
@@ -169,8 +168,7 @@ class Subtask:
         """Hands on results of the head's requests."""
         while self.chain.head is not None:
             self.chain.collect()
-            await self.flush()
-            if not await self._move():
+            if not await self._hand_on():
                 break
         if self._idle and not self.busy:
             self._idle, self._quiet = False, True
@@ -190,12 +188,7 @@ class Subtask:
             await self._in_portions(batch, partial(self.chain.deliver, output))
         else:
             await self._work(self._records, len(batch), self.chain.deliver, output, batch)
-        await self.flush()
-        await self._move()
-
-    def hear(self, port: int, time: int) -> None:
-        """Takes the watermark of one of several inputs; that of all comes next, if it moves."""
-        self.chain.input_watermark(port, time)
+        await self._hand_on()
 
     async def advance(self, time: int) -> None:
         """Takes event time `time`: all triggered output goes out first, the watermark after it."""
@@ -207,7 +200,7 @@ class Subtask:
             self.chain.ends(self.end)
         await self.awake()
         await self._forward(time)
-        await self._move()
+        await self._hand_on()
 
     async def idle(self) -> None:
         """Notes that no input holds anything back, and sends that downstream once no request is under way."""
@@ -229,8 +222,7 @@ class Subtask:
         self._reach("subtask.aligned")
         self._epoch = epoch
         await self._work(self._firing, self._rows, self.chain.end_epoch, epoch)
-        await self.flush()
-        await self._move()
+        await self._hand_on()
         await self.broadcast(Barrier(epoch))
         sealed = await self._seal(epoch)
         counts = {each.at: counts_of(each) for each in self._counted}
@@ -279,8 +271,7 @@ class Subtask:
             await self.awake()
             rows, self._timer_rows = self._timer_rows, 0
             await self._work(self._firing, rows, self.chain.processing_time, now)
-            await self.flush()
-            await self._move()
+            await self._hand_on()
             if idle:
                 await self.idle()
 
@@ -316,8 +307,10 @@ class Subtask:
             for outlet in self._outlets:
                 await outlet.close()
 
-    async def _move(self) -> bool:
-        """Hands on the watermarks that operators have moved by themselves; returns whether there was one."""
+    async def _hand_on(self) -> bool:
+        """Hands on the operators' output, and then the watermarks that they have moved by themselves; returns whether
+        there was one."""
+        await self.flush()
         moved = False
         while (own := self.chain.moved()) is not None:
             moved = True
@@ -345,7 +338,7 @@ class Subtask:
         marks = dict(forwarded)
         for outlet in self._outlets:
             # Operators that have already run where the data was read pass on the input's watermark.
-            read_before = of_input and not self.chain.gives(outlet.reads.node)
+            read_before = of_input and outlet.reads.node not in self.chain.nodes
             mark = marks.get(outlet.reads.node, time if read_before else None)
             if mark is not None:
                 await outlet.send(Watermark(mark, self.end if mark == MAX_TIME else None))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple, Unpack
 
@@ -23,7 +24,7 @@ from streamflow.errors import JobFailedError
 from streamflow.testing.simulation.chance import Chance
 from streamflow.testing.simulation.trace import Trace
 
-__all__ = ["Crash", "SimLoop"]
+__all__ = ["Crash", "SimLoop", "fulfil"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -44,6 +45,18 @@ class _Call:
     callback: Callable[..., object]
     args: tuple[Any, ...]
     context: Context
+
+
+def fulfil(future: asyncio.Future[T], function: Callable[..., T], *args: Any) -> None:
+    """Calls a function and gives its result, or the exception that it raises, to a future that is not cancelled."""
+    try:
+        result = function(*args)
+    except Exception as error:  # noqa: BLE001 — raised where the future is awaited
+        if not future.cancelled():
+            future.set_exception(error)
+        return
+    if not future.cancelled():
+        future.set_result(result)
 
 
 class SimLoop(asyncio.BaseEventLoop):
@@ -259,18 +272,7 @@ class SimLoop(asyncio.BaseEventLoop):
     ) -> asyncio.Future[T]:
         """Runs the function on the loop after a while, as if a thread had."""
         future: asyncio.Future[T] = self.create_future()
-
-        def work() -> None:
-            try:
-                result = func(*args)
-            except Exception as error:  # noqa: BLE001 — raised where the future is awaited
-                if not future.cancelled():
-                    future.set_exception(error)
-                return
-            if not future.cancelled():
-                future.set_result(result)
-
-        self.call_later(self._chance.wait(0.001), work)
+        self.call_later(self._chance.wait(0.001), partial(fulfil, future, func, *args))
         return future
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from streamflow.testing.clock import START
 from streamflow.testing.simulation.chance import Chance
 from streamflow.testing.simulation.disk import SimDisk
 from streamflow.testing.simulation.interventions import Interventions
-from streamflow.testing.simulation.loop import Crash, SimLoop
+from streamflow.testing.simulation.loop import Crash, SimLoop, fulfil
 from streamflow.testing.simulation.points import ANY_STEP, CrashPoints
 from streamflow.testing.simulation.schedule import Incarnation
 from streamflow.testing.simulation.trace import Trace
@@ -64,14 +64,7 @@ class SimThreads(Inline):
             ended.set_result(None)
             if done.cancelled() and not started:
                 return
-            try:
-                result = function(*args)
-            except Exception as error:  # noqa: BLE001 — raised where the result is awaited
-                if not done.cancelled():
-                    done.set_exception(error)
-                return
-            if not done.cancelled():
-                done.set_result(result)
+            fulfil(done, function, *args)
 
         loop.call_later(self._chance.wait(self._mean), work)
         return await done

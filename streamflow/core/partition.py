@@ -1,4 +1,4 @@
-"""A frame divided by a number that each row has: its pane, its part."""
+"""A frame divided by a number that each row has: its pane, its part, its subtask."""
 
 from __future__ import annotations
 
