@@ -125,7 +125,8 @@ class Operator(ABC):
     def on_input_watermark(self, port: int, watermark: int) -> None:
         """Notes the watermark of one input; only for operators at the head of a task.
 
-        Inputs without event time have none. That of all inputs comes next, through `on_watermark`, if it moves.
+        Inputs without event time have only the last one, +∞, when they end. That of all inputs comes next, through
+        `on_watermark`, if it moves.
         """
 
     def on_watermark(self, watermark: int, out: Collector) -> int | None:

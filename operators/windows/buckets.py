@@ -1,4 +1,4 @@
-"""Partials in the pane store, by buckets of event time that are as wide as the data needs.
+"""Rows in the frame store, by buckets of event time that are as wide as the data needs.
 
 Dense data gets a bucket for each slide (or gap); where a batch touches many, buckets double, so that sparse data
 over a long time is neither stored nor fired one tiny frame at a time. Buckets of different widths may overlap: each
@@ -33,18 +33,22 @@ class Span(NamedTuple):
 
 
 class Buckets:
-    """The buckets of one operator; `spans` has the span of each. `low` is the column of a row's smallest time."""
+    """The buckets of one operator; `spans` has the span of each. `time` is the column that places a row, `low` that of
+    its smallest time."""
 
-    def __init__(self, store: FrameStore, width: int, offset: int = 0, low: str = SLICE) -> None:
+    def __init__(
+        self, store: FrameStore, width: int, offset: int = 0, *, time: str = SLICE, low: str | None = None
+    ) -> None:
         self._store = store
         self._width = width
         self._offset = offset
-        self._low = low
+        self._time = time
+        self._low = low or time
         self.spans: dict[int, Span] = {}
 
     def append(self, partials: pl.DataFrame) -> None:
         """Adds partials (at least one), each to the bucket of its slice."""
-        slices = partials[SLICE]
+        slices = partials[self._time]
         low, high = _bounds(slices)
         starts = self._start(slices)
         if (high - low) // self._width > _MOST:
@@ -53,8 +57,8 @@ class Buckets:
                 starts = self._start(slices)
         for bucket, part in partitioned(partials, starts):
             self._store.append(bucket, part)
-            low, high = _bounds(part[SLICE])
-            self._extend(bucket, low if self._low == SLICE else _bounds(part[self._low])[0], high)
+            low, high = _bounds(part[self._time])
+            self._extend(bucket, low if self._low == self._time else _bounds(part[self._low])[0], high)
 
     def read(self, bucket: int) -> pl.DataFrame:
         """The rows of a bucket, one per key and slice."""
@@ -63,6 +67,17 @@ class Buckets:
     def look_up(self, bucket: int, keys: pl.DataFrame) -> pl.DataFrame | None:
         """The merged rows of these keys in a bucket; None if there are none. The cost follows the number of keys."""
         return self._store.look_up(bucket, keys)
+
+    def candidates(self, low: int, high: int, keys: pl.DataFrame) -> list[pl.DataFrame]:
+        """Frames with all rows of these keys in [low, high], and others beside them (`FrameStore.candidates`)."""
+        return self._store.candidates(
+            [bucket for bucket, span in self.spans.items() if span.low <= high and span.high >= low], keys
+        )
+
+    def drop_until(self, time: int) -> None:
+        """Removes the buckets in which no row is later than `time`."""
+        for bucket in [bucket for bucket, span in self.spans.items() if span.high <= time]:
+            self.drop(bucket)
 
     def rows(self, bucket: int) -> int:
         """The number of rows in a bucket, before they are merged."""

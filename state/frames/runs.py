@@ -53,20 +53,24 @@ class Run:
         rows = self.frame.height
         if rows <= max(_GONE_OVER, len(hashes) * _MANY):
             return self.frame
-        if self._hashes is None:
-            if not self.looked_up:
-                self.looked_up = True
-                return self.frame
-            self.frame, ordered = by_hash(self.frame, keys)
-            self._hashes = array("Q", ordered.to_list())
+        if self._hashes is None and not self.looked_up:
+            self.looked_up = True
+            return self.frame
         places: list[int] = []
-        kept, low = self._hashes, 0
+        kept, low = self.sort(keys), 0
         for sought in hashes:
             low = bisect_left(kept, sought, low)
             while low < len(kept) and kept[low] == sought:
                 places.append(low)
                 low += 1
         return self.frame[pl.Series(places, dtype=pl.UInt32)] if places else None
+
+    def sort(self, keys: Sequence[str]) -> array[int]:
+        """Sorts the rows by the hash of their keys, if they are not, and gives these hashes."""
+        if self._hashes is None:
+            self.frame, ordered = by_hash(self.frame, keys)
+            self._hashes = array("Q", ordered.to_list())
+        return self._hashes
 
 
 def by_hash(frame: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, pl.Series]:

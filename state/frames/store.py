@@ -167,24 +167,18 @@ class FrameStore:
         """The merged rows of keys in a pane (their columns, any number of times each); None if there are none. The
         cost follows the number of keys, whatever the pane's size, except at the first and second time, when the pane
         is searched and sorted."""
-        content = self._panes.get(pane)
-        if content is None:
+        if pane not in self._panes:
             return None
-        if len(content.parts) == 1 and self._is_large(content.parts[0]):
-            self._divide(pane, content)
         sought, hashes = distinct_keys(keys, self._keys.columns)
-        parts = len(content.parts)
-        by_part: dict[int, list[int]] = {}
-        for key_hash in hashes:
-            by_part.setdefault(slice_of_hash(key_hash, parts), []).append(key_hash)
-        found = [
-            frame
-            for number, of_part in by_part.items()
-            for frame in self._rows_of(pane, content.parts[number], of_part)
-        ]
-        found += self._rows_of(pane, content.front, hashes)
+        found = self._near(pane, hashes)
         rows = self._merging.rows(concatenated(found), sought) if found else None
         return rows if rows is not None and rows.height else None
+
+    def candidates(self, panes: Iterable[int], keys: pl.DataFrame) -> list[pl.DataFrame]:
+        """Frames of these panes with all rows of the keys, not merged, and rows of other keys beside them: for a join,
+        which sorts them out anyway. The cost is that of `look_up`."""
+        _, hashes = distinct_keys(keys, self._keys.columns)
+        return [frame for pane in panes for frame in self._near(pane, hashes)]
 
     def read(self, pane: int) -> pl.DataFrame:
         """The merged frame of a pane. Stays in memory only if the pane was there anyway."""
@@ -416,6 +410,22 @@ class FrameStore:
             self._add(pane, number, content.parts[number], rows)
 
     # Looked up.
+
+    def _near(self, pane: int, hashes: Sequence[int]) -> list[pl.DataFrame]:
+        """The frames of a pane, or the rows of them, in which keys with these hashes may be, oldest first by part."""
+        content = self._panes[pane]
+        if len(content.parts) == 1 and self._is_large(content.parts[0]):
+            self._divide(pane, content)
+        parts = len(content.parts)
+        by_part: dict[int, list[int]] = {}
+        for key_hash in hashes:
+            by_part.setdefault(slice_of_hash(key_hash, parts), []).append(key_hash)
+        found = [
+            frame
+            for number, of_part in by_part.items()
+            for frame in self._rows_of(pane, content.parts[number], of_part)
+        ]
+        return [*found, *self._rows_of(pane, content.front, hashes)]
 
     def _rows_of(self, pane: int, part: Part, hashes: Sequence[int]) -> list[pl.DataFrame]:
         """The frames of a part, or the rows of them, in which keys with these hashes may be, oldest first."""

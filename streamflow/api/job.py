@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Unpack, cast
@@ -14,6 +14,7 @@ from streamflow.api.builder import GraphBuilder, with_place
 from streamflow.api.physical import physical_plan
 from streamflow.api.running import logging_for, run_on_loop, run_reporting, stopping_on_signals
 from streamflow.api.stream import Stream
+from streamflow.api.tables import Table, table_of
 from streamflow.config import RunSettings, Settings
 from streamflow.errors import ConfigError, JobDefinitionError, Where
 from streamflow.graph.logical import EventTime, Input, LogicalGraph, SinkNode, SourceNode
@@ -103,6 +104,33 @@ class Job:
             watermark = cast("BoundedDisorder", with_place(id, lambda: bounded_disorder(bound)))
         node = SourceNode(id, source, type_, timestamps, watermark)
         return Stream(self._builder, Input(self._builder.add(node)))
+
+    def table(
+        self,
+        source: Source,
+        *,
+        key: str | Sequence[str],
+        event_time: EventTime | None = None,
+        watermark: BoundedDisorder | Duration | None = None,
+        deleted: pl.Expr | None = None,
+    ) -> Table:
+        """A table of a source's records: the latest row of each `key`, to join streams with.
+
+        With `event_time` it has a history, and a stream looks rows up as of its own event time; without it the last
+        row that came counts. A row for which `deleted` is true says that its key is gone. Other arguments and errors
+        are those of `read`.
+
+        >>> import polars as pl, streamflow as sf
+        >>> job = sf.Job("orders")
+        >>> orders = job.read(sf.MemorySource([{"item": "a", "n": 3}]))
+        >>> prices = job.table(sf.MemorySource([{"item": "a", "price": 5}]), key="item")
+        >>> priced = orders.join(prices, on="item").collect()
+        >>> _ = job.run()
+        >>> priced.rows()
+        [{'item': 'a', 'n': 3, 'price': 5}]
+        """
+        stream = self.read(source, event_time=event_time, watermark=watermark)
+        return table_of(stream, key, deleted, versioned=event_time is not None)
 
     def plan(self, *, physical: bool = False, **settings: Unpack[RunSettings]) -> Plan:
         """The job's plan, with `.text()` and `.mermaid()`; with `physical` the plan of tasks under these settings."""

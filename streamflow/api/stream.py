@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Never, Self, cast
@@ -32,8 +32,11 @@ from streamflow.time.timestamps import Duration, parse_duration
 
 if TYPE_CHECKING:
     from streamflow.api.builder import GraphBuilder
+    from streamflow.api.joined import Keys, Strategy
     from streamflow.api.keyed import KeyedStream
+    from streamflow.api.tables import Table
     from streamflow.api.windowed import WindowedStream
+    from streamflow.operators.joins.sides import How
     from streamflow.windows.assigners import Assigner
 
 __all__ = ["Stream", "added", "builder_of", "read_of", "through"]
@@ -200,6 +203,106 @@ class Stream:
                 raise JobDefinitionError("a union of streams of two jobs", hint="read both in one sf.Job")
         reads = (self._read, *(other._read for other in others))
         return Stream(self._builder, Input(self._builder.add_operator(Union(), reads)))
+
+    def join(
+        self,
+        other: Stream | Table | pl.DataFrame,
+        on: Keys | None = None,
+        *,
+        left_on: Keys | None = None,
+        right_on: Keys | None = None,
+        how: How = "inner",
+        window: Assigner | None = None,
+        within: tuple[Duration, Duration] | None = None,
+        strategy: Strategy = "auto",
+        suffix: str = "_right",
+        ttl: Duration | None = None,
+    ) -> Stream:
+        """Rows with equal keys of this stream and another, a table or a DataFrame.
+
+        `window=sf.tumbling(…)` or `sf.sliding(…)`: rows in the same window, when it closes. `within=("-5m", "1m")`: the
+        other's event time within that distance of this one's, as soon as both are there. A table gives the row of the
+        key, versioned as of this stream's event time; one that ends is read first. A DataFrame is looked up where the
+        stream is read. Otherwise all rows of both sides join, for ever or for `ttl`, with changes where a row of the
+        result may go again.
+
+        `how`: "inner", "left", "right", "outer", "semi", "anti"; null keys match nothing. Keys are columns, `on` or
+        `left_on` and `right_on`; of other columns that both have, the other's gets `suffix`. A null side, or a row of
+        "semi" and "anti", comes when the watermark says that no match can come. `strategy="broadcast"` puts a small
+        other side that ends into every subtask. Raises JobDefinitionError where the two do not fit.
+
+        >>> import polars as pl, streamflow as sf
+        >>> job = sf.Job("orders")
+        >>> orders = job.read(sf.MemorySource([{"item": "a", "n": 3}, {"item": "b", "n": 1}]))
+        >>> prices = pl.DataFrame({"item": ["a"], "price": [5]})
+        >>> priced = orders.join(prices, on="item", how="left").collect()
+        >>> _ = job.run()
+        >>> priced.rows()
+        [{'item': 'a', 'n': 3, 'price': 5}, {'item': 'b', 'n': 1, 'price': None}]
+        """
+        from streamflow.api.joined import joined
+
+        return joined(
+            self,
+            other,
+            on,
+            left_on,
+            right_on,
+            how=how,
+            window=window,
+            within=within,
+            strategy=strategy,
+            suffix=suffix,
+            ttl=ttl,
+        )
+
+    def join_asof(
+        self,
+        other: Stream | Table,
+        on: Keys | None = None,
+        *,
+        left_on: Keys | None = None,
+        right_on: Keys | None = None,
+        how: How = "left",
+        tolerance: Duration | None = None,
+        suffix: str = "_right",
+    ) -> Stream:
+        """Each row with the other's latest row of the same key at its event time, not older than `tolerance`.
+
+        A row waits until the watermark of both sides has passed it. `how`: "left", "inner", "semi", "anti".
+
+        >>> from datetime import datetime
+        >>> import polars as pl, streamflow as sf
+        >>> job = sf.Job("trades")
+        >>> def at(*minutes):
+        ...     return [datetime(2024, 1, 1, 9, minute) for minute in minutes]
+        >>> trades = pl.DataFrame({"of": ["a", "a"], "at": at(3, 9)})
+        >>> quotes = pl.DataFrame({"of": ["a", "a"], "at": at(1, 8), "bid": [10, 12]})
+        >>> read = [job.read(sf.MemorySource(frame), event_time="at") for frame in (trades, quotes)]
+        >>> priced = read[0].join_asof(read[1], on="of", tolerance="5m").collect()
+        >>> _ = job.run()
+        >>> [row["bid"] for row in priced.rows()]
+        [10, 12]
+        """
+        from streamflow.api.joined import joined_as_of
+
+        return joined_as_of(self, other, on, left_on, right_on, how=how, tolerance=tolerance, suffix=suffix)
+
+    def to_table(
+        self,
+        key: str | Sequence[str],
+        *,
+        deleted: pl.Expr | None = None,
+        versioned: bool = False,
+    ) -> Table:
+        """The latest row of each key, as a table to join with; see `Job.table`.
+
+        `versioned`: with its history by event time, looked up as of a stream's; otherwise the last row to arrive
+        counts. `deleted` is true for a row that says that its key is gone.
+        """
+        from streamflow.api.tables import table_of
+
+        return table_of(self, key, deleted, versioned=versioned)
 
     def split(self, **branches: pl.Expr) -> dict[str, Stream]:
         """Sends each record to the first branch whose expression is true, and the rest to the stream called `rest`."""
@@ -422,9 +525,7 @@ _ELSEWHERE: Final = {
     "sort": _IN_ORDER,
     "order_by": _IN_ORDER,
     "sort_values": _IN_ORDER,
-    "join": _TOGETHER,
-    "join_asof": _TOGETHER,
-    "merge": f"union(other) for one stream of both; to join them {_TOGETHER}",
+    "merge": "join(other, on=…), or union(other) for one stream of both",
     "connect": _TOGETHER,
     "distinct": _FIRST_OF_EACH,
     "unique": _FIRST_OF_EACH,

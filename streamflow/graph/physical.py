@@ -91,9 +91,14 @@ class PhysicalPlan:
         return any(type_.timed for type_ in task.chain[0].inputs)
 
     def untimed_ports(self, id: str) -> frozenset[int]:
-        """The input ports of a task without event time, if others have event time."""
-        ports = self.task(id).chain[0].inputs if self.task(id).source is None else ()
-        untimed = frozenset(port for port, type_ in enumerate(ports) if not type_.timed)
+        """The input ports of a task without event time that counts, if others have it."""
+        task = self.task(id)
+        ports = task.chain[0].inputs if task.source is None else ()
+        untimed = frozenset(
+            port
+            for port, type_ in enumerate(ports)
+            if not (type_.timed and task.chain[0].spec.needs(port).timed)
+        )
         return untimed if len(untimed) < len(ports) else frozenset()
 
     def endless_ports(self, id: str) -> frozenset[int]:

@@ -88,9 +88,10 @@ class OperatorHarness:
         self._collector = _Collector({MAIN, *reads}, lambda output: self._type(output))
         self._epoch = 0
         self._watermark = self._last_time = MIN_TIME
-        timed = [number for number, type_ in enumerate(inputs) if type_.timed]
-        self._timed_inputs = timed
-        self._input_watermarks = InputWatermarks(timed, hear=self._hear)
+        untimed = [n for n, type_ in enumerate(inputs) if not (type_.timed and spec.needs(n).timed)]
+        self._input_watermarks = InputWatermarks(
+            range(len(inputs)), untimed=untimed if len(untimed) < len(inputs) else (), hear=self._hear
+        )
         self._updates: UpdateCadence = updates
         self._memory_budget = memory_budget
         self._backend: BackendKind = backend
@@ -113,12 +114,15 @@ class OperatorHarness:
         return self
 
     def watermark(self, time: datetime | str | int, *, port: int | None = None) -> OperatorHarness:
-        """Moves event time to `time` (microseconds, a datetime or ISO 8601 text), on one input or on all."""
+        """Moves event time to `time` (microseconds, a datetime or ISO 8601 text), on one input or on all.
+
+        An input without event time only comes to its end, +∞.
+        """
         micros = to_micros(time)
         moved = None
-        for channel, number in enumerate(self._timed_inputs):
-            if port in (None, number):
-                moved = self._input_watermarks.advance(channel, micros)
+        for number in range(len(self._inputs)):
+            if port in (None, number) and (to := self._input_watermarks.advance(number, micros)) is not None:
+                moved = to
         if port is not None:
             if moved is None:
                 self._settle()

@@ -1,7 +1,7 @@
 """The watermarks of a task's channels, merged: over all of them, over those of each input, over those records carry.
 
 A watermark of all inputs is the smallest of theirs. An input without event time never holds it back, and one that has
-no end either does not hold the last one, +∞, back.
+no end either does not hold the last one, +∞, back. Its only watermark is that last one.
 """
 
 from __future__ import annotations
@@ -47,14 +47,19 @@ class InputWatermarks:
         self._carried = WatermarkMerger(timed, restored=restored) if marks else None
         """The watermarks with those that records carry."""
         self._of_port = {
-            port: WatermarkMerger([channel for channel in timed if ports[channel] == port], restored=restored)
-            for port in ({ports[channel] for channel in timed} if hear is not None else ())
+            port: WatermarkMerger(
+                [channel for channel, each in enumerate(ports) if each == port], restored=restored
+            )
+            for port in (set(ports) if hear is not None else ())
         }
 
     def advance(self, channel: int, time: int) -> int | None:
         """Takes the watermark of a channel; gives that of all if it moves, as do `idle` and `active`."""
         if channel in self._untimed:
-            return self._all.end(channel) if time == MAX_TIME and channel not in self._endless else None
+            if time < MAX_TIME:
+                return None
+            self._tell(channel, lambda merger: merger.advance(channel, time))
+            return None if channel in self._endless else self._all.end(channel)
         return self._each(channel, lambda merger: merger.advance(channel, time))
 
     def idle(self, channel: int) -> int | None:
@@ -89,7 +94,11 @@ class InputWatermarks:
     def _each(self, channel: int, take: Callable[[WatermarkMerger], int | None]) -> int | None:
         if self._carried is not None:
             take(self._carried)
+        self._tell(channel, take)
+        return take(self._all)
+
+    def _tell(self, channel: int, take: Callable[[WatermarkMerger], int | None]) -> None:
+        """Moves the watermark of a channel's input."""
         port = self._ports[channel]
         if self._hear is not None and (moved := take(self._of_port[port])) is not None:
             self._hear(port, moved)
-        return take(self._all)

@@ -1,0 +1,210 @@
+"""The as-of join: each row of the left with the latest version of its key, as of the row's event time.
+
+A row waits until the watermark has passed it: all versions up to then are known. Of each key one version is kept for
+good, the last one that the watermark has passed; later ones wait in order of time. So a batch costs what its own keys
+cost, however many versions there were. The rule is that of a temporal table join (Flink) and of `join_asof` (Polars).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final
+
+import polars as pl
+
+from streamflow.core.common_types import alike, concatenated
+from streamflow.core.elements import AnyBatch
+from streamflow.core.key_join import key_join
+from streamflow.core.stream_type import StreamType
+from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
+from streamflow.operators.joins.sides import DELETED, SIDES, TIMES, Columns, JoinSpec, Late
+from streamflow.state.frames.store import FrameStore
+from streamflow.state.frames.time_sorted import TimeSorted
+from streamflow.state.keyed.owned_keys import OwnedKeys
+from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
+from streamflow.time.timestamps import MIN_TIME, format_duration
+
+__all__ = ["AsOfJoin"]
+
+_VERSIONS: Final = 0
+"""The one pane of the store: the current version of each key."""
+_KEY: Final = "\x1akey"
+_LEFT, _RIGHT = TIMES
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsOfJoin(JoinSpec):
+    """A join with the right's latest row per key at the left's time; `tolerance`: not older than so many microseconds.
+
+    `how` is "inner", "left", "semi" or "anti". The right may have the column DELETED.
+    """
+
+    kind: ClassVar[str] = "asof_join"
+    tolerance: int | None = None
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        self.check_timed(inputs, "a join as of a time")
+        return super().output_type(inputs)
+
+    def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
+        return _AsOfJoining(self, ctx, self.columns(inputs))
+
+    def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
+        # Only what comes next depends on `how` and the tolerance.
+        signature = dict(super().state_signature(inputs))
+        del signature["how"]
+        return signature
+
+    def describe(self) -> str:
+        within = "" if self.tolerance is None else f" within {format_duration(self.tolerance)}"
+        return f"{super().describe()} as of the left's time{within}; keeps the last version of each key"
+
+
+class _AsOfJoining(Operator):
+    """The logic of `AsOfJoin` in one subtask."""
+
+    def __init__(self, spec: AsOfJoin, ctx: OperatorContext, columns: Columns) -> None:
+        self._columns = columns
+        self._how = spec.how
+        self._tolerance = spec.tolerance
+        self._late = Late(columns, ctx.metrics)
+        owned = OwnedKeys(tuple(columns.keys), ctx.groups, ctx.max_parallelism)
+        budget = max(1, ctx.memory_budget // 3)
+        self._versions = FrameStore(
+            ctx.state,
+            ctx.operator_id,
+            _last_of_key(columns.keys),
+            budget,
+            owned,
+            state="versions",
+            replacing=True,
+        )
+        self._waiting = [
+            TimeSorted(ctx.state, ctx.operator_id, budget, owned, time=time, state=f"{side}-waiting")
+            for side, time in zip(SIDES, TIMES, strict=True)
+        ]
+        self._watermark = MIN_TIME
+        self._joining: Iterator[None] | None = None
+
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        rows = self._late.sorted_out(self._columns.rows(batch, port), port, self._watermark, out)
+        if port:
+            rows = self._columns.with_partner_possible(rows)
+        self._waiting[port].add(rows)
+
+    def on_watermark(self, watermark: int, out: Collector) -> int | None:
+        if watermark > self._watermark:
+            self._watermark = watermark
+            self._joining = self._join(watermark, out)
+        if self._joining is not None:
+            for _ in self._joining:
+                return None
+            self._joining = None
+        return watermark
+
+    @property
+    def unfinished(self) -> bool:
+        return self._joining is not None
+
+    def work_at(self, watermark: int) -> int:
+        return sum(each.rows_by(watermark) for each in self._waiting)
+
+    def snapshot(self) -> OperatorSnapshot:
+        versions = self._versions.snapshot()
+        waiting = {side: each.snapshot() for side, each in zip(SIDES, self._waiting, strict=True)}
+        values = {"watermark": self._watermark, **versions.values}
+        values |= {side: each.values for side, each in waiting.items()}
+        tables = {**versions.tables, **waiting["left"].tables, **waiting["right"].tables}
+        return OperatorSnapshot(values, tables, tuple(self._columns.keys))
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        self._versions.restore(parts)
+        for side, each in zip(SIDES, self._waiting, strict=True):
+            each.restore([replace(part, values=part.values[side]) for part in parts])
+        self._watermark = min(part.number("watermark") for part in parts)
+
+    def _join(self, limit: int, out: Collector) -> Iterator[None]:
+        """Joins the rows up to `limit`, in order of time and some thousand at once, and moves the versions on."""
+        rows, versions = self._waiting
+        reached = limit - 1
+        while reached < limit:
+            due, reached = rows.take(limit)
+            for newer in versions.due(reached):
+                # Rows from before the last of these versions have to be joined before it is a key's only one.
+                if due is not None:
+                    passed = due[_LEFT] < newer[_RIGHT][-1]
+                    self._put_out(due.filter(passed), newer, out)
+                    due = due.filter(~passed)
+                self._replace(newer)
+            if due is not None:
+                self._put_out(due, None, out)
+            yield
+
+    def _replace(self, newer: pl.DataFrame) -> None:
+        """Makes the last version of each key its current one."""
+        last = newer.unique(self._columns.keys, keep="last", maintain_order=True)
+        self._versions.remove(_VERSIONS, last)
+        if DELETED in last.columns:
+            last = last.filter(~last[DELETED].fill_null(False))
+        if last.height:
+            self._versions.append(_VERSIONS, last)
+
+    def _put_out(self, rows: pl.DataFrame, newer: pl.DataFrame | None, out: Collector) -> None:
+        """Joins rows with the current versions of their keys and with newer ones, all in order of time."""
+        if rows.is_empty():
+            return
+        current = self._versions.look_up(_VERSIONS, rows)
+        versions = [] if current is None else [current.sort(_RIGHT)]
+        versions += [] if newer is None else [newer]
+        if not versions:
+            if self._how in ("left", "anti"):
+                self._emit(self._columns.alone(rows, 0), out)
+            return
+        both = self._as_of(rows, concatenated(versions))
+        found = both[_RIGHT].is_not_null()
+        if DELETED in both.columns and both[DELETED].any():
+            found &= ~both[DELETED].fill_null(False)
+        match self._how:
+            case "left":
+                if not found.all():
+                    unmatched = self._columns.alone(rows.filter(~found), 0)
+                    both = concatenated([both.filter(found)[unmatched.columns], unmatched])
+            case "anti":
+                both = rows.filter(~found)
+            case _:
+                both = both.filter(found)
+        self._emit(both, out)
+
+    def _emit(self, rows: pl.DataFrame, out: Collector) -> None:
+        if rows.height:
+            out.emit(self._columns.written(rows, rows[_LEFT]))
+
+    def _as_of(self, rows: pl.DataFrame, versions: pl.DataFrame) -> pl.DataFrame:
+        """The rows, each with the columns of the last version at its time, or with nulls."""
+        keys = self._columns.keys
+        rows, versions = alike(rows, versions, keys)
+        by = keys
+        if not all(_groups_alike(dtype) for dtype in rows[keys].dtypes):
+            by = [_KEY]
+            numbers = pl.concat([rows[keys], versions[keys]]).unique().with_row_index(_KEY)
+            rows = rows.join(numbers, on=keys, how="left", nulls_equal=True, maintain_order="left")
+            versions = key_join(versions, numbers, keys).drop(keys)
+        return rows.join_asof(
+            versions,
+            left_on=_LEFT,
+            right_on=_RIGHT,
+            by=by,
+            tolerance=self._tolerance,
+            coalesce=False,
+            check_sortedness=False,
+        )
+
+
+def _last_of_key(keys: Sequence[str]) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    return lambda versions: versions.unique(keys, keep="last", maintain_order=True)
+
+
+def _groups_alike(dtype: pl.DataType) -> bool:
+    """Whether Polars compares keys of this type in `join_asof` as it does in `group_by`."""
+    return dtype.is_integer() or dtype in (pl.String(), pl.Binary(), pl.Boolean(), pl.Date())

@@ -1,0 +1,387 @@
+"""The join of two changing tables, without a window: what stands on both sides joined, at any moment, with its changes.
+
+Rows are kept with a weight, the number of times that they stand in their table; a change is a row with the weight 1 or
+-1, and merging adds weights (as in a Z-set; Budiu et al., "DBSP", VLDB 2023). So a batch of changes joins with the
+rows of its keys on the other side, and the weights of the pairs are products. A row alone appears and goes with the
+first and the last row that its key has on the other side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import polars as pl
+
+from streamflow.core.common_types import concatenated
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.key_join import key_join
+from streamflow.core.membership import has_key_in
+from streamflow.core.partition import partitioned
+from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema
+from streamflow.core.stream_type import ChangeKind, StreamType
+from streamflow.errors import JobDefinitionError, StateError, Where
+from streamflow.operators.contract.operator import Collector, OnChanges, Operator, OperatorContext
+from streamflow.operators.joins.matching import joined
+from streamflow.operators.joins.sides import SIDES, TIMES, Columns, How, JoinSpec
+from streamflow.state.frames.store import FrameStore
+from streamflow.state.keyed.owned_keys import OwnedKeys
+from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
+from streamflow.time.timestamps import MAX_TIME, format_duration
+
+__all__ = ["ChangingJoin"]
+
+_WEIGHT: Final = "\x1aweight"
+_OTHERS: Final = "\x1aothers"
+"""The weight of the other side's row of a pair."""
+_CAUSE: Final = "\x1acause"
+"""The time of the change that made a row of the other side come or go."""
+_GOES: Final = "\x1agoes"
+_RANK: Final = "\x1arank"
+_ALONE: Final[Mapping[How, tuple[bool, bool]]] = {
+    "inner": (False, False),
+    "left": (True, False),
+    "right": (False, True),
+    "outer": (True, True),
+    "semi": (False, False),
+    "anti": (True, False),
+}
+"""For each kind of join the sides whose rows come out alone where the other side has none of their key."""
+_KINDS: Final[frozenset[ChangeKind]] = frozenset({"insert", "update_before", "update_after", "delete"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangingJoin(JoinSpec):
+    """A join of all rows that stand on both sides; `ttl`: rows are forgotten so many microseconds after they came.
+
+    Of records that never change, pairs and semi's rows are records too; everything else is a changing result.
+    """
+
+    kind: ClassVar[str] = "join"
+    on_changes: ClassVar[OnChanges] = "take"
+    ttl: int | None = None
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        timed = all(type_.timed for type_ in inputs)
+        if self.ttl is not None and not timed:
+            raise JobDefinitionError(
+                "a time to live needs event time on both sides",
+                hint='give it when reading: job.read(source, event_time="column")',
+            )
+        result = self.columns(inputs).result
+        if not self.changes(inputs):
+            return StreamType(Schema(result), timed)
+        if CHANGE in result:
+            raise JobDefinitionError(
+                f"a column of the join is named {CHANGE!r}, which a changing result has",
+                hint=f"rename({{{CHANGE!r}: …}}) first",
+            )
+        return StreamType(Schema({CHANGE: CHANGE_TYPE} | result), timed, _KINDS)
+
+    def changes(self, inputs: Sequence[StreamType]) -> bool:
+        """Whether rows of the result may go again."""
+        return self.how not in ("inner", "semi") or any(type_.changes for type_ in inputs)
+
+    def columns(self, inputs: Sequence[StreamType]) -> Columns:
+        return super().columns([_records(type_) for type_ in inputs])
+
+    def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
+        return _ChangingJoining(self, ctx, inputs)
+
+    def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
+        changing = [bool(type_.changes) for type_ in inputs]
+        return {**super().state_signature(inputs), "changing": changing, "ttl": self.ttl}
+
+    def describe(self) -> str:
+        kept = "for ever" if self.ttl is None else f"for {format_duration(self.ttl)}"
+        return f"{super().describe()}; keeps all rows {kept}"
+
+
+def _records(type_: StreamType) -> StreamType:
+    """The type of the rows that changes are about."""
+    if not type_.changes or not isinstance(type_.schema, Schema):
+        return type_
+    fields = {name: dtype for name, dtype in type_.schema.items() if name != CHANGE}
+    return StreamType(Schema(fields), type_.timed)
+
+
+class _ChangingJoining(Operator):
+    """The logic of `ChangingJoin` in one subtask."""
+
+    def __init__(self, spec: ChangingJoin, ctx: OperatorContext, inputs: Sequence[StreamType]) -> None:
+        self._columns = columns = spec.columns(inputs)
+        self._id = ctx.operator_id
+        self._how: How = spec.how
+        self._timed = all(type_.timed for type_ in inputs)
+        self._changing = [bool(type_.changes) for type_ in inputs]
+        self._changes = spec.changes(inputs)
+        self._at_end = self._changes and ctx.updates == "end"
+        self._ttl = spec.ttl
+        owned = OwnedKeys(tuple(columns.keys), ctx.groups, ctx.max_parallelism)
+        self._stores = [
+            FrameStore(
+                ctx.state,
+                ctx.operator_id,
+                self._added_up(list(kept)) if changing else _unchanged,
+                max(1, ctx.memory_budget // 2),
+                owned,
+                state=side,
+            )
+            for side, kept, changing in zip(SIDES, columns.kept, self._changing, strict=True)
+        ]
+        self._unsaid = False
+
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        rows = self._weighted(batch, port)
+        if rows.is_empty():
+            return
+        if self._at_end:
+            self._keep(rows, port)
+            return
+        self._say_all(out)
+        partnered = self._columns.with_partner_possible(rows)
+        changed: list[pl.DataFrame] = []
+        if partnered.height:
+            changed += self._changed(partnered, port)
+            self._keep(partnered, port)
+        if _ALONE[self._how][port] and partnered.height < rows.height:
+            without = rows.filter(pl.any_horizontal(pl.col(*self._columns.keys).is_null()))
+            changed.append(self._result(without, port))
+        self._put_out(changed, out)
+
+    def on_watermark(self, watermark: int, out: Collector) -> int | None:
+        self._say_all(out)
+        if self._at_end and watermark >= MAX_TIME:
+            self._put_out_all(out)
+        if self._ttl is not None:
+            for store in self._stores:
+                for pane in [pane for pane in store.panes() if pane + self._width + self._ttl <= watermark]:
+                    store.drop(pane)
+        return watermark
+
+    def finish(self, out: Collector) -> None:
+        self._say_all(out)
+        if self._at_end:
+            self._put_out_all(out)
+
+    def snapshot(self) -> OperatorSnapshot:
+        kept = [store.snapshot() for store in self._stores]
+        said = "nothing" if self._at_end or self._unsaid else "changes"
+        values = {"said": said, **kept[0].values, **kept[1].values}
+        return OperatorSnapshot(values, {**kept[0].tables, **kept[1].tables}, tuple(self._columns.keys))
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        said = {part.values["said"] for part in parts}
+        if self._at_end and said != {"nothing"}:
+            raise StateError(
+                "rows that have been put out as changes cannot be put out as inserts at the end",
+                where=Where(operator=self._id),
+                hint='go on with mode="streaming" or "micro-batch", or start over with restore="none"',
+            )
+        for store in self._stores:
+            store.restore(parts)
+        self._unsaid = self._changes and not self._at_end and said == {"nothing"}
+
+    @property
+    def _width(self) -> int:
+        """The width of a pane: with a time to live rows go by such stretches of time."""
+        return max(1, (self._ttl or 0) // 4)
+
+    def _weighted(self, batch: AnyBatch, port: int) -> pl.DataFrame:
+        """A batch's rows with their weight."""
+        rows = self._columns.rows(batch, port)
+        if not self._timed:
+            rows = rows.drop(TIMES[port], strict=False)
+        one = pl.Series(_WEIGHT, [1]).new_from_index(0, rows.height)
+        if self._changing[port]:
+            assert isinstance(batch, FrameBatch)
+            one = one.zip_with(batch.frame[CHANGE].is_in(["insert", "update_after"]), -one)
+        return rows.hstack([one])
+
+    def _keep(self, rows: pl.DataFrame, port: int) -> None:
+        if self._ttl is None:
+            self._stores[port].append(0, rows)
+            return
+        times = rows[TIMES[port]]
+        for pane, part in partitioned(rows, times - times % self._width):
+            self._stores[port].append(pane, part)
+
+    def _rows(self, port: int, keys: pl.DataFrame) -> pl.DataFrame | None:
+        """The rows of one side that have these keys, each once, with its weight; None if there are none."""
+        store = self._stores[port]
+        found = store.candidates(store.panes(), keys)
+        if not found:
+            return None
+        rows = concatenated(found)
+        rows = self._standing(rows.filter(has_key_in(rows, keys, self._columns.keys)), port)
+        return rows if rows.height else None
+
+    def _standing(self, rows: pl.DataFrame, port: int) -> pl.DataFrame:
+        """The rows that stand on one side, each once, with its weight."""
+        if not self._changing[port]:
+            return rows
+        rows = self._added_up(list(self._columns.kept[port]))(rows)
+        return rows.filter(rows[_WEIGHT] > 0)
+
+    def _changed(self, rows: pl.DataFrame, port: int) -> list[pl.DataFrame]:
+        """The changes of the result that changes of one side's rows make, as rows of the result with weights."""
+        keys, how, other = self._columns.keys, self._how, 1 - port
+        others = self._rows(other, rows)
+        found = pl.Series([False]).new_from_index(0, rows.height)
+        if others is not None:
+            found = has_key_in(rows, others, keys)
+        changed: list[pl.DataFrame] = []
+        if others is not None and how not in ("semi", "anti"):
+            pairs = key_join(rows, others.rename({_WEIGHT: _OTHERS}), keys)
+            changed.append(
+                self._result(pairs.with_columns(pl.col(_WEIGHT) * pl.col(_OTHERS)).drop(_OTHERS), None)
+            )
+        if _ALONE[how][port]:
+            changed.append(self._result(rows.filter(~found), port))
+        if how == "semi" and port == 0:
+            changed.append(self._result(rows.filter(found), 0))
+        # Rows of the other side that are alone no more, or again.
+        depends = _ALONE[how][other] or (how == "semi" and port == 1)
+        if others is not None and depends:
+            turned = self._turned(rows, port)
+            if turned is not None:
+                alone = key_join(others, turned, keys)
+                sign = 1 if how == "semi" else -1
+                changed.append(
+                    self._result(
+                        alone.with_columns(pl.col(_WEIGHT) * pl.col(_OTHERS) * sign).drop(_OTHERS), other
+                    )
+                )
+        return changed
+
+    def _turned(self, rows: pl.DataFrame, port: int) -> pl.DataFrame | None:
+        """The keys that get their first row on this side (1), or lose their last one (-1), and when."""
+        keys = self._columns.keys
+        before = self._rows(port, rows)
+        time = [pl.col(TIMES[port]).max().alias(_CAUSE)] if self._timed else []
+        changed = rows.group_by(keys, maintain_order=True).agg(pl.col(_WEIGHT).sum(), *time)
+        if before is None:
+            after = changed.filter(pl.col(_WEIGHT) > 0)
+            return after.select(*keys, pl.lit(1).alias(_OTHERS), *([_CAUSE] if time else []))
+        stood = before.group_by(keys).agg(pl.col(_WEIGHT).sum().alias(_OTHERS))
+        both = _left_join(changed, stood, keys).with_columns(pl.col(_OTHERS).fill_null(0))
+        had, has = both[_OTHERS] > 0, both[_OTHERS] + both[_WEIGHT] > 0
+        turned = has.cast(pl.Int64) - had.cast(pl.Int64)
+        shown = both.select(*keys, *([_CAUSE] if time else [])).hstack([turned.alias(_OTHERS)])
+        shown = shown.filter(turned != 0)
+        return shown if shown.height else None
+
+    def _result(self, rows: pl.DataFrame, port: int | None) -> pl.DataFrame:
+        """Rows of the result with their weight and time; `port`: of one side alone."""
+        whole = rows if port is None else self._columns.alone(rows, port)
+        shown = whole[[*self._columns.result, _WEIGHT]]
+        if not self._timed:
+            return shown
+        times = [name for name in (*TIMES, _CAUSE) if name in whole.columns]
+        return shown.hstack([whole.select(pl.max_horizontal(*times).alias(_CAUSE)).to_series()])
+
+    def _put_out(self, changed: Sequence[pl.DataFrame], out: Collector) -> None:
+        changed = [frame for frame in changed if frame.height]
+        if not changed:
+            return
+        rows = concatenated([frame[changed[0].columns] for frame in changed])
+        if self._changes:
+            rows = self._added_up(list(self._columns.result))(rows)
+            if rows.is_empty():
+                return
+        if (rows[_WEIGHT].abs() > 1).any():
+            places = pl.int_range(rows.height, eager=True).repeat_by(rows[_WEIGHT].abs()).explode()
+            rows = rows[places]
+        if self._changes:
+            rows = self._with_kinds(rows)
+        self._emit(rows, out)
+
+    def _emit(self, rows: pl.DataFrame, out: Collector) -> None:
+        written = self._columns.written(rows, rows[_CAUSE] if self._timed else None)
+        if self._changes:
+            frame = written.frame
+            written = FrameBatch(frame.insert_column(0, rows[CHANGE]))
+        out.emit(written)
+
+    def _with_kinds(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows with their kind of change: of each key what goes and what comes in its place stand together."""
+        goes = rows[_WEIGHT] < 0
+        if not goes.any():
+            return rows.hstack([pl.Series(CHANGE, ["insert"], CHANGE_TYPE).new_from_index(0, rows.height)])
+        keys = self._columns.keys
+        ranked = rows.hstack([goes.alias(_GOES)]).with_columns(
+            pl.int_range(pl.len()).over(*keys, _GOES).alias(_RANK)
+        )
+        pairs = pl.len().over(*keys, _RANK) == 2
+        before, after, gone, new = (
+            pl.lit(kind, CHANGE_TYPE) for kind in ("update_before", "update_after", "delete", "insert")
+        )
+        replaced, alone = (
+            pl.when(_GOES).then(before).otherwise(after),
+            pl.when(_GOES).then(gone).otherwise(new),
+        )
+        kind = pl.when(pairs).then(replaced).otherwise(alone)
+        return ranked.with_columns(kind.alias(CHANGE)).sort(
+            [*keys, _RANK, _GOES], descending=[False] * (len(keys) + 1) + [True], maintain_order=True
+        )
+
+    def _say_all(self, out: Collector) -> None:
+        """Puts out everything that a batch job has kept for its end."""
+        if self._unsaid:
+            self._unsaid = False
+            for rows in self._all():
+                self._put_out([rows], out)
+
+    def _put_out_all(self, out: Collector) -> None:
+        for rows in self._all():
+            self._put_out([rows], out)
+        for store in self._stores:
+            store.clear()
+
+    def _all(self) -> Iterator[pl.DataFrame]:
+        """The whole result, a slice of the keys at a time."""
+        slices = max(store.slices(store.panes()) for store in self._stores)
+        for number in range(slices):
+            left, right = (self._slice(port, number, slices) for port in (0, 1))
+            if right is not None:
+                right = right.rename({_WEIGHT: _OTHERS})
+            for rows, alone in joined(left, right, self._columns.keys, self._how):
+                if alone is None:
+                    rows = rows.with_columns(pl.col(_WEIGHT) * pl.col(_OTHERS)).drop(_OTHERS)
+                elif alone:
+                    rows = rows.rename({_OTHERS: _WEIGHT})
+                yield self._result(rows, alone)
+
+    def _slice(self, port: int, number: int, slices: int) -> pl.DataFrame | None:
+        """The rows of one side whose keys are in one of so many slices, each once; None if there are none."""
+        store = self._stores[port]
+        found = [store.read_slice(pane, number, slices) for pane in store.panes()]
+        frames = [frame for frame in found if frame is not None and frame.height]
+        return self._standing(concatenated(frames), port) if frames else None
+
+    def _added_up(self, columns: list[str]) -> Callable[[pl.DataFrame], pl.DataFrame]:
+        """A function that makes one row of all that are equal in these columns, with the sum of their weights."""
+
+        def merge(rows: pl.DataFrame) -> pl.DataFrame:
+            times = [pl.col(name).max() for name in (*TIMES, _CAUSE) if name in rows.columns]
+            summed = rows.group_by(columns, maintain_order=True).agg(pl.col(_WEIGHT).sum(), *times)
+            return summed.filter(summed[_WEIGHT] != 0)[rows.columns]
+
+        return merge
+
+
+def _unchanged(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows
+
+
+def _left_join(rows: pl.DataFrame, others: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """Each row with the columns of the one other row of its key, or with nulls; keys are not null."""
+    found = has_key_in(rows, others, keys)
+    missing = [
+        pl.Series(name, [None], dtype).new_from_index(0, int((~found).sum()))
+        for name, dtype in others.schema.items()
+        if name not in keys
+    ]
+    return pl.concat([key_join(rows.filter(found), others, keys), rows.filter(~found).hstack(missing)])

@@ -1,0 +1,75 @@
+"""The join with a frame that does not change: a look-up for each batch alone, without state, in the read-ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.key_join import key_join
+from streamflow.core.membership import has_key_in
+from streamflow.core.schema import EVENT_TIME, WATERMARK, Schema
+from streamflow.core.stream_type import StreamType
+from streamflow.operators.contract.inputs import FRAMES, InputNeeds
+from streamflow.operators.contract.operator import BatchFunction, Collector, OperatorContext, PureSpec
+from streamflow.operators.joins.sides import Columns, JoinSpec
+from streamflow.state.frames.runs import Run, distinct_keys
+
+__all__ = ["LookupJoin"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LookupJoin(JoinSpec, PureSpec):
+    """A join with a frame; `how` is "inner", "left", "semi" or "anti". Event time and everything else stays."""
+
+    kind: ClassVar[str] = "lookup_join"
+    takes: ClassVar[InputNeeds] = FRAMES
+    frame: pl.DataFrame
+
+    def needs(self, port: int) -> InputNeeds:
+        return FRAMES
+
+    def columns(self, inputs: Sequence[StreamType]) -> Columns:
+        return Columns(self, [inputs[0], StreamType(Schema(self.frame.schema), timed=False)])
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        return StreamType(Schema(self.columns(inputs).result), inputs[0].timed)
+
+    def state_signature(self, inputs: Sequence[StreamType]) -> None:  # type: ignore[override]
+        return None
+
+    def keeps_partitioning(self, keys: tuple[str, ...]) -> bool:
+        return True
+
+    def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
+        columns = self.columns(inputs)
+        keys, shown = columns.keys, list(columns.result)
+        table = columns.with_partner_possible(columns.rows(FrameBatch(self.frame), 1))
+        run = Run(table, 0)
+        run.sort(keys)  # now, since several threads look keys up
+
+        def join(batch: AnyBatch, out: Collector) -> None:
+            assert isinstance(batch, FrameBatch)
+            rows = batch.frame
+            near = run.rows_of(distinct_keys(rows, keys)[1], keys) if rows.height else None
+            others = table.clear() if near is None else near
+            if self.how == "inner":
+                joined = key_join(columns.with_partner_possible(rows), others, keys)
+            else:
+                found = has_key_in(rows, others, keys)
+                joined = rows.filter(~found if self.how == "anti" else found)
+                if self.how == "left":
+                    pairs = key_join(joined, others, keys)
+                    alone = columns.alone(rows.filter(~found), 0)
+                    joined = pairs if not alone.height else pl.concat([pairs, alone[pairs.columns]])
+            times = [name for name in (EVENT_TIME, WATERMARK) if name in rows.columns]
+            out.emit(FrameBatch(joined[[*shown, *times]]))
+
+        return join
+
+    def describe(self) -> str:
+        return f"{super().describe()} with a frame of {self.frame.height:,} rows"

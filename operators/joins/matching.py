@@ -1,0 +1,93 @@
+"""Pairs of two sides' rows: equal keys, and times within an interval of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from streamflow.core.common_types import alike, concatenated
+from streamflow.core.key_join import key_join
+from streamflow.core.membership import has_key_in
+from streamflow.operators.joins.sides import TIMES, How
+
+__all__ = ["Interval", "joined", "matched"]
+
+_BUCKET: Final = "\x1abucket"
+_ROW: Final = "\x1arow"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """The interval of right times around a left time, in microseconds, both ends included.
+
+    >>> interval = Interval(-5, 1)
+    >>> interval.around(0), interval.around(1), interval.span
+    ((-5, 1), (-1, 5), 6)
+    """
+
+    lower: int
+    upper: int
+
+    @property
+    def span(self) -> int:
+        return self.upper - self.lower
+
+    def around(self, port: int) -> tuple[int, int]:
+        """The first and the last time of a partner, as distances from the time of a row of input `port`."""
+        return (-self.upper, -self.lower) if port else (self.lower, self.upper)
+
+    def pairs(self, left: pl.DataFrame, right: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+        """All pairs: the keys, the left's columns, the right's. No key may be null.
+
+        Where the rows are spread over much more time than the interval, times are compared by buckets first, so that
+        the work follows the number of pairs.
+        """
+        times = left[TIMES[0]]
+        if left.height and int(times.max()) - int(times.min()) > 2 * self.span:  # type: ignore[arg-type]
+            width = self.span + 1
+            first = (times + self.lower) // width
+            copies = [left.hstack([(first + step).alias(_BUCKET)]) for step in (0, 1)]
+            right = right.hstack([(right[TIMES[1]] // width).alias(_BUCKET)])
+            both = key_join(concatenated(copies), right, [*keys, _BUCKET]).drop(_BUCKET)
+        else:
+            both = key_join(left, right, keys)
+        distance = both[TIMES[1]] - both[TIMES[0]]
+        within = (distance >= self.lower) & (distance <= self.upper)
+        return both if within.all() else both.filter(within)
+
+
+def matched(
+    rows: pl.DataFrame, port: int, others: Sequence[pl.DataFrame], keys: Sequence[str], interval: Interval
+) -> pl.Series:
+    """Whether each row of input `port` has a partner among the rows of the other; rows with null keys have none."""
+    none = pl.Series([False]).new_from_index(0, rows.height)
+    if not others:
+        return none
+    keyed = rows[[*keys, TIMES[port]]].with_row_index(_ROW).drop_nulls()
+    other = concatenated(others)[[*keys, TIMES[1 - port]]]
+    found = interval.pairs(*((other, keyed) if port else (keyed, other)), keys)[_ROW].unique()
+    return none.scatter(found, True) if len(found) else none
+
+
+def joined(
+    left: pl.DataFrame | None, right: pl.DataFrame | None, on: Sequence[str], how: How
+) -> Iterator[tuple[pl.DataFrame, int | None]]:
+    """The join of two frames (None: empty): pairs (None), and the rows of each side that come out alone (its port)."""
+    found = [
+        pl.Series([False]).new_from_index(0, 0 if side is None else side.height) for side in (left, right)
+    ]
+    if left is not None and right is not None:
+        left, right = alike(left, right, on)
+        whole = right.drop_nulls(on)
+        found = [has_key_in(left, whole, on), has_key_in(right, left.drop_nulls(on), on)]
+        if how not in ("semi", "anti"):
+            yield key_join(left.drop_nulls(on), whole, on), None
+    if left is not None and how in ("left", "outer", "anti"):
+        yield left.filter(~found[0]), 0
+    if left is not None and how == "semi":
+        yield left.filter(found[0]), 0
+    if right is not None and how in ("right", "outer"):
+        yield right.filter(~found[1]), 1

@@ -1,0 +1,215 @@
+"""The two inputs of a join: the common specification of all joins, and the columns inside and behind one.
+
+Inside a join both sides' rows name their keys as the left input does, and the right's other columns as the result
+does, so that a pair is a plain join of two frames. Results hold the keys once, then the left's columns, then the
+right's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal
+
+import polars as pl
+
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema, shown_name
+from streamflow.core.stream_type import StreamType
+from streamflow.errors import JobDefinitionError
+from streamflow.observe.registry import OperatorMetrics
+from streamflow.operators.contract.inputs import InputNeeds
+from streamflow.operators.contract.operator import LATE, Collector, Layout, OperatorSpec
+
+__all__ = ["DELETED", "LATE_SIDE", "SIDES", "TIMES", "Columns", "How", "JoinSpec", "Late"]
+
+How = Literal["inner", "left", "right", "outer", "semi", "anti"]
+
+SIDES: Final = ("left", "right")
+TIMES: Final = ("\x1aleft time", "\x1aright time")
+"""The columns with each side's event time in microseconds."""
+DELETED: Final = "\x1adeleted"
+"""A boolean column of a table's rows that says that its key has no row from then on."""
+LATE_SIDE: Final = "late_side"
+"""The column of late rows that says which input they came by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinSpec(OperatorSpec):
+    """The keys of both inputs, pairwise, and the rows that come out.
+
+    `how`: "inner" pairs; "left", "right", "outer" also the rows of that side, or of both, that have no partner; "semi"
+    and "anti" the left's rows alone that have one, or none. A column that both inputs have gets `suffix` on the right.
+    """
+
+    emits: ClassVar[Layout] = Layout.FRAME
+    left_keys: tuple[str, ...]
+    right_keys: tuple[str, ...]
+    how: How = "inner"
+    suffix: str = "_right"
+
+    def needs(self, port: int) -> InputNeeds:
+        return InputNeeds(Layout.FRAME, self.right_keys if port else self.left_keys)
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        return StreamType(Schema(self.columns(inputs).result), timed=True)
+
+    def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
+        return StreamType(Schema(self.columns(inputs).late), inputs[0].timed)
+
+    between: ClassVar[Mapping[str, pl.DataType]] = {}
+    """The columns of results between the keys and the left's."""
+
+    def columns(self, inputs: Sequence[StreamType]) -> Columns:
+        """The names and types of the columns; raises JobDefinitionError if the inputs cannot be joined."""
+        return Columns(self, inputs)
+
+    def check_timed(self, inputs: Sequence[StreamType], what: str) -> None:
+        """Raises JobDefinitionError if an input has no event time."""
+        for type_, side in zip(inputs, SIDES, strict=True):
+            if not type_.timed:
+                raise JobDefinitionError(
+                    f"{what} needs event time, and the {side} stream has none",
+                    hint='give it when reading: job.read(source, event_time="column")',
+                )
+
+    def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
+        columns = self.columns(inputs)
+        kept = [{name: str(dtype) for name, dtype in side.items()} for side in columns.kept]
+        return {"keys": list(columns.keys), "how": self.how, "left": kept[0], "right": kept[1]}
+
+    def describe(self) -> str:
+        return f"{self.how} on {self.on}"
+
+    @property
+    def on(self) -> str:
+        """The keys, for people."""
+        pairs = zip(self.left_keys, self.right_keys, strict=True)
+        return ", ".join(
+            shown_name(left) if left == right else f"{shown_name(left)} = {shown_name(right)}"
+            for left, right in pairs
+        )
+
+
+class Columns:
+    """The columns of a join: those that its state keeps of each side, and those of its result.
+
+    `kept` maps names to types, for each side: the keys first, as the left names them.
+    """
+
+    def __init__(self, spec: JoinSpec, inputs: Sequence[StreamType]) -> None:
+        left, right = (_schema(each, side) for each, side in zip(inputs, SIDES, strict=True))
+        self.keys: list[str] = list(spec.left_keys)
+        self.how = spec.how
+        _check_keys(spec, left, right)
+        others = [name for name in right if name not in spec.right_keys and name != DELETED]
+        names = {name: name + spec.suffix if name in left else name for name in others}
+        _check_names(names, left, spec.suffix)
+        keys = {key: left[key] for key in self.keys}
+        of_left = keys | {name: dtype for name, dtype in left.items() if name not in keys}
+        of_right = keys | {names[name]: right[name] for name in others}
+        self.kept = of_left, of_right
+        self._read = list(of_left), [*spec.right_keys, *others]
+        self._deletes = DELETED in right
+        for name in (*of_left, *of_right):
+            if name in spec.between:
+                raise JobDefinitionError(
+                    f"a column of the join is named {name!r}, which every result has",
+                    hint=f"drop({name!r}) or rename it first",
+                )
+        whole = of_left if spec.how in ("semi", "anti") else of_left | of_right
+        self.result: dict[str, pl.DataType] = {**keys, **spec.between, **whole}
+        self.late: dict[str, pl.DataType] = {LATE_SIDE: pl.String(), **of_left, **of_right}
+
+    def rows(self, batch: AnyBatch, port: int) -> pl.DataFrame:
+        """A batch's rows under the names of `kept`, with their event time as a number in `TIMES[port]`, if timed,
+        and DELETED, if the right has it."""
+        assert isinstance(batch, FrameBatch)
+        frame = batch.frame[self._read[port]]
+        frame.columns = list(self.kept[port])
+        more = [batch.frame[EVENT_TIME].to_physical().alias(TIMES[port])] if batch.timed else []
+        if port and self._deletes:
+            more.append(batch.frame[DELETED])
+        return frame.hstack(more)
+
+    def with_partner_possible(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows without null keys, which match nothing."""
+        if any(rows[key].null_count() for key in self.keys):
+            return rows.filter(pl.all_horizontal(pl.col(*self.keys).is_not_null()))
+        return rows
+
+    def alone(self, rows: pl.DataFrame, port: int) -> pl.DataFrame:
+        """Rows of one side with the columns of the result; the other side's are null."""
+        missing = [
+            pl.Series(name, [None], dtype).new_from_index(0, rows.height)
+            for name, dtype in self.kept[1 - port].items()
+            if name in self.result and name not in self.kept[port]
+        ]
+        return rows.hstack(missing)
+
+    def written(self, rows: pl.DataFrame, time: pl.Series | None) -> FrameBatch:
+        """The result's columns of rows, with this event time in microseconds."""
+        shown = rows[list(self.result)]
+        if time is None:
+            return FrameBatch(shown)
+        return FrameBatch(shown.hstack([time.cast(EVENT_TIME_TYPE).alias(EVENT_TIME)]))
+
+
+class Late:
+    """The late rows of a join: behind its watermark when they come. They match nothing."""
+
+    def __init__(self, columns: Columns, metrics: OperatorMetrics) -> None:
+        self._columns = columns
+        self._dropped = metrics.late_dropped
+
+    def sorted_out(self, rows: pl.DataFrame, port: int, bound: int, out: Collector) -> pl.DataFrame:
+        """The rows later than `bound`; the others go to the late output, or are counted as dropped."""
+        times = rows[TIMES[port]]
+        if rows.is_empty() or int(times.min()) > bound:  # type: ignore[arg-type]
+            return rows
+        on_time = times > bound
+        self.put_out(rows.filter(~on_time), port, out)
+        return rows.filter(on_time)
+
+    def put_out(self, rows: pl.DataFrame, port: int, out: Collector) -> None:
+        """Puts rows on the late output, or counts them as dropped."""
+        if not out.connected(LATE):
+            self._dropped.add(rows.height)
+            return
+        kept = self._columns.kept
+        missing = [
+            pl.Series(name, [None], dtype).new_from_index(0, rows.height)
+            for name, dtype in kept[1 - port].items()
+            if name not in kept[port]
+        ]
+        side = pl.Series(LATE_SIDE, [SIDES[port]]).new_from_index(0, rows.height)
+        time = rows[TIMES[port]].cast(EVENT_TIME_TYPE).alias(EVENT_TIME)
+        whole = rows.hstack([side, *missing])[list(self._columns.late)]
+        out.emit_to(LATE, FrameBatch(whole.hstack([time])))
+
+
+def _schema(type_: StreamType, side: str) -> Schema:
+    if not isinstance(type_.schema, Schema):
+        raise JobDefinitionError(f"the {side} stream of a join has no columns")
+    return type_.schema
+
+
+def _check_keys(spec: JoinSpec, left: Schema, right: Schema) -> None:
+    for one, other in zip(spec.left_keys, spec.right_keys, strict=True):
+        types = left.need(one), right.need(other)
+        if types[0] != types[1] and pl.Unknown() not in types:
+            raise JobDefinitionError(
+                f"the join compares {shown_name(one)!r}, which is {types[0]}, with {shown_name(other)!r}, which is"
+                f" {types[1]}",
+                hint=f"make them alike first, like with_columns(col({shown_name(one)!r}).cast({types[1]!r}))",
+            )
+
+
+def _check_names(names: Mapping[str, str], left: Schema, suffix: str) -> None:
+    for name, shown in names.items():
+        if shown in left or list(names.values()).count(shown) > 1:
+            raise JobDefinitionError(
+                f"two columns of the join would be named {shown!r}",
+                hint=f"give another suffix than {suffix!r}, like suffix='_2', or rename({{{name!r}: …}}) first",
+            )

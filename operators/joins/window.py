@@ -1,0 +1,206 @@
+"""The window join: pairs of rows with equal keys in the same tumbling or sliding window, when the window closes.
+
+Rows of both sides wait in slices, as records of an aggregate do; a row is stored once, whatever size and slide are. A
+closing window joins its slices, many windows at once where they hold little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import polars as pl
+
+from streamflow.core.common_types import concatenated
+from streamflow.core.elements import AnyBatch
+from streamflow.core.schema import EVENT_TIME_TYPE
+from streamflow.core.stream_type import StreamType
+from streamflow.operators.aggregates.partials import SLICE, START
+from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
+from streamflow.operators.joins.matching import joined
+from streamflow.operators.joins.sides import SIDES, TIMES, Columns, How, JoinSpec, Late
+from streamflow.operators.windows.buckets import Buckets
+from streamflow.operators.windows.emission import WINDOW_COLUMNS
+from streamflow.state.frames.store import FrameStore
+from streamflow.state.keyed.owned_keys import OwnedKeys
+from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
+from streamflow.time.timestamps import MIN_TIME
+from streamflow.windows.assigners import Sliding, Tumbling
+from streamflow.windows.slicing import Slicing
+
+__all__ = ["WindowJoin"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowJoin(JoinSpec):
+    """A join of two streams with event time, window by window; event time is the window's last moment."""
+
+    kind: ClassVar[str] = "window_join"
+    between: ClassVar[Mapping[str, pl.DataType]] = WINDOW_COLUMNS
+    assigner: Tumbling | Sliding
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        self.check_timed(inputs, "a join by window")
+        return super().output_type(inputs)
+
+    def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
+        return _WindowJoining(self, ctx, self.columns(inputs))
+
+    def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
+        return {**super().state_signature(inputs), "window": str(self.assigner)}
+
+    def describe(self) -> str:
+        return f"{super().describe()} in {self.assigner}; keeps rows until their windows close"
+
+
+class _WindowJoining(Operator):
+    """The logic of `WindowJoin` in one subtask."""
+
+    def __init__(self, spec: WindowJoin, ctx: OperatorContext, columns: Columns) -> None:
+        self._columns = columns
+        self._how: How = spec.how
+        self._slicing = slicing = Slicing.of(spec.assigner)
+        self._late = Late(columns, ctx.metrics)
+        self._in_no_window = ctx.metrics.counter(
+            "streamflow_records_in_no_window_total", "Records whose time lies between two windows"
+        )
+        owned = OwnedKeys(tuple(columns.keys), ctx.groups, ctx.max_parallelism)
+        budget = max(1, ctx.memory_budget // 2)
+        self._stores = [
+            FrameStore(ctx.state, ctx.operator_id, lambda rows: rows, budget, owned, state=side)
+            for side in SIDES
+        ]
+        self._buckets = [Buckets(store, slicing.every, slicing.offset) for store in self._stores]
+        self._watermark = MIN_TIME
+        self._firing: Iterator[None] | None = None
+
+    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        rows = self._columns.rows(batch, port)
+        if rows.is_empty():
+            return
+        slices = self._slicing.start(rows[TIMES[port]]).alias(SLICE)
+        ends = self._slicing.last_end(slices)
+        open_ = ends - 1 > self._watermark
+        if not open_.all() or self._slicing.gaps:
+            gap = ends <= slices
+            self._in_no_window.add(int(gap.sum()))
+            late = ~open_ & ~gap
+            if late.any():
+                self._late.put_out(rows.filter(late), port, out)
+            rows, slices = rows.filter(open_ & ~gap), slices.filter(open_ & ~gap)
+        if rows.height:
+            self._buckets[port].append(rows.drop(TIMES[port]).hstack([slices]))
+
+    def on_watermark(self, watermark: int, out: Collector) -> int | None:
+        if watermark > self._watermark:
+            self._firing = self._fired(self._watermark, watermark, out)
+            self._watermark = watermark
+        if self._firing is not None:
+            for _ in self._firing:
+                return None
+            self._firing = None
+        self._drop(watermark + 1)
+        return watermark
+
+    @property
+    def unfinished(self) -> bool:
+        return self._firing is not None
+
+    def work_at(self, watermark: int) -> int:
+        if self._slicing.end_until(watermark + 1) <= self._slicing.end_until(self._watermark + 1):
+            return 0
+        return sum(
+            each.rows(bucket)
+            for each in self._buckets
+            for bucket, span in each.spans.items()
+            if span.low <= watermark
+        )
+
+    def snapshot(self) -> OperatorSnapshot:
+        kept = [store.snapshot() for store in self._stores]
+        buckets = {side: each.snapshot() for side, each in zip(SIDES, self._buckets, strict=True)}
+        values = {"watermark": self._watermark, "buckets": buckets, **kept[0].values, **kept[1].values}
+        return OperatorSnapshot(values, {**kept[0].tables, **kept[1].tables}, tuple(self._columns.keys))
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        for side, store, buckets in zip(SIDES, self._stores, self._buckets, strict=True):
+            store.restore(parts)
+            buckets.restore([part.values["buckets"][side] for part in parts])
+        self._watermark = min(part.number("watermark") for part in parts)
+
+    def _fired(self, previous: int, watermark: int, out: Collector) -> Iterator[None]:
+        """Emits the rows of all windows whose last moment lies in (previous, watermark], about a bucket of time at
+        once."""
+        slicing, end = self._slicing, self._slicing.end_after(previous + 1)
+        last = slicing.end_until(watermark + 1)
+        while end <= last:
+            spans = [span for each in self._buckets for span in each.spans.values()]
+            ahead = min((span for span in spans if span.high >= end - slicing.size), default=None)
+            if ahead is None or ahead.low >= last:
+                return
+            end = max(end, slicing.end_after(ahead.low))
+            until = min(last, max(end, slicing.end_until(ahead.high + slicing.every)))
+            yield from self._windows(end, until, out)
+            self._drop(until)
+            end = until + slicing.every
+
+    def _windows(self, end: int, until: int, out: Collector) -> Iterator[None]:
+        """Emits the rows of the windows that end in [end, until], a slice of the keys at a time."""
+        read = [
+            [
+                bucket
+                for bucket, span in each.spans.items()
+                if span.low < until and span.high >= end - self._slicing.size
+            ]
+            for each in self._buckets
+        ]
+        slices = max(store.slices(buckets) for store, buckets in zip(self._stores, read, strict=True))
+        for number in range(slices):
+            left, right = (
+                self._in_windows(store, buckets, number, slices, end, until)
+                for store, buckets in zip(self._stores, read, strict=True)
+            )
+            on = [*self._columns.keys, START]
+            for rows, port in joined(left, right, on, self._how):
+                if rows.height:
+                    whole = rows if port is None else self._columns.alone(rows, port)
+                    start = whole[START]
+                    bounds = (start, start + self._slicing.size)
+                    shown = whole.hstack(
+                        [
+                            bound.cast(EVENT_TIME_TYPE).alias(name)
+                            for name, bound in zip(WINDOW_COLUMNS, bounds, strict=True)
+                        ]
+                    )
+                    out.emit(self._columns.written(shown, bounds[1] - 1))
+            yield
+
+    def _in_windows(
+        self, store: FrameStore, buckets: Sequence[int], number: int, slices: int, end: int, until: int
+    ) -> pl.DataFrame | None:
+        """The rows of one slice of the keys, once for each of their windows that ends in [end, until], with its
+        START."""
+        found = [store.read_slice(bucket, number, slices) for bucket in buckets]
+        frames = [frame for frame in found if frame is not None and frame.height]
+        if not frames:
+            return None
+        rows, slicing = concatenated(frames), self._slicing
+        latest = slicing.last_window(rows[SLICE])
+        copies: list[pl.DataFrame] = []
+        for step in range(slicing.per_slice):
+            start = (latest - step * slicing.every).alias(START)
+            within = (
+                (start > rows[SLICE] - slicing.size)
+                & (start >= end - slicing.size)
+                & (start <= until - slicing.size)
+            )
+            copies.append(rows.drop(SLICE).hstack([start]).filter(within))
+        return concatenated(copies)
+
+    def _drop(self, end: int) -> None:
+        """Removes the rows of which no window ends after `end`."""
+        for each in self._buckets:
+            for bucket, span in list(each.spans.items()):
+                if self._slicing.last_end(span.high) <= end:
+                    each.drop(bucket)

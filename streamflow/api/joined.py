@@ -1,0 +1,356 @@
+"""Joins: which one a call of `join` or `join_asof` means, and `JoinedStream`, its result and its late rows.
+
+A window, an interval and a table each say what may match and how long it is kept; without any of them all rows of both
+sides count for ever. Streams of Python objects are joined with each record packed beside its keys.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+import polars as pl
+
+from streamflow.api.stream import Stream, builder_of, read_of, through
+from streamflow.api.tables import Table, key_names
+from streamflow.api.windowed import field_of
+from streamflow.core.schema import OBJECTS, Schema, key_column
+from streamflow.errors import JobDefinitionError, Where
+from streamflow.graph.logical import Input, SourceNode, inputs_of
+from streamflow.operators.contract.operator import LATE
+from streamflow.operators.joins.as_of import AsOfJoin
+from streamflow.operators.joins.changing import ChangingJoin
+from streamflow.operators.joins.interval import IntervalJoin
+from streamflow.operators.joins.lookup import LookupJoin
+from streamflow.operators.joins.sides import DELETED, How, JoinSpec
+from streamflow.operators.joins.table import TableJoin
+from streamflow.operators.joins.window import WindowJoin
+from streamflow.operators.stateless.extract import Extract
+from streamflow.planning.convert import natural_layout
+from streamflow.time.timestamps import Duration, parse_duration
+from streamflow.windows.accumulators import pack, unpack
+from streamflow.windows.assigners import Assigner, Sliding, Tumbling
+
+if TYPE_CHECKING:
+    from streamflow.api.builder import GraphBuilder
+
+__all__ = ["JoinedStream", "Keys", "Strategy", "joined", "joined_as_of"]
+
+Keys = str | pl.Expr | Sequence[str | pl.Expr]
+Strategy = Literal["auto", "broadcast"]
+
+_HOW: Final = ("inner", "left", "right", "outer", "semi", "anti")
+_OF_LEFT: Final = ("inner", "left", "semi", "anti")
+_RECORD: Final = "\x1arecord"
+_LOG: Final = logging.getLogger("streamflow.joins")
+
+
+class JoinedStream(Stream):
+    """The rows of a join: the keys once, then the left's columns, then the right's."""
+
+    def __init__(self, builder: GraphBuilder, read: Input, spec: type[JoinSpec]) -> None:
+        super().__init__(builder, read)
+        self._spec = spec
+
+    @property
+    def late(self) -> Stream:
+        """The rows behind the join's watermark, under the result's names and with the other side's columns null;
+        `late_side` says which side each came by.
+
+        Raises JobDefinitionError for a join without event time, which has no late rows.
+        """
+        if self._spec not in (IntervalJoin, WindowJoin, AsOfJoin):
+            raise JobDefinitionError(
+                f"{self._read.node} has no late rows: every row joins with what is there when it comes",
+                hint="joins by window=, within= or join_asof have late rows",
+            )
+        return Stream(self._builder, Input(self._read.node, LATE))
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The arguments that all joins have."""
+
+    left: Stream
+    left_on: tuple[str, ...]
+    right_on: tuple[str, ...]
+    how: How
+    suffix: str
+
+    def spec(self, kind: type[JoinSpec], **more: Any) -> JoinSpec:
+        return kind(
+            left_keys=self.left_on, right_keys=self.right_on, how=self.how, suffix=self.suffix, **more
+        )
+
+    def only(self, kinds: Sequence[str], what: str, instead: str) -> None:
+        """Raises JobDefinitionError for a `how` that this join does not have."""
+        if self.how not in kinds:
+            raise JobDefinitionError(f"{what} cannot be how={self.how!r}", where=self.where, hint=instead)
+
+    @property
+    def where(self) -> Where:
+        return Where(operator=read_of(self.left).node)
+
+
+def joined(
+    left: Stream,
+    right: Stream | Table | pl.DataFrame,
+    on: Keys | None,
+    left_on: Keys | None,
+    right_on: Keys | None,
+    *,
+    how: How,
+    window: Assigner | None,
+    within: tuple[Duration, Duration] | None,
+    strategy: Strategy,
+    suffix: str,
+    ttl: Duration | None,
+) -> Stream:
+    """The join of two streams, or of a stream and a table; `Stream.join` calls it."""
+    call = _call(left, right, on, left_on, right_on, how, suffix)
+    if strategy not in ("auto", "broadcast"):
+        raise JobDefinitionError(f"strategy is {strategy!r}", hint='choose "auto" or "broadcast"')
+    given = {"window": window, "within": within, "ttl": ttl}
+    chosen = [name for name, value in given.items() if value is not None]
+    if len(chosen) > 1:
+        raise JobDefinitionError(
+            f"a join has {' and '.join(chosen)}", where=call.where, hint="give one of them"
+        )
+    if chosen and (not isinstance(right, Stream) or strategy == "broadcast"):
+        raise JobDefinitionError(
+            f"a join with a table has no {chosen[0]}",
+            where=call.where,
+            hint=f"join two streams by {chosen[0]}=, or leave it out",
+        )
+    if isinstance(right, pl.DataFrame):
+        return _with_frame(call, right)
+    if isinstance(right, Table):
+        return _with_table(call, right, strategy)
+    if strategy == "broadcast":
+        call.only(
+            _OF_LEFT, "a join with a table in every subtask", "swap the two sides, or leave strategy out"
+        )
+        if not _bounded(right):
+            raise JobDefinitionError(
+                "strategy='broadcast' needs a right side that ends",
+                where=call.where,
+                hint="join with job.table(…), or by window= or within=",
+            )
+        return _added(call, right, TableJoin, bounded=True, broadcast=True, every_row=True)
+    if window is not None:
+        if not isinstance(window, (Tumbling, Sliding)):
+            raise JobDefinitionError(
+                f"a join by {window}",
+                where=call.where,
+                hint="give sf.tumbling(…) or sf.sliding(…), or within=",
+            )
+        return _added(call, right, WindowJoin, assigner=window)
+    if within is not None:
+        lower, upper = _interval(within, call)
+        return _added(call, right, IntervalJoin, lower=lower, upper=upper)
+    return _regular(call, right, None if ttl is None else parse_duration(ttl, what="ttl", positive=True))
+
+
+def joined_as_of(
+    left: Stream,
+    right: Stream | Table | pl.DataFrame,
+    on: Keys | None,
+    left_on: Keys | None,
+    right_on: Keys | None,
+    *,
+    how: How,
+    tolerance: Duration | None,
+    suffix: str,
+) -> Stream:
+    """The as-of join; `Stream.join_asof` calls it."""
+    call = _call(left, right, on, left_on, right_on, how, suffix)
+    call.only(_OF_LEFT, "a join as of a time", "swap the two sides")
+    if isinstance(right, pl.DataFrame):
+        raise JobDefinitionError(
+            "join_asof with a DataFrame",
+            where=call.where,
+            hint="read it: job.read(sf.MemorySource(frame), …)",
+        )
+    if isinstance(right, Table):
+        _check_table_keys(call, right)
+    parsed = None if tolerance is None else parse_duration(tolerance, what="tolerance", negative=False)
+    return _added(call, right.stream if isinstance(right, Table) else right, AsOfJoin, tolerance=parsed)
+
+
+def _call(
+    left: Stream,
+    right: object,
+    on: Keys | None,
+    left_on: Keys | None,
+    right_on: Keys | None,
+    how: How,
+    suffix: str,
+) -> _Call:
+    where = Where(operator=read_of(left).node)
+    if not isinstance(right, (Stream, Table, pl.DataFrame)):
+        raise JobDefinitionError(
+            f"a join with {right!r}", where=where, hint="give a stream, a table or a DataFrame"
+        )
+    other = right.stream if isinstance(right, Table) else right
+    if isinstance(other, Stream) and builder_of(other) is not builder_of(left):
+        raise JobDefinitionError("a join of streams of two jobs", where=where, hint="read both in one sf.Job")
+    if how not in _HOW:
+        raise JobDefinitionError(f"how is {how!r}", where=where, hint=f"choose one of {', '.join(_HOW)}")
+    if on is None and isinstance(right, Table) and left_on is None and right_on is None:
+        on = right.keys
+    if (on is None) == (left_on is None) or (left_on is None) != (right_on is None):
+        raise JobDefinitionError(
+            "a join needs on=, or left_on= and right_on=", where=where, hint='name columns, like on="origin"'
+        )
+    of_left = key_names(on if left_on is None else left_on, "on" if left_on is None else "left_on")
+    of_right = key_names(on if right_on is None else right_on, "on" if right_on is None else "right_on")
+    if len(of_left) != len(of_right):
+        raise JobDefinitionError(
+            f"left_on names {len(of_left)} columns and right_on {len(of_right)}",
+            where=where,
+            hint="name pairs",
+        )
+    return _Call(left, of_left, of_right, how, suffix)
+
+
+def _interval(within: object, call: _Call) -> tuple[int, int]:
+    ends = cast("tuple[Any, ...]", within)
+    if not isinstance(within, (tuple, list)) or len(ends) != 2:
+        raise JobDefinitionError(
+            f"within is {within!r}",
+            where=call.where,
+            hint='give the first and the last distance of the right\'s time, like within=("-5m", "1m")',
+        )
+    lower, upper = (parse_duration(each, what="within") for each in ends)
+    if lower > upper:
+        raise JobDefinitionError(
+            f"within={within!r} is empty", where=call.where, hint="give the earlier end first"
+        )
+    return lower, upper
+
+
+def _with_frame(call: _Call, frame: pl.DataFrame) -> Stream:
+    call.only(
+        _OF_LEFT, "a join with a frame", "a stream has no end at which a frame's rows are known to be alone"
+    )
+    if isinstance(call.left.schema, Schema):
+        return through(call.left, call.spec(LookupJoin, frame=frame))
+    packed = pl.Series(_RECORD, [pack(row) for row in frame.iter_rows(named=True)], pl.Binary)
+    columns = frame[list(call.right_on)].hstack([packed])
+    return _unpacked(
+        through(_records(call.left, call.left_on), _packed(call).spec(LookupJoin, frame=columns)), call
+    )
+
+
+def _with_table(call: _Call, table: Table, strategy: Strategy) -> Stream:
+    _check_table_keys(call, table)
+    if call.left.type.changes:
+        return _regular(call, table.changes(), None)
+    call.only(_OF_LEFT, "a stream's join with a table", "join two tables' changes(), or swap the two sides")
+    if table.versioned:
+        if strategy == "broadcast":
+            raise JobDefinitionError(
+                "a table with a history is joined by key", where=call.where, hint="leave strategy out"
+            )
+        return _added(call, table.stream, AsOfJoin)
+    bounded = _bounded(table.stream)
+    return _added(call, table.stream, TableJoin, bounded=bounded, broadcast=strategy == "broadcast")
+
+
+def _check_table_keys(call: _Call, table: Table) -> None:
+    if set(call.right_on) != set(table.keys):
+        raise JobDefinitionError(
+            f"the table has one row for each {', '.join(table.keys)}, and the join is on {', '.join(call.right_on)}",
+            where=call.where,
+            hint=f"join on {', '.join(table.keys)}, or make the table by other keys",
+        )
+
+
+def _regular(call: _Call, right: Stream, ttl: int | None) -> Stream:
+    result = _added(call, right, ChangingJoin, ttl=ttl)
+    if ttl is None and not (_bounded(call.left) and _bounded(right)):
+        _LOG.warning(
+            "%s keeps all rows of both sides for ever: join by window= or within=, with a table, or give a ttl=",
+            read_of(result).node,
+        )
+    return result
+
+
+def _added(call: _Call, right: Stream, kind: type[JoinSpec], **more: Any) -> Stream:
+    """The stream behind a join of two streams."""
+    left, objects = call.left, not all(isinstance(each.schema, Schema) for each in (call.left, right))
+    if objects:
+        if kind is ChangingJoin and call.how not in ("inner", "semi"):
+            raise JobDefinitionError(
+                f"a changing result (how={call.how!r}) of Python objects",
+                where=call.where,
+                hint="give the streams columns first: map(function, schema=…)",
+            )
+        left, right = _records(left, call.left_on), _records(right, call.right_on)
+    spec = (_packed(call) if objects else call).spec(kind, **more)
+    builder = builder_of(left)
+    read = Input(builder.add_operator(spec, (read_of(left), read_of(right))))
+    result = JoinedStream(builder, read, kind)
+    return _unpacked(result, call) if objects else result
+
+
+# Streams of objects.
+
+
+def _packed(call: _Call) -> _Call:
+    """The same join of streams that `_records` has made."""
+    keys = (tuple(map(key_column, names)) for names in (call.left_on, call.right_on))
+    left, right = keys
+    return replace(call, left_on=left, right_on=right, suffix="\x1a")
+
+
+def _records(stream: Stream, keys: tuple[str, ...]) -> Stream:
+    """A stream's keys as columns, and each record packed."""
+    columns = [*stream.schema] if isinstance(stream.schema, Schema) else []
+    made = tuple((key_column(name), field_of(name)) for name in keys if name not in columns)
+    packed = through(stream, Extract((*made, (_RECORD, _pack)), natural_layout(stream.type)))
+    kept = [*map(key_column, keys), _RECORD, *([DELETED] if DELETED in columns else [])]
+    return packed.select(*kept)
+
+
+def _pack(record: Any) -> bytes:
+    if not isinstance(record, dict):
+        raise TypeError(f"a join needs dicts, and this record is a {type(record).__name__}")
+    fields = cast("dict[str, Any]", record)
+    return pack({name: value for name, value in fields.items() if name != DELETED})
+
+
+def _unpacked(stream: Stream, call: _Call) -> Stream:
+    return stream.map(_merging(call.left_on, call.right_on, call.suffix), schema=OBJECTS)
+
+
+def _merging(
+    left_on: tuple[str, ...], right_on: tuple[str, ...], suffix: str
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A function that makes one dict of both records of a pair."""
+    names = dict(zip(right_on, left_on, strict=True))
+
+    def merged(row: dict[str, Any]) -> dict[str, Any]:
+        left, right = (row.get(name) for name in (_RECORD, f"{_RECORD}\x1a"))
+        record: dict[str, Any] = {} if left is None else unpack(left)
+        result = dict(record)
+        other: dict[str, Any] = {} if right is None else unpack(right)
+        for name, value in other.items():
+            if name in names:
+                result.setdefault(names[name], value)
+            else:
+                result[name + suffix if name in record else name] = value
+        return result
+
+    return merged
+
+
+def _bounded(stream: Stream) -> bool:
+    """Whether every source of a stream comes to an end."""
+    builder = builder_of(stream)
+    nodes = [builder.node(read_of(stream).node)]
+    for node in nodes:
+        nodes += [builder.node(read.node) for read in inputs_of(node)]
+    return all(node.source.bounded for node in nodes if isinstance(node, SourceNode))

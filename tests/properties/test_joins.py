@@ -1,0 +1,304 @@
+"""Joins against nested loops (SEMANTICS §6): every kind, as an operator step by step, and in whole jobs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
+
+import streamflow as sf
+from streamflow.api.stream import through
+from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, Schema
+from streamflow.core.stream_type import ChangeKind, StreamType
+from streamflow.operators.contract.operator import LATE, OperatorSpec
+from streamflow.operators.joins.as_of import AsOfJoin
+from streamflow.operators.joins.changing import ChangingJoin
+from streamflow.operators.joins.interval import IntervalJoin
+from streamflow.operators.joins.window import WindowJoin
+from streamflow.testing import OperatorHarness
+from streamflow.windows.assigners import Sliding, Tumbling
+from tests.properties.job_model import Event, Way, disordered, read, share, ways
+from tests.properties.join_model import (
+    HOW,
+    OF_LEFT,
+    Pair,
+    Push,
+    Restore,
+    Row,
+    Step,
+    Watermark,
+    as_of,
+    combined,
+    pairs_of,
+    steps,
+)
+from tests.properties.probes import Probe
+
+BOUND = 10
+COLUMNS = Schema({"key": pl.String, "time": pl.Int64, "value": pl.Int64})
+TYPE = StreamType(COLUMNS, timed=True)
+ON: dict[str, Any] = {"left_keys": ("key",), "right_keys": ("key",)}
+
+
+def frame_of(rows: Sequence[Row]) -> pl.DataFrame:
+    frame = pl.DataFrame([row._asdict() for row in rows], schema=dict(COLUMNS))
+    return frame.with_columns(pl.col("time").cast(EVENT_TIME_TYPE).alias(EVENT_TIME))
+
+
+class Driven:
+    """An operator under a script, and the rows that were on time by the operator's watermark, with that watermark."""
+
+    def __init__(self, spec: OperatorSpec, script: Sequence[Step], *, budget: int, backend: str) -> None:
+        self.harness = OperatorHarness(spec, TYPE, TYPE, memory_budget=budget, backend=backend)  # type: ignore[arg-type]
+        self.rows: tuple[list[tuple[Row, int]], list[tuple[Row, int]]] = [], []
+        told = [-30, -30]
+        for step in script:
+            match step:
+                case Push(port, rows):
+                    self.harness.push(frame_of(rows), port=port)
+                    self.rows[port].extend((row, min(told)) for row in rows)
+                case Watermark(port, by):
+                    told[port] += by
+                    self.harness.watermark(told[port], port=port)
+                case Restore(parallelism):
+                    self.harness.restore(self.harness.snapshot(), parallelism=parallelism)
+        self.harness.finish()
+
+    def on_time(self, port: int) -> list[Row]:
+        return [row for row, watermark in self.rows[port] if row.time > watermark]
+
+    def check(self, wanted: Counter[Pair], late: int) -> None:
+        """Compares the result; no record may have come behind the watermark that was forwarded before it."""
+        assert pairs_of(self.harness.output()) == wanted
+        assert len(self.harness.output(LATE)) == late
+
+
+def settled() -> dict[str, st.SearchStrategy[Any]]:
+    return {
+        "script": steps(),
+        "budget": st.sampled_from([200, 1 << 20]),
+        "backend": st.sampled_from(["memory", "memory", "rocksdb"]),
+    }
+
+
+@share(2)
+@given(how=st.sampled_from(HOW), lower=st.integers(-12, 12), span=st.integers(0, 12), **settled())
+def test_an_interval_join_step_by_step(
+    how: Any, lower: int, span: int, script: list[Step], budget: int, backend: str
+) -> None:
+    spec = IntervalJoin(how=how, lower=lower, upper=lower + span, **ON)
+    driven = Driven(spec, script, budget=budget, backend=backend)
+    left, right = driven.on_time(0), driven.on_time(1)
+    wanted = combined(left, right, how, lambda a, b: lower <= b.time - a.time <= lower + span)
+    driven.check(wanted, len(driven.rows[0]) + len(driven.rows[1]) - len(left) - len(right))
+
+
+@share(2)
+@given(
+    how=st.sampled_from(HOW),
+    assigner=st.one_of(
+        st.builds(Tumbling, st.integers(1, 15)), st.builds(Sliding, st.integers(1, 15), st.integers(1, 15))
+    ),
+    **settled(),
+)
+def test_a_window_join_step_by_step(
+    how: Any, assigner: Tumbling | Sliding, script: list[Step], budget: int, backend: str
+) -> None:
+    driven = Driven(WindowJoin(how=how, assigner=assigner, **ON), script, budget=budget, backend=backend)
+    every = assigner.size if isinstance(assigner, Tumbling) else assigner.every
+
+    def windows(row: Row) -> list[int]:
+        return [s for s in range(-80, 80) if s % every == 0 and s <= row.time < s + assigner.size]
+
+    joined: Counter[Pair] = Counter()
+    for start in range(-80, 80):
+        inside = [
+            [row for row, w in side if start in windows(row) and start + assigner.size - 1 > w]
+            for side in driven.rows
+        ]
+        joined += combined(inside[0], inside[1], how, lambda _l, _r: True)
+    late = [
+        row
+        for side in driven.rows
+        for row, w in side
+        if windows(row) and all(s + assigner.size - 1 <= w for s in windows(row))
+    ]
+    driven.check(joined, len(late))
+    for row in driven.harness.output():
+        assert row["window_start"] < row["window_end"]
+
+
+@share(2)
+@given(how=st.sampled_from(OF_LEFT), tolerance=st.one_of(st.none(), st.integers(0, 12)), **settled())
+def test_an_as_of_join_step_by_step(
+    how: Any, tolerance: int | None, script: list[Step], budget: int, backend: str
+) -> None:
+    driven = Driven(AsOfJoin(how=how, tolerance=tolerance, **ON), script, budget=budget, backend=backend)
+    left, right = driven.on_time(0), driven.on_time(1)
+    late = len(driven.rows[0]) + len(driven.rows[1]) - len(left) - len(right)
+    driven.check(as_of(left, right, how, tolerance), late)
+
+
+# Two changing tables.
+
+KINDS: frozenset[ChangeKind] = frozenset({"insert", "update_before", "update_after", "delete"})
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> list[tuple[int, list[tuple[str, Row]]]]:
+    """Batches of changes of two tables, (port, [(kind, row)]), each consistent with the rows that stand."""
+    standing: tuple[list[Row], list[Row]] = [], []
+    batches: list[tuple[int, list[tuple[str, Row]]]] = []
+    for _ in range(draw(st.integers(0, 10))):
+        port = draw(st.integers(0, 1))
+        rows, batch = standing[port], list[tuple[str, Row]]()
+        for _ in range(draw(st.integers(1, 4))):
+            new = Row(
+                draw(st.sampled_from(["a", "b", None])), draw(st.integers(0, 9)), draw(st.integers(0, 3))
+            )
+            what = draw(st.sampled_from(["insert", "insert", "update", "delete"])) if rows else "insert"
+            old = rows.pop(draw(st.integers(0, len(rows) - 1))) if what != "insert" else None
+            if old is not None:
+                batch.append(("update_before" if what == "update" else "delete", old))
+            if what != "delete":
+                batch.append(("update_after" if what == "update" else "insert", new))
+                rows.append(new)
+        batches.append((port, batch))
+    return batches
+
+
+@share(1)
+@given(
+    how=st.sampled_from(HOW),
+    batches=changes(),
+    append_only=st.tuples(st.booleans(), st.booleans()),
+    timed=st.booleans(),
+    at_end=st.booleans(),
+    restores=st.lists(st.integers(0, 3), min_size=10, max_size=10),
+    budget=st.sampled_from([200, 1 << 20]),
+)
+def test_a_join_of_changing_tables_is_at_any_moment_that_of_their_rows(
+    how: Any,
+    batches: list[tuple[int, list[tuple[str, Row]]]],
+    append_only: tuple[bool, bool],
+    timed: bool,
+    at_end: bool,
+    restores: list[int],
+    budget: int,
+) -> None:
+    types = [
+        StreamType(
+            COLUMNS if only else Schema({CHANGE: CHANGE_TYPE, **COLUMNS}),
+            timed,
+            frozenset() if only else KINDS,
+        )
+        for only in append_only
+    ]
+    harness = OperatorHarness(
+        ChangingJoin(how=how, **ON), *types, memory_budget=budget, updates="end" if at_end else "batch"
+    )
+    standing: tuple[Counter[Row], Counter[Row]] = Counter(), Counter()
+
+    def joined() -> Counter[Pair]:
+        left, right = ([*side.elements()] for side in standing)
+        return combined(left, right, how, lambda _l, _r: True)
+
+    for (port, batch), restored in zip(batches, restores, strict=False):
+        kept = [(kind, row) for kind, row in batch if not append_only[port] or kind == "insert"]
+        frame = frame_of([row for _, row in kept])
+        if not append_only[port]:
+            frame = frame.insert_column(0, pl.Series(CHANGE, [kind for kind, _ in kept], CHANGE_TYPE))
+        harness.push(frame if timed else frame.drop(EVENT_TIME), port=port)
+        for kind, row in kept:
+            standing[port][row] += 1 if kind in ("insert", "update_after") else -1
+        if not at_end:
+            assert pairs_of(harness.output()) == joined()
+        if restored:
+            harness.restore(harness.snapshot(), parallelism=restored)
+    harness.finish()
+    assert pairs_of(harness.output()) == joined()
+    if at_end:
+        assert all(row.get("change", "insert") == "insert" for row in harness.output())
+
+
+# Whole jobs.
+
+
+def rows_of(records: Sequence[Event]) -> list[Row]:
+    return [Row(event.key, event.ts, event.value) for event in records]
+
+
+def named(stream: sf.Stream, way: Way) -> sf.Stream:
+    """The events of `read` under the names of the model."""
+    if way.layout == "objects":
+        return stream.map(_named)
+    return stream.rename({"ts": "time"})
+
+
+def _named(event: dict[str, Any]) -> dict[str, Any]:
+    return {"key": event["key"], "time": event["ts"], "value": event["value"]}
+
+
+@share(1)
+@given(
+    left=disordered(BOUND, most=15),
+    right=disordered(BOUND, most=15),
+    how=st.sampled_from(HOW),
+    kind=st.sampled_from(["interval", "window", "as of", "changing", "broadcast", "frame"]),
+    lower=st.integers(-12, 12),
+    span=st.integers(0, 12),
+    way=ways(),
+)
+def test_joins_in_whole_jobs(
+    left: list[Event], right: list[Event], how: Any, kind: str, lower: int, span: int, way: Way
+) -> None:
+    """In three modes and layouts; nothing comes late out of a join, and windows behind it have all rows."""
+    if kind in ("as of", "broadcast", "frame") and how not in OF_LEFT:
+        how = "left"
+    if kind == "changing" and way.layout == "objects" and how not in ("inner", "semi"):
+        how = "inner"
+    job = sf.Job("joined")
+    first, second = (named(read(job, records, way, bound=BOUND), way) for records in (left, right))
+    one, other = rows_of(left), rows_of(right)
+    micros = [timedelta(microseconds=each) for each in (lower, lower + span)]
+    match kind:
+        case "interval":
+            stream = first.join(second, on="key", how=how, within=(micros[0], micros[1]))
+            wanted = combined(one, other, how, lambda a, b: lower <= b.time - a.time <= lower + span)
+        case "window":
+            size = span + 1
+            stream = first.join(second, on="key", how=how, window=sf.tumbling(timedelta(microseconds=size)))
+            wanted = Counter()
+            for number in range(-40, 40):
+                within = [[row for row in side if row.time // size == number] for side in (one, other)]
+                wanted += combined(within[0], within[1], how, lambda _l, _r: True)
+        case "as of":
+            other = [*{(row.key, row.time): row for row in other}.values()]
+            second = job.read(
+                sf.MemorySource(frame_of(other), batch_rows=way.rows), watermark=sf.bounded_disorder("1s")
+            )
+            if way.layout == "objects":
+                second = second.map(lambda row: dict(row), schema=sf.OBJECTS)
+            stream = first.join_asof(second, on="key", how=how)
+            wanted = as_of(one, other, how, None)
+        case "changing":
+            stream = first.join(second, on="key", how=how)
+            wanted = combined(one, other, how, lambda _l, _r: True)
+        case "broadcast":
+            stream = first.join(second, on="key", how=how, strategy="broadcast")
+            wanted = combined(one, other, how, lambda _l, _r: True)
+        case _:
+            stream = first.join(frame_of(other).drop(EVENT_TIME), on="key", how=how)
+            wanted = combined(one, other, how, lambda _l, _r: True)
+    probe = Probe()
+    out = through(stream, probe).collect() if stream.type.timed else stream.collect()
+    result = job.run(**way.settings)
+    assert pairs_of(out.rows()) == wanted
+    assert result.late == 0
+    if kind not in ("changing", "as of") and stream.type.timed:
+        probe.check()
