@@ -28,9 +28,11 @@ from polars import (
 )
 
 from streamflow.api.job import Job
+from streamflow.api.joined import JoinedStream
 from streamflow.api.keyed import KeyedStream
 from streamflow.api.processed import ProcessedStream
 from streamflow.api.stream import Stream
+from streamflow.api.tables import Table
 from streamflow.api.windowed import AggregatedStream, WindowedStream
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.distribution import __version__
@@ -118,6 +120,7 @@ __all__ = [
     "JobFailedError",
     "JobResult",
     "JobStatus",
+    "JoinedStream",
     "KafkaSecurity",
     "KafkaSink",
     "KafkaSource",
@@ -142,6 +145,7 @@ __all__ = [
     "StreamflowError",
     "String",
     "Struct",
+    "Table",
     "Time",
     "Timer",
     "UInt8",

@@ -16,8 +16,8 @@ class InputNeeds:
 
     `keys` are the columns by which records have to be partitioned: records with equal keys meet in one subtask,
     whichever input they come by. Of several inputs, each names its own columns (`left.k = right.key`). No columns: all
-    records meet in one subtask; None: any distribution will do. `broadcast`: every subtask gets all records. `timed`: the input's event time
-    counts, if it has any; of an input where it does not, only the end is told.
+    records meet in one subtask; None: any distribution will do. `broadcast`: every subtask gets all records. `timed`:
+    the input's event time counts, if it has any; of an input where it does not, only the end is told.
 
     >>> InputNeeds(Layout.FRAME, keys=("origin",)).broadcast
     False

@@ -161,7 +161,8 @@ class _TableJoining(Operator):
         return OperatorSnapshot(values, {**table.tables, **waiting.tables}, table.keys)
 
     def restore(self, parts: Sequence[StatePart]) -> None:
-        self._table.restore(parts)
+        # Copies in every subtask are alike.
+        self._table.restore(parts if self._place is None else parts[:1])
         self._waiting.restore(parts)
         self._pane = max([0, *self._waiting.panes()])
 

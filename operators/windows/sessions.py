@@ -255,15 +255,15 @@ class SessionWindows(Operator):
         numbered = with_sessions(rows, self._keys, self._gap)
         first_key = [pl.col(key).first() for key in self._keys]
         if _FIRED not in rows.columns:
-            return self._parts.plan.merge(numbered, [SESSION], first_key).select(rows.columns)
+            return _beside(rows, self._parts.plan.merge(numbered, [SESSION], first_key))
         whole = (pl.len() == 1) & pl.col(_FIRED).first()
         flags = [whole.alias(_FIRED), pl.col(_AGAIN).any()]
         if not (self._parts.discarding and rows[_FIRED].any()):
-            return self._parts.plan.merge(numbered, [SESSION], [*first_key, *flags]).select(rows.columns)
+            return _beside(rows, self._parts.plan.merge(numbered, [SESSION], [*first_key, *flags]))
         bounds = numbered.group_by(SESSION).agg(*first_key, pl.col(FIRST).min(), pl.col(LAST).max(), *flags)
         unsaid = numbered.filter(~pl.col(_FIRED) | (pl.len().over(SESSION) == 1))
         values = self._parts.plan.merge(unsaid, [SESSION]).drop(FIRST, LAST)
-        return bounds.join(values, on=SESSION).select(rows.columns)
+        return _beside(rows, bounds.join(values, on=SESSION))
 
     def _all(self) -> pl.DataFrame | None:
         """All open fragments, as one frame."""
@@ -344,3 +344,9 @@ class SessionWindows(Operator):
             fetched += fragments.height
             self._stored.drop(bucket)
         return reached, reached == watermark
+
+
+def _beside(rows: pl.DataFrame, merged: pl.DataFrame) -> pl.DataFrame:
+    """Merged rows with their columns in the order of those that they were made of; a column that these lack is last."""
+    more = [name for name in merged.columns if name != SESSION and name not in rows.columns]
+    return merged.select(*rows.columns, *more)

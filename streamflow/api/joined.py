@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
 import polars as pl
 
-from streamflow.api.stream import Stream, builder_of, read_of, through
+from streamflow.api.stream import Stream, added, builder_of, read_of, through
 from streamflow.api.tables import Table, key_names
 from streamflow.api.windowed import field_of
 from streamflow.core.schema import OBJECTS, Schema, key_column
@@ -24,7 +24,7 @@ from streamflow.operators.joins.as_of import AsOfJoin
 from streamflow.operators.joins.changing import ChangingJoin
 from streamflow.operators.joins.interval import IntervalJoin
 from streamflow.operators.joins.lookup import LookupJoin
-from streamflow.operators.joins.sides import DELETED, How, JoinSpec
+from streamflow.operators.joins.sides import DELETED, LATE_SIDE, How, JoinSpec
 from streamflow.operators.joins.table import TableJoin
 from streamflow.operators.joins.window import WindowJoin
 from streamflow.operators.stateless.extract import Extract
@@ -38,21 +38,32 @@ if TYPE_CHECKING:
 
 __all__ = ["JoinedStream", "Keys", "Strategy", "joined", "joined_as_of"]
 
+Unpacked = Callable[[dict[str, Any]], dict[str, Any]]
 Keys = str | pl.Expr | Sequence[str | pl.Expr]
 Strategy = Literal["auto", "broadcast"]
 
 _HOW: Final = ("inner", "left", "right", "outer", "semi", "anti")
 _OF_LEFT: Final = ("inner", "left", "semi", "anti")
 _RECORD: Final = "\x1arecord"
+_APART: Final = "\x1a"
+"""The suffix of the right's record."""
 _LOG: Final = logging.getLogger("streamflow.joins")
 
 
 class JoinedStream(Stream):
     """The rows of a join: the keys once, then the left's columns, then the right's."""
 
-    def __init__(self, builder: GraphBuilder, read: Input, spec: type[JoinSpec]) -> None:
-        super().__init__(builder, read)
-        self._spec = spec
+    def __init__(
+        self, builder: GraphBuilder, read: Input, kind: type[JoinSpec], unpacked: Unpacked | None = None
+    ) -> None:
+        """`read` is the join's output; `unpacked` makes objects of its rows."""
+        shown = Stream(builder, read)
+        if unpacked is not None:
+            shown = shown.map(unpacked, schema=OBJECTS)
+        super().__init__(builder, read_of(shown))
+        self._join = read
+        self._kind = kind
+        self._unpacked = unpacked
 
     @property
     def late(self) -> Stream:
@@ -61,12 +72,24 @@ class JoinedStream(Stream):
 
         Raises JobDefinitionError for a join without event time, which has no late rows.
         """
-        if self._spec not in (IntervalJoin, WindowJoin, AsOfJoin):
+        join = self._builder.current(self._join)
+        if self._kind not in (IntervalJoin, WindowJoin, AsOfJoin):
             raise JobDefinitionError(
-                f"{self._read.node} has no late rows: every row joins with what is there when it comes",
+                f"{join.node} has no late rows: every row joins with what is there when it comes",
                 hint="joins by window=, within= or join_asof have late rows",
             )
-        return Stream(self._builder, Input(self._read.node, LATE))
+        late = Stream(self._builder, replace(join, output=LATE))
+        return late if self._unpacked is None else late.map(self._unpacked, schema=OBJECTS)
+
+    # Of a join of objects the join itself is meant, not the function that makes dicts of its rows.
+
+    def named(self, name: str) -> Self:
+        self._builder.rename(self._join.node, name)
+        return self
+
+    def parallel(self, subtasks: int) -> Stream:
+        Stream(self._builder, self._join).parallel(subtasks)
+        return self
 
 
 @dataclass(frozen=True)
@@ -107,7 +130,7 @@ def joined(
     strategy: Strategy,
     suffix: str,
     ttl: Duration | None,
-) -> Stream:
+) -> JoinedStream:
     """The join of two streams, or of a stream and a table; `Stream.join` calls it."""
     call = _call(left, right, on, left_on, right_on, how, suffix)
     if strategy not in ("auto", "broadcast"):
@@ -163,7 +186,7 @@ def joined_as_of(
     how: How,
     tolerance: Duration | None,
     suffix: str,
-) -> Stream:
+) -> JoinedStream:
     """The as-of join; `Stream.join_asof` calls it."""
     call = _call(left, right, on, left_on, right_on, how, suffix)
     call.only(_OF_LEFT, "a join as of a time", "swap the two sides")
@@ -231,20 +254,22 @@ def _interval(within: object, call: _Call) -> tuple[int, int]:
     return lower, upper
 
 
-def _with_frame(call: _Call, frame: pl.DataFrame) -> Stream:
+def _with_frame(call: _Call, frame: pl.DataFrame) -> JoinedStream:
     call.only(
         _OF_LEFT, "a join with a frame", "a stream has no end at which a frame's rows are known to be alone"
     )
-    if isinstance(call.left.schema, Schema):
-        return through(call.left, call.spec(LookupJoin, frame=frame))
-    packed = pl.Series(_RECORD, [pack(row) for row in frame.iter_rows(named=True)], pl.Binary)
-    columns = frame[list(call.right_on)].hstack([packed])
-    return _unpacked(
-        through(_records(call.left, call.left_on), _packed(call).spec(LookupJoin, frame=columns)), call
+    left, unpacked = call.left, None
+    if not isinstance(left.schema, Schema):
+        packed = pl.Series(_RECORD, [pack(row) for row in frame.iter_rows(named=True)], pl.Binary)
+        frame = frame[list(call.right_on)].hstack([packed])
+        left, unpacked = _records(left, call.left_on), _merging(call)
+        call = _packed(call)
+    return JoinedStream(
+        builder_of(left), added(left, call.spec(LookupJoin, frame=frame)), LookupJoin, unpacked
     )
 
 
-def _with_table(call: _Call, table: Table, strategy: Strategy) -> Stream:
+def _with_table(call: _Call, table: Table, strategy: Strategy) -> JoinedStream:
     _check_table_keys(call, table)
     if call.left.type.changes:
         return _regular(call, table.changes(), None)
@@ -268,7 +293,7 @@ def _check_table_keys(call: _Call, table: Table) -> None:
         )
 
 
-def _regular(call: _Call, right: Stream, ttl: int | None) -> Stream:
+def _regular(call: _Call, right: Stream, ttl: int | None) -> JoinedStream:
     result = _added(call, right, ChangingJoin, ttl=ttl)
     if ttl is None and not (_bounded(call.left) and _bounded(right)):
         _LOG.warning(
@@ -278,22 +303,20 @@ def _regular(call: _Call, right: Stream, ttl: int | None) -> Stream:
     return result
 
 
-def _added(call: _Call, right: Stream, kind: type[JoinSpec], **more: Any) -> Stream:
+def _added(call: _Call, right: Stream, kind: type[JoinSpec], **more: Any) -> JoinedStream:
     """The stream behind a join of two streams."""
-    left, objects = call.left, not all(isinstance(each.schema, Schema) for each in (call.left, right))
-    if objects:
-        if kind is ChangingJoin and call.how not in ("inner", "semi"):
-            raise JobDefinitionError(
-                f"a changing result (how={call.how!r}) of Python objects",
-                where=call.where,
-                hint="give the streams columns first: map(function, schema=…)",
-            )
+    left, unpacked = call.left, None
+    if not all(isinstance(each.schema, Schema) for each in (left, right)):
+        # Of a record alone on the right it is not known which fields the left would have.
+        kinds = ("inner", "semi") if kind is ChangingJoin else _OF_LEFT
+        call.only(
+            kinds, "a join of Python objects", "give the streams columns first: map(function, schema=…)"
+        )
         left, right = _records(left, call.left_on), _records(right, call.right_on)
-    spec = (_packed(call) if objects else call).spec(kind, **more)
+        call, unpacked = _packed(call), _merging(call)
     builder = builder_of(left)
-    read = Input(builder.add_operator(spec, (read_of(left), read_of(right))))
-    result = JoinedStream(builder, read, kind)
-    return _unpacked(result, call) if objects else result
+    id = builder.add_operator(call.spec(kind, **more), (read_of(left), read_of(right)))
+    return JoinedStream(builder, Input(id), kind, unpacked)
 
 
 # Streams of objects.
@@ -303,7 +326,7 @@ def _packed(call: _Call) -> _Call:
     """The same join of streams that `_records` has made."""
     keys = (tuple(map(key_column, names)) for names in (call.left_on, call.right_on))
     left, right = keys
-    return replace(call, left_on=left, right_on=right, suffix="\x1a")
+    return replace(call, left_on=left, right_on=right, suffix=_APART)
 
 
 def _records(stream: Stream, keys: tuple[str, ...]) -> Stream:
@@ -322,27 +345,21 @@ def _pack(record: Any) -> bytes:
     return pack({name: value for name, value in fields.items() if name != DELETED})
 
 
-def _unpacked(stream: Stream, call: _Call) -> Stream:
-    return stream.map(_merging(call.left_on, call.right_on, call.suffix), schema=OBJECTS)
-
-
-def _merging(
-    left_on: tuple[str, ...], right_on: tuple[str, ...], suffix: str
-) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _merging(call: _Call) -> Unpacked:
     """A function that makes one dict of both records of a pair."""
-    names = dict(zip(right_on, left_on, strict=True))
+    names = dict(zip(call.right_on, call.left_on, strict=True))
 
     def merged(row: dict[str, Any]) -> dict[str, Any]:
-        left, right = (row.get(name) for name in (_RECORD, f"{_RECORD}\x1a"))
+        left, right = (row.get(name) for name in (_RECORD, f"{_RECORD}{_APART}"))
         record: dict[str, Any] = {} if left is None else unpack(left)
-        result = dict(record)
         other: dict[str, Any] = {} if right is None else unpack(right)
+        result = dict(record)
         for name, value in other.items():
             if name in names:
                 result.setdefault(names[name], value)
             else:
-                result[name + suffix if name in record else name] = value
-        return result
+                result[name + call.suffix if name in record else name] = value
+        return result if LATE_SIDE not in row else {LATE_SIDE: row[LATE_SIDE], **result}
 
     return merged
 

@@ -32,7 +32,7 @@ from streamflow.time.timestamps import Duration, parse_duration
 
 if TYPE_CHECKING:
     from streamflow.api.builder import GraphBuilder
-    from streamflow.api.joined import Keys, Strategy
+    from streamflow.api.joined import JoinedStream, Keys, Strategy
     from streamflow.api.keyed import KeyedStream
     from streamflow.api.tables import Table
     from streamflow.api.windowed import WindowedStream
@@ -217,7 +217,7 @@ class Stream:
         strategy: Strategy = "auto",
         suffix: str = "_right",
         ttl: Duration | None = None,
-    ) -> Stream:
+    ) -> JoinedStream:
         """Rows with equal keys of this stream and another, a table or a DataFrame.
 
         `window=sf.tumbling(…)` or `sf.sliding(…)`: rows in the same window, when it closes. `within=("-5m", "1m")`: the
@@ -266,7 +266,7 @@ class Stream:
         how: How = "left",
         tolerance: Duration | None = None,
         suffix: str = "_right",
-    ) -> Stream:
+    ) -> JoinedStream:
         """Each row with the other's latest row of the same key at its event time, not older than `tolerance`.
 
         A row waits until the watermark of both sides has passed it. `how`: "left", "inner", "semi", "anti".

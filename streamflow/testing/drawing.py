@@ -1,8 +1,10 @@
-"""Pictures of runs: event time to the right, processing time upwards, as the Dataflow paper draws them.
+"""Pictures of runs: windows in event time and processing time, as the Dataflow paper draws them, and joins in lanes.
 
-A record is a dot at its event time and arrival; a late one that no `.late` stream took is a cross. The line is the
-watermark at each moment. A box is a result: as wide as its window, from the window's first record, or the result
-before, up to the moment at which the result went out.
+In `Drawing` event time goes to the right, processing time upwards. A record is a dot at its event time and arrival; a
+late one that no `.late` stream took is a cross. The line is the watermark at each moment. A box is a result: as wide
+as its window, from the window's first record, or the result before, up to the moment at which the result went out.
+
+In `Lanes` each input of a join has a lane of event time, and the results are between them.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any, Final
 from streamflow.testing.job import TestJob
 from streamflow.time.timestamps import to_micros
 
-__all__ = ["Drawing"]
+__all__ = ["Drawing", "Lanes"]
 
 _WIDTH, _HEIGHT = 640, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 34, 42
@@ -31,7 +33,11 @@ _STYLE: Final = (
     ".watermark{fill:none;stroke:#cf222e;stroke-width:2}"
     ".record{fill:#6e7781}"
     ".late{stroke:#cf222e;stroke-width:2}"
+    ".pair{stroke:#0969da;stroke-opacity:.6}"
+    ".alone{fill:#fff;stroke:#0969da}"
 )
+_LANES: Final = (80.0, 230.0)
+_BETWEEN: Final = 155.0
 
 
 @dataclass
@@ -124,6 +130,89 @@ class Drawing:
         (first, at), *others = [(x.inside(time), at) for time, at in self._watermarks]
         steps = "".join(f"V{y(at)}H{x(time)}" for time, at in others)
         return f"M{x(first)} {y(at)}{steps}V{y(self._now)}"
+
+
+@dataclass
+class Lanes:
+    """A picture of a join that runs under `TestJob(job, watermarks="job")`: the first of `inputs`, the names of its
+    sources, above, the other below, results between them.
+
+    `label` gives the text at a record; `pair` gives the event times of the two records that a result is made of, in
+    seconds, or None. `time` is the column of a record's event time, in seconds. A result of both is a dot; of one
+    alone a circle, with the second at which it came.
+    """
+
+    job: TestJob = field(repr=False)
+    title: str
+    inputs: tuple[str, str]
+    label: Callable[[Mapping[str, Any]], object] = field(repr=False)
+    pair: Callable[[Mapping[str, Any]], tuple[float | None, float | None]] = field(repr=False)
+    time: str = field(default="ts", repr=False)
+
+    def __post_init__(self) -> None:
+        self.results: list[tuple[float | None, float | None, float]] = []
+        """The two times of each result, and the second at which it came."""
+        self._dots: list[tuple[int, float, str]] = []
+        self._began = self.job.clock.now()
+
+    def record(self, at: float, side: int, row: Mapping[str, Any]) -> Lanes:
+        """Adds a record of one input `at` seconds after the start."""
+        self.until(at)
+        self.job.source(self.inputs[side]).push([row])
+        self._dots.append((side, float(row[self.time]), str(self.label(row))))
+        return self._look(at)
+
+    def until(self, at: float) -> Lanes:
+        """Lets time pass up to `at` seconds after the start."""
+        missing = timedelta(seconds=at) - timedelta(microseconds=self.job.clock.now() - self._began)
+        if missing > timedelta(0):
+            self.job.advance_processing_time(missing)
+        return self._look(at)
+
+    def end(self, at: float) -> Lanes:
+        """Ends both inputs."""
+        self.until(at)
+        self.job.finish()
+        return self._look(at)
+
+    def svg(self) -> str:
+        """The picture, the same for the same run."""
+        times = [time for _, time, _ in self._dots]
+        x = _Axis(min(times), max(times), _LEFT + 30, _WIDTH - 3 * _RIGHT)
+        _, bottom = _LANES
+        shapes = [
+            *(f'<path class="grid" d="M{x(t)} {_TOP}V{bottom + 24}"/>' for t in x.ticks),
+            *(f'<path class="grid" d="M{_LEFT} {lane}H{_WIDTH - _RIGHT}"/>' for lane in _LANES),
+            *(_text(x(t), bottom + 40, f"{t:g}") for t in x.ticks),
+            *(_text(_LEFT - 8, lane + 4, name) for lane, name in zip(_LANES, self.inputs, strict=True)),
+            *(self._result(x, *result) for result in self.results),
+            *(
+                f'<circle class="record" cx="{x(time)}" cy="{_LANES[side]}" r="4"/>'
+                + _text(x(time), _LANES[side] + (18 if side else -10), text)
+                for side, time, text in self._dots
+            ),
+            _text(_WIDTH / 2, 18, self.title, "title"),
+            _text(_WIDTH / 2, bottom + 60, "event time, in seconds"),
+        ]
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} 300"><style>{_STYLE}</style>'
+        return "\n".join([head, *shapes, "</svg>", ""])
+
+    def _look(self, at: float) -> Lanes:
+        self.results += [(*self.pair(row), at) for row in self.job.output().new_rows()]
+        return self
+
+    def _result(self, x: _Axis, left: float | None, right: float | None, at: float) -> str:
+        times = [time for time in (left, right) if time is not None]
+        across = x(sum(times) / len(times))
+        lines = "".join(
+            f'<path class="pair" d="M{x(time)} {lane}L{across} {_BETWEEN}"/>'
+            for time, lane in zip((left, right), _LANES, strict=True)
+            if time is not None
+        )
+        if len(times) == 2:
+            return lines + f'<circle class="result" cx="{across}" cy="{_BETWEEN}" r="4"/>'
+        mark = f'<circle class="alone" cx="{across}" cy="{_BETWEEN}" r="4"/>'
+        return lines + mark + _text(across, _BETWEEN + 18, f"after {at:g} s")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Joins give what Kafka Streams gives for the same records (`joins.yaml`).
 
-Pairs of streams and rows of tables are compared right after each record. What the watermark decides here (a null side,
-a row as of its time) is compared at the end: Kafka Streams gives it as soon as it can tell, or may change it later.
+Pairs of streams and rows of tables are compared right after each record. A null side of a stream, and a row as of its
+time, are decided by the watermark here, and compared at the end: Kafka Streams gives them as soon as it can tell, or
+changes them later.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ async def endless() -> AsyncIterator[dict[str, Any]]:
 
 
 def joined(case: dict[str, Any]) -> sf.Job:
+    """The job of a case."""
     job = sf.Job("joins")
     streams = {
         side: job.read(sf.source(endless, schema=SCHEMA), event_time=sf.epoch("ts", unit="ms")).named(side)
@@ -66,6 +68,7 @@ def joined(case: dict[str, Any]) -> sf.Job:
 
 
 def shown(row: dict[str, Any]) -> str:
+    """The values of a row as Kafka's tests write them."""
     text = row["value"]
     for name in row:
         if name.startswith("right") and (text is not None or row[name] is not None):

@@ -1,4 +1,4 @@
-"""The pictures of docs/concepts.md, drawn from runs.
+"""The pictures of the docs, drawn from runs.
 
 `UPDATE_GOLDEN=1 pytest tests/golden` draws them again; look at them before committing.
 """
@@ -12,7 +12,7 @@ import pytest
 
 import streamflow as sf
 from streamflow.testing import TestJob
-from streamflow.testing.drawing import Drawing
+from streamflow.testing.drawing import Drawing, Lanes
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 SEEN = [(1, 2), (4, 6), (7, 4), (9, 11), (12, 9), (14, 17), (19, 8), (20, 22), (24, 27), (27, 31)]
@@ -67,11 +67,71 @@ def quiet() -> Drawing:
     )
 
 
-PICTURES: list[Callable[[], Drawing]] = [tumbling, lateness, sliding, sessions, quiet]
+def joined(
+    title: str, join: Callable[[sf.Stream, sf.Stream], sf.Stream], seen: Sequence[tuple[int, int, int]]
+) -> Lanes:
+    """A join of two streams, each record labelled by its event time; seen: (when it came, input, event time)."""
+    job = sf.Job("joined")
+    left, right = (
+        job.read(
+            sf.MemorySource([{"k": "a", "ts": 0}]),
+            event_time=sf.epoch("ts", unit="s"),
+            watermark=sf.bounded_disorder("3s"),
+        ).named(side)
+        for side in ("left", "right")
+    )
+    join(left, right).collect()
+    with TestJob(job, watermarks="job") as t:
+        lanes = Lanes(
+            t,
+            title,
+            ("left", "right"),
+            label=lambda row: row["ts"],
+            pair=lambda row: (row["ts"], row["ts_right"]),
+        )
+        for at, side, time in seen:
+            lanes.record(at, side, {"k": "a", "ts": time})
+        return lanes.end(seen[-1][0] + 1)
+
+
+def interval_join() -> Lanes:
+    return joined(
+        "Within 0 to 5 s, how=left: a row alone waits for the watermark",
+        lambda left, right: left.join(right, on="k", within=("0s", "5s"), how="left"),
+        [(1, 0, 1), (3, 1, 3), (5, 1, 6), (8, 0, 10), (14, 1, 17), (17, 0, 19), (22, 1, 21), (26, 0, 26)],
+    )
+
+
+def asof_join() -> Lanes:
+    return joined(
+        "As of the left's time: the right's last row, and none before the first",
+        lambda left, right: left.join_asof(right, on="k"),
+        [(2, 0, 2), (4, 1, 4), (7, 0, 7), (10, 0, 9), (12, 1, 13), (13, 0, 11), (16, 0, 17), (20, 1, 20)],
+    )
+
+
+def window_join() -> Lanes:
+    return joined(
+        "By windows of 10 s, how=outer: when the window closes",
+        lambda left, right: left.join(right, on="k", window=sf.tumbling("10s"), how="outer"),
+        [(2, 0, 2), (4, 1, 7), (8, 0, 8), (13, 1, 14), (19, 0, 23), (24, 1, 27), (28, 0, 33), (31, 1, 38)],
+    )
+
+
+PICTURES: list[Callable[[], Drawing | Lanes]] = [
+    tumbling,
+    lateness,
+    sliding,
+    sessions,
+    quiet,
+    interval_join,
+    asof_join,
+    window_join,
+]
 
 
 @pytest.mark.parametrize("picture", PICTURES)
-def test_a_picture_is_what_a_run_draws(picture: Callable[[], Drawing]) -> None:
+def test_a_picture_is_what_a_run_draws(picture: Callable[[], Drawing | Lanes]) -> None:
     path = FOLDER / f"{picture.__name__}.svg"
     svg = picture().svg()
     if os.environ.get("UPDATE_GOLDEN"):

@@ -113,8 +113,7 @@ def steps() -> st.SearchStrategy[list[Step]]:
 def row_of(record: dict[str, Any], *, right: bool = False) -> Row | None:
     """One side of a result's record; None if it is missing."""
     value = record.get("value_right" if right else "value")
-    # Objects have no field for what is missing; of the right alone, no name had to make way.
-    if value is None or (right and "value_right" not in record):
+    if value is None:
         return None
     return Row(record["key"], record["time_right" if right else "time"], value)
 

@@ -46,6 +46,7 @@ ON: dict[str, Any] = {"left_keys": ("key",), "right_keys": ("key",)}
 
 
 def frame_of(rows: Sequence[Row]) -> pl.DataFrame:
+    """Rows as a frame with their event times."""
     frame = pl.DataFrame([row._asdict() for row in rows], schema=dict(COLUMNS))
     return frame.with_columns(pl.col("time").cast(EVENT_TIME_TYPE).alias(EVENT_TIME))
 
@@ -70,6 +71,7 @@ class Driven:
         self.harness.finish()
 
     def on_time(self, port: int) -> list[Row]:
+        """The rows of an input that were not behind the operator's watermark."""
         return [row for row, watermark in self.rows[port] if row.time > watermark]
 
     def check(self, wanted: Counter[Pair], late: int) -> None:
@@ -79,6 +81,7 @@ class Driven:
 
 
 def settled() -> dict[str, st.SearchStrategy[Any]]:
+    """The arguments that every script has."""
     return {
         "script": steps(),
         "budget": st.sampled_from([200, 1 << 20]),
@@ -230,6 +233,7 @@ def test_a_join_of_changing_tables_is_at_any_moment_that_of_their_rows(
 
 
 def rows_of(records: Sequence[Event]) -> list[Row]:
+    """The events as rows of the model."""
     return [Row(event.key, event.ts, event.value) for event in records]
 
 
@@ -241,6 +245,7 @@ def named(stream: sf.Stream, way: Way) -> sf.Stream:
 
 
 def _named(event: dict[str, Any]) -> dict[str, Any]:
+    """One event likewise."""
     return {"key": event["key"], "time": event["ts"], "value": event["value"]}
 
 
@@ -258,7 +263,7 @@ def test_joins_in_whole_jobs(
     left: list[Event], right: list[Event], how: Any, kind: str, lower: int, span: int, way: Way
 ) -> None:
     """In three modes and layouts; nothing comes late out of a join, and windows behind it have all rows."""
-    if kind in ("as of", "broadcast", "frame") and how not in OF_LEFT:
+    if (way.layout == "objects" or kind in ("as of", "broadcast", "frame")) and how not in OF_LEFT:
         how = "left"
     if kind == "changing" and way.layout == "objects" and how not in ("inner", "semi"):
         how = "inner"

@@ -93,7 +93,6 @@ KEYED: Callable[[], Any] = lambda: numbers().key_by("k")  # noqa: E731
         (numbers, "limit", "head"),
         (numbers, "slect", "did you mean 'select'"),
         (numbers, "sort", "order="),
-        (numbers, "join", "broadcast"),
         (numbers, "distinct", "sf.first"),
         (numbers, "avg", "mean"),
         (lambda: sf, "median", r"use quantile\(column, 0.5\)"),

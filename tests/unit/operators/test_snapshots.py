@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -206,3 +207,20 @@ def test_a_session_goes_on_from_what_has_fired_though_the_allowed_lateness_is_no
     last.finish()
     assert [row["n"] for row in first.output()] == [1]
     assert [row["n"] for row in last.output()] == [3]
+
+
+@pytest.mark.parametrize("assigner", [Session(5), Tumbling(10)], ids=str)
+@pytest.mark.parametrize("damage", ["a column too many", "a column too few"])
+def test_a_kept_table_of_other_columns_is_found_when_it_is_restored(assigner: Assigner, damage: str) -> None:
+    spec = WindowAggregateSpec(("k",), assigner, AGGREGATES, 5, "accumulating", False)
+    harness = OperatorHarness(spec, RECORDS).watermark(0).push([{"k": "a", "v": 1}], times=[3])
+
+    def damaged(frame: pl.DataFrame) -> pl.DataFrame:
+        if damage == "a column too many":
+            return frame.with_columns(more=pl.lit(1))
+        return frame.drop(next(name for name in frame.columns if name.startswith("__p")))
+
+    (part,) = harness.snapshot()
+    tables = {name: [(pane, damaged(frame)) for pane, frame in table] for name, table in part.tables.items()}
+    with pytest.raises((sf.StateError, pl.exceptions.PolarsError)):
+        harness.restore([replace(part, tables=tables)])

@@ -1,0 +1,246 @@
+"""Calls of `join`, `join_asof`, `table` and `to_table`: which join they mean, and what they refuse."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import polars as pl
+import pytest
+
+import streamflow as sf
+from streamflow import col
+from streamflow.graph.logical import OperatorNode
+from streamflow.testing import TestJob
+
+ROWS = [{"k": "a", "t": 0, "v": 1}]
+FRAME = pl.DataFrame({"k": ["a"], "w": [5]})
+
+
+async def endless() -> AsyncIterator[dict[str, Any]]:
+    """A source without an end, which no test runs."""
+    yield ROWS[0]
+
+
+def job_of(rows: Any = ROWS, *, timed: bool = True) -> tuple[sf.Job, sf.Stream, sf.Stream]:
+    """A job with two streams of the same columns."""
+    job = sf.Job("joins")
+    time = sf.epoch("t", unit="s") if timed else None
+    left, right = (job.read(sf.MemorySource(rows), event_time=time) for _ in range(2))
+    return job, left, right
+
+
+def refused(call: Callable[[sf.Job, sf.Stream, sf.Stream], Any], *, timed: bool = True) -> str:
+    """The message of the error that a call raises, and its hint."""
+    with pytest.raises(sf.JobDefinitionError) as raised:
+        call(*job_of(timed=timed))
+    return str(raised.value)
+
+
+MISUSES: dict[str, tuple[Callable[[sf.Job, sf.Stream, sf.Stream], Any], str]] = {
+    "no keys": (lambda j, a, b: a.join(b), "a join needs on=, or left_on= and right_on="),
+    "one side's keys": (lambda j, a, b: a.join(b, left_on="k"), "a join needs on="),
+    "keys and keys": (lambda j, a, b: a.join(b, on="k", left_on="k", right_on="k"), "a join needs on="),
+    "other numbers of keys": (lambda j, a, b: a.join(b, left_on=["k", "v"], right_on="k"), "left_on names 2"),
+    "an unknown key": (lambda j, a, b: a.join(b, on="kk"), "did you mean 'k'"),
+    "a computed key": (lambda j, a, b: a.join(b, on=col("v") + 1), "names no column"),
+    "a key twice": (lambda j, a, b: a.join(b, on=["k", "k"]), "name each key column once"),
+    "other types of keys": (lambda j, a, b: a.join(b, left_on="k", right_on="v"), "which is String"),
+    "how": (lambda j, a, b: a.join(b, on="k", how="cross"), "choose one of inner, left"),
+    "strategy": (lambda j, a, b: a.join(b, on="k", strategy="sort-merge"), "strategy is 'sort-merge'"),
+    "window and within": (
+        lambda j, a, b: a.join(b, on="k", window=sf.tumbling("1s"), within=("0s", "1s")),
+        "give one of them",
+    ),
+    "a session": (lambda j, a, b: a.join(b, on="k", window=sf.session(gap="1s")), "or within="),
+    "an empty interval": (
+        lambda j, a, b: a.join(b, on="k", within=("1s", "-1s")),
+        "give the earlier end first",
+    ),
+    "half an interval": (lambda j, a, b: a.join(b, on="k", within="1s"), 'like within=("-5m", "1m")'),
+    "a time to live of nothing": (lambda j, a, b: a.join(b, on="k", ttl="0s"), "ttl"),
+    "a list": (lambda j, a, b: a.join([1], on="k"), "give a stream, a table or a DataFrame"),
+    "a window with a table": (
+        lambda j, a, b: a.join(b.to_table("k"), window=sf.tumbling("1s")),
+        "a join with a table has no window",
+    ),
+    "an interval with a frame": (lambda j, a, b: a.join(FRAME, on="k", within=("0s", "1s")), "has no within"),
+    "an outer join with a frame": (
+        lambda j, a, b: a.join(FRAME, on="k", how="outer"),
+        "cannot be how='outer'",
+    ),
+    "a right join with a table": (
+        lambda j, a, b: a.join(b.to_table("k"), how="right"),
+        "cannot be how='right'",
+    ),
+    "an outer broadcast": (
+        lambda j, a, b: a.join(b, on="k", strategy="broadcast", how="outer"),
+        "cannot be how='outer'",
+    ),
+    "a broadcast without an end": (
+        lambda j, a, b: a.join(
+            j.read(sf.source(endless, schema={"k": str, "w": int})), on="k", strategy="broadcast"
+        ),
+        "needs a right side that ends",
+    ),
+    "a history in every subtask": (
+        lambda j, a, b: a.join(b.to_table("k", versioned=True), strategy="broadcast"),
+        "joined by key",
+    ),
+    "other keys than the table's": (lambda j, a, b: a.join(b.to_table("k"), on="v"), "one row for each k"),
+    "as of a frame": (lambda j, a, b: a.join_asof(FRAME, on="k"), "sf.MemorySource(frame)"),
+    "as of, outer": (lambda j, a, b: a.join_asof(b, on="k", how="outer"), "cannot be how='outer'"),
+    "a table of nothing": (lambda j, a, b: b.to_table([]), "name each key column once"),
+    "an unknown key of a table": (lambda j, a, b: b.to_table("kk"), "did you mean 'k'"),
+    "deleted is no expression": (lambda j, a, b: b.to_table("k", deleted="v"), "give an expression"),
+    "deleted is no yes or no": (lambda j, a, b: b.to_table("k", deleted=col("v")), "a yes or no"),
+    "a table of changes": (
+        lambda j, a, b: b.key_by("k").aggregate(n=sf.count()).to_table("k"),
+        "joins as it is",
+    ),
+    "a window's name": (
+        lambda j, a, b: a.rename({"v": "window_start"}).join(b, on="k", window=sf.tumbling("1s")),
+        "which every result has",
+    ),
+    "a name twice": (
+        lambda j, a, b: a.with_columns(v_right=1).join(b, on="k", within=("0s", "1s")),
+        "give another suffix",
+    ),
+    "a change's name": (
+        lambda j, a, b: a.rename({"v": "change"}).join(b, on="k", how="left"),
+        "which a changing result has",
+    ),
+    "records out of changes": (
+        lambda j, a, b: a.join(b, on="k", how="left").window(sf.tumbling("1s")).count(),
+        "would take each for a record",
+    ),
+    "late rows without event time": (lambda j, a, b: a.join(b, on="k").late, "has no late rows"),
+}
+
+
+@pytest.mark.parametrize("name", MISUSES)
+def test_a_misuse_is_an_error_when_the_job_is_built(name: str) -> None:
+    call, message = MISUSES[name]
+    assert message in refused(call)
+
+
+def test_a_table_says_where_the_methods_of_streams_are() -> None:
+    table: Any = job_of()[1].to_table("k")
+    with pytest.raises(AttributeError, match="of the stream before"):
+        table.filter(col("v") > 1)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda j, a, b: a.join(b, on="k", window=sf.tumbling("1s")),
+        lambda j, a, b: a.join(b, on="k", within=("0s", "1s")),
+        lambda j, a, b: a.join_asof(b, on="k"),
+        lambda j, a, b: a.join(b, on="k", ttl="1s"),
+        lambda j, a, b: b.to_table("k", versioned=True),
+    ],
+)
+def test_a_join_by_time_needs_event_time(call: Any) -> None:
+    assert "event time" in refused(call, timed=False)
+
+
+def test_streams_of_two_jobs_do_not_join() -> None:
+    assert "of two jobs" in refused(lambda j, a, b: a.join(job_of()[1], on="k"))
+
+
+def test_the_plan_says_which_join_was_chosen_and_what_it_keeps() -> None:
+    job, left, right = job_of()
+    for joined in (
+        left.join(right, on="k", window=sf.tumbling("1h")),
+        left.join(right, left_on="k", right_on="k", within=("-5m", "1m"), how="left"),
+        left.join_asof(right, on="k", tolerance="2h"),
+        left.join(right.to_table("k")),
+        left.join(right, on="k", strategy="broadcast"),
+        left.join(FRAME, on="k"),
+        left.join(right, on="k"),
+        left.join(right, on="k", ttl="1d"),
+    ):
+        joined.collect()
+    described = [node.spec.describe() for node in job.graph.nodes if isinstance(node, OperatorNode)]
+    assert described == [
+        "inner on k in tumbling(1h); keeps rows until their windows close",
+        "left on k within -5m to 1m; keeps rows for 6m",
+        "left on k as of the left's time within 2h; keeps the last version of each key",
+        "inner on k with a table, read first; keeps a row of each of its keys",
+        "inner on k with a table, read first; keeps a row of each of its keys in every subtask",
+        "inner on k with a frame of 1 rows",
+        "inner on k; keeps all rows for ever",
+        "inner on k; keeps all rows for 1d",
+    ]
+
+
+def test_a_join_that_grows_without_end_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    job, left, _ = job_of()
+    other = job.read(sf.source(endless, schema={"k": str, "w": int}))
+    with caplog.at_level(logging.WARNING):
+        left.join(other, on="k").named("pairs").collect()
+        left.join(other.to_table("k"), how="left").collect()
+        left.join(left, on="k").collect()
+    assert [record.getMessage() for record in caplog.records] == [
+        "join-1 keeps all rows of both sides for ever: join by window= or within=, with a table, or give a ttl="
+    ]
+
+
+def test_columns_are_the_keys_once_then_the_lefts_then_the_rights() -> None:
+    _, left, right = job_of()
+    other = right.rename({"k": "name"}).with_columns(w=2)
+    joined = left.select("v", "k").join(other, left_on="k", right_on="name", within=("0s", "1s"), suffix="_2")
+    assert list(joined.type.schema) == ["k", "v", "t", "v_2", "w"]  # type: ignore[arg-type]
+
+
+def test_late_rows_say_their_side_and_have_the_others_columns_null() -> None:
+    job, left, right = job_of()
+    joined = left.join(right, on="k", within=("0s", "1s"), how="semi").named("pairs")
+    assert isinstance(joined, sf.JoinedStream)
+    late = joined.late.collect()
+    with TestJob(job) as test:
+        for source in ("read-1", "read-2"):
+            test.source(source).advance_watermark(10_000_000)
+        test.source("read-1").push([{"k": "a", "t": 1, "v": 1}])
+        test.source("read-2").push([{"k": "b", "t": 2, "v": 2}])
+        rows = test.output(late).rows()
+    assert rows == [
+        {"late_side": "left", "k": "a", "t": 1, "v": 1, "t_right": None, "v_right": None},
+        {"late_side": "right", "k": "b", "t": None, "v": None, "t_right": 2, "v_right": 2},
+    ]
+
+
+def test_late_rows_that_nothing_reads_are_counted() -> None:
+    job, left, right = job_of()
+    left.join(right, on="k", within=("0s", "1s")).collect()
+    with TestJob(job) as test:
+        for source in ("read-1", "read-2"):
+            test.source(source).advance_watermark(10_000_000)
+        test.source("read-1").push(ROWS)
+        assert test.finish().dropped == 1
+
+
+def test_objects_join_to_dicts() -> None:
+    job = sf.Job("objects")
+    left = job.read(sf.MemorySource([{"k": 1, "v": "a"}, {"k": 2, "v": "b"}], schema=sf.OBJECTS))
+    right = job.read(sf.MemorySource([{"id": 1, "v": "x", "w": 3.5}], schema=sf.OBJECTS))
+    table = pl.DataFrame({"k": [2], "u": [True]})
+    pairs = left.join(right, left_on="k", right_on="id").named("pairs").parallel(2).collect()
+    found = left.join(table, on="k", how="left").collect()
+    job.run()
+    assert pairs.rows() == [{"k": 1, "v": "a", "v_right": "x", "w": 3.5}]
+    assert sorted(found.rows(), key=lambda row: row["k"]) == [
+        {"k": 1, "v": "a"},
+        {"k": 2, "v": "b", "u": True},
+    ]
+
+
+def test_a_join_of_objects_that_are_no_dicts_fails_with_the_record() -> None:
+    job = sf.Job("objects")
+    left, right = (job.read(sf.MemorySource(["a"], schema=sf.OBJECTS)) for _ in range(2))
+    with pytest.raises(sf.JobDefinitionError, match="cannot be how='outer'"):
+        left.join(right, on="k", how="outer")
+    left.join(right, on="k").collect()
+    with pytest.raises(sf.RecordError):
+        job.run()
