@@ -30,6 +30,7 @@ from polars import (
 from streamflow.api.job import Job
 from streamflow.api.joined import JoinedStream
 from streamflow.api.keyed import KeyedStream
+from streamflow.api.patterns import MatchedStream
 from streamflow.api.processed import ProcessedStream
 from streamflow.api.stream import Stream
 from streamflow.api.tables import Table
@@ -53,6 +54,8 @@ from streamflow.operators.connectors.console import ConsoleSink
 from streamflow.operators.connectors.function_sink import sink
 from streamflow.operators.connectors.generator import source
 from streamflow.operators.connectors.memory import MemorySource
+from streamflow.operators.patterns.pattern import Pattern, pattern
+from streamflow.operators.patterns.references import step
 from streamflow.operators.process.context import ProcessContext, Timer
 from streamflow.operators.process.process import KeyedProcess
 from streamflow.operators.requests.map_async import backoff
@@ -129,7 +132,9 @@ __all__ = [
     "List",
     "ListState",
     "MapState",
+    "MatchedStream",
     "MemorySource",
+    "Pattern",
     "ProcessContext",
     "ProcessedStream",
     "RecordError",
@@ -175,6 +180,7 @@ __all__ = [
     "mean",
     "min",
     "n_unique",
+    "pattern",
     "quantile",
     "read_checkpoint",
     "session",
@@ -183,6 +189,7 @@ __all__ = [
     "sliding",
     "source",
     "std",
+    "step",
     "sum",
     "top_k",
     "tumbling",

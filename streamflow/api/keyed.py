@@ -9,12 +9,14 @@ import polars as pl
 
 from streamflow.api.keying import Keying, NullKeys
 from streamflow.api.other_names import AGGREGATES, missing
+from streamflow.api.patterns import MatchedStream, matched
 from streamflow.api.processed import ProcessedStream, processed
 from streamflow.api.shortcuts import Shortcuts
 from streamflow.api.stream import IntoExpr, Stream, read_of, through
 from streamflow.api.windowed import UnpackedStream, WindowedStream, field_of, reduction
 from streamflow.core.schema import Schema, key_column, shown_name
 from streamflow.errors import JobDefinitionError, Where
+from streamflow.operators.patterns.pattern import Pattern
 from streamflow.operators.process.process import KeyedProcess, ProcessOrder
 from streamflow.operators.stateless.columns import chosen
 from streamflow.operators.stateless.user_functions import check_function, on_rows
@@ -127,6 +129,29 @@ class KeyedStream(Shortcuts[Stream]):
         a side output.
         """
         return processed(self._keying, process, schema, broadcast, order)
+
+    def match(self, pattern: Pattern, *, after_match: str = "no_skip") -> MatchedStream:
+        """The sequences of events of a key that a pattern describes, one row for each: see `sf.pattern`.
+
+        Events are looked at in order of event time, once the watermark has passed them; those of one moment in the
+        order of their columns' values. `after_match` says what a match takes away: `"no_skip"` nothing;
+        `"skip_to_next"` other matches that begin with the same event; `"skip_past_last"` those that begin before its
+        end; `"skip_to_first:STEP"` and `"skip_to_last:STEP"` those that begin before the first or last event of a step.
+        `.timed_out` of the result are the partial matches whose time is over, `.late` the late events.
+
+        >>> import streamflow as sf
+        >>> from streamflow import col
+        >>> payments = [(1, 5), (2, 700), (3, 8), (90, 900)]
+        >>> rows = [{"card": "a", "ts": ts, "amount": amount} for ts, amount in payments]
+        >>> job = sf.Job("cards")
+        >>> cards = job.read(sf.MemorySource(rows), event_time=sf.epoch("ts", unit="s")).key_by("card")
+        >>> tested = sf.pattern("small", col("amount") < 10).then("large", col("amount") > 500).within("1m")
+        >>> out = cards.match(tested).collect()
+        >>> _ = job.run()
+        >>> [(row["small"]["amount"], row["large"]["amount"]) for row in out.rows()]
+        [(5, 700)]
+        """
+        return matched(self._keying, pattern, after_match)
 
 
 def keyless(stream: Stream) -> KeyedStream:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import streamflow as sf
+from streamflow import col
 from streamflow.testing import TestJob
 from streamflow.testing.drawing import Drawing, Lanes
 
@@ -118,6 +120,38 @@ def window_join() -> Lanes:
     )
 
 
+def pattern() -> Drawing:
+    job = sf.Job("matches")
+    events = job.read(
+        sf.MemorySource([{"ts": 0, "amount": 0}]),
+        event_time=sf.epoch("ts", unit="s"),
+        watermark=sf.bounded_disorder("3s"),
+    )
+    small = sf.pattern("small", col("amount") < 10).then("large", col("amount") > 500).within("10s")
+    matches = events.key_by(pl.lit("all").alias("key")).match(small)
+    matches.select("small", "large", window_start=col("match_start"), window_end=col("match_end")).collect()
+    with TestJob(job, watermarks="job") as t:
+        drawing = Drawing(
+            t,
+            "A small amount and a large one within 10 s",
+            label=lambda row: row["amount"],
+            result=lambda row: f"{row['small']['amount']} → {row['large']['amount']}",
+        )
+        seen = [
+            (1, 2, 5),
+            (3, 6, 80),
+            (5, 9, 900),
+            (7, 8, 7),
+            (9, 13, 60),
+            (13, 16, 3),
+            (19, 22, 50),
+            (24, 28, 700),
+        ]
+        for at, time, amount in seen:
+            drawing.record(at, {"ts": time, "amount": amount})
+        return drawing.until(27)
+
+
 PICTURES: list[Callable[[], Drawing | Lanes]] = [
     tumbling,
     lateness,
@@ -127,6 +161,7 @@ PICTURES: list[Callable[[], Drawing | Lanes]] = [
     interval_join,
     asof_join,
     window_join,
+    pattern,
 ]
 
 

@@ -1,0 +1,1 @@
+"""Patterns: sequences of events per key, found by an automaton."""

@@ -1,0 +1,106 @@
+"""`JudgeSpec`: the conditions of a pattern over a batch, for the source's read-ahead, before the hash exchange.
+
+Events for which no condition holds are left out where no step is strict: they can neither be part of a match nor end
+one. Most events of most patterns are of that kind, and cost nothing from there on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import polars as pl
+
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
+from streamflow.operators.contract.error_policy import Guard
+from streamflow.operators.contract.inputs import FRAMES, InputNeeds
+from streamflow.operators.contract.operator import (
+    BatchFunction,
+    Collector,
+    ErrorPolicy,
+    Layout,
+    OperatorContext,
+    PureSpec,
+    Query,
+)
+from streamflow.operators.kernels.engine import collected
+from streamflow.operators.patterns.automaton import Automaton
+from streamflow.operators.patterns.conditions import HOLDS, Conditions
+
+__all__ = ["JudgeSpec", "judging"]
+
+
+def judging(
+    conditions: Conditions, automaton: Automaton, kept: Sequence[str]
+) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
+    """The query that adds HOLDS and leaves out events that make no difference, except those with a null in the columns
+    `kept`."""
+    judged = conditions.expression
+    if automaton.strict:
+        return lambda frame: frame.with_columns(judged)
+    matters = pl.col(HOLDS) != 0
+    if kept:
+        matters = pl.any_horizontal(matters, pl.col(*kept).is_null())
+    return lambda frame: frame.with_columns(judged).filter(matters)
+
+
+@dataclass(frozen=True, eq=False)
+class JudgeSpec(PureSpec):
+    """The conditions of an automaton, over events with these keys."""
+
+    kind: ClassVar[str] = "conditions"
+    takes: ClassVar[InputNeeds] = FRAMES
+    emits: ClassVar[Layout] = Layout.FRAME
+    keys: tuple[str, ...]
+    automaton: Automaton
+    records: StreamType
+    record_columns: tuple[str, ...]
+    null_keys: Literal["fail", "group"]
+    on_error: ErrorPolicy
+
+    @cached_property
+    def _query(self) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
+        kept = self.keys if self.null_keys == "fail" else ()
+        return judging(Conditions(self.automaton, self.records, self.record_columns), self.automaton, kept)
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        schema = inputs[0].schema
+        assert isinstance(schema, Schema)
+        return StreamType(Schema({**schema, HOLDS: pl.Int64()}), inputs[0].timed)
+
+    def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
+        # The user has written the operator that this is a part of.
+        guard = Guard(ctx.operator_id.removesuffix("-combine"), self.on_error, ctx.metrics)
+        query = self._query
+
+        def run(batch: AnyBatch, out: Collector) -> None:
+            assert isinstance(batch, FrameBatch)
+            judge: Callable[[pl.DataFrame], pl.DataFrame] = lambda frame: collected(  # noqa: E731
+                query(frame.lazy()), frame.height
+            )
+            out.emit(FrameBatch(guard.frame(batch.frame, judge, out)))
+
+        return run
+
+    @property
+    def is_query(self) -> bool:
+        return True
+
+    def query(self, inputs: Sequence[StreamType]) -> Query | None:
+        return self._query
+
+    def keeps_partitioning(self, keys: tuple[str, ...]) -> bool:
+        return True
+
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
+        return None
+
+    def describe(self) -> str:
+        return ", ".join(label for label, _ in self.automaton.conditions)

@@ -1,0 +1,254 @@
+"""`Pattern`: a sequence of steps as data, as a user writes it.
+
+The words and their meaning are those of Flink's CEP library, whose model is SASE+ (Agrawal et al., SIGMOD 2008): three
+kinds of contiguity, repetition, absence. `compiled` in `automaton` makes an automaton of a pattern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import polars as pl
+
+from streamflow.errors import JobDefinitionError
+from streamflow.time.timestamps import Duration, parse_duration
+
+__all__ = ["Condition", "Contiguity", "Pattern", "Step", "pattern"]
+
+Condition = pl.Expr | Callable[[Any], object]
+"""An expression, or a function of one record, that is true for the events of a step."""
+Contiguity = Literal["next", "then", "then_any"]
+"""The events that may come between: none; those that the step does not take; any."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step: an event or several, or with `absent` the absence of one.
+
+    `follows` says which events may come before its first event, `inner` which between two of them. It takes `least` to
+    `most` events (None: any number), and none at all if `optional`.
+    """
+
+    name: str
+    condition: Condition | None = None
+    follows: Contiguity = "then"
+    absent: bool = False
+    least: int = 1
+    most: int | None = 1
+    optional: bool = False
+    inner: Contiguity = "then"
+    greedy: bool = False
+    until: Condition | None = None
+
+    @property
+    def repeated(self) -> bool:
+        """Whether it may take several events: its column then holds lists."""
+        return self.most != 1
+
+    def __str__(self) -> str:
+        shown = self.name
+        match self.least, self.most:
+            case 1, 1:
+                pass
+            case 1, None:
+                shown += "+"
+            case least, None:
+                shown += f"{{{least},}}"
+            case least, most:
+                shown += f"{{{least}}}" if least == most else f"{{{least},{most}}}"
+        shown += "?" if self.optional else ""
+        more = {"next": "consecutive", "then_any": "combinations"}.get(self.inner, "")
+        words = [shown, more, "greedy" if self.greedy else "", "until" if self.until is not None else ""]
+        return " ".join(filter(None, words))
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """A sequence of steps; made by `sf.pattern`, and found in a keyed stream by `keyed.match`.
+
+    Each method gives a new pattern. `next`, `then`, `then_any`, `not_next` and `not_then` add a step; `optional`,
+    `times`, `at_least`, `one_or_more`, `until`, `greedy`, `consecutive` and `combinations` are about the step before
+    them; `within` is about the whole. A condition is an expression or a function of one record; an expression may
+    refer to earlier steps by `sf.step`.
+
+    >>> import streamflow as sf
+    >>> from streamflow import col
+    >>> small = sf.pattern("small", col("amount") < 10)
+    >>> small.then("large", col("amount") > 50 * sf.step("small").amount).within("1m")
+    Pattern(small, then large, within 1m)
+    """
+
+    steps: tuple[Step, ...]
+    time: int | None = None
+    """The time in microseconds that lies between the first and the last event at most, and is not reached."""
+    shown_time: str = ""
+
+    def __repr__(self) -> str:
+        return f"Pattern({self})"
+
+    def __str__(self) -> str:
+        return self.sequence if self.time is None else f"{self.sequence}, within {self.shown_time}"
+
+    @property
+    def sequence(self) -> str:
+        """The steps in words, without their conditions and the time."""
+        first, *others = self.steps
+        return ", ".join([str(first), *(f"{_words(step)} {step}" for step in others)])
+
+    def next(self, name: str, condition: Condition | None = None) -> Pattern:
+        """An event right after the one before: no other event of the key comes between."""
+        return self._followed(Step(name, condition, "next"))
+
+    def then(self, name: str, condition: Condition | None = None) -> Pattern:
+        """The first later event for which the condition is true; others may come between."""
+        return self._followed(Step(name, condition, "then"))
+
+    def then_any(self, name: str, condition: Condition | None = None) -> Pattern:
+        """Any later event for which the condition is true, each in a match of its own."""
+        return self._followed(Step(name, condition, "then_any"))
+
+    def not_next(self, name: str, condition: Condition) -> Pattern:
+        """The event right after the one before is none of these.
+
+        At the end of a pattern the next event completes the match, which it is not part of; with `within` so does the
+        end of that time, if no event came.
+        """
+        if self.steps[-1].absent:
+            raise JobDefinitionError(
+                f"not_next({name!r}) stands behind {self.steps[-1].name!r}, which is no event",
+                hint="write it right behind a step that takes events",
+            )
+        return self._followed(self._absent(name, condition, "next"))
+
+    def not_then(self, name: str, condition: Condition) -> Pattern:
+        """None of these events comes between the step before and the next one; at the end of a pattern: none until the
+        time of `within` is over."""
+        return self._followed(self._absent(name, condition, "then"))
+
+    def optional(self) -> Pattern:
+        """The step may be left out: its column is then null, or an empty list."""
+        return self._changed("optional", optional=True)
+
+    def times(self, least: int, most: int | None = None) -> Pattern:
+        """The step takes `least` events, or `least` to `most`."""
+        most = least if most is None else most
+        for count in (least, most):
+            self._check_count("times", count)
+        if most < least:
+            raise JobDefinitionError(f"times({least}, {most})", hint="the first number is the smaller one")
+        return self._repeated("times", least, most)
+
+    def at_least(self, least: int) -> Pattern:
+        """The step takes `least` events or more."""
+        self._check_count("at_least", least)
+        return self._repeated("at_least", least, None)
+
+    def one_or_more(self) -> Pattern:
+        """The step takes one event or more; each number gives a match of its own."""
+        return self._repeated("one_or_more", 1, None)
+
+    def until(self, condition: Condition) -> Pattern:
+        """The repetition ends at an event for which this is true, which the step does not take."""
+        return self._changed("until", repeated=True, until=condition)
+
+    def greedy(self) -> Pattern:
+        """The step takes an event that it can take, and what follows does not begin with it: of several numbers of
+        repetitions only the largest one is gone on with."""
+        return self._changed("greedy", repeated=True, greedy=True)
+
+    def consecutive(self) -> Pattern:
+        """No other event of the key comes between two of a repeated step."""
+        return self._changed("consecutive", repeated=True, inner="next")
+
+    def combinations(self) -> Pattern:
+        """A repeated step may leave out events that it could take: each combination is a match of its own."""
+        return self._changed("combinations", repeated=True, inner="then_any")
+
+    def within(self, time: Duration) -> Pattern:
+        """Less than this time lies between the first and the last event of a match."""
+        micros = parse_duration(time, what="within", positive=True)
+        if self.time is not None:
+            raise JobDefinitionError("a pattern has two times", hint="call within(…) once, for the whole")
+        return replace(self, time=micros, shown_time=str(time))
+
+    def step(self, name: str) -> Step | None:
+        """The step of that name; None if there is none."""
+        return next((step for step in self.steps if step.name == name), None)
+
+    def _followed(self, step: Step) -> Pattern:
+        check_step(step)
+        if self.step(step.name) is not None:
+            raise JobDefinitionError(
+                f"two steps are called {step.name!r}", hint="give each a name of its own"
+            )
+        return replace(self, steps=(*self.steps, step))
+
+    def _absent(self, name: str, condition: Condition, follows: Contiguity) -> Step:
+        if condition is None:  # pyright: ignore[reportUnnecessaryComparison]
+            raise JobDefinitionError(f"the absence of {name!r} has no condition", hint="say which events")
+        if self.steps[-1].optional:
+            raise JobDefinitionError(
+                f"{name!r} must be absent behind {self.steps[-1].name!r}, which is optional",
+                hint="write the absence behind a step that takes an event in any case",
+            )
+        return Step(name, condition, follows, absent=True)
+
+    def _repeated(self, method: str, least: int, most: int | None) -> Pattern:
+        if self.steps[-1].repeated:
+            raise JobDefinitionError(f"{method} for a step that is repeated already", hint="say it once")
+        return self._changed(method, least=least, most=most)
+
+    def _changed(self, method: str, *, repeated: bool = False, **changes: Any) -> Pattern:
+        step = self.steps[-1]
+        if step.absent:
+            raise JobDefinitionError(
+                f"{method} is about {step.name!r}, which is no event", hint="write it behind another step"
+            )
+        if repeated and not step.repeated:
+            raise JobDefinitionError(
+                f"{method} is about {step.name!r}, which takes one event",
+                hint="write it behind one_or_more(), at_least(n) or times(n, m)",
+            )
+        changed = replace(step, **changes)
+        check_step(changed)
+        return replace(self, steps=(*self.steps[:-1], changed))
+
+    def _check_count(self, method: str, count: object) -> None:
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise JobDefinitionError(
+                f"{method} got {count!r}", hint="give a whole number from 1 on; optional() allows none"
+            )
+
+
+def _words(step: Step) -> str:
+    return f"not_{step.follows}" if step.absent else step.follows
+
+
+def check_step(step: Step) -> None:
+    """Raises JobDefinitionError for a name or a condition that a step cannot have."""
+    name: object = step.name
+    if not isinstance(name, str) or not name or name.startswith("__") or ":" in name:
+        raise JobDefinitionError(
+            f"a step is called {name!r}",
+            hint='give it a name like "small", without ":" and "__" at its start',
+        )
+    for condition in (step.condition, step.until):
+        if condition is not None and not isinstance(condition, pl.Expr) and not callable(condition):
+            raise JobDefinitionError(
+                f"the condition of {name!r} is {condition!r}",
+                hint='give an expression like col("amount") > 10, or a function of the record',
+            )
+
+
+def pattern(name: str, condition: Condition | None = None) -> Pattern:
+    """A pattern that begins with an event for which the condition is true; without one, with any event.
+
+    >>> from streamflow import col
+    >>> pattern("rise", col("change") > 0).one_or_more().next("fall", col("change") < 0)
+    Pattern(rise+, next fall)
+    """
+    step = Step(name, condition)
+    check_step(step)
+    return Pattern((step,))

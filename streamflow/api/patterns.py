@@ -1,0 +1,189 @@
+"""`MatchedStream`: the matches of a pattern, the partial matches whose time is over, and late events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
+
+import polars as pl
+
+from streamflow.api.stream import Stream, added, builder_of, read_of, through
+from streamflow.core.schema import OBJECTS, Schema
+from streamflow.errors import JobDefinitionError
+from streamflow.graph.logical import Input
+from streamflow.operators.contract.operator import LATE
+from streamflow.operators.contract.sink import Sink
+from streamflow.operators.patterns.after_match import AfterMatch
+from streamflow.operators.patterns.match import TIMED_OUT, MatchSpec
+from streamflow.operators.patterns.pattern import Condition, Pattern, Step
+from streamflow.operators.process.process import WHOLE_RECORD
+from streamflow.operators.stateless.extract import Extract
+from streamflow.operators.stateless.user_functions import check_gives, on_rows
+from streamflow.planning.convert import natural_layout
+from streamflow.windows.accumulators import pack, unpack
+
+if TYPE_CHECKING:
+    from streamflow.api.keying import Keying
+
+__all__ = ["MatchedStream", "matched"]
+
+_UNPACKS: Final = "-objects"
+_NAME: Final = 63 - len(_UNPACKS)
+
+
+class MatchedStream(Stream):
+    """Matches: the keys, for each step the event that it took (a list where it may take several), `match_start` and
+    `match_end`, the times of the first and the last event.
+
+    A row's event time is the moment at which the match was certain: the last event's, or the end of the time in which
+    an event had to be absent. Calls about the operator (`named`, `parallel`, `on_error`) are about the matching one.
+    """
+
+    def __init__(self, matches: Stream, columns: tuple[str, ...] | None, steps: tuple[str, ...]) -> None:
+        """`matches` is the output of the matching operator, `columns` those of a record (None for objects)."""
+        shown = matches if columns is not None else matches.map(_unpacked(steps), schema=OBJECTS)
+        super().__init__(builder_of(shown), read_of(shown))
+        self._matches = matches
+        self._columns = columns
+        self._steps = steps
+
+    @property
+    def timed_out(self) -> Stream:
+        """Partial matches whose time is over: the keys, the steps, `match_start`, and `timed_out_at`, the moment from
+        which no event could complete them.
+
+        Each is there that has not become a match itself. Raises JobDefinitionError for a pattern without `within`.
+        """
+        node = builder_of(self._matches).node(read_of(self._matches).node)
+        spec: Any = getattr(node, "spec", None)
+        assert isinstance(spec, MatchSpec)
+        if spec.pattern.time is None:
+            raise JobDefinitionError(
+                f"{node.id} has no partial matches whose time is over: its pattern has no time",
+                hint='add .within("10m") to the pattern',
+            )
+        stream = self._side(TIMED_OUT)
+        return stream if self._columns is not None else stream.map(_unpacked(self._steps), schema=OBJECTS)
+
+    @property
+    def late(self) -> Stream:
+        """The events behind the watermark, unchanged; those for which no condition holds are among them only if a step
+        of the pattern is strict."""
+        late = self._side(LATE)
+        if self._columns is None:
+            return late.map(_whole, schema=OBJECTS)
+        whole = isinstance(late.schema, Schema) and tuple(late.schema) == self._columns
+        return late if whole else late.select(*self._columns)
+
+    def named(self, name: str) -> Self:
+        matches = self._matches.named(name)
+        if self._columns is not None:
+            renamed = super().named(name)
+        else:
+            renamed = super().named(f"{name[:_NAME]}{_UNPACKS}")
+        renamed._matches = matches
+        return renamed
+
+    def parallel(self, subtasks: int) -> Stream:
+        self._matches.parallel(subtasks)
+        return self if self._columns is not None else super().parallel(subtasks)
+
+    def on_error(self, policy: Literal["fail", "skip"] | Sink) -> Stream:
+        self._matches.on_error(policy)
+        return self
+
+    def _side(self, output: str) -> Stream:
+        return Stream(builder_of(self._matches), Input(read_of(self._matches).node, output))
+
+
+def matched(keying: Keying, pattern: object, after_match: object) -> MatchedStream:
+    """The matches of a pattern behind a keyed stream; `KeyedStream.match` calls it."""
+    if not isinstance(pattern, Pattern):
+        raise JobDefinitionError(
+            f"match got {pattern!r}", hint='give a pattern, like sf.pattern("first", col("amount") > 10)'
+        )
+    steps = [step.name for step in pattern.steps if not step.absent]
+    rule = AfterMatch.parsed(after_match, steps)
+    made, pattern = _made(pattern, keying)
+    functions = (*keying.functions, *made)
+    if keying.record_columns is None:
+        functions = (*functions, (WHOLE_RECORD, _packed))
+    stream = keying.stream
+    if functions:
+        stream = through(stream, Extract(functions, natural_layout(stream.type), needed=keying.needed))
+    spec = MatchSpec(
+        keys=keying.keys,
+        pattern=pattern,
+        record_columns=keying.record_columns or (WHOLE_RECORD,),
+        after_match=rule,
+        null_keys=keying.null_keys,
+    )
+    matches = Stream(builder_of(stream), added(stream, spec))
+    return MatchedStream(matches, keying.record_columns, tuple(steps))
+
+
+def _made(pattern: Pattern, keying: Keying) -> tuple[tuple[tuple[str, Callable[[Any], bool]], ...], Pattern]:
+    """Columns to be made of conditions that are functions, and the pattern over those columns."""
+    made: list[tuple[str, Callable[[Any], bool]]] = []
+
+    def column(step: Step, condition: Condition | None, what: str) -> Condition | None:
+        if condition is None:
+            return None
+        if isinstance(condition, pl.Expr):
+            if keying.record_columns is None:
+                raise JobDefinitionError(
+                    f"the condition of {step.name!r} is an expression, and this stream holds Python objects",
+                    hint="give a function of the record",
+                )
+            return condition
+        where = f"the condition of {step.name!r}"
+        check_gives(condition, where)
+        name = f"__{what}{step.name}"
+        made.append((name, _yes_or_no(on_rows(condition, keying.record_schema, where))))
+        return pl.col(name)
+
+    steps = tuple(
+        replace(
+            step,
+            condition=column(step, step.condition, "is "),
+            until=column(step, step.until, "until of "),
+        )
+        for step in pattern.steps
+    )
+    return tuple(made), replace(pattern, steps=steps)
+
+
+def _yes_or_no(function: Callable[[Any], Any]) -> Callable[[Any], bool]:
+    """The function, made to give True or False."""
+
+    def condition(record: Any) -> bool:
+        return bool(function(record))
+
+    update_wrapper(condition, function, updated=())
+    condition.__annotations__ = {"return": bool}
+    return condition
+
+
+def _packed(record: Any) -> bytes:
+    return pack(record)
+
+
+def _whole(row: dict[str, Any]) -> Any:
+    return unpack(row[WHOLE_RECORD])
+
+
+def _unpacked(steps: tuple[str, ...]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A function from a match of packed objects to one of objects."""
+
+    def unpacked(row: dict[str, Any]) -> dict[str, Any]:
+        return {name: _objects(value) if name in steps else value for name, value in row.items()}
+
+    return unpacked
+
+
+def _objects(packed: Any) -> Any:
+    if packed is None:
+        return None
+    return list(map(unpack, cast("list[bytes]", packed))) if isinstance(packed, list) else unpack(packed)

@@ -1,0 +1,362 @@
+"""Patterns of whole jobs against their definition: matches, their times, what is timed out, the rules after a match; in
+every mode, at any parallelism, for any batches and any order of arrival within the bound, with a crash and a restore.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from typing import Any, Literal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+import streamflow as sf
+from streamflow import col
+from streamflow.operators.patterns.after_match import AfterMatch
+from streamflow.operators.patterns.automaton import Automaton, Holds, Path, compiled
+from streamflow.operators.patterns.key_matching import KeyMatching, KeyState
+from streamflow.testing import TestJob
+from streamflow.time.timestamps import to_micros
+from tests.properties.job_model import Event, Way, keyed, read, share, ways
+from tests.properties.pattern_model import Fits, Model, Result, Wanted
+
+NAMES = ("one", "two", "three", "four")
+RULES = ("no_skip", "skip_to_next", "skip_past_last", "skip_to_first:", "skip_to_last:")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition as the job has it and as the model has it: the value is one of some, or larger than in the last
+    event of another step, or small beside the sum of all events of a step."""
+
+    kind: Literal["among", "larger", "sum"]
+    values: frozenset[int]
+    step: str = ""
+
+    def for_job(self, *, function: bool) -> Any:
+        values = sorted(self.values)
+        if function:
+            return lambda record: record["value"] in values
+        among = col("value").is_in(values)
+        if self.kind == "larger":
+            return among & (col("value") >= sf.step(self.step).value)
+        if self.kind == "sum":
+            return among & (col("value") + sf.step(self.step).sum("value") < 6)
+        return among
+
+    def for_model(self, *, function: bool) -> Fits:
+        return partial(_fits, self.kind if not function else "among", self.values, self.step)
+
+
+def _fits(kind: str, values: frozenset[int], step: str, event: Event, taken: dict[str, list[Event]]) -> bool:
+    if event.value not in values:
+        return False
+    before = [each.value for each in taken.get(step, ())]
+    if kind == "larger":
+        return bool(before) and event.value >= before[-1]
+    return kind == "among" or event.value + sum(before) < 6
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One step: what takes events, and the absences behind it."""
+
+    condition: Condition
+    follows: str
+    count: tuple[int, int | None]
+    inner: str
+    optional: bool
+    greedy: bool
+    until: Condition | None
+    not_then: Condition | None
+    not_next: Condition | None
+
+
+@st.composite
+def conditions(draw: st.DrawFn, steps: Sequence[str] = (), own: str = "") -> Condition:
+    values = draw(st.frozensets(st.integers(0, 3), min_size=1, max_size=3))
+    kind = draw(st.sampled_from(["among", "among", "larger", "sum"]))
+    of = [*steps, *([own] if own else [])]
+    if kind == "among" or not of:
+        return Condition("among", values)
+    return Condition(kind, values, draw(st.sampled_from(of)))
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> list[Plan]:
+    number = draw(st.integers(1, 3))
+    out: list[Plan] = []
+    for at in range(number):
+        before, name = NAMES[:at], NAMES[at]
+        count = draw(st.sampled_from([(1, 1), (1, 1), (1, 1), (1, None), (2, 2), (1, 2), (2, None)]))
+        repeated = count != (1, 1)
+        optional = draw(st.booleans()) and number > 1
+        absent = not optional and draw(st.integers(0, 3)) == 0
+        out.append(
+            Plan(
+                condition=draw(conditions(before, name if repeated else "")),
+                follows=draw(st.sampled_from(["next", "then", "then", "then_any"])),
+                count=count,
+                inner=draw(st.sampled_from(["next", "then", "then_any"])) if repeated else "then",
+                optional=optional,
+                greedy=repeated and draw(st.booleans()),
+                until=draw(conditions(before, name)) if repeated and draw(st.integers(0, 3)) == 0 else None,
+                not_next=draw(conditions((*before, name))) if absent and draw(st.booleans()) else None,
+                not_then=draw(conditions((*before, name))) if absent and draw(st.booleans()) else None,
+            )
+        )
+    if all(plan.optional for plan in out):
+        out[0] = replace(out[0], optional=False)
+    return out
+
+
+def pattern_of(steps: Sequence[Plan], within: int | None, *, function: bool) -> sf.Pattern:
+    """The pattern as a job has it."""
+    made: sf.Pattern | None = None
+    for name, plan in zip(NAMES, steps, strict=False):
+        condition = plan.condition.for_job(function=function)
+        made = sf.pattern(name, condition) if made is None else getattr(made, plan.follows)(name, condition)
+        least, most = plan.count
+        if plan.count != (1, 1):
+            made = made.at_least(least) if most is None else made.times(least, most)
+            made = made.consecutive() if plan.inner == "next" else made
+            made = made.combinations() if plan.inner == "then_any" else made
+        if plan.optional:
+            made = made.optional()
+        if plan.greedy:
+            made = made.greedy()
+        if plan.until is not None:
+            made = made.until(plan.until.for_job(function=function))
+        if plan.not_next is not None:
+            made = made.not_next(f"not next {name}", plan.not_next.for_job(function=function))
+        if plan.not_then is not None:
+            made = made.not_then(f"not then {name}", plan.not_then.for_job(function=function))
+    assert made is not None
+    return made if within is None else made.within(timedelta(microseconds=within))
+
+
+def wanted_of(steps: Sequence[Plan], *, function: bool) -> list[Wanted]:
+    """The steps as the model has them."""
+    return [
+        Wanted(
+            name=name,
+            fits=plan.condition.for_model(function=function),
+            follows=plan.follows,
+            inner=plan.inner,
+            least=plan.count[0],
+            most=plan.count[1],
+            optional=plan.optional,
+            greedy=plan.greedy,
+            until=None if plan.until is None else plan.until.for_model(function=function),
+            not_then=() if plan.not_then is None else (plan.not_then.for_model(function=function),),
+            not_next=None if plan.not_next is None else plan.not_next.for_model(function=function),
+        )
+        for name, plan in zip(NAMES, steps, strict=False)
+    ]
+
+
+@st.composite
+def arrivals(draw: st.DrawFn, bound: int) -> list[Event]:
+    """Few events of two keys, in an order in which none comes more than `bound` behind the latest one before it."""
+    event = st.builds(Event, st.sampled_from("aaab"), st.integers(0, 20), st.integers(0, 3))
+    events = draw(st.lists(event, max_size=9))
+    jitters = draw(st.lists(st.integers(0, bound), min_size=len(events), max_size=len(events)))
+    return [e for _, e in sorted(zip(jitters, events, strict=True), key=lambda pair: pair[0] + pair[1].ts)]
+
+
+def models(
+    steps: Sequence[Plan], within: int | None, records: Sequence[Event], *, function: bool = False
+) -> dict[str, Model]:
+    """A model for each key."""
+    by_key: dict[str, list[Event]] = defaultdict(list)
+    for event in sorted(records, key=lambda event: (event.ts, event.value)):
+        by_key[event.key].append(event)
+    wanted = wanted_of(steps, function=function)
+    return {key: Model(wanted, within, events) for key, events in by_key.items()}
+
+
+def results_of(rows: Sequence[dict[str, Any]], end: str) -> Counter[Any]:
+    """Rows of a job as results; without the moment at which each was certain."""
+    out: Counter[Any] = Counter()
+    for row in rows:
+        by_step: list[tuple[str, tuple[Event, ...]]] = []
+        for name in NAMES:
+            if name in row:
+                value = row[name]
+                listed = value if isinstance(value, list) else [] if value is None else [value]
+                by_step.append((name, tuple(Event(e["key"], e["ts"], e["value"]) for e in listed)))
+        out[row["key"], tuple(by_step), to_micros(row["match_start"]), to_micros(row[end])] += 1
+    return out
+
+
+def expected(found: Sequence[tuple[str, Result]]) -> Counter[Any]:
+    return Counter((key, result.events, result.start, result.end) for key, result in found)
+
+
+@share(2)
+@given(
+    steps=plans(),
+    within=st.sampled_from([None, 1, 3, 8, 8]),
+    bound=st.sampled_from([0, 3]),
+    data=st.data(),
+    way=ways(),
+)
+def test_every_match_and_no_other_is_found(
+    steps: list[Plan], within: int | None, bound: int, data: st.DataObject, way: Way
+) -> None:
+    steps = ending(steps, within)
+    records = data.draw(arrivals(bound))
+    function = way.layout != "columns"
+    job = sf.Job("patterns")
+    matches = keyed(read(job, records, way, bound=bound), way).match(
+        pattern_of(steps, within, function=function)
+    )
+    out = matches.collect()
+    missed = matches.late.collect()
+    timed_out = None if within is None else matches.timed_out.collect()
+    job.run(**way.settings)
+    assert missed.rows() == []
+    by_key = models(steps, within, records, function=function)
+    assert results_of(out.rows(), "match_end") == expected(
+        [(key, model.result(*match)) for key, model in by_key.items() for match in model.matches()]
+    )
+    if timed_out is not None:
+        wanted: Counter[Any] = Counter()
+        for key, model in by_key.items():
+            for taken, over in model.timed_out():
+                result = model.result(taken, over)
+                wanted[key, result.events, result.start, over + 1] += 1
+        assert results_of(timed_out.rows(), "timed_out_at") == wanted
+
+
+@share(3)
+@given(
+    steps=plans(),
+    rule=st.sampled_from(RULES),
+    of=st.integers(0, 2),
+    within=st.sampled_from([None, 3, 8]),
+    data=st.data(),
+    way=ways(),
+)
+def test_a_rule_leaves_the_matches_that_it_should(
+    steps: list[Plan], rule: str, of: int, within: int | None, data: st.DataObject, way: Way
+) -> None:
+    steps = ending(steps, within)
+    rule += NAMES[of % len(steps)] if rule.endswith(":") else ""
+    records = data.draw(arrivals(3))
+    function = way.layout != "columns"
+    job = sf.Job("patterns")
+    matches = keyed(read(job, records, way, bound=3), way).match(
+        pattern_of(steps, within, function=function), after_match=rule
+    )
+    out = matches.collect()
+    job.run(**way.settings)
+    wanted: list[tuple[str, Result]] = []
+    for key, model in models(steps, within, records, function=function).items():
+        wanted += [(key, model.result(taken, 0)) for taken in model.after(rule)]
+    assert results_of(out.rows(), "match_end") == expected(wanted)
+
+
+@share(4)
+@given(
+    steps=plans(),
+    within=st.sampled_from([3, 8]),
+    data=st.data(),
+    cuts=st.lists(st.integers(1, 4), min_size=1, max_size=4),
+    crash=st.integers(0, 4),
+    then=st.integers(1, 3),
+)
+def test_a_crash_and_another_parallelism_change_nothing(
+    steps: list[Plan], within: int, data: st.DataObject, cuts: list[int], crash: int, then: int
+) -> None:
+    records = data.draw(arrivals(3))
+    job = sf.Job("patterns")
+    stream = job.read(
+        sf.MemorySource([{"key": "a", "ts": 0, "value": 0}]), event_time=sf.epoch("ts", unit="us")
+    )
+    matches = stream.key_by("key").match(pattern_of(steps, within, function=False))
+    found = matches.collect()
+    timed_out = matches.timed_out.collect()
+    with TestJob(job, parallelism=2) as t:
+        latest = done = 0
+        for number in range(len(records)):
+            batch = records[done : done + cuts[number % len(cuts)]]
+            if not batch:
+                break
+            done += len(batch)
+            t.source().push([event._asdict() for event in batch])
+            latest = max(latest, *(event.ts for event in batch))
+            t.source().advance_watermark(latest - 4)
+            if number == crash:
+                t.checkpoint().crash().restore(parallelism=then)
+        t.source().end()
+        got, over = t.output(found).rows(), t.output(timed_out).rows()
+    by_key = models(steps, within, records)
+    assert results_of(got, "match_end") == expected(
+        [(key, model.result(*match)) for key, model in by_key.items() for match in model.matches()]
+    )
+    assert sum(results_of(over, "timed_out_at").values()) == sum(len(m.timed_out()) for m in by_key.values())
+
+
+@share(1)
+@given(
+    steps=plans(),
+    within=st.sampled_from([None, 3, 8]),
+    rule=st.sampled_from(RULES),
+    of=st.integers(0, 2),
+    events=st.lists(st.builds(Event, st.just("a"), st.integers(0, 20), st.integers(0, 3)), max_size=10),
+    cut=st.integers(1, 4),
+)
+def test_the_automaton_alone_gives_what_is_defined(
+    steps: list[Plan], within: int | None, rule: str, of: int, events: list[Event], cut: int
+) -> None:
+    """The same without a job around it, for many more patterns in the same time."""
+    steps = ending(steps, within)
+    rule += NAMES[of % len(steps)] if rule.endswith(":") else ""
+    events = sorted(events, key=lambda event: (event.ts, event.value))
+    model = Model(wanted_of(steps, function=False), within, events)
+    automaton = compiled(pattern_of(steps, within, function=False))
+    names = [stage.name for stage in automaton.stages]
+    fits = fits_of(steps, automaton)
+
+    def holds(number: int) -> Holds:
+        def is_true(condition: int, path: Path) -> bool:
+            taken: dict[str, list[Event]] = {name: [] for name in names}
+            for stage, event in path:
+                taken[names[stage]].append(events[event])
+            return fits[condition](events[number], taken)
+
+        return is_true
+
+    matching = KeyMatching(automaton, AfterMatch.parsed(rule, names))
+    state = KeyState([], [])
+    for start in range(0, len(events), cut):
+        part = [(number, event.ts) for number, event in enumerate(events)][start : start + cut]
+        state = matching.through(state, part, holds, part[-1][1] - 1)
+        state = KeyState.unpacked(state.packed())
+    matching.end(matching.through(state, [], holds, 1_000), 1_000)
+    if rule == "no_skip":
+        assert Counter((path, time) for time, path in matching.matches) == Counter(model.matches())
+        if within is not None:
+            assert Counter((path, time) for time, path in matching.timed_out) == Counter(model.timed_out())
+    else:
+        assert [path for _, path in matching.matches] == model.after(rule)
+
+
+def fits_of(steps: Sequence[Plan], automaton: Automaton) -> list[Fits]:
+    """The model's conditions in the order of the automaton's."""
+    named: dict[str, Condition | None] = {}
+    for name, plan in zip(NAMES, steps, strict=False):
+        named |= {name: plan.condition, f"until of {name}": plan.until}
+        named |= {f"not not next {name}": plan.not_next, f"not not then {name}": plan.not_then}
+    found = [named[label] for label, _ in automaton.conditions]
+    return [each.for_model(function=False) for each in found if each is not None]
+
+
+def ending(steps: list[Plan], within: int | None) -> list[Plan]:
+    """Steps that need no time at their end, where there is none."""
+    return [*steps[:-1], replace(steps[-1], not_then=None)] if within is None else steps

@@ -1,0 +1,151 @@
+"""`keyed.match`: conditions that are functions, streams of objects, side outputs, names, plans, misuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import streamflow as sf
+from streamflow import col
+
+ROWS = [
+    {"k": "a", "ts": 1, "v": 1},
+    {"k": "b", "ts": 2, "v": 2},
+    {"k": "a", "ts": 3, "v": 99},
+    {"k": "b", "ts": 90, "v": 95},
+]
+PAIR = sf.pattern("low", col("v") < 10).then("high", col("v") > 90)
+OF_ROWS = sf.pattern("low", lambda row: row["v"] < 10).then("high", lambda row: row["v"] > 90)
+
+
+def read(job: sf.Job, **how: Any) -> sf.KeyedStream:
+    return job.read(sf.MemorySource(ROWS, **how), event_time=sf.epoch("ts", unit="s")).key_by("k")
+
+
+def test_conditions_may_be_functions() -> None:
+    job = sf.Job("functions")
+    out = read(job).match(OF_ROWS).collect()
+    job.run()
+    assert [(row["k"], row["low"], row["high"]["v"]) for row in out.rows()] == [
+        ("a", {"k": "a", "ts": 1, "v": 1}, 99),
+        ("b", {"k": "b", "ts": 2, "v": 2}, 95),
+    ]
+
+
+def test_matches_of_objects_hold_objects() -> None:
+    job = sf.Job("objects")
+    matches = read(job, schema=sf.OBJECTS).match(
+        OF_ROWS.optional().then("more", lambda row: row["v"] > 50).one_or_more().within("60s")
+    )
+    out = matches.named("pairs").collect()
+    over = matches.timed_out.collect()
+    late = matches.late.collect()
+    job.run(mode="streaming")
+    by_key = [
+        (row["k"], row["low"]["v"], row["high"], [each["v"] for each in row["more"]]) for row in out.rows()
+    ]
+    assert by_key == [("a", 1, None, [99])]
+    assert [(row["k"], row["low"]["v"], row["more"]) for row in over.rows()] == [
+        ("a", 1, []),
+        ("b", 2, []),
+    ]
+    assert late.rows() == []
+
+
+def test_a_key_may_be_a_function() -> None:
+    job = sf.Job("keys")
+    stream = job.read(sf.MemorySource(ROWS), event_time=sf.epoch("ts", unit="s"))
+    out = stream.key_by(lambda row: row["k"].upper()).match(PAIR).collect()
+    job.run()
+    assert [(row["key"], list(row["low"])) for row in out.rows()] == [
+        ("A", ["k", "ts", "v"]),
+        ("B", ["k", "ts", "v"]),
+    ]
+
+
+def test_calls_about_the_operator_are_about_the_matching_one() -> None:
+    for schema in ({}, {"schema": sf.OBJECTS}):
+        job = sf.Job("named")
+        matches = read(job, **schema).match(OF_ROWS).named("pairs")
+        matches.parallel(2)
+        matches.on_error("skip").collect()
+        assert "pairs" in str(job.plan())
+        job.run()
+
+
+def test_the_plan_says_that_partial_matches_wait_for_ever() -> None:
+    for sought, says in ((PAIR, True), (PAIR.within("1m"), False), (sf.pattern("one").next("two"), False)):
+        job = sf.Job("plan")
+        read(job).match(sought).collect()
+        assert ("wait for ever" in str(job.plan())) is says
+
+
+def test_an_error_of_a_function_is_its_record_s() -> None:
+    job = sf.Job("errors")
+    stream = job.read(
+        sf.MemorySource([*ROWS, {"k": "a", "ts": 99, "v": None}]), event_time=sf.epoch("ts", unit="s")
+    )
+    out = stream.key_by("k").match(OF_ROWS).on_error("skip").collect()
+    assert job.run().errors == 1
+    assert len(out) == 2
+
+
+def test_an_error_of_an_expression_is_its_record_s() -> None:
+    job = sf.Job("errors")
+    rows = [{"k": "a", "ts": 1, "v": "1"}, {"k": "a", "ts": 2, "v": "x"}, {"k": "a", "ts": 3, "v": "99"}]
+    stream = job.read(sf.MemorySource(rows), event_time=sf.epoch("ts", unit="s"))
+    number = col("v").cast(sf.Int64)
+    matches = stream.key_by("k").match(sf.pattern("low", number < 10).then("high", number > 90))
+    out = matches.on_error("skip").collect()
+    assert job.run().errors == 1
+    assert len(out) == 1
+
+
+def test_errors_may_go_to_a_sink() -> None:
+    job = sf.Job("errors")
+    rows = [{"k": "a", "ts": 1, "v": "1"}, {"k": "a", "ts": 2, "v": "x"}, {"k": "a", "ts": 3, "v": "99"}]
+    stream = job.read(sf.MemorySource(rows), event_time=sf.epoch("ts", unit="s"))
+    number = col("v").cast(sf.Int64)
+    bad: list[Any] = []
+
+    async def keep(records: list[Any]) -> None:
+        bad.extend(records)
+
+    matches = stream.key_by("k").match(sf.pattern("low", number < 10).then("high", number > 90))
+    out = matches.on_error(sf.sink(keep)).collect()
+    job.run()
+    assert len(out) == 1
+    assert len(bad) == 1
+
+
+def test_null_keys_are_refused_also_where_no_condition_holds() -> None:
+    job = sf.Job("nulls")
+    stream = job.read(
+        sf.MemorySource([*ROWS, {"k": None, "ts": 99, "v": 50}]), event_time=sf.epoch("ts", unit="s")
+    )
+    stream.key_by("k").match(PAIR).collect()
+    with pytest.raises(sf.RecordError, match="the key 'k' is null"):
+        job.run()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda keyed: keyed.match("low"), "match got 'low'"),
+        (lambda keyed: keyed.match(PAIR, after_match="skip"), "after_match is 'skip'"),
+        (lambda keyed: keyed.match(PAIR, after_match="skip_to_last:x"), "no step|'x'"),
+        (lambda keyed: keyed.match(PAIR).timed_out, "has no time"),
+    ],
+)
+def test_misuse_is_refused_when_the_job_is_built(call: Any, message: str) -> None:
+    with pytest.raises(sf.JobDefinitionError, match=message):
+        call(read(sf.Job("misuse")))
+
+
+def test_a_pattern_needs_event_time_and_functions_for_objects() -> None:
+    untimed = sf.Job("untimed").read(sf.MemorySource(ROWS)).key_by("k")
+    with pytest.raises(sf.JobDefinitionError, match="needs event time"):
+        untimed.match(PAIR)
+    with pytest.raises(sf.JobDefinitionError, match="Python objects"):
+        read(sf.Job("objects"), schema=sf.OBJECTS).match(PAIR)

@@ -1,0 +1,173 @@
+"""Conditions of patterns: expressions over one row as Polars gives them, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import streamflow as sf
+from streamflow import col
+from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
+from streamflow.operators.patterns import scalar as scalars
+from streamflow.operators.patterns.match import MatchSpec
+from streamflow.operators.patterns.scalar import conjuncts, scalar
+
+TYPES: dict[str, pl.DataType] = {
+    "i": pl.Int64(),
+    "j": pl.Int64(),
+    "f": pl.Float64(),
+    "g": pl.Float64(),
+    "s": pl.String(),
+    "t": pl.String(),
+    "b": pl.Boolean(),
+}
+INTS = st.one_of(st.none(), st.integers(-3, 3), st.sampled_from([2**63 - 1, -(2**63), 2**53 + 1]))
+FLOATS = st.one_of(st.none(), st.sampled_from([0.0, -0.0, 1.5, -2.0, math.nan, math.inf, -math.inf]))
+ROWS = st.fixed_dictionaries(
+    {
+        "i": INTS, "j": INTS, "f": FLOATS, "g": FLOATS,
+        "s": st.sampled_from([None, "", "a", "b"]), "t": st.sampled_from([None, "", "a", "b"]),
+        "b": st.sampled_from([None, True, False]),
+    }
+)  # fmt: skip
+
+
+def numbers() -> st.SearchStrategy[pl.Expr]:
+    leaf = st.sampled_from([col("i"), col("j"), col("f"), col("g"), pl.lit(2), pl.lit(1.5), pl.lit(-1)])
+    return st.recursive(
+        leaf,
+        lambda inner: st.builds(
+            lambda op, one, other: {"+": one + other, "-": one - other, "*": one * other, "/": one / other}[
+                op
+            ],
+            st.sampled_from("+-*/"),
+            inner,
+            inner,
+        ),
+        max_leaves=4,
+    )
+
+
+def comparisons(values: st.SearchStrategy[pl.Expr]) -> st.SearchStrategy[pl.Expr]:
+    return st.builds(
+        lambda op, one, other: {
+            ">": one > other, ">=": one >= other, "<": one < other, "<=": one <= other,
+            "==": one == other, "!=": one != other,
+        }[op],
+        st.sampled_from([">", ">=", "<", "<=", "==", "!="]),
+        values,
+        values,
+    )  # fmt: skip
+
+
+def conditions() -> st.SearchStrategy[pl.Expr]:
+    texts = st.sampled_from([col("s"), col("t"), pl.lit("a")])
+    leaf = st.one_of(
+        comparisons(numbers()),
+        comparisons(texts),
+        st.just(col("b")),
+        st.sampled_from([col("i").is_null(), col("s").is_not_null()]),
+    )
+    return st.recursive(
+        leaf,
+        lambda inner: st.one_of(
+            st.builds(lambda one, other: one & other, inner, inner),
+            st.builds(lambda one, other: one | other, inner, inner),
+            st.builds(lambda one: ~one, inner),
+        ),
+        max_leaves=5,
+    )
+
+
+@given(expression=conditions(), row=ROWS)
+def test_a_condition_over_one_row_is_what_polars_gives(expression: pl.Expr, row: dict[str, Any]) -> None:
+    types = {name: TYPES[name] for name in expression.meta.root_names()}
+    evaluated = scalar(expression, types)
+    frame = pl.DataFrame({name: [row[name]] for name in TYPES}, schema=TYPES)
+    assert evaluated(row) is frame.select(expression.alias("out"))["out"][0]
+
+
+def test_plain_conditions_are_evaluated_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*args: Any) -> object:
+        raise AssertionError("a query")
+
+    monkeypatch.setattr(scalars, "_query", refused)
+    row = {"i": 3, "j": 1, "f": 2.5, "s": "a", "b": True}
+    for condition in (
+        col("i") > 2 * col("j"),
+        (col("f") / 2 < col("i")) & ~(col("s") == "b") | col("b"),
+        col("i").is_null() | (col("j") - 1 >= 0),
+    ):
+        types = {name: TYPES[name] for name in condition.meta.root_names()}
+        assert scalar(condition, types)(row) is True
+
+
+def test_conjuncts() -> None:
+    parts = conjuncts((col("a") > 1) & ((col("b") | col("c")) & ~col("d")))
+    assert [part.meta.root_names() for part in parts] == [["a"], ["b", "c"], ["d"]]
+
+
+RECORDS = StreamType(Schema({"k": pl.String, "v": pl.Int64, "s": pl.String}), timed=True)
+A = sf.pattern("a", col("v") > 1)
+
+
+@pytest.mark.parametrize(
+    ("sought", "message"),
+    [
+        (sf.pattern("a", col("x") > 1), "x"),
+        (sf.pattern("a", col("v")), "yes or no"),
+        (sf.pattern("a", pl.all_horizontal(pl.all())), "does not name"),
+        (sf.pattern("a", col("v") > col("v").mean()), "other records"),
+        (A.then("b", col("v") > sf.step("c").v), "no step 'c'|'c'"),
+        (A.then("b", col("v") > sf.step("b").v), "no event yet"),
+        (sf.pattern("a", col("v") > sf.step("b").v).then("b"), "no event yet"),
+        (A.then("b", col("v") > sf.step("a").x), "x"),
+        (A.then("b", col("v") > sf.step("a").sum("s")), "sum"),
+        (A.then("b", col("s") > sf.step("a").v), "string"),
+        (A.not_then("b", col("v") > 1), "for how long"),
+        (sf.pattern("a", col("v") > 1).optional(), "all steps"),
+        (A.then("k"), "a key"),
+        (A.then("match_start"), "every match"),
+    ],
+)
+def test_a_condition_that_cannot_be_judged_is_refused(sought: sf.Pattern, message: str) -> None:
+    with pytest.raises(sf.JobDefinitionError, match=message):
+        MatchSpec(("k",), sought, ("k", "v", "s")).output_type([RECORDS])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sf.pattern(""), "called ''"),
+        (lambda: sf.pattern("a:b"), "called 'a:b'"),
+        (lambda: sf.pattern("a", 1), "condition of 'a'"),
+        (lambda: A.then("a"), "two steps"),
+        (lambda: A.optional().not_then("b", col("v") > 1), "optional"),
+        (lambda: A.not_then("b", col("v") > 1).not_next("c", col("v") > 1), "no event"),
+        (lambda: A.not_then("b", col("v") > 1).optional(), "no event"),
+        (lambda: A.not_then("b", None), "no condition"),
+        (lambda: A.greedy(), "takes one event"),
+        (lambda: A.until(col("v") > 1), "takes one event"),
+        (lambda: A.times(0), "got 0"),
+        (lambda: A.times(3, 2), "smaller"),
+        (lambda: A.times(2).one_or_more(), "already"),
+        (lambda: A.within("0s"), "longer than zero"),
+        (lambda: A.within("1s").within("2s"), "two times"),
+        (lambda: sf.step("a").sum(1), "got 1"),
+    ],
+)
+def test_a_pattern_that_means_nothing_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(sf.JobDefinitionError, match=message):
+        make()
+
+
+def test_references_say_what_they_are() -> None:
+    assert str(sf.step("a")["sum"].meta.output_name()).endswith("sum")
+    with pytest.raises(AttributeError):
+        _ = sf.step("a").__wrapped__
