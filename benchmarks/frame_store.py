@@ -22,6 +22,7 @@ from streamflow.operators.contract.operator import Operator, OperatorContext, Op
 from streamflow.operators.totals.running import RunningAggregateSpec
 from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.state.backends.factory import open_backend
+from streamflow.state.memory_share import MemoryShare
 from streamflow.time.clock import SeededRandom, SystemClock
 from streamflow.windows.assigners import session, tumbling
 from streamflow.windows.numbers import Count, Sum
@@ -62,7 +63,7 @@ def built(spec: OperatorSpec, memory_budget: int) -> Operator:
         state=open_backend("rocksdb"),
         metrics=OperatorMetrics("op-1", 0),
         updates="batch",
-        memory_budget=memory_budget,
+        memory_budget=MemoryShare.alone(memory_budget),
     )
     return spec.build(ctx, [RECORDS])
 

@@ -301,7 +301,8 @@ class Settings:
     """Bytes in flight between the subtasks of a process, all together, before senders wait."""
     memory_budget: int = _setting(256 << 20, parse_bytes)
     """Bytes of window and operator state that a process holds in memory before it spills: a quarter for the databases
-    in common, the rest in equal shares for the subtasks of operators that keep state."""
+    in common; of the rest each subtask of an operator that keeps state is sure of half an equal part, and those
+    that need more have the other half."""
     read_ahead: int = _setting(3, _count())
     """Pieces of input that a source decodes at the same time."""
     io_threads: int = _setting(4, _count())

@@ -26,6 +26,7 @@ from streamflow.core.stream_type import StreamType
 from streamflow.observe.registry import NO_METRICS, OperatorMetrics
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.state.backends.protocol import KeyedStateBackend
+from streamflow.state.memory_share import MemoryShare
 from streamflow.state.operator_snapshot import EMPTY, OperatorSnapshot, StatePart
 from streamflow.time.clock import Clock, Randomness
 
@@ -105,7 +106,8 @@ class OperatorContext:
     state: KeyedStateBackend
     metrics: OperatorMetrics = NO_METRICS
     updates: UpdateCadence = "batch"
-    memory_budget: int = 256 << 20
+    memory_budget: MemoryShare = field(default_factory=lambda: MemoryShare.alone(256 << 20))
+    """The memory for the stores of this subtask's operator; other subtasks leave it more if they need less."""
     shared: dict[str, Any] = field(default_factory=dict[str, Any])
     marks: bool = False
     """Whether an operator behind this one reads the watermarks that records carry."""

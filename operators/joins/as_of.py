@@ -70,18 +70,19 @@ class _AsOfJoining(Operator):
         self._tolerance = spec.tolerance
         self._late = Late(columns, ctx.metrics)
         owned = OwnedKeys(tuple(columns.keys), ctx.groups, ctx.max_parallelism)
-        budget = max(1, ctx.memory_budget // 3)
         self._versions = FrameStore(
             ctx.state,
             ctx.operator_id,
             _last_of_key(columns.keys),
-            budget,
+            ctx.memory_budget,
             owned,
             state="versions",
             replacing=True,
         )
         self._waiting = [
-            TimeSorted(ctx.state, ctx.operator_id, budget, owned, time=time, state=f"{side}-waiting")
+            TimeSorted(
+                ctx.state, ctx.operator_id, ctx.memory_budget, owned, time=time, state=f"{side}-waiting"
+            )
             for side, time in zip(SIDES, TIMES, strict=True)
         ]
         self._watermark = MIN_TIME

@@ -125,7 +125,7 @@ class _ChangingJoining(Operator):
                 ctx.state,
                 ctx.operator_id,
                 self._added_up(list(kept)) if changing else _unchanged,
-                max(1, ctx.memory_budget // 2),
+                ctx.memory_budget,
                 owned,
                 state=side,
             )

@@ -70,18 +70,23 @@ class _Side:
     `reach` is how long after a row's time its last partner may come, `kept` how long it is looked up.
     """
 
-    def __init__(
-        self, spec: IntervalJoin, ctx: OperatorContext, columns: Columns, port: int, budget: int
-    ) -> None:
+    def __init__(self, spec: IntervalJoin, ctx: OperatorContext, columns: Columns, port: int) -> None:
         interval, waits = Interval(spec.lower, spec.upper), _WAITS.get(spec.how, (False, False))
         self.reach = interval.around(port)[1]
         self.kept = interval.span if waits[1 - port] else self.reach
         self.waits = waits[port]
         owned = OwnedKeys(tuple(columns.keys), ctx.groups, ctx.max_parallelism)
-        self._store = FrameStore(ctx.state, ctx.operator_id, _unchanged, budget, owned, state=SIDES[port])
+        self._store = FrameStore(
+            ctx.state, ctx.operator_id, _unchanged, ctx.memory_budget, owned, state=SIDES[port]
+        )
         self.stored = Buckets(self._store, max(interval.span, 1), time=TIMES[port])
         self.waiting = TimeSorted(
-            ctx.state, ctx.operator_id, budget, owned, time=TIMES[port], state=f"{SIDES[port]}-waiting"
+            ctx.state,
+            ctx.operator_id,
+            ctx.memory_budget,
+            owned,
+            time=TIMES[port],
+            state=f"{SIDES[port]}-waiting",
         )
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -107,7 +112,7 @@ class _IntervalJoining(Operator):
         self._interval = Interval(spec.lower, spec.upper)
         self._pairs = spec.how not in ("semi", "anti")
         self._partnered = spec.how == "semi"
-        self._sides = [_Side(spec, ctx, columns, port, max(1, ctx.memory_budget // 4)) for port in (0, 1)]
+        self._sides = [_Side(spec, ctx, columns, port) for port in (0, 1)]
         self._late = Late(columns, ctx.metrics)
         self._held_back = max([0, *(side.reach for side in self._sides if side.waits)])
         self._watermark = MIN_TIME

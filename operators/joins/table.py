@@ -89,12 +89,11 @@ class _TableJoining(Operator):
         keys, everyone = tuple(columns.keys), range(ctx.max_parallelism)
         groups = everyone if spec.broadcast else ctx.groups
         self._place = _number_in(ctx) if spec.broadcast else None
-        budget = max(1, ctx.memory_budget // 2)
         self._table = FrameStore(
             ctx.state,
             ctx.operator_id,
             _unchanged if spec.every_row else lambda rows: _last(rows, keys),
-            budget,
+            ctx.memory_budget,
             OwnedKeys(keys, groups, ctx.max_parallelism),
             state="table",
             replacing=not spec.every_row,
@@ -103,7 +102,7 @@ class _TableJoining(Operator):
             ctx.state,
             ctx.operator_id,
             _unchanged,
-            budget,
+            ctx.memory_budget,
             OwnedKeys((_PLACE,) if spec.broadcast else keys, ctx.groups, ctx.max_parallelism),
             state="waiting",
         )

@@ -66,9 +66,8 @@ class _WindowJoining(Operator):
             "streamflow_records_in_no_window_total", "Records whose time lies between two windows"
         )
         owned = OwnedKeys(tuple(columns.keys), ctx.groups, ctx.max_parallelism)
-        budget = max(1, ctx.memory_budget // 2)
         self._stores = [
-            FrameStore(ctx.state, ctx.operator_id, lambda rows: rows, budget, owned, state=side)
+            FrameStore(ctx.state, ctx.operator_id, lambda rows: rows, ctx.memory_budget, owned, state=side)
             for side in SIDES
         ]
         self._buckets = [Buckets(store, slicing.every, slicing.offset) for store in self._stores]

@@ -117,20 +117,19 @@ class MatchOperator(Operator):
             pl.lit(None, pl.Binary).alias(_PARTIALS),
         ]
         owned = OwnedKeys(spec.keys, ctx.groups, ctx.max_parallelism)
-        budget = max(ctx.memory_budget // 4, 1)
         self._waiting = TimeSorted(
             ctx.state,
             ctx.operator_id,
-            2 * budget,
+            ctx.memory_budget,
             owned,
             time=EVENT_TIME,
             state="waiting",
             ties=spec.record_columns,
         )
         self._events = FrameStore(
-            ctx.state, ctx.operator_id, _as_it_is, budget, owned, state="events", replacing=True
+            ctx.state, ctx.operator_id, _as_it_is, ctx.memory_budget, owned, state="events", replacing=True
         )
-        self._due = TimeSorted(ctx.state, ctx.operator_id, budget, owned, time=_DUE, state="due")
+        self._due = TimeSorted(ctx.state, ctx.operator_id, ctx.memory_budget, owned, time=_DUE, state="due")
         shown = spec.shown_keys or spec.keys
         self._rows = MatchRows(self._automaton, shown, marked=ctx.marks)
         self._watermark = MIN_TIME

@@ -90,7 +90,7 @@ class ProcessOperator(Operator):
             self._current,
             shown=self._keys.shown,
             by_bytes=self._keys.by_bytes,
-            nbytes=ctx.memory_budget,
+            memory=ctx.memory_budget,
         )
         self._process = spec.own_process()
         self._bind()

@@ -134,9 +134,11 @@ class FiredPanes:
         start, end = windows[START].alias(_BY_START), windows[END].alias(_BY_END)
         if start.min() == start.max() and end.min() == end.max():
             within = (panes[START] >= start[0]) & (panes[END] <= end[0])
-            hits = panes.filter(within)
+            hits, rest = (
+                (panes, panes.clear()) if within.all() else (panes.filter(within), panes.filter(~within))
+            )
             bounds = [bound.new_from_index(0, hits.height) for bound in (start, end)]
-            return hits.hstack(bounds), panes.filter(~within)
+            return hits.hstack(bounds), rest
         mine = windows[self._keys].hstack([start, end])
         hits = key_join(panes.with_row_index(_PLACE), mine, self._keys).filter(
             pl.col(START) >= pl.col(_BY_START), pl.col(END) <= pl.col(_BY_END)

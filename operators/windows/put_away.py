@@ -11,6 +11,7 @@ from streamflow.state.backends.protocol import KeyedStateBackend
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.frames.time_sorted import TimeSorted
 from streamflow.state.keyed.owned_keys import OwnedKeys
+from streamflow.state.memory_share import MemoryShare
 from streamflow.state.operator_snapshot import EMPTY, OperatorSnapshot, StatePart
 
 __all__ = ["Merge", "PutAway"]
@@ -30,14 +31,13 @@ class PutAway:
         self,
         backend: KeyedStateBackend,
         operator_id: str,
-        memory_budget: int,
+        memory: MemoryShare,
         keys: OwnedKeys,
         merge: Merge,
     ) -> None:
         self._keys = keys
-        budget = max(memory_budget // 2, 1)
-        self._rows = FrameStore(backend, operator_id, merge, budget, keys, state=_ROWS, replacing=True)
-        self._due = TimeSorted(backend, operator_id, budget, keys, time=_DUE, state="due")
+        self._rows = FrameStore(backend, operator_id, merge, memory, keys, state=_ROWS, replacing=True)
+        self._due = TimeSorted(backend, operator_id, memory, keys, time=_DUE, state="due")
 
     def __len__(self) -> int:
         """The estimated number of rows that are put away; 0: none."""

@@ -29,6 +29,8 @@ from streamflow.operators.windows.emission import Timing
 from streamflow.operators.windows.merging import SESSION, with_sessions
 from streamflow.operators.windows.put_away import Merge, PutAway
 from streamflow.operators.windows.window_parts import WindowParts
+from streamflow.state.frames.parts import FrameSizes
+from streamflow.state.memory_share import MemoryShare
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
@@ -61,14 +63,16 @@ class SessionWindows(Operator):
     """The logic of `WindowAggregateSpec` for session windows in one subtask."""
 
     def __init__(
-        self, gap: int, parts: WindowParts, memory_budget: int, away: Callable[[Merge], PutAway]
+        self, gap: int, parts: WindowParts, memory: MemoryShare, away: Callable[[Merge], PutAway]
     ) -> None:
         """`away` makes the store of rows put away, given the function that merges them."""
         self._gap = gap
         self._parts = parts
         self._keys = parts.keys
         self._lateness = parts.allowed_lateness
-        self._budget = memory_budget // 2
+        self._memory = memory
+        self._sizes = FrameSizes()
+        self._nbytes = 0
         self._away = away(self._merged)
         self._ahead = 0
         # Up to when what was put away has been taken back.
@@ -283,10 +287,17 @@ class SessionWindows(Operator):
         self._open = [frame for frame in frames if not frame.is_empty()]
         self._rows = sum(frame.height for frame in self._open)
         self._merged_rows = min(self._merged_rows, self._rows)
+        self._hold(sum(map(self._sizes.of, self._open)))
 
     def _add(self, fragments: pl.DataFrame) -> None:
         self._open.append(self._flagged(fragments.drop(SLICE, strict=False)))
         self._rows += fragments.height
+        self._hold(self._nbytes + self._sizes.of(self._open[-1]))
+
+    def _hold(self, nbytes: int) -> None:
+        """Notes the bytes of open fragments; what is put away has to leave them room."""
+        more, self._nbytes = nbytes - self._nbytes, nbytes
+        self._memory.hold(more)
 
     def _compact(self) -> None:
         """Merges all open fragments, so that a session that never closes does not grow; puts away the ones that are not
@@ -296,7 +307,7 @@ class SessionWindows(Operator):
         merged = self._merged(rows)
         self._keep([merged])
         self._merged_rows = self._rows
-        if merged.estimated_size() > self._budget:
+        if self._nbytes > self._memory.limit // 2:
             self._put_away(self._closing(self._watermark))
 
     def _take_back(self, keys: pl.DataFrame) -> bool:

@@ -117,7 +117,7 @@ class WindowAggregateSpec(OperatorSpec):
                 ctx.state,
                 ctx.operator_id,
                 FiredPanes.merged,
-                max(1, ctx.memory_budget // 4),
+                ctx.memory_budget,
                 owned,
                 state="fired",
                 replacing=True,
@@ -159,7 +159,7 @@ class WindowAggregateSpec(OperatorSpec):
                     gap,
                     parts,
                     ctx.memory_budget,
-                    lambda merge: PutAway(ctx.state, ctx.operator_id, ctx.memory_budget // 2, owned, merge),
+                    lambda merge: PutAway(ctx.state, ctx.operator_id, ctx.memory_budget, owned, merge),
                 )
             case Tumbling() | Sliding() as assigner:
                 return SlicedWindows(Slicing.of(assigner), parts)

@@ -2,7 +2,7 @@
 
 A pane is named by an integer (the start of its slice or window). Appending is cheap: a pane collects frames and merges
 them when what is unmerged outgrows what is merged, as a log-structured merge tree does (O'Neil et al., 1996), so each
-row is merged about a constant number of times. When all panes together exceed the memory budget, the ones appended to
+row is merged about a constant number of times. When the stores of a subtask exceed its memory, the panes appended to
 least recently are merged and spilled to the backend as sealed Arrow IPC, in chunks; a pane that goes on growing spills
 in several runs, and reading merges them. The order of appending is kept, for aggregates like first and last.
 
@@ -33,15 +33,15 @@ from streamflow.state.frames.merging import MARK, Merging, flagged, marks_of
 from streamflow.state.frames.parts import TAIL_FRAMES, TAIL_ROWS, FrameSizes, Pane, Part
 from streamflow.state.frames.runs import Run, by_hash, distinct_keys
 from streamflow.state.keyed.owned_keys import OwnedKeys
+from streamflow.state.memory_share import MemoryShare
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart, whole
 
 __all__ = ["FrameStore"]
 
-_SPILL_TO: Final = 0.9
 _WORTH_MERGING: Final = 0.5
 _PARTS: Final = 64
 """The number of parts that a large pane is divided into; a power of two."""
-_SLICES_PER_BUDGET: Final = 8
+_SLICES_PER_SHARE: Final = 8
 _LEAST_SLICE: Final = 64 << 10
 _DIVIDED_WHEN_SPILLED: Final = 2 << 20
 _DIVIDED_WHEN_LOOKED_UP: Final = 1 << 17
@@ -56,12 +56,13 @@ _FRONT: Final = -1
 
 
 class FrameStore:
-    """Rows by pane and key, within `memory_budget` bytes.
+    """Rows by pane and key, within `memory`: a share that the stores of one subtask have together, or bytes for this
+    store alone.
 
     `merge` turns the concatenation of frames into one and must be associative; column types may widen from one frame to
     the next. `replacing`: rows of a key can be put in the place of older ones.
 
-    Appending costs a few microseconds, merges and spills aside. The budget bounds what is kept between calls; a call
+    Appending costs a few microseconds, merges and spills aside. The share bounds what is kept between calls; a call
     takes about twice the largest part of a pane more while it merges, `read` twice the pane. Raises KeyError for a pane
     that is not there, StateError where the backend fails.
 
@@ -79,22 +80,19 @@ class FrameStore:
         backend: KeyedStateBackend,
         operator_id: str,
         merge: Callable[[pl.DataFrame], pl.DataFrame],
-        memory_budget: int,
+        memory: MemoryShare | int,
         keys: OwnedKeys,
         *,
         state: str = "panes",
         replacing: bool = False,
     ) -> None:
-        if memory_budget <= 0:
-            raise StateError(
-                f"the memory budget for panes is {memory_budget} bytes", hint="give at least some megabytes"
-            )
         self._address = StateAddress(operator_id, state)
         self._chunks = Chunks(backend, self._address)
         self._merging = Merging(keys.columns, merge, replacing=replacing)
         self._replacing = replacing
-        self._budget = memory_budget
-        self._slice_bytes = max(memory_budget // _SLICES_PER_BUDGET, _LEAST_SLICE)
+        self._memory = MemoryShare.alone(memory) if isinstance(memory, int) else memory
+        self._memory.join(self)
+        self._slice_bytes = max(self._memory.equal // _SLICES_PER_SHARE, _LEAST_SLICE)
         self._keys = keys
         self._panes: dict[int, Pane] = {}
         # The parts with anything in memory, coldest first.
@@ -102,6 +100,8 @@ class FrameStore:
         self._fronts: dict[int, Pane] = {}
         self._ascending: tuple[int, ...] | None = ()
         self._nbytes = 0
+        self._told = 0
+        """The bytes that its share knows of."""
         self._rows = 0
         self._spilled = 0
         self._sizes = FrameSizes()
@@ -156,8 +156,7 @@ class FrameStore:
                 self._divide_front(pane, content)
             elif content.front.looked_up and content.front.tail_is_long:
                 self._merge_tail(content.front)
-        if self._nbytes > self._budget:
-            self._make_room()
+        self._tell()
 
     def remove(self, pane: int, rows: pl.DataFrame) -> None:
         """Removes all rows of the keys of these, which have been looked up. For a store that is `replacing`."""
@@ -210,6 +209,7 @@ class FrameStore:
         # Where there are fewer slices than parts, each is several parts; where there are more, a piece of one.
         chosen = [part for at, part in enumerate(content.parts) if at % slices == number % parts]
         frames = [self._content(pane, part) for part in chosen if part.chunks or part.runs or part.tail]
+        self._tell()
         if slices > parts:
             columns = self._keys.columns
             frames = [frame.filter(slices_of(frame, columns, slices) == number) for frame in frames]
@@ -225,11 +225,20 @@ class FrameStore:
         self._take(pane, _FRONT, content.front)
         for number, part in enumerate(content.parts):
             self._take(pane, number, part)
+        self._tell()
 
     def clear(self) -> None:
         """Removes all panes."""
         for pane in self.panes():
             self.drop(pane)
+
+    def make_room(self, nbytes: int) -> None:
+        """Merges, and if that does not help spills, the coldest parts first, until about so many bytes are free."""
+        wanted = self._nbytes - nbytes
+        for pane, content in list(self._fronts.items()):
+            self._divide_front(pane, content)
+        self._make_small(wanted)
+        self._told = self._nbytes
 
     def snapshot(self) -> OperatorSnapshot:
         """The frames in memory, and the list of chunks in the backend; under the state's name."""
@@ -282,6 +291,11 @@ class FrameStore:
         return frame[[name for name in frame.columns if name != MARK]] if self._replacing else frame
 
     # In memory.
+
+    def _tell(self) -> None:
+        """Tells the subtask's share what is held, at the end of a call; it may ask to make room."""
+        more, self._told = self._nbytes - self._told, self._nbytes
+        self._memory.hold(more)
 
     def _pane(self, pane: int) -> Pane:
         content = self._panes.get(pane)
@@ -354,14 +368,7 @@ class FrameStore:
         self._nbytes += part.nbytes - before
         self._rows += part.rows_in_memory - rows
 
-    def _make_room(self) -> None:
-        """Merges, and if that does not help spills, the coldest parts first, until there is some room.
-
-        Not just enough room: a spill for each append would be slow.
-        """
-        for pane, content in list(self._fronts.items()):
-            self._divide_front(pane, content)
-        wanted = self._budget * _SPILL_TO
+    def _make_small(self, wanted: int) -> None:
         for part in list(self._resident.values()):
             before = part.nbytes
             self._merge_resident(part)
@@ -425,7 +432,9 @@ class FrameStore:
             for number, of_part in by_part.items()
             for frame in self._rows_of(pane, content.parts[number], of_part)
         ]
-        return [*found, *self._rows_of(pane, content.front, hashes)]
+        found += self._rows_of(pane, content.front, hashes)
+        self._tell()
+        return found
 
     def _rows_of(self, pane: int, part: Part, hashes: Sequence[int]) -> list[pl.DataFrame]:
         """The frames of a part, or the rows of them, in which keys with these hashes may be, oldest first."""

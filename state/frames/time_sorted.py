@@ -1,6 +1,6 @@
 """Rows in the order of a time column: the buffer of a process, and the times at which sessions are due.
 
-They lie in a `FrameStore`, by spans of time, so that they spill under the memory budget, are part of snapshots, and
+They lie in a `FrameStore`, by spans of time, so that they spill when memory is short, are part of snapshots, and
 go with their keys when a job is rescaled. The spans are chosen so that one holds some thousand rows: the cost of
 taking out due rows follows their number, whatever waits behind.
 """
@@ -19,6 +19,7 @@ from streamflow.errors import DamagedError
 from streamflow.state.backends.protocol import KeyedStateBackend
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
+from streamflow.state.memory_share import MemoryShare
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 
 __all__ = ["TimeSorted"]
@@ -42,14 +43,14 @@ class TimeSorted:
         self,
         backend: KeyedStateBackend,
         operator_id: str,
-        memory_budget: int,
+        memory: MemoryShare | int,
         keys: OwnedKeys,
         *,
         time: str,
         state: str,
         ties: Sequence[str] = (),
     ) -> None:
-        self._store = FrameStore(backend, operator_id, self._unchanged, memory_budget, keys, state=state)
+        self._store = FrameStore(backend, operator_id, self._unchanged, memory, keys, state=state)
         self._name = time
         self._time = pl.col(time).to_physical()
         self._ties = list(ties)

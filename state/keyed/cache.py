@@ -6,7 +6,8 @@ to it. Changed slots are written to the backend in slices when there are `DIRTY`
 before a snapshot, so that a barrier finds little to write.
 
 The cache has two generations: a slot that is used moves to the young one; when that is full it becomes the old one,
-and the slots still in the old one are dropped. That is nearly LRU and costs nothing on a hit.
+and the slots still in the old one are dropped. That is nearly LRU and costs nothing on a hit. Before that the cache
+becomes larger, as long as the subtask's memory allows it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import msgpack  # type: ignore[import-untyped]
 from streamflow.core.serde import pack, unpack
 from streamflow.errors import StateError
 from streamflow.state.backends.protocol import SLICE, KeyedStateBackend
+from streamflow.state.memory_share import MemoryShare
 from streamflow.time.timestamps import MIN_TIME
 
 if TYPE_CHECKING:
@@ -162,11 +164,11 @@ class StateCache:
         by_bytes: bool = False,
         entries: int = ENTRIES,
         dirty: int = DIRTY,
-        nbytes: int | None = None,
+        memory: MemoryShare | None = None,
     ) -> None:
         """`shown` turns a key read back from its bytes into the one that users see, if that differs. `by_bytes`: keys
-        that dictionaries do not find (lists, structs) are looked up by their bytes. About as many entries are kept as
-        fit into `nbytes`, and no more than `entries`."""
+        that dictionaries do not find (lists, structs) are looked up by their bytes. As many entries are kept as
+        `memory` has room for, and no more than `entries`."""
         self.backend = backend
         self.operator = operator
         self.current = current
@@ -182,9 +184,13 @@ class StateCache:
         self._rows = 0
         self._blank: list[Any] = []
         self._changed: list[Slot] = []
-        if nbytes is not None:
-            entries = min(entries, max(_FEWEST, nbytes // _ENTRY_BYTES))
-        self._half = max(1, entries // 2)
+        self._memory = memory
+        self._most = max(1, entries // 2)
+        self._half = self._most
+        if memory is not None:
+            self._half = min(self._most, _FEWEST // 2)
+            memory.join(self)
+            memory.hold(self.nbytes)
         self._room = self._half
         self._most_dirty = dirty
         self.overdue = False
@@ -278,6 +284,19 @@ class StateCache:
         """The number of keys with changes that are not in the backend."""
         return len(self._changed)
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of as many entries as it may have now, about."""
+        return 2 * self._half * _ENTRY_BYTES
+
+    def make_room(self, nbytes: int) -> None:
+        """Drops the old generation, and lets both be half as large from now on."""
+        if 2 * self._half > _FEWEST:
+            self.write_back()
+            self._old = {}
+            self._half //= 2
+            self._room = min(self._room, self._half)
+
     def write_back(self) -> None:
         """Writes all changes to the backend."""
         changed, self._changed = self._changed, []
@@ -293,6 +312,11 @@ class StateCache:
             slot[CHANGED] = 0
 
     def _age(self) -> None:
+        more = min(2 * self._half, self._most) - self._half
+        if more and self._memory is not None and self._memory.take(2 * more * _ENTRY_BYTES):
+            self._half += more
+            self._room += more
+            return
         if self._changed:
             self.write_back()
         self._old, self.young = self.young, {}

@@ -33,6 +33,7 @@ from streamflow.runtime.task.source_loop import SourceTask
 from streamflow.runtime.task.subtask import Reports, Subtask
 from streamflow.state.backends.factory import growing_backend
 from streamflow.state.backends.protocol import KeyedStateBackend
+from streamflow.state.memory_share import MemoryShare
 from streamflow.time.effort import Effort
 from streamflow.time.timestamps import MIN_TIME
 
@@ -242,6 +243,8 @@ class Assembly:
         begun = None if share is None else share.adopted
         backend = growing_backend(self._settings.state_backend, folder, self._deployment.memory, begun)
         self.backends.append(backend)
+        # An operator that keeps no state has no use for any.
+        memory = self._deployment.memory.share() if keeps_state else MemoryShare.alone(1)
         context = OperatorContext(
             operator_id=operator.id,
             subtask=index,
@@ -252,7 +255,7 @@ class Assembly:
             state=backend,
             metrics=metrics,
             updates=self._profile.updates,
-            memory_budget=self._deployment.memory.share,
+            memory_budget=memory,
             shared=self._deployment.shared_by(operator.id),
             marks=operator.marks,
         )
@@ -262,7 +265,7 @@ class Assembly:
             work = (
                 Path("saved") if self._deployment.state_dir is None else self._deployment.state_dir / "saved"
             )
-            keyed = Keyed(backend, context.groups, work / name)
+            keyed = Keyed(backend, context.groups, work / name, memory)
         with blamed(operator.id):
             logic = operator.spec.build(context, operator.inputs)
         effort = Effort(self._ports.clock) if operator.spec.calls_functions else None

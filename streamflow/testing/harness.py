@@ -39,6 +39,7 @@ from streamflow.state.backends.factory import BackendKind, open_backend, open_sa
 from streamflow.state.backends.memory import MemoryBackend
 from streamflow.state.backends.protocol import KeyedStateBackend
 from streamflow.state.backends.saved import FilesInMemory
+from streamflow.state.memory_share import MemoryShare
 from streamflow.testing.clock import TestClock
 from streamflow.testing.ends import Gathered
 from streamflow.testing.results import difference, final_rows
@@ -217,7 +218,7 @@ class OperatorHarness:
                 state=state,
                 metrics=self.metrics,
                 updates=self._updates,
-                memory_budget=self._memory_budget,
+                memory_budget=MemoryShare.alone(self._memory_budget),
             )
             operator = self.spec.build(context, self._inputs)
             if isinstance(operator, AsyncOperator):

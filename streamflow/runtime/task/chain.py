@@ -19,6 +19,7 @@ from streamflow.operators.contract.operator import ERRORS, LATE, MAIN, AsyncOper
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.exchange.outlet import Outlet
 from streamflow.state.backends.protocol import KeyedStateBackend
+from streamflow.state.memory_share import MemoryShare
 from streamflow.time.effort import Effort
 from streamflow.time.timestamps import MIN_TIME
 
@@ -27,11 +28,12 @@ __all__ = ["Chain", "Keyed", "Link"]
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """The place of an operator's state in one subtask, and the folder for its saved files."""
+    """The place of an operator's state in one subtask, the folder for its saved files, and its share of the memory."""
 
     backend: KeyedStateBackend
     groups: range
     folder: Path
+    memory: MemoryShare
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ class Chain:
         logic = links[0].logic if links else None
         self.head = logic if isinstance(logic, AsyncOperator) else None
         """The first operator, if it works between elements."""
+        self._memory = [link.keyed.memory for link in links if link.keyed is not None]
         self._reached = [MIN_TIME] * len(links)
         """The watermark that each operator has passed on."""
         self._holding = [
@@ -175,6 +178,7 @@ class Chain:
         Returns (node, watermark) pairs to forward for the operators that it passed. None: there is more to do; call
         again when the output so far has been handed on.
         """
+        self._give_way()
         begin, forwarded = 0, list[tuple[str, int]]()
         if behind is not None:
             begin, forwarded = behind + 1, [(self._links[behind].node, time)]
@@ -228,6 +232,7 @@ class Chain:
 
     def end_epoch(self, epoch: int) -> None:
         """Ends the epoch after a barrier: emits output that is due once an epoch."""
+        self._give_way()
         for link, tap in zip(self._links, self._taps, strict=True):
             with blamed(link.id):
                 link.logic.on_epoch_end(epoch, tap)
@@ -260,6 +265,11 @@ class Chain:
         if self.head is not None:
             with blamed(self._links[0].id):
                 await self.head.released()
+
+    def _give_way(self) -> None:
+        """Makes room for other subtasks, if they need it: watermarks and barriers come also where no records do."""
+        for memory in self._memory:
+            memory.give_way()
 
     def _risen(self, position: int, time: int | None) -> int | None:
         """The output watermark of an operator, if it is higher than before."""

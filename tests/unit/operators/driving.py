@@ -18,6 +18,7 @@ from streamflow.operators.contract.operator import LATE, Operator, OperatorConte
 from streamflow.operators.totals.running import RunningAggregateSpec
 from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.state.backends.memory import MemoryBackend
+from streamflow.state.memory_share import MemoryShare
 from streamflow.state.operator_snapshot import StatePart
 from streamflow.time.clock import SeededRandom, SystemClock
 from streamflow.time.timestamps import MAX_TIME
@@ -87,7 +88,7 @@ class Driven:
             state=MemoryBackend(),
             metrics=self.metrics,
             updates=updates,
-            memory_budget=memory_budget,
+            memory_budget=MemoryShare.alone(memory_budget),
         )
         self.out = Outputs(late_connected=isinstance(spec, WindowAggregateSpec) and spec.late_used)
         self.type = spec.output_type([records])
