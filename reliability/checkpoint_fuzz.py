@@ -36,6 +36,7 @@ from reliability.checkpoint_damage import (
 from reliability.checkpoint_jobs import JOBS, PLACE, Case, made, ports, run_to_end
 from reliability.fuzzing import Fuzzing
 from streamflow.cli.main import main as command
+from streamflow.core.serde import ipc_to_frame
 from streamflow.errors import JobFailedError, StreamflowError
 from streamflow.runtime.checkpoints.snapshots import described
 from streamflow.runtime.checkpoints.stored_content import JobContent, SourceContent, content_of
@@ -256,6 +257,8 @@ def _decoded(name: str, data: bytes) -> str:
             described(data)
         case "table":
             decode_table(data)
+        case "frames":
+            ipc_to_frame(data)
         case "backend":
             list(saved_rows(FilesInMemory({name.partition("/")[2]: data})))
         case _:

@@ -35,7 +35,7 @@ __all__ = [
     "encode_manifest",
 ]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MAX_MANIFEST_BYTES: Final = 64 << 20
 """The largest manifest in bytes: about 400,000 files."""
 
@@ -114,7 +114,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     finished: bool = False
     operators: tuple[OperatorEntry, ...] = ()
     files: tuple[StoredFile, ...] = ()
-    format: Literal[1] = 1
+    format: Literal[1, 2] = FORMAT
     streamflow: Word = ""
     job: Name = "job"
     incarnation: Number = 0

@@ -21,6 +21,7 @@ from streamflow.state.checkpoints.blobs import Blobs
 from streamflow.state.checkpoints.claims import Claims, FencedError
 from streamflow.state.checkpoints.collection import Collection, begins_generation, retained
 from streamflow.state.checkpoints.content import Content, Each, one_by_one
+from streamflow.state.checkpoints.frame_identities import FrameIdentities
 from streamflow.state.checkpoints.layout import name_of
 from streamflow.state.checkpoints.manifest import (
     FORMAT,
@@ -91,6 +92,7 @@ class CheckpointStore(CheckpointReader):
         self._renew = False
         self._marked = False
         self._known: dict[Identity, StoredFile] = {}
+        self._frames = FrameIdentities()
 
     def __enter__(self) -> Self:
         return self
@@ -150,6 +152,7 @@ class CheckpointStore(CheckpointReader):
                 generation,
                 link=first or not new,
                 known=lambda: self._known,
+                frames=self._frames,
                 collection=self._collection,
                 reach=self._reach,
             )

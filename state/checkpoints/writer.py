@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import polars as pl
 
+from streamflow.core.serde import frame_to_ipc
 from streamflow.errors import StateError
 from streamflow.state.checkpoints.blobs import Stored, UnsyncedError
 from streamflow.state.checkpoints.collection import Collection
+from streamflow.state.checkpoints.frame_identities import FrameIdentities
 from streamflow.state.checkpoints.manifest import Manifest, StoredFile
 
 if TYPE_CHECKING:
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["CheckpointWriter", "Identity", "identity_of"]
 
 Identity = tuple[int, ...]
-"""The identity of a path as a file that was stored before, without reading it: device, inode, time of change, size."""
+"""The identity of content that was stored before, without reading it: of a file its device, inode, time of change and
+size, of a frame its number."""
 
 _BLOB_WRITTEN: Final = "store.blob_written"
 
@@ -49,19 +53,22 @@ class CheckpointWriter:
         *,
         link: bool,
         known: Callable[[], Mapping[Identity, StoredFile]],
+        frames: FrameIdentities,
         collection: Collection,
         reach: Callable[[str], None],
     ) -> None:
         self.number = number
         self.generation = generation
         self.identities: dict[Identity, StoredFile] = {}
-        """The immutable files that it stored or found stored."""
+        """The immutable files and frames that it stored or found stored."""
         self.failure: StateError | None = None
         self._store = store
         self._blobs = store.blobs
         self._folder = folder
         self._link = link
         self._known = known
+        self._frames = frames
+        self._first_frame = frames.next
         self._collection = collection
         self._reach = reach
         self._guard = threading.Lock()
@@ -85,8 +92,24 @@ class CheckpointWriter:
     def stored(self, path: Path, name: str) -> StoredFile | None:
         """An immutable file of this machine that was stored before in this generation, or fetched from it; it is not
         read again. None where it was not."""
+        return self._found(identity_of(path), name)
+
+    def lasts(self, frame: pl.DataFrame) -> bool:
+        """Whether a frame was there already when an earlier checkpoint was written, so that it may stay for more."""
+        return self._frames.of(frame) < self._first_frame
+
+    def put_frame(self, frame: pl.DataFrame, name: str) -> StoredFile:
+        """Stores a frame as a file of its own, as sealed Arrow IPC."""
+        file = self.put([frame_to_ipc(frame)], name)
+        self._remember((self._frames.of(frame),), file)
+        return file
+
+    def stored_frame(self, frame: pl.DataFrame, name: str) -> StoredFile | None:
+        """A frame that was stored before in this generation; it is not written again. None where it was not."""
+        return self._found((self._frames.of(frame),), name)
+
+    def _found(self, identity: Identity | None, name: str) -> StoredFile | None:
         self._collection.wait()
-        identity = identity_of(path)
         file = self._already(identity)
         if file is None:
             return None

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from streamflow.errors import DamagedError
 from streamflow.runtime.checkpoints.snapshots import BACKEND, TABLE, VALUES, described
 from streamflow.state.backends.factory import open_saved
 from streamflow.state.backends.protocol import KeyedStateBackend
@@ -53,10 +54,17 @@ def _values(store: CheckpointStore, subtask: SubtaskEntry) -> tuple[Mapping[str,
 
 
 def _tables(store: CheckpointStore, subtask: SubtaskEntry) -> dict[str, Table]:
+    files = {file.name: file for file in subtask.files}
+
+    def read(frame: str) -> bytes:
+        if frame not in files:
+            raise DamagedError(f"subtask {subtask.subtask} has no {frame} in the checkpoint")
+        return store.read(files[frame])
+
     return {
-        file.name.removeprefix(TABLE): decode_table(store.read(file))
-        for file in subtask.files
-        if file.name.startswith(TABLE)
+        name.removeprefix(TABLE): decode_table(store.read(file), read)
+        for name, file in files.items()
+        if name.startswith(TABLE)
     }
 
 

@@ -60,7 +60,8 @@ def check_files(files: dict[str, bytes], number: int) -> None:
     ]
     assert unpack(files["window-2/0/values.msgpack"])["values"] == {"watermark": number * 1_000_000}
     assert files["window-2/0/backend/000012.sst"] == b"\x00\x01state"
-    (pane, frame), (last, _) = decode_table(files["window-2/0/table-panes"])
+    table = decode_table(files["window-2/0/table-panes"], lambda name: files[f"window-2/0/{name}"])
+    (pane, frame), (last, _) = table
     assert (pane, last) == (number * 3_600_000_000, -1)
     assert frame.rows()[0] == ("AA", number, 1.5, datetime(2013, 1, 1, number))  # noqa: DTZ001
 

@@ -196,7 +196,12 @@ class Restored:
         if not known:
             self._values[key] = data
             files = {name: _file(subtask, TABLE + name) for name in names}
-            self._tables[key] = {name: decode_table(self.content.read(file)) for name, file in files.items()}
+            self._tables[key] = {
+                name: decode_table(
+                    self.content.read(file), lambda frame: self.content.read(_file(subtask, frame))
+                )
+                for name, file in files.items()
+            }
         return values, self._tables[key]
 
     def _adoptable(self, subtask: SubtaskEntry) -> bool:

@@ -7,8 +7,9 @@ on the I/O threads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from streamflow.core.serde import pack
@@ -21,6 +22,7 @@ from streamflow.state.backends.saved import Saved, SavedFile
 from streamflow.state.checkpoints.manifest import StoredFile, SubtaskEntry
 from streamflow.state.checkpoints.store import CheckpointWriter
 from streamflow.state.checkpoints.tables import encode_table
+from streamflow.state.operator_snapshot import Table
 
 __all__ = [
     "BACKEND",
@@ -41,7 +43,11 @@ SOURCE: Final = "source.msgpack"
 JOB: Final = "job.msgpack"
 """The file of everything outside of subtasks: splits not handed out yet, and sealed output."""
 TABLE: Final = "table-"
+FRAMES: Final = "frames/"
+"""The folder of a table's frames that are files of their own."""
 BACKEND: Final = "backend/"
+_LARGE: Final = 128 << 10
+"""Bytes of a frame from which on it may be a file of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,31 +62,41 @@ class OperatorShare:
     def store(self, writer: CheckpointWriter, subtask: int) -> SubtaskEntry:
         """Writes it, file by file; blocks."""
         files, new = self._begun(writer)
-        return self._entry(subtask, [*files, *(_store_file(writer, file) for file in new)])
+        return self._entry(subtask, [*files, *(store() for store in new)])
 
     async def upload(self, writer: CheckpointWriter, subtask: int, uploads: Blocking) -> SubtaskEntry:
-        """Writes it, as many new files of the backend at a time as `uploads` has threads."""
+        """Writes it, as many new files of the backend and frames at a time as `uploads` has threads."""
         files, new = await uploads(self._begun, writer)
-        stored = await all_of(uploads(_store_file, writer, file) for file in new)
+        stored = await all_of(uploads(store) for store in new)
         return self._entry(subtask, [*files, *stored])
 
-    def _begun(self, writer: CheckpointWriter) -> tuple[list[StoredFile], list[SavedFile]]:
-        """Writes all but new files of the backend, which are the second part of the result; blocks."""
-        snapshot, new = self.snapshot, list[SavedFile]()
+    def _begun(self, writer: CheckpointWriter) -> tuple[list[StoredFile], list[Callable[[], StoredFile]]]:
+        """Writes all but new files of the backend and frames that are new as files of their own; the second part of the
+        result writes these; blocks."""
+        snapshot, new = self.snapshot, list[Callable[[], StoredFile]]()
         described = {
             "values": dict(snapshot.values),
             "keys": list(snapshot.keys),
             "tables": list(snapshot.tables),
         }
         files = [writer.put([pack(described, bounded=False)], VALUES)]
-        files += [writer.put(encode_table(table), TABLE + name) for name, table in snapshot.tables.items()]
+        for name, table in snapshot.tables.items():
+            apart = {place: f"{FRAMES}{name}/{place}" for place in _lasting(writer, table)}
+            for place, file_name in apart.items():
+                frame = table[place][1]
+                known = writer.stored_frame(frame, file_name)
+                if known is None:
+                    new.append(partial(writer.put_frame, frame, file_name))
+                else:
+                    files.append(known)
+            files.append(writer.put(encode_table(table, apart), TABLE + name))
         for file in () if self.saved is None else self.saved.files():
             if file.path is None:
                 files.append(writer.put([file.data or b""], BACKEND + file.name))
             elif file.immutable and (stored := writer.stored(file.path, BACKEND + file.name)) is not None:
                 files.append(stored)
             else:
-                new.append(file)
+                new.append(partial(_store_file, writer, file))
         return files, new
 
     def _entry(self, subtask: int, files: Sequence[StoredFile]) -> SubtaskEntry:
@@ -91,6 +107,16 @@ class OperatorShare:
             backend=None if self.saved is None else self.saved.kind,
             files=tuple(files),
         )
+
+
+def _lasting(writer: CheckpointWriter, table: Table) -> list[int]:
+    """The places of the frames that become files of their own: large ones that were there at an earlier checkpoint.
+    Others would soon be replaced, and cost a file for nothing."""
+    return [
+        place
+        for place, (_, frame) in enumerate(table)
+        if frame.estimated_size() >= _LARGE and writer.lasts(frame)
+    ]
 
 
 def _store_file(writer: CheckpointWriter, file: SavedFile) -> StoredFile:

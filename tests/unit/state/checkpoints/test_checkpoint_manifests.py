@@ -193,9 +193,9 @@ def test_what_could_not_be_read_again_is_not_written() -> None:
 
 
 def test_a_newer_format_is_refused_by_the_version_that_wrote_it() -> None:
-    body = b'{"format":2,"streamflow":"7.3.0","and":{"much":"else"}}'
+    body = b'{"format":3,"streamflow":"7.3.0","and":{"much":"else"}}'
     with pytest.raises(
-        StateError, match=r"format 2, written by streamflow 7\.3\.0.*reads formats up to 1"
+        StateError, match=r"format 3, written by streamflow 7\.3\.0.*reads formats up to 2"
     ) as raised:
         decode_manifest(signed(body))
     assert not isinstance(raised.value, DamagedError), "it is not to be put aside"

@@ -65,7 +65,7 @@ class TestPublishing:
             "flights",
             1,
             7,
-            1,
+            2,
         )
         assert manifest.created == TestClock().now()
         assert manifest.size == 1
@@ -605,7 +605,7 @@ class TestVerifying:
         from hashlib import blake2b
 
         take(store, 1, {"a": b"a"})
-        body = b'{"format":2,"streamflow":"9.0"}'
+        body = b'{"format":3,"streamflow":"9.0"}'
         newer = tmp_path / "root/flights/manifests/0000000002"
         newer.write_bytes(b"blake2b " + blake2b(body, digest_size=32).hexdigest().encode() + b"\n" + body)
         for call in (store.latest_intact, store.latest, store.retain, lambda: store.verify(2)):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from polars.testing.parametric import dataframes
 
+from streamflow.core.serde import frame_to_ipc
 from streamflow.errors import StateError
 from streamflow.state.checkpoints.tables import decode_table, encode_table
 
@@ -51,6 +52,19 @@ def test_other_bytes_are_refused(data: st.DataObject) -> None:
 
 @given(st.binary(max_size=100))
 def test_any_bytes_raise_what_is_declared(data: bytes) -> None:
-    for each in (data, b"SFT1" + data, b"SFT1" + data + b"SFTE" + (1).to_bytes(8, "big")):
+    end = b"SFTE" + (1).to_bytes(8, "big")
+    for each in (data, b"SFT1" + data, b"SFT1" + data + end, b"SFT2" + data + end):
         with pytest.raises(StateError):
-            decode_table(each)
+            decode_table(each, lambda name: name.encode())
+
+
+@given(st.sets(st.integers(0, 1)))
+def test_frames_may_be_in_files_of_their_own(places: set[int]) -> None:
+    names = {place: f"frames/panes/{place}" for place in places}
+    files = {name: frame_to_ipc(TABLE[place][1]) for place, name in names.items()}
+    data = b"".join(encode_table(TABLE, names))
+    back = decode_table(data, files.__getitem__)
+    assert [(pane, frame.rows()) for pane, frame in back] == [(pane, frame.rows()) for pane, frame in TABLE]
+    if places:
+        with pytest.raises(StateError, match="frames/panes"):
+            decode_table(data)
