@@ -66,7 +66,9 @@ _DUE: Final = "\x1adue"
 _SPAN: Final = "span"
 _DUE_SPAN: Final = "due_span"
 _FEW: Final = 64
-"""The number of rows up to which leaving some out costs more than going over them."""
+"""The number of rows up to which a query costs more than going over them."""
+_PLAIN: Final = frozenset({pl.String(), pl.Binary(), pl.Boolean(), pl.Date()})
+_NO_STATE: Final = (pl.Series(_NUMBER, [None], dtype=pl.Int64), pl.Series(_PARTIALS, [None], dtype=pl.Binary))
 _AT_ONCE: Final = 16_384
 """The number of rows after which output is handed on."""
 _EMPTY: Final = KeyState([], [])
@@ -103,19 +105,6 @@ class MatchOperator(Operator):
         )
         self._begin = conditions.begin
         self._dependents = conditions.dependents
-        event = (
-            pl.col(WHOLE_RECORD)
-            if spec.record_columns == (WHOLE_RECORD,)
-            else pl.struct(list(spec.record_columns))
-        )
-        self._pooled: list[str | pl.Expr] = [
-            *self._keys,
-            event.alias(EVENT),
-            EVENT_TIME,
-            HOLDS,
-            pl.lit(None, pl.Int64).alias(_NUMBER),
-            pl.lit(None, pl.Binary).alias(_PARTIALS),
-        ]
         owned = OwnedKeys(spec.keys, ctx.groups, ctx.max_parallelism)
         self._waiting = TimeSorted(
             ctx.state,
@@ -234,7 +223,7 @@ class MatchOperator(Operator):
             known = [begins[self._keys], *(() if found is None else (found[self._keys],))]
             if begins.height < frame.height:
                 frame = frame.filter(has_key_in(frame, concatenated(known), self._keys))
-        pooled = frame.select(self._pooled)
+        pooled = self._pooled(frame)
         self._go_over(pooled if found is None else concatenated([found, pooled]), watermark, out)
 
     def _match_quiet(self, due: pl.DataFrame, watermark: int, out: Collector) -> None:
@@ -280,10 +269,21 @@ class MatchOperator(Operator):
             frame = self._rows.frame(timed_out, pool, times, MATCH_START, TIMED_OUT_AT, over=True)
             out.emit_to(TIMED_OUT, FrameBatch(frame))
 
+    def _pooled(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """New events with the columns of those in state."""
+        columns = self._spec.record_columns
+        whole = columns == (WHOLE_RECORD,)
+        event = frame[WHOLE_RECORD].alias(EVENT) if whole else frame[list(columns)].to_struct(EVENT)
+        empty = [column.new_from_index(0, frame.height) for column in _NO_STATE]
+        return frame[self._keys].hstack([event, frame[EVENT_TIME], frame[HOLDS], *empty])
+
     def _grouped(self, pool: pl.DataFrame) -> list[list[int]]:
         """The row numbers of each key, in their order."""
-        if pool.height == 1:
-            return [[0]]
+        if pool.height <= _FEW and all(map(_is_plain, pool[self._keys].dtypes)):
+            by_key: dict[tuple[object, ...], list[int]] = {}
+            for row, key in enumerate(pool[self._keys].rows()):
+                by_key.setdefault(key, []).append(row)
+            return list(by_key.values())
         keyed = pool.select(*self._keys, pl.int_range(pl.len(), dtype=pl.UInt32).alias(_PLACE))
         return keyed.group_by(self._keys, maintain_order=True).agg(_PLACE)[_PLACE].to_list()
 
@@ -313,10 +313,10 @@ class MatchOperator(Operator):
         if changes.gone:
             self._events.remove(_PANE, pool[pl.Series(changes.gone, dtype=pl.UInt32)])
         if changes.kept:
-            rows = pool[pl.Series(changes.kept, dtype=pl.UInt32)]
+            rows = pool[[*self._keys, EVENT, EVENT_TIME, HOLDS]][pl.Series(changes.kept, dtype=pl.UInt32)]
             numbers = pl.Series(_NUMBER, changes.numbers, dtype=pl.Int64)
             partials = pl.Series(_PARTIALS, changes.partials, dtype=pl.Binary)
-            self._events.append(_PANE, rows.with_columns(numbers, partials))
+            self._events.append(_PANE, rows.hstack([numbers, partials]))
         if changes.due:
             keys = pool[self._keys][pl.Series(changes.due_rows, dtype=pl.UInt32)]
             self._due.add(keys.hstack([pl.Series(_DUE, changes.due, dtype=pl.Int64)]))
@@ -354,6 +354,11 @@ def _as_it_is(frame: pl.DataFrame) -> pl.DataFrame:
     if _PARTIALS not in frame.columns:
         raise DamagedError(f"events of partial matches have no {_PARTIALS!r}")
     return frame
+
+
+def _is_plain(dtype: pl.DataType) -> bool:
+    """Whether keys of this type are equal where Python says so."""
+    return dtype in _PLAIN or dtype.is_integer()
 
 
 def _state(packed: Sequence[bytes | None], rows: Sequence[int]) -> KeyState:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
 import polars as pl
 
-from streamflow.api.stream import Stream, added, builder_of, read_of, through
+from streamflow.api.stream import Stream, added, builder_of, has_end, read_of, through
 from streamflow.api.tables import Table, key_names
 from streamflow.api.windowed import field_of
 from streamflow.core.schema import OBJECTS, Schema, key_column
 from streamflow.errors import JobDefinitionError, Where
-from streamflow.graph.logical import Input, SourceNode, inputs_of
+from streamflow.graph.logical import Input
 from streamflow.operators.contract.operator import LATE
 from streamflow.operators.joins.as_of import AsOfJoin
 from streamflow.operators.joins.changing import ChangingJoin
@@ -155,7 +155,7 @@ def joined(
         call.only(
             _OF_LEFT, "a join with a table in every subtask", "swap the two sides, or leave strategy out"
         )
-        if not _bounded(right):
+        if not has_end(right):
             raise JobDefinitionError(
                 "strategy='broadcast' needs a right side that ends",
                 where=call.where,
@@ -280,7 +280,7 @@ def _with_table(call: _Call, table: Table, strategy: Strategy) -> JoinedStream:
                 "a table with a history is joined by key", where=call.where, hint="leave strategy out"
             )
         return _added(call, table.stream, AsOfJoin)
-    bounded = _bounded(table.stream)
+    bounded = has_end(table.stream)
     return _added(call, table.stream, TableJoin, bounded=bounded, broadcast=strategy == "broadcast")
 
 
@@ -295,7 +295,7 @@ def _check_table_keys(call: _Call, table: Table) -> None:
 
 def _regular(call: _Call, right: Stream, ttl: int | None) -> JoinedStream:
     result = _added(call, right, ChangingJoin, ttl=ttl)
-    if ttl is None and not (_bounded(call.left) and _bounded(right)):
+    if ttl is None and not (has_end(call.left) and has_end(right)):
         _LOG.warning(
             "%s keeps all rows of both sides for ever: join by window= or within=, with a table, or give a ttl=",
             read_of(result).node,
@@ -362,12 +362,3 @@ def _merging(call: _Call) -> Unpacked:
         return result if LATE_SIDE not in row else {LATE_SIDE: row[LATE_SIDE], **result}
 
     return merged
-
-
-def _bounded(stream: Stream) -> bool:
-    """Whether every source of a stream comes to an end."""
-    builder = builder_of(stream)
-    nodes = [builder.node(read_of(stream).node)]
-    for node in nodes:
-        nodes += [builder.node(read.node) for read in inputs_of(node)]
-    return all(node.source.bounded for node in nodes if isinstance(node, SourceNode))

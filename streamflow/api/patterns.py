@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import update_wrapper
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
 import polars as pl
 
-from streamflow.api.stream import Stream, added, builder_of, read_of, through
+from streamflow.api.stream import Stream, added, builder_of, has_end, read_of, through
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError
 from streamflow.graph.logical import Input
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MatchedStream", "matched"]
 
+_LOG: Final = logging.getLogger("streamflow.patterns")
 _UNPACKS: Final = "-objects"
 _NAME: Final = 63 - len(_UNPACKS)
 
@@ -121,6 +123,10 @@ def matched(keying: Keying, pattern: object, after_match: object) -> MatchedStre
         null_keys=keying.null_keys,
     )
     matches = Stream(builder_of(stream), added(stream, spec))
+    if not spec.bounded and not has_end(stream):
+        _LOG.warning(
+            "%s keeps partial matches for ever: end the pattern with .within(…)", read_of(matches).node
+        )
     return MatchedStream(matches, keying.record_columns, tuple(steps))
 
 

@@ -16,7 +16,7 @@ from streamflow.core.html_table import html_table
 from streamflow.core.schema import Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, Where, unknown_name
-from streamflow.graph.logical import Input, OperatorNode, SourceNode
+from streamflow.graph.logical import Input, OperatorNode, SourceNode, inputs_of
 from streamflow.operators.connectors.collect import Collected, CollectSink
 from streamflow.operators.contract.operator import ERRORS, ErrorPolicy, OperatorSpec, own_output
 from streamflow.operators.contract.sink import Sink
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from streamflow.operators.joins.sides import How
     from streamflow.windows.assigners import Assigner
 
-__all__ = ["Stream", "added", "builder_of", "read_of", "through"]
+__all__ = ["Stream", "added", "builder_of", "has_end", "read_of", "through"]
 
 IntoExpr = str | pl.Expr
 
@@ -560,6 +560,15 @@ def builder_of(stream: Stream) -> GraphBuilder:
 def read_of(stream: Stream) -> Input:
     """The output that a stream reads."""
     return stream._read  # pyright: ignore[reportPrivateUsage]
+
+
+def has_end(stream: Stream) -> bool:
+    """Whether every source of a stream comes to an end."""
+    builder = builder_of(stream)
+    nodes = [builder.node(read_of(stream).node)]
+    for node in nodes:
+        nodes += [builder.node(read.node) for read in inputs_of(node)]
+    return all(node.source.bounded for node in nodes if isinstance(node, SourceNode))
 
 
 def _expressions(positional: tuple[IntoExpr, ...], named: dict[str, IntoExpr]) -> tuple[pl.Expr, ...]:

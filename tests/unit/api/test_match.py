@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 import streamflow as sf
 from streamflow import col
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"k": "a", "ts": 1, "v": 1},
     {"k": "b", "ts": 2, "v": 2},
     {"k": "a", "ts": 3, "v": 99},
@@ -79,6 +81,22 @@ def test_the_plan_says_that_partial_matches_wait_for_ever() -> None:
         job = sf.Job("plan")
         read(job).match(sought).collect()
         assert ("wait for ever" in str(job.plan())) is says
+
+
+def test_partial_matches_without_end_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def endless() -> AsyncIterator[dict[str, int]]:
+        yield ROWS[0]
+
+    job = sf.Job("endless")
+    source = sf.source(endless, schema={"k": str, "ts": int, "v": int})
+    keyed = job.read(source, event_time=sf.epoch("ts", unit="s")).key_by("k")
+    with caplog.at_level(logging.WARNING):
+        for sought in (PAIR, PAIR.within("1m"), sf.pattern("one").next("two")):
+            keyed.match(sought)
+        read(sf.Job("ending")).match(PAIR)
+    assert [record.getMessage() for record in caplog.records] == [
+        "match-1 keeps partial matches for ever: end the pattern with .within(…)"
+    ]
 
 
 def test_an_error_of_a_function_is_its_record_s() -> None:
