@@ -24,6 +24,7 @@ __all__ = [
     "flushes",
     "late_sessions",
     "ordered",
+    "patterns",
     "reminders",
     "sessions",
     "sliding",
@@ -232,6 +233,19 @@ reminders = sf.Job("reminders")
 _all = read(reminders).parallel(1).with_columns(all=pl.lit(1)).key_by("all")
 _all.process(Reminders).parallel(1).collect()
 
+patterns = sf.Job("patterns")
+_rising = (
+    sf.pattern("low", col("value") < 60)
+    .then("middle", col("value").is_between(20, 80))
+    .one_or_more()
+    .until(col("value") == 50)
+    .then("high", col("value") > 20 + sf.step("low").value)
+    .within("30s")
+)
+_matches = read(patterns).key_by("key").match(_rising, after_match="skip_to_next")
+_matches.collect()
+_matches.timed_out.collect()
+
 JOBS = {
     job.name: job
     for job in (
@@ -246,6 +260,7 @@ JOBS = {
         ordered,
         branches,
         late_sessions,
+        patterns,
     )
 }
 
