@@ -15,14 +15,16 @@ import polars as pl
 
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
-from streamflow.core.schema import Schema, shown_name
+from streamflow.core.schema import EVENT_TIME, Schema, shown_name
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, RecordError, Where
 from streamflow.operators.aggregates.partials import (
+    END,
     FIRST,
     LAST,
     LATEST,
     SLICE,
+    START,
     TIME,
     Extra,
     PartialPlan,
@@ -39,12 +41,18 @@ from streamflow.operators.contract.operator import (
 from streamflow.operators.stateless.columns import roots
 from streamflow.operators.stateless.null_keys import check_keys
 from streamflow.windows.aggregate import Aggregate, FoldedAggregate
-from streamflow.windows.assigners import Assigner, Session, Sliding, Tumbling
+from streamflow.windows.assigners import Assigner, CountWindow, Session
+from streamflow.windows.own_assigner import WindowAssigner
 from streamflow.windows.python_functions import any_own
-from streamflow.windows.slicing import Slicing
+from streamflow.windows.slicing import SlicedAssigner, slice_expression, slice_function
 
 __all__ = [
+    "RECORD_END",
+    "RECORD_SLICE",
+    "RECORD_START",
     "CombineSpec",
+    "Timestamp",
+    "cut_in_slices",
     "fragment_groups",
     "fragment_plan",
     "keyed_schema",
@@ -53,53 +61,77 @@ __all__ = [
 ]
 
 NullKeys = Literal["fail", "group"]
+Timestamp = Literal["end", "earliest", "latest"]
+"""The event time of a result: its window's last moment, or that of its earliest or latest record."""
 Aggregates = tuple[tuple[str, Aggregate], ...]
 
+RECORD_SLICE: Final = "\x1aslice"
+RECORD_START: Final = "\x1astart"
+RECORD_END: Final = "\x1aend"
+"""The start of a record's slice, or the bounds of its window, beside the whole record, which may have any columns."""
 
-_plans: dict[tuple[int, int, str], tuple[Assigner | None, Aggregates, PartialPlan]] = {}
+_plans: dict[tuple[int, int, str, Timestamp], tuple[Assigner | None, Aggregates, PartialPlan]] = {}
 """The cached plans with the objects that they were made for: while those are held, their identities are not used
 again."""
 _MOST_PLANS: Final = 256
 
 
-def fragment_plan(assigner: Assigner | None, aggregates: Aggregates, records: StreamType) -> PartialPlan:
+def fragment_plan(
+    assigner: Assigner | None, aggregates: Aggregates, records: StreamType, timestamp: Timestamp = "end"
+) -> PartialPlan:
     """The plan for aggregates over records, with the extra columns that windows of this kind need.
 
     Made once: a plan keeps nothing, each subtask asks for it several times, and compiling it takes milliseconds.
     """
-    key = (id(assigner), id(aggregates), repr(records))
+    key = (id(assigner), id(aggregates), repr(records), timestamp)
     known = _plans.get(key)
     if known is None:
         if len(_plans) >= _MOST_PLANS:
             _plans.clear()
-        known = _plans[key] = (assigner, aggregates, _compiled(assigner, aggregates, records))
+        extras = _extras(assigner, timestamp) if records.timed else []
+        known = _plans[key] = (assigner, aggregates, PartialPlan(aggregates, records, extras))
     return known[2]
 
 
-def _compiled(assigner: Assigner | None, aggregates: Aggregates, records: StreamType) -> PartialPlan:
+def _extras(assigner: Assigner | None, timestamp: Timestamp) -> list[Extra]:
+    """The columns that windows of this kind need beside the aggregates'."""
+    first = Extra(FIRST, TIME.min(), pl.col(FIRST).min())
+    last = Extra(LAST, TIME.max(), pl.col(LAST).max())
+    wanted: dict[Timestamp, list[Extra]] = {"end": [], "earliest": [first], "latest": [last]}
     match assigner:
-        case Tumbling() | Sliding():
-            return PartialPlan(aggregates, records)
-        case Session():
-            bounds = [
-                Extra(FIRST, TIME.min(), pl.col(FIRST).min()),
-                Extra(LAST, TIME.max(), pl.col(LAST).max()),
-            ]
-            return PartialPlan(aggregates, records, bounds)
+        case Session() | CountWindow():
+            return [first, last]
+        case _ if isinstance(assigner, SlicedAssigner | WindowAssigner):
+            return wanted[timestamp]
         case _:
-            latest = [Extra(LATEST, TIME.max(), pl.col(LATEST).max())] if records.timed else []
-            return PartialPlan(aggregates, records, latest)
+            latest = Extra(LATEST, TIME.max(), pl.col(LATEST).max())
+            return [latest, first] if timestamp == "earliest" else [latest]
 
 
 def fragment_groups(assigner: Assigner | None, keys: Sequence[str]) -> list[str | pl.Expr]:
     """The grouping of a batch: the keys and, if windows are bounded, the slice."""
     match assigner:
-        case Tumbling() | Sliding():
-            return [*keys, Slicing.of(assigner).start(TIME).alias(SLICE)]
         case Session(gap=gap):
             return [*keys, (TIME - TIME % gap).alias(SLICE)]
+        case CountWindow():
+            return [*keys, pl.col(RECORD_SLICE).alias(SLICE)]
+        case WindowAssigner():
+            return [*keys, pl.col(RECORD_START).alias(START), pl.col(RECORD_END).alias(END)]
+        case _ if isinstance(assigner, SlicedAssigner):
+            start = slice_expression(assigner, TIME)
+            return [*keys, (pl.col(RECORD_SLICE) if start is None else start).alias(SLICE)]
         case _:
             return list(keys)
+
+
+def cut_in_slices(assigner: Assigner | None, frame: pl.DataFrame) -> pl.DataFrame:
+    """The records with the starts of their slices, if the expressions of `fragment_groups` read them."""
+    starts = slice_function(assigner)
+    return (
+        frame
+        if starts is None
+        else frame.hstack([starts(frame[EVENT_TIME].to_physical()).alias(RECORD_SLICE)])
+    )
 
 
 @dataclass(frozen=True)
@@ -113,6 +145,7 @@ class CombineSpec(PureSpec):
     assigner: Assigner | None
     aggregates: Aggregates
     null_keys: NullKeys = "fail"
+    timestamp: Timestamp = "end"
 
     @property
     def pure(self) -> bool:  # type: ignore[override]
@@ -124,14 +157,14 @@ class CombineSpec(PureSpec):
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         schema = keyed_schema(self.keys, inputs[0])
-        plan = fragment_plan(self.assigner, self.aggregates, inputs[0])
+        plan = fragment_plan(self.assigner, self.aggregates, inputs[0], self.timestamp)
         fields = {key: schema[key] for key in self.keys}
-        if isinstance(self.assigner, Tumbling | Sliding | Session):
+        if isinstance(self.assigner, Session | SlicedAssigner):
             fields[SLICE] = pl.Int64()
         return StreamType(Schema(fields | plan.partial_columns()), timed=False)
 
     def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
-        plan = fragment_plan(self.assigner, self.aggregates, inputs[0])
+        plan = fragment_plan(self.assigner, self.aggregates, inputs[0], self.timestamp)
         groups = fragment_groups(self.assigner, self.keys)
         checked = self.keys if self.null_keys == "fail" else ()
         # The user has written the operator that this is a part of.
@@ -141,7 +174,7 @@ class CombineSpec(PureSpec):
             assert isinstance(batch, FrameBatch)
             try:
                 check_keys(batch.frame, checked, operator)
-                out.emit(FrameBatch(plan.partial(batch.frame, groups)))
+                out.emit(FrameBatch(plan.partial(cut_in_slices(self.assigner, batch.frame), groups)))
             except RecordError as error:
                 raise error.at(Where(operator=operator)) from error.__cause__
 
@@ -152,12 +185,15 @@ class CombineSpec(PureSpec):
 
     @property
     def is_query(self) -> bool:
-        return not any(isinstance(aggregate, FoldedAggregate) for _, aggregate in self.aggregates)
+        folded = any(isinstance(aggregate, FoldedAggregate) for _, aggregate in self.aggregates)
+        return not folded and slice_function(self.assigner) is None
 
     def query(self, inputs: Sequence[StreamType]) -> Query | None:
-        plan = fragment_plan(self.assigner, self.aggregates, inputs[0])
+        plan = fragment_plan(self.assigner, self.aggregates, inputs[0], self.timestamp)
         groups = fragment_groups(self.assigner, self.keys)
-        return (lambda frame: plan.partial_query(frame, groups)) if plan.vectorised else None
+        if not plan.vectorised or slice_function(self.assigner) is not None:
+            return None
+        return lambda frame: plan.partial_query(frame, groups)
 
     def stands(self, result: pl.DataFrame) -> bool:
         return self.null_keys != "fail" or not any(result[key].null_count() for key in self.keys)

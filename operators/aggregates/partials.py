@@ -16,7 +16,7 @@ import polars as pl
 
 from streamflow.core.kinds import SettledKind
 from streamflow.core.python_times import any_unheld, unheld
-from streamflow.core.schema import EVENT_TIME
+from streamflow.core.schema import EVENT_TIME, Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import RecordError
 from streamflow.operators.stateless.columns import checked_type
@@ -91,6 +91,7 @@ class PartialPlan:
             if isinstance(aggregate, FoldedAggregate)
         ]
         self._settled: Mapping[str, SettledKind] = {}
+        self._records = records
         self._extras = [
             pl.len().cast(pl.Int64).alias(COUNT),
             *(extra.partial.alias(extra.name) for extra in extras),
@@ -173,6 +174,26 @@ class PartialPlan:
             _combined(merged[slot.column()], aggregate) for _, aggregate, slot in self._folded
         )
 
+    def empty(self) -> pl.DataFrame:
+        """The partial columns of no records, as one row."""
+        frame = _no_records(self._records)
+        partials = self._partials
+        if self._open:
+            partials = self._partials_over(
+                [(n, each, _typed(each, slot, frame)) for n, each, slot in self._planned]
+            )
+        columns = [frame.select(expression).to_series() for expression in partials]
+        # Of a column of lists there is a list for each group, and here none.
+        columns = [
+            column if len(column) else pl.Series(column.name, [[]], pl.List(column.dtype))
+            for column in columns
+        ]
+        for _, aggregate, slot in self._folded:
+            values = _evaluated(frame, aggregate)
+            folded = aggregate.fold(values, [[]], _maker(aggregate, values.dtype))
+            columns.append(pl.Series(slot.column(), folded, dtype=pl.Binary))
+        return pl.DataFrame(columns)
+
     def results(self, frame: pl.DataFrame, leading: Sequence[str | pl.Expr]) -> pl.DataFrame:
         """The columns `leading` of partials, and the value of each aggregate; raises RecordError for a value that
         does not fit its type."""
@@ -211,6 +232,13 @@ class PartialPlan:
         """The columns that `partial` adds to a group's own. Their types are known when the job runs."""
         names = [*self._names, *(slot.column() for _, _, slot in self._folded)]
         return dict.fromkeys(names, pl.Unknown())
+
+
+def _no_records(records: StreamType) -> pl.DataFrame:
+    """A frame of no records; columns whose type is not known hold nothing."""
+    assert isinstance(records.schema, Schema)
+    known = {name: dtype if is_known(dtype) else pl.Null() for name, dtype in records.schema.items()}
+    return Schema(known).empty(timed=records.timed)
 
 
 def _is_open(aggregate: Aggregate, slot: Slot) -> bool:

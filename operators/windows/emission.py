@@ -33,9 +33,9 @@ from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 if TYPE_CHECKING:
     from streamflow.state.frames.store import FrameStore
 
-__all__ = ["PANE_COLUMNS", "WINDOW_COLUMNS", "FiredPanes", "PaneWriter", "Timing"]
+__all__ = ["INDEX", "PANE_COLUMNS", "WINDOW_COLUMNS", "FiredPanes", "PaneWriter", "Timing"]
 
-Timing = Literal["ON_TIME", "LATE"]
+Timing = Literal["EARLY", "ON_TIME", "LATE"]
 
 WINDOW_COLUMNS: Final[Mapping[str, pl.DataType]] = {
     "window_start": EVENT_TIME_TYPE,
@@ -44,16 +44,18 @@ WINDOW_COLUMNS: Final[Mapping[str, pl.DataType]] = {
 PANE_COLUMNS: Final[Mapping[str, pl.DataType]] = {
     "pane_timing": pl.String(),
     "pane_index": pl.Int64(),
+    "is_first": pl.Boolean(),
     "is_last": pl.Boolean(),
 }
 
 _LITTLE: Final = 50_000
-_INDEX: Final = "__index"
+INDEX: Final = "__index"
+"""The number of panes that a window has had before."""
 _ORDER: Final = "__order"
 _BY_START: Final = "__by_start"
 _BY_END: Final = "__by_end"
 _PLACE: Final = "__place"
-_BEFORE: Final = (pl.col(END) - 2).cast(EVENT_TIME_TYPE).alias(WATERMARK)
+_LAST_MOMENT: Final = pl.col(END) - 1
 
 
 class FiredPanes:
@@ -62,14 +64,15 @@ class FiredPanes:
     pane."""
 
     def __init__(
-        self, store: FrameStore, keys: Sequence[str], allowed_lateness: int, *, growing: bool
+        self, store: FrameStore, keys: Sequence[str], allowed_lateness: int, *, growing: bool, span: int = 1
     ) -> None:
+        """`span`: a length of time in which there are not too many panes."""
         self._store = store
         self._keys = list(keys)
         self._lateness = allowed_lateness
         self._growing = growing
         # Fired and not yet cleaned up are the ends of a span of `allowed_lateness`: a handful of buckets of it.
-        self._bucket = max(allowed_lateness // 4, 1)
+        self._bucket = max(allowed_lateness // 4, span)
 
     @staticmethod
     def merged(frame: pl.DataFrame) -> pl.DataFrame:
@@ -158,28 +161,37 @@ class PaneWriter:
         pane_info: bool,
         allowed_lateness: int,
         fired: FiredPanes | None,
+        event_time: pl.Expr = _LAST_MOMENT,
+        before: pl.Expr = _LAST_MOMENT - 1,
         marked: bool = False,
+        triggered: bool = False,
+        bounded: bool = True,
     ) -> None:
-        """`marked`: results on time carry the watermark that their windows waited for, except for its last moment."""
-        self._marked = marked
+        """`event_time`: a result's, in microseconds. `marked`: results on time carry the watermark `before`: the one
+        that their windows waited for, except for its last moment. `triggered`: panes come through `write_fired`.
+        `bounded`: results carry the window's bounds."""
+        self._marked = [before.cast(EVENT_TIME_TYPE).alias(WATERMARK)] if marked else []
         self._keys = list(keys)
         self._retracting = retracting
         self._pane_info = pane_info
         self._lateness = allowed_lateness
         self._fired = fired
         self._ordered = [_BY_END, _BY_START, *keys, _ORDER, END, START]
-        change, index = (
-            (pl.lit("insert"), pl.lit(0, pl.Int64)) if fired is None else (pl.col(CHANGE), pl.col(_INDEX))
-        )
+        change = pl.lit("insert") if fired is None else pl.col(CHANGE)
+        index = pl.lit(0, pl.Int64) if fired is None and not triggered else pl.col(INDEX)
         start, end = pl.col(START).cast(EVENT_TIME_TYPE), pl.col(END).cast(EVENT_TIME_TYPE)
         self._columns: list[pl.Expr] = [
             *([change.cast(CHANGE_TYPE).alias(CHANGE)] if retracting else []),
             *(pl.col(key).alias(shown_name(key)) for key in keys),
-            start.alias("window_start"),
-            end.alias("window_end"),
+            *([start.alias("window_start"), end.alias("window_end")] if bounded else []),
             *(pl.col(name) for name in names),
-            *([pl.col("pane_timing"), index.alias("pane_index"), pl.col("is_last")] if pane_info else []),
-            (pl.col(END) - 1).cast(EVENT_TIME_TYPE).alias(EVENT_TIME),
+            *(
+                [pl.col("pane_timing"), index.alias("pane_index"), (index == 0).alias("is_first")]
+                if pane_info
+                else []
+            ),
+            *([pl.col("is_last")] if pane_info else []),
+            event_time.cast(EVENT_TIME_TYPE).alias(EVENT_TIME),
         ]
 
     def write(
@@ -203,8 +215,17 @@ class PaneWriter:
             if self._fired is not None:
                 over &= pl.col(_ORDER)
             ordered = ordered.with_columns(pl.lit(timing).alias("pane_timing"), over.alias("is_last"))
-        columns = [*self._columns, _BEFORE] if self._marked and timing == "ON_TIME" else self._columns
+        columns = [*self._columns, *self._marked] if timing == "ON_TIME" else self._columns
         out.emit(FrameBatch(collected_as_written(ordered.select(columns))))
+
+    def write_fired(self, panes: pl.DataFrame, watermark: int, out: Collector) -> None:
+        """Emits panes (keys, START, END, values, INDEX, `pane_timing`, `is_last`) of windows with triggers, in window
+        order. Each may have fired before."""
+        if self._fired is None:
+            ordered = panes.lazy().sort([END, START, *self._keys])
+        else:
+            ordered = self._with_history(panes, watermark, again=True).lazy()
+        out.emit(FrameBatch(collected_as_written(ordered.select(self._columns))))
 
     def snapshot(self) -> OperatorSnapshot:
         """The fired panes that may fire again."""
@@ -229,15 +250,19 @@ class PaneWriter:
         """The panes in order with their change kind and index, each right behind the retractions of the panes that it
         replaces; remembers them."""
         assert self._fired is not None
-        names = [*panes.columns, _INDEX]
         old = self._fired.take(panes) if again else None
-        first, is_new = (pl.Series([value]).new_from_index(0, panes.height) for value in (0, True))
-        bounds = panes[START].alias(_BY_START), panes[END].alias(_BY_END)
-        panes = panes.hstack([first.alias(_INDEX), *bounds, is_new.alias(_ORDER)])
+        history = _HISTORY
+        if INDEX in panes.columns:
+            history = [expression for expression in _HISTORY if expression.meta.output_name() != INDEX]
+        else:
+            panes = panes.hstack([pl.Series(INDEX, [0]).new_from_index(0, panes.height)])
+        names = panes.columns
+        is_new = pl.Series(_ORDER, [True]).new_from_index(0, panes.height)
+        panes = panes.hstack([panes[START].alias(_BY_START), panes[END].alias(_BY_END), is_new])
         if old is not None:
             is_old = pl.Series(_ORDER, [False]).new_from_index(0, old.height)
             panes = concatenated([old.hstack([is_old])[panes.columns], panes])
-        result = collected_as_written(panes.lazy().sort(self._ordered).with_columns(_HISTORY))
+        result = collected_as_written(panes.lazy().sort(self._ordered).with_columns(history))
         new = result if old is None else result.filter(result[_ORDER])
         self._fired.add(new[names], watermark)
         return result if self._retracting else new
@@ -245,7 +270,7 @@ class PaneWriter:
 
 def _history() -> list[pl.Expr]:
     """The change kind and the index of panes, each right behind those that it replaces."""
-    is_new, index = pl.col(_ORDER), pl.col(_INDEX)
+    is_new, index = pl.col(_ORDER), pl.col(INDEX)
     replaced = ~is_new & (pl.col(START) == pl.col(_BY_START)) & (pl.col(END) == pl.col(_BY_END))
     replacing = replaced.shift(1, fill_value=False)
     # A session that has grown is another window: its index starts again, what it replaces is deleted.
@@ -253,7 +278,7 @@ def _history() -> list[pl.Expr]:
     old = pl.when(replaced).then(pl.lit("update_before")).otherwise(pl.lit("delete"))
     return [
         pl.when(is_new).then(new).otherwise(old).alias(CHANGE),
-        pl.when(replacing).then(index.shift(1) + 1).otherwise(index).alias(_INDEX),
+        pl.when(replacing).then(index.shift(1) + 1).otherwise(index).alias(INDEX),
     ]
 
 

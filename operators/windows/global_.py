@@ -1,7 +1,7 @@
 """The global window: partials by key until the input has ended, then one result for each key.
 
-It has no bounds, so results carry no window columns; their event time is the largest of the key's records. Until
-they are emitted the watermark behind stays where it is.
+It has no bounds, so results carry no window columns; their event time is that of the key's latest record (or, where
+the job says so, earliest one). Until they are emitted the watermark behind stays where it is.
 """
 
 from __future__ import annotations
@@ -33,10 +33,16 @@ class GlobalWindows(Operator):
         self, parts: WindowParts, columns: Sequence[str], *, retracting: bool, pane_info: bool
     ) -> None:
         self._parts = parts
-        event_time = pl.col(LATEST).cast(EVENT_TIME_TYPE).alias(EVENT_TIME)
+        time = next(iter(parts.times), LATEST)
+        event_time = pl.col(time).cast(EVENT_TIME_TYPE).alias(EVENT_TIME)
         change = [pl.lit("insert").cast(CHANGE_TYPE).alias(CHANGE)] if retracting else []
         self._leading = [*change, *(pl.col(key).alias(shown_name(key)) for key in parts.keys), event_time]
-        only = {"pane_timing": pl.lit("ON_TIME"), "pane_index": pl.lit(0, pl.Int64), "is_last": pl.lit(True)}
+        only = {
+            "pane_timing": pl.lit("ON_TIME"),
+            "pane_index": pl.lit(0, pl.Int64),
+            "is_first": pl.lit(True),
+            "is_last": pl.lit(True),
+        }
         self._trailing = [only[name].alias(name) for name in PANE_COLUMNS] if pane_info else []
         self._columns = columns
         self._firing: Iterator[pl.DataFrame] | None = None

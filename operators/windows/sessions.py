@@ -63,10 +63,18 @@ class SessionWindows(Operator):
     """The logic of `WindowAggregateSpec` for session windows in one subtask."""
 
     def __init__(
-        self, gap: int, parts: WindowParts, memory: MemoryShare, away: Callable[[Merge], PutAway]
+        self,
+        gap: int,
+        parts: WindowParts,
+        memory: MemoryShare,
+        away: Callable[[Merge], PutAway],
+        *,
+        of_last: bool = False,
     ) -> None:
-        """`away` makes the store of rows put away, given the function that merges them."""
+        """`away` makes the store of rows put away, given the function that merges them. `of_last`: a result has the
+        time of its last record, instead of its window's last moment."""
         self._gap = gap
+        self._of_last = of_last
         self._parts = parts
         self._keys = parts.keys
         self._lateness = parts.allowed_lateness
@@ -119,7 +127,8 @@ class SessionWindows(Operator):
                 if puts_away and self._rows > (_AT_HAND if len(self._away) else _MANY_OPEN):
                     self._put_away(self._closing(reached) + self._ahead)
             self._parts.writer.clean_up(watermark)
-        return watermark
+        # A session that is still open has a record after this.
+        return self._closing(watermark) if self._of_last and watermark < MAX_TIME else watermark
 
     def work_at(self, watermark: int) -> int:
         return self._rows + self._away.due_by(self._closing(watermark))

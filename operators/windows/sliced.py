@@ -1,4 +1,5 @@
-"""Tumbling and sliding windows: partial aggregates by (key, slice), and panes out of them when the watermark says so.
+"""Windows that are cut into slices: partial aggregates by (key, slice), and panes out of them when the watermark says
+so.
 
 A record is aggregated once, into its slice; a window's value merges its slices. Slices are kept in the pane store by
 buckets of event time: one slide each while data is dense, more where a batch touches many, so that sparse data over a
@@ -22,8 +23,8 @@ from streamflow.operators.contract.operator import LATE, Collector, Operator
 from streamflow.operators.windows.buckets import Buckets
 from streamflow.operators.windows.window_parts import WindowParts
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MIN_TIME
-from streamflow.windows.slicing import Slicing
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME
+from streamflow.windows.slicing import Slices
 
 __all__ = ["SlicedWindows"]
 
@@ -39,15 +40,15 @@ and a cheaper sort."""
 
 
 class SlicedWindows(Operator):
-    """The logic of `WindowAggregateSpec` for tumbling and sliding windows in one subtask."""
+    """The logic of `WindowAggregateSpec` for windows that are cut into slices, in one subtask."""
 
-    def __init__(self, slicing: Slicing, parts: WindowParts) -> None:
+    def __init__(self, slicing: Slices, parts: WindowParts) -> None:
         self._slicing = slicing
         self._parts = parts
         self._keys = parts.keys
         self._plan = parts.plan
         self._lateness = parts.allowed_lateness
-        self._buckets = Buckets(parts.store, slicing.every, slicing.offset)
+        self._buckets = Buckets(parts.store, slicing.width, slicing.offset)
         self._watermark = MIN_TIME
         self._firing: Iterator[pl.DataFrame] | None = None
 
@@ -78,19 +79,18 @@ class SlicedWindows(Operator):
             self._parts.writer.write(windows, "ON_TIME", watermark, out)
             rows += windows.height
             if rows >= _ENOUGH_ROWS:
-                return watermark
+                return self._held(watermark)
         self._firing = None
         self._clean_up(watermark)
         self._parts.writer.clean_up(watermark)
-        return watermark
+        return self._held(watermark)
 
     def work_at(self, watermark: int) -> int:
         spans = self._buckets.spans.items()
         within = [(span.low, bucket) for bucket, span in spans if span.low <= watermark]
         if not within:
             return 0
-        first = self._slicing.end_after(max(self._watermark + 1, min(within)[0]))
-        if first > self._slicing.end_until(watermark + 1):
+        if self._slicing.end_after(max(self._watermark + 1, min(within)[0])) > watermark + 1:
             return 0
         return sum(self._buckets.rows(bucket) for _, bucket in within)
 
@@ -105,6 +105,13 @@ class SlicedWindows(Operator):
         self._parts.restore(parts)
         self._buckets.restore([part.values["buckets"] for part in parts])
         self._watermark = min(part.number("watermark") for part in parts)
+
+    def _held(self, watermark: int) -> int:
+        """The watermark of the output: no later result has an earlier time. A window's records may have any time from
+        its start on."""
+        if not self._parts.times or watermark >= MAX_TIME:
+            return watermark
+        return min(watermark, self._slicing.start_of(self._slicing.end_after(watermark + 1)) - 1)
 
     def _without_late(self, frame: pl.DataFrame, out: Collector) -> pl.DataFrame:
         """The records that are not late for all of their windows; the others go to the late output, whole."""
@@ -148,13 +155,14 @@ class SlicedWindows(Operator):
         if not spans:
             return
         end = slicing.end_after(max(previous + 1, min(span.low for span in spans.values())))
-        last = min(
-            slicing.end_until(watermark + 1), slicing.last_end(max(span.high for span in spans.values()))
-        )
+        if end > watermark + 1:
+            return
+        latest = slicing.last_end(max(span.high for span in spans.values()))
+        last = slicing.end_until(min(watermark + 1, latest))
         while end <= last:
             # On to the first window that has data, then as many buckets as make a chunk.
             ahead = sorted(
-                (span.low, bucket) for bucket, span in spans.items() if span.high >= end - slicing.size
+                (span.low, bucket) for bucket, span in spans.items() if span.high >= slicing.start_of(end)
             )
             if not ahead or ahead[0][0] >= last:
                 return
@@ -172,8 +180,9 @@ class SlicedWindows(Operator):
                 rows += self._buckets.rows(bucket)
                 share += self._buckets.share(bucket)
             for frames in self._buckets.in_slices(read):
-                yield from self._windows(self._between(frames, read, end - slicing.size, until), end, until)
-            end = until + slicing.every
+                data = self._between(frames, read, slicing.start_of(end), until)
+                yield from self._windows(data, slicing.ends(end, until))
+            end = slicing.end_after(until)
             if end <= last:  # Release what is done with before reading more.
                 self._clean_up(until - 1)
 
@@ -191,77 +200,77 @@ class SlicedWindows(Operator):
             return self._plan.merge(data, [*self._keys, SLICE])
         return data
 
-    def _windows(self, data: pl.DataFrame, end: int, last: int) -> Iterator[pl.DataFrame]:
-        """Results (keys, START, END, values) of the windows that end in [end, last], in window order."""
-        slicing, count = self._slicing, (last - end) // self._slicing.every + 1
+    def _windows(self, data: pl.DataFrame, ends: Sequence[int]) -> Iterator[pl.DataFrame]:
+        """Results (keys, START, END, values) of the windows with these ends, in window order."""
+        slicing, count = self._slicing, len(ends)
         if data.is_empty():
             return
         if data.height >= count * _DENSE_ROWS:
-            for to in range(end, last + 1, slicing.every):
-                window = data.filter(self._slices_of(to)) if count > 1 else data
+            for end in ends:
+                start = slicing.start_of(end)
+                window = (
+                    data.filter(pl.col(SLICE).is_between(start, end, closed="left")) if count > 1 else data
+                )
                 if not window.is_empty():
                     merged = self._plan.merge(window, self._keys) if slicing.per_slice > 1 else window
-                    bounds = _time(to - slicing.size).alias(START), _time(to).alias(END)
-                    yield self._plan.results(merged, [*self._keys, *bounds])
+                    bounds = _time(start).alias(START), _time(end).alias(END)
+                    yield self._plan.results(merged, [*self._keys, *bounds, *self._parts.times])
             return
-        exploded = self._exploded(data, end, last)
+        exploded = self._exploded(data, ends)
         if slicing.per_slice > 1:
-            exploded = self._plan.merge(exploded, [*self._keys, START])
+            exploded = self._plan.merge(exploded, [*self._keys, END])
         if not exploded.is_empty():
-            yield self._plan.results(
-                exploded, [*self._keys, START, (pl.col(START) + slicing.size).alias(END)]
-            )
+            yield self._results(exploded)
 
-    def _exploded(self, partials: pl.DataFrame, end: int, last: int) -> pl.DataFrame:
-        """Each partial once for each of its windows that ends in [end, last], with the window's START."""
-        slicing, size, slices = self._slicing, self._slicing.size, partials[SLICE]
-        if (last - end) // slicing.every < slicing.per_slice:
-            ends = range(end, last + 1, slicing.every)
-            starts = [pl.Series([to - size]).new_from_index(0, len(slices)) for to in ends]
+    def _results(self, windows: pl.DataFrame) -> pl.DataFrame:
+        """Results out of one row for each key and END."""
+        starts = self._slicing.start_of(windows[END]).alias(START)
+        leading = [*self._keys, START, END, *self._parts.times]
+        return self._plan.results(windows.hstack([starts]), leading)
+
+    def _exploded(self, partials: pl.DataFrame, ends: Sequence[int]) -> pl.DataFrame:
+        """Each partial once for each of its windows with one of these successive ends, with the window's END."""
+        slicing, slices = self._slicing, partials[SLICE]
+        if len(ends) <= slicing.per_slice:
+            columns = [pl.Series([end]).new_from_index(0, len(slices)) for end in ends]
         else:
-            latest = slicing.last_window(slices)
-            starts = [latest - step * slicing.every for step in range(slicing.per_slice)]
+            columns = [slicing.nth_end(slices, number) for number in range(slicing.per_slice)]
         copies: list[pl.DataFrame] = []
-        for start in starts:
-            within = (
-                (start <= slices) & (start > slices - size) & (start >= end - size) & (start <= last - size)
-            )
-            copy = partials.hstack([start.alias(START)])
+        for end in columns:
+            within = (slicing.start_of(end) <= slices) & (end > slices) & (end >= ends[0]) & (end <= ends[-1])
+            copy = partials.hstack([end.alias(END)])
             copies.append(copy if within.all() else copy.filter(within))
         return concatenated(copies)
-
-    def _slices_of(self, end: int) -> pl.Expr:
-        """Whether a slice is in the window that ends there."""
-        return pl.col(SLICE).is_between(end - self._slicing.size, end, closed="left")
 
     def _fire_again(self, partials: pl.DataFrame, out: Collector) -> None:
         """Fires late but allowed windows: emits another pane for each key and window that has fired and got new
         records."""
         slicing, watermark = self._slicing, self._watermark
-        if slicing.first_end(int(partials[SLICE].min())) - 1 > watermark:  # type: ignore[arg-type]
+        slices = partials[SLICE]
+        earliest = int(slices.min())  # type: ignore[arg-type]
+        if slicing.end_after(earliest) - 1 > watermark:
             return
-        end = slicing.end_after(watermark - self._lateness + 1)
-        last = slicing.end_until(watermark + 1)
-        fresh = self._exploded(partials, end, last) if end <= last else partials.clear()
+        end = slicing.end_after(max(watermark - self._lateness + 1, earliest))
+        last = slicing.end_until(min(watermark + 1, slicing.last_end(int(slices.max()))))  # type: ignore[arg-type]
+        fresh = self._exploded(partials, slicing.ends(end, last)) if end <= last else partials.clear()
         if fresh.is_empty():
             return
-        window = [*self._keys, START]
+        window = [*self._keys, END]
         if self._parts.discarding:
             merged = self._plan.merge(fresh, window)
         else:
             touched = fresh[window]
-            low, high = int(touched[START].min()), int(touched[START].max())  # type: ignore[arg-type]
-            spans = self._buckets.spans.items()
-            read = [bucket for bucket, span in spans if span.low < high + slicing.size and span.high >= low]
+            first, last = int(touched[END].min()), int(touched[END].max())  # type: ignore[arg-type]
+            low, spans = slicing.start_of(first), self._buckets.spans.items()
+            read = [bucket for bucket, span in spans if span.low < last and span.high >= low]
             found = [rows for bucket in read if (rows := self._buckets.look_up(bucket, touched)) is not None]
-            merged = self._exploded(concatenated(found), low + slicing.size, high + slicing.size)
-            if low < high:
+            merged = self._exploded(concatenated(found), slicing.ends(first, last))
+            if first < last:
                 merged, touched = alike(merged, touched, self._keys)
                 merged = merged.join(touched, on=window, how="semi", nulls_equal=True)
             if slicing.per_slice > 1 or len(found) > 1:
                 merged = self._plan.merge(merged, window)
-        results = self._plan.results(merged, [*self._keys, START, (pl.col(START) + slicing.size).alias(END)])
-        self._parts.writer.write(results, "LATE", watermark, out, again=True)
+        self._parts.writer.write(self._results(merged), "LATE", watermark, out, again=True)
 
     def _clean_up(self, watermark: int) -> None:
         """Removes buckets of which no window can fire again."""

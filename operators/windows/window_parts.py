@@ -11,11 +11,13 @@ import polars as pl
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.observe.registry import OperatorMetrics
+from streamflow.operators.aggregates.combiner import cut_in_slices
 from streamflow.operators.aggregates.partials import PartialPlan
 from streamflow.operators.stateless.null_keys import check_keys
 from streamflow.operators.windows.emission import PaneWriter
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart, Table
+from streamflow.windows.assigners import Assigner
 
 if TYPE_CHECKING:
     from streamflow.state.frames.store import FrameStore
@@ -25,13 +27,15 @@ __all__ = ["WindowParts"]
 
 @dataclass(frozen=True, slots=True)
 class WindowParts:
-    """`groups` are the columns by which records are aggregated before they are stored. `allowed_lateness` is in
-    microseconds."""
+    """`groups` are the columns by which records are aggregated before they are stored. `times` are the columns, beside
+    the window's bounds, of which the event time of results is made. `allowed_lateness` is in microseconds."""
 
     operator_id: str
     keys: list[str]
+    assigner: Assigner
     plan: PartialPlan
     groups: Sequence[str | pl.Expr]
+    times: Sequence[str]
     allowed_lateness: int
     discarding: bool
     null_keys_fail: bool
@@ -50,7 +54,9 @@ class WindowParts:
 
     def partials(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The partials of records; a batch from a combiner is returned unchanged."""
-        return frame if self.partial_input else self.plan.partial(frame, self.groups)
+        if self.partial_input:
+            return frame
+        return self.plan.partial(cut_in_slices(self.assigner, frame), self.groups)
 
     def snapshot(
         self, values: Mapping[str, Any] | None = None, tables: Mapping[str, Table] | None = None

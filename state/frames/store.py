@@ -88,12 +88,13 @@ class FrameStore:
     ) -> None:
         self._address = StateAddress(operator_id, state)
         self._chunks = Chunks(backend, self._address)
-        self._merging = Merging(keys.columns, merge, replacing=replacing)
+        self._merging = Merging(keys.looked_up, merge, replacing=replacing)
         self._replacing = replacing
         self._memory = MemoryShare.alone(memory) if isinstance(memory, int) else memory
         self._memory.join(self)
         self._slice_bytes = max(self._memory.equal // _SLICES_PER_SHARE, _LEAST_SLICE)
         self._keys = keys
+        self._by = keys.looked_up
         self._panes: dict[int, Pane] = {}
         # The parts with anything in memory, coldest first.
         self._resident: OrderedDict[tuple[int, int], Part] = OrderedDict()
@@ -160,7 +161,7 @@ class FrameStore:
 
     def remove(self, pane: int, rows: pl.DataFrame) -> None:
         """Removes all rows of the keys of these, which have been looked up. For a store that is `replacing`."""
-        self.append(pane, marks_of(rows, list(self._keys.columns)))
+        self.append(pane, marks_of(rows, list(self._by)))
 
     def look_up(self, pane: int, keys: pl.DataFrame) -> pl.DataFrame | None:
         """The merged rows of keys in a pane (their columns, any number of times each); None if there are none. The
@@ -168,7 +169,7 @@ class FrameStore:
         is searched and sorted."""
         if pane not in self._panes:
             return None
-        sought, hashes = distinct_keys(keys, self._keys.columns)
+        sought, hashes = distinct_keys(keys, self._by)
         found = self._near(pane, hashes)
         rows = self._merging.rows(concatenated(found), sought) if found else None
         return rows if rows is not None and rows.height else None
@@ -176,7 +177,7 @@ class FrameStore:
     def candidates(self, panes: Iterable[int], keys: pl.DataFrame) -> list[pl.DataFrame]:
         """Frames of these panes with all rows of the keys, not merged, and rows of other keys beside them: for a join,
         which sorts them out anyway. The cost is that of `look_up`."""
-        _, hashes = distinct_keys(keys, self._keys.columns)
+        _, hashes = distinct_keys(keys, self._by)
         return [frame for pane in panes for frame in self._near(pane, hashes)]
 
     def read(self, pane: int) -> pl.DataFrame:
@@ -211,8 +212,7 @@ class FrameStore:
         frames = [self._content(pane, part) for part in chosen if part.chunks or part.runs or part.tail]
         self._tell()
         if slices > parts:
-            columns = self._keys.columns
-            frames = [frame.filter(slices_of(frame, columns, slices) == number) for frame in frames]
+            frames = [frame.filter(slices_of(frame, self._by, slices) == number) for frame in frames]
         if not frames:
             return None
         return self._shown(frames[0] if len(frames) == 1 else concatenated(frames))
@@ -412,7 +412,7 @@ class FrameStore:
 
     def _distribute(self, pane: int, content: Pane, frame: pl.DataFrame) -> None:
         """Moves each row to the part that has its key."""
-        slices = slices_of(frame, self._keys.columns, len(content.parts))
+        slices = slices_of(frame, self._by, len(content.parts))
         for number, rows in partitioned(frame, slices):
             self._add(pane, number, content.parts[number], rows)
 
@@ -450,7 +450,7 @@ class FrameStore:
             for chunk in part.chunks
             if (at := bisect_left(hashes, chunk.low)) < len(hashes) and hashes[at] <= chunk.high
         ]
-        found = [run.rows_of(hashes, self._keys.columns) for run in part.in_memory]
+        found = [run.rows_of(hashes, self._by) for run in part.in_memory]
         return [*self._chunks.read(pane, chunks), *(rows for rows in found if rows is not None)]
 
     def _merge_chunks(self, pane: int, part: Part) -> None:
@@ -477,7 +477,7 @@ class FrameStore:
         content = self._panes[pane]
         hashes: pl.Series | None = None
         if part.looked_up:
-            frame, hashes = by_hash(frame, self._keys.columns)
+            frame, hashes = by_hash(frame, self._by)
         for chunk in self._chunks.write(pane, content.next_chunk, frame, nbytes, hashes):
             part.chunks.append(chunk)
             self._spilled += chunk.stored

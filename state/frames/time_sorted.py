@@ -106,6 +106,16 @@ class TimeSorted:
         """The estimated number of rows up to `limit`."""
         return sum(map(self._store.rows_in, takewhile(lambda span: span <= limit, self._store.panes())))
 
+    def earliest(self) -> int | None:
+        """The time of the first row; None if there is none. The cost is that of one span, or of a few."""
+        found: int | None = None
+        for span in self._store.panes():
+            if found is not None and span > found:
+                break
+            low = int(self._store.read(span)[self._name].to_physical().min())  # type: ignore[arg-type]
+            found = low if found is None else min(found, low)
+        return found
+
     def clear(self) -> None:
         """Removes all rows."""
         self._store.clear()

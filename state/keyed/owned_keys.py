@@ -15,7 +15,8 @@ __all__ = ["OwnedKeys"]
 
 @dataclass(frozen=True, slots=True)
 class OwnedKeys:
-    """The key columns of an operator, and the key groups of the subtask.
+    """The key columns of an operator, and the key groups of the subtask. `within`: further columns by which rows of a
+    key are told apart when they are looked up.
 
     >>> frame = pl.DataFrame({"k": ["JFK", "LGA"], "n": [1, 2]})  # in the groups 36 and 109 of 128
     >>> OwnedKeys(("k",), range(64, 128), 128).rows(frame).rows()
@@ -25,6 +26,12 @@ class OwnedKeys:
     columns: tuple[str, ...]
     groups: range
     max_parallelism: int
+    within: tuple[str, ...] = ()
+
+    @property
+    def looked_up(self) -> tuple[str, ...]:
+        """The columns by which rows are looked up."""
+        return (*self.columns, *self.within)
 
     def rows(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The rows of a frame that are its own."""

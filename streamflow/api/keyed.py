@@ -16,6 +16,7 @@ from streamflow.api.stream import IntoExpr, Stream, read_of, through
 from streamflow.api.windowed import UnpackedStream, WindowedStream, field_of, reduction
 from streamflow.core.schema import Schema, key_column, shown_name
 from streamflow.errors import JobDefinitionError, Where
+from streamflow.operators.aggregates.combiner import Timestamp
 from streamflow.operators.patterns.pattern import Pattern
 from streamflow.operators.process.process import KeyedProcess, ProcessOrder
 from streamflow.operators.stateless.columns import chosen
@@ -25,6 +26,7 @@ from streamflow.operators.windows.windowing import ALL_RECORDS
 from streamflow.time.timestamps import Duration, parse_duration
 from streamflow.windows.aggregates import Aggregate
 from streamflow.windows.assigners import Assigner
+from streamflow.windows.triggers import Trigger, as_default
 
 __all__ = ["KeyedStream", "keyed_stream", "keyless"]
 
@@ -63,15 +65,20 @@ class KeyedStream(Shortcuts[Stream]):
         self,
         assigner: Assigner,
         *,
+        trigger: Trigger | None = None,
         allowed_lateness: Duration = "0s",
         accumulation: Accumulation = "accumulating",
         pane_info: bool = False,
+        timestamp: Timestamp = "end",
     ) -> WindowedStream:
         """Cuts each key's records into windows by event time.
 
-        A record later than the watermark by more than `allowed_lateness` past its window's end goes to `.late`. With
-        `pane_info` results also say `pane_timing` (ON_TIME, LATE), `pane_index` (from 0) and `is_last`. Raises
-        JobDefinitionError if the stream has no event time.
+        Results go out when `trigger` says so; without one when the watermark has passed the window's end, and then
+        for each batch with late records. A record later than the watermark by more than `allowed_lateness` past its
+        window's end goes to `.late`. With `pane_info` results also say `pane_timing` (EARLY, ON_TIME, LATE),
+        `pane_index` (from 0), `is_first` and `is_last`. `timestamp`: a result's event time is its window's last
+        moment, or that of its `"earliest"` or `"latest"` record; with those the watermark behind waits for the
+        beginning of open windows. Raises JobDefinitionError if the stream has no event time.
         """
         if not self._keying.stream.type.timed:
             raise JobDefinitionError(
@@ -88,7 +95,22 @@ class KeyedStream(Shortcuts[Stream]):
                 f"{assigner!r} assigns no windows",
                 hint='give one like sf.tumbling("10s") or sf.session(gap="30m")',
             )
-        return WindowedStream(self._keying, assigner, lateness, accumulation, pane_info)
+        if timestamp not in ("end", "earliest", "latest"):
+            raise JobDefinitionError(f"timestamp is {timestamp!r}", hint="choose end, earliest or latest")
+        if trigger is not None and not isinstance(trigger, Trigger):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise JobDefinitionError(
+                f"{trigger!r} is no trigger",
+                hint="give one like sf.after_watermark(early=sf.after_count(100))",
+            )
+        return WindowedStream(
+            self._keying,
+            assigner,
+            trigger=as_default(trigger, lateness),
+            allowed_lateness=lateness,
+            accumulation=accumulation,
+            pane_info=pane_info,
+            timestamp=timestamp,
+        )
 
     def aggregate(self, **aggregates: Aggregate) -> Stream:
         """Running totals per key: a changing result, whose column `change` says insert, update_before or

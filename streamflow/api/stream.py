@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from streamflow.api.windowed import WindowedStream
     from streamflow.operators.joins.sides import How
     from streamflow.windows.assigners import Assigner
+    from streamflow.windows.triggers import Trigger
 
 __all__ = ["Stream", "added", "builder_of", "has_end", "read_of", "through"]
 
@@ -339,9 +340,11 @@ class Stream:
         self,
         assigner: Assigner,
         *,
+        trigger: Trigger | None = None,
         allowed_lateness: Duration = "0s",
         accumulation: Literal["accumulating", "discarding", "retracting"] = "accumulating",
         pane_info: bool = False,
+        timestamp: Literal["end", "earliest", "latest"] = "end",
     ) -> WindowedStream:
         """Cuts all records into windows by event time, without a key; one subtask computes their results.
 
@@ -360,7 +363,12 @@ class Stream:
         from streamflow.api.keyed import keyless
 
         return keyless(self).window(
-            assigner, allowed_lateness=allowed_lateness, accumulation=accumulation, pane_info=pane_info
+            assigner,
+            trigger=trigger,
+            allowed_lateness=allowed_lateness,
+            accumulation=accumulation,
+            pane_info=pane_info,
+            timestamp=timestamp,
         )
 
     # Settings of the operator before.

@@ -11,15 +11,17 @@ import polars as pl
 
 from streamflow.api.other_names import AGGREGATES, missing
 from streamflow.api.shortcuts import Shortcuts
-from streamflow.api.stream import Stream, added, builder_of, read_of
+from streamflow.api.stream import Stream, added, builder_of, read_of, through
 from streamflow.core.schema import OBJECTS, Schema, StreamSchema
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.graph.logical import Input, OperatorNode
+from streamflow.operators.aggregates.combiner import Timestamp
 from streamflow.operators.contract.operator import LATE
 from streamflow.operators.contract.sink import Sink
 from streamflow.operators.stateless.columns import chosen, roots
 from streamflow.operators.stateless.extract import Extract
 from streamflow.operators.stateless.user_functions import as_record, check_function, check_gives, on_rows
+from streamflow.operators.windows.applied import PANE_RECORDS, ApplyPanes
 from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.windows.accumulators import pack, unpack
 from streamflow.windows.aggregate import AggregateInput
@@ -27,6 +29,7 @@ from streamflow.windows.aggregates import Aggregate, collect_list, reduce, top_k
 from streamflow.windows.assigners import Assigner
 from streamflow.windows.kept_values import TopK
 from streamflow.windows.python_functions import Aggregator
+from streamflow.windows.triggers import Trigger
 
 if TYPE_CHECKING:
     from streamflow.api.builder import GraphBuilder
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AggregatedStream",
+    "AppliedStream",
     "UnpackedStream",
     "WindowedStream",
     "aggregate_inputs",
@@ -43,19 +47,20 @@ __all__ = [
 ]
 
 _WHOLE: Final = "__record"
-_UNPACKS: Final = "-objects"
-_NAME: Final = 63 - len(_UNPACKS)
+_LONGEST_NAME: Final = 63
 _METHODS: Final = {"create": 0, "add": 2, "merge": 2, "result": 1}
 """Method names of an Aggregator, each with its number of arguments."""
 _ELSEWHERE: Final = {
     **AGGREGATES,
     "agg": "aggregate(total=sf.sum(…), …)",
-    "apply": "aggregate(…) with an sf.Aggregator, or reduce(function)",
+    "map": "apply(function), which gets a window's records as a DataFrame",
     "process": "aggregate(…) with an sf.Aggregator, or process(…) of the keyed stream with timers",
     "collect": "aggregate(…) first, or collect_list(column)",
     "write": "aggregate(…) first",
     "late": ".late of the result of aggregate(…)",
     "allowed_lateness": "window(…, allowed_lateness=…)",
+    "trigger": "window(…, trigger=…)",
+    "triggering": "window(…, trigger=…)",
     "len": "count()",
     "size": "count()",
 }
@@ -99,20 +104,21 @@ class AggregatedStream(Stream):
             self._builder.change(node.id, spec=spec, type=spec.output_type(inputs))
 
 
-class UnpackedStream(Stream):
-    """The results of `reduce` over objects.
+class _MadeOfResults(Stream):
+    """The output of an operator behind an aggregating one.
 
-    A call about the operator before it (`named`, `on_error`, …) is about the reducing one, not the one that unpacks.
+    A call about the operator before it (`named`, `on_error`, …) is about the aggregating one.
     """
 
-    def __init__(self, results: Stream) -> None:
-        unpacked = results.map(_unpacked, schema=OBJECTS)
-        super().__init__(builder_of(unpacked), read_of(unpacked))
+    def __init__(self, results: Stream, made: Stream, suffix: str) -> None:
+        """`suffix`: added to the name of the aggregating operator for that of the other one."""
+        super().__init__(builder_of(made), read_of(made))
         self._results = results
+        self._suffix = suffix
 
     def named(self, name: str) -> Self:
         results = self._results.named(name)
-        renamed = super().named(f"{name[:_NAME]}{_UNPACKS}")
+        renamed = super().named(f"{name[: _LONGEST_NAME - len(self._suffix)]}{self._suffix}")
         renamed._results = results
         return renamed
 
@@ -134,6 +140,20 @@ class UnpackedStream(Stream):
         return self._results.late
 
 
+class UnpackedStream(_MadeOfResults):
+    """The results of `reduce` over objects."""
+
+    def __init__(self, results: Stream) -> None:
+        super().__init__(results, results.map(_unpacked, schema=OBJECTS), "-objects")
+
+
+class AppliedStream(_MadeOfResults):
+    """The rows that a function gave for the records of each window."""
+
+    def __init__(self, results: Stream, spec: ApplyPanes) -> None:
+        super().__init__(results, through(results, spec), "-apply")
+
+
 class WindowedStream(Shortcuts[AggregatedStream]):
     """Windows per key; made by `KeyedStream.window`."""
 
@@ -141,15 +161,20 @@ class WindowedStream(Shortcuts[AggregatedStream]):
         self,
         keying: Keying,
         assigner: Assigner,
+        *,
+        trigger: Trigger | None,
         allowed_lateness: int,
         accumulation: Literal["accumulating", "discarding", "retracting"],
         pane_info: bool,
+        timestamp: Timestamp,
     ) -> None:
         self._keying = keying
         self._assigner = assigner
+        self._trigger = trigger
         self._allowed_lateness = allowed_lateness
         self._accumulation: Literal["accumulating", "discarding", "retracting"] = accumulation
         self._pane_info = pane_info
+        self._timestamp: Timestamp = timestamp
 
     if not TYPE_CHECKING:
 
@@ -163,12 +188,14 @@ class WindowedStream(Shortcuts[AggregatedStream]):
         spec = WindowAggregateSpec(
             keys=keying.keys,
             assigner=self._assigner,
+            trigger=self._trigger,
             aggregates=prepared,
             allowed_lateness=self._allowed_lateness,
             accumulation=self._accumulation,
             late_used=False,
             null_keys=keying.null_keys,
             pane_info=self._pane_info,
+            timestamp=self._timestamp,
         )
         return AggregatedStream(builder_of(stream), added(stream, spec), keying.record_columns)
 
@@ -180,6 +207,39 @@ class WindowedStream(Shortcuts[AggregatedStream]):
         """
         results = self.aggregate(value=reduction(self._keying.record_schema, function))
         return results if isinstance(self._keying.record_schema, Schema) else UnpackedStream(results)
+
+    def apply(
+        self, function: Callable[[pl.DataFrame], pl.DataFrame], *, schema: dict[str, Any] | None = None
+    ) -> AppliedStream:
+        """The rows that a function gives for the records of each key and window, one DataFrame in order of event time.
+
+        Results carry the keys and the window's bounds in front, except for those that the function gives itself. Its
+        columns are found by calling it with no records, or given by `schema`. It is called again for a window that
+        fires again; with `accumulation="retracting"` the rows of the earlier call are deleted. An error of the function
+        fails the job. Raises JobDefinitionError for a stream of objects.
+
+        >>> import streamflow as sf
+        >>> job = sf.Job("spread")
+        >>> rows = [{"ts": 1, "k": "a", "v": 3}, {"ts": 2, "k": "a", "v": 8}]
+        >>> read = job.read(sf.MemorySource(rows), event_time=sf.epoch("ts", unit="s"))
+        >>> windows = read.key_by("k").window(sf.tumbling("10s"))
+        >>> out = windows.apply(lambda records: records.select("v", diff=sf.col("v").diff())).collect()
+        >>> _ = job.run()
+        >>> out.frame().select("k", "v", "diff").rows()
+        [('a', 3, None), ('a', 8, 5)]
+        """
+        check_gives(function, "apply")
+        records = self._keying.record_schema
+        if not isinstance(records, Schema):
+            raise JobDefinitionError(
+                "apply needs columns, and this stream holds Python objects",
+                where=Where(operator="apply"),
+                hint="give the source a schema=, or the function before a return annotation",
+            )
+        declared = None if schema is None else Schema(schema)
+        whole = collect_list(pl.struct(list(records)))
+        results = self.aggregate(**{PANE_RECORDS: whole})
+        return AppliedStream(results, ApplyPanes(function, records, declared))
 
     def collect_list(self, input: str | pl.Expr | Callable[[Any], Any]) -> AggregatedStream:
         """The values of a key and window as a list, in event-time order; the column `values`."""

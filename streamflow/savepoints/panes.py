@@ -106,7 +106,7 @@ def _merged(
     frame: pl.DataFrame, keys: Sequence[str], aggregates: Sequence[tuple[Aggregate, Slot]]
 ) -> pl.DataFrame:
     """The partials of each key and slice merged to one row."""
-    by = [name for name in (*keys, SLICE) if name in frame.columns]
+    by = [name for name in (*keys, SLICE, START, END) if name in frame.columns]
     times = [merge for name, merge in _MERGES.items() if name in frame.columns]
     merges = [merge for aggregate, slot in aggregates for merge in aggregate.merges(slot)]
     return frame.group_by(by).agg(pl.col(COUNT).sum(), *times, *merges)

@@ -18,14 +18,29 @@ from streamflow.distribution import install_hint
 from streamflow.errors import JobDefinitionError, Where, unknown_name
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME, to_micros
 from streamflow.time.watermarks import BoundedDisorder, bounded_disorder
-from streamflow.windows import aggregates
+from streamflow.windows import aggregates, triggers
 from streamflow.windows.aggregates import Aggregate
-from streamflow.windows.assigners import Assigner, global_window, session, sliding, tumbling
+from streamflow.windows.assigners import (
+    Assigner,
+    calendar,
+    count_window,
+    cumulative,
+    global_window,
+    session,
+    sliding,
+    tumbling,
+)
+from streamflow.windows.triggers import Trigger
 
 __all__ = ["Step", "Transcript", "read_transcript"]
 
 MOST_BYTES: Final = 1 << 20
 _UNITS: Final = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
+_SEVERAL: Final[Mapping[str, Callable[..., Trigger]]] = {
+    "after_each": triggers.after_each,
+    "after_any": triggers.after_any,
+    "after_all": triggers.after_all,
+}
 _ACTIONS: Final = ("events", "watermark", "watermark_before", "idle", "end", "processing_time")
 COUNTS: Final = ("dropped", "in_no_window")
 _AGGREGATES: Final = (
@@ -68,6 +83,7 @@ class Transcript:
     watermark: BoundedDisorder | None
     """The job's own strategy; None if the transcript moves event time itself."""
     assigner: Assigner
+    trigger: Trigger | None
     allowed_lateness: str
     accumulation: Accumulation
     aggregates: Mapping[str, Aggregate]
@@ -169,8 +185,6 @@ class _Reader:
         if unit not in _UNITS:
             raise self._wrong(f"time_unit is {unit!r}", f"one of {', '.join(_UNITS)}")
         self._unit = _UNITS[unit]
-        if job.get("trigger", "default") != "default":
-            raise self._wrong(f"trigger is {job['trigger']!r}", "there is only the default trigger")
         listed = job.get("aggregates", {"total": "sum"})
         made = {name: self._aggregate(how) for name, how in self._mapping(listed, "aggregates", None).items()}
         inputs = names(job.get("inputs", ["input"]), "inputs")
@@ -184,6 +198,7 @@ class _Reader:
             splits=whole_number(job.get("splits", 1), "splits"),
             watermark=self._strategy(job.get("watermark", "script")),
             assigner=self._assigner(self._need(job, "window")),
+            trigger=self._trigger(job.get("trigger", "default")),
             allowed_lateness=str(job.get("allowed_lateness", "0s")),
             accumulation=self._accumulation(job.get("accumulation", "accumulating")),
             aggregates=made,
@@ -281,18 +296,66 @@ class _Reader:
     def _assigner(self, data: Any) -> Assigner:
         if data == "global":
             return global_window()
-        fields = self._mapping(data, "window", ("tumbling", "sliding", "session", "every", "offset"))
-        kind = [name for name in ("tumbling", "sliding", "session") if name in fields]
+        kinds = ("tumbling", "sliding", "cumulative", "calendar", "session", "count")
+        fields = self._mapping(data, "window", (*kinds, "every", "step", "tz", "offset"))
+        kind = [name for name in kinds if name in fields]
         offset = str(fields.get("offset", "0s"))
         match kind:
             case ["tumbling"]:
                 return tumbling(str(fields["tumbling"]), offset=offset)
             case ["sliding"]:
                 return sliding(str(fields["sliding"]), every=str(self._need(fields, "every")), offset=offset)
+            case ["cumulative"]:
+                return cumulative(
+                    str(fields["cumulative"]), step=str(self._need(fields, "step")), offset=offset
+                )
+            case ["calendar"]:
+                return calendar(fields["calendar"], tz=str(fields.get("tz", "UTC")), offset=offset)
             case ["session"]:
                 return session(gap=str(fields["session"]))
+            case ["count"]:
+                return count_window(fields["count"], every=fields.get("every"))
             case _:
-                raise self._wrong(f"window is {data!r}", "tumbling, sliding, session or global")
+                raise self._wrong(f"window is {data!r}", f"{', '.join(kinds)} or global")
+
+    def _trigger(self, data: Any) -> Trigger | None:
+        """A trigger; a mapping of its name to its argument, or its name alone."""
+        if data == "default":
+            return None
+        if isinstance(data, str):
+            data = {data: None}
+        names = ("after_watermark", "after_count", "after_processing_time", *_SEVERAL, "repeatedly", "never")
+        fields = self._mapping(data, "trigger", (*names, "or_finally"))
+        until = fields.pop("or_finally", None)
+        if len(fields) != 1:
+            raise self._wrong(f"trigger is {data!r}", f"one of {', '.join(names)}")
+        ((name, given),) = fields.items()
+        trigger = self._one_trigger(name, given)
+        if until is None:
+            return trigger
+        return trigger.or_finally(self._some_trigger(until))
+
+    def _one_trigger(self, name: str, given: Any) -> Trigger:
+        match name:
+            case "after_watermark":
+                parts = self._mapping(given or {}, name, ("early", "late"))
+                return triggers.after_watermark(
+                    **{part: self._some_trigger(each) for part, each in parts.items()}
+                )
+            case "after_count":
+                return triggers.after_count(given)
+            case "after_processing_time":
+                return triggers.after_processing_time(str(given))
+            case "repeatedly":
+                return triggers.repeatedly(self._some_trigger(given))
+            case "never":
+                return triggers.never()
+            case _:
+                listed = self._list(given, "a list of triggers", "write [{after_count: 3}, …]")
+                return _SEVERAL[name](*map(self._some_trigger, listed))
+
+    def _some_trigger(self, data: Any) -> Trigger:
+        return self._trigger(data) or triggers.DEFAULT
 
     def _accumulation(self, how: Any) -> Accumulation:
         if how not in ("accumulating", "discarding", "retracting"):

@@ -28,7 +28,7 @@ __all__ = ["TranscriptError", "run_transcript"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RECORD: Final = {"time": pl.Int64, "key": pl.String, "value": pl.Int64}
-_PANE: Final = {"pane_timing": "timing", "pane_index": "index", "is_last": "last"}
+_PANE: Final = {"pane_timing": "timing", "pane_index": "index", "is_first": "first", "is_last": "last"}
 
 
 _COUNTERS: Final = {
@@ -48,12 +48,14 @@ def run_transcript(path: str | Path, *, parallelism: int = 1) -> None:
 
         about: Late records within the allowed lateness fire again.
         job:
-          window: {tumbling: 10s}            # offset; {sliding: 10s, every: 5s}; {session: 10s}; global
+          window: {tumbling: 10s}            # offset; {sliding: 10s, every: 5s}; {cumulative: 10s, step: 5s};
+                                             # {calendar: 1d, tz: Asia/Tokyo}; {session: 10s}; {count: 3}; global
+          trigger: default                   # {after_watermark: {early: {after_count: 3}}}, {repeatedly: …}, never, …
           allowed_lateness: 5s               # default 0s
           accumulation: accumulating         # discarding, retracting
           aggregates: {total: sum}           # over each event's value; this is the default
           late_output: true                  # .late is read; otherwise late records are dropped and counted
-          pane_info: true                    # panes then have timing, index and last
+          pane_info: true                    # panes then have timing, index and last; first, if one has it
           inputs: [a, b]                     # sources, whose union is windowed; default one
           splits: 1                          # splits of each source
           watermark: script                  # or {bound: 5s, idle_after: 1m, …}: the job's own strategy
@@ -89,11 +91,14 @@ class _Run:
         stream = streams[0].union(*streams[1:]) if len(streams) > 1 else streams[0]
         windowed = stream.key_by("key", null_keys="group").window(
             transcript.assigner,
+            trigger=transcript.trigger,
             allowed_lateness=transcript.allowed_lateness,
             accumulation=transcript.accumulation,
             pane_info=transcript.pane_info,
         )
         results = windowed.aggregate(**transcript.aggregates)
+        first = any("first" in pane for step in transcript.steps for pane in step.panes)
+        self._left_out = () if first else ("is_first",)
         self._late: Collected | None = results.late.collect() if transcript.late_used else None
         self._panes = results.named("window").collect()
         self._job = job
@@ -175,7 +180,9 @@ class _Run:
             bounds = (_micros(row["window_start"]), _micros(row["window_end"]))
         pane = {"key": row["key"], "window": bounds}
         pane |= {name: row[name] for name in self._transcript.aggregates}
-        pane |= {short: row[name] for name, short in _PANE.items() if name in row}
+        pane |= {
+            short: row[name] for name, short in _PANE.items() if name in row and name not in self._left_out
+        }
         if CHANGE in row:
             pane[CHANGE] = row[CHANGE]
         return self._line(pane)

@@ -99,15 +99,15 @@ def _parse_text(text: str, what: str) -> int:
 
 
 def format_duration(micros: int) -> str:
-    """A duration as people write it; the inverse of `parse_duration`.
+    """A duration as people write it, of days at most; the inverse of `parse_duration`.
 
     >>> format_duration(5_400_000_000), format_duration(-1_000), format_duration(0)
     ('1h30m', '-1ms', '0s')
     """
     rest = abs(micros)
     parts: list[str] = []
-    for unit, length in reversed(_UNITS.items()):
-        count, rest = divmod(rest, length)
+    for unit in ("d", "h", "m", "s", "ms", "us"):
+        count, rest = divmod(rest, _UNITS[unit])
         if count:
             parts.append(f"{count}{unit}")
     return ("-" if micros < 0 else "") + "".join(parts) if parts else "0s"

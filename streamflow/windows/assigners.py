@@ -1,38 +1,40 @@
-"""Window assigners: tumbling, sliding, session and global, as immutable data with all times in microseconds.
+"""Window assigners, as immutable data with all times in microseconds.
 
-The constructors (`tumbling`, `sliding`, `session`, `global_window`) take durations as people write them and refuse
-what makes no sense. `windows.slicing` cuts windows into slices; `operators.windows.merging` merges sessions.
+The constructors (`tumbling`, `sliding`, `cumulative`, `calendar`, `session`, `count_window`, `global_window`) take
+durations as people write them and refuse what makes no sense. `windows.slicing` cuts windows into slices;
+`operators.windows.merging` merges sessions.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final, Literal, get_args
 
-from streamflow.errors import JobDefinitionError
-from streamflow.time.timestamps import Duration, parse_duration
+import polars as pl
+
+from streamflow.errors import JobDefinitionError, represented, unknown_name
+from streamflow.time.timestamps import Duration, format_duration, parse_duration
+from streamflow.windows.own_assigner import WindowAssigner
 
 __all__ = [
     "Assigner",
+    "Calendar",
+    "CalendarUnit",
+    "CountWindow",
+    "Cumulative",
     "GlobalWindow",
     "Session",
     "Sliding",
     "Tumbling",
+    "calendar",
+    "count_window",
+    "cumulative",
     "fixed",
     "global_window",
     "session",
     "sliding",
     "tumbling",
 ]
-
-_UNITS = (
-    ("d", 86_400_000_000),
-    ("h", 3_600_000_000),
-    ("m", 60_000_000),
-    ("s", 1_000_000),
-    ("ms", 1_000),
-    ("us", 1),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Tumbling:
         _check(self.size, self.size, self.offset)
 
     def __str__(self) -> str:
-        return f"tumbling({_text(self.size)}{_offset(self.offset)})"
+        return f"tumbling({format_duration(self.size)}{_offset(self.offset)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,66 @@ class Sliding:
         _check(self.size, self.every, self.offset)
 
     def __str__(self) -> str:
-        return f"sliding({_text(self.size)}, every={_text(self.every)}{_offset(self.offset)})"
+        return f"sliding({format_duration(self.size)}, every={format_duration(self.every)}{_offset(self.offset)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Cumulative:
+    """Windows that begin together and grow by `step` until they are `size` long; then the next ones begin."""
+
+    size: int
+    step: int
+    offset: int = 0
+    name: ClassVar[str] = "cumulative"
+
+    def __post_init__(self) -> None:
+        _check(self.size, self.size, self.offset)
+        if self.step <= 0:
+            raise JobDefinitionError(
+                f"the step of cumulative windows is {format_duration(self.step)}",
+                hint="it must be longer than zero",
+            )
+        if self.size % self.step:
+            raise JobDefinitionError(
+                f"cumulative windows of {format_duration(self.size)} cannot grow by {format_duration(self.step)}",
+                hint="the size has to be a multiple of the step",
+            )
+
+    def __str__(self) -> str:
+        return f"cumulative({format_duration(self.size)}, step={format_duration(self.step)}{_offset(self.offset)})"
+
+
+CalendarUnit = Literal["1d", "1w", "1mo"]
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """Days, weeks (from Monday) or months of a time zone, each beginning `offset` of the clock on the wall later."""
+
+    unit: CalendarUnit
+    tz: str
+    offset: int = 0
+    name: ClassVar[str] = "calendar"
+
+    def __post_init__(self) -> None:
+        units = get_args(CalendarUnit)
+        if self.unit not in units:
+            message, hint = unknown_name("calendar unit", str(self.unit), units)
+            raise JobDefinitionError(
+                message, hint=f"{hint}; windows that do not follow a calendar are tumbling(…)"
+            )
+        _check_zone(self.tz)
+        if abs(self.offset) >= _SHORTEST[self.unit]:
+            raise JobDefinitionError(
+                f"window offset {format_duration(self.offset)} is not shorter than {self.unit}",
+                hint="windows repeat, so an offset of that or more names one that is shorter already",
+            )
+
+    def __str__(self) -> str:
+        return f"calendar({self.unit}, tz={self.tz}{_offset(self.offset)})"
+
+
+_SHORTEST: Final = {"1d": 86_400_000_000, "1w": 604_800_000_000, "1mo": 28 * 86_400_000_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +136,36 @@ class Session:
 
     def __post_init__(self) -> None:
         if self.gap <= 0:
-            raise JobDefinitionError(f"session gap is {_text(self.gap)}", hint="it must be longer than zero")
+            raise JobDefinitionError(
+                f"session gap is {format_duration(self.gap)}", hint="it must be longer than zero"
+            )
 
     def __str__(self) -> str:
-        return f"session(gap={_text(self.gap)})"
+        return f"session(gap={format_duration(self.gap)})"
+
+
+@dataclass(frozen=True, slots=True)
+class CountWindow:
+    """Windows of `size` records of a key in order of event time, a new one after every `every` of them."""
+
+    size: int
+    every: int
+    name: ClassVar[str] = "count"
+
+    def __post_init__(self) -> None:
+        for number, what in ((self.size, "n"), (self.every, "every")):
+            if type(number) is not int or number < 1:
+                raise JobDefinitionError(
+                    f"count_window with {what}={represented(number)}", hint="it is a whole number from 1 on"
+                )
+        if self.every > self.size:
+            raise JobDefinitionError(
+                f"count_window({self.size}, every={self.every}) would leave out records between its windows",
+                hint="every is at most the number of records in a window",
+            )
+
+    def __str__(self) -> str:
+        return f"count_window({self.size}{'' if self.every == self.size else f', every={self.every}'})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +178,7 @@ class GlobalWindow:
         return "global_window()"
 
 
-Assigner = Tumbling | Sliding | Session | GlobalWindow
+Assigner = Tumbling | Sliding | Cumulative | Calendar | Session | CountWindow | GlobalWindow | WindowAssigner
 
 
 def tumbling(size: Duration, *, offset: Duration = "0s") -> Tumbling:
@@ -130,6 +217,37 @@ def sliding(size: Duration, *, every: Duration, offset: Duration = "0s") -> Slid
     )
 
 
+def cumulative(size: Duration, *, step: Duration, offset: Duration = "0s") -> Cumulative:
+    """Windows that begin together, at multiples of `size` plus `offset`, the first `step` long, the next twice that, up
+    to `size`: the day so far, every hour.
+
+    A record is in every window of its period that ends after it (Flink's CUMULATE). Raises JobDefinitionError for sizes
+    that are not positive, for a size that is no multiple of the step, and for an offset not shorter than the size.
+
+    >>> cumulative("1d", step="1h")
+    Cumulative(size=86400000000, step=3600000000, offset=0)
+    """
+    return Cumulative(
+        parse_duration(size, what="window size", positive=True),
+        parse_duration(step, what="window step", positive=True),
+        parse_duration(offset, what="window offset"),
+    )
+
+
+def calendar(unit: CalendarUnit, *, tz: str = "UTC", offset: Duration = "0s") -> Calendar:
+    """Days (`"1d"`), weeks from Monday (`"1w"`) or months (`"1mo"`) as the clocks of a time zone show them.
+
+    `tz` is any zone of the IANA database. A day on which the clocks change has 23 or 25 hours. A day begins when its
+    midnight first comes; where the clocks jump over midnight, it begins at the jump. `offset` is a time on that clock:
+    with `"6h"` days begin at six. Bounds in results are UTC. Raises JobDefinitionError for another unit or an unknown
+    zone, and for an offset not shorter than the unit (of months: 28 days).
+
+    >>> calendar("1d", tz="Europe/Berlin")
+    Calendar(unit='1d', tz='Europe/Berlin', offset=0)
+    """
+    return Calendar(unit, tz, parse_duration(offset, what="window offset"))
+
+
 def session(*, gap: Duration) -> Session:
     """Windows that close when a key has been quiet for `gap`.
 
@@ -140,6 +258,21 @@ def session(*, gap: Duration) -> Session:
     Session(gap=1800000000)
     """
     return Session(parse_duration(gap, what="session gap", positive=True))
+
+
+def count_window(n: int, *, every: int | None = None) -> CountWindow:
+    """Windows of `n` records of a key in order of event time, one after the other; with `every`, after each so many
+    records a window of the last `n`.
+
+    Records of one time are ordered by what the aggregates read of them. A window is emitted when the watermark has
+    passed its last record, with `window_start` at the first one's time and `window_end` right after the last one's. The
+    first windows of a key may be smaller if `every` is less than `n`, and so is a last one for what is left when the
+    input ends. Raises JobDefinitionError for numbers below 1 and an `every` above `n`.
+
+    >>> count_window(100), count_window(100, every=10)
+    (CountWindow(size=100, every=100), CountWindow(size=100, every=10))
+    """
+    return CountWindow(n, n if every is None else every)
 
 
 def global_window() -> GlobalWindow:
@@ -156,30 +289,29 @@ def global_window() -> GlobalWindow:
 
 def _check(size: int, every: int, offset: int) -> None:
     if size <= 0:
-        raise JobDefinitionError(f"window size is {_text(size)}", hint="it must be longer than zero")
+        raise JobDefinitionError(
+            f"window size is {format_duration(size)}", hint="it must be longer than zero"
+        )
     if every <= 0:
         raise JobDefinitionError(
-            f"window slide (every) is {_text(every)}", hint="it must be longer than zero"
+            f"window slide (every) is {format_duration(every)}", hint="it must be longer than zero"
         )
     if abs(offset) >= every:
         raise JobDefinitionError(
-            f"window offset {_text(offset)} is not shorter than {_text(every)}",
+            f"window offset {format_duration(offset)} is not shorter than {format_duration(every)}",
             hint="windows repeat, so an offset of that or more names one that is shorter already",
         )
 
 
+def _check_zone(tz: str) -> None:
+    try:
+        pl.Series([0]).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(tz)
+    except (pl.exceptions.PolarsError, TypeError) as error:
+        raise JobDefinitionError(
+            f"{represented(tz)} is no time zone",
+            hint='give a name of the IANA database, like "Europe/Berlin"',
+        ) from error
+
+
 def _offset(offset: int) -> str:
-    return f", offset={_text(offset)}" if offset else ""
-
-
-def _text(micros: int) -> str:
-    """A duration as people write it: `1h30m`."""
-    if micros == 0:
-        return "0s"
-    rest = abs(micros)
-    parts: list[str] = []
-    for unit, length in _UNITS:
-        count, rest = divmod(rest, length)
-        if count:
-            parts.append(f"{count}{unit}")
-    return ("-" if micros < 0 else "") + "".join(parts)
+    return f", offset={format_duration(offset)}" if offset else ""

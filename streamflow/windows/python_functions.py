@@ -175,7 +175,7 @@ class Reduce(FoldedAggregate):
         return [*([] if self.packed else super()._shown()[:1]), _name(self.reducer)]
 
     def _reduced(self, items: list[Any]) -> bytes:
-        value = items[0]
+        value = items[0] if items else None
         for item in items[1:]:
             try:
                 value = self.reducer(value, item)

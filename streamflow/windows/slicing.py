@@ -11,17 +11,77 @@ and `%` round towards minus infinity in all three.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import polars as pl
 
-from streamflow.windows.assigners import Sliding, Tumbling
+from streamflow.windows.assigners import Calendar, Cumulative, Sliding, Tumbling
+from streamflow.windows.calendar_slices import CalendarSlices
+from streamflow.windows.cumulative_slices import CumulativeSlices
 
-__all__ = ["Slicing"]
+__all__ = ["SlicedAssigner", "Slices", "Slicing", "slice_expression", "slice_function", "slices_of"]
 
 Time = TypeVar("Time", int, pl.Expr, pl.Series)
+Known = TypeVar("Known", int, pl.Series)
+
+SlicedAssigner = Tumbling | Sliding | Cumulative | Calendar
+"""The assigners whose windows are cut into slices."""
+
+
+class Slices(Protocol):
+    """Windows cut into slices. Each window is known by its end; a later end has no earlier start. Times are
+    microseconds, as integers or Series."""
+
+    @property
+    def width(self) -> int:
+        """The usual length of a slice."""
+        ...
+
+    @property
+    def offset(self) -> int:
+        """The beginning of a slice, if all are equally long."""
+        ...
+
+    @property
+    def per_slice(self) -> int:
+        """The largest number of windows that hold one slice."""
+        ...
+
+    @property
+    def gaps(self) -> bool:
+        """Whether some times belong to no window."""
+        ...
+
+    def start(self, time: Known) -> Known:
+        """The start of the slice that holds `time`."""
+        ...
+
+    def start_of(self, end: Known) -> Known:
+        """The start of the window that ends there."""
+        ...
+
+    def last_end(self, slice_start: Known) -> Known:
+        """The end of the slice's last window; not after `slice_start` if the slice is in a gap."""
+        ...
+
+    def end_after(self, time: Known) -> Known:
+        """The smallest window end that is larger than `time`."""
+        ...
+
+    def end_until(self, time: int) -> int:
+        """The largest window end that is not larger than `time`."""
+        ...
+
+    def ends(self, first: int, last: int) -> Sequence[int]:
+        """The window ends from `first`, which is one, to `last`."""
+        ...
+
+    def nth_end(self, slice_start: Known, number: int) -> Known:
+        """The end of the window that is so many before the slice's last one; it holds the slice if it starts and ends
+        around it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +101,10 @@ class Slicing:
     def of(cls, assigner: Tumbling | Sliding) -> Slicing:
         every = assigner.size if isinstance(assigner, Tumbling) else assigner.every
         return cls(assigner.size, every, assigner.offset)
+
+    @property
+    def width(self) -> int:
+        return self.every
 
     @property
     def tail(self) -> int:
@@ -74,17 +138,25 @@ class Slicing:
         """The end of the slice's last window; not after `slice_start` if the slice is in a gap."""
         return self.last_window(slice_start) + self.size
 
-    def first_end(self, slice_start: Time) -> Time:
-        """The end of the slice's first window: the smallest window end after `slice_start`."""
-        return self.end_after(slice_start)
-
     def end_after(self, time: Time) -> Time:
         """The smallest window end that is larger than `time`."""
         return time + self.every - (time - self.offset - self.size) % self.every
 
-    def end_until(self, time: Time) -> Time:
+    def end_until(self, time: int) -> int:
         """The largest window end that is not larger than `time`."""
         return time - (time - self.offset - self.size) % self.every
+
+    def start_of(self, end: Time) -> Time:
+        """The start of the window that ends there."""
+        return end - self.size
+
+    def ends(self, first: int, last: int) -> Sequence[int]:
+        """The window ends from `first`, which is one, to `last`."""
+        return range(first, last + 1, self.every)
+
+    def nth_end(self, slice_start: Time, number: int) -> Time:
+        """The end of the window that is so many before the slice's last one."""
+        return self.last_end(slice_start) - number * self.every
 
     def windows(self, slice_start: int) -> Iterator[int]:
         """The starts of all windows that hold the slice, ascending; none in a gap."""
@@ -93,3 +165,30 @@ class Slicing:
             start = last - step * self.every
             if start + self.size > slice_start:
                 yield start
+
+
+def slices_of(assigner: SlicedAssigner) -> Slices:
+    """The slices of an assigner's windows."""
+    match assigner:
+        case Calendar():
+            return CalendarSlices.of(assigner)
+        case Cumulative():
+            return CumulativeSlices.of(assigner)
+        case _:
+            return Slicing.of(assigner)
+
+
+def slice_expression(assigner: SlicedAssigner, time: pl.Expr) -> pl.Expr | None:
+    """The start of a record's slice as an expression; None if `slice_function` has to find it."""
+    match assigner:
+        case Calendar():
+            return None
+        case Cumulative():
+            return CumulativeSlices.of(assigner).start(time)
+        case _:
+            return Slicing.of(assigner).start(time)
+
+
+def slice_function(assigner: object) -> Callable[[pl.Series], pl.Series] | None:
+    """The function from times to the starts of their slices, where no expression says it."""
+    return CalendarSlices.of(assigner).start if isinstance(assigner, Calendar) else None

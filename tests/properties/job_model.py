@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 import streamflow as sf
-from streamflow.windows.assigners import Assigner, GlobalWindow, Session, Sliding, Tumbling
+from streamflow.windows.assigners import Assigner, Cumulative, GlobalWindow, Session, Sliding, Tumbling
 
 Accumulation = Literal["accumulating", "discarding", "retracting"]
 Window: TypeAlias = tuple[int, int]
@@ -105,7 +105,11 @@ def assigners() -> st.SearchStrategy[Assigner]:
     offset = st.integers(-4, 4)
     tumbling = st.tuples(size, offset).filter(lambda p: abs(p[1]) < p[0]).map(lambda p: Tumbling(*p))
     sliding = st.tuples(size, size, offset).filter(lambda p: abs(p[2]) < p[1]).map(lambda p: Sliding(*p))
-    return st.one_of(tumbling, sliding, st.builds(Session, st.integers(1, 10)))
+    steps = st.tuples(st.integers(1, 8), st.integers(1, 4), offset)
+    cumulative = steps.filter(lambda p: abs(p[2]) < p[0] * p[1]).map(
+        lambda p: Cumulative(p[0] * p[1], p[0], p[2])
+    )
+    return st.one_of(tumbling, sliding, cumulative, st.builds(Session, st.integers(1, 10)))
 
 
 @st.composite
@@ -223,8 +227,14 @@ def arrivals(records: Sequence[Event], way: Way, bound: int) -> Iterator[tuple[S
     yield (), MAX
 
 
-def windows_of(ts: int, assigner: Tumbling | Sliding) -> list[Window]:
-    """Every window that holds a time, by trying all starts (SEMANTICS §2)."""
+def windows_of(ts: int, assigner: Tumbling | Sliding | Cumulative) -> list[Window]:
+    """Every window that holds a time, by trying all starts and ends (SEMANTICS §2)."""
+    if isinstance(assigner, Cumulative):
+        begin = next(
+            s for s in range(ts, ts - assigner.size, -1) if (s - assigner.offset) % assigner.size == 0
+        )
+        ends = range(begin + assigner.step, begin + assigner.size + 1, assigner.step)
+        return [(begin, end) for end in ends if ts < end]
     every = assigner.every if isinstance(assigner, Sliding) else assigner.size
     starts = range(ts - assigner.size + 1, ts + 1)
     return [(s, s + assigner.size) for s in starts if (s - assigner.offset) % every == 0]
@@ -246,8 +256,10 @@ def expected(
             model = Sessions(lateness, accumulation, gap)
         case GlobalWindow():
             model = OneWindow(lateness, accumulation)
-        case _:
+        case Tumbling() | Sliding() | Cumulative():
             model = Fixed(lateness, accumulation, assigner)
+        case _:
+            raise AssertionError(assigner)
     for batch, watermark in arrivals(records, way, bound):
         model.batch(batch)
         if watermark is not None:
@@ -298,9 +310,9 @@ class Model:
 
 @dataclass
 class Fixed(Model):
-    """Tumbling and sliding windows."""
+    """Tumbling, sliding and cumulative windows."""
 
-    assigner: Tumbling | Sliding
+    assigner: Tumbling | Sliding | Cumulative
     held: dict[tuple[str, Window], list[Event]] = field(default_factory=lambda: defaultdict(list), init=False)
     said: dict[tuple[str, Window], tuple[Pane, int]] = field(default_factory=dict, init=False)
 

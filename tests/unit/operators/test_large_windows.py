@@ -15,7 +15,15 @@ from streamflow.operators.totals.running import RunningAggregateSpec
 from streamflow.operators.windows import sliced as sliced_windows
 from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.testing import OperatorHarness, difference, final_rows
-from streamflow.windows.assigners import Assigner, GlobalWindow, Session, Sliding, Tumbling
+from streamflow.windows.assigners import (
+    Assigner,
+    CountWindow,
+    Cumulative,
+    GlobalWindow,
+    Session,
+    Sliding,
+    Tumbling,
+)
 
 RECORDS = StreamType(Schema({"k": pl.String, "v": pl.Int64}), timed=True)
 AGGREGATES = (("n", sf.count()), ("total", sf.sum("v")), ("first", sf.first("v")))
@@ -52,7 +60,18 @@ def driven(spec: OperatorSpec, budget: int, **more: Any) -> OperatorHarness:
     [(0, "accumulating"), (100, "accumulating"), (100, "discarding"), (100, "retracting")],
 )
 @pytest.mark.parametrize(
-    "assigner", [Tumbling(10), Sliding(20, 10), Sliding(25, 10), Session(15), GlobalWindow()], ids=str
+    "assigner",
+    [
+        Tumbling(10),
+        Sliding(20, 10),
+        Sliding(25, 10),
+        Cumulative(30, 10),
+        Session(15),
+        CountWindow(3, 3),
+        CountWindow(4, 2),
+        GlobalWindow(),
+    ],
+    ids=str,
 )
 def test_results_do_not_depend_on_the_memory_that_there_is(
     assigner: Assigner, lateness: int, accumulation: Any
@@ -61,7 +80,7 @@ def test_results_do_not_depend_on_the_memory_that_there_is(
         keys=("k",),
         assigner=assigner,
         aggregates=AGGREGATES,
-        allowed_lateness=lateness,
+        allowed_lateness=0 if isinstance(assigner, CountWindow) else lateness,
         accumulation=accumulation,
         pane_info=lateness > 0,
     )

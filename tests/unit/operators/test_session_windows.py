@@ -172,19 +172,19 @@ class TestAllowedLateness:
         driven = Driven(spec(allowed_lateness=50, accumulation="retracting", pane_info=True), combine=combine)
         driven.batch(("a", 0, 1), ("a", 15, 2)).watermark(30)
         assert driven.take() == [
-            ("insert", "a", 0, 10, 1, 1, "ON_TIME", 0, False, 9),
-            ("insert", "a", 15, 25, 1, 2, "ON_TIME", 0, False, 24),
+            ("insert", "a", 0, 10, 1, 1, "ON_TIME", 0, True, False, 9),
+            ("insert", "a", 15, 25, 1, 2, "ON_TIME", 0, True, False, 24),
         ]
         driven.batch(("a", 8, 4))
         assert driven.take() == [
-            ("delete", "a", 0, 10, 1, 1, "LATE", 0, False, 9),
-            ("delete", "a", 15, 25, 1, 2, "LATE", 0, False, 24),
-            ("insert", "a", 0, 25, 3, 7, "LATE", 0, False, 24),
+            ("delete", "a", 0, 10, 1, 1, "LATE", 0, True, False, 9),
+            ("delete", "a", 15, 25, 1, 2, "LATE", 0, True, False, 24),
+            ("insert", "a", 0, 25, 3, 7, "LATE", 0, True, False, 24),
         ]
         driven.batch(("a", 9, 8))
         assert driven.take() == [
-            ("update_before", "a", 0, 25, 3, 7, "LATE", 0, False, 24),
-            ("update_after", "a", 0, 25, 4, 15, "LATE", 1, False, 24),
+            ("update_before", "a", 0, 25, 3, 7, "LATE", 0, True, False, 24),
+            ("update_after", "a", 0, 25, 4, 15, "LATE", 1, False, False, 24),
         ]
 
 

@@ -17,7 +17,16 @@ from streamflow.core.stream_type import StreamType
 from streamflow.operators.totals.running import RunningAggregateSpec
 from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.testing import OperatorHarness, check_snapshots, final_rows
-from streamflow.windows.assigners import Assigner, GlobalWindow, Session, Sliding, Tumbling
+from streamflow.windows.assigners import (
+    Assigner,
+    Calendar,
+    CountWindow,
+    Cumulative,
+    GlobalWindow,
+    Session,
+    Sliding,
+    Tumbling,
+)
 
 RECORDS = StreamType(Schema({"k": pl.String, "v": pl.Int64}), timed=True)
 AGGREGATES = (("n", sf.count()), ("total", sf.sum("v")), ("values", sf.collect_list("v")))
@@ -26,7 +35,11 @@ WINDOWS: list[Assigner] = [
     Sliding(10, 5),
     Sliding(7, 3),
     Sliding(3, 10),
+    Cumulative(12, 4),
+    Calendar("1d", "Europe/Berlin"),
     Session(5),
+    CountWindow(3, 3),
+    CountWindow(5, 2),
     GlobalWindow(),
 ]
 
@@ -43,6 +56,39 @@ def script(batches: list[Batch], watermarks: list[int]) -> Any:
         harness.finish()
 
     return run
+
+
+def ticking(batches: list[Batch], watermarks: list[int]) -> Any:
+    """The same, while two seconds go by after each batch."""
+
+    def run(harness: OperatorHarness) -> None:
+        for number, batch in enumerate(batches):
+            rows = [{"k": key, "v": number * 100 + at} for at, (key, _) in enumerate(batch)]
+            harness.push(rows, times=[time for _, time in batch])
+            harness.clock.advance("2s")
+            harness.tick().watermark(watermarks[number % len(watermarks)]).epoch()
+        harness.finish()
+
+    return run
+
+
+class Pairs(sf.WindowAssigner):
+    """Windows of two, and none around multiples of seven."""
+
+    def assign(self, times: pl.Series) -> tuple[pl.Series, pl.Series]:
+        at = times.to_physical()
+        starts = pl.select(pl.when(at % 7 > 0).then(at - at % 2)).to_series()
+        return starts, starts + 2
+
+
+class Spans(sf.WindowAssigner):
+    """Sessions with a pause that depends on the time."""
+
+    merging = True
+
+    def assign(self, times: pl.Series) -> tuple[pl.Series, pl.Series]:
+        at = times.to_physical()
+        return at, at + 1 + at % 5
 
 
 _SOME = settings(max_examples=max(5, settings().max_examples // 5))
@@ -63,6 +109,7 @@ _watermarks = st.lists(st.integers(-1, 40), min_size=1, max_size=4).map(sorted)
     accumulation=st.sampled_from(["accumulating", "discarding", "retracting"]),
     pane_info=st.booleans(),
     late_used=st.booleans(),
+    timestamp=st.sampled_from(["end", "end", "earliest", "latest"]),
     budget=st.sampled_from([1, 3_000, 1 << 20]),
 )
 def test_windows(
@@ -73,18 +120,67 @@ def test_windows(
     accumulation: Any,
     pane_info: bool,
     late_used: bool,
+    timestamp: Any,
+    budget: int,
+) -> None:
+    if timestamp == "earliest" and isinstance(assigner, (Session, CountWindow)):
+        timestamp = "latest"
+    spec = WindowAggregateSpec(
+        keys=("k",),
+        assigner=assigner,
+        aggregates=AGGREGATES,
+        allowed_lateness=0 if isinstance(assigner, CountWindow) else lateness,
+        timestamp=timestamp,
+        accumulation=accumulation,
+        pane_info=pane_info,
+        late_used=late_used,
+    )
+    check_snapshots(spec, RECORDS, script=script(batches, watermarks), memory_budget=budget)
+
+
+TRIGGERS = [
+    sf.repeatedly(sf.after_count(2)),
+    sf.after_watermark(early=sf.after_processing_time("5s"), late=sf.after_count(2)),
+    sf.after_each(sf.after_count(2), sf.after_all(sf.after_watermark(), sf.after_processing_time("3s"))),
+    sf.repeatedly(sf.after_any(sf.after_count(3), sf.after_watermark())).or_finally(sf.after_count(6)),
+    sf.never(),
+]
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS, ids=str)
+@_SOME
+@given(
+    batches=_batches,
+    watermarks=_watermarks,
+    assigner=st.sampled_from(
+        [Tumbling(10), Sliding(10, 5), Sliding(3, 10), Session(5), GlobalWindow(), Pairs(), Spans()]
+    ),
+    lateness=st.sampled_from([0, 8]),
+    accumulation=st.sampled_from(["accumulating", "discarding", "retracting"]),
+    late_used=st.booleans(),
+    budget=st.sampled_from([1, 3_000, 1 << 20]),
+)
+def test_triggers(
+    trigger: Any,
+    batches: list[Batch],
+    watermarks: list[int],
+    assigner: Assigner,
+    lateness: int,
+    accumulation: Any,
+    late_used: bool,
     budget: int,
 ) -> None:
     spec = WindowAggregateSpec(
         keys=("k",),
         assigner=assigner,
         aggregates=AGGREGATES,
+        trigger=trigger,
         allowed_lateness=lateness,
         accumulation=accumulation,
-        pane_info=pane_info,
+        pane_info=True,
         late_used=late_used,
     )
-    check_snapshots(spec, RECORDS, script=script(batches, watermarks), memory_budget=budget)
+    check_snapshots(spec, RECORDS, script=ticking(batches, watermarks), memory_budget=budget)
 
 
 @pytest.mark.parametrize("updates", ["batch", "epoch", "end"])

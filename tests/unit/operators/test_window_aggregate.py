@@ -151,12 +151,12 @@ def test_null_keys_may_be_a_group(combine: bool, assigner: Any) -> None:
 
 def test_pane_columns_tell_an_on_time_pane() -> None:
     driven = Driven(spec(Tumbling(10), pane_info=True)).batch(("a", 1, 1)).watermark(9)
-    assert driven.take() == [("a", 0, 10, 1, 1, "ON_TIME", 0, True, 9)]
+    assert driven.take() == [("a", 0, 10, 1, 1, "ON_TIME", 0, True, True, 9)]
 
 
 def test_the_global_window_has_pane_columns_too() -> None:
     driven = Driven(spec(GlobalWindow(), pane_info=True, accumulation="retracting")).batch(("a", 1, 1))
-    assert driven.end().take() == [("insert", "a", 1, 1, "ON_TIME", 0, True, 1)]
+    assert driven.end().take() == [("insert", "a", 1, 1, "ON_TIME", 0, True, True, 1)]
 
 
 def test_a_new_operator_restored_from_a_snapshot_knows_the_watermark() -> None:
@@ -178,6 +178,7 @@ def test_types_of_results() -> None:
         "total",
         "pane_timing",
         "pane_index",
+        "is_first",
         "is_last",
     ]
     assert columns.timed

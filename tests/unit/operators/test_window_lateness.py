@@ -151,29 +151,29 @@ class TestLatePanes:
             combine=combine,
         )
         driven.batch(("a", 1, 1)).watermark(9)
-        assert driven.take() == [("insert", "a", 0, 10, 1, 1, "ON_TIME", 0, False, 9)]
+        assert driven.take() == [("insert", "a", 0, 10, 1, 1, "ON_TIME", 0, True, False, 9)]
         driven.batch(("a", 2, 2), ("b", 3, 4))
         assert driven.take() == [
-            ("update_before", "a", 0, 10, 1, 1, "LATE", 0, False, 9),
-            ("update_after", "a", 0, 10, 2, 3, "LATE", 1, False, 9),
-            ("insert", "b", 0, 10, 1, 4, "LATE", 0, False, 9),
+            ("update_before", "a", 0, 10, 1, 1, "LATE", 0, True, False, 9),
+            ("update_after", "a", 0, 10, 2, 3, "LATE", 1, False, False, 9),
+            ("insert", "b", 0, 10, 1, 4, "LATE", 0, True, False, 9),
         ]
         driven.batch(("a", 2, 8))
         assert driven.take() == [
-            ("update_before", "a", 0, 10, 2, 3, "LATE", 1, False, 9),
-            ("update_after", "a", 0, 10, 3, 11, "LATE", 2, False, 9),
+            ("update_before", "a", 0, 10, 2, 3, "LATE", 1, False, False, 9),
+            ("update_after", "a", 0, 10, 3, 11, "LATE", 2, False, False, 9),
         ]
 
     def test_pane_indices_without_retractions(self, combine: bool) -> None:
         driven = Driven(spec(Tumbling(10), allowed_lateness=20, pane_info=True), combine=combine)
         driven.batch(("a", 1, 1)).watermark(9).batch(("a", 2, 2)).batch(("b", 2, 2))
-        assert [row[5:8] for row in driven.take()] == [
-            ("ON_TIME", 0, False),
-            ("LATE", 1, False),
-            ("LATE", 0, False),
+        assert [row[5:9] for row in driven.take()] == [
+            ("ON_TIME", 0, True, False),
+            ("LATE", 1, False, False),
+            ("LATE", 0, True, False),
         ]
         driven.batch(("a", 11, 1)).end()
-        assert [row[5:8] for row in driven.take()] == [("ON_TIME", 0, True)]
+        assert [row[5:9] for row in driven.take()] == [("ON_TIME", 0, True, True)]
 
     def test_retractions_repeat_sums_to_the_last_digit(self) -> None:
         driven = Driven(spec(Sliding(20, 10), allowed_lateness=1_000, accumulation="retracting"))

@@ -87,14 +87,17 @@ def test_integers_series_and_expressions_agree_with_the_definition(assigner: Tum
     assert frame.select(slicing.start(pl.col("t"))).to_series().to_list() == starts
     slices = pl.Series("t", starts)
     assert slicing.last_end(slices).to_list() == [slicing.last_end(start) for start in starts]
-    assert slicing.first_end(slices).to_list() == [slicing.first_end(start) for start in starts]
+    assert slicing.end_after(slices).to_list() == [slicing.end_after(start) for start in starts]
     size, every, offset = slicing.size, slicing.every, slicing.offset
     for time, start in zip(times, starts, strict=True):
         holding = [s for s in range(time - size + 1, time + 1) if (s - offset) % every == 0]
         assert list(slicing.windows(start)) == holding
         ends = [s + size for s in holding]
         if ends:
-            assert (slicing.first_end(start), slicing.last_end(start)) == (min(ends), max(ends))
+            assert (slicing.end_after(start), slicing.last_end(start)) == (min(ends), max(ends))
+            numbered = [slicing.nth_end(start, number) for number in range(slicing.per_slice)]
+            around = [end for end in numbered if slicing.start_of(end) <= start < end]
+            assert sorted(around) == sorted(ends)
         else:
             assert slicing.last_end(start) <= start
 
