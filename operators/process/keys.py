@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import polars as pl
 
+from streamflow.core.schema import Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.state.keyed.cache import NAN, key_bytes
 
-__all__ = ["KeyColumns", "key_class"]
+__all__ = ["KeyColumns", "key_class", "typed_keys"]
 
 
 class KeyColumns:
@@ -75,3 +77,13 @@ def key_class(dtype: pl.DataType | None) -> str:
     if isinstance(dtype, pl.Datetime):
         return "datetime" if dtype.time_zone is None else "datetime in UTC"
     return str(dtype).lower()
+
+
+def typed_keys(keys: Sequence[str], input: StreamType) -> list[list[str]]:
+    """The key columns of an operator, each with its class, for a state's signature.
+
+    >>> typed_keys(["k"], StreamType(Schema({"k": pl.Int32}), timed=False))
+    [['k', 'number']]
+    """
+    types: Mapping[str, pl.DataType] = input.schema if isinstance(input.schema, Schema) else {}
+    return [[key, key_class(types.get(key))] for key in keys]

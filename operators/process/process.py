@@ -13,9 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Literal
 
-import polars as pl
-
-from streamflow.core.schema import CHANGE, Schema, StreamSchema
+from streamflow.core.schema import CHANGE, StreamSchema
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.aggregates.state_order import state_order
@@ -33,7 +31,7 @@ from streamflow.operators.contract.operator import (
     own_output,
 )
 from streamflow.operators.process.context import ProcessContext, Timer
-from streamflow.operators.process.keys import key_class
+from streamflow.operators.process.keys import typed_keys
 from streamflow.operators.stateless.user_functions import RowMaker, silent
 from streamflow.state.keyed.descriptors import Declared, declarations
 from streamflow.state.keyed.evolution import state_differences
@@ -223,12 +221,7 @@ class ProcessSpec(OperatorSpec):
         return process
 
     def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
-        schema = inputs[0].schema
-        types: Mapping[str, pl.DataType] = schema if isinstance(schema, Schema) else {}
-        return {
-            "keys": [[key, key_class(types.get(key))] for key in self.keys],
-            "states": self.declared.signature(),
-        }
+        return {"keys": typed_keys(self.keys, inputs[0]), "states": self.declared.signature()}
 
     def check_state(self, saved: Mapping[str, Any], inputs: Sequence[StreamType]) -> list[str]:
         mine = self.state_signature(inputs)

@@ -1,8 +1,7 @@
 """Aggregates by key without a window: totals that change as records come.
 
-Results carry a change kind, the keys and the aggregates. The mode decides when they are emitted: after each batch
-and at each epoch's end as the changes since (`update_before`, `update_after`, or `insert` for a new key), or once at
-the end as inserts only. A total that comes out as it was is no change.
+Results carry a change kind, the keys and the aggregates: `update_before`, `update_after`, or `insert` for a new key;
+at the end of a batch job inserts only (`cadence`). A total that comes out as it was is no change.
 """
 
 from __future__ import annotations
@@ -11,10 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Literal
 
-from streamflow.core.elements import AnyBatch
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema, shown_name
 from streamflow.core.stream_type import ChangeKind, StreamType
-from streamflow.errors import StateError, Where
 from streamflow.operators.aggregates.combiner import (
     CombineSpec,
     fragment_plan,
@@ -24,11 +21,10 @@ from streamflow.operators.aggregates.combiner import (
 )
 from streamflow.operators.aggregates.state_order import in_order, keyed_differences, keyed_order
 from streamflow.operators.contract.inputs import InputNeeds
-from streamflow.operators.contract.operator import Collector, Layout, Operator, OperatorContext, OperatorSpec
+from streamflow.operators.contract.operator import Layout, Operator, OperatorContext, OperatorSpec
+from streamflow.operators.totals.cadence import in_cadence
 from streamflow.operators.totals.running_totals import RunningTotals
 from streamflow.operators.windows.windowing import check_names
-from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MAX_TIME
 from streamflow.windows.aggregate import Aggregate
 from streamflow.windows.python_functions import any_own
 
@@ -65,7 +61,7 @@ class RunningAggregateSpec(OperatorSpec):
         plan = fragment_plan(None, self.aggregates, records).in_run(ctx.shared)
         schema = self.output_type(inputs).schema
         assert isinstance(schema, Schema)
-        totals = RunningTotals(
+        result = RunningTotals(
             self.keys,
             plan,
             ctx,
@@ -74,13 +70,7 @@ class RunningAggregateSpec(OperatorSpec):
             null_keys_fail=self.null_keys == "fail",
             partial_input=self.partial_input,
         )
-        match ctx.updates:
-            case "batch":
-                return _EachBatch(totals)
-            case "epoch":
-                return _EachEpoch(totals)
-            case "end":
-                return _AtTheEnd(totals, ctx.operator_id)
+        return in_cadence(result, ctx)
 
     def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
         return keyed_signature(self.keys, None, self.aggregates, self._records(inputs))
@@ -116,97 +106,3 @@ class RunningAggregateSpec(OperatorSpec):
 
     def _records(self, inputs: Sequence[StreamType]) -> StreamType:
         return inputs[0] if self.records is None else self.records
-
-
-class _EachBatch(Operator):
-    """Changes go out after each batch."""
-
-    def __init__(self, totals: RunningTotals) -> None:
-        self._totals = totals
-
-    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
-        if len(batch):
-            self._totals.add(self._totals.partials(batch))
-            self._totals.change(out)
-
-    def on_watermark(self, watermark: int, out: Collector) -> int | None:
-        self._totals.change(out)
-        return watermark
-
-    def on_epoch_end(self, epoch: int, out: Collector) -> None:
-        self._totals.change(out)
-
-    def finish(self, out: Collector) -> None:
-        self._totals.change(out)
-
-    def snapshot(self) -> OperatorSnapshot:
-        return self._totals.snapshot("changes")
-
-    def restore(self, parts: Sequence[StatePart]) -> None:
-        _restore_changes(self._totals, parts)
-
-
-class _EachEpoch(Operator):
-    """Changes go out once an epoch, as the net changes of it: before the watermark that comes at its end."""
-
-    def __init__(self, totals: RunningTotals) -> None:
-        self._totals = totals
-
-    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
-        if len(batch):
-            self._totals.add(self._totals.partials(batch))
-
-    def on_watermark(self, watermark: int, out: Collector) -> int | None:
-        self._totals.change(out)
-        return watermark
-
-    def on_epoch_end(self, epoch: int, out: Collector) -> None:
-        self._totals.change(out)
-
-    def finish(self, out: Collector) -> None:
-        self.on_epoch_end(0, out)
-
-    def snapshot(self) -> OperatorSnapshot:
-        return self._totals.snapshot("changes")
-
-    def restore(self, parts: Sequence[StatePart]) -> None:
-        _restore_changes(self._totals, parts)
-
-
-class _AtTheEnd(Operator):
-    """Each key goes out once, when the input has ended."""
-
-    def __init__(self, totals: RunningTotals, operator_id: str) -> None:
-        self._totals = totals
-        self._id = operator_id
-
-    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
-        if len(batch):
-            self._totals.collect(self._totals.partials(batch))
-
-    def on_watermark(self, watermark: int, out: Collector) -> int | None:
-        if watermark >= MAX_TIME:
-            self._totals.insert_all(out)
-        return watermark
-
-    def finish(self, out: Collector) -> None:
-        self._totals.insert_all(out)
-
-    def snapshot(self) -> OperatorSnapshot:
-        return self._totals.snapshot("nothing")
-
-    def restore(self, parts: Sequence[StatePart]) -> None:
-        if any(part.values["said"] != "nothing" for part in parts):
-            raise StateError(
-                "totals that have been put out as changes cannot be put out as inserts at the end",
-                where=Where(operator=self._id),
-                hint='go on with mode="streaming" or "micro-batch", or start over with restore="none"',
-            )
-        self._totals.restore(parts)
-
-
-def _restore_changes(totals: RunningTotals, parts: Sequence[StatePart]) -> None:
-    """Restores totals that go out each batch or each epoch: from either of these, and from a batch job."""
-    totals.restore(parts)
-    if any(part.values["said"] == "nothing" for part in parts):
-        totals.unsay()

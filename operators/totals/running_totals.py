@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 import polars as pl
 
 from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
-from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, shown_name
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE
 from streamflow.operators.aggregates.partials import LATEST, PartialPlan
 from streamflow.operators.contract.operator import Collector, OperatorContext
-from streamflow.operators.kernels.engine import collected_as_written
 from streamflow.operators.stateless.null_keys import check_keys
+from streamflow.operators.totals.cadence import Said
+from streamflow.operators.totals.total_changes import OLD, TotalChanges
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart, Table
 
-__all__ = ["RunningTotals", "Said"]
-
-Said = Literal["changes", "nothing"]
-"""The totals' earlier output."""
+__all__ = ["RunningTotals"]
 
 _TOTALS: Final = 0
 """The one pane of the store: the totals, one row per key."""
 _LITTLE: Final = 4_096
-_OLD: Final = "__old"
-_SAME: Final = "__same"
 
 
 class RunningTotals:
@@ -46,7 +42,6 @@ class RunningTotals:
         partial_input: bool,
     ) -> None:
         self._keys = list(keys)
-        self._names = list(plan.types)
         self._plan = plan
         self._owned = OwnedKeys(tuple(keys), ctx.groups, ctx.max_parallelism)
         self._store = FrameStore(
@@ -62,29 +57,14 @@ class RunningTotals:
         self._partial_input = partial_input
         time = [pl.col(LATEST).cast(EVENT_TIME_TYPE).alias(EVENT_TIME)] if timed else []
         self._leading: list[str | pl.Expr] = [*self._keys, *time]
-        shown = {shown_name(key): key for key in keys}
-        self._columns = [
-            *(pl.col(shown.get(name, name)).alias(name) for name in columns),
-            *([pl.col(EVENT_TIME)] if timed else []),
-        ]
-        self._changes = _changes(self._names, timed=timed)
+        self._changes = TotalChanges(keys, list(plan.types), columns, timed=timed)
         self._pending: list[pl.DataFrame] = []
         self._pending_rows = 0
         self._merged_rows = 0
 
-    def partials(self, batch: AnyBatch) -> pl.DataFrame:
-        """A batch as partials; its keys are fit to be keys."""
-        assert isinstance(batch, FrameBatch)
-        check_keys(batch.frame, self._checked, self._id)
-        return batch.frame if self._partial_input else self._plan.partial(batch.frame, self._keys)
-
-    def add(self, partials: pl.DataFrame) -> None:
-        """Adds partials to those that are not in the totals yet."""
-        self._pending.append(partials)
-        self._pending_rows += partials.height
-        if len(self._pending) > 1 and self._pending_rows > 2 * self._merged_rows + _LITTLE:
-            self._pending = [self._merge(concatenated(self._pending))]
-            self._pending_rows = self._merged_rows = self._pending[0].height
+    def add(self, batch: AnyBatch, out: Collector) -> None:
+        """Takes records whose effect goes out with the next `change`."""
+        self._add(self._partials(batch))
 
     def change(self, out: Collector) -> None:
         """Merges pending partials into the totals, and emits the changes."""
@@ -97,9 +77,9 @@ class RunningTotals:
         self._replace(old, new)
         self._put_out(old, new, out)
 
-    def collect(self, partials: pl.DataFrame) -> None:
-        """Adds partials to totals that are emitted only at the end."""
-        self._store.append(_TOTALS, partials)
+    def collect(self, batch: AnyBatch, out: Collector) -> None:
+        """Takes records of totals that are emitted only at the end."""
+        self._store.append(_TOTALS, self._partials(batch))
 
     def insert_all(self, out: Collector) -> None:
         """Emits all totals as inserts, and removes them."""
@@ -123,13 +103,27 @@ class RunningTotals:
         for _, recent in self._owned.restored(parts, "recent", self._merge):
             self._replace(self._store.look_up(_TOTALS, recent), recent)
         for _, frame in self._owned.restored(parts, "pending", self._merge):
-            self.add(frame)
+            self._add(frame)
 
     def unsay(self) -> None:
         """Turns totals that were to be emitted at the end into changes."""
         if _TOTALS in self._store:
-            self.add(self._store.read(_TOTALS))
+            self._add(self._store.read(_TOTALS))
             self._store.drop(_TOTALS)
+
+    def _add(self, partials: pl.DataFrame) -> None:
+        """Adds partials to those that are not in the totals yet."""
+        self._pending.append(partials)
+        self._pending_rows += partials.height
+        if len(self._pending) > 1 and self._pending_rows > 2 * self._merged_rows + _LITTLE:
+            self._pending = [self._merge(concatenated(self._pending))]
+            self._pending_rows = self._merged_rows = self._pending[0].height
+
+    def _partials(self, batch: AnyBatch) -> pl.DataFrame:
+        """A batch as partials; its keys are fit to be keys."""
+        assert isinstance(batch, FrameBatch)
+        check_keys(batch.frame, self._checked, self._id)
+        return batch.frame if self._partial_input else self._plan.partial(batch.frame, self._keys)
 
     def _merge(self, partials: pl.DataFrame) -> pl.DataFrame:
         """One row per key."""
@@ -144,25 +138,7 @@ class RunningTotals:
         """Emits what new totals change; `old` are the earlier ones of their keys."""
         olds = 0 if old is None else old.height
         both = new if old is None else concatenated([old, new])
-        is_old = (pl.int_range(pl.len()) < olds).alias(_OLD)
-        totals = self._plan.results(both, [*self._leading, is_old])
-        # By key, each new total stands right behind the old one, if there is one.
-        changes = totals.lazy().sort(self._keys, maintain_order=True).with_columns(self._changes)
-        result = collected_as_written(changes.filter(~pl.col(_SAME)).select(self._columns))
+        is_old = (pl.int_range(pl.len()) < olds).alias(OLD)
+        result = self._changes.of(self._plan.results(both, [*self._leading, is_old]))
         if result.height:
             out.emit(FrameBatch(result))
-
-
-def _changes(names: Sequence[str], *, timed: bool) -> list[pl.Expr]:
-    """The columns of a change, where each new total stands right behind the old one that it replaces, if there is one:
-    its kind, its time, and whether nothing has changed."""
-    old, time = pl.col(_OLD), pl.col(EVENT_TIME)
-    replacing = old.shift(1, fill_value=False)
-    same = old & pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(-1)) for name in names)
-    before, after, insert = (
-        pl.lit(kind, CHANGE_TYPE) for kind in ("update_before", "update_after", "insert")
-    )
-    kind = pl.when(old).then(before).when(replacing).then(after).otherwise(insert).alias(CHANGE)
-    # A change happens when what is new does, a retraction too.
-    times = [pl.when(old).then(time.shift(-1)).otherwise(time)] if timed else []
-    return [(same | same.shift(1, fill_value=False)).alias(_SAME), kind, *times]
