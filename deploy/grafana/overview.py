@@ -156,7 +156,7 @@ _EVENT_TIME: Final = Row(
         graph(
             "Late and early records",
             "Records per second that came when all of their windows were complete (late: to the late output; dropped: "
-            "nowhere), whose time is too far ahead to be believed, or lies between two windows.",
+            "nowhere), whose time is too far ahead to be believed, or lies between two windows; duplicates of others.",
             Query(f"sum(rate(streamflow_late_records_total{{{_HERE}}}[$__rate_interval]))", "late"),
             Query(
                 f"sum(rate(streamflow_late_records_dropped_total{{{_HERE}}}[$__rate_interval]))", "dropped"
@@ -165,6 +165,9 @@ _EVENT_TIME: Final = Row(
             Query(
                 f"sum(rate(streamflow_records_in_no_window_total{{{_HERE}}}[$__rate_interval]))",
                 "in no window",
+            ),
+            Query(
+                f"sum(rate(streamflow_records_duplicate_total{{{_HERE}}}[$__rate_interval]))", "duplicates"
             ),
             unit="cps",
         ),

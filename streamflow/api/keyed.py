@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, Never
 
 import polars as pl
 
+from streamflow.api.choosing import On
 from streamflow.api.keying import Keying, NullKeys
 from streamflow.api.other_names import AGGREGATES, missing
 from streamflow.api.patterns import MatchedStream, matched
@@ -28,7 +29,7 @@ from streamflow.windows.aggregates import Aggregate
 from streamflow.windows.assigners import Assigner
 from streamflow.windows.triggers import Trigger, as_default
 
-__all__ = ["KeyedStream", "keyed_stream", "keyless"]
+__all__ = ["KeyedStream", "keyed_by", "keyed_stream", "keyless"]
 
 _ELSEWHERE: Final = {
     **AGGREGATES,
@@ -133,6 +134,27 @@ class KeyedStream(Shortcuts[Stream]):
         results = self.aggregate(value=reduction(self._keying.record_schema, function))
         return results if isinstance(self._keying.record_schema, Schema) else UnpackedStream(results)
 
+    def top_k(self, n: int, by: On | Iterable[On], *, descending: bool | Iterable[bool] = True) -> Stream:
+        """The first `n` records of each key, those with the largest values in `by` (columns, expressions or functions
+        of a row): a changing result, whose column `change` says insert or delete.
+
+        Of records that are equal in `by` the earliest by event time is first, and of those of one moment the first in
+        the order of their columns' values; a null comes last. With `n=1` a key's record is updated:
+        update_before and update_after. In batch mode the first records of each key come once, at the end.
+        The input may be a changing result itself: then all of its rows are kept, since each may come up again.
+
+        >>> import streamflow as sf
+        >>> job = sf.Job("slowest")
+        >>> rows = [{"origin": "JFK", "delay": 4}, {"origin": "JFK", "delay": 9}, {"origin": "LGA", "delay": 2}]
+        >>> out = job.read(sf.MemorySource(rows)).key_by("origin").top_k(1, "delay").collect()
+        >>> _ = job.run(mode="batch")
+        >>> out.frame().sort("origin").rows()
+        [('insert', 'JFK', 9), ('insert', 'LGA', 2)]
+        """
+        from streamflow.api.sorting import first_rows
+
+        return first_rows(self._keying, n, by, descending)
+
     def process(
         self,
         process: KeyedProcess | type[KeyedProcess],
@@ -185,17 +207,24 @@ def keyed_stream(
     stream: Stream, keys: tuple[IntoExpr | Callable[[Any], Any], ...], null_keys: NullKeys
 ) -> KeyedStream:
     """The stream keyed by these keys; `Stream.key_by` calls it."""
+    return KeyedStream(keyed_by(stream, keys, null_keys, "key_by"))
+
+
+def keyed_by(
+    stream: Stream, keys: Sequence[IntoExpr | Callable[[Any], Any]], null_keys: NullKeys, what: str
+) -> Keying:
+    """The stream and these keys of it; `what` names the method that they were given to."""
     if not keys:
         raise JobDefinitionError(
-            "key_by without a key",
+            f"{what} without a key",
             where=Where(operator=read_of(stream).node),
-            hint='give columns, like key_by("origin")',
+            hint=f'give columns, like {what}("origin")',
         )
     if null_keys not in ("fail", "group"):
         raise JobDefinitionError(f"null_keys is {null_keys!r}", hint='choose "fail" or "group"')
     schema = stream.type.schema
     columns = schema if isinstance(schema, Schema) else None
-    named = [_key(each, columns) for key in keys for each in _each(key, columns)]
+    named = [_key(each, columns) for key in keys for each in _each(key, columns, what)]
     names = tuple(name for name, _ in named)
     if len(set(names)) != len(names):
         raise JobDefinitionError(
@@ -211,14 +240,14 @@ def keyed_stream(
     if isinstance(stream.schema, Schema):
         for name in names:
             if name not in dict(functions):
-                stream.schema.need(name, where=Where(operator="key_by"))
+                stream.schema.need(name, where=Where(operator=what))
     for name, function in functions:
-        check_function(function, f"key_by ({name})")
-    functions = tuple((name, on_rows(function, schema, "key_by")) for name, function in functions)
-    return KeyedStream(Keying(stream, names, functions, null_keys, schema))
+        check_function(function, f"{what} ({name})")
+    functions = tuple((name, on_rows(function, schema, what)) for name, function in functions)
+    return Keying(stream, names, functions, null_keys, schema)
 
 
-def _each(key: object, schema: Schema | None) -> Sequence[object]:
+def _each(key: object, schema: Schema | None, what: str) -> Sequence[object]:
     """The columns that a selector chooses, each a key; any other key unchanged."""
     if not isinstance(key, pl.Expr) or schema is None or not key.meta.has_multiple_outputs():
         return [key]
@@ -226,7 +255,7 @@ def _each(key: object, schema: Schema | None) -> Sequence[object]:
     if not columns:
         raise JobDefinitionError(
             f"the key {key} is no column, or several expressions",
-            where=Where(operator="key_by"),
+            where=Where(operator=what),
             hint=f"there are: {', '.join(sorted(schema))}; give each expression by itself, with a name: .alias(…)",
         )
     return columns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,9 +11,11 @@ import polars as pl
 from streamflow.api.stream import Stream, through
 from streamflow.api.windowed import aggregate_inputs
 from streamflow.core.schema import Schema, StreamSchema
+from streamflow.operators.process.process import WHOLE_RECORD
 from streamflow.operators.stateless.extract import Extract
 from streamflow.operators.windows.windowing import ALL_RECORDS
 from streamflow.planning.convert import natural_layout
+from streamflow.windows.accumulators import pack
 from streamflow.windows.aggregates import Aggregate
 
 __all__ = ["Keying", "NullKeys"]
@@ -48,21 +50,38 @@ class Keying:
     def columns(self, aggregates: dict[str, Aggregate]) -> tuple[Stream, tuple[tuple[str, Aggregate], ...]]:
         """The stream with every key and aggregate input as a column, and the aggregates over those columns."""
         made, prepared = aggregate_inputs(aggregates, self.stream.type.schema)
-        stream = self.stream
         constants = [value.alias(name) for name, value in made if isinstance(value, pl.Expr)]
-        functions = (*self.functions, *((n, value) for n, value in made if not isinstance(value, pl.Expr)))
-        if self.keys == (ALL_RECORDS,):
-            if not isinstance(stream.schema, Schema):
-                functions = (*functions, (ALL_RECORDS, _zero))
-            else:
-                constants.append(pl.lit(0).alias(ALL_RECORDS))
-        if constants:
-            stream = stream.with_columns(*constants)
+        functions = [(name, value) for name, value in made if not isinstance(value, pl.Expr)]
+        stream, functions = self._with_one_key(constants, functions)
         if functions:
             inputs = _read_alone(functions, prepared)
-            extract = Extract(functions, natural_layout(stream.type), inputs=inputs, needed=self.needed)
+            layout = natural_layout(stream.type)
+            extract = Extract(tuple(functions), layout, inputs=inputs, needed=self.needed)
             stream = through(stream, extract)
         return stream, prepared
+
+    def whole_records(self, more: Iterable[tuple[str, Callable[[Any], Any]]] = ()) -> Stream:
+        """The stream with every key as a column, and what `more` functions give; beside them the columns of a record,
+        or an object, packed, in the column WHOLE_RECORD."""
+        stream, functions = self._with_one_key([], [*more])
+        if self.record_columns is None:
+            functions.append((WHOLE_RECORD, _packed))
+        if not functions:
+            return stream
+        return through(stream, Extract(tuple(functions), natural_layout(stream.type), needed=self.needed))
+
+    def _with_one_key(
+        self, constants: Sequence[pl.Expr], functions: Sequence[tuple[str, Callable[[Any], Any]]]
+    ) -> tuple[Stream, list[tuple[str, Callable[[Any], Any]]]]:
+        """The stream with these constants as columns, and the functions that make the keys and these columns; of
+        records without a key the one key that all have."""
+        constants, functions = [*constants], [*self.functions, *functions]
+        if self.keys == (ALL_RECORDS,):
+            if isinstance(self.stream.schema, Schema):
+                constants.append(pl.lit(0).alias(ALL_RECORDS))
+            else:
+                functions.append((ALL_RECORDS, _zero))
+        return self.stream.with_columns(*constants) if constants else self.stream, functions
 
 
 def _read_alone(
@@ -75,3 +94,7 @@ def _read_alone(
 
 def _zero(record: Any) -> int:
     return 0
+
+
+def _packed(record: Any) -> bytes:
+    return pack(record)

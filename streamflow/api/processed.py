@@ -27,7 +27,6 @@ from streamflow.operators.stateless.user_functions import (
     check_gives,
     row_maker,
 )
-from streamflow.planning.convert import natural_layout
 from streamflow.state.keyed.descriptors import AggregatingState, ReducingState
 from streamflow.windows.accumulators import pack, unpack
 
@@ -86,11 +85,7 @@ def processed(
     own = process_instance(process)
     _check(own)
     side = tuple((name, _schema(own, declared)) for name, declared in own.outputs.items())
-    stream, functions = keying.stream, keying.functions
-    if keying.record_columns is None:
-        functions = (*functions, (WHOLE_RECORD, _packed))
-    if functions:
-        stream = through(stream, Extract(functions, natural_layout(stream.type), needed=keying.needed))
+    stream = keying.whole_records()
     reads: tuple[Input, ...] = (read_of(stream),)
     broadcast_columns: tuple[str, ...] | None = None
     make_rule: RowMaker | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Never, Self, cast
 
 import polars as pl
 
+from streamflow.api.choosing import Choosing
 from streamflow.api.other_names import missing
 from streamflow.arguments import flag, whole_number
 from streamflow.arguments import names as check_names
@@ -45,7 +46,7 @@ __all__ = ["Stream", "added", "builder_of", "has_end", "read_of", "through"]
 IntoExpr = str | pl.Expr
 
 
-class Stream:
+class Stream(Choosing):
     """A stream of records: columns where its schema is known, Python objects otherwise."""
 
     def __init__(self, builder: GraphBuilder, read: Input) -> None:
@@ -481,11 +482,7 @@ class Stream:
         return through(self, spec)
 
 
-_IN_ORDER: Final = 'key_by(…).process(…, order="event_time"), or sort collect().frame() after job.run()'
 _TOGETHER: Final = "key_by(…).process(…, broadcast=other), or union(other) and key_by(…).process(…)"
-_FIRST_OF_EACH: Final = (
-    "key_by(…).aggregate(…) with sf.first(column), or process(…) that keeps earlier records in its state"
-)
 _ELSEWHERE: Final = {
     "group_by": "key_by(…)",
     "groupby": "key_by(…)",
@@ -529,16 +526,12 @@ _ELSEWHERE: Final = {
     "median": "key_by(…).aggregate(median=sf.quantile(column, 0.5))",
     "min": "key_by(…).min(column)",
     "max": "key_by(…).max(column)",
-    "top_k": "key_by(…).aggregate(top=sf.top_k(…)), or window(…).top_k(…)",
-    "sort": _IN_ORDER,
-    "order_by": _IN_ORDER,
-    "sort_values": _IN_ORDER,
+    "order_by": 'sort("event_time"), or sort(column) in batch mode',
+    "sort_values": 'sort("event_time"), or sort(column) in batch mode',
     "merge": "join(other, on=…), or union(other) for one stream of both",
     "connect": _TOGETHER,
-    "distinct": _FIRST_OF_EACH,
-    "unique": _FIRST_OF_EACH,
-    "deduplicate": _FIRST_OF_EACH,
-    "drop_duplicates": _FIRST_OF_EACH,
+    "unique": "distinct(), or deduplicate(on)",
+    "drop_duplicates": "deduplicate(on), or distinct()",
     "write_parquet": "write(sf.FileSink(folder))",
     "write_csv": 'write(sf.FileSink(folder, format="csv"))',
     "to_pandas": "collect(), and frame().to_pandas() of it after job.run()",

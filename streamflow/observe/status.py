@@ -35,6 +35,7 @@ class OperatorStatus:
     in_no_window: int = 0
     lag_records: int | None = None
     ended: bool = False
+    duplicates: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ class JobResult:
     """A job that has ended. Records by operator id; `duration` in seconds.
 
     `dropped` counts late records that no `.late` stream took, `in_no_window` records whose time lies between two
-    windows, `errors` records that the error policy skipped or sent to a sink.
+    windows, `errors` records that the error policy skipped or sent to a sink, `duplicates` those that `deduplicate`
+    left out.
     """
 
     job: str
@@ -116,6 +118,7 @@ class JobResult:
     operators: tuple[OperatorStatus, ...] = field(default=(), repr=False)
     savepoint: str | None = None
     """The place of the savepoint that the job was stopped with, as `restore` takes it."""
+    duplicates: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """All fields as plain values, for `--json`."""

@@ -373,4 +373,5 @@ class LocalJob:
             notes=status.notes,
             operators=status.operators,
             savepoint=self._saved_at,
+            duplicates=sum(operator.duplicates for operator in status.operators),
         )

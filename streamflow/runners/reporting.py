@@ -267,6 +267,7 @@ class Reporter:
             late=total("late_records_total"),
             lag_records=int(totals[_LAG]) if kind == "read" and _LAG in totals else None,
             ended=watermark == MAX_TIME,
+            duplicates=total("records_duplicate_total"),
         )
 
 

@@ -220,6 +220,7 @@ def ending(result: JobResult, *, interrupted: bool = False) -> str:
         (result.late, "late"),
         (result.dropped, "dropped as too late"),
         (result.in_no_window, "in no window"),
+        (result.duplicates, "duplicates"),
         (result.errors, "bad"),
     ):
         if number:

@@ -1,0 +1,1 @@
+"""Operators that choose among whole records and put them in order: deduplicate, sort, top-k."""
