@@ -94,7 +94,7 @@ class FiredPanes:
         """The remembered panes of the same keys within these windows (keys, START, END), which are then forgotten.
         Each with the bounds of the window that replaces it.
 
-        Windows of one size lie within each other only if they are the same; a session may have swallowed several.
+        A session may have swallowed several; other windows replace only themselves, also where one lies within another.
         """
         low, high = int(windows[START].min()), int(windows[END].max())  # type: ignore[arg-type]
         taken: list[pl.DataFrame] = []
@@ -136,16 +136,20 @@ class FiredPanes:
         the others."""
         start, end = windows[START].alias(_BY_START), windows[END].alias(_BY_END)
         if start.min() == start.max() and end.min() == end.max():
-            within = (panes[START] >= start[0]) & (panes[END] <= end[0])
+            if self._growing:
+                within = (panes[START] >= start[0]) & (panes[END] <= end[0])
+            else:
+                within = (panes[START] == start[0]) & (panes[END] == end[0])
             hits, rest = (
                 (panes, panes.clear()) if within.all() else (panes.filter(within), panes.filter(~within))
             )
             bounds = [bound.new_from_index(0, hits.height) for bound in (start, end)]
             return hits.hstack(bounds), rest
         mine = windows[self._keys].hstack([start, end])
-        hits = key_join(panes.with_row_index(_PLACE), mine, self._keys).filter(
-            pl.col(START) >= pl.col(_BY_START), pl.col(END) <= pl.col(_BY_END)
-        )
+        after, before = pl.col(START) >= pl.col(_BY_START), pl.col(END) <= pl.col(_BY_END)
+        if not self._growing:
+            after, before = pl.col(START) == pl.col(_BY_START), pl.col(END) == pl.col(_BY_END)
+        hits = key_join(panes.with_row_index(_PLACE), mine, self._keys).filter(after, before)
         return hits, panes.filter(~pl.int_range(pl.len()).is_in(hits[_PLACE].implode()))
 
 

@@ -384,6 +384,9 @@ class TriggeredWindows(Operator):
         found = parts.store.look_up(_PANE, told[self._by])
         if found is None:
             found = told[on].clear()
+        elif self._rows.merging:
+            found = parts.plan.merge(self._pieces(found, told), [*self._keys, BY_START, BY_END])
+            found = found.rename({BY_START: START, BY_END: END})
         joined = key_join(told, found, on)
         if joined.height < told.height:
             if self._empty is None:
@@ -399,16 +402,23 @@ class TriggeredWindows(Operator):
         """Removes the partials of windows."""
         if states.is_empty():
             return
-        store, on = self._parts.store, [*self._keys, START, END]
+        store = self._parts.store
         found = store.look_up(_PANE, states[self._by])
         if found is None:
             return
         store.remove(_PANE, found)
         if self._rows.merging:
-            own, others = alike(found, states, on)
-            kept = own.join(others, on=on, how="anti", nulls_equal=True)
+            gone = self._pieces(found, states)[_PLACE].implode()
+            kept = found.filter(~pl.int_range(pl.len()).is_in(gone))
             if kept.height:
                 store.append(_PANE, kept)
+
+    def _pieces(self, found: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
+        """The partials that are in these windows, with the bounds of the window: parts of merged windows, of which some
+        may have been discarded."""
+        bounds = windows.select(*self._keys, pl.col(START).alias(BY_START), pl.col(END).alias(BY_END))
+        within = (pl.col(START) >= pl.col(BY_START)) & (pl.col(START) < pl.col(BY_END))
+        return key_join(found.with_row_index(_PLACE), bounds, self._keys).filter(within)
 
     def _held(self, watermark: int) -> int | None:
         """The watermark of the output: no later result that is not late has an earlier time."""

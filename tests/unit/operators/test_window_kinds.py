@@ -70,6 +70,17 @@ class TestCumulative:
         assert driven.batch(("a", 6, 2)).take() == [("a", 0, 10, 1, 2, 9)]
         assert driven.end().take() == [("a", 0, 20, 2, 3, 19)]
 
+    def test_a_window_replaces_no_pane_of_one_within_it(self, combine: bool) -> None:
+        driven = Driven(
+            spec(Cumulative(20, 10), allowed_lateness=50, accumulation="retracting"), combine=combine
+        )
+        driven.batch(("a", 5, 1)).watermark(19).take()
+        driven.batch(("a", 15, 2))
+        assert [row[:6] for row in driven.take()] == [
+            ("update_before", "a", 0, 20, 1, 1),
+            ("update_after", "a", 0, 20, 2, 3),
+        ]
+
     def test_a_sparse_year_of_hours_fires_at_once(self, combine: bool) -> None:
         driven = Driven(spec(Cumulative(24 * HOUR, HOUR)), combine=combine)
         driven.batch(*[("a", day * 24 * HOUR + 20 * HOUR, 1) for day in range(365)]).end()
