@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -12,15 +12,40 @@ from streamflow.operators.contract.operator import Collector
 from streamflow.operators.patterns.automaton import Automaton, Holds, Path
 from streamflow.operators.patterns.conditions import Dependent
 from streamflow.operators.patterns.match_rows import EVENT
+from streamflow.operators.patterns.references import Reference
+from streamflow.operators.patterns.scalar import Scalar
 from streamflow.user_code import raised_by_user
 
 __all__ = ["DependentValues"]
 
 
+class _Referred(NamedTuple):
+    """A reference: the name of its column, its stage, and the values of its column by row (empty for a count)."""
+
+    name: str
+    stage: int
+    values: Sequence[Any]
+    reference: Reference
+
+    def of(self, path: Path, row_of: Mapping[int, int]) -> Any:
+        """The summary over the events of a path."""
+        rows = [row_of[event] for stage, event in path if stage == self.stage]
+        values = self.values
+        return self.reference.of([values[row] for row in rows] if values else rows)
+
+
+class _Ready(NamedTuple):
+    """A dependent condition with the values that it reads."""
+
+    holds: Scalar
+    columns: Sequence[tuple[str, Sequence[Any]]]
+    referred: Sequence[_Referred]
+
+
 class DependentValues:
     """The values that conditions on earlier steps read, for the events of a frame; no other values become Python's.
 
-    An event for which such a condition raises is treated by the guard's policy; the condition does not hold then.
+    An event for which such a condition raises is treated by the guard's policy, once; the condition does not hold then.
     """
 
     def __init__(
@@ -31,18 +56,24 @@ class DependentValues:
         guard: Guard,
         out: Collector,
     ) -> None:
-        self._dependents = dependents
         self._guard = guard
         self._out = out
-        self._stages = {stage.name: number for number, stage in enumerate(automaton.stages)}
-        read = {
-            name
-            for each in dependents.values()
-            for name in (*each.columns, *(reference.column for reference in each.references))
-            if name
-        }
-        self._values: dict[str, list[Any]] = {
-            name: pool[EVENT].struct.field(name).to_list() for name in sorted(read)
+        self._failed: set[int] = set()
+        stages = {stage.name: number for number, stage in enumerate(automaton.stages)}
+        known: dict[str, list[Any]] = {"": []}
+
+        def column(name: str) -> Sequence[Any]:
+            if name not in known:
+                known[name] = pool[EVENT].struct.field(name).to_list()
+            return known[name]
+
+        self._ready = {
+            number: _Ready(
+                each.holds,
+                [(name, column(name)) for name in each.columns],
+                [_Referred(r.name, stages[r.step], column(r.column), r) for r in each.references],
+            )
+            for number, each in dependents.items()
         }
 
     def of_key(self, row_of: Mapping[int, int], holds: Sequence[int]) -> Callable[[int], Holds]:
@@ -56,25 +87,22 @@ class DependentValues:
             def is_true(condition: int, path: Path) -> bool:
                 if not bits >> condition & 1:
                     return False
-                dependent = self._dependents.get(condition)
-                return dependent is None or self._is_true(dependent, row, path, row_of)
+                ready = self._ready.get(condition)
+                return ready is None or self._is_true(ready, row, path, row_of)
 
             return is_true
 
         return judged
 
-    def _is_true(self, dependent: Dependent, row: int, path: Path, row_of: Mapping[int, int]) -> bool:
-        values = {name: self._values[name][row] for name in dependent.columns}
-        for reference in dependent.references:
-            stage = self._stages[reference.step]
-            taken: Sequence[Any] = [event for number, event in path if number == stage]
-            if reference.column:
-                column = self._values[reference.column]
-                taken = [column[row_of[event]] for event in taken]
-            values[reference.name] = reference.of(taken)
+    def _is_true(self, ready: _Ready, row: int, path: Path, row_of: Mapping[int, int]) -> bool:
+        values = {name: column[row] for name, column in ready.columns}
+        for each in ready.referred:
+            values[each.name] = each.of(path, row_of)
         try:
-            return dependent.holds(values) is True
+            return ready.holds(values) is True
         except BaseException as raised:  # noqa: BLE001 — Polars' panics are none of Exception's
-            shown = {name: self._values[name][row] for name in dependent.columns}
-            self._guard.bad([self._guard.error(raised_by_user(raised), shown)], self._out)
+            if row not in self._failed:
+                self._failed.add(row)
+                shown = {name: column[row] for name, column in ready.columns}
+                self._guard.bad([self._guard.error(raised_by_user(raised), shown)], self._out)
             return False

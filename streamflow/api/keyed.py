@@ -35,6 +35,8 @@ _ELSEWHERE: Final = {
     **AGGREGATES,
     "agg": "aggregate(total=sf.sum(…), …)",
     "apply": "process(MyProcess)",
+    "match_recognize": "match(sf.pattern(…).then(…))",
+    "pattern": "match(sf.pattern(…).then(…))",
     "map": "map(function) before key_by(…), or process(MyProcess)",
     "flat_map": "flat_map(function) before key_by(…), or process(MyProcess)",
     "filter": "filter(…) before key_by(…)",

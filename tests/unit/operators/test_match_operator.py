@@ -175,12 +175,18 @@ def test_types_come_out_as_they_went_in() -> None:
 
 
 def test_an_event_that_a_condition_on_earlier_steps_fails_for_is_treated_by_the_policy() -> None:
-    sought = sf.pattern("low", col("v") < 10).then("more", col("v").cast(pl.Int8) > sf.step("low").v)
+    sought = sf.pattern("low", col("v") < 10).then_any("more", col("v").cast(pl.Int8) > sf.step("low").v)
     spec = MatchSpec(("k",), sought, ("k", "v"))
     harness = OperatorHarness(spec, TIMED)
     push(harness, (1, "a", 1), (2, "a", 300))
     with pytest.raises(sf.RecordError, match="300"):
         harness.watermark(2)
+    skipping = OperatorHarness(MatchSpec(("k",), sought, ("k", "v"), on_error="skip"), TIMED)
+    # Beside two partial matches it is one bad event.
+    push(skipping, (1, "a", 1), (2, "a", 2), (3, "a", 300), (4, "a", 100))
+    skipping.watermark(9)
+    assert skipping.metrics.errors.value == 1
+    assert len(skipping.output()) == 3
 
 
 def test_events_that_no_condition_holds_for_are_left_out_at_once() -> None:
