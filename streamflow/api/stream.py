@@ -492,8 +492,6 @@ _ELSEWHERE: Final = {
     "aggregate": "key_by(…).aggregate(…), or window(…).aggregate(…) without a key",
     "reduce": "key_by(…).reduce(function)",
     "process": "key_by(…).process(MyProcess)",
-    "match": "key_by(…).match(sf.pattern(…).then(…))",
-    "match_recognize": "key_by(…).match(sf.pattern(…).then(…))",
     "where": "filter(…)",
     "with_column": "with_columns(…)",
     "assign": "with_columns(…)",

@@ -20,6 +20,7 @@ from streamflow.operators.patterns.match import TIMED_OUT, MatchSpec
 from streamflow.operators.patterns.operator import MatchOperator
 from streamflow.operators.patterns.pattern import Pattern
 from streamflow.state.frames import time_sorted
+from streamflow.testing import check_batchings, check_snapshots
 from streamflow.testing.harness import OperatorHarness
 
 TIMED = StreamType(Schema({"k": pl.String, "v": pl.Int64}), timed=True)
@@ -108,6 +109,38 @@ def test_what_is_under_way_survives_a_restore(
     assert over[0] == over[1]
     assert len(over[0]) > 5
     assert len(pairs(harness.output())) > 3
+
+
+SOUGHT = {
+    "relaxed": PAIR.within("40us"),
+    "endless": PAIR,
+    "strict": sf.pattern("low", col("v") < 40).next("high", col("v") > 40).times(1, 2).consecutive(),
+    "absent": sf.pattern("low", col("v") < 40).not_then("no", col("v") > 80).within("25us"),
+    "dependent": sf.pattern("low", col("v") < 60)
+    .then("more", col("v") > sf.step("low").v + sf.step("more").count())
+    .one_or_more()
+    .within("25us"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"), [*((name, "no_skip") for name in SOUGHT), ("dependent", "skip_past_last")]
+)
+def test_batches_snapshots_and_restores_between_any_two_elements_change_nothing(name: str, rule: str) -> None:
+    chance = random.Random(7)
+    events = [(time, chance.choice("ab"), chance.randrange(100)) for time in range(24)]
+
+    def script(harness: OperatorHarness) -> None:
+        for start in range(0, len(events), 12):
+            part = events[start : start + 12]
+            push(harness, *sorted(part, key=lambda event: (event[2], event[0])))
+            harness.watermark(start + 9)
+        harness.finish()
+
+    rules = AfterMatch.parsed(rule, [step.name for step in SOUGHT[name].steps])
+    spec = MatchSpec(("k",), SOUGHT[name], ("k", "v"), rules)
+    check_batchings(spec, TIMED, script=script, reads=(LATE, TIMED_OUT))
+    check_snapshots(spec, TIMED, script=script, reads=(LATE, TIMED_OUT))
 
 
 @pytest.mark.parametrize("rule", ["no_skip", "skip_past_last"])
