@@ -22,9 +22,15 @@ SEEN = [(1, 2), (4, 6), (7, 4), (9, 11), (12, 9), (14, 17), (19, 8), (20, 22), (
 
 
 def drawn(
-    title: str, window: Any, seen: Sequence[tuple[int, ...]] = SEEN, *, until: float = 30, **how: Any
+    title: str,
+    window: Any,
+    seen: Sequence[tuple[int, ...]] = SEEN,
+    *,
+    until: float = 30,
+    steps: bool = False,
+    **how: Any,
 ) -> Drawing:
-    """Counts of records in windows, each record labelled by its event time."""
+    """Counts of records in windows, each record labelled by its event time. `steps`: the clock moves by seconds."""
     job = sf.Job("counts")
     events = job.read(
         sf.MemorySource([{"ts": 0}]),
@@ -35,6 +41,9 @@ def drawn(
     with TestJob(job, watermarks="job", splits=2 if len(seen[0]) == 3 else 1) as t:
         drawing = Drawing(t, title, label=lambda row: row["ts"], result=lambda row: row["n"])
         for at, time, *split in seen:
+            if steps:
+                for second in range(at):
+                    drawing.until(second)
             drawing.record(at, {"ts": time}, split=int(*split))
         return drawing.until(until)
 
@@ -56,6 +65,34 @@ def sliding() -> Drawing:
 def sessions() -> Drawing:
     seen = [(1, 1), (3, 4), (8, 10), (11, 7), (19, 21), (22, 24), (31, 34)]
     return drawn("Sessions: a pause of 5 s ends one", sf.session(gap="5s"), seen, until=34)
+
+
+def cumulative() -> Drawing:
+    return drawn("Windows that grow by 10 s, up to 30 s", sf.cumulative("30s", step="10s"), until=32)
+
+
+EARLY_AND_LATE = sf.after_watermark(early=sf.after_processing_time("4s"), late=sf.after_count(1))
+
+
+def early_late() -> Drawing:
+    return drawn(
+        "Early panes after 4 s, one on time, one for each late record",
+        sf.tumbling("10s"),
+        steps=True,
+        trigger=EARLY_AND_LATE,
+        allowed_lateness="20s",
+    )
+
+
+def early_discarding() -> Drawing:
+    return drawn(
+        "The same, discarding: what is new since the pane before",
+        sf.tumbling("10s"),
+        steps=True,
+        trigger=EARLY_AND_LATE,
+        allowed_lateness="20s",
+        accumulation="discarding",
+    )
 
 
 def quiet() -> Drawing:
@@ -153,6 +190,9 @@ def pattern() -> Drawing:
 
 
 PICTURES: list[Callable[[], Drawing | Lanes]] = [
+    cumulative,
+    early_late,
+    early_discarding,
     tumbling,
     lateness,
     sliding,
