@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks import before, checkpoints, data, footprint
 from benchmarks.growth import growth
+from benchmarks.joins import joins
 from benchmarks.large_state import large_state
 from benchmarks.pairing import compare
 from benchmarks.program import Program, ProgramError, installed_peers, missing_peers, ours
@@ -18,7 +19,7 @@ from benchmarks.report import Report
 from benchmarks.verify import Verifier
 from benchmarks.workloads.table import WORKLOADS, Workload
 
-ALONE = ("memory", "latency", "startup", "large_state", "checkpoints", "growth")
+ALONE = ("memory", "latency", "startup", "large_state", "checkpoints", "growth", "joins")
 KAFKA = ("K1", "kafka-latency", "kafka-soak")
 NAMES = (*WORKLOADS, *ALONE, *KAFKA)
 AGAINST_BEFORE = (*WORKLOADS, "K1", "latency", "checkpoints")
@@ -161,6 +162,8 @@ def _add_figures(name: str, verifier: Verifier, report: Report) -> None:
             report.figures += large_state()
         case "growth":
             report.figures += growth()
+        case "joins":
+            report.figures += joins()
 
 
 def _add_kafka(

@@ -30,6 +30,8 @@ __all__ = ["AsOfJoin"]
 _VERSIONS: Final = 0
 """The one pane of the store: the current version of each key."""
 _KEY: Final = "\x1akey"
+_AT_ONCE: Final = 65_536
+"""The number of versions that rows are joined with at once."""
 _LEFT, _RIGHT = TIMES
 
 
@@ -131,16 +133,27 @@ class _AsOfJoining(Operator):
         reached = limit - 1
         while reached < limit:
             due, reached = rows.take(limit)
-            for newer in versions.due(reached):
-                # Rows from before the last of these versions have to be joined before it is a key's only one.
-                if due is not None:
-                    passed = due[_LEFT] < newer[_RIGHT][-1]
-                    self._put_out(due.filter(passed), newer, out)
-                    due = due.filter(~passed)
-                self._replace(newer)
-            if due is not None:
-                self._put_out(due, None, out)
+            newer: list[pl.DataFrame] = []
+            for some in versions.due(reached):
+                newer.append(some)
+                if due is not None and sum(frame.height for frame in newer) >= _AT_ONCE:
+                    # Rows from before the last of these versions have to be joined before it is a key's only one.
+                    passed = due[_LEFT] < some[_RIGHT][-1]
+                    self._move_on(due.filter(passed), newer, out)
+                    due, newer = due.filter(~passed), []
+                elif due is None:
+                    self._replace(some)
+                    newer = []
+            self._move_on(due, newer, out)
             yield
+
+    def _move_on(self, rows: pl.DataFrame | None, newer: Sequence[pl.DataFrame], out: Collector) -> None:
+        """Joins rows with versions of which some are newer than the current ones, and makes the last ones current."""
+        versions = concatenated(newer) if newer else None
+        if rows is not None:
+            self._put_out(rows, versions, out)
+        if versions is not None:
+            self._replace(versions)
 
     def _replace(self, newer: pl.DataFrame) -> None:
         """Makes the last version of each key its current one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import polars as pl
 
@@ -30,6 +30,9 @@ from streamflow.windows.assigners import Sliding, Tumbling
 from streamflow.windows.slicing import Slicing
 
 __all__ = ["WindowJoin"]
+
+_AT_ONCE: Final = 50_000
+"""The number of rows whose windows are joined at once, if windows are that small."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,17 +132,25 @@ class _WindowJoining(Operator):
         self._watermark = min(part.number("watermark") for part in parts)
 
     def _fired(self, previous: int, watermark: int, out: Collector) -> Iterator[None]:
-        """Emits the rows of all windows whose last moment lies in (previous, watermark], about a bucket of time at
-        once."""
+        """Emits the rows of all windows whose last moment lies in (previous, watermark], some buckets at a time."""
         slicing, end = self._slicing, self._slicing.end_after(previous + 1)
         last = slicing.end_until(watermark + 1)
         while end <= last:
-            spans = [span for each in self._buckets for span in each.spans.values()]
-            ahead = min((span for span in spans if span.high >= end - slicing.size), default=None)
-            if ahead is None or ahead.low >= last:
+            ahead = sorted(
+                (span.low, span.high, each.rows(bucket))
+                for each in self._buckets
+                for bucket, span in each.spans.items()
+                if span.high >= end - slicing.size
+            )
+            if not ahead or ahead[0][0] >= last:
                 return
-            end = max(end, slicing.end_after(ahead.low))
-            until = min(last, max(end, slicing.end_until(ahead.high + slicing.every)))
+            end = until = max(end, slicing.end_after(ahead[0][0]))
+            rows = 0
+            for _, high, more in ahead:
+                until = min(last, max(until, slicing.end_until(high + slicing.every)))
+                rows += more
+                if rows >= _AT_ONCE:
+                    break
             yield from self._windows(end, until, out)
             self._drop(until)
             end = until + slicing.every

@@ -104,8 +104,12 @@ class Pane:
         return self.front.nbytes + sum(part.size for part in self.parts)
 
     @property
+    def all_parts(self) -> tuple[Part, ...]:
+        return (*self.parts, self.front)
+
+    @property
     def rows(self) -> int:
-        return sum(part.rows for part in (self.front, *self.parts))
+        return sum(part.rows for part in self.all_parts)
 
 
 class FrameSizes:

@@ -51,6 +51,8 @@ _CHUNK_RUNS: Final = 2
 """The number of runs of chunks that are looked up in above which they are merged."""
 _TAIL_FRAMES_LOOKED_UP: Final = 8
 """The number of frames of a tail above which they are put together."""
+_ALL_PER_KEY: Final = 16
+"""The number of stored rows per sought key below which joining all of them costs less than looking the keys up."""
 _FRONT: Final = -1
 """The number of the part in front."""
 
@@ -167,16 +169,22 @@ class FrameStore:
         """The merged rows of keys in a pane (their columns, any number of times each); None if there are none. The
         cost follows the number of keys, whatever the pane's size, except at the first and second time, when the pane
         is searched and sorted."""
-        if pane not in self._panes:
+        content = self._panes.get(pane)
+        if content is None:
             return None
-        sought, hashes = distinct_keys(keys, self._by)
-        found = self._near(pane, hashes)
+        if self._are_few([content], keys):
+            sought, found = keys[list(self._by)].unique(), self._all_of(pane)
+        else:
+            sought, hashes = distinct_keys(keys, self._by)
+            found = self._near(pane, hashes)
         rows = self._merging.rows(concatenated(found), sought) if found else None
         return rows if rows is not None and rows.height else None
 
-    def candidates(self, panes: Iterable[int], keys: pl.DataFrame) -> list[pl.DataFrame]:
+    def candidates(self, panes: Sequence[int], keys: pl.DataFrame) -> list[pl.DataFrame]:
         """Frames of these panes with all rows of the keys, not merged, and rows of other keys beside them: for a join,
-        which sorts them out anyway. The cost is that of `look_up`."""
+        which sorts them out anyway. The cost is at most that of `look_up`."""
+        if self._are_few([self._panes[pane] for pane in panes], keys):
+            return [frame for pane in panes for frame in self._all_of(pane)]
         _, hashes = distinct_keys(keys, self._by)
         return [frame for pane in panes for frame in self._near(pane, hashes)]
 
@@ -418,20 +426,32 @@ class FrameStore:
 
     # Looked up.
 
+    def _are_few(self, contents: Sequence[Pane], keys: pl.DataFrame) -> bool:
+        """Whether going over all rows of these panes costs less than looking keys up."""
+        return sum(content.rows for content in contents) <= _ALL_PER_KEY * keys.height and not any(
+            part.chunks for content in contents for part in content.parts
+        )
+
+    def _all_of(self, pane: int) -> list[pl.DataFrame]:
+        """All frames of a pane in memory, oldest first by part."""
+        return [run.frame for part in self._panes[pane].all_parts for run in part.in_memory]
+
     def _near(self, pane: int, hashes: Sequence[int]) -> list[pl.DataFrame]:
         """The frames of a pane, or the rows of them, in which keys with these hashes may be, oldest first by part."""
         content = self._panes[pane]
         if len(content.parts) == 1 and self._is_large(content.parts[0]):
             self._divide(pane, content)
-        parts = len(content.parts)
-        by_part: dict[int, list[int]] = {}
-        for key_hash in hashes:
-            by_part.setdefault(slice_of_hash(key_hash, parts), []).append(key_hash)
-        found = [
-            frame
-            for number, of_part in by_part.items()
-            for frame in self._rows_of(pane, content.parts[number], of_part)
-        ]
+        if len(content.parts) == 1:
+            found = self._rows_of(pane, content.parts[0], hashes)
+        else:
+            by_part: dict[int, list[int]] = {}
+            for key_hash in hashes:
+                by_part.setdefault(slice_of_hash(key_hash, _PARTS), []).append(key_hash)
+            found = [
+                frame
+                for number, of_part in by_part.items()
+                for frame in self._rows_of(pane, content.parts[number], of_part)
+            ]
         found += self._rows_of(pane, content.front, hashes)
         self._tell()
         return found

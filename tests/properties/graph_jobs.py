@@ -175,7 +175,26 @@ def _written(job: sf.Job, step: Step, inputs: list[Any], fails: Fails) -> Any:
         return stream if fails.at is None else _typed(stream, fails, step.form)
     if step.kind == "union":
         return inputs[0].union(*inputs[1:])
+    if step.kind == "join":
+        return _joined(inputs[0], inputs[1], step)
     return _WRITTEN[step.kind](inputs[0], step)
+
+
+def _joined(left: sf.Stream, right: sf.Stream, step: Step) -> sf.Stream:
+    key, how = step["key"], step["how"]
+    match step["by"]:
+        case ("interval", lower, upper):
+            joined = left.join(right, on=key, how=how, within=(f"{lower}us", f"{upper}us"))
+        case ("window", size):
+            joined = left.join(right, on=key, how=how, window=sf.tumbling(f"{size}us"))
+        case ("as of",):
+            joined = left.join_asof(right, on=key, how=how)
+        case _:
+            joined = left.join(right, on=key, how=how)
+    value = "v" if how in ("semi", "anti") else "v_right"
+    if step.form == "columns":
+        return joined.select("k", "j", col(value).alias("v"), "f", "b")
+    return joined.map(lambda row: {**{name: row[name] for name in ("k", "j", "f", "b")}, "v": row.get(value)})
 
 
 def _filtered(stream: sf.Stream, step: Step) -> Any:

@@ -79,7 +79,46 @@ def _step(step: Step, inputs: Sequence[list[Timed]]) -> list[Timed]:
         return [(row["ts"], {name: row[name] for name in row if name != "ts"}) for row in step["rows"]]
     if step.kind == "union":
         return [record for records in inputs for record in records]
+    if step.kind == "join":
+        return list(_joined(step, *inputs))
     return list(_STEPS[step.kind](step, inputs[0]))
+
+
+def _joined(step: Step, left: list[Timed], right: list[Timed]) -> Iterable[Timed]:
+    """The left row of each pair with the `v` of the right one; rows alone with nothing there, or unchanged."""
+    key, how = step["key"], step["how"]
+    for time, row in left:
+        others = [
+            (at, other)
+            for at, other in right
+            if row[key] == other[key] is not None and _meet(step["by"], time, at)
+        ]
+        # A row of a window has the time of its end.
+        alone = _window_end(step["by"], time)
+        if how in ("semi", "anti"):
+            if bool(others) == (how == "semi"):
+                yield alone, row
+            continue
+        for at, other in others:
+            yield max(alone, _window_end(step["by"], at)), {**row, "v": other["v"]}
+        if how == "left" and not others:
+            yield alone, {**row, "v": None}
+
+
+def _meet(by: tuple[Any, ...], left: int, right: int) -> bool:
+    match by:
+        case ("interval", lower, upper):
+            return bool(lower <= right - left <= upper)
+        case ("window", size):
+            return bool(left // size == right // size)
+        case ("as of",):
+            return right <= left
+        case _:
+            return True
+
+
+def _window_end(by: tuple[Any, ...], time: int) -> int:
+    return time // by[1] * by[1] + by[1] - 1 if by[0] == "window" else time
 
 
 def _windowed(step: Step, records: list[Timed]) -> Iterable[Timed]:

@@ -165,8 +165,8 @@ def _further(
     kind = random.choice(
         ["filter", "change", "repeat", "objects", "typed", "split", "union", "totals", "reduce"]
         + ["window"] * 6
-        # What a process makes of late records is a matter of when they come.
-        + ([] if tardy else ["process"])
+        # What a process makes of late records is a matter of when they come, and a join of them nothing.
+        + ([] if tardy else ["process", "join", "join"])
     )
     match kind:
         case "filter":
@@ -185,10 +185,8 @@ def _further(
             options = {"choices": choices, "of": at}
             for branch in [*choices, "rest"]:
                 add(Step("branch", (at,), "columns", {**options, "branch": branch}), layout)
-        case "union":
-            same = [other for other in streams if layouts[other] == layout]
-            others = [random.choice(same) for _ in range(random.randint(1, 2))]
-            add(Step("union", (at, *others), layout), layout)
+        case "union" | "join":
+            _together(random, add, kind, at, {other: layouts[other] for other in streams})
         case "process":
             options = {**_keyed(random, layout), "size": random.choice([5, SIZE])}
             after = random.choice(["columns", "objects"])
@@ -204,6 +202,33 @@ def _further(
             _window(random, add, at, layout, tardy=tardy)
         case _:
             assert kind == "split", kind
+
+
+def _together(random: Random, add: Any, kind: str, at: int, layouts: Mapping[int, str]) -> None:
+    """A step that brings streams together; `layouts` are those of all streams that there are."""
+    if kind == "union":
+        same = [other for other in layouts if layouts[other] == layouts[at]]
+        others = [random.choice(same) for _ in range(random.randint(1, 2))]
+        add(Step("union", (at, *others), layouts[at]), layouts[at])
+        return
+    other = random.choice([*layouts])
+    both = "columns" if layouts[at] == layouts[other] == "columns" else "objects"
+    add(Step("join", (at, other), both, _join(random)), both)
+
+
+def _join(random: Random) -> dict[str, Any]:
+    """The options of a join: within an interval, by windows, as of a time, or all; of kinds whose rows and times do
+    not depend on what comes first."""
+    lower = random.randint(-8, 8)
+    by, hows = random.choice(
+        [
+            (("interval", lower, lower + random.randint(0, 8)), ("inner", "left", "semi", "anti")),
+            (("window", random.randint(1, SIZE)), ("inner", "left", "semi", "anti")),
+            (("as of",), ("semi", "anti")),
+            (("all",), ("inner",)),
+        ]
+    )
+    return {"by": by, "how": random.choice(hows), "key": random.choice(["k", "j"])}
 
 
 def _window(random: Random, add: Any, at: int, layout: str, *, tardy: bool) -> None:

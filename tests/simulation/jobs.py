@@ -17,11 +17,14 @@ from streamflow.testing.simulation.campaign import Campaign
 __all__ = [
     "JOBS",
     "arriving",
+    "asof_join",
     "branches",
     "buckets",
     "campaign",
     "cascade",
+    "changing_join",
     "flushes",
+    "interval_join",
     "late_sessions",
     "ordered",
     "patterns",
@@ -31,6 +34,7 @@ __all__ = [
     "totals",
     "tumbling",
     "union",
+    "window_join",
 ]
 
 ROWS = 30
@@ -246,6 +250,41 @@ _matches = read(patterns).key_by("key").match(_rising, after_match="skip_to_next
 _matches.collect()
 _matches.timed_out.collect()
 
+interval_join = sf.Job("interval-join")
+_joined = read(interval_join, events(16)).join(
+    read(interval_join, events(16, step=2, salt=5), bound="6s"), on="key", within=("-3s", "2s"), how="outer"
+)
+_joined.collect()
+_joined.key_by("key").window(sf.tumbling("4s")).aggregate(n=sf.count(), total=sf.sum("value")).collect()
+
+window_join = sf.Job("window-join")
+(
+    read(window_join, events(16))
+    .join(
+        read(window_join, events(16, step=2, salt=5), bound="6s"),
+        on="key",
+        window=sf.sliding("6s", every="3s"),
+        how="left",
+    )
+    .collect()
+)
+
+asof_join = sf.Job("asof-join")
+_versions = read(asof_join, events(16, step=2, salt=5), bound="6s")
+_at_the_time = read(asof_join, events(16)).join_asof(_versions, on="key", tolerance="9s")
+_at_the_time.collect()
+_names = asof_join.read(sf.MemorySource([{"key": key, "name": key.upper()} for key in KEYS[:4]]))
+_at_the_time.join(_names.to_table("key"), how="left").collect()
+
+changing_join = sf.Job("changing-join")
+_most = read(changing_join, events(16)).key_by("key").aggregate(most=sf.max("value"))
+_last = (
+    read(changing_join, events(8, salt=5))
+    .parallel(1)
+    .to_table("key", versioned=True, deleted=col("value") < 20)
+)
+_most.join(_last.changes(), on="key", how="outer").collect()
+
 JOBS = {
     job.name: job
     for job in (
@@ -261,6 +300,10 @@ JOBS = {
         branches,
         late_sessions,
         patterns,
+        interval_join,
+        window_join,
+        asof_join,
+        changing_join,
     )
 }
 
