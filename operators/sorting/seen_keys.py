@@ -8,17 +8,18 @@ A pane is shorter than `within`, so no key is in it twice, and nothing is ever r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import repeat
+from collections.abc import Sequence
 from typing import Final
 
 import polars as pl
 
 from streamflow.core.common_types import concatenated
+from streamflow.core.key_join import key_join
 from streamflow.core.partition import partitioned
 from streamflow.core.schema import EVENT_TIME
 from streamflow.operators.contract.operator import OperatorContext
 from streamflow.operators.sorting.key_numbers import key_numbers
+from streamflow.operators.sorting.known_hashes import KnownHashes
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
@@ -28,8 +29,12 @@ __all__ = ["SeenKeys"]
 
 _FIRST: Final = "__first"
 """The time of the first record of a group, in microseconds."""
+_PLACE: Final = "__at"
 _FOR_EVER: Final = 0
 """The pane of keys that are never forgotten."""
+_MANY: Final = 32
+"""The number of rows of a pane per sought key below which all of them are compared: to find so many keys one by one
+takes longer."""
 
 
 class SeenKeys:
@@ -39,6 +44,7 @@ class SeenKeys:
         self._keys = list(keys.columns)
         self._within = within
         self._width = max(1, (within or 0) // 2)
+        self._hashes = KnownHashes(self._keys, ctx.memory_budget)
         self._store = FrameStore(
             ctx.state, ctx.operator_id, _unchanged, ctx.memory_budget, keys, state="seen"
         )
@@ -53,13 +59,13 @@ class SeenKeys:
 
     def forget(self, reached: int) -> None:
         """Forgets the groups that hold no later record than `reached`."""
-        if reached == MAX_TIME:
-            self._store.clear()
-        elif self._within is not None:
-            for pane in self._store.panes():
-                if pane + self._width - 1 > reached + 1 - self._within:
-                    return
-                self._store.drop(pane)
+        if self._within is None and reached < MAX_TIME:
+            return
+        for pane in self._store.panes():
+            if reached < MAX_TIME and pane + self._width - 1 > reached + 1 - (self._within or 0):
+                return
+            self._store.drop(pane)
+            self._hashes.drop(pane)
 
     def snapshot(self) -> OperatorSnapshot:
         """All groups."""
@@ -68,27 +74,48 @@ class SeenKeys:
     def restore(self, parts: Sequence[StatePart]) -> None:
         """Restores `snapshot`'s state."""
         self._store.restore(parts)
+        for pane in self._store.panes():
+            slices = self._store.slices([pane])
+            for number in range(slices):
+                rows = self._store.read_slice(pane, number, slices)
+                if rows is not None:
+                    self._hashes.add(pane, rows)
 
     def _known(self, frame: pl.DataFrame) -> pl.DataFrame | None:
         """The groups of the keys of these records, a key's later ones last; None if there are none."""
-        found = [self._store.look_up(pane, frame) for pane in self._store.panes()]
+        perhaps = self._hashes.perhaps(self._store.panes(), frame)
+        found = (self._rows_of(pane, rows) for pane, rows in perhaps if rows.height)
         known = [rows for rows in found if rows is not None]
         return concatenated(known) if known else None
 
+    def _rows_of(self, pane: int, sought: pl.DataFrame) -> pl.DataFrame | None:
+        """The groups of a pane that these records' keys have."""
+        if self._store.rows_in(pane) > _MANY * sought.height:
+            return self._store.look_up(pane, sought)
+        rows = key_join(self._store.read(pane), sought[self._keys].unique(), self._keys)
+        return rows if rows.height else None
+
     def _begin(self, frame: pl.DataFrame, old: pl.DataFrame | None) -> pl.Series:
         """Whether a record begins a group."""
-        within, keys = self._within, frame[self._keys]
-        numbers = key_numbers(keys if old is None else concatenated([old[self._keys], keys]), self._keys)
-        times: Iterable[int] = frame[EVENT_TIME].to_physical().to_list() if within is not None else repeat(0)
-        began: dict[int, int] = {}
+        times = [] if self._within is None else [EVENT_TIME]
+        left = frame[[*self._keys, *times]].with_row_index(_PLACE)
         if old is not None:
-            earlier = old[_FIRST].to_list() if within is not None else repeat(0)
-            began = dict(zip(numbers[: old.height], earlier, strict=False))
-            numbers = numbers[old.height :]
+            met = key_join(left, old.unique(self._keys, keep="last", maintain_order=True), self._keys)
+            if self._within is not None:
+                met = met.filter(met[EVENT_TIME].to_physical() - met[_FIRST] < self._within)
+            left = left.filter(~_at(met[_PLACE], frame.height))
+        if self._within is not None and left.height and _span(left[EVENT_TIME]) >= self._within:
+            return _at(left[_PLACE].filter(self._begin_again(left, self._within)), frame.height)
+        return _at(left.unique(self._keys, keep="first", maintain_order=True)[_PLACE], frame.height)
+
+    def _begin_again(self, left: pl.DataFrame, within: int) -> pl.Series:
+        """Whether a record begins a group, of records among which a key may have several."""
+        began: dict[int, int] = {}
         begin: list[bool] = []
-        for number, time in zip(numbers, times, strict=False):
+        times: list[int] = left[EVENT_TIME].to_physical().to_list()
+        for number, time in zip(key_numbers(left, self._keys), times, strict=True):
             before = began.get(number)
-            new = before is None or (within is not None and time - before >= within)
+            new = before is None or time - before >= within
             if new:
                 began[number] = time
             begin.append(new)
@@ -99,7 +126,7 @@ class SeenKeys:
         if reached == MAX_TIME:
             return
         if self._within is None:
-            self._store.append(_FOR_EVER, rows)
+            self._add(_FOR_EVER, rows)
             return
         first = begins[EVENT_TIME].to_physical().alias(_FIRST)
         rows = rows.hstack([first])
@@ -107,7 +134,21 @@ class SeenKeys:
         if not lasting.all():
             rows, first = rows.filter(lasting), first.filter(lasting)
         for pane, part in partitioned(rows, first - first % self._width):
-            self._store.append(pane, part)
+            self._add(pane, part)
+
+    def _add(self, pane: int, rows: pl.DataFrame) -> None:
+        self._store.append(pane, rows)
+        self._hashes.add(pane, rows)
+
+
+def _at(places: pl.Series, rows: int) -> pl.Series:
+    """Whether a row is at one of these places."""
+    return pl.repeat(False, rows, eager=True, dtype=pl.Boolean).scatter(places, True)
+
+
+def _span(times: pl.Series) -> int:
+    physical = times.to_physical()
+    return int(physical.max()) - int(physical.min())  # type: ignore[arg-type]
 
 
 def _unchanged(frame: pl.DataFrame) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from streamflow.core.schema import Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import RecordError
 from streamflow.operators.contract.operator import ERRORS, LATE
+from streamflow.operators.sorting import known_hashes
 from streamflow.operators.sorting.deduplicate import DeduplicateSpec
 from streamflow.state.frames.merging import Merging
 from streamflow.testing.harness import OperatorHarness, check_batchings
@@ -126,9 +127,12 @@ def some_records(seed: int, count: int = 200) -> Records:
 def expected(records: Records, within: int | None, keep: str) -> list[tuple[str, int, int]]:
     """The records kept, by the definition."""
     kept: list[tuple[str, int, int]] = []
-    for key in {key for key, _, _ in records}:
+    by_key: dict[str, Records] = {}
+    for record in sorted(records):
+        by_key.setdefault(record[0], []).append(record)
+    for of_key in by_key.values():
         group: Records = []
-        for record in sorted(record for record in records if record[0] == key):
+        for record in of_key:
             if group and (within is None or record[1] < group[0][1] + within):
                 group.append(record)
                 continue
@@ -160,6 +164,24 @@ def test_restored_at_another_parallelism_it_goes_on_as_if_nothing_had_happened(
     assert sorted(found) == expected(records, within, keep)
     assert counted(harness) == len(records) - len(found)
     assert harness.output(LATE) == []
+
+
+@pytest.mark.parametrize("within", [None, 900, 100_000])
+@pytest.mark.parametrize("budget", [64 << 20, 1])
+def test_many_records_at_once_are_told_apart_by_their_hashes(
+    within: int | None, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_hashes, "_FOLDED", 500)
+    chance = random.Random(budget)
+    records = [(f"k{chance.randrange(6_000)}", n // 2 + chance.randint(0, 50), n) for n in range(24_000)]
+    harness = OperatorHarness(spec(within), TIMED, memory_budget=budget)
+    for number, start in enumerate(range(0, len(records), 2_000)):
+        pushed(harness, *records[start : start + 2_000]).watermark((start + 2_000) // 2 - 1)
+        if number % 5 == 4:
+            harness.restore(harness.snapshot(), parallelism=number % 2 + 1)
+    harness.finish()
+    found = zip(harness.output(), harness.event_times(), strict=True)
+    assert sorted((row["k"], time, row["v"]) for row, time in found) == expected(records, within, "first")
 
 
 @pytest.mark.parametrize(("within", "keep"), CASES)
