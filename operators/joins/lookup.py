@@ -17,7 +17,8 @@ from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.inputs import FRAMES, InputNeeds
 from streamflow.operators.contract.operator import BatchFunction, Collector, OperatorContext, PureSpec
 from streamflow.operators.joins.sides import Columns, JoinSpec
-from streamflow.state.frames.runs import Run, distinct_keys
+from streamflow.state.frames.runs import Run
+from streamflow.state.keyed.key_hashes import distinct_keys
 
 __all__ = ["LookupJoin"]
 

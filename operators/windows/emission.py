@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import polars as pl
 
+from streamflow.core.chosen_rows import chosen_rows
 from streamflow.core.common_types import concatenated
 from streamflow.core.frame import FrameBatch
 from streamflow.core.key_join import key_join
@@ -140,11 +141,9 @@ class FiredPanes:
                 within = (panes[START] >= start[0]) & (panes[END] <= end[0])
             else:
                 within = (panes[START] == start[0]) & (panes[END] == end[0])
-            hits, rest = (
-                (panes, panes.clear()) if within.all() else (panes.filter(within), panes.filter(~within))
-            )
+            hits = chosen_rows(panes, within)
             bounds = [bound.new_from_index(0, hits.height) for bound in (start, end)]
-            return hits.hstack(bounds), rest
+            return hits.hstack(bounds), chosen_rows(panes, ~within)
         mine = windows[self._keys].hstack([start, end])
         after, before = pl.col(START) >= pl.col(_BY_START), pl.col(END) <= pl.col(_BY_END)
         if not self._growing:
@@ -211,25 +210,31 @@ class PaneWriter:
             # One column of a window's size sorts faster on one core than Polars divides it among several.
             ordered = panes.lazy().sort(order, multithreaded=panes.height > _LITTLE)
         else:
-            ordered = self._with_history(panes, watermark, again=again).lazy()
+            ordered = None
+        info: list[pl.Expr] = []
         if self._pane_info:
             over = pl.lit(watermark >= MAX_TIME) | (
                 pl.col(END) - 1 <= max(watermark - self._lateness, MIN_TIME)
             )
             if self._fired is not None:
                 over &= pl.col(_ORDER)
-            ordered = ordered.with_columns(pl.lit(timing).alias("pane_timing"), over.alias("is_last"))
+            info = [pl.lit(timing).alias("pane_timing"), over.alias("is_last")]
         columns = [*self._columns, *self._marked] if timing == "ON_TIME" else self._columns
-        out.emit(FrameBatch(collected_as_written(ordered.select(columns))))
+        if ordered is None:
+            result = self._with_history(panes, watermark, info, columns, again=again)
+        else:
+            result = collected_as_written((ordered.with_columns(info) if info else ordered).select(columns))
+        out.emit(FrameBatch(result))
 
     def write_fired(self, panes: pl.DataFrame, watermark: int, out: Collector) -> None:
         """Emits panes (keys, START, END, values, INDEX, `pane_timing`, `is_last`) of windows with triggers, in window
         order. Each may have fired before."""
         if self._fired is None:
             ordered = panes.lazy().sort([END, START, *self._keys])
+            result = collected_as_written(ordered.select(self._columns))
         else:
-            ordered = self._with_history(panes, watermark, again=True).lazy()
-        out.emit(FrameBatch(collected_as_written(ordered.select(self._columns))))
+            result = self._with_history(panes, watermark, [], self._columns, again=True)
+        out.emit(FrameBatch(result))
 
     def snapshot(self) -> OperatorSnapshot:
         """The fired panes that may fire again."""
@@ -250,9 +255,17 @@ class PaneWriter:
         if self._fired is not None and not windows.is_empty():
             self._fired.take(windows)
 
-    def _with_history(self, panes: pl.DataFrame, watermark: int, *, again: bool) -> pl.DataFrame:
-        """The panes in order with their change kind and index, each right behind the retractions of the panes that it
-        replaces; remembers them."""
+    def _with_history(
+        self,
+        panes: pl.DataFrame,
+        watermark: int,
+        info: Sequence[pl.Expr],
+        columns: Sequence[pl.Expr],
+        *,
+        again: bool,
+    ) -> pl.DataFrame:
+        """The columns `columns` of the panes in order, over their change kind, their index and `info`, each pane right
+        behind the retractions of those that it replaces; remembers them."""
         assert self._fired is not None
         old = self._fired.take(panes) if again else None
         history = _HISTORY
@@ -266,10 +279,12 @@ class PaneWriter:
         if old is not None:
             is_old = pl.Series(_ORDER, [False]).new_from_index(0, old.height)
             panes = concatenated([old.hstack([is_old])[panes.columns], panes])
-        result = collected_as_written(panes.lazy().sort(self._ordered).with_columns(history))
-        new = result if old is None else result.filter(result[_ORDER])
+        query = panes.lazy().sort(self._ordered).with_columns(history)
+        # In one query with what is remembered, whose columns no other has the name of.
+        result = collected_as_written((query.with_columns(info) if info else query).with_columns(columns))
+        new = result if old is None else chosen_rows(result, result[_ORDER])
         self._fired.add(new[names], watermark)
-        return result if self._retracting else new
+        return (result if self._retracting else new)[[column.meta.output_name() for column in columns]]
 
 
 def _history() -> list[pl.Expr]:

@@ -36,7 +36,9 @@ class PutAway:
         merge: Merge,
     ) -> None:
         self._keys = keys
-        self._rows = FrameStore(backend, operator_id, merge, memory, keys, state=_ROWS, replacing=True)
+        self._rows = FrameStore(
+            backend, operator_id, merge, memory, keys, state=_ROWS, replacing=True, sorting=True
+        )
         self._due = TimeSorted(backend, operator_id, memory, keys, time=_DUE, state="due")
 
     def __len__(self) -> int:

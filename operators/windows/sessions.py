@@ -22,6 +22,7 @@ from streamflow.core.common_types import alike, concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.membership import has_key_in
+from streamflow.core.plain_keys import FEW, occur_once
 from streamflow.operators.aggregates.partials import COUNT, END, FIRST, LAST, SLICE, START, TIME
 from streamflow.operators.contract.operator import LATE, Collector, Operator
 from streamflow.operators.windows.buckets import Buckets
@@ -46,8 +47,6 @@ _OPEN: Final = 0
 """The pane of the table of open fragments, which has no pane."""
 _CHUNK_ROWS: Final = 400_000
 _LITTLE: Final = 4_096
-_FEW: Final = 256
-"""The number of rows up to which it pays to see whether there is anything to merge."""
 _MOST_CHUNKS: Final = 16
 _MANY: Final = 8
 """The number of rows per row that is old enough to close, below which all are merged instead of picking."""
@@ -55,6 +54,8 @@ _MANY_OPEN: Final = 131_072
 """With no more open rows, going over all of them costs less than looking some up."""
 _AT_HAND: Final = 16_384
 """The number of rows that stay at hand in any case once some are put away."""
+_PUT_AWAY: Final = 131_072
+"""The number of rows that one watermark puts away at most: it takes a moment to sort them in."""
 _AHEAD: Final = 8
 """The number of steps of the watermark for which due rows stay at hand; all rows if that is a gap or more."""
 
@@ -125,7 +126,7 @@ class SessionWindows(Operator):
                 reached, complete = self._fetch(watermark)
                 self._close(reached, "ON_TIME", out)
                 if puts_away and self._rows > (_AT_HAND if len(self._away) else _MANY_OPEN):
-                    self._put_away(self._closing(reached) + self._ahead)
+                    self._put_away(self._closing(reached) + self._ahead, _PUT_AWAY)
             self._parts.writer.clean_up(watermark)
         # A session that is still open has a record after this.
         return self._closing(watermark) if self._of_last and watermark < MAX_TIME else watermark
@@ -259,11 +260,11 @@ class SessionWindows(Operator):
         if due.height * _MANY > rows.height:
             return rows, rows.clear()
         chosen = has_key_in(rows, due, self._keys)
-        return rows.filter(chosen), rows.filter(~chosen)
+        return due if chosen.sum() == due.height else rows.filter(chosen), rows.filter(~chosen)
 
     def _merged(self, rows: pl.DataFrame) -> pl.DataFrame:
         """One row per session; in discarding mode its values leave out fired records."""
-        if rows.height <= _FEW and not rows[self._keys].is_duplicated().any():
+        if rows.height <= FEW and occur_once(rows, self._keys):
             return rows
         numbered = with_sessions(rows, self._keys, self._gap)
         first_key = [pl.col(key).first() for key in self._keys]
@@ -299,7 +300,9 @@ class SessionWindows(Operator):
         self._hold(sum(map(self._sizes.of, self._open)))
 
     def _add(self, fragments: pl.DataFrame) -> None:
-        self._open.append(self._flagged(fragments.drop(SLICE, strict=False)))
+        if SLICE in fragments.columns:
+            fragments = fragments[[name for name in fragments.columns if name != SLICE]]
+        self._open.append(self._flagged(fragments))
         self._rows += fragments.height
         self._hold(self._nbytes + self._sizes.of(self._open[-1]))
 
@@ -317,7 +320,7 @@ class SessionWindows(Operator):
         self._keep([merged])
         self._merged_rows = self._rows
         if self._nbytes > self._memory.limit // 2:
-            self._put_away(self._closing(self._watermark))
+            self._put_away(self._closing(self._watermark), self._rows)
 
     def _take_back(self, keys: pl.DataFrame) -> bool:
         """Brings the rows of these keys to hand; returns whether some had been put away."""
@@ -326,8 +329,8 @@ class SessionWindows(Operator):
             self._add(rows)
         return rows is not None
 
-    def _put_away(self, near: int) -> None:
-        """Puts away the rows that are due after `near`, if that is most of them."""
+    def _put_away(self, near: int, most: int) -> None:
+        """Puts away `most` of the rows that are due after `near`, if that is the greater part."""
         rows = self._all()
         if rows is None:
             return
@@ -336,8 +339,8 @@ class SessionWindows(Operator):
         far = due > max(near, self._taken)
         away = rows.filter(far)
         if away.height * 2 > rows.height:
-            self._away.add(away, due)
-            self._keep([rows.filter(~far)])
+            self._away.add(away.head(most), due)
+            self._keep([rows.filter(~far), away[most:]])
 
     def _fetch(self, watermark: int) -> tuple[int, bool]:
         """Fetches from the store the fragments that the watermark can touch, at most about a chunk of them.

@@ -13,7 +13,7 @@ import polars as pl
 
 from streamflow.core.keys import key_hashes
 
-__all__ = ["slice_of_hash", "slices_of"]
+__all__ = ["slice_of_hash", "slices_of", "slices_of_hashes"]
 
 _MODULUS: Final = 32_749
 """A prime, so that it has no factor in common with any number of key groups."""
@@ -25,7 +25,12 @@ def slices_of(frame: pl.DataFrame, keys: Sequence[str], slices: int) -> pl.Serie
     >>> slices_of(pl.DataFrame({"k": ["JFK", "LGA", "EWR", "JFK"]}), ["k"], 2).to_list()
     [1, 1, 0, 1]
     """
-    return key_hashes(frame, keys) % _MODULUS % slices
+    return slices_of_hashes(key_hashes(frame, keys), slices)
+
+
+def slices_of_hashes(hashes: pl.Series, slices: int) -> pl.Series:
+    """The slices of keys with these hashes."""
+    return hashes % _MODULUS % slices
 
 
 def slice_of_hash(key_hash: int, slices: int) -> int:

@@ -7,21 +7,21 @@ replaced at the cost of appending, and what they replace goes when frames are me
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from itertools import chain, repeat
+from itertools import chain
 from typing import Final
 
 import polars as pl
 
 from streamflow.core.common_types import concatenated
 from streamflow.core.key_join import key_join
+from streamflow.core.plain_keys import are_plain, keys_as_objects
 
 __all__ = ["MARK", "Merging", "flagged", "marks_of"]
 
 MARK: Final = "__mark"
 """Whether a row is a mark."""
 _NUMBER: Final = "__number"
-_FEW: Final = 2_048
-_PLAIN: Final = frozenset({pl.String(), pl.Binary(), pl.Boolean(), pl.Date()})
+_FEW: Final = 8_192
 _FLAGS: Final = {flag: pl.Series(MARK, [flag]) for flag in (False, True)}
 
 
@@ -42,7 +42,10 @@ class Merging:
         frame = concatenated(frames)
         if not self._replacing:
             return self._merge(frame)
-        rows = self.rows(frame, frame[self._keys].unique())
+        keys = frame[self._keys].unique()
+        if keys.height == frame.height and not _any_mark(frame):
+            return frame
+        rows = self.rows(frame, keys)
         if MARK in frame.columns:
             rows = flagged(rows, mark=False)
         if oldest or not _any_mark(frame):
@@ -53,7 +56,8 @@ class Merging:
     def rows(self, frame: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
         """The rows of these keys (each once) that no later mark has replaced, merged, without the marks."""
         names = [name for name in frame.columns if name != MARK]
-        if frame.height <= _FEW and all(map(_is_plain, frame[self._keys].dtypes, keys.dtypes)):
+        types = frame[self._keys].dtypes
+        if frame.height <= _FEW and types == keys.dtypes and are_plain(types):
             places = self._places(frame, keys)
             rows = frame[names][pl.Series(list(chain.from_iterable(places)), dtype=pl.UInt32)]
             return self._merge(rows) if any(len(of_key) > 1 for of_key in places) else rows
@@ -69,21 +73,15 @@ class Merging:
 
     def _places(self, frame: pl.DataFrame, keys: pl.DataFrame) -> Collection[list[int]]:
         """For each key the places of its rows behind its last mark; quicker than queries where there are few rows."""
-        places: dict[tuple[object, ...], list[int]] = {key: [] for key in keys.rows()}
-        marks = frame[MARK] if MARK in frame.columns else repeat(False)
-        for place, (key, mark) in enumerate(zip(frame[self._keys].rows(), marks, strict=False)):
-            of_key = places.get(key)
-            if of_key is not None:
-                if mark:
-                    of_key.clear()
-                else:
-                    of_key.append(place)
+        places: dict[object, list[int]] = {key: [] for key in keys_as_objects(keys, self._keys)}
+        marks = frame[MARK].to_list() if MARK in frame.columns else None
+        objects = keys_as_objects(frame, self._keys)
+        for place in [place for place, key in enumerate(objects) if key in places]:
+            if marks is not None and marks[place]:
+                places[objects[place]].clear()
+            else:
+                places[objects[place]].append(place)
         return places.values()
-
-
-def _is_plain(one: pl.DataType, other: pl.DataType) -> bool:
-    """Whether keys of these types are equal where Python says so."""
-    return one == other and (one in _PLAIN or one.is_integer())
 
 
 def _any_mark(frame: pl.DataFrame) -> bool:

@@ -28,10 +28,10 @@ from streamflow.core.partition import partitioned
 from streamflow.errors import StateError
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.frames.chunks import Chunk, Chunks, chunk_runs
-from streamflow.state.frames.key_slices import slice_of_hash, slices_of
+from streamflow.state.frames.key_slices import slice_of_hash, slices_of, slices_of_hashes
 from streamflow.state.frames.merging import MARK, Merging, flagged, marks_of
 from streamflow.state.frames.parts import TAIL_FRAMES, TAIL_ROWS, FrameSizes, Pane, Part
-from streamflow.state.frames.runs import Run, by_hash, distinct_keys
+from streamflow.state.frames.runs import Run, by_hash
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.memory_share import MemoryShare
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart, whole
@@ -53,6 +53,12 @@ _TAIL_FRAMES_LOOKED_UP: Final = 8
 """The number of frames of a tail above which they are put together."""
 _ALL_PER_KEY: Final = 16
 """The number of stored rows per sought key below which joining all of them costs less than looking the keys up."""
+_SORTED_AT_ONCE: Final = 1 << 16
+"""Rows; so many are sorted before they are divided in a store that is `sorting`: each part by itself takes longer, and
+looking up would have to wait for it."""
+_RUNS: Final = 8
+"""The number of runs of a part from which on they are merged when many rows come."""
+_HASH: Final = "__hash"
 _FRONT: Final = -1
 """The number of the part in front."""
 
@@ -62,7 +68,8 @@ class FrameStore:
     store alone.
 
     `merge` turns the concatenation of frames into one and must be associative; column types may widen from one frame to
-    the next. `replacing`: rows of a key can be put in the place of older ones.
+    the next. `replacing`: rows of a key can be put in the place of older ones. `sorting`: the key of each row will be
+    looked up, so that many rows are sorted when they come.
 
     Appending costs a few microseconds, merges and spills aside. The share bounds what is kept between calls; a call
     takes about twice the largest part of a pane more while it merges, `read` twice the pane. Raises KeyError for a pane
@@ -87,11 +94,13 @@ class FrameStore:
         *,
         state: str = "panes",
         replacing: bool = False,
+        sorting: bool = False,
     ) -> None:
         self._address = StateAddress(operator_id, state)
         self._chunks = Chunks(backend, self._address)
         self._merging = Merging(keys.looked_up, merge, replacing=replacing)
         self._replacing = replacing
+        self._sorting = sorting
         self._memory = MemoryShare.alone(memory) if isinstance(memory, int) else memory
         self._memory.join(self)
         self._slice_bytes = max(self._memory.equal // _SLICES_PER_SHARE, _LEAST_SLICE)
@@ -175,7 +184,7 @@ class FrameStore:
         if self._are_few([content], keys):
             sought, found = keys[list(self._by)].unique(), self._all_of(pane)
         else:
-            sought, hashes = distinct_keys(keys, self._by)
+            sought, hashes = self._keys.hashes.distinct(keys)
             found = self._near(pane, hashes)
         rows = self._merging.rows(concatenated(found), sought) if found else None
         return rows if rows is not None and rows.height else None
@@ -185,7 +194,7 @@ class FrameStore:
         which sorts them out anyway. The cost is at most that of `look_up`."""
         if self._are_few([self._panes[pane] for pane in panes], keys):
             return [frame for pane in panes for frame in self._all_of(pane)]
-        _, hashes = distinct_keys(keys, self._by)
+        _, hashes = self._keys.hashes.distinct(keys)
         return [frame for pane in panes for frame in self._near(pane, hashes)]
 
     def read(self, pane: int) -> pl.DataFrame:
@@ -420,9 +429,28 @@ class FrameStore:
 
     def _distribute(self, pane: int, content: Pane, frame: pl.DataFrame) -> None:
         """Moves each row to the part that has its key."""
-        slices = slices_of(frame, self._by, len(content.parts))
-        for number, rows in partitioned(frame, slices):
+        columns, count = self._by, len(content.parts)
+        if self._sorting and frame.height >= _SORTED_AT_ONCE:
+            ordered, hashes = by_hash(frame, columns)
+            hashed = ordered.hstack([hashes.alias(_HASH)])
+            for number, rows in partitioned(hashed, slices_of_hashes(hashes, count)):
+                run = Run(rows[frame.columns], self._sizes.of(rows), hashes=rows[_HASH])
+                self._add_sorted(pane, number, content.parts[number], run)
+            return
+        for number, rows in partitioned(frame, slices_of(frame, columns, count)):
             self._add(pane, number, content.parts[number], rows)
+
+    def _add_sorted(self, pane: int, number: int, part: Part, run: Run) -> None:
+        """Adds many rows to a part as a run in which keys can be looked up at once."""
+        if part.tail or len(part.runs) >= _RUNS:
+            self._merge_tail(part)
+        if len(part.runs) >= _RUNS:
+            self._merge_resident(part)
+        part.runs.append(run)
+        self._nbytes += run.nbytes
+        self._rows += run.frame.height
+        self._resident[pane, number] = part
+        self._resident.move_to_end((pane, number))
 
     # Looked up.
 

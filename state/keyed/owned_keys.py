@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
 from streamflow.errors import DamagedError
+from streamflow.state.keyed.key_hashes import KeyHashes
 from streamflow.state.operator_snapshot import StatePart, rows_within
 
 __all__ = ["OwnedKeys"]
@@ -27,6 +28,11 @@ class OwnedKeys:
     groups: range
     max_parallelism: int
     within: tuple[str, ...] = ()
+    hashes: KeyHashes = field(init=False, compare=False, repr=False)
+    """The hashes by which rows are looked up."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hashes", KeyHashes(self.looked_up))
 
     @property
     def looked_up(self) -> tuple[str, ...]:

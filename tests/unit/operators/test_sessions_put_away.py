@@ -75,6 +75,7 @@ def test_they_say_the_same(
         patched.setattr(sessions, "_AT_HAND", 0)
         patched.setattr(sessions, "_MANY_OPEN", 0)
         patched.setattr(sessions, "_AHEAD", 0)
+        patched.setattr(sessions, "_PUT_AWAY", 2)
         put_away = said(steps, spec, budget)
     assert put_away == at_hand
 
@@ -92,3 +93,19 @@ def test_open_sessions_beyond_the_budget_are_not_at_hand_while_the_watermark_sta
     results = driven.end().take()
     assert len(results) == len({row[0] for row in results}) == 60_000
     assert sum(row[4] for row in results) == sum(range(60_000))
+
+
+def test_a_watermark_puts_away_a_part_of_what_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "_MANY_OPEN", 100)
+    monkeypatch.setattr(sessions, "_AT_HAND", 0)
+    monkeypatch.setattr(sessions, "_PUT_AWAY", 300)
+    driven = Driven(WindowAggregateSpec(("key",), Session(10_000), AGGREGATES)).watermark(1)
+    driven.batch(*((f"user {n}", 100 + n, n) for n in range(1_000)))
+    operator = driven.operator
+    assert isinstance(operator, sessions.SessionWindows)
+    at_hand: list[int] = []
+    for time in range(2, 8):
+        driven.watermark(time)
+        at_hand.append(operator._rows)
+    assert at_hand == [700, 400, 100, 0, 0, 0]
+    assert len(driven.end().take()) == 1_000

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from streamflow.core.serde import pack, unpack
 from streamflow.state.backends.memory import MemoryBackend
-from streamflow.state.frames import merging
+from streamflow.state.frames import merging, parts, runs
+from streamflow.state.frames import store as stores
 from streamflow.state.frames.store import FrameStore
+from streamflow.state.keyed.key_hashes import KeyHashes, distinct_keys
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import StatePart
 
@@ -21,7 +23,7 @@ SCHEMA = {"k": pl.String, "n": pl.Int64}
 Model = dict[int, dict[str | None, list[int]]]
 
 
-@pytest.fixture(params=[0, 2_048], autouse=True)
+@pytest.fixture(params=[0, 8_192], autouse=True)
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows are gone over one by one, many by a query; here both by a query too."""
     monkeypatch.setattr(merging, "_FEW", request.param)
@@ -36,8 +38,9 @@ def apart(frame: pl.DataFrame) -> pl.DataFrame:
     return frame
 
 
-def store_of(budget: int, *, merged: bool, backend: MemoryBackend) -> FrameStore:
-    return FrameStore(backend, "op-1", together if merged else apart, budget, KEYS, replacing=True)
+def store_of(budget: int, *, merged: bool, backend: MemoryBackend, sorting: bool = False) -> FrameStore:
+    merge = together if merged else apart
+    return FrameStore(backend, "op-1", merge, budget, KEYS, replacing=True, sorting=sorting)
 
 
 def keys_of(keys: list[str | None]) -> pl.DataFrame:
@@ -83,8 +86,37 @@ _steps = st.lists(
 def test_any_steps_leave_what_a_dict_of_lists_would_have(
     budget: int, merged: bool, steps: list[tuple[str, int, list[str | None], int]]
 ) -> None:
+    check_steps(budget, steps, merged=merged)
+
+
+@pytest.mark.parametrize("budget", [3_000, 1 << 30])
+@settings(max_examples=40)
+@given(steps=_steps)
+def test_a_few_rows_may_be_many(budget: int, steps: list[tuple[str, int, list[str | None], int]]) -> None:
+    """Panes are divided, rows are sorted when they come, and looked up by their hashes."""
+    with pytest.MonkeyPatch.context() as patched:
+        for module, name, few in [
+            (stores, "_SORTED_AT_ONCE", 2),
+            (stores, "_DIVIDED_WHEN_LOOKED_UP", 3),
+            (stores, "TAIL_ROWS", 4),
+            (stores, "_RUNS", 2),
+            (runs, "_GONE_OVER", 0),
+            (runs, "_MANY", 0),
+            (parts, "_LOOKED_UP_ROWS", 3),
+        ]:
+            patched.setattr(module, name, few)
+        check_steps(budget, steps, merged=False, sorting=True)
+
+
+def check_steps(
+    budget: int,
+    steps: list[tuple[str, int, list[str | None], int]],
+    *,
+    merged: bool,
+    sorting: bool = False,
+) -> None:
     backend = MemoryBackend()
-    store = store_of(budget, merged=merged, backend=backend)
+    store = store_of(budget, merged=merged, backend=backend, sorting=sorting)
     model: Model = {}
     for number, (what, pane, keys, times) in enumerate(steps):
         rows = [(key, 100 * number + i) for key in keys for i in range(times)]
@@ -107,7 +139,7 @@ def test_any_steps_leave_what_a_dict_of_lists_would_have(
             case "restore":
                 saved = store.snapshot()
                 values = unpack(pack(saved.values))
-                store = store_of(budget, merged=merged, backend=backend)
+                store = store_of(budget, merged=merged, backend=backend, sorting=sorting)
                 store.restore([StatePart(range(128), values, saved.tables, backend, adopted=True)])
             case _:
                 continue
@@ -119,11 +151,13 @@ def test_any_steps_leave_what_a_dict_of_lists_would_have(
         assert found(store.read(pane)) == expected(model, pane, model[pane], merged=merged)
 
 
-@pytest.mark.parametrize("budget", [300_000, 2 << 20, 1 << 30])
-def test_many_keys_are_put_and_looked_up_while_they_are_divided_and_spilled(budget: int) -> None:
+@pytest.mark.parametrize(("budget", "sorting"), [(300_000, False), (2 << 20, True), (1 << 30, True)])
+def test_many_keys_are_put_and_looked_up_while_they_are_divided_and_spilled(
+    budget: int, sorting: bool
+) -> None:
     backend = MemoryBackend()
-    store = store_of(budget, merged=True, backend=backend)
-    totals = dict.fromkeys(range(60_000), 1)
+    store = store_of(budget, merged=True, backend=backend, sorting=sorting)
+    totals = dict.fromkeys(range(140_000 if sorting else 60_000), 1)
     store.append(0, pl.DataFrame({"k": [f"key {n}" for n in totals], "n": [1] * len(totals)}))
     for turn in range(150):
         chosen = [(turn * 7_919 + i * 104_729) % len(totals) for i in range(50)]
@@ -176,3 +210,16 @@ def test_looking_up_goes_over_as_many_rows_whatever_is_stored(
     # The tail of what came last, at most.
     assert max(gone_over) <= 4_096
     assert sum(gone_over) / 200 <= 1_000
+
+
+_few_keys = st.lists(st.sampled_from(["a", "b", None]) | st.text(max_size=2), max_size=8)
+
+
+@given(frames=st.lists(_few_keys, max_size=4))
+def test_remembered_hashes_are_those_of_the_keys(frames: list[list[str | None]]) -> None:
+    hashes = KeyHashes(("k",))
+    for keys in frames:
+        frame = keys_of(keys)
+        distinct, found_hashes = hashes.distinct(frame)
+        assert found_hashes == distinct_keys(frame, ("k",))[1]
+        assert sorted(distinct["k"], key=repr) == sorted(set(keys), key=repr)

@@ -1,0 +1,57 @@
+"""Hashes of the keys that one subtask looks up.
+
+A key is often looked up in several places for one batch, and again when its row is due: a query that hashes ten keys
+costs as much as all that is then done with the hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import polars as pl
+
+from streamflow.core.keys import key_hashes
+from streamflow.core.plain_keys import FEW, are_plain, keys_as_objects
+
+__all__ = ["KeyHashes", "distinct_keys"]
+
+_MOST: Final = 2_048
+"""The number of hashes that are remembered."""
+
+
+def distinct_keys(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[pl.DataFrame, list[int]]:
+    """The keys of a frame, each once, and their hashes, ascending."""
+    keys = frame[list(columns)]
+    hashes = key_hashes(keys, columns).to_list()
+    distinct = sorted(set(hashes))
+    return keys if len(distinct) == len(hashes) else keys.unique(), distinct
+
+
+class KeyHashes:
+    """The hashes of keys in these columns; remembers some.
+
+    >>> keys, hashes = KeyHashes(("k",)).distinct(pl.DataFrame({"k": ["JFK", "LGA", "JFK"], "n": [1, 2, 3]}))
+    >>> keys.rows(), sorted(each % 128 for each in hashes)
+    ([('JFK',), ('LGA',)], [36, 109])
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = list(columns)
+        self._known: dict[Any, int] = {}
+
+    def distinct(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[int]]:
+        """The same as `distinct_keys`."""
+        keys = frame[self._columns]
+        if keys.height > FEW or not are_plain(keys.dtypes):
+            return distinct_keys(keys, self._columns)
+        objects = keys_as_objects(keys, self._columns)
+        known = self._known
+        if any(key not in known for key in objects):
+            if len(known) > _MOST:
+                known.clear()
+            known.update(zip(objects, key_hashes(keys, self._columns).to_list(), strict=True))
+        places = {key: place for place, key in reversed(list(enumerate(objects)))}
+        if len(places) < len(objects):
+            keys = keys[sorted(places.values())]
+        return keys, sorted({known[key] for key in places})
