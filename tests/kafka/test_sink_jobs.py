@@ -188,3 +188,50 @@ def test_a_sink_that_goes_leaves_the_other_of_its_cluster_able_to_go_on(kafka, t
     run(one, other)
     run(one)
     assert len(kafka.read(one)) == len(kafka.read(other)) == 10
+
+
+def test_a_compacted_topic_holds_a_changing_result_and_is_a_table_again(kafka, tmp_path):
+    topic, out = kafka.topic(3), kafka.topic(1)
+    rows = [{"k": f"k{n % 5}", "n": n} for n in range(50)]
+    gone = [{"k": "k1", "n": None}]
+    job = sf.Job(topic)
+    latest = job.read(sf.MemorySource(rows + gone)).parallel(1).to_table("k", deleted=sf.col("n").is_null())
+    latest.changes().write(KafkaSink(topic, kafka.bootstrap, key="k", changes="upsert"))
+    job.run(mode="streaming", batch_rows=1, checkpoint_dir=tmp_path, checkpoint_interval="20ms")
+    last = {}
+    for record in kafka.read(topic):
+        last[record.key] = None if record.value is None else json.loads(record.value)
+    assert last == {b"k1": None} | {f"k{n}".encode(): {"k": f"k{n}", "n": 45 + n} for n in (0, 2, 3, 4)}
+
+    job = sf.Job(out)
+    source = sf.KafkaSource(
+        topic,
+        bootstrap_servers=kafka.bootstrap,
+        schema={"k": sf.String, "n": sf.Int64},
+        include={"key": "id"},
+        key_format="text",
+        tombstones="keep",
+        end="latest",
+    )
+    table = job.table(source, key="id", deleted=sf.col("n").is_null())
+    asked = job.read(sf.MemorySource([{"id": f"k{n}"} for n in range(6)]))
+    found = asked.join(table, how="left").collect()
+    job.run()
+    assert {row["id"]: row["n"] for row in found.rows()} == {
+        "k0": 45, "k1": None, "k2": 47, "k3": 48, "k4": 49, "k5": None
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"changes": "upsert"}, "an upsert without a key"),
+        ({"changes": "upserts"}, "changes"),
+        ({"changes": "append"}, "takes no update_after, update_before"),
+    ],
+)
+def test_changes_that_a_topic_does_not_take_are_refused_when_the_job_is_built(arguments, message):
+    job = sf.Job("refused")
+    totals = job.read(sf.MemorySource(frame(1))).key_by("k").aggregate(n=sf.sum("n"))
+    with pytest.raises(sf.JobDefinitionError, match=message):
+        totals.write(KafkaSink("topic", **arguments))

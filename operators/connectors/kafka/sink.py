@@ -10,12 +10,14 @@ import polars as pl
 
 from streamflow.arguments import chosen, mapping, names, whole_number
 from streamflow.config import parse_bytes
+from streamflow.core.schema import CHANGE, Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.connectors.kafka.clients.port import topic_name
 from streamflow.operators.connectors.kafka.cluster import Cluster, KafkaSecurity, checked_client
 from streamflow.operators.connectors.kafka.formats.codecs import encoder
 from streamflow.operators.connectors.kafka.formats.record_parts import (
+    ChangeRecords,
     HeaderColumns,
     Key,
     RecordMaker,
@@ -36,10 +38,12 @@ if TYPE_CHECKING:
 
 __all__ = ["KafkaSink"]
 
+Changes = Literal["all", "upsert", "append"]
 Compression = Literal["gzip", "snappy", "lz4", "zstd"]
 
 _COMPRESSIONS: Final = ("gzip", "snappy", "lz4", "zstd")
 _DELIVERIES: Final = ("exactly_once", "at_least_once")
+_CHANGES: Final = ("all", "upsert", "append")
 _PARTITIONERS: Final = ("murmur2", "round_robin")
 _SHORTEST_TRANSACTION: Final = 1_000_000
 _SMALLEST_OUTBOX: Final = 1 << 20
@@ -61,6 +65,10 @@ class KafkaSink(Sink):
     included). `format`: "json", "msgpack", "text" or "bytes" (one column), "avro". `headers`: names and the columns or
     expressions for their values. `timestamp`: a Datetime column or expression; the time of publication by default.
     `partitioner`: "murmur2" (the Java client's), "round_robin", or a function (key, count) → partition.
+
+    `changes`: "all" writes the changes of a changing result one by one, with their kind in the column `change`;
+    "upsert" writes the new row of each under its key, and a record without a value (a tombstone) for a row that is
+    gone, so that a compacted topic holds the result; "append" takes results whose rows never change.
 
     `compression`: gzip, snappy, lz4, zstd or None. `transaction_timeout`: how long the broker keeps a transaction
     open (at most its transaction.max.timeout.ms), longer for a large epoch; `patience`: how long a broker may be
@@ -89,6 +97,7 @@ class KafkaSink(Sink):
         default="murmur2", kw_only=True
     )
     delivery: Delivery = field(default="exactly_once", kw_only=True)
+    changes: Changes = field(default="all", kw_only=True)
     compression: Compression | None = field(default="lz4", kw_only=True)
     transaction_timeout: Duration = field(default="60s", kw_only=True)
     patience: Duration = field(default="2m", kw_only=True)
@@ -110,6 +119,9 @@ class KafkaSink(Sink):
         if self.headers is not None:
             mapping(self.headers, "headers")
         chosen(self.delivery, "delivery", _DELIVERIES)
+        chosen(self.changes, "changes", _CHANGES)
+        if self.changes == "upsert" and self.key is None:
+            raise JobDefinitionError("an upsert without a key", hint='name the row\'s key, like key="origin"')
         if self.compression is not None:
             chosen(self.compression, "compression", _COMPRESSIONS)
         if not callable(self.partitioner):
@@ -166,7 +178,20 @@ class KafkaSink(Sink):
         key = f", by {_named(self.key)}" if self.key is not None else ""
         return f"KafkaSink({self.topic}, {self.format}{key}, {self.delivery})"
 
-    def _records(self, input_type: StreamType) -> RecordMaker:
+    def _records(self, input_type: StreamType) -> RecordMaker | ChangeRecords:
+        schema = input_type.schema
+        if self.changes == "all" or not input_type.changes or not isinstance(schema, Schema):
+            return self._plain_records(input_type)
+        others = sorted(kind for kind in input_type.changes if kind != "insert")
+        if self.changes == "append" and others:
+            raise JobDefinitionError(
+                f"a topic that is appended to takes no {', '.join(others)}",
+                hint='write it with changes="upsert" and a key, or changes="all"',
+            )
+        fields = {name: dtype for name, dtype in schema.items() if name != CHANGE}
+        return ChangeRecords(self._plain_records(StreamType(Schema(fields), input_type.timed)), schema)
+
+    def _plain_records(self, input_type: StreamType) -> RecordMaker:
         columns = (self.value,) if isinstance(self.value, str) else self.value
         values = encoder(self.format, input_type, registry=self.registry, columns=columns, topic=self.topic)
         return record_maker(values, input_type, key=self.key, timestamp=self.timestamp, headers=self.headers)

@@ -13,7 +13,11 @@ from streamflow.operators.connectors.kafka.clients.port import (
     TopicPartition,
 )
 from streamflow.operators.connectors.kafka.dead_letters import letters
-from streamflow.operators.connectors.kafka.formats.record_parts import RecordMaker, RecordParts
+from streamflow.operators.connectors.kafka.formats.record_parts import (
+    ChangeRecords,
+    RecordMaker,
+    RecordParts,
+)
 from streamflow.operators.connectors.kafka.outbox import Outbox
 from streamflow.operators.connectors.kafka.partitioner import Partitioner, PartitionFunction, partitioner
 from streamflow.operators.connectors.kafka.topic_check import NewTopic, TopicLimits, checked_topic
@@ -32,7 +36,7 @@ class TopicOutput:
     def __init__(
         self,
         client: KafkaClient,
-        records: RecordMaker,
+        records: RecordMaker | ChangeRecords,
         ctx: SinkContext,
         *,
         topic: str,

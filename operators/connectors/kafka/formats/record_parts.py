@@ -13,7 +13,7 @@ from streamflow.arguments import instance
 from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
-from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema
+from streamflow.core.schema import CHANGE, EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, SinkError, Where, cut
 from streamflow.operators.connectors.kafka.clients.port import Headers
@@ -23,6 +23,7 @@ from streamflow.operators.stateless.rows import each_row
 from streamflow.user_code import described, line_of_error, raised_by_user
 
 __all__ = [
+    "ChangeRecords",
     "HeaderColumns",
     "Key",
     "RecordMaker",
@@ -82,6 +83,24 @@ class RecordMaker:
         names = list(self.headers)
         columns = [column(batch) for column in self.headers.values()]
         return [tuple(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRecords:
+    """A maker of records out of changes: the new row of each, and a record without a value for a row that is gone."""
+
+    records: RecordMaker
+    schema: Schema
+
+    def __call__(self, batch: AnyBatch) -> RecordParts:
+        frame = _frame(_framed(batch, self.schema) if isinstance(batch, RowBatch) else batch)
+        frame = frame.filter(frame[CHANGE] != "update_before")
+        parts = self.records(FrameBatch(frame.drop(CHANGE)))
+        gone = frame[CHANGE] == "delete"
+        if not gone.any():
+            return parts
+        values = [None if deleted else value for value, deleted in zip(parts.values, gone, strict=True)]
+        return parts._replace(values=values)
 
 
 def record_maker(
