@@ -21,6 +21,8 @@ __all__ = ["Automaton", "Holds", "Partial", "Path", "Stage", "Stepped", "compile
 
 Path: TypeAlias = tuple[tuple[int, int], ...]
 """(stage, event) for each event taken, in order; events are numbered in their order."""
+Taken: TypeAlias = Sequence[tuple[int, int]]
+"""The event at hand as taken by each stage."""
 Holds = Callable[[int, Path], bool]
 """(number of a condition, path) → whether it is true for the event at hand behind this path."""
 
@@ -73,13 +75,14 @@ class Automaton:
 class Partial(NamedTuple):
     """A partial match: the time of its first event, its path, and the stages that it waits for.
 
-    `fresh`: the next event decides about an absence. `awaits`: it is a match once an absence is certain. `matched`: it
-    has been a match, and may become a longer one.
+    `count` is the number of events that its last stage has taken. `fresh`: the next event decides about an absence.
+    `awaits`: it is a match once an absence is certain. `matched`: it has been a match, and may become a longer one.
     """
 
     start: int
     path: Path
     waits: tuple[int, ...]
+    count: int = 0
     fresh: bool = False
     awaits: bool = False
     matched: bool = False
@@ -159,14 +162,16 @@ def stepped(
 ) -> Stepped:
     """The partial matches and the matches behind an event; `partials` are those before it."""
     after = Stepped([], [])
+    # The same pairs in all paths: there may be many.
+    taken = [(number, event) for number in range(len(automaton.stages))]
     for partial in partials:
-        _step(automaton, partial, event, holds, after)
+        _step(automaton, partial, taken, holds, after)
     begun = Partial(time, (), automaton.starts)
-    _take(automaton, begun, event, holds, after)
+    _take(automaton, begun, taken, holds, after)
     return after
 
 
-def _step(automaton: Automaton, partial: Partial, event: int, holds: Holds, after: Stepped) -> None:
+def _step(automaton: Automaton, partial: Partial, taken: Taken, holds: Holds, after: Stepped) -> None:
     """The step of one partial match; adds what becomes of it to `after`."""
     path = partial.path
     last = automaton.stages[path[-1][0]]
@@ -180,7 +185,7 @@ def _step(automaton: Automaton, partial: Partial, event: int, holds: Holds, afte
         if awaits and automaton.awaits == "next":
             after.matches.append(path)
             awaits, matched = False, True
-    waits, greedy = _take(automaton, partial, event, holds, after)
+    waits, greedy = _take(automaton, partial, taken, holds, after)
     if awaits and greedy:
         # A longer one is to become the match.
         awaits, matched = False, True
@@ -188,11 +193,12 @@ def _step(automaton: Automaton, partial: Partial, event: int, holds: Holds, afte
         if waits is partial.waits and not partial.fresh and awaits is partial.awaits:
             after.partials.append(partial)
         else:
-            after.partials.append(Partial(partial.start, path, waits, False, awaits, matched))
+            left = Partial(partial.start, path, waits, partial.count, False, awaits, matched)
+            after.partials.append(left)
 
 
 def _take(
-    automaton: Automaton, partial: Partial, event: int, holds: Holds, after: Stepped
+    automaton: Automaton, partial: Partial, taken: Taken, holds: Holds, after: Stepped
 ) -> tuple[tuple[int, ...], bool]:
     """Lets each stage that a partial match waits for take the event if it can; gives the stages that it goes on waiting
     for, and whether a greedy one took it."""
@@ -205,7 +211,7 @@ def _take(
         fits = holds(stage.condition, path)
         ended = stage.until is not None and holds(stage.until, path)
         if fits and not ended:
-            _longer(automaton, partial, number, event, after)
+            _longer(automaton, partial, taken[number], after)
         contiguity = stage.inner if again else stage.follows
         if contiguity == "then_any":
             stays = not (again and ended)
@@ -218,13 +224,12 @@ def _take(
     return (partial.waits if len(kept) == len(partial.waits) else tuple(kept)), False
 
 
-def _longer(automaton: Automaton, partial: Partial, number: int, event: int, after: Stepped) -> None:
+def _longer(automaton: Automaton, partial: Partial, taken: tuple[int, int], after: Stepped) -> None:
     """Adds the partial match with the event taken by a stage, and the match that it may be."""
+    number, before = taken[0], partial.path
     stage = automaton.stages[number]
-    path = (*partial.path, (number, event))
-    count = 1
-    while count < len(path) and path[-1 - count][0] == number:
-        count += 1
+    count = partial.count + 1 if before and before[-1][0] == number else 1
+    path = before + (taken,)  # noqa: RUF005 — copied once, not twice: paths may be long
     enough = count >= stage.least
     waits = (number,) if stage.most is None or count < stage.most else _NONE
     fresh = awaits = matched = False
@@ -237,4 +242,4 @@ def _longer(automaton: Automaton, partial: Partial, number: int, event: int, aft
             if matched:
                 after.matches.append(path)
     if waits or awaits:
-        after.partials.append(Partial(partial.start, path, waits, fresh, awaits, matched))
+        after.partials.append(Partial(partial.start, path, waits, count, fresh, awaits, matched))

@@ -27,34 +27,64 @@ class KeyState(NamedTuple):
     held: list[Path]
     next_event: int = 0
 
-    def packed(self) -> list[Any]:
-        """The state as plain values for msgpack."""
-        partials = [[start, _flat(path), list(waits), *flags] for start, path, waits, *flags in self.partials]
-        return [partials, [_flat(path) for path in self.held], self.next_event]
+    def packed(self) -> tuple[list[Any], list[int]]:
+        """The state as plain values for msgpack, and the numbers of the events in it, ascending."""
+        paths = _Packing()
+        partials = [
+            [start, *paths.add(path), list(waits), *rest] for start, path, waits, *rest in self.partials
+        ]
+        held = [[*paths.add(path)] for path in self.held]
+        return [partials, held, self.next_event], sorted(paths.events)
 
     @staticmethod
     def unpacked(values: Any) -> KeyState:
-        """The state from `packed`."""
-        partials, held, next_event = values
-        return KeyState(
-            [Partial(start, _path(path), tuple(waits), *flags) for start, path, waits, *flags in partials],
-            [_path(path) for path in held],
-            next_event,
-        )
-
-    @property
-    def events(self) -> set[int]:
-        """The numbers of the events that it refers to."""
-        paths = [*(partial.path for partial in self.partials), *self.held]
-        return {event for path in paths for _, event in path}
-
-
-def _flat(path: Path) -> list[int]:
-    return [number for taken in path for number in taken]
+        """The state from the values of `packed`."""
+        packed, packed_held, next_event = values
+        path: Path = ()
+        partials: list[Partial] = []
+        for start, head, tail, between, waits, *rest in packed:
+            path = _unpacked(path, head, tail, between)
+            partials.append(Partial(start, path, tuple(waits), *rest))
+        held: list[Path] = []
+        for head, tail, between in packed_held:
+            path = _unpacked(path, head, tail, between)
+            held.append(path)
+        return KeyState(partials, held, next_event)
 
 
-def _path(flat: list[int]) -> Path:
-    return tuple(zip(flat[::2], flat[1::2], strict=True))
+class _Packing:
+    """Packs paths by the differences between one and the next: those of a repetition are mostly the same."""
+
+    def __init__(self) -> None:
+        self.events: set[int] = set()
+        self._before: Path = ()
+
+    def add(self, path: Path) -> tuple[int, int, list[int]]:
+        """(how many events at its head and how many at its tail are those of the path before, the others)."""
+        before, self._before = self._before, path
+        most = min(len(before), len(path))
+        head = _most(most, lambda count: before[:count] == path[:count])
+        ends = len(before), len(path)
+        tail = _most(most - head, lambda count: before[ends[0] - count :] == path[ends[1] - count :])
+        between = path[head : len(path) - tail]
+        self.events.update(event for _, event in between)
+        return head, tail, [number for taken in between for number in taken]
+
+
+def _most(most: int, alike: Callable[[int], bool]) -> int:
+    """The largest count up to `most` for which two paths are alike, which they are for any smaller one."""
+    if alike(most):
+        return most
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if alike(middle) else (low, middle)
+    return low
+
+
+def _unpacked(before: Path, head: int, tail: int, between: list[int]) -> Path:
+    middle = tuple(zip(between[::2], between[1::2], strict=True))
+    return before[:head] + middle + before[len(before) - tail :]
 
 
 class KeyMatching:

@@ -293,12 +293,12 @@ class MatchOperator(Operator):
         """Notes the changed state of a key."""
         if known:
             changes.gone.append(known[0])
-        numbers = sorted(after.events)
+        packed, numbers = after.packed()
         if not numbers:
             return
         changes.kept += [row_of[number] for number in numbers]
         changes.numbers += numbers
-        changes.partials += [pack(after.packed()), *[None] * (len(numbers) - 1)]
+        changes.partials += [pack(packed), *[None] * (len(numbers) - 1)]
         if self._automaton.within is None:
             return
         begun = {

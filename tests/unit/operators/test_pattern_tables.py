@@ -44,7 +44,7 @@ def found(
     for number in range(len(names)):
         time = (number + 1) * SECOND
         state = matching.through(state, [(number, time)], holds, time)
-        state = KeyState.unpacked(state.packed())
+        state = KeyState.unpacked(state.packed()[0])
     end = len(names) * SECOND if until is None else until * SECOND
     state = matching.through(state, [], holds, end)
     matching.end(state, end)
