@@ -75,14 +75,14 @@ class Automaton:
 class Partial(NamedTuple):
     """A partial match: the time of its first event, its path, and the stages that it waits for.
 
-    `count` is the number of events that its last stage has taken. `fresh`: the next event decides about an absence.
+    `repeated` is the number of events that its last stage has taken. `fresh`: the next event decides about an absence.
     `awaits`: it is a match once an absence is certain. `matched`: it has been a match, and may become a longer one.
     """
 
     start: int
     path: Path
     waits: tuple[int, ...]
-    count: int = 0
+    repeated: int = 0
     fresh: bool = False
     awaits: bool = False
     matched: bool = False
@@ -193,7 +193,7 @@ def _step(automaton: Automaton, partial: Partial, taken: Taken, holds: Holds, af
         if waits is partial.waits and not partial.fresh and awaits is partial.awaits:
             after.partials.append(partial)
         else:
-            left = Partial(partial.start, path, waits, partial.count, False, awaits, matched)
+            left = Partial(partial.start, path, waits, partial.repeated, False, awaits, matched)
             after.partials.append(left)
 
 
@@ -228,7 +228,7 @@ def _longer(automaton: Automaton, partial: Partial, taken: tuple[int, int], afte
     """Adds the partial match with the event taken by a stage, and the match that it may be."""
     number, before = taken[0], partial.path
     stage = automaton.stages[number]
-    count = partial.count + 1 if before and before[-1][0] == number else 1
+    count = partial.repeated + 1 if before and before[-1][0] == number else 1
     path = before + (taken,)  # noqa: RUF005 — copied once, not twice: paths may be long
     enough = count >= stage.least
     waits = (number,) if stage.most is None or count < stage.most else _NONE
