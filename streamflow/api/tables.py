@@ -14,6 +14,10 @@ from streamflow.errors import JobDefinitionError, Where
 from streamflow.operators.joins.sides import DELETED
 from streamflow.operators.joins.upserts import Upserts
 
+if TYPE_CHECKING:
+    from streamflow.api.joined import JoinedStream, Keys
+    from streamflow.operators.joins.sides import How
+
 __all__ = ["Table", "key_names", "table_of"]
 
 _ELSEWHERE = {
@@ -69,6 +73,25 @@ class Table:
         [('a', 2), ('b', 5)]
         """
         return through(self.stream, Upserts(self.keys, versioned=self.versioned))
+
+    def join(
+        self, other: Table | Stream, on: Keys | None = None, *, how: How = "inner", suffix: str = "_right"
+    ) -> JoinedStream:
+        """The join with another table or changing result: what stands in both, as a changing result. `on` is the
+        table's key unless it says otherwise; the rest is as in `Stream.join`.
+
+        >>> import streamflow as sf
+        >>> job = sf.Job("stock")
+        >>> names = job.table(sf.MemorySource([{"item": "a", "name": "apple"}]), key="item")
+        >>> stock = job.table(sf.MemorySource([{"item": "a", "n": 3}]), key="item")
+        >>> both = names.join(stock).collect()
+        >>> _ = job.run()
+        >>> both.rows()
+        [{'change': 'insert', 'item': 'a', 'name': 'apple', 'n': 3}]
+        """
+        on = list(self.keys) if on is None else on
+        right = other.changes() if isinstance(other, Table) else other
+        return self.changes().join(right, on, how=how, suffix=suffix)
 
 
 def table_of(stream: Stream, key: str | Sequence[str], deleted: pl.Expr | None, *, versioned: bool) -> Table:
