@@ -153,4 +153,9 @@ def step(name: str) -> StepReference:
     >>> rise.one_or_more().until(sf.step("more").sum("price") > 100)
     Pattern(rise, then more+ until)
     """
+    given: object = name
+    if not isinstance(given, str):
+        raise JobDefinitionError(
+            f"step got {name!r}", hint='give a step\'s name, like sf.step("small").amount'
+        )
     return StepReference(name)

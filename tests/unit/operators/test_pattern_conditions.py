@@ -160,6 +160,7 @@ def test_a_condition_that_cannot_be_judged_is_refused(sought: sf.Pattern, messag
         (lambda: A.within("0s"), "longer than zero"),
         (lambda: A.within("1s").within("2s"), "two times"),
         (lambda: sf.step("a").sum(1), "got 1"),
+        (lambda: sf.step(False), "step got False"),
     ],
 )
 def test_a_pattern_that_means_nothing_is_refused(make: Any, message: str) -> None:

@@ -1,0 +1,116 @@
+"""Patterns as transcripts: events, watermarks, and exactly the matches that come with each.
+
+A step of a pattern is `step` or the method's name, with its condition as SQL over `value`; `step.low` is the value that
+the step `low` took last. Times are seconds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+import streamflow as sf
+from streamflow.testing import TestJob
+from streamflow.time.timestamps import to_micros
+
+FOLDER = Path(__file__).parent / "patterns"
+FILES = sorted(FOLDER.rglob("*.yaml"))
+METHODS = ("next", "then", "then_any", "not_next", "not_then")
+SECOND = 1_000_000
+EVENT = {"key": pl.String, "time": pl.Int64, "value": pl.Int64}
+
+
+def condition(text: str, names: Sequence[str]) -> pl.Expr:
+    """The condition; a name behind `step.` is that of a step."""
+    for name in names:
+        text = text.replace(f"step.{name}", f'"{sf.step(name)["value"].meta.output_name()}"')
+    return pl.sql_expr(text)
+
+
+def pattern_of(job: Mapping[str, Any]) -> sf.Pattern:
+    """The pattern of a transcript."""
+    made: sf.Pattern | None = None
+    names: list[str] = []
+    for step in job["pattern"]:
+        method = next((method for method in METHODS if method in step), "step")
+        names.append(step[method])
+        when = condition(step["when"], names)
+        made = sf.pattern(names[-1], when) if made is None else getattr(made, method)(names[-1], when)
+        if "at_least" in step:
+            made = made.at_least(step["at_least"])
+        if "until" in step:
+            made = made.until(condition(step["until"], names))
+        for how in ("optional", "consecutive", "greedy"):
+            made = getattr(made, how)() if step.get(how) else made
+    assert made is not None
+    return made.within(job["within"]) if "within" in job else made
+
+
+def run(transcript: Mapping[str, Any], parallelism: int) -> None:
+    """Runs a transcript; raises AssertionError where its output differs."""
+    sought, given = pattern_of(transcript["job"]), transcript["job"]
+    job = sf.Job("transcript")
+    events = job.read(sf.MemorySource([], schema=EVENT), event_time=sf.epoch("time", unit="us"))
+    matches = events.key_by("key").match(sought, after_match=given.get("after_match", "no_skip"))
+    ends = {"matches": matches.collect(), "late": matches.late.collect()}
+    if "within" in given:
+        ends["timed_out"] = matches.timed_out.collect()
+    with TestJob(job, parallelism=parallelism) as t:
+        for number, step in enumerate(transcript["steps"]):
+            if "events" in step:
+                rows = [
+                    {"key": key, "time": time * SECOND, "value": value} for time, key, value in step["events"]
+                ]
+                t.source().push(rows)
+            elif "watermark" in step:
+                t.source().advance_watermark(step["watermark"] * SECOND)
+            elif "watermark_before" in step:
+                t.source().advance_watermark(step["watermark_before"] * SECOND - 1)
+            else:
+                t.source().end()
+            for name, end in ends.items():
+                came = Counter(repr(shown(name, row)) for row in t.output(end).new_rows())
+                wanted = Counter(repr(plain(row)) for row in step.get(name, ()))
+                assert came == wanted, f"step {number}, {name}"
+
+
+def plain(row: Any) -> Any:
+    return dict(sorted(row.items())) if isinstance(row, dict) else row
+
+
+def shown(name: str, row: Mapping[str, Any]) -> Any:
+    """A row as a transcript has it: values for events, and no step that took none."""
+    if name == "late":
+        return [row["time"] // SECOND, row["key"], row["value"]]
+    out: dict[str, Any] = {}
+    for column, value in row.items():
+        if isinstance(value, Mapping):
+            out[column] = value["value"]
+        elif isinstance(value, list) and value:
+            out[column] = [event["value"] for event in value]
+        elif column == "key":
+            out[column] = value
+        elif column == "timed_out_at":
+            out["at"] = to_micros(value) // SECOND
+    return plain(out)
+
+
+@pytest.mark.parametrize("parallelism", [1, 2])
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(FOLDER).with_suffix("")) for path in FILES])
+def test_transcript(path: Path, parallelism: int) -> None:
+    transcript = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if transcript.get("expect_failure"):
+        with pytest.raises(AssertionError):
+            run(transcript, parallelism)
+    else:
+        run(transcript, parallelism)
+
+
+def test_all_of_them_are_found() -> None:
+    assert len(FILES) > 10
