@@ -54,7 +54,7 @@ _MANY_OPEN: Final = 131_072
 """With no more open rows, going over all of them costs less than looking some up."""
 _AT_HAND: Final = 16_384
 """The number of rows that stay at hand in any case once some are put away."""
-_PUT_AWAY: Final = 131_072
+_PUT_AWAY: Final = 196_608
 """The number of rows that one watermark puts away at most: it takes a moment to sort them in."""
 _AHEAD: Final = 8
 """The number of steps of the watermark for which due rows stay at hand; all rows if that is a gap or more."""

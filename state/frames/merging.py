@@ -21,7 +21,8 @@ __all__ = ["MARK", "Merging", "flagged", "marks_of"]
 MARK: Final = "__mark"
 """Whether a row is a mark."""
 _NUMBER: Final = "__number"
-_FEW: Final = 8_192
+_FEW: Final = 2_048
+"""The number of rows up to which going over them one by one costs less than a join."""
 _FLAGS: Final = {flag: pl.Series(MARK, [flag]) for flag in (False, True)}
 
 

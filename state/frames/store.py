@@ -456,9 +456,12 @@ class FrameStore:
 
     def _are_few(self, contents: Sequence[Pane], keys: pl.DataFrame) -> bool:
         """Whether going over all rows of these panes costs less than looking keys up."""
-        return sum(content.rows for content in contents) <= _ALL_PER_KEY * keys.height and not any(
-            part.chunks for content in contents for part in content.parts
-        )
+        left = _ALL_PER_KEY * keys.height
+        for part in chain.from_iterable(content.all_parts for content in contents):
+            left -= part.rows_in_memory
+            if part.chunks or left < 0:
+                return False
+        return True
 
     def _all_of(self, pane: int) -> list[pl.DataFrame]:
         """All frames of a pane in memory, oldest first by part."""

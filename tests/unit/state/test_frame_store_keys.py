@@ -23,7 +23,7 @@ SCHEMA = {"k": pl.String, "n": pl.Int64}
 Model = dict[int, dict[str | None, list[int]]]
 
 
-@pytest.fixture(params=[0, 8_192], autouse=True)
+@pytest.fixture(params=[0, 2_048], autouse=True)
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows are gone over one by one, many by a query; here both by a query too."""
     monkeypatch.setattr(merging, "_FEW", request.param)
