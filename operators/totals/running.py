@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema, shown_name
 from streamflow.core.stream_type import ChangeKind, StreamType
+from streamflow.errors import JobDefinitionError
 from streamflow.operators.aggregates.combiner import (
     CombineSpec,
     fragment_plan,
@@ -21,8 +22,16 @@ from streamflow.operators.aggregates.combiner import (
 )
 from streamflow.operators.aggregates.state_order import in_order, keyed_differences, keyed_order
 from streamflow.operators.contract.inputs import InputNeeds
-from streamflow.operators.contract.operator import Layout, Operator, OperatorContext, OperatorSpec
+from streamflow.operators.contract.operator import (
+    Layout,
+    OnChanges,
+    Operator,
+    OperatorContext,
+    OperatorSpec,
+)
 from streamflow.operators.totals.cadence import in_cadence
+from streamflow.operators.totals.retractable import RETRACTABLE, can_retract
+from streamflow.operators.totals.retracting_totals import RetractingTotals
 from streamflow.operators.totals.running_totals import RunningTotals
 from streamflow.operators.windows.windowing import check_names
 from streamflow.windows.aggregate import Aggregate
@@ -31,6 +40,7 @@ from streamflow.windows.python_functions import any_own
 __all__ = ["RunningAggregateSpec"]
 
 _KINDS: Final[frozenset[ChangeKind]] = frozenset({"insert", "update_before", "update_after"})
+_ALL_KINDS: Final[frozenset[ChangeKind]] = frozenset({"insert", "update_before", "update_after", "delete"})
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class RunningAggregateSpec(OperatorSpec):
 
     kind: ClassVar[str] = "aggregate"
     emits: ClassVar[Layout] = Layout.FRAME
+    on_changes: ClassVar[OnChanges] = "take"
     keys: tuple[str, ...]
     aggregates: tuple[tuple[str, Aggregate], ...]
     null_keys: Literal["fail", "group"] = "fail"
@@ -49,34 +60,48 @@ class RunningAggregateSpec(OperatorSpec):
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         records = self._records(inputs)
+        if records.changes:
+            self._check_changes(records)
         schema = keyed_schema(self.keys, records)
         check_names(tuple(map(shown_name, self.keys)), [CHANGE], [name for name, _ in self.aggregates])
         types = fragment_plan(None, self.aggregates, records).types
         keys = {shown_name(key): schema[key] for key in in_order(self.keys, self.shown)}
         shown = {name: types[name] for name in in_order(tuple(types), self.shown)}
-        return StreamType(Schema({CHANGE: CHANGE_TYPE} | keys | shown), records.timed, _KINDS)
+        kinds = _ALL_KINDS if records.changes else _KINDS
+        return StreamType(Schema({CHANGE: CHANGE_TYPE} | keys | shown), records.timed, kinds)
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
         records = self._records(inputs)
-        plan = fragment_plan(None, self.aggregates, records).in_run(ctx.shared)
         schema = self.output_type(inputs).schema
         assert isinstance(schema, Schema)
+        columns, null_keys_fail = list(schema), self.null_keys == "fail"
+        if records.changes:
+            retracting = RetractingTotals(
+                self.keys, self.aggregates, records, ctx, columns=columns, null_keys_fail=null_keys_fail
+            )
+            return in_cadence(retracting, ctx)
         result = RunningTotals(
             self.keys,
-            plan,
+            fragment_plan(None, self.aggregates, records).in_run(ctx.shared),
             ctx,
-            columns=list(schema),
+            columns=columns,
             timed=records.timed,
-            null_keys_fail=self.null_keys == "fail",
+            null_keys_fail=null_keys_fail,
             partial_input=self.partial_input,
         )
         return in_cadence(result, ctx)
 
     def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
-        return keyed_signature(self.keys, None, self.aggregates, self._records(inputs))
+        records = self._records(inputs)
+        signature = keyed_signature(self.keys, None, self.aggregates, records)
+        return signature | {"changes": True} if records.changes else signature
 
     def check_state(self, saved: Mapping[str, Any], inputs: Sequence[StreamType]) -> list[str]:
-        return keyed_differences(saved, self.state_signature(inputs))
+        mine = self.state_signature(inputs)
+        before, now = ("changes" if signature.get("changes") else "records" for signature in (saved, mine))
+        if before != now:
+            return [f"its input was {before} and is {now}"]
+        return keyed_differences(saved, mine)
 
     def laid_out_as(self, saved: Mapping[str, Any]) -> OperatorSpec:
         changed = keyed_order(self.keys, self.aggregates, saved)
@@ -90,7 +115,7 @@ class RunningAggregateSpec(OperatorSpec):
         return any_own(self.aggregates)
 
     def split_combiner(self, inputs: Sequence[StreamType]) -> tuple[OperatorSpec, OperatorSpec] | None:
-        if self.partial_input:
+        if self.partial_input or inputs[0].changes:
             return None
         rest = replace(self, partial_input=True, records=inputs[0])
         return CombineSpec(self.keys, None, self.aggregates, self.null_keys), rest
@@ -98,7 +123,8 @@ class RunningAggregateSpec(OperatorSpec):
     def needed_columns(
         self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
     ) -> frozenset[str] | None:
-        return None if self.partial_input else needed_inputs(self.keys, self.aggregates)
+        read = None if self.partial_input else needed_inputs(self.keys, self.aggregates)
+        return read | {CHANGE} if read is not None and inputs[0].changes else read
 
     def describe(self) -> str:
         shown = ", ".join(f"{name}={aggregate}" for name, aggregate in self.aggregates)
@@ -106,3 +132,17 @@ class RunningAggregateSpec(OperatorSpec):
 
     def _records(self, inputs: Sequence[StreamType]) -> StreamType:
         return inputs[0] if self.records is None else self.records
+
+    def _check_changes(self, records: StreamType) -> None:
+        """Raises JobDefinitionError if changes cannot be told, or not be taken back."""
+        if not isinstance(records.schema, Schema) or CHANGE not in records.schema:
+            raise JobDefinitionError(
+                f"the records are changes of a result, but lack their kind: the column {CHANGE!r} is gone",
+                hint="keep that column, or aggregate the records that the result is made of",
+            )
+        for name, aggregate in self.aggregates:
+            if not can_retract(aggregate):
+                raise JobDefinitionError(
+                    f"{name}={aggregate} cannot take back a record, and the records are changes of a result",
+                    hint=f"use one of {', '.join(RETRACTABLE)}, or aggregate the records that the result is made of",
+                )

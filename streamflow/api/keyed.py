@@ -119,8 +119,10 @@ class KeyedStream(Shortcuts[Stream]):
         """Running totals per key: a changing result, whose column `change` says insert, update_before or
         update_after.
 
-        In batch mode each key comes once, at the end. An operator behind it that would count changes as records
-        (another aggregate, a window) is refused; `process` sees each change with its kind.
+        In batch mode each key comes once, at the end. An operator behind it that would count changes as records (a
+        window) is refused; `process` sees each change with its kind. Running totals of a changing result take back
+        withdrawn records, and a key without any is a delete: `count`, `sum`, `mean`, `min`, `max`, `n_unique`,
+        `any`, `all`, `quantile`, `top_k`, `std` and `var` can; the others are refused.
         """
         keying = self._keying
         stream, prepared = keying.columns(aggregates)

@@ -10,7 +10,7 @@ import polars as pl
 
 from streamflow.api.stream import Stream, through
 from streamflow.api.windowed import aggregate_inputs
-from streamflow.core.schema import Schema, StreamSchema
+from streamflow.core.schema import CHANGE, Schema, StreamSchema
 from streamflow.operators.process.process import WHOLE_RECORD
 from streamflow.operators.stateless.extract import Extract
 from streamflow.operators.windows.windowing import ALL_RECORDS
@@ -52,6 +52,8 @@ class Keying:
         made, prepared = aggregate_inputs(aggregates, self.stream.type.schema)
         constants = [value.alias(name) for name, value in made if isinstance(value, pl.Expr)]
         functions = [(name, value) for name, value in made if not isinstance(value, pl.Expr)]
+        if self.stream.type.changes and self.record_columns is None:
+            functions.append((CHANGE, _kind))
         stream, functions = self._with_one_key(constants, functions)
         if functions:
             inputs = _read_alone(functions, prepared)
@@ -90,6 +92,11 @@ def _read_alone(
     """The aggregates that read a column made by one of the functions, by that column's name."""
     read = {str(each.expression.meta.output_name()): each for _, each in aggregates if each.input is not None}
     return tuple((name, read[name]) for name, _ in functions if name in read)
+
+
+def _kind(record: Any) -> str:
+    kind: str = record[CHANGE]
+    return kind
 
 
 def _zero(record: Any) -> int:

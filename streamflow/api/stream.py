@@ -22,9 +22,10 @@ from streamflow.operators.connectors.collect import Collected, CollectSink
 from streamflow.operators.contract.operator import ERRORS, ErrorPolicy, OperatorSpec, own_output
 from streamflow.operators.contract.sink import Sink
 from streamflow.operators.requests.map_async import Backoff, MapAsync
-from streamflow.operators.stateless.columns import Drop, Explode, Filter, Rename, Select, WithColumns
+from streamflow.operators.stateless.columns import Drop, Explode, Rename, Select, WithColumns
 from streamflow.operators.stateless.declared_schema import declared_schema, returned_schema
 from streamflow.operators.stateless.extract import Extract
+from streamflow.operators.stateless.filter_changes import filter_of
 from streamflow.operators.stateless.frames import MapBatches
 from streamflow.operators.stateless.functions import Functions, Step
 from streamflow.operators.stateless.routing import SplitBy, Union
@@ -76,7 +77,7 @@ class Stream(Choosing):
     def filter(self, predicate: pl.Expr | Callable[[Any], object]) -> Stream:
         """Keeps the records for which an expression, or a function of one row, is true."""
         if isinstance(predicate, pl.Expr):
-            return self._through(Filter(predicate=predicate))
+            return self._through(filter_of(self.type, predicate))
         if not callable(predicate):
             raise JobDefinitionError(f"filter got {predicate!r}", hint="give an expression like col('x') > 1")
         check_gives(predicate, "filter")
@@ -527,7 +528,6 @@ _ELSEWHERE: Final = {
     "min": "key_by(…).min(column)",
     "max": "key_by(…).max(column)",
     "order_by": 'sort("event_time"), or sort(column) in batch mode',
-    "sort_values": 'sort("event_time"), or sort(column) in batch mode',
     "merge": "join(other, on=…), or union(other) for one stream of both",
     "connect": _TOGETHER,
     "unique": "distinct(), or deduplicate(on)",

@@ -10,6 +10,7 @@ import pytest
 
 import streamflow as sf
 from streamflow import col
+from streamflow.testing.results import final_rows
 
 ROWS = pl.DataFrame({"k": list("aababbaabb"), "v": range(10), "ts": range(10)})
 MODES = ["streaming", "micro-batch", "batch"]
@@ -39,27 +40,80 @@ class Echo(sf.KeyedProcess):
         ctx.emit("timer")
 
 
-REFUSED: dict[str, Callable[[sf.Stream], Any]] = {
-    "aggregate": lambda changes: changes.key_by("k").aggregate(m=sf.sum("n")),
-    "reduce": lambda changes: changes.key_by("k").reduce(lambda left, right: left),
-    "window": lambda changes: changes.key_by("k").window(sf.tumbling("1h")).aggregate(m=sf.sum("n")),
-    "behind a function": lambda changes: changes.map(lambda row: row).key_by("k").aggregate(m=sf.count()),
-    "behind columns": lambda changes: (
-        changes.filter(col("n") > 1).select("k", "n").key_by("k").aggregate(m=sf.count())
+REFUSED: dict[str, tuple[Callable[[sf.Stream], Any], str]] = {
+    "reduce": (
+        lambda changes: changes.key_by("k").reduce(lambda left, right: left),
+        "cannot take back a record",
     ),
-    "behind a split": lambda changes: (
-        changes.split(many=col("n") > 1)["many"].key_by("k").reduce(lambda left, right: left)
+    "window": (
+        lambda changes: changes.key_by("k").window(sf.tumbling("1h")).aggregate(m=sf.sum("n")),
+        r"(aggregate|window)-1 gives changes of its results",
     ),
-    "behind a union": lambda changes: changes.union(changes).key_by("k").aggregate(m=sf.count()),
+    "first": (lambda changes: changes.key_by("k").aggregate(m=sf.first("n")), "cannot take back a record"),
+    "behind columns": (
+        lambda changes: changes.filter(col("n") > 1).select("k", "n").key_by("k").aggregate(m=sf.count()),
+        "the column 'change' is gone",
+    ),
+    "behind a split": (
+        lambda changes: changes.split(many=col("n") > 1)["many"].deduplicate("k"),
+        r"(aggregate|window)-1 gives changes of its results",
+    ),
 }
 
 
 @pytest.mark.parametrize("make", [totals, retracting])
 @pytest.mark.parametrize("name", REFUSED)
-def test_changes_are_not_aggregated_as_records(name: str, make: Callable[[sf.Stream], sf.Stream]) -> None:
+def test_changes_are_not_taken_for_records(name: str, make: Callable[[sf.Stream], sf.Stream]) -> None:
     changes = make(read(sf.Job("refused")))
-    with pytest.raises(sf.JobDefinitionError, match=r"(aggregate|window)-1 gives changes of its results"):
-        REFUSED[name](changes)
+    take, message = REFUSED[name]
+    with pytest.raises(sf.JobDefinitionError, match=message):
+        take(changes)
+
+
+AGGREGATED: dict[str, tuple[Callable[[sf.Stream], sf.Stream], dict[str, int]]] = {
+    "at once": (lambda changes: changes, {"n": 5, "times": 2}),
+    "behind a function": (lambda changes: changes.map(lambda row: row), {"n": 5, "times": 2}),
+    "behind columns": (
+        lambda changes: changes.with_columns(n=col("n") + 1).select("change", "n"),
+        {"n": 6, "times": 2},
+    ),
+    "behind a union": (lambda changes: changes.union(changes), {"n": 5, "times": 4}),
+}
+"""By name: the way of changes to a total, and the total in the end."""
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", AGGREGATED)
+def test_totals_of_changes_are_those_of_the_last_result(name: str, mode: Any) -> None:
+    way, total = AGGREGATED[name]
+    job = sf.Job("again")
+    out = way(totals(read(job))).key_by("n").aggregate(times=sf.count()).collect()
+    job.run(mode=mode, batch_rows=2, parallelism=2, micro_batch_interval="1h")
+    assert final_rows(out.rows(), changing=True) == [total]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_filter_makes_a_lone_half_of_an_update_an_insert_or_a_delete(mode: Any) -> None:
+    job = sf.Job("filtered")
+    rows = [{"k": key, "v": value} for key, value in zip("abaabab", (1, 1, 1, 1, 1, -2, 5), strict=True)]
+    totals = job.read(sf.MemorySource(rows, batch_rows=1)).key_by("k").aggregate(s=sf.sum("v"))
+    large = totals.filter(col("s") > 1)
+    out = large.collect()
+    counted = large.key_by(col("s") > 0).aggregate(n=sf.count(), most=sf.max("s")).collect()
+    job.run(mode=mode, batch_rows=1)
+    assert final_rows(out.rows(), changing=True) == [{"k": "b", "s": 7}]
+    assert [row["n"] for row in final_rows(counted.rows(), changing=True)] == [1]
+    if mode == "streaming":
+        said = [(row["change"], row["k"], row["s"]) for row in out.rows()]
+        assert said == [
+            ("insert", "a", 2),
+            ("update_before", "a", 2),
+            ("update_after", "a", 3),
+            ("insert", "b", 2),
+            ("delete", "a", 3),
+            ("update_before", "b", 2),
+            ("update_after", "b", 7),
+        ]
 
 
 def test_changes_and_records_are_no_union() -> None:

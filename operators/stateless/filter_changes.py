@@ -1,0 +1,55 @@
+"""`FilterChanges`: a filter of changes. An update of which one half passes is an insert or a delete.
+
+The halves of an update stand next to each other, as the operators that make changes put them out. Where the two have
+been separated on the way, each passes by itself: a delete and an insert say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final
+
+import polars as pl
+
+from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema
+from streamflow.core.stream_type import ChangeKind, StreamType
+from streamflow.operators.contract.operator import OnChanges
+from streamflow.operators.stateless.columns import Filter, union
+
+__all__ = ["FilterChanges", "filter_of"]
+
+_PASSES: Final = "__passes"
+_OF_HALVES: Final[frozenset[ChangeKind]] = frozenset({"insert", "delete"})
+
+
+@dataclass(frozen=True, eq=False)
+class FilterChanges(Filter):
+    """Keeps the changes whose row fulfils an expression."""
+
+    on_changes: ClassVar[OnChanges] = "take"
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        passed = super().output_type(inputs)
+        return replace(passed, changes=passed.changes | _OF_HALVES)
+
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
+        return union(super().needed_columns(needed, inputs), frozenset({CHANGE}))
+
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        change, passes = pl.col(CHANGE).cast(pl.String), pl.col(_PASSES)
+        before, after = change == "update_before", change == "update_after"
+        whole = before & (after & passes).shift(-1, fill_value=False)
+        whole |= after & (before & passes).shift(1, fill_value=False)
+        lone = pl.when(before).then(pl.lit("delete")).when(after).then(pl.lit("insert")).otherwise(change)
+        kind = pl.when(whole).then(change).otherwise(lone).cast(CHANGE_TYPE)
+        passing = frame.with_columns(self.predicate.fill_null(False).alias(_PASSES))
+        return passing.with_columns(kind.alias(CHANGE)).filter(_PASSES).drop(_PASSES)
+
+
+def filter_of(before: StreamType, predicate: pl.Expr) -> Filter:
+    """The filter of a stream: of changes if it has them, with their kind."""
+    changing = before.changes and isinstance(before.schema, Schema) and CHANGE in before.schema
+    return FilterChanges(predicate=predicate) if changing else Filter(predicate=predicate)
