@@ -32,21 +32,15 @@ from streamflow.operators.kernels.engine import collected
 from streamflow.operators.patterns.automaton import Automaton
 from streamflow.operators.patterns.conditions import HOLDS, Conditions
 
-__all__ = ["JudgeSpec", "judging"]
+__all__ = ["JudgeSpec", "mattering"]
 
 
-def judging(
-    conditions: Conditions, automaton: Automaton, kept: Sequence[str]
-) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
-    """The query that adds HOLDS and leaves out events that make no difference, except those with a null in the columns
-    `kept`."""
-    judged = conditions.expression
+def mattering(automaton: Automaton, kept: Sequence[str]) -> pl.Expr | None:
+    """Whether an event that has HOLDS can make a difference, or has a null in the columns `kept`; None: any can."""
     if automaton.strict:
-        return lambda frame: frame.with_columns(judged)
+        return None
     matters = pl.col(HOLDS) != 0
-    if kept:
-        matters = pl.any_horizontal(matters, pl.col(*kept).is_null())
-    return lambda frame: frame.with_columns(judged).filter(matters)
+    return pl.any_horizontal(matters, pl.col(*kept).is_null()) if kept else matters
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +59,11 @@ class JudgeSpec(PureSpec):
 
     @cached_property
     def _query(self) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
-        kept = self.keys if self.null_keys == "fail" else ()
-        return judging(Conditions(self.automaton, self.records, self.record_columns), self.automaton, kept)
+        judged = Conditions(self.automaton, self.records, self.record_columns).expression
+        matters = mattering(self.automaton, self.keys if self.null_keys == "fail" else ())
+        if matters is None:
+            return lambda frame: frame.with_columns(judged)
+        return lambda frame: frame.with_columns(judged).filter(matters)
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         schema = inputs[0].schema

@@ -59,6 +59,8 @@ class MatchSpec(OperatorSpec):
     on_error: ErrorPolicy = "fail"
     shown_keys: tuple[str, ...] | None = None
     """The keys in the users' order, if a checkpoint has another order."""
+    late_used: bool = False
+    """Whether the late output is read: events then come one and all to where the watermark is."""
     records: StreamType | None = None
 
     @cached_property
@@ -106,7 +108,7 @@ class MatchSpec(OperatorSpec):
 
     def split_combiner(self, inputs: Sequence[StreamType]) -> tuple[OperatorSpec, OperatorSpec] | None:
         # The errors of an operator that the planner made have no output.
-        if self.records is not None or self.on_error == "dead_letter":
+        if self.records is not None or self.late_used or self.on_error == "dead_letter":
             return None
         judge = JudgeSpec(
             self.keys, self.automaton, inputs[0], self.record_columns, self.null_keys, self.on_error

@@ -37,7 +37,7 @@ from streamflow.operators.kernels.engine import collected
 from streamflow.operators.patterns.automaton import Holds
 from streamflow.operators.patterns.conditions import HOLDS, Conditions
 from streamflow.operators.patterns.dependent_values import DependentValues
-from streamflow.operators.patterns.judging import judging
+from streamflow.operators.patterns.judging import mattering
 from streamflow.operators.patterns.key_matching import KeyMatching, KeyState
 from streamflow.operators.patterns.match import (
     MATCH_END,
@@ -100,9 +100,8 @@ class MatchOperator(Operator):
         self._guard = Guard(ctx.operator_id, spec.on_error, ctx.metrics)
         self._automaton = spec.automaton
         conditions = Conditions(self._automaton, records, spec.record_columns)
-        self._judge = (
-            None if spec.records is not None else judging(conditions, self._automaton, self._checked)
-        )
+        self._judge = conditions.expression if spec.records is None else None
+        self._matters = mattering(self._automaton, ()) if spec.records is None else None
         self._begin = conditions.begin
         self._dependents = conditions.dependents
         owned = OwnedKeys(spec.keys, ctx.groups, ctx.max_parallelism)
@@ -128,12 +127,8 @@ class MatchOperator(Operator):
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         assert isinstance(batch, FrameBatch)
         batch = batch.unmarked()
-        judge = self._judge
-        if judge is not None:
-            judged: Callable[[pl.DataFrame], pl.DataFrame] = lambda frame: collected(  # noqa: E731
-                judge(frame.lazy()), frame.height
-            )
-            batch = FrameBatch(self._guard.frame(batch.frame, judged, out))
+        if self._judge is not None:
+            batch = FrameBatch(self._guard.frame(batch.frame, self._judged, out))
         frame = with_keys(batch, self._checked, self._guard, out).frame
         if frame.is_empty():
             return
@@ -141,7 +136,7 @@ class MatchOperator(Operator):
         if late.any():
             self._late(frame.filter(late), out)
             frame = frame.filter(~late)
-        self._waiting.add(frame)
+        self._waiting.add(frame if self._matters is None else frame.filter(self._matters))
 
     def on_watermark(self, watermark: int, out: Collector) -> int | None:
         # After a restore an input that others had gone on without may be behind.
@@ -182,6 +177,10 @@ class MatchOperator(Operator):
         self._due.restore(
             [replace(part, values={**part.values, _SPAN: part.number(_DUE_SPAN)}) for part in parts]
         )
+
+    def _judged(self, frame: pl.DataFrame) -> pl.DataFrame:
+        assert self._judge is not None
+        return collected(frame.lazy().with_columns(self._judge), frame.height)
 
     def _late(self, frame: pl.DataFrame, out: Collector) -> None:
         if out.connected(LATE):

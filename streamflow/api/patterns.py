@@ -13,7 +13,7 @@ import polars as pl
 from streamflow.api.stream import Stream, added, builder_of, has_end, read_of, through
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError
-from streamflow.graph.logical import Input
+from streamflow.graph.logical import Input, OperatorNode
 from streamflow.operators.contract.operator import LATE
 from streamflow.operators.contract.sink import Sink
 from streamflow.operators.patterns.after_match import AfterMatch
@@ -58,12 +58,10 @@ class MatchedStream(Stream):
 
         Each is there that has not become a match itself. Raises JobDefinitionError for a pattern without `within`.
         """
-        node = builder_of(self._matches).node(read_of(self._matches).node)
-        spec: Any = getattr(node, "spec", None)
-        assert isinstance(spec, MatchSpec)
+        node, spec = self._node()
         if spec.pattern.time is None:
             raise JobDefinitionError(
-                f"{node.id} has no partial matches whose time is over: its pattern has no time",
+                f"{node} has no partial matches whose time is over: its pattern has no time",
                 hint='add .within("10m") to the pattern',
             )
         stream = self._side(TIMED_OUT)
@@ -71,8 +69,9 @@ class MatchedStream(Stream):
 
     @property
     def late(self) -> Stream:
-        """The events behind the watermark, unchanged; those for which no condition holds are among them only if a step
-        of the pattern is strict."""
+        """The events behind the watermark, unchanged."""
+        node, spec = self._node()
+        builder_of(self._matches).change(node, spec=replace(spec, late_used=True))
         late = self._side(LATE)
         if self._columns is None:
             return late.map(_whole, schema=OBJECTS)
@@ -95,6 +94,13 @@ class MatchedStream(Stream):
     def on_error(self, policy: Literal["fail", "skip"] | Sink) -> Stream:
         self._matches.on_error(policy)
         return self
+
+    def _node(self) -> tuple[str, MatchSpec]:
+        """The id of the matching operator, and its spec."""
+        node = builder_of(self._matches).node(read_of(self._matches).node)
+        assert isinstance(node, OperatorNode)
+        assert isinstance(node.spec, MatchSpec)
+        return node.id, node.spec
 
     def _side(self, output: str) -> Stream:
         return Stream(builder_of(self._matches), Input(read_of(self._matches).node, output))

@@ -11,6 +11,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Literal
 
+import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +25,7 @@ from streamflow.testing import TestJob
 from streamflow.time.timestamps import to_micros
 from tests.properties.job_model import Event, Way, keyed, read, share, ways
 from tests.properties.pattern_model import Fits, Model, Result, Wanted
+from tests.properties.test_jobs_keys import TYPES
 
 NAMES = ("one", "two", "three", "four")
 RULES = ("no_skip", "skip_to_next", "skip_past_last", "skip_to_first:", "skip_to_last:")
@@ -202,11 +205,12 @@ def expected(found: Sequence[tuple[str, Result]]) -> Counter[Any]:
     steps=plans(),
     within=st.sampled_from([None, 1, 3, 8, 8]),
     bound=st.sampled_from([0, 3]),
+    late=st.booleans(),
     data=st.data(),
     way=ways(),
 )
 def test_every_match_and_no_other_is_found(
-    steps: list[Plan], within: int | None, bound: int, data: st.DataObject, way: Way
+    steps: list[Plan], within: int | None, bound: int, late: bool, data: st.DataObject, way: Way
 ) -> None:
     steps = ending(steps, within)
     records = data.draw(arrivals(bound))
@@ -216,10 +220,10 @@ def test_every_match_and_no_other_is_found(
         pattern_of(steps, within, function=function)
     )
     out = matches.collect()
-    missed = matches.late.collect()
+    missed = matches.late.collect() if late else None
     timed_out = None if within is None else matches.timed_out.collect()
     job.run(**way.settings)
-    assert missed.rows() == []
+    assert missed is None or missed.rows() == []
     by_key = models(steps, within, records, function=function)
     assert results_of(out.rows(), "match_end") == expected(
         [(key, model.result(*match)) for key, model in by_key.items() for match in model.matches()]
@@ -300,6 +304,29 @@ def test_a_crash_and_another_parallelism_change_nothing(
         [(key, model.result(*match)) for key, model in by_key.items() for match in model.matches()]
     )
     assert sum(results_of(over, "timed_out_at").values()) == sum(len(m.timed_out()) for m in by_key.values())
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@share(10)
+@given(data=st.data(), values=st.lists(st.integers(0, 9), min_size=1, max_size=20), way=ways())
+def test_keys_of_every_type_are_apart(kind: str, data: st.DataObject, values: list[int], way: Way) -> None:
+    """Null and NaN are keys like any other."""
+    dtype, drawn = TYPES[kind]
+    keys = [*data.draw(st.lists(drawn, min_size=1, max_size=2)), None]
+    chosen = data.draw(st.lists(st.sampled_from(keys), min_size=len(values), max_size=len(values)))
+    frame = pl.DataFrame({"key": pl.Series(chosen, dtype=dtype), "ts": range(len(values)), "value": values})
+    job = sf.Job("keys")
+    stream = job.read(sf.MemorySource(frame, batch_rows=way.rows), event_time=sf.epoch("ts", unit="us"))
+    pair = sf.pattern("low", col("value") < 5).then("high", col("value") >= 5)
+    out = stream.key_by("key", null_keys="group").match(pair.within("10us")).collect()
+    job.run(**way.settings)
+    wanted = 0
+    for of_key in frame.partition_by("key"):
+        low: list[int] = []
+        for time, value in zip(of_key["ts"], of_key["value"], strict=True):
+            wanted += sum(time - before < 10 for before in low) if value >= 5 else 0
+            low = [*low, time] if value < 5 else []
+    assert len(out) == wanted
 
 
 @share(1)

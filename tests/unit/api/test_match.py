@@ -55,6 +55,20 @@ def test_matches_of_objects_hold_objects() -> None:
     assert late.rows() == []
 
 
+def test_late_events_come_out_one_and_all_where_they_are_read() -> None:
+    for read_late, dropped in ((True, 0), (False, 1)):
+        job = sf.Job("late")
+        rows = [{"k": "a", "ts": ts, "v": v} for ts, v in ((90, 50), (10, 50), (11, 1))]
+        stream = job.read(
+            sf.MemorySource(rows, batch_rows=1), event_time=sf.epoch("ts", unit="s"), watermark="5s"
+        )
+        matches = stream.key_by("k").match(PAIR)
+        matches.collect()
+        late = matches.late.collect() if read_late else None
+        assert job.run(mode="streaming").dropped == dropped
+        assert late is None or [row["v"] for row in late.rows()] == [50, 1]
+
+
 def test_a_key_may_be_a_function() -> None:
     job = sf.Job("keys")
     stream = job.read(sf.MemorySource(ROWS), event_time=sf.epoch("ts", unit="s"))
