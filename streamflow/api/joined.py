@@ -16,6 +16,7 @@ import polars as pl
 from streamflow.api.stream import Stream, added, builder_of, has_end, read_of, through
 from streamflow.api.tables import Table, key_names
 from streamflow.api.windowed import field_of
+from streamflow.arguments import whole_number
 from streamflow.core.schema import OBJECTS, Schema, key_column
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.graph.logical import Input
@@ -40,11 +41,12 @@ __all__ = ["JoinedStream", "Keys", "Strategy", "joined", "joined_as_of"]
 
 Unpacked = Callable[[dict[str, Any]], dict[str, Any]]
 Keys = str | pl.Expr | Sequence[str | pl.Expr]
-Strategy = Literal["auto", "broadcast"]
+Strategy = Literal["auto", "hash", "broadcast"]
 
 _HOW: Final = ("inner", "left", "right", "outer", "semi", "anti")
 _OF_LEFT: Final = ("inner", "left", "semi", "anti")
 _RECORD: Final = "\x1arecord"
+_SALT: Final = "\x1asalt"
 _APART: Final = "\x1a"
 """The suffix of the right's record."""
 _LOG: Final = logging.getLogger("streamflow.joins")
@@ -54,16 +56,25 @@ class JoinedStream(Stream):
     """The rows of a join: the keys once, then the left's columns, then the right's."""
 
     def __init__(
-        self, builder: GraphBuilder, read: Input, kind: type[JoinSpec], unpacked: Unpacked | None = None
+        self,
+        builder: GraphBuilder,
+        read: Input,
+        kind: type[JoinSpec],
+        *,
+        unpacked: Unpacked | None = None,
+        salted: bool = False,
     ) -> None:
-        """`read` is the join's output; `unpacked` makes objects of its rows."""
+        """`read` is the join's output; `unpacked` makes objects of its rows; `salted`: they have a salt."""
         shown = Stream(builder, read)
         if unpacked is not None:
             shown = shown.map(unpacked, schema=OBJECTS)
+        elif salted:
+            shown = shown.drop(_SALT)
         super().__init__(builder, read_of(shown))
         self._join = read
         self._kind = kind
         self._unpacked = unpacked
+        self._salted = salted
 
     @property
     def late(self) -> Stream:
@@ -79,9 +90,13 @@ class JoinedStream(Stream):
                 hint="joins by window=, within= or join_asof have late rows",
             )
         late = Stream(self._builder, replace(join, output=LATE))
+        if self._salted:
+            # The right's rows came once for each salt.
+            once = late.filter((pl.col(LATE_SIDE) == "left") | (pl.col(_SALT) == 0))
+            late = once if self._unpacked is not None else once.drop(_SALT)
         return late if self._unpacked is None else late.map(self._unpacked, schema=OBJECTS)
 
-    # Of a join of objects the join itself is meant, not the function that makes dicts of its rows.
+    # The join itself is meant, not the step behind it that makes dicts of its rows or drops their salt.
 
     def named(self, name: str) -> Self:
         self._builder.rename(self._join.node, name)
@@ -101,6 +116,7 @@ class _Call:
     right_on: tuple[str, ...]
     how: How
     suffix: str
+    salt: int = 1
 
     def spec(self, kind: type[JoinSpec], **more: Any) -> JoinSpec:
         return kind(
@@ -130,16 +146,23 @@ def joined(
     strategy: Strategy,
     suffix: str,
     ttl: Duration | None,
+    salt: int,
 ) -> JoinedStream:
     """The join of two streams, or of a stream and a table; `Stream.join` calls it."""
-    call = _call(left, right, on, left_on, right_on, how, suffix)
-    if strategy not in ("auto", "broadcast"):
-        raise JobDefinitionError(f"strategy is {strategy!r}", hint='choose "auto" or "broadcast"')
+    call = _call(left, right, on, left_on, right_on, how, suffix, salt)
+    if strategy not in ("auto", "hash", "broadcast"):
+        raise JobDefinitionError(f"strategy is {strategy!r}", hint='choose "auto", "hash" or "broadcast"')
     given = {"window": window, "within": within, "ttl": ttl}
     chosen = [name for name, value in given.items() if value is not None]
     if len(chosen) > 1:
         raise JobDefinitionError(
             f"a join has {' and '.join(chosen)}", where=call.where, hint="give one of them"
+        )
+    if salt > 1 and window is None and within is None:
+        raise JobDefinitionError(
+            "a join with a salt, and without a window or an interval",
+            where=call.where,
+            hint="salt= goes with window=, within= or join_asof",
         )
     if chosen and (not isinstance(right, Stream) or strategy == "broadcast"):
         raise JobDefinitionError(
@@ -186,9 +209,10 @@ def joined_as_of(
     how: How,
     tolerance: Duration | None,
     suffix: str,
+    salt: int,
 ) -> JoinedStream:
     """The as-of join; `Stream.join_asof` calls it."""
-    call = _call(left, right, on, left_on, right_on, how, suffix)
+    call = _call(left, right, on, left_on, right_on, how, suffix, salt)
     call.only(_OF_LEFT, "a join as of a time", "swap the two sides")
     if isinstance(right, pl.DataFrame):
         raise JobDefinitionError(
@@ -210,6 +234,7 @@ def _call(
     right_on: Keys | None,
     how: How,
     suffix: str,
+    salt: int,
 ) -> _Call:
     where = Where(operator=read_of(left).node)
     if not isinstance(right, (Stream, Table, pl.DataFrame)):
@@ -235,7 +260,8 @@ def _call(
             where=where,
             hint="name pairs",
         )
-    return _Call(left, of_left, of_right, how, suffix)
+    whole_number(salt, "salt")
+    return _Call(left, of_left, of_right, how, suffix, salt)
 
 
 def _interval(within: object, call: _Call) -> tuple[int, int]:
@@ -265,7 +291,7 @@ def _with_frame(call: _Call, frame: pl.DataFrame) -> JoinedStream:
         left, unpacked = _records(left, call.left_on), _merging(call)
         call = _packed(call)
     return JoinedStream(
-        builder_of(left), added(left, call.spec(LookupJoin, frame=frame)), LookupJoin, unpacked
+        builder_of(left), added(left, call.spec(LookupJoin, frame=frame)), LookupJoin, unpacked=unpacked
     )
 
 
@@ -305,7 +331,7 @@ def _regular(call: _Call, right: Stream, ttl: int | None) -> JoinedStream:
 
 def _added(call: _Call, right: Stream, kind: type[JoinSpec], **more: Any) -> JoinedStream:
     """The stream behind a join of two streams."""
-    left, unpacked = call.left, None
+    left, unpacked, salted = call.left, None, call.salt > 1
     if not all(isinstance(each.schema, Schema) for each in (left, right)):
         # Of a record alone on the right it is not known which fields the left would have.
         kinds = ("inner", "semi") if kind is ChangingJoin else _OF_LEFT
@@ -314,9 +340,24 @@ def _added(call: _Call, right: Stream, kind: type[JoinSpec], **more: Any) -> Joi
         )
         left, right = _records(left, call.left_on), _records(right, call.right_on)
         call, unpacked = _packed(call), _merging(call)
+    if salted:
+        call.only(_OF_LEFT, "a join with a salt", "leave salt out, or swap the two sides")
+        left, right = _salted(left, right, call.salt)
+        call = replace(call, left_on=(*call.left_on, _SALT), right_on=(*call.right_on, _SALT))
     builder = builder_of(left)
     id = builder.add_operator(call.spec(kind, **more), (read_of(left), read_of(right)))
-    return JoinedStream(builder, Input(id), kind, unpacked)
+    return JoinedStream(builder, Input(id), kind, unpacked=unpacked, salted=salted)
+
+
+def _salted(left: Stream, right: Stream, salt: int) -> tuple[Stream, Stream]:
+    """Each of the left's rows with a number below `salt`, and the right's once with each such number: rows of one key
+    spread over that many."""
+    assert isinstance(left.schema, Schema)
+    number = pl.struct(*left.schema).hash(0) % salt
+    every = pl.lit(list(range(salt)), pl.List(pl.Int64))
+    return left.with_columns(number.cast(pl.Int64).alias(_SALT)), right.with_columns(
+        every.alias(_SALT)
+    ).explode(_SALT)
 
 
 # Streams of objects.

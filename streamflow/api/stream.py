@@ -220,6 +220,7 @@ class Stream(Choosing):
         strategy: Strategy = "auto",
         suffix: str = "_right",
         ttl: Duration | None = None,
+        salt: int = 1,
     ) -> JoinedStream:
         """Rows with equal keys of this stream and another, a table or a DataFrame.
 
@@ -232,7 +233,9 @@ class Stream(Choosing):
         `how`: "inner", "left", "right", "outer", "semi", "anti"; null keys match nothing. Keys are columns, `on` or
         `left_on` and `right_on`; of other columns that both have, the other's gets `suffix`. A null side, or a row of
         "semi" and "anti", comes when the watermark says that no match can come. `strategy="broadcast"` puts a small
-        other side that ends into every subtask. Raises JobDefinitionError where the two do not fit.
+        other side that ends into every subtask. `salt=8` spreads the rows of each key over eight, so that a hot key
+        does not fill one subtask; the other side's rows are kept eight times. Raises JobDefinitionError where the two
+        do not fit.
 
         >>> import polars as pl, streamflow as sf
         >>> job = sf.Job("orders")
@@ -257,6 +260,7 @@ class Stream(Choosing):
             strategy=strategy,
             suffix=suffix,
             ttl=ttl,
+            salt=salt,
         )
 
     def join_asof(
@@ -269,10 +273,12 @@ class Stream(Choosing):
         how: How = "left",
         tolerance: Duration | None = None,
         suffix: str = "_right",
+        salt: int = 1,
     ) -> JoinedStream:
         """Each row with the other's latest row of the same key at its event time, not older than `tolerance`.
 
-        A row waits until the watermark of both sides has passed it. `how`: "left", "inner", "semi", "anti".
+        A row waits until the watermark of both sides has passed it. `how`: "left", "inner", "semi", "anti". `salt`
+        spreads a hot key, as in `join`.
 
         >>> from datetime import datetime
         >>> import polars as pl, streamflow as sf
@@ -289,7 +295,9 @@ class Stream(Choosing):
         """
         from streamflow.api.joined import joined_as_of
 
-        return joined_as_of(self, other, on, left_on, right_on, how=how, tolerance=tolerance, suffix=suffix)
+        return joined_as_of(
+            self, other, on, left_on, right_on, how=how, tolerance=tolerance, suffix=suffix, salt=salt
+        )
 
     def to_table(
         self,

@@ -60,6 +60,12 @@ MISUSES: dict[str, tuple[Callable[[sf.Job, sf.Stream, sf.Stream], Any], str]] = 
     ),
     "half an interval": (lambda j, a, b: a.join(b, on="k", within="1s"), 'like within=("-5m", "1m")'),
     "a time to live of nothing": (lambda j, a, b: a.join(b, on="k", ttl="0s"), "ttl"),
+    "a salt without a bound": (lambda j, a, b: a.join(b, on="k", salt=2), "salt= goes with window="),
+    "a salt of nothing": (lambda j, a, b: a.join(b, on="k", within=("0s", "1s"), salt=0), "salt"),
+    "a salt on the right": (
+        lambda j, a, b: a.join(b, on="k", within=("0s", "1s"), salt=2, how="outer"),
+        "cannot be how='outer'",
+    ),
     "a list": (lambda j, a, b: a.join([1], on="k"), "give a stream, a table or a DataFrame"),
     "a window with a table": (
         lambda j, a, b: a.join(b.to_table("k"), window=sf.tumbling("1s")),
@@ -244,3 +250,41 @@ def test_a_join_of_objects_that_are_no_dicts_fails_with_the_record() -> None:
     left.join(right, on="k").collect()
     with pytest.raises(sf.RecordError):
         job.run()
+
+
+@pytest.mark.parametrize("how", ["inner", "left", "semi", "anti"])
+@pytest.mark.parametrize("kind", ["interval", "window", "as of", "objects"])
+def test_a_salt_changes_nothing_but_the_subtasks(how: Any, kind: str) -> None:
+    rows = [{"k": "hot" if n % 5 else "cold", "t": n % 17, "v": n} for n in range(60)]
+    schema = sf.OBJECTS if kind == "objects" else None
+    results: list[list[str]] = []
+    for salt in (1, 4):
+        job = sf.Job("salted")
+        left, right = (
+            job.read(sf.MemorySource(part, schema=schema), event_time=sf.epoch("t", unit="s"), watermark="1m")
+            for part in (rows[:40], rows[40:])
+        )
+        if kind == "as of":
+            joined = left.join_asof(right.filter(col("v") < 45), on="k", how=how, salt=salt)
+        elif kind == "window":
+            joined = left.join(right, on="k", how=how, window=sf.tumbling("5s"), salt=salt)
+        else:
+            joined = left.join(right, on="k", how=how, within=("-2s", "2s"), salt=salt)
+        found, late = joined.named("pairs").collect(), joined.late.collect()
+        job.run(parallelism=3)
+        results.append(sorted(map(str, [*found.rows(), *late.rows()])))
+    assert results[0] == results[1]
+    assert results[0] or how == "anti"
+
+
+def test_late_rows_of_a_salted_join_come_once() -> None:
+    job, left, right = job_of()
+    late = left.join(right, on="k", within=("0s", "1s"), salt=3).late.collect()
+    with TestJob(job) as test:
+        for source in ("read-1", "read-2"):
+            test.source(source).advance_watermark(10_000_000)
+        for source in ("read-1", "read-2"):
+            test.source(source).push(ROWS)
+        rows = test.output(late).rows()
+    assert sorted(row["late_side"] for row in rows) == ["left", "right"]
+    assert "salt" not in str(rows)
