@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Literal, Never, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, cast
 
 import polars as pl
 
 from streamflow.api.choosing import Choosing
-from streamflow.api.other_names import missing
+from streamflow.api.other_names import STREAM, missing
 from streamflow.arguments import flag, whole_number
 from streamflow.arguments import names as check_names
 from streamflow.core.html_table import html_table
@@ -477,7 +477,7 @@ class Stream(Choosing):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Never:
-            raise missing("Stream", name, _ELSEWHERE, dir(type(self)))
+            raise missing("Stream", name, STREAM, dir(type(self)))
 
     def _repr_html_(self) -> str:
         """An HTML view for notebooks."""
@@ -489,66 +489,6 @@ class Stream(Choosing):
 
     def _through(self, spec: OperatorSpec) -> Stream:
         return through(self, spec)
-
-
-_TOGETHER: Final = "key_by(…).process(…, broadcast=other), or union(other) and key_by(…).process(…)"
-_ELSEWHERE: Final = {
-    "group_by": "key_by(…)",
-    "groupby": "key_by(…)",
-    "keyBy": "key_by(…)",
-    "partition_by": "key_by(…)",
-    "agg": "key_by(…).aggregate(…)",
-    "aggregate": "key_by(…).aggregate(…), or window(…).aggregate(…) without a key",
-    "reduce": "key_by(…).reduce(function)",
-    "process": "key_by(…).process(MyProcess)",
-    "where": "filter(…)",
-    "with_column": "with_columns(…)",
-    "assign": "with_columns(…)",
-    "withColumn": "with_columns(…)",
-    "sink": "write(sink)",
-    "to": "write(sink)",
-    "add_sink": "write(sink)",
-    "sink_to": "write(sink)",
-    "print": "write(sf.ConsoleSink()), or show(n) for a look",
-    "tail": "head(n) or show(n): a stream has no end",
-    "limit": "head(n) or show(n)",
-    "take": "head(n) or show(n)",
-    "apply": "map(function), or map_batches(function) for whole DataFrames",
-    "map_elements": "map(function)",
-    "map_rows": "map(function)",
-    "for_each": "write(sf.sink(function))",
-    "foreach": "write(sf.sink(function))",
-    "concat": "union(other)",
-    "flatmap": "flat_map(function)",
-    "columns": "schema",
-    "dtypes": "schema",
-    "to_dicts": "collect(), and rows() of it after job.run()",
-    "rows": "collect(), and rows() of it after job.run()",
-    "frame": "collect(), and frame() of it after job.run()",
-    "run": "run() of the job",
-    "execute": "run() of the job",
-    "assign_timestamps": "job.read(source, event_time=…)",
-    "with_watermark": "job.read(source, watermark=…)",
-    "avg": "key_by(…).mean(column)",
-    "average": "key_by(…).mean(column)",
-    "mean": "key_by(…).mean(column)",
-    "median": "key_by(…).aggregate(median=sf.quantile(column, 0.5))",
-    "min": "key_by(…).min(column)",
-    "max": "key_by(…).max(column)",
-    "order_by": 'sort("event_time"), or sort(column) in batch mode',
-    "merge": "join(other, on=…), or union(other) for one stream of both",
-    "connect": _TOGETHER,
-    "unique": "distinct(), or deduplicate(on)",
-    "drop_duplicates": "deduplicate(on), or distinct()",
-    "write_parquet": "write(sf.FileSink(folder))",
-    "write_csv": 'write(sf.FileSink(folder, format="csv"))',
-    "to_pandas": "collect(), and frame().to_pandas() of it after job.run()",
-    "count": 'key_by(…).count(), or key_by(pl.lit("all").alias("all")).count() for one total',
-    "sum": "key_by(…).sum(column)",
-    "tumbling": "window(sf.tumbling(…))",
-    "name": 'named("…")',
-    "alias": 'named("…")',
-}
 
 
 def added(stream: Stream, spec: OperatorSpec) -> Input:
