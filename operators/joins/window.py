@@ -1,4 +1,4 @@
-"""The window join: pairs of rows with equal keys in the same tumbling or sliding window, when the window closes.
+"""The window join: pairs of rows with equal keys in the same window of event time, when the window closes.
 
 Rows of both sides wait in slices, as records of an aggregate do; a row is stored once, whatever size and slide are. A
 closing window joins its slices, many windows at once where they hold little.
@@ -16,7 +16,7 @@ from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.schema import EVENT_TIME_TYPE
 from streamflow.core.stream_type import StreamType
-from streamflow.operators.aggregates.partials import SLICE, START
+from streamflow.operators.aggregates.partials import END, SLICE
 from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
 from streamflow.operators.joins.matching import joined
 from streamflow.operators.joins.sides import SIDES, TIMES, Columns, How, JoinSpec, Late
@@ -26,8 +26,7 @@ from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MIN_TIME
-from streamflow.windows.assigners import Sliding, Tumbling
-from streamflow.windows.slicing import Slicing
+from streamflow.windows.slicing import SlicedAssigner, slices_of
 
 __all__ = ["WindowJoin"]
 
@@ -41,7 +40,7 @@ class WindowJoin(JoinSpec):
 
     kind: ClassVar[str] = "window_join"
     between: ClassVar[Mapping[str, pl.DataType]] = WINDOW_COLUMNS
-    assigner: Tumbling | Sliding
+    assigner: SlicedAssigner
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         self.check_timed(inputs, "a join by window")
@@ -63,7 +62,7 @@ class _WindowJoining(Operator):
     def __init__(self, spec: WindowJoin, ctx: OperatorContext, columns: Columns) -> None:
         self._columns = columns
         self._how: How = spec.how
-        self._slicing = slicing = Slicing.of(spec.assigner)
+        self._slicing = slicing = slices_of(spec.assigner)
         self._late = Late(columns, ctx.metrics)
         self._in_no_window = ctx.metrics.counter(
             "streamflow_records_in_no_window_total", "Records whose time lies between two windows"
@@ -73,7 +72,7 @@ class _WindowJoining(Operator):
             FrameStore(ctx.state, ctx.operator_id, lambda rows: rows, ctx.memory_budget, owned, state=side)
             for side in SIDES
         ]
-        self._buckets = [Buckets(store, slicing.every, slicing.offset) for store in self._stores]
+        self._buckets = [Buckets(store, slicing.width, slicing.offset) for store in self._stores]
         self._watermark = MIN_TIME
         self._firing: Iterator[None] | None = None
 
@@ -110,14 +109,15 @@ class _WindowJoining(Operator):
         return self._firing is not None
 
     def work_at(self, watermark: int) -> int:
-        if self._slicing.end_until(watermark + 1) <= self._slicing.end_until(self._watermark + 1):
-            return 0
-        return sum(
-            each.rows(bucket)
+        within = [
+            (span.low, each.rows(bucket))
             for each in self._buckets
             for bucket, span in each.spans.items()
             if span.low <= watermark
-        )
+        ]
+        if not within or self._slicing.end_after(max(self._watermark + 1, min(within)[0])) > watermark + 1:
+            return 0
+        return sum(rows for _, rows in within)
 
     def snapshot(self) -> OperatorSnapshot:
         kept = [store.snapshot() for store in self._stores]
@@ -133,27 +133,32 @@ class _WindowJoining(Operator):
 
     def _fired(self, previous: int, watermark: int, out: Collector) -> Iterator[None]:
         """Emits the rows of all windows whose last moment lies in (previous, watermark], some buckets at a time."""
-        slicing, end = self._slicing, self._slicing.end_after(previous + 1)
-        last = slicing.end_until(watermark + 1)
+        slicing = self._slicing
+        spans = [span for each in self._buckets for span in each.spans.values()]
+        if not spans:
+            return
+        end = slicing.end_after(max(previous + 1, min(span.low for span in spans)))
+        latest = slicing.last_end(max(span.high for span in spans))
+        last = slicing.end_until(min(watermark + 1, latest))
         while end <= last:
             ahead = sorted(
                 (span.low, span.high, each.rows(bucket))
                 for each in self._buckets
                 for bucket, span in each.spans.items()
-                if span.high >= end - slicing.size
+                if span.high >= slicing.start_of(end)
             )
             if not ahead or ahead[0][0] >= last:
                 return
             end = until = max(end, slicing.end_after(ahead[0][0]))
             rows = 0
             for _, high, more in ahead:
-                until = min(last, max(until, slicing.end_until(high + slicing.every)))
+                until = min(last, max(until, slicing.end_until(high + slicing.width)))
                 rows += more
                 if rows >= _AT_ONCE:
                     break
             yield from self._windows(end, until, out)
             self._drop(until)
-            end = until + slicing.every
+            end = slicing.end_after(until)
 
     def _windows(self, end: int, until: int, out: Collector) -> Iterator[None]:
         """Emits the rows of the windows that end in [end, until], a slice of the keys at a time."""
@@ -161,7 +166,7 @@ class _WindowJoining(Operator):
             [
                 bucket
                 for bucket, span in each.spans.items()
-                if span.low < until and span.high >= end - self._slicing.size
+                if span.low < until and span.high >= self._slicing.start_of(end)
             ]
             for each in self._buckets
         ]
@@ -171,12 +176,11 @@ class _WindowJoining(Operator):
                 self._in_windows(store, buckets, number, slices, end, until)
                 for store, buckets in zip(self._stores, read, strict=True)
             )
-            on = [*self._columns.keys, START]
+            on = [*self._columns.keys, END]
             for rows, port in joined(left, right, on, self._how):
                 if rows.height:
                     whole = rows if port is None else self._columns.alone(rows, port)
-                    start = whole[START]
-                    bounds = (start, start + self._slicing.size)
+                    bounds = self._slicing.start_of(whole[END]), whole[END]
                     shown = whole.hstack(
                         [
                             bound.cast(EVENT_TIME_TYPE).alias(name)
@@ -190,22 +194,18 @@ class _WindowJoining(Operator):
         self, store: FrameStore, buckets: Sequence[int], number: int, slices: int, end: int, until: int
     ) -> pl.DataFrame | None:
         """The rows of one slice of the keys, once for each of their windows that ends in [end, until], with its
-        START."""
+        END."""
         found = [store.read_slice(bucket, number, slices) for bucket in buckets]
         frames = [frame for frame in found if frame is not None and frame.height]
         if not frames:
             return None
         rows, slicing = concatenated(frames), self._slicing
-        latest = slicing.last_window(rows[SLICE])
+        starts = rows[SLICE]
         copies: list[pl.DataFrame] = []
-        for step in range(slicing.per_slice):
-            start = (latest - step * slicing.every).alias(START)
-            within = (
-                (start > rows[SLICE] - slicing.size)
-                & (start >= end - slicing.size)
-                & (start <= until - slicing.size)
-            )
-            copies.append(rows.drop(SLICE).hstack([start]).filter(within))
+        for earlier in range(slicing.per_slice):
+            ends = slicing.nth_end(starts, earlier).alias(END)
+            within = (slicing.start_of(ends) <= starts) & (ends > starts) & (ends >= end) & (ends <= until)
+            copies.append(rows.drop(SLICE).hstack([ends]).filter(within))
         return concatenated(copies)
 
     def _drop(self, end: int) -> None:

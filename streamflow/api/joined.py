@@ -32,7 +32,8 @@ from streamflow.operators.stateless.extract import Extract
 from streamflow.planning.convert import natural_layout
 from streamflow.time.timestamps import Duration, parse_duration
 from streamflow.windows.accumulators import pack, unpack
-from streamflow.windows.assigners import Assigner, Sliding, Tumbling
+from streamflow.windows.assigners import Assigner
+from streamflow.windows.slicing import SlicedAssigner
 
 if TYPE_CHECKING:
     from streamflow.api.builder import GraphBuilder
@@ -186,11 +187,11 @@ def joined(
             )
         return _added(call, right, TableJoin, bounded=True, broadcast=True, every_row=True)
     if window is not None:
-        if not isinstance(window, (Tumbling, Sliding)):
+        if not isinstance(window, SlicedAssigner):
             raise JobDefinitionError(
                 f"a join by {window}",
                 where=call.where,
-                hint="give sf.tumbling(…) or sf.sliding(…), or within=",
+                hint="give windows whose bounds the time alone says, like sf.tumbling(…), or within=",
             )
         return _added(call, right, WindowJoin, assigner=window)
     if within is not None:

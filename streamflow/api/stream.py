@@ -224,11 +224,11 @@ class Stream(Choosing):
     ) -> JoinedStream:
         """Rows with equal keys of this stream and another, a table or a DataFrame.
 
-        `window=sf.tumbling(…)` or `sf.sliding(…)`: rows in the same window, when it closes. `within=("-5m", "1m")`: the
-        other's event time within that distance of this one's, as soon as both are there. A table gives the row of the
-        key, versioned as of this stream's event time; one that ends is read first. A DataFrame is looked up where the
-        stream is read. Otherwise all rows of both sides join, for ever or for `ttl`, with changes where a row of the
-        result may go again.
+        `window=sf.tumbling(…)`, sliding, cumulative or calendar ones: rows in the same window, when it closes.
+        `within=("-5m", "1m")`: the other's event time within that distance of this one's, as soon as both are there. A
+        table gives the row of the key, versioned as of this stream's event time; one that ends is read first. A
+        DataFrame is looked up where the stream is read. Otherwise all rows of both sides join, for ever or for `ttl`,
+        with changes where a row of the result may go again.
 
         `how`: "inner", "left", "right", "outer", "semi", "anti"; null keys match nothing. Keys are columns, `on` or
         `left_on` and `right_on`; of other columns that both have, the other's gets `suffix`. A null side, or a row of

@@ -21,7 +21,7 @@ from streamflow.operators.joins.changing import ChangingJoin
 from streamflow.operators.joins.interval import IntervalJoin
 from streamflow.operators.joins.window import WindowJoin
 from streamflow.testing import OperatorHarness
-from streamflow.windows.assigners import Sliding, Tumbling
+from streamflow.windows.assigners import Cumulative, Sliding, Tumbling
 from tests.properties.job_model import Event, Way, disordered, read, share, ways
 from tests.properties.join_model import (
     HOW,
@@ -105,35 +105,51 @@ def test_an_interval_join_step_by_step(
 @given(
     how=st.sampled_from(HOW),
     assigner=st.one_of(
-        st.builds(Tumbling, st.integers(1, 15)), st.builds(Sliding, st.integers(1, 15), st.integers(1, 15))
+        st.builds(Tumbling, st.integers(1, 15)),
+        st.builds(Sliding, st.integers(1, 15), st.integers(1, 15)),
+        st.builds(lambda step, times: Cumulative(step * times, step), st.integers(1, 5), st.integers(1, 4)),
     ),
     **settled(),
 )
 def test_a_window_join_step_by_step(
-    how: Any, assigner: Tumbling | Sliding, script: list[Step], budget: int, backend: str
+    how: Any, assigner: Tumbling | Sliding | Cumulative, script: list[Step], budget: int, backend: str
 ) -> None:
     driven = Driven(WindowJoin(how=how, assigner=assigner, **ON), script, budget=budget, backend=backend)
-    every = assigner.size if isinstance(assigner, Tumbling) else assigner.every
+    bounds = [
+        (start, start + size)
+        for start in range(-80, 80)
+        for size in _sizes(assigner)
+        if start % _every(assigner) == 0
+    ]
 
-    def windows(row: Row) -> list[int]:
-        return [s for s in range(-80, 80) if s % every == 0 and s <= row.time < s + assigner.size]
+    def windows(row: Row) -> list[tuple[int, int]]:
+        return [(start, end) for start, end in bounds if start <= row.time < end]
 
     joined: Counter[Pair] = Counter()
-    for start in range(-80, 80):
+    for window in bounds:
         inside = [
-            [row for row, w in side if start in windows(row) and start + assigner.size - 1 > w]
-            for side in driven.rows
+            [row for row, w in side if window in windows(row) and window[1] - 1 > w] for side in driven.rows
         ]
         joined += combined(inside[0], inside[1], how, lambda _l, _r: True)
     late = [
         row
         for side in driven.rows
         for row, w in side
-        if windows(row) and all(s + assigner.size - 1 <= w for s in windows(row))
+        if windows(row) and all(end - 1 <= w for _, end in windows(row))
     ]
     driven.check(joined, len(late))
     for row in driven.harness.output():
         assert row["window_start"] < row["window_end"]
+
+
+def _sizes(assigner: Tumbling | Sliding | Cumulative) -> list[int]:
+    if isinstance(assigner, Cumulative):
+        return list(range(assigner.step, assigner.size + 1, assigner.step))
+    return [assigner.size]
+
+
+def _every(assigner: Tumbling | Sliding | Cumulative) -> int:
+    return assigner.every if isinstance(assigner, Sliding) else assigner.size
 
 
 @share(2)
