@@ -85,6 +85,8 @@ class TriggerMachine:
             isinstance(trigger, Repeatedly | Never)
             or (isinstance(trigger, AfterWatermark) and trigger.late is not None)
         )
+        self.quiet = _is_quiet(trigger)
+        """Whether records make it fire only after the window's end, before which it waits for one clock at most."""
         fired = {**root.fired, DONE: root.finished} if self.can_finish else root.fired
         self.after: list[pl.Expr] = [
             pl.when(pl.col(READY))
@@ -188,6 +190,16 @@ class TriggerMachine:
         name = f"__t{len(self._columns)}"
         self._columns[name] = _Column(kind, dtype, brought)
         return name
+
+
+def _is_quiet(trigger: Trigger) -> bool:
+    match trigger:
+        case AfterWatermark(early, _):
+            return early is None or isinstance(early, AfterProcessingTime)
+        case Repeatedly(AfterProcessingTime() | AfterWatermark(None, None)) | Never():
+            return True
+        case _:
+            return False
 
 
 def _merge(name: str, column: _Column, same: pl.Expr | None) -> pl.Expr:

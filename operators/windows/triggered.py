@@ -1,13 +1,14 @@
 """Windows that are looked at one by one, each a row: those with a trigger of their own, and those of own assigners.
 
-There are two stores by key and window. One has the partial aggregates, which are only appended to until the window
-fires. The other has what decides whether it does: the trigger's state, the number of records that are new, what it has
-put out so far. A batch looks up the rows of its own windows, adds to them and asks the triggers of all at once; the
-clock and the watermark look up the windows that wait for them, whose times are in two queues. A window is forgotten
-when the watermark is `allowed_lateness` past its end; what is new in it goes out before.
+There are two stores, by the time of windows' ends and within that by key and window. One has the partial aggregates,
+which are only appended to until the window fires. The other has what decides whether it does: the trigger's state, the
+number of records that are new, what it has put out so far. A batch is added to both; if its records may make a trigger
+fire, the rows of its own windows are looked up and the triggers of all asked at once. Windows that wait for the clock
+are looked up when their time comes. The watermark goes over the windows that end by it together, as over slices.
+Windows that merge are all looked up by key, and wait for the watermark one by one.
 
-In batch mode, where all records are there before the first window ends, triggers are not asked: each window has one
-pane.
+A window is forgotten when the watermark is `allowed_lateness` past its end; what is new in it goes out before. In batch
+mode, where all records are there before the first window ends, triggers are not asked: each window has one pane.
 """
 
 from __future__ import annotations
@@ -23,33 +24,38 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.key_join import key_join
 from streamflow.core.membership import has_key_in
+from streamflow.core.partition import partitioned
 from streamflow.operators.aggregates.combiner import RECORD_START
 from streamflow.operators.aggregates.partials import COUNT, END, START
 from streamflow.operators.contract.operator import LATE, Collector, Operator
+from streamflow.operators.windows.alarms import WAIT, Alarms
 from streamflow.operators.windows.emission import INDEX
-from streamflow.operators.windows.merging import SESSION
-from streamflow.operators.windows.trigger_machine import DONE, NOW, PASSED, READY, TriggerMachine
+from streamflow.operators.windows.trigger_machine import DONE, TriggerMachine
 from streamflow.operators.windows.window_parts import WindowParts
 from streamflow.operators.windows.window_rows import BY_END, BY_START, FRAGMENT, WindowRows
+from streamflow.operators.windows.window_states import (
+    IS_LAST,
+    NEW,
+    SINCE,
+    TIMING,
+    Decided,
+    WindowStates,
+    all_of,
+    constant,
+)
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.frames.time_sorted import TimeSorted
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.time.clock import Clock
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
-__all__ = ["WAIT", "TriggeredWindows"]
+__all__ = ["TriggeredWindows"]
 
-WAIT: Final = "__wait"
-"""The time that a window waits for: of its end, of its clean-up, of the clock."""
 _PANE: Final = 0
-_NEW: Final = "__new"
-"""The number of records since the last pane."""
-_SINCE: Final = "__since"
-"""The number of the step in which the window came up."""
-_ON: Final = "__on"
-"""Whether a pane has gone out that was not early."""
-_LAST: Final = "is_last"
-_TIMING: Final = "pane_timing"
+"""The pane of windows that merge."""
+_MOST_TOUCHED: Final = 32
+"""The number of panes of a batch from which on they become twice as wide."""
+_MOST_PANES: Final = 2_048
 _PLACE: Final = "__place"
 
 
@@ -63,7 +69,7 @@ class TriggeredWindows(Operator):
         parts: WindowParts,
         states: Callable[[Callable[[pl.DataFrame], pl.DataFrame]], FrameStore],
         ends: TimeSorted,
-        alarms: TimeSorted,
+        alarms: Alarms,
         clock: Clock,
         *,
         asks: bool,
@@ -77,7 +83,8 @@ class TriggeredWindows(Operator):
         self._parts = parts
         self._keys = parts.keys
         self._by = [*parts.keys, *rows.within]
-        self._states = states(self._merged)
+        self._rules = WindowStates(rows, machine, parts.keys, discarding=parts.discarding, asks=asks)
+        self._states = states(self._rules.merged)
         self._ends = ends
         self._alarms = alarms
         self._clock = clock
@@ -86,7 +93,9 @@ class TriggeredWindows(Operator):
         self._lateness = parts.allowed_lateness
         self._watermark = MIN_TIME
         self._step = 0
-        self._next: int | None = None
+        self._width = rows.width
+        # The time at which something in a pane has to be looked at.
+        self._due: dict[int, int] = {}
         self._firing: Iterator[None] | None = None
         self._empty: pl.DataFrame | None = None
 
@@ -101,31 +110,31 @@ class TriggeredWindows(Operator):
             self._in_no_window(int(nowhere[COUNT].sum()))
         if rows.is_empty():
             return
-        old = self._states.look_up(_PANE, rows[self._by])
-        rows = self._not_late(rows, old, fragments, records, out)
+        now = self._clock.now()
+        if self._rows.merging:
+            old = self._states.look_up(_PANE, rows[self._by])
+            rows = self._not_late(rows, old, fragments, records, out)
+            if rows.height:
+                self._lost_to_finished(rows, self._look_at(_PANE, rows, old, now, out), fragments)
+            return
+        rows = self._not_late(rows, None, fragments, records, out)
         if rows.is_empty():
             return
-        self._step += 1
-        now = self._clock.now()
-        added = self._added(rows, now)
-        states = self._merged(added if old is None else concatenated([old, added]))
-        if self._machine.can_finish and states[DONE].any():
-            rows = self._not_finished(rows, states, fragments)
-        if not self._rows.merging:
-            self._states.append(_PANE, added)
-        else:
-            if old is not None:
-                self._states.remove(_PANE, old)
-            self._states.append(_PANE, states)
-        self._wait(states, now)
-        if not rows.is_empty():
-            self._parts.store.append(_PANE, rows.drop(FRAGMENT))
-            if self._asks:
-                self._settle(states, states[_NEW] > 0, now, out)
+        ends = rows[END]
+        kept: list[pl.DataFrame] = []
+        for pane, part in partitioned(rows, self._panes(ends)):
+            if self._is_quiet(part):
+                kept.append(part)
+                self._add_quietly(pane, part, now)
+            else:
+                old = self._states.look_up(pane, part[self._by]) if pane in self._states else None
+                kept.append(self._look_at(pane, part, old, now, out))
+        self._lost_to_finished(rows, concatenated(kept), fragments)
 
     def on_watermark(self, watermark: int, out: Collector) -> int | None:
         if self._firing is None and watermark > self._watermark:
-            self._firing = self._passed(self._watermark, watermark, out)
+            passed = self._passed_by_key if self._rows.merging else self._passed
+            self._firing = passed(self._watermark, watermark, out)
             self._watermark = watermark
         for _ in self._firing or ():
             return self._held(watermark)
@@ -138,17 +147,19 @@ class TriggeredWindows(Operator):
         return self._firing is not None
 
     def work_at(self, watermark: int) -> int:
-        return self._ends.rows_by(watermark)
+        due = (pane for pane, time in self._due.items() if time <= watermark and pane in self._states)
+        return self._ends.rows_by(watermark) + sum(map(self._states.rows_in, due))
 
     def next_processing_time(self) -> int | None:
-        return self._next
+        return self._alarms.next
 
     def on_processing_time(self, now: int, out: Collector) -> None:
         for waiting in self._alarms.due(now):
-            states = self._states.look_up(_PANE, waiting)
-            if states is not None:
-                self._settle(states, _all(states, True), now, out)
-        self._next = self._alarms.earliest()
+            panes = constant(_PLACE, _PANE, waiting) if self._rows.merging else self._pane(waiting[END])
+            for pane, part in partitioned(waiting, panes):
+                states = self._states.look_up(pane, part)
+                if states is not None:
+                    self._settle(pane, states, all_of(states, True), now, out)
 
     def snapshot(self) -> OperatorSnapshot:
         kept = {
@@ -158,7 +169,7 @@ class TriggeredWindows(Operator):
         }
         values = {f"{name} values": dict(each.values) for name, each in kept.items()}
         return self._parts.snapshot(
-            {"watermark": self._watermark, "step": self._step, **values},
+            {"watermark": self._watermark, "step": self._step, "width": self._width, **values},
             {name: table for each in kept.values() for name, table in each.tables.items()},
         )
 
@@ -168,7 +179,51 @@ class TriggeredWindows(Operator):
             store.restore([replace(part, values=part.values[f"{name} values"]) for part in parts])
         self._watermark = min(part.number("watermark") for part in parts)
         self._step = max(part.number("step") for part in parts)
-        self._next = self._alarms.earliest() if self._asks else None
+        if not self._rows.merging:
+            widths = {part.number("width") for part in parts}
+            self._width = max(widths)
+            if len(widths) > 1:
+                self._divide_again()
+            # Each is looked at once, with the next watermark.
+            self._due = dict.fromkeys(self._states.panes(), MIN_TIME)
+        self._alarms.forget_all()
+
+    # Panes of windows that end at about the same time.
+
+    def _pane(self, ends: pl.Series) -> pl.Series:
+        return ends - ends % self._width
+
+    def _panes(self, ends: pl.Series) -> pl.Series:
+        """The panes of windows with these ends; where there would be many, panes become wider."""
+        first, last = int(ends.min()), int(ends.max())  # type: ignore[arg-type]
+        if not self._width:
+            self._width = max(last - first, 1)
+        panes = self._pane(ends)
+        if (last - first) // self._width <= _MOST_TOUCHED and len(self._due) <= _MOST_PANES:
+            return panes
+        wider = False
+        while (
+            panes.n_unique() > _MOST_TOUCHED
+            or len({p - p % self._width for p in self._due}) > _MOST_PANES // 2
+        ):
+            self._width *= 2
+            panes, wider = self._pane(ends), True
+        if wider:
+            self._divide_again()
+        return panes
+
+    def _divide_again(self) -> None:
+        """Puts the content of all panes into those of the present width."""
+        for store in (self._states, self._parts.store):
+            for pane in store.panes():
+                rows = store.read(pane)
+                panes = self._pane(rows[END])
+                if rows.height and (panes != pane).any():
+                    store.drop(pane)
+                    for other, part in partitioned(rows, panes):
+                        store.append(other, part)
+        self._due = dict.fromkeys(self._states.panes(), MIN_TIME)
+        self._alarms.forget_all()
 
     # Records that come.
 
@@ -228,73 +283,83 @@ class TriggeredWindows(Operator):
                 self._parts.metrics.late_dropped.add(int(lost[COUNT].sum()))
         return kept
 
-    def _not_finished(
-        self, rows: pl.DataFrame, states: pl.DataFrame, fragments: pl.DataFrame
+    def _is_quiet(self, rows: pl.DataFrame) -> bool:
+        """Whether these records cannot make a trigger fire, and their windows go on."""
+        if self._machine.quiet:
+            return int(rows[END].min()) - 1 > self._watermark  # type: ignore[arg-type]
+        return not self._asks and not self._machine.can_finish
+
+    def _add_quietly(self, pane: int, rows: pl.DataFrame, now: int) -> None:
+        """Adds records without a look at what is there."""
+        self._states.append(pane, self._rules.added(rows, self._step, now))
+        self._parts.store.append(pane, rows.drop(FRAGMENT))
+        due = int(rows[END].min()) - 1  # type: ignore[arg-type]
+        if due <= self._watermark:
+            due = MIN_TIME
+        self._due[pane] = min(self._due.get(pane, due), due)
+        if self._asks and self._machine.clocks:
+            windows = rows[[*self._keys, START, END]]
+            self._alarms.set_once(pane, windows, now + self._machine.delays[0], now)
+
+    def _look_at(
+        self, pane: int, rows: pl.DataFrame, old: pl.DataFrame | None, now: int, out: Collector
     ) -> pl.DataFrame:
-        """The rows of windows whose triggers go on; records that are in no other are counted as dropped."""
+        """Adds records to windows and asks their triggers; returns the rows of those that go on."""
+        self._step += 1
+        added = self._rules.added(rows, self._step, now)
+        states = self._rules.merged(added if old is None else concatenated([old, added]))
+        if self._machine.can_finish and states[DONE].any():
+            rows = self._going_on(rows, states)
+        if not self._rows.merging:
+            self._states.append(pane, added)
+        else:
+            if old is not None:
+                self._states.remove(pane, old)
+            self._states.append(pane, states)
+        self._wait(pane, states, now)
+        if not rows.is_empty():
+            self._parts.store.append(pane, rows.drop(FRAGMENT))
+            if self._asks:
+                self._settle(pane, states, states[NEW] > 0, now, out)
+        return rows
+
+    def _going_on(self, rows: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
+        """The rows of windows whose triggers have not finished."""
         done = states.filter(pl.col(DONE))[[*self._keys, START, END]]
         done = done.rename({START: BY_START, END: BY_END})
         within = (pl.col(START) >= pl.col(BY_START)) & (pl.col(END) <= pl.col(BY_END))
         if not self._rows.merging:
             within &= (pl.col(START) == pl.col(BY_START)) & (pl.col(END) == pl.col(BY_END))
         places = key_join(rows.with_row_index(_PLACE), done, self._keys).filter(within)[_PLACE]
-        kept = rows.filter(~pl.int_range(pl.len()).is_in(places.implode()))
-        self._parts.metrics.late_dropped.add(int(_lost(rows, kept, fragments)[COUNT].sum()))
-        return kept
+        return rows.filter(~pl.int_range(pl.len()).is_in(places.implode()))
 
-    def _added(self, rows: pl.DataFrame, now: int) -> pl.DataFrame:
-        """The states that a batch adds to those of its windows."""
-        return rows.select(
-            *self._keys,
-            START,
-            END,
-            pl.col(COUNT).alias(_NEW),
-            pl.lit(self._step, pl.Int64).alias(_SINCE),
-            pl.lit(0, pl.Int64).alias(INDEX),
-            pl.lit(False).alias(_ON),
-            *self._machine.brought(now),
-        )
+    def _lost_to_finished(self, rows: pl.DataFrame, kept: pl.DataFrame, fragments: pl.DataFrame) -> None:
+        """Counts as dropped the records of which all windows' triggers have finished."""
+        if kept.height < rows.height:
+            self._parts.metrics.late_dropped.add(int(_lost(rows, kept, fragments)[COUNT].sum()))
 
-    def _merged(self, states: pl.DataFrame) -> pl.DataFrame:
-        """One state for each window."""
-        columns = states.columns
-        if not self._rows.merging:
-            others = [pl.col(name).first() for name in (START, END) if name not in self._by]
-            progress = [pl.col(_SINCE).min(), pl.col(INDEX).max(), pl.col(_ON).any()]
-            merges = [*others, pl.col(_NEW).sum(), *progress, *self._machine.merges(None)]
-            return states.group_by(self._by).agg(merges)[columns]
-        # A window with other bounds than before is another one: its trigger and its panes begin again.
-        same = (pl.col(START) == pl.col(BY_START)) & (pl.col(END) == pl.col(BY_END))
-        return (
-            self._rows.numbered(states, self._keys)
-            .group_by(SESSION)
-            .agg(
-                *(pl.col(key).first() for key in self._keys),
-                pl.col(BY_START).first().alias(START),
-                pl.col(BY_END).first().alias(END),
-                pl.col(_NEW).sum(),
-                pl.col(_SINCE).filter(same).min().fill_null(MAX_TIME),
-                pl.col(INDEX).filter(same).max().fill_null(0),
-                pl.col(_ON).filter(same).any(),
-                *self._machine.merges(same),
-            )[columns]
-        )
-
-    def _wait(self, states: pl.DataFrame, now: int) -> None:
+    def _wait(self, pane: int, states: pl.DataFrame, now: int) -> None:
         """Lets windows that have come up wait for their ends, and those whose triggers wait for the clock for that."""
-        fresh = states.filter(pl.col(_SINCE) >= self._step)
-        if fresh.height:
-            last = pl.col(END) - 1
-            to_come = (last > self._watermark) & pl.lit(self._machine.watches_end and self._asks)
-            self._ends.add(self._waiting(fresh, pl.when(to_come).then(last).otherwise(self._clean_up)))
+        fresh = states.filter(pl.col(SINCE) >= self._step)
+        if fresh.height and self._rows.merging:
+            self._ends.add(self._waiting(fresh, self._until))
+        elif fresh.height:
+            due = int(fresh.select(self._until.min()).item())
+            self._due[pane] = min(self._due.get(pane, due), due)
         if not self._asks:
             return
         for clock, delay in zip(self._machine.clocks, self._machine.delays, strict=True):
             due = now + delay
             waiting = states.filter(pl.col(clock) == due)
             if waiting.height:
-                self._alarms.add(self._waiting(waiting, pl.lit(due, pl.Int64)))
-                self._next = due if self._next is None else min(self._next, due)
+                self._alarms.set(waiting[[*self._keys, START, END]], due)
+
+    @property
+    def _until(self) -> pl.Expr:
+        """The time at which windows have to be looked at: when they end, or when they are over."""
+        last = pl.col(END) - 1
+        to_come = (last > self._watermark) & pl.lit(self._machine.watches_end and self._asks)
+        return pl.when(to_come).then(last).otherwise(self._clean_up)
 
     @property
     def _clean_up(self) -> pl.Expr:
@@ -307,25 +372,82 @@ class TriggeredWindows(Operator):
     # Windows that fire.
 
     def _passed(self, previous: int, watermark: int, out: Collector) -> Iterator[None]:
-        """Asks the windows that have waited for the watermark, and forgets those that are over."""
+        """Asks the windows that end by the watermark, and forgets those that are over, pane by pane."""
+        for pane in sorted(pane for pane, due in self._due.items() if due <= watermark):
+            yield from self._sweep(pane, previous, out)
+        if watermark >= MAX_TIME:
+            self._end()
+
+    def _sweep(self, pane: int, previous: int, out: Collector) -> Iterator[None]:
+        """Goes over all windows of a pane, some keys at a time if they are many."""
+        states, store = self._states, self._parts.store
+        slices = max(each.slices([pane]) for each in (states, store) if pane in each)
+        left: list[pl.DataFrame] = []
+        partials: list[pl.DataFrame] = []
+        fired = False
+        for number in range(slices):
+            windows = states.read_slice(pane, number, slices)
+            if windows is None:
+                continue
+            found = store.read_slice(pane, number, slices) if pane in store else None
+            ended = windows[END] - 1 <= self._watermark
+            decided = self._decided(windows, ended, self._clock.now(), previous) if ended.any() else None
+            if decided is not None:
+                fired = True
+                windows = decided.after.filter(~decided.over)
+                if decided.told is not None:
+                    self._emit(decided.told, found, out)
+                self._forget_panes(decided)
+                if found is not None and decided.gone.height:
+                    on = [*self._keys, START, END]
+                    own, others = alike(found, decided.gone, on)
+                    found = own.join(others, on=on, how="anti", nulls_equal=True)
+                yield
+            left.append(windows)
+            partials += [] if found is None else [found]
+        del self._due[pane]
+        self._alarms.forget(pane)
+        if fired:
+            for each, frames in ((states, left), (store, partials)):
+                if pane in each:
+                    each.drop(pane)
+                whole = concatenated(frames) if frames else None
+                if whole is not None and whole.height:
+                    each.append(pane, whole)
+        rest = [frame for frame in left if frame.height]
+        if rest:
+            self._due[pane] = min(int(frame.select(self._until.min()).item()) for frame in rest)
+
+    def _passed_by_key(self, previous: int, watermark: int, out: Collector) -> Iterator[None]:
+        """The same for windows that merge, which wait one by one."""
         for waiting in self._ends.due(watermark):
             states = self._states.look_up(_PANE, waiting)
             if states is not None:
                 ended = states[END] - 1 <= watermark
-                self._settle(states, ended, self._clock.now(), out, previous=previous)
+                self._settle(_PANE, states, ended, self._clock.now(), out, previous=previous)
                 last = states[END] - 1
                 kept = states.filter(ended & (last > previous) & (last > self._over_by))
                 if kept.height:
                     self._ends.add(self._waiting(kept, self._clean_up))
             yield
         if watermark >= MAX_TIME:
-            self._states.clear()
-            self._parts.store.clear()
-            self._alarms.clear()
-            self._next = None
+            self._end()
+
+    def _end(self) -> None:
+        """Forgets everything."""
+        self._states.clear()
+        self._parts.store.clear()
+        self._alarms.clear()
+        self._due.clear()
+
+    def _decided(
+        self, states: pl.DataFrame, asked: pl.Series, now: int, previous: int | None
+    ) -> Decided | None:
+        return self._rules.decide(states, asked, now, self._watermark, self._over_by, previous)
 
     def _settle(
         self,
+        pane: int,
         states: pl.DataFrame,
         asked: pl.Series,
         now: int,
@@ -334,54 +456,26 @@ class TriggeredWindows(Operator):
         previous: int | None = None,
     ) -> None:
         """Lets those of the windows fire that are `asked` and ready, or over; where windows merge, `states` are all
-        windows of the keys. `previous`: the watermark before, if it has moved."""
-        last = states[END] - 1
-        moved = previous is not None
-        passed = last <= self._watermark
-        over = asked & (last <= self._over_by) if moved else _all(states, False)
-        frame = states.hstack([passed.alias(PASSED), _constant(NOW, now, states)])
-        if self._asks:
-            frame = frame.with_columns(self._machine.ready & asked)
-        else:
-            frame = frame.hstack([_all(states, False).alias(READY)])
-        ready = frame[READY]
-        if not (ready.any() or over.any()):
+        windows of the keys."""
+        decided = self._decided(states, asked, now, previous)
+        if decided is None:
             return
-        on_time = passed & ~frame[_ON] & (last > previous) if moved else _all(states, False)
-        says = (ready | (over & ~frame[DONE])) & (
-            (frame[_NEW] > 0) | (on_time & (ready | self._machine.waits))
-        )
-        after = frame.with_columns(self._machine.after)
-        if says.any():
-            timing = pl.when(on_time).then(pl.lit("ON_TIME")).when(passed).then(pl.lit("LATE"))
-            told = after.select(
-                *self._keys,
-                START,
-                END,
-                INDEX,
-                timing.otherwise(pl.lit("EARLY")).alias(_TIMING),
-                (over | after[DONE]).alias(_LAST),
-            ).filter(says)
-            self._emit(told, out)
-        self._forget(states.filter(over | says if self._parts.discarding else over))
-        if over.any():
-            self._parts.writer.forget(states.filter(over)[[*self._keys, START, END]])
+        if decided.told is not None:
+            self._emit(decided.told, self._parts.store.look_up(pane, decided.told[self._by]), out)
+        self._forget_panes(decided)
+        self._forget(pane, decided.gone)
         # A window that has fired has its new state; one that is over has none.
-        fired = ready | over
+        fired = decided.ready | decided.over
         if self._rows.merging:
             fired = has_key_in(states, states.filter(fired), self._keys)
-        self._states.remove(_PANE, states.filter(fired))
-        new = pl.when(ready).then(0).otherwise(pl.col(_NEW)).alias(_NEW)
-        panes = pl.col(INDEX) + says.cast(pl.Int64)
-        after = after.with_columns(new, panes.alias(INDEX), pl.col(_ON) | (says & passed))[states.columns]
-        after = after.filter(fired & ~over)
+        self._states.remove(pane, states.filter(fired))
+        after = decided.after.filter(fired & ~decided.over)
         if after.height:
-            self._states.append(_PANE, after)
+            self._states.append(pane, after)
 
-    def _emit(self, told: pl.DataFrame, out: Collector) -> None:
-        """Emits the panes of windows."""
+    def _emit(self, told: pl.DataFrame, found: pl.DataFrame | None, out: Collector) -> None:
+        """Emits the panes of windows, out of the partials that were found of them."""
         parts, on = self._parts, [*self._keys, START, END]
-        found = parts.store.look_up(_PANE, told[self._by])
         if found is None:
             found = told[on].clear()
         elif self._rows.merging:
@@ -395,23 +489,28 @@ class TriggeredWindows(Operator):
             without = own.join(others, on=on, how="anti", nulls_equal=True)
             empty = without.hstack([column.new_from_index(0, without.height) for column in self._empty])
             joined = concatenated([joined, empty]) if joined.height else empty
-        leading = [*on, *parts.times, INDEX, _TIMING, _LAST]
+        leading = [*on, *parts.times, INDEX, TIMING, IS_LAST]
         parts.writer.write_fired(parts.plan.results(joined, leading), self._watermark, out)
 
-    def _forget(self, states: pl.DataFrame) -> None:
+    def _forget_panes(self, decided: Decided) -> None:
+        """Forgets what has gone out for windows that are over."""
+        if decided.over.any():
+            self._parts.writer.forget(decided.after.filter(decided.over)[[*self._keys, START, END]])
+
+    def _forget(self, pane: int, windows: pl.DataFrame) -> None:
         """Removes the partials of windows."""
-        if states.is_empty():
+        if windows.is_empty():
             return
         store = self._parts.store
-        found = store.look_up(_PANE, states[self._by])
+        found = store.look_up(pane, windows[self._by])
         if found is None:
             return
-        store.remove(_PANE, found)
+        store.remove(pane, found)
         if self._rows.merging:
-            gone = self._pieces(found, states)[_PLACE].implode()
+            gone = self._pieces(found, windows)[_PLACE].implode()
             kept = found.filter(~pl.int_range(pl.len()).is_in(gone))
             if kept.height:
-                store.append(_PANE, kept)
+                store.append(pane, kept)
 
     def _pieces(self, found: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
         """The partials that are in these windows, with the bounds of the window: parts of merged windows, of which some
@@ -432,11 +531,3 @@ def _lost(rows: pl.DataFrame, kept: pl.DataFrame, fragments: pl.DataFrame) -> pl
     """The fragments of rows of which none was kept."""
     lost = sorted(set(rows[FRAGMENT]) - set(kept[FRAGMENT]))
     return fragments[pl.Series(lost, dtype=pl.UInt32)]
-
-
-def _all(rows: pl.DataFrame, value: bool) -> pl.Series:
-    return pl.Series([value]).new_from_index(0, rows.height)
-
-
-def _constant(name: str, value: int, rows: pl.DataFrame) -> pl.Series:
-    return pl.Series(name, [value], pl.Int64).new_from_index(0, rows.height)

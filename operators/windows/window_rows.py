@@ -34,13 +34,15 @@ BY_END: Final = "__by_end"
 class WindowRows(ABC):
     """The windows of one assigner.
 
-    `merging`: windows that intersect become one. `gaps`: a fragment may be in no window. `within`: the columns, beside
+    `merging`: windows that intersect become one. `gaps`: a fragment may be in no window. `width`: the
+    usual distance from the end of a window to the next one's; 0: not known. `within`: the columns, beside
     the key, that tell windows apart; none where windows merge. `bounds`: the columns of
     a fragment that a record has under other names, by these names.
     """
 
     merging = False
     gaps = False
+    width = 0
     within: tuple[str, ...] = (END,)
     bounds: tuple[tuple[str, str], ...] = ()
 
@@ -95,6 +97,7 @@ class _SlicedRows(WindowRows):
     def __init__(self, slices: Slices) -> None:
         self._slices = slices
         self.gaps = slices.gaps
+        self.width = slices.width
 
     def rows(self, fragments: pl.DataFrame) -> pl.DataFrame:
         slices = self._slices

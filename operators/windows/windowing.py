@@ -29,6 +29,7 @@ from streamflow.operators.aggregates.partials import END, FIRST, LAST, SLICE, ST
 from streamflow.operators.aggregates.state_order import in_order, keyed_differences, keyed_order
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import Layout, Operator, OperatorContext, OperatorSpec
+from streamflow.operators.windows.alarms import WAIT, Alarms
 from streamflow.operators.windows.counted import CountWindows
 from streamflow.operators.windows.emission import PANE_COLUMNS, WINDOW_COLUMNS, FiredPanes, PaneWriter
 from streamflow.operators.windows.global_ import GlobalWindows
@@ -36,7 +37,7 @@ from streamflow.operators.windows.put_away import PutAway
 from streamflow.operators.windows.sessions import SessionWindows
 from streamflow.operators.windows.sliced import SlicedWindows
 from streamflow.operators.windows.trigger_machine import TriggerMachine
-from streamflow.operators.windows.triggered import WAIT, TriggeredWindows
+from streamflow.operators.windows.triggered import TriggeredWindows
 from streamflow.operators.windows.window_parts import WindowParts
 from streamflow.operators.windows.window_rows import WindowRows, window_rows
 from streamflow.state.frames.store import FrameStore
@@ -187,6 +188,7 @@ class WindowAggregateSpec(OperatorSpec):
                 ctx.memory_budget,
                 owned if rows is None else replace(owned, within=rows.within),
                 replacing=rows is not None or isinstance(self.assigner, CountWindow),
+                repeated=rows is not None,
             ),
             writer=PaneWriter(
                 self.shown_keys,
@@ -247,10 +249,17 @@ class WindowAggregateSpec(OperatorSpec):
             TriggerMachine(self.trigger or DEFAULT),
             parts,
             lambda merge: FrameStore(
-                ctx.state, ctx.operator_id, merge, ctx.memory_budget, owned, state="states", replacing=True
+                ctx.state,
+                ctx.operator_id,
+                merge,
+                ctx.memory_budget,
+                owned,
+                state="states",
+                replacing=True,
+                repeated=True,
             ),
             ends,
-            alarms,
+            Alarms(alarms, parts.keys, [*parts.keys, *rows.within]),
             ctx.clock,
             asks=ctx.updates != "end",
             holds=self.timestamp != "end" or isinstance(self.assigner, GlobalWindow),

@@ -31,9 +31,16 @@ class Merging:
     `replacing` it is called only for keys that have more than one row."""
 
     def __init__(
-        self, keys: Sequence[str], merge: Callable[[pl.DataFrame], pl.DataFrame], *, replacing: bool
+        self,
+        keys: Sequence[str],
+        merge: Callable[[pl.DataFrame], pl.DataFrame],
+        *,
+        replacing: bool,
+        repeated: bool = False,
     ) -> None:
+        """`repeated`: most keys have several rows, so that frames without marks are merged as a whole."""
         self._keys = list(keys)
+        self._repeated = repeated
         self._merge = merge
         self._replacing = replacing
 
@@ -43,10 +50,13 @@ class Merging:
         frame = concatenated(frames)
         if not self._replacing:
             return self._merge(frame)
-        keys = frame[self._keys].unique()
-        if keys.height == frame.height and not _any_mark(frame):
-            return frame
-        rows = self.rows(frame, keys)
+        if self._repeated and not _any_mark(frame):
+            rows = self._merge(frame[[name for name in frame.columns if name != MARK]])
+        else:
+            keys = frame[self._keys].unique()
+            if keys.height == frame.height and not _any_mark(frame):
+                return frame
+            rows = self.rows(frame, keys)
         if MARK in frame.columns:
             rows = flagged(rows, mark=False)
         if oldest or not _any_mark(frame):

@@ -69,7 +69,7 @@ class FrameStore:
 
     `merge` turns the concatenation of frames into one and must be associative; column types may widen from one frame to
     the next. `replacing`: rows of a key can be put in the place of older ones. `sorting`: the key of each row will be
-    looked up, so that many rows are sorted when they come.
+    looked up, so that many rows are sorted when they come. `repeated`: most keys of a replacing one have several rows.
 
     Appending costs a few microseconds, merges and spills aside. The share bounds what is kept between calls; a call
     takes about twice the largest part of a pane more while it merges, `read` twice the pane. Raises KeyError for a pane
@@ -95,10 +95,11 @@ class FrameStore:
         state: str = "panes",
         replacing: bool = False,
         sorting: bool = False,
+        repeated: bool = False,
     ) -> None:
         self._address = StateAddress(operator_id, state)
         self._chunks = Chunks(backend, self._address)
-        self._merging = Merging(keys.looked_up, merge, replacing=replacing)
+        self._merging = Merging(keys.looked_up, merge, replacing=replacing, repeated=repeated)
         self._replacing = replacing
         self._sorting = sorting
         self._memory = MemoryShare.alone(memory) if isinstance(memory, int) else memory

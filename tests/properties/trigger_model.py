@@ -7,7 +7,7 @@ Nothing here knows of columns, or of state that merges by sums.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -438,23 +438,14 @@ class TriggeredModel:
         self.fired.append(pane)
 
 
-def rows_of(output: Sequence[dict[str, Any]], micros: Any) -> list[Fired]:
+def rows_of(output: Sequence[dict[str, Any]], micros: Callable[[Any], int]) -> list[Fired]:
     """The rows that an operator put out."""
-    return [
-        Fired(
-            str(row.get("change", "insert")),
-            row["k"],
-            *(
-                (micros(row["window_start"]), micros(row["window_end"]))
-                if "window_start" in row
-                else (MIN, MAX)
-            ),
-            row["n"],
-            row["total"],
-            row["pane_timing"],
-            row["pane_index"],
-            row["is_first"],
-            row["is_last"],
-        )
-        for row in output
-    ]
+    rows: list[Fired] = []
+    for row in output:
+        start, end = MIN, MAX
+        if "window_start" in row:
+            start, end = micros(row["window_start"]), micros(row["window_end"])
+        change = str(row.get("change", "insert"))
+        info = (row["pane_timing"], row["pane_index"], row["is_first"], row["is_last"])
+        rows.append(Fired(change, row["k"], start, end, row["n"], row["total"], *info))
+    return rows
