@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Final
 
@@ -32,6 +32,7 @@ from streamflow.state.frames.key_slices import slice_of_hash, slices_of, slices_
 from streamflow.state.frames.merging import MARK, Merging, flagged, marks_of
 from streamflow.state.frames.parts import TAIL_FRAMES, TAIL_ROWS, FrameSizes, Pane, Part
 from streamflow.state.frames.runs import Run, by_hash
+from streamflow.state.keyed.key_hashes import Sought
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.memory_share import MemoryShare
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart, whole
@@ -58,6 +59,8 @@ _SORTED_AT_ONCE: Final = 1 << 16
 looking up would have to wait for it."""
 _RUNS: Final = 8
 """The number of runs of a part from which on they are merged when many rows come."""
+_COMPARED_KEYS: Final = 4
+"""The number of keys of a part up to which they are compared with each row."""
 _HASH: Final = "__hash"
 _FRONT: Final = -1
 """The number of the part in front."""
@@ -183,11 +186,11 @@ class FrameStore:
         if content is None:
             return None
         if self._are_few([content], keys):
-            sought, found = keys[list(self._by)].unique(), self._all_of(pane)
+            distinct, found = keys[list(self._by)].unique(), self._all_of(pane)
         else:
-            sought, hashes = self._keys.hashes.distinct(keys)
-            found = self._near(pane, hashes)
-        rows = self._merging.rows(concatenated(found), sought) if found else None
+            sought = self._keys.hashes.sought(keys)
+            distinct, found = sought.keys, self._near(pane, sought)
+        rows = self._merging.rows(concatenated(found), distinct) if found else None
         return rows if rows is not None and rows.height else None
 
     def candidates(self, panes: Sequence[int], keys: pl.DataFrame) -> list[pl.DataFrame]:
@@ -195,8 +198,8 @@ class FrameStore:
         which sorts them out anyway. The cost is at most that of `look_up`."""
         if self._are_few([self._panes[pane] for pane in panes], keys):
             return [frame for pane in panes for frame in self._all_of(pane)]
-        _, hashes = self._keys.hashes.distinct(keys)
-        return [frame for pane in panes for frame in self._near(pane, hashes)]
+        sought = self._keys.hashes.sought(keys)
+        return [frame for pane in panes for frame in self._near(pane, sought)]
 
     def read(self, pane: int) -> pl.DataFrame:
         """The merged frame of a pane. Stays in memory only if the pane was there anyway."""
@@ -468,13 +471,13 @@ class FrameStore:
         """All frames of a pane in memory, oldest first by part."""
         return [run.frame for part in self._panes[pane].all_parts for run in part.in_memory]
 
-    def _near(self, pane: int, hashes: Sequence[int]) -> list[pl.DataFrame]:
-        """The frames of a pane, or the rows of them, in which keys with these hashes may be, oldest first by part."""
-        content = self._panes[pane]
+    def _near(self, pane: int, sought: Sought) -> list[pl.DataFrame]:
+        """The frames of a pane, or the rows of them, in which these keys may be, oldest first by part."""
+        content, hashes, values = self._panes[pane], sought.hashes, sought.values
         if len(content.parts) == 1 and self._is_large(content.parts[0]):
             self._divide(pane, content)
         if len(content.parts) == 1:
-            found = self._rows_of(pane, content.parts[0], hashes)
+            found = self._rows_of(pane, content.parts[0], hashes, values)
         else:
             by_part: dict[int, list[int]] = {}
             for key_hash in hashes:
@@ -482,14 +485,17 @@ class FrameStore:
             found = [
                 frame
                 for number, of_part in by_part.items()
-                for frame in self._rows_of(pane, content.parts[number], of_part)
+                for frame in self._rows_of(pane, content.parts[number], of_part, values)
             ]
-        found += self._rows_of(pane, content.front, hashes)
+        found += self._rows_of(pane, content.front, hashes, values)
         self._tell()
         return found
 
-    def _rows_of(self, pane: int, part: Part, hashes: Sequence[int]) -> list[pl.DataFrame]:
-        """The frames of a part, or the rows of them, in which keys with these hashes may be, oldest first."""
+    def _rows_of(
+        self, pane: int, part: Part, hashes: Sequence[int], values: Mapping[int, object]
+    ) -> list[pl.DataFrame]:
+        """The frames of a part, or the rows of them, in which keys with these hashes may be, oldest first. `values` are
+        the keys by their hashes, if they can be compared."""
         part.looked_up = True
         if part.tail_is_long:
             self._merge_tail(part)
@@ -502,7 +508,8 @@ class FrameStore:
             for chunk in part.chunks
             if (at := bisect_left(hashes, chunk.low)) < len(hashes) and hashes[at] <= chunk.high
         ]
-        found = [run.rows_of(hashes, self._by) for run in part.in_memory]
+        few = [values[each] for each in hashes] if values and len(hashes) <= _COMPARED_KEYS else []
+        found = [run.rows_of(hashes, self._by, few) for run in part.in_memory]
         return [*self._chunks.read(pane, chunks), *(rows for rows in found if rows is not None)]
 
     def _merge_chunks(self, pane: int, part: Part) -> None:

@@ -6,7 +6,8 @@ costs as much as all that is then done with the hashes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import polars as pl
@@ -14,7 +15,7 @@ import polars as pl
 from streamflow.core.keys import key_hashes
 from streamflow.core.plain_keys import FEW, are_plain, keys_as_objects
 
-__all__ = ["KeyHashes", "distinct_keys"]
+__all__ = ["KeyHashes", "Sought", "distinct_keys"]
 
 _MOST: Final = 2_048
 """The number of hashes that are remembered."""
@@ -28,23 +29,33 @@ def distinct_keys(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[pl.DataF
     return keys if len(distinct) == len(hashes) else keys.unique(), distinct
 
 
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """Keys that are looked up: each once in `keys`, and their hashes, ascending. `values` has the value of each hash
+    where there are few keys of one plain column."""
+
+    keys: pl.DataFrame
+    hashes: list[int]
+    values: Mapping[int, object] = field(default_factory=dict[int, object])
+
+
 class KeyHashes:
     """The hashes of keys in these columns; remembers some.
 
-    >>> keys, hashes = KeyHashes(("k",)).distinct(pl.DataFrame({"k": ["JFK", "LGA", "JFK"], "n": [1, 2, 3]}))
-    >>> keys.rows(), sorted(each % 128 for each in hashes)
-    ([('JFK',), ('LGA',)], [36, 109])
+    >>> sought = KeyHashes(("k",)).sought(pl.DataFrame({"k": ["JFK", "LGA", "JFK"], "n": [1, 2, 3]}))
+    >>> sought.keys.rows(), {value: key_hash % 128 for key_hash, value in sought.values.items()}
+    ([('JFK',), ('LGA',)], {'JFK': 36, 'LGA': 109})
     """
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._columns = list(columns)
         self._known: dict[Any, int] = {}
 
-    def distinct(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[int]]:
-        """The same as `distinct_keys`."""
+    def sought(self, frame: pl.DataFrame) -> Sought:
+        """The keys of a frame."""
         keys = frame[self._columns]
         if keys.height > FEW or not are_plain(keys.dtypes):
-            return distinct_keys(keys, self._columns)
+            return Sought(*distinct_keys(keys, self._columns))
         objects = keys_as_objects(keys, self._columns)
         known = self._known
         if any(key not in known for key in objects):
@@ -54,4 +65,6 @@ class KeyHashes:
         places = {key: place for place, key in reversed(list(enumerate(objects)))}
         if len(places) < len(objects):
             keys = keys[sorted(places.values())]
-        return keys, sorted({known[key] for key in places})
+        values = {known[key]: key for key in places}
+        single = len(self._columns) == 1 and len(values) == len(places)
+        return Sought(keys, sorted(values), values if single else {})

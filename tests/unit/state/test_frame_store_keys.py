@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamflow.core.keys import key_hashes
 from streamflow.core.serde import pack, unpack
 from streamflow.state.backends.memory import MemoryBackend
 from streamflow.state.frames import merging, parts, runs
@@ -101,6 +102,7 @@ def test_a_few_rows_may_be_many(budget: int, steps: list[tuple[str, int, list[st
             (stores, "TAIL_ROWS", 4),
             (stores, "_RUNS", 2),
             (runs, "_GONE_OVER", 0),
+            (runs, "_COMPARED", 2),
             (runs, "_MANY", 0),
             (parts, "_LOOKED_UP_ROWS", 3),
         ]:
@@ -220,6 +222,8 @@ def test_remembered_hashes_are_those_of_the_keys(frames: list[list[str | None]])
     hashes = KeyHashes(("k",))
     for keys in frames:
         frame = keys_of(keys)
-        distinct, found_hashes = hashes.distinct(frame)
-        assert found_hashes == distinct_keys(frame, ("k",))[1]
-        assert sorted(distinct["k"], key=repr) == sorted(set(keys), key=repr)
+        sought = hashes.sought(frame)
+        assert sought.hashes == distinct_keys(frame, ("k",))[1]
+        assert sorted(sought.keys["k"], key=repr) == sorted(set(keys), key=repr)
+        by_key = zip(key_hashes(sought.keys, ["k"]).to_list(), sought.keys["k"], strict=True)
+        assert sought.values == dict(by_key)
