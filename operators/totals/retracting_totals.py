@@ -30,18 +30,18 @@ from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.windows.aggregate import Aggregate
 from streamflow.windows.kept_values import TopK
 
-__all__ = ["RetractingTotals"]
+__all__ = ["ROWS", "RetractingTotals"]
 
 _ALL: Final = 0
 """The one pane of each store."""
-_ROWS: Final = "__rows"
+ROWS: Final = "__rows"
 """The number of a key's records."""
 _NUMBER: Final = "__times"
 """The number of records with these values."""
 _MOST_PENDING: Final = 64
 """The number of batches of an epoch after which they are merged."""
 _PENDING: Final = "pending"
-_PENDING_VALUES: Final = "pending values"
+_PENDING_VALUES: Final = "pending-values"
 
 
 class RetractingTotals:
@@ -165,7 +165,7 @@ class RetractingTotals:
         added = self._merged(concatenated(self._pending))
         old = self._store.look_up(_ALL, added)
         new = added if old is None else self._merged(concatenated([old, added]))
-        _replace(self._store, old, new.filter(pl.col(_ROWS) != 0))
+        _replace(self._store, old, new.filter(pl.col(ROWS) != 0))
         self._pending = []
         sums = new.with_columns(pl.lit(False).alias(OLD))
         if old is not None:
@@ -185,7 +185,7 @@ class RetractingTotals:
         """Totals by key and by whether they are old, of which old ones come first."""
         by = [*self._keys, OLD]
         time = [pl.col(LATEST).cast(EVENT_TIME_TYPE).alias(EVENT_TIME)] if self._timed else []
-        totals = self._sums.results(sums, [*by, (pl.col(_ROWS) == 0).alias(GONE), *time])
+        totals = self._sums.results(sums, [*by, (pl.col(ROWS) == 0).alias(GONE), *time])
         if not self._values.needed:
             return totals
         more = self._values.results(concatenated(values), by)
@@ -243,7 +243,7 @@ def _plan_of_sums(aggregates: Sequence[tuple[str, Aggregate]], records: StreamTy
     assert isinstance(records.schema, Schema)
     with_sign = StreamType(Schema({**records.schema, SIGN: pl.Int64}), records.timed)
     summed = [(name, each) for name, aggregate in aggregates if (each := signed(aggregate)) is not None]
-    extras = [Extra(_ROWS, pl.col(SIGN).sum(), pl.col(_ROWS).sum())]
+    extras = [Extra(ROWS, pl.col(SIGN).sum(), pl.col(ROWS).sum())]
     if records.timed:
         extras.append(Extra(LATEST, TIME.max(), pl.col(LATEST).max()))
     return PartialPlan(summed, with_sign, extras)

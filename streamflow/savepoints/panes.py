@@ -16,6 +16,7 @@ import polars as pl
 
 from streamflow.core.common_types import concatenated
 from streamflow.operators.aggregates.partials import COUNT, END, FIRST, LAST, LATEST, SLICE, START
+from streamflow.operators.totals.retracting_totals import ROWS
 from streamflow.state.backends.memory import MemoryBackend
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
@@ -53,6 +54,7 @@ _PLAIN: Final[Mapping[str, Aggregate]] = {
     "var": Moments(_VALUE, root=False),
 }
 """Aggregates that merge and give a value from the partial columns alone."""
+_SUBTRACTED: Final = ("count(", "sum(", "mean(")
 _MERGED: Final = "panes"
 """The store whose rows are merged by key and slice. Other tables have complete rows, like open sessions."""
 _UNBOUNDED: Final = 1 << 62
@@ -77,6 +79,11 @@ def pane_frame(
         return pl.DataFrame()
     frame = concatenated(frames)
     signed: Mapping[str, str] = signature.get("aggregates", {})
+    if signature.get("changes"):
+        # Of totals that take records back, what is subtracted from; the others are made of values.
+        signed = {name: text for name, text in signed.items() if text.startswith(_SUBTRACTED)}
+        if ROWS in frame.columns:
+            frame = frame.drop(COUNT).rename({ROWS: COUNT})
     plain = [_plain(index, text, frame) for index, text in enumerate(signed.values())]
     known = [each for each in plain if each is not None]
     if len(known) == len(plain) and COUNT in frame.columns:

@@ -11,7 +11,8 @@ import pytest
 import streamflow as sf
 from streamflow import col
 from streamflow.errors import JobDefinitionError
-from streamflow.testing.results import final_rows
+from streamflow.testing import TestJob
+from streamflow.testing.results import difference, final_rows
 
 ROWS: list[dict[str, Any]] = [
     {"id": 1, "who": "a", "ts": 0},
@@ -164,3 +165,36 @@ def test_top_k_of_totals_follows_them() -> None:
     job.run(mode="streaming", batch_rows=1)
     final = final_rows(out.rows(), changing=True)
     assert sorted((row["w"], row["n"]) for row in final) == [("a", 4), ("c", 3)]
+
+
+def test_all_of_them_go_on_from_a_checkpoint() -> None:
+    rows = [{"id": n % 3, "who": "ab"[n % 2], "ts": n} for n in range(12)]
+    job = sf.Job("saved")
+    stream = job.read(sf.MemorySource(rows[:1]), event_time=sf.epoch("ts", unit="s"))
+    totals = stream.key_by("id").aggregate(n=sf.count(), last=sf.max("ts"))
+    made = {
+        "first": stream.deduplicate("id", within="4s"),
+        "last": stream.deduplicate("id", within="4s", keep="last"),
+        "latest": stream.deduplicate("id", keep="last"),
+        "sorted": stream.sort("event_time"),
+        "top": stream.key_by("who").top_k(2, "ts"),
+        "top of totals": totals.top_k(1, ["last"]),
+        "totals of totals": totals.key_by("n").aggregate(ids=sf.count(), last=sf.max("last")),
+    }
+    ends = {name: each.collect() for name, each in made.items()}
+
+    def outputs(*, crashes: bool) -> dict[str, list[Any]]:
+        with TestJob(job, parallelism=1) as t:
+            for number in range(0, 12, 3):
+                t.source().push(rows[number : number + 3]).advance_watermark(number * 1_000_000)
+                if crashes:
+                    t.checkpoint().crash()
+                    t.restore(parallelism=number // 3 % 2 + 1)
+            t.source().end()
+            told = {name: t.output(end).rows() for name, end in ends.items()}
+        return {name: final_rows(told[name], changing=bool(made[name].type.changes)) for name in made}
+
+    undisturbed, disturbed = outputs(crashes=False), outputs(crashes=True)
+    for name in made:
+        assert undisturbed[name]
+        assert not difference(undisturbed[name], disturbed[name]), name
