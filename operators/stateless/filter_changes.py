@@ -17,7 +17,7 @@ from streamflow.core.stream_type import ChangeKind, StreamType
 from streamflow.operators.contract.operator import OnChanges
 from streamflow.operators.stateless.columns import Filter, union
 
-__all__ = ["FilterChanges", "filter_of"]
+__all__ = ["FilterChanges"]
 
 _PASSES: Final = "__passes"
 _OF_HALVES: Final[frozenset[ChangeKind]] = frozenset({"insert", "delete"})
@@ -25,13 +25,17 @@ _OF_HALVES: Final[frozenset[ChangeKind]] = frozenset({"insert", "delete"})
 
 @dataclass(frozen=True, eq=False)
 class FilterChanges(Filter):
-    """Keeps the changes whose row fulfils an expression."""
+    """Keeps the changes whose row fulfils an expression; `made` is a column that was made for it, and goes."""
 
     on_changes: ClassVar[OnChanges] = "take"
+    made: str | None = None
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         passed = super().output_type(inputs)
-        return replace(passed, changes=passed.changes | _OF_HALVES)
+        schema = passed.schema
+        if self.made is not None and isinstance(schema, Schema):
+            schema = Schema({name: dtype for name, dtype in schema.items() if name != self.made})
+        return replace(passed, schema=schema, changes=passed.changes | _OF_HALVES)
 
     def needed_columns(
         self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
@@ -46,10 +50,5 @@ class FilterChanges(Filter):
         lone = pl.when(before).then(pl.lit("delete")).when(after).then(pl.lit("insert")).otherwise(change)
         kind = pl.when(whole).then(change).otherwise(lone).cast(CHANGE_TYPE)
         passing = frame.with_columns(self.predicate.fill_null(False).alias(_PASSES))
-        return passing.with_columns(kind.alias(CHANGE)).filter(_PASSES).drop(_PASSES)
-
-
-def filter_of(before: StreamType, predicate: pl.Expr) -> Filter:
-    """The filter of a stream: of changes if it has them, with their kind."""
-    changing = before.changes and isinstance(before.schema, Schema) and CHANGE in before.schema
-    return FilterChanges(predicate=predicate) if changing else Filter(predicate=predicate)
+        kept = passing.with_columns(kind.alias(CHANGE)).filter(_PASSES)
+        return kept.drop(_PASSES if self.made is None else [_PASSES, self.made])

@@ -23,9 +23,8 @@ from streamflow.operators.contract.operator import ERRORS, ErrorPolicy, Operator
 from streamflow.operators.contract.sink import Sink
 from streamflow.operators.requests.map_async import Backoff, MapAsync
 from streamflow.operators.stateless.columns import Drop, Explode, Rename, Select, WithColumns
-from streamflow.operators.stateless.declared_schema import declared_schema, returned_schema
+from streamflow.operators.stateless.declared_schema import declared_schema
 from streamflow.operators.stateless.extract import Extract
-from streamflow.operators.stateless.filter_changes import filter_of
 from streamflow.operators.stateless.frames import MapBatches
 from streamflow.operators.stateless.functions import Functions, Step
 from streamflow.operators.stateless.routing import SplitBy, Union
@@ -76,13 +75,9 @@ class Stream(Choosing):
 
     def filter(self, predicate: pl.Expr | Callable[[Any], object]) -> Stream:
         """Keeps the records for which an expression, or a function of one row, is true."""
-        if isinstance(predicate, pl.Expr):
-            return self._through(filter_of(self.type, predicate))
-        if not callable(predicate):
-            raise JobDefinitionError(f"filter got {predicate!r}", hint="give an expression like col('x') > 1")
-        check_gives(predicate, "filter")
-        returned_schema(predicate, what="filter")
-        return self._through(Functions((Step("filter", on_rows(predicate, self.type.schema, "filter")),)))
+        from streamflow.api.filtering import filtered
+
+        return filtered(self, predicate)
 
     def select(self, *expressions: IntoExpr, **named: IntoExpr) -> Stream:
         """These columns and no others; event time stays."""

@@ -93,11 +93,13 @@ def test_totals_of_changes_are_those_of_the_last_result(name: str, mode: Any) ->
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_filter_makes_a_lone_half_of_an_update_an_insert_or_a_delete(mode: Any) -> None:
+@pytest.mark.parametrize("by", [col("s") > 1, lambda row: row["s"] > 1])
+def test_a_filter_makes_a_lone_half_of_an_update_an_insert_or_a_delete(by: Any, mode: Any) -> None:
     job = sf.Job("filtered")
     rows = [{"k": key, "v": value} for key, value in zip("abaabab", (1, 1, 1, 1, 1, -2, 5), strict=True)]
     totals = job.read(sf.MemorySource(rows, batch_rows=1)).key_by("k").aggregate(s=sf.sum("v"))
-    large = totals.filter(col("s") > 1)
+    large = totals.filter(by)
+    assert list(large.schema) == ["change", "k", "s"]  # type: ignore[call-overload]
     out = large.collect()
     counted = large.key_by(col("s") > 0).aggregate(n=sf.count(), most=sf.max("s")).collect()
     job.run(mode=mode, batch_rows=1)
@@ -114,6 +116,14 @@ def test_a_filter_makes_a_lone_half_of_an_update_an_insert_or_a_delete(mode: Any
             ("update_before", "b", 2),
             ("update_after", "b", 7),
         ]
+
+
+def test_a_change_for_which_a_filter_fails_is_a_bad_record() -> None:
+    job = sf.Job("bad")
+    totals = job.read(sf.MemorySource([{"k": "a"}, {"k": "b"}])).key_by("k").aggregate(n=sf.count())
+    out = totals.filter(lambda row: {"a": 1}[row["k"]]).on_error("skip").collect()
+    result = job.run(mode="batch")
+    assert ([row["k"] for row in out.rows()], result.errors) == (["a"], 1)
 
 
 def test_changes_and_records_are_no_union() -> None:
