@@ -469,7 +469,13 @@ class FrameStore:
 
     def _all_of(self, pane: int) -> list[pl.DataFrame]:
         """All frames of a pane in memory, oldest first by part."""
-        return [run.frame for part in self._panes[pane].all_parts for run in part.in_memory]
+        parts = self._panes[pane].all_parts
+        for part in parts:
+            # Or rows that have been replaced long ago would be gone over each time.
+            if self._replacing and part.tail_is_long:
+                self._merge_tail(part)
+        self._tell()
+        return [run.frame for part in parts for run in part.in_memory]
 
     def _near(self, pane: int, sought: Sought) -> list[pl.DataFrame]:
         """The frames of a pane, or the rows of them, in which these keys may be, oldest first by part."""

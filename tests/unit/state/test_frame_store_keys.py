@@ -227,3 +227,15 @@ def test_remembered_hashes_are_those_of_the_keys(frames: list[list[str | None]])
         assert sorted(sought.keys["k"], key=repr) == sorted(set(keys), key=repr)
         by_key = zip(key_hashes(sought.keys, ["k"]).to_list(), sought.keys["k"], strict=True)
         assert sought.values == dict(by_key)
+
+
+def test_rows_that_were_replaced_are_not_gone_over_for_ever() -> None:
+    store = store_of(1 << 30, merged=False, backend=MemoryBackend())
+    rows: list[int] = []
+    keys = keys_of([f"key {n}" for n in range(2_000)])
+    for turn in range(20):
+        put(store, 0, keys, keys.with_columns(pl.lit(turn).alias("n")))
+        rows.append(store.rows_in(0))
+    # A look-up of many keys goes over all rows: those of a few turns, each with its marks.
+    assert max(rows) <= 3 * 2 * 2_000
+    assert set(store.read(0)["n"]) == {19}
