@@ -311,10 +311,10 @@ class _ChangingJoining(Operator):
         if not goes.any():
             return rows.hstack([pl.Series(CHANGE, ["insert"], CHANGE_TYPE).new_from_index(0, rows.height)])
         keys = self._columns.keys
-        ranked = rows.hstack([goes.alias(_GOES)]).with_columns(
-            pl.int_range(pl.len()).over(*keys, _GOES).alias(_RANK)
-        )
-        pairs = pl.len().over(*keys, _RANK) == 2
+        ranked = rows.hstack([goes.alias(_GOES), pl.Series(_RANK, [0]).new_from_index(0, rows.height)])
+        if ranked[[*keys, _GOES]].is_duplicated().any():
+            ranked = ranked.with_columns(pl.int_range(pl.len()).over(*keys, _GOES).alias(_RANK))
+        pairs = ranked[[*keys, _RANK]].is_duplicated()
         before, after, gone, new = (
             pl.lit(kind, CHANGE_TYPE) for kind in ("update_before", "update_after", "delete", "insert")
         )

@@ -165,9 +165,11 @@ class _Upserting(Operator):
             gone = key_join(gone, new[[*self._keys, *times]], self._keys) if times else gone
             sides.append(gone.with_columns(pl.lit(False).alias(_NEW))[sides[0].columns])
         rows = concatenated(sides).sort([*self._keys, _NEW], maintain_order=True)
-        paired = pl.len().over(self._keys) == 2
-        whole = pl.struct(self._columns)
-        same = paired & whole.first().over(self._keys).eq_missing(whole.last().over(self._keys))
+        paired = rows[self._keys].is_duplicated()
+        # By key a new row stands right behind the old one that it replaces.
+        as_next = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(-1)) for name in self._columns)
+        replaced_alike = as_next & paired & ~pl.col(_NEW)
+        same = replaced_alike | replaced_alike.shift(1, fill_value=False)
         before, after, gone_, came = (
             pl.lit(kind, CHANGE_TYPE) for kind in ("update_before", "update_after", "delete", "insert")
         )
