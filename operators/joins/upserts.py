@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -11,23 +11,21 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
-from streamflow.core.key_join import key_join
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, Schema, shown_name
 from streamflow.core.stream_type import ChangeKind, StreamType
-from streamflow.errors import JobDefinitionError, StateError, Where
+from streamflow.errors import JobDefinitionError
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import Collector, Layout, Operator, OperatorContext, OperatorSpec
 from streamflow.operators.joins.sides import DELETED
+from streamflow.operators.totals.cadence import Said, in_cadence
+from streamflow.operators.totals.total_changes import GONE, OLD, TotalChanges
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MAX_TIME
 
 __all__ = ["Upserts"]
 
 _ALL: Final = 0
-_NEW: Final = "\x1anew"
-_SAME: Final = "\x1asame"
 _KINDS: Final[frozenset[ChangeKind]] = frozenset({"insert", "update_before", "update_after", "delete"})
 
 
@@ -62,7 +60,8 @@ class Upserts(OperatorSpec):
         return {name: dtype for name, dtype in schema.items() if name != DELETED}
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
-        return _Upserting(self, ctx, list(self.columns(inputs)))
+        rows = _TableRows(self, ctx, list(self.columns(inputs)), timed=inputs[0].timed)
+        return in_cadence(rows, ctx)
 
     def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
         columns = {name: str(dtype) for name, dtype in self.columns(inputs).items()}
@@ -72,15 +71,15 @@ class Upserts(OperatorSpec):
         return f"by {', '.join(map(shown_name, self.keys))}"
 
 
-class _Upserting(Operator):
-    """The logic of `Upserts` in one subtask."""
+class _TableRows:
+    """The rows of one subtask's keys: a `ChangingResult`."""
 
-    def __init__(self, spec: Upserts, ctx: OperatorContext, columns: list[str]) -> None:
-        self._id = ctx.operator_id
+    def __init__(self, spec: Upserts, ctx: OperatorContext, columns: list[str], *, timed: bool) -> None:
         self._keys = list(spec.keys)
-        self._columns = columns
+        self._shown = [*columns, *([EVENT_TIME] if timed else [])]
         self._versioned = spec.versioned
-        self._at_end = ctx.updates == "end"
+        others = [name for name in columns if name not in spec.keys]
+        self._changes = TotalChanges(spec.keys, others, [CHANGE, *columns], timed=timed, withdrawn=True)
         self._keyless = ctx.metrics.counter(
             "streamflow_table_rows_without_key_total",
             "Rows of a table that have no key, which is no row of it",
@@ -94,53 +93,73 @@ class _Upserting(Operator):
             state="rows",
             replacing=True,
         )
+        self._pending: list[pl.DataFrame] = []
 
-    def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+    def add(self, batch: AnyBatch, out: Collector) -> None:
+        """Takes rows that count with the next `change`."""
+        self._pending += self._keyed(batch)
+
+    def change(self, out: Collector) -> None:
+        """Emits the changes since the last time, if there are any."""
+        pending, self._pending = self._pending, []
+        if pending:
+            self._put_out(*self._taken(concatenated(pending)), out)
+
+    def collect(self, batch: AnyBatch, out: Collector) -> None:
+        """Takes rows of a table that goes out at the end only."""
+        for rows in self._keyed(batch):
+            self._taken(rows)
+
+    def insert_all(self, out: Collector) -> None:
+        """Emits all rows as inserts, and forgets them."""
+        for rows in self._all():
+            self._put_out(None, rows, out)
+
+    def snapshot(self, said: Said) -> OperatorSnapshot:
+        """The rows. What is pending has gone out before."""
+        kept = self._store.snapshot()
+        return OperatorSnapshot({**kept.values, "said": said}, kept.tables, kept.keys)
+
+    def restore(self, parts: Sequence[StatePart]) -> None:
+        """Restores `snapshot`'s state."""
+        self._store.restore(parts)
+
+    def unsay(self) -> None:
+        """Makes all rows pending."""
+        self._pending += list(self._all())
+
+    def _all(self) -> Iterator[pl.DataFrame]:
+        """Takes out all rows, a slice of the keys at a time."""
+        if _ALL in self._store:
+            slices = self._store.slices([_ALL])
+            for number in range(slices):
+                rows = self._store.read_slice(_ALL, number, slices)
+                if rows is not None:
+                    yield rows
+            self._store.drop(_ALL)
+
+    def _keyed(self, batch: AnyBatch) -> list[pl.DataFrame]:
+        """The rows of a batch that have a key, if there are any; the others are counted."""
         assert isinstance(batch, FrameBatch)
         rows = batch.unmarked().frame
         if any(rows[key].null_count() for key in self._keys):
             keyed = rows.filter(pl.all_horizontal(pl.col(*self._keys).is_not_null()))
             self._keyless.add(rows.height - keyed.height)
             rows = keyed
-        if rows.is_empty():
-            return
+        return [rows] if rows.height else []
+
+    def _taken(self, rows: pl.DataFrame) -> tuple[pl.DataFrame | None, pl.DataFrame]:
+        """Makes the last row of each key the table's; the rows before (None: none), and the new ones."""
         new = self._last(rows)
-        if self._at_end and not self._versioned and DELETED not in new.columns:
-            self._replace(new)
-            return
         old = self._store.look_up(_ALL, new)
         if self._versioned and old is not None:
             new = self._last(concatenated([old, new]))
-        self._replace(new)
-        if not self._at_end:
-            self._put_out(old, new, out)
-
-    def on_watermark(self, watermark: int, out: Collector) -> int | None:
-        if watermark >= MAX_TIME:
-            self.finish(out)
-        return watermark
-
-    def finish(self, out: Collector) -> None:
-        if self._at_end and _ALL in self._store:
-            slices = self._store.slices([_ALL])
-            for number in range(slices):
-                rows = self._store.read_slice(_ALL, number, slices)
-                if rows is not None:
-                    self._put_out(None, rows, out)
-            self._store.drop(_ALL)
-
-    def snapshot(self) -> OperatorSnapshot:
-        kept = self._store.snapshot()
-        return OperatorSnapshot({**kept.values, "said": not self._at_end}, kept.tables, kept.keys)
-
-    def restore(self, parts: Sequence[StatePart]) -> None:
-        if {bool(part.values["said"]) for part in parts} != {not self._at_end}:
-            raise StateError(
-                "the rows of a table are put out as they change in one mode, and at the end in the other",
-                where=Where(operator=self._id),
-                hint='go on in the mode of the checkpoint, or start over with restore="none"',
-            )
-        self._store.restore(parts)
+        self._store.remove(_ALL, new)
+        # Of a version that deletes, the time counts.
+        kept = new if self._versioned else new.filter(~_deleted(new))
+        if kept.height:
+            self._store.append(_ALL, kept)
+        return old, new
 
     def _last(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The last row of each key: by event time, if versioned, then by arrival."""
@@ -148,41 +167,19 @@ class _Upserting(Operator):
             rows = rows.sort(EVENT_TIME, maintain_order=True)
         return rows.unique(self._keys, keep="last", maintain_order=True)
 
-    def _replace(self, rows: pl.DataFrame) -> None:
-        self._store.remove(_ALL, rows)
-        # Of a version that deletes, the time counts.
-        kept = rows if self._versioned else _standing(rows)
-        if kept.height:
-            self._store.append(_ALL, kept)
-
     def _put_out(self, old: pl.DataFrame | None, new: pl.DataFrame, out: Collector) -> None:
         """Emits the changes from the old rows of some keys to the new ones."""
-        times = [EVENT_TIME] if EVENT_TIME in new.columns else []
-        sides = [_standing(new)[[*self._columns, *times]].with_columns(pl.lit(True).alias(_NEW))]
+        sides = [new[self._shown].with_columns(_deleted(new).alias(GONE), pl.lit(False).alias(OLD))]
         if old is not None:
-            gone = _standing(old)[self._columns]
-            # A change happens when what is new does, a retraction too.
-            gone = key_join(gone, new[[*self._keys, *times]], self._keys) if times else gone
-            sides.append(gone.with_columns(pl.lit(False).alias(_NEW))[sides[0].columns])
-        rows = concatenated(sides).sort([*self._keys, _NEW], maintain_order=True)
-        paired = rows[self._keys].is_duplicated()
-        # By key a new row stands right behind the old one that it replaces.
-        as_next = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(-1)) for name in self._columns)
-        replaced_alike = as_next & paired & ~pl.col(_NEW)
-        same = replaced_alike | replaced_alike.shift(1, fill_value=False)
-        before, after, gone_, came = (
-            pl.lit(kind, CHANGE_TYPE) for kind in ("update_before", "update_after", "delete", "insert")
-        )
-        replaced, alone = (
-            pl.when(_NEW).then(after).otherwise(before),
-            pl.when(_NEW).then(came).otherwise(gone_),
-        )
-        kind = pl.when(paired).then(replaced).otherwise(alone)
-        changes = rows.with_columns(kind.alias(CHANGE), same.alias(_SAME)).filter(~pl.col(_SAME))
+            stood = old.filter(~_deleted(old))[self._shown]
+            sides.insert(0, stood.with_columns(pl.lit(False).alias(GONE), pl.lit(True).alias(OLD)))
+        changes = self._changes.of(concatenated(sides))
         if changes.height:
-            out.emit(FrameBatch(changes[[CHANGE, *self._columns, *times]]))
+            out.emit(FrameBatch(changes))
 
 
-def _standing(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows that are not deletions."""
-    return rows.filter(~rows[DELETED].fill_null(False)) if DELETED in rows.columns else rows
+def _deleted(rows: pl.DataFrame) -> pl.Series:
+    """Whether each row says that its key is gone."""
+    if DELETED in rows.columns:
+        return rows[DELETED].fill_null(False)
+    return pl.Series([False]).new_from_index(0, rows.height)
