@@ -230,3 +230,20 @@ def test_delay_alerts(mode: str, parallelism: int) -> None:
     assert set(frame.select("origin", "since").iter_rows()) == alerts
     assert frame.height == len(alerts)
     assert sorted(recovered.iter_rows()) == sorted(recoveries)
+
+
+@pytest.mark.parametrize("mode", ["streaming", "batch"])
+def test_inherited_delays(mode: str) -> None:
+    found = _loaded("inherited_delays.py", mode=mode, parallelism=2)
+    flights = pl.read_parquet(DATA).drop_nulls(["departed_at", "tailnum"])
+    flights = flights.select("tailnum", "departed_at", "dep_delay")
+    late = flights.filter(pl.col("dep_delay") > 60).with_row_index("number")
+    before = flights.rename({"departed_at": "before", "dep_delay": "delay_before"})
+    distance = pl.col("departed_at") - pl.col("before")
+    pairs = late.join(before, on="tailnum").filter(
+        distance.is_between(timedelta(hours=1), timedelta(hours=24))
+    )
+    alone = late.filter(~pl.col("number").is_in(pairs["number"].implode()))
+    expected = pl.concat([pairs, alone], how="diagonal").drop("number")
+    assert_frame_equal(found, expected.select(found.columns), check_row_order=False)
+    assert found.height > late.height
