@@ -47,7 +47,8 @@ _LATEST: Final = "__latest"
 _PENDING: Final = "pending"
 _MANY: Final = 65_536
 """The number of rows that wait for the end of an epoch before those that cannot be among the first are left out."""
-_PLACE: Final = "__place"
+_RUN: Final = "__run"
+"""The number of a row's key, among rows by key."""
 
 
 class RankedRows:
@@ -82,6 +83,9 @@ class RankedRows:
         self._shown = {shown_name(key): key for key in shown_keys}
         time = [EVENT_TIME] if form.timed else []
         self._kept = list(dict.fromkeys([*self._keys, *self._order, *form.content, *time]))
+        # Rows of one key stand together: its first row is where the key changes. Grouping would cost more.
+        differs = pl.any_horizontal(pl.col(key).ne_missing(pl.col(key).shift(1)) for key in self._keys)
+        self._begins = (pl.int_range(pl.len()) == 0) | differs
         self._judgement = self._judge()
         self._checked = checked
         self._guard = guard
@@ -197,11 +201,14 @@ class RankedRows:
         return ranked
 
     def _sorted(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return rows.sort(self._order, descending=self._descending, nulls_last=True, maintain_order=True)
+        """Rows by key and in order, with a number for each key."""
+        by, descending = [*self._keys, *self._order], [*[False] * len(self._keys), *self._descending]
+        ordered = rows.sort(by, descending=descending, nulls_last=True, maintain_order=True)
+        return ordered.with_columns(self._begins.cum_sum().alias(_RUN))
 
     def _first(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The first rows of each key."""
-        first = self._sorted(rows).filter(pl.int_range(pl.len()).over(self._keys) < self._n)
+        first = self._sorted(rows).filter(_rank(self._begins) < self._n).drop(_RUN)
         self._count(rows.height - first.height)
         return first
 
@@ -212,11 +219,11 @@ class RankedRows:
     def _judge(self) -> list[pl.Expr]:
         """Whether a row of an ordered frame was and is among the first of its key, and whether it stays; the time of
         the key's latest new row."""
-        old, keys = ~pl.col(_NEW), self._keys
+        old, keys = ~pl.col(_NEW), _RUN
         time = pl.col(EVENT_TIME) if self._form.timed else pl.lit(None)
         latest = pl.when(_NEW).then(time).max().over(keys).alias(_LATEST)
         if not self._changing:
-            first = pl.int_range(pl.len()).over(keys) < self._n
+            first = _rank(self._begins) < self._n
             return [old.alias(_WAS), first.alias(_STAYS), latest, first.alias(_IS)]
         content, gone = self._form.content, pl.col(_GONE)
         was = old & (old.cum_sum().over(keys) <= self._n)
@@ -232,7 +239,7 @@ class RankedRows:
     def _changes(self, turned: pl.DataFrame) -> AnyBatch:
         """Rows that have come among the first or have left them, as changes: by key, first what has left."""
         enters = pl.col(_IS)
-        replaced = (pl.len().over(self._keys) > 1) & (self._n == 1)
+        replaced = (pl.len().over(_RUN) > 1) & (self._n == 1)
         after, before, insert, delete = (
             pl.lit(kind, CHANGE_TYPE) for kind in ("update_after", "update_before", "insert", "delete")
         )
@@ -241,14 +248,13 @@ class RankedRows:
             .then(pl.when(replaced).then(after).otherwise(insert))
             .otherwise(pl.when(replaced).then(before).otherwise(delete))
         )
-        place = pl.col(_PLACE).first().over(self._keys)
         # A change happens when what is new does.
         own = enters & pl.col(_NEW)
         times = (
             [pl.when(own).then(EVENT_TIME).otherwise(_LATEST).alias(EVENT_TIME)] if self._form.timed else []
         )
-        told = turned.with_row_index(_PLACE).with_columns(kind.alias(CHANGE), place, *times)
-        return self._output(told.sort(_PLACE, _IS, maintain_order=True))
+        told = turned.with_columns(kind.alias(CHANGE), *times)
+        return self._output(told.sort(_RUN, _IS, maintain_order=True))
 
     def _output(self, rows: pl.DataFrame) -> AnyBatch:
         """Rows with their kinds of change as results."""
@@ -262,6 +268,12 @@ class RankedRows:
             {**head, OBJECT: unpack(data)} for head, data in zip(heads, rows[WHOLE_RECORD], strict=True)
         ]
         return RowBatch(values, rows[EVENT_TIME].to_physical().to_list() if self._form.timed else None)
+
+
+def _rank(begins: pl.Expr) -> pl.Expr:
+    """The place of a row among those of its key, from 0 on."""
+    place = pl.int_range(pl.len())
+    return place - pl.when(begins).then(place).forward_fill()
 
 
 def _unchanged(frame: pl.DataFrame) -> pl.DataFrame:
