@@ -307,7 +307,7 @@ class TriggeredWindows(Operator):
         """Adds records to windows and asks their triggers; returns the rows of those that go on."""
         self._step += 1
         added = self._rules.added(rows, self._step, now)
-        states = self._rules.merged(added if old is None else concatenated([old, added]))
+        states = self._rules.merged(added if old is None else concatenated([old, added]), self._step)
         if self._machine.can_finish and states[DONE].any():
             rows = self._going_on(rows, states)
         if not self._rows.merging:

@@ -15,7 +15,6 @@ from streamflow.operators.windows.emission import INDEX
 from streamflow.operators.windows.merging import SESSION
 from streamflow.operators.windows.trigger_machine import DONE, NOW, PASSED, READY, TriggerMachine
 from streamflow.operators.windows.window_rows import BY_END, BY_START, WindowRows
-from streamflow.time.timestamps import MAX_TIME
 
 __all__ = ["IS_LAST", "NEW", "SINCE", "TIMING", "Decided", "WindowStates", "all_of", "constant"]
 
@@ -68,8 +67,9 @@ class WindowStates:
             *self._machine.brought(now),
         )
 
-    def merged(self, states: pl.DataFrame) -> pl.DataFrame:
-        """One state for each window."""
+    def merged(self, states: pl.DataFrame, step: int = 0) -> pl.DataFrame:
+        """One state for each window. `step`: the number of the present step, in which windows that have become others
+        come up."""
         columns = states.columns
         if not self._rows.merging:
             others = [pl.col(name).first() for name in (START, END) if name not in self._by]
@@ -86,7 +86,7 @@ class WindowStates:
                 pl.col(BY_START).first().alias(START),
                 pl.col(BY_END).first().alias(END),
                 pl.col(NEW).sum(),
-                pl.col(SINCE).filter(same).min().fill_null(MAX_TIME),
+                pl.col(SINCE).filter(same).min().fill_null(step),
                 pl.col(INDEX).filter(same).max().fill_null(0),
                 pl.col(_ON).filter(same).any(),
                 *self._machine.merges(same),

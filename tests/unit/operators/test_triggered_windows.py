@@ -14,7 +14,7 @@ from streamflow.core.schema import Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.testing import OperatorHarness, check_modes_agree
-from streamflow.windows.assigners import Tumbling
+from streamflow.windows.assigners import Session, Tumbling
 
 RECORDS = StreamType(Schema({"k": pl.String, "v": pl.Int64}), timed=True)
 COUNTS = (("n", sf.count()), ("total", sf.sum("v")))
@@ -154,6 +154,13 @@ class TestCost:
         harness.tick()
         assert max(seen, default=0) <= 2
         assert sum(seen) <= 6
+
+    def test_a_session_that_does_not_grow_waits_for_its_end_once(self) -> None:
+        harness = driven(Session(10), sf.repeatedly(sf.after_count(100)))
+        for _ in range(5):
+            push(harness, ("a", 1, 1), ("a", 5, 1))
+        ((_, operator),) = harness._subtasks
+        assert len(operator._ends) == 1  # type: ignore[attr-defined]
 
     def test_windows_that_are_not_due_are_not_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         early = sf.after_watermark(early=sf.after_processing_time("5s"), late=sf.after_count(1))
