@@ -46,7 +46,7 @@ TABLE: Final = "table-"
 FRAMES: Final = "frames/"
 """The folder of a table's frames that are files of their own."""
 BACKEND: Final = "backend/"
-_LARGE: Final = 128 << 10
+_LARGE: Final = 64 << 10
 """Bytes of a frame from which on it may be a file of its own."""
 
 
