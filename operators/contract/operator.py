@@ -25,6 +25,7 @@ from streamflow.core.keys import key_group_range
 from streamflow.core.stream_type import StreamType
 from streamflow.observe.registry import NO_METRICS, OperatorMetrics
 from streamflow.operators.contract.inputs import InputNeeds
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.state.backends.protocol import KeyedStateBackend
 from streamflow.state.memory_share import MemoryShare
 from streamflow.state.operator_snapshot import EMPTY, OperatorSnapshot, StatePart
@@ -161,6 +162,11 @@ class Operator(ABC):
         before.
         """
         return False
+
+    def waiting(self) -> Waiting | None:
+        """The next result that is held back until the watermark comes; None for none. Called between two elements,
+        when somebody asks."""
+        return None
 
     def on_epoch_end(self, epoch: int, out: Collector) -> None:
         """Emits output that is due once an epoch; called after a barrier's alignment and before `snapshot`."""

@@ -18,12 +18,13 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.key_join import key_join
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.joins.sides import DELETED, SIDES, TIMES, Columns, JoinSpec, Late
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.frames.time_sorted import TimeSorted
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MIN_TIME, format_duration
+from streamflow.time.timestamps import MIN_TIME, format_duration, format_time
 
 __all__ = ["AsOfJoin"]
 
@@ -105,6 +106,12 @@ class _AsOfJoining(Operator):
                 return None
             self._joining = None
         return watermark
+
+    def waiting(self) -> Waiting | None:
+        first = self._waiting[0].earliest()
+        if first is None:
+            return None
+        return Waiting(f"the left's row of {format_time(first)}", first, len(self._waiting[0]))
 
     @property
     def unfinished(self) -> bool:

@@ -18,6 +18,7 @@ from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
+from streamflow.operators.contract.waiting import Waiting, earliest
 from streamflow.operators.joins.matching import Interval, matched
 from streamflow.operators.joins.sides import SIDES, TIMES, Columns, JoinSpec, Late
 from streamflow.operators.windows.buckets import Buckets
@@ -25,7 +26,7 @@ from streamflow.state.frames.store import FrameStore
 from streamflow.state.frames.time_sorted import TimeSorted
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MAX_TIME, MIN_TIME, format_duration
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME, format_duration, format_time
 
 __all__ = ["IntervalJoin"]
 
@@ -149,6 +150,15 @@ class _IntervalJoining(Operator):
             side.stored.drop_until(_before(watermark, side.kept))
         # Rows that still wait may come out with an earlier time than this.
         return _before(watermark, self._held_back)
+
+    def waiting(self) -> Waiting | None:
+        found: list[Waiting | None] = []
+        for side, name in zip(self._sides, SIDES, strict=True):
+            first = side.waiting.earliest() if side.waits else None
+            if first is not None:
+                what = f"the {name}'s row of {format_time(first)}, which may be alone"
+                found.append(Waiting(what, first + side.reach, len(side.waiting)))
+        return earliest(*found)
 
     @property
     def unfinished(self) -> bool:

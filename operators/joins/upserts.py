@@ -116,7 +116,7 @@ class _TableRows:
             self._put_out(None, rows, out)
 
     def snapshot(self, said: Said) -> OperatorSnapshot:
-        """The rows. What is pending has gone out before."""
+        """The rows; pending ones have gone out before."""
         kept = self._store.snapshot()
         return OperatorSnapshot({**kept.values, "said": said}, kept.tables, kept.keys)
 

@@ -18,6 +18,7 @@ from streamflow.core.schema import EVENT_TIME_TYPE
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.aggregates.partials import END, SLICE
 from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.joins.matching import joined
 from streamflow.operators.joins.sides import SIDES, TIMES, Columns, How, JoinSpec, Late
 from streamflow.operators.windows.buckets import Buckets
@@ -25,7 +26,7 @@ from streamflow.operators.windows.emission import WINDOW_COLUMNS
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MIN_TIME
+from streamflow.time.timestamps import MIN_TIME, format_time
 from streamflow.windows.slicing import SlicedAssigner, slices_of
 
 __all__ = ["WindowJoin"]
@@ -103,6 +104,15 @@ class _WindowJoining(Operator):
             self._firing = None
         self._drop(watermark + 1)
         return watermark
+
+    def waiting(self) -> Waiting | None:
+        spans = [(span, each.rows(bucket)) for each in self._buckets for bucket, span in each.spans.items()]
+        if not spans:
+            return None
+        low = min(span.low for span, _ in spans)
+        end = self._slicing.end_after(max(self._watermark + 1, low))
+        what = f"the window from {format_time(self._slicing.start_of(end))} to {format_time(end)}"
+        return Waiting(what, end - 1, sum(rows for _, rows in spans))
 
     @property
     def unfinished(self) -> bool:

@@ -33,6 +33,7 @@ from streamflow.operators.contract.operator import (
     OperatorContext,
     OperatorSnapshot,
 )
+from streamflow.operators.contract.waiting import Waiting, earliest
 from streamflow.operators.kernels.engine import collected
 from streamflow.operators.patterns.automaton import Holds
 from streamflow.operators.patterns.conditions import HOLDS, Conditions
@@ -53,7 +54,7 @@ from streamflow.state.frames.store import FrameStore
 from streamflow.state.frames.time_sorted import TimeSorted
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import StatePart
-from streamflow.time.timestamps import MAX_TIME, MIN_TIME
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME, format_time
 
 __all__ = ["MatchOperator"]
 
@@ -151,6 +152,15 @@ class MatchOperator(Operator):
 
     def on_end(self, end: End) -> None:
         self._last = max(self._last, end.last)
+
+    def waiting(self) -> Waiting | None:
+        first, due = self._waiting.earliest(), self._due.earliest()
+        return earliest(
+            None
+            if first is None
+            else Waiting(f"an event of {format_time(first)}", first, len(self._waiting)),
+            None if due is None else Waiting(f"a partial match until {format_time(due)}", due, 0),
+        )
 
     def work_at(self, watermark: int) -> int:
         return self._waiting.rows_by(watermark) + self._due.rows_by(watermark)

@@ -32,6 +32,7 @@ from streamflow.operators.contract.operator import (
     OperatorSnapshot,
     own_output,
 )
+from streamflow.operators.contract.waiting import Waiting, earliest
 from streamflow.operators.process.context import Emitted, Firing, ProcessContext, Timer, moment
 from streamflow.operators.process.keys import KeyColumns
 from streamflow.operators.process.process import WHOLE_RECORD, ProcessSpec
@@ -46,7 +47,7 @@ from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.keyed.timers import TimerQueue
 from streamflow.state.operator_snapshot import StatePart, take_groups
 from streamflow.time.effort import Effort
-from streamflow.time.timestamps import LATEST, MAX_TIME, MIN_TIME
+from streamflow.time.timestamps import LATEST, MAX_TIME, MIN_TIME, format_time
 from streamflow.user_code import line_of_definition, raised_by_user
 
 __all__ = ["EVENT_TIMERS", "PROCESSING_TIMERS", "ProcessOperator"]
@@ -166,6 +167,14 @@ class ProcessOperator(Operator):
         self._current.wall = now
         self._fire(self._processing_timers, now, "processing", out, gives_way=True)
         self._between(out)
+
+    def waiting(self) -> Waiting | None:
+        due, first = self._event_timers.next_time if self._timed else None, self._waiting.earliest()
+        rows = len(self._waiting)
+        return earliest(
+            None if due is None else Waiting(f"a timer set for {format_time(due)}", due, 0),
+            None if first is None else Waiting(f"an event of {format_time(first)}", first, rows),
+        )
 
     def snapshot(self) -> OperatorSnapshot:
         self._cache.write_back()

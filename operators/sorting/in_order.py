@@ -15,11 +15,12 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME
 from streamflow.operators.contract.operator import LATE, Collector, Operator, OperatorContext
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.sorting.record_form import RecordForm
 from streamflow.state.frames.time_sorted import TimeSorted
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MIN_TIME
+from streamflow.time.timestamps import MIN_TIME, format_time
 
 __all__ = ["InOrder"]
 
@@ -81,6 +82,12 @@ class InOrder(Operator):
             return None
         self._watermark = watermark
         return self.forwarded(watermark)
+
+    def waiting(self) -> Waiting | None:
+        first = self._waiting.earliest()
+        if first is None:
+            return None
+        return Waiting(f"the record of {format_time(first)}", first, len(self._waiting))
 
     def work_at(self, watermark: int) -> int:
         return self._waiting.rows_by(watermark)

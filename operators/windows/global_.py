@@ -16,6 +16,7 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, shown_name
 from streamflow.operators.aggregates.partials import LATEST
 from streamflow.operators.contract.operator import Collector, Operator
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.windows.emission import PANE_COLUMNS
 from streamflow.operators.windows.window_parts import WindowParts
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
@@ -51,6 +52,10 @@ class GlobalWindows(Operator):
         frame = self._parts.checked(batch)
         if not frame.is_empty():
             self._parts.store.append(_PANE, self._parts.partials(frame))
+
+    def waiting(self) -> Waiting | None:
+        store = self._parts.store
+        return Waiting("the global window", MAX_TIME, store.rows) if store.rows else None
 
     def snapshot(self) -> OperatorSnapshot:
         return self._parts.snapshot()

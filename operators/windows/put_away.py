@@ -63,6 +63,10 @@ class PutAway:
             self._rows.drop(_PANE)
         return rows, reached
 
+    def earliest(self) -> int | None:
+        """The first time at which rows are due; None if there are none."""
+        return self._due.earliest()
+
     def due_by(self, limit: int) -> int:
         """The estimated number of rows that are due up to `limit`."""
         return self._due.rows_by(limit)

@@ -25,6 +25,7 @@ from streamflow.core.membership import has_key_in
 from streamflow.core.plain_keys import FEW, occur_once
 from streamflow.operators.aggregates.partials import COUNT, END, FIRST, LAST, SLICE, START, TIME
 from streamflow.operators.contract.operator import LATE, Collector, Operator
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.windows.buckets import Buckets
 from streamflow.operators.windows.emission import Timing
 from streamflow.operators.windows.merging import SESSION, with_sessions
@@ -33,7 +34,7 @@ from streamflow.operators.windows.window_parts import WindowParts
 from streamflow.state.frames.parts import FrameSizes
 from streamflow.state.memory_share import MemoryShare
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MAX_TIME, MIN_TIME
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME, format_time
 
 __all__ = ["SessionWindows"]
 
@@ -130,6 +131,18 @@ class SessionWindows(Operator):
             self._parts.writer.clean_up(watermark)
         # A session that is still open has a record after this.
         return self._closing(watermark) if self._of_last and watermark < MAX_TIME else watermark
+
+    def waiting(self) -> Waiting | None:
+        ends = [self._away.earliest()] if len(self._away) else []
+        for rows in (*self._open, *map(self._stored.read, self._stored.spans)):
+            unfired = rows.filter(~rows[_FIRED])[LAST] if _FIRED in rows.columns else rows[LAST]
+            ends.append(None if unfired.is_empty() else int(unfired.min()))  # type: ignore[arg-type]
+        known = [end for end in ends if end is not None]
+        if not known:
+            return None
+        end = min(known) + self._gap
+        held = self._rows + len(self._away) + sum(map(self._stored.rows, self._stored.spans))
+        return Waiting(f"a session that ends at {format_time(end)}, if nothing continues it", end - 1, held)
 
     def work_at(self, watermark: int) -> int:
         return self._rows + self._away.due_by(self._closing(watermark))

@@ -20,10 +20,11 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME
 from streamflow.operators.aggregates.partials import COUNT, END, SLICE, START
 from streamflow.operators.contract.operator import LATE, Collector, Operator
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.windows.buckets import Buckets
 from streamflow.operators.windows.window_parts import WindowParts
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MAX_TIME, MIN_TIME
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME, format_time
 from streamflow.windows.slicing import Slices
 
 __all__ = ["SlicedWindows"]
@@ -93,6 +94,16 @@ class SlicedWindows(Operator):
         if self._slicing.end_after(max(self._watermark + 1, min(within)[0])) > watermark + 1:
             return 0
         return sum(self._buckets.rows(bucket) for _, bucket in within)
+
+    def waiting(self) -> Waiting | None:
+        slicing, spans = self._slicing, self._buckets.spans
+        if not spans:
+            return None
+        end = slicing.end_after(max(self._watermark + 1, min(span.low for span in spans.values())))
+        if end > slicing.last_end(max(span.high for span in spans.values())):
+            return None
+        what = f"the window from {format_time(slicing.start_of(end))} to {format_time(end)}"
+        return Waiting(what, end - 1, sum(map(self._buckets.rows, spans)))
 
     @property
     def unfinished(self) -> bool:

@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "plan": "Show a job's plan without running it.",
     "status": "Show the status of a running job.",
     "top": "Watch a running job, live.",
+    "why": "Say what the results of a running job wait for.",
     "stop": "Stop a running job cleanly.",
     "checkpoints": "List, show, verify and remove checkpoints.",
     "savepoint": "Save a full copy of a running job's state.",
@@ -28,7 +29,7 @@ _COMMANDS: Final = {
     "state": "Read a job's state from a checkpoint.",
     "bench": "Measure throughput, memory and latency.",
 }
-_REMOTE: Final = ("status", "top", "stop", "savepoint")
+_REMOTE: Final = ("status", "top", "why", "stop", "savepoint")
 
 
 def _version() -> str:

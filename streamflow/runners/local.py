@@ -17,6 +17,7 @@ from streamflow.observe.health import Health
 from streamflow.observe.logs import CURRENT_JOB, reason, told
 from streamflow.observe.registry import MetricsRegistry
 from streamflow.observe.status import JobResult, JobStatus
+from streamflow.observe.why import Wait
 from streamflow.operators.contract.source import InstanceClaim
 from streamflow.runners.reporting import Reporter
 from streamflow.runners.watch import Watch
@@ -348,6 +349,11 @@ class LocalJob:
         else:
             state = "stopped" if self._stopped else "finished"
         return self._reporter.status(state, (*self._launcher.notes, *self._notes))
+
+    def why(self) -> tuple[Wait, ...]:
+        """The results that wait for event time: a window that has not closed, a timer, a row that may find a partner;
+        each with the watermark that it waits for, and the split that holds it back."""
+        return self._reporter.why()
 
     def _result(self) -> JobResult:
         status = self.status()

@@ -14,6 +14,8 @@ from streamflow.observe.health import STATES, Health
 from streamflow.observe.logs import told
 from streamflow.observe.registry import MetricsRegistry
 from streamflow.observe.status import CheckpointStatus, JobStatus, OperatorStatus, PublicationStatus
+from streamflow.observe.why import Wait
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.runtime.attempt import Attempt
 from streamflow.runtime.checkpoints.taking import CheckpointMetrics
 from streamflow.runtime.control.restart import RestartPolicy
@@ -105,6 +107,48 @@ class Reporter:
             publication=self._publication(),
             time=self._clock.now(),
             ended=watermark == MAX_TIME,
+        )
+
+    def why(self) -> tuple[Wait, ...]:
+        """The results that wait for event time, in the plan's order, each with the split that holds it back. Called on
+        the job's event loop."""
+        worker = self._worker
+        if worker is None:
+            return ()
+        marks = worker.watermarks
+        return tuple(
+            self._wait(id, waiting, task, worker, marks)
+            for task in self._plan.tasks
+            for id, waiting in worker.holds(task.id).items()
+        )
+
+    def _wait(
+        self, id: str, waiting: Waiting, task: PhysicalTask, worker: Worker, marks: Mapping[str, int]
+    ) -> Wait:
+        # Up the graph, from each task to the one whose watermark is the smallest.
+        through: list[str] = []
+        at = task
+        while at.source is None:
+            edges = [edge for edge in self._plan.edges if edge.lower == at.id]
+            slowest = min(edges, key=lambda edge: marks.get(edge.upper, MIN_TIME))
+            through.append(slowest.reads.node)
+            at = self._plan.task(slowest.upper)
+        loops = [loop for loop in worker.sources.get(at.id, ()) if loop.held_back_by is not None]
+        holder = min(loops, key=lambda loop: loop.watermark, default=None)
+        strategy, held = at.source.watermark, None if holder is None else holder.held_back_at
+        known = held is not None and MIN_TIME < held < MAX_TIME
+        return Wait(
+            operator=id,
+            what=waiting.what,
+            until=waiting.until if waiting.until < MAX_TIME else None,
+            rows=waiting.rows,
+            watermark=_known(marks.get(task.id, MIN_TIME)),
+            through=tuple(through),
+            source=at.source.id,
+            split=None if holder is None else holder.held_back_by,
+            latest=held + strategy.bound + 1 if held is not None and known else None,
+            bound=strategy.bound,
+            idle_after=strategy.idle_after,
         )
 
     def note_holders(self) -> None:

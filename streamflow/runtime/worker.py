@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from streamflow.errors import StateError, StreamflowError
 from streamflow.observe.logs import reason, told
+from streamflow.operators.contract.waiting import Waiting, earliest
 from streamflow.runtime.assembly import Assembly
 from streamflow.runtime.checkpoints.snapshots import SubtaskPart, SubtaskSnapshot
 from streamflow.runtime.control.epochs import Sealed
@@ -148,6 +149,16 @@ class Worker:
         """The smallest watermark over the subtasks of each task."""
         subtasks = self._parts.subtasks_of
         return {task: min(each.watermark for each in subtasks[task]) for task in subtasks}
+
+    def holds(self, task: str) -> dict[str, Waiting]:
+        """The next result that each operator of a task holds back, over all subtasks."""
+        found: dict[str, Waiting] = {}
+        for subtask in self._parts.subtasks_of[task]:
+            for id, waiting in subtask.holds():
+                first = earliest(found.get(id), waiting)
+                assert first is not None
+                found[id] = first
+        return found
 
     # Reports from subtasks.
 

@@ -33,6 +33,7 @@ from streamflow.operators.contract.operator import (
     StatePart,
     UpdateCadence,
 )
+from streamflow.operators.contract.waiting import Waiting, earliest
 from streamflow.operators.stateless.rows import rows_of
 from streamflow.runtime.control.input_watermarks import InputWatermarks
 from streamflow.state.backends.factory import BackendKind, open_backend, open_saved
@@ -169,6 +170,10 @@ class OperatorHarness:
         for _, operator in self._subtasks:
             operator.finish(self._collector)
         return self
+
+    def waiting(self) -> Waiting | None:
+        """The next result that waits for a watermark, over all subtasks."""
+        return earliest(*(operator.waiting() for _, operator in self._subtasks))
 
     def output(self, name: str = MAIN) -> list[Any]:
         """The rows of an output so far: dicts for columns, the values themselves otherwise."""

@@ -21,6 +21,7 @@ from streamflow.errors import JobDefinitionError, unknown_name
 from streamflow.graph.logical import LogicalGraph, Node, SinkNode, SourceNode
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.observe.status import JobResult, JobStatus
+from streamflow.observe.why import Wait
 from streamflow.operators.connectors.collect import Collected
 from streamflow.operators.contract.source import Decoded
 from streamflow.runners.local import LocalJob
@@ -178,6 +179,10 @@ class TestJob:
     def status(self) -> JobStatus:
         """The job's figures now: watermarks, counts of late and bad records."""
         return self._running()[1].status()
+
+    def why(self) -> tuple[Wait, ...]:
+        """The results that wait for event time, each with the split that holds it back."""
+        return self._running()[1].why()
 
     def metric(self, name: str, operator: str | None = None) -> float:
         """A metric summed over subtasks, of one operator or of all, as Prometheus would see it."""

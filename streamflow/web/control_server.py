@@ -1,6 +1,6 @@
 """The control server: answers for one job on the job's own event loop, until it is closed.
 
-GET /status · POST /checkpoint · POST /savepoint {"target": path or s3 URL} · POST /stop {"drain": false,
+GET /status · GET /why · POST /checkpoint · POST /savepoint {"target": path or s3 URL} · POST /stop {"drain": false,
 "savepoint": null}. Answers are JSON; an error is {"error": …, "hint": …}. Nothing serves a file or takes code.
 """
 
@@ -22,6 +22,7 @@ from starlette.routing import Route
 from streamflow.errors import StreamflowError
 from streamflow.observe.http import HttpServer, as_json
 from streamflow.observe.status import JobResult, JobStatus
+from streamflow.observe.why import Wait
 
 __all__ = ["MAX_BODY", "ControlledJob", "control_routes", "controlled", "serve_control"]
 
@@ -38,6 +39,8 @@ class ControlledJob(Protocol):
     """The part of a job that a control server uses."""
 
     def status(self) -> JobStatus: ...
+
+    def why(self) -> tuple[Wait, ...]: ...
 
     async def checkpoint(self) -> int: ...
 
@@ -92,6 +95,9 @@ def control_routes(job: ControlledJob) -> list[Route]:
     async def status(request: Request) -> dict[str, Any]:
         return asdict(job.status())
 
+    async def why(request: Request) -> dict[str, Any]:
+        return {"waits": [asdict(each) for each in job.why()]}
+
     async def checkpoint(request: Request) -> dict[str, Any]:
         await _order(request, _NoOrder)
         return {"number": await job.checkpoint()}
@@ -107,6 +113,7 @@ def control_routes(job: ControlledJob) -> list[Route]:
 
     return [
         Route("/status", _answering(status), methods=["GET"]),
+        Route("/why", _answering(why), methods=["GET"]),
         Route("/checkpoint", _answering(checkpoint), methods=["POST"]),
         Route("/savepoint", _answering(savepoint), methods=["POST"]),
         Route("/stop", _answering(stop), methods=["POST"]),

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import pytest
 
 from streamflow.cli.main import main
 from streamflow.errors import StateError
-from streamflow.observe.status import JobResult, JobStatus
+from streamflow.observe.status import JobResult, JobStatus, OperatorStatus
+from streamflow.observe.why import Wait
 from streamflow.time.timestamps import MIN_TIME
 from streamflow.web.control_server import serve_control
 
@@ -25,9 +27,21 @@ class MadeUpJob:
     def __init__(self) -> None:
         self.orders: list[tuple[str, object]] = []
         self.failure: Exception | None = None
+        self.minutes = 40
+        self.waits = True
 
     def status(self) -> JobStatus:
-        return JobStatus("delays", "streaming", "running", 1.5, 0, 0, MIN_TIME, 0, ())
+        operator = OperatorStatus("quiet", "filter", 1, 0, 0, 0, 0, 0, None, 0.0, 0.0)
+        return JobStatus("delays", "streaming", "running", 1.5, 0, 0, MIN_TIME, 0, (operator,))
+
+    def why(self) -> tuple[Wait, ...]:
+        minute = 60_000_000
+        self.minutes += 1
+        delays = Wait("delays", "the window to 01:00", 60 * minute - 1, 12, self.minutes * minute, ("clean",))
+        delays = replace(delays, source="flights", split="p0", latest=50 * minute, bound=5 * minute)
+        reminders = Wait("reminders", "the global window", None, 2, None, (), "flights", "p0")
+        waits = (delays, replace(reminders, idle_after=minute))
+        return waits if self.waits else ()
 
     async def checkpoint(self) -> int:
         return 1
@@ -199,3 +213,31 @@ def test_an_empty_place_for_a_savepoint_is_none(
         assert main([command[0], url, *command[1:], ""]) == 2
     assert not job.orders
     assert "the savepoint's place is empty" in capsys.readouterr().err
+
+
+def test_why_says_what_results_wait_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with served(MadeUpJob()) as url:
+        assert main(["why", url]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "delays: the window to 01:00 comes when the watermark reaches 1970-01-01T00:59:59.999999Z" in said
+    assert "it is at 1970-01-01T00:42:00Z: 17m59s999ms999us of event time to go, about" in said
+    assert "at this pace" in said
+    assert "Held back by split p0 of flights: its latest event is of 1970-01-01T00:50:00Z" in said
+    assert "it may still bring one up to 5m older. 12 rows wait." in said
+    assert "reminders: the global window comes at the end of the input." in said
+    assert "no event has come from it yet; left out when it has been quiet for 1m." in said
+
+
+def test_why_of_one_operator(capsys: pytest.CaptureFixture[str]) -> None:
+    job = MadeUpJob()
+    with served(job) as url:
+        assert main(["why", url, "reminders", "--json"]) == 0
+        (wait,) = json.loads(capsys.readouterr().out)
+        assert (wait["operator"], wait["until"], wait["rows"]) == ("reminders", None, 2)
+        assert main(["why", url, "quiet"]) == 0
+        assert capsys.readouterr().out == "quiet waits for nothing\n"
+        assert main(["why", url, "quite"]) == 2
+        assert "did you mean 'quiet'" in capsys.readouterr().err
+        job.waits = False
+        assert main(["why", url]) == 0
+        assert capsys.readouterr().out == "nothing waits for event time\n"

@@ -17,6 +17,7 @@ from streamflow.errors import ConfigError
 from streamflow.observe import http
 from streamflow.observe.http import HttpServer
 from streamflow.observe.status import JobResult, JobStatus
+from streamflow.observe.why import Wait
 from streamflow.time.timestamps import MIN_TIME
 from streamflow.web import control_server
 from streamflow.web.control_server import controlled, serve_control
@@ -30,6 +31,9 @@ class SlowJob:
     def __init__(self) -> None:
         self.stopping = asyncio.Event()
         self.may_end = asyncio.Event()
+
+    def why(self) -> tuple[Wait, ...]:
+        return (Wait("delays", "the global window", None, 3, None),)
 
     def status(self) -> JobStatus:
         return JobStatus("delays", "streaming", "running", 1.5, 0, 0, MIN_TIME, 0, ())

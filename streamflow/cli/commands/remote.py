@@ -1,4 +1,4 @@
-"""The commands for a job that runs elsewhere, through its control server: `status`, `top`, `stop`, `savepoint`."""
+"""The commands for a job that runs elsewhere, by its control server: `status`, `top`, `why`, `stop`, `savepoint`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from streamflow.cli.control_client import ControlClient, WatchedJob, place_of
 from streamflow.cli.failure import ExitCode
 from streamflow.cli.parameters import Debug, JobUrl, Json, Timeout, TokenFile
 from streamflow.cli.terminal.progress import ending
-from streamflow.errors import StreamflowError
-from streamflow.observe.status import JobResult
+from streamflow.cli.terminal.waits import explained
+from streamflow.errors import ConfigError, StreamflowError, unknown_name
+from streamflow.observe.status import JobResult, JobStatus
+from streamflow.observe.why import Wait
 
-__all__ = ["savepoint", "status", "stop", "top"]
+__all__ = ["savepoint", "status", "stop", "top", "why"]
 
 _EVERY: Final = 1.0
 """Seconds between two looks at the job."""
@@ -91,6 +93,56 @@ def top(
     if ended:
         print(ended, file=sys.stderr)
     return ExitCode.DONE
+
+
+def why(
+    job_url: JobUrl,
+    operator: Annotated[str | None, Parameter(name="OPERATOR")] = None,
+    /,
+    *,
+    token_file: TokenFile = None,
+    timeout: Timeout = "10s",
+    json_: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Say what the results of a running job wait for: windows that have not closed, timers, rows of a join.
+
+    Parameters
+    ----------
+    operator
+        Only this operator; without it all that hold something back.
+    """
+    client = ControlClient(job_url, token_file=token_file, timeout=timeout)
+    before, began = _waits(client, operator), time.monotonic()
+    if json_:
+        print(json.dumps([asdict(each) for each in before]))
+        return ExitCode.DONE
+    if not before:
+        print("nothing waits for event time" if operator is None else f"{operator} waits for nothing")
+        return ExitCode.DONE
+    time.sleep(_EVERY)  # the pace is that of this second
+    now, seconds = _waits(client, operator), time.monotonic() - began
+    marks = {each.operator: each.watermark for each in before}
+    for each in now:
+        print(explained(each, marks.get(each.operator), seconds))
+    return ExitCode.DONE
+
+
+def _waits(client: ControlClient, operator: str | None) -> list[Wait]:
+    try:
+        waits = msgspec.convert(client.get("/why").get("waits"), list[Wait])
+    except msgspec.ValidationError as error:
+        raise StreamflowError(
+            f"the answer of the job at {client.url} cannot be read: {error}",
+            hint="it may run with another version of streamflow",
+        ) from error
+    if operator is None or any(each.operator == operator for each in waits):
+        return [each for each in waits if operator in (None, each.operator)]
+    known = [each.operator for each in msgspec.convert(client.get("/status"), JobStatus).operators]
+    if operator not in known:
+        message, hint = unknown_name("operator", operator, known)
+        raise ConfigError(message, hint=hint)
+    return []
 
 
 def stop(

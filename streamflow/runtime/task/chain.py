@@ -16,6 +16,7 @@ from streamflow.errors import StreamflowError
 from streamflow.graph.logical import Input
 from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.contract.operator import ERRORS, LATE, MAIN, AsyncOperator, Operator
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.exchange.outlet import Outlet
 from streamflow.state.backends.protocol import KeyedStateBackend
@@ -196,6 +197,11 @@ class Chain:
                 forwarded.append((link.node, current))
             position += 1
         return forwarded
+
+    def waiting(self) -> list[tuple[str, Waiting]]:
+        """The next result that each operator holds back, by its id."""
+        told = [(link.id, link.logic.waiting()) for link in self._links]
+        return [(id, each) for id, each in told if each is not None]
 
     def moved(self) -> tuple[int, int] | None:
         """The place of an operator that has moved its output watermark by itself, and the watermark; None if none

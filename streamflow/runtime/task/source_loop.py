@@ -127,6 +127,16 @@ class SourceTask:
         return None if holder is None else str(holder)
 
     @property
+    def held_back_at(self) -> int | None:
+        """The watermark of the split that holds this subtask's back."""
+        holder = self.held_back_by
+        return (
+            None
+            if holder is None
+            else next((mark.current for id, mark in self._marks.items() if str(id) == holder), None)
+        )
+
+    @property
     def furthest(self) -> int:
         """The event time of the split that is furthest."""
         return max((mark.current for mark in self._marks.values()), default=MIN_TIME)

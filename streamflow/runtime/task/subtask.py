@@ -29,6 +29,7 @@ from streamflow.observe.registry import (
 )
 from streamflow.operators.contract.operator import MAIN
 from streamflow.operators.contract.sink import Committable
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.checkpoints.snapshots import OperatorShare, SubtaskSnapshot
 from streamflow.runtime.control.epochs import Sealed
@@ -116,6 +117,7 @@ class Subtask:
         self.watermark = MIN_TIME
         self.waiting: Callable[[], int] = _nothing
         """The number of records that wait to be processed beside those handed over."""
+        self._is_beside = False
         self.cut = False
         """Whether records have been left out because the job stops: their windows give no result."""
         self.end = End()
@@ -360,6 +362,10 @@ class Subtask:
             shares.append(OperatorShare(link.id, keyed.groups, snapshot, saved))
         return SubtaskSnapshot(self.index, shares, source, counts)
 
+    def holds(self) -> list[tuple[str, Waiting]]:
+        """The next result that each operator holds back; nothing is known while they work beside the event loop."""
+        return [] if self._is_beside else self.chain.waiting()
+
     async def _seal(self, epoch: int) -> list[tuple[str, Committable]]:
         return [entry for outlet in self._outlets for entry in await outlet.seal(epoch)]
 
@@ -411,6 +417,7 @@ class Subtask:
         """Calls a function on a thread. A cancelled caller does not wait for its end: its later counts, when the
         next run may have begun to count, are lost."""
         counted: Counted = []
+        self._is_beside = True
 
         def counting() -> T:
             with counted_later(counted):
@@ -422,6 +429,7 @@ class Subtask:
             counted = []
             raise
         finally:
+            self._is_beside = False
             add_counted(counted)
         return result
 

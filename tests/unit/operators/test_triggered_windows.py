@@ -170,9 +170,13 @@ class TestCost:
         states = operator._states  # type: ignore[attr-defined]
         read: list[int] = []
         read_slice = states.read_slice
-        monkeypatch.setattr(
-            states, "read_slice", lambda pane, *at: (read.append(pane), read_slice(pane, *at))[1]
-        )
+
+        def noted(pane: int, *at: int) -> pl.DataFrame | None:
+            read.append(pane)
+            found: pl.DataFrame | None = read_slice(pane, *at)
+            return found
+
+        monkeypatch.setattr(states, "read_slice", noted)
         harness.watermark(25)
         assert sorted(read) == [10, 20]
 
