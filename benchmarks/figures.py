@@ -4,7 +4,9 @@ A ratio above 1 means that streamflow is the faster one. Targets on ratios to st
 start-up and, further, for the whole process.
 """
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 INSIDE_TARGETS = {
@@ -71,3 +73,14 @@ class Figure:
 
 def _shown(target: float) -> str:
     return f"{target:,}" if isinstance(target, int) else f"{target:g}"
+
+
+def print_each(figures: Iterable[Figure]) -> None:
+    """Prints figures as they come, one a line, for people and for `read_each`."""
+    for figure in figures:
+        print(json.dumps(asdict(figure), ensure_ascii=False), flush=True)
+
+
+def read_each(printed: str) -> list[Figure]:
+    """The figures of a process that has printed them."""
+    return [Figure(**json.loads(line)) for line in printed.splitlines() if line.startswith("{")]

@@ -4,22 +4,26 @@ targets.
 `run("W1")`, `run("memory")`, or `run()` for everything. A failing program is reported and the rest goes on.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from benchmarks import before, checkpoints, data, footprint
+from benchmarks.figures import read_each
 from benchmarks.growth import growth
 from benchmarks.joins import joins
 from benchmarks.large_state import large_state
 from benchmarks.pairing import compare
-from benchmarks.program import Program, ProgramError, installed_peers, missing_peers, ours
+from benchmarks.program import Program, ProgramError, installed_peers, missing_peers, ours, run_fresh
 from benchmarks.report import Report
 from benchmarks.verify import Verifier
 from benchmarks.workloads.table import WORKLOADS, Workload
 
-ALONE = ("memory", "latency", "startup", "large_state", "checkpoints", "growth", "joins")
+OF_THEIR_OWN = ("patterns", "per_key", "windows")
+"""Those that are programs of their own, and print their figures."""
+ALONE = ("memory", "latency", "startup", "large_state", "checkpoints", "growth", "joins", *OF_THEIR_OWN)
 KAFKA = ("K1", "kafka-latency", "kafka-soak")
 NAMES = (*WORKLOADS, *ALONE, *KAFKA)
 AGAINST_BEFORE = (*WORKLOADS, "K1", "latency", "checkpoints")
@@ -164,6 +168,8 @@ def _add_figures(name: str, verifier: Verifier, report: Report) -> None:
             report.figures += growth()
         case "joins":
             report.figures += joins()
+        case _ if name in OF_THEIR_OWN:
+            report.figures += read_each(run_fresh(name, [sys.executable, "-m", f"benchmarks.{name}"]))
 
 
 def _add_kafka(

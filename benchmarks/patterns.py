@@ -9,14 +9,15 @@ Events a second are those of CPU time, all threads included, so that what else t
 """
 
 import argparse
-import sys
 import time
+from collections.abc import Iterator
 from statistics import median, quantiles
 
 import polars as pl
 
 import streamflow as sf
 from benchmarks import data
+from benchmarks.figures import Figure, print_each
 from benchmarks.frame_store import OUT, SECOND, built, records
 from benchmarks.workloads.jobs import EVENT
 from streamflow import col
@@ -67,21 +68,25 @@ def batches(count: int) -> list[float]:
     return spent
 
 
-def main() -> int:
+def patterns(events: int, count: int) -> Iterator[Figure]:
+    """All figures of this file, of so many events and so many batches."""
+    for kind in ("rare", "likely", "strict"):
+        rate(events // 10, kind)
+        best, matches = max(rate(events, kind) for _ in range(3))
+        name = f"two-step pattern, {kind}: {matches:,} matches"
+        yield Figure(name, best, "events/s", "≥", FIGURE if kind == "rare" else None)
+    spent = batches(count)
+    yield Figure("ten events beside 100,000 partial matches, median", median(spent), "ms")
+    yield Figure("ten events beside 100,000 partial matches, p99", quantiles(spent, n=100)[98], "ms")
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--batches", type=int, default=500)
     chosen = parser.parse_args()
-    missed = False
-    for kind in ("rare", "likely", "strict"):
-        rate(chosen.events // 10, kind)
-        best, matches = max(rate(chosen.events, kind) for _ in range(3))
-        missed |= best < FIGURE and kind == "rare"
-        print(f"{kind:7} {best:12,.0f} events/s  {matches:,} matches  (figure: {FIGURE:,})")
-    spent = batches(chosen.batches)
-    print(f"batches of ten: median {median(spent):.2f} ms, p99 {quantiles(spent, n=100)[98]:.2f} ms")
-    return int(missed)
+    print_each(patterns(chosen.events, chosen.batches))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

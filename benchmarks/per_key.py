@@ -13,6 +13,7 @@ from collections.abc import Callable
 import polars as pl
 
 import streamflow as sf
+from benchmarks.figures import Figure, print_each
 from streamflow.core.elements import AnyBatch
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.sink import Committable, Sink, SinkContext, SinkWriter
@@ -87,16 +88,15 @@ def main() -> None:
         "sort by event time": (100_000, lambda stream: stream.sort("event_time"), "streaming"),
         "sort by value, batch": (100_000, lambda stream: stream.sort("value"), "batch"),
     }  # fmt: skip
-    print("| whole records, one core | events | out | million events/s | target | reached |")
-    print("|---|---|---|---|---|---|")
-    for name, (keys, use, mode) in cases.items():
-        if options.only not in name:
-            continue
-        seconds, out = run(events(count, keys), use, mode)
-        rate = count / seconds
-        reached = "yes" if rate >= TARGET else "NO"
-        aim = f"≥ {TARGET / 1e6:.0f} | {reached}" if name.startswith("deduplicate") else " | "
-        print(f"| {name} | {count:,} | {out:,} | {rate / 1e6:.2f} | {aim} |", flush=True)
+    print_each(
+        Figure(name, count / run(events(count, keys), use, mode)[0], "events/s", "≥", _target(name))
+        for name, (keys, use, mode) in cases.items()
+        if options.only in name
+    )
+
+
+def _target(name: str) -> int | None:
+    return TARGET if name.startswith("deduplicate") else None
 
 
 if __name__ == "__main__":

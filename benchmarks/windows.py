@@ -6,7 +6,7 @@ Each pair runs in turn, in one process: the times are those of the processor, th
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
@@ -14,6 +14,7 @@ import polars as pl
 
 import streamflow as sf
 from benchmarks.data import events_ndjson, events_parquet
+from benchmarks.figures import Figure, print_each
 from benchmarks.per_key import Nowhere
 from benchmarks.workloads.jobs import read_events
 
@@ -73,14 +74,16 @@ def main() -> None:
     parser.add_argument("--parquet", action="store_true")
     options = parser.parse_args()
     path = (events_parquet if options.parquet else events_ndjson)(options.events)
-    print("| windows | million events/s | as a part of the others' | at least |")
-    print("|---|---|---|---|")
+    print_each(windows(path, options.events, options.rounds))
+
+
+def windows(path: Path, events: int, rounds: int) -> Iterator[Figure]:
+    """The speed of each kind as a part of the others', and by itself."""
     for name, (cut, other, least) in PAIRS.items():
         run(path, cut)
-        rounds = [(run(path, cut), run(path, other)) for _ in range(options.rounds)]
-        speed = options.events / median(mine for mine, _ in rounds) / 1e6
-        ratio = median(its / mine for mine, its in rounds)
-        print(f"| {name} | {speed:.2f} | {ratio:.2f} | {'' if least is None else least} |", flush=True)
+        pairs = [(run(path, cut), run(path, other)) for _ in range(rounds)]
+        yield Figure(name, median(its / mine for mine, its in pairs), "×", "≥", least)
+        yield Figure(f"{name}: events", events / median(mine for mine, _ in pairs), "/s")
 
 
 if __name__ == "__main__":
