@@ -156,7 +156,8 @@ _EVENT_TIME: Final = Row(
         graph(
             "Late and early records",
             "Records per second that came when all of their windows were complete (late: to the late output; dropped: "
-            "nowhere), whose time is too far ahead to be believed, or lies between two windows; duplicates of others.",
+            "nowhere), whose time is too far ahead to be believed, or lies between two windows; duplicates of others, "
+            "and rows of a table without a key.",
             Query(f"sum(rate(streamflow_late_records_total{{{_HERE}}}[$__rate_interval]))", "late"),
             Query(
                 f"sum(rate(streamflow_late_records_dropped_total{{{_HERE}}}[$__rate_interval]))", "dropped"
@@ -168,6 +169,10 @@ _EVENT_TIME: Final = Row(
             ),
             Query(
                 f"sum(rate(streamflow_records_duplicate_total{{{_HERE}}}[$__rate_interval]))", "duplicates"
+            ),
+            Query(
+                f"sum(rate(streamflow_table_rows_without_key_total{{{_HERE}}}[$__rate_interval]))",
+                "without key",
             ),
             unit="cps",
         ),

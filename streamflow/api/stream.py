@@ -304,7 +304,8 @@ class Stream(Choosing):
         """The latest row of each key, as a table to join with; see `Job.table`.
 
         `versioned`: with its history by event time, looked up as of a stream's; otherwise the last row to arrive
-        counts. `deleted` is true for a row that says that its key is gone.
+        counts. `deleted` is true for a row that says that its key is gone. Of a changing result the table holds what
+        stands.
         """
         from streamflow.api.tables import table_of
 

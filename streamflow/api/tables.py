@@ -9,8 +9,9 @@ import polars as pl
 
 from streamflow.api.other_names import missing
 from streamflow.api.stream import Stream, read_of, through
-from streamflow.core.schema import Schema
+from streamflow.core.schema import CHANGE, Schema
 from streamflow.errors import JobDefinitionError, Where
+from streamflow.operators.joins.rows_of_changes import RowsOfChanges
 from streamflow.operators.joins.sides import DELETED
 from streamflow.operators.joins.upserts import Upserts
 
@@ -105,9 +106,14 @@ def table_of(stream: Stream, key: str | Sequence[str], deleted: pl.Expr | None, 
             hint="give the source a schema=, or map(function, schema=…) before to_table(…)",
         )
     if stream.type.changes:
-        raise JobDefinitionError(
-            "a table of changes: a changing result joins as it is", where=where, hint="leave to_table(…) out"
-        )
+        if deleted is not None:
+            raise JobDefinitionError(
+                "deleted= for changes, which say themselves what is gone",
+                where=where,
+                hint="leave deleted= out",
+            )
+        schema.need(CHANGE, where=where)
+        stream = through(stream, RowsOfChanges())
     if versioned and not stream.type.timed:
         raise JobDefinitionError(
             "a table with a history needs event time, and this stream has none",

@@ -39,6 +39,7 @@ _DECODERS: dict[str, Decoder] = {
     "avro": decoder("avro", _COLUMNS, registry=AvroSchema(json.dumps(_AVRO))),
     "arrow": decoder("arrow", _COLUMNS),
     "text": decoder("text", None),
+    "debezium": decoder("debezium", _COLUMNS),
 }
 _PARSED = fastavro.parse_schema(_AVRO)
 _FIRST, _LAST = {"n": 1, "s": "a", "l": [0.5]}, {"n": -7, "s": None, "l": []}
@@ -63,6 +64,8 @@ def check_value(seed: int) -> str:
     first, last = [row for row, of in zip(rows, origin, strict=True) if of in (0, 2)]
     if format == "text":
         assert "value" in first
+    elif format == "debezium":
+        assert (first, last) == ({"change": "insert", **_FIRST}, {"change": "insert", **_LAST}), value
     else:
         assert (first, last) == (_FIRST, _LAST), f"{format}: neighbours of {value!r} have changed"
     if format in ("json", "msgpack") and not bad:
@@ -83,6 +86,8 @@ def _encoded(format: str, row: dict[str, Any]) -> bytes:
     match format.split()[0]:
         case "json":
             return json.dumps(row).encode()
+        case "debezium":
+            return json.dumps({"op": "c", "before": None, "after": row}).encode()
         case "msgpack":
             packed = msgpack.packb(row)
             assert isinstance(packed, bytes)

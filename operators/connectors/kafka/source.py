@@ -11,12 +11,13 @@ from typing import Any, Literal
 from streamflow.arguments import chosen, mapping, names, text
 from streamflow.config import parse_bytes
 from streamflow.core.schema import Objects, Schema
-from streamflow.core.stream_type import StreamType
+from streamflow.core.stream_type import ChangeKind, StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.connectors.kafka.clients.port import KafkaClient, TopicPartition, topic_name
 from streamflow.operators.connectors.kafka.cluster import Cluster, KafkaSecurity, checked_client
 from streamflow.operators.connectors.kafka.enumerator import KafkaEnumerator, Reading
 from streamflow.operators.connectors.kafka.formats.codecs import decoder
+from streamflow.operators.connectors.kafka.formats.debezium_values import DEBEZIUM_CHANGES
 from streamflow.operators.connectors.kafka.formats.values import VALUE, Decoder, KafkaFormat, checked_format
 from streamflow.operators.connectors.kafka.instance_group import InstanceGroup
 from streamflow.operators.connectors.kafka.reading_range import End, Start, checked_end, checked_start
@@ -67,7 +68,8 @@ class KafkaSource(Source):
     in transactions have older timestamps, give offsets.
 
     `format` is that of the values: json, msgpack, text, bytes, arrow (a record holds an Arrow stream of many rows)
-    or avro (with `registry` for schemas in a registry). `schema` gives columns and types; without it the records are
+    avro (with `registry` for schemas in a registry) or debezium (JSON of a change of a database's row: the stream is a
+    changing result, and `schema` gives the row's columns). `schema` gives columns and types; without it the records are
     Python objects (text and bytes: the column `value`). `include` appends parts of the record as columns: "key"
     (`key_format` text or bytes), "headers", "topic", "partition", "offset", "timestamp", or a mapping of these to
     column names; objects become dicts then, the value under "value". The event time is the record's timestamp unless
@@ -122,6 +124,10 @@ class KafkaSource(Source):
             text(self.group_id, "group_id")
         chosen(self.key_format, "key_format", ("text", "bytes"))
         chosen(self.tombstones, "tombstones", ("skip", "keep"))
+        if self.format == "debezium" and self.tombstones == "keep":
+            raise JobDefinitionError(
+                "a tombstone behind a deletion is no change", hint='leave tombstones="keep" out'
+            )
         chosen(self.lost, "lost", ("fail", "skip"))
         if self.deleted is not None:
             chosen(self.deleted, "deleted", ("fail", "end"))
@@ -178,7 +184,8 @@ class KafkaSource(Source):
                     f"include= appends the column {column!r}, which the schema has, too",
                     hint='name it otherwise: include={"key": "record_key"}',
                 )
-        return StreamType(Schema({**schema, **added}), timed=True)
+        changes = DEBEZIUM_CHANGES if self.format == "debezium" else frozenset[ChangeKind]()
+        return StreamType(Schema({**schema, **added}), timed=True, changes=changes)
 
     def enumerator(self, ctx: SourceContext) -> Enumerator:
         return KafkaEnumerator(self._reading, self._session(ctx), ctx)

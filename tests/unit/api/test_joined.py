@@ -8,6 +8,8 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import streamflow as sf
 from streamflow import col
@@ -101,9 +103,13 @@ MISUSES: dict[str, tuple[Callable[[sf.Job, sf.Stream, sf.Stream], Any], str]] = 
     "an unknown key of a table": (lambda j, a, b: b.to_table("kk"), "did you mean 'k'"),
     "deleted is no expression": (lambda j, a, b: b.to_table("k", deleted="v"), "give an expression"),
     "deleted is no yes or no": (lambda j, a, b: b.to_table("k", deleted=col("v")), "a yes or no"),
-    "a table of changes": (
-        lambda j, a, b: b.key_by("k").aggregate(n=sf.count()).to_table("k"),
-        "joins as it is",
+    "a table of changes, and what is deleted": (
+        lambda j, a, b: b.key_by("k").aggregate(n=sf.count()).to_table("k", deleted=col("n") == 0),
+        "which say themselves what is gone",
+    ),
+    "a table of changes without their kind": (
+        lambda j, a, b: b.key_by("k").aggregate(n=sf.count()).drop("change").to_table("k"),
+        "'change'",
     ),
     "a window's name": (
         lambda j, a, b: a.rename({"v": "window_start"}).join(b, on="k", window=sf.tumbling("1s")),
@@ -288,3 +294,29 @@ def test_late_rows_of_a_salted_join_come_once() -> None:
         rows = test.output(late).rows()
     assert sorted(row["late_side"] for row in rows) == ["left", "right"]
     assert "salt" not in str(rows)
+
+
+@pytest.mark.parametrize("mode", ["streaming", "micro-batch", "batch"])
+@given(rows=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), min_size=1, max_size=12))
+@settings(max_examples=15, deadline=None)
+def test_a_table_of_a_changing_result_holds_what_stands(mode: Any, rows: list[tuple[str, int]]) -> None:
+    job = sf.Job("tables")
+    read = job.read(sf.MemorySource(pl.DataFrame(rows, ["k", "n"], orient="row"))).parallel(1)
+    latest = read.to_table("k", deleted=col("n") == 0)
+    again = latest.changes().to_table("k").changes().collect()
+    totals = read.key_by("k").aggregate(total=sf.sum("n")).to_table("k").changes().collect()
+    job.run(mode=mode, parallelism=2, batch_rows=2)
+    assert standing(again.rows(), "n") == {key: n for key, n in dict(rows).items() if n}
+    sums = {key: sum(n for k, n in rows if k == key) for key, _ in rows}
+    assert standing(totals.rows(), "total") == sums
+
+
+def standing(changes: list[dict[str, Any]], column: str) -> dict[str, int]:
+    """The rows that are left after changes, in their order."""
+    rows: dict[str, int] = {}
+    for row in changes:
+        if row["change"] in ("insert", "update_after"):
+            rows[row["k"]] = row[column]
+        else:
+            del rows[row["k"]]
+    return rows

@@ -93,6 +93,8 @@ class Spans(sf.WindowAssigner):
 
 _SOME = settings(max_examples=max(5, settings().max_examples // 5))
 """An example is nine runs, with a restore between any two elements."""
+_FEW = settings(max_examples=max(3, settings().max_examples // 10))
+"""For triggers, whose runs take several times as long."""
 
 _batches = st.lists(
     st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 40)), max_size=5), min_size=1, max_size=4
@@ -148,7 +150,7 @@ TRIGGERS = [
 
 
 @pytest.mark.parametrize("trigger", TRIGGERS, ids=str)
-@_SOME
+@_FEW
 @given(
     batches=_batches,
     watermarks=_watermarks,

@@ -74,7 +74,7 @@ def test_an_error_of_the_job_is_not_the_failure_expected(tmp_path: Path) -> None
         (("[[1, a, 2]]", "[[1, a, 2]]\n    late: [[9, z, 9]]"), "step 1: late records are expected and"),
         (("[0, 10]", "[0]"), r"window \[0\] has no two bounds"),
         (("10s", "-10s"), "longer than zero"),
-        (("10s}", "10s}\n  trigger: often"), "trigger is 'often'"),
+        (("10s}", "10s}\n  trigger: often"), "no key of a trigger 'often'"),
         (("10s}", "10s}\n  aggregates: {n: cout}"), "no aggregate 'cout'.*did you mean 'count'"),
         (("10s}", "10s}\n  time_unit: day"), "time_unit is 'day'"),
         (("10s}", "10s}\n  accumulation: all"), "accumulation is 'all'"),

@@ -17,7 +17,8 @@ from streamflow.operators.connectors.kafka.formats.avro_values import (
     AvroValues,
     avro_columns,
 )
-from streamflow.operators.connectors.kafka.formats.column_casts import resolved
+from streamflow.operators.connectors.kafka.formats.column_casts import projected, resolved
+from streamflow.operators.connectors.kafka.formats.debezium_values import DebeziumValues
 from streamflow.operators.connectors.kafka.formats.json_values import JsonColumns, JsonEncoder, json_objects
 from streamflow.operators.connectors.kafka.formats.msgpack_values import (
     MsgpackColumns,
@@ -59,8 +60,10 @@ def decoder(
     checked_format(format)
     if format == "avro" and schema is None and isinstance(registry, AvroSchema):
         schema = avro_columns(registry)
+    if format == "debezium":
+        return DebeziumValues(schema, max_bytes, columns)
     if isinstance(schema, Schema) and format not in ("text", "bytes"):
-        schema = _projected(schema, columns)
+        schema = projected(resolved(schema), columns)
     match format:
         case "text" | "bytes":
             return plain_values(format, schema, max_bytes)
@@ -76,15 +79,6 @@ def decoder(
             )
         case _:
             return JsonColumns(schema, max_bytes) if isinstance(schema, Schema) else json_objects(max_bytes)
-
-
-def _projected(schema: Schema, columns: Sequence[str] | None) -> Schema:
-    """The columns that are read; one column if none is read, since rows have to be counted."""
-    schema = resolved(schema)
-    if columns is None:
-        return schema
-    chosen = {name: dtype for name, dtype in schema.items() if name in columns}
-    return Schema(chosen or dict(list(schema.items())[:1]))
 
 
 def encoder(
@@ -120,9 +114,10 @@ def encoder(
 def value_schema(format: KafkaFormat, input_type: StreamType, columns: Sequence[str] | None) -> Schema | None:
     """The columns of values, None for a stream of objects; raises JobDefinitionError if the format cannot carry
     them."""
-    if format == "arrow":
+    if format in ("arrow", "debezium"):
+        name = "Arrow: a record" if format == "arrow" else "Debezium's changes: a value"
         raise JobDefinitionError(
-            "KafkaSink does not write Arrow: a record is one row there",
+            f"KafkaSink does not write {name} is one row there",
             hint="one of: json, msgpack, text, bytes, avro",
         )
     if not isinstance(input_type.schema, Schema):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import polars as pl
 
 from streamflow.core.schema import Schema
 
-__all__ = ["cast_exactly", "castable", "resolved"]
+__all__ = ["cast_exactly", "castable", "projected", "resolved"]
 
 _TEXT: Final = (pl.String, pl.Categorical, pl.Enum)
 
@@ -82,3 +83,15 @@ def resolved(schema: Schema) -> Schema:
     True
     """
     return Schema(schema.empty(timed=False).schema)
+
+
+def projected(schema: Schema, columns: Sequence[str] | None) -> Schema:
+    """The columns that are read; one column if none is read, since rows have to be counted.
+
+    >>> projected(Schema({"n": int, "s": str}), ["s"]), projected(Schema({"n": int, "s": str}), [])
+    (Schema(s: String), Schema(n: Int64))
+    """
+    if columns is None:
+        return schema
+    chosen = {name: dtype for name, dtype in schema.items() if name in columns}
+    return Schema(chosen or dict(list(schema.items())[:1]))

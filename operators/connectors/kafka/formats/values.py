@@ -33,7 +33,7 @@ __all__ = [
     "too_long",
 ]
 
-KafkaFormat = Literal["json", "msgpack", "text", "bytes", "arrow", "avro"]
+KafkaFormat = Literal["json", "msgpack", "text", "bytes", "arrow", "avro", "debezium"]
 
 VALUE: Final = "value"
 """The column of text and bytes if no schema names one."""

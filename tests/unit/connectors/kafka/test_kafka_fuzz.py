@@ -13,4 +13,4 @@ def test_batches_that_no_client_writes(part):
 
 
 def test_values_that_no_client_writes():
-    assert len({check_value(seed) for seed in range(2_000)}) == 7
+    assert len({check_value(seed) for seed in range(2_000)}) == 8

@@ -1,0 +1,40 @@
+"""`RowsOfChanges`: changes as the rows of a table, in which a withdrawn row is gone and a new one replaces it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+
+from streamflow.core.schema import CHANGE
+from streamflow.core.stream_type import StreamType
+from streamflow.operators.contract.operator import OnChanges
+from streamflow.operators.joins.sides import DELETED
+from streamflow.operators.stateless.columns import ColumnSpec, resolved_type, union
+
+__all__ = ["RowsOfChanges"]
+
+
+@dataclass(frozen=True, eq=False)
+class RowsOfChanges(ColumnSpec):
+    """The rows of changes with the column DELETED instead of the kind of change.
+
+    An update's old row says that its key is gone, and the new one behind it, if it has the same key, that it is not.
+    """
+
+    kind: ClassVar[str] = "rows_of_changes"
+    on_changes: ClassVar[OnChanges] = "take"
+
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        gone = pl.col(CHANGE).cast(pl.String).is_in(["update_before", "delete"])
+        return frame.with_columns(gone.alias(DELETED)).drop(CHANGE)
+
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        return StreamType(resolved_type(inputs[0], self.apply).schema, inputs[0].timed)
+
+    def needed_columns(
+        self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
+    ) -> frozenset[str] | None:
+        return None if needed is None else union(needed - {DELETED}, frozenset({CHANGE}))
