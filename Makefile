@@ -37,8 +37,9 @@ test: $(DEVELOPMENT) ## run every test, doctest and architecture check (ARGS="-k
 # All of them side by side, on a process more than there are cores: those that meet Kafka or other processes mostly wait.
 # A file's tests stay together, since they share what they start; in their order, so that the short ones come last and no
 # process is left to wait for a long one.
-WORKERS := $(shell python3 -c 'import os; print(min(4, 1 + len(os.sched_getaffinity(0))))' 2>/dev/null || echo 2)
-ALL_TESTS := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
+# Only one of the processes has Polars' threads: those of several would mostly wait for one another.
+OTHERS := $(shell python3 -c 'import os; print(min(3, len(os.sched_getaffinity(0))))' 2>/dev/null || echo 1)
+ALL_TESTS := --tx=popen --tx='$(OTHERS)*popen//env:POLARS_MAX_THREADS=1' --dist=loadfile --no-loadscope-reorder
 
 lint: $(DEVELOPMENT) ## check style, formatting and the layers
 	$(BIN)/ruff check .
