@@ -80,19 +80,23 @@ def test_they_say_the_same(
     assert put_away == at_hand
 
 
-def test_open_sessions_beyond_the_budget_are_not_at_hand_while_the_watermark_stands() -> None:
-    budget = 1 << 16
+def test_open_sessions_beyond_the_budget_are_not_at_hand_while_the_watermark_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Spans as they are: small ones would be all of the test's time.
+    monkeypatch.undo()
+    budget = 1 << 20
     driven = Driven(WindowAggregateSpec(("key",), Session(1_000), AGGREGATES), memory_budget=budget)
     driven.watermark(1)
-    for first in range(0, 3_000, 300):
-        driven.batch(*((f"user {n}", 10 + n % 100, n) for n in range(first, first + 300)))
+    for first in range(0, 60_000, 2_000):
+        driven.batch(*((f"user {n}", 10 + n % 100, n) for n in range(first, first + 2_000)))
     operator = driven.operator
     assert isinstance(operator, sessions.SessionWindows)
     at_hand = sum(frame.estimated_size() for frame in operator._open)
     assert at_hand < budget
     results = driven.end().take()
-    assert len(results) == len({row[0] for row in results}) == 3_000
-    assert sum(row[4] for row in results) == sum(range(3_000))
+    assert len(results) == len({row[0] for row in results}) == 60_000
+    assert sum(row[4] for row in results) == sum(range(60_000))
 
 
 def test_a_watermark_puts_away_a_part_of_what_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
