@@ -80,7 +80,7 @@ def test_every_point_of_the_protocol_is_crashed_at(lives):
 @pytest.mark.slow
 def test_the_same_seed_is_the_same_trace_whatever_ran_before_it(lives):
     digests = lives[1]
-    again = SEEDS[::-1]
+    again = SEEDS[::-4]
     traces = [outcome.digest for outcome in Campaign(JOBS["tumbling"], **ONE_JOB).run(again)]
     assert traces == [digests[seed] for seed in again]
     assert len(set(digests.values())) == len(SEEDS)
