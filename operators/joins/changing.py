@@ -26,6 +26,7 @@ from streamflow.errors import JobDefinitionError, StateError, Where
 from streamflow.operators.contract.operator import Collector, OnChanges, Operator, OperatorContext
 from streamflow.operators.joins.matching import joined
 from streamflow.operators.joins.sides import SIDES, TIMES, Columns, How, JoinSpec
+from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
@@ -124,7 +125,7 @@ class _ChangingJoining(Operator):
             FrameStore(
                 ctx.state,
                 ctx.operator_id,
-                self._added_up(list(kept)) if changing else _unchanged,
+                self._added_up(list(kept)) if changing else as_they_are,
                 ctx.memory_budget,
                 owned,
                 state=side,
@@ -370,10 +371,6 @@ class _ChangingJoining(Operator):
             return summed.filter(summed[_WEIGHT] != 0)[rows.columns]
 
         return merge
-
-
-def _unchanged(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows
 
 
 def _left_join(rows: pl.DataFrame, others: pl.DataFrame, keys: list[str]) -> pl.DataFrame:

@@ -22,6 +22,7 @@ from streamflow.operators.contract.waiting import Waiting, earliest
 from streamflow.operators.joins.matching import Interval, matched
 from streamflow.operators.joins.sides import SIDES, TIMES, Columns, JoinSpec, Late
 from streamflow.operators.windows.buckets import Buckets
+from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.frames.time_sorted import TimeSorted
 from streamflow.state.keyed.owned_keys import OwnedKeys
@@ -78,7 +79,7 @@ class _Side:
         self.waits = waits[port]
         owned = OwnedKeys(tuple(columns.keys), ctx.groups, ctx.max_parallelism)
         self._store = FrameStore(
-            ctx.state, ctx.operator_id, _unchanged, ctx.memory_budget, owned, state=SIDES[port]
+            ctx.state, ctx.operator_id, as_they_are, ctx.memory_budget, owned, state=SIDES[port]
         )
         self.stored = Buckets(self._store, max(interval.span, 1), time=TIMES[port])
         self.waiting = TimeSorted(
@@ -99,10 +100,6 @@ class _Side:
         self._store.restore(parts)
         self.stored.restore([part.values["buckets"] for part in parts])
         self.waiting.restore(parts)
-
-
-def _unchanged(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows
 
 
 class _IntervalJoining(Operator):

@@ -23,6 +23,7 @@ from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import Collector, Layout, Operator, OperatorContext
 from streamflow.operators.joins.sides import DELETED, TIMES, Columns, JoinSpec
+from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
@@ -92,7 +93,7 @@ class _TableJoining(Operator):
         self._table = FrameStore(
             ctx.state,
             ctx.operator_id,
-            _unchanged if spec.every_row else lambda rows: _last(rows, keys),
+            as_they_are if spec.every_row else lambda rows: _last(rows, keys),
             ctx.memory_budget,
             OwnedKeys(keys, groups, ctx.max_parallelism),
             state="table",
@@ -101,7 +102,7 @@ class _TableJoining(Operator):
         self._waiting = FrameStore(
             ctx.state,
             ctx.operator_id,
-            _unchanged,
+            as_they_are,
             ctx.memory_budget,
             OwnedKeys((_PLACE,) if spec.broadcast else keys, ctx.groups, ctx.max_parallelism),
             state="waiting",
@@ -209,10 +210,6 @@ class _TableJoining(Operator):
     def _emit(self, rows: pl.DataFrame, out: Collector) -> None:
         if rows.height:
             out.emit(self._columns.written(rows, rows[TIMES[0]] if TIMES[0] in rows.columns else None))
-
-
-def _unchanged(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows
 
 
 def _last(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:

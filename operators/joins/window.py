@@ -23,6 +23,7 @@ from streamflow.operators.joins.matching import joined
 from streamflow.operators.joins.sides import SIDES, TIMES, Columns, How, JoinSpec, Late
 from streamflow.operators.windows.buckets import Buckets
 from streamflow.operators.windows.emission import WINDOW_COLUMNS
+from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
@@ -70,7 +71,7 @@ class _WindowJoining(Operator):
         )
         owned = OwnedKeys(tuple(columns.keys), ctx.groups, ctx.max_parallelism)
         self._stores = [
-            FrameStore(ctx.state, ctx.operator_id, lambda rows: rows, ctx.memory_budget, owned, state=side)
+            FrameStore(ctx.state, ctx.operator_id, as_they_are, ctx.memory_budget, owned, state=side)
             for side in SIDES
         ]
         self._buckets = [Buckets(store, slicing.width, slicing.offset) for store in self._stores]

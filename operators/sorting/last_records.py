@@ -17,6 +17,7 @@ from streamflow.core.common_types import concatenated
 from streamflow.core.schema import EVENT_TIME
 from streamflow.operators.contract.operator import OperatorContext
 from streamflow.operators.sorting.key_numbers import key_numbers
+from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.frames.time_sorted import TimeSorted
 from streamflow.state.keyed.owned_keys import OwnedKeys
@@ -41,7 +42,7 @@ class LastRecords:
         self._keys = list(keys.columns)
         self._within = within
         self._store = FrameStore(
-            ctx.state, ctx.operator_id, _unchanged, ctx.memory_budget, keys, state="open", replacing=True
+            ctx.state, ctx.operator_id, as_they_are, ctx.memory_budget, keys, state="open", replacing=True
         )
         self._due = TimeSorted(ctx.state, ctx.operator_id, ctx.memory_budget, keys, time=_DUE, state="due")
 
@@ -115,8 +116,3 @@ class LastRecords:
         new = frame.hstack([pl.Series(_FIRST, firsts, dtype=pl.Int64)])
         rows = new if old is None else concatenated([old, new])
         return rows, pl.Series(_NUMBER, numbers, dtype=pl.Int64)
-
-
-def _unchanged(frame: pl.DataFrame) -> pl.DataFrame:
-    """The merge of frames: unchanged, since a key has one open group."""
-    return frame

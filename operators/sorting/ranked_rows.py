@@ -26,6 +26,7 @@ from streamflow.operators.sorting.record_form import RecordForm
 from streamflow.operators.stateless.null_keys import with_keys
 from streamflow.operators.stateless.row_builder import row_dicts
 from streamflow.operators.totals.cadence import Said
+from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart, Table
@@ -94,7 +95,7 @@ class RankedRows:
         self._store = FrameStore(
             ctx.state,
             ctx.operator_id,
-            _unchanged if changing else self._first,
+            as_they_are if changing else self._first,
             ctx.memory_budget,
             keys,
             state="rows",
@@ -146,7 +147,7 @@ class RankedRows:
     def restore(self, parts: Sequence[StatePart]) -> None:
         """Restores `snapshot`'s state."""
         self._store.restore(parts)
-        for _, frame in self._owned.restored(parts, _PENDING, _unchanged):
+        for _, frame in self._owned.restored(parts, _PENDING, as_they_are):
             self._add(frame)
 
     def unsay(self) -> None:
@@ -274,8 +275,3 @@ def _rank(begins: pl.Expr) -> pl.Expr:
     """The place of a row among those of its key, from 0 on."""
     place = pl.int_range(pl.len())
     return place - pl.when(begins).then(place).forward_fill()
-
-
-def _unchanged(frame: pl.DataFrame) -> pl.DataFrame:
-    """The merge of frames whose rows are all kept."""
-    return frame

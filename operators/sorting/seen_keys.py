@@ -20,6 +20,7 @@ from streamflow.core.schema import EVENT_TIME
 from streamflow.operators.contract.operator import OperatorContext
 from streamflow.operators.sorting.key_numbers import key_numbers
 from streamflow.operators.sorting.known_hashes import KnownHashes
+from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
@@ -46,7 +47,7 @@ class SeenKeys:
         self._width = max(1, (within or 0) // 2)
         self._hashes = KnownHashes(self._keys, ctx.memory_budget)
         self._store = FrameStore(
-            ctx.state, ctx.operator_id, _unchanged, ctx.memory_budget, keys, state="seen"
+            ctx.state, ctx.operator_id, as_they_are, ctx.memory_budget, keys, state="seen"
         )
 
     def beginnings(self, frame: pl.DataFrame, reached: int, *, alone: bool) -> pl.DataFrame:
@@ -149,8 +150,3 @@ def _at(places: pl.Series, rows: int) -> pl.Series:
 def _span(times: pl.Series) -> int:
     physical = times.to_physical()
     return int(physical.max()) - int(physical.min())  # type: ignore[arg-type]
-
-
-def _unchanged(frame: pl.DataFrame) -> pl.DataFrame:
-    """The merge of frames of one pane: unchanged, since no key is in it twice."""
-    return frame

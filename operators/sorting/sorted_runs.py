@@ -16,6 +16,7 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.core.partition import partitioned
 from streamflow.operators.contract.operator import OperatorContext
+from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart, Table
@@ -65,7 +66,7 @@ class SortedRuns:
         self._ties = list(ties)
         self._owned = OwnedKeys((_PLACE,), ctx.groups, ctx.max_parallelism)
         memory = ctx.memory_budget
-        self._store = FrameStore(ctx.state, ctx.operator_id, _unchanged, memory, self._owned, state="blocks")
+        self._store = FrameStore(ctx.state, ctx.operator_id, as_they_are, memory, self._owned, state="blocks")
         self._block = min(_BLOCK, max(1, memory.equal // _BLOCKS_PER_BUDGET))
         self._run = max(1, memory.equal // _RUNS_PER_BUDGET)
         self._runs: list[_Run] = []
@@ -108,7 +109,7 @@ class SortedRuns:
         for part in parts:
             self._runs += [_Run(*run) for run in part.values["runs"]]
             self._next = max(self._next, part.number("next"))
-        for _, frame in self._owned.restored(parts, _PENDING, _unchanged):
+        for _, frame in self._owned.restored(parts, _PENDING, as_they_are):
             self.add(frame.drop(_PLACE))
 
     def _ordered(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -171,11 +172,6 @@ class SortedRuns:
                 rest = rows[bound + 1 :]
                 at_hand = {n: part.drop(_RUN, _LAST) for n, part in partitioned(rest, rest[_RUN])}
             yield due.drop(_RUN, _LAST)
-
-
-def _unchanged(frame: pl.DataFrame) -> pl.DataFrame:
-    """The merge of frames of one block, of which there is one."""
-    return frame
 
 
 def _height(frame: pl.DataFrame | None) -> int:

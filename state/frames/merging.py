@@ -16,7 +16,7 @@ from streamflow.core.common_types import concatenated
 from streamflow.core.key_join import key_join
 from streamflow.core.plain_keys import are_plain, keys_as_objects
 
-__all__ = ["MARK", "Merging", "flagged", "marks_of"]
+__all__ = ["MARK", "Merging", "as_they_are", "flagged", "marks_of"]
 
 MARK: Final = "__mark"
 """Whether a row is a mark."""
@@ -120,3 +120,8 @@ def marks_of(rows: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     [('a', None, True)]
     """
     return flagged(pl.concat([rows.clear(), rows[keys]], how="diagonal"), mark=True)
+
+
+def as_they_are(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows themselves: the `merge` of a store that keeps each row by itself."""
+    return rows
