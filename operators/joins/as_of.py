@@ -7,7 +7,7 @@ cost, however many versions there were. The rule is that of a temporal table joi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
@@ -19,7 +19,8 @@ from streamflow.core.key_join import key_join
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
 from streamflow.operators.contract.waiting import Waiting
-from streamflow.operators.joins.sides import DELETED, SIDES, TIMES, Columns, JoinSpec, Late
+from streamflow.operators.joins.sides import SIDES, TIMES, Columns, JoinSpec, Late
+from streamflow.operators.joins.table_rows import deleted, last_of_each, make_current
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.frames.time_sorted import TimeSorted
 from streamflow.state.keyed.owned_keys import OwnedKeys
@@ -76,7 +77,7 @@ class _AsOfJoining(Operator):
         self._versions = FrameStore(
             ctx.state,
             ctx.operator_id,
-            _last_of_key(columns.keys),
+            lambda versions: last_of_each(versions, columns.keys),
             ctx.memory_budget,
             owned,
             state="versions",
@@ -164,12 +165,7 @@ class _AsOfJoining(Operator):
 
     def _replace(self, newer: pl.DataFrame) -> None:
         """Makes the last version of each key its current one."""
-        last = newer.unique(self._columns.keys, keep="last", maintain_order=True)
-        self._versions.remove(_VERSIONS, last)
-        if DELETED in last.columns:
-            last = last.filter(~last[DELETED].fill_null(False))
-        if last.height:
-            self._versions.append(_VERSIONS, last)
+        make_current(self._versions, _VERSIONS, newer, self._columns.keys)
 
     def _put_out(self, rows: pl.DataFrame, newer: pl.DataFrame | None, out: Collector) -> None:
         """Joins rows with the current versions of their keys and with newer ones, all in order of time."""
@@ -184,8 +180,7 @@ class _AsOfJoining(Operator):
             return
         both = self._as_of(rows, concatenated(versions))
         found = both[_RIGHT].is_not_null()
-        if DELETED in both.columns and both[DELETED].any():
-            found &= ~both[DELETED].fill_null(False)
+        found &= ~deleted(both)
         match self._how:
             case "left":
                 if not found.all():
@@ -220,10 +215,6 @@ class _AsOfJoining(Operator):
             coalesce=False,
             check_sortedness=False,
         )
-
-
-def _last_of_key(keys: Sequence[str]) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    return lambda versions: versions.unique(keys, keep="last", maintain_order=True)
 
 
 def _groups_alike(dtype: pl.DataType) -> bool:

@@ -21,11 +21,11 @@ from streamflow.core.key_join import key_join
 from streamflow.core.membership import has_key_in
 from streamflow.core.partition import partitioned
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema
-from streamflow.core.stream_type import ChangeKind, StreamType
+from streamflow.core.stream_type import EVERY_CHANGE, StreamType
 from streamflow.errors import JobDefinitionError, StateError, Where
 from streamflow.operators.contract.operator import Collector, OnChanges, Operator, OperatorContext
 from streamflow.operators.joins.matching import joined
-from streamflow.operators.joins.sides import SIDES, TIMES, Columns, How, JoinSpec
+from streamflow.operators.joins.sides import ALONE, SIDES, TIMES, Columns, How, JoinSpec, with_nulls
 from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
@@ -41,16 +41,6 @@ _CAUSE: Final = "\x1acause"
 """The time of the change that made a row of the other side come or go."""
 _GOES: Final = "\x1agoes"
 _RANK: Final = "\x1arank"
-_ALONE: Final[Mapping[How, tuple[bool, bool]]] = {
-    "inner": (False, False),
-    "left": (True, False),
-    "right": (False, True),
-    "outer": (True, True),
-    "semi": (False, False),
-    "anti": (True, False),
-}
-"""For each kind of join the sides whose rows come out alone where the other side has none of their key."""
-_KINDS: Final[frozenset[ChangeKind]] = frozenset({"insert", "update_before", "update_after", "delete"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +69,7 @@ class ChangingJoin(JoinSpec):
                 f"a column of the join is named {CHANGE!r}, which a changing result has",
                 hint=f"rename({{{CHANGE!r}: …}}) first",
             )
-        return StreamType(Schema({CHANGE: CHANGE_TYPE} | result), timed, _KINDS)
+        return StreamType(Schema({CHANGE: CHANGE_TYPE} | result), timed, EVERY_CHANGE)
 
     def changes(self, inputs: Sequence[StreamType]) -> bool:
         """Whether rows of the result may go again."""
@@ -147,7 +137,7 @@ class _ChangingJoining(Operator):
         if partnered.height:
             changed += self._changed(partnered, port)
             self._keep(partnered, port)
-        if _ALONE[self._how][port] and partnered.height < rows.height:
+        if ALONE[self._how][port] and partnered.height < rows.height:
             without = rows.filter(pl.any_horizontal(pl.col(*self._columns.keys).is_null()))
             changed.append(self._result(without, port))
         self._put_out(changed, out)
@@ -239,12 +229,12 @@ class _ChangingJoining(Operator):
             changed.append(
                 self._result(pairs.with_columns(pl.col(_WEIGHT) * pl.col(_OTHERS)).drop(_OTHERS), None)
             )
-        if _ALONE[how][port]:
+        if ALONE[how][port]:
             changed.append(self._result(rows.filter(~found), port))
         if how == "semi" and port == 0:
             changed.append(self._result(rows.filter(found), 0))
         # Rows of the other side that are alone no more, or again.
-        depends = _ALONE[how][other] or (how == "semi" and port == 1)
+        depends = ALONE[how][other] or (how == "semi" and port == 1)
         if others is not None and depends:
             turned = self._turned(rows, port)
             if turned is not None:
@@ -376,9 +366,5 @@ class _ChangingJoining(Operator):
 def _left_join(rows: pl.DataFrame, others: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     """Each row with the columns of the one other row of its key, or with nulls; keys are not null."""
     found = has_key_in(rows, others, keys)
-    missing = [
-        pl.Series(name, [None], dtype).new_from_index(0, int((~found).sum()))
-        for name, dtype in others.schema.items()
-        if name not in keys
-    ]
-    return pl.concat([key_join(rows.filter(found), others, keys), rows.filter(~found).hstack(missing)])
+    alone = with_nulls(rows.filter(~found), others.schema)
+    return pl.concat([key_join(rows.filter(found), others, keys), alone])

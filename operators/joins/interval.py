@@ -20,7 +20,7 @@ from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
 from streamflow.operators.contract.waiting import Waiting, earliest
 from streamflow.operators.joins.matching import Interval, matched
-from streamflow.operators.joins.sides import SIDES, TIMES, Columns, JoinSpec, Late
+from streamflow.operators.joins.sides import ALONE, SIDES, TIMES, Columns, JoinSpec, Late
 from streamflow.operators.windows.buckets import Buckets
 from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
@@ -30,15 +30,6 @@ from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME, format_duration, format_time
 
 __all__ = ["IntervalJoin"]
-
-_WAITS = {
-    "left": (True, False),
-    "right": (False, True),
-    "outer": (True, True),
-    "semi": (True, False),
-    "anti": (True, False),
-}
-"""For each kind of join the sides whose rows the watermark decides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +64,9 @@ class _Side:
     """
 
     def __init__(self, spec: IntervalJoin, ctx: OperatorContext, columns: Columns, port: int) -> None:
-        interval, waits = Interval(spec.lower, spec.upper), _WAITS.get(spec.how, (False, False))
+        interval = Interval(spec.lower, spec.upper)
+        # The watermark decides which rows have no partner, and for semi which have one.
+        waits = (True, False) if spec.how == "semi" else ALONE[spec.how]
         self.reach = interval.around(port)[1]
         self.kept = interval.span if waits[1 - port] else self.reach
         self.waits = waits[port]

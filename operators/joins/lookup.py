@@ -10,12 +10,11 @@ import polars as pl
 
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
-from streamflow.core.key_join import key_join
-from streamflow.core.membership import has_key_in
 from streamflow.core.schema import EVENT_TIME, WATERMARK, Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.inputs import FRAMES, InputNeeds
 from streamflow.operators.contract.operator import BatchFunction, Collector, OperatorContext, PureSpec
+from streamflow.operators.joins.matching import joined
 from streamflow.operators.joins.sides import Columns, JoinSpec
 from streamflow.state.frames.runs import Run
 from streamflow.state.keyed.key_hashes import distinct_keys
@@ -57,18 +56,10 @@ class LookupJoin(JoinSpec, PureSpec):
             assert isinstance(batch, FrameBatch)
             rows = batch.frame
             near = run.rows_of(distinct_keys(rows, keys)[1], keys) if rows.height else None
-            others = table.clear() if near is None else near
-            if self.how == "inner":
-                joined = key_join(columns.with_partner_possible(rows), others, keys)
-            else:
-                found = has_key_in(rows, others, keys)
-                joined = rows.filter(~found if self.how == "anti" else found)
-                if self.how == "left":
-                    pairs = key_join(joined, others, keys)
-                    alone = columns.alone(rows.filter(~found), 0)
-                    joined = pairs if not alone.height else pl.concat([pairs, alone[pairs.columns]])
             times = [name for name in (EVENT_TIME, WATERMARK) if name in rows.columns]
-            out.emit(FrameBatch(joined[[*shown, *times]]))
+            found = joined(rows, table.clear() if near is None else near, keys, self.how)
+            whole = [some if port is None else columns.alone(some, 0) for some, port in found]
+            out.emit(FrameBatch(pl.concat([some[[*shown, *times]] for some in whole])))
 
         return join
 

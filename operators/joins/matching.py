@@ -10,8 +10,8 @@ import polars as pl
 
 from streamflow.core.common_types import alike, concatenated
 from streamflow.core.key_join import key_join
-from streamflow.core.membership import has_key_in
-from streamflow.operators.joins.sides import TIMES, How
+from streamflow.core.membership import has_key_in, without_null_keys
+from streamflow.operators.joins.sides import ALONE, TIMES, How
 
 __all__ = ["Interval", "joined", "matched"]
 
@@ -76,18 +76,19 @@ def joined(
     left: pl.DataFrame | None, right: pl.DataFrame | None, on: Sequence[str], how: How
 ) -> Iterator[tuple[pl.DataFrame, int | None]]:
     """The join of two frames (None: empty): pairs (None), and the rows of each side that come out alone (its port)."""
-    found = [
-        pl.Series([False]).new_from_index(0, 0 if side is None else side.height) for side in (left, right)
-    ]
     if left is not None and right is not None:
         left, right = alike(left, right, on)
-        whole = right.drop_nulls(on)
-        found = [has_key_in(left, whole, on), has_key_in(right, left.drop_nulls(on), on)]
         if how not in ("semi", "anti"):
-            yield key_join(left.drop_nulls(on), whole, on), None
-    if left is not None and how in ("left", "outer", "anti"):
-        yield left.filter(~found[0]), 0
-    if left is not None and how == "semi":
-        yield left.filter(found[0]), 0
-    if right is not None and how in ("right", "outer"):
-        yield right.filter(~found[1]), 1
+            yield key_join(without_null_keys(left, on), without_null_keys(right, on), on), None
+    if left is not None and (ALONE[how][0] or how == "semi"):
+        found = _has_partner(left, right, on)
+        yield left.filter(found if how == "semi" else ~found), 0
+    if right is not None and ALONE[how][1]:
+        yield right.filter(~_has_partner(right, left, on)), 1
+
+
+def _has_partner(rows: pl.DataFrame, others: pl.DataFrame | None, on: Sequence[str]) -> pl.Series:
+    """Whether each row's key is among the others' (None: none); a null key matches nothing."""
+    if others is None:
+        return pl.Series([False]).new_from_index(0, rows.height)
+    return has_key_in(rows, without_null_keys(others, on), on)

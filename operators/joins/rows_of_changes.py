@@ -11,7 +11,7 @@ import polars as pl
 from streamflow.core.schema import CHANGE
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.operator import OnChanges
-from streamflow.operators.joins.sides import DELETED
+from streamflow.operators.joins.table_rows import DELETED
 from streamflow.operators.stateless.columns import ColumnSpec, resolved_type, union
 
 __all__ = ["RowsOfChanges"]

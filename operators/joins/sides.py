@@ -15,24 +15,33 @@ import polars as pl
 
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
+from streamflow.core.membership import without_null_keys
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema, shown_name
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import LATE, Collector, Layout, OperatorSpec
+from streamflow.operators.joins.table_rows import DELETED
 
-__all__ = ["DELETED", "LATE_SIDE", "SIDES", "TIMES", "Columns", "How", "JoinSpec", "Late"]
+__all__ = ["ALONE", "LATE_SIDE", "SIDES", "TIMES", "Columns", "How", "JoinSpec", "Late", "with_nulls"]
 
 How = Literal["inner", "left", "right", "outer", "semi", "anti"]
 
 SIDES: Final = ("left", "right")
 TIMES: Final = ("\x1aleft time", "\x1aright time")
 """The columns with each side's event time in microseconds."""
-DELETED: Final = "\x1adeleted"
-"""A boolean column of a table's rows that says that its key has no row from then on."""
 LATE_SIDE: Final = "late_side"
 """The column of late rows that says which input they came by."""
+ALONE: Final[Mapping[How, tuple[bool, bool]]] = {
+    "inner": (False, False),
+    "left": (True, False),
+    "right": (False, True),
+    "outer": (True, True),
+    "semi": (False, False),
+    "anti": (True, False),
+}
+"""For each kind of join the sides whose rows come out alone where the other side has none of their key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,18 +144,12 @@ class Columns:
 
     def with_partner_possible(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows without null keys, which match nothing."""
-        if any(rows[key].null_count() for key in self.keys):
-            return rows.filter(pl.all_horizontal(pl.col(*self.keys).is_not_null()))
-        return rows
+        return without_null_keys(rows, self.keys)
 
     def alone(self, rows: pl.DataFrame, port: int) -> pl.DataFrame:
         """Rows of one side with the columns of the result; the other side's are null."""
-        missing = [
-            pl.Series(name, [None], dtype).new_from_index(0, rows.height)
-            for name, dtype in self.kept[1 - port].items()
-            if name in self.result and name not in self.kept[port]
-        ]
-        return rows.hstack(missing)
+        other = self.kept[1 - port]
+        return with_nulls(rows, {name: dtype for name, dtype in other.items() if name in self.result})
 
     def written(self, rows: pl.DataFrame, time: pl.Series | None) -> FrameBatch:
         """The result's columns of rows, with this event time in microseconds."""
@@ -177,16 +180,21 @@ class Late:
         if not out.connected(LATE):
             self._dropped.add(rows.height)
             return
-        kept = self._columns.kept
-        missing = [
-            pl.Series(name, [None], dtype).new_from_index(0, rows.height)
-            for name, dtype in kept[1 - port].items()
-            if name not in kept[port]
-        ]
         side = pl.Series(LATE_SIDE, [SIDES[port]]).new_from_index(0, rows.height)
         time = rows[TIMES[port]].cast(EVENT_TIME_TYPE).alias(EVENT_TIME)
-        whole = rows.hstack([side, *missing])[list(self._columns.late)]
+        whole = with_nulls(rows, self._columns.kept[1 - port]).hstack([side])[list(self._columns.late)]
         out.emit_to(LATE, FrameBatch(whole.hstack([time])))
+
+
+def with_nulls(rows: pl.DataFrame, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """The rows with those of these columns that they lack, full of nulls."""
+    return rows.hstack(
+        [
+            pl.Series(name, [None], dtype).new_from_index(0, rows.height)
+            for name, dtype in types.items()
+            if name not in rows.columns
+        ]
+    )
 
 
 def _schema(type_: StreamType, side: str) -> Schema:

@@ -14,15 +14,14 @@ from typing import Any, ClassVar, Final
 
 import polars as pl
 
-from streamflow.core.common_types import alike
 from streamflow.core.elements import AnyBatch
-from streamflow.core.key_join import key_join
 from streamflow.core.keys import key_group_of
-from streamflow.core.membership import has_key_in
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import Collector, Layout, Operator, OperatorContext
-from streamflow.operators.joins.sides import DELETED, TIMES, Columns, JoinSpec
+from streamflow.operators.joins.matching import joined
+from streamflow.operators.joins.sides import TIMES, Columns, How, JoinSpec
+from streamflow.operators.joins.table_rows import last_of_each, make_current
 from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
@@ -85,7 +84,7 @@ class _TableJoining(Operator):
 
     def __init__(self, spec: TableJoin, ctx: OperatorContext, columns: Columns) -> None:
         self._columns = columns
-        self._how = spec.how
+        self._how: How = spec.how
         self._every_row = spec.every_row
         keys, everyone = tuple(columns.keys), range(ctx.max_parallelism)
         groups = everyone if spec.broadcast else ctx.groups
@@ -93,7 +92,7 @@ class _TableJoining(Operator):
         self._table = FrameStore(
             ctx.state,
             ctx.operator_id,
-            as_they_are if spec.every_row else lambda rows: _last(rows, keys),
+            as_they_are if spec.every_row else lambda rows: last_of_each(rows, keys),
             ctx.memory_budget,
             OwnedKeys(keys, groups, ctx.max_parallelism),
             state="table",
@@ -171,13 +170,8 @@ class _TableJoining(Operator):
         rows = self._columns.with_partner_possible(rows)
         if self._every_row:
             self._table.append(_ALL, rows)
-            return
-        last = _last(rows, self._columns.keys)
-        self._table.remove(_ALL, last)
-        if DELETED in last.columns:
-            last = last.filter(~last[DELETED].fill_null(False))
-        if last.height:
-            self._table.append(_ALL, last)
+        else:
+            make_current(self._table, _ALL, rows, self._columns.keys)
 
     def _wait(self, rows: pl.DataFrame) -> None:
         place = [] if self._place is None else [self._place.new_from_index(0, rows.height)]
@@ -194,26 +188,12 @@ class _TableJoining(Operator):
 
     def _put_out(self, rows: pl.DataFrame, out: Collector) -> None:
         """Joins rows with the table as it is now."""
-        current, keys = self._table.look_up(_ALL, rows), self._columns.keys
-        if current is None:
-            found = pl.Series([False]).new_from_index(0, rows.height)
-        else:
-            rows, current = alike(rows, current, keys)
-            found = has_key_in(rows, current, keys)
-        if self._how in ("inner", "left") and current is not None:
-            self._emit(key_join(self._columns.with_partner_possible(rows), current, keys), out)
-        if self._how == "left":
-            self._emit(self._columns.alone(rows.filter(~found), 0), out)
-        elif self._how in ("semi", "anti"):
-            self._emit(rows.filter(found if self._how == "semi" else ~found), out)
-
-    def _emit(self, rows: pl.DataFrame, out: Collector) -> None:
-        if rows.height:
-            out.emit(self._columns.written(rows, rows[TIMES[0]] if TIMES[0] in rows.columns else None))
-
-
-def _last(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
-    return rows.unique(keys, keep="last", maintain_order=True)
+        current = self._table.look_up(_ALL, rows)
+        for found, port in joined(rows, current, self._columns.keys, self._how):
+            if found.height:
+                whole = found if port is None else self._columns.alone(found, 0)
+                time = whole[TIMES[0]] if TIMES[0] in whole.columns else None
+                out.emit(self._columns.written(whole, time))
 
 
 def _number_in(ctx: OperatorContext) -> pl.Series:

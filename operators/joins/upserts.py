@@ -11,12 +11,13 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
+from streamflow.core.membership import without_null_keys
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, Schema, shown_name
-from streamflow.core.stream_type import ChangeKind, StreamType
+from streamflow.core.stream_type import EVERY_CHANGE, StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import Collector, Layout, Operator, OperatorContext, OperatorSpec
-from streamflow.operators.joins.sides import DELETED
+from streamflow.operators.joins.table_rows import DELETED, deleted, last_of_each, standing
 from streamflow.operators.totals.cadence import Said, in_cadence
 from streamflow.operators.totals.total_changes import GONE, OLD, TotalChanges
 from streamflow.state.frames.store import FrameStore
@@ -26,7 +27,6 @@ from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 __all__ = ["Upserts"]
 
 _ALL: Final = 0
-_KINDS: Final[frozenset[ChangeKind]] = frozenset({"insert", "update_before", "update_after", "delete"})
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Upserts(OperatorSpec):
                 f"a column of the table is named {CHANGE!r}, which its changes have",
                 hint=f"rename({{{CHANGE!r}: …}}) first",
             )
-        return StreamType(Schema({CHANGE: CHANGE_TYPE} | columns), inputs[0].timed, _KINDS)
+        return StreamType(Schema({CHANGE: CHANGE_TYPE} | columns), inputs[0].timed, EVERY_CHANGE)
 
     def columns(self, inputs: Sequence[StreamType]) -> dict[str, pl.DataType]:
         """The table's own columns."""
@@ -142,11 +142,9 @@ class _TableRows:
         """The rows of a batch that have a key, if there are any; the others are counted."""
         assert isinstance(batch, FrameBatch)
         rows = batch.unmarked().frame
-        if any(rows[key].null_count() for key in self._keys):
-            keyed = rows.filter(pl.all_horizontal(pl.col(*self._keys).is_not_null()))
-            self._keyless.add(rows.height - keyed.height)
-            rows = keyed
-        return [rows] if rows.height else []
+        keyed = without_null_keys(rows, self._keys)
+        self._keyless.add(rows.height - keyed.height)
+        return [keyed] if keyed.height else []
 
     def _taken(self, rows: pl.DataFrame) -> tuple[pl.DataFrame | None, pl.DataFrame]:
         """Makes the last row of each key the table's; the rows before (None: none), and the new ones."""
@@ -156,7 +154,7 @@ class _TableRows:
             new = self._last(concatenated([old, new]))
         self._store.remove(_ALL, new)
         # Of a version that deletes, the time counts.
-        kept = new if self._versioned else new.filter(~_deleted(new))
+        kept = new if self._versioned else standing(new)
         if kept.height:
             self._store.append(_ALL, kept)
         return old, new
@@ -165,21 +163,14 @@ class _TableRows:
         """The last row of each key: by event time, if versioned, then by arrival."""
         if self._versioned and EVENT_TIME in rows.columns:
             rows = rows.sort(EVENT_TIME, maintain_order=True)
-        return rows.unique(self._keys, keep="last", maintain_order=True)
+        return last_of_each(rows, self._keys)
 
     def _put_out(self, old: pl.DataFrame | None, new: pl.DataFrame, out: Collector) -> None:
         """Emits the changes from the old rows of some keys to the new ones."""
-        sides = [new[self._shown].with_columns(_deleted(new).alias(GONE), pl.lit(False).alias(OLD))]
+        sides = [new[self._shown].with_columns(deleted(new).alias(GONE), pl.lit(False).alias(OLD))]
         if old is not None:
-            stood = old.filter(~_deleted(old))[self._shown]
+            stood = standing(old)[self._shown]
             sides.insert(0, stood.with_columns(pl.lit(False).alias(GONE), pl.lit(True).alias(OLD)))
         changes = self._changes.of(concatenated(sides))
         if changes.height:
             out.emit(FrameBatch(changes))
-
-
-def _deleted(rows: pl.DataFrame) -> pl.Series:
-    """Whether each row says that its key is gone."""
-    if DELETED in rows.columns:
-        return rows[DELETED].fill_null(False)
-    return pl.Series([False]).new_from_index(0, rows.height)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Literal
 
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema, shown_name
-from streamflow.core.stream_type import ChangeKind, StreamType
+from streamflow.core.stream_type import EVERY_CHANGE, ChangeKind, StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.aggregates.combiner import (
     CombineSpec,
@@ -40,7 +40,6 @@ from streamflow.windows.python_functions import any_own
 __all__ = ["RunningAggregateSpec"]
 
 _KINDS: Final[frozenset[ChangeKind]] = frozenset({"insert", "update_before", "update_after"})
-_ALL_KINDS: Final[frozenset[ChangeKind]] = frozenset({"insert", "update_before", "update_after", "delete"})
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class RunningAggregateSpec(OperatorSpec):
         types = fragment_plan(None, self.aggregates, records).types
         keys = {shown_name(key): schema[key] for key in in_order(self.keys, self.shown)}
         shown = {name: types[name] for name in in_order(tuple(types), self.shown)}
-        kinds = _ALL_KINDS if records.changes else _KINDS
+        kinds = EVERY_CHANGE if records.changes else _KINDS
         return StreamType(Schema({CHANGE: CHANGE_TYPE} | keys | shown), records.timed, kinds)
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:

@@ -25,8 +25,9 @@ from streamflow.operators.joins.as_of import AsOfJoin
 from streamflow.operators.joins.changing import ChangingJoin
 from streamflow.operators.joins.interval import IntervalJoin
 from streamflow.operators.joins.lookup import LookupJoin
-from streamflow.operators.joins.sides import DELETED, LATE_SIDE, How, JoinSpec
+from streamflow.operators.joins.sides import ALONE, LATE_SIDE, How, JoinSpec
 from streamflow.operators.joins.table import TableJoin
+from streamflow.operators.joins.table_rows import DELETED
 from streamflow.operators.joins.window import WindowJoin
 from streamflow.operators.stateless.extract import Extract
 from streamflow.planning.convert import natural_layout
@@ -44,7 +45,6 @@ Unpacked = Callable[[dict[str, Any]], dict[str, Any]]
 Keys = str | pl.Expr | Sequence[str | pl.Expr]
 Strategy = Literal["auto", "hash", "broadcast"]
 
-_HOW: Final = ("inner", "left", "right", "outer", "semi", "anti")
 _OF_LEFT: Final = ("inner", "left", "semi", "anti")
 _RECORD: Final = "\x1arecord"
 _SALT: Final = "\x1asalt"
@@ -245,8 +245,8 @@ def _call(
     other = right.stream if isinstance(right, Table) else right
     if isinstance(other, Stream) and builder_of(other) is not builder_of(left):
         raise JobDefinitionError("a join of streams of two jobs", where=where, hint="read both in one sf.Job")
-    if how not in _HOW:
-        raise JobDefinitionError(f"how is {how!r}", where=where, hint=f"choose one of {', '.join(_HOW)}")
+    if how not in ALONE:
+        raise JobDefinitionError(f"how is {how!r}", where=where, hint=f"choose one of {', '.join(ALONE)}")
     if on is None and isinstance(right, Table) and left_on is None and right_on is None:
         on = right.keys
     if (on is None) == (left_on is None) or (left_on is None) != (right_on is None):

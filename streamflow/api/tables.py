@@ -12,7 +12,7 @@ from streamflow.api.stream import Stream, read_of, through
 from streamflow.core.schema import CHANGE, Schema
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.operators.joins.rows_of_changes import RowsOfChanges
-from streamflow.operators.joins.sides import DELETED
+from streamflow.operators.joins.table_rows import DELETED
 from streamflow.operators.joins.upserts import Upserts
 
 if TYPE_CHECKING:

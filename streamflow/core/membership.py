@@ -10,7 +10,7 @@ import polars as pl
 from streamflow.core.common_types import alike
 from streamflow.errors import StateError
 
-__all__ = ["has_key_in"]
+__all__ = ["has_key_in", "without_null_keys"]
 
 _FOUND: Final = "__found"
 
@@ -33,3 +33,14 @@ def has_key_in(rows: pl.DataFrame, others: pl.DataFrame, keys: Sequence[str]) ->
     return rows.join(found, on=list(keys), how="left", nulls_equal=True, maintain_order="left")[
         _FOUND
     ].is_not_null()
+
+
+def without_null_keys(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+    """The rows none of whose keys is null.
+
+    >>> without_null_keys(pl.DataFrame({"k": ["a", None]}), ["k"]).rows()
+    [('a',)]
+    """
+    if any(rows[key].null_count() for key in keys):
+        return rows.filter(pl.all_horizontal(pl.col(*keys).is_not_null()))
+    return rows

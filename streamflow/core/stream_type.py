@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from streamflow.core.batch import Layout
 from streamflow.core.schema import Schema, StreamSchema
 
-__all__ = ["ChangeKind", "StreamType"]
+__all__ = ["EVERY_CHANGE", "ChangeKind", "StreamType"]
 
 ChangeKind = Literal["insert", "update_before", "update_after", "delete"]
 """A record's part in a changing result: a new row, a row's old and new value, a row that is gone."""
+EVERY_CHANGE: Final[frozenset[ChangeKind]] = frozenset({"insert", "update_before", "update_after", "delete"})
 
 
 @dataclass(frozen=True, slots=True)

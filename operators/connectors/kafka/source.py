@@ -11,13 +11,12 @@ from typing import Any, Literal
 from streamflow.arguments import chosen, mapping, names, text
 from streamflow.config import parse_bytes
 from streamflow.core.schema import Objects, Schema
-from streamflow.core.stream_type import ChangeKind, StreamType
+from streamflow.core.stream_type import EVERY_CHANGE, ChangeKind, StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.connectors.kafka.clients.port import KafkaClient, TopicPartition, topic_name
 from streamflow.operators.connectors.kafka.cluster import Cluster, KafkaSecurity, checked_client
 from streamflow.operators.connectors.kafka.enumerator import KafkaEnumerator, Reading
 from streamflow.operators.connectors.kafka.formats.codecs import decoder
-from streamflow.operators.connectors.kafka.formats.debezium_values import DEBEZIUM_CHANGES
 from streamflow.operators.connectors.kafka.formats.values import VALUE, Decoder, KafkaFormat, checked_format
 from streamflow.operators.connectors.kafka.instance_group import InstanceGroup
 from streamflow.operators.connectors.kafka.reading_range import End, Start, checked_end, checked_start
@@ -184,7 +183,7 @@ class KafkaSource(Source):
                     f"include= appends the column {column!r}, which the schema has, too",
                     hint='name it otherwise: include={"key": "record_key"}',
                 )
-        changes = DEBEZIUM_CHANGES if self.format == "debezium" else frozenset[ChangeKind]()
+        changes = EVERY_CHANGE if self.format == "debezium" else frozenset[ChangeKind]()
         return StreamType(Schema({**schema, **added}), timed=True, changes=changes)
 
     def enumerator(self, ctx: SourceContext) -> Enumerator:

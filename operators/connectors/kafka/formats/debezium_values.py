@@ -13,17 +13,12 @@ from typing import Final
 import polars as pl
 
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema, StreamSchema
-from streamflow.core.stream_type import ChangeKind
 from streamflow.errors import JobDefinitionError, cut, represented
 from streamflow.operators.connectors.kafka.formats.column_casts import projected, resolved
 from streamflow.operators.connectors.kafka.formats.json_values import JsonColumns
 from streamflow.operators.connectors.kafka.formats.values import DecodedValues
 
-__all__ = ["DEBEZIUM_CHANGES", "DebeziumValues"]
-
-DEBEZIUM_CHANGES: Final[frozenset[ChangeKind]] = frozenset(
-    {"insert", "update_before", "update_after", "delete"}
-)
+__all__ = ["DebeziumValues"]
 
 _ROWS: Final = {
     "c": (("insert", "after"),),
