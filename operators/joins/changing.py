@@ -22,10 +22,11 @@ from streamflow.core.membership import has_key_in
 from streamflow.core.partition import partitioned
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema
 from streamflow.core.stream_type import EVERY_CHANGE, StreamType
-from streamflow.errors import JobDefinitionError, StateError, Where
+from streamflow.errors import JobDefinitionError
 from streamflow.operators.contract.operator import Collector, OnChanges, Operator, OperatorContext
 from streamflow.operators.joins.matching import joined
 from streamflow.operators.joins.sides import ALONE, SIDES, TIMES, Columns, How, JoinSpec, with_nulls
+from streamflow.operators.totals.cadence import check_unsaid
 from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
@@ -152,6 +153,10 @@ class _ChangingJoining(Operator):
                     store.drop(pane)
         return watermark
 
+    def on_epoch_end(self, epoch: int, out: Collector) -> None:
+        # So that no checkpoint has rows that have been put out beside rows that have not.
+        self._say_all(out)
+
     def finish(self, out: Collector) -> None:
         self._say_all(out)
         if self._at_end:
@@ -164,16 +169,12 @@ class _ChangingJoining(Operator):
         return OperatorSnapshot(values, {**kept[0].tables, **kept[1].tables}, tuple(self._columns.keys))
 
     def restore(self, parts: Sequence[StatePart]) -> None:
-        said = {part.values["said"] for part in parts}
-        if self._at_end and said != {"nothing"}:
-            raise StateError(
-                "rows that have been put out as changes cannot be put out as inserts at the end",
-                where=Where(operator=self._id),
-                hint='go on with mode="streaming" or "micro-batch", or start over with restore="none"',
-            )
+        if self._at_end:
+            check_unsaid(parts, "rows", self._id)
         for store in self._stores:
             store.restore(parts)
-        self._unsaid = self._changes and not self._at_end and said == {"nothing"}
+        unsaid = all(part.values["said"] == "nothing" for part in parts)
+        self._unsaid = self._changes and not self._at_end and unsaid
 
     @property
     def _width(self) -> int:

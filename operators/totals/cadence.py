@@ -15,7 +15,7 @@ from streamflow.operators.contract.operator import Collector, Operator, Operator
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME
 
-__all__ = ["ChangingResult", "Said", "in_cadence"]
+__all__ = ["ChangingResult", "Said", "check_unsaid", "in_cadence"]
 
 Said = Literal["changes", "nothing"]
 """The earlier output of a result: changes, or nothing so far."""
@@ -129,10 +129,15 @@ class _AtTheEnd(Operator):
         return self._result.snapshot("nothing")
 
     def restore(self, parts: Sequence[StatePart]) -> None:
-        if any(part.values["said"] != "nothing" for part in parts):
-            raise StateError(
-                "totals that have been put out as changes cannot be put out as inserts at the end",
-                where=Where(operator=self._id),
-                hint='go on with mode="streaming" or "micro-batch", or start over with restore="none"',
-            )
+        check_unsaid(parts, "totals", self._id)
         self._result.restore(parts)
+
+
+def check_unsaid(parts: Sequence[StatePart], what: str, operator_id: str) -> None:
+    """Raises StateError if a result that is to go out at the end has already been put out as changes."""
+    if any(part.values["said"] != "nothing" for part in parts):
+        raise StateError(
+            f"{what} that have been put out as changes cannot be put out as inserts at the end",
+            where=Where(operator=operator_id),
+            hint='go on with mode="streaming" or "micro-batch", or start over with restore="none"',
+        )
