@@ -20,12 +20,18 @@ from streamflow.operators.connectors.kafka.formats.values import DecodedValues
 
 __all__ = ["DebeziumValues"]
 
-_ROWS: Final = {
-    "c": (("insert", "after"),),
-    "r": (("insert", "after"),),
-    "u": (("update_before", "before"), ("update_after", "after")),
-    "d": (("delete", "before"),),
-}
+_HALVES: Final = pl.DataFrame(
+    [
+        ("c", "insert", "after"),
+        ("r", "insert", "after"),
+        ("u", "update_before", "before"),
+        ("u", "update_after", "after"),
+        ("d", "delete", "before"),
+    ],
+    schema={"op": pl.String, CHANGE: CHANGE_TYPE, "side": pl.String},
+    orient="row",
+)
+"""The rows of each kind of change: what they are, and where they stand."""
 _FULL: Final = "PostgreSQL gives it with ALTER TABLE … REPLICA IDENTITY FULL"
 
 
@@ -70,41 +76,23 @@ class DebeziumValues:
                 for name in ("op", "before", "after")
             ),
         )
-        told = changes.filter(_unusable()).select("place", "op", pl.col("before", "after").is_not_null())
+        halves = changes.join(_HALVES, on="op", how="left", maintain_order="left_right")
+        row = pl.when(pl.col("side") == "before").then(pl.col("before")).otherwise(pl.col("after"))
+        halves = halves.select("place", "op", CHANGE, "side", row.alias("row"))
+        lacking = halves.filter(pl.col(CHANGE).is_null() | pl.col("row").is_null())
         bad = dict(read.bad)
-        for place, op, before, after in told.iter_rows():
-            bad[place] = _problem(op, before=before, after=after)
-        usable = changes.filter(~_unusable())
-        rows = [
-            usable.filter(pl.col("op") == op).select(
-                "place",
-                pl.lit(number, pl.UInt8).alias("half"),
-                pl.lit(kind, CHANGE_TYPE).alias(CHANGE),
-                pl.col(side).alias("row"),
-            )
-            for op, halves in _ROWS.items()
-            for number, (kind, side) in enumerate(halves)
-        ]
-        flat = pl.concat(rows).sort("place", "half")
-        frame = flat.select(CHANGE, "row").unnest("row")[self._shown]
-        return DecodedValues(frame, flat["place"].to_list(), sorted(bad.items()))
+        for place, op, side in lacking.select("place", "op", "side").iter_rows():
+            bad.setdefault(place, _problem(op, side))
+        rows = halves.filter(~pl.col("place").is_in(lacking["place"].implode()))
+        frame = rows.select(CHANGE, "row").unnest("row")[self._shown]
+        return DecodedValues(frame, rows["place"].to_list(), sorted(bad.items()))
 
 
-def _unusable() -> pl.Expr:
-    """Whether a change lacks a row that its kind needs, or is of another kind."""
-    usable = [
-        (pl.col("op") == op) & pl.all_horizontal(pl.col(side).is_not_null() for _, side in halves)
-        for op, halves in _ROWS.items()
-    ]
-    return ~pl.any_horizontal(usable).fill_null(False)
-
-
-def _problem(op: str | None, *, before: bool, after: bool) -> str:
-    """The error text for a change that has no rows."""
+def _problem(op: str | None, side: str | None) -> str:
+    """The error text for a change that lacks the row of one side, or is of a kind that has none."""
     if op is None:
         return "no change of Debezium: it has no op"
-    if op not in _ROWS:
-        return f"op {cut(represented(op))} changes no row; there are {', '.join(_ROWS)}"
-    there = {"before": before, "after": after}
-    side = next(side for _, side in _ROWS[op] if not there[side])
+    if side is None:
+        known = ", ".join(_HALVES["op"].unique(maintain_order=True))
+        return f"op {cut(represented(op))} changes no row; there are {known}"
     return f"op {op!r} without {side!r}" + (f" ({_FULL})" if side == "before" else "")
