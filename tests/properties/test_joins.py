@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import streamflow as sf
 from streamflow.api.stream import through
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, Schema
-from streamflow.core.stream_type import ChangeKind, StreamType
+from streamflow.core.stream_type import EVERY_CHANGE, StreamType
 from streamflow.operators.contract.operator import LATE, OperatorSpec
 from streamflow.operators.joins.as_of import AsOfJoin
 from streamflow.operators.joins.changing import ChangingJoin
@@ -165,8 +165,6 @@ def test_an_as_of_join_step_by_step(
 
 # Two changing tables.
 
-KINDS: frozenset[ChangeKind] = frozenset({"insert", "update_before", "update_after", "delete"})
-
 
 @st.composite
 def changes(draw: st.DrawFn) -> list[tuple[int, list[tuple[str, Row]]]]:
@@ -214,7 +212,7 @@ def test_a_join_of_changing_tables_is_at_any_moment_that_of_their_rows(
         StreamType(
             COLUMNS if only else Schema({CHANGE: CHANGE_TYPE, **COLUMNS}),
             timed,
-            frozenset() if only else KINDS,
+            frozenset() if only else EVERY_CHANGE,
         )
         for only in append_only
     ]
