@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
 import polars as pl
 
-from streamflow.api.stream import Stream, added, builder_of, has_end, read_of, through
+from streamflow.api.stream import Stream, added, builder_of, has_end, read_of
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError
 from streamflow.graph.logical import Input, OperatorNode
@@ -20,10 +20,8 @@ from streamflow.operators.patterns.after_match import AfterMatch
 from streamflow.operators.patterns.match import TIMED_OUT, MatchSpec
 from streamflow.operators.patterns.pattern import Condition, Pattern, Step
 from streamflow.operators.process.process import WHOLE_RECORD
-from streamflow.operators.stateless.extract import Extract
 from streamflow.operators.stateless.user_functions import check_gives, on_rows
-from streamflow.planning.convert import natural_layout
-from streamflow.windows.accumulators import pack, unpack
+from streamflow.windows.accumulators import unpack
 
 if TYPE_CHECKING:
     from streamflow.api.keying import Keying
@@ -115,12 +113,7 @@ def matched(keying: Keying, pattern: object, after_match: object) -> MatchedStre
     steps = [step.name for step in pattern.steps if not step.absent]
     rule = AfterMatch.parsed(after_match, steps)
     made, pattern = _made(pattern, keying)
-    functions = (*keying.functions, *made)
-    if keying.record_columns is None:
-        functions = (*functions, (WHOLE_RECORD, _packed))
-    stream = keying.stream
-    if functions:
-        stream = through(stream, Extract(functions, natural_layout(stream.type), needed=keying.needed))
+    stream = keying.whole_records(made)
     spec = MatchSpec(
         keys=keying.keys,
         pattern=pattern,
@@ -176,10 +169,6 @@ def _yes_or_no(function: Callable[[Any], Any]) -> Callable[[Any], bool]:
     update_wrapper(condition, function, updated=())
     condition.__annotations__ = {"return": bool}
     return condition
-
-
-def _packed(record: Any) -> bytes:
-    return pack(record)
 
 
 def _whole(row: dict[str, Any]) -> Any:
