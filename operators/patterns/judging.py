@@ -6,31 +6,28 @@ one. Most events of most patterns are of that kind, and cost nothing from there 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal
 
 import polars as pl
 
-from streamflow.core.elements import AnyBatch
-from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.error_policy import Guard
 from streamflow.operators.contract.inputs import FRAMES, InputNeeds
 from streamflow.operators.contract.operator import (
     BatchFunction,
-    Collector,
     ErrorPolicy,
     Layout,
     OperatorContext,
     PureSpec,
     Query,
 )
-from streamflow.operators.kernels.engine import collected
 from streamflow.operators.patterns.automaton import Automaton
 from streamflow.operators.patterns.conditions import HOLDS, Conditions
+from streamflow.operators.stateless.columns import by_query
 
 __all__ = ["JudgeSpec", "mattering"]
 
@@ -58,7 +55,7 @@ class JudgeSpec(PureSpec):
     on_error: ErrorPolicy
 
     @cached_property
-    def _query(self) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
+    def _query(self) -> Query:
         judged = Conditions(self.automaton, self.records, self.record_columns).expression
         matters = mattering(self.automaton, self.keys if self.null_keys == "fail" else ())
         if matters is None:
@@ -73,16 +70,7 @@ class JudgeSpec(PureSpec):
     def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
         # The user has written the operator that this is a part of.
         guard = Guard(ctx.operator_id.removesuffix("-combine"), self.on_error, ctx.metrics)
-        query = self._query
-
-        def run(batch: AnyBatch, out: Collector) -> None:
-            assert isinstance(batch, FrameBatch)
-            judge: Callable[[pl.DataFrame], pl.DataFrame] = lambda frame: collected(  # noqa: E731
-                query(frame.lazy()), frame.height
-            )
-            out.emit(FrameBatch(guard.frame(batch.frame, judge, out)))
-
-        return run
+        return by_query(self._query, guard)
 
     @property
     def is_query(self) -> bool:

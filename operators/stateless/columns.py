@@ -50,6 +50,7 @@ __all__ = [
     "Rename",
     "Select",
     "WithColumns",
+    "by_query",
     "checked_type",
     "chosen",
     "resolved_type",
@@ -89,19 +90,7 @@ class ColumnSpec(PureSpec):
         return DEAD_LETTER_TYPE
 
     def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
-        guard = Guard(ctx.operator_id, self.on_error, ctx.metrics)
-
-        def run(batch: AnyBatch, out: Collector) -> None:
-            assert isinstance(batch, FrameBatch)
-            out.emit(
-                FrameBatch(
-                    guard.frame(
-                        batch.frame, lambda frame: collected(self.apply(frame.lazy()), len(frame)), out
-                    )
-                )
-            )
-
-        return run
+        return by_query(self.apply, Guard(ctx.operator_id, self.on_error, ctx.metrics))
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,6 +267,19 @@ class Explode(_Named):
         if not lengths.filter(pl.any_horizontal(pl.nth(0) != pl.exclude(self.names[0]))).is_empty():
             raise ShapeError(f"the lists of {', '.join(self.names)} differ in length")
         return frame
+
+
+def by_query(query: Query, guard: Guard) -> BatchFunction:
+    """A function that puts the frame of each batch through a query; the guard's policy treats bad records."""
+
+    def collect(frame: pl.DataFrame) -> pl.DataFrame:
+        return collected(query(frame.lazy()), frame.height)
+
+    def run(batch: AnyBatch, out: Collector) -> None:
+        assert isinstance(batch, FrameBatch)
+        out.emit(FrameBatch(guard.frame(batch.frame, collect, out)))
+
+    return run
 
 
 def _length(name: str, dtype: pl.DataType) -> pl.Expr:
