@@ -16,6 +16,7 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
+from streamflow.core.plain_keys import occur_once
 from streamflow.core.schema import EVENT_TIME, shown_name
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
@@ -32,7 +33,6 @@ from streamflow.operators.contract.operator import (
 from streamflow.operators.process.keys import typed_keys
 from streamflow.operators.sorting.duplicates import duplicates_of
 from streamflow.operators.sorting.in_order import InOrder
-from streamflow.operators.sorting.key_numbers import all_differ
 from streamflow.operators.sorting.last_records import LastRecords
 from streamflow.operators.sorting.record_form import RecordForm, marks_in_order
 from streamflow.operators.sorting.seen_keys import SeenKeys
@@ -126,7 +126,7 @@ class _First(_InEventTime):
 
     def take(self, frame: pl.DataFrame | None, reached: int, out: Collector) -> None:
         if frame is not None:
-            alone = all_differ(frame, self._keys)
+            alone = occur_once(frame, self._keys)
             first = self._seen.beginnings(frame if alone else self.settled(frame), reached, alone=alone)
             self._duplicates.add(frame.height - first.height)
             out.emit(self._form.batch(first, marks_in_order(first[EVENT_TIME]) if self._marked else None))
@@ -194,7 +194,7 @@ class _FirstToCome(Operator):
         assert isinstance(batch, FrameBatch)
         frame = self._nulls.left_out(batch, out)
         if frame.height:
-            first = self._seen.beginnings(frame, MIN_TIME, alone=all_differ(frame, self._keys))
+            first = self._seen.beginnings(frame, MIN_TIME, alone=occur_once(frame, self._keys))
             self._duplicates.add(frame.height - first.height)
             out.emit(self._form.batch(first))
 

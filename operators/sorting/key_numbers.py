@@ -1,4 +1,4 @@
-"""Equal keys in a frame: nulls equal each other, and so do NaNs."""
+"""Numbers of the keys in a frame: nulls equal each other, and so do NaNs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-__all__ = ["all_differ", "key_numbers"]
+__all__ = ["key_numbers"]
 
 _PLACE: Final = "__place"
 
@@ -20,10 +20,3 @@ def key_numbers(frame: pl.DataFrame, keys: Sequence[str]) -> list[int]:
     """
     place = pl.col(_PLACE).first().over(list(keys))
     return frame.with_row_index(_PLACE).select(place).to_series().to_list()
-
-
-def all_differ(frame: pl.DataFrame, keys: Sequence[str]) -> bool:
-    """Whether no two rows have the same key."""
-    if len(keys) == 1:
-        return frame[keys[0]].n_unique() == frame.height
-    return frame[list(keys)].n_unique() == frame.height

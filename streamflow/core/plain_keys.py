@@ -30,11 +30,13 @@ def keys_as_objects(frame: pl.DataFrame, columns: Sequence[str]) -> list[Any]:
 
 
 def occur_once(frame: pl.DataFrame, columns: Sequence[str]) -> bool:
-    """Whether no key occurs in two rows of a frame; quick for few rows.
+    """Whether no key occurs in two rows of a frame: nulls equal each other, and so do NaNs.
 
     >>> occur_once(pl.DataFrame({"k": ["a", "b"]}), ["k"]), occur_once(pl.DataFrame({"k": ["a", "a"]}), ["k"])
     (True, False)
     """
+    if len(columns) == 1:
+        return frame[columns[0]].n_unique() == frame.height
     keys = frame[list(columns)]
     if frame.height <= FEW and are_plain(keys.dtypes):
         return len(set(keys_as_objects(keys, columns))) == frame.height
