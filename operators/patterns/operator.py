@@ -21,6 +21,7 @@ from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch, End
 from streamflow.core.frame import FrameBatch
 from streamflow.core.membership import has_key_in
+from streamflow.core.plain_keys import are_plain, keys_as_objects
 from streamflow.core.schema import EVENT_TIME, Schema
 from streamflow.core.serde import pack, unpack
 from streamflow.core.stream_type import StreamType
@@ -68,7 +69,6 @@ _SPAN: Final = "span"
 _DUE_SPAN: Final = "due_span"
 _FEW: Final = 64
 """The number of rows up to which a query costs more than going over them."""
-_PLAIN: Final = frozenset({pl.String(), pl.Binary(), pl.Boolean(), pl.Date()})
 _NO_STATE: Final = (pl.Series(_NUMBER, [None], dtype=pl.Int64), pl.Series(_PARTIALS, [None], dtype=pl.Binary))
 _AT_ONCE: Final = 16_384
 """The number of rows after which output is handed on."""
@@ -288,9 +288,9 @@ class MatchOperator(Operator):
 
     def _grouped(self, pool: pl.DataFrame) -> list[list[int]]:
         """The row numbers of each key, in their order."""
-        if pool.height <= _FEW and all(map(_is_plain, pool[self._keys].dtypes)):
-            by_key: dict[tuple[object, ...], list[int]] = {}
-            for row, key in enumerate(pool[self._keys].rows()):
+        if pool.height <= _FEW and are_plain(pool[self._keys].dtypes):
+            by_key: dict[object, list[int]] = {}
+            for row, key in enumerate(keys_as_objects(pool, self._keys)):
                 by_key.setdefault(key, []).append(row)
             return list(by_key.values())
         keyed = pool.select(*self._keys, pl.int_range(pl.len(), dtype=pl.UInt32).alias(_PLACE))
@@ -363,11 +363,6 @@ def _as_it_is(frame: pl.DataFrame) -> pl.DataFrame:
     if _PARTIALS not in frame.columns:
         raise DamagedError(f"events of partial matches have no {_PARTIALS!r}")
     return frame
-
-
-def _is_plain(dtype: pl.DataType) -> bool:
-    """Whether keys of this type are equal where Python says so."""
-    return dtype in _PLAIN or dtype.is_integer()
 
 
 def _state(packed: Sequence[bytes | None], rows: Sequence[int]) -> KeyState:
