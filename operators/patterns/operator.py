@@ -11,7 +11,7 @@ partial matches, packed. When the time of a partial match is over is kept apart,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -40,7 +40,7 @@ from streamflow.operators.patterns.automaton import Holds
 from streamflow.operators.patterns.conditions import HOLDS, Conditions
 from streamflow.operators.patterns.dependent_values import DependentValues
 from streamflow.operators.patterns.judging import mattering
-from streamflow.operators.patterns.key_matching import KeyMatching, KeyState
+from streamflow.operators.patterns.key_matching import KeyMatching, KeyState, Moment
 from streamflow.operators.patterns.match import (
     MATCH_END,
     MATCH_START,
@@ -261,12 +261,10 @@ class MatchOperator(Operator):
             judged = dependent.of_key(row_of, holds) if self._dependents else _by_bits(row_of, holds)
             after = matching.through(state, events, judged, watermark)
             if matching.matches:
-                matches += [(time, tuple((s, row_of[e]) for s, e in path)) for time, path in matching.matches]
+                matches += _in_rows(matching.matches, row_of)
                 matching.matches = []
             if matching.timed_out:
-                timed_out += [
-                    (time, tuple((s, row_of[e]) for s, e in path)) for time, path in matching.timed_out
-                ]
+                timed_out += _in_rows(matching.timed_out, row_of)
                 matching.timed_out = []
             if after.partials != state.partials or after.held != state.held:
                 self._change(changes, state, after, known, row_of)
@@ -351,7 +349,7 @@ class MatchOperator(Operator):
         for rows in self._grouped(pool):
             row_of = {numbers[row]: row for row in rows}
             matching.end(_state(packed, rows), max(self._last, times[rows[-1]]))
-            matches += [(time, tuple((s, row_of[e]) for s, e in path)) for time, path in matching.matches]
+            matches += _in_rows(matching.matches, row_of)
             matching.matches = []
         if matches:
             frame = self._rows.frame(matches, pool, times, MATCH_START, MATCH_END, over=False)
@@ -372,6 +370,11 @@ def _state(packed: Sequence[bytes | None], rows: Sequence[int]) -> KeyState:
         if data is not None:
             return KeyState.unpacked(unpack(data))
     return _EMPTY
+
+
+def _in_rows(found: Sequence[Moment], row_of: Mapping[int, int]) -> list[Found]:
+    """The matches of a key with the row numbers of their events."""
+    return [(time, tuple((stage, row_of[event]) for stage, event in path)) for time, path in found]
 
 
 def _by_bits(row_of: dict[int, int], holds: Sequence[int]) -> Callable[[int], Holds]:
