@@ -14,9 +14,9 @@ from streamflow.errors import RecordError
 from streamflow.operators.contract.operator import ERRORS, LATE
 from streamflow.operators.sorting import known_hashes
 from streamflow.operators.sorting.deduplicate import DeduplicateSpec
-from streamflow.state.frames.merging import Merging
 from streamflow.testing.harness import OperatorHarness, check_batchings
 from streamflow.time.timestamps import MAX_TIME
+from tests.unit.operators.rows_gone_over import RowsGoneOver
 
 TIMED = StreamType(Schema({"k": pl.String, "v": pl.Int64}), timed=True)
 UNTIMED = StreamType(TIMED.schema, timed=False)
@@ -218,15 +218,7 @@ def test_a_batch_costs_what_its_keys_cost_whatever_is_known(
     within: int | None, keep: Literal["first", "last"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rows that are gone over for a batch of ten, beside ten thousand keys and beside sixty thousand."""
-    gone_over = 0
-    rows = Merging.rows
-
-    def watched(self: Merging, frame: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
-        nonlocal gone_over
-        gone_over += frame.height
-        return rows(self, frame, keys)
-
-    monkeypatch.setattr(Merging, "rows", watched)
+    gone_over = RowsGoneOver(monkeypatch)
     harness = OperatorHarness(spec(within, keep), TIMED)
     cost: list[int] = []
     for known in (10_000, 60_000):
@@ -235,8 +227,8 @@ def test_a_batch_costs_what_its_keys_cost_whatever_is_known(
             frame = pl.DataFrame({"k": [f"k{n}" for n in range(start, start + 5_000)], "v": 1})
             harness.push(frame, times=range(start, start + 5_000)).watermark(start + 4_999)
         for again in range(3):  # the first look-ups sort
-            gone_over = 0
+            gone_over.count = 0
             first = 70_000 + known + again
             pushed(harness, *((f"k{n * 97}", first, n) for n in range(10))).watermark(first)
-        cost.append(gone_over)
+        cost.append(gone_over.count)
     assert cost[1] <= cost[0] + 2_000

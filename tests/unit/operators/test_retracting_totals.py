@@ -14,10 +14,10 @@ from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_T
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.totals.running import RunningAggregateSpec
-from streamflow.state.frames.merging import Merging
 from streamflow.testing.harness import OperatorHarness
 from streamflow.testing.results import difference, final_rows
 from streamflow.windows.aggregates import reduce
+from tests.unit.operators.rows_gone_over import RowsGoneOver
 
 KINDS: Any = frozenset({"insert", "update_before", "update_after", "delete"})
 TYPE = Schema({CHANGE: CHANGE_TYPE, "k": pl.String, "v": pl.Int64})
@@ -179,23 +179,15 @@ def test_totals_of_totals_of_totals(mode: Any) -> None:
 
 
 def test_a_batch_costs_what_its_keys_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    gone_over = 0
-    rows = Merging.rows
-
-    def watched(self: Merging, frame: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
-        nonlocal gone_over
-        gone_over += frame.height
-        return rows(self, frame, keys)
-
-    monkeypatch.setattr(Merging, "rows", watched)
+    gone_over = RowsGoneOver(monkeypatch)
     harness = OperatorHarness(spec("total", "most"), CHANGES)
     cost: list[int] = []
     for known in range(0, 60_000, 5_000):
         pushed(harness, *(("insert", f"k{n}", n) for n in range(known, known + 5_000)))
         for _ in range(3):  # the first look-ups sort
-            gone_over = 0
+            gone_over.count = 0
             pushed(harness, *(("insert", f"k{n}", n) for n in range(9)))
-        cost.append(gone_over)
+        cost.append(gone_over.count)
     assert max(cost[-3:]) <= max(cost[:3]) + 4_000
 
 

@@ -13,9 +13,9 @@ from streamflow.core.schema import CHANGE, CHANGE_TYPE, OBJECTS, Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.sorting.top_rows import LastOfEachSpec, TopRowsSpec
-from streamflow.state.frames.merging import Merging
 from streamflow.testing.harness import OperatorHarness
 from streamflow.testing.results import final_rows
+from tests.unit.operators.rows_gone_over import RowsGoneOver
 
 TYPE = Schema({"k": pl.String, "v": pl.Int64})
 TIMED, UNTIMED = StreamType(TYPE, timed=True), StreamType(TYPE, timed=False)
@@ -223,23 +223,15 @@ def test_what_does_not_fit_is_refused() -> None:
 
 @pytest.mark.parametrize("withdraws", [False, True])
 def test_a_batch_costs_what_its_keys_cost(withdraws: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone_over = 0
-    rows = Merging.rows
-
-    def watched(self: Merging, frame: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
-        nonlocal gone_over
-        gone_over += frame.height
-        return rows(self, frame, keys)
-
-    monkeypatch.setattr(Merging, "rows", watched)
+    gone_over = RowsGoneOver(monkeypatch)
     harness = changing() if withdraws else OperatorHarness(top(), UNTIMED)
     cost: list[int] = []
     for known in range(0, 60_000, 5_000):
         keys = range(known, known + 5_000)
         harness.push([{**({"change": "insert"} if withdraws else {}), "k": f"k{n}", "v": n} for n in keys])
         for again in range(4):  # the first look-ups sort
-            gone_over = 0
+            gone_over.count = 0
             kind = {"change": "delete" if again % 2 else "insert"} if withdraws else {}
             harness.push([{**kind, "k": f"k{n}", "v": -1} for n in range(9)])
-        cost.append(gone_over)
+        cost.append(gone_over.count)
     assert max(cost[-3:]) <= max(cost[:3]) + 2_000
