@@ -13,17 +13,15 @@ from typing import Any
 
 import polars as pl
 import pytest
-import yaml
 
 import streamflow as sf
 from streamflow.testing import TestJob
 from streamflow.time.timestamps import to_micros
+from tests.transcripts.playing import SECOND, check, events_of, play
 
 FOLDER = Path(__file__).parent / "patterns"
 FILES = sorted(FOLDER.rglob("*.yaml"))
 METHODS = ("next", "then", "then_any", "not_next", "not_then")
-SECOND = 1_000_000
-EVENT = {"key": pl.String, "time": pl.Int64, "value": pl.Int64}
 
 
 def condition(text: str, names: Sequence[str]) -> pl.Expr:
@@ -56,24 +54,13 @@ def run(transcript: Mapping[str, Any], parallelism: int) -> None:
     """Runs a transcript; raises AssertionError where its output differs."""
     sought, given = pattern_of(transcript["job"]), transcript["job"]
     job = sf.Job("transcript")
-    events = job.read(sf.MemorySource([], schema=EVENT), event_time=sf.epoch("time", unit="us"))
-    matches = events.key_by("key").match(sought, after_match=given.get("after_match", "no_skip"))
+    matches = events_of(job).key_by("key").match(sought, after_match=given.get("after_match", "no_skip"))
     ends = {"matches": matches.collect(), "late": matches.late.collect()}
     if "within" in given:
         ends["timed_out"] = matches.timed_out.collect()
     with TestJob(job, parallelism=parallelism) as t:
         for number, step in enumerate(transcript["steps"]):
-            if "events" in step:
-                rows = [
-                    {"key": key, "time": time * SECOND, "value": value} for time, key, value in step["events"]
-                ]
-                t.source().push(rows)
-            elif "watermark" in step:
-                t.source().advance_watermark(step["watermark"] * SECOND)
-            elif "watermark_before" in step:
-                t.source().advance_watermark(step["watermark_before"] * SECOND - 1)
-            else:
-                t.source().end()
+            play(step, t.source())
             for name, end in ends.items():
                 came = Counter(repr(shown(name, row)) for row in t.output(end).new_rows())
                 wanted = Counter(repr(plain(row)) for row in step.get(name, ()))
@@ -104,12 +91,7 @@ def shown(name: str, row: Mapping[str, Any]) -> Any:
 @pytest.mark.parametrize("parallelism", [1, 2])
 @pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(FOLDER).with_suffix("")) for path in FILES])
 def test_transcript(path: Path, parallelism: int) -> None:
-    transcript = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if transcript.get("expect_failure"):
-        with pytest.raises(AssertionError):
-            run(transcript, parallelism)
-    else:
-        run(transcript, parallelism)
+    check(path, parallelism, run)
 
 
 def test_all_of_them_are_found() -> None:

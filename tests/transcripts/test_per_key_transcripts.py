@@ -10,17 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
-import yaml
 
 import streamflow as sf
 from streamflow.testing import TestJob
+from tests.transcripts.playing import SECOND, check, events_of, play
 
 FOLDER = Path(__file__).parent / "per_key"
 FILES = sorted(FOLDER.rglob("*.yaml"))
-SECOND = 1_000_000
-EVENT = {"key": pl.String, "time": pl.Int64, "value": pl.Int64}
 
 
 def made_of(events: sf.Stream, job: Mapping[str, Any]) -> sf.Stream:
@@ -34,25 +31,14 @@ def run(transcript: Mapping[str, Any], parallelism: int) -> None:
     """Runs a transcript; raises AssertionError where its output differs."""
     given = transcript["job"]
     job = sf.Job("transcript")
-    events = job.read(sf.MemorySource([], schema=EVENT), event_time=sf.epoch("time", unit="us"))
-    made = made_of(events, given)
+    made = made_of(events_of(job), given)
     changing = bool(made.type.changes)
     ends = {"changes" if changing else "out": made.collect()}
     if not changing:
         ends["late"] = made.late.collect()  # type: ignore[attr-defined]
     with TestJob(job, parallelism=parallelism) as t:
         for number, step in enumerate(transcript["steps"]):
-            if "events" in step:
-                rows = [
-                    {"key": key, "time": time * SECOND, "value": value} for time, key, value in step["events"]
-                ]
-                t.source().push(rows)
-            elif "watermark" in step:
-                t.source().advance_watermark(step["watermark"] * SECOND)
-            elif "watermark_before" in step:
-                t.source().advance_watermark(step["watermark_before"] * SECOND - 1)
-            else:
-                t.source().end()
+            play(step, t.source())
             for name, end in ends.items():
                 came = [shown(name, row) for row in t.output(end).new_rows()]
                 wanted = step.get(name, [])
@@ -69,12 +55,7 @@ def shown(name: str, row: Mapping[str, Any]) -> list[Any]:
 @pytest.mark.parametrize("parallelism", [1, 2])
 @pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(FOLDER).with_suffix("")) for path in FILES])
 def test_transcript(path: Path, parallelism: int) -> None:
-    transcript = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if transcript.get("expect_failure"):
-        with pytest.raises(AssertionError):
-            run(transcript, parallelism)
-    else:
-        run(transcript, parallelism)
+    check(path, parallelism, run)
 
 
 def test_all_of_them_are_found() -> None:
