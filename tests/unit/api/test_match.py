@@ -123,29 +123,29 @@ def test_an_error_of_a_function_is_its_record_s() -> None:
     assert len(out) == 2
 
 
-def test_an_error_of_an_expression_is_its_record_s() -> None:
-    job = sf.Job("errors")
+def with_one_bad(job: sf.Job) -> sf.MatchedStream:
+    """The match of two events, between which an expression fails for one."""
     rows = [{"k": "a", "ts": 1, "v": "1"}, {"k": "a", "ts": 2, "v": "x"}, {"k": "a", "ts": 3, "v": "99"}]
     stream = job.read(sf.MemorySource(rows), event_time=sf.epoch("ts", unit="s"))
     number = col("v").cast(sf.Int64)
-    matches = stream.key_by("k").match(sf.pattern("low", number < 10).then("high", number > 90))
-    out = matches.on_error("skip").collect()
+    return stream.key_by("k").match(sf.pattern("low", number < 10).then("high", number > 90))
+
+
+def test_an_error_of_an_expression_is_its_record_s() -> None:
+    job = sf.Job("errors")
+    out = with_one_bad(job).on_error("skip").collect()
     assert job.run().errors == 1
     assert len(out) == 1
 
 
 def test_errors_may_go_to_a_sink() -> None:
     job = sf.Job("errors")
-    rows = [{"k": "a", "ts": 1, "v": "1"}, {"k": "a", "ts": 2, "v": "x"}, {"k": "a", "ts": 3, "v": "99"}]
-    stream = job.read(sf.MemorySource(rows), event_time=sf.epoch("ts", unit="s"))
-    number = col("v").cast(sf.Int64)
     bad: list[Any] = []
 
     async def keep(records: list[Any]) -> None:
         bad.extend(records)
 
-    matches = stream.key_by("k").match(sf.pattern("low", number < 10).then("high", number > 90))
-    out = matches.on_error(sf.sink(keep)).collect()
+    out = with_one_bad(job).on_error(sf.sink(keep)).collect()
     job.run()
     assert len(out) == 1
     assert len(bad) == 1
