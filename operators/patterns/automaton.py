@@ -49,6 +49,11 @@ class Stage:
     absent: tuple[int, ...] = ()
     absent_next: int | None = None
 
+    @property
+    def repeated(self) -> bool:
+        """Whether it may take several events: its column then holds lists."""
+        return self.most != 1
+
 
 @dataclass(frozen=True, slots=True)
 class Automaton:
@@ -66,7 +71,7 @@ class Automaton:
         """Whether an event that fulfils no condition can make a difference."""
         return any(
             (stage.follows == "next" and number > 0)
-            or (stage.most != 1 and stage.inner == "next")
+            or (stage.repeated and stage.inner == "next")
             or stage.absent_next is not None
             for number, stage in enumerate(self.stages)
         )

@@ -128,7 +128,7 @@ class Conditions:
         """The stages that may have taken events when a condition is judged."""
         for at, stage in enumerate(self._automaton.stages):
             if number == stage.condition:
-                return range(at + (stage.most != 1))
+                return range(at + stage.repeated)
             if number == stage.until or number in stage.absent or number == stage.absent_next:
                 return range(at + 1)
         raise AssertionError(number)

@@ -142,7 +142,7 @@ class MatchSpec(OperatorSpec):
     def bounded(self) -> bool:
         """Whether partial matches do not wait for ever: there is a time, or each waits for the next event alone."""
         return self.pattern.time is not None or all(
-            (stage.follows == "next" or not number) and (stage.most == 1 or stage.inner == "next")
+            (stage.follows == "next" or not number) and (not stage.repeated or stage.inner == "next")
             for number, stage in enumerate(self.automaton.stages)
         )
 
@@ -180,5 +180,4 @@ class MatchSpec(OperatorSpec):
 
 
 def _column_type(stage: Stage, event: pl.DataType) -> pl.DataType:
-    repeated = stage.most != 1 and event != pl.Unknown()
-    return pl.List(event) if repeated else event
+    return pl.List(event) if stage.repeated and event != pl.Unknown() else event

@@ -24,7 +24,7 @@ class MatchRows:
     """Makes frames of matches. `keys` are in the users' order; `marked`: each row carries the watermark before it."""
 
     def __init__(self, automaton: Automaton, keys: Sequence[str], *, marked: bool) -> None:
-        self._stages = [(stage.name, stage.most != 1) for stage in automaton.stages]
+        self._stages = [(stage.name, stage.repeated) for stage in automaton.stages]
         self._keys = list(keys)
         self._marked = marked
 
