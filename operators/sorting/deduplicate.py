@@ -97,8 +97,8 @@ class _InEventTime(InOrder):
     """The common part of both choices by event time."""
 
     def __init__(self, spec: DeduplicateSpec, ctx: OperatorContext, form: RecordForm) -> None:
-        owned = OwnedKeys(spec.keys, ctx.groups, ctx.max_parallelism)
-        super().__init__(ctx, form, owned)
+        self._owned = OwnedKeys(spec.keys, ctx.groups, ctx.max_parallelism)
+        super().__init__(ctx, form, self._owned)
         self._keys = list(spec.keys)
         self._nulls = _NullKeys(spec, ctx)
         self._marked = ctx.marks
@@ -121,8 +121,7 @@ class _First(_InEventTime):
 
     def __init__(self, spec: DeduplicateSpec, ctx: OperatorContext, form: RecordForm) -> None:
         super().__init__(spec, ctx, form)
-        owned = OwnedKeys(spec.keys, ctx.groups, ctx.max_parallelism)
-        self._seen = SeenKeys(ctx, owned, spec.within)
+        self._seen = SeenKeys(ctx, self._owned, spec.within)
 
     def take(self, frame: pl.DataFrame | None, reached: int, out: Collector) -> None:
         if frame is not None:
@@ -147,9 +146,8 @@ class _Last(_InEventTime):
     def __init__(self, spec: DeduplicateSpec, ctx: OperatorContext, form: RecordForm) -> None:
         assert spec.within is not None
         super().__init__(spec, ctx, form)
-        owned = OwnedKeys(spec.keys, ctx.groups, ctx.max_parallelism)
         self._within = spec.within
-        self._groups = LastRecords(ctx, owned, spec.within)
+        self._groups = LastRecords(ctx, self._owned, spec.within)
         self._before = MIN_TIME
 
     def take(self, frame: pl.DataFrame | None, reached: int, out: Collector) -> None:
