@@ -42,7 +42,7 @@ from streamflow.operators.stateless.columns import roots
 from streamflow.operators.stateless.null_keys import check_keys
 from streamflow.windows.aggregate import Aggregate, FoldedAggregate
 from streamflow.windows.assigners import Assigner, CountWindow, Session
-from streamflow.windows.own_assigner import WindowAssigner
+from streamflow.windows.own_assigner import WindowAssigner, assigned
 from streamflow.windows.python_functions import any_own
 from streamflow.windows.slicing import SlicedAssigner, slice_expression, slice_function
 
@@ -52,12 +52,12 @@ __all__ = [
     "RECORD_START",
     "CombineSpec",
     "Timestamp",
-    "cut_in_slices",
     "fragment_groups",
     "fragment_plan",
     "keyed_schema",
     "keyed_signature",
     "needed_inputs",
+    "with_fragments",
 ]
 
 NullKeys = Literal["fail", "group"]
@@ -124,8 +124,12 @@ def fragment_groups(assigner: Assigner | None, keys: Sequence[str]) -> list[str 
             return list(keys)
 
 
-def cut_in_slices(assigner: Assigner | None, frame: pl.DataFrame) -> pl.DataFrame:
-    """The records with the starts of their slices, if the expressions of `fragment_groups` read them."""
+def with_fragments(assigner: Assigner | None, frame: pl.DataFrame) -> pl.DataFrame:
+    """The records with the columns that the expressions of `fragment_groups` read beside them: the starts of their
+    slices, or the bounds of their windows, null for those in none."""
+    if isinstance(assigner, WindowAssigner):
+        begin, end = assigned(assigner, frame[EVENT_TIME])
+        return frame.hstack([begin.alias(RECORD_START), end.alias(RECORD_END)])
     starts = slice_function(assigner)
     return (
         frame
@@ -174,7 +178,7 @@ class CombineSpec(PureSpec):
             assert isinstance(batch, FrameBatch)
             try:
                 check_keys(batch.frame, checked, operator)
-                out.emit(FrameBatch(plan.partial(cut_in_slices(self.assigner, batch.frame), groups)))
+                out.emit(FrameBatch(plan.partial(with_fragments(self.assigner, batch.frame), groups)))
             except RecordError as error:
                 raise error.at(Where(operator=operator)) from error.__cause__
 

@@ -18,12 +18,12 @@ from typing import Final
 
 import polars as pl
 
-from streamflow.core.common_types import alike, concatenated
+from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.membership import has_key_in
 from streamflow.core.plain_keys import FEW, occur_once
-from streamflow.operators.aggregates.partials import COUNT, END, FIRST, LAST, SLICE, START, TIME
+from streamflow.operators.aggregates.partials import COUNT, END, FIRST, LAST, SLICE, START
 from streamflow.operators.contract.operator import LATE, Collector, Operator
 from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.windows.buckets import Buckets
@@ -42,8 +42,6 @@ _FIRED: Final = "__fired"
 """A flag of a row that is a session exactly as it has fired."""
 _AGAIN: Final = "__again"
 """A flag of a row of which some records have fired."""
-_OF_RECORD: Final = "\x1aslice"
-"""The slice beside a whole record, which may have any columns."""
 _OPEN: Final = 0
 """The pane of the table of open fragments, which has no pane."""
 _CHUNK_ROWS: Final = 400_000
@@ -205,11 +203,7 @@ class SessionWindows(Operator):
         is_late = pl.col("__fragment").is_in(late.implode())
         dropped = numbered.filter(is_late)
         if not self._parts.partial_input and out.connected(LATE):
-            slices = (TIME - TIME % self._gap).alias(_OF_RECORD)
-            on = [*self._keys, _OF_RECORD]
-            own, others = alike(records.with_columns(slices), dropped.rename({SLICE: _OF_RECORD}), self._keys)
-            whole = own.join(others, on=on, how="semi", nulls_equal=True, maintain_order="left")
-            out.emit_to(LATE, FrameBatch(whole.drop(_OF_RECORD)))
+            out.emit_to(LATE, FrameBatch(self._parts.records_of(dropped, records)))
         else:
             self._parts.metrics.late_dropped.add(int(dropped[COUNT].sum()))
         return numbered.filter(~is_late).drop("__fragment")

@@ -25,7 +25,7 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.key_join import key_join
 from streamflow.core.membership import has_key_in
 from streamflow.core.partition import partitioned
-from streamflow.operators.aggregates.combiner import RECORD_START
+from streamflow.operators.aggregates.combiner import RECORD_START, with_fragments
 from streamflow.operators.aggregates.partials import COUNT, END, START
 from streamflow.operators.contract.operator import LATE, Collector, Operator
 from streamflow.operators.windows.alarms import WAIT, Alarms
@@ -231,11 +231,11 @@ class TriggeredWindows(Operator):
         """The partials of records by key and fragment; records in no window are counted."""
         if self._parts.partial_input:
             return records
-        marked = self._rows.marked(records)
-        if RECORD_START in marked.columns and marked[RECORD_START].has_nulls():
-            self._in_no_window(marked[RECORD_START].null_count())
-            marked = marked.filter(pl.col(RECORD_START).is_not_null())
-        return self._parts.plan.partial(marked, self._parts.groups)
+        cut = with_fragments(self._parts.assigner, records)
+        if RECORD_START in cut.columns and cut[RECORD_START].has_nulls():
+            self._in_no_window(cut[RECORD_START].null_count())
+            cut = cut.filter(pl.col(RECORD_START).is_not_null())
+        return self._parts.plan.partial(cut, self._parts.groups)
 
     def _in_no_window(self, records: int) -> None:
         counter = self._parts.metrics.counter(
@@ -278,7 +278,7 @@ class TriggeredWindows(Operator):
         lost = _lost(rows, kept, fragments)
         if lost.height:
             if not self._parts.partial_input and out.connected(LATE):
-                out.emit_to(LATE, FrameBatch(self._rows.of_fragments(records, lost, self._keys)))
+                out.emit_to(LATE, FrameBatch(self._parts.records_of(lost, records)))
             else:
                 self._parts.metrics.late_dropped.add(int(lost[COUNT].sum()))
         return kept

@@ -10,8 +10,9 @@ import polars as pl
 
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
+from streamflow.core.membership import has_key_in
 from streamflow.observe.registry import OperatorMetrics
-from streamflow.operators.aggregates.combiner import cut_in_slices
+from streamflow.operators.aggregates.combiner import with_fragments
 from streamflow.operators.aggregates.partials import PartialPlan
 from streamflow.operators.stateless.null_keys import check_keys
 from streamflow.operators.windows.emission import PaneWriter
@@ -56,7 +57,12 @@ class WindowParts:
         """The partials of records; a batch from a combiner is returned unchanged."""
         if self.partial_input:
             return frame
-        return self.plan.partial(cut_in_slices(self.assigner, frame), self.groups)
+        return self.plan.partial(with_fragments(self.assigner, frame), self.groups)
+
+    def records_of(self, fragments: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
+        """Those of a batch's records of which these partials were made, in their order."""
+        of_records = with_fragments(self.assigner, records).select(self.groups)
+        return records.filter(has_key_in(of_records, fragments, of_records.columns))
 
     def snapshot(
         self, values: Mapping[str, Any] | None = None, tables: Mapping[str, Table] | None = None

@@ -13,14 +13,12 @@ from typing import Final
 
 import polars as pl
 
-from streamflow.core.common_types import alike, concatenated
-from streamflow.core.schema import EVENT_TIME
-from streamflow.operators.aggregates.combiner import RECORD_END, RECORD_SLICE, RECORD_START
+from streamflow.core.common_types import concatenated
 from streamflow.operators.aggregates.partials import END, FIRST, LAST, SLICE, START, PartialPlan
 from streamflow.operators.windows.merging import SESSION, with_sessions
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 from streamflow.windows.assigners import Assigner, GlobalWindow, Session
-from streamflow.windows.own_assigner import WindowAssigner, assigned, merged
+from streamflow.windows.own_assigner import WindowAssigner, merged
 from streamflow.windows.slicing import Slices, slices_of
 
 __all__ = ["BY_END", "BY_START", "FRAGMENT", "WindowRows", "window_rows"]
@@ -36,34 +34,17 @@ class WindowRows(ABC):
 
     `merging`: windows that intersect become one. `gaps`: a fragment may be in no window. `width`: the
     usual distance from the end of a window to the next one's; 0: not known. `within`: the columns, beside
-    the key, that tell windows apart; none where windows merge. `bounds`: the columns of
-    a fragment that a record has under other names, by these names.
+    the key, that tell windows apart; none where windows merge.
     """
 
     merging = False
     gaps = False
     width = 0
     within: tuple[str, ...] = (END,)
-    bounds: tuple[tuple[str, str], ...] = ()
 
     @abstractmethod
     def rows(self, fragments: pl.DataFrame) -> pl.DataFrame:
         """A row with START and END for each window of each fragment, which are numbered in FRAGMENT."""
-
-    def marked(self, records: pl.DataFrame) -> pl.DataFrame:
-        """The records with the columns of `bounds`."""
-        return records
-
-    def of_fragments(
-        self, records: pl.DataFrame, fragments: pl.DataFrame, keys: Sequence[str]
-    ) -> pl.DataFrame:
-        """The records of these fragments."""
-        own = self.marked(records)
-        names = {fragment: record for record, fragment in self.bounds}
-        own, others = alike(own, fragments.rename(names), keys)
-        on = [*keys, *names.values()]
-        whole = own.join(others, on=on, how="semi", nulls_equal=True, maintain_order="left")
-        return whole[records.columns]
 
     def numbered(self, rows: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
         """Rows of windows (at least one) with the number of the merged window that each is in, in SESSION, and its
@@ -92,8 +73,6 @@ class WindowRows(ABC):
 
 
 class _SlicedRows(WindowRows):
-    bounds = ((RECORD_SLICE, SLICE),)
-
     def __init__(self, slices: Slices) -> None:
         self._slices = slices
         self.gaps = slices.gaps
@@ -112,10 +91,6 @@ class _SlicedRows(WindowRows):
             copies.append(copy if holds.all() else copy.filter(holds))
         return concatenated(copies)
 
-    def marked(self, records: pl.DataFrame) -> pl.DataFrame:
-        starts = self._slices.start(records[EVENT_TIME].to_physical())
-        return records.hstack([starts.alias(RECORD_SLICE)])
-
     def held(self, watermark: int) -> int | None:
         return self._slices.start_of(self._slices.end_after(watermark + 1)) - 1
 
@@ -123,7 +98,6 @@ class _SlicedRows(WindowRows):
 class _SessionRows(WindowRows):
     merging = True
     within = ()
-    bounds = ((RECORD_SLICE, SLICE),)
 
     def __init__(self, gap: int) -> None:
         self._gap = gap
@@ -131,10 +105,6 @@ class _SessionRows(WindowRows):
     def rows(self, fragments: pl.DataFrame) -> pl.DataFrame:
         bounds = [fragments[FIRST].alias(START), (fragments[LAST] + self._gap).alias(END)]
         return fragments.drop(SLICE).with_row_index(FRAGMENT).hstack(bounds)
-
-    def marked(self, records: pl.DataFrame) -> pl.DataFrame:
-        times = records[EVENT_TIME].to_physical()
-        return records.hstack([(times - times % self._gap).alias(RECORD_SLICE)])
 
     def held(self, watermark: int) -> int | None:
         return watermark - self._gap + 1
@@ -152,8 +122,6 @@ class _GlobalRows(WindowRows):
 
 
 class _OwnRows(WindowRows):
-    bounds = ((RECORD_START, START), (RECORD_END, END))
-
     def __init__(self, assigner: WindowAssigner) -> None:
         self._assigner = assigner
         self._simple = type(assigner).merge is WindowAssigner.merge
@@ -162,10 +130,6 @@ class _OwnRows(WindowRows):
 
     def rows(self, fragments: pl.DataFrame) -> pl.DataFrame:
         return fragments.with_row_index(FRAGMENT)
-
-    def marked(self, records: pl.DataFrame) -> pl.DataFrame:
-        starts, ends = assigned(self._assigner, records[EVENT_TIME])
-        return records.hstack([starts.alias(RECORD_START), ends.alias(RECORD_END)])
 
     def numbered(self, rows: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
         if self._simple:
