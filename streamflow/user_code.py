@@ -21,7 +21,7 @@ from pathlib import Path
 from types import CodeType, TracebackType
 from typing import Any, Final
 
-from streamflow.errors import cut
+from streamflow.errors import RecordError, StreamflowError, Where, cut
 
 __all__ = [
     "awaited_failure",
@@ -30,6 +30,7 @@ __all__ = [
     "line_of_definition",
     "line_of_error",
     "raised_by_user",
+    "user_error",
 ]
 
 _LIBRARIES: Final = tuple(
@@ -55,6 +56,22 @@ def raised_by_user(error: BaseException) -> BaseException:
     if isinstance(error, KeyboardInterrupt):
         raise error
     return error
+
+
+def user_error(
+    what: str, raised: BaseException, *, record: Any = None, hint: str | None = None
+) -> StreamflowError:
+    """The error of a synchronous call of user code, `what` by name; a StreamflowError is kept. Raises a
+    KeyboardInterrupt again.
+
+    >>> user_error("reduce", KeyError("origin")).message
+    "reduce raised KeyError: 'origin'"
+    """
+    cause = raised_by_user(raised)
+    if isinstance(cause, StreamflowError):
+        return cause
+    where = Where(code=line_of_error(cause))
+    return RecordError(f"{what} raised {described(cause)}", record=record, where=where, hint=hint)
 
 
 def awaited_failure(error: BaseException) -> BaseException:

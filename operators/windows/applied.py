@@ -17,7 +17,6 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema
 from streamflow.core.stream_type import ChangeKind, StreamType
-from streamflow.errors import RecordError, StreamflowError, Where
 from streamflow.operators.contract.inputs import FRAMES, InputNeeds
 from streamflow.operators.contract.operator import (
     Collector,
@@ -28,7 +27,7 @@ from streamflow.operators.contract.operator import (
     OperatorSpec,
 )
 from streamflow.operators.stateless.frames import MapBatches
-from streamflow.user_code import described, line_of_error, raised_by_user
+from streamflow.user_code import user_error
 
 __all__ = ["PANE_RECORDS", "ApplyPanes"]
 
@@ -104,12 +103,9 @@ class _ApplyPanesOperator(Operator):
         try:
             return self._mapped.apply(records, self._made)
         except BaseException as raised:
-            cause = raised_by_user(raised)
-            if isinstance(cause, StreamflowError):
-                raise cause from raised
-            raise RecordError(
-                f"the function of apply raised {described(cause)}",
-                where=Where(code=line_of_error(cause)),
+            raise user_error(
+                "the function of apply",
+                raised,
                 hint="it is called with all records of a key and window as one DataFrame",
             ) from raised
 

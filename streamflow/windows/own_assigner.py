@@ -8,8 +8,8 @@ from typing import Any, ClassVar, cast
 
 import polars as pl
 
-from streamflow.errors import RecordError, StreamflowError, Where, cut, represented
-from streamflow.user_code import described, line_of_definition, line_of_error, raised_by_user
+from streamflow.errors import StreamflowError, Where, cut, represented
+from streamflow.user_code import line_of_definition, user_error
 
 __all__ = ["WindowAssigner", "assigned", "merged"]
 
@@ -90,12 +90,9 @@ def _called(assigner: WindowAssigner, method: str, *arguments: pl.Series) -> obj
         given: object = getattr(assigner, method)(*arguments)
         return given
     except BaseException as raised:
-        cause = raised_by_user(raised)
-        if isinstance(cause, StreamflowError):
-            raise cause from raised
-        raise RecordError(
-            f"{type(assigner).__name__}.{method} raised {described(cause)}",
-            where=Where(code=line_of_error(cause)),
+        raise user_error(
+            f"{type(assigner).__name__}.{method}",
+            raised,
             hint="it is called with whole Series: the times of a batch, or the windows of a key",
         ) from raised
 

@@ -20,8 +20,8 @@ from streamflow.core.copies import own_result
 from streamflow.core.kinds import SettledKind, any_column
 from streamflow.core.schema import annotated_type
 from streamflow.core.values import strict_column
-from streamflow.errors import RecordError, StreamflowError, Where
-from streamflow.user_code import described, line_of_error, raised_by_user
+from streamflow.errors import RecordError, StreamflowError
+from streamflow.user_code import user_error
 from streamflow.windows.accumulators import pack, unpack
 from streamflow.windows.aggregate import Aggregate, FoldedAggregate, is_known
 
@@ -101,7 +101,7 @@ class Aggregator(FoldedAggregate):
                     if accumulator is None and before is not None:
                         raise StreamflowError(f"{self.label}.add returned nothing: return the accumulator")
             except BaseException as raised:
-                raise _failed(f"{self.label}.add", raised, item) from raised
+                raise user_error(f"{self.label}.add", raised, record=item) from raised
             folded.append(pack(accumulator, what=f"the accumulator of {self.label}"))
         return folded
 
@@ -109,14 +109,14 @@ class Aggregator(FoldedAggregate):
         try:
             return own_result(self.create())
         except BaseException as raised:
-            raise _failed(f"{self.label}.create", raised, None) from raised
+            raise user_error(f"{self.label}.create", raised) from raised
 
     def combine(self, accumulators: Sequence[bytes]) -> bytes:
         unpacked = [unpack(accumulator) for accumulator in accumulators]
         try:
             merged = reduce(self.merge, unpacked)
         except BaseException as raised:
-            raise _failed(f"{self.label}.merge", raised, unpacked, hint=_OF_SEVERAL) from raised
+            raise user_error(f"{self.label}.merge", raised, record=unpacked, hint=_OF_SEVERAL) from raised
         return pack(merged, what=f"the accumulator of {self.label}")
 
     def finish(
@@ -128,7 +128,7 @@ class Aggregator(FoldedAggregate):
             try:
                 found.append(own_result(self.result(accumulator), accumulator))
             except BaseException as raised:
-                raise _failed(f"{self.label}.result", raised, accumulator) from raised
+                raise user_error(f"{self.label}.result", raised, record=accumulator) from raised
         return _series(accumulators.name, found, self.output(dtype), self.label, settled)
 
 
@@ -180,7 +180,9 @@ class Reduce(FoldedAggregate):
             try:
                 value = self.reducer(value, item)
             except BaseException as raised:
-                raise _failed(_name(self.reducer), raised, (value, item), hint=_OF_SEVERAL) from raised
+                raise user_error(
+                    _name(self.reducer), raised, record=(value, item), hint=_OF_SEVERAL
+                ) from raised
         return pack(value, what=f"the value of {_name(self.reducer)}")
 
 
@@ -204,14 +206,6 @@ def _series(
             hint="annotate the function's result type, and return that",
         )
     return column
-
-
-def _failed(what: str, raised: BaseException, record: Any, *, hint: str | None = None) -> StreamflowError:
-    cause = raised_by_user(raised)
-    if isinstance(cause, StreamflowError):
-        return cause
-    where = Where(code=line_of_error(cause))
-    return RecordError(f"{what} raised {described(cause)}", record=record, where=where, hint=hint)
 
 
 def _name(function: Callable[..., Any]) -> str:
