@@ -204,13 +204,6 @@ class PaneWriter:
 
         `again`: they, or sessions that became part of them, may have fired before.
         """
-        if self._fired is None:
-            one_window = all(panes[bound].min() == panes[bound].max() for bound in (START, END))
-            order = self._keys if one_window and self._keys else [END, START, *self._keys]
-            # One column of a window's size sorts faster on one core than Polars divides it among several.
-            ordered = panes.lazy().sort(order, multithreaded=panes.height > _LITTLE)
-        else:
-            ordered = None
         info: list[pl.Expr] = []
         if self._pane_info:
             over = pl.lit(watermark >= MAX_TIME) | (
@@ -220,21 +213,12 @@ class PaneWriter:
                 over &= pl.col(_ORDER)
             info = [pl.lit(timing).alias("pane_timing"), over.alias("is_last")]
         columns = [*self._columns, *self._marked] if timing == "ON_TIME" else self._columns
-        if ordered is None:
-            result = self._with_history(panes, watermark, info, columns, again=again)
-        else:
-            result = collected_as_written((ordered.with_columns(info) if info else ordered).select(columns))
-        out.emit(FrameBatch(result))
+        self._emit(panes, watermark, info, columns, out, again=again)
 
     def write_fired(self, panes: pl.DataFrame, watermark: int, out: Collector) -> None:
         """Emits panes (keys, START, END, values, INDEX, `pane_timing`, `is_last`) of windows with triggers, in window
         order. Each may have fired before."""
-        if self._fired is None:
-            ordered = panes.lazy().sort([END, START, *self._keys])
-            result = collected_as_written(ordered.select(self._columns))
-        else:
-            result = self._with_history(panes, watermark, [], self._columns, again=True)
-        out.emit(FrameBatch(result))
+        self._emit(panes, watermark, [], self._columns, out, again=True)
 
     def snapshot(self) -> OperatorSnapshot:
         """The fired panes that may fire again."""
@@ -254,6 +238,27 @@ class PaneWriter:
         """Forgets the panes of windows (keys, START, END) that are over, though larger ones may come."""
         if self._fired is not None and not windows.is_empty():
             self._fired.take(windows)
+
+    def _emit(
+        self,
+        panes: pl.DataFrame,
+        watermark: int,
+        info: Sequence[pl.Expr],
+        columns: Sequence[pl.Expr],
+        out: Collector,
+        *,
+        again: bool,
+    ) -> None:
+        """Emits the columns `columns` of the panes in order, over `info`."""
+        if self._fired is not None:
+            result = self._with_history(panes, watermark, info, columns, again=again)
+        else:
+            one_window = all(panes[bound].min() == panes[bound].max() for bound in (START, END))
+            order = self._keys if one_window and self._keys else [END, START, *self._keys]
+            # One column of a window's size sorts faster on one core than Polars divides it among several.
+            query = panes.lazy().sort(order, multithreaded=panes.height > _LITTLE)
+            result = collected_as_written((query.with_columns(info) if info else query).select(columns))
+        out.emit(FrameBatch(result))
 
     def _with_history(
         self,
