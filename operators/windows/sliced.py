@@ -154,10 +154,7 @@ class SlicedWindows(Operator):
         gap = self._slicing.last_end(slices) <= slices
         if not gap.any():
             return partials
-        counter = self._parts.metrics.counter(
-            "streamflow_records_in_no_window_total", "Records whose time lies between two windows"
-        )
-        counter.add(int(partials.filter(gap)[COUNT].sum()))
+        self._parts.count_in_no_window(int(partials.filter(gap)[COUNT].sum()))
         return partials.filter(~gap)
 
     def _fired(self, previous: int, watermark: int) -> Iterator[pl.DataFrame]:

@@ -107,7 +107,7 @@ class TriggeredWindows(Operator):
         rows = self._rows.rows(fragments)
         if self._rows.gaps:
             nowhere = _lost(fragments.with_row_index(FRAGMENT), rows, fragments)
-            self._in_no_window(int(nowhere[COUNT].sum()))
+            self._parts.count_in_no_window(int(nowhere[COUNT].sum()))
         if rows.is_empty():
             return
         now = self._clock.now()
@@ -233,15 +233,9 @@ class TriggeredWindows(Operator):
             return records
         cut = with_fragments(self._parts.assigner, records)
         if RECORD_START in cut.columns and cut[RECORD_START].has_nulls():
-            self._in_no_window(cut[RECORD_START].null_count())
+            self._parts.count_in_no_window(cut[RECORD_START].null_count())
             cut = cut.filter(pl.col(RECORD_START).is_not_null())
         return self._parts.plan.partial(cut, self._parts.groups)
-
-    def _in_no_window(self, records: int) -> None:
-        counter = self._parts.metrics.counter(
-            "streamflow_records_in_no_window_total", "Records whose time lies between two windows"
-        )
-        counter.add(records)
 
     @property
     def _over_by(self) -> int:

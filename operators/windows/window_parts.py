@@ -59,6 +59,12 @@ class WindowParts:
             return frame
         return self.plan.partial(with_fragments(self.assigner, frame), self.groups)
 
+    def count_in_no_window(self, records: int) -> None:
+        """Counts records that no window holds."""
+        self.metrics.counter(
+            "streamflow_records_in_no_window_total", "Records whose time lies between two windows"
+        ).add(records)
+
     def records_of(self, fragments: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
         """Those of a batch's records of which these partials were made, in their order."""
         of_records = with_fragments(self.assigner, records).select(self.groups)
