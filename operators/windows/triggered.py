@@ -319,11 +319,12 @@ class TriggeredWindows(Operator):
 
     def _going_on(self, rows: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
         """The rows of windows whose triggers have not finished."""
-        done = states.filter(pl.col(DONE))[[*self._keys, START, END]]
+        on = [*self._keys, START, END]
+        done = states.filter(pl.col(DONE))[on]
+        if not self._rows.merging:
+            return rows.filter(~has_key_in(rows, done, on))
         done = done.rename({START: BY_START, END: BY_END})
         within = (pl.col(START) >= pl.col(BY_START)) & (pl.col(END) <= pl.col(BY_END))
-        if not self._rows.merging:
-            within &= (pl.col(START) == pl.col(BY_START)) & (pl.col(END) == pl.col(BY_END))
         places = key_join(rows.with_row_index(_PLACE), done, self._keys).filter(within)[_PLACE]
         return rows.filter(~pl.int_range(pl.len()).is_in(places.implode()))
 
