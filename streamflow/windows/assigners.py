@@ -12,6 +12,7 @@ from typing import ClassVar, Final, Literal, get_args
 
 import polars as pl
 
+from streamflow.core.schema import EVENT_TIME_TYPE
 from streamflow.errors import JobDefinitionError, represented, unknown_name
 from streamflow.time.timestamps import Duration, format_duration, parse_duration
 from streamflow.windows.own_assigner import WindowAssigner
@@ -305,7 +306,7 @@ def _check(size: int, every: int, offset: int) -> None:
 
 def _check_zone(tz: str) -> None:
     try:
-        pl.Series([0]).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(tz)
+        pl.Series([0]).cast(EVENT_TIME_TYPE).dt.convert_time_zone(tz)
     except (pl.exceptions.PolarsError, TypeError) as error:
         raise JobDefinitionError(
             f"{represented(tz)} is no time zone",

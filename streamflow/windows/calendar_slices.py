@@ -14,6 +14,7 @@ from typing import Final, TypeVar, cast
 
 import polars as pl
 
+from streamflow.core.schema import EVENT_TIME_TYPE
 from streamflow.time.timestamps import EARLIEST, LATEST
 from streamflow.windows.assigners import Calendar
 
@@ -25,7 +26,6 @@ _DAY: Final = 86_400_000_000
 _DAYS: Final = {"1d": 1, "1w": 7, "1mo": 30}
 _MARGIN: Final = 400 * _DAY
 """The stretch of time that a table goes beyond the times seen: a period, and some for those that come next."""
-_EPOCH: Final = pl.Datetime("us", "UTC")
 _LOCAL: Final = pl.Datetime("us")
 
 
@@ -122,7 +122,7 @@ class CalendarSlices:
         before, after = local - 2 * _DAY, local + 2 * _DAY
         while after - before > 1:
             middle = (before + after) // 2
-            shown = pl.Series([middle]).cast(_EPOCH).dt.convert_time_zone(self._assigner.tz)
+            shown = pl.Series([middle]).cast(EVENT_TIME_TYPE).dt.convert_time_zone(self._assigner.tz)
             if shown.dt.replace_time_zone(None).to_physical()[0] >= local:
                 after = middle
             else:

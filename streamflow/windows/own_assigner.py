@@ -8,12 +8,11 @@ from typing import Any, ClassVar, cast
 
 import polars as pl
 
+from streamflow.core.schema import EVENT_TIME_TYPE
 from streamflow.errors import StreamflowError, Where, cut, represented
 from streamflow.user_code import line_of_definition, user_error
 
 __all__ = ["WindowAssigner", "assigned", "merged"]
-
-_TIME = pl.Datetime("us", "UTC")
 
 
 class WindowAssigner(ABC):
@@ -68,7 +67,7 @@ class WindowAssigner(ABC):
 
 def assigned(assigner: WindowAssigner, times: pl.Series) -> tuple[pl.Series, pl.Series]:
     """The windows of these times in microseconds, checked; raises StreamflowError for bounds that are no windows."""
-    given = _called(assigner, "assign", times.cast(_TIME))
+    given = _called(assigner, "assign", times.cast(EVENT_TIME_TYPE))
     starts, ends = _checked(assigner, given, len(times), "assign")
     if not (starts.is_null() == ends.is_null()).all():
         raise _wrong(assigner, "assign", "gave a start without an end, or an end without a start")
