@@ -115,11 +115,7 @@ class Calendar:
                 message, hint=f"{hint}; windows that do not follow a calendar are tumbling(…)"
             )
         _check_zone(self.tz)
-        if abs(self.offset) >= _SHORTEST[self.unit]:
-            raise JobDefinitionError(
-                f"window offset {format_duration(self.offset)} is not shorter than {self.unit}",
-                hint="windows repeat, so an offset of that or more names one that is shorter already",
-            )
+        _check_offset(self.offset, _SHORTEST[self.unit], self.unit)
 
     def __str__(self) -> str:
         return f"calendar({self.unit}, tz={self.tz}{_offset(self.offset)})"
@@ -297,9 +293,13 @@ def _check(size: int, every: int, offset: int) -> None:
         raise JobDefinitionError(
             f"window slide (every) is {format_duration(every)}", hint="it must be longer than zero"
         )
-    if abs(offset) >= every:
+    _check_offset(offset, every, format_duration(every))
+
+
+def _check_offset(offset: int, period: int, shown: str) -> None:
+    if abs(offset) >= period:
         raise JobDefinitionError(
-            f"window offset {format_duration(offset)} is not shorter than {format_duration(every)}",
+            f"window offset {format_duration(offset)} is not shorter than {shown}",
             hint="windows repeat, so an offset of that or more names one that is shorter already",
         )
 
