@@ -47,26 +47,17 @@ Batch = list[tuple[str, int]]
 """(key, time) of records."""
 
 
-def script(batches: list[Batch], watermarks: list[int]) -> Any:
+def script(batches: list[Batch], watermarks: list[int], pause: str | None = None) -> Any:
+    """Batches, each followed by a pause of the clock, if one is given, a watermark and an epoch."""
+
     def run(harness: OperatorHarness) -> None:
         for number, batch in enumerate(batches):
             rows = [{"k": key, "v": number * 100 + at} for at, (key, _) in enumerate(batch)]
             harness.push(rows, times=[time for _, time in batch])
+            if pause is not None:
+                harness.clock.advance(pause)
+                harness.tick()
             harness.watermark(watermarks[number % len(watermarks)]).epoch()
-        harness.finish()
-
-    return run
-
-
-def ticking(batches: list[Batch], watermarks: list[int]) -> Any:
-    """The same, while two seconds go by after each batch."""
-
-    def run(harness: OperatorHarness) -> None:
-        for number, batch in enumerate(batches):
-            rows = [{"k": key, "v": number * 100 + at} for at, (key, _) in enumerate(batch)]
-            harness.push(rows, times=[time for _, time in batch])
-            harness.clock.advance("2s")
-            harness.tick().watermark(watermarks[number % len(watermarks)]).epoch()
         harness.finish()
 
     return run
@@ -182,7 +173,7 @@ def test_triggers(
         pane_info=True,
         late_used=late_used,
     )
-    check_snapshots(spec, RECORDS, script=ticking(batches, watermarks), memory_budget=budget)
+    check_snapshots(spec, RECORDS, script=script(batches, watermarks, pause="2s"), memory_budget=budget)
 
 
 @pytest.mark.parametrize("updates", ["batch", "epoch", "end"])
