@@ -16,7 +16,7 @@ from streamflow.core.common_types import concatenated
 from streamflow.core.key_join import key_join
 from streamflow.core.plain_keys import are_plain, keys_as_objects
 
-__all__ = ["MARK", "Merging", "as_they_are", "flagged", "marks_of"]
+__all__ = ["MARK", "Merging", "as_they_are", "flagged", "marks_of", "unflagged"]
 
 MARK: Final = "__mark"
 """Whether a row is a mark."""
@@ -50,16 +50,17 @@ class Merging:
         frame = concatenated(frames)
         if not self._replacing:
             return self._merge(frame)
-        if self._repeated and not _any_mark(frame):
-            rows = self._merge(frame[[name for name in frame.columns if name != MARK]])
+        marked = _any_mark(frame)
+        if self._repeated and not marked:
+            rows = self._merge(unflagged(frame))
         else:
             keys = frame[self._keys].unique()
-            if keys.height == frame.height and not _any_mark(frame):
+            if keys.height == frame.height and not marked:
                 return frame
             rows = self.rows(frame, keys)
         if MARK in frame.columns:
             rows = flagged(rows, mark=False)
-        if oldest or not _any_mark(frame):
+        if oldest or not marked:
             return rows
         marks = frame.filter(MARK).unique(self._keys)
         return concatenated([marks, rows[marks.columns]])
@@ -111,6 +112,11 @@ def _behind_marks(numbers: pl.Series, marks: pl.Series, keys: int) -> pl.Series:
 def flagged(rows: pl.DataFrame, *, mark: bool) -> pl.DataFrame:
     """The rows with the column MARK."""
     return rows.hstack([_FLAGS[mark].new_from_index(0, rows.height)])
+
+
+def unflagged(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows without the column MARK."""
+    return rows[[name for name in rows.columns if name != MARK]]
 
 
 def marks_of(rows: pl.DataFrame, keys: list[str]) -> pl.DataFrame:

@@ -29,7 +29,7 @@ from streamflow.errors import StateError
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.frames.chunks import Chunk, Chunks, chunk_runs
 from streamflow.state.frames.key_slices import slice_of_hash, slices_of, slices_of_hashes
-from streamflow.state.frames.merging import MARK, Merging, flagged, marks_of
+from streamflow.state.frames.merging import MARK, Merging, flagged, marks_of, unflagged
 from streamflow.state.frames.parts import TAIL_FRAMES, TAIL_ROWS, FrameSizes, Pane, Part
 from streamflow.state.frames.runs import Run, by_hash
 from streamflow.state.keyed.key_hashes import Sought
@@ -309,7 +309,7 @@ class FrameStore:
             self._rows += part.rows
 
     def _shown(self, frame: pl.DataFrame) -> pl.DataFrame:
-        return frame[[name for name in frame.columns if name != MARK]] if self._replacing else frame
+        return unflagged(frame) if self._replacing else frame
 
     # In memory.
 
