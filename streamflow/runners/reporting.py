@@ -135,8 +135,7 @@ class Reporter:
             at = self._plan.task(slowest.upper)
         loops = [loop for loop in worker.sources.get(at.id, ()) if loop.held_back_by is not None]
         holder = min(loops, key=lambda loop: loop.watermark, default=None)
-        strategy, held = at.source.watermark, None if holder is None else holder.held_back_at
-        known = held is not None and MIN_TIME < held < MAX_TIME
+        strategy, held = at.source.watermark, None if holder is None else _known(holder.held_back_at)
         return Wait(
             operator=id,
             what=waiting.what,
@@ -146,7 +145,7 @@ class Reporter:
             through=tuple(through),
             source=at.source.id,
             split=None if holder is None else holder.held_back_by,
-            latest=held + strategy.bound + 1 if held is not None and known else None,
+            latest=None if held is None else held + strategy.bound + 1,
             bound=strategy.bound,
             idle_after=strategy.idle_after,
         )

@@ -127,14 +127,10 @@ class SourceTask:
         return None if holder is None else str(holder)
 
     @property
-    def held_back_at(self) -> int | None:
-        """The watermark of the split that holds this subtask's back."""
+    def held_back_at(self) -> int:
+        """The watermark of the split that holds this subtask's back; MIN_TIME if none does."""
         holder = self.held_back_by
-        return (
-            None
-            if holder is None
-            else next((mark.current for id, mark in self._marks.items() if str(id) == holder), None)
-        )
+        return MIN_TIME if holder is None else self._marks[holder].current
 
     @property
     def furthest(self) -> int:
