@@ -7,7 +7,7 @@ import json
 import ssl
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,9 +15,12 @@ import msgspec
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, StreamflowError
 from streamflow.observe.status import JobStatus
+from streamflow.observe.why import Wait
 from streamflow.time.timestamps import parse_duration
 
 __all__ = ["ControlClient", "WatchedJob", "place_of"]
+
+T = TypeVar("T")
 
 _MAX_ANSWER: Final = 16 << 20
 _TOKEN_HINT: Final = "set STREAMFLOW_CONTROL_TOKEN, or give --token-file"
@@ -43,6 +46,23 @@ class ControlClient:
     def post(self, route: str, order: dict[str, Any]) -> dict[str, Any]:
         """The answer to an order. Raises StreamflowError with the job's error, or if none answers."""
         return self._ask("POST", route, json.dumps(order))
+
+    def status(self) -> JobStatus:
+        """The job's present status. Raises what `get` does, and StreamflowError for one that cannot be read."""
+        return self._read(self.get("/status"), JobStatus, "status")
+
+    def waits(self) -> list[Wait]:
+        """The results that wait for event time. Raises what `status` does."""
+        return self._read(self.get("/why").get("waits"), list[Wait], "answer")
+
+    def _read(self, told: object, type_: type[T], what: str) -> T:
+        try:
+            return msgspec.convert(told, type_)
+        except msgspec.ValidationError as error:
+            raise StreamflowError(
+                f"the {what} of the job at {self.url} cannot be read: {error}",
+                hint="it may run with another version of streamflow",
+            ) from error
 
     def _ask(self, method: str, route: str, body: str | None) -> dict[str, Any]:
         headers = {"Accept": "application/json"}
@@ -132,13 +152,6 @@ class WatchedJob:
 
     def look(self) -> JobStatus:
         """The present status."""
-        told = self._client.get("/status")
-        try:
-            status = msgspec.convert(told, JobStatus)
-        except msgspec.ValidationError as error:
-            raise StreamflowError(
-                f"the status of the job at {self._client.url} cannot be read: {error}",
-                hint="it may run with another version of streamflow",
-            ) from error
+        status = self._client.status()
         self.before, self.now = self.now, status
         return status

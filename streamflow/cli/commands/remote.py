@@ -21,7 +21,7 @@ from streamflow.cli.parameters import Debug, JobUrl, Json, Timeout, TokenFile
 from streamflow.cli.terminal.progress import ending
 from streamflow.cli.terminal.waits import explained
 from streamflow.errors import ConfigError, StreamflowError, unknown_name
-from streamflow.observe.status import JobResult, JobStatus
+from streamflow.observe.status import JobResult
 from streamflow.observe.why import Wait
 
 __all__ = ["savepoint", "status", "stop", "top", "why"]
@@ -129,20 +129,13 @@ def why(
 
 
 def _waits(client: ControlClient, operator: str | None) -> list[Wait]:
-    try:
-        waits = msgspec.convert(client.get("/why").get("waits"), list[Wait])
-    except msgspec.ValidationError as error:
-        raise StreamflowError(
-            f"the answer of the job at {client.url} cannot be read: {error}",
-            hint="it may run with another version of streamflow",
-        ) from error
-    if operator is None or any(each.operator == operator for each in waits):
-        return [each for each in waits if operator in (None, each.operator)]
-    known = [each.operator for each in msgspec.convert(client.get("/status"), JobStatus).operators]
-    if operator not in known:
-        message, hint = unknown_name("operator", operator, known)
-        raise ConfigError(message, hint=hint)
-    return []
+    waits = [each for each in client.waits() if operator in (None, each.operator)]
+    if not waits and operator is not None:
+        known = [each.operator for each in client.status().operators]
+        if operator not in known:
+            message, hint = unknown_name("operator", operator, known)
+            raise ConfigError(message, hint=hint)
+    return waits
 
 
 def stop(
