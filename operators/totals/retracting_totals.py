@@ -99,9 +99,7 @@ class RetractingTotals:
         """Adds what is pending to the totals, and emits the changes."""
         totals = self._settle()
         if totals is not None:
-            result = self._changes.of(totals)
-            if result.height:
-                out.emit(FrameBatch(result))
+            self._put_out(totals, out)
 
     def collect(self, batch: AnyBatch, out: Collector) -> None:
         """Takes changes of totals that are emitted only at the end."""
@@ -116,13 +114,9 @@ class RetractingTotals:
         for number in range(slices):
             sums = self._store.read_slice(_ALL, number, slices)
             if sums is not None and sums.height:
-                new = sums.with_columns(pl.lit(False).alias(OLD))
                 values = self._value_store.look_up(_ALL, sums) if self._values.needed else None
-                result = self._changes.of(
-                    self._totals(new, [] if values is None else [_old(values, old=False)])
-                )
-                if result.height:
-                    out.emit(FrameBatch(result))
+                new = [] if values is None else [_old(values, old=False)]
+                self._put_out(self._totals(_old(sums, old=False), new), out)
         self._store.clear()
         self._value_store.clear()
 
@@ -167,9 +161,9 @@ class RetractingTotals:
         new = added if old is None else self._merged(concatenated([old, added]))
         _replace(self._store, old, new.filter(pl.col(ROWS) != 0))
         self._pending = []
-        sums = new.with_columns(pl.lit(False).alias(OLD))
+        sums = _old(new, old=False)
         if old is not None:
-            sums = concatenated([old.with_columns(pl.lit(True).alias(OLD)), sums])
+            sums = concatenated([_old(old, old=True), sums])
         return self._totals(sums, self._settled_values() if self._values.needed else [])
 
     def _settled_values(self) -> list[pl.DataFrame]:
@@ -180,6 +174,12 @@ class RetractingTotals:
         new = self._values.merged(added if old is None else concatenated([old, added]))
         _replace(self._value_store, old, new)
         return [_old(new, old=False), *([] if old is None else [_old(old, old=True)])]
+
+    def _put_out(self, totals: pl.DataFrame, out: Collector) -> None:
+        """Emits the changes between old totals and new ones, if there are any."""
+        result = self._changes.of(totals)
+        if result.height:
+            out.emit(FrameBatch(result))
 
     def _totals(self, sums: pl.DataFrame, values: Sequence[pl.DataFrame]) -> pl.DataFrame:
         """Totals by key and by whether they are old, of which old ones come first."""
@@ -249,8 +249,8 @@ def _plan_of_sums(aggregates: Sequence[tuple[str, Aggregate]], records: StreamTy
     return PartialPlan(summed, with_sign, extras)
 
 
-def _old(values: pl.DataFrame, *, old: bool) -> pl.DataFrame:
-    return values.with_columns(pl.lit(old).alias(OLD))
+def _old(rows: pl.DataFrame, *, old: bool) -> pl.DataFrame:
+    return rows.with_columns(pl.lit(old).alias(OLD))
 
 
 def _replace(store: FrameStore, old: pl.DataFrame | None, new: pl.DataFrame) -> None:
