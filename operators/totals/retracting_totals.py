@@ -110,10 +110,8 @@ class RetractingTotals:
         """Emits all totals as inserts, and removes them."""
         if _ALL not in self._store:
             return
-        slices = self._store.slices([_ALL])
-        for number in range(slices):
-            sums = self._store.read_slice(_ALL, number, slices)
-            if sums is not None and sums.height:
+        for sums in self._store.in_slices(_ALL):
+            if sums.height:
                 values = self._value_store.look_up(_ALL, sums) if self._values.needed else None
                 new = [] if values is None else [_old(values, old=False)]
                 self._put_out(self._totals(_old(sums, old=False), new), out)

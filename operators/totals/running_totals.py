@@ -84,11 +84,8 @@ class RunningTotals:
     def insert_all(self, out: Collector) -> None:
         """Emits all totals as inserts, and removes them."""
         if _TOTALS in self._store:
-            slices = self._store.slices([_TOTALS])
-            for number in range(slices):
-                totals = self._store.read_slice(_TOTALS, number, slices)
-                if totals is not None:
-                    self._put_out(None, totals, out)
+            for totals in self._store.in_slices(_TOTALS):
+                self._put_out(None, totals, out)
             self._store.drop(_TOTALS)
 
     def snapshot(self, said: Said) -> OperatorSnapshot:

@@ -238,6 +238,14 @@ class FrameStore:
             return None
         return self._shown(frames[0] if len(frames) == 1 else concatenated(frames))
 
+    def in_slices(self, pane: int) -> Iterator[pl.DataFrame]:
+        """The merged rows of a pane, a slice of the keys at a time, as far as there are any."""
+        slices = self.slices([pane])
+        for number in range(slices):
+            rows = self.read_slice(pane, number, slices)
+            if rows is not None:
+                yield rows
+
     def drop(self, pane: int) -> None:
         """Removes a pane."""
         content = self._panes.pop(pane)
