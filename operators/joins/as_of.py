@@ -20,7 +20,7 @@ from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
 from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.joins.sides import SIDES, TIMES, Columns, JoinSpec, Late
-from streamflow.operators.joins.table_rows import deleted, last_of_each, make_current
+from streamflow.operators.joins.table_rows import KeyedRows, deleted, last_of_each, make_current
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.frames.time_sorted import TimeSorted
 from streamflow.state.keyed.owned_keys import OwnedKeys
@@ -73,6 +73,7 @@ class _AsOfJoining(Operator):
         self._how = spec.how
         self._tolerance = spec.tolerance
         self._late = Late(columns, ctx.metrics)
+        self._versioned_rows = KeyedRows(columns.keys, ctx.metrics)
         owned = OwnedKeys(tuple(columns.keys), ctx.groups, ctx.max_parallelism)
         self._versions = FrameStore(
             ctx.state,
@@ -95,7 +96,7 @@ class _AsOfJoining(Operator):
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         rows = self._late.sorted_out(self._columns.rows(batch, port), port, self._watermark, out)
         if port:
-            rows = self._columns.with_partner_possible(rows)
+            rows = self._versioned_rows.of(rows)
         self._waiting[port].add(rows)
 
     def on_watermark(self, watermark: int, out: Collector) -> int | None:

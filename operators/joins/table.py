@@ -21,7 +21,7 @@ from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import Collector, Layout, Operator, OperatorContext
 from streamflow.operators.joins.matching import joined
 from streamflow.operators.joins.sides import TIMES, Columns, How, JoinSpec
-from streamflow.operators.joins.table_rows import last_of_each, make_current
+from streamflow.operators.joins.table_rows import KeyedRows, last_of_each, make_current
 from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
@@ -86,6 +86,9 @@ class _TableJoining(Operator):
         self._columns = columns
         self._how: How = spec.how
         self._every_row = spec.every_row
+        self._keyed_rows = KeyedRows(
+            columns.keys, ctx.metrics, counting=not spec.broadcast or 0 in ctx.groups
+        )
         keys, everyone = tuple(columns.keys), range(ctx.max_parallelism)
         groups = everyone if spec.broadcast else ctx.groups
         self._place = _number_in(ctx) if spec.broadcast else None
@@ -167,7 +170,7 @@ class _TableJoining(Operator):
 
     def _take(self, rows: pl.DataFrame) -> None:
         """Makes the last row of each key the table's, or adds all rows."""
-        rows = self._columns.with_partner_possible(rows)
+        rows = self._keyed_rows.of(rows)
         if self._every_row:
             self._table.append(_ALL, rows)
         else:

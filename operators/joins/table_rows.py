@@ -7,13 +7,36 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from streamflow.core.membership import without_null_keys
+
 if TYPE_CHECKING:
+    from streamflow.observe.registry import OperatorMetrics
     from streamflow.state.frames.store import FrameStore
 
-__all__ = ["DELETED", "deleted", "last_of_each", "make_current", "standing"]
+__all__ = ["DELETED", "KeyedRows", "deleted", "last_of_each", "make_current", "standing"]
 
 DELETED: Final = "\x1adeleted"
 """A boolean column of a table's rows that says that its key has no row from then on."""
+
+
+class KeyedRows:
+    """The rows of a table that have a key. The others are no rows of it, and are counted: those that every subtask
+    sees, by the first one alone."""
+
+    def __init__(self, keys: Sequence[str], metrics: OperatorMetrics, *, counting: bool = True) -> None:
+        self._keys = keys
+        self._counting = counting
+        self._keyless = metrics.counter(
+            "streamflow_table_rows_without_key_total",
+            "Rows of a table of which a key is null, which are no rows of it",
+        )
+
+    def of(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Those of the rows none of whose keys is null."""
+        keyed = without_null_keys(rows, self._keys)
+        if self._counting:
+            self._keyless.add(rows.height - keyed.height)
+        return keyed
 
 
 def deleted(rows: pl.DataFrame) -> pl.Series:

@@ -11,13 +11,12 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
-from streamflow.core.membership import without_null_keys
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, Schema, shown_name
 from streamflow.core.stream_type import EVERY_CHANGE, StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import Collector, Layout, Operator, OperatorContext, OperatorSpec
-from streamflow.operators.joins.table_rows import DELETED, deleted, last_of_each, standing
+from streamflow.operators.joins.table_rows import DELETED, KeyedRows, deleted, last_of_each, standing
 from streamflow.operators.totals.cadence import Said, in_cadence
 from streamflow.operators.totals.total_changes import GONE, OLD, TotalChanges
 from streamflow.state.frames.store import FrameStore
@@ -80,10 +79,7 @@ class _TableRows:
         self._versioned = spec.versioned
         others = [name for name in columns if name not in spec.keys]
         self._changes = TotalChanges(spec.keys, others, [CHANGE, *columns], timed=timed, withdrawn=True)
-        self._keyless = ctx.metrics.counter(
-            "streamflow_table_rows_without_key_total",
-            "Rows of a table that have no key, which is no row of it",
-        )
+        self._keyed_rows = KeyedRows(self._keys, ctx.metrics)
         self._store = FrameStore(
             ctx.state,
             ctx.operator_id,
@@ -139,11 +135,9 @@ class _TableRows:
             self._store.drop(_ALL)
 
     def _keyed(self, batch: AnyBatch) -> list[pl.DataFrame]:
-        """The rows of a batch that have a key, if there are any; the others are counted."""
+        """The rows of a batch that have a key, if there are any."""
         assert isinstance(batch, FrameBatch)
-        rows = batch.unmarked().frame
-        keyed = without_null_keys(rows, self._keys)
-        self._keyless.add(rows.height - keyed.height)
+        keyed = self._keyed_rows.of(batch.unmarked().frame)
         return [keyed] if keyed.height else []
 
     def _taken(self, rows: pl.DataFrame) -> tuple[pl.DataFrame | None, pl.DataFrame]:

@@ -46,9 +46,12 @@ def _windows(job: sf.Job, read: sf.Stream) -> sf.Job:
 
 
 def healthy() -> sf.Job:
-    """A job with which nothing is wrong."""
+    """A job with which nothing is wrong, and that has operators of every kind that counts something of its own."""
     job = sf.Job("healthy")
-    return _windows(job, job.read(sf.source(ticks(), schema=SCHEMA), event_time=sf.epoch("ts", unit="ms")))
+    read = job.read(sf.source(ticks(), schema=SCHEMA), event_time=sf.epoch("ts", unit="ms"))
+    latest = read.select("key", latest=col("n")).to_table("key")
+    read.deduplicate("key", within="50ms").join(latest, on="key").write(sf.sink(_swallow))
+    return _windows(job, read)
 
 
 def sick() -> sf.Job:

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from streamflow.core.schema import Schema
 from streamflow.core.stream_type import StreamType
+from streamflow.operators.contract.operator import OperatorSpec
 from streamflow.operators.joins.as_of import AsOfJoin
 from streamflow.operators.joins.interval import IntervalJoin
 from streamflow.operators.joins.sides import JoinSpec
 from streamflow.operators.joins.table import TableJoin
+from streamflow.operators.joins.upserts import Upserts
 from streamflow.state.frames.store import FrameStore
 from streamflow.testing import OperatorHarness
 from streamflow.time.timestamps import MAX_TIME
@@ -64,6 +66,30 @@ def test_what_waits_and_the_table_go_on_at_another_parallelism(
         wanted += [(number, value) for value in (values if broadcast else values[-1:]) or [None]]
     found = [(row["v"], row["w"]) for row in harness.output()]
     assert sorted(found, key=repr) == sorted(wanted, key=repr)
+
+
+@pytest.mark.parametrize("parallelism", [1, 3])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        TableJoin(bounded=False, **ON),
+        TableJoin(bounded=True, broadcast=True, **ON),
+        AsOfJoin(**ON),
+        Upserts(keys=("k",)),
+    ],
+    ids=["table", "broadcast", "as of", "changes"],
+)
+def test_rows_of_a_table_without_a_key_are_counted_once(spec: OperatorSpec, parallelism: int) -> None:
+    timed = isinstance(spec, AsOfJoin)
+    inputs = (
+        [StreamType(RIGHT.schema, timed=timed)]
+        if isinstance(spec, Upserts)
+        else [LEFT, StreamType(RIGHT.schema, timed=timed)]
+    )
+    harness = OperatorHarness(spec, *inputs, parallelism=parallelism)
+    rows = [{"k": key, "w": 1} for key in ("a", None, "b", None, None)]
+    harness.push(rows, times=[0] * 5 if timed else None, port=len(inputs) - 1)
+    assert harness.metrics.counter("streamflow_table_rows_without_key_total", "").value == 3
 
 
 @pytest.mark.parametrize(
