@@ -10,6 +10,7 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
+from streamflow.core.plain_keys import occur_once
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE
 from streamflow.operators.aggregates.partials import LATEST, PartialPlan
 from streamflow.operators.contract.operator import Collector, OperatorContext
@@ -117,10 +118,13 @@ class RunningTotals:
             self._pending_rows = self._merged_rows = self._pending[0].height
 
     def _partials(self, batch: AnyBatch) -> pl.DataFrame:
-        """A batch as partials; its keys are fit to be keys."""
+        """A batch as partials, one per key; its keys are fit to be keys."""
         assert isinstance(batch, FrameBatch)
         check_keys(batch.frame, self._checked, self._id)
-        return batch.frame if self._partial_input else self._plan.partial(batch.frame, self._keys)
+        if not self._partial_input:
+            return self._plan.partial(batch.frame, self._keys)
+        # A channel may have made one batch of several.
+        return batch.frame if occur_once(batch.frame, self._keys) else self._merge(batch.frame)
 
     def _merge(self, partials: pl.DataFrame) -> pl.DataFrame:
         """One row per key."""

@@ -64,6 +64,10 @@ class RowBatch:
     def max_time(self) -> int | None:
         return max(self.times) if self.times else None
 
+    def all_later_than(self, time: int) -> bool:
+        """Whether each record has an event time, and a later one than `time`."""
+        return self.times is not None and all(each > time for each in self.times)
+
     @property
     def marked(self) -> bool:
         """Whether each record carries the watermark before it."""

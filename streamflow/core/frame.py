@@ -49,6 +49,14 @@ class FrameBatch:
         largest = self.frame[EVENT_TIME].cast(pl.Int64).max()
         return None if largest is None else int(largest)  # type: ignore[arg-type]
 
+    def all_later_than(self, time: int) -> bool:
+        """Whether each record has an event time, and a later one than `time`."""
+        if not self.timed:
+            return False
+        times = self.frame[EVENT_TIME].to_physical()
+        smallest = times.min()
+        return smallest is not None and smallest > time and not times.has_nulls()  # type: ignore[operator]
+
     @property
     def marked(self) -> bool:
         """Whether each record carries the watermark before it."""

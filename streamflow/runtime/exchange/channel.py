@@ -10,29 +10,29 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from itertools import islice
 from typing import Final
 
 from streamflow.core.batch import RowBatch
 from streamflow.core.elements import EndOfInput, Idle, StreamElement, Watermark
 from streamflow.core.frame import FrameBatch
 from streamflow.runtime.exchange.channel_memory import ChannelMemory
-from streamflow.runtime.exchange.merging import merged
+from streamflow.runtime.exchange.merging import merged, of_one_kind
 
 __all__ = ["Channel", "Inbox"]
 
 _FRAME_BYTES: Final = 2_400
 """The bytes of a frame beside its data, measured with frames of one row and two columns."""
 _CROWDED: Final = 16
-"""The number of waiting elements from which on consecutive watermarks become one, since they must not pile up; so do
-small batches."""
+"""The number of waiting elements from which on consecutive watermarks become one, since they must not pile up."""
 _SMALL: Final = 256
 """Rows of a small batch."""
+_TOGETHER: Final = 4_096
+"""Rows up to which small batches are read as one."""
 
 
 class Channel:
     """One sender, one reader, in order. `port` is the input of the reader that it feeds; it shares `memory` with other
-    channels. `merges`: small batches that wait become one."""
+    channels. `merges`: small batches that wait are read as one."""
 
     # There are as many as pairs of subtasks.
     __slots__ = (
@@ -44,7 +44,6 @@ class Channel:
         "_queue",
         "_room",
         "_rows",
-        "_small_ones",
         "inbox",
         "number",
         "port",
@@ -67,8 +66,6 @@ class Channel:
         self._queue: deque[tuple[StreamElement, int, int]] = deque()
         self._rows = 0
         self._bytes = 0
-        self._small_ones = 0
-        """The number of small batches that were sent one after the other last."""
         self._room: asyncio.Future[None] | None = None
         self.inbox: Inbox | None = None
         self.number = 0
@@ -93,10 +90,10 @@ class Channel:
             if isinstance(last, Watermark) and last.end is None:
                 # Nothing has come between the two: the second says all that the first does.
                 self._queue.pop()
-        self._append(element, rows, size)
-        self._small_ones = self._small_ones + 1 if 0 < rows <= _SMALL else 0
-        if self._merges and self._small_ones >= _CROWDED <= len(self._queue):
-            self._merge()
+        self._queue.append((element, rows, size))
+        self._rows += rows
+        self._bytes += size
+        self._memory.take(size)
         if self.inbox is not None:
             self.inbox.wake(self.number)
 
@@ -106,42 +103,51 @@ class Channel:
         return self._queue[0][0] if self._queue else None
 
     def receive_nowait(self) -> StreamElement | None:
-        """The next element, or None if there is none now."""
+        """The next element, or None if there is none now. Small batches that wait one behind the other are one."""
         if not self._queue:
             return None
-        element, rows, size = self._queue.popleft()
-        self._rows -= rows
-        self._bytes -= size
+        number, batches, passed = self._together()
+        elements = [self._taken() for _ in range(number)]
+        if passed is not None and not (self._queue and isinstance(self._queue[0][0], Watermark)):
+            self._queue.appendleft((passed, 0, 0))
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
-        if size:
-            self._memory.release(size)
-        return element
+        return merged(batches) if number > 1 else elements[0]
 
     def _fits(self, rows: int, size: int) -> bool:
         within = self._rows + rows <= self._max_rows and self._bytes + size <= self._max_bytes
         return within and self._memory.fits(size)
 
-    def _append(self, element: StreamElement, rows: int, size: int) -> None:
-        self._queue.append((element, rows, size))
-        self._rows += rows
-        self._bytes += size
-        self._memory.take(size)
-
-    def _merge(self) -> None:
-        """Makes one of the last batches, all of which are small."""
-        last = list(islice(reversed(self._queue), _CROWDED))[::-1]
-        batch = merged([each for each, _, _ in last if isinstance(each, (FrameBatch, RowBatch))])
-        self._small_ones = 0
-        if batch is None:
-            return
-        for _, rows, size in last:
-            self._queue.pop()
-            self._rows -= rows
-            self._bytes -= size
+    def _taken(self) -> StreamElement:
+        element, rows, size = self._queue.popleft()
+        self._rows -= rows
+        self._bytes -= size
+        if size:
             self._memory.release(size)
-        self._append(batch, len(batch), _size(batch))
-        self._small_ones = int(len(batch) <= _SMALL)
+        return element
+
+    def _together(self) -> tuple[int, list[FrameBatch | RowBatch], Watermark | None]:
+        """The number of elements to be read at once, the batches among them, and the last watermark among them.
+
+        A reader that is behind pays for each batch, however small. A watermark between two batches may as well come
+        behind both if all records of the second are later: no window, timer or row that it lets go sees them.
+        """
+        batches = list[FrameBatch | RowBatch]()
+        number, rows, passed = 1, 0, None
+        watermark: Watermark | None = None
+        for at, (element, height, _) in enumerate(self._queue if self._merges else (), start=1):
+            if isinstance(element, Watermark) and batches and element.end is None:
+                watermark = element
+                continue
+            if not isinstance(element, (FrameBatch, RowBatch)) or not 0 < height <= _SMALL:
+                break
+            if batches and not (rows + height <= _TOGETHER and of_one_kind(batches[0], element)):
+                break
+            if watermark is not None and (element.marked or not element.all_later_than(watermark.time)):
+                break
+            batches.append(element)
+            number, rows, passed = at, rows + height, watermark
+        return number, batches, passed
 
 
 class Inbox:

@@ -115,11 +115,11 @@ class Driven:
     def frame(self, frame: pl.DataFrame) -> None:
         batch: AnyBatch = FrameBatch(frame)
         if self._before is not None:
-            between = Outputs()
-            self._before.process_batch(batch, 0, between)
-            for part in between.main:
-                self.operator.process_batch(FrameBatch(part), 0, self.out)
-            return
+            # A channel may make one batch of several that are combined each by itself.
+            between, middle = Outputs(), frame.height // 2
+            for part in (frame[:middle], frame[middle:]) if middle else (frame,):
+                self._before.process_batch(FrameBatch(part), 0, between)
+            batch = FrameBatch(pl.concat(between.main))
         self.operator.process_batch(batch, 0, self.out)
 
     def watermark(self, time: int) -> Driven:

@@ -6,10 +6,13 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamflow.core.batch import RowBatch
 from streamflow.core.elements import Barrier, EndOfInput, Watermark
 from streamflow.core.frame import FrameBatch
+from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE
 from streamflow.runtime.exchange.channel import Channel, Inbox
 from streamflow.runtime.exchange.channel_memory import ChannelMemory
 from streamflow.testing import SteppedLoop, TestClock
@@ -50,7 +53,7 @@ def test_elements_come_in_order(loop: SteppedLoop) -> None:
 
 
 def test_a_sender_waits_for_room_in_rows(loop: SteppedLoop) -> None:
-    channel = Channel(max_rows=10)
+    channel = Channel(max_rows=10, merges=False)
     sender = start(loop, send_all(channel, rows(6), rows(4), rows(1)))
     assert not sender.done()
     assert channel.rows == 10
@@ -70,7 +73,7 @@ def test_a_sender_waits_for_room_in_bytes(loop: SteppedLoop) -> None:
 
 
 def test_room_for_less_than_the_batch_is_not_room(loop: SteppedLoop) -> None:
-    channel = Channel(max_rows=10)
+    channel = Channel(max_rows=10, merges=False)
     sender = start(loop, send_all(channel, rows(3), rows(7), rows(5)))
     channel.receive_nowait()
     loop.settle()
@@ -104,19 +107,90 @@ def test_small_frames_take_more_than_their_data(loop: SteppedLoop) -> None:
     assert 10 < channel.rows < 30  # each really takes more than 2 kB
 
 
-def test_small_batches_become_one_where_many_wait(loop: SteppedLoop) -> None:
+def received_from(channel: Channel) -> list[Any]:
+    received: list[Any] = []
+    while (element := channel.receive_nowait()) is not None:
+        received.append(element)
+    return received
+
+
+def test_small_batches_that_wait_are_read_as_one(loop: SteppedLoop) -> None:
     channel = Channel()
     frames = [FrameBatch(pl.DataFrame({"k": ["a"], "n": [number]})) for number in range(5_000)]
     start(loop, send_all(channel, *frames, Watermark(1), frames[0]))
-    received = []
-    while (element := channel.receive_nowait()) is not None:
-        received.append(element)
-    assert len(received) < 50
+    received = received_from(channel)
     assert received[-2:] == [Watermark(1), frames[0]]
     data = [batch.frame for batch in received if isinstance(batch, FrameBatch)]
+    assert [frame.height for frame in data] == [4_096, 904, 1]
     assert pl.concat(data)["n"].to_list() == [*range(5_000), 0]
-    assert max(frame.height for frame in data) < 5_000
     assert channel.rows == 0
+
+
+def test_watermarks_that_no_record_behind_is_late_for_come_behind_it(loop: SteppedLoop) -> None:
+    channel = Channel()
+    first, second, third = (RowBatch([number], [10 * number]) for number in (1, 2, 3))
+    start(
+        loop, send_all(channel, first, Watermark(9), second, Watermark(19), third, Watermark(29), Barrier(1))
+    )
+    start(loop, send_all(channel, second, Watermark(24), third, Watermark(30), third))
+    assert received_from(channel) == [
+        RowBatch([1, 2, 3], [10, 20, 30]),
+        Watermark(29),
+        Barrier(1),
+        RowBatch([2, 3], [20, 30]),
+        Watermark(30),
+        third,
+    ]
+
+
+@given(
+    sent=st.lists(
+        st.one_of(
+            st.builds(
+                lambda times, timed, framed: _batch(times, timed=timed, framed=framed),
+                st.lists(st.integers(0, 9), max_size=3),
+                st.booleans(),
+                st.booleans(),
+            ),
+            st.integers(0, 9).map(Watermark),
+            st.just(Barrier(1)),
+        ),
+        max_size=20,
+    )
+)
+def test_no_record_becomes_late_or_comes_in_time_by_being_read_with_others(sent: list[Any]) -> None:
+    loop, channel = SteppedLoop(TestClock()), Channel()
+    start(loop, send_all(channel, *sent))
+    assert _seen(received_from(channel)) == _seen(sent)
+    assert channel.rows == 0
+    loop.close_quietly()
+
+
+def _batch(times: list[int], *, timed: bool, framed: bool) -> Any:
+    if not framed:
+        return RowBatch(times, times if timed else None)
+    frame = pl.DataFrame({"t": times}, schema={"t": pl.Int64})
+    return FrameBatch(
+        frame.with_columns(pl.col("t").cast(EVENT_TIME_TYPE).alias(EVENT_TIME)) if timed else frame
+    )
+
+
+def _seen(elements: list[Any]) -> tuple[list[Any], list[int]]:
+    """Each record, and whether it is late for the watermarks before it; the watermark at each barrier and the end."""
+    records = list[Any]()
+    marks, latest = list[int](), -1
+    for element in [*elements, Barrier(2)]:
+        match element:
+            case Watermark(time):
+                latest = max(latest, time)
+            case Barrier():
+                marks.append(latest)
+                records.append("barrier")
+            case FrameBatch():
+                records += [(time, element.timed and time <= latest) for time in element.frame["t"]]
+            case _:
+                records += [(time, element.times is not None and time <= latest) for time in element.values]
+    return records, marks
 
 
 def test_small_batches_stay_as_they_are_before_functions(loop: SteppedLoop) -> None:
@@ -130,12 +204,6 @@ def test_batches_of_two_kinds_stay_apart(loop: SteppedLoop) -> None:
     timed, untimed = RowBatch([1], [10]), RowBatch([1])
     start(loop, send_all(channel, *[timed, untimed] * 20))
     assert [channel.receive_nowait() for _ in range(40)] == [timed, untimed] * 20
-
-
-def test_few_batches_stay_as_they_are(loop: SteppedLoop) -> None:
-    channel = Channel()
-    start(loop, send_all(channel, *[rows(1)] * 15))
-    assert [channel.receive_nowait() for _ in range(15)] == [rows(1)] * 15
 
 
 def test_channels_share_what_they_hold(loop: SteppedLoop) -> None:
@@ -184,7 +252,7 @@ def test_watermarks_do_not_pile_up(loop: SteppedLoop) -> None:
 
 
 def test_memory_stays_bounded_however_fast_the_sender(loop: SteppedLoop) -> None:
-    channel = Channel(max_rows=10)
+    channel = Channel(max_rows=10, merges=False)
     start(loop, send_all(channel, *[rows(3)] * 100))
     seen, most = 0, 0
     while channel.rows:
