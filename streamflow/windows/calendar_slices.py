@@ -26,11 +26,14 @@ _DAY: Final = 86_400_000_000
 _DAYS: Final = {"1d": 1, "1w": 7, "1mo": 30}
 _MARGIN: Final = 400 * _DAY
 """The stretch of time that a table goes beyond the times seen: a period, and some for those that come next."""
+_FIRST: Final = EARLIEST - _MARGIN
+_LAST: Final = LATEST + _MARGIN
+"""No window of an event begins or ends beyond these, where watermarks −∞ and +∞ are."""
 _LOCAL: Final = pl.Datetime("us")
 
 
 class CalendarSlices:
-    """The windows of one `Calendar`. Times before the year 1 and after 9999 count as the first and last of those.
+    """The windows of one `Calendar`. Times far before the year 1 and after 9999 count as the first and last.
 
     >>> days = CalendarSlices.of(Calendar("1d", "Europe/Berlin"))
     >>> noon = 1_711_882_800_000_000  # 2024-03-31, when the clocks are put forward
@@ -78,7 +81,7 @@ class CalendarSlices:
     def _bound(self, time: Time, further: int) -> Time:
         """The beginning of the period that holds a time, or of the one that is so many `further`."""
         if isinstance(time, int):
-            time = min(max(time, EARLIEST), LATEST)
+            time = min(max(time, _FIRST), _LAST)
             table = self._covering(time, time)
             return int(table[table.search_sorted(time, side="right") - 1 + further])
         if time.is_empty():

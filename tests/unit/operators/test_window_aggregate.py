@@ -11,13 +11,22 @@ from streamflow.core.schema import EVENT_TIME, Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, RecordError
 from streamflow.operators.windows.windowing import WindowAggregateSpec
-from streamflow.time.timestamps import MAX_TIME
+from streamflow.time.timestamps import EARLIEST, LATEST, MAX_TIME
 from streamflow.windows import aggregates as sf
-from streamflow.windows.assigners import GlobalWindow, Sliding, Tumbling
+from streamflow.windows.assigners import (
+    Assigner,
+    Calendar,
+    Cumulative,
+    GlobalWindow,
+    Session,
+    Sliding,
+    Tumbling,
+)
 from tests.unit.operators.driving import RECORDS, Driven, frame_of
 
 COUNTS = (("n", sf.count()), ("total", sf.sum("value")))
 SECOND = 1_000_000
+HOUR, DAY = 3_600 * SECOND, 86_400 * SECOND
 
 
 def spec(assigner: Any, **options: Any) -> WindowAggregateSpec:
@@ -95,6 +104,25 @@ def test_windows_of_the_year_9999_and_of_before_1970(combine: bool) -> None:
         (early, 2),
         (late - late % (10 * SECOND), 1),
     ]
+
+
+@pytest.mark.parametrize(
+    "assigner",
+    [
+        Tumbling(7 * DAY),
+        Cumulative(7 * DAY, step=7 * DAY),
+        Session(400 * DAY),
+        GlobalWindow(),
+        Calendar("1d", "Pacific/Kiritimati", 23 * HOUR),
+        Calendar("1w", "Asia/Tokyo", -6 * DAY),
+        Calendar("1mo", "Pacific/Pago_Pago", 27 * DAY),
+    ],
+    ids=str,
+)
+def test_the_first_and_the_last_moment_are_in_a_window(assigner: Assigner, combine: bool) -> None:
+    for moment in (EARLIEST, LATEST):
+        driven = Driven(spec(assigner), combine=combine).batch(("a", moment, 1))
+        assert [row[-2] for row in driven.end().take()] == [1]
 
 
 def test_many_sparse_windows_fire_in_order_and_leave_nothing(combine: bool) -> None:

@@ -127,9 +127,9 @@ def test_periods_follow_one_another_from_the_first_year_to_the_last() -> None:
     ends = slices.ends(slices.end_after(first), slices.end_after(last))
     assert len(ends) in range(119_980, 119_995)
     assert all(one < other for one, other in itertools.pairwise(ends))
-    # What lies beyond is in the first and the last of them.
-    assert slices.end_after(-(2**63)) == slices.end_after(first)
-    assert slices.end_after(2**63) == slices.end_after(last)
+    # The watermarks before all events and behind them lie outside.
+    assert slices.end_until(-(2**63)) < first
+    assert slices.end_until(2**63) >= slices.end_after(last)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +137,7 @@ def test_periods_follow_one_another_from_the_first_year_to_the_last() -> None:
     [
         (lambda: calendar("1h"), "no calendar unit '1h'"),  # type: ignore[arg-type]
         (lambda: calendar("1d", tz="Europe/Bonn"), "'Europe/Bonn' is no time zone"),
+        (lambda: calendar("1d", tz=""), "'' is no time zone"),
         (lambda: calendar("1d", tz=None), "None is no time zone"),  # type: ignore[arg-type]
         (lambda: calendar("1d", offset="24h"), "offset 1d is not shorter than 1d"),
         (lambda: calendar("1mo", offset="28d"), "not shorter than 1mo"),
