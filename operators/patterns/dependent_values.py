@@ -13,7 +13,7 @@ from streamflow.operators.patterns.automaton import Automaton, Holds, Path
 from streamflow.operators.patterns.conditions import Dependent
 from streamflow.operators.patterns.match_rows import EVENT
 from streamflow.operators.patterns.references import Reference
-from streamflow.operators.patterns.scalar import Scalar
+from streamflow.operators.patterns.scalar import Scalar, values_of
 from streamflow.user_code import raised_by_user
 
 __all__ = ["DependentValues"]
@@ -56,6 +56,7 @@ class DependentValues:
         guard: Guard,
         out: Collector,
     ) -> None:
+        self._pool = pool
         self._guard = guard
         self._out = out
         self._failed: set[int] = set()
@@ -64,7 +65,7 @@ class DependentValues:
 
         def column(name: str) -> Sequence[Any]:
             if name not in known:
-                known[name] = pool[EVENT].struct.field(name).to_list()
+                known[name] = values_of(pool[EVENT].struct.field(name))
             return known[name]
 
         self._ready = {
@@ -103,6 +104,6 @@ class DependentValues:
         except BaseException as raised:  # noqa: BLE001 — Polars' panics are none of Exception's
             if row not in self._failed:
                 self._failed.add(row)
-                shown = {name: column[row] for name, column in ready.columns}
+                shown = {name: self._pool[EVENT][row][name] for name, _ in ready.columns}
                 self._guard.bad([self._guard.error(raised_by_user(raised), shown)], self._out)
             return False

@@ -26,7 +26,8 @@ _BETWEEN: Final = "\x1f"
 class Reference:
     """A summary of a column over the events that a step has taken so far.
 
-    Nulls are left out, as Polars does it; of no events a count and a sum are 0, and everything else is null.
+    Nulls are left out, as Polars does it, and NaN is neither the smallest nor the largest value; of no events a count
+    and a sum are 0, and everything else is null.
 
     >>> Reference("small", "sum", "amount").of([2, None, 3]), Reference("small", "last", "amount").of([])
     (5, None)
@@ -59,6 +60,11 @@ class Reference:
         is no such summary."""
         if dtype is None:
             return pl.Int64()
+        if self.summary in ("min", "max") and dtype.is_nested():
+            raise JobDefinitionError(
+                f"the {self.summary} of {self.column!r} in step {self.step!r} is asked for, and it holds {dtype}",
+                hint="lists and structs are neither larger nor smaller; ask for the first or the last",
+            )
         if self.summary not in ("sum", "mean"):
             return dtype
         if not dtype.is_numeric() or dtype.is_decimal():
@@ -66,7 +72,9 @@ class Reference:
                 f"the {self.summary} of {self.column!r} in step {self.step!r} is asked for, and it holds {dtype}",
                 hint="sums and means are those of whole numbers and floats",
             )
-        return pl.Int64() if self.summary == "sum" and dtype.is_integer() else pl.Float64()
+        if self.summary == "mean" or not dtype.is_integer():
+            return pl.Float64()
+        return pl.Int128() if dtype in _LONG else pl.Int64()
 
     def of(self, values: Sequence[Any]) -> Any:
         """The summary of the values of the events that the step has taken, oldest first."""
@@ -85,9 +93,16 @@ class Reference:
 _OF_KNOWN: Final[dict[str, Callable[[Sequence[Any]], Any]]] = {
     "sum": sum,
     "mean": lambda values: sum(values) / len(values) if values else None,
-    "min": lambda values: min(values, default=None),
-    "max": lambda values: max(values, default=None),
+    "min": lambda values: min(_but_nan(values), default=None),
+    "max": lambda values: max(_but_nan(values), default=None),
 }
+_LONG: Final = frozenset({pl.UInt64(), pl.Int128(), pl.UInt128()})
+"""The whole numbers of which some are no Int64."""
+
+
+def _but_nan(values: Sequence[Any]) -> Sequence[Any]:
+    """The values that are not NaN; all of them if there is no other."""
+    return [value for value in values if value == value] or values
 
 
 class StepReference:

@@ -19,10 +19,10 @@ import polars as pl
 
 from streamflow.operators.kernels.engine import collected_as_written
 
-__all__ = ["Scalar", "conjuncts", "scalar"]
+__all__ = ["Scalar", "conjuncts", "scalar", "values_of"]
 
 Scalar = Callable[[Mapping[str, Any]], object]
-"""A function from the values of columns to the value of an expression."""
+"""A function from the values of columns (`values_of`) to the value of an expression."""
 
 _AND: Final = ("And", "LogicalAnd")
 _OR: Final = ("Or", "LogicalOr")
@@ -54,7 +54,7 @@ def conjuncts(expression: pl.Expr) -> list[pl.Expr]:
 
 
 def scalar(expression: pl.Expr, types: Mapping[str, pl.DataType]) -> Scalar:
-    """The expression as a function of one row; `types` are those of the columns that it reads.
+    """The expression as a function of one row, of `values_of` its columns; `types` are those of the columns.
 
     >>> types = {"a": pl.Int64(), "b": pl.Float64()}
     >>> larger = scalar(pl.col("a") * 2 > pl.col("b"), types)
@@ -67,12 +67,37 @@ def scalar(expression: pl.Expr, types: Mapping[str, pl.DataType]) -> Scalar:
         return partial(_query, expression, dict(types))
 
 
+def values_of(column: pl.Series) -> list[Any]:
+    """The values of a column as a `Scalar` takes them: Python's, or numbers where Python's would lose nanoseconds, or
+    the order of an Enum.
+
+    >>> values_of(pl.Series(["high", "low"], dtype=pl.Enum(["low", "high"])))
+    [1, 0]
+    """
+    return (column.to_physical() if _as_numbers(column.dtype) else column).to_list()
+
+
+def _as_numbers(dtype: pl.DataType) -> bool:
+    if isinstance(dtype, pl.Datetime | pl.Duration):
+        return dtype.time_unit == "ns"
+    return isinstance(dtype, pl.Enum | pl.Time)
+
+
 def _query(expression: pl.Expr, types: Mapping[str, pl.DataType], values: Mapping[str, Any]) -> object:
-    columns = [
-        pl.Series(name, [values[name]], dtype=None if dtype == pl.Unknown() else dtype, strict=False)
-        for name, dtype in types.items()
-    ]
+    columns = [_column(name, values[name], dtype) for name, dtype in types.items()]
     return collected_as_written(pl.DataFrame(columns).lazy().select(expression)).item()
+
+
+def _column(name: str, value: object, dtype: pl.DataType) -> pl.Series:
+    if dtype == pl.Unknown():
+        return pl.Series(name, [value])
+    if isinstance(value, int) and isinstance(dtype, pl.Enum):
+        value = dtype.categories[value]
+    elif _as_numbers(dtype):
+        return pl.Series(name, [value], dtype=pl.Int64).cast(dtype)
+    elif isinstance(value, int) and not -_BITS // 2 <= value < _BITS // 2:
+        dtype = pl.Int128()  # a sum
+    return pl.Series(name, [value], dtype=dtype)
 
 
 def _node(expression: pl.Expr) -> Any:

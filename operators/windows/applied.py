@@ -15,7 +15,7 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
-from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema
+from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, Schema
 from streamflow.core.stream_type import ChangeKind, StreamType
 from streamflow.operators.contract.inputs import FRAMES, InputNeeds
 from streamflow.operators.contract.operator import (
@@ -87,7 +87,7 @@ class _ApplyPanesOperator(Operator):
         panes = batch.frame
         if panes.is_empty():
             return
-        made = [self._applied(records.struct.unnest()) for records in panes[PANE_RECORDS]]
+        made = [self._applied(panes, pane) for pane in range(panes.height)]
         result = concatenated(made)
         rows = [pane for pane, frame in enumerate(made) for _ in range(frame.height)]
         leading = panes[
@@ -99,13 +99,14 @@ class _ApplyPanesOperator(Operator):
             leading = leading.with_columns(kinds.alias(CHANGE))
         out.emit(FrameBatch(leading.hstack(result)))
 
-    def _applied(self, records: pl.DataFrame) -> pl.DataFrame:
+    def _applied(self, panes: pl.DataFrame, pane: int) -> pl.DataFrame:
         try:
-            return self._mapped.apply(records, self._made)
+            return self._mapped.apply(panes[PANE_RECORDS][pane].struct.unnest(), self._made)
         except BaseException as raised:
             raise user_error(
                 "the function of apply",
                 raised,
+                record=panes.drop(PANE_RECORDS, EVENT_TIME, strict=False).row(pane, named=True),
                 hint="it is called with all records of a key and window as one DataFrame",
             ) from raised
 

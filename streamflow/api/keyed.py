@@ -15,6 +15,7 @@ from streamflow.api.processed import ProcessedStream, processed
 from streamflow.api.shortcuts import Shortcuts
 from streamflow.api.stream import IntoExpr, Stream, read_of, through
 from streamflow.api.windowed import UnpackedStream, WindowedStream, field_of, reduction
+from streamflow.arguments import flag
 from streamflow.core.schema import Schema, key_column, shown_name
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.operators.aggregates.combiner import Timestamp
@@ -40,6 +41,9 @@ _ELSEWHERE: Final = {
     "map": "map(function) before key_by(…), or process(MyProcess)",
     "flat_map": "flat_map(function) before key_by(…), or process(MyProcess)",
     "filter": "filter(…) before key_by(…)",
+    "deduplicate": "deduplicate(key) of the stream, without key_by(…)",
+    "distinct": "deduplicate(key) of the stream, without key_by(…)",
+    "sort": 'process(MyProcess, order="event_time"), or sort("event_time") of the stream',
     "tumbling": "window(sf.tumbling(…))",
     "sliding": "window(sf.sliding(…))",
     "session": "window(sf.session(gap=…))",
@@ -111,7 +115,7 @@ class KeyedStream(Shortcuts[Stream]):
             trigger=as_default(trigger, lateness),
             allowed_lateness=lateness,
             accumulation=accumulation,
-            pane_info=pane_info,
+            pane_info=flag(pane_info, "pane_info"),
             timestamp=timestamp,
         )
 

@@ -54,6 +54,7 @@ _ELSEWHERE: Final = {
     **AGGREGATES,
     "agg": "aggregate(total=sf.sum(…), …)",
     "map": "apply(function), which gets a window's records as a DataFrame",
+    "filter": "filter(…) before key_by(…), or of the result of aggregate(…)",
     "process": "aggregate(…) with an sf.Aggregator, or process(…) of the keyed stream with timers",
     "collect": "aggregate(…) first, or collect_list(column)",
     "write": "aggregate(…) first",

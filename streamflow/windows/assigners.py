@@ -12,6 +12,7 @@ from typing import ClassVar, Final, Literal, get_args
 
 import polars as pl
 
+from streamflow.arguments import text
 from streamflow.core.schema import EVENT_TIME_TYPE
 from streamflow.errors import JobDefinitionError, represented, unknown_name
 from streamflow.time.timestamps import Duration, format_duration, parse_duration
@@ -306,8 +307,9 @@ def _check_offset(offset: int, period: int, shown: str) -> None:
 
 def _check_zone(tz: str) -> None:
     try:
+        text(tz, "tz")
         pl.Series([0]).cast(EVENT_TIME_TYPE).dt.convert_time_zone(tz)
-    except (pl.exceptions.PolarsError, TypeError) as error:
+    except (pl.exceptions.PolarsError, JobDefinitionError) as error:
         raise JobDefinitionError(
             f"{represented(tz)} is no time zone",
             hint='give a name of the IANA database, like "Europe/Berlin"',

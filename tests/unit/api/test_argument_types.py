@@ -24,11 +24,16 @@ def stream() -> sf.Stream:
     return sf.Job("typed").read(sf.MemorySource([{"k": "a", "v": 1}]))
 
 
+def timed() -> sf.Stream:
+    return sf.Job("typed").read(sf.MemorySource([{"k": "a", "v": 1}]), event_time=sf.epoch("v", unit="s"))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: stream().map_async(looked_up, capacity=wrong), "capacity is 'x'"),
         (lambda: stream().map_async(looked_up, ordered=wrong), "ordered is 'x'"),
+        (lambda: timed().window(sf.tumbling("1h"), pane_info=wrong), "pane_info is 'x'"),
         (lambda: sf.backoff(wrong), "retries is 'x'"),
         (lambda: sf.backoff(-1), "retries is -1"),
         (lambda: stream().union(number), "union got 3"),

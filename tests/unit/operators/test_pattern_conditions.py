@@ -16,7 +16,8 @@ from streamflow.core.schema import Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.patterns import scalar as scalars
 from streamflow.operators.patterns.match import MatchSpec
-from streamflow.operators.patterns.scalar import conjuncts, scalar
+from streamflow.operators.patterns.references import Reference, Summary
+from streamflow.operators.patterns.scalar import conjuncts, scalar, values_of
 
 TYPES: dict[str, pl.DataType] = {
     "i": pl.Int64(),
@@ -93,6 +94,44 @@ def test_a_condition_over_one_row_is_what_polars_gives(expression: pl.Expr, row:
     assert evaluated(row) is frame.select(expression.alias("out"))["out"][0]
 
 
+COLUMNS = [
+    pl.Series([], dtype=pl.Int64),
+    pl.Series([None, None], dtype=pl.Float64),
+    pl.Series([2, None, -3], dtype=pl.Int64),
+    pl.Series([2**63 - 1, 2**63 - 1]),
+    pl.Series([2**64 - 1, 2**64 - 1, 0], dtype=pl.UInt64),
+    pl.Series([math.nan, 1.5, None, -2.0, math.nan]),
+    pl.Series([1.5, math.nan]),
+    pl.Series([math.nan, math.nan]),
+    pl.Series(["middle", "low", "high", None], dtype=pl.Enum(["low", "middle", "high"])),
+    pl.Series([1_001, 1_000, 1_002]).cast(pl.Datetime("ns")),
+]
+
+
+@pytest.mark.parametrize("summary", ["first", "last", "sum", "mean", "min", "max"])
+@pytest.mark.parametrize("column", COLUMNS, ids=lambda column: str(column.to_list()))
+def test_a_summary_of_earlier_events_is_what_polars_gives(column: pl.Series, summary: Summary) -> None:
+    if summary in ("sum", "mean") and not column.dtype.is_numeric():
+        return
+    reference = Reference("a", summary, "v")
+    wide = column.cast(pl.Int128) if column.dtype.is_integer() else column
+    expected = wide.to_frame("v").select(getattr(col("v"), summary)()).to_series()
+    value = reference.of(values_of(column))
+    # No plain expression, so that Polars sees the value.
+    same = scalar(pl.struct(reference.expression).struct[0], {reference.name: reference.type(column.dtype)})
+    found = same({reference.name: value})
+    if summary == "mean":
+        assert found == pytest.approx(expected[0], nan_ok=True)
+    else:
+        assert pl.Series([found]).equals(pl.Series([expected[0]]), null_equal=True)
+
+
+def test_nanoseconds_tell_events_apart() -> None:
+    column = pl.Series([1_001, 1_000]).cast(pl.Datetime("ns"))
+    later = scalar(col("v") > col("w"), {"v": column.dtype, "w": column.dtype})
+    assert later(dict(zip("vw", values_of(column), strict=True))) is True
+
+
 def test_plain_conditions_are_evaluated_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*args: Any) -> object:
         raise AssertionError("a query")
@@ -113,7 +152,9 @@ def test_conjuncts() -> None:
     assert [part.meta.root_names() for part in parts] == [["a"], ["b", "c"], ["d"]]
 
 
-RECORDS = StreamType(Schema({"k": pl.String, "v": pl.Int64, "s": pl.String}), timed=True)
+RECORDS = StreamType(
+    Schema({"k": pl.String, "v": pl.Int64, "s": pl.String, "l": pl.List(pl.Int64)}), timed=True
+)
 A = sf.pattern("a", col("v") > 1)
 
 
@@ -130,6 +171,7 @@ A = sf.pattern("a", col("v") > 1)
         (A.then("b", col("v") > sf.step("a").x), "x"),
         (A.then("b", col("v") > sf.step("a").sum("s")), "sum"),
         (A.then("b", col("s") > sf.step("a").v), "string"),
+        (A.then("b", col("l") == sf.step("a").min("l")), "the min of 'l' .* neither larger nor smaller"),
         (A.not_then("b", col("v") > 1), "for how long"),
         (sf.pattern("a", col("v") > 1).optional(), "all steps"),
         (A.then("k"), "a key"),
@@ -138,7 +180,7 @@ A = sf.pattern("a", col("v") > 1)
 )
 def test_a_condition_that_cannot_be_judged_is_refused(sought: sf.Pattern, message: str) -> None:
     with pytest.raises(sf.JobDefinitionError, match=message):
-        MatchSpec(("k",), sought, ("k", "v", "s")).output_type([RECORDS])
+        MatchSpec(("k",), sought, ("k", "v", "s", "l")).output_type([RECORDS])
 
 
 @pytest.mark.parametrize(
