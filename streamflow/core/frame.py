@@ -54,8 +54,7 @@ class FrameBatch:
         if not self.timed:
             return False
         times = self.frame[EVENT_TIME].to_physical()
-        smallest = times.min()
-        return smallest is not None and smallest > time and not times.has_nulls()  # type: ignore[operator]
+        return len(times) > 0 and not times.has_nulls() and int(times.min()) > time  # type: ignore[arg-type]
 
     @property
     def marked(self) -> bool:
