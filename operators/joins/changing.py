@@ -62,7 +62,7 @@ class ChangingJoin(JoinSpec):
                 "a time to live needs event time on both sides",
                 hint='give it when reading: job.read(source, event_time="column")',
             )
-        result = self.columns(inputs).result
+        result = self.columns(inputs).shown
         if not self.changes(inputs):
             return StreamType(Schema(result), timed)
         if CHANGE in result:

@@ -14,6 +14,7 @@ from streamflow.core.schema import EVENT_TIME, WATERMARK, Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.inputs import FRAMES, InputNeeds
 from streamflow.operators.contract.operator import BatchFunction, Collector, OperatorContext, PureSpec
+from streamflow.operators.joins.inner_names import inner_name
 from streamflow.operators.joins.matching import joined
 from streamflow.operators.joins.sides import Columns, JoinSpec
 from streamflow.state.frames.runs import Run
@@ -37,7 +38,7 @@ class LookupJoin(JoinSpec, PureSpec):
         return Columns(self, [inputs[0], StreamType(Schema(self.frame.schema), timed=False)])
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
-        return StreamType(Schema(self.columns(inputs).result), inputs[0].timed)
+        return StreamType(Schema(self.columns(inputs).shown), inputs[0].timed)
 
     def state_signature(self, inputs: Sequence[StreamType]) -> None:  # type: ignore[override]
         return None
@@ -47,19 +48,24 @@ class LookupJoin(JoinSpec, PureSpec):
 
     def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
         columns = self.columns(inputs)
-        keys, shown = columns.keys, list(columns.result)
+        keys, result, shown = columns.keys, list(columns.result), list(columns.shown)
         table = columns.with_partner_possible(columns.rows(FrameBatch(self.frame), 1))
+        left = inputs[0].schema
+        assert isinstance(left, Schema)
+        inner = {name: inner_name(name) for name in left if inner_name(name) != name}
         run = Run(table, 0)
         run.sort(keys)  # now, since several threads look keys up
 
         def join(batch: AnyBatch, out: Collector) -> None:
             assert isinstance(batch, FrameBatch)
-            rows = batch.frame
+            rows = batch.frame.rename(inner) if inner else batch.frame
             near = run.rows_of(distinct_keys(rows, keys)[1], keys) if rows.height else None
             times = [name for name in (EVENT_TIME, WATERMARK) if name in rows.columns]
             found = joined(rows, table.clear() if near is None else near, keys, self.how)
             whole = [some if port is None else columns.alone(some, 0) for some, port in found]
-            out.emit(FrameBatch(pl.concat([some[[*shown, *times]] for some in whole])))
+            together = pl.concat([some[[*result, *times]] for some in whole])
+            together.columns = [*shown, *times]
+            out.emit(FrameBatch(together))
 
         return join
 

@@ -1,8 +1,8 @@
 """The two inputs of a join: the common specification of all joins, and the columns inside and behind one.
 
 Inside a join both sides' rows name their keys as the left input does, and the right's other columns as the result
-does, so that a pair is a plain join of two frames. Results hold the keys once, then the left's columns, then the
-right's.
+does, so that a pair is a plain join of two frames; by inner names, so that a user's column may have any name. Results
+hold the keys once, then the left's columns, then the right's.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from streamflow.errors import JobDefinitionError
 from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import LATE, Collector, Layout, OperatorSpec
+from streamflow.operators.joins.inner_names import inner_name
 from streamflow.operators.joins.table_rows import DELETED
 
 __all__ = ["ALONE", "LATE_SIDE", "SIDES", "TIMES", "Columns", "How", "JoinSpec", "Late", "with_nulls"]
@@ -62,10 +63,16 @@ class JoinSpec(OperatorSpec):
         return InputNeeds(Layout.FRAME, self.right_keys if port else self.left_keys)
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
-        return StreamType(Schema(self.columns(inputs).result), timed=True)
+        return StreamType(Schema(self.columns(inputs).shown), timed=True)
 
     def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
-        return StreamType(Schema(self.columns(inputs).late), inputs[0].timed)
+        late = self.columns(inputs).shown_late
+        if LATE_SIDE in late:
+            raise JobDefinitionError(
+                f"a column of the join is named {LATE_SIDE!r}, which its late rows have",
+                hint=f"rename({{{LATE_SIDE!r}: …}}) before the join",
+            )
+        return StreamType(Schema({LATE_SIDE: pl.String()} | late), inputs[0].timed)
 
     between: ClassVar[Mapping[str, pl.DataType]] = {}
     """The columns of results between the keys and the left's."""
@@ -85,8 +92,8 @@ class JoinSpec(OperatorSpec):
 
     def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
         columns = self.columns(inputs)
-        kept = [{name: str(dtype) for name, dtype in side.items()} for side in columns.kept]
-        return {"keys": list(columns.keys), "how": self.how, "left": kept[0], "right": kept[1]}
+        kept = [{shown_name(name): str(dtype) for name, dtype in side.items()} for side in columns.kept]
+        return {"keys": list(self.left_keys), "how": self.how, "left": kept[0], "right": kept[1]}
 
     def describe(self) -> str:
         return f"{self.how} on {self.on}"
@@ -104,21 +111,20 @@ class JoinSpec(OperatorSpec):
 class Columns:
     """The columns of a join: those that its state keeps of each side, and those of its result.
 
-    `kept` maps names to types, for each side: the keys first, as the left names them.
+    `kept` and `result` map inner names to types, `kept` for each side: the keys first, as the left names them. `shown`
+    and `shown_late` are the users' names, of the result and of late rows.
     """
 
     def __init__(self, spec: JoinSpec, inputs: Sequence[StreamType]) -> None:
         left, right = (_schema(each, side) for each, side in zip(inputs, SIDES, strict=True))
-        self.keys: list[str] = list(spec.left_keys)
         self.how = spec.how
         _check_keys(spec, left, right)
         others = [name for name in right if name not in spec.right_keys and name != DELETED]
         names = {name: name + spec.suffix if name in left else name for name in others}
         _check_names(names, left, spec.suffix)
-        keys = {key: left[key] for key in self.keys}
+        keys = {key: left[key] for key in spec.left_keys}
         of_left = keys | {name: dtype for name, dtype in left.items() if name not in keys}
         of_right = keys | {names[name]: right[name] for name in others}
-        self.kept = of_left, of_right
         self._read = list(of_left), [*spec.right_keys, *others]
         self._deletes = DELETED in right
         for name in (*of_left, *of_right):
@@ -128,8 +134,12 @@ class Columns:
                     hint=f"drop({name!r}) or rename it first",
                 )
         whole = of_left if spec.how in ("semi", "anti") else of_left | of_right
-        self.result: dict[str, pl.DataType] = {**keys, **spec.between, **whole}
-        self.late: dict[str, pl.DataType] = {LATE_SIDE: pl.String(), **of_left, **of_right}
+        self.shown: dict[str, pl.DataType] = {**keys, **spec.between, **whole}
+        self.shown_late: dict[str, pl.DataType] = {**of_left, **of_right}
+        self.keys: list[str] = [inner_name(key) for key in keys]
+        self.kept = _inside(of_left), _inside(of_right)
+        self.result = _inside(self.shown)
+        self._renames = list(self.result) != list(self.shown)
 
     def rows(self, batch: AnyBatch, port: int) -> pl.DataFrame:
         """A batch's rows under the names of `kept`, with their event time as a number in `TIMES[port]`, if timed,
@@ -154,6 +164,8 @@ class Columns:
     def written(self, rows: pl.DataFrame, time: pl.Series | None) -> FrameBatch:
         """The result's columns of rows, with this event time in microseconds."""
         shown = rows[list(self.result)]
+        if self._renames:
+            shown.columns = list(self.shown)
         if time is None:
             return FrameBatch(shown)
         return FrameBatch(shown.hstack([time.cast(EVENT_TIME_TYPE).alias(EVENT_TIME)]))
@@ -182,8 +194,10 @@ class Late:
             return
         side = pl.Series(LATE_SIDE, [SIDES[port]]).new_from_index(0, rows.height)
         time = rows[TIMES[port]].cast(EVENT_TIME_TYPE).alias(EVENT_TIME)
-        whole = with_nulls(rows, self._columns.kept[1 - port]).hstack([side])[list(self._columns.late)]
-        out.emit_to(LATE, FrameBatch(whole.hstack([time])))
+        shown = self._columns.shown_late
+        whole = with_nulls(rows, self._columns.kept[1 - port])[[inner_name(name) for name in shown]]
+        whole.columns = list(shown)
+        out.emit_to(LATE, FrameBatch(whole.insert_column(0, side).hstack([time])))
 
 
 def with_nulls(rows: pl.DataFrame, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
@@ -197,6 +211,10 @@ def with_nulls(rows: pl.DataFrame, types: Mapping[str, pl.DataType]) -> pl.DataF
     )
 
 
+def _inside(columns: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
+    return {inner_name(name): dtype for name, dtype in columns.items()}
+
+
 def _schema(type_: StreamType, side: str) -> Schema:
     if not isinstance(type_.schema, Schema):
         raise JobDefinitionError(f"the {side} stream of a join has no columns")
@@ -207,11 +225,26 @@ def _check_keys(spec: JoinSpec, left: Schema, right: Schema) -> None:
     for one, other in zip(spec.left_keys, spec.right_keys, strict=True):
         types = left.need(one), right.need(other)
         if types[0] != types[1] and pl.Unknown() not in types:
+            side, name, wanted = ("right", other, types[0]) if _holds(*types) else ("left", one, types[1])
             raise JobDefinitionError(
                 f"the join compares {shown_name(one)!r}, which is {types[0]}, with {shown_name(other)!r}, which is"
                 f" {types[1]}",
-                hint=f"make them alike first, like with_columns(col({shown_name(one)!r}).cast({types[1]!r}))",
+                hint=f"make them alike first: with_columns(col({shown_name(name)!r}).cast(pl.{wanted!r})) on the"
+                f" {side}",
             )
+
+
+def _holds(one: pl.DataType, other: pl.DataType) -> bool:
+    """Whether the first type holds all that the second does, and more."""
+    if isinstance(one, pl.Datetime) and isinstance(other, pl.Datetime):
+        return other.time_unit == "ms"
+    try:
+        both = pl.concat(
+            [pl.Series([], dtype=each).to_frame("k") for each in (one, other)], how="vertical_relaxed"
+        )
+    except pl.exceptions.PolarsError:
+        return False
+    return both.schema["k"] == one
 
 
 def _check_names(names: Mapping[str, str], left: Schema, suffix: str) -> None:

@@ -16,6 +16,7 @@ from streamflow.core.stream_type import EVERY_CHANGE, StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import Collector, Layout, Operator, OperatorContext, OperatorSpec
+from streamflow.operators.joins.inner_names import inner_name
 from streamflow.operators.joins.table_rows import DELETED, KeyedRows, deleted, last_of_each, standing
 from streamflow.operators.totals.cadence import Said, in_cadence
 from streamflow.operators.totals.total_changes import GONE, OLD, TotalChanges
@@ -74,18 +75,20 @@ class _TableRows:
     """The rows of one subtask's keys: a `ChangingResult`."""
 
     def __init__(self, spec: Upserts, ctx: OperatorContext, columns: list[str], *, timed: bool) -> None:
-        self._keys = list(spec.keys)
-        self._shown = [*columns, *([EVENT_TIME] if timed else [])]
+        self._keys = keys = [inner_name(key) for key in spec.keys]
+        inner = [inner_name(name) for name in columns]
+        self._inner = {name: inside for name, inside in zip(columns, inner, strict=True) if name != inside}
+        self._shown = [*inner, *([EVENT_TIME] if timed else [])]
         self._versioned = spec.versioned
-        others = [name for name in columns if name not in spec.keys]
-        self._changes = TotalChanges(spec.keys, others, [CHANGE, *columns], timed=timed, withdrawn=True)
+        others = [name for name in inner if name not in keys]
+        self._changes = TotalChanges(keys, others, [CHANGE, *inner], timed=timed, withdrawn=True)
         self._keyed_rows = KeyedRows(self._keys, ctx.metrics)
         self._store = FrameStore(
             ctx.state,
             ctx.operator_id,
             self._last,
             ctx.memory_budget,
-            OwnedKeys(spec.keys, ctx.groups, ctx.max_parallelism),
+            OwnedKeys(tuple(keys), ctx.groups, ctx.max_parallelism),
             state="rows",
             replacing=True,
         )
@@ -137,7 +140,8 @@ class _TableRows:
     def _keyed(self, batch: AnyBatch) -> list[pl.DataFrame]:
         """The rows of a batch that have a key, if there are any."""
         assert isinstance(batch, FrameBatch)
-        keyed = self._keyed_rows.of(batch.unmarked().frame)
+        frame = batch.unmarked().frame
+        keyed = self._keyed_rows.of(frame.rename(self._inner) if self._inner else frame)
         return [keyed] if keyed.height else []
 
     def _taken(self, rows: pl.DataFrame) -> tuple[pl.DataFrame | None, pl.DataFrame]:
@@ -167,4 +171,6 @@ class _TableRows:
             sides.insert(0, stood.with_columns(pl.lit(False).alias(GONE), pl.lit(True).alias(OLD)))
         changes = self._changes.of(concatenated(sides))
         if changes.height:
+            if self._inner:
+                changes = changes.rename({inside: name for name, inside in self._inner.items()})
             out.emit(FrameBatch(changes))

@@ -240,7 +240,9 @@ def _call(
     where = Where(operator=read_of(left).node)
     if not isinstance(right, (Stream, Table, pl.DataFrame)):
         raise JobDefinitionError(
-            f"a join with {right!r}", where=where, hint="give a stream, a table or a DataFrame"
+            f"a join with a {type(right).__name__}",
+            where=where,
+            hint="give a stream before key_by(…), a table or a DataFrame; a source is read first: job.read(…)",
         )
     other = right.stream if isinstance(right, Table) else right
     if isinstance(other, Stream) and builder_of(other) is not builder_of(left):
@@ -262,6 +264,10 @@ def _call(
             hint="name pairs",
         )
     whole_number(salt, "salt")
+    if not isinstance(suffix, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise JobDefinitionError(
+            f"suffix is {suffix!r}", where=where, hint='write a text, like suffix="_right"'
+        )
     return _Call(left, of_left, of_right, how, suffix, salt)
 
 
@@ -286,6 +292,7 @@ def _with_frame(call: _Call, frame: pl.DataFrame) -> JoinedStream:
         _OF_LEFT, "a join with a frame", "a stream has no end at which a frame's rows are known to be alone"
     )
     left, unpacked = call.left, None
+    frame = frame.clone()  # the caller may change the other in place
     if not isinstance(left.schema, Schema):
         packed = pl.Series(_RECORD, [pack(row) for row in frame.iter_rows(named=True)], pl.Binary)
         frame = frame[list(call.right_on)].hstack([packed])
@@ -299,6 +306,12 @@ def _with_frame(call: _Call, frame: pl.DataFrame) -> JoinedStream:
 def _with_table(call: _Call, table: Table, strategy: Strategy) -> JoinedStream:
     _check_table_keys(call, table)
     if call.left.type.changes:
+        if strategy == "broadcast":
+            raise JobDefinitionError(
+                "strategy='broadcast' for changes, which are joined by key",
+                where=call.where,
+                hint="leave it out",
+            )
         return _regular(call, table.changes(), None)
     call.only(_OF_LEFT, "a stream's join with a table", "join two tables' changes(), or swap the two sides")
     if table.versioned:

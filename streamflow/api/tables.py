@@ -29,6 +29,7 @@ _ELSEWHERE = {
     "collect": "changes().collect()",
     "aggregate": "changes().key_by(…).aggregate(…)",
     "key_by": "changes().key_by(…)",
+    "join_asof": "join_asof(table) of a stream: a stream's event time is looked up in the table",
     "to_stream": "changes()",
     "toStream": "changes()",
 }

@@ -11,7 +11,7 @@ from streamflow.core.common_types import alike
 
 __all__ = ["key_join"]
 
-_ONE: Final = "__one"
+_ONE: Final = "\x1aone"
 
 
 def key_join(left: pl.DataFrame, right: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:

@@ -54,7 +54,7 @@ def key_groups(frame: pl.DataFrame, keys: Sequence[str], max_parallelism: int) -
     >>> key_groups(frame, ["origin"], 128).to_list()
     [36, 109, 36, 21]
     """
-    columns = tuple((name, _dtype(frame, name)) for name in keys)
+    frame, columns = _key_columns(frame, keys)
     return frame.select(_group_expression(columns, max_parallelism)).to_series()
 
 
@@ -65,7 +65,7 @@ def key_hashes(frame: pl.DataFrame, keys: Sequence[str]) -> pl.Series:
     >>> (key_hashes(frame, ["origin"]) % 128).to_list()
     [36, 21]
     """
-    columns = tuple((name, _dtype(frame, name)) for name in keys)
+    frame, columns = _key_columns(frame, keys)
     return frame.select(_hash_expression(columns)).to_series()
 
 
@@ -131,6 +131,18 @@ def _check_parallelism(parallelism: int, max_parallelism: int) -> None:
             f"parallelism is {parallelism}",
             hint=f"use 1 to {max_parallelism}, the max_parallelism of this job",
         )
+
+
+def _key_columns(
+    frame: pl.DataFrame, keys: Sequence[str]
+) -> tuple[pl.DataFrame, tuple[tuple[str, pl.DataType], ...]]:
+    """A frame with the key columns, and their names and types there: Polars takes some names for patterns."""
+    columns = tuple((name, _dtype(frame, name)) for name in keys)
+    if not any(name.startswith(("*", "^")) for name in keys):
+        return frame, columns
+    numbered = frame[list(keys)]
+    numbered.columns = [str(number) for number in range(len(keys))]
+    return numbered, tuple((str(number), dtype) for number, (_, dtype) in enumerate(columns))
 
 
 def _dtype(frame: pl.DataFrame, name: str) -> pl.DataType:

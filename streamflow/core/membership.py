@@ -12,7 +12,7 @@ from streamflow.errors import StateError
 
 __all__ = ["has_key_in", "without_null_keys"]
 
-_FOUND: Final = "__found"
+_FOUND: Final = "\x1afound"
 
 
 def has_key_in(rows: pl.DataFrame, others: pl.DataFrame, keys: Sequence[str]) -> pl.Series:

@@ -9,7 +9,7 @@ import polars as pl
 
 __all__ = ["partitioned"]
 
-_NUMBER: Final = "__number"
+_NUMBER: Final = "\x1anumber"
 
 
 def partitioned(frame: pl.DataFrame, numbers: pl.Series) -> Iterator[tuple[int, pl.DataFrame]]:

@@ -82,6 +82,64 @@ def test_a_late_record_and_an_event_keep_columns_of_any_name(name: str) -> None:
     assert all(row[name] == row["by"] for row in echoed.rows())
 
 
+JOINS: dict[str, Callable[[sf.Stream, sf.Stream, pl.DataFrame, str], sf.Stream]] = {
+    "interval": lambda left, right, frame, on: left.join(right, on, within=("-1h", "1h"), how="left"),
+    "window": lambda left, right, frame, on: left.join(right, on, window=sf.tumbling("1h"), how="left"),
+    "as of": lambda left, right, frame, on: left.join_asof(right, on),
+    "table": lambda left, right, frame, on: left.join(right.to_table(on), how="left"),
+    "frame": lambda left, right, frame, on: left.join(frame, on, how="left"),
+    "broadcast": lambda left, right, frame, on: left.join(right, on, how="left", strategy="broadcast"),
+    "streams": lambda left, right, frame, on: left.join(right, on, how="left"),
+    "tables": lambda left, right, frame, on: left.to_table(on).join(right.to_table(on), how="left"),
+}
+IN_JOINS = [
+    "__slice",
+    "__end",
+    "__found",
+    "__hash",
+    "__mark",
+    "__gone",
+    "\x1aweight",
+    "\x1aleft time",
+    "^.*$",
+]
+
+
+@pytest.mark.parametrize("place", range(len(IN_JOINS)))
+def test_a_join_by_and_of_columns_of_any_name(place: int) -> None:
+    on, value = IN_JOINS[place], IN_JOINS[place - 1]
+    job = sf.Job("joined")
+    frames = [
+        pl.DataFrame({on: ["a", "b"], value: [1, 2], "ts": [5, 5]}),
+        pl.DataFrame({on: ["a", "c"], value: [3, 4], "ts": [1, 1]}),
+    ]
+    left, right = (
+        job.read(sf.MemorySource(frame), event_time=sf.epoch("ts", unit="us"), watermark="1h")
+        for frame in frames
+    )
+    found = {kind: join(left, right, frames[1], on).collect() for kind, join in JOINS.items()}
+    job.run(mode="streaming", parallelism=2)
+    for kind, rows in found.items():
+        stands = [row for row in rows.rows() if row.get("change") not in ("update_before", "delete")]
+        pairs = sorted((row[on], row[value], row[f"{value}_right"] or 0) for row in stands)
+        assert pairs[-1] == ("b", 2, 0), kind
+        assert pairs[-2] == ("a", 1, 3), kind
+
+
+def test_late_rows_of_a_join_keep_their_columns_and_have_one_for_their_side() -> None:
+    job = sf.Job("late")
+    rows = pl.DataFrame({"__end": ["a", "a"], "ts": [10_000_000, 0], "late_side": ["x", "y"]})
+    left = job.read(sf.MemorySource(rows, batch_rows=1), event_time=sf.epoch("ts", unit="us"))
+    named = left.join(left, "__end", within=("0s", "1s"))
+    assert isinstance(named, sf.JoinedStream)
+    with pytest.raises(sf.JobDefinitionError, match="'late_side', which its late rows have"):
+        named.late.collect()
+    other = left.drop("late_side")
+    late = other.join(other, "__end", within=("0s", "1s")).late.collect()
+    job.run(mode="streaming", batch_rows=1)
+    assert [(row["late_side"], row["__end"]) for row in late.rows()] == [("left", "a"), ("right", "a")]
+
+
 def test_a_null_key_is_called_by_its_name() -> None:
     job = sf.Job("null")
     source = sf.MemorySource(pl.DataFrame({"__n": [None, "a"]}))

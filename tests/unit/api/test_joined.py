@@ -68,7 +68,21 @@ MISUSES: dict[str, tuple[Callable[[sf.Job, sf.Stream, sf.Stream], Any], str]] = 
         lambda j, a, b: a.join(b, on="k", within=("0s", "1s"), salt=2, how="outer"),
         "cannot be how='outer'",
     ),
-    "a list": (lambda j, a, b: a.join([1], on="k"), "give a stream, a table or a DataFrame"),
+    "a list": (lambda j, a, b: a.join([1], on="k"), "give a stream before key_by(…), a table or a DataFrame"),
+    "a keyed stream": (lambda j, a, b: a.join(b.key_by("k"), on="k"), "give a stream before key_by(…)"),
+    "a suffix that is no text": (lambda j, a, b: a.join(b, on="k", suffix=2), "suffix is 2"),
+    "a narrower key on the left": (
+        lambda j, a, b: a.with_columns(n=col("v").cast(sf.Int32)).join(b, left_on="n", right_on="v"),
+        "with_columns(col('n').cast(pl.Int64)) on the left",
+    ),
+    "a narrower key on the right": (
+        lambda j, a, b: a.with_columns(n=col("v") / 2).join(b, left_on="n", right_on="v"),
+        "with_columns(col('v').cast(pl.Float64)) on the right",
+    ),
+    "changes in every subtask": (
+        lambda j, a, b: a.key_by("k").aggregate(n=sf.count()).join(b.to_table("k"), strategy="broadcast"),
+        "which are joined by key",
+    ),
     "a window with a table": (
         lambda j, a, b: a.join(b.to_table("k"), window=sf.tumbling("1s")),
         "a join with a table has no window",
@@ -155,6 +169,22 @@ def test_a_table_says_where_the_methods_of_streams_are() -> None:
 )
 def test_a_join_by_time_needs_event_time(call: Any) -> None:
     assert "event time" in refused(call, timed=False)
+
+
+def test_a_keyed_stream_says_where_its_join_is() -> None:
+    keyed: Any = job_of()[1].key_by("k")
+    with pytest.raises(AttributeError, match="of the stream before key_by"):
+        keyed.join(keyed)
+
+
+def test_a_frame_is_joined_as_it_was_when_the_job_was_built() -> None:
+    job, left, _ = job_of()
+    frame = FRAME.clone()
+    found = left.join(frame, on="k").collect()
+    frame[0, "w"] = 6
+    frame.insert_column(0, pl.Series("new", [1]))
+    job.run()
+    assert found.rows() == [{"k": "a", "t": 0, "v": 1, "w": 5}]
 
 
 def test_streams_of_two_jobs_do_not_join() -> None:

@@ -1,0 +1,17 @@
+"""The names that users' columns have inside an operator that adds columns of its own and hands names to Polars."""
+
+from __future__ import annotations
+
+from streamflow.core.schema import key_column
+
+__all__ = ["inner_name"]
+
+
+def inner_name(name: str) -> str:
+    """The name of a user's column inside an operator: its own, unless an operator's column might have it, or Polars
+    would take it for a pattern of names.
+
+    >>> inner_name("origin"), inner_name("__n") == "__n", inner_name("*") == "*"
+    ('origin', False, False)
+    """
+    return key_column(name, taken=(name,) if name.startswith(("*", "^")) else ())
