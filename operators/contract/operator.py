@@ -163,10 +163,11 @@ class Operator(ABC):
         """
         return False
 
-    def waiting(self) -> Waiting | None:
-        """The next result that is held back until the watermark comes; None for none. Called between two elements,
-        when somebody asks."""
-        return None
+    def waiting(self) -> tuple[Waiting, ...]:
+        """The next result that is held back until the watermark comes, and the next one until a processing time; each
+        only if there is one. Called on the event loop between two elements, when somebody asks, so it has to be
+        quick: what is stored is not gone over."""
+        return ()
 
     def on_epoch_end(self, epoch: int, out: Collector) -> None:
         """Emits output that is due once an epoch; called after a barrier's alignment and before `snapshot`."""

@@ -1,16 +1,20 @@
-"""The next result that an operator holds back until the watermark comes, for people who ask why it has not come."""
+"""The next results that an operator holds back until the watermark or a processing time comes, for people who ask why
+they have not come."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Waiting", "earliest"]
+from streamflow.time.timestamps import format_time
+
+__all__ = ["Waiting", "earliest", "session_that_ends", "the_window"]
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A result that waits: `what` it is, the watermark `until` that lets it go (microseconds; MAX_TIME: the end of the
-    input), and the number of `rows` that the operator holds for this and all later ones.
+    input), and the number of `rows` that the operator holds for this and all later ones. `by_clock`: `until` is a
+    processing time.
 
     >>> Waiting("a timer", 60_000_000, 3).until
     60000000
@@ -19,16 +23,38 @@ class Waiting:
     what: str
     until: int
     rows: int
+    by_clock: bool = False
 
 
-def earliest(*waiting: Waiting | None) -> Waiting | None:
-    """The one that goes first, with the rows of all; None for none.
+def earliest(*waiting: Waiting | None) -> tuple[Waiting, ...]:
+    """The one that goes first, with the rows of all: one for the watermark and one for the clock, as far as there are
+    any.
 
     >>> earliest(Waiting("a", 9, 1), None, Waiting("b", 5, 2))
-    Waiting(what='b', until=5, rows=3)
+    (Waiting(what='b', until=5, rows=3, by_clock=False),)
     """
-    known = [each for each in waiting if each is not None]
-    if not known:
-        return None
-    first = min(known, key=lambda each: each.until)
-    return Waiting(first.what, first.until, sum(each.rows for each in known))
+    found: list[Waiting] = []
+    for by_clock in (False, True):
+        known = [each for each in waiting if each is not None and each.by_clock == by_clock]
+        if known:
+            first = min(known, key=lambda each: each.until)
+            found.append(Waiting(first.what, first.until, sum(each.rows for each in known), by_clock))
+    return tuple(found)
+
+
+def the_window(start: int, end: int) -> str:
+    """A window in words, by its bounds in microseconds.
+
+    >>> the_window(0, 60_000_000)
+    'the window from 1970-01-01T00:00:00Z to 1970-01-01T00:01:00Z'
+    """
+    return f"the window from {format_time(start)} to {format_time(end)}"
+
+
+def session_that_ends(end: int) -> str:
+    """A session in words, by the end that it has so far.
+
+    >>> session_that_ends(60_000_000)
+    'a session that ends at 1970-01-01T00:01:00Z, if nothing continues it'
+    """
+    return f"a session that ends at {format_time(end)}, if nothing continues it"

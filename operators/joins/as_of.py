@@ -109,11 +109,11 @@ class _AsOfJoining(Operator):
             self._joining = None
         return watermark
 
-    def waiting(self) -> Waiting | None:
+    def waiting(self) -> tuple[Waiting, ...]:
         first = self._waiting[0].earliest()
         if first is None:
-            return None
-        return Waiting(f"the left's row of {format_time(first)}", first, len(self._waiting[0]))
+            return ()
+        return (Waiting(f"the left's row of {format_time(first)}", first, len(self._waiting[0])),)
 
     @property
     def unfinished(self) -> bool:

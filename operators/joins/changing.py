@@ -24,6 +24,7 @@ from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema
 from streamflow.core.stream_type import EVERY_CHANGE, StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.contract.operator import Collector, OnChanges, Operator, OperatorContext
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.joins.matching import joined
 from streamflow.operators.joins.sides import ALONE, SIDES, TIMES, Columns, How, JoinSpec, with_nulls
 from streamflow.operators.totals.cadence import check_unsaid
@@ -152,6 +153,10 @@ class _ChangingJoining(Operator):
                 for pane in [pane for pane in store.panes() if pane + self._width + self._ttl <= watermark]:
                     store.drop(pane)
         return watermark
+
+    def waiting(self) -> tuple[Waiting, ...]:
+        rows = sum(store.rows for store in self._stores) if self._at_end else 0
+        return (Waiting("the join of all rows", MAX_TIME, rows),) if rows else ()
 
     def on_epoch_end(self, epoch: int, out: Collector) -> None:
         # So that no checkpoint has rows that have been put out beside rows that have not.

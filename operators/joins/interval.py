@@ -141,8 +141,8 @@ class _IntervalJoining(Operator):
         # Rows that still wait may come out with an earlier time than this.
         return _before(watermark, self._held_back)
 
-    def waiting(self) -> Waiting | None:
-        found: list[Waiting | None] = []
+    def waiting(self) -> tuple[Waiting, ...]:
+        found: list[Waiting] = []
         for side, name in zip(self._sides, SIDES, strict=True):
             first = side.waiting.earliest() if side.waits else None
             if first is not None:

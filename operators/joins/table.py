@@ -19,6 +19,7 @@ from streamflow.core.keys import key_group_of
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import Collector, Layout, Operator, OperatorContext
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.joins.matching import joined
 from streamflow.operators.joins.sides import TIMES, Columns, How, JoinSpec
 from streamflow.operators.joins.table_rows import KeyedRows, last_of_each, make_current
@@ -147,6 +148,10 @@ class _TableJoining(Operator):
     @property
     def unfinished(self) -> bool:
         return self._ended and len(self._waiting) > 0
+
+    def waiting(self) -> tuple[Waiting, ...]:
+        rows = self._waiting.rows
+        return (Waiting("the first row that waits for the whole table", MAX_TIME, rows),) if rows else ()
 
     def next_processing_time(self) -> int | None:
         # At once when the table has ended: no element may come that would let the rows go.

@@ -18,7 +18,7 @@ from streamflow.core.schema import EVENT_TIME_TYPE
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.aggregates.partials import END, SLICE
 from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
-from streamflow.operators.contract.waiting import Waiting
+from streamflow.operators.contract.waiting import Waiting, the_window
 from streamflow.operators.joins.matching import joined
 from streamflow.operators.joins.sides import SIDES, TIMES, Columns, How, JoinSpec, Late
 from streamflow.operators.windows.buckets import Buckets
@@ -27,7 +27,7 @@ from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MIN_TIME, format_time
+from streamflow.time.timestamps import MIN_TIME
 from streamflow.windows.slicing import SlicedAssigner, slices_of
 
 __all__ = ["WindowJoin"]
@@ -106,14 +106,14 @@ class _WindowJoining(Operator):
         self._drop(watermark + 1)
         return watermark
 
-    def waiting(self) -> Waiting | None:
+    def waiting(self) -> tuple[Waiting, ...]:
         spans = [(span, each.rows(bucket)) for each in self._buckets for bucket, span in each.spans.items()]
         if not spans:
-            return None
+            return ()
         low = min(span.low for span, _ in spans)
         end = self._slicing.end_after(max(self._watermark + 1, low))
-        what = f"the window from {format_time(self._slicing.start_of(end))} to {format_time(end)}"
-        return Waiting(what, end - 1, sum(rows for _, rows in spans))
+        what = the_window(self._slicing.start_of(end), end)
+        return (Waiting(what, end - 1, sum(rows for _, rows in spans)),)
 
     @property
     def unfinished(self) -> bool:

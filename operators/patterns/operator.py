@@ -153,7 +153,7 @@ class MatchOperator(Operator):
     def on_end(self, end: End) -> None:
         self._last = max(self._last, end.last)
 
-    def waiting(self) -> Waiting | None:
+    def waiting(self) -> tuple[Waiting, ...]:
         first, due = self._waiting.earliest(), self._due.earliest()
         return earliest(
             None

@@ -168,12 +168,13 @@ class ProcessOperator(Operator):
         self._fire(self._processing_timers, now, "processing", out, gives_way=True)
         self._between(out)
 
-    def waiting(self) -> Waiting | None:
+    def waiting(self) -> tuple[Waiting, ...]:
         due, first = self._event_timers.next_time if self._timed else None, self._waiting.earliest()
-        rows = len(self._waiting)
+        rows, alarm = len(self._waiting), self._processing_timers.next_time
         return earliest(
             None if due is None else Waiting(f"a timer set for {format_time(due)}", due, 0),
             None if first is None else Waiting(f"an event of {format_time(first)}", first, rows),
+            None if alarm is None else Waiting("a timer of processing time", alarm, 0, by_clock=True),
         )
 
     def snapshot(self) -> OperatorSnapshot:

@@ -30,6 +30,7 @@ from streamflow.operators.contract.operator import (
     OperatorContext,
     OperatorSpec,
 )
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.process.keys import typed_keys
 from streamflow.operators.sorting.duplicates import duplicates_of
 from streamflow.operators.sorting.in_order import InOrder
@@ -39,7 +40,7 @@ from streamflow.operators.sorting.seen_keys import SeenKeys
 from streamflow.operators.stateless.null_keys import with_keys
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MAX_TIME, MIN_TIME
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME, format_time
 
 __all__ = ["DeduplicateSpec"]
 
@@ -165,6 +166,16 @@ class _Last(_InEventTime):
     def forwarded(self, watermark: int) -> int:
         self._before = watermark if watermark == MAX_TIME else max(watermark - self._within, MIN_TIME)
         return self._before
+
+    def waiting(self) -> tuple[Waiting, ...]:
+        # A record that waits is in an open group, or begins one.
+        first, due = self._waiting.earliest(), self._groups.earliest()
+        ends = [] if first is None else [min(first, MAX_TIME - self._within + 1) + self._within - 1]
+        ends += [] if due is None else [due]
+        if not ends:
+            return ()
+        what = f"the last record of a key up to {format_time(min(ends))}"
+        return (Waiting(what, min(ends), len(self._waiting) + self._groups.rows),)
 
     def work_at(self, watermark: int) -> int:
         return super().work_at(watermark) + self._groups.due_by(watermark)

@@ -83,11 +83,11 @@ class InOrder(Operator):
         self._watermark = watermark
         return self.forwarded(watermark)
 
-    def waiting(self) -> Waiting | None:
+    def waiting(self) -> tuple[Waiting, ...]:
         first = self._waiting.earliest()
         if first is None:
-            return None
-        return Waiting(f"the record of {format_time(first)}", first, len(self._waiting))
+            return ()
+        return (Waiting(f"the record of {format_time(first)}", first, len(self._waiting)),)
 
     def work_at(self, watermark: int) -> int:
         return self._waiting.rows_by(watermark)

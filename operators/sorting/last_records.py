@@ -14,6 +14,7 @@ from typing import Final
 import polars as pl
 
 from streamflow.core.common_types import concatenated
+from streamflow.core.membership import has_key_in
 from streamflow.core.schema import EVENT_TIME
 from streamflow.operators.contract.operator import OperatorContext
 from streamflow.operators.sorting.key_numbers import key_numbers
@@ -76,6 +77,16 @@ class LastRecords:
             self._store.clear()
         return closed
 
+    def earliest(self) -> int | None:
+        """The last moment of the open group that is over first; None if there is none."""
+        first = self._due.first(self._still_open)
+        return None if first is None else int(first[_DUE][0])
+
+    @property
+    def rows(self) -> int:
+        """The number of open groups, about."""
+        return self._store.rows
+
     def due_by(self, watermark: int) -> int:
         """The estimated number of groups that a watermark closes."""
         return self._due.rows_by(watermark)
@@ -94,6 +105,12 @@ class LastRecords:
     @property
     def _end(self) -> pl.Expr:
         return pl.col(_FIRST).clip(upper_bound=MAX_TIME - self._within + 1) + (self._within - 1)
+
+    def _still_open(self, due: pl.DataFrame) -> pl.DataFrame:
+        rows = self._store.look_up(_OPEN, due)
+        if rows is None:
+            return due.clear()
+        return due.filter(has_key_in(due, rows, [*self._keys, _FIRST]))
 
     def _over(self, rows: pl.DataFrame, reached: int) -> pl.Series:
         """Whether a group can have no later record: at the end of input, none can."""

@@ -15,6 +15,7 @@ from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import Collector, Layout, Operator, OperatorContext, OperatorSpec
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.sorting.record_form import RecordForm
 from streamflow.operators.sorting.sorted_runs import SortedRuns
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
@@ -94,6 +95,9 @@ class _Sorting(Operator):
             return watermark
         out.emit(self._form.batch(self._form.complete(rows)))
         return None
+
+    def waiting(self) -> tuple[Waiting, ...]:
+        return (Waiting("the first record of all", MAX_TIME, len(self._runs)),) if len(self._runs) else ()
 
     @property
     def unfinished(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from streamflow.core.elements import AnyBatch
 from streamflow.errors import StateError, Where
 from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME
 
@@ -112,18 +113,24 @@ class _AtTheEnd(Operator):
     def __init__(self, result: ChangingResult, operator_id: str) -> None:
         self._result = result
         self._id = operator_id
+        self._holds = False
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         if len(batch):
             self._result.collect(batch, out)
+            self._holds = True
+
+    def waiting(self) -> tuple[Waiting, ...]:
+        return (Waiting("the result of all records", MAX_TIME, 0),) if self._holds else ()
 
     def on_watermark(self, watermark: int, out: Collector) -> int | None:
         if watermark >= MAX_TIME:
-            self._result.insert_all(out)
+            self.finish(out)
         return watermark
 
     def finish(self, out: Collector) -> None:
         self._result.insert_all(out)
+        self._holds = False
 
     def snapshot(self) -> OperatorSnapshot:
         return self._result.snapshot("nothing")
@@ -131,6 +138,7 @@ class _AtTheEnd(Operator):
     def restore(self, parts: Sequence[StatePart]) -> None:
         check_unsaid(parts, "totals", self._id)
         self._result.restore(parts)
+        self._holds = bool(parts)
 
 
 def check_unsaid(parts: Sequence[StatePart], what: str, operator_id: str) -> None:

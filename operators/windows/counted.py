@@ -19,10 +19,11 @@ from streamflow.core.schema import EVENT_TIME
 from streamflow.operators.aggregates.combiner import RECORD_SLICE
 from streamflow.operators.aggregates.partials import COUNT, END, FIRST, LAST, SLICE, START
 from streamflow.operators.contract.operator import LATE, Collector, Operator
+from streamflow.operators.contract.waiting import Waiting, earliest
 from streamflow.operators.windows.window_parts import WindowParts
 from streamflow.state.frames.time_sorted import TimeSorted
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import LATEST, MAX_TIME, MIN_TIME
+from streamflow.time.timestamps import LATEST, MAX_TIME, MIN_TIME, format_time
 from streamflow.windows.slicing import Slicing
 
 __all__ = ["CountWindows"]
@@ -74,6 +75,15 @@ class CountWindows(Operator):
 
     def work_at(self, watermark: int) -> int:
         return self._waiting.rows_by(watermark)
+
+    def waiting(self) -> tuple[Waiting, ...]:
+        first, open_ = self._waiting.earliest(), self._parts.store.rows
+        return earliest(
+            None
+            if first is None
+            else Waiting(f"the record of {format_time(first)}, to be counted", first, len(self._waiting)),
+            Waiting("the windows that are not full", MAX_TIME, open_) if open_ else None,
+        )
 
     def snapshot(self) -> OperatorSnapshot:
         waiting = self._waiting.snapshot()

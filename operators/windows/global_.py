@@ -53,9 +53,9 @@ class GlobalWindows(Operator):
         if not frame.is_empty():
             self._parts.store.append(_PANE, self._parts.partials(frame))
 
-    def waiting(self) -> Waiting | None:
+    def waiting(self) -> tuple[Waiting, ...]:
         store = self._parts.store
-        return Waiting("the global window", MAX_TIME, store.rows) if store.rows else None
+        return (Waiting("the global window", MAX_TIME, store.rows),) if store.rows else ()
 
     def snapshot(self) -> OperatorSnapshot:
         return self._parts.snapshot()

@@ -25,7 +25,7 @@ from streamflow.core.membership import has_key_in
 from streamflow.core.plain_keys import FEW, occur_once
 from streamflow.operators.aggregates.partials import COUNT, END, FIRST, LAST, SLICE, START
 from streamflow.operators.contract.operator import LATE, Collector, Operator
-from streamflow.operators.contract.waiting import Waiting
+from streamflow.operators.contract.waiting import Waiting, session_that_ends
 from streamflow.operators.windows.buckets import Buckets
 from streamflow.operators.windows.emission import Timing
 from streamflow.operators.windows.merging import SESSION, with_sessions
@@ -34,7 +34,7 @@ from streamflow.operators.windows.window_parts import WindowParts
 from streamflow.state.frames.parts import FrameSizes
 from streamflow.state.memory_share import MemoryShare
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MAX_TIME, MIN_TIME, format_time
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
 __all__ = ["SessionWindows"]
 
@@ -49,6 +49,8 @@ _LITTLE: Final = 4_096
 _MOST_CHUNKS: Final = 16
 _MANY: Final = 8
 """The number of rows per row that is old enough to close, below which all are merged instead of picking."""
+_FEW: Final = 64
+"""The number of rows of which the keys are looked at first, to tell which session ends first."""
 _MANY_OPEN: Final = 131_072
 """With no more open rows, going over all of them costs less than looking some up."""
 _AT_HAND: Final = 16_384
@@ -130,17 +132,16 @@ class SessionWindows(Operator):
         # A session that is still open has a record after this.
         return self._closing(watermark) if self._of_last and watermark < MAX_TIME else watermark
 
-    def waiting(self) -> Waiting | None:
-        ends = [self._away.earliest()] if len(self._away) else []
-        for rows in (*self._open, *map(self._stored.read, self._stored.spans)):
-            unfired = rows.filter(~rows[_FIRED])[LAST] if _FIRED in rows.columns else rows[LAST]
-            ends.append(None if unfired.is_empty() else int(unfired.min()))  # type: ignore[arg-type]
-        known = [end for end in ends if end is not None]
+    def waiting(self) -> tuple[Waiting, ...]:
+        spans = self._stored.spans
+        # Of those that no watermark has reached only the beginning of the first is at hand.
+        begun = min((span.low for span in spans.values()), default=None)
+        known = [last for last in (self._first_last(), self._away.earliest(), begun) if last is not None]
         if not known:
-            return None
+            return ()
         end = min(known) + self._gap
-        held = self._rows + len(self._away) + sum(map(self._stored.rows, self._stored.spans))
-        return Waiting(f"a session that ends at {format_time(end)}, if nothing continues it", end - 1, held)
+        held = self._rows + len(self._away) + sum(map(self._stored.rows, spans))
+        return (Waiting(session_that_ends(end), end - 1, held),)
 
     def work_at(self, watermark: int) -> int:
         return self._rows + self._away.due_by(self._closing(watermark))
@@ -299,6 +300,25 @@ class SessionWindows(Operator):
         """All open fragments, if some end by `bound`."""
         rows = self._all()
         return None if rows is None or int(rows[LAST].min()) > bound else rows  # type: ignore[arg-type]
+
+    def _first_last(self) -> int | None:
+        """The last record's time of the open session that ends first; only keys that may have it are merged."""
+        rows = self._all()
+        if rows is None:
+            return None
+        unfired = rows.filter(~rows[_FIRED]) if _FIRED in rows.columns else rows
+        few = _FEW
+        while unfired.height:
+            firsts = unfired.bottom_k(few, by=LAST)
+            sessions = self._merged(rows.filter(has_key_in(rows, firsts, self._keys)))
+            if _FIRED in sessions.columns:
+                sessions = sessions.filter(~sessions[_FIRED])
+            last = int(sessions[LAST].min())  # type: ignore[arg-type]
+            # Keys that are not among them have no session that ends before.
+            if firsts.height == unfired.height or last <= int(firsts[LAST].max()):  # type: ignore[arg-type]
+                return last
+            few *= _MANY
+        return None
 
     def _keep(self, frames: list[pl.DataFrame]) -> None:
         self._open = [frame for frame in frames if not frame.is_empty()]

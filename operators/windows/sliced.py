@@ -20,11 +20,11 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME
 from streamflow.operators.aggregates.partials import COUNT, END, SLICE, START
 from streamflow.operators.contract.operator import LATE, Collector, Operator
-from streamflow.operators.contract.waiting import Waiting
+from streamflow.operators.contract.waiting import Waiting, the_window
 from streamflow.operators.windows.buckets import Buckets
 from streamflow.operators.windows.window_parts import WindowParts
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MAX_TIME, MIN_TIME, format_time
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 from streamflow.windows.slicing import Slices
 
 __all__ = ["SlicedWindows"]
@@ -95,15 +95,15 @@ class SlicedWindows(Operator):
             return 0
         return sum(self._buckets.rows(bucket) for _, bucket in within)
 
-    def waiting(self) -> Waiting | None:
+    def waiting(self) -> tuple[Waiting, ...]:
         slicing, spans = self._slicing, self._buckets.spans
         if not spans:
-            return None
+            return ()
         end = slicing.end_after(max(self._watermark + 1, min(span.low for span in spans.values())))
         if end > slicing.last_end(max(span.high for span in spans.values())):
-            return None
-        what = f"the window from {format_time(slicing.start_of(end))} to {format_time(end)}"
-        return Waiting(what, end - 1, sum(map(self._buckets.rows, spans)))
+            return ()
+        what = the_window(slicing.start_of(end), end)
+        return (Waiting(what, end - 1, sum(map(self._buckets.rows, spans))),)
 
     @property
     def unfinished(self) -> bool:

@@ -78,6 +78,8 @@ class TriggerMachine:
         self.watches_end = False
         """Whether the watermark that passes a window's end matters to it."""
         self.waits = trigger.waits
+        self.fires_at_end = _fires_at_end(trigger)
+        """Whether it is sure to fire then, whatever comes before."""
         root = self._node(trigger)
         self._columns[DONE] = _Column("progress", pl.Boolean(), lambda now: _NO)
         self.ready = (root.ready & ~pl.col(DONE)).alias(READY)
@@ -198,6 +200,16 @@ def _is_quiet(trigger: Trigger) -> bool:
             return early is None or isinstance(early, AfterProcessingTime)
         case Repeatedly(AfterProcessingTime() | AfterWatermark(None, None)) | Never():
             return True
+        case _:
+            return False
+
+
+def _fires_at_end(trigger: Trigger) -> bool:
+    match trigger:
+        case AfterWatermark():
+            return True
+        case Repeatedly(inner) | OrFinally(Repeatedly(), inner):
+            return _fires_at_end(inner)
         case _:
             return False
 

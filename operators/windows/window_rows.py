@@ -15,8 +15,9 @@ import polars as pl
 
 from streamflow.core.common_types import concatenated
 from streamflow.operators.aggregates.partials import END, FIRST, LAST, SLICE, START, PartialPlan
+from streamflow.operators.contract.waiting import session_that_ends, the_window
 from streamflow.operators.windows.merging import SESSION, with_sessions
-from streamflow.time.timestamps import MAX_TIME, MIN_TIME
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME, format_time
 from streamflow.windows.assigners import Assigner, GlobalWindow, Session
 from streamflow.windows.own_assigner import WindowAssigner, merged
 from streamflow.windows.slicing import Slices, slices_of
@@ -67,6 +68,10 @@ class WindowRows(ABC):
 
         return one_each
 
+    def named(self, end: int) -> str:
+        """The window that ends at this time, in words."""
+        return f"a window that ends at {format_time(end)}" + (", if nothing joins it" if self.merging else "")
+
     def held(self, watermark: int) -> int | None:
         """The time that all open windows, and those to come, begin after; None if that is not known."""
         return None
@@ -91,6 +96,9 @@ class _SlicedRows(WindowRows):
             copies.append(copy if holds.all() else copy.filter(holds))
         return concatenated(copies)
 
+    def named(self, end: int) -> str:
+        return the_window(self._slices.start_of(end), end)
+
     def held(self, watermark: int) -> int | None:
         return self._slices.start_of(self._slices.end_after(watermark + 1)) - 1
 
@@ -106,6 +114,9 @@ class _SessionRows(WindowRows):
         bounds = [fragments[FIRST].alias(START), (fragments[LAST] + self._gap).alias(END)]
         return fragments.drop(SLICE).with_row_index(FRAGMENT).hstack(bounds)
 
+    def named(self, end: int) -> str:
+        return session_that_ends(end)
+
     def held(self, watermark: int) -> int | None:
         return watermark - self._gap + 1
 
@@ -119,6 +130,9 @@ class _GlobalRows(WindowRows):
             for name, time in ((START, MIN_TIME), (END, MAX_TIME))
         ]
         return fragments.with_row_index(FRAGMENT).hstack(bounds)
+
+    def named(self, end: int) -> str:
+        return "the global window"
 
 
 class _OwnRows(WindowRows):

@@ -93,6 +93,12 @@ class WindowStates:
             )[columns]
         )
 
+    def firing(self, states: pl.DataFrame, watermark: int) -> pl.DataFrame:
+        """The states that put out a pane if nothing comes until the time that each has in NOW; with PASSED."""
+        passed = states[END] - 1 <= watermark
+        asked = states.hstack([passed.alias(PASSED)]).with_columns(self._machine.ready)
+        return asked.filter(pl.col(READY) & (pl.col(NEW) > 0))
+
     def decide(
         self,
         states: pl.DataFrame,

@@ -7,7 +7,7 @@ taking out due rows follows their number, whatever waits behind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from typing import Final
 
@@ -108,12 +108,21 @@ class TimeSorted:
 
     def earliest(self) -> int | None:
         """The time of the first row; None if there is none. The cost is that of one span, or of a few."""
-        found: int | None = None
+        first = self.first(lambda rows: rows)
+        return None if first is None else self._time_of(first)
+
+    def first(self, of: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame | None:
+        """The first of the rows that `of` leaves of some; None if it leaves none. The cost is that of the spans up to
+        it."""
+        found: pl.DataFrame | None = None
         for span in self._store.panes():
-            if found is not None and span > found:
+            if found is not None and span > self._time_of(found):
                 break
-            low = int(self._store.read(span)[self._name].to_physical().min())  # type: ignore[arg-type]
-            found = low if found is None else min(found, low)
+            rows = of(self._store.read(span))
+            if found is not None:
+                rows = concatenated([found, rows])
+            if rows.height:
+                found = rows[int(rows[self._name].to_physical().arg_min())]  # type: ignore[arg-type]
         return found
 
     def clear(self) -> None:
@@ -142,6 +151,9 @@ class TimeSorted:
         wanted = (self._high - self._low) // count + 1
         while self._width // 2 >= wanted:
             self._width //= 2
+
+    def _time_of(self, row: pl.DataFrame) -> int:
+        return int(row[self._name].to_physical()[0])
 
     def _ordered(self, frame: pl.DataFrame) -> pl.DataFrame:
         ordered = frame.sort(self._name, maintain_order=True)

@@ -1,5 +1,5 @@
-"""The answer to "why has this window not closed?": the watermark that a result waits for, and the split that holds it
-back."""
+"""The answer to "why has this window not closed?": the watermark that a result waits for and the split that holds it
+back, or the processing time."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ class Wait:
     the first). `rows` wait in it in all. `through` are the operators between it and the source whose split holds it
     back, nearest first; `source`, `split` and the split's `latest` event are None where nothing is known. The split may
     still bring events up to `bound` older than its latest; one that is quiet is left out after `idle_after`, if at all.
+
+    A result that waits for processing time has a `clock`, the job's time now; `until` is of this clock then, and no
+    split holds it back.
     """
 
     operator: str
@@ -29,3 +32,4 @@ class Wait:
     latest: int | None = None
     bound: int = 0
     idle_after: int | None = None
+    clock: int | None = None

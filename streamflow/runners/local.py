@@ -351,8 +351,8 @@ class LocalJob:
         return self._reporter.status(state, (*self._launcher.notes, *self._notes))
 
     def why(self) -> tuple[Wait, ...]:
-        """The results that wait for event time: a window that has not closed, a timer, a row that may find a partner;
-        each with the watermark that it waits for, and the split that holds it back."""
+        """The results that wait: a window that has not closed, a timer, a row that may find a partner; each with the
+        watermark that it waits for and the split that holds it back, or with the processing time."""
         return self._reporter.why()
 
     def _result(self) -> JobResult:

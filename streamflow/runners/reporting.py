@@ -110,8 +110,8 @@ class Reporter:
         )
 
     def why(self) -> tuple[Wait, ...]:
-        """The results that wait for event time, in the plan's order, each with the split that holds it back. Called on
-        the job's event loop."""
+        """The results that wait, in the plan's order: those for event time each with the split that holds it back.
+        Called on the job's event loop."""
         worker = self._worker
         if worker is None:
             return ()
@@ -119,12 +119,16 @@ class Reporter:
         return tuple(
             self._wait(id, waiting, task, worker, marks)
             for task in self._plan.tasks
-            for id, waiting in worker.holds(task.id).items()
+            for id, waiting in worker.holds(task.id)
         )
 
     def _wait(
         self, id: str, waiting: Waiting, task: PhysicalTask, worker: Worker, marks: Mapping[str, int]
     ) -> Wait:
+        until = waiting.until if waiting.until < MAX_TIME else None
+        watermark = _known(marks.get(task.id, MIN_TIME))
+        if waiting.by_clock:
+            return Wait(id, waiting.what, until, waiting.rows, watermark, clock=self._clock.now())
         # Up the graph, from each task to the one whose watermark is the smallest.
         through: list[str] = []
         at = task
@@ -139,9 +143,9 @@ class Reporter:
         return Wait(
             operator=id,
             what=waiting.what,
-            until=waiting.until if waiting.until < MAX_TIME else None,
+            until=until,
             rows=waiting.rows,
-            watermark=_known(marks.get(task.id, MIN_TIME)),
+            watermark=watermark,
             through=tuple(through),
             source=at.source.id,
             split=None if holder is None else holder.held_back_by,

@@ -150,15 +150,13 @@ class Worker:
         subtasks = self._parts.subtasks_of
         return {task: min(each.watermark for each in subtasks[task]) for task in subtasks}
 
-    def holds(self, task: str) -> dict[str, Waiting]:
-        """The next result that each operator of a task holds back, over all subtasks."""
-        found: dict[str, Waiting] = {}
+    def holds(self, task: str) -> list[tuple[str, Waiting]]:
+        """The next results that each operator of a task holds back, over all subtasks."""
+        found: dict[str, tuple[Waiting, ...]] = {}
         for subtask in self._parts.subtasks_of[task]:
             for id, waiting in subtask.holds():
-                first = earliest(found.get(id), waiting)
-                assert first is not None
-                found[id] = first
-        return found
+                found[id] = earliest(*found.get(id, ()), *waiting)
+        return [(id, each) for id, waiting in found.items() for each in waiting]
 
     # Reports from subtasks.
 

@@ -171,9 +171,9 @@ class OperatorHarness:
             operator.finish(self._collector)
         return self
 
-    def waiting(self) -> Waiting | None:
-        """The next result that waits for a watermark, over all subtasks."""
-        return earliest(*(operator.waiting() for _, operator in self._subtasks))
+    def waiting(self) -> tuple[Waiting, ...]:
+        """The next result that waits for a watermark, and the next one for a processing time, over all subtasks."""
+        return earliest(*(each for _, operator in self._subtasks for each in operator.waiting()))
 
     def output(self, name: str = MAIN) -> list[Any]:
         """The rows of an output so far: dicts for columns, the values themselves otherwise."""

@@ -181,7 +181,7 @@ class TestJob:
         return self._running()[1].status()
 
     def why(self) -> tuple[Wait, ...]:
-        """The results that wait for event time, each with the split that holds it back."""
+        """The results that wait: those for event time each with the split that holds it back."""
         return self._running()[1].why()
 
     def metric(self, name: str, operator: str | None = None) -> float:

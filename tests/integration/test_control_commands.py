@@ -240,4 +240,4 @@ def test_why_of_one_operator(capsys: pytest.CaptureFixture[str]) -> None:
         assert "did you mean 'quiet'" in capsys.readouterr().err
         job.waits = False
         assert main(["why", url]) == 0
-        assert capsys.readouterr().out == "nothing waits for event time\n"
+        assert capsys.readouterr().out == "nothing waits\n"

@@ -118,7 +118,7 @@ def why(
         print(json.dumps([asdict(each) for each in before]))
         return ExitCode.DONE
     if not before:
-        print("nothing waits for event time" if operator is None else f"{operator} waits for nothing")
+        print("nothing waits" if operator is None else f"{operator} waits for nothing")
         return ExitCode.DONE
     time.sleep(_EVERY)  # the pace is that of this second
     now, seconds = _waits(client, operator), time.monotonic() - began

@@ -1,4 +1,4 @@
-"""The wait of a result for event time, in sentences."""
+"""The wait of a result, in sentences."""
 
 from __future__ import annotations
 
@@ -20,13 +20,18 @@ def explained(wait: Wait, before: int | None, seconds: float) -> str:
       1970-01-01T15:40:00Z: 10m of event time to go, about 10 s at this pace. Held back by split 0 of flights: its
       latest event is of 1970-01-01T15:40:05Z, and it may still bring one up to 5s older. 3 rows wait.
     """
-    if wait.until is None:
+    if wait.clock is not None and wait.until is not None:
+        left = wait.until - wait.clock
+        text = f"{wait.what} comes at {format_time(wait.until)} by the clock, "
+        text += f"in {figures.span(left / 1e6)}" if left > 0 else "about to go"
+    elif wait.until is None:
         text = f"{wait.what} comes at the end of the input"
     else:
         reached = f"{wait.what} comes when the watermark reaches {format_time(wait.until)}"
         text = f"{reached}; {_progress(wait, before, seconds)}"
     rows = f" {wait.rows:,} rows wait." if wait.rows else ""
-    return _wrapped(f"{printable(wait.operator)}: {printable(text)}. {_holder(wait)}{rows}")
+    holder = f" {_holder(wait)}" if wait.source is not None else ""
+    return _wrapped(f"{printable(wait.operator)}: {printable(text)}.{holder}{rows}")
 
 
 def _progress(wait: Wait, before: int | None, seconds: float) -> str:
@@ -44,9 +49,10 @@ def _progress(wait: Wait, before: int | None, seconds: float) -> str:
 
 
 def _holder(wait: Wait) -> str:
+    source = printable(wait.source or "")
     if wait.split is None:
-        return "" if wait.source is None else f"Held back by {printable(wait.source)}."
-    by = f"Held back by split {printable(wait.split)} of {printable(wait.source or '')}"
+        return f"Held back by {source}."
+    by = f"Held back by split {printable(wait.split)} of {source}"
     if wait.latest is None:
         by += ": no event has come from it yet"
     else:

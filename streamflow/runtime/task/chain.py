@@ -198,10 +198,9 @@ class Chain:
             position += 1
         return forwarded
 
-    def waiting(self) -> list[tuple[str, Waiting]]:
-        """The next result that each operator holds back, by its id."""
-        told = [(link.id, link.logic.waiting()) for link in self._links]
-        return [(id, each) for id, each in told if each is not None]
+    def waiting(self) -> list[tuple[str, tuple[Waiting, ...]]]:
+        """The next results that each operator holds back, by its id."""
+        return [(link.id, link.logic.waiting()) for link in self._links]
 
     def moved(self) -> tuple[int, int] | None:
         """The place of an operator that has moved its output watermark by itself, and the watermark; None if none

@@ -362,8 +362,8 @@ class Subtask:
             shares.append(OperatorShare(link.id, keyed.groups, snapshot, saved))
         return SubtaskSnapshot(self.index, shares, source, counts)
 
-    def holds(self) -> list[tuple[str, Waiting]]:
-        """The next result that each operator holds back; nothing is known while they work beside the event loop."""
+    def holds(self) -> list[tuple[str, tuple[Waiting, ...]]]:
+        """The next results that each operator holds back; nothing is known while they work beside the event loop."""
         return [] if self._is_beside else self.chain.waiting()
 
     async def _seal(self, epoch: int) -> list[tuple[str, Committable]]:

@@ -1,8 +1,10 @@
-"""The watermark that an operator says it waits for: the next result comes with it, and not before."""
+"""The watermark or the time that an operator says it waits for: the next result comes with it, and not before."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+from random import Random
 from typing import Any
 
 import polars as pl
@@ -10,23 +12,32 @@ import pytest
 
 import streamflow as sf
 from streamflow import col
+from streamflow.cli.terminal.waits import explained
 from streamflow.core.schema import Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.operator import OperatorSpec
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.joins.as_of import AsOfJoin
+from streamflow.operators.joins.changing import ChangingJoin
 from streamflow.operators.joins.interval import IntervalJoin
+from streamflow.operators.joins.sides import JoinSpec
+from streamflow.operators.joins.table import TableJoin
 from streamflow.operators.joins.window import WindowJoin
+from streamflow.operators.sorting.deduplicate import DeduplicateSpec
+from streamflow.operators.sorting.event_time import EventTimeSortSpec
+from streamflow.operators.sorting.sort_rows import SortRowsSpec
+from streamflow.operators.sorting.top_rows import TopRowsSpec
 from streamflow.operators.windows.windowing import WindowAggregateSpec
-from streamflow.testing import OperatorHarness
-from streamflow.time.timestamps import MAX_TIME
-from streamflow.windows.assigners import GlobalWindow, Session, Sliding, Tumbling
+from streamflow.testing import OperatorHarness, TestClock, TestJob
+from streamflow.time.timestamps import LATEST, MAX_TIME
+from streamflow.windows.assigners import CountWindow, GlobalWindow, Session, Sliding, Tumbling
 
 RECORDS = StreamType(Schema({"k": pl.String, "v": pl.Int64}), timed=True)
 ON: dict[str, Any] = {"left_keys": ("k",), "right_keys": ("k",)}
 
 
-def windows(assigner: Any) -> WindowAggregateSpec:
-    return WindowAggregateSpec(("k",), assigner, (("n", sf.count()),), 0, "accumulating", False)
+def windows(assigner: Any, **how: Any) -> WindowAggregateSpec:
+    return WindowAggregateSpec(("k",), assigner, (("n", sf.count()),), **how)
 
 
 @pytest.mark.parametrize(
@@ -47,10 +58,9 @@ def test_the_next_result_comes_with_the_watermark_that_it_waits_for(
 ) -> None:
     inputs = (RECORDS,) if isinstance(spec, WindowAggregateSpec) else (RECORDS, RECORDS)
     harness = OperatorHarness(spec, *inputs)
-    assert harness.waiting() is None
+    assert harness.waiting() == ()
     harness.watermark(0).push([{"k": "a", "v": 1}], times=[7])
-    waiting = harness.waiting()
-    assert waiting is not None
+    (waiting,) = harness.waiting()
     assert (waiting.until, waiting.rows) == (until, 1)
     assert waiting.what.startswith(what)
     harness.watermark(until - 1)
@@ -59,13 +69,151 @@ def test_the_next_result_comes_with_the_watermark_that_it_waits_for(
     assert len(harness.output()) == 1
     assert isinstance(spec.kind, str)
     if until < MAX_TIME and not isinstance(getattr(spec, "assigner", None), Sliding):
-        assert harness.waiting() is None
+        assert harness.waiting() == ()
+
+
+class Quarters(sf.WindowAssigner):
+    """Windows of 8, as an own assigner has them."""
+
+    def assign(self, times: pl.Series) -> tuple[pl.Series, pl.Series]:
+        starts = times.to_physical() // 8 * 8
+        return starts, starts + 8
+
+
+class Stretches(Quarters):
+    """Windows of 8 that begin at records, and become one where they intersect."""
+
+    merging = True
+
+    def assign(self, times: pl.Series) -> tuple[pl.Series, pl.Series]:
+        return times.to_physical(), times.to_physical() + 8
+
+
+EARLY = sf.after_watermark(early=sf.after_processing_time("4us"), late=sf.after_count(1))
+BY_COUNT = sf.repeatedly(sf.after_count(3))
+SPECS: dict[str, tuple[OperatorSpec, bool]] = {
+    # The operators, each with whether a result is sure to come when its time has.
+    "tumbling": (windows(Tumbling(10)), True),
+    "late": (windows(Tumbling(10), allowed_lateness=7), True),
+    "sliding": (windows(Sliding(10, 4)), True),
+    "sessions": (windows(Session(5)), True),
+    "late sessions": (windows(Session(5), allowed_lateness=7), True),
+    "global": (windows(GlobalWindow()), True),
+    "count": (windows(CountWindow(3, 3)), False),
+    "own": (windows(Quarters()), True),
+    "own that merge": (windows(Stretches()), True),
+    "early": (windows(Tumbling(10), trigger=EARLY, allowed_lateness=7), True),
+    "discarding": (windows(Sliding(10, 5), trigger=EARLY, accumulation="discarding"), True),
+    "early sessions": (windows(Session(5), trigger=EARLY, allowed_lateness=7), True),
+    "early own": (windows(Quarters(), trigger=EARLY), True),
+    "early own that merge": (windows(Stretches(), trigger=EARLY), True),
+    "by count": (windows(Tumbling(10), trigger=BY_COUNT, allowed_lateness=7), False),
+    "each record": (windows(Tumbling(10), trigger=sf.repeatedly(sf.after_count(1))), True),
+    "by count until the end": (
+        windows(Tumbling(10), trigger=BY_COUNT.or_finally(sf.after_watermark())),
+        True,
+    ),
+    "all": (windows(Tumbling(10), trigger=sf.after_all(sf.after_count(3), sf.after_watermark())), False),
+    "by count or clock": (
+        windows(
+            GlobalWindow(),
+            trigger=sf.repeatedly(sf.after_any(sf.after_count(3), sf.after_processing_time("4us"))),
+        ),
+        False,
+    ),
+    "never": (windows(Session(5), trigger=sf.never()), False),
+    "window join": (WindowJoin(how="outer", assigner=Tumbling(10), **ON), True),
+    "interval join": (IntervalJoin(how="left", lower=-3, upper=4, **ON), False),
+    "as-of join": (AsOfJoin(how="left", **ON), True),
+    "sort": (EventTimeSortSpec(record_columns=("k", "v")), True),
+    "first": (DeduplicateSpec(keys=("k",), record_columns=("k", "v"), within=6), False),
+    "last": (DeduplicateSpec(keys=("k",), record_columns=("k", "v"), within=6, keep="last"), True),
+}
+
+
+@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("seed", range(2))
+def test_nothing_comes_before_what_an_operator_waits_for(kind: str, seed: int) -> None:
+    spec, sure = SPECS[kind]
+    random = Random(f"{kind} {seed}")
+    inputs = [RECORDS] * (2 if isinstance(spec, WindowJoin | IntervalJoin | AsOfJoin) else 1)
+    parallelism = 1 if kind == "sort" else random.choice([1, 3])
+    clock = TestClock(0)
+    harness = OperatorHarness(spec, *inputs, clock=clock, parallelism=parallelism)
+    mark = 0
+    if random.random() < 0.5:
+        harness.watermark(mark)
+    elif isinstance(spec, WindowAggregateSpec) and isinstance(spec.assigner, Session):
+        sure = False  # of fragments that come before the first watermark only the earliest time is known
+    for _ in range(random.randint(1, 9)):
+        match random.choice(["push", "push", "push", "watermark", "clock"]):
+            case "push":
+                times = [mark + random.randint(-4, 12) for _ in range(random.randint(1, 4))]
+                records = [{"k": random.choice("ab"), "v": random.randint(1, 9)} for _ in times]
+                harness.push(records, times=times, port=random.randrange(len(inputs)))
+            case "watermark":
+                mark += random.randint(0, 7)
+                harness.watermark(mark)
+            case _:
+                clock.advance(timedelta(microseconds=random.randint(1, 3)))
+                harness.tick()
+    now, saved = clock.now(), harness.snapshot()
+
+    def continued(at: int = now) -> OperatorHarness:
+        """The operator as it is now, restored from a snapshot at a time of the clock, in another number of subtasks."""
+        harness = OperatorHarness(spec, *inputs, clock=TestClock(at), parallelism=1 if kind == "sort" else 2)
+        return harness.restore(saved)
+
+    def untils(waits: Sequence[Waiting]) -> list[tuple[int, bool]]:
+        return [(each.until, each.by_clock) for each in waits]
+
+    assert untils(continued().waiting()) == untils(harness.waiting())
+    for wait in harness.waiting():
+        before, then = (
+            continued(until).tick() if wait.by_clock else continued().watermark(until)
+            for until in (min(wait.until, LATEST) - 1, wait.until)
+        )
+        assert before.output() == []
+        assert then.output() or not sure
+    if not harness.waiting():
+        assert continued().finish().output() == []
 
 
 def test_a_join_says_nothing_of_rows_that_cannot_come_out_alone() -> None:
     harness = OperatorHarness(IntervalJoin(lower=-3, upper=4, **ON), RECORDS, RECORDS)
     harness.watermark(0).push([{"k": "a", "v": 1}], times=[7])
-    assert harness.waiting() is None
+    assert harness.waiting() == ()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        SortRowsSpec(by=("v",), descending=(False,), nulls_last=False, record_columns=("k", "v")),
+        TopRowsSpec(keys=("k",), n=1, by=(("v", True),), record_columns=("k", "v")),
+        ChangingJoin(how="left", **ON),
+        TableJoin(how="left", bounded=True, **ON),
+    ],
+    ids=lambda spec: spec.kind,
+)
+def test_in_batch_results_of_all_records_wait_for_the_end_of_the_input(spec: OperatorSpec) -> None:
+    harness = OperatorHarness(spec, *[RECORDS] * (2 if isinstance(spec, JoinSpec) else 1), updates="end")
+    assert harness.waiting() == ()
+    harness.push([{"k": "a", "v": 1}], times=[7]).watermark(60)
+    (waiting,) = harness.waiting()
+    assert waiting.until == MAX_TIME
+    assert harness.output() == []
+    assert len(harness.finish().output()) == 1
+    assert harness.waiting() == ()
+
+
+class Alarm(sf.KeyedProcess):
+    """Sets a timer of processing time with each event."""
+
+    def on_event(self, event: Any, ctx: sf.ProcessContext) -> None:
+        ctx.set_processing_timer(timedelta(seconds=5))
+
+    def on_timer(self, timer: sf.Timer, ctx: sf.ProcessContext) -> None:
+        ctx.emit({"k": ctx.key})
 
 
 class Reminder(sf.KeyedProcess):
@@ -92,6 +240,13 @@ def job_of(kind: str) -> tuple[sf.Job, sf.Stream]:
             return job, keyed.process(Reminder)
         case "order":
             return job, keyed.process(Reminder, order="event_time")
+        case "alarm":
+            return job, keyed.process(Alarm)
+        case "early":
+            trigger = sf.after_watermark(early=sf.after_processing_time("5s"))
+            return job, keyed.window(sf.tumbling("10s"), trigger=trigger).count()
+        case "last":
+            return job, rows.deduplicate("k", within="6s", keep="last")
         case "sort":
             return job, rows.sort("event_time")
         case "pattern":
@@ -105,6 +260,8 @@ def job_of(kind: str) -> tuple[sf.Job, sf.Stream]:
     ("kind", "until", "what"),
     [
         ("window", 9_999_999, "the window from"),
+        ("early", 9_999_999, "the window from"),
+        ("last", 8_999_999, "the last record of a key up to 1970-01-01T00:00:08.999999Z"),
         ("timer", 8_000_000, "a timer set for 1970-01-01T00:00:08Z"),
         ("order", 3_000_000, "an event of 1970-01-01T00:00:03Z"),
         ("sort", 3_000_000, "the record of 1970-01-01T00:00:03Z"),
@@ -115,8 +272,6 @@ def job_of(kind: str) -> tuple[sf.Job, sf.Stream]:
 def test_a_running_job_names_the_split_that_holds_a_result_back(
     kind: str, until: int, what: str, parallelism: int
 ) -> None:
-    from streamflow.testing import TestJob
-
     job, stream = job_of(kind)
     stream.named("operator").collect()
     with TestJob(job, watermarks="job", splits=2, parallelism=parallelism) as test:
@@ -127,3 +282,29 @@ def test_a_running_job_names_the_split_that_holds_a_result_back(
     assert (wait.source, wait.latest, wait.bound) == ("clicks", 3_000_000, 4_000_000)
     assert wait.idle_after == 60_000_000
     assert wait.split is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("early", "an early pane of the window from 1970-01-01T00:00:00Z to 1970-01-01T00:00:10Z"),
+        ("alarm", "a timer of processing time"),
+    ],
+)
+def test_a_running_job_says_what_waits_for_the_clock(kind: str, what: str) -> None:
+    job, stream = job_of(kind)
+    stream.named("operator").collect()
+    with TestJob(job, watermarks="job") as test:
+        began = test.clock.now()
+        test.source().push([{"k": "a", "ts": 7, "v": 1}])
+        test.advance_processing_time("2s")
+        (wait,) = [each for each in test.why() if each.clock is not None]
+        assert (wait.operator, wait.what) == ("operator", what)
+        assert (wait.until, wait.clock) == (began + 5_000_000, began + 2_000_000)
+        assert (wait.source, wait.split) == (None, None)
+        assert explained(wait, None, 1).startswith(f"operator: {what} comes at")
+        assert "by the clock, in 3.0 s." in " ".join(explained(wait, None, 1).split())
+        assert test.output().new_rows() == []
+        test.advance_processing_time("3s")
+        assert len(test.output().new_rows()) == 1
+        assert all(each.clock is None for each in test.why())
