@@ -186,7 +186,7 @@ class FrameStore:
         if content is None:
             return None
         if self._are_few([content], keys):
-            distinct, found = keys[list(self._by)].unique(), self._all_of(pane)
+            distinct, found = keys[list(self._by)].unique(), self._all_of([content])
         else:
             sought = self._keys.hashes.sought(keys)
             distinct, found = sought.keys, self._near(pane, sought)
@@ -196,8 +196,9 @@ class FrameStore:
     def candidates(self, panes: Sequence[int], keys: pl.DataFrame) -> list[pl.DataFrame]:
         """Frames of these panes with all rows of the keys, not merged, and rows of other keys beside them: for a join,
         which sorts them out anyway. The cost is at most that of `look_up`."""
-        if self._are_few([self._panes[pane] for pane in panes], keys):
-            return [frame for pane in panes for frame in self._all_of(pane)]
+        contents = [self._panes[pane] for pane in panes]
+        if self._are_few(contents, keys):
+            return self._all_of(contents)
         sought = self._keys.hashes.sought(keys)
         return [frame for pane in panes for frame in self._near(pane, sought)]
 
@@ -475,15 +476,17 @@ class FrameStore:
                 return False
         return True
 
-    def _all_of(self, pane: int) -> list[pl.DataFrame]:
-        """All frames of a pane in memory, oldest first by part."""
-        parts = self._panes[pane].all_parts
+    def _all_of(self, contents: Sequence[Pane]) -> list[pl.DataFrame]:
+        """All frames of panes in memory, oldest first by part."""
+        parts = [part for content in contents for part in content.all_parts]
         for part in parts:
             # Or rows that have been replaced long ago would be gone over each time.
             if self._replacing and part.tail_is_long:
                 self._merge_tail(part)
+        found = [run.frame for part in parts for run in part.in_memory]
+        # Last: another subtask may want its memory back, and what is spilled is no longer there.
         self._tell()
-        return [run.frame for part in parts for run in part.in_memory]
+        return found
 
     def _near(self, pane: int, sought: Sought) -> list[pl.DataFrame]:
         """The frames of a pane, or the rows of them, in which these keys may be, oldest first by part."""

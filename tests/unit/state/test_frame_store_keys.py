@@ -17,6 +17,7 @@ from streamflow.state.frames import store as stores
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.key_hashes import KeyHashes, distinct_keys
 from streamflow.state.keyed.owned_keys import OwnedKeys
+from streamflow.state.memory_share import MemoryPool, MemoryShare
 from streamflow.state.operator_snapshot import StatePart
 
 KEYS = OwnedKeys(("k",), range(128), 128)
@@ -239,3 +240,23 @@ def test_rows_that_were_replaced_are_not_gone_over_for_ever() -> None:
     # A look-up of many keys goes over all rows: those of a few turns, each with its marks.
     assert max(rows) <= 3 * 2 * 2_000
     assert set(store.read(0)["n"]) == {19}
+
+
+@pytest.mark.parametrize("looks_up", ["look_up", "candidates"])
+def test_what_another_subtask_wants_back_is_given_back_only_after_it_was_read(looks_up: str) -> None:
+    keys = keys_of([f"key {n}" for n in range(40)])
+
+    def filled(memory: MemoryShare | int) -> FrameStore:
+        store = FrameStore(MemoryBackend(), "op-1", together, memory, KEYS, replacing=True)
+        for pane in range(3):
+            store.append(pane, keys.with_columns(pl.lit(pane).alias("n")))
+        return store
+
+    # Two thirds of the memory: more than half, and so borrowed.
+    pool = MemoryPool(filled(1 << 30).nbytes * 3 // 2, 2)
+    store, other = filled(pool.share()), pool.share()
+    assert not store.spilled
+    other.hold(pool.equal)
+    found = store.candidates([0, 1, 2], keys) if looks_up == "candidates" else [store.look_up(0, keys)]
+    assert store.spilled
+    assert [frame is not None and set(frame["n"]) for frame in found] == [{n} for n in range(len(found))]
