@@ -2,7 +2,8 @@
 
 In `Drawing` event time goes to the right, processing time upwards. A record is a dot at its event time and arrival; a
 late one that no `.late` stream took is a cross. The line is the watermark at each moment. A box is a result: as wide
-as its window, from the window's first record, or the result before, up to the moment at which the result went out.
+as its window, from the window's first record, or the result before, up to the moment at which the result went out. A
+result without a window is a line at its own event time instead; one of the global window is as wide as the picture.
 
 In `Lanes` each input of a join has a lane of event time, and the results are between them.
 """
@@ -10,9 +11,10 @@ In `Lanes` each input of a join has a lane of event time, and the results are be
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from html import escape
+from math import inf, isfinite
 from typing import Any, Final
 
 from streamflow.testing.job import TestJob
@@ -21,7 +23,7 @@ from streamflow.time.timestamps import to_micros
 __all__ = ["Drawing", "Lanes"]
 
 _WIDTH, _HEIGHT = 640, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 34, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 24, 34, 42
 _STEPS: Final = (1, 2, 5, 10, 20, 30, 60)
 _MOST_TICKS: Final = 8
 _STYLE: Final = (
@@ -38,6 +40,7 @@ _STYLE: Final = (
 )
 _LANES: Final = (80.0, 230.0)
 _BETWEEN: Final = 155.0
+_CROSS: Final = "m-4 -4l8 8m0 -8l-8 8"
 
 
 @dataclass
@@ -45,7 +48,7 @@ class Drawing:
     """A picture of a job that runs under `TestJob(job, watermarks="job")`, in seconds since 1970 and since its start.
 
     `label` gives the text at a record, `result` the text in a result's box; both get the row. `time` is the column
-    of a record's event time, in seconds. Raises what the job raises.
+    of a record's event time, and of a result's if it has no window, in seconds. Raises what the job raises.
 
     >>> import streamflow as sf
     >>> job = sf.Job("totals")
@@ -81,15 +84,16 @@ class Drawing:
         return self._look()
 
     def until(self, at: float) -> Drawing:
-        """Lets time pass up to `at` seconds after the start."""
-        missing = timedelta(seconds=at - self._now)
-        if missing > timedelta(0):
-            self.job.advance_processing_time(missing)
-        return self._look()
+        """Lets time pass up to `at` seconds after the start, second by second."""
+        while self._now < at:
+            self.job.advance_processing_time(timedelta(seconds=min(at, int(self._now) + 1) - self._now))
+            self._look()
+        return self
 
     def svg(self) -> str:
         """The picture, the same for the same run."""
-        times = [*(dot.time for dot in self._dots), *(t for p in self.panes for t in (p.start, p.end))]
+        bounds = [time for pane in self.panes for time in (pane.start, pane.end) if isfinite(time)]
+        times = [*(dot.time for dot in self._dots), *bounds]
         moments = [0.0, *(dot.at for dot in self._dots), *(pane.at for pane in self.panes), self._now]
         x = _Axis(min(times), max(times), _LEFT, _WIDTH - _RIGHT)
         y = _Axis(0.0, max(moments), _HEIGHT - _BOTTOM, _TOP)
@@ -101,7 +105,7 @@ class Drawing:
             *(pane.shape(x, y) for pane in self.panes),
             f'<path class="watermark" d="{self._line(x, y)}"/>',
             *(dot.shape(x, y) for dot in self._dots),
-            *(_text((x(p.start) + x(p.end)) / 2, y(p.at) + 14, p.text, "result") for p in self.panes),
+            *(pane.label(x, y) for pane in self.panes),
             _text(_WIDTH / 2, 18, self.title, "title"),
             _text(_WIDTH / 2, _HEIGHT - 8, "event time → (processing time ↑, watermark red), in seconds"),
         ]
@@ -115,19 +119,38 @@ class Drawing:
     def _look(self) -> Drawing:
         """Notes the watermark, and new results."""
         watermark = self.job.status().watermark
-        if watermark is not None:
+        if watermark is not None and (not self._watermarks or watermark / 1e6 > self._watermarks[-1][0]):
             self._watermarks.append((watermark / 1e6, self._now))
         for row in self.job.output().new_rows():
-            start, end = _seconds(row["window_start"]), _seconds(row["window_end"])
+            start, end = self._bounds(row)
+            text = str(self.result(row))
+            if self.panes and (self.panes[-1].start, self.panes[-1].end, self.panes[-1].at) == (
+                start,
+                end,
+                self._now,
+            ):
+                # Such as a deletion, and the insert in its place.
+                text = f"{self.panes[-1].text}, {text}"
+                self.panes[-1] = replace(self.panes[-1], text=text)
+                continue
             before = [pane.at for pane in self.panes if (pane.start, pane.end) == (start, end)]
-            came = [dot.at for dot in self._dots if start <= dot.time < end and not dot.late]
+            came = [
+                dot.at for dot in self._dots if start <= dot.time < max(end, start + 1e-6) and not dot.late
+            ]
             since = max(before) if before else min(came, default=self._now)
-            self.panes.append(Pane(start, end, since, self._now, str(self.result(row))))
+            self.panes.append(Pane(start, end, since, self._now, text))
         return self
+
+    def _bounds(self, row: Mapping[str, Any]) -> tuple[float, float]:
+        if "window_start" in row:
+            return _seconds(row["window_start"]), _seconds(row["window_end"])
+        if self.time not in row:
+            return -inf, inf
+        return float(row[self.time]), float(row[self.time])
 
     def _line(self, x: _Axis, y: _Axis) -> str:
         """The watermark as steps: it stays where it is until an element moves it."""
-        (first, at), *others = [(x.inside(time), at) for time, at in self._watermarks]
+        (first, at), *others = self._watermarks
         steps = "".join(f"V{y(at)}H{x(time)}" for time, at in others)
         return f"M{x(first)} {y(at)}{steps}V{y(self._now)}"
 
@@ -139,7 +162,7 @@ class Lanes:
 
     `label` gives the text at a record; `pair` gives the event times of the two records that a result is made of, in
     seconds, or None. `time` is the column of a record's event time, in seconds. A result of both is a dot; of one
-    alone a circle, with the second at which it came.
+    alone a circle, with the second at which it came. A cross is a result that is taken back.
     """
 
     job: TestJob = field(repr=False)
@@ -150,8 +173,8 @@ class Lanes:
     time: str = field(default="ts", repr=False)
 
     def __post_init__(self) -> None:
-        self.results: list[tuple[float | None, float | None, float]] = []
-        """The two times of each result, and the second at which it came."""
+        self.results: list[tuple[float | None, float | None, float, bool]] = []
+        """The two times of each result, the second at which it came, and whether it is taken back."""
         self._dots: list[tuple[int, float, str]] = []
         self._began = self.job.clock.now()
 
@@ -178,7 +201,7 @@ class Lanes:
     def svg(self) -> str:
         """The picture, the same for the same run."""
         times = [time for _, time, _ in self._dots]
-        x = _Axis(min(times), max(times), _LEFT + 30, _WIDTH - 3 * _RIGHT)
+        x = _Axis(min(times), max(times), _LEFT + 30, _WIDTH - 2 * _RIGHT)
         _, bottom = _LANES
         shapes = [
             *(f'<path class="grid" d="M{x(t)} {_TOP}V{bottom + 24}"/>' for t in x.ticks),
@@ -198,12 +221,16 @@ class Lanes:
         return "\n".join([head, *shapes, "</svg>", ""])
 
     def _look(self, at: float) -> Lanes:
-        self.results += [(*self.pair(row), at) for row in self.job.output().new_rows()]
+        for row in self.job.output().new_rows():
+            self.results.append((*self.pair(row), at, row.get("change") in ("delete", "update_before")))
         return self
 
-    def _result(self, x: _Axis, left: float | None, right: float | None, at: float) -> str:
+    def _result(self, x: _Axis, left: float | None, right: float | None, at: float, back: bool) -> str:
         times = [time for time in (left, right) if time is not None]
         across = x(sum(times) / len(times))
+        if back:
+            label = _text(across, _BETWEEN + 34, f"until {at:g} s")
+            return f'<path class="late" d="M{across} {_BETWEEN}{_CROSS}"/>{label}'
         lines = "".join(
             f'<path class="pair" d="M{x(time)} {lane}L{across} {_BETWEEN}"/>'
             for time, lane in zip((left, right), _LANES, strict=True)
@@ -217,8 +244,8 @@ class Lanes:
 
 @dataclass(frozen=True)
 class Pane:
-    """A result: the window's bounds, the time from which it was gathered and the time at which it went out, all in
-    seconds."""
+    """A result: the window's bounds, or its own event time twice; the time from which it was gathered and the time at
+    which it went out, all in seconds."""
 
     start: float
     end: float
@@ -228,7 +255,16 @@ class Pane:
 
     def shape(self, x: _Axis, y: _Axis) -> str:
         left, right, low, high = x(self.start), x(self.end), y(self.since), y(self.at)
+        if left == right:
+            line = f'<path class="pair" d="M{left} {low}V{high}"/>'
+            return f'{line}<circle class="result" cx="{left}" cy="{high}" r="4"/>'
         return f'<path class="pane" d="M{left} {low}H{right}V{high}H{left}Z"/>'
+
+    def label(self, x: _Axis, y: _Axis) -> str:
+        left, right, high = x(self.start), x(self.end), y(self.at)
+        # Beside a point, where no record has its label.
+        across = left + 12 if left == right else (left + right) / 2
+        return _text(across, high + 14, self.text, "result")
 
 
 @dataclass(frozen=True)
@@ -240,9 +276,8 @@ class _Dot:
 
     def shape(self, x: _Axis, y: _Axis) -> str:
         across, up = x(self.time), y(self.at)
-        arms = "m-4 -4l8 8m0 -8l-8 8"
         mark = (
-            f'<path class="late" d="M{across} {up}{arms}"/>'
+            f'<path class="late" d="M{across} {up}{_CROSS}"/>'
             if self.late
             else f'<circle class="record" cx="{across}" cy="{up}" r="4"/>'
         )
@@ -250,18 +285,15 @@ class _Dot:
 
 
 class _Axis:
-    """A scale from seconds between `low` and `high` to positions in the picture."""
+    """A scale from seconds between `low` and `high` to positions in the picture; others are at its edge."""
 
     def __init__(self, low: float, high: float, begin: float, end: float) -> None:
         self._low, self._high = low, max(high, low + 1)
         self._begin, self._end = begin, end
 
     def __call__(self, value: float) -> float:
-        share = (value - self._low) / (self._high - self._low)
+        share = (min(max(value, self._low), self._high) - self._low) / (self._high - self._low)
         return round(self._begin + share * (self._end - self._begin), 1)
-
-    def inside(self, value: float) -> float:
-        return min(max(value, self._low), self._high)
 
     @property
     def ticks(self) -> list[float]:

@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import streamflow as sf
 from streamflow import col
 from streamflow.testing import TestJob
 from streamflow.testing.drawing import Drawing, Lanes
+from streamflow.windows.triggers import Trigger
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 SEEN = [(1, 2), (4, 6), (7, 4), (9, 11), (12, 9), (14, 17), (19, 8), (20, 22), (24, 27), (27, 31)]
@@ -23,75 +24,205 @@ SEEN = [(1, 2), (4, 6), (7, 4), (9, 11), (12, 9), (14, 17), (19, 8), (20, 22), (
 
 def drawn(
     title: str,
-    window: Any,
-    seen: Sequence[tuple[int, ...]] = SEEN,
+    results: Callable[[sf.Stream], sf.Stream],
+    seen: Sequence[tuple[Any, ...]],
     *,
+    columns: Sequence[str] = ("ts",),
+    label: Callable[[Mapping[str, Any]], object] = lambda row: row["ts"],
+    result: Callable[[Mapping[str, Any]], object] = lambda row: row["n"],
     until: float = 30,
-    steps: bool = False,
-    **how: Any,
+    idle_after: str | None = None,
 ) -> Drawing:
-    """Counts of records in windows, each record labelled by its event time. `steps`: the clock moves by seconds."""
-    job = sf.Job("counts")
+    """The results of records; seen: (when it came, its columns)."""
+    job = sf.Job("drawn")
     events = job.read(
-        sf.MemorySource([{"ts": 0}]),
+        sf.MemorySource([dict(zip(columns, seen[0][1:], strict=True))]),
         event_time=sf.epoch("ts", unit="s"),
-        watermark=sf.bounded_disorder("3s", idle_after=how.pop("idle_after", None)),
+        watermark=sf.bounded_disorder("3s", idle_after=idle_after),
     )
-    events.window(window, **how).aggregate(n=sf.count()).collect()
-    with TestJob(job, watermarks="job", splits=2 if len(seen[0]) == 3 else 1) as t:
-        drawing = Drawing(t, title, label=lambda row: row["ts"], result=lambda row: row["n"])
-        for at, time, *split in seen:
-            if steps:
-                for second in range(at):
-                    drawing.until(second)
-            drawing.record(at, {"ts": time}, split=int(*split))
+    results(events).collect()
+    with TestJob(job, watermarks="job", splits=2 if "split" in columns else 1) as t:
+        drawing = Drawing(t, title, label=label, result=result)
+        for at, *values in seen:
+            row = dict(zip(columns, values, strict=True))
+            drawing.record(at, row, split=row.get("split", 0))
         return drawing.until(until)
 
 
+def counts(
+    title: str, window: Any, seen: Sequence[tuple[int, ...]] = SEEN, *, until: float = 30, **how: Any
+) -> Drawing:
+    """Counts of records in windows, each record labelled by its event time."""
+    return drawn(
+        title, lambda events: events.window(window, **how).aggregate(n=sf.count()), seen, until=until
+    )
+
+
 def tumbling() -> Drawing:
-    return drawn("Fixed windows of 10 s; records up to 3 s out of order", sf.tumbling("10s"))
+    return counts("Fixed windows of 10 s; records up to 3 s out of order", sf.tumbling("10s"))
 
 
 def lateness() -> Drawing:
-    return drawn("The same, with 20 s of allowed lateness", sf.tumbling("10s"), allowed_lateness="20s")
+    return counts("The same, with 20 s of allowed lateness", sf.tumbling("10s"), allowed_lateness="20s")
 
 
 def sliding() -> Drawing:
-    return drawn(
+    return counts(
         "Windows of 20 s, one every 10 s", sf.sliding("20s", every="10s"), SEEN[:6] + SEEN[7:], until=32
     )
 
 
 def sessions() -> Drawing:
     seen = [(1, 1), (3, 4), (8, 10), (11, 7), (19, 21), (22, 24), (31, 34)]
-    return drawn("Sessions: a pause of 5 s ends one", sf.session(gap="5s"), seen, until=34)
+    return counts("Sessions: a pause of 5 s ends one", sf.session(gap="5s"), seen, until=34)
 
 
 def cumulative() -> Drawing:
-    return drawn("Windows that grow by 10 s, up to 30 s", sf.cumulative("30s", step="10s"), until=32)
+    return counts("Windows that grow by 10 s, up to 30 s", sf.cumulative("30s", step="10s"), until=32)
 
 
 EARLY_AND_LATE = sf.after_watermark(early=sf.after_processing_time("4s"), late=sf.after_count(1))
 
 
 def early_late() -> Drawing:
-    return drawn(
+    return counts(
         "Early panes after 4 s, one on time, one for each late record",
         sf.tumbling("10s"),
-        steps=True,
         trigger=EARLY_AND_LATE,
         allowed_lateness="20s",
     )
 
 
 def early_discarding() -> Drawing:
-    return drawn(
+    return counts(
         "The same, discarding: what is new since the pane before",
         sf.tumbling("10s"),
-        steps=True,
         trigger=EARLY_AND_LATE,
         allowed_lateness="20s",
         accumulation="discarding",
+    )
+
+
+def early_retracting() -> Drawing:
+    return drawn(
+        "The same, retracting: a pane takes back the one before",
+        lambda events: events.window(
+            sf.tumbling("10s"), trigger=EARLY_AND_LATE, allowed_lateness="20s", accumulation="retracting"
+        ).aggregate(n=sf.count()),
+        SEEN,
+        result=changed("n"),
+    )
+
+
+def changed(column: str) -> Callable[[Mapping[str, Any]], str]:
+    """A change in a picture: the value that comes, or is taken back."""
+    return lambda row: f"{'−' if row['change'] in ('delete', 'update_before') else '+'}{row[column]}"
+
+
+def triggered(title: str, trigger: Trigger) -> Drawing:
+    return counts(title, sf.tumbling("10s"), trigger=trigger, allowed_lateness="6s")
+
+
+def by_count() -> Drawing:
+    return triggered("Whenever two more have come", sf.repeatedly(sf.after_count(2)))
+
+
+def by_clock() -> Drawing:
+    return triggered("4 s after the first new one", sf.repeatedly(sf.after_processing_time("4s")))
+
+
+def by_any() -> Drawing:
+    either = sf.after_any(sf.after_count(2), sf.after_processing_time("4s"))
+    return triggered("When two have come, or after 4 s", sf.repeatedly(either))
+
+
+def by_all() -> Drawing:
+    both = sf.after_all(sf.after_count(2), sf.after_processing_time("6s"))
+    return triggered("When two have come, but not before 6 s", sf.repeatedly(both))
+
+
+def in_turn() -> Drawing:
+    each = sf.after_each(sf.after_count(1), sf.repeatedly(sf.after_watermark()))
+    return triggered("At the first record, and then by the watermark", each)
+
+
+def until_the_end() -> Drawing:
+    trigger = sf.repeatedly(sf.after_count(2)).or_finally(sf.after_watermark())
+    return triggered("Whenever two more have come, until the watermark has", trigger)
+
+
+def once() -> Drawing:
+    return triggered("Once, by the watermark: what is late is dropped", sf.after_watermark())
+
+
+def never() -> Drawing:
+    return triggered("Never, until the window is over", sf.never())
+
+
+def global_window() -> Drawing:
+    return counts(
+        "All records: whenever three more have come",
+        sf.global_window(),
+        trigger=sf.repeatedly(sf.after_count(3)),
+    )
+
+
+def count_windows() -> Drawing:
+    return counts("Windows of three records, in the order of event time", sf.count_window(3))
+
+
+ORDERS = [
+    (1, 2, 1),
+    (3, 6, 2),
+    (5, 4, 1),
+    (8, 9, 2),
+    (11, 13, 1),
+    (14, 11, 1),
+    (17, 19, 2),
+    (21, 16, 1),
+    (24, 27, 2),
+]
+"""(when it came, event time, key): a little out of order."""
+
+
+def by_key(title: str, results: Callable[[sf.Stream], sf.Stream]) -> Drawing:
+    return drawn(
+        title,
+        results,
+        ORDERS,
+        columns=("ts", "key"),
+        label=lambda row: row["key"],
+        result=lambda row: "",
+        until=30,
+    )
+
+
+def deduplicate_first() -> Drawing:
+    return by_key("The first of each key within 10 s", lambda events: events.deduplicate("key", within="10s"))
+
+
+def deduplicate_last() -> Drawing:
+    return by_key(
+        "The last of each key within 10 s: when no later one can come",
+        lambda events: events.deduplicate("key", within="10s", keep="last"),
+    )
+
+
+def sort() -> Drawing:
+    return by_key(
+        "In order of event time: when nothing earlier can come", lambda events: events.sort("event_time")
+    )
+
+
+def top_k() -> Drawing:
+    seen = [(1, 2, 5), (3, 6, 9), (8, 11, 3), (12, 14, 7), (17, 19, 4), (22, 23, 8)]
+    return drawn(
+        "The two largest: a record goes when a larger one comes",
+        lambda events: events.key_by(pl.lit("all").alias("key")).top_k(2, by="v"),
+        seen,
+        columns=("ts", "v"),
+        label=lambda row: row["v"],
+        result=changed("v"),
     )
 
 
@@ -99,11 +230,18 @@ def quiet() -> Drawing:
     seen = [(1, 1, 0), (2, 2, 1), (5, 6, 0), (9, 11, 0), (13, 16, 0), (17, 21, 0), (27, 31, 0)]
     return drawn(
         "One of two partitions is quiet, for 10 s at most",
-        sf.tumbling("10s"),
+        lambda events: events.window(sf.tumbling("10s")).aggregate(n=sf.count()),
         seen,
+        columns=("ts", "split"),
         until=32,
         idle_after="10s",
     )
+
+
+async def endless() -> AsyncIterator[dict[str, Any]]:
+    """A source without an end, so that no table is read to its end first; its records are pushed."""
+    for row in ():
+        yield row
 
 
 def joined(
@@ -113,7 +251,7 @@ def joined(
     job = sf.Job("joined")
     left, right = (
         job.read(
-            sf.MemorySource([{"k": "a", "ts": 0}]),
+            sf.source(endless, schema={"k": pl.String, "ts": pl.Int64}),
             event_time=sf.epoch("ts", unit="s"),
             watermark=sf.bounded_disorder("3s"),
         ).named(side)
@@ -149,6 +287,24 @@ def asof_join() -> Lanes:
     )
 
 
+def table_join() -> Lanes:
+    return joined(
+        "With the table as it is now: the row that came last, whatever its time",
+        lambda left, right: left.join(right.to_table("k"), on="k", how="left"),
+        [(2, 0, 2), (4, 1, 4), (7, 0, 7), (10, 0, 9), (12, 1, 13), (13, 0, 11), (16, 0, 17), (20, 1, 20)],
+    )
+
+
+def changing_join() -> Lanes:
+    return joined(
+        "Of two changing tables, how=left: what stands, and is taken back",
+        lambda left, right: (
+            left.to_table("k").changes().join(right.to_table("k").changes(), on="k", how="left")
+        ),
+        [(2, 0, 2), (5, 1, 6), (12, 1, 13), (18, 0, 18)],
+    )
+
+
 def window_join() -> Lanes:
     return joined(
         "By windows of 10 s, how=outer: when the window closes",
@@ -158,23 +314,17 @@ def window_join() -> Lanes:
 
 
 def pattern() -> Drawing:
-    job = sf.Job("matches")
-    events = job.read(
-        sf.MemorySource([{"ts": 0, "amount": 0}]),
-        event_time=sf.epoch("ts", unit="s"),
-        watermark=sf.bounded_disorder("3s"),
-    )
     small = sf.pattern("small", col("amount") < 10).then("large", col("amount") > 500).within("10s")
-    matches = events.key_by(pl.lit("all").alias("key")).match(small)
-    matches.select("small", "large", window_start=col("match_start"), window_end=col("match_end")).collect()
-    with TestJob(job, watermarks="job") as t:
-        drawing = Drawing(
-            t,
-            "A small amount and a large one within 10 s",
-            label=lambda row: row["amount"],
-            result=lambda row: f"{row['small']['amount']} → {row['large']['amount']}",
-        )
-        seen = [
+
+    def matches(events: sf.Stream) -> sf.Stream:
+        found = events.key_by(pl.lit("all").alias("key")).match(small)
+        bounds = {"window_start": col("match_start"), "window_end": col("match_end")}
+        return found.select("small", "large", **bounds)
+
+    return drawn(
+        "A small amount and a large one within 10 s",
+        matches,
+        [
             (1, 2, 5),
             (3, 6, 80),
             (5, 9, 900),
@@ -183,16 +333,60 @@ def pattern() -> Drawing:
             (13, 16, 3),
             (19, 22, 50),
             (24, 28, 700),
-        ]
-        for at, time, amount in seen:
-            drawing.record(at, {"ts": time, "amount": amount})
-        return drawing.until(27)
+        ],
+        columns=("ts", "amount"),
+        label=lambda row: row["amount"],
+        result=lambda row: f"{row['small']['amount']} → {row['large']['amount']}",
+        until=27,
+    )
+
+
+def absence() -> Drawing:
+    unpaid = (
+        sf.pattern("placed", col("kind") == "placed").not_then("paid", col("kind") == "paid").within("10s")
+    )
+
+    def matches(events: sf.Stream) -> sf.Stream:
+        return events.key_by("order").match(unpaid).select("order", ts=col("match_start").dt.epoch("s"))
+
+    return drawn(
+        "Placed (+) and not paid (−) within 10 s: order 2",
+        matches,
+        [
+            (1, 1, 1, "placed"),
+            (4, 6, 2, "placed"),
+            (7, 8, 1, "paid"),
+            (11, 12, 3, "placed"),
+            (16, 15, 3, "paid"),
+            (20, 21, 2, "paid"),
+            (26, 27, 4, "placed"),
+        ],
+        columns=("ts", "order", "kind"),
+        label=lambda row: f"{'+' if row['kind'] == 'placed' else '−'}{row['order']}",
+        result=lambda row: row["order"],
+        until=28,
+    )
 
 
 PICTURES: list[Callable[[], Drawing | Lanes]] = [
     cumulative,
     early_late,
     early_discarding,
+    early_retracting,
+    by_count,
+    by_clock,
+    by_any,
+    by_all,
+    in_turn,
+    until_the_end,
+    once,
+    never,
+    count_windows,
+    global_window,
+    deduplicate_first,
+    deduplicate_last,
+    sort,
+    top_k,
     tumbling,
     lateness,
     sliding,
@@ -200,8 +394,11 @@ PICTURES: list[Callable[[], Drawing | Lanes]] = [
     quiet,
     interval_join,
     asof_join,
+    table_join,
+    changing_join,
     window_join,
     pattern,
+    absence,
 ]
 
 
@@ -212,6 +409,13 @@ def test_a_picture_is_what_a_run_draws(picture: Callable[[], Drawing | Lanes]) -
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(svg, encoding="utf-8")
     assert svg == path.read_text(encoding="utf-8")
+
+
+def test_each_picture_is_drawn_from_a_run_and_on_a_page() -> None:
+    drawn = {f"{picture.__name__}.svg" for picture in PICTURES}
+    assert {path.name for path in FOLDER.iterdir()} == drawn
+    pages = "".join(page.read_text(encoding="utf-8") for page in FOLDER.parent.glob("*.md"))
+    assert [name for name in sorted(drawn) if f"(pictures/{name})" not in pages] == []
 
 
 def test_a_late_record_is_in_no_result() -> None:
