@@ -17,6 +17,7 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, Schema
 from streamflow.core.stream_type import ChangeKind, StreamType
+from streamflow.errors import JobDefinitionError, Where
 from streamflow.operators.contract.inputs import FRAMES, InputNeeds
 from streamflow.operators.contract.operator import (
     Collector,
@@ -27,7 +28,7 @@ from streamflow.operators.contract.operator import (
     OperatorSpec,
 )
 from streamflow.operators.stateless.frames import MapBatches
-from streamflow.user_code import user_error
+from streamflow.user_code import line_of_definition, user_error
 
 __all__ = ["PANE_RECORDS", "ApplyPanes"]
 
@@ -58,12 +59,19 @@ class ApplyPanes(OperatorSpec):
             if name != PANE_RECORDS and name not in made
         }
         changes: set[ChangeKind] = set(inputs[0].changes)
+        if changes and CHANGE in made:
+            raise JobDefinitionError(
+                f"the function gives a column {CHANGE!r}, in which these results say what becomes of a row",
+                where=Where(code=line_of_definition(self.function)),
+                hint='name it otherwise, or leave out accumulation="retracting"',
+            )
         if changes - {"insert"}:
             changes = {"insert", "delete"}
         return StreamType(Schema({**leading, **made}), inputs[0].timed, frozenset(changes))
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
-        return _ApplyPanesOperator(self._mapped, StreamType(self._made, timed=False))
+        made = StreamType(self._made, timed=False)
+        return _ApplyPanesOperator(self._mapped, made, changes=bool(inputs[0].changes))
 
     def describe(self) -> str:
         return getattr(self.function, "__name__", "")
@@ -78,9 +86,10 @@ class ApplyPanes(OperatorSpec):
 
 
 class _ApplyPanesOperator(Operator):
-    def __init__(self, mapped: MapBatches, made: StreamType) -> None:
+    def __init__(self, mapped: MapBatches, made: StreamType, *, changes: bool) -> None:
         self._mapped = mapped
         self._made = made
+        self._changes = changes
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         assert isinstance(batch, FrameBatch)
@@ -94,7 +103,7 @@ class _ApplyPanesOperator(Operator):
             [name for name in panes.columns if name != PANE_RECORDS and name not in result.columns]
         ]
         leading = leading[pl.Series(rows, dtype=pl.UInt32)]
-        if CHANGE in leading.columns and CHANGE not in _columns(self._made):
+        if self._changes:
             kinds = leading[CHANGE].cast(pl.String).replace(_INSTEAD).cast(CHANGE_TYPE)
             leading = leading.with_columns(kinds.alias(CHANGE))
         out.emit(FrameBatch(leading.hstack(result)))

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 import streamflow as sf
+from streamflow import col
 from streamflow.testing import check_modes_agree
 
 START = datetime(2024, 10, 26, 20, tzinfo=UTC)
@@ -137,3 +138,13 @@ class TestApply:
             read(sf.Job("objects"), objects=True).window(sf.tumbling("4h")).apply(top_two)
         with pytest.raises(sf.JobDefinitionError, match="failed on an empty frame"):
             windows.apply(lambda records: records.select(records["v"][0]))
+
+    def test_a_column_called_change_is_a_user_s_own_unless_results_change(self) -> None:
+        job = sf.Job("change")
+        keyed = read(job, objects=False).key_by(col("k").alias("change"))
+        out = keyed.window(sf.tumbling("1d")).apply(lambda records: records.select("v")).collect()
+        job.run()
+        assert set(out.frame()["change"]) == {row["k"] for row in ROWS}
+        retracting = read(job, objects=False).window(sf.tumbling("1d"), accumulation="retracting")
+        with pytest.raises(sf.JobDefinitionError, match=r"test_window_kinds.* a column 'change'"):
+            retracting.apply(lambda records: records.select(change="v"))
