@@ -79,7 +79,9 @@ def merged(assigner: WindowAssigner, starts: pl.Series, ends: pl.Series) -> tupl
     given = _called(assigner, "merge", starts, ends)
     starts, ends = _checked(assigner, given, len(starts), "merge")
     bounds = pl.DataFrame({"start": starts, "end": ends}).unique().sort("start", "end")
-    if starts.has_nulls() or (bounds["start"] < bounds["end"].shift(1)).any():
+    if starts.has_nulls() or ends.has_nulls():
+        raise _wrong(assigner, "merge", "gave no window for one")
+    if (bounds["start"] < bounds["end"].shift(1)).any():
         raise _wrong(assigner, "merge", "gave windows that intersect")
     return starts, ends
 
