@@ -17,7 +17,7 @@ from reliability import (
     corruption,
     disk,
     file_fuzz,
-    graphs,
+    job_searches,
     kills,
     output,
     rescaling,
@@ -35,7 +35,8 @@ SEED = 20261121
 WIDE: dict[str, Part] = {
     "kills": kills.run,
     "simulation": simulation.run,
-    "graphs": graphs.run,
+    "graphs": job_searches.graphs,
+    "triggers": job_searches.triggers,
     "kafka-kills": kafka_kills.run,
     "fuzz-kafka": fuzz.run,
 }

@@ -17,23 +17,24 @@ from reliability.process import last_said
 SEEDS = 20_000
 PIECE = 100
 SAME = 200
-PLANTED = 7
+PLANTED = 8
 TIMEOUT_SECONDS = 900.0
 
 
 def run(account: Account, folder: Path, *, quick: bool = False) -> None:
     """The whole part."""
-    from tests.simulation.jobs import JOBS
+    from tests.simulation.jobs import JOBS, TRIGGERED
 
     count = SEEDS // (20 if quick else 1)
-    each = -(-count // len(JOBS))
+    jobs = [*JOBS, *TRIGGERED]
+    each = -(-count // len(jobs))
     first = account.seed % 1_000_000_000
     tasks: list[list[object]] = [["planted", number] for number in range(PLANTED)]
     tasks += [["repeated", "tumbling", first, SAME // (10 if quick else 1)]]
     tasks += [
         ["seeds", job, first + start, min(PIECE, each - start)]
         for start in range(0, each, PIECE)
-        for job in JOBS
+        for job in jobs
     ]
     with ThreadPoolExecutor(workers()) as pool:
         said = list(pool.map(_task, tasks))
@@ -63,7 +64,7 @@ def run(account: Account, folder: Path, *, quick: bool = False) -> None:
     )
     fewest, most = crashed.most_common()[-1], crashed.most_common()[0]
     account.note(
-        f"{len(JOBS)} jobs ({', '.join(JOBS)}), {sum(life['processes'] for life in lives):,} processes, "
+        f"{len(jobs)} jobs ({', '.join(jobs)}), {sum(life['processes'] for life in lives):,} processes, "
         f"{crashed.total():,} crashes at {len(crashed)} points, from {fewest[1]} ({fewest[0]}) to {most[1]} ({most[0]})"
     )
 

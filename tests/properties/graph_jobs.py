@@ -16,6 +16,7 @@ import polars as pl
 import streamflow as sf
 from streamflow import col
 from tests.properties.graph_oracle import CHOOSE, changed, evaluated, half, larger, listed, repeated
+from tests.properties.graph_panes import settled
 from tests.properties.graph_programs import (
     Program,
     Run,
@@ -27,7 +28,7 @@ from tests.properties.graph_programs import (
 )
 from tests.properties.spread import Spread
 
-__all__ = ["OPEN_FAULTS", "difference", "searched"]
+__all__ = ["OPEN_FAULTS", "built", "compared", "difference", "searched"]
 
 Row = dict[str, Any]
 _TRIES = 120
@@ -193,8 +194,13 @@ def _joined(left: sf.Stream, right: sf.Stream, step: Step) -> sf.Stream:
             joined = left.join(right, on=key, how=how)
     value = "v" if how in ("semi", "anti") else "v_right"
     if step.form == "columns":
-        return joined.select("k", "j", col(value).alias("v"), "f", "b")
+        return joined.select(*_kind(joined), "k", "j", col(value).alias("v"), "f", "b")
     return joined.map(lambda row: {**{name: row[name] for name in ("k", "j", "f", "b")}, "v": row.get(value)})
+
+
+def _kind(stream: sf.Stream) -> list[str]:
+    """The column with the kind of change, if there is one."""
+    return ["change"] if isinstance(stream.schema, Mapping) and "change" in stream.schema else []
 
 
 def _filtered(stream: sf.Stream, step: Step) -> Any:
@@ -301,12 +307,18 @@ def _windowed(stream: sf.Stream, step: Step) -> Any:
             window: Any = sf.tumbling(micros[0])
         case ("sliding", *_):
             window = sf.sliding(micros[0], every=micros[1])
+        case ("cumulative", parts, every):
+            window = sf.cumulative(f"{parts * every}us", step=f"{every}us")
         case ("session", _):
             window = sf.session(gap=micros[0])
         case _:
             window = sf.global_window()
     return _keyed(stream, step).window(
-        window, allowed_lateness=f"{step['lateness']}us", accumulation=step["accumulation"]
+        window,
+        trigger=step["trigger"],
+        allowed_lateness=f"{step['lateness']}us",
+        accumulation=step["accumulation"],
+        pane_info=step["panes"],
     )
 
 
@@ -326,6 +338,7 @@ def _rows(stream: sf.Stream, step: Step) -> sf.Stream:
 
         return _typed(stream, row, step["after"])
     return stream.select(
+        *_kind(stream),
         k=col("k") if "k" in keys else pl.lit(None, pl.String),
         j=col("j") if "j" in keys else col("half") if "half" in keys else pl.lit(0, pl.Int64),
         v=col("count"),
@@ -346,6 +359,7 @@ _WRITTEN: dict[str, Callable[[sf.Stream, Step], Any]] = {
     "same": lambda stream, step: _typed(stream, dict, step["after"]),
     "window": lambda stream, step: _windowed(stream, step).aggregate(**_aggregates(step)),
     "rows": _rows,
+    "parts": _rows,
     "totals": lambda stream, step: _keyed(stream, step).aggregate(**_aggregates(step)),
     "reduce": _reduced,
     "process": _processed,
@@ -380,8 +394,18 @@ def difference(program: Program, run: Run, folder: Path) -> str | None:
         )
     except Exception as error:  # noqa: BLE001 — any failure is a difference
         return f"{type(error).__name__}: {error}"
+    return compared(program, {end: ends[end].rows() for end in program.ends})
+
+
+def compared(program: Program, ends: Mapping[int, list[Row]]) -> str | None:
+    """How the rows of the ends differ from what they have to come to; None where they do not."""
     for end, wanted in evaluated(program).items():
-        found, expected = _standing(ends[end].rows()), Counter(map(_frozen, wanted))
+        step = program.steps[end]
+        try:
+            rows = settled(step, ends[end]) if step.kind == "window" else ends[end]
+            found, expected = _standing(rows), Counter(map(_frozen, wanted))
+        except AssertionError as error:
+            return f"end {end}: {error}"
         if found != expected:
             missing, more_than = expected - found, found - expected
             return f"end {end}: missing {dict(missing.most_common(3))}, and too many {dict(more_than.most_common(3))}"
@@ -392,8 +416,10 @@ def _standing(rows: list[Row]) -> Counter[Any]:
     """The rows, or what is left of them after all changes."""
     standing: Counter[Any] = Counter()
     for row in rows:
-        kind = row.pop("change", "insert")
-        standing[_frozen(row)] += -1 if kind in ("update_before", "delete") else 1
+        kind = row.get("change", "insert")
+        frozen = _frozen({name: row[name] for name in row if name != "change"})
+        standing[frozen] += -1 if kind in ("update_before", "delete") else 1
+        assert standing[frozen] >= 0 or kind == "update_before", f"{row} is withdrawn, and is not there"
     for row, times in standing.items():
         assert times >= 0, f"{row} was withdrawn, and was never there"
     return +standing

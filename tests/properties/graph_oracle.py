@@ -143,6 +143,10 @@ def row_of_result(row: Row, keys: Sequence[str]) -> Row:
     }
 
 
+def _rows(step: Step, records: list[Timed]) -> list[Timed]:
+    return [(time, row_of_result(row, step["keys"])) for time, row in records]
+
+
 def _branch(step: Step, row: Row) -> str:
     return next((choice for choice in step["choices"] if CHOOSE[choice](row)), "rest")
 
@@ -168,6 +172,8 @@ def _windows(step: Step, records: list[Timed]) -> list[tuple[Row, Row, int, list
                 windows = _sliding(group, size, size)
             case ("sliding", size, every):
                 windows = _sliding(group, size, every)
+            case ("cumulative", parts, every):
+                windows = _cumulative(group, parts * every, every)
             case other:
                 raise AssertionError(other)
         for start, end, members in windows:
@@ -182,6 +188,16 @@ def _sliding(group: list[Timed], size: int, every: int) -> list[tuple[int, int, 
             if start % every == 0:
                 windows[start].append(record)
     return [(start, start + size, members) for start, members in windows.items()]
+
+
+def _cumulative(group: list[Timed], size: int, every: int) -> list[tuple[int, int, list[Timed]]]:
+    windows: dict[tuple[int, int], list[Timed]] = defaultdict(list)
+    for record in group:
+        start = record[0] // size * size
+        for end in range(start + every, start + size + 1, every):
+            if record[0] < end:
+                windows[start, end].append(record)
+    return [(start, end, members) for (start, end), members in windows.items()]
 
 
 def _sessions(ordered: list[Timed], gap: int) -> list[tuple[int, int, list[Timed]]]:
@@ -320,7 +336,8 @@ _STEPS: dict[str, Callable[[Step, list[Timed]], Iterable[Timed]]] = {
         (time, row) for time, row in records if _branch(step, row) == step["branch"]
     ],
     "window": _windowed,
-    "rows": lambda step, records: [(time, row_of_result(row, step["keys"])) for time, row in records],
+    "rows": _rows,
+    "parts": _rows,
     "totals": _totals,
     "reduce": _reduced,
     "process": _processed,

@@ -1,4 +1,5 @@
-"""Random job graphs as data: what flows in, what is done to it, and how the job is run. Nothing here knows the engine.
+"""Random job graphs as data: what flows in, what is done to it, and how the job is run. Nothing here knows the engine,
+but for its triggers, which are data.
 
 Every stream between two steps has the same five fields (`FIELDS`), so that any step can stand behind any other; each
 record has an event time beside them, in microseconds. Numbers are whole or halves: their sums are exact in any order.
@@ -11,7 +12,20 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-__all__ = ["AGGREGATES", "CHOICES", "KEYS", "SIZE", "Program", "Run", "Step", "random_program", "random_run"]
+from tests.properties.trigger_model import lasts, random_trigger
+
+__all__ = [
+    "ADDED",
+    "AGGREGATES",
+    "CHOICES",
+    "KEYS",
+    "SIZE",
+    "Program",
+    "Run",
+    "Step",
+    "random_program",
+    "random_run",
+]
 
 FIELDS = ("k", "j", "v", "f", "b")
 SIZE = 16
@@ -51,6 +65,24 @@ AGGREGATES = (
     "top_k_by_f",
     "own_v",
 )
+ADDED = ("count", "count_v", "sum_v", "sum_f", "sum_b")
+"""Aggregates of which those of parts add up to that of the whole."""
+TAKEN_BACK = (
+    *ADDED[1:],
+    "mean_v",
+    "min_v",
+    "max_f",
+    "min_k",
+    "max_k",
+    "any_b",
+    "all_b",
+    "n_unique_k",
+    "n_unique_f",
+    "lower_quantile_v",
+    "linear_quantile_f",
+    "top_v",
+)
+"""Aggregates, beside `count`, from which rows can be taken back."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +134,8 @@ def random_program(random: Random) -> Program:
     """A graph of up to a dozen steps."""
     steps: list[Step] = []
     layouts: list[str] = []
-    """Of the output of each step: `columns`, `objects`, or `results`, behind which nothing follows."""
+    """Of the output of each step: `columns`, `objects`, `changes` (columns that may be taken back), or `results`,
+    behind which nothing follows."""
 
     def add(step: Step, layout: str) -> int:
         steps.append(step)
@@ -117,9 +150,13 @@ def random_program(random: Random) -> Program:
         streams = [at for at, layout in enumerate(layouts) if layout != "results"]
         # Rather on from the last than from any.
         at = streams[-1] if random.random() < 0.7 else random.choice(streams)
-        _further(random, add, at, layouts[at], streams, layouts, tardy=tardy)
+        if layouts[at] == "changes":
+            _change(random, add, at, [other for other in streams if layouts[other] in ("columns", "changes")])
+        else:
+            _further(random, add, at, layouts[at], streams, layouts, tardy=tardy)
     used = {before for step in steps for before in step.inputs}
     ends = [at for at in range(len(steps)) if at not in used or random.random() < 0.15]
+    ends = [at for at in ends if steps[at].kind != "parts"]
     return Program(tuple(steps), tuple(ends))
 
 
@@ -162,6 +199,8 @@ def _further(
 ) -> None:
     """One step more, or the few that belong together, behind the step `at`."""
     form = random.choice(["columns", "function"]) if layout == "columns" else "function"
+    # What takes rows back goes together with joins of all.
+    streams = [other for other in streams if layouts[other] != "changes"]
     kind = random.choice(
         ["filter", "change", "repeat", "objects", "typed", "split", "union", "totals", "reduce"]
         + ["window"] * 6
@@ -204,6 +243,25 @@ def _further(
             assert kind == "split", kind
 
 
+def _change(random: Random, add: Any, at: int, others: list[int]) -> None:
+    """A step behind rows that may be taken back: what it gives at last does not depend on the rows between."""
+    match random.choice(["filter", "change", "totals", "totals", "join", "join"]):
+        case "filter":
+            add(Step("filter", (at,), "columns", {"choice": random.choice(CHOICES)}), "changes")
+        case "change":
+            add(Step("change", (at,), "columns", {"after": "columns"}), "changes")
+        case "join":
+            how = random.choice(["inner", "left", "semi", "anti"])
+            options = {"by": ("all",), "how": how, "key": random.choice(["k", "j"])}
+            both = (at, random.choice(others))
+            add(Step("join", both if random.random() < 0.5 else both[::-1], "columns", options), "changes")
+        case _:
+            names = ["count", *random.sample(TAKEN_BACK, random.randint(0, 4))]
+            forms = [(name, random.choice(["name", "expression"])) for name in names]
+            options = {"keys": random.choice(KEYS), "by": "columns", "aggregates": tuple(forms)}
+            add(Step("totals", (at,), "columns", options), "results")
+
+
 def _together(random: Random, add: Any, kind: str, at: int, layouts: Mapping[int, str]) -> None:
     """A step that brings streams together; `layouts` are those of all streams that there are."""
     if kind == "union":
@@ -238,6 +296,7 @@ def _window(random: Random, add: Any, at: int, layout: str, *, tardy: bool) -> N
             ("tumbling", random.randint(1, SIZE)),
             ("tumbling", SIZE),
             ("sliding", random.randint(1, SIZE), random.randint(1, SIZE)),
+            ("cumulative", random.randint(1, 3), random.randint(1, 6)),
             ("session", random.randint(1, 8)),
             ("global",),
         ]
@@ -247,24 +306,55 @@ def _window(random: Random, add: Any, at: int, layout: str, *, tardy: bool) -> N
         "window": window,
         "lateness": random.choice([0, 0, 3, 1_000]),
         "accumulation": random.choice(["accumulating", "discarding", "retracting"]),
+        "trigger": None,
+        "panes": random.random() < 0.3,
     }
     if tardy:
         options |= {"lateness": 1_000, "accumulation": "retracting"}
+    if random.random() < 0.5:
+        trigger = random_trigger(random, clock=True)
+        # One that finishes leaves records out, and which depends on what comes first.
+        options["trigger"] = trigger if lasts(trigger) else None
     if random.random() < 0.15:
-        add(Step("reduce", (at,), layout, options), "results")
-        return
-    goes_on = random.random() < 0.6 and not tardy
-    if goes_on:
-        options["accumulation"] = random.choice(["accumulating", "discarding"])
-    result = add(Step("window", (at,), layout, {**options, "aggregates": _some(random)}), "results")
-    if goes_on:
-        after = random.choice(["columns", "columns", "objects"])
-        form = (
-            "function"
-            if after == "objects" or options["by"] != "columns"
-            else random.choice(["columns", "function"])
+        accumulation = options["accumulation"] if options["trigger"] is None else "retracting"
+        add(
+            Step("reduce", (at,), layout, {**options, "accumulation": accumulation, "panes": False}),
+            "results",
         )
-        add(Step("rows", (result,), form, {"after": after, "keys": options["keys"]}), after)
+        return
+    goes_on = random.random() < 0.6 and (options["by"] == "columns" or not tardy)
+    if goes_on and options["trigger"] is None and not tardy and random.random() < 0.7:
+        options["accumulation"] = random.choice(["accumulating", "discarding"])
+    elif goes_on and options["accumulation"] == "accumulating":
+        options["accumulation"] = "retracting"
+    if goes_on and options["by"] != "columns" and options["accumulation"] == "retracting":
+        # The types of keys that are functions are not declared, and changes do not pass functions.
+        options["accumulation"] = "discarding"
+    aggregates = _some(random)
+    adds = options["trigger"] is not None and options["accumulation"] == "discarding"
+    if adds:
+        aggregates = tuple((name, form) for name, form in aggregates if name in ADDED)
+    result = add(Step("window", (at,), layout, {**options, "aggregates": aggregates}), "results")
+    if not goes_on:
+        return
+    if options["accumulation"] == "retracting":
+        add(Step("rows", (result,), "columns", {"after": "columns", "keys": options["keys"]}), "changes")
+        return
+    after = random.choice(["columns", "columns", "objects"])
+    form = (
+        "function"
+        if after == "objects" or options["by"] != "columns"
+        else random.choice(["columns", "function"])
+    )
+    rows = Step("parts" if adds else "rows", (result,), form, {"after": after, "keys": options["keys"]})
+    if not adds:
+        add(rows, after)
+        return
+    # How many panes there are depends on the machine; what they add up to does not.
+    sums = tuple((name, random.choice(["name", "function"])) for name in ("sum_v", "sum_f"))
+    # Their `f` is made of the number of records, which an empty pane has none of.
+    keyed = {**_keyed(random, after), "keys": random.choice([keys for keys in KEYS if keys != ("f",)])}
+    add(Step("totals", (add(rows, "results"),), after, {**keyed, "aggregates": sums}), "results")
 
 
 def _keyed(random: Random, layout: str) -> dict[str, Any]:
@@ -302,5 +392,5 @@ def without_step(program: Program, at: int) -> Program | None:
     )
     used = {before for step in steps for before in step.inputs}
     ends = {numbers[end] for end in program.ends if end in numbers}
-    ends |= {number for number in range(len(steps)) if number not in used}
-    return Program(steps, tuple(sorted(ends))) if steps and any(s.kind != "source" for s in steps) else None
+    ends |= {at for at, step in enumerate(steps) if at not in used and step.kind != "parts"}
+    return Program(steps, tuple(sorted(ends))) if ends and any(s.kind != "source" for s in steps) else None

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
@@ -265,6 +266,47 @@ def triggers() -> st.SearchStrategy[tr.Trigger]:
     return st.one_of(either, in_turn, in_turn.map(tr.repeatedly), st.builds(tr.OrFinally, either, single))
 
 
+def random_trigger(random: Random, *, clock: bool) -> tr.Trigger:
+    """A trigger of any kind, three deep. `clock`: some nodes of it may go by the clock."""
+
+    def once() -> tr.Trigger:
+        kinds = [
+            tr.AfterCount(random.randint(1, 4)),
+            tr.AfterCount(random.randint(1, 4)),
+            tr.AfterWatermark(),
+        ]
+        if clock:
+            delay = tr.AfterProcessingTime(random.choice([1, 500, 1_000, 3_000, 20_000]))
+            kinds += [delay, delay]
+        return random.choice(kinds)
+
+    def single() -> tr.Trigger:
+        several = tuple(once() for _ in range(random.randint(1, 3)))
+        return random.choice([once(), once(), tr.AfterAny(several), tr.AfterAll(several)])
+
+    def either() -> tr.Trigger:
+        around = tr.AfterWatermark(*(random.choice([None, single(), single()]) for _ in range(2)))
+        return random.choice([single(), around, around, around, tr.repeatedly(single()), tr.never()])
+
+    in_turn = tr.AfterEach(tuple(either() for _ in range(random.randint(1, 3))))
+    until = tr.OrFinally(either(), single())
+    return random.choice(
+        [either(), either(), either(), in_turn, tr.repeatedly(in_turn), until, tr.repeatedly(until)]
+    )
+
+
+def lasts(trigger: tr.Trigger) -> bool:
+    """Whether it never finishes."""
+    return isinstance(trigger, tr.Repeatedly | tr.Never) or (
+        isinstance(trigger, tr.AfterWatermark) and trigger.late is not None
+    )
+
+
+def by_clock(trigger: tr.Trigger | None) -> bool:
+    """Whether it goes by the clock anywhere."""
+    return "after_processing_time" in str(trigger)
+
+
 @dataclass
 class OneWindow:
     """A window of a key: its records, those that are new, its trigger, and what has gone out for it."""
@@ -282,7 +324,7 @@ class OneWindow:
 
 @dataclass
 class TriggeredModel:
-    """All windows; `fired` in order, and the number of records that were `dropped`."""
+    """All windows; `fired` in order, the `late` records, and how many were `refused` by triggers that had finished."""
 
     assigner: Assigned
     trigger: tr.Trigger
@@ -291,7 +333,8 @@ class TriggeredModel:
     watermark: int = MIN
     now: int = 0
     fired: list[Fired] = field(default_factory=list[Fired])
-    dropped: int = 0
+    late: list[Event] = field(default_factory=list[Event])
+    refused: int = 0
     nowhere: int = 0
     held: dict[tuple[str, Window], OneWindow] = field(default_factory=dict[tuple[str, Window], OneWindow])
 
@@ -308,11 +351,14 @@ class TriggeredModel:
                     self.nowhere += 1
                     continue
                 open_ones = [w for w in windows if not self._over(w[1])]
+                if not open_ones:
+                    self.late.append(event)
+                    continue
                 open_ones = [
                     w for w in open_ones if not ((held := self.held.get((event.key, w))) and held.done)
                 ]
                 if not open_ones:
-                    self.dropped += 1
+                    self.refused += 1
                 for window in open_ones:
                     taken[event.key, window].append(event)
             for place, mine in taken.items():
@@ -372,7 +418,7 @@ class TriggeredModel:
                 fresh = [m for m in members if isinstance(m, Event)]
                 ones = [m for m in members if isinstance(m, OneWindow)]
                 if fresh and self._over(bounds[1]):
-                    self.dropped += len(fresh)
+                    self.late += fresh
                     continue
                 if not fresh:
                     continue
@@ -382,7 +428,7 @@ class TriggeredModel:
                 else:
                     ones.remove(same)
                     if same.done:
-                        self.dropped += len(fresh)
+                        self.refused += len(fresh)
                         fresh = []
                 for one in ones:
                     same.records = [*one.records, *same.records]

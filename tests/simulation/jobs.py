@@ -16,6 +16,7 @@ from streamflow.testing.simulation.campaign import Campaign
 
 __all__ = [
     "JOBS",
+    "TRIGGERED",
     "arriving",
     "asof_join",
     "branches",
@@ -23,11 +24,13 @@ __all__ = [
     "campaign",
     "cascade",
     "changing_join",
+    "early_panes",
     "flushes",
     "interval_join",
     "late_sessions",
     "ordered",
     "patterns",
+    "pieces",
     "reminders",
     "sessions",
     "sliding",
@@ -215,6 +218,37 @@ late_sessions = sf.Job("late-sessions")
 )
 
 
+early_panes = sf.Job("early-panes")
+(
+    read(early_panes, pairs(3), bound="1s")
+    .key_by("key")
+    .window(
+        sf.session(gap="12s"),
+        trigger=sf.after_watermark(
+            early=sf.after_any(sf.after_processing_time("10ms"), sf.after_count(2)),
+            late=sf.after_all(sf.after_processing_time("5ms"), sf.after_count(1)),
+        ),
+        allowed_lateness="4s",
+        accumulation="retracting",
+    )
+    .aggregate(n=sf.count(), total=sf.sum("value"))
+    .collect()
+)
+
+pieces = sf.Job("pieces")
+_pieces = (
+    read(pieces, events(10))
+    .key_by("key")
+    .window(
+        sf.tumbling("4s"),
+        trigger=sf.repeatedly(sf.after_each(sf.after_count(2), sf.after_processing_time("5ms"))),
+        accumulation="discarding",
+    )
+    .aggregate(n=sf.count(), total=sf.sum("value"))
+)
+_pieces.key_by("window_start", "key").aggregate(n=sf.sum("n"), total=sf.sum("total")).collect()
+
+
 class Reminders(sf.KeyedProcess):
     """How many events there have been, a second after the first of some, by the clock, and at the end."""
 
@@ -307,9 +341,16 @@ JOBS = {
     )
 }
 
-_OPTIONS: dict[str, dict[str, Any]] = {"late-sessions": {"late": "4s"}, "reminders": {"key": ["all"]}}
+TRIGGERED = {job.name: job for job in (early_panes, pieces)}
+"""Windows with triggers, whose lives take several times as long."""
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "late-sessions": {"late": "4s"},
+    "early-panes": {"late": "4s"},
+    "reminders": {"key": ["all"]},
+}
 
 
 def campaign(name: str, **options: Any) -> Campaign:
     """A job, ready to be run through seeds; with what has to be said of it."""
-    return Campaign({**JOBS, "reminders": reminders}[name], **_OPTIONS.get(name, {}), **options)
+    return Campaign({**JOBS, **TRIGGERED, "reminders": reminders}[name], **_OPTIONS.get(name, {}), **options)

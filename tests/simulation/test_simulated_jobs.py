@@ -14,7 +14,7 @@ import streamflow as sf
 from streamflow.errors import JobDefinitionError
 from streamflow.testing import simulate
 from streamflow.testing.simulation.campaign import Campaign
-from tests.simulation.jobs import JOBS, arriving, events, read
+from tests.simulation.jobs import JOBS, TRIGGERED, arriving, campaign, events, read
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = range(1000, 1200)
@@ -27,6 +27,11 @@ def test_a_reference_job_survives(name):
     assert simulation.failures == []
     assert simulation.processes > 12
     assert sum(simulation.crashed.values()) > 3
+
+
+@pytest.mark.parametrize("name", TRIGGERED)
+def test_windows_with_triggers_survive(name):
+    assert [outcome.failure for outcome in campaign(name).run(range(3))] == [None] * 3
 
 
 def test_a_process_sees_what_arrives_in_one_order_alike_in_every_life():

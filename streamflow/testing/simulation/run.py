@@ -118,7 +118,9 @@ def run_schedule(scenario: Scenario, schedule: Schedule, expected: Results) -> O
         if failure is not None or refused:
             break
     if failure is None and not refused:
-        failure = _wrong(scenario, expected, disk) if finished else "the job did not come to an end"
+        failure = (
+            _wrong(scenario, schedule.rows, expected, disk) if finished else "the job did not come to an end"
+        )
     return Outcome(schedule, failure, trace.digest, number + 1, refused, crashed, reached, tuple(trace.last))
 
 
@@ -197,16 +199,16 @@ def _misbehaviour(ending: Ending, scenario: Scenario, *, forgiven: bool) -> str 
     return None
 
 
-def _wrong(scenario: Scenario, expected: Results, disk: SimDisk) -> str | None:
+def _wrong(scenario: Scenario, rows: Rows, expected: Results, disk: SimDisk) -> str | None:
     try:
         actual = scenario.results(disk)
     except SinkError as error:
         return error.message
-    text = scenario.differences(expected, actual)
-    if text:
-        return f"the results are not those of the batch run:\n{text}"
-    for id, rows in actual.items():
-        row = _out_of_order(rows) if is_changing(scenario.graph, id) else None
+    text = scenario.wrong(rows, expected, actual)
+    if text is not None:
+        return text
+    for id, written in actual.items():
+        row = _out_of_order(written) if is_changing(scenario.graph, id) else None
         if row is not None:
             return f"{id}: changes of a key came out of order: {row!r} withdraws a row that had not come yet"
     return None

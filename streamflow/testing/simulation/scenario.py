@@ -20,6 +20,7 @@ from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import profile_for
 from streamflow.testing.modes import check_key, is_changing, replacing_key
 from streamflow.testing.results import difference, final_rows
+from streamflow.testing.rows import values_of
 from streamflow.testing.simulation.chance import Chance
 from streamflow.testing.simulation.sample import samples_of
 from streamflow.testing.simulation.schedule import Schedule
@@ -27,7 +28,7 @@ from streamflow.testing.simulation.sink import CaptureSink, captured
 from streamflow.testing.simulation.source import Arrivals, SimSource
 from streamflow.time.timestamps import Duration, parse_duration
 
-__all__ = ["CHECKPOINTS", "Beside", "OwnSink", "Rows", "Scenario"]
+__all__ = ["CHECKPOINTS", "Beside", "Judge", "OwnSink", "Rows", "Scenario"]
 
 CHECKPOINTS: Final = Path("/simulated/checkpoints")
 _OUTPUT: Final = Path("/simulated/output")
@@ -37,6 +38,9 @@ Rows = Mapping[str, tuple[int, ...]]
 Results = dict[str, list[Any]]
 OwnSink = tuple[Sink, Callable[[Disk], list[Any]]]
 """A sink that writes to its disk (`SinkContext.disk`), and a function that reads its visible output there."""
+Judge = Callable[[Results, Results], str | None]
+"""A function that is given the records by source and the visible output by sink, and says what is wrong; None if
+nothing is."""
 
 
 class Beside(Protocol):
@@ -63,7 +67,9 @@ class Scenario:
         beside: Sequence[Beside] = (),
         settings: Mapping[str, Any] | None = None,
         late: Duration = "0s",
+        judge: Judge | None = None,
     ) -> None:
+        """`judge` takes the place of the comparison with a batch run, for jobs whose output is not one thing."""
         made = job if isinstance(job, Job) else job()
         made.plan()  # the checks that a run makes
         check_key(made.graph, key)
@@ -71,6 +77,7 @@ class Scenario:
         self._tolerance = tolerance
         self._keep_order = keep_order
         self._late = parse_duration(late, what="late")
+        self._judge = judge
         self._given = dict(settings or {})
         self._beside = tuple(beside)
         nodes = made.graph.nodes
@@ -87,7 +94,8 @@ class Scenario:
     @property
     def timed(self) -> bool:
         """Whether no record can be late: all have event times, and they come within the declared bound."""
-        return not self._keep_order and all(sample.times is not None for sample in self.samples.values())
+        every_time = all(sample.times is not None for sample in self.samples.values())
+        return every_time and not self._keep_order and self._judge is None
 
     def arrange(self, schedule: Schedule, number: int) -> None:
         """Sets the sources' records by the schedule; the process with this number reads in its own steps."""
@@ -130,14 +138,20 @@ class Scenario:
         """The visible output by sink, as it was written."""
         return {id: read(disk) for id, read in self._reads.items()}
 
-    def differences(self, expected: Results, actual: Results) -> str:
-        """The differences between the final results as text; empty if they agree."""
+    def wrong(self, rows: Rows, expected: Results, actual: Results) -> str | None:
+        """The faults of the output for these records, as text; None if there are none. `expected`: that of the batch
+        run."""
+        if self._judge is not None:
+            chosen = {id: rows.get(id, range(len(sample))) for id, sample in self.samples.items()}
+            given = {id: list(values_of(self.samples[id].take(each))) for id, each in chosen.items()}
+            return self._judge(given, actual)
         problems: list[str] = []
-        for id, rows in expected.items():
-            text = difference(self._final(id, rows), self._final(id, actual[id]), tolerance=self._tolerance)
+        for id, listed in expected.items():
+            text = difference(self._final(id, listed), self._final(id, actual[id]), tolerance=self._tolerance)
             if text:
                 problems.append(f"{id}: " + text.replace("\n", "\n  "))
-        return "\n".join(problems)
+        told = "\n".join(problems)
+        return f"the results are not those of the batch run:\n{told}" if told else None
 
     def _begin(self, seed: int | str, *, calm: bool = False) -> None:
         for system in self._beside:
