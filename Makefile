@@ -2,7 +2,9 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+# A module is compiled when it is imported first, not all of them at once.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install --no-compile
 export PYTHONNOUSERSITE := 1
 # Hundreds of processes that tests start would each compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
@@ -86,12 +88,12 @@ $(BIN)/python:
 
 $(RUNTIME): requirements.lock requirements-build.lock pyproject.toml | $(BIN)/python
 	@echo "installing streamflow and its dependencies into $(VENV) (once, about a minute)" >&2
-	@$(PIP) install --require-hashes -r requirements-build.lock
-	@$(PIP) install --require-hashes -r requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(INSTALL) --require-hashes -r requirements-build.lock
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(DEVELOPMENT): requirements-dev.lock $(RUNTIME) | $(BIN)/python
 	@echo "installing the tools for developers into $(VENV) (once, about a minute)" >&2
-	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@

@@ -137,5 +137,8 @@ def missing(kind: str, name: str, elsewhere: Mapping[str, str], known: Iterable[
     """
     if name in elsewhere:
         return AttributeError(f"{kind} has no {name!r}: use {elsewhere[name]}")
+    if name.startswith("_"):
+        # Libraries ask modules and objects for such names, often.
+        return AttributeError(f"{kind} has no {name!r}")
     near = get_close_matches(name, [each for each in known if not each.startswith("_")], n=1)
     return AttributeError(f"{kind} has no {name!r}" + (f": did you mean {near[0]!r}?" if near else ""))
