@@ -174,6 +174,10 @@ _EVENT_TIME: Final = Row(
                 f"sum(rate(streamflow_table_rows_without_key_total{{{_HERE}}}[$__rate_interval]))",
                 "without key",
             ),
+            Query(
+                f"sum(rate(streamflow_withdrawals_of_forgotten_rows_total{{{_HERE}}}[$__rate_interval]))",
+                "of forgotten rows",
+            ),
             unit="cps",
         ),
     ],

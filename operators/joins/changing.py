@@ -8,7 +8,7 @@ first and the last row that its key has on the other side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -19,7 +19,6 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.key_join import key_join
 from streamflow.core.membership import has_key_in
-from streamflow.core.partition import partitioned
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema
 from streamflow.core.stream_type import EVERY_CHANGE, StreamType
 from streamflow.errors import JobDefinitionError
@@ -27,20 +26,16 @@ from streamflow.operators.contract.operator import Collector, OnChanges, Operato
 from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.joins.matching import joined
 from streamflow.operators.joins.sides import ALONE, SIDES, TIMES, Columns, How, JoinSpec, with_nulls
+from streamflow.operators.joins.standing_rows import CAUSE, SETTLED, WEIGHT, StandingRows, added_up
 from streamflow.operators.totals.cadence import check_unsaid
-from streamflow.state.frames.merging import as_they_are
-from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MAX_TIME, format_duration
+from streamflow.time.timestamps import MAX_TIME, MIN_TIME, format_duration
 
 __all__ = ["ChangingJoin"]
 
-_WEIGHT: Final = "\x1aweight"
 _OTHERS: Final = "\x1aothers"
 """The weight of the other side's row of a pair."""
-_CAUSE: Final = "\x1acause"
-"""The time of the change that made a row of the other side come or go."""
 _GOES: Final = "\x1agoes"
 _RANK: Final = "\x1arank"
 
@@ -111,34 +106,42 @@ class _ChangingJoining(Operator):
         self._changing = [bool(type_.changes) for type_ in inputs]
         self._changes = spec.changes(inputs)
         self._at_end = self._changes and ctx.updates == "end"
-        self._ttl = spec.ttl
         owned = OwnedKeys(tuple(columns.keys), ctx.groups, ctx.max_parallelism)
-        self._stores = [
-            FrameStore(
-                ctx.state,
-                ctx.operator_id,
-                self._added_up(list(kept)) if changing else as_they_are,
-                ctx.memory_budget,
+        self._sides = [
+            StandingRows(
+                ctx,
                 owned,
-                state=side,
+                port,
+                list(columns.kept[port]),
+                columns.keys,
+                state=SIDES[port],
+                ttl=spec.ttl,
+                changing=self._changing[port],
+                settling=ALONE[spec.how][port] or (spec.how == "semi" and port == 0),
             )
-            for side, kept, changing in zip(SIDES, columns.kept, self._changing, strict=True)
+            for port in (0, 1)
         ]
+        self._stores = [side.store for side in self._sides]
         self._unsaid = False
+        self._watermark = MIN_TIME
+        self._forgetting: Iterator[None] | None = None
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         rows = self._weighted(batch, port)
         if rows.is_empty():
             return
+        side = self._sides[port]
         if self._at_end:
-            self._keep(rows, port)
+            side.keep(side.placed(rows))
             return
         self._say_all(out)
         partnered = self._columns.with_partner_possible(rows)
         changed: list[pl.DataFrame] = []
         if partnered.height:
-            changed += self._changed(partnered, port)
-            self._keep(partnered, port)
+            placed = side.placed(partnered)
+            if placed.height:
+                changed += self._changed(placed, port)
+                side.keep(placed)
         if ALONE[self._how][port] and partnered.height < rows.height:
             without = rows.filter(pl.any_horizontal(pl.col(*self._columns.keys).is_null()))
             changed.append(self._result(without, port))
@@ -148,15 +151,22 @@ class _ChangingJoining(Operator):
         self._say_all(out)
         if self._at_end and watermark >= MAX_TIME:
             self._put_out_all(out)
-        if self._ttl is not None:
-            for store in self._stores:
-                for pane in [pane for pane in store.panes() if pane + self._width + self._ttl <= watermark]:
-                    store.drop(pane)
+        if watermark > self._watermark and not self._at_end:
+            self._watermark = watermark
+            self._forgetting = self._forget(watermark)
+        if self._forgetting is not None:
+            for _ in self._forgetting:
+                return None
+            self._forgetting = None
         return watermark
 
     def waiting(self) -> tuple[Waiting, ...]:
         rows = sum(store.rows for store in self._stores) if self._at_end else 0
         return (Waiting("the join of all rows", MAX_TIME, rows),) if rows else ()
+
+    @property
+    def unfinished(self) -> bool:
+        return self._forgetting is not None
 
     def on_epoch_end(self, epoch: int, out: Collector) -> None:
         # So that no checkpoint has rows that have been put out beside rows that have not.
@@ -181,59 +191,36 @@ class _ChangingJoining(Operator):
         unsaid = all(part.values["said"] == "nothing" for part in parts)
         self._unsaid = self._changes and not self._at_end and unsaid
 
-    @property
-    def _width(self) -> int:
-        """The width of a pane: with a time to live rows go by such stretches of time."""
-        return max(1, (self._ttl or 0) // 4)
+    def _forget(self, watermark: int) -> Iterator[None]:
+        """Forgets what is older than the time to live, a slice of the keys at a time."""
+        for port, side in enumerate(self._sides):
+            yield from side.forget(watermark, self._sides[1 - port])
 
     def _weighted(self, batch: AnyBatch, port: int) -> pl.DataFrame:
         """A batch's rows with their weight."""
         rows = self._columns.rows(batch, port)
         if not self._timed:
             rows = rows.drop(TIMES[port], strict=False)
-        one = pl.Series(_WEIGHT, [1]).new_from_index(0, rows.height)
+        one = pl.Series(WEIGHT, [1]).new_from_index(0, rows.height)
         if self._changing[port]:
             assert isinstance(batch, FrameBatch)
             one = one.zip_with(batch.frame[CHANGE].is_in(["insert", "update_after"]), -one)
         return rows.hstack([one])
 
-    def _keep(self, rows: pl.DataFrame, port: int) -> None:
-        if self._ttl is None:
-            self._stores[port].append(0, rows)
-            return
-        times = rows[TIMES[port]]
-        for pane, part in partitioned(rows, times - times % self._width):
-            self._stores[port].append(pane, part)
-
-    def _rows(self, port: int, keys: pl.DataFrame) -> pl.DataFrame | None:
-        """The rows of one side that have these keys, each once, with its weight; None if there are none."""
-        store = self._stores[port]
-        found = store.candidates(store.panes(), keys)
-        if not found:
-            return None
-        rows = concatenated(found)
-        rows = self._standing(rows.filter(has_key_in(rows, keys, self._columns.keys)), port)
-        return rows if rows.height else None
-
-    def _standing(self, rows: pl.DataFrame, port: int) -> pl.DataFrame:
-        """The rows that stand on one side, each once, with its weight."""
-        if not self._changing[port]:
-            return rows
-        rows = self._added_up(list(self._columns.kept[port]))(rows)
-        return rows.filter(rows[_WEIGHT] > 0)
-
     def _changed(self, rows: pl.DataFrame, port: int) -> list[pl.DataFrame]:
         """The changes of the result that changes of one side's rows make, as rows of the result with weights."""
         keys, how, other = self._columns.keys, self._how, 1 - port
-        others = self._rows(other, rows)
+        others = self._sides[other].of(rows)
         found = pl.Series([False]).new_from_index(0, rows.height)
         if others is not None:
             found = has_key_in(rows, others, keys)
+        if SETTLED in rows.columns:
+            found |= rows[SETTLED]
         changed: list[pl.DataFrame] = []
         if others is not None and how not in ("semi", "anti"):
-            pairs = key_join(rows, others.rename({_WEIGHT: _OTHERS}), keys)
+            pairs = key_join(rows, others.rename({WEIGHT: _OTHERS}).drop(SETTLED, strict=False), keys)
             changed.append(
-                self._result(pairs.with_columns(pl.col(_WEIGHT) * pl.col(_OTHERS)).drop(_OTHERS), None)
+                self._result(pairs.with_columns(pl.col(WEIGHT) * pl.col(_OTHERS)).drop(_OTHERS), None)
             )
         if ALONE[how][port]:
             changed.append(self._result(rows.filter(~found), port))
@@ -244,11 +231,12 @@ class _ChangingJoining(Operator):
         if others is not None and depends:
             turned = self._turned(rows, port)
             if turned is not None:
-                alone = key_join(others, turned, keys)
+                open_ = others.filter(~others[SETTLED]) if SETTLED in others.columns else others
+                alone = key_join(open_, turned, keys)
                 sign = 1 if how == "semi" else -1
                 changed.append(
                     self._result(
-                        alone.with_columns(pl.col(_WEIGHT) * pl.col(_OTHERS) * sign).drop(_OTHERS), other
+                        alone.with_columns(pl.col(WEIGHT) * pl.col(_OTHERS) * sign).drop(_OTHERS), other
                     )
                 )
         return changed
@@ -256,28 +244,28 @@ class _ChangingJoining(Operator):
     def _turned(self, rows: pl.DataFrame, port: int) -> pl.DataFrame | None:
         """The keys that get their first row on this side (1), or lose their last one (-1), and when."""
         keys = self._columns.keys
-        before = self._rows(port, rows)
-        time = [pl.col(TIMES[port]).max().alias(_CAUSE)] if self._timed else []
-        changed = rows.group_by(keys, maintain_order=True).agg(pl.col(_WEIGHT).sum(), *time)
+        before = self._sides[port].of(rows)
+        time = [pl.col(TIMES[port]).max().alias(CAUSE)] if self._timed else []
+        changed = rows.group_by(keys, maintain_order=True).agg(pl.col(WEIGHT).sum(), *time)
         if before is None:
-            after = changed.filter(pl.col(_WEIGHT) > 0)
-            return after.select(*keys, pl.lit(1).alias(_OTHERS), *([_CAUSE] if time else []))
-        stood = before.group_by(keys).agg(pl.col(_WEIGHT).sum().alias(_OTHERS))
+            after = changed.filter(pl.col(WEIGHT) > 0)
+            return after.select(*keys, pl.lit(1).alias(_OTHERS), *([CAUSE] if time else []))
+        stood = before.group_by(keys).agg(pl.col(WEIGHT).sum().alias(_OTHERS))
         both = _left_join(changed, stood, keys).with_columns(pl.col(_OTHERS).fill_null(0))
-        had, has = both[_OTHERS] > 0, both[_OTHERS] + both[_WEIGHT] > 0
+        had, has = both[_OTHERS] > 0, both[_OTHERS] + both[WEIGHT] > 0
         turned = has.cast(pl.Int64) - had.cast(pl.Int64)
-        shown = both.select(*keys, *([_CAUSE] if time else [])).hstack([turned.alias(_OTHERS)])
+        shown = both.select(*keys, *([CAUSE] if time else [])).hstack([turned.alias(_OTHERS)])
         shown = shown.filter(turned != 0)
         return shown if shown.height else None
 
     def _result(self, rows: pl.DataFrame, port: int | None) -> pl.DataFrame:
         """Rows of the result with their weight and time; `port`: of one side alone."""
         whole = rows if port is None else self._columns.alone(rows, port)
-        shown = whole[[*self._columns.result, _WEIGHT]]
+        shown = whole[[*self._columns.result, WEIGHT]]
         if not self._timed:
             return shown
-        times = [name for name in (*TIMES, _CAUSE) if name in whole.columns]
-        return shown.hstack([whole.select(pl.max_horizontal(*times).alias(_CAUSE)).to_series()])
+        times = [name for name in (*TIMES, CAUSE) if name in whole.columns]
+        return shown.hstack([whole.select(pl.max_horizontal(*times).alias(CAUSE)).to_series()])
 
     def _put_out(self, changed: Sequence[pl.DataFrame], out: Collector) -> None:
         changed = [frame for frame in changed if frame.height]
@@ -285,18 +273,18 @@ class _ChangingJoining(Operator):
             return
         rows = concatenated([frame[changed[0].columns] for frame in changed])
         if self._changes:
-            rows = self._added_up(list(self._columns.result))(rows)
+            rows = added_up(list(self._columns.result))(rows)
             if rows.is_empty():
                 return
-        if (rows[_WEIGHT].abs() > 1).any():
-            places = pl.int_range(rows.height, eager=True).repeat_by(rows[_WEIGHT].abs()).explode()
+        if (rows[WEIGHT].abs() > 1).any():
+            places = pl.int_range(rows.height, eager=True).repeat_by(rows[WEIGHT].abs()).explode()
             rows = rows[places]
         if self._changes:
             rows = self._with_kinds(rows)
         self._emit(rows, out)
 
     def _emit(self, rows: pl.DataFrame, out: Collector) -> None:
-        written = self._columns.written(rows, rows[_CAUSE] if self._timed else None)
+        written = self._columns.written(rows, rows[CAUSE] if self._timed else None)
         if self._changes:
             frame = written.frame
             written = FrameBatch(frame.insert_column(0, rows[CHANGE]))
@@ -304,7 +292,7 @@ class _ChangingJoining(Operator):
 
     def _with_kinds(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows with their kind of change: of each key what goes and what comes in its place stand together."""
-        goes = rows[_WEIGHT] < 0
+        goes = rows[WEIGHT] < 0
         if not goes.any():
             return rows.hstack([pl.Series(CHANGE, ["insert"], CHANGE_TYPE).new_from_index(0, rows.height)])
         keys = self._columns.keys
@@ -339,34 +327,17 @@ class _ChangingJoining(Operator):
 
     def _all(self) -> Iterator[pl.DataFrame]:
         """The whole result, a slice of the keys at a time."""
-        slices = max(store.slices(store.panes()) for store in self._stores)
+        slices = max(side.slices() for side in self._sides)
         for number in range(slices):
-            left, right = (self._slice(port, number, slices) for port in (0, 1))
+            left, right = (side.slice(number, slices) for side in self._sides)
             if right is not None:
-                right = right.rename({_WEIGHT: _OTHERS})
+                right = right.rename({WEIGHT: _OTHERS})
             for rows, alone in joined(left, right, self._columns.keys, self._how):
                 if alone is None:
-                    rows = rows.with_columns(pl.col(_WEIGHT) * pl.col(_OTHERS)).drop(_OTHERS)
+                    rows = rows.with_columns(pl.col(WEIGHT) * pl.col(_OTHERS)).drop(_OTHERS)
                 elif alone:
-                    rows = rows.rename({_OTHERS: _WEIGHT})
+                    rows = rows.rename({_OTHERS: WEIGHT})
                 yield self._result(rows, alone)
-
-    def _slice(self, port: int, number: int, slices: int) -> pl.DataFrame | None:
-        """The rows of one side whose keys are in one of so many slices, each once; None if there are none."""
-        store = self._stores[port]
-        found = [store.read_slice(pane, number, slices) for pane in store.panes()]
-        frames = [frame for frame in found if frame is not None and frame.height]
-        return self._standing(concatenated(frames), port) if frames else None
-
-    def _added_up(self, columns: list[str]) -> Callable[[pl.DataFrame], pl.DataFrame]:
-        """A function that makes one row of all that are equal in these columns, with the sum of their weights."""
-
-        def merge(rows: pl.DataFrame) -> pl.DataFrame:
-            times = [pl.col(name).max() for name in (*TIMES, _CAUSE) if name in rows.columns]
-            summed = rows.group_by(columns, maintain_order=True).agg(pl.col(_WEIGHT).sum(), *times)
-            return summed.filter(summed[_WEIGHT] != 0)[rows.columns]
-
-        return merge
 
 
 def _left_join(rows: pl.DataFrame, others: pl.DataFrame, keys: list[str]) -> pl.DataFrame:

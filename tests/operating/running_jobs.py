@@ -51,6 +51,7 @@ def healthy() -> sf.Job:
     read = job.read(sf.source(ticks(), schema=SCHEMA), event_time=sf.epoch("ts", unit="ms"))
     latest = read.select("key", latest=col("n")).to_table("key")
     read.deduplicate("key", within="50ms").join(latest, on="key").write(sf.sink(_swallow))
+    read.join(latest.changes(), on="key", how="semi", ttl="1s").write(sf.sink(_swallow))
     return _windows(job, read)
 
 

@@ -22,6 +22,7 @@ from streamflow.operators.joins.interval import IntervalJoin
 from streamflow.operators.joins.window import WindowJoin
 from streamflow.testing import OperatorHarness
 from streamflow.windows.assigners import Cumulative, Sliding, Tumbling
+from tests.properties.forgetting_model import ForgettingJoin
 from tests.properties.job_model import Event, Way, disordered, read, share, ways
 from tests.properties.join_model import (
     HOW,
@@ -241,6 +242,60 @@ def test_a_join_of_changing_tables_is_at_any_moment_that_of_their_rows(
     assert pairs_of(harness.output()) == joined()
     if at_end:
         assert all(row.get("change", "insert") == "insert" for row in harness.output())
+
+
+@st.composite
+def aging(draw: st.DrawFn) -> list[tuple[int, bool, Row, int]]:
+    """Rows of one key that come, and perhaps go, one at a time on an input, and the watermark after each."""
+    steps: list[tuple[int, bool, Row, int]] = []
+    told = 0
+    for _ in range(draw(st.integers(0, 12))):
+        port = draw(st.integers(0, 1))
+        before = [row for at, comes, row, _ in steps if at == port and comes]
+        row = Row("a", told + draw(st.integers(0, 5)), draw(st.integers(0, 1)))
+        comes = not before or draw(st.booleans())
+        told += draw(st.sampled_from([0, 0, 3, 9]))
+        steps.append((port, comes, row if comes else draw(st.sampled_from(before)), told))
+    return steps
+
+
+@share(1)
+@given(
+    how=st.sampled_from(HOW),
+    script=aging(),
+    append_only=st.tuples(st.booleans(), st.booleans()),
+    restores=st.lists(st.integers(0, 6), min_size=12, max_size=12),
+)
+def test_what_a_join_of_changing_tables_forgets_changes_nothing_any_more(
+    how: Any,
+    script: list[tuple[int, bool, Row, int]],
+    append_only: tuple[bool, bool],
+    restores: list[int],
+) -> None:
+    types = [
+        TYPE
+        if only
+        else StreamType(Schema({CHANGE: CHANGE_TYPE, **COLUMNS}), timed=True, changes=EVERY_CHANGE)
+        for only in append_only
+    ]
+    harness = OperatorHarness(ChangingJoin(how=how, ttl=8, **ON), *types)
+    model = ForgettingJoin(how, 8)
+    standing: tuple[Counter[Row], Counter[Row]] = Counter(), Counter()
+    for (port, comes, row, told), restored in zip(script, restores, strict=False):
+        if comes or (standing[port][row] and not append_only[port]):
+            frame = frame_of([row])
+            if not append_only[port]:
+                frame = frame.insert_column(
+                    0, pl.Series(CHANGE, ["insert" if comes else "delete"], CHANGE_TYPE)
+                )
+            harness.push(frame, port=port)
+            model.change(port, row, 1 if comes else -1)
+            standing[port][row] += 1 if comes else -1
+        assert pairs_of(harness.output()) == +model.result
+        harness.watermark(told)
+        model.watermark(told)
+        if 0 < restored < 4:
+            harness.restore(harness.snapshot(), parallelism=restored)
 
 
 # Whole jobs.
