@@ -329,7 +329,11 @@ class TriggeredWindows(Operator):
         added = self._rules.added(rows, self._step, now)
         states = self._rules.merged(added if old is None else concatenated([old, added]), self._step)
         if self._machine.can_finish and states[DONE].any():
-            rows = self._going_on(rows, states)
+            given, rows = rows.height, self._going_on(rows, states)
+            if self._rows.merging and rows.height < given and old is not None:
+                # A record that came for a finished trigger is none of the windows that this one becomes part of.
+                added = self._rules.added(rows, self._step, now)
+                states = self._rules.merged(concatenated([old, added]), self._step)
         if not self._rows.merging:
             self._states.append(pane, added)
         else:

@@ -18,6 +18,7 @@ from streamflow.core.stream_type import StreamType
 from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.testing import OperatorHarness
 from streamflow.time.timestamps import MAX_TIME
+from streamflow.windows import triggers as tr
 from streamflow.windows.assigners import Cumulative, GlobalWindow, Session, Sliding, Tumbling
 from streamflow.windows.triggers import Trigger
 from tests.properties.job_model import Event, same, share
@@ -113,3 +114,10 @@ def test_so_it_is_for_windows_that_merge(
     assigner: Session, trigger: Trigger, lateness: int, accumulation: Any, script: Any
 ) -> None:
     check(assigner, trigger, lateness, accumulation, script)
+
+
+def test_records_that_a_finished_trigger_refused_count_in_no_window_that_it_becomes_part_of() -> None:
+    """Found by random jobs: the last record is the first one of the window of all."""
+    trigger = tr.OrFinally(tr.never(), tr.AfterCount(2))
+    batches = [("batch", [Event("a", time, 1)]) for time in (2, 0, 2, 5)]
+    check(Session(5), trigger, 100, "accumulating", batches)
