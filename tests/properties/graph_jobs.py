@@ -6,6 +6,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -15,6 +16,7 @@ import polars as pl
 
 import streamflow as sf
 from streamflow import col
+from tests.properties.fewest import fewest
 from tests.properties.graph_oracle import CHOOSE, changed, evaluated, half, larger, listed, repeated
 from tests.properties.graph_panes import settled
 from tests.properties.graph_programs import (
@@ -23,7 +25,6 @@ from tests.properties.graph_programs import (
     Step,
     random_program,
     random_run,
-    without_rows,
     without_step,
 )
 from tests.properties.spread import Spread
@@ -482,12 +483,18 @@ def _smaller(program: Program, run: Run, folder: Path) -> Program:
             if shorter is not None and still_wrong(shorter):
                 program, smaller = shorter, True
         for at, step in enumerate(program.steps):
-            count = len(step["rows"]) if step.kind == "source" else 0
-            piece = count // 2
-            while piece:
-                for first in range(0, count, piece):
-                    fewer = without_rows(program, at, first, piece)
-                    if len(program.steps[at]["rows"]) > first and still_wrong(fewer):
-                        program, smaller = fewer, True
-                piece //= 2
+            if step.kind == "source":
+                program = _of_fewer_rows(program, at, still_wrong)
+                smaller = smaller or len(program.steps[at]["rows"]) < len(step["rows"])
     return program
+
+
+def _of_fewer_rows(program: Program, at: int, still_wrong: Callable[[Program], bool]) -> Program:
+    """The program without the rows of one source that it takes not to be right."""
+
+    def of(rows: list[Row]) -> Program:
+        steps = [*program.steps]
+        steps[at] = steps[at].with_rows(rows)
+        return replace(program, steps=tuple(steps))
+
+    return of(fewest(program.steps[at]["rows"], lambda rows: still_wrong(of(rows))))

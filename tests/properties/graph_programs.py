@@ -97,6 +97,10 @@ class Step:
     def __getitem__(self, name: str) -> Any:
         return (self.options or {})[name]
 
+    def with_rows(self, rows: Any) -> Step:
+        """The same source, of other rows."""
+        return replace(self, options={**(self.options or {}), "rows": rows})
+
 
 @dataclass(frozen=True)
 class Program:
@@ -367,15 +371,6 @@ def _some(random: Random) -> tuple[tuple[str, str], ...]:
     names = random.sample(AGGREGATES[1:], random.randint(0, 4))
     names.insert(random.randint(0, len(names)), "count")
     return tuple((name, random.choice(["name", "expression", "function"])) for name in names)
-
-
-def without_rows(program: Program, at: int, first: int, count: int) -> Program:
-    """The same program over fewer rows: to make a failing one small."""
-    step = program.steps[at]
-    rows = list(step["rows"])
-    del rows[first : first + count]
-    smaller = replace(step, options={**(step.options or {}), "rows": rows})
-    return replace(program, steps=(*program.steps[:at], smaller, *program.steps[at + 1 :]))
 
 
 def without_step(program: Program, at: int) -> Program | None:

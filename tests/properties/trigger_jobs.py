@@ -7,6 +7,7 @@ every late record; elsewhere the laws of panes have to hold.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -21,6 +22,7 @@ import streamflow as sf
 from streamflow.runtime.exchange import channel
 from streamflow.windows import triggers as tr
 from streamflow.windows.assigners import Assigner, Cumulative, GlobalWindow, Session, Sliding, Tumbling
+from tests.properties.fewest import fewest
 from tests.properties.graph_jobs import Fails
 from tests.properties.job_model import (
     EPOCH,
@@ -360,14 +362,7 @@ def _differing(job: TriggeredJob, run: Run, got: Outcome, model: TriggeredModel)
 
 
 def _without(rows: Sequence[Fired], others: Sequence[Fired]) -> list[Fired]:
-    left = list(others)
-    rest: list[Fired] = []
-    for row in rows:
-        if row in left:
-            left.remove(row)
-        else:
-            rest.append(row)
-    return rest
+    return [*(Counter(rows) - Counter(others)).elements()]
 
 
 def searched(seed: int, folder: Path) -> str | None:
@@ -390,15 +385,16 @@ def searched(seed: int, folder: Path) -> str | None:
 
 def _smaller(job: TriggeredJob, run: Run, folder: Path) -> TriggeredJob:
     """The job without the records that it takes not to be right."""
-    tried, piece = 0, len(job.records) // 2
-    while piece and tried < _TRIES:
-        first = 0
-        while first < len(job.records) and tried < _TRIES:
-            fewer = replace(job, records=job.records[:first] + job.records[first + piece :])
-            tried += 1
-            if fewer.records and difference(fewer, run, folder / f"try{tried}") is not None:
-                job = fewer
-            else:
-                first += piece
-        piece //= 2
-    return job
+    tried = 0
+
+    def still_wrong(records: list[Event]) -> bool:
+        nonlocal tried
+        tried += 1
+        fewer = replace(job, records=tuple(records))
+        return (
+            len(records) > 0
+            and tried <= _TRIES
+            and difference(fewer, run, folder / f"try{tried}") is not None
+        )
+
+    return replace(job, records=tuple(fewest(job.records, still_wrong)))

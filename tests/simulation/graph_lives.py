@@ -35,12 +35,7 @@ def judged(
 ) -> str | None:
     """How the output differs from what these records have to come to."""
     records = iter(given.values())
-    steps = tuple(
-        replace(step, options={**(step.options or {}), "rows": next(records)})
-        if step.kind == "source"
-        else step
-        for step in program.steps
-    )
+    steps = tuple(step.with_rows(next(records)) if step.kind == "source" else step for step in program.steps)
     ends = {
         end: [dict(row) for row in rows] for end, rows in zip(program.ends, written.values(), strict=True)
     }
