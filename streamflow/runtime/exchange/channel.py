@@ -16,7 +16,7 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.elements import EndOfInput, Idle, StreamElement, Watermark
 from streamflow.core.frame import FrameBatch
 from streamflow.runtime.exchange.channel_memory import ChannelMemory
-from streamflow.runtime.exchange.merging import merged, of_one_kind
+from streamflow.runtime.exchange.merging import kind_of, merged
 
 __all__ = ["Channel", "Inbox"]
 
@@ -134,16 +134,21 @@ class Channel:
         """
         batches = list[FrameBatch | RowBatch]()
         number, rows, passed = 1, 0, None
+        if not self._merges or len(self._queue) == 1:
+            return number, batches, passed
         watermark: Watermark | None = None
-        for at, (element, height, _) in enumerate(self._queue if self._merges else (), start=1):
+        kind: object = None
+        for at, (element, height, _) in enumerate(self._queue, start=1):
             if isinstance(element, Watermark) and batches and element.end is None:
                 watermark = element
                 continue
             if not isinstance(element, (FrameBatch, RowBatch)) or not 0 < height <= _SMALL:
                 break
-            if batches and not (rows + height <= _TOGETHER and of_one_kind(batches[0], element)):
-                break
             if watermark is not None and (element.marked or not element.all_later_than(watermark.time)):
+                break
+            if not batches:
+                kind = kind_of(element)
+            elif rows + height > _TOGETHER or kind_of(element) != kind:
                 break
             batches.append(element)
             number, rows, passed = at, rows + height, watermark

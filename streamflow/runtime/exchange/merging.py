@@ -11,20 +11,16 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 
-__all__ = ["merged", "of_one_kind"]
+__all__ = ["kind_of", "merged"]
 
 
-def of_one_kind(batch: AnyBatch, other: AnyBatch) -> bool:
-    """Whether two batches have the same layout, columns and times.
+def kind_of(batch: AnyBatch) -> object:
+    """The layout, columns and times of a batch: only batches of which they are equal become one.
 
-    >>> of_one_kind(RowBatch([1], [10]), RowBatch([2]))
+    >>> kind_of(RowBatch([1], [10])) == kind_of(RowBatch([2]))
     False
     """
-    if isinstance(batch, FrameBatch):
-        return isinstance(other, FrameBatch) and batch.frame.schema == other.frame.schema
-    if not isinstance(other, RowBatch):
-        return False
-    return (batch.times is None, batch.marks is None) == (other.times is None, other.marks is None)
+    return batch.frame.schema if isinstance(batch, FrameBatch) else (batch.times is None, batch.marks is None)
 
 
 def merged(batches: Sequence[AnyBatch]) -> AnyBatch:
