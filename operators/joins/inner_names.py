@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from streamflow.core.schema import key_column
 
-__all__ = ["inner_name"]
+__all__ = ["inner_name", "other_inside"]
 
 
 def inner_name(name: str) -> str:
@@ -15,3 +17,12 @@ def inner_name(name: str) -> str:
     ('origin', False, False)
     """
     return key_column(name, taken=(name,) if name.startswith(("*", "^")) else ())
+
+
+def other_inside(names: Iterable[str]) -> dict[str, str]:
+    """The inner names of those columns that have another one inside.
+
+    >>> list(other_inside(["origin", "*"]))
+    ['*']
+    """
+    return {name: inside for name in names if (inside := inner_name(name)) != name}

@@ -14,7 +14,7 @@ from streamflow.core.schema import EVENT_TIME, WATERMARK, Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.inputs import FRAMES, InputNeeds
 from streamflow.operators.contract.operator import BatchFunction, Collector, OperatorContext, PureSpec
-from streamflow.operators.joins.inner_names import inner_name
+from streamflow.operators.joins.inner_names import other_inside
 from streamflow.operators.joins.matching import joined
 from streamflow.operators.joins.sides import Columns, JoinSpec
 from streamflow.state.frames.runs import Run
@@ -52,7 +52,7 @@ class LookupJoin(JoinSpec, PureSpec):
         table = columns.with_partner_possible(columns.rows(FrameBatch(self.frame), 1))
         left = inputs[0].schema
         assert isinstance(left, Schema)
-        inner = {name: inner_name(name) for name in left if inner_name(name) != name}
+        inner = other_inside(left)
         run = Run(table, 0)
         run.sort(keys)  # now, since several threads look keys up
 

@@ -16,7 +16,7 @@ from streamflow.core.stream_type import EVERY_CHANGE, StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import Collector, Layout, Operator, OperatorContext, OperatorSpec
-from streamflow.operators.joins.inner_names import inner_name
+from streamflow.operators.joins.inner_names import inner_name, other_inside
 from streamflow.operators.joins.table_rows import DELETED, KeyedRows, deleted, last_of_each, standing
 from streamflow.operators.totals.cadence import Said, in_cadence
 from streamflow.operators.totals.total_changes import GONE, OLD, TotalChanges
@@ -77,7 +77,7 @@ class _TableRows:
     def __init__(self, spec: Upserts, ctx: OperatorContext, columns: list[str], *, timed: bool) -> None:
         self._keys = keys = [inner_name(key) for key in spec.keys]
         inner = [inner_name(name) for name in columns]
-        self._inner = {name: inside for name, inside in zip(columns, inner, strict=True) if name != inside}
+        self._inner = other_inside(columns)
         self._shown = [*inner, *([EVENT_TIME] if timed else [])]
         self._versioned = spec.versioned
         others = [name for name in inner if name not in keys]
@@ -130,11 +130,7 @@ class _TableRows:
     def _all(self) -> Iterator[pl.DataFrame]:
         """Takes out all rows, a slice of the keys at a time."""
         if _ALL in self._store:
-            slices = self._store.slices([_ALL])
-            for number in range(slices):
-                rows = self._store.read_slice(_ALL, number, slices)
-                if rows is not None:
-                    yield rows
+            yield from self._store.in_slices(_ALL)
             self._store.drop(_ALL)
 
     def _keyed(self, batch: AnyBatch) -> list[pl.DataFrame]:

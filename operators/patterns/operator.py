@@ -331,10 +331,8 @@ class MatchOperator(Operator):
     def _end(self, out: Collector) -> Iterator[None]:
         """Ends the input: what is held goes out, and nothing is kept."""
         if _PANE in self._events and self._spec.after_match.skips:
-            slices = self._events.slices([_PANE])
-            for number in range(slices):
-                pool = self._events.read_slice(_PANE, number, slices)
-                if pool is not None and pool.height:
+            for pool in self._events.in_slices(_PANE):
+                if pool.height:
                     self._let_go(pool, out)
                     yield
         self._events.clear()

@@ -130,12 +130,9 @@ class RankedRows:
         """Emits the first rows of all keys as inserts, and forgets them."""
         if _ROWS not in self._store:
             return
-        slices = self._store.slices([_ROWS])
-        for number in range(slices):
-            rows = self._store.read_slice(_ROWS, number, slices)
-            if rows is not None:
-                first = self._first(rows)
-                out.emit(self._output(first.with_columns(pl.lit("insert", CHANGE_TYPE).alias(CHANGE))))
+        for rows in self._store.in_slices(_ROWS):
+            first = self._first(rows)
+            out.emit(self._output(first.with_columns(pl.lit("insert", CHANGE_TYPE).alias(CHANGE))))
         self._store.drop(_ROWS)
 
     def snapshot(self, said: Said) -> OperatorSnapshot:

@@ -76,11 +76,8 @@ class SeenKeys:
         """Restores `snapshot`'s state."""
         self._store.restore(parts)
         for pane in self._store.panes():
-            slices = self._store.slices([pane])
-            for number in range(slices):
-                rows = self._store.read_slice(pane, number, slices)
-                if rows is not None:
-                    self._hashes.add(pane, rows)
+            for rows in self._store.in_slices(pane):
+                self._hashes.add(pane, rows)
 
     def _known(self, frame: pl.DataFrame) -> pl.DataFrame | None:
         """The groups of the keys of these records, a key's later ones last; None if there are none."""

@@ -102,12 +102,9 @@ class CountWindows(Operator):
             yield
         store = self._parts.store
         if watermark >= MAX_TIME and _PANE in store:
-            slices = store.slices([_PANE])
-            for number in range(slices):
-                rows = store.read_slice(_PANE, number, slices)
-                if rows is not None:
-                    self._emit(self._left(rows), watermark, out)
-                    yield
+            for rows in store.in_slices(_PANE):
+                self._emit(self._left(rows), watermark, out)
+                yield
             store.drop(_PANE)
 
     def _count(self, records: pl.DataFrame, watermark: int, out: Collector) -> None:

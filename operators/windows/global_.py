@@ -84,11 +84,8 @@ class GlobalWindows(Operator):
         store = self._parts.store
         if _PANE not in store:
             return
-        slices = store.slices([_PANE])
-        for number in range(slices):
-            partials = store.read_slice(_PANE, number, slices)
-            if partials is not None:
-                frame = partials.sort(self._parts.keys)
-                results = self._parts.plan.results(frame, self._leading).with_columns(self._trailing)
-                yield results.select(*self._columns, EVENT_TIME)
+        for partials in store.in_slices(_PANE):
+            frame = partials.sort(self._parts.keys)
+            results = self._parts.plan.results(frame, self._leading).with_columns(self._trailing)
+            yield results.select(*self._columns, EVENT_TIME)
         store.drop(_PANE)

@@ -52,7 +52,7 @@ class ControlClient:
         return self._read(self.get("/status"), JobStatus, "status")
 
     def waits(self) -> list[Wait]:
-        """The results that wait for event time. Raises what `status` does."""
+        """The results that wait. Raises what `status` does."""
         return self._read(self.get("/why").get("waits"), list[Wait], "answer")
 
     def _read(self, told: object, type_: type[T], what: str) -> T:
