@@ -169,12 +169,15 @@ class _Last(_InEventTime):
 
     def waiting(self) -> tuple[Waiting, ...]:
         # A record that waits is in an open group, or begins one.
-        first, due = self._waiting.earliest(), self._groups.earliest()
+        first = self._waiting.earliest()
+        due, sure = self._groups.earliest()
         ends = [] if first is None else [min(first, MAX_TIME - self._within + 1) + self._within - 1]
         ends += [] if due is None else [due]
         if not ends:
             return ()
         what = f"the last record of a key up to {format_time(min(ends))}"
+        if due == min(ends) and not sure:
+            what += " or later"
         return (Waiting(what, min(ends), len(self._waiting) + self._groups.rows),)
 
     def work_at(self, watermark: int) -> int:

@@ -34,6 +34,8 @@ _DUE: Final = "__due"
 _NUMBER: Final = "__number"
 _OPEN: Final = 0
 """The one pane of the open groups."""
+_LOOKED_UP: Final = 16
+"""The number of groups that are looked up for people who ask."""
 
 
 class LastRecords:
@@ -77,10 +79,16 @@ class LastRecords:
             self._store.clear()
         return closed
 
-    def earliest(self) -> int | None:
-        """The last moment of the open group that is over first; None if there is none."""
-        first = self._due.first(self._still_open)
-        return None if first is None else int(first[_DUE][0])
+    def earliest(self) -> tuple[int | None, bool]:
+        """The last moment of the open group that is over first (None if there is none); and whether that is sure: of
+        many groups that are not open any more only some are looked up, and none is over before."""
+        due, all_ = self._due.first(_LOOKED_UP)
+        if due is None:
+            return None, True
+        rows = self._still_open(due)
+        if rows.height:
+            return int(rows[_DUE][0]), True
+        return (None, True) if all_ else (int(due[_DUE][-1]), False)
 
     @property
     def rows(self) -> int:
@@ -107,7 +115,7 @@ class LastRecords:
         return pl.col(_FIRST).clip(upper_bound=MAX_TIME - self._within + 1) + (self._within - 1)
 
     def _still_open(self, due: pl.DataFrame) -> pl.DataFrame:
-        rows = self._store.look_up(_OPEN, due)
+        rows = self._store.peek(_OPEN, due)
         if rows is None:
             return due.clear()
         return due.filter(has_key_in(due, rows, [*self._keys, _FIRST]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,9 +91,10 @@ class Alarms:
         yield from self._waiting.due(now)
         self.next = self._waiting.earliest()
 
-    def first(self, of: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame | None:
-        """The first window of those that `of` leaves of some, with its time in WAIT; None if it leaves none."""
-        return self._waiting.first(of)
+    def first(self, most: int) -> tuple[pl.DataFrame | None, bool]:
+        """The first windows, no more than `most` (None if there are none), with their times in WAIT; and whether these
+        are all."""
+        return self._waiting.first(most)
 
     def forget(self, pane: int) -> None:
         """Forgets what is known of a pane's windows; they still wait."""

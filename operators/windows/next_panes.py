@@ -27,6 +27,9 @@ __all__ = ["NextPanes"]
 
 _PANE: Final = 0
 """The pane of windows that merge."""
+_LOOKED_UP: Final = 16
+"""The number of windows that are looked up: people who ask are told the time by which none of so many comes."""
+_LATER: Final = "the next pane, no earlier than that,"
 
 
 class NextPanes:
@@ -103,9 +106,12 @@ class NextPanes:
     def _by_watermark(self, held: int) -> Waiting | None:
         if not (self._machine.waits or self._by_end):
             return None
-        end = self._first_merging() if self._rows.merging else min(self._ends.values(), default=None)
-        if end is None:
-            return None
+        if self._rows.merging:
+            return self._first_merging(held)
+        end = min(self._ends.values(), default=None)
+        return None if end is None else self._at_end(end, held)
+
+    def _at_end(self, end: int, held: int) -> Waiting:
         until, what = end - 1, self._rows.named(end)
         if not self._by_end:
             until = min(until, MAX_TIME - self._lateness) + self._lateness
@@ -114,41 +120,40 @@ class NextPanes:
             what = f"{what}, if its trigger fires then"
         return Waiting(what, until if end < MAX_TIME else MAX_TIME, held)
 
-    def _first_merging(self) -> int | None:
-        """The end of the first window that waits for the watermark; others that wait have become part of one."""
-
-        def alive(waiting: pl.DataFrame) -> pl.DataFrame:
-            if self._by_end:
-                # The others have had their pane, and wait until they are over.
-                waiting = waiting.filter(pl.col(WAIT) < pl.col(END))
-            states = self._states.look_up(_PANE, waiting) if waiting.height else None
-            if states is None:
-                return waiting.clear()
-            return waiting.filter(has_key_in(waiting, states.filter(~pl.col(DONE)), self._bounds))
-
-        first = self._windows.first(alive)
-        return None if first is None else int(first[END][0])
+    def _first_merging(self, held: int) -> Waiting | None:
+        """The first window that waits for the watermark; others that wait have become part of one."""
+        waiting, all_ = self._windows.first(_LOOKED_UP)
+        if waiting is None:
+            return None
+        # The others have had their pane, and wait until they are over.
+        alive = waiting.filter(pl.col(WAIT) < pl.col(END)) if self._by_end else waiting
+        states = self._states.peek(_PANE, alive) if alive.height else None
+        if states is not None:
+            alive = alive.filter(has_key_in(alive, states.filter(~pl.col(DONE)), self._bounds))
+            if alive.height:
+                return self._at_end(int(alive[END][0]), held)
+        return None if all_ else Waiting(_LATER, int(waiting[WAIT][-1]), held)
 
     def _by_clock(self, watermark: int, width: int, held: int) -> Waiting | None:
+        """The first window that the clock makes fire; others that wait have fired since."""
         if not (self._asks and self._machine.clocks):
+            return None
+        waiting, all_ = self._alarms.first(_LOOKED_UP)
+        if waiting is None:
             return None
         merging = self._rows.merging
         on = self._keys if merging else self._bounds
-
-        def fires(waiting: pl.DataFrame) -> pl.DataFrame:
-            ends = waiting[END]
-            panes = constant(END, _PANE, waiting) if merging else ends - ends % width
-            found = [waiting[[*self._bounds, WAIT]].clear().with_columns(pl.lit(False).alias(PASSED))]
-            for pane, part in partitioned(waiting, panes):
-                states = self._states.look_up(pane, part)
-                if states is not None:
-                    asked = key_join(part[[*on, WAIT]], states, on).with_columns(pl.col(WAIT).alias(NOW))
-                    found.append(self._rules.firing(asked, watermark)[[*self._bounds, WAIT, PASSED]])
-            return concatenated(found)
-
-        first = self._alarms.first(fires)
-        if first is None:
-            return None
-        kind = "a late" if first[PASSED][0] else "an early"
-        what = f"{kind} pane of {self._rows.named(int(first[END][0]))}"
-        return Waiting(what, int(first[WAIT][0]), held, by_clock=True)
+        ends = waiting[END]
+        panes = constant(END, _PANE, waiting) if merging else ends - ends % width
+        found = [waiting[[*self._bounds, WAIT]].clear().with_columns(pl.lit(False).alias(PASSED))]
+        for pane, part in partitioned(waiting, panes):
+            states = self._states.peek(pane, part)
+            if states is not None:
+                asked = key_join(part[[*on, WAIT]], states, on).with_columns(pl.col(WAIT).alias(NOW))
+                found.append(self._rules.firing(asked, watermark)[[*self._bounds, WAIT, PASSED]])
+        fires = concatenated(found).bottom_k(1, by=WAIT)
+        if fires.height:
+            kind = "a late" if fires[PASSED][0] else "an early"
+            what = f"{kind} pane of {self._rows.named(int(fires[END][0]))}"
+            return Waiting(what, int(fires[WAIT][0]), held, by_clock=True)
+        return None if all_ else Waiting(_LATER, int(waiting[WAIT][-1]), held, by_clock=True)

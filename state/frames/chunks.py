@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -11,7 +12,7 @@ from streamflow.core.serde import frame_to_ipc, ipc_to_frame
 from streamflow.errors import StateError, Where
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 
-__all__ = ["Chunk", "Chunks", "chunk_runs"]
+__all__ = ["Chunk", "Chunks", "chunk_runs", "chunks_with"]
 
 _CHUNK_BYTES: Final = 1 << 20
 _LOOKED_UP_BYTES: Final = 1 << 15
@@ -83,6 +84,15 @@ def chunk_runs(chunks: Sequence[Chunk]) -> int:
     2
     """
     return sum(not number or chunk.low < chunks[number - 1].high for number, chunk in enumerate(chunks))
+
+
+def chunks_with(chunks: Sequence[Chunk], hashes: Sequence[int]) -> list[Chunk]:
+    """The chunks in which keys with one of these hashes (ascending) may be."""
+    return [
+        chunk
+        for chunk in chunks
+        if (at := bisect_left(hashes, chunk.low)) < len(hashes) and hashes[at] <= chunk.high
+    ]
 
 
 def _key(pane: int, number: int) -> bytes:

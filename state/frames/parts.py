@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import polars as pl
 
 from streamflow.state.frames.chunks import Chunk
+from streamflow.state.frames.key_slices import slice_of_hash
 from streamflow.state.frames.runs import Run
 
 __all__ = ["TAIL_FRAMES", "TAIL_ROWS", "FrameSizes", "Pane", "Part"]
@@ -84,6 +86,11 @@ class Part:
             rows += self.runs[kept].frame.height
         return kept
 
+    def near(self, hashes: Sequence[int], keys: Sequence[str]) -> list[pl.DataFrame]:
+        """The frames in memory, or the rows of them, in which keys with these hashes may be; nothing is sorted."""
+        found = (run.rows_of(hashes, keys) if run.is_sorted else run.frame for run in self.in_memory)
+        return [rows for rows in found if rows is not None]
+
     def replace(self, kept: int, merged: Run | None) -> None:
         """Puts one run in the place of all in memory but the first `kept`; None for no run."""
         self.runs = self.in_memory[:kept] if merged is None else [*self.in_memory[:kept], merged]
@@ -110,6 +117,16 @@ class Pane:
     @property
     def rows(self) -> int:
         return sum(part.rows for part in self.all_parts)
+
+    def parts_of(self, hashes: Sequence[int]) -> list[tuple[Part, Sequence[int]]]:
+        """The parts in which keys with these hashes may be, each with its hashes; the one in front is last."""
+        count = len(self.parts)
+        if count == 1:
+            return [(self.parts[0], hashes), (self.front, hashes)]
+        by_part: dict[int, list[int]] = {}
+        for key_hash in hashes:
+            by_part.setdefault(slice_of_hash(key_hash, count), []).append(key_hash)
+        return [*((self.parts[number], of_part) for number, of_part in by_part.items()), (self.front, hashes)]
 
 
 class FrameSizes:

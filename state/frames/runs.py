@@ -50,6 +50,11 @@ class Run:
         self._hashes = None if hashes is None else array("Q", hashes.to_list())
         self._compared = 0
 
+    @property
+    def is_sorted(self) -> bool:
+        """Whether keys are looked up without going over the rows."""
+        return self._hashes is not None
+
     def rows_of(
         self, hashes: Sequence[int], keys: Sequence[str], values: Sequence[object] = ()
     ) -> pl.DataFrame | None:

@@ -15,7 +15,6 @@ and read one by one: however large it is, a slice of it at a time can be worked 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -24,11 +23,12 @@ from typing import Final
 import polars as pl
 
 from streamflow.core.common_types import concatenated
+from streamflow.core.membership import has_key_in
 from streamflow.core.partition import partitioned
 from streamflow.errors import StateError
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
-from streamflow.state.frames.chunks import Chunk, Chunks, chunk_runs
-from streamflow.state.frames.key_slices import slice_of_hash, slices_of, slices_of_hashes
+from streamflow.state.frames.chunks import Chunk, Chunks, chunk_runs, chunks_with
+from streamflow.state.frames.key_slices import slices_of, slices_of_hashes
 from streamflow.state.frames.merging import MARK, Merging, flagged, marks_of, unflagged
 from streamflow.state.frames.parts import TAIL_FRAMES, TAIL_ROWS, FrameSizes, Pane, Part
 from streamflow.state.frames.runs import Run, by_hash
@@ -192,6 +192,33 @@ class FrameStore:
             distinct, found = sought.keys, self._near(pane, sought)
         rows = self._merging.rows(concatenated(found), distinct) if found else None
         return rows if rows is not None and rows.height else None
+
+    def peek(self, pane: int, keys: pl.DataFrame) -> pl.DataFrame | None:
+        """The same as `look_up` for a few keys, without changing anything. The cost is that of comparing the rows in
+        memory that are not sorted with the keys, and of some chunks for each key."""
+        content = self._panes.get(pane)
+        if content is None:
+            return None
+        sought = self._keys.hashes.sought(keys)
+        frames: list[pl.DataFrame] = []
+        for part, hashes in content.parts_of(sought.hashes):
+            frames += self._chunks.read(pane, chunks_with(part.chunks, hashes))
+            frames += part.near(hashes, self._by)
+        if not frames:
+            return None
+        found = concatenated(frames)
+        found = found.filter(has_key_in(found, sought.keys, self._by))
+        rows = self._merging.rows(found, sought.keys) if found.height else found
+        return rows if rows.height else None
+
+    def pieces(self, pane: int) -> Iterator[pl.DataFrame]:
+        """The rows of a pane, not merged and in no order: those in the backend chunk by chunk, then those in memory."""
+        content = self._panes[pane]
+        for part in content.parts:
+            yield from self._chunks.read(pane, part.chunks)
+        in_memory = [run.frame for part in content.all_parts for run in part.in_memory]
+        if in_memory:
+            yield concatenated(in_memory)
 
     def candidates(self, panes: Sequence[int], keys: pl.DataFrame) -> list[pl.DataFrame]:
         """Frames of these panes with all rows of the keys, not merged, and rows of other keys beside them: for a join,
@@ -493,18 +520,11 @@ class FrameStore:
         content, hashes, values = self._panes[pane], sought.hashes, sought.values
         if len(content.parts) == 1 and self._is_large(content.parts[0]):
             self._divide(pane, content)
-        if len(content.parts) == 1:
-            found = self._rows_of(pane, content.parts[0], hashes, values)
-        else:
-            by_part: dict[int, list[int]] = {}
-            for key_hash in hashes:
-                by_part.setdefault(slice_of_hash(key_hash, _PARTS), []).append(key_hash)
-            found = [
-                frame
-                for number, of_part in by_part.items()
-                for frame in self._rows_of(pane, content.parts[number], of_part, values)
-            ]
-        found += self._rows_of(pane, content.front, hashes, values)
+        found = [
+            frame
+            for part, of_part in content.parts_of(hashes)
+            for frame in self._rows_of(pane, part, of_part, values)
+        ]
         self._tell()
         return found
 
@@ -520,11 +540,7 @@ class FrameStore:
             self._join_tail(part)
         if part.chunks and chunk_runs(part.chunks) > _CHUNK_RUNS:
             self._merge_chunks(pane, part)
-        chunks = [
-            chunk
-            for chunk in part.chunks
-            if (at := bisect_left(hashes, chunk.low)) < len(hashes) and hashes[at] <= chunk.high
-        ]
+        chunks = chunks_with(part.chunks, hashes)
         few = [values[each] for each in hashes] if values and len(hashes) <= _COMPARED_KEYS else []
         found = [run.rows_of(hashes, self._by, few) for run in part.in_memory]
         return [*self._chunks.read(pane, chunks), *(rows for rows in found if rows is not None)]

@@ -31,6 +31,7 @@ from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.testing import OperatorHarness, TestClock, TestJob
 from streamflow.time.timestamps import LATEST, MAX_TIME
 from streamflow.windows.assigners import CountWindow, GlobalWindow, Session, Sliding, Tumbling
+from tests.unit.operators.rows_gone_over import RowsGoneOver
 
 RECORDS = StreamType(Schema({"k": pl.String, "v": pl.Int64}), timed=True)
 ON: dict[str, Any] = {"left_keys": ("k",), "right_keys": ("k",)}
@@ -177,6 +178,32 @@ def test_nothing_comes_before_what_an_operator_waits_for(kind: str, seed: int) -
         assert then.output() or not sure
     if not harness.waiting():
         assert continued().finish().output() == []
+
+
+MANY = 3_000
+
+
+@pytest.mark.parametrize("kind", ["early", "by count or clock", "own that merge", "early sessions", "last"])
+def test_asking_looks_up_a_few_of_many_keys(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, _ = SPECS[kind]
+    clock = TestClock(0)
+    harness = OperatorHarness(spec, RECORDS, clock=clock).watermark(0)
+    # Most of what waits has been replaced since, or has fired.
+    for time in range(3, 8, 2):
+        records = [{"k": f"key {n}", "v": n} for n in range(MANY)]
+        harness.push(records, times=[time] * MANY)
+        clock.advance(timedelta(microseconds=1))
+    gone_over = RowsGoneOver(monkeypatch)
+    waits = harness.waiting()
+    assert waits
+    assert gone_over.count < 100
+    emitted = len(harness.output())
+    for wait in waits:
+        if not wait.by_clock:
+            assert len(harness.watermark(min(wait.until, LATEST) - 1).output()) == emitted
+        elif wait.until - 1 > clock.now():
+            clock.advance(timedelta(microseconds=wait.until - 1 - clock.now()))
+            assert len(harness.tick().output()) == emitted
 
 
 def test_a_join_says_nothing_of_rows_that_cannot_come_out_alone() -> None:

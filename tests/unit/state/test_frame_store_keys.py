@@ -135,8 +135,8 @@ def check_steps(
                 for key in keys:
                     kept[key] = []
             case "look up":
-                looked = store.look_up(pane, keys_of(keys))
-                assert found(looked) == expected(model, pane, keys, merged=merged)
+                peeked, looked = store.peek(pane, keys_of(keys)), store.look_up(pane, keys_of(keys))
+                assert found(peeked) == found(looked) == expected(model, pane, keys, merged=merged)
             case "read" if pane in store:
                 assert found(store.read(pane)) == expected(model, pane, kept, merged=merged)
             case "restore":
@@ -165,6 +165,11 @@ def test_many_keys_are_put_and_looked_up_while_they_are_divided_and_spilled(
     for turn in range(150):
         chosen = [(turn * 7_919 + i * 104_729) % len(totals) for i in range(50)]
         keys = keys_of([f"key {n}" for n in chosen])
+        if turn % 50 == 0:
+            held = store.nbytes, store.spilled, store.rows
+            peeked = found(store.peek(0, keys))
+            assert held == (store.nbytes, store.spilled, store.rows)
+            assert peeked == found(store.look_up(0, keys))
         old = dict(found(store.look_up(0, keys)))
         assert old == {f"key {n}": totals[n] for n in chosen}
         totals |= {n: totals[n] + turn for n in chosen}
