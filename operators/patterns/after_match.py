@@ -58,7 +58,7 @@ class AfterMatch:
             return match[-1][1] + 1
         if self.rule == "skip_to_next":
             return match[0][1] + 1
-        taken = [event for stage, event in match if automaton.stages[stage].name == self.step]
+        taken = [event for step, event in match if automaton.steps[step].name == self.step]
         if not taken:
             return 0
         return taken[0] if self.rule == "skip_to_first" else taken[-1]
@@ -86,7 +86,7 @@ def released(
     that were, `new` those that have become complete at one moment.
 
     >>> two = [((0, 1), (1, 3)), ((0, 2), (1, 3))]
-    >>> from streamflow.operators.patterns.automaton import compiled
+    >>> from streamflow.operators.patterns.compiling import compiled
     >>> from streamflow.operators.patterns.pattern import pattern
     >>> released(AfterMatch("skip_past_last"), compiled(pattern("a").then("b")), [], [], two)
     ([((0, 1), (1, 3))], [], [])

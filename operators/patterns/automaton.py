@@ -6,37 +6,65 @@ the steps that go on waiting. So all partial matches of a key are a list, and ea
 
 The contiguity of a step says which events it waits through: `next` none, `then` those that it does not take, `then_any`
 all. That, and the treatment of absence and of `until`, is Flink's (NFACompiler); greedy repetition is Flink's as long
-as the repetition can take more.
+as the repetition can take more. `compiling` makes the automaton of a pattern.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from streamflow.operators.patterns.pattern import Condition, Contiguity, Pattern, Step
+from streamflow.operators.patterns.pattern import Condition, Contiguity
 
-__all__ = ["Automaton", "Holds", "Partial", "Path", "Stage", "Stepped", "compiled", "stepped"]
+__all__ = [
+    "Automaton",
+    "Holds",
+    "Partial",
+    "Path",
+    "Stage",
+    "StepCondition",
+    "Stepped",
+    "TakingStep",
+    "stepped",
+]
 
 Path: TypeAlias = tuple[tuple[int, int], ...]
-"""(stage, event) for each event taken, in order; events are numbered in their order."""
+"""(step, event) for each event taken, in order; steps are those of `Automaton.steps`, events are numbered in their
+order."""
 Taken: TypeAlias = Sequence[tuple[int, int]]
-"""The event at hand as taken by each stage."""
+"""The event at hand as taken by each step."""
 Holds = Callable[[int, Path], bool]
 """(number of a condition, path) → whether it is true for the event at hand behind this path."""
 
 
+class TakingStep(NamedTuple):
+    """A step that takes events. `repeated`: it may take several, and its column holds lists."""
+
+    name: str
+    repeated: bool
+
+
+class StepCondition(NamedTuple):
+    """A condition, and in words what it is of. It may refer to so many of the steps, which come before it or are in the
+    same repetition."""
+
+    label: str
+    condition: Condition | None
+    sees: int
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A step that takes events. Conditions are numbers in `Automaton.conditions`.
+    """A step, or one of its places in the repetitions of a group. Conditions are numbers in `Automaton.conditions`.
 
     `onward` are the stages of which the next event may be once this one has enough; `ends`: none need follow. `absent`:
     conditions that no later event may fulfil before the next stage takes one, `absent_next` the same for the next event
-    alone.
+    alone. `until` ends the repetition of the step, and each of `stops` that of a group around it.
     """
 
-    name: str
+    step: int
     condition: int
     follows: Contiguity
     inner: Contiguity
@@ -44,24 +72,26 @@ class Stage:
     most: int | None
     greedy: bool
     until: int | None
-    onward: tuple[int, ...]
-    ends: bool
+    stops: tuple[int, ...] = ()
+    onward: tuple[int, ...] = ()
+    ends: bool = False
     absent: tuple[int, ...] = ()
     absent_next: int | None = None
 
     @property
     def repeated(self) -> bool:
-        """Whether it may take several events: its column then holds lists."""
+        """Whether it may take several events, one behind the other."""
         return self.most != 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Automaton:
-    """A pattern's stages and conditions. `starts` are the stages that may take the first event; `awaits`: the pattern
-    ends with an absence, of the next event or until the time is over."""
+    """A pattern's stages, steps and conditions. `starts` are the stages that may take the first event; `awaits`: the
+    pattern ends with an absence, of the next event or until the time is over."""
 
     stages: tuple[Stage, ...]
-    conditions: tuple[tuple[str, Condition | None], ...]
+    steps: tuple[TakingStep, ...]
+    conditions: tuple[StepCondition, ...]
     starts: tuple[int, ...]
     awaits: Literal["next", "then"] | None
     within: int | None
@@ -76,12 +106,24 @@ class Automaton:
             for number, stage in enumerate(self.stages)
         )
 
+    @cached_property
+    def ambiguous(self) -> bool:
+        """Whether a path may be divided among repetitions in several ways, as in `(a+){2}`; it is a match once."""
+        return any(
+            len({self.stages[after].step for after in behind}) < len(behind)
+            for behind in (
+                (number, *stage.onward) if stage.repeated else stage.onward
+                for number, stage in enumerate(self.stages)
+            )
+        )
+
 
 class Partial(NamedTuple):
     """A partial match: the time of its first event, its path, and the stages that it waits for.
 
     `repeated` is the number of events that its last stage has taken. `fresh`: the next event decides about an absence.
     `awaits`: it is a match once an absence is certain. `matched`: it has been a match, and may become a longer one.
+    `stage` is the last stage; -1 before the first event.
     """
 
     start: int
@@ -91,6 +133,7 @@ class Partial(NamedTuple):
     fresh: bool = False
     awaits: bool = False
     matched: bool = False
+    stage: int = -1
 
 
 class Stepped(NamedTuple):
@@ -103,83 +146,31 @@ class Stepped(NamedTuple):
 _NONE: Final[tuple[int, ...]] = ()
 
 
-def compiled(pattern: Pattern) -> Automaton:
-    """The automaton of a pattern.
-
-    >>> from streamflow import col
-    >>> from streamflow.operators.patterns.pattern import pattern
-    >>> automaton = compiled(pattern("a", col("n") > 1).then("b").optional().next("c"))
-    >>> [stage.onward for stage in automaton.stages], automaton.starts, automaton.strict
-    ([(1, 2), (2,), ()], (0,), True)
-    """
-    conditions: list[tuple[str, Condition | None]] = []
-
-    def number(step: Step, condition: Condition | None, what: str) -> int:
-        conditions.append((f"{what}{step.name}", condition))
-        return len(conditions) - 1
-
-    taking = [step for step in pattern.steps if not step.absent]
-    stages: list[Stage] = []
-    for step in pattern.steps:
-        condition = number(step, step.condition, "not " if step.absent else "")
-        if not step.absent:
-            until = None if step.until is None else number(step, step.until, "until of ")
-            at = len(stages) + 1
-            ends = all(later.optional for later in taking[at:])
-            stages.append(_stage(step, condition, until, _reached(taking, at), ends))
-        elif step.follows == "next":
-            stages[-1] = replace(stages[-1], absent_next=condition)
-        else:
-            stages[-1] = replace(stages[-1], absent=(*stages[-1].absent, condition))
-    awaits: Literal["next", "then"] | None = None
-    if pattern.steps[-1].absent:
-        awaits = "then" if stages[-1].absent else "next"
-    return Automaton(tuple(stages), tuple(conditions), _reached(taking, 0), awaits, pattern.time)
-
-
-def _stage(step: Step, condition: int, until: int | None, onward: tuple[int, ...], ends: bool) -> Stage:
-    return Stage(
-        name=step.name,
-        condition=condition,
-        follows=step.follows,
-        inner=step.inner,
-        least=step.least,
-        most=step.most,
-        greedy=step.greedy,
-        until=until,
-        onward=onward,
-        ends=ends,
-    )
-
-
-def _reached(steps: Sequence[Step], first: int) -> tuple[int, ...]:
-    """The steps from `first` on of which the next event may be: up to the first that is not optional."""
-    reached: list[int] = []
-    for number in range(first, len(steps)):
-        reached.append(number)
-        if not steps[number].optional:
-            break
-    return tuple(reached)
-
-
 def stepped(
     automaton: Automaton, partials: Sequence[Partial], event: int, time: int, holds: Holds
 ) -> Stepped:
     """The partial matches and the matches behind an event; `partials` are those before it."""
     after = Stepped([], [])
     # The same pairs in all paths: there may be many.
-    taken = [(number, event) for number in range(len(automaton.stages))]
+    taken = [(step, event) for step in range(len(automaton.steps))]
     for partial in partials:
         _step(automaton, partial, taken, holds, after)
     begun = Partial(time, (), automaton.starts)
     _take(automaton, begun, taken, holds, after)
-    return after
+    return _once(after) if automaton.ambiguous else after
+
+
+def _once(after: Stepped) -> Stepped:
+    """Each path once, whatever the ways in which it is divided among repetitions."""
+    found = {*after.matches, *(each.path for each in after.partials if each.awaits or each.matched)}
+    partials = [each._replace(matched=True) if each.path in found else each for each in after.partials]
+    return Stepped([*dict.fromkeys(partials)], [*dict.fromkeys(after.matches)])
 
 
 def _step(automaton: Automaton, partial: Partial, taken: Taken, holds: Holds, after: Stepped) -> None:
     """The step of one partial match; adds what becomes of it to `after`."""
     path = partial.path
-    last = automaton.stages[path[-1][0]]
+    last = automaton.stages[partial.stage]
     for condition in last.absent:
         if holds(condition, path):
             return
@@ -198,7 +189,9 @@ def _step(automaton: Automaton, partial: Partial, taken: Taken, holds: Holds, af
         if waits is partial.waits and not partial.fresh and awaits is partial.awaits:
             after.partials.append(partial)
         else:
-            left = Partial(partial.start, path, waits, partial.repeated, False, awaits, matched)
+            left = Partial(
+                partial.start, path, waits, partial.repeated, False, awaits, matched, partial.stage
+            )
             after.partials.append(left)
 
 
@@ -208,15 +201,16 @@ def _take(
     """Lets each stage that a partial match waits for take the event if it can; gives the stages that it goes on waiting
     for, and whether a greedy one took it."""
     path = partial.path
-    last = path[-1][0] if path else -1
     kept: list[int] = []
     for number in partial.waits:
         stage = automaton.stages[number]
-        again = number == last
+        if stage.stops and any(holds(stop, path) for stop in stage.stops):
+            continue
+        again = number == partial.stage
         fits = holds(stage.condition, path)
         ended = stage.until is not None and holds(stage.until, path)
         if fits and not ended:
-            _longer(automaton, partial, taken[number], after)
+            _longer(automaton, partial, number, taken[stage.step], after)
         contiguity = stage.inner if again else stage.follows
         if contiguity == "then_any":
             stays = not (again and ended)
@@ -229,12 +223,13 @@ def _take(
     return (partial.waits if len(kept) == len(partial.waits) else tuple(kept)), False
 
 
-def _longer(automaton: Automaton, partial: Partial, taken: tuple[int, int], after: Stepped) -> None:
+def _longer(
+    automaton: Automaton, partial: Partial, number: int, taken: tuple[int, int], after: Stepped
+) -> None:
     """Adds the partial match with the event taken by a stage, and the match that it may be."""
-    number, before = taken[0], partial.path
     stage = automaton.stages[number]
-    count = partial.repeated + 1 if before and before[-1][0] == number else 1
-    path = before + (taken,)  # noqa: RUF005 — copied once, not twice: paths may be long
+    count = partial.repeated + 1 if partial.stage == number else 1
+    path = partial.path + (taken,)  # noqa: RUF005 — copied once, not twice: paths may be long
     enough = count >= stage.least
     waits = (number,) if stage.most is None or count < stage.most else _NONE
     fresh = awaits = matched = False
@@ -247,4 +242,4 @@ def _longer(automaton: Automaton, partial: Partial, taken: tuple[int, int], afte
             if matched:
                 after.matches.append(path)
     if waits or awaits:
-        after.partials.append(Partial(partial.start, path, waits, count, fresh, awaits, matched))
+        after.partials.append(Partial(partial.start, path, waits, count, fresh, awaits, matched, number))

@@ -57,7 +57,7 @@ class Conditions:
             )
         self.dependents: dict[int, Dependent] = {}
         self._alone: list[pl.Expr] = []
-        for number, (label, condition) in enumerate(automaton.conditions):
+        for number, (label, condition, _) in enumerate(automaton.conditions):
             assert condition is None or isinstance(condition, pl.Expr)
             alone = pl.lit(True)
             if condition is not None:
@@ -113,25 +113,16 @@ class Conditions:
 
     def _type(self, label: str, number: int, reference: Reference) -> pl.DataType:
         """The type of a reference, which has to be to a step before, or to the repetition that the condition is of."""
-        names = [stage.name for stage in self._automaton.stages]
+        names = [step.name for step in self._automaton.steps]
         if reference.step not in names:
             message, hint = unknown_name("step", reference.step, names)
             raise JobDefinitionError(f"the condition of {label} refers to another one: {message}", hint=hint)
-        if names.index(reference.step) not in self._before(number):
+        if names.index(reference.step) >= self._automaton.conditions[number].sees:
             raise JobDefinitionError(
                 f"the condition of {label} refers to {reference.step!r}, of which it has no event yet",
                 hint="refer to a step before it, or to its own repetition",
             )
         return reference.type(self._event.need(reference.column) if reference.column else None)
-
-    def _before(self, number: int) -> range:
-        """The stages that may have taken events when a condition is judged."""
-        for at, stage in enumerate(self._automaton.stages):
-            if number == stage.condition:
-                return range(at + stage.repeated)
-            if number == stage.until or number in stage.absent or number == stage.absent_next:
-                return range(at + 1)
-        raise AssertionError(number)
 
 
 def _all(conditions: Sequence[pl.Expr]) -> pl.Expr:

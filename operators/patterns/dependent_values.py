@@ -20,16 +20,16 @@ __all__ = ["DependentValues"]
 
 
 class _Referred(NamedTuple):
-    """A reference: the name of its column, its stage, and the values of its column by row (empty for a count)."""
+    """A reference: the name of its column, its step, and the values of its column by row (empty for a count)."""
 
     name: str
-    stage: int
+    step: int
     values: Sequence[Any]
     reference: Reference
 
     def of(self, path: Path, row_of: Mapping[int, int]) -> Any:
         """The summary over the events of a path."""
-        rows = [row_of[event] for stage, event in path if stage == self.stage]
+        rows = [row_of[event] for step, event in path if step == self.step]
         values = self.values
         return self.reference.of([values[row] for row in rows] if values else rows)
 
@@ -60,7 +60,7 @@ class DependentValues:
         self._guard = guard
         self._out = out
         self._failed: set[int] = set()
-        stages = {stage.name: number for number, stage in enumerate(automaton.stages)}
+        steps = {step.name: number for number, step in enumerate(automaton.steps)}
         known: dict[str, list[Any]] = {"": []}
 
         def column(name: str) -> Sequence[Any]:
@@ -72,7 +72,7 @@ class DependentValues:
             number: _Ready(
                 each.holds,
                 [(name, column(name)) for name in each.columns],
-                [_Referred(r.name, stages[r.step], column(r.column), r) for r in each.references],
+                [_Referred(r.name, steps[r.step], column(r.column), r) for r in each.references],
             )
             for number, each in dependents.items()
         }

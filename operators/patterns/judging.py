@@ -88,4 +88,4 @@ class JudgeSpec(PureSpec):
         return None
 
     def describe(self) -> str:
-        return ", ".join(label for label, _ in self.automaton.conditions)
+        return ", ".join(condition.label for condition in self.automaton.conditions)

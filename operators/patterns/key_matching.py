@@ -7,7 +7,7 @@ watermark passed it, so that results do not depend on how events are cut into ba
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from streamflow.operators.patterns.after_match import AfterMatch, released
 from streamflow.operators.patterns.automaton import Automaton, Holds, Partial, Path, stepped
@@ -18,6 +18,8 @@ Event: TypeAlias = tuple[int, int]
 """(number, event time in microseconds); numbers ascend with the order of events."""
 Moment: TypeAlias = tuple[int, Path]
 """(event time at which it was decided, path)."""
+_WITHOUT_STAGE: Final = 4
+"""The number of values behind the stages in a state from before there were groups: a step was one stage."""
 
 
 class KeyState(NamedTuple):
@@ -44,6 +46,8 @@ class KeyState(NamedTuple):
         partials: list[Partial] = []
         for start, head, tail, between, waits, *rest in packed:
             path = _unpacked(path, head, tail, between)
+            if len(rest) == _WITHOUT_STAGE:
+                rest.append(path[-1][0])
             partials.append(Partial(start, path, tuple(waits), *rest))
         held: list[Path] = []
         for head, tail, between in packed_held:
@@ -135,8 +139,11 @@ class KeyMatching:
             first = partials[0].start
             due = [partial for partial in partials if partial.start == first]
             partials = partials[len(due) :]
-            self.timed_out += [(over, each.path) for each in due if not each.awaits and not each.matched]
             matches = [partial.path for partial in due if partial.awaits]
+            missed = [partial.path for partial in due if not partial.awaits and not partial.matched]
+            if self._automaton.ambiguous:
+                matches, missed = [*dict.fromkeys(matches)], [*dict.fromkeys(missed)]
+            self.timed_out += [(over, path) for path in missed]
             if matches or held:
                 partials, held = self._release(partials, held, matches, over)
         return partials, held

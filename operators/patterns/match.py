@@ -25,7 +25,8 @@ from streamflow.operators.contract.operator import (
     OperatorSpec,
 )
 from streamflow.operators.patterns.after_match import NO_SKIP, AfterMatch
-from streamflow.operators.patterns.automaton import Automaton, Stage, compiled
+from streamflow.operators.patterns.automaton import Automaton, TakingStep
+from streamflow.operators.patterns.compiling import compiled
 from streamflow.operators.patterns.conditions import Conditions
 from streamflow.operators.patterns.judging import JudgeSpec
 from streamflow.operators.patterns.pattern import Pattern
@@ -157,7 +158,7 @@ class MatchSpec(OperatorSpec):
             schema.need(key)
         keys = {shown_name(key): schema[key] for key in self.shown_keys or self.keys}
         event = self._event_type(schema)
-        steps = {stage.name: _column_type(stage, event) for stage in self.automaton.stages}
+        steps = {step.name: _column_type(step, event) for step in self.automaton.steps}
         for name in steps:
             if name in keys or name in (MATCH_START, MATCH_END, TIMED_OUT_AT):
                 what = "a key" if name in keys else "a column that every match has"
@@ -179,5 +180,5 @@ class MatchSpec(OperatorSpec):
         return pl.Unknown() if pl.Unknown() in fields.values() else pl.Struct(fields)
 
 
-def _column_type(stage: Stage, event: pl.DataType) -> pl.DataType:
-    return pl.List(event) if stage.repeated and event != pl.Unknown() else event
+def _column_type(step: TakingStep, event: pl.DataType) -> pl.DataType:
+    return pl.List(event) if step.repeated and event != pl.Unknown() else event

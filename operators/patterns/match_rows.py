@@ -24,7 +24,7 @@ class MatchRows:
     """Makes frames of matches. `keys` are in the users' order; `marked`: each row carries the watermark before it."""
 
     def __init__(self, automaton: Automaton, keys: Sequence[str], *, marked: bool) -> None:
-        self._stages = [(stage.name, stage.repeated) for stage in automaton.stages]
+        self._steps = automaton.steps
         self._keys = list(keys)
         self._marked = marked
 
@@ -47,8 +47,8 @@ class MatchRows:
         events = pool[EVENT]
         rows = pl.Series(first, dtype=pl.UInt32)
         columns = [pool[key].gather(rows).alias(shown_name(key)) for key in self._keys]
-        for stage, (name, repeated) in enumerate(self._stages):
-            taken = [[row for number, row in path if number == stage] for _, path in found]
+        for step, (name, repeated) in enumerate(self._steps):
+            taken = [[row for number, row in path if number == step] for _, path in found]
             columns.append(_lists(events, taken, name) if repeated else _each(events, taken, name))
         ends = [time + 1 for time in decided] if over else [times[path[-1][1]] for _, path in found]
         columns.append(_moments(start, [times[row] for row in first]))

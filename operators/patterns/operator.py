@@ -372,7 +372,7 @@ def _state(packed: Sequence[bytes | None], rows: Sequence[int]) -> KeyState:
 
 def _in_rows(found: Sequence[Moment], row_of: Mapping[int, int]) -> list[Found]:
     """The matches of a key with the row numbers of their events."""
-    return [(time, tuple((stage, row_of[event]) for stage, event in path)) for time, path in found]
+    return [(time, tuple((step, row_of[event]) for step, event in path)) for time, path in found]
 
 
 def _by_bits(row_of: dict[int, int], holds: Sequence[int]) -> Callable[[int], Holds]:

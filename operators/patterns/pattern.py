@@ -1,12 +1,12 @@
 """`Pattern`: a sequence of steps as data, as a user writes it.
 
 The words and their meaning are those of Flink's CEP library, whose model is SASE+ (Agrawal et al., SIGMOD 2008): three
-kinds of contiguity, repetition, absence. `compiled` in `automaton` makes an automaton of a pattern.
+kinds of contiguity, repetition, absence, groups. `compiling` makes an automaton of a pattern.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ import polars as pl
 from streamflow.errors import JobDefinitionError
 from streamflow.time.timestamps import Duration, parse_duration
 
-__all__ = ["Condition", "Contiguity", "Pattern", "Step", "pattern"]
+__all__ = ["Condition", "Contiguity", "Pattern", "Step", "event_steps", "pattern"]
 
 Condition = pl.Expr | Callable[[Any], object]
 """An expression, or a function of one record, that is true for the events of a step."""
@@ -25,10 +25,10 @@ Contiguity = Literal["next", "then", "then_any"]
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One step: an event or several, or with `absent` the absence of one.
+    """One step: an event or several, or with `absent` the absence of one; or a group of `steps`, named after them.
 
     `follows` says which events may come before its first event, `inner` which between two of them. It takes `least` to
-    `most` events (None: any number), and none at all if `optional`.
+    `most` events (None: any number), and none at all if `optional`. A group is taken so many times.
     """
 
     name: str
@@ -41,11 +41,17 @@ class Step:
     inner: Contiguity = "then"
     greedy: bool = False
     until: Condition | None = None
+    steps: tuple[Step, ...] = ()
 
     @property
     def repeated(self) -> bool:
-        """Whether it may take several events: its column then holds lists."""
+        """Whether it may be taken several times."""
         return self.most != 1
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether its last event may be left out."""
+        return self.optional or (bool(self.steps) and self.steps[-1].open_ended)
 
     def __str__(self) -> str:
         shown = self.name
@@ -71,13 +77,16 @@ class Pattern:
     Each method gives a new pattern. `next`, `then`, `then_any`, `not_next` and `not_then` add a step; `optional`,
     `times`, `at_least`, `one_or_more`, `until`, `greedy`, `consecutive` and `combinations` are about the step before
     them; `within` is about the whole. A condition is an expression or a function of one record; an expression may
-    refer to earlier steps by `sf.step`.
+    refer to earlier steps by `sf.step`. In place of a name and a condition a whole pattern may stand, as a group.
 
     >>> import streamflow as sf
     >>> from streamflow import col
     >>> small = sf.pattern("small", col("amount") < 10)
     >>> small.then("large", col("amount") > 50 * sf.step("small").amount).within("1m")
     Pattern(small, then large, within 1m)
+    >>> failed = sf.pattern("tried", col("kind") == "try").next("failed", col("kind") == "fail")
+    >>> sf.pattern("login", col("kind") == "login").then(failed).times(3)
+    Pattern(login, then (tried, next failed){3})
     """
 
     steps: tuple[Step, ...]
@@ -97,17 +106,17 @@ class Pattern:
         first, *others = self.steps
         return ", ".join([str(first), *(f"{_words(step)} {step}" for step in others)])
 
-    def next(self, name: str, condition: Condition | None = None) -> Pattern:
+    def next(self, name: str | Pattern, condition: Condition | None = None) -> Pattern:
         """An event right after the one before: no other event of the key comes between."""
-        return self._followed(Step(name, condition, "next"))
+        return self._followed(_taking(name, condition, "next"))
 
-    def then(self, name: str, condition: Condition | None = None) -> Pattern:
+    def then(self, name: str | Pattern, condition: Condition | None = None) -> Pattern:
         """The first later event for which the condition is true; others may come between."""
-        return self._followed(Step(name, condition, "then"))
+        return self._followed(_taking(name, condition, "then"))
 
-    def then_any(self, name: str, condition: Condition | None = None) -> Pattern:
+    def then_any(self, name: str | Pattern, condition: Condition | None = None) -> Pattern:
         """Any later event for which the condition is true, each in a match of its own."""
-        return self._followed(Step(name, condition, "then_any"))
+        return self._followed(_taking(name, condition, "then_any"))
 
     def not_next(self, name: str, condition: Condition) -> Pattern:
         """The event right after the one before is none of these.
@@ -128,11 +137,11 @@ class Pattern:
         return self._followed(self._absent(name, condition, "then"))
 
     def optional(self) -> Pattern:
-        """The step may be left out: its column is then null, or an empty list."""
+        """The step or the group may be left out: its columns are then null, or empty lists."""
         return self._changed("optional", optional=True)
 
     def times(self, least: int, most: int | None = None) -> Pattern:
-        """The step takes `least` events, or `least` to `most`."""
+        """The step takes `least` events, or `least` to `most`; a group is repeated so many times."""
         most = least if most is None else most
         for count in (least, most):
             self._check_count("times", count)
@@ -141,29 +150,36 @@ class Pattern:
         return self._repeated("times", least, most)
 
     def at_least(self, least: int) -> Pattern:
-        """The step takes `least` events or more."""
+        """The step takes `least` events or more; a group is repeated so many times."""
         self._check_count("at_least", least)
         return self._repeated("at_least", least, None)
 
     def one_or_more(self) -> Pattern:
-        """The step takes one event or more; each number gives a match of its own."""
+        """The step takes one event or more, or the group comes once or more; each number gives a match of its own."""
         return self._repeated("one_or_more", 1, None)
 
     def until(self, condition: Condition) -> Pattern:
-        """The repetition ends at an event for which this is true, which the step does not take."""
+        """The repetition ends at an event for which this is true, which the step does not take.
+
+        A group ends wherever it is: no step of it takes that event or a later one.
+        """
         return self._changed("until", repeated=True, until=condition)
 
     def greedy(self) -> Pattern:
         """The step takes an event that it can take, and what follows does not begin with it: of several numbers of
         repetitions only the largest one is gone on with."""
+        if self.steps[-1].steps:
+            raise JobDefinitionError(
+                f"greedy is about the group {self.steps[-1].name}", hint="say it of a step in the group"
+            )
         return self._changed("greedy", repeated=True, greedy=True)
 
     def consecutive(self) -> Pattern:
-        """No other event of the key comes between two of a repeated step."""
+        """No other event of the key comes between two of a repeated step, or between two repetitions of a group."""
         return self._changed("consecutive", repeated=True, inner="next")
 
     def combinations(self) -> Pattern:
-        """A repeated step may leave out events that it could take: each combination is a match of its own."""
+        """A repeated step or group may leave out events that it could take: each combination is a match of its own."""
         return self._changed("combinations", repeated=True, inner="then_any")
 
     def within(self, time: Duration) -> Pattern:
@@ -174,26 +190,34 @@ class Pattern:
         return replace(self, time=micros, shown_time=str(time))
 
     def step(self, name: str) -> Step | None:
-        """The step of that name; None if there is none."""
-        return next((step for step in self.steps if step.name == name), None)
+        """The step of that name, also in a group; None if there is none."""
+        return next((step for step in _single(self.steps) if step.name == name), None)
 
     def _followed(self, step: Step) -> Pattern:
-        check_step(step)
-        if self.step(step.name) is not None:
-            raise JobDefinitionError(
-                f"two steps are called {step.name!r}", hint="give each a name of its own"
-            )
+        for each in _single([step]):
+            if self.step(each.name) is not None:
+                raise JobDefinitionError(
+                    f"two steps are called {each.name!r}", hint="give each a name of its own"
+                )
         return replace(self, steps=(*self.steps, step))
 
     def _absent(self, name: str, condition: Condition, follows: Contiguity) -> Step:
+        if isinstance(name, Pattern):
+            raise JobDefinitionError(
+                f"the absence of {name} is asked for", hint="only that of single events can be: give a name"
+            )
         if condition is None:  # pyright: ignore[reportUnnecessaryComparison]
             raise JobDefinitionError(f"the absence of {name!r} has no condition", hint="say which events")
-        if self.steps[-1].optional:
+        before = self.steps[-1]
+        if before.open_ended:
+            optional = "is optional" if before.optional else "ends with an optional step"
             raise JobDefinitionError(
-                f"{name!r} must be absent behind {self.steps[-1].name!r}, which is optional",
+                f"{name!r} must be absent behind {before.name!r}, which {optional}",
                 hint="write the absence behind a step that takes an event in any case",
             )
-        return Step(name, condition, follows, absent=True)
+        step = Step(name, condition, follows, absent=True)
+        check_step(step)
+        return step
 
     def _repeated(self, method: str, least: int, most: int | None) -> Pattern:
         if self.steps[-1].repeated:
@@ -207,8 +231,9 @@ class Pattern:
                 f"{method} is about {step.name!r}, which is no event", hint="write it behind another step"
             )
         if repeated and not step.repeated:
+            once = "comes once" if step.steps else "takes one event"
             raise JobDefinitionError(
-                f"{method} is about {step.name!r}, which takes one event",
+                f"{method} is about {step.name!r}, which {once}",
                 hint="write it behind one_or_more(), at_least(n) or times(n, m)",
             )
         changed = replace(step, **changes)
@@ -224,6 +249,49 @@ class Pattern:
 
 def _words(step: Step) -> str:
     return f"not_{step.follows}" if step.absent else step.follows
+
+
+def event_steps(pattern: Pattern) -> list[str]:
+    """The names of the steps that take events, in order, those in groups included."""
+    return [step.name for step in _single(pattern.steps) if not step.absent]
+
+
+def _single(steps: Sequence[Step]) -> Iterator[Step]:
+    """The steps, those of groups in place of the groups."""
+    for step in steps:
+        yield from _single(step.steps) if step.steps else (step,)
+
+
+def _taking(name: str | Pattern, condition: Condition | None, follows: Contiguity) -> Step:
+    """A step that takes events, or a group."""
+    if isinstance(name, Pattern):
+        return _group(name, condition, follows)
+    step = Step(name, condition, follows)
+    check_step(step)
+    return step
+
+
+def _group(pattern: Pattern, condition: Condition | None, follows: Contiguity) -> Step:
+    name = f"({pattern.sequence})"
+    if condition is not None:
+        raise JobDefinitionError(
+            f"the group {name} has a condition", hint="give the conditions to the steps in it"
+        )
+    if pattern.time is not None:
+        raise JobDefinitionError(
+            f"the group {name} has a time", hint="call within(…) once, for the whole pattern"
+        )
+    if pattern.steps[-1].absent:
+        raise JobDefinitionError(
+            f"the group {name} ends with an absence",
+            hint="write the absence behind the group, or a step behind the absence",
+        )
+    if all(step.optional for step in pattern.steps):
+        raise JobDefinitionError(
+            f"all steps of the group {name} are optional",
+            hint="leave one as it is; optional() behind the group lets the whole of it be left out",
+        )
+    return Step(name, follows=follows, steps=pattern.steps)
 
 
 def check_step(step: Step) -> None:
@@ -242,13 +310,15 @@ def check_step(step: Step) -> None:
             )
 
 
-def pattern(name: str, condition: Condition | None = None) -> Pattern:
-    """A pattern that begins with an event for which the condition is true; without one, with any event.
+def pattern(name: str | Pattern, condition: Condition | None = None) -> Pattern:
+    """A pattern that begins with an event for which the condition is true; without one, with any event. Or one that
+    begins with a group of steps, which is a pattern itself.
 
     >>> from streamflow import col
-    >>> pattern("rise", col("change") > 0).one_or_more().next("fall", col("change") < 0)
+    >>> rise = pattern("rise", col("change") > 0).one_or_more().next("fall", col("change") < 0)
+    >>> rise
     Pattern(rise+, next fall)
+    >>> pattern(rise).times(2, 3).then("end", col("change") == 0)
+    Pattern((rise+, next fall){2,3}, then end)
     """
-    step = Step(name, condition)
-    check_step(step)
-    return Pattern((step,))
+    return Pattern((_taking(name, condition, "then"),))

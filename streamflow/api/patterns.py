@@ -18,7 +18,7 @@ from streamflow.operators.contract.operator import LATE
 from streamflow.operators.contract.sink import Sink
 from streamflow.operators.patterns.after_match import AfterMatch
 from streamflow.operators.patterns.match import TIMED_OUT, MatchSpec
-from streamflow.operators.patterns.pattern import Condition, Pattern, Step
+from streamflow.operators.patterns.pattern import Condition, Pattern, Step, event_steps
 from streamflow.operators.process.process import WHOLE_RECORD
 from streamflow.operators.stateless.user_functions import check_gives, on_rows
 from streamflow.windows.accumulators import unpack
@@ -110,7 +110,7 @@ def matched(keying: Keying, pattern: object, after_match: object) -> MatchedStre
         raise JobDefinitionError(
             f"match got {pattern!r}", hint='give a pattern, like sf.pattern("first", col("amount") > 10)'
         )
-    steps = [step.name for step in pattern.steps if not step.absent]
+    steps = event_steps(pattern)
     rule = AfterMatch.parsed(after_match, steps)
     made, pattern = _made(pattern, keying)
     stream = keying.whole_records(made)
@@ -149,15 +149,19 @@ def _made(pattern: Pattern, keying: Keying) -> tuple[tuple[tuple[str, Callable[[
         made.append((name, _yes_or_no(on_rows(condition, keying.record_schema, where))))
         return pl.col(name)
 
-    steps = tuple(
-        replace(
-            step,
-            condition=column(step, step.condition, "is "),
-            until=column(step, step.until, "until of "),
+    def steps(of: tuple[Step, ...]) -> tuple[Step, ...]:
+        return tuple(
+            replace(
+                step,
+                condition=column(step, step.condition, "is "),
+                until=column(step, step.until, "until of "),
+                steps=steps(step.steps),
+            )
+            for step in of
         )
-        for step in pattern.steps
-    )
-    return tuple(made), replace(pattern, steps=steps)
+
+    with_columns = replace(pattern, steps=steps(pattern.steps))
+    return tuple(made), with_columns
 
 
 def _yes_or_no(function: Callable[[Any], Any]) -> Callable[[Any], bool]:

@@ -368,6 +368,36 @@ def absence() -> Drawing:
     )
 
 
+def group() -> Drawing:
+    failed = sf.pattern("asked", col("kind") == "?").then("failed", col("kind") == "−")
+    given_up = sf.pattern(failed).times(2).then("reset", col("kind") == "reset").within("15s")
+
+    def matches(events: sf.Stream) -> sf.Stream:
+        found = events.key_by(pl.lit("all").alias("key")).match(given_up)
+        bounds = {"window_start": col("match_start"), "window_end": col("match_end")}
+        return found.select("asked", "failed", **bounds)
+
+    return drawn(
+        "Asked (?) and failed (−), twice, and then a reset, within 15 s",
+        matches,
+        [
+            (1, 2, "?"),
+            (3, 4, "−"),
+            (7, 9, "−"),
+            (9, 7, "?"),
+            (12, 13, "reset"),
+            (15, 17, "?"),
+            (20, 19, "−"),
+            (23, 24, "reset"),
+            (27, 28, "?"),
+        ],
+        columns=("ts", "kind"),
+        label=lambda row: row["kind"],
+        result=lambda row: f"failed {len(row['failed'])} times",
+        until=29,
+    )
+
+
 PICTURES: list[Callable[[], Drawing | Lanes]] = [
     cumulative,
     early_late,
@@ -399,6 +429,7 @@ PICTURES: list[Callable[[], Drawing | Lanes]] = [
     window_join,
     pattern,
     absence,
+    group,
 ]
 
 

@@ -13,8 +13,12 @@ from typing import Literal, NamedTuple
 
 from tests.properties.job_model import Event
 
+Place = tuple[tuple[int, int], ...]
+"""(number of a step in its sequence, repetition), from the outermost group to the step itself."""
+Derived = tuple[tuple[Place, int], ...]
+"""(place in the pattern, position of the event) for each event of a sequence."""
 Taken = tuple[tuple[int, int], ...]
-"""(step, position of the event) for each event of a sequence."""
+"""(step, position of the event) for each event of a sequence, whatever repetition it is in."""
 When = tuple[int, int]
 """(time, position of the event at that time with which it was certain, or BEHIND all of them)."""
 BEHIND = 1_000_000
@@ -24,10 +28,10 @@ Fits = Callable[[Event, dict[str, list[Event]]], bool]
 
 @dataclass(frozen=True)
 class Wanted:
-    """A step that takes events, and the absences right behind it."""
+    """A step that takes events, or a group of `steps`, and the absences right behind it."""
 
     name: str
-    fits: Fits
+    fits: Fits | None
     follows: Literal["next", "then", "then_any"] = "then"
     inner: Literal["next", "then", "then_any"] = "then"
     least: int = 1
@@ -37,6 +41,12 @@ class Wanted:
     until: Fits | None = None
     not_then: tuple[Fits, ...] = ()
     not_next: Fits | None = None
+    steps: tuple[Wanted, ...] = ()
+
+
+def single(steps: Sequence[Wanted]) -> list[Wanted]:
+    """The steps with those of groups in place of the groups."""
+    return [each for step in steps for each in (single(step.steps) if step.steps else [step])]
 
 
 class Result(NamedTuple):
@@ -53,108 +63,152 @@ class Model:
 
     def __init__(self, steps: Sequence[Wanted], within: int | None, events: Sequence[Event]) -> None:
         self._steps, self._within, self._events = steps, within, events
+        self._names = [step.name for step in single(steps)]
 
-    def sequences(self) -> Iterator[Taken]:
+    def sequences(self) -> Iterator[Derived]:
         """All beginnings that are possible, one event at least."""
         yield from self._extended(())
 
-    def _extended(self, taken: Taken) -> Iterator[Taken]:
+    def _extended(self, taken: Derived) -> Iterator[Derived]:
         for at in range(taken[-1][1] + 1 if taken else 0, len(self._events)):
-            for step in self._next_steps(taken):
-                if self._may_take(taken, step, at):
-                    longer = (*taken, (step, at))
+            for place in self._next_places(taken):
+                if self._may_take(taken, place, at):
+                    longer = (*taken, (place, at))
                     yield longer
                     yield from self._extended(longer)
 
-    def _count(self, taken: Taken) -> int:
-        return sum(step == taken[-1][0] for step, _ in taken)
+    # Places.
 
-    def _enough(self, taken: Taken) -> bool:
-        return not taken or self._count(taken) >= self._steps[taken[-1][0]].least
+    def _next_places(self, taken: Derived) -> list[Place]:
+        """The places of which the next event may be."""
+        return self._behind(self._steps, taken[-1][0])[0] if taken else self._first(self._steps, 0)[0]
 
-    def _next_steps(self, taken: Taken) -> list[int]:
-        """The steps that may take the next event."""
-        last = taken[-1][0] if taken else -1
-        steps: list[int] = []
-        if taken:
-            most = self._steps[last].most
-            if most is None or self._count(taken) < most:
-                steps.append(last)
-        if self._enough(taken):
-            for step in range(last + 1, len(self._steps)):
-                steps.append(step)
-                if not self._steps[step].optional:
-                    break
-        return steps
+    def _first(self, steps: Sequence[Wanted], start: int) -> tuple[list[Place], bool]:
+        """The places with which steps may begin, from one on; whether all may be left out."""
+        places: list[Place] = []
+        for number in range(start, len(steps)):
+            places += self._in(steps, number, 0)
+            if not steps[number].optional:
+                return places, False
+        return places, True
 
-    def _is(self, fits: Fits, taken: Taken, at: int) -> bool:
-        by_step: dict[str, list[Event]] = {step.name: [] for step in self._steps}
-        for step, event in taken:
-            by_step[self._steps[step].name].append(self._events[event])
+    def _in(self, steps: Sequence[Wanted], number: int, repetition: int) -> list[Place]:
+        """The places with which a repetition of a step may begin."""
+        inside = self._first(steps[number].steps, 0)[0] if steps[number].steps else [()]
+        return [((number, repetition), *place) for place in inside]
+
+    def _behind(self, steps: Sequence[Wanted], place: Place) -> tuple[list[Place], bool]:
+        """The places that may come behind one; whether the steps may end with it."""
+        number, repetition = place[0]
+        inside, over = self._behind(steps[number].steps, place[1:]) if place[1:] else ([], True)
+        places: list[Place] = [(place[0], *each) for each in inside]
+        if not over:
+            return places, False
+        most = steps[number].most
+        if most is None or repetition + 1 < most:
+            places += self._in(steps, number, repetition + 1)
+        if repetition + 1 < steps[number].least:
+            return places, False
+        others, ends = self._first(steps, number + 1)
+        return places + others, ends
+
+    def _levels(self, place: Place) -> list[Wanted]:
+        """The groups around a place and then its step."""
+        steps, levels = self._steps, list[Wanted]()
+        for number, _ in place:
+            levels.append(steps[number])
+            steps = steps[number].steps
+        return levels
+
+    def _contiguity(self, place: Place) -> str:
+        for (number, repetition), wanted in zip(reversed(place), reversed(self._levels(place)), strict=True):
+            if repetition:
+                return wanted.inner
+            if number:
+                return wanted.follows
+        return "then"
+
+    def _again(self, place: Place) -> bool:
+        return place[-1][1] > 0
+
+    # Conditions.
+
+    def _is(self, fits: Fits | None, taken: Derived, at: int) -> bool:
+        by_step: dict[str, list[Event]] = {name: [] for name in self._names}
+        for place, event in taken:
+            by_step[self._levels(place)[-1].name].append(self._events[event])
+        assert fits is not None
         return fits(self._events[at], by_step)
 
-    def _in_time(self, taken: Taken, at: int) -> bool:
+    def _in_time(self, taken: Derived, at: int) -> bool:
         first = taken[0][1] if taken else at
         return self._within is None or self._events[at].ts - self._events[first].ts < self._within
 
-    def _takes(self, taken: Taken, step: int, at: int) -> bool:
-        wanted = self._steps[step]
-        stopped = wanted.until is not None and self._is(wanted.until, taken, at)
-        return self._is(wanted.fits, taken, at) and not stopped
+    def _over(self, taken: Derived, place: Place, at: int) -> bool:
+        """Whether a group around a place ends at an event."""
+        groups = self._levels(place)[:-1]
+        return any(group.until is not None and self._is(group.until, taken, at) for group in groups)
 
-    def _broken(self, taken: Taken, at: int) -> bool:
+    def _takes(self, taken: Derived, place: Place, at: int) -> bool:
+        wanted = self._levels(place)[-1]
+        stopped = wanted.until is not None and self._is(wanted.until, taken, at)
+        return self._is(wanted.fits, taken, at) and not stopped and not self._over(taken, place, at)
+
+    def _broken(self, taken: Derived, at: int) -> bool:
         """Whether an event that had to be absent is there, at a position behind all that is taken."""
         if not taken:
             return False
-        last = self._steps[taken[-1][0]]
-        if any(self._is(fits, taken, at) for fits in last.not_then):
-            return True
-        right_behind = at == taken[-1][1] + 1
-        return (
-            right_behind
-            and last.not_next is not None
-            and self._enough(taken)
-            and self._is(last.not_next, taken, at)
-        )
+        place, right_behind = taken[-1][0], at == taken[-1][1] + 1
+        for depth, wanted in enumerate(self._levels(place)):
+            inside = place[depth + 1 :]
+            closing = all(
+                number + 1 == len(group.steps)
+                for (number, _), group in zip(inside, self._levels(place)[depth:], strict=False)
+            )
+            if closing and any(self._is(fits, taken, at) for fits in wanted.not_then):
+                return True
+            enough = place[depth][1] + 1 >= wanted.least
+            over = enough and (not inside or self._behind(wanted.steps, inside)[1])
+            if over and right_behind and wanted.not_next is not None and self._is(wanted.not_next, taken, at):
+                return True
+        return False
 
-    def _waits_through(self, taken: Taken, step: int, at: int) -> bool:
-        """Whether a beginning that waits for an event of a step still does behind the event at a position."""
-        wanted = self._steps[step]
-        again = bool(taken) and taken[-1][0] == step
-        contiguity = wanted.inner if again else wanted.follows
-        stopped = again and wanted.until is not None and self._is(wanted.until, taken, at)
-        if stopped or contiguity == "next":
+    def _waits_through(self, taken: Derived, place: Place, at: int) -> bool:
+        """Whether a beginning that waits for an event at a place still does behind the event at a position."""
+        wanted, contiguity = self._levels(place)[-1], self._contiguity(place)
+        stopped = self._again(place) and wanted.until is not None and self._is(wanted.until, taken, at)
+        if stopped or contiguity == "next" or self._over(taken, place, at):
             return False
         return contiguity == "then_any" or not self._is(wanted.fits, taken, at)
 
-    def _waits(self, taken: Taken, step: int, at: int) -> bool:
-        """Whether a beginning waits for an event of a step when the event at a position comes."""
+    def _waits(self, taken: Derived, place: Place, at: int) -> bool:
+        """Whether a beginning waits for an event at a place when the event at a position comes."""
         if not taken:
             return True  # a sequence may begin with any event
         between = range(taken[-1][1] + 1, at)
         return all(
-            self._waits_through(taken, step, each) and not self._kept_from(taken, step, each)
+            self._waits_through(taken, place, each) and not self._kept_from(taken, place, each)
             for each in between
         )
 
-    def _kept_from(self, taken: Taken, step: int, at: int) -> bool:
+    def _kept_from(self, taken: Derived, place: Place, at: int) -> bool:
         """Whether a greedy step before this one takes the event at a position."""
-        return any(
-            self._steps[earlier].greedy
-            and self._waits(taken, earlier, at)
-            and self._takes(taken, earlier, at)
-            for earlier in self._next_steps(taken)
-            if earlier < step
-        )
+        places = self._next_places(taken)
+        return any(self._greedy(taken, earlier, at) for earlier in places[: places.index(place)])
 
-    def _may_take(self, taken: Taken, step: int, at: int) -> bool:
+    def _greedy(self, taken: Derived, place: Place, at: int) -> bool:
+        """Whether a greedy step takes the event at a position."""
+        greedy = self._levels(place)[-1].greedy
+        return greedy and self._waits(taken, place, at) and self._takes(taken, place, at)
+
+    def _may_take(self, taken: Derived, place: Place, at: int) -> bool:
         between = range(taken[-1][1] + 1, at + 1) if taken else range(0)
         return (
             self._in_time(taken, at)
             and not any(self._broken(taken, each) for each in between)
-            and self._waits(taken, step, at)
-            and not self._kept_from(taken, step, at)
-            and self._takes(taken, step, at)
+            and self._waits(taken, place, at)
+            and not self._kept_from(taken, place, at)
+            and self._takes(taken, place, at)
         )
 
     # Results.
@@ -164,20 +218,22 @@ class Model:
         return [(taken, when[0]) for taken, when in self._found()]
 
     def _found(self) -> list[tuple[Taken, When]]:
-        found = [(taken, self._certain(taken)) for taken in self.sequences()]
-        return [(taken, when) for taken, when in found if when is not None]
+        found = [(self._by_step(taken), self._certain(taken)) for taken in self.sequences()]
+        # One that may be divided among repetitions in several ways is there once.
+        return [*dict.fromkeys((taken, when) for taken, when in found if when is not None)]
 
-    def _complete(self, taken: Taken) -> bool:
-        last = taken[-1][0]
-        return self._enough(taken) and all(step.optional for step in self._steps[last + 1 :])
+    def _by_step(self, taken: Derived) -> Taken:
+        return tuple((self._names.index(self._levels(place)[-1].name), at) for place, at in taken)
 
-    def _certain(self, taken: Taken) -> When | None:
+    def _complete(self, taken: Derived) -> bool:
+        return self._behind(self._steps, taken[-1][0])[1]
+
+    def _certain(self, taken: Derived) -> When | None:
         """The moment at which a sequence was certain to be a match; None for one that is none."""
         if not self._complete(taken):
             return None
-        last = self._steps[taken[-1][0]]
-        at_the_end = taken[-1][0] == len(self._steps) - 1
-        if not at_the_end or (not last.not_then and last.not_next is None):
+        last = self._steps[-1]
+        if not last.not_then and last.not_next is None:
             return self._events[taken[-1][1]].ts, taken[-1][1]
         over = None if self._within is None else (self._events[taken[0][1]].ts + self._within - 1, BEHIND)
         following = [
@@ -187,11 +243,7 @@ class Model:
         ]
         if last.not_then:
             kept_from = any(
-                last.greedy
-                and self._waits(taken, taken[-1][0], at)
-                and self._can_go_on(taken)
-                and self._takes(taken, taken[-1][0], at)
-                for at in following
+                self._greedy(taken, place, at) for place in self._next_places(taken) for at in following
             )
             return None if kept_from or any(self._broken(taken, at) for at in following) else over
         if following:
@@ -199,15 +251,13 @@ class Model:
             return None if self._broken(taken, at) else (self._events[at].ts, at)
         return over
 
-    def _can_go_on(self, taken: Taken) -> bool:
-        return taken[-1][0] in self._next_steps(taken)
-
     def timed_out(self) -> list[tuple[Taken, int]]:
         """The beginnings that were no match, and still waited when their time was over, with that moment."""
         assert self._within is not None
-        found: list[tuple[Taken, int]] = []
+        complete = {self._by_step(taken) for taken in self.sequences() if self._complete(taken)}
+        found: dict[Taken, int] = {}
         for taken in self.sequences():
-            if self._complete(taken):
+            if self._by_step(taken) in complete:
                 continue
             over = self._events[taken[0][1]].ts + self._within - 1
             following = [
@@ -216,9 +266,9 @@ class Model:
             if any(self._broken(taken, at) for at in following):
                 continue
             behind = following[-1] + 1 if following else taken[-1][1] + 1
-            if any(self._waits(taken, step, behind) for step in self._next_steps(taken)):
-                found.append((taken, over))
-        return found
+            if any(self._waits(taken, place, behind) for place in self._next_places(taken)):
+                found[self._by_step(taken)] = over
+        return [*found.items()]
 
     def after(self, rule: str) -> list[Taken]:
         """The matches that are left by a rule, which is applied to them in the order of their first events."""
@@ -229,7 +279,7 @@ class Model:
             if taken[0][1] < kept:
                 continue
             out.append(taken)
-            of_step = [event for step, event in taken if self._steps[step].name == name]
+            of_step = [event for step, event in taken if self._names[step] == name]
             if kind == "skip_past_last":
                 kept = max(kept, taken[-1][1] + 1)
             elif kind == "skip_to_next":
@@ -241,7 +291,7 @@ class Model:
     def result(self, taken: Taken, time: int) -> Result:
         """A sequence as a result."""
         by_step = tuple(
-            (wanted.name, tuple(self._events[event] for step, event in taken if step == number))
-            for number, wanted in enumerate(self._steps)
+            (name, tuple(self._events[event] for step, event in taken if step == number))
+            for number, name in enumerate(self._names)
         )
         return Result(time, by_step, self._events[taken[0][1]].ts, self._events[taken[-1][1]].ts)

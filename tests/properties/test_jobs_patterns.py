@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 import streamflow as sf
 from streamflow import col
 from streamflow.operators.patterns.after_match import AfterMatch
-from streamflow.operators.patterns.automaton import Automaton, Holds, Path, compiled
+from streamflow.operators.patterns.automaton import Automaton, Holds, Path
+from streamflow.operators.patterns.compiling import compiled
 from streamflow.operators.patterns.key_matching import KeyMatching, KeyState
 from streamflow.testing import TestJob
 from streamflow.time.timestamps import to_micros
@@ -66,9 +67,10 @@ def _fits(kind: str, values: frozenset[int], step: str, event: Event, taken: dic
 
 @dataclass(frozen=True)
 class Plan:
-    """One step: what takes events, and the absences behind it."""
+    """One step: what takes events, and the absences behind it; or a group of steps."""
 
-    condition: Condition
+    name: str
+    condition: Condition | None
     follows: str
     count: tuple[int, int | None]
     inner: str
@@ -77,13 +79,19 @@ class Plan:
     until: Condition | None
     not_then: Condition | None
     not_next: Condition | None
+    steps: tuple[Plan, ...] = ()
+
+    @property
+    def open_ended(self) -> bool:
+        return self.optional or (bool(self.steps) and self.steps[-1].open_ended)
 
 
 @st.composite
-def conditions(draw: st.DrawFn, steps: Sequence[str] = (), own: str = "") -> Condition:
-    values = draw(st.frozensets(st.integers(0, 3), min_size=1, max_size=3))
+def conditions(draw: st.DrawFn, of: Sequence[str] = ()) -> Condition:
+    values = draw(
+        st.sampled_from([{0}, {1}, {0, 1}, {1, 2}, {0, 2, 3}, {0, 1, 2}, {0, 1, 2, 3}]).map(frozenset)
+    )
     kind = draw(st.sampled_from(["among", "among", "larger", "sum"]))
-    of = [*steps, *([own] if own else [])]
     if kind == "among" or not of:
         return Condition("among", values)
     return Condition(kind, values, draw(st.sampled_from(of)))
@@ -91,38 +99,90 @@ def conditions(draw: st.DrawFn, steps: Sequence[str] = (), own: str = "") -> Con
 
 @st.composite
 def plans(draw: st.DrawFn) -> list[Plan]:
-    number = draw(st.integers(1, 3))
+    names = NAMES[: draw(st.integers(1, 3))]
+    first = draw(st.integers(0, len(names) + 1))
+    group = names[first : first + draw(st.integers(1, 2))]
+    if not group:
+        return _needed(draw(sequences(names)))
+    before, behind = names[:first], names[first + len(group) :]
+    count = draw(st.sampled_from([(1, 1), (1, None), (2, 2), (2, None), (1, 3)]))
+    seen = (*before, *(group if count != (1, 1) else ()))
+    steps = draw(sequences(group, seen))
+    if draw(st.integers(0, 3)) == 0:
+        # The last step is a group in the group.
+        inner = draw(counts())
+        steps[-1:] = [draw(parts("inner", steps[-1:], inner, names[: first + len(group)]))]
+    whole = draw(parts("group", steps, count, names[: first + len(group)]))
+    return _needed([*draw(sequences(before)), whole, *draw(sequences(behind, names[: first + len(group)]))])
+
+
+@st.composite
+def counts(draw: st.DrawFn) -> tuple[int, int | None]:
+    return draw(st.sampled_from([(1, 1), (1, 1), (1, 1), (1, None), (2, 2), (1, 2), (2, None)]))
+
+
+@st.composite
+def sequences(draw: st.DrawFn, names: Sequence[str], seen: Sequence[str] = ()) -> list[Plan]:
+    """Steps one behind the other. Their conditions refer to steps before them, and to those that are `seen`."""
     out: list[Plan] = []
-    for at in range(number):
-        before, name = NAMES[:at], NAMES[at]
-        count = draw(st.sampled_from([(1, 1), (1, 1), (1, 1), (1, None), (2, 2), (1, 2), (2, None)]))
-        repeated = count != (1, 1)
-        optional = draw(st.booleans()) and number > 1
-        absent = not optional and draw(st.integers(0, 3)) == 0
-        out.append(
-            Plan(
-                condition=draw(conditions(before, name if repeated else "")),
-                follows=draw(st.sampled_from(["next", "then", "then", "then_any"])),
-                count=count,
-                inner=draw(st.sampled_from(["next", "then", "then_any"])) if repeated else "then",
-                optional=optional,
-                greedy=repeated and draw(st.booleans()),
-                until=draw(conditions(before, name)) if repeated and draw(st.integers(0, 3)) == 0 else None,
-                not_next=draw(conditions((*before, name))) if absent and draw(st.booleans()) else None,
-                not_then=draw(conditions((*before, name))) if absent and draw(st.booleans()) else None,
-            )
-        )
-    if all(plan.optional for plan in out):
-        out[0] = replace(out[0], optional=False)
+    for at, name in enumerate(names):
+        count = draw(counts())
+        own = (name,) if count != (1, 1) else ()
+        before = sorted({*seen, *names[:at]})
+        plan = draw(parts(name, (), count, sorted({*before, name})))
+        out.append(replace(plan, condition=draw(conditions(sorted({*before, *own})))))
     return out
+
+
+@st.composite
+def parts(
+    draw: st.DrawFn, name: str, steps: Sequence[Plan], count: tuple[int, int | None], seen: Sequence[str]
+) -> Plan:
+    """A step without its condition, or a group of steps."""
+    steps = [*steps[:-1], *(replace(step, not_then=None, not_next=None) for step in steps[-1:])]
+    repeated = count != (1, 1)
+    plan = Plan(
+        name=name,
+        condition=None,
+        follows=draw(st.sampled_from(["next", "then", "then", "then_any"])),
+        count=count,
+        inner=draw(st.sampled_from(["next", "then", "then_any"])) if repeated else "then",
+        optional=draw(st.integers(0, 2)) == 0,
+        greedy=repeated and not steps and draw(st.booleans()),
+        until=draw(conditions(seen)) if repeated and draw(st.integers(0, 3)) == 0 else None,
+        not_then=None,
+        not_next=None,
+        steps=tuple(_needed(steps)),
+    )
+    if plan.open_ended or draw(st.integers(0, 1 if steps else 3)):
+        return plan
+    not_next = draw(conditions(seen)) if draw(st.booleans()) else None
+    not_then = draw(conditions(seen)) if draw(st.booleans()) else None
+    return replace(plan, not_next=not_next, not_then=not_then)
+
+
+def _needed(steps: Sequence[Plan]) -> list[Plan]:
+    """Steps of which one at least is not optional."""
+    if steps and all(step.optional for step in steps):
+        return [replace(steps[0], optional=False), *steps[1:]]
+    return [*steps]
+
+
+def single(steps: Sequence[Plan]) -> list[Plan]:
+    """The steps with those of groups in place of the groups."""
+    return [each for step in steps for each in (single(step.steps) if step.steps else [step])]
 
 
 def pattern_of(steps: Sequence[Plan], within: int | None, *, function: bool) -> sf.Pattern:
     """The pattern as a job has it."""
     made: sf.Pattern | None = None
-    for name, plan in zip(NAMES, steps, strict=False):
-        condition = plan.condition.for_job(function=function)
-        made = sf.pattern(name, condition) if made is None else getattr(made, plan.follows)(name, condition)
+    for plan in steps:
+        what: Any = (
+            [pattern_of(plan.steps, None, function=function)]
+            if plan.condition is None
+            else [plan.name, plan.condition.for_job(function=function)]
+        )
+        made = sf.pattern(*what) if made is None else getattr(made, plan.follows)(*what)
         least, most = plan.count
         if plan.count != (1, 1):
             made = made.at_least(least) if most is None else made.times(least, most)
@@ -135,30 +195,35 @@ def pattern_of(steps: Sequence[Plan], within: int | None, *, function: bool) -> 
         if plan.until is not None:
             made = made.until(plan.until.for_job(function=function))
         if plan.not_next is not None:
-            made = made.not_next(f"not next {name}", plan.not_next.for_job(function=function))
+            made = made.not_next(f"not next {plan.name}", plan.not_next.for_job(function=function))
         if plan.not_then is not None:
-            made = made.not_then(f"not then {name}", plan.not_then.for_job(function=function))
+            made = made.not_then(f"not then {plan.name}", plan.not_then.for_job(function=function))
     assert made is not None
     return made if within is None else made.within(timedelta(microseconds=within))
 
 
 def wanted_of(steps: Sequence[Plan], *, function: bool) -> list[Wanted]:
     """The steps as the model has them."""
+
+    def fits(condition: Condition | None) -> Fits | None:
+        return None if condition is None else condition.for_model(function=function)
+
     return [
         Wanted(
-            name=name,
-            fits=plan.condition.for_model(function=function),
+            name=plan.name,
+            fits=fits(plan.condition),
             follows=plan.follows,
             inner=plan.inner,
             least=plan.count[0],
             most=plan.count[1],
             optional=plan.optional,
             greedy=plan.greedy,
-            until=None if plan.until is None else plan.until.for_model(function=function),
+            until=fits(plan.until),
             not_then=() if plan.not_then is None else (plan.not_then.for_model(function=function),),
-            not_next=None if plan.not_next is None else plan.not_next.for_model(function=function),
+            not_next=fits(plan.not_next),
+            steps=tuple(wanted_of(plan.steps, function=function)),
         )
-        for name, plan in zip(NAMES, steps, strict=False)
+        for plan in steps
     ]
 
 
@@ -250,7 +315,7 @@ def test_a_rule_leaves_the_matches_that_it_should(
     steps: list[Plan], rule: str, of: int, within: int | None, data: st.DataObject, way: Way
 ) -> None:
     steps = ending(steps, within)
-    rule += NAMES[of % len(steps)] if rule.endswith(":") else ""
+    rule += NAMES[of % len(single(steps))] if rule.endswith(":") else ""
     records = data.draw(arrivals(3))
     function = way.layout != "columns"
     job = sf.Job("patterns")
@@ -335,7 +400,13 @@ def test_keys_of_every_type_are_apart(kind: str, data: st.DataObject, values: li
     within=st.sampled_from([None, 3, 8]),
     rule=st.sampled_from(RULES),
     of=st.integers(0, 2),
-    events=st.lists(st.builds(Event, st.just("a"), st.integers(0, 20), st.integers(0, 3)), max_size=10),
+    events=st.integers(0, 9).flatmap(
+        lambda size: st.lists(
+            st.builds(Event, st.just("a"), st.integers(0, 20), st.integers(0, 3)),
+            min_size=size,
+            max_size=size,
+        )
+    ),
     cut=st.integers(1, 4),
 )
 def test_the_automaton_alone_gives_what_is_defined(
@@ -343,18 +414,18 @@ def test_the_automaton_alone_gives_what_is_defined(
 ) -> None:
     """The same without a job around it, for many more patterns in the same time."""
     steps = ending(steps, within)
-    rule += NAMES[of % len(steps)] if rule.endswith(":") else ""
+    rule += NAMES[of % len(single(steps))] if rule.endswith(":") else ""
     events = sorted(events, key=lambda event: (event.ts, event.value))
     model = Model(wanted_of(steps, function=False), within, events)
     automaton = compiled(pattern_of(steps, within, function=False))
-    names = [stage.name for stage in automaton.stages]
+    names = [step.name for step in automaton.steps]
     fits = fits_of(steps, automaton)
 
     def holds(number: int) -> Holds:
         def is_true(condition: int, path: Path) -> bool:
             taken: dict[str, list[Event]] = {name: [] for name in names}
-            for stage, event in path:
-                taken[names[stage]].append(events[event])
+            for step, event in path:
+                taken[names[step]].append(events[event])
             return fits[condition](events[number], taken)
 
         return is_true
@@ -377,10 +448,17 @@ def test_the_automaton_alone_gives_what_is_defined(
 def fits_of(steps: Sequence[Plan], automaton: Automaton) -> list[Fits]:
     """The model's conditions in the order of the automaton's."""
     named: dict[str, Condition | None] = {}
-    for name, plan in zip(NAMES, steps, strict=False):
-        named |= {name: plan.condition, f"until of {name}": plan.until}
-        named |= {f"not not next {name}": plan.not_next, f"not not then {name}": plan.not_then}
-    found = [named[label] for label, _ in automaton.conditions]
+
+    def name(steps: Sequence[Plan]) -> None:
+        for plan in steps:
+            name(plan.steps)
+            shown = f"({pattern_of(plan.steps, None, function=False).sequence})" if plan.steps else plan.name
+            named.update({shown: plan.condition, f"until of {shown}": plan.until})
+            named.update({f"not not next {plan.name}": plan.not_next})
+            named.update({f"not not then {plan.name}": plan.not_then})
+
+    name(steps)
+    found = [named[condition.label] for condition in automaton.conditions]
     return [each.for_model(function=False) for each in found if each is not None]
 
 

@@ -1,7 +1,7 @@
 """Patterns as transcripts: events, watermarks, and exactly the matches that come with each.
 
 A step of a pattern is `step` or the method's name, with its condition as SQL over `value`; `step.low` is the value that
-the step `low` took last. Times are seconds.
+the step `low` took last. A list of steps in place of a name is a group. Times are seconds.
 """
 
 from __future__ import annotations
@@ -31,28 +31,35 @@ def condition(text: str, names: Sequence[str]) -> pl.Expr:
     return pl.sql_expr(text)
 
 
-def pattern_of(job: Mapping[str, Any]) -> sf.Pattern:
-    """The pattern of a transcript."""
+def pattern_of(steps: Sequence[Mapping[str, Any]], names: list[str]) -> sf.Pattern:
+    """The pattern of a transcript, or a group; `names` are those of the steps before, and get the new ones."""
     made: sf.Pattern | None = None
-    names: list[str] = []
-    for step in job["pattern"]:
+    for step in steps:
         method = next((method for method in METHODS if method in step), "step")
-        names.append(step[method])
-        when = condition(step["when"], names)
-        made = sf.pattern(names[-1], when) if made is None else getattr(made, method)(names[-1], when)
+        what = [step[method]]
+        if isinstance(step[method], list):
+            what = [pattern_of(step[method], names)]
+        else:
+            names.append(step[method])
+            what.append(condition(step["when"], names))
+        made = sf.pattern(*what) if made is None else getattr(made, method)(*what)
         if "at_least" in step:
             made = made.at_least(step["at_least"])
+        if "times" in step:
+            made = made.times(*step["times"])
         if "until" in step:
             made = made.until(condition(step["until"], names))
-        for how in ("optional", "consecutive", "greedy"):
+        for how in ("optional", "consecutive", "combinations", "greedy"):
             made = getattr(made, how)() if step.get(how) else made
     assert made is not None
-    return made.within(job["within"]) if "within" in job else made
+    return made
 
 
 def run(transcript: Mapping[str, Any], parallelism: int) -> None:
     """Runs a transcript; raises AssertionError where its output differs."""
-    sought, given = pattern_of(transcript["job"]), transcript["job"]
+    given = transcript["job"]
+    sought = pattern_of(given["pattern"], [])
+    sought = sought.within(given["within"]) if "within" in given else sought
     job = sf.Job("transcript")
     matches = events_of(job).key_by("key").match(sought, after_match=given.get("after_match", "no_skip"))
     ends = {"matches": matches.collect(), "late": matches.late.collect()}

@@ -55,6 +55,18 @@ def test_matches_of_objects_hold_objects() -> None:
     assert late.rows() == []
 
 
+def test_a_group_of_objects() -> None:
+    """Functions are conditions in a group, and may end it."""
+    job = sf.Job("groups")
+    group = sf.pattern(OF_ROWS).one_or_more().until(lambda row: row["v"] == 98).within("60s")
+    rows = [{"k": "a", "ts": ts, "v": v} for ts, v in enumerate([1, 99, 2, 97, 3, 98, 99])]
+    stream = job.read(sf.MemorySource(rows, schema=sf.OBJECTS), event_time=sf.epoch("ts", unit="s"))
+    out = stream.key_by("k").match(group, after_match="skip_to_first:high").collect()
+    job.run()
+    found = [[[each["v"] for each in row[step]] for step in ("low", "high")] for row in out.rows()]
+    assert found == [[[1], [99]], [[2], [97]]]
+
+
 def test_late_events_come_out_one_and_all_where_they_are_read() -> None:
     for read_late, dropped in ((True, 0), (False, 1)):
         job = sf.Job("late")

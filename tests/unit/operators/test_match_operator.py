@@ -18,7 +18,7 @@ from streamflow.operators.patterns import key_matching
 from streamflow.operators.patterns.after_match import AfterMatch
 from streamflow.operators.patterns.match import TIMED_OUT, MatchSpec
 from streamflow.operators.patterns.operator import MatchOperator
-from streamflow.operators.patterns.pattern import Pattern
+from streamflow.operators.patterns.pattern import Pattern, event_steps
 from streamflow.state.frames import time_sorted
 from streamflow.testing import check_batchings, check_snapshots
 from streamflow.testing.harness import OperatorHarness
@@ -28,8 +28,7 @@ PAIR = sf.pattern("low", col("v") < 10).then("high", col("v") > 90)
 
 
 def harness_of(sought: Pattern, *, rule: str = "no_skip", **options: Any) -> OperatorHarness:
-    names = [step.name for step in sought.steps]
-    spec = MatchSpec(("k",), sought, ("k", "v"), AfterMatch.parsed(rule, names))
+    spec = MatchSpec(("k",), sought, ("k", "v"), AfterMatch.parsed(rule, event_steps(sought)))
     return OperatorHarness(spec, TIMED, reads=(LATE, ERRORS, TIMED_OUT), **options)
 
 

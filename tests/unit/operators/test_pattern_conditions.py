@@ -175,6 +175,11 @@ A = sf.pattern("a", col("v") > 1)
         (A.not_then("b", col("v") > 1), "for how long"),
         (sf.pattern("a", col("v") > 1).optional(), "all steps"),
         (A.then("k"), "a key"),
+        (sf.pattern(A.then("b", col("v") > sf.step("c").v).then("c")), "no event yet"),
+        (sf.pattern(A).times(2).then("b", col("v") > sf.step("b").v), "no event yet"),
+        (sf.pattern(A).optional(), "all steps"),
+        (sf.pattern(sf.pattern(A).times(5_000)).times(3), "15,000 steps"),
+        (A.then(sf.pattern("b").then("k")).times(2), "a key"),
         (A.then("match_start"), "every match"),
     ],
 )
@@ -201,6 +206,20 @@ def test_a_condition_that_cannot_be_judged_is_refused(sought: sf.Pattern, messag
         (lambda: A.times(2).one_or_more(), "already"),
         (lambda: A.within("0s"), "longer than zero"),
         (lambda: A.within("1s").within("2s"), "two times"),
+        (lambda: A.then(A), "two steps are called 'a'"),
+        (lambda: sf.pattern(A).not_next("a", col("v") > 1), "two steps are called 'a'"),
+        (lambda: sf.pattern(A, col("v") > 1), r"the group \(a\) has a condition"),
+        (lambda: sf.pattern(A.within("1s")), r"the group \(a\) has a time"),
+        (lambda: sf.pattern(A.then("b").not_then("c", col("v") > 1)), "ends with an absence"),
+        (lambda: sf.pattern(A.optional().then("b").optional()), "all steps of the group"),
+        (lambda: A.not_then(sf.pattern("b"), col("v") > 1), "absence of b"),
+        (
+            lambda: sf.pattern(A.then("b").optional()).not_then("c", col("v") > 1),
+            "ends with an optional step",
+        ),
+        (lambda: sf.pattern(A).times(2).greedy(), "greedy is about the group"),
+        (lambda: sf.pattern(A).until(col("v") > 1), "comes once"),
+        (lambda: sf.pattern(A).times(2).times(3), "already"),
         (lambda: sf.step("a").sum(1), "got 1"),
         (lambda: sf.step(False), "step got False"),
     ],
@@ -208,6 +227,15 @@ def test_a_condition_that_cannot_be_judged_is_refused(sought: sf.Pattern, messag
 def test_a_pattern_that_means_nothing_is_refused(make: Any, message: str) -> None:
     with pytest.raises(sf.JobDefinitionError, match=message):
         make()
+
+
+def test_a_condition_in_a_repeated_group_may_refer_to_all_of_it() -> None:
+    rising = sf.pattern("a", col("v") > sf.step("b").v.fill_null(0)).then("b", col("v") > sf.step("a").v)
+    spec = MatchSpec(("k",), sf.pattern(rising).times(2), ("k", "v", "s", "l"))
+    schema = spec.output_type([RECORDS]).schema
+    assert isinstance(schema, Schema)
+    assert isinstance(schema["a"], pl.List)
+    assert schema["a"] == schema["b"]
 
 
 def test_references_say_what_they_are() -> None:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from streamflow.operators.patterns.after_match import AfterMatch
-from streamflow.operators.patterns.automaton import Holds, Path, compiled
+from streamflow.operators.patterns.automaton import Holds, Partial, Path
+from streamflow.operators.patterns.compiling import compiled
 from streamflow.operators.patterns.key_matching import KeyMatching, KeyState
 from streamflow.operators.patterns.pattern import Pattern, pattern
 
@@ -28,12 +29,12 @@ def found(
     """The matches and the timed-out partial matches, each as its events; `until` is the watermark in the end."""
     automaton = compiled(sought)
     names = events.split()
-    rule = AfterMatch.parsed(after_match, [stage.name for stage in automaton.stages])
+    rule = AfterMatch.parsed(after_match, [step.name for step in automaton.steps])
     matching = KeyMatching(automaton, rule)
 
     def holds(number: int) -> Holds:
         def is_true(condition: int, path: Path) -> bool:
-            _, function = automaton.conditions[condition]
+            function = automaton.conditions[condition].condition
             assert function is None or callable(function)
             return function is None or bool(function(names[number]))
 
@@ -57,6 +58,9 @@ def found(
 
 A = pattern("a", of("a"))
 C = pattern("c", of("c"))
+D = pattern("d", of("d"))
+PAIR = A.then("b", of("b"))
+BC = pattern("b", of("b")).then("c", of("c"))
 
 TABLE: dict[str, tuple[Pattern, str, str]] = {
     # Flink, "Combining patterns".
@@ -275,6 +279,129 @@ TABLE: dict[str, tuple[Pattern, str, str]] = {
         "a b1 c b4 b5 b6 d",
         "a b1 b4 b5 b6 d, a b1 b4 b5 d, a b1 b4 d, a b1 d",
     ),
+    # GroupITCase.
+    "a group, times": (C.then(PAIR).times(2).then("d", of("d")), "c a1 b1 a2 b2 d", "c a1 b1 a2 b2 d"),
+    "an optional group": (C.then(PAIR).optional().then("d", of("d")), "c a1 a2 b d", "c d, c a1 b d"),
+    "an optional group, times": (C.then(PAIR).times(2).optional().then("d", of("d")), "c a d", "c d"),
+    "a group, one or more": (
+        C.then(PAIR).one_or_more().then("d", of("d")),
+        "c a1 b1 a2 b2 d",
+        "c a1 b1 d, c a1 b1 a2 b2 d",
+    ),
+    "a group, none or more": (
+        C.then(PAIR).one_or_more().optional().then("d", of("d")),
+        "c a1 b1 a2 b2 d",
+        "c d, c a1 b1 d, c a1 b1 a2 b2 d",
+    ),
+    "any group, combinations": (
+        C.then_any(PAIR).times(2).combinations().then("d", of("d")),
+        "c a1 b1 a2 b2 a3 b3 d",
+        "c a1 b1 a2 b2 d, c a1 b1 a3 b3 d, c a2 b2 a3 b3 d",
+    ),
+    "any group, times": (
+        C.then_any(PAIR).times(2).optional().then("d", of("d")),
+        "c a1 b1 a2 b2 a3 b3 d",
+        "c d, c a1 b1 a2 b2 d, c a2 b2 a3 b3 d",
+    ),
+    "any group, one or more": (
+        C.then_any(PAIR).one_or_more().then("d", of("d")),
+        "c a1 b1 a2 b2 a3 b3 d",
+        "c a1 b1 d, c a2 b2 d, c a3 b3 d, c a1 b1 a2 b2 d, c a2 b2 a3 b3 d, c a1 b1 a2 b2 a3 b3 d",
+    ),
+    "the next group, consecutive": (
+        C.next(PAIR).one_or_more().optional().consecutive().then("d", of("d")),
+        "c a1 b1 a2 b2 a3 b3 d",
+        "c d, c a1 b1 d, c a1 b1 a2 b2 d, c a1 b1 a2 b2 a3 b3 d",
+    ),
+    "not_then behind a group": (
+        C.then_any(PAIR).not_then("no", of("d")).then("e", of("e")),
+        "c a1 b1 d a2 b2 e",
+        "c a2 b2 e",
+    ),
+    "not_next behind a group": (
+        C.then_any(PAIR).not_next("no", of("d")).then("e", of("e")),
+        "c a1 b1 d a2 b2 e",
+        "c a2 b2 e",
+    ),
+    "a group in a group": (
+        D.then(A.then(BC).one_or_more().optional()).optional().then("e", of("e")),
+        "d a1 b1 c1 b2 c2 e",
+        "d e, d a1 e, d a1 b1 c1 e, d a1 b1 c1 b2 c2 e",
+    ),
+    "a group in a group, times": (
+        D.then_any(A.then(BC).times(3)).times(1, 2).optional().then("e", of("e")),
+        "d a1 b1 c1 b2 c2 b3 c3 a2 b4 c4 b5 c5 b6 c6 e",
+        (
+            "d e, d a1 b1 c1 b2 c2 b3 c3 e, d a2 b4 c4 b5 c5 b6 c6 e,"
+            " d a1 b1 c1 b2 c2 b3 c3 a2 b4 c4 b5 c5 b6 c6 e"
+        ),
+    ),
+    "a group in a group, consecutive": (
+        D.then_any(A.then(BC).times(3).consecutive()).times(1, 2).consecutive().optional().then("e", of("e")),
+        "d a1 b1 c1 b2 c2 b3 c3 a2 b4 c4 x b5 c5 b6 c6 e",
+        "d e, d a1 b1 c1 b2 c2 b3 c3 e",
+    ),
+    "a group at the start": (
+        pattern(PAIR).times(1, 2).then("d", of("d")),
+        "a1 b1 a2 b2 d",
+        "a1 b1 d, a2 b2 d, a1 b1 a2 b2 d",
+    ),
+    "until behind a group": (
+        C.then(PAIR).one_or_more().until(of("d")).then("d", of("d")),
+        "c a1 b1 a2 b2 d",
+        "c a1 b1 d, c a1 b1 a2 b2 d",
+    ),
+    "a group that starts with an optional step": (
+        A.next(pattern("b", of("b")).optional().next("c", of("c"))).next("d", of("d")),
+        "a c d",
+        "a c d",
+    ),
+    "an optional group left out": (
+        A.then(pattern("b", of("b")).next("c", of("c"))).optional().next("d", of("d")),
+        "a d1 d2",
+        "a d1",
+    ),
+    # Groups: decided here.
+    "until in a repetition of a group, and before the first": (
+        C.then(PAIR).one_or_more().until(of("x")).then("d", of("d")),
+        "c1 a1 b1 a2 x b2 d c2 x a3 b3 d",
+        "c1 a1 b1 d",
+    ),
+    "until of a group around a group": (
+        pattern(A.then(BC).one_or_more()).one_or_more().until(of("x")),
+        "a1 b1 c1 b2 x c2 a2 b3 c3",
+        "a1 b1 c1, a2 b3 c3",
+    ),
+    "a group at the start of a group begins as that one does": (
+        D.next(pattern(PAIR).times(2).then("c", of("c"))).times(1, 2),
+        "d x a1 b1 a2 b2 c1 d a1 b1 a2 b2 c2 a3 b3 a4 b4 c3",
+        "d a1 b1 a2 b2 c2, d a1 b1 a2 b2 c2 a3 b3 a4 b4 c3",
+    ),
+    "an absence in a group": (
+        pattern(A.not_then("no", of("x")).then("b", of("b"))).times(2),
+        "a1 b1 x a2 b2 a3 x b3",
+        "a1 b1 a2 b2",
+    ),
+    "not_then behind a repeated group counts from its first repetition on, between repetitions": (
+        pattern(PAIR).times(2).not_then("no", of("x")).then("d", of("d")),
+        "a1 x b1 a2 x b2 d1 a3 b3 x a4 b4 d2",
+        "a1 b1 a2 b2 d1",
+    ),
+    "greedy at the end of a group": (
+        pattern(A.then("b", of("b")).one_or_more().greedy()).times(1, 2).then("d", of("bd")),
+        "a1 b1 b2 a2 b3 d",
+        "a1 b1 b2 b3 d, a1 b1 b2 a2 b3 d, a2 b3 d",
+    ),
+    "a match that may be divided in several ways is one": (
+        pattern(A.one_or_more()).times(2),
+        "a1 a2 a3",
+        "a1 a2, a1 a2 a3, a2 a3",
+    ),
+    "a repetition of a repetition": (
+        pattern(A.times(2)).one_or_more().then("d", of("d")),
+        "a1 a2 a3 a4 d",
+        "a1 a2 a3 a4 d, a1 a2 d, a2 a3 d, a3 a4 d",
+    ),
     # An event may be taken by two steps.
     "an event that fits two steps": (
         pattern("one", of("x")).then("two", of("x")).optional().then("three", of("x")),
@@ -379,7 +506,7 @@ def test_a_match_waits_for_one_that_began_before() -> None:
 
     def holds(number: int) -> Holds:
         def is_true(condition: int, path: Path) -> bool:
-            _, function = automaton.conditions[condition]
+            function = automaton.conditions[condition].condition
             assert callable(function)
             # b1 belongs to a1, and b2 to a2.
             fits = names[number][0] != "b" or names[path[0][1]][1] == names[number][1] if path else True
@@ -394,6 +521,14 @@ def test_a_match_waits_for_one_that_began_before() -> None:
         (5, ["a1", "c1", "b1"]),
         (5, ["a2", "c2", "b2"]),
     ]
+
+
+def test_a_state_from_before_there_were_groups() -> None:
+    """A partial match was packed without its stage, which was its last step."""
+    packed = [[[SECOND, 0, 0, [0, 0], [1], 1, False, False, False]], [], 1]
+    state = KeyState.unpacked(packed)
+    assert state == KeyState([Partial(SECOND, ((0, 0),), (1,), 1, stage=0)], [], 1)
+    assert KeyState.unpacked(state.packed()[0]) == state
 
 
 WITHIN: dict[str, tuple[Pattern, str, int, str, str]] = {
@@ -413,6 +548,17 @@ WITHIN: dict[str, tuple[Pattern, str, int, str, str]] = {
     ),
     "absence of the next": (A.not_next("no", of("b")).within("3s"), "a", 9, "a", ""),
     "no absence of the next": (A.not_next("no", of("b")).within("3s"), "a b", 9, "", ""),
+    "a group that is not over": (pattern(PAIR).times(2).within("5s"), "a1 b1 a2", 9, "", "a1 b1 a2, a2"),
+    "absence behind a group": (
+        pattern(PAIR).times(1, 2).not_then("no", of("x")).within("6s"), "a1 b1 a2 b2 x", 19, "", ""
+    ),
+    "absence behind a group that is repeated": (
+        pattern(PAIR).times(1, 2).not_then("no", of("x")).within("6s"), "a1 b1 a2 b2", 19,
+        "a1 b1, a1 b1 a2 b2, a2 b2", ""
+    ),
+    "what was a match, divided otherwise, is not timed out": (
+        pattern(A.times(1, 2).consecutive()).times(2).within("5s"), "a1 a2 x", 9, "a1 a2", "a2"
+    ),
     "absence behind a greedy repetition": (
         A.one_or_more().greedy().not_then("no", of("b")).within("5s"), "a1 a2", 9, "a1 a2, a2", ""
     ),
