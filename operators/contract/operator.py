@@ -164,9 +164,9 @@ class Operator(ABC):
         return False
 
     def waiting(self) -> tuple[Waiting, ...]:
-        """The next result that is held back until the watermark comes, and the next one until a processing time; each
-        only if there is one. Called on the event loop between two elements, when somebody asks, so it has to be
-        quick: what is stored is not gone over."""
+        """The next result that is held back until the watermark comes, the next one until a processing time, and the
+        first that an answer from outside is awaited for; each only if there is one. Called on the event loop between
+        two elements, when somebody asks, so it has to be quick: what is stored is not gone over."""
         return ()
 
     def on_epoch_end(self, epoch: int, out: Collector) -> None:

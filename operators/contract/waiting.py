@@ -1,20 +1,26 @@
-"""The next results that an operator holds back until the watermark or a processing time comes, for people who ask why
-they have not come."""
+"""The next results that an operator holds back until the watermark, a processing time or an answer from outside the job
+comes, for people who ask why they have not come."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
-from streamflow.time.timestamps import format_time
+from streamflow.time.timestamps import MAX_TIME, format_time
 
-__all__ = ["Waiting", "earliest", "session_that_ends", "the_window"]
+__all__ = ["LONG", "Waiting", "earliest", "session_that_ends", "the_window"]
+
+
+LONG: Final = 1_000_000
+"""The microseconds after which a step that each batch or barrier takes is worth a word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A result that waits: `what` it is, the watermark `until` that lets it go (microseconds; MAX_TIME: the end of the
     input), and the number of `rows` that the operator holds for this and all later ones. `by_clock`: `until` is a
-    processing time.
+    processing time. `since`: the processing time since which it is under way; nothing is known of its end (`until` is
+    MAX_TIME).
 
     >>> Waiting("a timer", 60_000_000, 3).until
     60000000
@@ -24,21 +30,30 @@ class Waiting:
     until: int
     rows: int
     by_clock: bool = False
+    since: int | None = None
+
+    @staticmethod
+    def under_way(what: str, since: int, rows: int) -> Waiting:
+        """Something whose end the job does not decide."""
+        return Waiting(what, MAX_TIME, rows, since=since)
 
 
 def earliest(*waiting: Waiting | None) -> tuple[Waiting, ...]:
-    """The one that goes first, with the rows of all: one for the watermark and one for the clock, as far as there are
-    any.
+    """The one that goes first, with the rows of all: one for the watermark, one for the clock and one of those under
+    way, as far as there are any.
 
     >>> earliest(Waiting("a", 9, 1), None, Waiting("b", 5, 2))
-    (Waiting(what='b', until=5, rows=3, by_clock=False),)
+    (Waiting(what='b', until=5, rows=3, by_clock=False, since=None),)
     """
     found: list[Waiting] = []
-    for by_clock in (False, True):
-        known = [each for each in waiting if each is not None and each.by_clock == by_clock]
+    for by_clock, under_way in ((False, False), (True, False), (False, True)):
+        kind = (by_clock, under_way)
+        known = [
+            each for each in waiting if each is not None and (each.by_clock, each.since is not None) == kind
+        ]
         if known:
-            first = min(known, key=lambda each: each.until)
-            found.append(Waiting(first.what, first.until, sum(each.rows for each in known), by_clock))
+            first = min(known, key=lambda each: (each.until, each.since or 0))
+            found.append(replace(first, rows=sum(each.rows for each in known)))
     return tuple(found)
 
 

@@ -22,7 +22,7 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.schema import Schema, StreamSchema
 from streamflow.core.serde import pack, unpack
 from streamflow.core.stream_type import StreamType
-from streamflow.errors import RecordError, StateError, StreamflowError, Where
+from streamflow.errors import RecordError, StateError, StreamflowError, Where, cut
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.contract.operator import (
     AsyncOperator,
@@ -36,11 +36,12 @@ from streamflow.operators.contract.operator import (
     OperatorSpec,
     StatePart,
 )
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.requests.service import Service, failed
 from streamflow.operators.requests.under_way import Request, Requests
 from streamflow.operators.stateless.rows import columns_of, rows_of, seen
 from streamflow.operators.stateless.user_functions import RowMaker, unfit_results
-from streamflow.time.timestamps import MIN_TIME, Duration, parse_duration
+from streamflow.time.timestamps import MIN_TIME, Duration, format_time, parse_duration
 from streamflow.user_code import awaited_failure, line_of_definition, line_of_error
 
 __all__ = ["Backoff", "MapAsync", "backoff"]
@@ -199,6 +200,18 @@ class _MapAsyncOperator(AsyncOperator):
             good[position].error = StreamflowError(why)
         return batch.chosen([request.error is None for request in good]) if misfits else batch
 
+    def waiting(self) -> tuple[Waiting, ...]:
+        first = self._requests.first
+        if first is None or first.began is None:
+            return ()
+        if self._opening is not None and not self._opening.done():
+            what = "the function's open()"
+        else:
+            at = "" if first.time is None else f" of {format_time(first.time)}"
+            again = f", asked {first.attempts} times so far," if first.attempts > 1 else ""
+            what = f"the request for {cut(first.value)}{at}{again}"
+        return (Waiting.under_way(what, first.began, len(self._requests)),)
+
     def snapshot(self) -> OperatorSnapshot:
         spans = self._requests.snapshot()
         try:
@@ -252,6 +265,7 @@ class _MapAsyncOperator(AsyncOperator):
             and len(self._requests) - len(self._unasked) < self._most
         ):
             request = self._unasked.popleft()
+            request.began = self._clock.now()
             task = asyncio.get_running_loop().create_task(self._request(request))
             self._asking.add(task)
             task.add_done_callback(partial(self._answered, request))
@@ -291,6 +305,7 @@ class _MapAsyncOperator(AsyncOperator):
         retries = self._spec.retries
         attempt = 0
         while True:
+            request.attempts = attempt + 1
             limit = asyncio.timeout(self._spec.timeout / 1e6)
             try:
                 # Each attempt has a row of its own: changes of one attempt are neither asked again nor stored.

@@ -39,6 +39,9 @@ class Request:
     result: Any = None
     error: BaseException | None = None
     answered: bool = False
+    began: int | None = None
+    """The time of the clock at which it was first asked, in microseconds."""
+    attempts: int = 0
 
 
 class Requests:
@@ -65,6 +68,12 @@ class Requests:
     def empty(self) -> bool:
         """Whether there is neither a request nor a watermark."""
         return len(self._spans) == 1 and not self._spans[0].waiting
+
+    @property
+    def first(self) -> Request | None:
+        """The first request without an answer, in the order of their inputs."""
+        every = (request for span in self._spans for request in span.waiting.values())
+        return next((request for request in every if not request.answered), None)
 
     def add(self, value: Any, time: int | None, mark: int | None = None) -> Request:
         """Adds an input, behind all others."""

@@ -1,5 +1,5 @@
 """The answer to "why has this window not closed?": the watermark that a result waits for and the split that holds it
-back, or the processing time."""
+back, the processing time, or the answer from outside that has not come."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Wait:
     still bring events up to `bound` older than its latest; one that is quiet is left out after `idle_after`, if at all.
 
     A result that waits for processing time has a `clock`, the job's time now; `until` is of this clock then, and no
-    split holds it back.
+    split holds it back. A request, a sink's step or a barrier, whose end the job does
+    not decide, has `clock` and `since`, the time of the clock at which it began.
     """
 
     operator: str
@@ -33,3 +34,4 @@ class Wait:
     bound: int = 0
     idle_after: int | None = None
     clock: int | None = None
+    since: int | None = None

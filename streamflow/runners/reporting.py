@@ -110,23 +110,32 @@ class Reporter:
         )
 
     def why(self) -> tuple[Wait, ...]:
-        """The results that wait, in the plan's order: those for event time each with the split that holds it back.
+        """The results that wait, in the plan's order, those for event time each with the split that holds it back; then
+        the commit that has been under way for long.
         Called on the job's event loop."""
         worker = self._worker
         if worker is None:
             return ()
         marks = worker.watermarks
-        return tuple(
+        waits = [
             self._wait(id, waiting, task, worker, marks)
             for task in self._plan.tasks
             for id, waiting in worker.holds(task.id)
-        )
+        ]
+        commits = [] if self.attempt is None else self.attempt.coordinator.committing
+        return (*waits, *(self._under_way(id, waiting) for id, waiting in commits))
+
+    def _under_way(self, id: str, waiting: Waiting, watermark: int | None = None) -> Wait:
+        now = self._clock.now()
+        return Wait(id, waiting.what, None, waiting.rows, watermark, clock=now, since=waiting.since)
 
     def _wait(
         self, id: str, waiting: Waiting, task: PhysicalTask, worker: Worker, marks: Mapping[str, int]
     ) -> Wait:
         until = waiting.until if waiting.until < MAX_TIME else None
         watermark = _known(marks.get(task.id, MIN_TIME))
+        if waiting.since is not None:
+            return self._under_way(id, waiting, watermark)
         if waiting.by_clock:
             return Wait(id, waiting.what, until, waiting.rows, watermark, clock=self._clock.now())
         # Up the graph, from each task to the one whose watermark is the smallest.

@@ -128,6 +128,7 @@ class Assembly:
         return partial(
             Channel,
             port=edge.port,
+            sender=edge.reads.node,
             max_rows=max(1, self._settings.channel_rows // share),
             max_bytes=max(1, self._settings.channel_bytes // share),
             memory=self._channel_memory,
@@ -169,6 +170,7 @@ class Assembly:
                 Task(
                     subtask,
                     self._inbox(task, index),
+                    clock=self._ports.clock,
                     untimed=untimed,
                     endless=endless,
                     marks=marks,
@@ -314,5 +316,5 @@ class Assembly:
             )
             with blamed(node.id):
                 writer = node.sink.writer(node.type, context)
-            outlets.append(SinkOutlet(node.input, node.id, writer, context.metrics))
+            outlets.append(SinkOutlet(node.input, node.id, writer, context.metrics, self._ports.clock))
         return outlets

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 from streamflow.errors import StateError, StreamflowError
 from streamflow.observe.logs import reason, told
 from streamflow.operators.contract.source import CheckpointListener, Position
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.runtime.checkpoints.committing import Committing
 from streamflow.runtime.checkpoints.sealed_files import nbytes
 from streamflow.runtime.checkpoints.snapshots import SubtaskPart
@@ -72,7 +73,7 @@ class Coordinator:
         self._sources: dict[str, SplitDiscovery] = {}
         self._reading: dict[str, tuple[str, int]] = {}
         """The source and the number of each subtask that reads, by the subtask's name."""
-        self._committing = Committing(deployment.profile, self._ports.reach)
+        self._committing = Committing(deployment.profile, self._ports.reach, self._ports.clock)
         for task in plan.tasks:
             if task.source is not None:
                 self._sources[task.source.id] = SplitDiscovery.of(deployment, task)
@@ -225,6 +226,11 @@ class Coordinator:
         for asked in (*self._promised, *self._waiting_for_epoch):
             if not asked.done():
                 asked.set_exception(StateError("the job has ended before the checkpoint was taken"))
+
+    @property
+    def committing(self) -> list[tuple[str, Waiting]]:
+        """The commit that has been under way for long, by its sink."""
+        return self._committing.waiting
 
     async def close(self) -> None:
         """Closes the committers, after every writer has been closed."""

@@ -154,7 +154,7 @@ class Worker:
         """The next results that each operator of a task holds back, over all subtasks."""
         found: dict[str, tuple[Waiting, ...]] = {}
         for subtask in self._parts.subtasks_of[task]:
-            for id, waiting in subtask.holds():
+            for id, waiting in subtask.holds(task):
                 found[id] = earliest(*found.get(id, ()), *waiting)
         return [(id, each) for id, waiting in found.items() for each in waiting]
 

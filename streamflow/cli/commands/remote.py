@@ -105,7 +105,7 @@ def why(
     json_: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Say what the results of a running job wait for: windows that have not closed, timers, rows of a join.
+    """Say what the results of a running job wait for: windows, timers, rows of a join, requests, sinks.
 
     Parameters
     ----------

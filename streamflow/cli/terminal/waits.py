@@ -20,7 +20,9 @@ def explained(wait: Wait, before: int | None, seconds: float) -> str:
       1970-01-01T15:40:00Z: 10m of event time to go, about 10 s at this pace. Held back by split 0 of flights: its
       latest event is of 1970-01-01T15:40:05Z, and it may still bring one up to 5s older. 3 rows wait.
     """
-    if wait.clock is not None and wait.until is not None:
+    if wait.clock is not None and wait.since is not None:
+        text = f"{wait.what} has been under way for {figures.span((wait.clock - wait.since) / 1e6)}"
+    elif wait.clock is not None and wait.until is not None:
         left = wait.until - wait.clock
         text = f"{wait.what} comes at {format_time(wait.until)} by the clock, "
         text += f"in {figures.span(left / 1e6)}" if left > 0 else "about to go"

@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamflow.operators.contract.sink import Committable, Committer, Sink, SinkContext
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.runtime.blame import blamed, taking_up
 from streamflow.runtime.control.epochs import Sealed
 from streamflow.runtime.profile import ExecutionProfile
+from streamflow.runtime.steps import Step
+from streamflow.time.clock import Clock
 
 __all__ = ["Committing"]
 
@@ -31,9 +34,12 @@ class _Group:
 class Committing:
     """The committers of one run; `add` every sink first, then `begin` or `restore`, `close` last."""
 
-    def __init__(self, profile: ExecutionProfile, reach: Callable[[str], None]) -> None:
+    def __init__(self, profile: ExecutionProfile, reach: Callable[[str], None], clock: Clock) -> None:
         self._each_epoch = profile.commits == "epoch"
         self._reach = reach
+        self._step = Step(clock)
+        self._committed: str | None = None
+        """The sink whose output is being committed."""
         self._groups: dict[Hashable, _Group] = {}
         self._by_sink: dict[str, _Group] = {}
 
@@ -108,10 +114,16 @@ class Committing:
             if not pieces:
                 continue
             if group.committer is not None:
-                with blamed(group.sinks[0]):
+                self._committed = group.sinks[0]
+                with blamed(group.sinks[0]), self._step.of(f"the commit of epoch {epoch}"):
                     await group.committer.commit(epoch, pieces)
                 self._reach("commit.sink_done")
         self._reach("commit.after")
+
+    @property
+    def waiting(self) -> list[tuple[str, Waiting]]:
+        """The commit that has been under way for long, by its sink."""
+        return [(self._committed, each) for each in self._step.waiting if self._committed is not None]
 
     async def close(self) -> None:
         """Closes the committers."""

@@ -40,6 +40,11 @@ class Alignment:
         self._arrived: set[int] = set()
         self._epoch: int | None = None
 
+    @property
+    def missing(self) -> list[int]:
+        """The channels that the barrier which has come elsewhere has not come on; none if there is no such barrier."""
+        return [] if self._epoch is None else sorted(self._open - self._arrived)
+
     def barrier(self, channel: int, epoch: int) -> Block | Aligned:
         """Takes a barrier that has come on a channel."""
         if self._epoch not in (None, epoch):

@@ -47,6 +47,7 @@ class Channel:
         "inbox",
         "number",
         "port",
+        "sender",
     )
 
     def __init__(
@@ -57,8 +58,11 @@ class Channel:
         max_bytes: int = 64 << 20,
         memory: ChannelMemory | None = None,
         merges: bool = True,
+        sender: str = "",
     ) -> None:
+        """`sender` names the operator that sends."""
         self.port = port
+        self.sender = sender
         self._merges = merges
         self._max_rows = max_rows
         self._max_bytes = max_bytes

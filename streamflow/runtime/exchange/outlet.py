@@ -12,9 +12,12 @@ from streamflow.core.elements import AnyBatch, StreamElement
 from streamflow.graph.logical import Input
 from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.contract.sink import Committable, SinkWriter
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.exchange.channel import Channel
 from streamflow.runtime.exchange.routes import Route
+from streamflow.runtime.steps import Step
+from streamflow.time.clock import Clock
 
 __all__ = ["ChannelOutlet", "Outlet", "SinkOutlet"]
 
@@ -31,6 +34,10 @@ class Outlet(Protocol):
 
     async def send(self, element: StreamElement) -> None:
         """Sends a watermark, barrier, idleness or the end, after all earlier output."""
+        ...
+
+    def waiting(self) -> Sequence[tuple[str, Waiting]]:
+        """The step that a sink has been at for long, by the sink's id."""
         ...
 
     async def seal(self, epoch: int) -> Sequence[tuple[str, Committable]]:
@@ -61,6 +68,9 @@ class ChannelOutlet:
         for channel in self._channels.values():
             await channel.send(element)
 
+    def waiting(self) -> Sequence[tuple[str, Waiting]]:
+        return ()
+
     async def seal(self, epoch: int) -> Sequence[tuple[str, Committable]]:
         return ()
 
@@ -71,11 +81,14 @@ class ChannelOutlet:
 class SinkOutlet:
     """An outlet to a sink's writer."""
 
-    def __init__(self, reads: Input, sink_id: str, writer: SinkWriter, metrics: OperatorMetrics) -> None:
+    def __init__(
+        self, reads: Input, sink_id: str, writer: SinkWriter, metrics: OperatorMetrics, clock: Clock
+    ) -> None:
         self.reads = reads
         self._sink_id = sink_id
         self._writer = writer
         self._metrics = metrics
+        self._step = Step(clock)
         self._buffer: list[AnyBatch] = []
 
     def put(self, batch: AnyBatch) -> None:
@@ -84,7 +97,7 @@ class SinkOutlet:
     async def flush(self) -> None:
         buffer, self._buffer = self._buffer, []
         for batch in buffer:
-            with blamed(self._sink_id):
+            with blamed(self._sink_id), self._step.of("the writing of a batch", len(batch)):
                 await self._writer.write(batch)
             self._metrics.records_in.add(len(batch))
             self._metrics.records_out.add(len(batch))
@@ -92,8 +105,11 @@ class SinkOutlet:
     async def send(self, element: StreamElement) -> None:
         """Ignores other elements: sinks see batches and epochs only."""
 
+    def waiting(self) -> Sequence[tuple[str, Waiting]]:
+        return [(self._sink_id, each) for each in self._step.waiting]
+
     async def seal(self, epoch: int) -> Sequence[tuple[str, Committable]]:
-        with blamed(self._sink_id):
+        with blamed(self._sink_id), self._step.of(f"the sealing of its output of epoch {epoch}"):
             committables = await self._writer.prepare(epoch)
         return [(self._sink_id, committable) for committable in committables]
 

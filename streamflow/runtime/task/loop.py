@@ -14,11 +14,13 @@ from streamflow.core.elements import (
     Watermark,
 )
 from streamflow.core.frame import FrameBatch
+from streamflow.operators.contract.waiting import LONG, Waiting
 from streamflow.runtime.control.alignment import Aligned, Alignment, Block
 from streamflow.runtime.control.input_watermarks import InputWatermarks
 from streamflow.runtime.exchange.channel import Inbox
 from streamflow.runtime.task.subtask import Subtask
 from streamflow.runtime.waiting import Signal
+from streamflow.time.clock import Clock
 from streamflow.time.timestamps import MIN_TIME
 
 __all__ = ["Task"]
@@ -32,6 +34,7 @@ class Task:
         subtask: Subtask,
         inbox: Inbox,
         *,
+        clock: Clock,
         untimed: Collection[int] = (),
         endless: Collection[int] = (),
         marks: bool = True,
@@ -42,7 +45,8 @@ class Task:
         watermarks that records carry become those of all inputs here. `restored` is the event time of this task in
         the restored checkpoint."""
         self._subtask = subtask
-        subtask.waiting = inbox.rows
+        subtask.waiting, subtask.aligning = inbox.rows, self._aligning
+        self._clock = clock
         self._inbox = inbox
         count = len(inbox.channels)
         self._watermarks = InputWatermarks(
@@ -54,6 +58,8 @@ class Task:
             restored=restored,
         )
         self._alignment = Alignment(count)
+        self._barrier: tuple[int, int] | None = None
+        """The epoch of the barrier that has come on some channels, and the time at which it came on the first."""
         self._open = set(range(count))
         self._begun = 0
         self._signal = Signal()
@@ -79,6 +85,15 @@ class Task:
         """Begins an epoch. A task whose inputs have all ended ends it by itself: no barrier comes."""
         self._begun = epoch
         self._signal.set()
+
+    def _aligning(self) -> tuple[Waiting, ...]:
+        """The barrier that has not come on all channels, if that has been so for long."""
+        if self._barrier is None or self._clock.now() - self._barrier[1] < LONG:
+            return ()
+        epoch, since = self._barrier
+        senders = sorted({self._inbox.channels[each].sender for each in self._alignment.missing})
+        what = f"the barrier of epoch {epoch}, which has not come from {' and '.join(senders)},"
+        return (Waiting.under_way(what, since, self._inbox.rows()),)
 
     async def _drain(self) -> None:
         """Waits for the answers of requests after all input has come, which may take long."""
@@ -108,6 +123,8 @@ class Task:
             case Active():
                 await self._awake(channel)
             case Barrier(epoch):
+                if self._barrier is None:
+                    self._barrier = (epoch, self._clock.now())
                 await self._obey(self._alignment.barrier(channel, epoch))
             case EndOfInput(drained):
                 self._open.discard(channel)
@@ -142,6 +159,7 @@ class Task:
             case Block(channel):
                 self._inbox.block(channel)
             case Aligned(epoch):
+                self._barrier = None
                 await self._subtask.end_epoch(epoch)
                 self._inbox.unblock_all()
             case None:

@@ -117,6 +117,8 @@ class Subtask:
         self.watermark = MIN_TIME
         self.waiting: Callable[[], int] = _nothing
         """The number of records that wait to be processed beside those handed over."""
+        self.aligning: Callable[[], tuple[Waiting, ...]] = tuple
+        """The barrier that has not come on all its inputs."""
         self._is_beside = False
         self.cut = False
         """Whether records have been left out because the job stops: their windows give no result."""
@@ -362,9 +364,13 @@ class Subtask:
             shares.append(OperatorShare(link.id, keyed.groups, snapshot, saved))
         return SubtaskSnapshot(self.index, shares, source, counts)
 
-    def holds(self) -> list[tuple[str, tuple[Waiting, ...]]]:
-        """The next results that each operator holds back; nothing is known while they work beside the event loop."""
-        return [] if self._is_beside else self.chain.waiting()
+    def holds(self, task: str) -> list[tuple[str, tuple[Waiting, ...]]]:
+        """The next results that each operator of the task holds back (nothing is known while they work beside the
+        event loop), the steps that sinks have been at for long, and, under the task's name, the barrier that it waits
+        for."""
+        held = [] if self._is_beside else self.chain.waiting()
+        sinks = [(id, (waiting,)) for outlet in self._outlets for id, waiting in outlet.waiting()]
+        return [*held, *sinks, (task, self.aligning())]
 
     async def _seal(self, epoch: int) -> list[tuple[str, Committable]]:
         return [entry for outlet in self._outlets for entry in await outlet.seal(epoch)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from random import Random
@@ -178,6 +179,26 @@ def test_nothing_comes_before_what_an_operator_waits_for(kind: str, seed: int) -
         assert then.output() or not sure
     if not harness.waiting():
         assert continued().finish().output() == []
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_first_request_without_an_answer_is_told_with_all_that_wait_behind_it(ordered: bool) -> None:
+    async def ask(row: dict[str, Any]) -> dict[str, Any]:
+        if row["k"] == "slow":
+            await asyncio.Event().wait()
+        return row
+
+    job = sf.Job("asks")
+    rows = job.read(sf.MemorySource([{"k": "a", "ts": 0}]), event_time=sf.epoch("ts", unit="s"))
+    rows.map_async(ask, ordered=ordered, timeout="1h").named("ask").collect()
+    with TestJob(job, watermarks="job") as test:
+        test.source().push([{"k": k, "ts": ts} for ts, k in enumerate(["a", "slow", "b", "c"])])
+        test.advance_processing_time("12s")
+        (wait,) = test.why()
+        assert len(test.output().new_rows()) == (1 if ordered else 3)
+    told = "the request for {'k': 'slow', 'ts': 1} of 1970-01-01T00:00:01Z"
+    assert (wait.operator, wait.what, wait.rows) == ("ask", told, 3 if ordered else 1)
+    assert " ".join(explained(wait, None, 1).split()).startswith(f"ask: {told} has been under way for 12 s.")
 
 
 MANY = 3_000

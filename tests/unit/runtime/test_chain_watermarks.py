@@ -47,6 +47,9 @@ class Kept:
 
     async def send(self, element: StreamElement) -> None: ...
 
+    def waiting(self) -> tuple[()]:
+        return ()
+
     async def seal(self, epoch: int) -> list[tuple[str, dict[str, object]]]:
         return []
 

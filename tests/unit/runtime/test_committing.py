@@ -39,7 +39,7 @@ class File(Log):
 
 def committing(*sinks):
     ctx = SinkContext("", 0, 1, SystemClock(), SeededRandom(1), Inline())
-    made = Committing(profile_for("streaming", Settings(), bounded=False), lambda point: None)
+    made = Committing(profile_for("streaming", Settings(), bounded=False), lambda point: None, ctx.clock)
     for number, sink in enumerate(sinks, 1):
         made.add(f"write-{number}", sink, replace(ctx, operator_id=f"write-{number}"))
     return made
