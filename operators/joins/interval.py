@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import polars as pl
 
@@ -30,6 +30,9 @@ from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME, format_duration, format_time
 
 __all__ = ["IntervalJoin"]
+
+_BUCKET_ROWS: Final = 196_608
+"""The number of rows that a bucket should have at most: so many are sorted within some ten milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +77,7 @@ class _Side:
         self._store = FrameStore(
             ctx.state, ctx.operator_id, as_they_are, ctx.memory_budget, owned, state=SIDES[port]
         )
-        self.stored = Buckets(self._store, max(interval.span, 1), time=TIMES[port])
+        self.stored = Buckets(self._store, max(interval.span, 1), time=TIMES[port], most_rows=_BUCKET_ROWS)
         self.waiting = TimeSorted(
             ctx.state,
             ctx.operator_id,
@@ -123,8 +126,8 @@ class _IntervalJoining(Operator):
                 other = concatenated(others)
                 both = self._interval.pairs(*((other, rows) if port else (rows, other)), self._columns.keys)
                 if both.height:
-                    time = both.select(pl.max_horizontal(*TIMES)).to_series()
-                    out.emit(self._columns.written(both, time))
+                    left, right = (both[time] for time in TIMES)
+                    out.emit(self._columns.written(both, left.zip_with(left > right, right)))
         if self._pairs or port == 1:
             side.stored.append(rows)
 

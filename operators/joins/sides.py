@@ -147,7 +147,7 @@ class Columns:
         assert isinstance(batch, FrameBatch)
         frame = batch.frame[self._read[port]]
         frame.columns = list(self.kept[port])
-        more = [batch.frame[EVENT_TIME].to_physical().alias(TIMES[port])] if batch.timed else []
+        more = [batch.frame[EVENT_TIME].cast(pl.Int64).alias(TIMES[port])] if batch.timed else []
         if port and self._deletes:
             more.append(batch.frame[DELETED])
         return frame.hstack(more)

@@ -1,8 +1,9 @@
 """Rows in the frame store, by buckets of event time that are as wide as the data needs.
 
 Dense data gets a bucket for each slide (or gap); where a batch touches many, buckets double, so that sparse data
-over a long time is neither stored nor fired one tiny frame at a time. Buckets of different widths may overlap: each
-knows the span of its rows, and a reader takes all that intersect.
+over a long time is neither stored nor fired one tiny frame at a time. Where rows are looked up and forgotten, buckets
+are halved until none outgrows a limit, so that each is sorted and forgotten at a small cost. Buckets of different
+widths may overlap: each knows the span of its rows, and a reader takes all that intersect.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ __all__ = ["Buckets", "Span"]
 
 _MOST: Final = 32
 """The number of buckets of a batch from which on they become twice as wide."""
+_PER_SPAN: Final = 64
+"""The number of buckets into which one as wide as the first is divided at most: each costs something to look up in."""
 
 
 class Span(NamedTuple):
@@ -34,13 +37,22 @@ class Span(NamedTuple):
 
 class Buckets:
     """The buckets of one operator; `spans` has the span of each. `time` is the column that places a row, `low` that of
-    its smallest time."""
+    its smallest time; `most_rows` the limit above which buckets are halved."""
 
     def __init__(
-        self, store: FrameStore, width: int, offset: int = 0, *, time: str = SLICE, low: str | None = None
+        self,
+        store: FrameStore,
+        width: int,
+        offset: int = 0,
+        *,
+        time: str = SLICE,
+        low: str | None = None,
+        most_rows: int | None = None,
     ) -> None:
         self._store = store
         self._width = width
+        self._narrowest = max(1, width // _PER_SPAN)
+        self._most_rows = most_rows
         self._offset = offset
         self._time = time
         self._low = low or time
@@ -59,6 +71,8 @@ class Buckets:
             self._store.append(bucket, part)
             low, high = _bounds(part[self._time])
             self._extend(bucket, low if self._low == self._time else _bounds(part[self._low])[0], high)
+            if self._most_rows is not None:
+                self._narrow(bucket, self._most_rows)
 
     def read(self, bucket: int) -> pl.DataFrame:
         """The rows of a bucket, one per key and slice."""
@@ -115,6 +129,15 @@ class Buckets:
 
     def _start(self, slices: Any) -> Any:
         return slices - (slices - self._offset) % self._width
+
+    def _narrow(self, bucket: int, most_rows: int) -> None:
+        """Halves the width if buckets as dense as this one would outgrow a number of rows."""
+        rows, span = self._store.rows_in(bucket), self.spans[bucket]
+        if 2 * rows > most_rows:
+            while self._width > self._narrowest and rows * self._width > most_rows * (
+                span.high - span.low + 1
+            ):
+                self._width = max(self._width // 2, self._narrowest)
 
     def _extend(self, bucket: int, low: int, high: int) -> None:
         known = self.spans.get(bucket)

@@ -23,6 +23,8 @@ TAIL_ROWS: Final = 32_768
 TAIL_FRAMES: Final = 256
 _LOOKED_UP_ROWS: Final = 1_024
 _GROWTH: Final = 2
+_ROWS_PER_RUN: Final = 512
+"""The number of rows that are merged in about the time in which keys are looked up in a run."""
 
 
 @dataclass(slots=True)
@@ -36,6 +38,8 @@ class Part:
     runs: list[Run] = field(default_factory=list[Run])
     tail: list[Run] = field(default_factory=list[Run])
     tail_rows: int = 0
+    gone_through: int = 0
+    """The number of runs that have been looked up in since something was added."""
 
     @property
     def in_memory(self) -> list[Run]:
@@ -64,6 +68,7 @@ class Part:
         """Appends a frame as it came."""
         self.tail.append(run)
         self.tail_rows += run.frame.height
+        self.gone_through = 0
 
     @property
     def tail_is_long(self) -> bool:
@@ -72,6 +77,12 @@ class Part:
             return self.tail_rows > _LOOKED_UP_ROWS and len(self.tail) > 1
         merged = sum(run.frame.height for run in self.runs)
         return self.tail_rows > max(TAIL_ROWS, merged) or len(self.tail) >= TAIL_FRAMES
+
+    @property
+    def is_still(self) -> bool:
+        """Whether merging all that is in memory pays: nothing more comes, and looking up in several runs has cost about
+        as much."""
+        return len(self.in_memory) > 1 and self.gone_through * _ROWS_PER_RUN > self.rows_in_memory
 
     @property
     def runs_kept(self) -> int:

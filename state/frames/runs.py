@@ -2,7 +2,7 @@
 
 A run keeps the order of appending until keys have been looked up in it for some time: the first time may be the last.
 From then on it is sorted by the hash of the key, and looking up costs a binary search for each key and one gather,
-whatever the size of the run.
+whatever the size of the run. Many keys are searched in columns.
 """
 
 from __future__ import annotations
@@ -14,14 +14,20 @@ from typing import Final, cast
 
 import polars as pl
 
+from streamflow.core.common_types import concatenated
 from streamflow.core.keys import key_hashes
 
-__all__ = ["Run", "by_hash"]
+__all__ = ["Run", "by_hash", "sorted_together"]
 
 _GONE_OVER: Final = 256
 """Runs with no more rows are not sorted."""
 _MANY: Final = 8
 """The number of rows per sought key below which all rows are compared."""
+_MANY_OF_SMALL: Final = 32
+_SMALL: Final = 4_096
+"""The same, and its limit, where searching costs more than some more rows in what is then done with them."""
+_SEARCHED: Final = 64
+"""The number of keys from which on a query searches them faster than Python does."""
 _COMPARED: Final = 32
 """The number of times that a key is compared with all rows before they are sorted: sorting costs about as much."""
 _HASH: Final = "__hash"
@@ -31,7 +37,7 @@ class Run:
     """Rows of one part of a pane, in the order of appending for each key. `nbytes` as estimated. `merged`: all that
     can be merged of them is. `looked_up`: keys have been looked up in it, or in one that it was made of."""
 
-    __slots__ = ("_compared", "_hashes", "frame", "looked_up", "merged", "nbytes")
+    __slots__ = ("_compared", "_hashes", "_sorted", "frame", "looked_up", "merged", "nbytes")
 
     def __init__(
         self,
@@ -47,13 +53,9 @@ class Run:
         self.nbytes = nbytes
         self.merged = merged
         self.looked_up = looked_up
-        self._hashes = None if hashes is None else array("Q", hashes.to_list())
+        self._sorted = hashes
+        self._hashes: array[int] | None = None
         self._compared = 0
-
-    @property
-    def is_sorted(self) -> bool:
-        """Whether keys are looked up without going over the rows."""
-        return self._hashes is not None
 
     def rows_of(
         self, hashes: Sequence[int], keys: Sequence[str], values: Sequence[object] = ()
@@ -61,9 +63,10 @@ class Run:
         """The rows whose keys have one of these hashes (ascending), and perhaps others; None: there are none. `values`:
         the keys themselves, if they are few and in one plain column."""
         rows = self.frame.height
-        if rows <= max(_GONE_OVER, len(hashes) * _MANY):
+        count = len(hashes)
+        if rows <= max(_GONE_OVER, count * _MANY, min(count * _MANY_OF_SMALL, _SMALL)):
             return self.frame
-        if self._hashes is None:
+        if self._sorted is None:
             if values and self._compared < _COMPARED:
                 self.looked_up = True
                 self._compared += 1
@@ -71,26 +74,55 @@ class Run:
             if not self.looked_up:
                 self.looked_up = True
                 return self.frame
+        ordered = self.sort(keys)
+        places = _places_in_columns(ordered, hashes) if count >= _SEARCHED else self._places(ordered, hashes)
+        if not len(places):
+            return None
+        if places[-1] - places[0] < len(places):
+            # Nothing is copied, at a tenth of the cost.
+            return self.frame.slice(places[0], len(places))
+        return self.frame[places]
+
+    @property
+    def is_sorted(self) -> bool:
+        """Whether the rows are in the order of the hashes of their keys, so that looking up does not go over them."""
+        return self._sorted is not None
+
+    def hashed(self, keys: Sequence[str]) -> pl.DataFrame:
+        """The rows with the hashes of their keys in a column behind the others."""
+        hashes = key_hashes(self.frame, keys) if self._sorted is None else self._sorted
+        return self.frame.hstack([hashes.alias(_HASH)])
+
+    def sort(self, keys: Sequence[str]) -> pl.Series:
+        """Sorts the rows by the hash of their keys, if they are not, and gives these hashes."""
+        if self._sorted is None:
+            self.frame, self._sorted = by_hash(self.frame, keys)
+        return self._sorted
+
+    def _places(self, ordered: pl.Series, hashes: Sequence[int]) -> pl.Series:
+        """The places of the rows with these hashes (ascending), found one by one."""
+        if self._hashes is None:
+            self._hashes = array("Q", ordered.to_list())
         places: list[int] = []
-        kept, low = self.sort(keys), 0
+        kept, low = self._hashes, 0
         for sought in hashes:
             low = bisect_left(kept, sought, low)
             while low < len(kept) and kept[low] == sought:
                 places.append(low)
                 low += 1
-        if not places:
-            return None
-        if places[-1] - places[0] < len(places):
-            # Nothing is copied, at a tenth of the cost.
-            return self.frame.slice(places[0], len(places))
-        return self.frame[pl.Series(places, dtype=pl.UInt32)]
+        return pl.Series(places, dtype=pl.UInt32)
 
-    def sort(self, keys: Sequence[str]) -> array[int]:
-        """Sorts the rows by the hash of their keys, if they are not, and gives these hashes."""
-        if self._hashes is None:
-            self.frame, ordered = by_hash(self.frame, keys)
-            self._hashes = array("Q", ordered.to_list())
-        return self._hashes
+
+def _places_in_columns(ordered: pl.Series, hashes: Sequence[int]) -> pl.Series:
+    """The places of the rows with these hashes (ascending), found in one query."""
+    sought, among = pl.lit(pl.Series(hashes, dtype=pl.UInt64)), pl.lit(ordered)
+    ends = pl.select(low=among.search_sorted(sought, "left"), high=among.search_sorted(sought, "right"))
+    low, high = ends["low"], ends["high"]
+    some = low < high
+    low, high = low.filter(some), high.filter(some)
+    if len(low) and (high - low).max() != 1:
+        low = pl.select(pl.int_ranges(low, high, dtype=pl.UInt32).explode()).to_series()
+    return low
 
 
 def _rows_with(frame: pl.DataFrame, column: str, values: Sequence[object]) -> pl.DataFrame | None:
@@ -110,6 +142,14 @@ def _rows_with(frame: pl.DataFrame, column: str, values: Sequence[object]) -> pl
 
 def by_hash(frame: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, pl.Series]:
     """A frame sorted by the hash of its keys, rows of one hash in their order, and these hashes."""
-    hashed = frame.hstack([key_hashes(frame, keys).alias(_HASH)])
+    return _ordered(frame.hstack([key_hashes(frame, keys).alias(_HASH)]))
+
+
+def sorted_together(runs: Sequence[Run], keys: Sequence[str]) -> tuple[pl.DataFrame, pl.Series]:
+    """The same for the rows of several runs, which takes a quarter of the time if most are sorted."""
+    return _ordered(concatenated([run.hashed(keys) for run in runs]))
+
+
+def _ordered(hashed: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
     ordered = hashed.sort(_HASH, maintain_order=True)
-    return ordered[frame.columns], ordered[_HASH]
+    return ordered[ordered.columns[:-1]], ordered[_HASH]

@@ -29,9 +29,9 @@ from streamflow.errors import StateError
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.frames.chunks import Chunk, Chunks, chunk_runs, chunks_with
 from streamflow.state.frames.key_slices import slices_of, slices_of_hashes
-from streamflow.state.frames.merging import MARK, Merging, flagged, marks_of, unflagged
+from streamflow.state.frames.merging import MARK, Merging, as_they_are, flagged, marks_of, unflagged
 from streamflow.state.frames.parts import TAIL_FRAMES, TAIL_ROWS, FrameSizes, Pane, Part
-from streamflow.state.frames.runs import Run, by_hash
+from streamflow.state.frames.runs import Run, by_hash, sorted_together
 from streamflow.state.keyed.key_hashes import Sought
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.memory_share import MemoryShare
@@ -47,6 +47,8 @@ _LEAST_SLICE: Final = 64 << 10
 _DIVIDED_WHEN_SPILLED: Final = 2 << 20
 _DIVIDED_WHEN_LOOKED_UP: Final = 1 << 17
 """Rows; merging more than these at once takes long, which appending and looking up are not to do."""
+_DIVIDED_WHEN_SORTED: Final = 1 << 18
+"""The same for rows that nothing replaces, which are only sorted."""
 _MOST_SLICES: Final = 1 << 12
 _CHUNK_RUNS: Final = 2
 """The number of runs of chunks that are looked up in above which they are merged."""
@@ -104,6 +106,7 @@ class FrameStore:
         self._chunks = Chunks(backend, self._address)
         self._merging = Merging(keys.looked_up, merge, replacing=replacing, repeated=repeated)
         self._replacing = replacing
+        self._keeps_each = merge is as_they_are
         self._sorting = sorting
         self._memory = MemoryShare.alone(memory) if isinstance(memory, int) else memory
         self._memory.join(self)
@@ -365,9 +368,8 @@ class FrameStore:
 
     def _is_large(self, part: Part) -> bool:
         """Whether a part, the only one of its pane, has to be divided."""
-        return part.nbytes > self._slice_bytes or (
-            part.looked_up and part.rows_in_memory > _DIVIDED_WHEN_LOOKED_UP
-        )
+        most = _DIVIDED_WHEN_LOOKED_UP if self._replacing else _DIVIDED_WHEN_SORTED
+        return part.nbytes > self._slice_bytes or (part.looked_up and part.rows_in_memory > most)
 
     def _add(self, pane: int, number: int, part: Part, frame: pl.DataFrame) -> bool:
         """Adds a frame to a part; returns whether that made it merge."""
@@ -417,10 +419,14 @@ class FrameStore:
         runs = part.in_memory[kept:]
         merged: Run | None = None
         if runs:
-            oldest = part.oldest and not kept and not part.chunks
-            frame = self._merging([run.frame for run in runs], oldest=oldest)
+            hashes: pl.Series | None = None
+            if self._keeps_each and any(run.is_sorted for run in runs):
+                frame, hashes = sorted_together(runs, self._by)
+            else:
+                oldest = part.oldest and not kept and not part.chunks
+                frame = self._merging([run.frame for run in runs], oldest=oldest)
             looked_up = any(run.looked_up for run in runs)
-            merged = Run(frame, self._sizes.of(frame), merged=True, looked_up=looked_up)
+            merged = Run(frame, self._sizes.of(frame), merged=True, looked_up=looked_up, hashes=hashes)
         part.replace(kept, merged)
         self._nbytes += part.nbytes - before
         self._rows += part.rows_in_memory - rows
@@ -534,7 +540,10 @@ class FrameStore:
         """The frames of a part, or the rows of them, in which keys with these hashes may be, oldest first. `values` are
         the keys by their hashes, if they can be compared."""
         part.looked_up = True
-        if part.tail_is_long:
+        part.gone_through += len(part.in_memory)
+        if part.is_still:
+            self._merge_resident(part)
+        elif part.tail_is_long:
             self._merge_tail(part)
         elif len(part.tail) > _TAIL_FRAMES_LOOKED_UP:
             self._join_tail(part)

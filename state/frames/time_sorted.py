@@ -67,7 +67,7 @@ class TimeSorted:
         """Adds rows."""
         if frame.is_empty():
             return
-        times = frame[self._name].to_physical()
+        times = frame[self._name].cast(pl.Int64)
         low, high = int(times.min()), int(times.max())  # type: ignore[arg-type]
         self._measure(low, high, frame.height)
         for span, part in partitioned(frame, times - times % self._width):
@@ -115,7 +115,7 @@ class TimeSorted:
             if found is not None and span > found:
                 break
             for rows in self._store.pieces(span):
-                first = int(rows[self._name].to_physical().min())  # type: ignore[arg-type]
+                first = int(rows[self._name].cast(pl.Int64).min())  # type: ignore[arg-type]
                 found = first if found is None else min(first, found)
         return found
 

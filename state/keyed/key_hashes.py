@@ -13,30 +13,39 @@ from typing import Any, Final
 import polars as pl
 
 from streamflow.core.keys import key_hashes
-from streamflow.core.plain_keys import FEW, are_plain, keys_as_objects
+from streamflow.core.plain_keys import are_plain, keys_as_objects
 
 __all__ = ["KeyHashes", "Sought", "distinct_keys"]
 
 _MOST: Final = 2_048
 """The number of hashes that are remembered."""
+_FEW: Final = 64
+"""The number of keys up to which it takes less time to remember their hashes than to compute them."""
 
 
 def distinct_keys(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[pl.DataFrame, list[int]]:
     """The keys of a frame, each once, and their hashes, ascending."""
-    keys = frame[list(columns)]
-    hashes = key_hashes(keys, columns).to_list()
-    distinct = sorted(set(hashes))
-    return keys if len(distinct) == len(hashes) else keys.unique(), distinct
+    sought = _sought(frame[list(columns)], columns)
+    return sought.keys, sought.hashes
 
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """Keys that are looked up: each once in `keys`, and their hashes, ascending. `values` has the value of each hash
-    where there are few keys of one plain column."""
+    """Keys that are looked up, and their hashes, each once and ascending. `values` has the value of each hash where
+    there are few keys of one plain column."""
 
-    keys: pl.DataFrame
+    rows: pl.DataFrame
     hashes: list[int]
     values: Mapping[int, object] = field(default_factory=dict[int, object])
+
+    @property
+    def keys(self) -> pl.DataFrame:
+        """The keys, each once."""
+        return self.rows if len(self.hashes) == self.rows.height else self.rows.unique()
+
+
+def _sought(keys: pl.DataFrame, columns: Sequence[str]) -> Sought:
+    return Sought(keys, sorted(set(key_hashes(keys, columns).to_list())))
 
 
 class KeyHashes:
@@ -54,8 +63,8 @@ class KeyHashes:
     def sought(self, frame: pl.DataFrame) -> Sought:
         """The keys of a frame."""
         keys = frame[self._columns]
-        if keys.height > FEW or not are_plain(keys.dtypes):
-            return Sought(*distinct_keys(keys, self._columns))
+        if keys.height > _FEW or not are_plain(keys.dtypes):
+            return _sought(keys, self._columns)
         objects = keys_as_objects(keys, self._columns)
         known = self._known
         if any(key not in known for key in objects):

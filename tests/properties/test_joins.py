@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,10 +17,12 @@ from streamflow.api.stream import through
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.core.stream_type import EVERY_CHANGE, StreamType
 from streamflow.operators.contract.operator import LATE, OperatorSpec
+from streamflow.operators.joins import interval
 from streamflow.operators.joins.as_of import AsOfJoin
 from streamflow.operators.joins.changing import ChangingJoin
 from streamflow.operators.joins.interval import IntervalJoin
 from streamflow.operators.joins.window import WindowJoin
+from streamflow.state.frames import parts, runs, store
 from streamflow.testing import OperatorHarness
 from streamflow.windows.assigners import Cumulative, Sliding, Tumbling
 from tests.properties.forgetting_model import ForgettingJoin
@@ -91,12 +94,26 @@ def settled() -> dict[str, st.SearchStrategy[Any]]:
 
 
 @share(2)
-@given(how=st.sampled_from(HOW), lower=st.integers(-12, 12), span=st.integers(0, 12), **settled())
+@given(
+    how=st.sampled_from(HOW),
+    lower=st.integers(-12, 12),
+    span=st.integers(0, 12),
+    few_are_many=st.booleans(),
+    **settled(),
+)
 def test_an_interval_join_step_by_step(
-    how: Any, lower: int, span: int, script: list[Step], budget: int, backend: str
+    how: Any, lower: int, span: int, few_are_many: bool, script: list[Step], budget: int, backend: str
 ) -> None:
     spec = IntervalJoin(how=how, lower=lower, upper=lower + span, **ON)
-    driven = Driven(spec, script, budget=budget, backend=backend)
+    with pytest.MonkeyPatch.context() as patched:
+        if few_are_many:
+            # Buckets are halved, and rows sorted and searched in columns.
+            patched.setattr(interval, "_BUCKET_ROWS", 2)
+            patched.setattr(store, "_ALL_PER_KEY", 0)
+            patched.setattr(parts, "_LOOKED_UP_ROWS", 3)
+            for limit in ("_GONE_OVER", "_MANY", "_MANY_OF_SMALL", "_SEARCHED"):
+                patched.setattr(runs, limit, 0)
+        driven = Driven(spec, script, budget=budget, backend=backend)
     left, right = driven.on_time(0), driven.on_time(1)
     wanted = combined(left, right, how, lambda a, b: lower <= b.time - a.time <= lower + span)
     driven.check(wanted, len(driven.rows[0]) + len(driven.rows[1]) - len(left) - len(right))

@@ -93,8 +93,10 @@ def test_any_steps_leave_what_a_dict_of_lists_would_have(
 
 @pytest.mark.parametrize("budget", [3_000, 1 << 30])
 @settings(max_examples=40)
-@given(steps=_steps)
-def test_a_few_rows_may_be_many(budget: int, steps: list[tuple[str, int, list[str | None], int]]) -> None:
+@given(steps=_steps, searched=st.sampled_from([0, 64]))
+def test_a_few_rows_may_be_many(
+    budget: int, steps: list[tuple[str, int, list[str | None], int]], searched: int
+) -> None:
     """Panes are divided, rows are sorted when they come, and looked up by their hashes."""
     with pytest.MonkeyPatch.context() as patched:
         for module, name, few in [
@@ -105,6 +107,8 @@ def test_a_few_rows_may_be_many(budget: int, steps: list[tuple[str, int, list[st
             (runs, "_GONE_OVER", 0),
             (runs, "_COMPARED", 2),
             (runs, "_MANY", 0),
+            (runs, "_MANY_OF_SMALL", 0),
+            (runs, "_SEARCHED", searched),
             (parts, "_LOOKED_UP_ROWS", 3),
         ]:
             patched.setattr(module, name, few)
