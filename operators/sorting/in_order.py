@@ -66,7 +66,7 @@ class InOrder(Operator):
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         assert isinstance(batch, FrameBatch)
         frame = self.accepted(batch.unmarked().frame, out)
-        late = frame[EVENT_TIME].to_physical() <= self._watermark
+        late = frame[EVENT_TIME].cast(pl.Int64) <= self._watermark
         if late.any():
             self._late(frame.filter(late), out)
             frame = frame.filter(~late)

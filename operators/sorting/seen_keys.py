@@ -100,7 +100,7 @@ class SeenKeys:
         if old is not None:
             met = key_join(left, old.unique(self._keys, keep="last", maintain_order=True), self._keys)
             if self._within is not None:
-                met = met.filter(met[EVENT_TIME].to_physical() - met[_FIRST] < self._within)
+                met = met.filter(met[EVENT_TIME].cast(pl.Int64) - met[_FIRST] < self._within)
             left = left.filter(~_at(met[_PLACE], frame.height))
         if self._within is not None and left.height and _span(left[EVENT_TIME]) >= self._within:
             return _at(left[_PLACE].filter(self._begin_again(left, self._within)), frame.height)
@@ -110,7 +110,7 @@ class SeenKeys:
         """Whether a record begins a group, of records among which a key may have several."""
         began: dict[int, int] = {}
         begin: list[bool] = []
-        times: list[int] = left[EVENT_TIME].to_physical().to_list()
+        times: list[int] = left[EVENT_TIME].cast(pl.Int64).to_list()
         for number, time in zip(key_numbers(left, self._keys), times, strict=True):
             before = began.get(number)
             new = before is None or time - before >= within
@@ -126,7 +126,7 @@ class SeenKeys:
         if self._within is None:
             self._add(_FOR_EVER, rows)
             return
-        first = begins[EVENT_TIME].to_physical().alias(_FIRST)
+        first = begins[EVENT_TIME].cast(pl.Int64).alias(_FIRST)
         rows = rows.hstack([first])
         lasting = first > max(reached + 1 - self._within, MIN_TIME)
         if not lasting.all():
@@ -145,5 +145,5 @@ def _at(places: pl.Series, rows: int) -> pl.Series:
 
 
 def _span(times: pl.Series) -> int:
-    physical = times.to_physical()
+    physical = times.cast(pl.Int64)
     return int(physical.max()) - int(physical.min())  # type: ignore[arg-type]

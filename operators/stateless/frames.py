@@ -75,16 +75,20 @@ class MapBatches(OperatorSpec):
                 f"the function lost the column {EVENT_TIME}", hint="keep it: it is the event time"
             )
         assert isinstance(expected.schema, Schema)
-        wanted = expected.schema.empty(timed=expected.timed)
-        if after.columns != wanted.columns or after.dtypes != wanted.dtypes:
-            after = self._fitted(after, wanted)
+        names, types = list(expected.schema), list(expected.schema.values())
+        if expected.timed:
+            names, types = [*names, EVENT_TIME], [*types, EVENT_TIME_TYPE]
+        if after.columns != names or after.dtypes != types:
+            after = self._fitted(after, expected.schema.empty(timed=expected.timed))
         if expected.timed:
             self._check_times(after[EVENT_TIME])
         return after
 
     def _check_times(self, times: pl.Series) -> None:
-        micros = times.to_physical()
-        if micros.has_nulls() or not micros.is_between(EARLIEST, LATEST).all():
+        micros = times.cast(pl.Int64)
+        low, high = micros.min(), micros.max()
+        beyond = low is not None and not EARLIEST <= low <= high <= LATEST  # type: ignore[operator]
+        if beyond or micros.has_nulls():
             raise StreamflowError(
                 f"the function gave {EVENT_TIME!r} as null, or beyond the years 1 to 9999",
                 where=Where(code=line_of_definition(self.function)),

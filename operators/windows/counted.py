@@ -51,7 +51,7 @@ class CountWindows(Operator):
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         assert isinstance(batch, FrameBatch)
         frame = self._parts.checked(batch.unmarked())
-        late = frame[EVENT_TIME].to_physical() <= self._watermark
+        late = frame[EVENT_TIME].cast(pl.Int64) <= self._watermark
         if late.any():
             if out.connected(LATE):
                 out.emit_to(LATE, FrameBatch(frame.filter(late)))

@@ -126,7 +126,7 @@ class SlicedWindows(Operator):
 
     def _without_late(self, frame: pl.DataFrame, out: Collector) -> pl.DataFrame:
         """The records that are not late for all of their windows; the others go to the late output, whole."""
-        times = frame[EVENT_TIME].to_physical()
+        times = frame[EVENT_TIME].cast(pl.Int64)
         bound = self._watermark - self._lateness
         if frame.is_empty() or int(times.min()) > bound:  # type: ignore[arg-type]
             return frame

@@ -53,7 +53,7 @@ class FrameBatch:
         """Whether each record has an event time, and a later one than `time`."""
         if not self.timed:
             return False
-        times = self.frame[EVENT_TIME].to_physical()
+        times = self.frame[EVENT_TIME].cast(pl.Int64)
         return len(times) > 0 and not times.has_nulls() and int(times.min()) > time  # type: ignore[arg-type]
 
     @property

@@ -33,7 +33,8 @@ from streamflow.user_code import awaited_failure, described, line_of_error, rais
 
 __all__ = ["Piece", "Prefix", "SplitPump"]
 
-_INLINE_BYTES = 16_384
+_INLINE_BYTES = 32_768
+"""A hundred Python records of a few fields are 20,000."""
 _RECORD_BYTES = 100
 
 
