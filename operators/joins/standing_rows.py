@@ -110,9 +110,8 @@ class StandingRows:
 
     def slice(self, number: int, slices: int) -> pl.DataFrame | None:
         """The rows whose keys are in one of so many slices, each once; None if there are none."""
-        found = [self.store.read_slice(pane, number, slices) for pane in self.store.panes()]
-        frames = [frame for frame in found if frame is not None and frame.height]
-        return self._standing(concatenated(frames)) if frames else None
+        rows = self.store.read_slice(self.store.panes(), number, slices)
+        return None if rows is None else self._standing(rows)
 
     def forget(self, watermark: int, other: StandingRows) -> Iterator[None]:
         """Forgets the rows whose time is over, and settles the `other` side's rows that had them for a partner; a

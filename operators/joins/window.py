@@ -1,27 +1,27 @@
 """The window join: pairs of rows with equal keys in the same window of event time, when the window closes.
 
 Rows of both sides wait in slices, as records of an aggregate do; a row is stored once, whatever size and slide are. A
-closing window joins its slices, many windows at once where they hold little.
+closing window joins its slices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import polars as pl
 
-from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.schema import EVENT_TIME_TYPE
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.aggregates.partials import END, SLICE
 from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
-from streamflow.operators.contract.waiting import Waiting, the_window
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.joins.matching import joined
 from streamflow.operators.joins.sides import SIDES, TIMES, Columns, How, JoinSpec, Late
 from streamflow.operators.windows.buckets import Buckets
+from streamflow.operators.windows.closing_windows import ClosingWindows, in_windows
 from streamflow.operators.windows.emission import WINDOW_COLUMNS
 from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
@@ -31,9 +31,6 @@ from streamflow.time.timestamps import MIN_TIME
 from streamflow.windows.slicing import SlicedAssigner, slices_of
 
 __all__ = ["WindowJoin"]
-
-_AT_ONCE: Final = 50_000
-"""The number of rows whose windows are joined at once, if windows are that small."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +72,7 @@ class _WindowJoining(Operator):
             for side in SIDES
         ]
         self._buckets = [Buckets(store, slicing.width, slicing.offset) for store in self._stores]
+        self._closing = ClosingWindows(slicing, *self._buckets)
         self._watermark = MIN_TIME
         self._firing: Iterator[None] | None = None
 
@@ -103,32 +101,18 @@ class _WindowJoining(Operator):
             for _ in self._firing:
                 return None
             self._firing = None
-        self._drop(watermark + 1)
+        self._closing.drop(watermark)
         return watermark
 
     def waiting(self) -> tuple[Waiting, ...]:
-        spans = [(span, each.rows(bucket)) for each in self._buckets for bucket, span in each.spans.items()]
-        if not spans:
-            return ()
-        low = min(span.low for span, _ in spans)
-        end = self._slicing.end_after(max(self._watermark + 1, low))
-        what = the_window(self._slicing.start_of(end), end)
-        return (Waiting(what, end - 1, sum(rows for _, rows in spans)),)
+        return self._closing.waiting(self._watermark)
 
     @property
     def unfinished(self) -> bool:
         return self._firing is not None
 
     def work_at(self, watermark: int) -> int:
-        within = [
-            (span.low, each.rows(bucket))
-            for each in self._buckets
-            for bucket, span in each.spans.items()
-            if span.low <= watermark
-        ]
-        if not within or self._slicing.end_after(max(self._watermark + 1, min(within)[0])) > watermark + 1:
-            return 0
-        return sum(rows for _, rows in within)
+        return self._closing.work_at(self._watermark, watermark)
 
     def snapshot(self) -> OperatorSnapshot:
         kept = [store.snapshot() for store in self._stores]
@@ -143,85 +127,31 @@ class _WindowJoining(Operator):
         self._watermark = min(part.number("watermark") for part in parts)
 
     def _fired(self, previous: int, watermark: int, out: Collector) -> Iterator[None]:
-        """Emits the rows of all windows whose last moment lies in (previous, watermark], some buckets at a time."""
-        slicing = self._slicing
-        spans = [span for each in self._buckets for span in each.spans.values()]
-        if not spans:
-            return
-        end = slicing.end_after(max(previous + 1, min(span.low for span in spans)))
-        latest = slicing.last_end(max(span.high for span in spans))
-        last = slicing.end_until(min(watermark + 1, latest))
-        while end <= last:
-            ahead = sorted(
-                (span.low, span.high, each.rows(bucket))
-                for each in self._buckets
-                for bucket, span in each.spans.items()
-                if span.high >= slicing.start_of(end)
-            )
-            if not ahead or ahead[0][0] >= last:
-                return
-            end = until = max(end, slicing.end_after(ahead[0][0]))
-            rows = 0
-            for _, high, more in ahead:
-                until = min(last, max(until, slicing.end_until(high + slicing.width)))
-                rows += more
-                if rows >= _AT_ONCE:
-                    break
-            yield from self._windows(end, until, out)
-            self._drop(until)
-            end = slicing.end_after(until)
+        """Emits the rows of all windows whose last moment lies in (previous, watermark], a slice of the keys at a
+        time."""
+        for end, until, read in self._closing.closed_by(previous, watermark):
+            ends = self._slicing.ends(end, until)
+            stores = [*zip(self._stores, read, strict=True)]
+            slices = max(store.slices(buckets) for store, buckets in stores)
+            for number in range(slices):
+                found = (store.read_slice(buckets, number, slices) for store, buckets in stores)
+                left, right = (
+                    None if rows is None else in_windows(rows, self._slicing, ends).drop(SLICE)
+                    for rows in found
+                )
+                self._emit(left, right, out)
+                yield
 
-    def _windows(self, end: int, until: int, out: Collector) -> Iterator[None]:
-        """Emits the rows of the windows that end in [end, until], a slice of the keys at a time."""
-        read = [
-            [
-                bucket
-                for bucket, span in each.spans.items()
-                if span.low < until and span.high >= self._slicing.start_of(end)
-            ]
-            for each in self._buckets
-        ]
-        slices = max(store.slices(buckets) for store, buckets in zip(self._stores, read, strict=True))
-        for number in range(slices):
-            left, right = (
-                self._in_windows(store, buckets, number, slices, end, until)
-                for store, buckets in zip(self._stores, read, strict=True)
-            )
-            on = [*self._columns.keys, END]
-            for rows, port in joined(left, right, on, self._how):
-                if rows.height:
-                    whole = rows if port is None else self._columns.alone(rows, port)
-                    bounds = self._slicing.start_of(whole[END]), whole[END]
-                    shown = whole.hstack(
-                        [
-                            bound.cast(EVENT_TIME_TYPE).alias(name)
-                            for name, bound in zip(WINDOW_COLUMNS, bounds, strict=True)
-                        ]
-                    )
-                    out.emit(self._columns.written(shown, bounds[1] - 1))
-            yield
-
-    def _in_windows(
-        self, store: FrameStore, buckets: Sequence[int], number: int, slices: int, end: int, until: int
-    ) -> pl.DataFrame | None:
-        """The rows of one slice of the keys, once for each of their windows that ends in [end, until], with its
-        END."""
-        found = [store.read_slice(bucket, number, slices) for bucket in buckets]
-        frames = [frame for frame in found if frame is not None and frame.height]
-        if not frames:
-            return None
-        rows, slicing = concatenated(frames), self._slicing
-        starts = rows[SLICE]
-        copies: list[pl.DataFrame] = []
-        for earlier in range(slicing.per_slice):
-            ends = slicing.nth_end(starts, earlier).alias(END)
-            within = (slicing.start_of(ends) <= starts) & (ends > starts) & (ends >= end) & (ends <= until)
-            copies.append(rows.drop(SLICE).hstack([ends]).filter(within))
-        return concatenated(copies)
-
-    def _drop(self, end: int) -> None:
-        """Removes the rows of which no window ends after `end`."""
-        for each in self._buckets:
-            for bucket, span in list(each.spans.items()):
-                if self._slicing.last_end(span.high) <= end:
-                    each.drop(bucket)
+    def _emit(self, left: pl.DataFrame | None, right: pl.DataFrame | None, out: Collector) -> None:
+        """Emits the join of rows with the END of their windows."""
+        for rows, port in joined(left, right, [*self._columns.keys, END], self._how):
+            if rows.height:
+                whole = rows if port is None else self._columns.alone(rows, port)
+                bounds = self._slicing.start_of(whole[END]), whole[END]
+                shown = whole.hstack(
+                    [
+                        bound.cast(EVENT_TIME_TYPE).alias(name)
+                        for name, bound in zip(WINDOW_COLUMNS, bounds, strict=True)
+                    ]
+                )
+                out.emit(self._columns.written(shown, bounds[1] - 1))

@@ -8,7 +8,7 @@ widths may overlap: each knows the span of its rows, and a reader takes all that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
@@ -100,15 +100,6 @@ class Buckets:
     def share(self, bucket: int) -> float:
         """The size of a bucket, as a multiple of the part that can be worked on at a time."""
         return self._store.share(bucket)
-
-    def in_slices(self, buckets: Sequence[int]) -> Iterator[list[pl.DataFrame]]:
-        """The rows of these buckets, a frame for each: all of them, or if they are many, slice by slice of the keys."""
-        slices = self._store.slices(buckets)
-        for number in range(slices):
-            frames = [self._store.read_slice(bucket, number, slices) for bucket in buckets]
-            found = [frame for frame in frames if frame is not None]
-            if found:
-                yield found
 
     def drop(self, bucket: int) -> None:
         """Removes a bucket."""

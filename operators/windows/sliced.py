@@ -3,7 +3,7 @@ so.
 
 A record is aggregated once, into its slice; a window's value merges its slices. Slices are kept in the pane store by
 buckets of event time: one slide each while data is dense, more where a batch touches many, so that sparse data over a
-long time costs neither a frame nor a firing per window. Firing works on many windows at once for the same reason.
+long time does not cost a frame per window.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME
 from streamflow.operators.aggregates.partials import COUNT, END, SLICE, START
 from streamflow.operators.contract.operator import LATE, Collector, Operator
-from streamflow.operators.contract.waiting import Waiting, the_window
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.windows.buckets import Buckets
+from streamflow.operators.windows.closing_windows import ClosingWindows, in_windows
 from streamflow.operators.windows.window_parts import WindowParts
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
@@ -29,10 +30,6 @@ from streamflow.windows.slicing import Slices
 
 __all__ = ["SlicedWindows"]
 
-_CHUNK_ROWS: Final = 200_000
-"""The approximate number of partials that are fired at once at the end of a batch job."""
-_CHUNK_SHARE: Final = 0.5
-"""The approximate largest share of the part that can be worked on at a time, unless a single window takes more."""
 _ENOUGH_ROWS: Final = 500_000
 """The number of rows that are emitted at once, more if a single slice has more."""
 _DENSE_ROWS: Final = 500
@@ -50,6 +47,8 @@ class SlicedWindows(Operator):
         self._plan = parts.plan
         self._lateness = parts.allowed_lateness
         self._buckets = Buckets(parts.store, slicing.width, slicing.offset)
+        kept = 0 if parts.discarding else parts.allowed_lateness
+        self._closing = ClosingWindows(slicing, self._buckets, kept=kept)
         self._watermark = MIN_TIME
         self._firing: Iterator[pl.DataFrame] | None = None
 
@@ -82,28 +81,15 @@ class SlicedWindows(Operator):
             if rows >= _ENOUGH_ROWS:
                 return self._held(watermark)
         self._firing = None
-        self._clean_up(watermark)
+        self._closing.drop(watermark)
         self._parts.writer.clean_up(watermark)
         return self._held(watermark)
 
     def work_at(self, watermark: int) -> int:
-        spans = self._buckets.spans.items()
-        within = [(span.low, bucket) for bucket, span in spans if span.low <= watermark]
-        if not within:
-            return 0
-        if self._slicing.end_after(max(self._watermark + 1, min(within)[0])) > watermark + 1:
-            return 0
-        return sum(self._buckets.rows(bucket) for _, bucket in within)
+        return self._closing.work_at(self._watermark, watermark)
 
     def waiting(self) -> tuple[Waiting, ...]:
-        slicing, spans = self._slicing, self._buckets.spans
-        if not spans:
-            return ()
-        end = slicing.end_after(max(self._watermark + 1, min(span.low for span in spans.values())))
-        if end > slicing.last_end(max(span.high for span in spans.values())):
-            return ()
-        what = the_window(slicing.start_of(end), end)
-        return (Waiting(what, end - 1, sum(map(self._buckets.rows, spans))),)
+        return self._closing.waiting(self._watermark)
 
     @property
     def unfinished(self) -> bool:
@@ -159,46 +145,13 @@ class SlicedWindows(Operator):
 
     def _fired(self, previous: int, watermark: int) -> Iterator[pl.DataFrame]:
         """The results of all windows whose last moment lies in (previous, watermark]."""
-        slicing, spans = self._slicing, self._buckets.spans
-        if not spans:
-            return
-        end = slicing.end_after(max(previous + 1, min(span.low for span in spans.values())))
-        if end > watermark + 1:
-            return
-        latest = slicing.last_end(max(span.high for span in spans.values()))
-        last = slicing.end_until(min(watermark + 1, latest))
-        while end <= last:
-            # On to the first window that has data, then as many buckets as make a chunk.
-            ahead = sorted(
-                (span.low, bucket) for bucket, span in spans.items() if span.high >= slicing.start_of(end)
-            )
-            if not ahead or ahead[0][0] >= last:
-                return
-            end = max(end, slicing.end_after(ahead[0][0]))
-            until, rows, share, read = last, 0, 0.0, list[int]()
-            for low, bucket in ahead:
-                # Windows that end by the next bucket's beginning need nothing of it.
-                complete = slicing.end_until(low)
-                if complete >= last:
-                    break
-                if (rows >= _CHUNK_ROWS or share >= _CHUNK_SHARE) and complete >= end:
-                    until = complete
-                    break
-                read.append(bucket)
-                rows += self._buckets.rows(bucket)
-                share += self._buckets.share(bucket)
-            for frames in self._buckets.in_slices(read):
-                data = self._between(frames, read, slicing.start_of(end), until)
-                yield from self._windows(data, slicing.ends(end, until))
-            end = slicing.end_after(until)
-            if end <= last:  # Release what is done with before reading more.
-                self._clean_up(until - 1)
+        for end, until, (read,) in self._closing.closed_by(previous, watermark):
+            for rows in self._parts.store.in_slices(*read):
+                data = self._between(rows, read, self._slicing.start_of(end), until)
+                yield from self._windows(data, self._slicing.ends(end, until))
 
-    def _between(
-        self, frames: Sequence[pl.DataFrame], buckets: Sequence[int], low: int, high: int
-    ) -> pl.DataFrame:
+    def _between(self, data: pl.DataFrame, buckets: Sequence[int], low: int, high: int) -> pl.DataFrame:
         """The partials of slices in [low, high); one per key and slice where windows are slices."""
-        data = concatenated(frames)
         spans = [self._buckets.spans[bucket] for bucket in buckets]
         if spans[0].low < low or max(span.high for span in spans) >= high:
             data = data.filter(pl.col(SLICE).is_between(low, high, closed="left"))
@@ -224,7 +177,7 @@ class SlicedWindows(Operator):
                     bounds = _time(start).alias(START), _time(end).alias(END)
                     yield self._plan.results(merged, [*self._keys, *bounds, *self._parts.times])
             return
-        exploded = self._exploded(data, ends)
+        exploded = in_windows(data, slicing, ends)
         if slicing.per_slice > 1:
             exploded = self._plan.merge(exploded, [*self._keys, END])
         if not exploded.is_empty():
@@ -236,20 +189,6 @@ class SlicedWindows(Operator):
         leading = [*self._keys, START, END, *self._parts.times]
         return self._plan.results(windows.hstack([starts]), leading)
 
-    def _exploded(self, partials: pl.DataFrame, ends: Sequence[int]) -> pl.DataFrame:
-        """Each partial once for each of its windows with one of these successive ends, with the window's END."""
-        slicing, slices = self._slicing, partials[SLICE]
-        if len(ends) <= slicing.per_slice:
-            columns = [pl.Series([end]).new_from_index(0, len(slices)) for end in ends]
-        else:
-            columns = [slicing.nth_end(slices, number) for number in range(slicing.per_slice)]
-        copies: list[pl.DataFrame] = []
-        for end in columns:
-            within = (slicing.start_of(end) <= slices) & (end > slices) & (end >= ends[0]) & (end <= ends[-1])
-            copy = partials.hstack([end.alias(END)])
-            copies.append(copy if within.all() else copy.filter(within))
-        return concatenated(copies)
-
     def _fire_again(self, partials: pl.DataFrame, out: Collector) -> None:
         """Fires late but allowed windows: emits another pane for each key and window that has fired and got new
         records."""
@@ -260,7 +199,7 @@ class SlicedWindows(Operator):
             return
         end = slicing.end_after(max(watermark - self._lateness + 1, earliest))
         last = slicing.end_until(min(watermark + 1, slicing.last_end(int(slices.max()))))  # type: ignore[arg-type]
-        fresh = self._exploded(partials, slicing.ends(end, last)) if end <= last else partials.clear()
+        fresh = in_windows(partials, slicing, slicing.ends(end, last)) if end <= last else partials.clear()
         if fresh.is_empty():
             return
         window = [*self._keys, END]
@@ -272,20 +211,13 @@ class SlicedWindows(Operator):
             low, spans = slicing.start_of(first), self._buckets.spans.items()
             read = [bucket for bucket, span in spans if span.low < last and span.high >= low]
             found = [rows for bucket in read if (rows := self._buckets.look_up(bucket, touched)) is not None]
-            merged = self._exploded(concatenated(found), slicing.ends(first, last))
+            merged = in_windows(concatenated(found), slicing, slicing.ends(first, last))
             if first < last:
                 merged, touched = alike(merged, touched, self._keys)
                 merged = merged.join(touched, on=window, how="semi", nulls_equal=True)
             if slicing.per_slice > 1 or len(found) > 1:
                 merged = self._plan.merge(merged, window)
         self._parts.writer.write(self._results(merged), "LATE", watermark, out, again=True)
-
-    def _clean_up(self, watermark: int) -> None:
-        """Removes buckets of which no window can fire again."""
-        lateness = 0 if self._parts.discarding else self._lateness
-        for bucket, span in list(self._buckets.spans.items()):
-            if self._slicing.last_end(span.high) - 1 + lateness <= watermark:
-                self._buckets.drop(bucket)
 
 
 def _time(micros: int) -> pl.Expr:

@@ -412,10 +412,10 @@ class TriggeredWindows(Operator):
         partials: list[pl.DataFrame] = []
         fired = False
         for number in range(slices):
-            windows = states.read_slice(pane, number, slices)
+            windows = states.read_slice([pane], number, slices)
             if windows is None:
                 continue
-            found = store.read_slice(pane, number, slices) if pane in store else None
+            found = store.read_slice([pane], number, slices) if pane in store else None
             ended = windows[END] - 1 <= self._watermark
             decided = self._decided(windows, ended, self._clock.now(), previous) if ended.any() else None
             if decided is not None:

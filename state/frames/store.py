@@ -234,9 +234,7 @@ class FrameStore:
 
     def read(self, pane: int) -> pl.DataFrame:
         """The merged frame of a pane. Stays in memory only if the pane was there anyway."""
-        whole = self.read_slice(pane, 0, 1)
-        assert whole is not None
-        return whole
+        return concatenated(self._slice(pane, 0, 1))
 
     def share(self, pane: int) -> float:
         """The size of a pane as a multiple of the part that can be worked on at a time: above 1 it should be read in
@@ -251,29 +249,20 @@ class FrameStore:
             count *= 2
         return count
 
-    def read_slice(self, pane: int, number: int, slices: int) -> pl.DataFrame | None:
-        """The merged rows of a pane whose keys are in one of so many slices (a power of two); None if there are none.
+    def read_slice(self, panes: Sequence[int], number: int, slices: int) -> pl.DataFrame | None:
+        """The rows of these panes, merged in each, whose keys are in one of so many slices (a power of two); None if
+        there are none.
 
         The same keys are in the same slice in all panes.
         """
-        content = self._panes[pane]
-        self._divide_front(pane, content)
-        parts = len(content.parts)
-        # Where there are fewer slices than parts, each is several parts; where there are more, a piece of one.
-        chosen = [part for at, part in enumerate(content.parts) if at % slices == number % parts]
-        frames = [self._content(pane, part) for part in chosen if part.chunks or part.runs or part.tail]
-        self._tell()
-        if slices > parts:
-            frames = [frame.filter(slices_of(frame, self._by, slices) == number) for frame in frames]
-        if not frames:
-            return None
-        return self._shown(frames[0] if len(frames) == 1 else concatenated(frames))
+        found = [frame for pane in panes for frame in self._slice(pane, number, slices) if frame.height]
+        return concatenated(found) if found else None
 
-    def in_slices(self, pane: int) -> Iterator[pl.DataFrame]:
-        """The merged rows of a pane, a slice of the keys at a time, as far as there are any."""
-        slices = self.slices([pane])
+    def in_slices(self, *panes: int) -> Iterator[pl.DataFrame]:
+        """The rows of these panes, merged in each, a slice of the keys at a time, as far as there are any."""
+        slices = self.slices(panes)
         for number in range(slices):
-            rows = self.read_slice(pane, number, slices)
+            rows = self.read_slice(panes, number, slices)
             if rows is not None:
                 yield rows
 
@@ -347,8 +336,18 @@ class FrameStore:
             self._spilled += sum(chunk.stored for chunk in part.chunks)
             self._rows += part.rows
 
-    def _shown(self, frame: pl.DataFrame) -> pl.DataFrame:
-        return unflagged(frame) if self._replacing else frame
+    def _slice(self, pane: int, number: int, slices: int) -> list[pl.DataFrame]:
+        """The merged frames of a pane's parts in one of so many slices."""
+        content = self._panes[pane]
+        self._divide_front(pane, content)
+        parts = len(content.parts)
+        # Where there are fewer slices than parts, each is several parts; where there are more, a piece of one.
+        chosen = [part for at, part in enumerate(content.parts) if at % slices == number % parts]
+        frames = [self._content(pane, part) for part in chosen if part.chunks or part.runs or part.tail]
+        self._tell()
+        if slices > parts:
+            frames = [frame.filter(slices_of(frame, self._by, slices) == number) for frame in frames]
+        return [*map(unflagged, frames)] if self._replacing else frames
 
     # In memory.
 

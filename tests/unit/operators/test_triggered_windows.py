@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import polars as pl
@@ -171,9 +171,9 @@ class TestCost:
         read: list[int] = []
         read_slice = states.read_slice
 
-        def noted(pane: int, *at: int) -> pl.DataFrame | None:
-            read.append(pane)
-            found: pl.DataFrame | None = read_slice(pane, *at)
+        def noted(panes: Sequence[int], *at: int) -> pl.DataFrame | None:
+            read.extend(panes)
+            found: pl.DataFrame | None = read_slice(panes, *at)
             return found
 
         monkeypatch.setattr(states, "read_slice", noted)

@@ -279,7 +279,7 @@ def together(store: FrameStore, panes: list[int], slices: int) -> dict[int, pl.D
     read: dict[int, list[pl.DataFrame]] = {}
     for number in range(slices):
         for pane in panes:
-            frame = store.read_slice(pane, number, slices)
+            frame = store.read_slice([pane], number, slices)
             if frame is not None:
                 read.setdefault(pane, []).append(frame)
     return {pane: pl.concat(frames) for pane, frames in read.items()}
@@ -309,7 +309,7 @@ def test_a_key_is_in_the_same_slice_of_every_pane(budget: int) -> None:
     store.append(0, large(9_000))
     store.append(1, large(300))
     for number in range(8):
-        few, many = store.read_slice(1, number, 8), store.read_slice(0, number, 8)
+        few, many = store.read_slice([1], number, 8), store.read_slice([0], number, 8)
         assert few is not None
         assert many is not None
         assert set(few["k"]) <= set(many["k"])
@@ -322,7 +322,7 @@ def test_a_large_pane_asks_to_be_read_in_slices() -> None:
     assert store.share(0) < 1
     store.append(1, large(20_000))
     assert store.slices([0, 1]) == store.slices([1]) >= 16
-    sizes = [frame.estimated_size() for n in range(16) if (frame := store.read_slice(1, n, 16)) is not None]
+    sizes = [frame.estimated_size() for n in range(16) if (frame := store.read_slice([1], n, 16)) is not None]
     assert max(sizes) <= 2 * sum(sizes) / 16
 
 
