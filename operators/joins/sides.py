@@ -117,7 +117,7 @@ class Columns:
 
     def __init__(self, spec: JoinSpec, inputs: Sequence[StreamType]) -> None:
         left, right = (_schema(each, side) for each, side in zip(inputs, SIDES, strict=True))
-        self.how = spec.how
+        self.how: How = spec.how
         _check_keys(spec, left, right)
         others = [name for name in right if name not in spec.right_keys and name != DELETED]
         names = {name: name + spec.suffix if name in left else name for name in others}

@@ -1,7 +1,7 @@
 """The window join: pairs of rows with equal keys in the same window of event time, when the window closes.
 
 Rows of both sides wait in slices, as records of an aggregate do; a row is stored once, whatever size and slide are. A
-closing window joins its slices.
+closing window joins its slices. Sessions, which are no slices, are in `sessions`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 import polars as pl
 
 from streamflow.core.elements import AnyBatch
-from streamflow.core.schema import EVENT_TIME_TYPE
 from streamflow.core.stream_type import StreamType
-from streamflow.operators.aggregates.partials import END, SLICE
+from streamflow.operators.aggregates.partials import SLICE
 from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
 from streamflow.operators.contract.waiting import Waiting
-from streamflow.operators.joins.matching import joined
-from streamflow.operators.joins.sides import SIDES, TIMES, Columns, How, JoinSpec, Late
+from streamflow.operators.joins.sessions import SessionJoining
+from streamflow.operators.joins.sides import SIDES, TIMES, Columns, JoinSpec, Late
+from streamflow.operators.joins.window_pairs import WindowPairs
 from streamflow.operators.windows.buckets import Buckets
 from streamflow.operators.windows.closing_windows import ClosingWindows, in_windows
 from streamflow.operators.windows.emission import WINDOW_COLUMNS
@@ -28,6 +28,7 @@ from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MIN_TIME
+from streamflow.windows.assigners import Session
 from streamflow.windows.slicing import SlicedAssigner, slices_of
 
 __all__ = ["WindowJoin"]
@@ -39,14 +40,18 @@ class WindowJoin(JoinSpec):
 
     kind: ClassVar[str] = "window_join"
     between: ClassVar[Mapping[str, pl.DataType]] = WINDOW_COLUMNS
-    assigner: SlicedAssigner
+    assigner: SlicedAssigner | Session
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         self.check_timed(inputs, "a join by window")
         return super().output_type(inputs)
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
-        return _WindowJoining(self, ctx, self.columns(inputs))
+        match self.assigner:
+            case Session(gap=gap):
+                return SessionJoining(gap, ctx, self.columns(inputs))
+            case assigner:
+                return _SlicedJoining(assigner, ctx, self.columns(inputs))
 
     def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
         return {**super().state_signature(inputs), "window": str(self.assigner)}
@@ -55,13 +60,13 @@ class WindowJoin(JoinSpec):
         return f"{super().describe()} in {self.assigner}; keeps rows until their windows close"
 
 
-class _WindowJoining(Operator):
-    """The logic of `WindowJoin` in one subtask."""
+class _SlicedJoining(Operator):
+    """The logic of `WindowJoin` for windows that are cut into slices, in one subtask."""
 
-    def __init__(self, spec: WindowJoin, ctx: OperatorContext, columns: Columns) -> None:
+    def __init__(self, assigner: SlicedAssigner, ctx: OperatorContext, columns: Columns) -> None:
         self._columns = columns
-        self._how: How = spec.how
-        self._slicing = slicing = slices_of(spec.assigner)
+        self._slicing = slicing = slices_of(assigner)
+        self._pairs = WindowPairs(columns, slicing.start_of)
         self._late = Late(columns, ctx.metrics)
         self._in_no_window = ctx.metrics.counter(
             "streamflow_records_in_no_window_total", "Records whose time lies between two windows"
@@ -139,19 +144,5 @@ class _WindowJoining(Operator):
                     None if rows is None else in_windows(rows, self._slicing, ends).drop(SLICE)
                     for rows in found
                 )
-                self._emit(left, right, out)
+                self._pairs.emit(left, right, out)
                 yield
-
-    def _emit(self, left: pl.DataFrame | None, right: pl.DataFrame | None, out: Collector) -> None:
-        """Emits the join of rows with the END of their windows."""
-        for rows, port in joined(left, right, [*self._columns.keys, END], self._how):
-            if rows.height:
-                whole = rows if port is None else self._columns.alone(rows, port)
-                bounds = self._slicing.start_of(whole[END]), whole[END]
-                shown = whole.hstack(
-                    [
-                        bound.cast(EVENT_TIME_TYPE).alias(name)
-                        for name, bound in zip(WINDOW_COLUMNS, bounds, strict=True)
-                    ]
-                )
-                out.emit(self._columns.written(shown, bounds[1] - 1))

@@ -33,7 +33,7 @@ from streamflow.operators.stateless.extract import Extract
 from streamflow.planning.convert import natural_layout
 from streamflow.time.timestamps import Duration, parse_duration
 from streamflow.windows.accumulators import pack, unpack
-from streamflow.windows.assigners import Assigner
+from streamflow.windows.assigners import Assigner, Session
 from streamflow.windows.slicing import SlicedAssigner
 
 if TYPE_CHECKING:
@@ -187,13 +187,7 @@ def joined(
             )
         return _added(call, right, TableJoin, bounded=True, broadcast=True, every_row=True)
     if window is not None:
-        if not isinstance(window, SlicedAssigner):
-            raise JobDefinitionError(
-                f"a join by {window}",
-                where=call.where,
-                hint="give windows whose bounds the time alone says, like sf.tumbling(…), or within=",
-            )
-        return _added(call, right, WindowJoin, assigner=window)
+        return _by_window(call, right, window)
     if within is not None:
         lower, upper = _interval(within, call)
         return _added(call, right, IntervalJoin, lower=lower, upper=upper)
@@ -269,6 +263,22 @@ def _call(
             f"suffix is {suffix!r}", where=where, hint='write a text, like suffix="_right"'
         )
     return _Call(left, of_left, of_right, how, suffix, salt)
+
+
+def _by_window(call: _Call, right: Stream, window: Assigner) -> JoinedStream:
+    if not isinstance(window, SlicedAssigner | Session):
+        raise JobDefinitionError(
+            f"a join by {window}",
+            where=call.where,
+            hint="give windows of event time, like sf.tumbling(…) or sf.session(…), or within=",
+        )
+    if call.salt > 1 and isinstance(window, Session):
+        raise JobDefinitionError(
+            f"a join by {window} with a salt",
+            where=call.where,
+            hint="leave salt out: all rows of a key make its sessions",
+        )
+    return _added(call, right, WindowJoin, assigner=window)
 
 
 def _interval(within: object, call: _Call) -> tuple[int, int]:

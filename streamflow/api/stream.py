@@ -219,7 +219,7 @@ class Stream(Choosing):
     ) -> JoinedStream:
         """Rows with equal keys of this stream and another, a table or a DataFrame.
 
-        `window=sf.tumbling(…)`, sliding, cumulative or calendar ones: rows in the same window, when it closes.
+        `window=sf.tumbling(…)`, sliding, cumulative, calendar or session ones: rows in the same window, when it closes.
         `within=("-5m", "1m")`: the other's event time within that distance of this one's, as soon as both are there. A
         table gives the row of the key, versioned as of this stream's event time; one that ends is read first. A
         DataFrame is looked up where the stream is read. Otherwise all rows of both sides join, for ever or for `ttl`,

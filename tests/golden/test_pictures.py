@@ -313,6 +313,14 @@ def window_join() -> Lanes:
     )
 
 
+def session_join() -> Lanes:
+    return joined(
+        "By sessions with a gap of 5 s, how=outer: rows of both sides make them",
+        lambda left, right: left.join(right, on="k", window=sf.session(gap="5s"), how="outer"),
+        [(2, 0, 2), (4, 1, 6), (8, 0, 9), (13, 1, 17), (15, 0, 16), (22, 1, 24), (25, 0, 32), (31, 1, 37)],
+    )
+
+
 def pattern() -> Drawing:
     small = sf.pattern("small", col("amount") < 10).then("large", col("amount") > 500).within("10s")
 
@@ -427,6 +435,7 @@ PICTURES: list[Callable[[], Drawing | Lanes]] = [
     table_join,
     changing_join,
     window_join,
+    session_join,
     pattern,
     absence,
     group,

@@ -189,6 +189,8 @@ def _joined(left: sf.Stream, right: sf.Stream, step: Step) -> sf.Stream:
             joined = left.join(right, on=key, how=how, within=(f"{lower}us", f"{upper}us"))
         case ("window", size):
             joined = left.join(right, on=key, how=how, window=sf.tumbling(f"{size}us"))
+        case ("session", gap):
+            joined = left.join(right, on=key, how=how, window=sf.session(gap=f"{gap}us"))
         case ("as of",):
             joined = left.join_asof(right, on=key, how=how)
         case _:

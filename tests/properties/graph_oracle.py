@@ -87,38 +87,54 @@ def _step(step: Step, inputs: Sequence[list[Timed]]) -> list[Timed]:
 def _joined(step: Step, left: list[Timed], right: list[Timed]) -> Iterable[Timed]:
     """The left row of each pair with the `v` of the right one; rows alone with nothing there, or unchanged."""
     key, how = step["key"], step["how"]
+    # A row of a window has the time of its end.
+    last = _last_moments(step, [*left, *right])
     for time, row in left:
         others = [
             (at, other)
             for at, other in right
-            if row[key] == other[key] is not None and _meet(step["by"], time, at)
+            if row[key] == other[key] is not None
+            and _meet(step["by"], (time, at), (last(time, row), last(at, row)))
         ]
-        # A row of a window has the time of its end.
-        alone = _window_end(step["by"], time)
+        alone = last(time, row)
         if how in ("semi", "anti"):
             if bool(others) == (how == "semi"):
                 yield alone, row
             continue
         for at, other in others:
-            yield max(alone, _window_end(step["by"], at)), {**row, "v": other["v"]}
+            yield max(alone, last(at, other)), {**row, "v": other["v"]}
         if how == "left" and not others:
             yield alone, {**row, "v": None}
 
 
-def _meet(by: tuple[Any, ...], left: int, right: int) -> bool:
+def _meet(by: tuple[Any, ...], times: tuple[int, int], last: tuple[int, int]) -> bool:
+    left, right = times
     match by:
         case ("interval", lower, upper):
             return bool(lower <= right - left <= upper)
-        case ("window", size):
-            return bool(left // size == right // size)
+        case ("window" | "session", _):
+            return last[0] == last[1]
         case ("as of",):
             return right <= left
         case _:
             return True
 
 
-def _window_end(by: tuple[Any, ...], time: int) -> int:
-    return time // by[1] * by[1] + by[1] - 1 if by[0] == "window" else time
+def _last_moments(step: Step, records: list[Timed]) -> Callable[[int, Row], int]:
+    """The last moment of the window of a join that a row with this time is in; its time if there are no windows."""
+    key = step["key"]
+    match step["by"]:
+        case ("window", size):
+            return lambda time, _: time // size * size + size - 1
+        case ("session", gap):
+            ends: dict[tuple[Any, int], int] = {}
+            for time, row in sorted(records, key=lambda record: -record[0]):
+                # What comes next of the key continues the session, or not.
+                after = [at for of, at in ends if of == row[key] is not None and time <= at < time + gap]
+                ends[row[key], time] = ends[row[key], min(after)] if after else time + gap - 1
+            return lambda time, row: ends[row[key], time]
+        case _:
+            return lambda time, _: time
 
 
 def _windowed(step: Step, records: list[Timed]) -> Iterable[Timed]:

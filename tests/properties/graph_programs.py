@@ -286,6 +286,7 @@ def _join(random: Random) -> dict[str, Any]:
         [
             (("interval", lower, lower + random.randint(0, 8)), ("inner", "left", "semi", "anti")),
             (("window", random.randint(1, SIZE)), ("inner", "left", "semi", "anti")),
+            (("session", random.randint(1, 8)), ("inner", "left", "semi", "anti")),
             (("as of",), ("semi", "anti")),
             (("all",), ("inner",)),
         ]

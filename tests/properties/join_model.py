@@ -66,6 +66,32 @@ def as_of(left: Sequence[Row], right: Sequence[Row], how: str, tolerance: int | 
     return Counter(result)
 
 
+def in_sessions(rows: Iterable[tuple[int, Row]], gap: int) -> list[list[tuple[int, Row]]]:
+    """Rows of both sides, (input, row), divided into the sessions of their keys; one with a null key is a
+    session by itself."""
+    found: list[list[tuple[int, Row]]] = []
+    for port, row in sorted(rows, key=lambda each: (each[1].key or "", each[1].time)):
+        last = found[-1][-1][1] if found else None
+        if last is not None and last.key == row.key is not None and row.time - last.time < gap:
+            found[-1].append((port, row))
+        else:
+            found.append([(port, row)])
+    return found
+
+
+def joined_in_sessions(
+    sessions: Iterable[list[tuple[int, Row]]], how: str, gap: int
+) -> Counter[tuple[Pair, int, int]]:
+    """The result of a join of each of these sessions, with its bounds."""
+    result: Counter[tuple[Pair, int, int]] = Counter()
+    for session in sessions:
+        left, right = ([row for port, row in session if port == side] for side in (0, 1))
+        start, end = session[0][1].time, session[-1][1].time + gap
+        for pair, times in combined(left, right, how, lambda _l, _r: True).items():
+            result[pair, start, end] += times
+    return result
+
+
 def rows(*, span: int = 25, most: int = 6) -> st.SearchStrategy[list[Row]]:
     """Rows of a few keys, null among them, close to each other in time."""
     row = st.builds(
@@ -108,6 +134,31 @@ def steps() -> st.SearchStrategy[list[Step]]:
         push, push, st.builds(Watermark, port, st.integers(1, 20)), st.builds(Restore, st.integers(1, 3))
     )
     return st.lists(step, max_size=12)
+
+
+def session_join(script: Sequence[Step], how: str, gap: int) -> tuple[Counter[tuple[Pair, int, int]], int]:
+    """The result of a join over session windows under a script, with windows' bounds, and the number of late rows:
+    those whose session, with all that is there and comes with them, is over."""
+    told, late = [-30, -30], 0
+    open_: list[list[tuple[int, Row]]] = []
+    closed: list[list[tuple[int, Row]]] = []
+    for step in script:
+        pushed: list[tuple[int, Row]] = []
+        match step:
+            case Push(port, rows):
+                pushed = [(port, row) for row in rows]
+            case Watermark(port, by):
+                told[port] += by
+            case Restore():
+                pass
+        sessions = in_sessions([*(each for session in open_ for each in session), *pushed], gap)
+        over = [session for session in sessions if session[-1][1].time + gap - 1 <= min(told)]
+        open_ = [session for session in sessions if session not in over]
+        if pushed:
+            late += sum(map(len, over))
+        else:
+            closed += over
+    return joined_in_sessions([*closed, *open_], how, gap), late
 
 
 def row_of(record: dict[str, Any], *, right: bool = False) -> Row | None:

@@ -24,7 +24,8 @@ from streamflow.operators.joins.interval import IntervalJoin
 from streamflow.operators.joins.window import WindowJoin
 from streamflow.state.frames import parts, runs, store
 from streamflow.testing import OperatorHarness
-from streamflow.windows.assigners import Cumulative, Sliding, Tumbling
+from streamflow.time.timestamps import to_micros
+from streamflow.windows.assigners import Cumulative, Session, Sliding, Tumbling
 from tests.properties.forgetting_model import ForgettingJoin
 from tests.properties.job_model import Event, Way, disordered, read, share, ways
 from tests.properties.join_model import (
@@ -38,7 +39,11 @@ from tests.properties.join_model import (
     Watermark,
     as_of,
     combined,
+    in_sessions,
+    joined_in_sessions,
     pairs_of,
+    row_of,
+    session_join,
     steps,
 )
 from tests.properties.probes import Probe
@@ -168,6 +173,23 @@ def _sizes(assigner: Tumbling | Sliding | Cumulative) -> list[int]:
 
 def _every(assigner: Tumbling | Sliding | Cumulative) -> int:
     return assigner.every if isinstance(assigner, Sliding) else assigner.size
+
+
+@share(2)
+@given(how=st.sampled_from(HOW), gap=st.integers(1, 15), **settled())
+def test_a_join_over_sessions_step_by_step(
+    how: Any, gap: int, script: list[Step], budget: int, backend: str
+) -> None:
+    driven = Driven(WindowJoin(how=how, assigner=Session(gap), **ON), script, budget=budget, backend=backend)
+    wanted, late = session_join(script, how, gap)
+    driven.check(Counter(pair for pair, _, _ in wanted.elements()), late)
+    assert wanted == Counter(
+        (
+            (row_of(row), row_of(row, right=True)),
+            *(to_micros(row[f"window_{end}"]) for end in ("start", "end")),
+        )
+        for row in driven.harness.output()
+    )
 
 
 @share(2)
@@ -340,7 +362,7 @@ def _named(event: dict[str, Any]) -> dict[str, Any]:
     left=disordered(BOUND, most=15),
     right=disordered(BOUND, most=15),
     how=st.sampled_from(HOW),
-    kind=st.sampled_from(["interval", "window", "as of", "changing", "broadcast", "frame"]),
+    kind=st.sampled_from(["interval", "window", "session", "as of", "changing", "broadcast", "frame"]),
     lower=st.integers(-12, 12),
     span=st.integers(0, 12),
     way=ways(),
@@ -368,6 +390,11 @@ def test_joins_in_whole_jobs(
             for number in range(-40, 40):
                 within = [[row for row in side if row.time // size == number] for side in (one, other)]
                 wanted += combined(within[0], within[1], how, lambda _l, _r: True)
+        case "session":
+            gap = span + 1
+            stream = first.join(second, on="key", how=how, window=sf.session(gap=timedelta(microseconds=gap)))
+            sessions = in_sessions([*((0, row) for row in one), *((1, row) for row in other)], gap)
+            wanted = Counter(pair for pair, _, _ in joined_in_sessions(sessions, how, gap).elements())
         case "as of":
             other = [*{(row.key, row.time): row for row in other}.values()]
             second = job.read(

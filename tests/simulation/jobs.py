@@ -292,16 +292,9 @@ _joined.collect()
 _joined.key_by("key").window(sf.tumbling("4s")).aggregate(n=sf.count(), total=sf.sum("value")).collect()
 
 window_join = sf.Job("window-join")
-(
-    read(window_join, events(16))
-    .join(
-        read(window_join, events(16, step=2, salt=5), bound="6s"),
-        on="key",
-        window=sf.sliding("6s", every="3s"),
-        how="left",
-    )
-    .collect()
-)
+_left, _right = read(window_join, events(16)), read(window_join, events(16, step=2, salt=5), bound="6s")
+for _window in (sf.sliding("6s", every="3s"), sf.session(gap="3s")):
+    _left.join(_right, on="key", window=_window, how="left").collect()
 
 asof_join = sf.Job("asof-join")
 _versions = read(asof_join, events(16, step=2, salt=5), bound="6s")

@@ -55,7 +55,14 @@ MISUSES: dict[str, tuple[Callable[[sf.Job, sf.Stream, sf.Stream], Any], str]] = 
         lambda j, a, b: a.join(b, on="k", window=sf.tumbling("1s"), within=("0s", "1s")),
         "give one of them",
     ),
-    "a session": (lambda j, a, b: a.join(b, on="k", window=sf.session(gap="1s")), "or within="),
+    "a count window": (
+        lambda j, a, b: a.join(b, on="k", window=sf.count_window(3)),
+        "sf.session(…), or within=",
+    ),
+    "a salt over sessions": (
+        lambda j, a, b: a.join(b, on="k", window=sf.session(gap="1s"), salt=2),
+        "all rows of a key make its sessions",
+    ),
     "an empty interval": (
         lambda j, a, b: a.join(b, on="k", within=("1s", "-1s")),
         "give the earlier end first",

@@ -50,6 +50,7 @@ def windows(assigner: Any, **how: Any) -> WindowAggregateSpec:
         (windows(Session(5)), 11, "a session that ends at 1970-01-01T00:00:00.000012Z"),
         (windows(GlobalWindow()), MAX_TIME, "the global window"),
         (WindowJoin(how="left", assigner=Tumbling(10), **ON), 9, "the window from"),
+        (WindowJoin(how="left", assigner=Session(5), **ON), 11, "a session that ends at"),
         (IntervalJoin(how="left", lower=-3, upper=4, **ON), 11, "the left's row of"),
         (AsOfJoin(how="left", **ON), 7, "the left's row of"),
     ],
@@ -125,6 +126,7 @@ SPECS: dict[str, tuple[OperatorSpec, bool]] = {
     ),
     "never": (windows(Session(5), trigger=sf.never()), False),
     "window join": (WindowJoin(how="outer", assigner=Tumbling(10), **ON), True),
+    "session join": (WindowJoin(how="outer", assigner=Session(5), **ON), True),
     "interval join": (IntervalJoin(how="left", lower=-3, upper=4, **ON), False),
     "as-of join": (AsOfJoin(how="left", **ON), True),
     "sort": (EventTimeSortSpec(record_columns=("k", "v")), True),
@@ -138,7 +140,7 @@ SPECS: dict[str, tuple[OperatorSpec, bool]] = {
 def test_nothing_comes_before_what_an_operator_waits_for(kind: str, seed: int) -> None:
     spec, sure = SPECS[kind]
     random = Random(f"{kind} {seed}")
-    inputs = [RECORDS] * (2 if isinstance(spec, WindowJoin | IntervalJoin | AsOfJoin) else 1)
+    inputs = [RECORDS] * (2 if isinstance(spec, JoinSpec) else 1)
     parallelism = 1 if kind == "sort" else random.choice([1, 3])
     clock = TestClock(0)
     harness = OperatorHarness(spec, *inputs, clock=clock, parallelism=parallelism)
@@ -204,11 +206,15 @@ def test_the_first_request_without_an_answer_is_told_with_all_that_wait_behind_i
 MANY = 3_000
 
 
-@pytest.mark.parametrize("kind", ["early", "by count or clock", "own that merge", "early sessions", "last"])
+LOOKING_UP = ["early", "by count or clock", "own that merge", "early sessions", "session join", "last"]
+
+
+@pytest.mark.parametrize("kind", LOOKING_UP)
 def test_asking_looks_up_a_few_of_many_keys(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, _ = SPECS[kind]
     clock = TestClock(0)
-    harness = OperatorHarness(spec, RECORDS, clock=clock).watermark(0)
+    inputs = [RECORDS] * (2 if isinstance(spec, JoinSpec) else 1)
+    harness = OperatorHarness(spec, *inputs, clock=clock).watermark(0)
     # Most of what waits has been replaced since, or has fired.
     for time in range(3, 8, 2):
         records = [{"k": f"key {n}", "v": n} for n in range(MANY)]
