@@ -131,7 +131,7 @@ class Guard:
     ) -> list[pl.DataFrame]:
         if frame.height <= 1:
             if frame.height == 1:
-                shown = shown_row(frame.drop(EVENT_TIME, WATERMARK, strict=False), 0)
+                shown = shown_row(frame.drop(EVENT_TIME, WATERMARK, *_ours(frame), strict=False), 0)
                 errors.append(self.error(cause, shown))
             return []
         if self._policy == "fail" and errors:
@@ -144,3 +144,8 @@ class Guard:
             except BaseException as raised:  # noqa: BLE001 — Polars' panics are none of Exception's
                 parts.extend(self._halve(half, apply, raised_by_user(raised), errors))
         return parts
+
+
+def _ours(frame: pl.DataFrame) -> list[str]:
+    """The columns of a frame that an operator has added for itself."""
+    return [name for name in frame.columns if name.startswith("\x1a")]

@@ -257,6 +257,10 @@ class OperatorSpec(ABC):
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         """The type of the main output; raises JobDefinitionError if the inputs do not fit."""
 
+    def overwrites(self, column: str) -> bool:
+        """Whether it is known to put other values into a column of its input."""
+        return False
+
     def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
         """The type of a side output: the input's, unless overridden."""
         return inputs[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import polars as pl
@@ -40,6 +40,7 @@ from streamflow.operators.contract.operator import (
 )
 from streamflow.operators.kernels.engine import collected
 from streamflow.operators.stateless.fused import fused
+from streamflow.operators.stateless.lone_halves import HALVES, with_lone
 from streamflow.operators.stateless.per_row import check_per_row
 
 __all__ = [
@@ -152,6 +153,9 @@ class Select(ColumnSpec):
     ) -> frozenset[str] | None:
         return roots(*self.expressions)
 
+    def overwrites(self, column: str) -> bool:
+        return _puts_others(self.expressions, column)
+
     def describe(self) -> str:
         return ", ".join(_short(e) for e in self.expressions)
 
@@ -180,6 +184,9 @@ class WithColumns(ColumnSpec):
             return None
         made = {name for e in self.expressions if (name := _output_name(e)) is not None}
         return union(needed - made, roots(*self.expressions))
+
+    def overwrites(self, column: str) -> bool:
+        return _puts_others(self.expressions, column)
 
     def describe(self) -> str:
         return ", ".join(_short(e) for e in self.expressions)
@@ -236,11 +243,21 @@ class Drop(_Named):
         return frame.drop(*self.names, strict=True)
 
 
+def _puts_others(expressions: Sequence[pl.Expr], column: str) -> bool:
+    """Whether one of the expressions puts something else than its values into a column."""
+    own = pl.col(column)
+    return any(
+        _output_name(each) == column and not each.meta.undo_aliases().meta.eq(own) for each in expressions
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Explode(_Named):
     """A row for each element of the lists in these columns."""
 
     kind: ClassVar[str] = "explode"
+    changing: bool = False
+    """Whether the records are changes: those of the two halves of an update may differ in number."""
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         schema = inputs[0].schema
@@ -250,12 +267,13 @@ class Explode(_Named):
                 raise JobDefinitionError(
                     f"column {name!r} ({dtype}) holds no lists", hint="name columns that do"
                 )
-        return super().output_type(inputs)
+        made = super().output_type(inputs)
+        return replace(made, changes=HALVES) if self.changing else made
 
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         if len(self.names) > 1:
             frame = frame.map_batches(self._checked, projection_pushdown=False)
-        return frame.explode(*self.names)
+        return (with_lone(frame) if self.changing else frame).explode(*self.names)
 
     def _checked(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The frame, if the lists of each record have one length; raises ShapeError otherwise.

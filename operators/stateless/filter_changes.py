@@ -13,14 +13,14 @@ from typing import ClassVar, Final
 import polars as pl
 
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema
-from streamflow.core.stream_type import ChangeKind, StreamType
+from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.operator import OnChanges
 from streamflow.operators.stateless.columns import Filter, union
+from streamflow.operators.stateless.lone_halves import HALVES, lone
 
 __all__ = ["FilterChanges"]
 
 _PASSES: Final = "__passes"
-_OF_HALVES: Final[frozenset[ChangeKind]] = frozenset({"insert", "delete"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class FilterChanges(Filter):
         schema = passed.schema
         if self.made is not None and isinstance(schema, Schema):
             schema = Schema({name: dtype for name, dtype in schema.items() if name != self.made})
-        return replace(passed, schema=schema, changes=passed.changes | _OF_HALVES)
+        return replace(passed, schema=schema, changes=passed.changes | HALVES)
 
     def needed_columns(
         self, needed: frozenset[str] | None, inputs: Sequence[StreamType]
@@ -47,8 +47,7 @@ class FilterChanges(Filter):
         before, after = change == "update_before", change == "update_after"
         whole = before & (after & passes).shift(-1, fill_value=False)
         whole |= after & (before & passes).shift(1, fill_value=False)
-        lone = pl.when(before).then(pl.lit("delete")).when(after).then(pl.lit("insert")).otherwise(change)
-        kind = pl.when(whole).then(change).otherwise(lone).cast(CHANGE_TYPE)
+        kind = pl.when(whole).then(change).otherwise(lone(change)).cast(CHANGE_TYPE)
         passing = frame.with_columns(self.predicate.fill_null(False).alias(_PASSES))
         kept = passing.with_columns(kind.alias(CHANGE)).filter(_PASSES)
         return kept.drop(_PASSES if self.made is None else [_PASSES, self.made])

@@ -33,6 +33,7 @@ from streamflow.operators.contract.operator import (
     OperatorContext,
     OperatorSpec,
 )
+from streamflow.operators.stateless.lone_halves import HALVES
 from streamflow.operators.stateless.rows import calls, columns_of, each_row, seen, times_of
 from streamflow.operators.stateless.user_functions import unfit_results
 from streamflow.user_code import line_of_definition, raised_by_user
@@ -76,7 +77,8 @@ class Functions(OperatorSpec):
         for step in self.steps:
             if step.schema is not None:
                 schema = step.schema
-        return StreamType(schema, inputs[0].timed)
+        apart = inputs[0].changes and any(step.kind == "flat_map" for step in self.steps)
+        return StreamType(schema, inputs[0].timed, HALVES if apart else frozenset())
 
     def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
         return DEAD_LETTER_TYPE

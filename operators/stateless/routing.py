@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Final
 
@@ -11,7 +11,7 @@ import polars as pl
 
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
-from streamflow.core.schema import Schema
+from streamflow.core.schema import CHANGE, Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
@@ -27,6 +27,7 @@ from streamflow.operators.contract.operator import (
     own_output,
 )
 from streamflow.operators.stateless.columns import checked_type
+from streamflow.operators.stateless.lone_halves import HALVES, ROW, judged
 
 __all__ = ["SplitBy", "Union"]
 
@@ -91,25 +92,36 @@ class SplitBy(PureSpec):
             made = checked_type(inputs[0], predicate.alias("predicate"))
             if made["predicate"] not in (pl.Boolean(), pl.Unknown()):
                 raise JobDefinitionError(f"branch {name!r} needs a yes or no for each row: {predicate}")
-        return inputs[0]
+        return self._parted(inputs[0])
 
     def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
-        return DEAD_LETTER_TYPE if output == ERRORS else inputs[0]
+        return DEAD_LETTER_TYPE if output == ERRORS else self._parted(inputs[0])
+
+    def _parted(self, whole: StreamType) -> StreamType:
+        """The type of each branch: the halves of an update may be in two."""
+        return replace(whole, changes=whole.changes | HALVES) if whole.changes else whole
 
     def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
         guard = Guard(ctx.operator_id, self.on_error, ctx.metrics)
+        changing = bool(inputs[0].changes)
+
+        def branch(rows: pl.DataFrame) -> FrameBatch:
+            rows = rows.drop(_CHOSEN, strict=False)
+            return FrameBatch(judged(rows) if ROW in rows.columns else rows)
 
         def run(batch: AnyBatch, out: Collector) -> None:
             assert isinstance(batch, FrameBatch)
             rest = batch.frame
+            if changing and CHANGE in rest.columns:
+                rest = rest.with_row_index(ROW)
             for name, predicate in self.branches:
                 choice = predicate.fill_null(False).alias(_CHOSEN)
                 rest = guard.frame(rest, partial(_with_column, choice), out)
-                taken = rest.filter(_CHOSEN).drop(_CHOSEN)
+                taken = rest.filter(_CHOSEN)
                 if taken.height:
-                    out.emit_to(own_output(name), FrameBatch(taken))
+                    out.emit_to(own_output(name), branch(taken))
                 rest = rest.filter(~pl.col(_CHOSEN)).drop(_CHOSEN)
-            out.emit(FrameBatch(rest))
+            out.emit(branch(rest))
 
         return run
 

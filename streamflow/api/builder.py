@@ -10,11 +10,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from streamflow.core.stream_type import ChangeKind, StreamType
+import polars as pl
+
+from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, StreamflowError, Where
 from streamflow.graph.logical import Input, LogicalGraph, Node, OperatorNode, SinkNode, SourceNode
 from streamflow.operators.contract.operator import OperatorSpec
 from streamflow.operators.contract.sink import Sink
+from streamflow.operators.stateless.extract import Extract
 from streamflow.user_code import calling_line
 
 __all__ = ["GraphBuilder"]
@@ -72,7 +76,8 @@ class GraphBuilder:
                 hint="aggregate the records themselves, or use process(…), whose events carry their change",
             )
         if changing and spec.on_changes == "pass":
-            type_ = replace(type_, changes=frozenset[ChangeKind]().union(*(type.changes for type in types)))
+            _check_kinds(spec, type_, Where(operator=id))
+            type_ = replace(type_, changes=type_.changes.union(*(type.changes for type in types)))
         return self.add(OperatorNode(id, spec, inputs, type_))
 
     def _changed_by(self, read: Input) -> str:
@@ -152,3 +157,17 @@ def with_place(id: str, call: Callable[[], Any]) -> Any:
         return call()
     except StreamflowError as error:
         raise error.at(Where(operator=id, code=calling_line())) from error.__cause__
+
+
+def _check_kinds(spec: OperatorSpec, made: StreamType, where: Where) -> None:
+    """Raises JobDefinitionError for an operator that gives changes other kinds than they have."""
+    dtype = made.schema.get(CHANGE) if isinstance(made.schema, Schema) else None
+    # Kinds that are read out of objects are checked one by one.
+    known = (None, CHANGE_TYPE, pl.Unknown(), *([pl.String()] if isinstance(spec, Extract) else []))
+    if spec.overwrites(CHANGE) or dtype not in known:
+        raise JobDefinitionError(
+            f"the column {CHANGE!r} says which kind of change each record is, and {spec.kind} puts something else into"
+            f" it{'' if dtype in (None, CHANGE_TYPE) else f' ({dtype})'}",
+            where=where,
+            hint="leave it as it is, and give your own column another name",
+        )

@@ -11,6 +11,8 @@ import polars as pl
 from streamflow.api.stream import Stream, through
 from streamflow.api.windowed import aggregate_inputs
 from streamflow.core.schema import CHANGE, Schema, StreamSchema
+from streamflow.core.stream_type import EVERY_CHANGE
+from streamflow.errors import StreamflowError, cut
 from streamflow.operators.process.process import WHOLE_RECORD
 from streamflow.operators.stateless.extract import Extract
 from streamflow.operators.windows.windowing import ALL_RECORDS
@@ -96,6 +98,11 @@ def _read_alone(
 
 def _kind(record: Any) -> str:
     kind: str = record[CHANGE]
+    if kind not in EVERY_CHANGE:
+        raise StreamflowError(
+            f"{CHANGE!r} of the record is {cut(kind)}",
+            hint=f"it says which kind of change the record is: {', '.join(sorted(EVERY_CHANGE))}; leave it as it is",
+        )
     return kind
 
 

@@ -14,7 +14,7 @@ from streamflow.api.other_names import STREAM, missing
 from streamflow.arguments import flag, whole_number
 from streamflow.arguments import names as check_names
 from streamflow.core.html_table import html_table
-from streamflow.core.schema import Schema
+from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema, StreamSchema
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, Where, unknown_name
 from streamflow.graph.logical import Input, OperatorNode, SourceNode, inputs_of
@@ -27,6 +27,7 @@ from streamflow.operators.stateless.declared_schema import declared_schema
 from streamflow.operators.stateless.extract import Extract
 from streamflow.operators.stateless.frames import MapBatches
 from streamflow.operators.stateless.functions import Functions, Step
+from streamflow.operators.stateless.lone_halves import of_lone_rows
 from streamflow.operators.stateless.routing import SplitBy, Union
 from streamflow.operators.stateless.user_functions import check_function, check_gives, on_rows, row_maker
 from streamflow.time.timestamps import Duration, parse_duration
@@ -109,7 +110,7 @@ class Stream(Choosing):
         names = tuple(dict.fromkeys(names))
         if not names:
             raise JobDefinitionError("explode without a column", hint='give some, like explode("items")')
-        return self._through(Explode(names=names))
+        return self._through(Explode(names=names, changing=self._has_kinds))
 
     def map_batches(
         self, function: Callable[[pl.DataFrame], pl.DataFrame], *, schema: dict[str, Any] | None = None
@@ -142,8 +143,24 @@ class Stream(Choosing):
         self, kind: Literal["map", "flat_map"], function: Callable[[Any], Any], schema: object
     ) -> Stream:
         check_gives(function, kind, "generator" if kind == "flat_map" else "plain")
-        columns = declared_schema(schema, function, flat=kind == "flat_map", what=kind)
-        return self._through(Functions((Step(kind, on_rows(function, self.type.schema, kind), columns),)))
+        columns = self._with_kinds(declared_schema(schema, function, flat=kind == "flat_map", what=kind))
+        function = on_rows(function, self.type.schema, kind)
+        if kind == "flat_map" and self.type.changes:
+            # The halves of an update may give records of any number.
+            function = of_lone_rows(function)
+        return self._through(Functions((Step(kind, function, columns),)))
+
+    @property
+    def _has_kinds(self) -> bool:
+        """Whether its records are changes, and a column says of which kind."""
+        return bool(self.type.changes) and isinstance(self.schema, Schema) and CHANGE in self.schema
+
+    def _with_kinds(self, columns: StreamSchema) -> StreamSchema:
+        """The columns of a function's results; of changes, a text `change` is the kind, and another text an error of
+        the record."""
+        if not self.type.changes or not isinstance(columns, Schema) or columns.get(CHANGE) != pl.String():
+            return columns
+        return Schema({**columns, CHANGE: CHANGE_TYPE})
 
     def map_async(
         self,
@@ -182,7 +199,7 @@ class Stream(Choosing):
         spec = MapAsync(
             function=function,
             make_row=row_maker(function, self.type.schema, "map_async"),
-            schema=declared_schema(schema, function, what="map_async"),
+            schema=self._with_kinds(declared_schema(schema, function, what="map_async")),
             capacity=capacity,
             ordered=ordered,
             timeout=parse_duration(timeout, what="timeout", positive=True),

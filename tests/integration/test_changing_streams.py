@@ -10,6 +10,7 @@ import pytest
 
 import streamflow as sf
 from streamflow import col
+from streamflow.core.schema import CHANGE_TYPE
 from streamflow.testing.results import final_rows
 
 ROWS = pl.DataFrame({"k": list("aababbaabb"), "v": range(10), "ts": range(10)})
@@ -59,6 +60,72 @@ REFUSED: dict[str, tuple[Callable[[sf.Stream], Any], str]] = {
         r"(aggregate|window)-1 gives changes of its results",
     ),
 }
+
+
+OVERWRITTEN: dict[str, Callable[[sf.Stream], Any]] = {
+    "with_columns": lambda changes: changes.with_columns(change=col("n") * 2),
+    "select": lambda changes: changes.select("k", change=pl.lit("insert").cast(CHANGE_TYPE)),
+    "rename": lambda changes: changes.rename({"change": "kind", "n": "change"}),
+    "map": lambda changes: changes.map(lambda row: row, schema={"change": int, "k": str}),
+    "map_batches": lambda changes: changes.map_batches(
+        lambda frame: frame.with_columns(change=pl.lit("insert"))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OVERWRITTEN)
+def test_the_kind_of_a_change_is_not_overwritten(name: str) -> None:
+    changes = totals(read(sf.Job("refused")))
+    with pytest.raises(sf.JobDefinitionError, match=f"{name} puts something else into it") as raised:
+        OVERWRITTEN[name](changes)
+    assert str(raised.value.where.operator).startswith(name.replace("_", "-"))
+
+
+@pytest.mark.parametrize("schema", [{"change": str, "k": str}, sf.OBJECTS])
+def test_a_kind_that_a_function_makes_up_is_an_error_of_the_record(schema: object) -> None:
+    job = sf.Job("made up")
+    changes = totals(read(job)).map(lambda row: {"change": "upsert", "k": row["k"]}, schema=schema)
+    changes.key_by(lambda row: row["k"]).aggregate(m=sf.count()).collect()
+    with pytest.raises(sf.StreamflowError, match="upsert"):
+        job.run()
+
+
+APART: dict[str, tuple[Callable[[sf.Stream], sf.Stream], Callable[[Any], list[Any]]]] = {
+    "branch": (lambda c: c.split(even=col("n") % 2 == 0)["even"], lambda n: [n] * (n % 2 == 0)),
+    "rest": (lambda c: c.split(small=col("n") < 4, odd=col("n") == 5)["rest"], lambda n: [n] * (n == 4)),
+    "flat_map": (
+        lambda c: c.flat_map(
+            lambda row: [row | {"n": n} for n in range(row["n"])], schema={"change": str, "k": str, "n": int}
+        ),
+        lambda n: [*range(n)],
+    ),
+    "objects": (
+        lambda c: c.map(lambda row: row).flat_map(lambda row: [row | {"n": n} for n in range(row["n"])]),
+        lambda n: [*range(n)],
+    ),
+    "explode": (
+        lambda c: c.with_columns(n=pl.int_ranges(0, col("n") % 3)).explode("n"),
+        lambda n: [*range(n % 3)] or [None],
+    ),
+}
+"""By name: the way of changes, and the records that it makes of a total."""
+
+
+@pytest.mark.parametrize("name", APART)
+def test_halves_of_an_update_that_part_are_a_delete_and_an_insert(name: str) -> None:
+    way, makes = APART[name]
+    job = sf.Job("apart")
+    out = way(totals(read(job))).collect()
+    job.run(mode="streaming", batch_rows=2)
+    standing: list[Any] = []
+    rows: list[Any] = out.rows()
+    kinds = [row["change"] for row in rows]
+    for place, kind in enumerate(kinds):
+        assert kind != "update_before" or kinds[place + 1] == "update_after"
+        assert kind != "update_after" or kinds[place - 1] == "update_before"
+        one = (rows[place]["k"], rows[place]["n"])
+        (standing.remove if kind in ("update_before", "delete") else standing.append)(one)
+    assert sorted(standing, key=str) == sorted(((k, n) for k in "ab" for n in makes(5)), key=str)
 
 
 @pytest.mark.parametrize("make", [totals, retracting])

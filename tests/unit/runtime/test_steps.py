@@ -1,4 +1,4 @@
-"""Steps whose end the job does not decide, told after a second: a sink that does not answer, a barrier that is missing."""
+"""Steps whose end the job does not decide, told after a second: of a sink that does not answer, of a barrier."""
 
 from __future__ import annotations
 
