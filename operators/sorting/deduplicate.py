@@ -16,7 +16,6 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
-from streamflow.core.plain_keys import occur_once
 from streamflow.core.schema import EVENT_TIME, shown_name
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
@@ -126,8 +125,7 @@ class _First(_InEventTime):
 
     def take(self, frame: pl.DataFrame | None, reached: int, out: Collector) -> None:
         if frame is not None:
-            alone = occur_once(frame, self._keys)
-            first = self._seen.beginnings(frame if alone else self.settled(frame), reached, alone=alone)
+            first = self._seen.beginnings(frame, reached, self.settled)
             self._duplicates.add(frame.height - first.height)
             out.emit(self._form.batch(first, marks_in_order(first[EVENT_TIME]) if self._marked else None))
         self._seen.forget(reached)
@@ -206,7 +204,8 @@ class _FirstToCome(Operator):
         assert isinstance(batch, FrameBatch)
         frame = self._nulls.left_out(batch, out)
         if frame.height:
-            first = self._seen.beginnings(frame, MIN_TIME, alone=occur_once(frame, self._keys))
+            # They are in the order in which they came.
+            first = self._seen.beginnings(frame, MIN_TIME, lambda records: records)
             self._duplicates.add(frame.height - first.height)
             out.emit(self._form.batch(first))
 

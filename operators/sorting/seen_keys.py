@@ -8,14 +8,14 @@ A pane is shorter than `within`, so no key is in it twice, and nothing is ever r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import polars as pl
 
-from streamflow.core.common_types import concatenated
 from streamflow.core.key_join import key_join
 from streamflow.core.partition import partitioned
+from streamflow.core.plain_keys import occur_once
 from streamflow.core.schema import EVENT_TIME
 from streamflow.operators.contract.operator import OperatorContext
 from streamflow.operators.sorting.key_numbers import key_numbers
@@ -45,16 +45,20 @@ class SeenKeys:
         self._keys = list(keys.columns)
         self._within = within
         self._width = max(1, (within or 0) // 2)
-        self._hashes = KnownHashes(self._keys, ctx.memory_budget)
+        kept = None if within is None else _FIRST
+        self._hashes = KnownHashes(self._keys, ctx.memory_budget, kept=kept)
         self._store = FrameStore(
             ctx.state, ctx.operator_id, as_they_are, ctx.memory_budget, keys, state="seen"
         )
 
-    def beginnings(self, frame: pl.DataFrame, reached: int, *, alone: bool) -> pl.DataFrame:
+    def beginnings(
+        self, frame: pl.DataFrame, reached: int, settled: Callable[[pl.DataFrame], pl.DataFrame]
+    ) -> pl.DataFrame:
         """The records of a frame in order that begin a group, which are noted; event time has `reached` so far.
-        `alone`: no two of them have the same key."""
-        old = self._known(frame)
-        begins = frame if alone and old is None else frame.filter(self._begin(frame, old))
+        `settled` puts records of one key in their final order."""
+        begins = self._unknown(frame)
+        if not occur_once(begins, self._keys):
+            begins = self._first_ones(settled(begins))
         self._note(begins, reached)
         return begins
 
@@ -79,12 +83,33 @@ class SeenKeys:
             for rows in self._store.in_slices(pane):
                 self._hashes.add(pane, rows)
 
-    def _known(self, frame: pl.DataFrame) -> pl.DataFrame | None:
-        """The groups of the keys of these records, a key's later ones last; None if there are none."""
-        perhaps = self._hashes.perhaps(self._store.panes(), frame)
-        found = (self._rows_of(pane, rows) for pane, rows in perhaps if rows.height)
-        known = [rows for rows in found if rows is not None]
-        return concatenated(known) if known else None
+    def _unknown(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The records that are in no group so far."""
+        times = None if self._within is None else frame[EVENT_TIME].cast(pl.Int64)
+        found: list[pl.Series] = []
+        for pane, told in self._hashes.told(self._store.panes(), frame):
+            found.append(self._within_group(told.known, times, told.kept))
+            if len(told.perhaps):
+                sought = frame[told.perhaps] if len(told.perhaps) < frame.height else frame
+                rows = self._rows_of(pane, sought)
+                if rows is not None:
+                    placed = sought[self._keys].hstack([told.perhaps.alias(_PLACE)])
+                    met = key_join(placed, rows, self._keys)
+                    kept = None if self._within is None else met[_FIRST]
+                    found.append(self._within_group(met[_PLACE], times, kept))
+        if not any(map(len, found)):
+            return frame
+        known = pl.repeat(False, frame.height, eager=True, dtype=pl.Boolean).scatter(pl.concat(found), True)
+        return frame.filter(~known)
+
+    def _within_group(
+        self, places: pl.Series, times: pl.Series | None, firsts: pl.Series | None
+    ) -> pl.Series:
+        """Those of the places at which a record is not too late for the group of its key. Records come in order: it is
+        too late for all groups of the key but the last one."""
+        if self._within is None or times is None or firsts is None:
+            return places
+        return places.filter(times.gather(places) - firsts < self._within)
 
     def _rows_of(self, pane: int, sought: pl.DataFrame) -> pl.DataFrame | None:
         """The groups of a pane that these records' keys have."""
@@ -93,18 +118,11 @@ class SeenKeys:
         rows = key_join(self._store.read(pane), sought[self._keys].unique(), self._keys)
         return rows if rows.height else None
 
-    def _begin(self, frame: pl.DataFrame, old: pl.DataFrame | None) -> pl.Series:
-        """Whether a record begins a group."""
-        times = [] if self._within is None else [EVENT_TIME]
-        left = frame[[*self._keys, *times]].with_row_index(_PLACE)
-        if old is not None:
-            met = key_join(left, old.unique(self._keys, keep="last", maintain_order=True), self._keys)
-            if self._within is not None:
-                met = met.filter(met[EVENT_TIME].cast(pl.Int64) - met[_FIRST] < self._within)
-            left = left.filter(~_at(met[_PLACE], frame.height))
-        if self._within is not None and left.height and _span(left[EVENT_TIME]) >= self._within:
-            return _at(left[_PLACE].filter(self._begin_again(left, self._within)), frame.height)
-        return _at(left.unique(self._keys, keep="first", maintain_order=True)[_PLACE], frame.height)
+    def _first_ones(self, left: pl.DataFrame) -> pl.DataFrame:
+        """The records that begin a group, of those that are in none so far."""
+        if self._within is None or _span(left[EVENT_TIME]) < self._within:
+            return left.unique(self._keys, keep="first", maintain_order=True)
+        return left.filter(self._begin_again(left, self._within))
 
     def _begin_again(self, left: pl.DataFrame, within: int) -> pl.Series:
         """Whether a record begins a group, of records among which a key may have several."""
@@ -137,11 +155,6 @@ class SeenKeys:
     def _add(self, pane: int, rows: pl.DataFrame) -> None:
         self._store.append(pane, rows)
         self._hashes.add(pane, rows)
-
-
-def _at(places: pl.Series, rows: int) -> pl.Series:
-    """Whether a row is at one of these places."""
-    return pl.repeat(False, rows, eager=True, dtype=pl.Boolean).scatter(places, True)
 
 
 def _span(times: pl.Series) -> int:

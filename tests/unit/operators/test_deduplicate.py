@@ -8,6 +8,7 @@ from typing import Any, Literal
 import polars as pl
 import pytest
 
+from streamflow.core.keys import key_hashes
 from streamflow.core.schema import Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import RecordError
@@ -167,13 +168,16 @@ def test_restored_at_another_parallelism_it_goes_on_as_if_nothing_had_happened(
 
 
 @pytest.mark.parametrize("within", [None, 900, 100_000])
-@pytest.mark.parametrize("budget", [64 << 20, 1])
+@pytest.mark.parametrize(("budget", "hashes"), [(64 << 20, None), (64 << 20, 1_000), (1, None)])
 def test_many_records_at_once_are_told_apart_by_their_hashes(
-    within: int | None, budget: int, monkeypatch: pytest.MonkeyPatch
+    within: int | None, budget: int, hashes: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(known_hashes, "_FOLDED", 500)
+    if hashes is not None:
+        # Three keys have the same first hash.
+        monkeypatch.setattr(known_hashes, "key_hashes", lambda *keys: key_hashes(*keys) % hashes)
     chance = random.Random(budget)
-    records = [(f"k{chance.randrange(6_000)}", n // 2 + chance.randint(0, 50), n) for n in range(24_000)]
+    records = [(f"k{chance.randrange(3_000)}", n // 2 + chance.randint(0, 50), n) for n in range(14_000)]
     harness = OperatorHarness(spec(within), TIMED, memory_budget=budget)
     for number, start in enumerate(range(0, len(records), 2_000)):
         pushed(harness, *records[start : start + 2_000]).watermark((start + 2_000) // 2 - 1)
