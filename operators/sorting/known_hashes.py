@@ -2,8 +2,8 @@
 
 Of each pane of keys they are runs sorted by the hash, merged when there are many, as in a log-structured merge tree;
 many keys at once, sorted too, are found by going along both, all of it in columns. Two independent hashes of 64 bits
-stand for a key: a key whose first hash is there and whose second is not has to be looked up, and that both are another
-key's happens once in 10²¹ times among a billion keys. The hashes take memory beside the keys; where it gets short they
+stand for a key: one whose first hash is there and whose second is not has to be looked up. Among a billion keys, both
+hashes of two are equal with a probability of 10⁻²¹. The hashes take memory beside the keys; where it gets short they
 go, and every key is looked up.
 """
 
@@ -83,7 +83,7 @@ class KnownHashes:
             self._tell()
 
     def told(self, panes: Iterable[int], frame: pl.DataFrame) -> Iterator[tuple[int, Told]]:
-        """What can be told for each pane about the keys of a frame's rows: of few rows nothing."""
+        """The known keys among those of a frame's rows, for each pane: of few rows all may be known."""
         all_rows = pl.int_range(frame.height, dtype=pl.UInt32, eager=True)
         nothing = Told(all_rows.clear(), None, all_rows)
         if self._given_up or frame.height < _MANY:
@@ -117,7 +117,7 @@ class _Pane:
         return _BYTES * sum(run.height * run.width for run in self._runs)
 
     def told(self, sought: pl.DataFrame) -> Told:
-        """What can be told of rows in the order of their hashes."""
+        """The known keys among those of rows that are in the order of their hashes."""
         met = pl.concat([_met(sought, run) for run in self._runs])
         sure = met[_CHECK] == met[_CHECK + _OF_KNOWN]
         known = met.filter(sure)

@@ -131,7 +131,9 @@ def _rows_with(frame: pl.DataFrame, column: str, values: Sequence[object]) -> pl
     series = frame[column]
     chosen: pl.Series | None = None
     for value in values:
-        has = series.is_null() if value is None else series == value
+        # Polars takes bytes by themselves for a column of numbers.
+        one = pl.Series([value]) if isinstance(value, bytes) else value
+        has = series.is_null() if one is None else series == one
         chosen = has if chosen is None else chosen | has
     assert chosen is not None
     count = chosen.sum()

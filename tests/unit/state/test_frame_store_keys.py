@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from typing import Any
 
 import polars as pl
@@ -180,6 +181,25 @@ def test_many_keys_are_put_and_looked_up_while_they_are_divided_and_spilled(
         put(store, 0, keys, pl.DataFrame({"k": list(keys["k"]), "n": [totals[n] for n in chosen]}))
     assert dict(store.read(0).rows()) == {f"key {n}": total for n, total in totals.items()}
     assert (store.spilled > 0) == (budget < 1 << 30)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [f"key {n}" for n in range(300)],
+        [b"key %d" % n for n in range(300)],
+        list(range(300)),
+        [date(2026, 1, 1) + timedelta(days=n) for n in range(300)],
+        [False, True] * 150,
+    ],
+)
+def test_a_few_keys_of_each_plain_type_are_compared_with_all(keys: list[Any]) -> None:
+    store = store_of(1 << 30, merged=False, backend=MemoryBackend())
+    store.append(0, pl.DataFrame({"k": [*keys, None], "n": range(301)}))
+    for sought in ([keys[7]], [keys[7], None]):
+        rows = store.look_up(0, pl.DataFrame({"k": sought}, schema={"k": pl.Series(keys).dtype}))
+        assert rows is not None
+        assert set(rows["n"]) == {n for n, key in enumerate([*keys, None]) if key in sought}
 
 
 def test_chunks_of_a_version_without_marks_are_looked_up_and_replaced() -> None:
