@@ -106,7 +106,7 @@ class FrameStore:
         self._chunks = Chunks(backend, self._address)
         self._merging = Merging(keys.looked_up, merge, replacing=replacing, repeated=repeated)
         self._replacing = replacing
-        self._keeps_each = merge is as_they_are
+        self._keeps_each = merge is as_they_are and not replacing
         self._sorting = sorting
         self._memory = MemoryShare.alone(memory) if isinstance(memory, int) else memory
         self._memory.join(self)

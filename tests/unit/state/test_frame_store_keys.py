@@ -37,13 +37,11 @@ def together(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.group_by("k", maintain_order=True).agg(pl.col("n").sum())
 
 
-def apart(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame
-
-
 def store_of(budget: int, *, merged: bool, backend: MemoryBackend, sorting: bool = False) -> FrameStore:
-    merge = together if merged else apart
-    return FrameStore(backend, "op-1", merge, budget, KEYS, replacing=True, sorting=sorting)
+    merge = together if merged else merging.as_they_are
+    return FrameStore(
+        backend, "op-1", merge, budget, KEYS, replacing=True, sorting=sorting, repeated=not merged
+    )
 
 
 def keys_of(keys: list[str | None]) -> pl.DataFrame:
