@@ -114,7 +114,9 @@ def latency() -> dict[str, float]:
 
     def out(rows: pl.DataFrame) -> pl.DataFrame:
         now = time.perf_counter() - began
-        waited.extend(now - rows.select(pl.max_horizontal("due", "due_right")).to_series())
+        left, right = rows["due"], rows["due_right"]
+        # Without a query, which would cost as much as the join's.
+        waited.extend(now - left.zip_with(left > right, right))
         return rows.clear()
 
     job = sf.Job("latency")

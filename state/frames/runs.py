@@ -17,7 +17,7 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.core.keys import key_hashes
 
-__all__ = ["Run", "by_hash", "sorted_together"]
+__all__ = ["Run", "by_hash", "rows_of_runs", "sorted_together"]
 
 _GONE_OVER: Final = 256
 """Runs with no more rows are not sorted."""
@@ -62,9 +62,7 @@ class Run:
     ) -> pl.DataFrame | None:
         """The rows whose keys have one of these hashes (ascending), and perhaps others; None: there are none. `values`:
         the keys themselves, if they are few and in one plain column."""
-        rows = self.frame.height
-        count = len(hashes)
-        if rows <= max(_GONE_OVER, count * _MANY, min(count * _MANY_OF_SMALL, _SMALL)):
+        if self._are_few(len(hashes)):
             return self.frame
         if self._sorted is None:
             if values and self._compared < _COMPARED:
@@ -75,13 +73,10 @@ class Run:
                 self.looked_up = True
                 return self.frame
         ordered = self.sort(keys)
-        places = _places_in_columns(ordered, hashes) if count >= _SEARCHED else self._places(ordered, hashes)
-        if not len(places):
-            return None
-        if places[-1] - places[0] < len(places):
-            # Nothing is copied, at a tenth of the cost.
-            return self.frame.slice(places[0], len(places))
-        return self.frame[places]
+        if len(hashes) < _SEARCHED:
+            return self.rows_at(self._places(ordered, hashes))
+        (places,) = _places_in_columns([ordered], hashes)
+        return self.rows_at(places)
 
     @property
     def is_sorted(self) -> bool:
@@ -99,6 +94,24 @@ class Run:
             self.frame, self._sorted = by_hash(self.frame, keys)
         return self._sorted
 
+    def searched_in_columns(self, sought: int) -> bool:
+        """Whether so many keys are searched by a query."""
+        sorts = self._sorted is not None or self.looked_up
+        return sought >= _SEARCHED and sorts and not self._are_few(sought)
+
+    def _are_few(self, sought: int) -> bool:
+        """Whether going over all rows costs less than searching so many keys."""
+        return self.frame.height <= max(_GONE_OVER, sought * _MANY, min(sought * _MANY_OF_SMALL, _SMALL))
+
+    def rows_at(self, places: pl.Series) -> pl.DataFrame | None:
+        """The rows at these places, ascending; None: there are none."""
+        if not len(places):
+            return None
+        if places[-1] - places[0] < len(places):
+            # Nothing is copied, at a tenth of the cost.
+            return self.frame.slice(places[0], len(places))
+        return self.frame[places]
+
     def _places(self, ordered: pl.Series, hashes: Sequence[int]) -> pl.Series:
         """The places of the rows with these hashes (ascending), found one by one."""
         if self._hashes is None:
@@ -113,11 +126,34 @@ class Run:
         return pl.Series(places, dtype=pl.UInt32)
 
 
-def _places_in_columns(ordered: pl.Series, hashes: Sequence[int]) -> pl.Series:
-    """The places of the rows with these hashes (ascending), found in one query."""
-    sought, among = pl.lit(pl.Series(hashes, dtype=pl.UInt64)), pl.lit(ordered)
-    ends = pl.select(low=among.search_sorted(sought, "left"), high=among.search_sorted(sought, "right"))
-    low, high = ends["low"], ends["high"]
+def rows_of_runs(
+    runs: Sequence[Run], hashes: Sequence[int], keys: Sequence[str], values: Sequence[object] = ()
+) -> list[pl.DataFrame]:
+    """`rows_of` for each of several runs, as far as there are any; many keys are searched in all of them by one
+    query."""
+    searched = [run for run in runs if run.searched_in_columns(len(hashes))]
+    if len(searched) > 1:
+        places = _places_in_columns([run.sort(keys) for run in searched], hashes)
+        at = dict(zip(map(id, searched), places, strict=True))
+    else:
+        at = {}
+    found = (run.rows_at(at[id(run)]) if id(run) in at else run.rows_of(hashes, keys, values) for run in runs)
+    return [rows for rows in found if rows is not None]
+
+
+def _places_in_columns(runs: Sequence[pl.Series], hashes: Sequence[int]) -> list[pl.Series]:
+    """The places of the rows with these hashes (ascending), for each of some runs that are sorted by theirs."""
+    sought = pl.lit(pl.Series(hashes, dtype=pl.UInt64))
+    ends = pl.select(
+        pl.lit(ordered).search_sorted(sought, side).alias(f"{side} {number}")
+        for number, ordered in enumerate(runs)
+        for side in ("left", "right")
+    ).get_columns()
+    return [_between(ends[at], ends[at + 1]) for at in range(0, len(ends), 2)]
+
+
+def _between(low: pl.Series, high: pl.Series) -> pl.Series:
+    """The places from each of `low` up to its `high`."""
     some = low < high
     low, high = low.filter(some), high.filter(some)
     if len(low) and (high - low).max() != 1:

@@ -31,7 +31,7 @@ from streamflow.state.frames.chunks import Chunk, Chunks, chunk_runs, chunks_wit
 from streamflow.state.frames.key_slices import slices_of, slices_of_hashes
 from streamflow.state.frames.merging import MARK, Merging, as_they_are, flagged, marks_of, unflagged
 from streamflow.state.frames.parts import TAIL_FRAMES, TAIL_ROWS, FrameSizes, Pane, Part
-from streamflow.state.frames.runs import Run, by_hash, sorted_together
+from streamflow.state.frames.runs import Run, by_hash, rows_of_runs, sorted_together
 from streamflow.state.keyed.key_hashes import Sought
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.memory_share import MemoryShare
@@ -230,7 +230,18 @@ class FrameStore:
         if self._are_few(contents, keys):
             return self._all_of(contents)
         sought = self._keys.hashes.sought(keys)
-        return [frame for pane in panes for frame in self._near(pane, sought)]
+        frames: list[pl.DataFrame] = []
+        runs: list[Run] = []
+        for pane in panes:
+            for part, hashes in self._parts_of(pane, sought):
+                if len(hashes) == len(sought.hashes):
+                    frames += self._chunks.read(pane, self._prepared(pane, part, hashes))
+                    runs += part.in_memory
+                else:
+                    frames += self._rows_of(pane, part, hashes, sought.values)
+        frames += rows_of_runs(runs, sought.hashes, self._by, _few(sought.values, sought.hashes))
+        self._tell()
+        return frames
 
     def read(self, pane: int) -> pl.DataFrame:
         """The merged frame of a pane. Stays in memory only if the pane was there anyway."""
@@ -522,22 +533,32 @@ class FrameStore:
 
     def _near(self, pane: int, sought: Sought) -> list[pl.DataFrame]:
         """The frames of a pane, or the rows of them, in which these keys may be, oldest first by part."""
-        content, hashes, values = self._panes[pane], sought.hashes, sought.values
-        if len(content.parts) == 1 and self._is_large(content.parts[0]):
-            self._divide(pane, content)
         found = [
             frame
-            for part, of_part in content.parts_of(hashes)
-            for frame in self._rows_of(pane, part, of_part, values)
+            for part, hashes in self._parts_of(pane, sought)
+            for frame in self._rows_of(pane, part, hashes, sought.values)
         ]
         self._tell()
         return found
+
+    def _parts_of(self, pane: int, sought: Sought) -> list[tuple[Part, Sequence[int]]]:
+        """The parts of a pane in which these keys may be, each with the hashes of its keys."""
+        content = self._panes[pane]
+        if len(content.parts) == 1 and self._is_large(content.parts[0]):
+            self._divide(pane, content)
+        return content.parts_of(sought.hashes)
 
     def _rows_of(
         self, pane: int, part: Part, hashes: Sequence[int], values: Mapping[int, object]
     ) -> list[pl.DataFrame]:
         """The frames of a part, or the rows of them, in which keys with these hashes may be, oldest first. `values` are
         the keys by their hashes, if they can be compared."""
+        chunks = self._prepared(pane, part, hashes)
+        in_memory = rows_of_runs(part.in_memory, hashes, self._by, _few(values, hashes))
+        return [*self._chunks.read(pane, chunks), *in_memory]
+
+    def _prepared(self, pane: int, part: Part, hashes: Sequence[int]) -> list[Chunk]:
+        """Puts together what looking up would go over one by one; the chunks in which keys with these hashes may be."""
         part.looked_up = True
         part.gone_through += len(part.in_memory)
         if part.is_still:
@@ -548,10 +569,7 @@ class FrameStore:
             self._join_tail(part)
         if part.chunks and chunk_runs(part.chunks) > _CHUNK_RUNS:
             self._merge_chunks(pane, part)
-        chunks = chunks_with(part.chunks, hashes)
-        few = [values[each] for each in hashes] if values and len(hashes) <= _COMPARED_KEYS else []
-        found = [run.rows_of(hashes, self._by, few) for run in part.in_memory]
-        return [*self._chunks.read(pane, chunks), *(rows for rows in found if rows is not None)]
+        return chunks_with(part.chunks, hashes)
 
     def _merge_chunks(self, pane: int, part: Part) -> None:
         """Writes the chunks of a part again as one run."""
@@ -604,3 +622,8 @@ class FrameStore:
         if pending_rows or len(frames) > 1:
             return self._merging(frames, oldest=True)
         return frames[0]
+
+
+def _few(values: Mapping[int, object], hashes: Sequence[int]) -> list[object]:
+    """The keys with these hashes if they are so few that they are compared with each row."""
+    return [values[each] for each in hashes] if values and len(hashes) <= _COMPARED_KEYS else []
