@@ -17,6 +17,7 @@ import polars as pl
 
 import streamflow as sf
 from benchmarks.figures import Figure
+from benchmarks.joins_beside_flink import joins_beside_flink
 from benchmarks.program import run_fresh
 
 EVENTS = 1_000_000
@@ -53,6 +54,7 @@ def joins() -> list[Figure]:
         Figure("as of, a table of 100,000 keys: events", said("asof")["rate"], "/s", "≥", 1_000_000),
         Figure("regular join of two changing streams: changes", said("regular")["rate"], "/s", "≥", 200_000),
         Figure("window join, 2 min: events of both sides", said("window")["rate"], "/s"),
+        *joins_beside_flink(),
     ]
 
 
