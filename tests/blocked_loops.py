@@ -97,13 +97,15 @@ class BlockedLoops:
         try:
             self._handle_run(handle)
         finally:
-            seconds = time.thread_time() - mine
-            if alone and self._work == work:
-                seconds = max(seconds, (time.process_time() - process) / _CORES)
             self._running.pop(me, None)
-            seconds -= self._collecting.get(me, 0.0) - collecting
-            if seconds > MOST_SECONDS:
-                self.found.append(f"{seconds * 1000:.0f} ms in {handle!r}\n{running.stack}")
+            # What took no time took no processor time, and the clocks of that are slow.
+            if time.monotonic() - running.began > MOST_SECONDS:
+                seconds = time.thread_time() - mine
+                if alone and self._work == work:
+                    seconds = max(seconds, (time.process_time() - process) / _CORES)
+                seconds -= self._collecting.get(me, 0.0) - collecting
+                if seconds > MOST_SECONDS:
+                    self.found.append(f"{seconds * 1000:.0f} ms in {handle!r}\n{running.stack}")
 
     def _look(self) -> None:
         """Note where a callback is that has run for a while: of one that has ended nothing can be told."""

@@ -6,6 +6,7 @@ hour of looking.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -16,10 +17,24 @@ from hypothesis import settings
 from tests.blocked_loops import BlockedLoops
 
 # No deadline: a shared machine is slow now and then, and that is no counterexample.
-settings.register_profile("dev", max_examples=30, deadline=None)
+settings.register_profile("dev", max_examples=20, deadline=None)
 settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("deep", max_examples=2_000, deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_collection_finish() -> None:
+    """Leaves the ten thousand collected tests out of garbage collection, which would go over them again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_is_left_open_is_told_here() -> Iterator[None]:
+    """A connection or a file that a module's tests leave open fails the last of them, and no other module's test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

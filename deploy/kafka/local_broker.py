@@ -50,6 +50,7 @@ _JAVA: Final = (
     "java",
     "-Xmx512m",
     "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 )
 _DYING: Final = 5.0

@@ -336,6 +336,9 @@ def _copied(backend: KeyedStateBackend | None) -> KeyedStateBackend:
     """A new backend with the same content, copied through the files that it would be stored in."""
     if backend is None:
         return MemoryBackend()
+    if isinstance(backend, MemoryBackend):
+        content = backend.save(Path())  # which lies in no folder
+        return open_saved(content.kind, FilesInMemory.of(content))
     with tempfile.TemporaryDirectory(prefix="streamflow-harness-") as folder:
         saved = backend.save(Path(folder) / "saved")
         return MemoryBackend() if saved is None else open_saved(saved.kind, FilesInMemory.of(saved))

@@ -54,7 +54,7 @@ def batch_of(
     if not listed:
         return FrameBatch(schema.empty(timed=moments is not None))
     bad: list[RecordError] = []
-    frame = frame_of(RowBatch([_typed(record, schema) for record in listed]), schema, bad).frame
+    frame = frame_of(RowBatch(_typed(listed, schema)), schema, bad).frame
     if bad:
         raise JobDefinitionError(
             f"{bad[0].message}\n  record: {bad[0].record}", hint="correct the record in the test"
@@ -69,19 +69,26 @@ def values_of(batch: AnyBatch) -> Sequence[Any]:
     return batch.values if isinstance(batch, RowBatch) else list(row_dicts(batch.user_frame()))
 
 
-def _typed(record: Any, schema: Schema) -> Any:
-    if not isinstance(record, Mapping):
-        return record
-    fields = cast("Mapping[str, Any]", record)
-    for name in fields:
-        if name not in schema:
-            message, hint = unknown_name("column", str(name), schema)
+def _typed(records: list[Any], schema: Schema) -> list[Any]:
+    """Records with every field, times as the columns hold them. What is no mapping stays as it is."""
+    dated = {name: dtype for name, dtype in schema.items() if isinstance(dtype, (pl.Datetime, pl.Date))}
+    names = dict.fromkeys(schema)
+    typed: list[Any] = []
+    for record in records:
+        if not isinstance(record, Mapping):
+            typed.append(record)
+            continue
+        fields = cast("Mapping[str, Any]", record)
+        if unknown := fields.keys() - names.keys():
+            message, hint = unknown_name("column", str(unknown.pop()), schema)
             raise JobDefinitionError(message, hint=hint)
-    return {name: _value(fields.get(name), dtype) for name, dtype in schema.items()}
+        dates = {name: _value(fields.get(name), dtype) for name, dtype in dated.items()}
+        typed.append({**names, **fields, **dates})
+    return typed
 
 
-def _value(value: Any, dtype: pl.DataType) -> Any:
-    if isinstance(value, str) and isinstance(dtype, (pl.Datetime, pl.Date)):
+def _value(value: Any, dtype: pl.Datetime | pl.Date) -> Any:
+    if isinstance(value, str):
         moment = _EPOCH + timedelta(microseconds=to_micros(value))
         return moment.date() if isinstance(dtype, pl.Date) else _zoned(moment, dtype)
     if isinstance(value, datetime) and isinstance(dtype, pl.Datetime):

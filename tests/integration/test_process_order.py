@@ -45,7 +45,7 @@ def transactions(count: int, *, seed: int = 1) -> list[dict[str, Any]]:
     for number in range(count):
         at += timedelta(seconds=chance.randrange(8), microseconds=1 + number)
         amount = chance.choice([1.0, 5.0, 50.0, 600.0, 900.0])
-        rows.append({"card": f"card-{chance.randrange(12)}", "amount": amount, "at": at})
+        rows.append({"card": f"card-{chance.randrange(5)}", "amount": amount, "at": at})
     return rows
 
 
@@ -91,7 +91,7 @@ def alerts_of(
     return sorted((row["card"], row["at"]) for row in alerts.rows())
 
 
-ROWS = transactions(600)
+ROWS = transactions(200)
 CUTS = [(1, 1), (7, 2), (100, 3), (100_000, 1)]
 
 
@@ -336,7 +336,7 @@ def test_a_process_behind_a_process_has_its_timers_in_between_too(batch_rows: in
         return sorted(tuple(row.values()) for row in alerts.rows())
 
     reference = run(mode="streaming", batch_rows=100_000)
-    assert len(reference) > 50
+    assert len(reference) > 40
     assert run(mode="streaming", batch_rows=batch_rows) == reference
     assert run(mode="micro-batch", batch_rows=batch_rows) == reference
     # What a timer puts out comes behind the event that made it fire; in batch mode it comes before.

@@ -14,7 +14,7 @@ import pytest
 from streamflow.windows.numbers import Sum
 from tests.properties.graph_jobs import searched
 
-GRAPHS = 60
+GRAPHS = 40
 PIECE = 10
 
 

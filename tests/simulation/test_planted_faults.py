@@ -105,7 +105,7 @@ def found(campaign: Campaign) -> int | None:
 
 
 PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
-    (no_alignment, "tumbling"),
+    (no_alignment, "union"),
     (commit_before_publication, "tumbling"),
     (no_sync, "tumbling"),
     (no_folder_sync, "tumbling"),

@@ -102,7 +102,7 @@ def test_a_crash_before_any_call_of_the_disk_leaves_the_newest_checkpoint_or_the
         published: list[int] = []
         with pytest.raises(Killed):
             _until_the_end(disk, published)
-        for seed in range(4 if loss == "power" else 1):
+        for seed in range(2 if loss == "power" else 1):
             after = disk.crash(loss, Chance(seed))
             assert damaged_checkpoints(after, ROOT) is None
             numbers = store_on(after).numbers()

@@ -4,6 +4,7 @@ there twice."""
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -240,7 +241,9 @@ def dying(job: SmallJob, calls: int, loss: Any, epochs: int, seed: int, *, at_en
 def test_a_job_that_dies_at_any_disk_call_goes_on_as_if_nothing_had_happened(
     sink: FileSink, loss: Any
 ) -> None:
-    calls = 0
+    # A killed process loses nothing of the disk: fewer of its deaths differ. Each run of the tests begins at another.
+    step = 8 if loss == "kill" else 3
+    calls = random.randrange(step)
     while True:
         job = fresh(sink)
         job.failing = frozenset([2])
@@ -255,8 +258,7 @@ def test_a_job_that_dies_at_any_disk_call_goes_on_as_if_nothing_had_happened(
         assert len(job.expected) >= 6
         if not died:
             break
-        # A killed process loses nothing of the disk: fewer of its deaths differ.
-        calls += 5 if loss == "kill" else 1
+        calls += step
     assert calls > 40
 
 
@@ -264,7 +266,7 @@ def test_a_job_that_dies_at_any_disk_call_goes_on_as_if_nothing_had_happened(
 def test_a_run_that_commits_at_its_end_goes_on_from_one_that_died_committing_at_each_epoch(
     sink: FileSink, loss: Any
 ) -> None:
-    calls, died = 0, True
+    calls, died = random.randrange(6), True
     while died:
         job = fresh(sink)
         died = dying(job, calls, loss, epochs=2, seed=calls)
@@ -272,7 +274,7 @@ def test_a_run_that_commits_at_its_end_goes_on_from_one_that_died_committing_at_
             dying(job, 60 + calls % 17 * (death + 1), loss, epochs=3, seed=calls + death, at_end=True)
         job.live(2, at_end=True)
         assert job.visible == job.expected, calls
-        calls += 3
+        calls += 6
     assert calls > 40
 
 
@@ -341,7 +343,7 @@ def test_what_was_taken_back_does_not_return_with_a_power_failure(tmp_path: Path
 
 def test_a_commit_that_died_before_it_was_seen_needs_no_taking_back(sink: FileSink) -> None:
     """Wherever the commit of epoch 2 dies: going on from epoch 1 gives everything once, or says why it cannot."""
-    calls, refused = 0, 0
+    calls, refused = random.randrange(2), 0
     while True:
         job = fresh(sink)
         job.live(1)
@@ -357,8 +359,8 @@ def test_a_commit_that_died_before_it_was_seen_needs_no_taking_back(sink: FileSi
         else:
             assert job.visible == job.expected == [0, 1, 2, 3, 4, 5]
             assert job.hidden == []
-        calls += 1
-    assert refused == 0 if not Path(sink.path).suffix else refused <= 14
+        calls += 2
+    assert refused == 0 if not Path(sink.path).suffix else refused <= 7
 
 
 def test_it_says_when_each_name_has_appeared(sink: FileSink) -> None:

@@ -88,7 +88,7 @@ _FEW = settings(max_examples=max(3, settings().max_examples // 10))
 """For triggers, whose runs take several times as long."""
 
 _batches = st.lists(
-    st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 40)), max_size=5), min_size=1, max_size=4
+    st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 40)), max_size=5), min_size=1, max_size=3
 )
 _watermarks = st.lists(st.integers(-1, 40), min_size=1, max_size=4).map(sorted)
 

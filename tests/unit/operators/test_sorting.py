@@ -67,7 +67,7 @@ def test_a_batch_is_sorted_whatever_fits_into_memory(
 ) -> None:
     monkeypatch.setattr(sorted_runs, "_MOST_RUNS", 3)
     chance = random.Random(budget)
-    count = 1_000 if budget == 1 else 9_000
+    count = 500 if budget == 1 else 5_000
     rows = [{"k": chance.choice(["a", "b", None]), "v": chance.randint(0, 50)} for _ in range(count)]
     harness = OperatorHarness(
         by("k", "v", descending=descending, nulls_last=nulls_last),
@@ -75,7 +75,7 @@ def test_a_batch_is_sorted_whatever_fits_into_memory(
         updates="end",
         memory_budget=budget,
     )
-    for number, start in enumerate(range(0, len(rows), 500)):
+    for number, start in enumerate(range(0, len(rows), 250)):
         harness.push(rows[start : start + 500])
         if number % 2:
             harness.restore(harness.snapshot())

@@ -165,7 +165,7 @@ def test_many_keys_are_put_and_looked_up_while_they_are_divided_and_spilled(
     store = store_of(budget, merged=True, backend=backend, sorting=sorting)
     totals = dict.fromkeys(range(140_000 if sorting else 60_000), 1)
     store.append(0, pl.DataFrame({"k": [f"key {n}" for n in totals], "n": [1] * len(totals)}))
-    for turn in range(150):
+    for turn in range(60):
         chosen = [(turn * 7_919 + i * 104_729) % len(totals) for i in range(50)]
         keys = keys_of([f"key {n}" for n in chosen])
         if turn % 50 == 0:

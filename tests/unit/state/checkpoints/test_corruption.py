@@ -134,7 +134,7 @@ def swap(path: Path, chance: random.Random) -> None:
 
 
 # How often each is done to each of 11 files, with and without a key.
-TIMES: dict[Damage, int] = {flip: 60, truncate: 20, zero: 20, append: 6, delete: 1, swap: 10}
+TIMES: dict[Damage, int] = {flip: 40, truncate: 16, zero: 16, append: 8, delete: 1, swap: 10}
 
 
 @contextmanager
