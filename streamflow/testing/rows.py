@@ -70,7 +70,7 @@ def values_of(batch: AnyBatch) -> Sequence[Any]:
 
 
 def _typed(records: list[Any], schema: Schema) -> list[Any]:
-    """Records with every field, times as the columns hold them. What is no mapping stays as it is."""
+    """Records with every field, times as the columns hold them; a record that is no mapping stays as it is."""
     dated = {name: dtype for name, dtype in schema.items() if isinstance(dtype, (pl.Datetime, pl.Date))}
     names = dict.fromkeys(schema)
     typed: list[Any] = []
