@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from streamflow.operators.patterns.pattern import Condition, Contiguity
@@ -84,10 +83,11 @@ class Stage:
         return self.most != 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Automaton:
     """A pattern's stages, steps and conditions. `starts` are the stages that may take the first event; `awaits`: the
-    pattern ends with an absence, of the next event or until the time is over."""
+    pattern ends with an absence, of the next event or until the time is over; `ambiguous`: a path may be divided among
+    repetitions in several ways, as in `(a+){2}`, and is a match once all the same."""
 
     stages: tuple[Stage, ...]
     steps: tuple[TakingStep, ...]
@@ -95,6 +95,7 @@ class Automaton:
     starts: tuple[int, ...]
     awaits: Literal["next", "then"] | None
     within: int | None
+    ambiguous: bool = False
 
     @property
     def strict(self) -> bool:
@@ -104,17 +105,6 @@ class Automaton:
             or (stage.repeated and stage.inner == "next")
             or stage.absent_next is not None
             for number, stage in enumerate(self.stages)
-        )
-
-    @cached_property
-    def ambiguous(self) -> bool:
-        """Whether a path may be divided among repetitions in several ways, as in `(a+){2}`; it is a match once."""
-        return any(
-            len({self.stages[after].step for after in behind}) < len(behind)
-            for behind in (
-                (number, *stage.onward) if stage.repeated else stage.onward
-                for number, stage in enumerate(self.stages)
-            )
         )
 
 
@@ -200,10 +190,10 @@ def _take(
 ) -> tuple[tuple[int, ...], bool]:
     """Lets each stage that a partial match waits for take the event if it can; gives the stages that it goes on waiting
     for, and whether a greedy one took it."""
-    path = partial.path
+    path, stages = partial.path, automaton.stages
     kept: list[int] = []
     for number in partial.waits:
-        stage = automaton.stages[number]
+        stage = stages[number]
         if stage.stops and any(holds(stop, path) for stop in stage.stops):
             continue
         again = number == partial.stage
@@ -229,6 +219,9 @@ def _longer(
     """Adds the partial match with the event taken by a stage, and the match that it may be."""
     stage = automaton.stages[number]
     count = partial.repeated + 1 if partial.stage == number else 1
+    if count > stage.least and stage.most is None:
+        # Beyond that the number makes no difference: partial matches that are alike are the same.
+        count = stage.least
     path = partial.path + (taken,)  # noqa: RUF005 — copied once, not twice: paths may be long
     enough = count >= stage.least
     waits = (number,) if stage.most is None or count < stage.most else _NONE

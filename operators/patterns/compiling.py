@@ -53,7 +53,15 @@ def compiled(pattern: Pattern) -> Automaton:
         tuple(whole.first),
         awaits,
         pattern.time,
+        any(_forks(compiling.stages, number) for number in range(len(compiling.stages))),
     )
+
+
+def _forks(stages: Sequence[Stage], number: int) -> bool:
+    """Whether one step may take the event behind a stage in two ways."""
+    stage = stages[number]
+    behind = (number, *stage.onward) if stage.repeated else stage.onward
+    return len({stages[after].step for after in behind}) < len(behind)
 
 
 def _stages(step: Step) -> int:

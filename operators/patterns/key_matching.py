@@ -66,10 +66,12 @@ class _Packing:
     def add(self, path: Path) -> tuple[int, int, list[int]]:
         """(how many events at its head and how many at its tail are those of the path before, the others)."""
         before, self._before = self._before, path
-        most = min(len(before), len(path))
-        head = _most(most, lambda count: before[:count] == path[:count])
-        ends = len(before), len(path)
-        tail = _most(most - head, lambda count: before[ends[0] - count :] == path[ends[1] - count :])
+        head = tail = 0
+        if before:
+            most = min(len(before), len(path))
+            head = _most(most, lambda count: before[:count] == path[:count])
+            ends = len(before), len(path)
+            tail = _most(most - head, lambda count: before[ends[0] - count :] == path[ends[1] - count :])
         between = path[head : len(path) - tail]
         self.events.update(event for _, event in between)
         return head, tail, [number for taken in between for number in taken]

@@ -163,6 +163,12 @@ class Pattern:
 
         A group ends wherever it is: no step of it takes that event or a later one.
         """
+        if condition is None:  # pyright: ignore[reportUnnecessaryComparison]
+            raise JobDefinitionError("until has no condition", hint="say which events end the repetition")
+        if self.steps[-1].until is not None:
+            raise JobDefinitionError(
+                f"{self.steps[-1].name!r} has two conditions of until", hint="join them: (one) | (other)"
+            )
         return self._changed("until", repeated=True, until=condition)
 
     def greedy(self) -> Pattern:
@@ -176,11 +182,11 @@ class Pattern:
 
     def consecutive(self) -> Pattern:
         """No other event of the key comes between two of a repeated step, or between two repetitions of a group."""
-        return self._changed("consecutive", repeated=True, inner="next")
+        return self._between("consecutive", "next")
 
     def combinations(self) -> Pattern:
         """A repeated step or group may leave out events that it could take: each combination is a match of its own."""
-        return self._changed("combinations", repeated=True, inner="then_any")
+        return self._between("combinations", "then_any")
 
     def within(self, time: Duration) -> Pattern:
         """Less than this time lies between the first and the last event of a match."""
@@ -223,6 +229,14 @@ class Pattern:
         if self.steps[-1].repeated:
             raise JobDefinitionError(f"{method} for a step that is repeated already", hint="say it once")
         return self._changed(method, least=least, most=most)
+
+    def _between(self, method: str, inner: Contiguity) -> Pattern:
+        if self.steps[-1].inner not in ("then", inner):
+            raise JobDefinitionError(
+                f"{self.steps[-1].name!r} is both consecutive and with combinations",
+                hint="choose one of them",
+            )
+        return self._changed(method, repeated=True, inner=inner)
 
     def _changed(self, method: str, *, repeated: bool = False, **changes: Any) -> Pattern:
         step = self.steps[-1]
