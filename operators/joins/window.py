@@ -1,14 +1,14 @@
 """The window join: pairs of rows with equal keys in the same window of event time, when the window closes.
 
 Rows of both sides wait in slices, as records of an aggregate do; a row is stored once, whatever size and slide are. A
-closing window joins its slices. Sessions, which are no slices, are in `sessions`.
+closing window joins its slices. Those that merge are in `merging_windows`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import polars as pl
 
@@ -17,21 +17,26 @@ from streamflow.core.stream_type import StreamType
 from streamflow.operators.aggregates.partials import SLICE
 from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
 from streamflow.operators.contract.waiting import Waiting
-from streamflow.operators.joins.sessions import SessionJoining
+from streamflow.operators.joins.merging_windows import MergingAssigner, MergingJoining
 from streamflow.operators.joins.sides import SIDES, TIMES, Columns, JoinSpec, Late
 from streamflow.operators.joins.window_pairs import WindowPairs
 from streamflow.operators.windows.buckets import Buckets
 from streamflow.operators.windows.closing_windows import ClosingWindows, in_windows
 from streamflow.operators.windows.emission import WINDOW_COLUMNS
+from streamflow.operators.windows.window_parts import count_in_no_window
 from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MIN_TIME
 from streamflow.windows.assigners import Session
+from streamflow.windows.own_assigner import WindowAssigner
 from streamflow.windows.slicing import SlicedAssigner, slices_of
 
 __all__ = ["WindowJoin"]
+
+_AT_ONCE: Final = 50_000
+"""The number of rows whose windows are joined at once, if windows are that small: there may be many pairs of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +45,7 @@ class WindowJoin(JoinSpec):
 
     kind: ClassVar[str] = "window_join"
     between: ClassVar[Mapping[str, pl.DataType]] = WINDOW_COLUMNS
-    assigner: SlicedAssigner | Session
+    assigner: SlicedAssigner | MergingAssigner
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         self.check_timed(inputs, "a join by window")
@@ -48,8 +53,8 @@ class WindowJoin(JoinSpec):
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
         match self.assigner:
-            case Session(gap=gap):
-                return SessionJoining(gap, ctx, self.columns(inputs))
+            case Session() | WindowAssigner() as assigner:
+                return MergingJoining(assigner, ctx, self.columns(inputs))
             case assigner:
                 return _SlicedJoining(assigner, ctx, self.columns(inputs))
 
@@ -68,16 +73,14 @@ class _SlicedJoining(Operator):
         self._slicing = slicing = slices_of(assigner)
         self._pairs = WindowPairs(columns, slicing.start_of)
         self._late = Late(columns, ctx.metrics)
-        self._in_no_window = ctx.metrics.counter(
-            "streamflow_records_in_no_window_total", "Records whose time lies between two windows"
-        )
+        self._metrics = ctx.metrics
         owned = OwnedKeys(tuple(columns.keys), ctx.groups, ctx.max_parallelism)
         self._stores = [
             FrameStore(ctx.state, ctx.operator_id, as_they_are, ctx.memory_budget, owned, state=side)
             for side in SIDES
         ]
         self._buckets = [Buckets(store, slicing.width, slicing.offset) for store in self._stores]
-        self._closing = ClosingWindows(slicing, *self._buckets)
+        self._closing = ClosingWindows(slicing, *self._buckets, at_once=_AT_ONCE)
         self._watermark = MIN_TIME
         self._firing: Iterator[None] | None = None
 
@@ -90,7 +93,7 @@ class _SlicedJoining(Operator):
         open_ = ends - 1 > self._watermark
         if not open_.all() or self._slicing.gaps:
             gap = ends <= slices
-            self._in_no_window.add(int(gap.sum()))
+            count_in_no_window(self._metrics, int(gap.sum()))
             late = ~open_ & ~gap
             if late.any():
                 self._late.put_out(rows.filter(late), port, out)

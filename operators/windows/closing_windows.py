@@ -20,7 +20,7 @@ from streamflow.windows.slicing import Slices
 __all__ = ["Closing", "ClosingWindows", "in_windows"]
 
 _CHUNK_ROWS: Final = 200_000
-"""The approximate number of rows whose windows close at once at the end of a batch job."""
+"""The approximate number of rows whose windows close at once at the end of a batch job, unless said otherwise."""
 _CHUNK_SHARE: Final = 0.5
 """The approximate largest share of the part that can be worked on at a time, unless a single window takes more."""
 
@@ -35,12 +35,13 @@ class Closing(NamedTuple):
 
 class ClosingWindows:
     """The windows of slices whose rows are in `buckets`. `kept`: how long a bucket stays after its last window has
-    closed, in microseconds."""
+    closed, in microseconds. `at_once`: the approximate number of rows whose windows close at once."""
 
-    def __init__(self, slicing: Slices, *buckets: Buckets, kept: int = 0) -> None:
+    def __init__(self, slicing: Slices, *buckets: Buckets, kept: int = 0, at_once: int = _CHUNK_ROWS) -> None:
         self._slicing = slicing
         self._buckets = buckets
         self._kept = kept
+        self._at_once = at_once
 
     def closed_by(self, previous: int, watermark: int) -> Iterator[Closing]:
         """The windows whose last moment lies in (previous, watermark], some at a time; what those at one time need is
@@ -67,7 +68,7 @@ class ClosingWindows:
                 complete = slicing.end_until(low)
                 if complete >= last:
                     break
-                if (rows >= _CHUNK_ROWS or share >= _CHUNK_SHARE) and complete >= end:
+                if (rows >= self._at_once or share >= _CHUNK_SHARE) and complete >= end:
                     until = complete
                     break
                 read[number].append(bucket)

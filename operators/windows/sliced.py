@@ -23,7 +23,7 @@ from streamflow.operators.contract.operator import LATE, Collector, Operator
 from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.windows.buckets import Buckets
 from streamflow.operators.windows.closing_windows import ClosingWindows, in_windows
-from streamflow.operators.windows.window_parts import WindowParts
+from streamflow.operators.windows.window_parts import WindowParts, count_in_no_window
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 from streamflow.windows.slicing import Slices
@@ -140,7 +140,7 @@ class SlicedWindows(Operator):
         gap = self._slicing.last_end(slices) <= slices
         if not gap.any():
             return partials
-        self._parts.count_in_no_window(int(partials.filter(gap)[COUNT].sum()))
+        count_in_no_window(self._parts.metrics, int(partials.filter(gap)[COUNT].sum()))
         return partials.filter(~gap)
 
     def _fired(self, previous: int, watermark: int) -> Iterator[pl.DataFrame]:

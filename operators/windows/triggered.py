@@ -33,7 +33,7 @@ from streamflow.operators.windows.alarms import WAIT, Alarms
 from streamflow.operators.windows.emission import INDEX
 from streamflow.operators.windows.next_panes import NextPanes
 from streamflow.operators.windows.trigger_machine import DONE, TriggerMachine
-from streamflow.operators.windows.window_parts import WindowParts
+from streamflow.operators.windows.window_parts import WindowParts, count_in_no_window
 from streamflow.operators.windows.window_rows import BY_END, BY_START, FRAGMENT, WindowRows
 from streamflow.operators.windows.window_states import (
     IS_LAST,
@@ -120,7 +120,7 @@ class TriggeredWindows(Operator):
         rows = self._rows.rows(fragments)
         if self._rows.gaps:
             nowhere = _lost(fragments.with_row_index(FRAGMENT), rows, fragments)
-            self._parts.count_in_no_window(int(nowhere[COUNT].sum()))
+            count_in_no_window(self._parts.metrics, int(nowhere[COUNT].sum()))
         if rows.is_empty():
             return
         now = self._clock.now()
@@ -259,7 +259,7 @@ class TriggeredWindows(Operator):
             return records
         cut = with_fragments(self._parts.assigner, records)
         if RECORD_START in cut.columns and cut[RECORD_START].has_nulls():
-            self._parts.count_in_no_window(cut[RECORD_START].null_count())
+            count_in_no_window(self._parts.metrics, cut[RECORD_START].null_count())
             cut = cut.filter(pl.col(RECORD_START).is_not_null())
         return self._parts.plan.partial(cut, self._parts.groups)
 

@@ -59,12 +59,6 @@ class WindowParts:
             return frame
         return self.plan.partial(with_fragments(self.assigner, frame), self.groups)
 
-    def count_in_no_window(self, records: int) -> None:
-        """Counts records that no window holds."""
-        self.metrics.counter(
-            "streamflow_records_in_no_window_total", "Records whose time lies between two windows"
-        ).add(records)
-
     def records_of(self, fragments: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
         """Those of a batch's records of which these partials were made, in their order."""
         of_records = with_fragments(self.assigner, records).select(self.groups)
@@ -85,3 +79,11 @@ class WindowParts:
         """Restores the panes and the fired ones."""
         self.store.restore(parts)
         self.writer.restore(parts)
+
+
+def count_in_no_window(metrics: OperatorMetrics, records: int) -> None:
+    """Counts records that no window holds."""
+    counter = metrics.counter(
+        "streamflow_records_in_no_window_total", "Records whose time lies between two windows"
+    )
+    counter.add(records)

@@ -35,10 +35,11 @@ class WindowRows(ABC):
 
     `merging`: windows that intersect become one. `gaps`: a fragment may be in no window. `width`: the
     usual distance from the end of a window to the next one's; 0: not known. `within`: the columns, beside
-    the key, that tell windows apart; none where windows merge.
+    the key, that tell windows apart; none where windows merge. `spanning`: a merged window has the bounds of all.
     """
 
     merging = False
+    spanning = True
     gaps = False
     width = 0
     within: tuple[str, ...] = (END,)
@@ -138,7 +139,7 @@ class _GlobalRows(WindowRows):
 class _OwnRows(WindowRows):
     def __init__(self, assigner: WindowAssigner) -> None:
         self._assigner = assigner
-        self._simple = type(assigner).merge is WindowAssigner.merge
+        self.spanning = type(assigner).merge is WindowAssigner.merge
         self.merging = assigner.merging
         self.within = () if assigner.merging else (START, END)
 
@@ -146,7 +147,7 @@ class _OwnRows(WindowRows):
         return fragments.with_row_index(FRAGMENT)
 
     def numbered(self, rows: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
-        if self._simple:
+        if self.spanning:
             return super().numbered(rows, keys)
         ordered = rows.sort(*keys, START, END)
         windows: list[pl.DataFrame] = []

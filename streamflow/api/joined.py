@@ -34,6 +34,7 @@ from streamflow.planning.convert import natural_layout
 from streamflow.time.timestamps import Duration, parse_duration
 from streamflow.windows.accumulators import pack, unpack
 from streamflow.windows.assigners import Assigner, Session
+from streamflow.windows.own_assigner import WindowAssigner
 from streamflow.windows.slicing import SlicedAssigner
 
 if TYPE_CHECKING:
@@ -266,17 +267,19 @@ def _call(
 
 
 def _by_window(call: _Call, right: Stream, window: Assigner) -> JoinedStream:
-    if not isinstance(window, SlicedAssigner | Session):
+    merges = isinstance(window, Session) or (isinstance(window, WindowAssigner) and window.merging)
+    if not (merges or isinstance(window, SlicedAssigner)):
         raise JobDefinitionError(
             f"a join by {window}",
             where=call.where,
-            hint="give windows of event time, like sf.tumbling(…) or sf.session(…), or within=",
+            hint="give windows of event time, like sf.tumbling(…), sf.session(…) or own ones with merging = True,"
+            " or within=",
         )
-    if call.salt > 1 and isinstance(window, Session):
+    if call.salt > 1 and merges:
         raise JobDefinitionError(
             f"a join by {window} with a salt",
             where=call.where,
-            hint="leave salt out: all rows of a key make its sessions",
+            hint="leave salt out: all rows of a key make its windows",
         )
     return _added(call, right, WindowJoin, assigner=window)
 

@@ -80,13 +80,13 @@ def in_sessions(rows: Iterable[tuple[int, Row]], gap: int) -> list[list[tuple[in
 
 
 def joined_in_sessions(
-    sessions: Iterable[list[tuple[int, Row]]], how: str, gap: int
+    sessions: Iterable[list[tuple[int, Row]]], how: str, gap: int, before: int = 0
 ) -> Counter[tuple[Pair, int, int]]:
-    """The result of a join of each of these sessions, with its bounds."""
+    """The result of a join of each of these sessions, with its bounds; these are `before` the usual ones."""
     result: Counter[tuple[Pair, int, int]] = Counter()
     for session in sessions:
         left, right = ([row for port, row in session if port == side] for side in (0, 1))
-        start, end = session[0][1].time, session[-1][1].time + gap
+        start, end = session[0][1].time - before, session[-1][1].time + gap - before
         for pair, times in combined(left, right, how, lambda _l, _r: True).items():
             result[pair, start, end] += times
     return result
@@ -136,9 +136,12 @@ def steps() -> st.SearchStrategy[list[Step]]:
     return st.lists(step, max_size=12)
 
 
-def session_join(script: Sequence[Step], how: str, gap: int) -> tuple[Counter[tuple[Pair, int, int]], int]:
+def session_join(
+    script: Sequence[Step], how: str, gap: int, before: int
+) -> tuple[Counter[tuple[Pair, int, int]], int]:
     """The result of a join over session windows under a script, with windows' bounds, and the number of late rows:
-    those whose session, with all that is there and comes with them, is over."""
+    those whose session, with all that is there and comes with them, is over. Sessions begin
+    `before` their first row, and end as much earlier."""
     told, late = [-30, -30], 0
     open_: list[list[tuple[int, Row]]] = []
     closed: list[list[tuple[int, Row]]] = []
@@ -152,13 +155,13 @@ def session_join(script: Sequence[Step], how: str, gap: int) -> tuple[Counter[tu
             case Restore():
                 pass
         sessions = in_sessions([*(each for session in open_ for each in session), *pushed], gap)
-        over = [session for session in sessions if session[-1][1].time + gap - 1 <= min(told)]
+        over = [session for session in sessions if session[-1][1].time + gap - before - 1 <= min(told)]
         open_ = [session for session in sessions if session not in over]
         if pushed:
             late += sum(map(len, over))
         else:
             closed += over
-    return joined_in_sessions([*closed, *open_], how, gap), late
+    return joined_in_sessions([*closed, *open_], how, gap, before), late
 
 
 def row_of(record: dict[str, Any], *, right: bool = False) -> Row | None:

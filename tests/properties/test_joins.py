@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -175,13 +176,54 @@ def _every(assigner: Tumbling | Sliding | Cumulative) -> int:
     return assigner.every if isinstance(assigner, Sliding) else assigner.size
 
 
+@dataclass(frozen=True)
+class Around(sf.WindowAssigner):
+    """Own windows that merge: from before a row until after it."""
+
+    before: int
+    after: int
+    merging = True
+
+    def assign(self, times: pl.Series) -> tuple[pl.Series, pl.Series]:
+        return times.to_physical() - self.before, times.to_physical() + self.after
+
+
+class AroundByHand(Around):
+    """The same, merged by a function; each seventh moment is in no window."""
+
+    def assign(self, times: pl.Series) -> tuple[pl.Series, pl.Series]:
+        starts, ends = super().assign(times)
+        nowhere = times.to_physical() % 7 == 0
+        return starts.set(nowhere, None), ends.set(nowhere, None)
+
+    def merge(self, starts: pl.Series, ends: pl.Series) -> tuple[pl.Series, pl.Series]:
+        return super().merge(starts, ends)
+
+
+@st.composite
+def merging(draw: st.DrawFn) -> tuple[Session | Around, int, int]:
+    """Windows that merge, their gap, and how long before a row they begin."""
+    gap = draw(st.integers(1, 15))
+    before = draw(st.one_of(st.just(0), st.integers(0, gap - 1)))
+    kinds: list[Session | Around] = [Around(before, gap - before), AroundByHand(before, gap - before)]
+    return draw(st.sampled_from(kinds if before else [Session(gap), Session(gap), *kinds])), gap, before
+
+
 @share(2)
-@given(how=st.sampled_from(HOW), gap=st.integers(1, 15), **settled())
-def test_a_join_over_sessions_step_by_step(
-    how: Any, gap: int, script: list[Step], budget: int, backend: str
+@given(how=st.sampled_from(HOW), windows=merging(), **settled())
+def test_a_join_over_windows_that_merge_step_by_step(
+    how: Any, windows: tuple[Session | Around, int, int], script: list[Step], budget: int, backend: str
 ) -> None:
-    driven = Driven(WindowJoin(how=how, assigner=Session(gap), **ON), script, budget=budget, backend=backend)
-    wanted, late = session_join(script, how, gap)
+    assigner, gap, before = windows
+    driven = Driven(WindowJoin(how=how, assigner=assigner, **ON), script, budget=budget, backend=backend)
+    if isinstance(assigner, AroundByHand):
+        script = [
+            Push(step.port, tuple(row for row in step.rows if row.time % 7))
+            if isinstance(step, Push)
+            else step
+            for step in script
+        ]
+    wanted, late = session_join(script, how, gap, before)
     driven.check(Counter(pair for pair, _, _ in wanted.elements()), late)
     assert wanted == Counter(
         (

@@ -57,11 +57,11 @@ MISUSES: dict[str, tuple[Callable[[sf.Job, sf.Stream, sf.Stream], Any], str]] = 
     ),
     "a count window": (
         lambda j, a, b: a.join(b, on="k", window=sf.count_window(3)),
-        "sf.session(…), or within=",
+        "sf.session(…) or own ones with merging = True, or within=",
     ),
     "a salt over sessions": (
         lambda j, a, b: a.join(b, on="k", window=sf.session(gap="1s"), salt=2),
-        "all rows of a key make its sessions",
+        "all rows of a key make its windows",
     ),
     "an empty interval": (
         lambda j, a, b: a.join(b, on="k", within=("1s", "-1s")),

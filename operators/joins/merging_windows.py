@@ -1,4 +1,5 @@
-"""The join over session windows: pairs of rows of one session of their key, when the session closes.
+"""The join over windows that merge: pairs of rows of one session of their key, when the session closes. So are own
+windows joined that intersect.
 
 A session is made by the rows of both sides together. Its bounds are kept apart from its rows, merged by key: a
 session that goes on and on costs no look at what it holds. The ends that sessions have had wait in order of time;
@@ -21,39 +22,48 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.membership import has_key_in
 from streamflow.operators.aggregates.partials import END, START
 from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
-from streamflow.operators.contract.waiting import Waiting, earliest, session_that_ends
+from streamflow.operators.contract.waiting import Waiting, earliest
 from streamflow.operators.joins.sides import ALONE, SIDES, TIMES, Columns, Late
 from streamflow.operators.joins.window_pairs import WindowPairs
-from streamflow.operators.windows.merging import SESSION, with_sessions
+from streamflow.operators.windows.merging import SESSION
+from streamflow.operators.windows.window_parts import count_in_no_window
+from streamflow.operators.windows.window_rows import BY_END, BY_START, window_rows
 from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.frames.time_sorted import TimeSorted
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
+from streamflow.windows.assigners import Session
+from streamflow.windows.own_assigner import WindowAssigner, assigned
 
-__all__ = ["SessionJoining"]
+__all__ = ["MergingAssigner", "MergingJoining"]
+
+MergingAssigner = Session | WindowAssigner
+"""The assigners whose windows may merge."""
 
 _PANE: Final = 0
 _AT_ONCE: Final = 100_000
 """The approximate number of rows of which the sessions are looked up at once."""
 _LOOKED_UP: Final = 16
 """The number of ends that are looked up: people who ask are told the time by which none of so many comes."""
-_LATER: Final = "the next session, no earlier than that,"
+_LATER: Final = "the next window, no earlier than that,"
 _ROW: Final = "\x1arow"
 _FROM: Final = "\x1afrom"
 
 
-class SessionJoining(Operator):
-    """The logic of `WindowJoin` for session windows in one subtask."""
+class MergingJoining(Operator):
+    """The logic of `WindowJoin` for windows that merge, in one subtask."""
 
-    def __init__(self, gap: int, ctx: OperatorContext, columns: Columns) -> None:
-        self._gap = gap
+    def __init__(self, assigner: MergingAssigner, ctx: OperatorContext, columns: Columns) -> None:
+        self._assigner = assigner
+        self._rules = window_rows(assigner)
         self._columns = columns
         self._keys = columns.keys
         self._bounds = [*columns.keys, START, END]
         self._pairs = WindowPairs(columns)
         self._late = Late(columns, ctx.metrics)
+        self._metrics = ctx.metrics
         owned = OwnedKeys(tuple(columns.keys), ctx.groups, ctx.max_parallelism)
         store = partial(FrameStore, ctx.state, ctx.operator_id, replacing=True, repeated=True)
         sorted_ = partial(TimeSorted, ctx.state, ctx.operator_id, ctx.memory_budget, owned, time=END)
@@ -69,18 +79,14 @@ class SessionJoining(Operator):
         self._firing: Iterator[None] | None = None
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
-        rows = self._columns.rows(batch, port)
-        times = rows[TIMES[port]]
-        rows = rows.hstack([times.alias(START), (times + self._gap).alias(END)])
+        rows = self._in_windows(self._columns.rows(batch, port), port)
         keyed = self._columns.with_partner_possible(rows)
         if keyed.height < rows.height:
             self._add_alone(rows.filter(pl.any_horizontal(pl.col(self._keys).is_null())), port, out)
         rows = self._not_late(keyed, port, out)
         if rows.is_empty():
             return
-        sessions = self._merged(rows[self._bounds])
-        self._sessions.append(_PANE, sessions)
-        self._ends.add(sessions)
+        self._add(self._merged(rows[self._bounds]))
         self._rows[port].append(_PANE, rows.drop(TIMES[port]))
 
     def on_watermark(self, watermark: int, out: Collector) -> int | None:
@@ -95,7 +101,7 @@ class SessionJoining(Operator):
 
     def waiting(self) -> tuple[Waiting, ...]:
         ends = [(alone.earliest(), len(alone)) for alone in self._alone]
-        alone = [Waiting(session_that_ends(end), end - 1, rows) for end, rows in ends if end is not None]
+        alone = [Waiting(self._rules.named(end), end - 1, rows) for end, rows in ends if end is not None]
         return earliest(self._first(), *alone)
 
     @property
@@ -128,7 +134,7 @@ class SessionJoining(Operator):
         if sessions is not None:
             ends = waiting.filter(has_key_in(waiting, sessions, [*self._keys, END]))[END]
             if len(ends):
-                return Waiting(session_that_ends(int(ends[0])), int(ends[0]) - 1, self._held)
+                return Waiting(self._rules.named(int(ends[0])), int(ends[0]) - 1, self._held)
         return None if all_ else Waiting(_LATER, int(waiting[END][-1]) - 1, self._held)
 
     @property
@@ -141,14 +147,33 @@ class SessionJoining(Operator):
         """About the number of rows of a session."""
         return 1 + self._held // max(self._sessions.rows, 1)
 
+    def _in_windows(self, rows: pl.DataFrame, port: int) -> pl.DataFrame:
+        """The rows with START and END of their windows; those that are in none are counted."""
+        times = rows[TIMES[port]]
+        if isinstance(self._assigner, Session):
+            return rows.hstack([times.alias(START), (times + self._assigner.gap).alias(END)])
+        starts, ends = assigned(self._assigner, times)
+        rows = rows.hstack([starts.alias(START), ends.alias(END)])
+        if not starts.has_nulls():
+            return rows
+        count_in_no_window(self._metrics, starts.null_count())
+        return rows.filter(starts.is_not_null())
+
     def _merged(self, bounds: pl.DataFrame) -> pl.DataFrame:
         """One row with START and END for each session."""
-        numbered = with_sessions(bounds, self._keys, 0, first=START, last=END)
-        own = [pl.col(key).first() for key in self._keys]
-        merged = numbered.group_by(SESSION, maintain_order=True).agg(
-            *own, pl.col(START).first(), pl.col(END).max()
-        )
-        return merged[bounds.columns]
+        merged = self._rules.numbered(bounds, self._keys).unique(SESSION, maintain_order=True)
+        return merged.select(*self._keys, pl.col(BY_START).alias(START), pl.col(BY_END).alias(END))
+
+    def _add(self, sessions: pl.DataFrame) -> None:
+        """Adds sessions of rows that have come."""
+        if not self._rules.spanning:
+            # Their ends are those that the user's function gives for all of a key.
+            old = self._sessions.look_up(_PANE, sessions)
+            if old is not None:
+                self._sessions.remove(_PANE, old)
+                sessions = self._merged(concatenated([old, sessions]))
+        self._sessions.append(_PANE, sessions)
+        self._ends.add(sessions)
 
     def _add_alone(self, rows: pl.DataFrame, port: int, out: Collector) -> None:
         """Adds rows with null keys, each a session by itself."""
@@ -170,8 +195,8 @@ class SessionJoining(Operator):
         sessions = self._sessions.look_up(_PANE, related)
         if sessions is not None:
             found.append(sessions.select(pl.lit(None, pl.UInt32).alias(_ROW), *self._bounds))
-        numbered = with_sessions(concatenated(found), self._keys, 0, first=START, last=END)
-        late = numbered.filter(pl.col(END).max().over(SESSION) - 1 <= self._watermark)[_ROW].drop_nulls()
+        numbered = self._rules.numbered(concatenated(found), self._keys)
+        late = numbered.filter(pl.col(BY_END) - 1 <= self._watermark)[_ROW].drop_nulls()
         if late.is_empty():
             return rows
         is_late = pl.Series([False]).new_from_index(0, rows.height).scatter(late, True)
@@ -228,11 +253,15 @@ class SessionJoining(Operator):
         places = rows.with_row_index(_ROW).select(
             *self._keys, START, _ROW, none.alias(_FROM), none.alias(END)
         )
+        starts, ends = pl.col(_FROM).forward_fill(), pl.col(END).forward_fill()
+        if not self._rules.spanning:
+            # It may begin later than its rows' own windows.
+            starts, ends = (each.backward_fill().over(self._keys) for each in (starts, ends))
         # The beginning of a session stands before its rows: nulls are first.
         bounds = (
             concatenated([begin, places])
             .sort(*self._keys, START, _ROW)
-            .select(_ROW, pl.col(_FROM).forward_fill().alias(START), pl.col(END).forward_fill())
+            .select(_ROW, starts.alias(START), ends)
             .filter(pl.col(_ROW).is_not_null())
             .sort(_ROW)
         )
