@@ -1,4 +1,4 @@
-"""The names that users' columns have inside an operator that adds columns of its own and hands names to Polars."""
+"""The names that users' columns have inside an operator that adds columns of its own."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ __all__ = ["inner_name", "other_inside"]
 
 
 def inner_name(name: str) -> str:
-    """The name of a user's column inside an operator: its own, unless an operator's column might have it, or Polars
-    would take it for a pattern of names.
+    """The name of a user's column inside an operator: its own, unless an operator's column might have it.
 
-    >>> inner_name("origin"), inner_name("__n") == "__n", inner_name("*") == "*"
-    ('origin', False, False)
+    >>> inner_name("origin"), inner_name("__n") == "__n"
+    ('origin', False)
     """
-    return key_column(name, taken=(name,) if name.startswith(("*", "^")) else ())
+    return key_column(name)
 
 
 def other_inside(names: Iterable[str]) -> dict[str, str]:
     """The inner names of those columns that have another one inside.
 
-    >>> list(other_inside(["origin", "*"]))
-    ['*']
+    >>> list(other_inside(["origin", "__n"]))
+    ['__n']
     """
     return {name: inside for name in names if (inside := inner_name(name)) != name}

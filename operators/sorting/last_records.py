@@ -7,7 +7,7 @@ another one, in order of time, so that the cost of a watermark follows the group
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -18,7 +18,7 @@ from streamflow.core.membership import has_key_in
 from streamflow.core.schema import EVENT_TIME
 from streamflow.operators.contract.operator import OperatorContext
 from streamflow.operators.sorting.key_numbers import key_numbers
-from streamflow.state.frames.merging import as_they_are
+from streamflow.state.frames.merging import MARK, as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.frames.time_sorted import TimeSorted
 from streamflow.state.keyed.owned_keys import OwnedKeys
@@ -32,6 +32,9 @@ _FIRST: Final = "__first"
 _DUE: Final = "__due"
 """The last moment of a group."""
 _NUMBER: Final = "__number"
+_INSIDE: Final = {name: f"\x1aown {name}" for name in (_FIRST, _DUE, _NUMBER, MARK)}
+"""The names here of records' columns that are named like ours."""
+_OUTSIDE: Final = {inside: name for name, inside in _INSIDE.items()}
 _OPEN: Final = 0
 """The one pane of the open groups."""
 _LOOKED_UP: Final = 16
@@ -52,6 +55,7 @@ class LastRecords:
     def lasting(self, frame: pl.DataFrame, reached: int) -> tuple[pl.DataFrame, int]:
         """Takes records in order, those of one moment at once: the last ones of the groups that are over by then, and
         the number of records that others have replaced."""
+        frame = _renamed(frame, _INSIDE)
         old = self._store.look_up(_OPEN, frame)
         rows, numbers = self._grouped(frame, old)
         last = rows.hstack([numbers]).unique([_NUMBER, _FIRST], keep="last", maintain_order=True)
@@ -63,7 +67,7 @@ class LastRecords:
         self._store.append(_OPEN, open_)
         begun = open_ if old is None else open_.filter(open_[_FIRST] > int(old[_FIRST].max()))  # type: ignore[arg-type]
         self._due.add(begun[[*self._keys, _FIRST]].with_columns(self._end.alias(_DUE)))
-        return last.filter(over), rows.height - last.height
+        return _records(last.filter(over)), rows.height - last.height
 
     def closed(self, reached: int) -> list[pl.DataFrame]:
         """The last records of the groups that are over when event time has `reached` so far."""
@@ -74,7 +78,7 @@ class LastRecords:
             over = None if rows is None else rows.filter(self._over(rows, reached))
             if over is not None and over.height:
                 self._store.remove(_OPEN, over)
-                closed.append(over)
+                closed.append(_records(over))
         if reached == MAX_TIME:
             self._store.clear()
         return closed
@@ -141,3 +145,13 @@ class LastRecords:
         new = frame.hstack([pl.Series(_FIRST, firsts, dtype=pl.Int64)])
         rows = new if old is None else concatenated([old, new])
         return rows, pl.Series(_NUMBER, numbers, dtype=pl.Int64)
+
+
+def _records(rows: pl.DataFrame) -> pl.DataFrame:
+    """The records of groups, without the columns that are ours."""
+    return _renamed(rows.drop(_INSIDE, strict=False), _OUTSIDE)
+
+
+def _renamed(rows: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
+    found = {name: names[name] for name in rows.columns if name in names}
+    return rows.rename(found) if found else rows

@@ -38,17 +38,17 @@ OBJECT: Final = "value"
 
 _ROWS: Final = 0
 """The one pane of the store."""
-_NEW: Final = "__new"
-_GONE: Final = "__gone"
+_NEW: Final = "\x1anew"
+_GONE: Final = "\x1agone"
 """Whether a row withdraws an equal one."""
-_WAS: Final = "__was"
-_IS: Final = "__is"
-_STAYS: Final = "__stays"
-_LATEST: Final = "__latest"
+_WAS: Final = "\x1awas"
+_IS: Final = "\x1ais"
+_STAYS: Final = "\x1astays"
+_LATEST: Final = "\x1alatest"
 _PENDING: Final = "pending"
 _MANY: Final = 65_536
 """The number of rows that wait for the end of an epoch before those that cannot be among the first are left out."""
-_RUN: Final = "__run"
+_RUN: Final = "\x1arun"
 """The number of a row's key, among rows by key."""
 
 
@@ -145,6 +145,8 @@ class RankedRows:
         """Restores `snapshot`'s state."""
         self._store.restore(parts)
         for _, frame in self._owned.restored(parts, _PENDING, as_they_are):
+            if self._changing and _GONE not in frame.columns:
+                frame = frame.rename({"__gone": _GONE})  # so called in checkpoints of earlier versions
             self._add(frame)
 
     def unsay(self) -> None:

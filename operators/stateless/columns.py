@@ -239,6 +239,13 @@ class Drop(_Named):
 
     kind: ClassVar[str] = "drop"
 
+    def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        schema = inputs[0].schema
+        if isinstance(schema, Schema):
+            for name in self.names:
+                schema.need(name)
+        return super().output_type(inputs)
+
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         return frame.drop(*self.names, strict=True)
 

@@ -20,7 +20,7 @@ from streamflow.operators.stateless.lone_halves import HALVES, lone
 
 __all__ = ["FilterChanges"]
 
-_PASSES: Final = "__passes"
+_PASSES: Final = "\x1apasses"
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,7 @@ from streamflow.operators.stateless.lone_halves import HALVES, ROW, judged
 
 __all__ = ["SplitBy", "Union"]
 
-_CHOSEN: Final = "__chosen"
+_CHOSEN: Final = "\x1achosen"
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,8 @@ class AssignTimestamps(PureSpec):
         if isinstance(before.schema, Schema) and not _is_function(self.event_time):
             if isinstance(self.event_time, Epoch):
                 _check_count(self.event_time, before.schema)
+            elif isinstance(self.event_time, str):
+                before.schema.need(self.event_time)
             dtype = checked_type(before, self._expression().alias("time"))["time"]
             if not isinstance(dtype, (pl.Datetime, pl.Date)):
                 raise JobDefinitionError(

@@ -52,6 +52,7 @@ PANE_COLUMNS: Final[Mapping[str, pl.DataType]] = {
 _LITTLE: Final = 50_000
 INDEX: Final = "__index"
 """The number of panes that a window has had before."""
+_RESULT: Final = "\x1aresult "
 _ORDER: Final = "__order"
 _BY_START: Final = "__by_start"
 _BY_END: Final = "__by_end"
@@ -285,11 +286,16 @@ class PaneWriter:
             is_old = pl.Series(_ORDER, [False]).new_from_index(0, old.height)
             panes = concatenated([old.hstack([is_old])[panes.columns], panes])
         query = panes.lazy().sort(self._ordered).with_columns(history)
-        # In one query with what is remembered, whose columns no other has the name of.
-        result = collected_as_written((query.with_columns(info) if info else query).with_columns(columns))
+        # In one query with what is remembered, whose columns may have the names of users'.
+        shown = [column.meta.output_name() for column in columns]
+        inside = [f"{_RESULT}{name}" for name in shown]
+        beside = [column.alias(name) for column, name in zip(columns, inside, strict=True)]
+        result = collected_as_written((query.with_columns(info) if info else query).with_columns(beside))
         new = result if old is None else chosen_rows(result, result[_ORDER])
         self._fired.add(new[names], watermark)
-        return (result if self._retracting else new)[[column.meta.output_name() for column in columns]]
+        results = (result if self._retracting else new)[inside]
+        results.columns = shown
+        return results
 
 
 def _history() -> list[pl.Expr]:

@@ -20,7 +20,7 @@ from streamflow.operators.stateless.user_functions import check_gives, on_rows
 
 __all__ = ["filtered"]
 
-_MADE: Final = "__filter"
+_MADE: Final = "\x1afilter"
 
 
 def filtered(stream: Stream, predicate: pl.Expr | Callable[[Any], object]) -> Stream:

@@ -16,7 +16,7 @@ from streamflow.api.shortcuts import Shortcuts
 from streamflow.api.stream import IntoExpr, Stream, read_of, through
 from streamflow.api.windowed import UnpackedStream, WindowedStream, field_of, reduction
 from streamflow.arguments import flag
-from streamflow.core.schema import Schema, key_column, shown_name
+from streamflow.core.schema import Schema, check_not_reserved, key_column, shown_name
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.operators.aggregates.combiner import Timestamp
 from streamflow.operators.patterns.pattern import Pattern
@@ -272,6 +272,7 @@ def _each(key: object, schema: Schema | None, what: str) -> Sequence[object]:
 def _key(key: object, schema: Schema | None) -> tuple[str, pl.Expr | Callable[[Any], Any] | None]:
     """The name of a key's column, and the expression or function that makes it (None if the column exists)."""
     if isinstance(key, str):
+        check_not_reserved([key])
         column = key_column(key)
         copied = pl.col(key).alias(column) if column != key else None
         return column, field_of(key) if schema is None else copied

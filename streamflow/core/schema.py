@@ -28,6 +28,7 @@ __all__ = [
     "StreamSchema",
     "annotated_type",
     "check_not_reserved",
+    "is_pattern",
     "key_column",
     "shown_name",
 ]
@@ -113,11 +114,26 @@ StreamSchema = Schema | Objects
 _SET_APART: Final = "\x1a"
 
 
+def is_pattern(name: str) -> bool:
+    """Whether a name stands for columns of other names in Polars.
+
+    >>> is_pattern("^dep_.*$"), is_pattern("^")
+    (True, False)
+    """
+    return name == "*" or (len(name) > 1 and name.startswith("^") and name.endswith("$"))
+
+
 def check_not_reserved(names: Iterable[str | None]) -> None:
-    """Raises JobDefinitionError if one of a user's names is that of event time or of the watermark."""
+    """Raises JobDefinitionError if one of a user's names is that of event time or of the watermark, or stands for other
+    names in Polars."""
     for name in names:
         if name in (EVENT_TIME, WATERMARK):
             raise JobDefinitionError(f"a column cannot be named {name!r}", hint="choose another name")
+        if name is not None and is_pattern(name):
+            raise JobDefinitionError(
+                f"a column cannot be named {name!r}: that is a pattern of names for Polars",
+                hint="rename it where it is made, before it is read",
+            )
 
 
 def key_column(name: str, taken: Container[str] = ()) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import polars as pl
 
+from streamflow.core.schema import is_pattern
 from streamflow.errors import JobDefinitionError, cut
 
 if TYPE_CHECKING:
@@ -246,6 +247,11 @@ def checked_input(label: str, value: Any) -> AggregateInput:
     >>> checked_input("sum", "value")
     'value'
     """
+    if isinstance(value, str) and is_pattern(value):
+        raise JobDefinitionError(
+            f"{label}({value!r}) names no column: that is a pattern of names for Polars",
+            hint="aggregate each column under a name of its own",
+        )
     if isinstance(value, (str, pl.Expr)) or callable(value):
         return value  # type: ignore[no-any-return]
     raise JobDefinitionError(

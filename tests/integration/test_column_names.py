@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
 import streamflow as sf
+from streamflow.core.schema import EVENT_TIME, WATERMARK
 
 NAMES = [
     "__n",
@@ -101,7 +104,6 @@ IN_JOINS = [
     "__gone",
     "\x1aweight",
     "\x1aleft time",
-    "^.*$",
 ]
 
 
@@ -124,6 +126,104 @@ def test_a_join_by_and_of_columns_of_any_name(place: int) -> None:
         pairs = sorted((row[on], row[value], row[f"{value}_right"] or 0) for row in stands)
         assert pairs[-1] == ("b", 2, 0), kind
         assert pairs[-2] == ("a", 1, 3), kind
+
+
+OURS = sorted(
+    {
+        name
+        for folder in ("operators", "streamflow", "state")
+        for path in Path(folder).rglob("*.py")
+        for name in re.findall(r'"(__[a-z_]+[a-z])"', path.read_text(encoding="utf-8"))
+    }
+    - {EVENT_TIME, WATERMARK}
+)
+"""All names that operators give to columns of their own."""
+
+
+class Echo(sf.KeyedProcess):
+    """A process that emits each event."""
+
+    def on_event(self, event: Any, ctx: Any) -> None:
+        ctx.emit(event)
+
+
+WHOLE: dict[str, Callable[[sf.Stream], sf.Stream]] = {
+    "filter": lambda stream: stream.filter(lambda row: row["v"] >= 0),
+    "flat_map": lambda stream: stream.flat_map(lambda row: [row]),
+    "split": lambda stream: stream.split(small=sf.col("v") < 9)["small"],
+    "split changes": lambda stream: stream.to_table("v").changes().split(small=sf.col("v") < 9)["small"],
+    "filter changes": lambda stream: stream.to_table("v").changes().filter(sf.col("v") < 9),
+    "sort": lambda stream: stream.sort("event_time"),
+    "first": lambda stream: stream.deduplicate("v"),
+    "first within": lambda stream: stream.deduplicate("v", within="1s"),
+    "last": lambda stream: stream.deduplicate("v", within="1s", keep="last"),
+    "top": lambda stream: stream.key_by("v").top_k(2, by="ts"),
+    "top of changes": lambda stream: stream.to_table("v").changes().key_by("v").top_k(2, by="ts"),
+    "process": lambda stream: stream.key_by("v").process(Echo),
+    "process in order": lambda stream: stream.key_by("v").process(Echo, order="event_time"),
+}
+
+
+def test_records_with_columns_of_all_names_that_are_ours_stay_as_they_are() -> None:
+    job = sf.Job("ours")
+    records = [{**dict.fromkeys(OURS, f"of {n}"), "v": n, "ts": n} for n in range(3)]
+    stream = job.read(sf.MemorySource(pl.DataFrame(records)), event_time=sf.epoch("ts", unit="us"))
+    outputs = {kind: way(stream).collect() for kind, way in WHOLE.items()}
+    job.run(mode="streaming")
+    assert len(OURS) > 40
+    for kind, out in outputs.items():
+        rows = [{name: row[name] for name in row if name != "change"} for row in out.rows()]
+        assert sorted(rows, key=lambda row: row["v"]) == records, kind
+
+
+def test_keys_of_all_names_that_are_ours() -> None:
+    job = sf.Job("ours")
+    records = [{**dict.fromkeys(OURS, f"of {n}"), "v": n, "ts": n} for n in range(3)]
+    stream = job.read(sf.MemorySource(pl.DataFrame(records)), event_time=sf.epoch("ts", unit="us"))
+    keyed = stream.key_by(*OURS)
+    each = sf.repeatedly(sf.after_count(1))
+    outputs = [
+        keyed.window(sf.tumbling("1h"), trigger=each, accumulation="retracting").sum("v").collect(),
+        keyed.window(sf.session(gap="1h"), trigger=each, accumulation="retracting").sum("v").collect(),
+        keyed.window(sf.tumbling("1h"), accumulation="retracting", allowed_lateness="1h").sum("v").collect(),
+        keyed.window(sf.count_window(1)).sum("v").collect(),
+        keyed.aggregate(sum=sf.sum("v")).collect(),
+        keyed.top_k(1, by="v").collect(),
+    ]
+    job.run(mode="streaming")
+    for out in outputs:
+        assert sorted({tuple(row[name] for name in OURS) for row in out.rows()}) == [
+            (f"of {n}",) * len(OURS) for n in range(3)
+        ]
+
+
+PATTERNS: dict[str, Callable[[sf.Stream, str], Any]] = {
+    "read": lambda stream, name: sf.MemorySource([{name: 1}]),
+    "key_by": lambda stream, name: stream.key_by(name).count(),
+    "deduplicate": lambda stream, name: stream.deduplicate(name),
+    "sort": lambda stream, name: stream.sort(name),
+    "top_k": lambda stream, name: stream.key_by("v").top_k(1, by=name),
+    "sum": lambda stream, name: stream.key_by("v").aggregate(n=sf.sum(name)),
+    "collect": lambda stream, name: stream.key_by("v").aggregate(n=sf.collect_list(name)),
+    "as": lambda stream, name: stream.key_by("v").aggregate(**{name: sf.count()}),
+    "drop": lambda stream, name: stream.drop(name),
+    "explode": lambda stream, name: stream.explode(name),
+    "rename": lambda stream, name: stream.rename({name: "w"}),
+    "rename to": lambda stream, name: stream.rename({"v": name}),
+    "with_columns": lambda stream, name: stream.with_columns(**{name: sf.lit(1)}),
+    "join": lambda stream, name: stream.join(stream, name, within=("0s", "1s")),
+    "to_table": lambda stream, name: stream.to_table(name).changes(),
+    "event_time": lambda stream, name: sf.Job("other").read(sf.MemorySource([{"v": 1}]), event_time=name),
+}
+
+
+@pytest.mark.parametrize("name", ["*", "^v.*$", "^none$"])
+def test_a_pattern_of_names_is_no_column(name: str) -> None:
+    for kind, use in PATTERNS.items():
+        stream = read(sf.Job("patterns"), "k")
+        with pytest.raises(sf.JobDefinitionError) as raised:
+            use(stream, name)
+        assert name in str(raised.value), kind
 
 
 def test_late_rows_of_a_join_keep_their_columns_and_have_one_for_their_side() -> None:
