@@ -15,6 +15,7 @@ import polars as pl
 
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
+from streamflow.core.python_times import shown_record
 from streamflow.core.schema import EVENT_TIME, Schema, shown_name
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, RecordError, Where
@@ -128,7 +129,7 @@ def with_fragments(assigner: Assigner | None, frame: pl.DataFrame) -> pl.DataFra
     """The records with the columns that the expressions of `fragment_groups` read beside them: the starts of their
     slices, or the bounds of their windows, null for those in none."""
     if isinstance(assigner, WindowAssigner):
-        begin, end = assigned(assigner, frame[EVENT_TIME])
+        begin, end = assigned(assigner, frame[EVENT_TIME], lambda place: shown_record(frame, place))
         return frame.hstack([begin.alias(RECORD_START), end.alias(RECORD_END)])
     starts = slice_function(assigner)
     return (

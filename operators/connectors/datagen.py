@@ -23,7 +23,7 @@ from streamflow.core.python_times import shown_row
 from streamflow.core.schema import EVENT_TIME_TYPE, OBJECTS, Objects, Schema, StreamSchema
 from streamflow.core.stream_type import StreamType
 from streamflow.core.values import strict_frame
-from streamflow.errors import JobDefinitionError, RecordError, SourceError, StreamflowError, Where
+from streamflow.errors import JobDefinitionError, RecordError, StreamflowError, Where
 from streamflow.operators.connectors.fixed_splits import FixedSplits
 from streamflow.operators.connectors.row_frames import frame_of_rows, schema_of_rows
 from streamflow.operators.contract.source import (
@@ -162,8 +162,9 @@ class DataGen(Source):
             except BaseException as raised:
                 cause = raised_by_user(raised)
                 name = getattr(self.make, "__name__", "the function")
-                raise SourceError(
+                raise RecordError(
                     f"{name}({number}) raised {described(cause)}",
+                    record=number,
                     where=Where(split=split, code=line_of_error(cause)),
                 ) from raised
         if not isinstance(self._schema, Schema):

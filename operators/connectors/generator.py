@@ -61,8 +61,7 @@ def source(
     ('source(numbers)', True)
     """
     given: object = function
-    wrong = inspect.iscoroutinefunction(given) or inspect.isgeneratorfunction(given)
-    if wrong or not callable(given):
+    if not callable(given) or not _may_generate(given):
         raise JobDefinitionError(
             f"source got {function!r}", hint="give a function that is written async def … yield …"
         )
@@ -233,3 +232,15 @@ def _starts(function: Generator) -> bool:
 
 def _name(function: Generator) -> str:
     return str(getattr(function, "__name__", "generator"))
+
+
+def _may_generate(function: Callable[..., object]) -> bool:
+    """Whether calling it may give an asynchronous iterator: a function says so by `yield` or by its annotation; a
+    lambda, and objects that are called, do not tell."""
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        return False
+    whole = inspect.unwrap(function)
+    if not (inspect.isfunction(whole) or inspect.ismethod(whole)) or whole.__name__ == "<lambda>":
+        return True
+    said = str(inspect.signature(whole).return_annotation)
+    return inspect.isasyncgenfunction(whole) or "Async" in said

@@ -14,8 +14,8 @@ from typing import Any, Final
 import polars as pl
 
 from streamflow.core.frame import FrameBatch
-from streamflow.core.python_times import shown_row
-from streamflow.core.schema import EVENT_TIME, WATERMARK, Schema
+from streamflow.core.python_times import shown_record
+from streamflow.core.schema import Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import RawRecord, RecordError, StreamflowError, Where, cut, legible
 from streamflow.observe.registry import OperatorMetrics
@@ -131,7 +131,7 @@ class Guard:
     ) -> list[pl.DataFrame]:
         if frame.height <= 1:
             if frame.height == 1:
-                shown = shown_row(frame.drop(EVENT_TIME, WATERMARK, *_ours(frame), strict=False), 0)
+                shown = shown_record(frame, 0)
                 errors.append(self.error(cause, shown))
             return []
         if self._policy == "fail" and errors:
@@ -144,8 +144,3 @@ class Guard:
             except BaseException as raised:  # noqa: BLE001 — Polars' panics are none of Exception's
                 parts.extend(self._halve(half, apply, raised_by_user(raised), errors))
         return parts
-
-
-def _ours(frame: pl.DataFrame) -> list[str]:
-    """The columns of a frame that an operator has added for itself."""
-    return [name for name in frame.columns if name.startswith("\x1a")]

@@ -14,6 +14,7 @@ from typing import Final
 import polars as pl
 
 from streamflow.core.common_types import concatenated
+from streamflow.core.schema import shown_name
 from streamflow.operators.aggregates.partials import END, FIRST, LAST, SLICE, START, PartialPlan
 from streamflow.operators.contract.waiting import session_that_ends, the_window
 from streamflow.operators.windows.merging import SESSION, with_sessions
@@ -152,7 +153,8 @@ class _OwnRows(WindowRows):
         ordered = rows.sort(*keys, START, END)
         windows: list[pl.DataFrame] = []
         for of_key in ordered.partition_by(keys, maintain_order=True):
-            starts, ends = merged(self._assigner, of_key[START], of_key[END])
+            key = {shown_name(name): value for name, value in of_key[keys].row(0, named=True).items()}
+            starts, ends = merged(self._assigner, of_key[START], of_key[END], key)
             windows.append(of_key.hstack([starts.alias(BY_START), ends.alias(BY_END)]))
         whole = concatenated(windows).sort(*keys, BY_START, BY_END)
         return whole.with_columns(pl.struct(*keys, BY_START, BY_END).rle_id().alias(SESSION))

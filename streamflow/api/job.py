@@ -78,9 +78,7 @@ class Job:
         learn its schema and cannot be.
         """
         if not isinstance(source, Source):
-            raise JobDefinitionError(
-                f"read got {source!r}", hint='give a source, like sf.FileSource("in.ndjson")'
-            )
+            raise _no_source(source)
         id = self._builder.new_id("read")
         raw = with_place(id, source.output_type)
         if callable(event_time) and not isinstance(event_time, pl.Expr):
@@ -261,3 +259,11 @@ class Job:
             raise JobDefinitionError(
                 f"job {self.name} writes nothing", hint="end it with .write(sink) or .collect()"
             )
+
+
+def _no_source(given: object) -> JobDefinitionError:
+    """The error for something that is no source; DataFrames and rows are those of `MemorySource`."""
+    in_memory = isinstance(given, pl.DataFrame | pl.LazyFrame | list | tuple)
+    hint = "give sf.MemorySource(…) of it" if in_memory else 'give a source, like sf.FileSource("in.ndjson")'
+    shown = f"a {type(given).__name__}" if in_memory else repr(given)
+    return JobDefinitionError(f"read got {shown}", hint=hint)

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 import polars as pl
 
+from streamflow.core.schema import EVENT_TIME, WATERMARK
 from streamflow.errors import RecordError, cut
 from streamflow.time.timestamps import EARLIEST, LATEST
 
-__all__ = ["any_unheld", "any_untold", "shown_row", "unheld", "unheld_rows"]
+__all__ = ["any_unheld", "any_untold", "shown_record", "shown_row", "unheld", "unheld_rows"]
 
 _MICROS: Final = {"us": 1, "ms": 1_000}
 _DAY: Final = 86_400_000_000
@@ -48,6 +49,12 @@ def unheld(frame: pl.DataFrame) -> dict[int, RecordError]:
 def unheld_rows(values: pl.Series) -> list[int]:
     """The positions of values that Python cannot hold."""
     return [row for row in range(len(values)) if any_unheld(values[row : row + 1])]
+
+
+def shown_record(frame: pl.DataFrame, row: int) -> dict[str, Any]:
+    """The record of one row for a message, without the columns that operators have added."""
+    added = [name for name in frame.columns if name in (EVENT_TIME, WATERMARK) or name.startswith("\x1a")]
+    return shown_row(frame.drop(added), row)
 
 
 def shown_row(frame: pl.DataFrame, row: int) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import polars as pl
 
 from streamflow.core.schema import EVENT_TIME_TYPE
-from streamflow.errors import StreamflowError, Where, cut, represented
+from streamflow.errors import RecordError, Where, cut, represented
+from streamflow.time.timestamps import format_time
 from streamflow.user_code import line_of_definition, user_error
 
 __all__ = ["WindowAssigner", "assigned", "merged"]
@@ -65,8 +66,21 @@ class WindowAssigner(ABC):
         return f"{type(self).__name__}({shown})"
 
 
-def assigned(assigner: WindowAssigner, times: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """The windows of these times in microseconds, checked; raises StreamflowError for bounds that are no windows."""
+def assigned(
+    assigner: WindowAssigner, times: pl.Series, record: Callable[[int], object]
+) -> tuple[pl.Series, pl.Series]:
+    """The windows of these times in microseconds, checked; raises RecordError for bounds that are no windows, with the
+    `record` at the first place where it is so alone."""
+    try:
+        return _assigned(assigner, times)
+    except RecordError as error:
+        place = _first_wrong(assigner, times)
+        if place is not None:
+            error.record = cut(record(place))
+        raise
+
+
+def _assigned(assigner: WindowAssigner, times: pl.Series) -> tuple[pl.Series, pl.Series]:
     given = _called(assigner, "assign", times.cast(EVENT_TIME_TYPE))
     starts, ends = _checked(assigner, given, len(times), "assign")
     if not (starts.is_null() == ends.is_null()).all():
@@ -74,8 +88,35 @@ def assigned(assigner: WindowAssigner, times: pl.Series) -> tuple[pl.Series, pl.
     return starts, ends
 
 
-def merged(assigner: WindowAssigner, starts: pl.Series, ends: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """The windows that those of one key become, checked; raises StreamflowError for bounds that are no windows."""
+def _first_wrong(assigner: WindowAssigner, times: pl.Series) -> int | None:
+    """The place of the first time that is wrong by itself; None if no time is."""
+    if len(times) > 1:
+        middle = len(times) // 2
+        for first, half in ((0, times[:middle]), (middle, times[middle:])):
+            try:
+                _assigned(assigner, half)
+            except RecordError:
+                place = _first_wrong(assigner, half)
+                return None if place is None else first + place
+        return None
+    return 0
+
+
+def merged(
+    assigner: WindowAssigner, starts: pl.Series, ends: pl.Series, key: Mapping[str, object]
+) -> tuple[pl.Series, pl.Series]:
+    """The windows that those of one key become, checked; raises RecordError for bounds that are no windows, with the
+    key and its windows."""
+    try:
+        return _merged(assigner, starts, ends)
+    except RecordError as error:
+        pairs = zip(starts.to_list(), ends.to_list(), strict=True)
+        windows = [f"{format_time(start)} to {format_time(end)}" for start, end in pairs]
+        error.record = cut({**key, "windows": windows})
+        raise
+
+
+def _merged(assigner: WindowAssigner, starts: pl.Series, ends: pl.Series) -> tuple[pl.Series, pl.Series]:
     given = _called(assigner, "merge", starts, ends)
     starts, ends = _checked(assigner, given, len(starts), "merge")
     bounds = pl.DataFrame({"start": starts, "end": ends}).unique().sort("start", "end")
@@ -122,8 +163,8 @@ def _micros(assigner: WindowAssigner, times: object, length: int, method: str) -
     raise _wrong(assigner, method, f"gave bounds of type {times.dtype}")
 
 
-def _wrong(assigner: WindowAssigner, method: str, what: str) -> StreamflowError:
-    return StreamflowError(
+def _wrong(assigner: WindowAssigner, method: str, what: str) -> RecordError:
+    return RecordError(
         f"{type(assigner).__name__}.{method} {what}",
         where=Where(code=line_of_definition(getattr(type(assigner), method))),
         hint="return starts and ends, a value for each time, as times or as microseconds since 1970",

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
-from streamflow.errors import SinkError
+from streamflow.errors import RecordError
+from streamflow.user_code import user_error
 
 __all__ = ["PartitionFunction", "Partitioner", "murmur2", "partitioner"]
 
@@ -50,7 +51,7 @@ def partitioner(
     kind: Literal["murmur2", "round_robin"] | PartitionFunction, count: int, *, first: int = 0
 ) -> Partitioner:
     """The rule `kind` for a topic of `count` partitions. `first` is the first partition for records without a key,
-    so that subtasks do not all begin at the same one. A function that names a missing partition: SinkError.
+    so that subtasks do not all begin at the same one. A function that names a missing partition: RecordError.
 
     >>> partitioner("murmur2", 4)([b"JFK", b"LGA", b"JFK"])
     [1, 0, 1]
@@ -105,12 +106,18 @@ class _Own:
 
     def __call__(self, keys: Sequence[bytes | None]) -> list[int]:
         count = self._count
-        partitions = [self._function(key, count) for key in keys]
-        for partition in partitions:
+        partitions: list[int] = []
+        for key in keys:
+            try:
+                partition = self._function(key, count)
+            except BaseException as raised:
+                raise user_error("the partitioner", raised, record=key) from raised
+            partitions.append(partition)
             # A bool or a numpy integer would be written as something else.
             if type(partition) is not int or not 0 <= partition < count:
-                raise SinkError(
+                raise RecordError(
                     f"the partitioner answers {partition!r}",
+                    record=key,
                     hint=f"the topic has {count} partitions: an int from 0 to {count - 1} is wanted",
                 )
         return partitions

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamflow.core.schema import OBJECTS, Schema
-from streamflow.errors import JobDefinitionError, RecordError, SourceError
+from streamflow.errors import JobDefinitionError, RecordError
 from streamflow.operators.connectors.datagen import DataGen
 from streamflow.operators.contract.source import Split
 from tests.unit.connectors.driving import JumpingClock, discover, read, read_on, rows, source_context
@@ -87,7 +87,7 @@ def test_a_function_that_raises_is_named() -> None:
     def broken(number: int) -> dict[str, int]:
         return {"n": 1 // (12 - number)}
 
-    with pytest.raises(SourceError, match=r"broken\(12\) raised ZeroDivisionError"):
+    with pytest.raises(RecordError, match=r"broken\(12\) raised ZeroDivisionError"):
         rows(DataGen(broken, rows=14))
 
 

@@ -122,7 +122,10 @@ class TestSource:
         async def no_yield() -> None:
             return None
 
-        for wrong in (plain, no_yield, 5):
+        def at_once() -> list[int]:
+            return [1]
+
+        for wrong in (plain, no_yield, at_once, 5):
             with pytest.raises(
                 JobDefinitionError, match="give a function that is written async def … yield …"
             ):

@@ -100,7 +100,15 @@ class TestOwn:
         [
             (lambda times: times, "not two Series"),
             (lambda times: (times, 5), "gave a int, not a Series"),
-            (lambda times: (times, times.head(1)), "gave 1 bounds for 2 times"),
+            (lambda times: (times, pl.concat([times, times])), "gave 4 bounds for 2 times"),
+            (
+                lambda times: (times, times.to_physical() % 2 + 2),
+                "ends where it starts.*\n  record: .*'v': 7",
+            ),
+            (
+                lambda times: (times, times.to_physical() + 1 // (times.to_physical() % 2).min()),
+                "assign raised ZeroDivisionError.*\n  record: .*'v': 7",
+            ),
             (lambda times: (times, times), "ends where it starts"),
             (lambda times: (times, times.cast(pl.String)), "bounds of type String"),
             (lambda times: (times, pl.Series([None, 9])), "a start without an end"),
@@ -112,15 +120,15 @@ class TestOwn:
             def assign(self, times: pl.Series) -> Any:
                 return assign(times)
 
-        with pytest.raises(sf.StreamflowError, match=said):
-            push(driven(Broken()), ("a", 1, 1), ("a", 2, 1))
+        with pytest.raises(sf.RecordError, match=said):
+            push(driven(Broken()), ("a", 1, 1), ("a", 2, 7))
 
     def test_windows_that_still_intersect_are_told(self) -> None:
         class Broken(Bursts):
             def merge(self, starts: pl.Series, ends: pl.Series) -> tuple[pl.Series, pl.Series]:
                 return starts, ends
 
-        with pytest.raises(sf.StreamflowError, match="intersect"):
+        with pytest.raises(sf.RecordError, match=r"intersect[^$]*record: {'k': 'a', 'windows': \['1970"):
             push(driven(Broken()), ("a", 1, 1), ("a", 2, 1))
 
 

@@ -15,7 +15,7 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import CHANGE, EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.core.stream_type import StreamType
-from streamflow.errors import JobDefinitionError, SinkError, Where, cut
+from streamflow.errors import JobDefinitionError, RecordError, Where, cut
 from streamflow.operators.connectors.kafka.clients.port import Headers
 from streamflow.operators.connectors.kafka.formats.values import Encoder, chosen_columns
 from streamflow.operators.connectors.text_columns import as_text_carries, json_lines
@@ -232,18 +232,19 @@ class _KeyFunction:
             key = self.function(row)
         except BaseException as raised:
             cause = raised_by_user(raised)
-            raise SinkError(
+            raise RecordError(
                 f"the function given as key= raised {described(cause)}",
+                record=row,
                 where=Where(code=line_of_error(cause)),
-                hint=f"for {cut(row)}",
             ) from raised
         if key is None or isinstance(key, bytes):
             return key
         try:
             return key.encode() if isinstance(key, str) else msgspec.json.encode(key)
         except (TypeError, ValueError) as error:
-            raise SinkError(
+            raise RecordError(
                 f"the function given as key= answers a {type(key).__name__}: {cut(key)}",
+                record=row,
                 hint="return text, bytes, None, or a value that JSON can carry",
             ) from error
 

@@ -9,7 +9,7 @@ from streamflow.core.batch import RowBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.core.stream_type import StreamType
-from streamflow.errors import ConfigError, JobDefinitionError, SinkError
+from streamflow.errors import ConfigError, JobDefinitionError, RecordError, SinkError
 from streamflow.operators.connectors.kafka.formats.record_parts import RecordParts
 from streamflow.operators.connectors.kafka.sink import KafkaSink
 from streamflow.operators.connectors.kafka.topic_check import TopicLimits
@@ -69,7 +69,7 @@ def test_objects():
 
 @pytest.mark.parametrize("function", [lambda row: row["nope"], lambda row: object(), lambda row: "\ud800"])
 def test_a_key_function_that_fails(function):
-    with pytest.raises(SinkError, match="function given as key="):
+    with pytest.raises(RecordError, match="function given as key="):
         made(key=function)
 
 
