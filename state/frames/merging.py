@@ -6,7 +6,7 @@ replaced at the cost of appending, and what they replace goes when frames are me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain
 from typing import Final
 
@@ -15,6 +15,7 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.core.key_join import key_join
 from streamflow.core.plain_keys import are_plain, keys_as_objects
+from streamflow.state.frames.parts import TAIL_ROWS
 
 __all__ = ["MARK", "Merging", "as_they_are", "flagged", "marks_of", "unflagged"]
 
@@ -64,6 +65,21 @@ class Merging:
             return rows
         marks = frame.filter(MARK).unique(self._keys)
         return concatenated([marks, rows[marks.columns]])
+
+    def in_portions(self, ordered: Iterable[pl.DataFrame]) -> pl.DataFrame:
+        """One frame of at least one, oldest first, merging on the way: the result and one part of its size are all that
+        is in memory."""
+        merged_rows, pending_rows = 0, 0
+        frames: list[pl.DataFrame] = []
+        for frame in ordered:
+            frames.append(frame)
+            pending_rows += frame.height
+            if pending_rows > max(TAIL_ROWS, merged_rows):
+                frames = [self(frames, oldest=True)]
+                merged_rows, pending_rows = frames[0].height, 0
+        if pending_rows or len(frames) > 1:
+            return self(frames, oldest=True)
+        return frames[0]
 
     def rows(self, frame: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
         """The rows of these keys (each once) that no later mark has replaced, merged, without the marks."""

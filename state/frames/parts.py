@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 import polars as pl
@@ -12,7 +13,7 @@ from streamflow.state.frames.chunks import Chunk
 from streamflow.state.frames.key_slices import slice_of_hash
 from streamflow.state.frames.runs import Run
 
-__all__ = ["TAIL_FRAMES", "TAIL_ROWS", "FrameSizes", "Pane", "Part"]
+__all__ = ["TAIL_FRAMES", "TAIL_ROWS", "FrameSizes", "Pane", "Part", "are_few"]
 
 _FRAME_BYTES: Final = 400
 _VIEW_BYTES: Final = 16
@@ -23,6 +24,8 @@ TAIL_ROWS: Final = 32_768
 TAIL_FRAMES: Final = 256
 _LOOKED_UP_ROWS: Final = 1_024
 _GROWTH: Final = 2
+_ALL_PER_KEY: Final = 16
+"""The number of stored rows per sought key below which joining all of them costs less than looking the keys up."""
 _ROWS_PER_RUN: Final = 512
 """The number of rows that are merged in about the time in which keys are looked up in a run."""
 
@@ -138,6 +141,16 @@ class Pane:
         for key_hash in hashes:
             by_part.setdefault(slice_of_hash(key_hash, count), []).append(key_hash)
         return [*((self.parts[number], of_part) for number, of_part in by_part.items()), (self.front, hashes)]
+
+
+def are_few(contents: Sequence[Pane], sought: int) -> bool:
+    """Whether going over all rows of these panes costs less than looking so many keys up."""
+    left = _ALL_PER_KEY * sought
+    for part in chain.from_iterable(content.all_parts for content in contents):
+        left -= part.rows_in_memory
+        if part.chunks or left < 0:
+            return False
+    return True
 
 
 class FrameSizes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 import polars as pl
@@ -17,7 +17,7 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.core.keys import key_hashes
 
-__all__ = ["Run", "by_hash", "rows_of_runs", "sorted_together"]
+__all__ = ["Run", "by_hash", "compared_keys", "rows_of_runs", "sorted_together"]
 
 _GONE_OVER: Final = 256
 """Runs with no more rows are not sorted."""
@@ -30,6 +30,8 @@ _SEARCHED: Final = 64
 """The number of keys from which on a query searches them faster than Python does."""
 _COMPARED: Final = 32
 """The number of times that a key is compared with all rows before they are sorted: sorting costs about as much."""
+_COMPARED_KEYS: Final = 4
+"""The number of keys of a part up to which they are compared with each row."""
 _HASH: Final = "__hash"
 
 
@@ -191,3 +193,8 @@ def sorted_together(runs: Sequence[Run], keys: Sequence[str]) -> tuple[pl.DataFr
 def _ordered(hashed: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
     ordered = hashed.sort(_HASH, maintain_order=True)
     return ordered[ordered.columns[:-1]], ordered[_HASH]
+
+
+def compared_keys(values: Mapping[int, object], hashes: Sequence[int]) -> list[object]:
+    """The keys with these hashes if they are so few that they are compared with each row."""
+    return [values[each] for each in hashes] if values and len(hashes) <= _COMPARED_KEYS else []

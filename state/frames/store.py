@@ -30,8 +30,8 @@ from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.frames.chunks import Chunk, Chunks, chunk_runs, chunks_with
 from streamflow.state.frames.key_slices import slices_of, slices_of_hashes
 from streamflow.state.frames.merging import MARK, Merging, as_they_are, flagged, marks_of, unflagged
-from streamflow.state.frames.parts import TAIL_FRAMES, TAIL_ROWS, FrameSizes, Pane, Part
-from streamflow.state.frames.runs import Run, by_hash, rows_of_runs, sorted_together
+from streamflow.state.frames.parts import TAIL_FRAMES, TAIL_ROWS, FrameSizes, Pane, Part, are_few
+from streamflow.state.frames.runs import Run, by_hash, compared_keys, rows_of_runs, sorted_together
 from streamflow.state.keyed.key_hashes import Sought
 from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.memory_share import MemoryShare
@@ -54,15 +54,11 @@ _CHUNK_RUNS: Final = 2
 """The number of runs of chunks that are looked up in above which they are merged."""
 _TAIL_FRAMES_LOOKED_UP: Final = 8
 """The number of frames of a tail above which they are put together."""
-_ALL_PER_KEY: Final = 16
-"""The number of stored rows per sought key below which joining all of them costs less than looking the keys up."""
 _SORTED_AT_ONCE: Final = 1 << 16
 """Rows; so many are sorted before they are divided in a store that is `sorting`: each part by itself takes longer, and
 looking up would have to wait for it."""
 _RUNS: Final = 8
 """The number of runs of a part from which on they are merged when many rows come."""
-_COMPARED_KEYS: Final = 4
-"""The number of keys of a part up to which they are compared with each row."""
 _HASH: Final = "__hash"
 _FRONT: Final = -1
 """The number of the part in front."""
@@ -188,7 +184,7 @@ class FrameStore:
         content = self._panes.get(pane)
         if content is None:
             return None
-        if self._are_few([content], keys):
+        if are_few([content], keys.height):
             distinct, found = keys[list(self._by)].unique(), self._all_of([content])
         else:
             sought = self._keys.hashes.sought(keys)
@@ -205,29 +201,29 @@ class FrameStore:
         sought = self._keys.hashes.sought(keys)
         frames: list[pl.DataFrame] = []
         for part, hashes in content.parts_of(sought.hashes):
-            frames += self._chunks.read(pane, chunks_with(part.chunks, hashes))
-            frames += part.near(hashes, self._by)
+            frames += [
+                *self._chunks.read(pane, chunks_with(part.chunks, hashes)),
+                *part.near(hashes, self._by),
+            ]
         if not frames:
             return None
         found = concatenated(frames)
-        found = found.filter(has_key_in(found, sought.keys, self._by))
-        rows = self._merging.rows(found, sought.keys) if found.height else found
+        rows = self._merging.rows(found.filter(has_key_in(found, sought.keys, self._by)), sought.keys)
         return rows if rows.height else None
 
     def pieces(self, pane: int) -> Iterator[pl.DataFrame]:
         """The rows of a pane, not merged and in no order: those in the backend chunk by chunk, then those in memory."""
-        content = self._panes[pane]
-        for part in content.parts:
+        parts = self._panes[pane].all_parts
+        for part in parts:
             yield from self._chunks.read(pane, part.chunks)
-        in_memory = [run.frame for part in content.all_parts for run in part.in_memory]
-        if in_memory:
+        if in_memory := [run.frame for part in parts for run in part.in_memory]:
             yield concatenated(in_memory)
 
     def candidates(self, panes: Sequence[int], keys: pl.DataFrame) -> list[pl.DataFrame]:
         """Frames of these panes with all rows of the keys, not merged, and rows of other keys beside them: for a join,
         which sorts them out anyway. The cost is at most that of `look_up`."""
         contents = [self._panes[pane] for pane in panes]
-        if self._are_few(contents, keys):
+        if are_few(contents, keys.height):
             return self._all_of(contents)
         sought = self._keys.hashes.sought(keys)
         frames: list[pl.DataFrame] = []
@@ -239,7 +235,7 @@ class FrameStore:
                     runs += part.in_memory
                 else:
                     frames += self._rows_of(pane, part, hashes, sought.values)
-        frames += rows_of_runs(runs, sought.hashes, self._by, _few(sought.values, sought.hashes))
+        frames += rows_of_runs(runs, sought.hashes, self._by, compared_keys(sought.values, sought.hashes))
         self._tell()
         return frames
 
@@ -510,15 +506,6 @@ class FrameStore:
 
     # Looked up.
 
-    def _are_few(self, contents: Sequence[Pane], keys: pl.DataFrame) -> bool:
-        """Whether going over all rows of these panes costs less than looking keys up."""
-        left = _ALL_PER_KEY * keys.height
-        for part in chain.from_iterable(content.all_parts for content in contents):
-            left -= part.rows_in_memory
-            if part.chunks or left < 0:
-                return False
-        return True
-
     def _all_of(self, contents: Sequence[Pane]) -> list[pl.DataFrame]:
         """All frames of panes in memory, oldest first by part."""
         parts = [part for content in contents for part in content.all_parts]
@@ -554,7 +541,7 @@ class FrameStore:
         """The frames of a part, or the rows of them, in which keys with these hashes may be, oldest first. `values` are
         the keys by their hashes, if they can be compared."""
         chunks = self._prepared(pane, part, hashes)
-        in_memory = rows_of_runs(part.in_memory, hashes, self._by, _few(values, hashes))
+        in_memory = rows_of_runs(part.in_memory, hashes, self._by, compared_keys(values, hashes))
         return [*self._chunks.read(pane, chunks), *in_memory]
 
     def _prepared(self, pane: int, part: Part, hashes: Sequence[int]) -> list[Chunk]:
@@ -573,7 +560,7 @@ class FrameStore:
 
     def _merge_chunks(self, pane: int, part: Part) -> None:
         """Writes the chunks of a part again as one run."""
-        merged = self._merged_frames(self._chunks.read(pane, part.chunks))
+        merged = self._merging.in_portions(self._chunks.read(pane, part.chunks))
         self._spilled -= sum(chunk.stored for chunk in part.chunks)
         self._rows -= sum(chunk.rows for chunk in part.chunks)
         self._chunks.drop(pane, part.chunks)
@@ -605,25 +592,6 @@ class FrameStore:
         """The content of a part, merged."""
         if part.chunks:
             in_memory = (run.frame for run in part.in_memory)
-            return self._merged_frames(chain(self._chunks.read(pane, part.chunks), in_memory))
+            return self._merging.in_portions(chain(self._chunks.read(pane, part.chunks), in_memory))
         self._merge_resident(part)
         return part.runs[0].frame
-
-    def _merged_frames(self, ordered: Iterator[pl.DataFrame]) -> pl.DataFrame:
-        """Oldest first, merging on the way, so that the result and one part of its size are all that is in memory."""
-        merged_rows, pending_rows = 0, 0
-        frames: list[pl.DataFrame] = []
-        for frame in ordered:
-            frames.append(frame)
-            pending_rows += frame.height
-            if pending_rows > max(TAIL_ROWS, merged_rows):
-                frames = [self._merging(frames, oldest=True)]
-                merged_rows, pending_rows = frames[0].height, 0
-        if pending_rows or len(frames) > 1:
-            return self._merging(frames, oldest=True)
-        return frames[0]
-
-
-def _few(values: Mapping[int, object], hashes: Sequence[int]) -> list[object]:
-    """The keys with these hashes if they are so few that they are compared with each row."""
-    return [values[each] for each in hashes] if values and len(hashes) <= _COMPARED_KEYS else []

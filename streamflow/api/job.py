@@ -263,7 +263,8 @@ class Job:
 
 def _no_source(given: object) -> JobDefinitionError:
     """The error for something that is no source; DataFrames and rows are those of `MemorySource`."""
+    name = type(given).__name__
     in_memory = isinstance(given, pl.DataFrame | pl.LazyFrame | list | tuple)
     hint = "give sf.MemorySource(…) of it" if in_memory else 'give a source, like sf.FileSource("in.ndjson")'
-    shown = f"a {type(given).__name__}" if in_memory else repr(given)
+    shown = f"a {name}" if in_memory else repr(given)
     return JobDefinitionError(f"read got {shown}", hint=hint)
