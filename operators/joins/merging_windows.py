@@ -20,6 +20,7 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.membership import has_key_in
+from streamflow.core.python_times import shown_record
 from streamflow.operators.aggregates.partials import END, START
 from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
 from streamflow.operators.contract.waiting import Waiting, earliest
@@ -152,7 +153,7 @@ class MergingJoining(Operator):
         times = rows[TIMES[port]]
         if isinstance(self._assigner, Session):
             return rows.hstack([times.alias(START), (times + self._assigner.gap).alias(END)])
-        starts, ends = assigned(self._assigner, times)
+        starts, ends = assigned(self._assigner, times, lambda place: shown_record(rows, place))
         rows = rows.hstack([starts.alias(START), ends.alias(END)])
         if not starts.has_nulls():
             return rows
