@@ -35,7 +35,7 @@ from streamflow.operators.stateless.rows import calls, each_row, seen, time_colu
 from streamflow.user_code import line_of_definition, raised_by_user
 from streamflow.windows.aggregate import Aggregate
 
-__all__ = ["Extract"]
+__all__ = ["Extract", "JoinKeys"]
 
 _UNKNOWN = pl.Unknown()
 Function = Callable[[Any], Any]
@@ -84,6 +84,13 @@ class Extract(OperatorSpec):
 
     def describe(self) -> str:
         return ", ".join(name for name, _ in self.columns)
+
+
+@dataclass(frozen=True)
+class JoinKeys(Extract):
+    """The keys of a side of a join, and its records."""
+
+    kind: ClassVar[str] = "join_keys"
 
 
 class _ExtractOperator(Operator):

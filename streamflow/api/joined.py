@@ -29,7 +29,7 @@ from streamflow.operators.joins.sides import ALONE, LATE_SIDE, How, JoinSpec
 from streamflow.operators.joins.table import TableJoin
 from streamflow.operators.joins.table_rows import DELETED
 from streamflow.operators.joins.window import WindowJoin
-from streamflow.operators.stateless.extract import Extract
+from streamflow.operators.stateless.extract import JoinKeys
 from streamflow.planning.convert import natural_layout
 from streamflow.time.timestamps import Duration, parse_duration
 from streamflow.windows.accumulators import pack, unpack
@@ -401,7 +401,7 @@ def _records(stream: Stream, keys: tuple[str, ...]) -> Stream:
     """A stream's keys as columns, and each record packed."""
     columns = [*stream.schema] if isinstance(stream.schema, Schema) else []
     made = tuple((key_column(name), field_of(name)) for name in keys if name not in columns)
-    packed = through(stream, Extract((*made, (_RECORD, _pack)), natural_layout(stream.type)))
+    packed = through(stream, JoinKeys((*made, (_RECORD, _pack)), natural_layout(stream.type)))
     kept = [*map(key_column, keys), _RECORD, *([DELETED] if DELETED in columns else [])]
     return packed.select(*kept)
 

@@ -291,8 +291,9 @@ def test_a_join_of_objects_that_are_no_dicts_fails_with_the_record() -> None:
     with pytest.raises(sf.JobDefinitionError, match="cannot be how='outer'"):
         left.join(right, on="k", how="outer")
     left.join(right, on="k").collect()
-    with pytest.raises(sf.RecordError):
+    with pytest.raises(sf.RecordError) as raised:
         job.run()
+    assert str(raised.value.where.operator).startswith("join-keys-")
 
 
 @pytest.mark.parametrize("how", ["inner", "left", "semi", "anti"])
