@@ -548,7 +548,7 @@ class FrameStore:
         """Puts together what looking up would go over one by one; the chunks in which keys with these hashes may be."""
         part.looked_up = True
         part.gone_through += len(part.in_memory)
-        if part.is_still:
+        if self._keeps_each and part.is_still:
             self._merge_resident(part)
         elif part.tail_is_long:
             self._merge_tail(part)
