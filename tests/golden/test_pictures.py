@@ -167,6 +167,20 @@ def global_window() -> Drawing:
     )
 
 
+class Phases(sf.WindowAssigner):
+    """Windows of 12 s; what comes between them, for 3 s, is in none."""
+
+    def assign(self, times: pl.Series) -> tuple[pl.Series, pl.Series]:
+        micros = times.to_physical()
+        starts = micros - micros % 15_000_000
+        starts = pl.select(pl.when(micros - starts < 12_000_000).then(starts)).to_series()
+        return starts, starts + 12_000_000
+
+
+def own_windows() -> Drawing:
+    return counts("Own windows: 12 s of each 15 s, and 3 s in none", Phases(), SEEN[:6] + SEEN[7:], until=34)
+
+
 def count_windows() -> Drawing:
     return counts("Windows of three records, in the order of event time", sf.count_window(3))
 
@@ -420,6 +434,7 @@ PICTURES: list[Callable[[], Drawing | Lanes]] = [
     once,
     never,
     count_windows,
+    own_windows,
     global_window,
     deduplicate_first,
     deduplicate_last,
