@@ -3,8 +3,8 @@
 Of each pane of keys they are runs sorted by the hash, merged when there are many, as in a log-structured merge tree;
 many keys at once, sorted too, are found by going along both, all of it in columns. Two independent hashes of 64 bits
 stand for a key: one whose first hash is there and whose second is not has to be looked up. Among a billion keys, both
-hashes of two are equal with a probability of 10⁻²¹. The hashes take memory beside the keys; where it gets short they
-go, and every key is looked up.
+hashes of two are equal with a probability of 10⁻²¹; the second has a random seed, so that nobody can choose such keys.
+The hashes take memory beside the keys; where it gets short they go, and every key is looked up.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ _HASH: Final = "hash"
 _CHECK: Final = "check"
 _PLACE: Final = "place"
 _OF_KNOWN: Final = " of known"
-_SEED: Final = 20_480_021
 
 
 class Told(NamedTuple):
@@ -44,10 +43,11 @@ class Told(NamedTuple):
 
 class KnownHashes:
     """The hashes of known keys by pane, in a share of memory that a store of the keys has, too. `kept`: a column of
-    integers that is kept of each key."""
+    integers that is kept of each key; `seed`: of the second hash."""
 
-    def __init__(self, keys: Sequence[str], memory: MemoryShare, *, kept: str | None = None) -> None:
+    def __init__(self, keys: Sequence[str], memory: MemoryShare, seed: int, *, kept: str | None) -> None:
         self._keys = list(keys)
+        self._seed = seed
         self._kept = kept
         self._memory = memory
         self._panes: dict[int, _Pane] = {}
@@ -70,7 +70,7 @@ class KnownHashes:
         """Adds the keys of these rows, of which none is in the pane."""
         if self._given_up:
             return
-        content = self._panes.setdefault(pane, _Pane(self._keys, self._kept))
+        content = self._panes.setdefault(pane, _Pane(self._keys, self._seed, self._kept))
         content.new.append(rows)
         content.new_rows += rows.height
         if content.new_rows > _FOLDED:
@@ -89,7 +89,11 @@ class KnownHashes:
         if self._given_up or frame.height < _MANY:
             yield from ((pane, nothing) for pane in panes)
             return
-        sought = _hashed(frame, self._keys, known=False).with_columns(all_rows.alias(_PLACE)).sort(_HASH)
+        sought = (
+            _hashed(frame, self._keys, self._seed, known=False)
+            .with_columns(all_rows.alias(_PLACE))
+            .sort(_HASH)
+        )
         for pane in panes:
             content = self._panes.get(pane)
             if content is not None:
@@ -105,8 +109,9 @@ class KnownHashes:
 class _Pane:
     """The hashes of one pane, and the keys that wait to be hashed."""
 
-    def __init__(self, keys: Sequence[str], kept: str | None) -> None:
+    def __init__(self, keys: Sequence[str], seed: int, kept: str | None) -> None:
         self._keys = keys
+        self._seed = seed
         self._kept = kept
         self.new: list[pl.DataFrame] = []
         self.new_rows = 0
@@ -142,7 +147,7 @@ class _Pane:
             self._runs[kept:] = [pl.concat(self._runs[kept:]).sort(_HASH + _OF_KNOWN)]
 
     def _known(self, rows: pl.DataFrame) -> pl.DataFrame:
-        hashed = _hashed(rows, self._keys, known=True)
+        hashed = _hashed(rows, self._keys, self._seed, known=True)
         if self._kept is not None:
             hashed = hashed.hstack([rows[self._kept]])
         hashed.columns = [name + _OF_KNOWN for name in hashed.columns]
@@ -158,11 +163,11 @@ def _met(sought: pl.DataFrame, run: pl.DataFrame) -> pl.DataFrame:
     return last.filter(last[_HASH] == last[known])
 
 
-def _hashed(rows: pl.DataFrame, keys: Sequence[str], *, known: bool) -> pl.DataFrame:
+def _hashed(rows: pl.DataFrame, keys: Sequence[str], seed: int, *, known: bool) -> pl.DataFrame:
     """Both hashes of the rows' keys. Keys that Polars has no hash of never agree in the second."""
     first = key_hashes(rows, keys).alias(_HASH)
     if any(dtype.is_nested() for dtype in rows[list(keys)].dtypes):
         second = pl.Series([int(known)], dtype=pl.UInt64).new_from_index(0, rows.height)
     else:
-        second = rows[list(keys)].hash_rows(_SEED)
+        second = rows[list(keys)].hash_rows(seed)
     return first.to_frame().hstack([second.alias(_CHECK)])

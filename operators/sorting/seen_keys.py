@@ -46,7 +46,8 @@ class SeenKeys:
         self._within = within
         self._width = max(1, (within or 0) // 2)
         kept = None if within is None else _FIRST
-        self._hashes = KnownHashes(self._keys, ctx.memory_budget, kept=kept)
+        seed = int(ctx.random.token(), 16)
+        self._hashes = KnownHashes(self._keys, ctx.memory_budget, seed, kept=kept)
         self._store = FrameStore(
             ctx.state, ctx.operator_id, as_they_are, ctx.memory_budget, keys, state="seen"
         )

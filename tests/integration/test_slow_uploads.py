@@ -15,7 +15,7 @@ from streamflow.testing import SteppedLoop, TestClock
 
 SUBTASKS = 16
 SECONDS = 10
-LARGE = "x" * 20_000
+LARGE = "x" * 40_000
 """Too much to be decoded on the event loop."""
 
 

@@ -23,7 +23,7 @@ from streamflow.operators.joins.as_of import AsOfJoin
 from streamflow.operators.joins.changing import ChangingJoin
 from streamflow.operators.joins.interval import IntervalJoin
 from streamflow.operators.joins.window import WindowJoin
-from streamflow.state.frames import parts, runs, store
+from streamflow.state.frames import parts, runs
 from streamflow.testing import OperatorHarness
 from streamflow.time.timestamps import to_micros
 from streamflow.windows.assigners import Cumulative, Session, Sliding, Tumbling
@@ -115,7 +115,7 @@ def test_an_interval_join_step_by_step(
         if few_are_many:
             # Buckets are halved, and rows sorted and searched in columns.
             patched.setattr(interval, "_BUCKET_ROWS", 2)
-            patched.setattr(store, "_ALL_PER_KEY", 0)
+            patched.setattr(parts, "_ALL_PER_KEY", 0)
             patched.setattr(parts, "_LOOKED_UP_ROWS", 3)
             for limit in ("_GONE_OVER", "_MANY", "_MANY_OF_SMALL", "_SEARCHED"):
                 patched.setattr(runs, limit, 0)

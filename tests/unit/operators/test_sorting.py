@@ -76,7 +76,7 @@ def test_a_batch_is_sorted_whatever_fits_into_memory(
         memory_budget=budget,
     )
     for number, start in enumerate(range(0, len(rows), 250)):
-        harness.push(rows[start : start + 500])
+        harness.push(rows[start : start + 250])
         if number % 2:
             harness.restore(harness.snapshot())
     assert harness.output() == []

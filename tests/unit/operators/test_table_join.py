@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import polars as pl
@@ -100,18 +101,21 @@ def test_rows_of_a_table_without_a_key_are_counted_once(spec: OperatorSpec, para
 def test_a_batch_costs_what_its_keys_cost(spec: JoinSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a hundred thousand stored rows only those near the keys of a batch are handed to the join."""
     handed: list[int] = []
-    near = FrameStore._near  # pyright: ignore[reportPrivateUsage]
 
-    def counted(self: FrameStore, pane: int, hashes: Any) -> list[pl.DataFrame]:
-        frames = near(self, pane, hashes)
-        handed.append(sum(frame.height for frame in frames))
-        return frames
+    def counted(looking_up: Callable[..., list[pl.DataFrame]]) -> Callable[..., list[pl.DataFrame]]:
+        def counting(*given: Any) -> list[pl.DataFrame]:
+            frames = looking_up(*given)
+            handed.append(sum(frame.height for frame in frames))
+            return frames
+
+        return counting
 
     right = StreamType(RIGHT.schema, timed=spec.kind != "table_join")
     harness = OperatorHarness(spec, LEFT, right)
     stored = pl.select(k=pl.format("k{}", pl.int_range(100_000)), w=pl.int_range(100_000))
     harness.push(stored.to_dicts(), times=None if not right.timed else [0] * 100_000, port=1).watermark(1)
-    monkeypatch.setattr(FrameStore, "_near", counted)
+    for name in ("_near", "candidates"):
+        monkeypatch.setattr(FrameStore, name, counted(getattr(FrameStore, name)))
     for number in range(1, 81):
         rows = [{"k": f"k{number * 10 + at}", "v": at} for at in range(10)]
         harness.push(rows, times=[2 + number] * 10).watermark(2 + number)

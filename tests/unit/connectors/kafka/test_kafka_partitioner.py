@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamflow.errors import SinkError
+from streamflow.errors import RecordError
 from streamflow.operators.connectors.kafka.partitioner import murmur2, partitioner
 
 # Kafka, clients/src/test/java/org/apache/kafka/common/utils/UtilsTest.java, testMurmur2.
@@ -53,7 +53,7 @@ def test_a_key_that_was_forgotten_keeps_its_partition():
 @pytest.mark.parametrize("answer", [3, -1, 1.0, True, None])
 def test_a_function_that_names_no_partition_is_told(answer):
     assign = partitioner(lambda key, count: answer, 3)
-    with pytest.raises(SinkError, match="partitioner answers"):
+    with pytest.raises(RecordError, match="partitioner answers"):
         assign([b"a"])
 
 
