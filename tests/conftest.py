@@ -34,7 +34,7 @@ def pytest_collection_finish() -> None:
 def _what_is_left_open_is_told_here() -> Iterator[None]:
     """A connection or a file that a module's tests leave open fails the last of them, and no other module's test."""
     yield
-    gc.collect()
+    gc.collect(1)  # the oldest generation holds the caches of all that ran before
 
 
 @pytest.fixture(scope="session")

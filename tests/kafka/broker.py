@@ -118,7 +118,7 @@ WAYS: list[Way] = [("Docker", why_no_docker, in_docker), ("Kafka's jars", why_no
 def pytest_sessionstart(session: pytest.Session) -> None:
     """The process that hands the tests out to others opens the broker for all of them."""
     config = session.config
-    if not getattr(config.option, "numprocesses", None) or hasattr(config, "workerinput"):
+    if getattr(config.option, "dist", "no") == "no" or hasattr(config, "workerinput"):
         return
     stack = ExitStack()
     config.add_cleanup(stack.close)
