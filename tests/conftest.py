@@ -10,17 +10,36 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
+from itertools import chain, groupby
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests.blocked_loops import BlockedLoops
 
+KAFKA = Path(__file__).parent / "kafka"
 # No deadline: a shared machine is slow now and then, and that is no counterexample.
-settings.register_profile("dev", max_examples=20, deadline=None)
+settings.register_profile("dev", max_examples=15, deadline=None)
 settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("deep", max_examples=2_000, deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spreads the files that meet a broker, and mostly wait, over the first half of the tests: processes that share the
+    files in this order do not all wait at once."""
+    files = [list(of_file) for _, of_file in groupby(items, key=lambda item: item.path)]
+    met = [of_file for of_file in files if of_file[0].path.parent == KAFKA]
+    apart = len(items) / 2 / max(len(met), 1)
+    spread: list[pytest.Item] = []
+    due = 0.0
+    for of_file in (of_file for of_file in files if of_file[0].path.parent != KAFKA):
+        if met and len(spread) >= due:
+            spread += met.pop(0)
+            due += apart
+        spread += of_file
+    items[:] = [*spread, *chain.from_iterable(met)]
 
 
 def pytest_collection_finish() -> None:

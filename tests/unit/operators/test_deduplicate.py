@@ -177,7 +177,7 @@ def test_many_records_at_once_are_told_apart_by_their_hashes(
         # Three keys have the same first hash.
         monkeypatch.setattr(known_hashes, "key_hashes", lambda *keys: key_hashes(*keys) % hashes)
     chance = random.Random(budget)
-    records = [(f"k{chance.randrange(3_000)}", n // 2 + chance.randint(0, 50), n) for n in range(14_000)]
+    records = [(f"k{chance.randrange(3_000)}", n // 2 + chance.randint(0, 50), n) for n in range(8_000)]
     harness = OperatorHarness(spec(within), TIMED, memory_budget=budget)
     for number, start in enumerate(range(0, len(records), 2_000)):
         pushed(harness, *records[start : start + 2_000]).watermark((start + 2_000) // 2 - 1)
