@@ -160,6 +160,7 @@ def test_watermarks_that_no_record_behind_is_late_for_come_behind_it(loop: Stepp
 )
 def test_no_record_becomes_late_or_comes_in_time_by_being_read_with_others(sent: list[Any]) -> None:
     loop, channel = SteppedLoop(TestClock()), Channel()
+    sent = _rising(sent)
     start(loop, send_all(channel, *sent))
     assert _seen(received_from(channel)) == _seen(sent)
     assert channel.rows == 0
@@ -173,6 +174,18 @@ def _batch(times: list[int], *, timed: bool, framed: bool) -> Any:
     return FrameBatch(
         frame.with_columns(pl.col("t").cast(EVENT_TIME_TYPE).alias(EVENT_TIME)) if timed else frame
     )
+
+
+def _rising(elements: list[Any]) -> list[Any]:
+    """The elements with watermarks as senders send them: none is behind the one before."""
+    latest = 0
+    rising = list[Any]()
+    for element in elements:
+        if isinstance(element, Watermark):
+            latest = max(latest, element.time)
+            element = Watermark(latest)
+        rising.append(element)
+    return rising
 
 
 def _seen(elements: list[Any]) -> tuple[list[Any], list[int]]:
