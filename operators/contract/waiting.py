@@ -8,10 +8,12 @@ from typing import Final
 
 from streamflow.time.timestamps import MAX_TIME, format_time
 
-__all__ = ["LONG", "Waiting", "earliest", "session_that_ends", "the_window"]
+__all__ = ["LOOKED_UP", "Waiting", "earliest", "session_that_ends", "the_window"]
 
-
-LONG: Final = 1_000_000
+LOOKED_UP: Final = 16
+"""The number of stored rows that are looked up for people who ask, of which some may not wait any more: they are told
+the time by which none of so many comes."""
+_LONG: Final = 1_000_000
 """The microseconds after which a step that each batch or barrier takes is worth a word."""
 
 
@@ -36,6 +38,10 @@ class Waiting:
     def under_way(what: str, since: int, rows: int) -> Waiting:
         """Something whose end the job does not decide."""
         return Waiting(what, MAX_TIME, rows, since=since)
+
+    def is_long(self, now: int) -> bool:
+        """Whether it has been under way for long by a time of the clock."""
+        return self.since is not None and now - self.since >= _LONG
 
 
 def earliest(*waiting: Waiting | None) -> tuple[Waiting, ...]:

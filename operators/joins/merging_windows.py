@@ -23,7 +23,7 @@ from streamflow.core.membership import has_key_in
 from streamflow.core.python_times import shown_record
 from streamflow.operators.aggregates.partials import END, START
 from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
-from streamflow.operators.contract.waiting import Waiting, earliest
+from streamflow.operators.contract.waiting import LOOKED_UP, Waiting, earliest
 from streamflow.operators.joins.sides import ALONE, SIDES, TIMES, Columns, Late
 from streamflow.operators.joins.window_pairs import WindowPairs
 from streamflow.operators.windows.merging import SESSION
@@ -46,8 +46,6 @@ MergingAssigner = Session | WindowAssigner
 _PANE: Final = 0
 _AT_ONCE: Final = 100_000
 """The approximate number of rows of which the sessions are looked up at once."""
-_LOOKED_UP: Final = 16
-"""The number of ends that are looked up: people who ask are told the time by which none of so many comes."""
 _LATER: Final = "the next window, no earlier than that,"
 _ROW: Final = "\x1arow"
 _FROM: Final = "\x1afrom"
@@ -128,7 +126,7 @@ class MergingJoining(Operator):
 
     def _first(self) -> Waiting | None:
         """The session that ends first; other ends that wait are those of sessions that have gone on."""
-        waiting, all_ = self._ends.first(_LOOKED_UP)
+        waiting, all_ = self._ends.first(LOOKED_UP)
         if waiting is None:
             return None
         sessions = self._sessions.peek(_PANE, waiting)

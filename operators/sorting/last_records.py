@@ -17,6 +17,7 @@ from streamflow.core.common_types import concatenated
 from streamflow.core.membership import has_key_in
 from streamflow.core.schema import EVENT_TIME
 from streamflow.operators.contract.operator import OperatorContext
+from streamflow.operators.contract.waiting import LOOKED_UP
 from streamflow.operators.sorting.key_numbers import key_numbers
 from streamflow.state.frames.merging import MARK, as_they_are
 from streamflow.state.frames.store import FrameStore
@@ -37,8 +38,6 @@ _INSIDE: Final = {name: f"\x1aown {name}" for name in (_FIRST, _DUE, _NUMBER, MA
 _OUTSIDE: Final = {inside: name for name, inside in _INSIDE.items()}
 _OPEN: Final = 0
 """The one pane of the open groups."""
-_LOOKED_UP: Final = 16
-"""The number of groups that are looked up for people who ask."""
 
 
 class LastRecords:
@@ -86,7 +85,7 @@ class LastRecords:
     def earliest(self) -> tuple[int | None, bool]:
         """The last moment of the open group that is over first (None if there is none); and whether that is sure: of
         many groups that are not open any more only some are looked up, and none is over before."""
-        due, all_ = self._due.first(_LOOKED_UP)
+        due, all_ = self._due.first(LOOKED_UP)
         if due is None:
             return None, True
         rows = self._still_open(due)

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Final
+from typing import ClassVar
 
 import polars as pl
 
-from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema
+from streamflow.core.schema import CHANGE, Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.operator import OnChanges
 from streamflow.operators.stateless.columns import Filter, union
-from streamflow.operators.stateless.lone_halves import HALVES, lone
+from streamflow.operators.stateless.lone_halves import HALVES, ROW, judged
 
 __all__ = ["FilterChanges"]
-
-_PASSES: Final = "\x1apasses"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +41,5 @@ class FilterChanges(Filter):
         return union(super().needed_columns(needed, inputs), frozenset({CHANGE}))
 
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        change, passes = pl.col(CHANGE).cast(pl.String), pl.col(_PASSES)
-        before, after = change == "update_before", change == "update_after"
-        whole = before & (after & passes).shift(-1, fill_value=False)
-        whole |= after & (before & passes).shift(1, fill_value=False)
-        kind = pl.when(whole).then(change).otherwise(lone(change)).cast(CHANGE_TYPE)
-        passing = frame.with_columns(self.predicate.fill_null(False).alias(_PASSES))
-        kept = passing.with_columns(kind.alias(CHANGE)).filter(_PASSES)
-        return kept.drop(_PASSES if self.made is None else [_PASSES, self.made])
+        kept = judged(frame.with_row_index(ROW).filter(self.predicate))
+        return kept if self.made is None else kept.drop(self.made)

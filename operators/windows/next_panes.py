@@ -14,7 +14,7 @@ from streamflow.core.key_join import key_join
 from streamflow.core.membership import has_key_in
 from streamflow.core.partition import partitioned
 from streamflow.operators.aggregates.partials import END, START
-from streamflow.operators.contract.waiting import Waiting, earliest
+from streamflow.operators.contract.waiting import LOOKED_UP, Waiting, earliest
 from streamflow.operators.windows.alarms import WAIT, Alarms
 from streamflow.operators.windows.trigger_machine import DONE, NOW, PASSED, TriggerMachine
 from streamflow.operators.windows.window_rows import WindowRows
@@ -27,8 +27,6 @@ __all__ = ["NextPanes"]
 
 _PANE: Final = 0
 """The pane of windows that merge."""
-_LOOKED_UP: Final = 16
-"""The number of windows that are looked up: people who ask are told the time by which none of so many comes."""
 _LATER: Final = "the next pane, no earlier than that,"
 
 
@@ -122,7 +120,7 @@ class NextPanes:
 
     def _first_merging(self, held: int) -> Waiting | None:
         """The first window that waits for the watermark; others that wait have become part of one."""
-        waiting, all_ = self._windows.first(_LOOKED_UP)
+        waiting, all_ = self._windows.first(LOOKED_UP)
         if waiting is None:
             return None
         # The others have had their pane, and wait until they are over.
@@ -138,7 +136,7 @@ class NextPanes:
         """The first window that the clock makes fire; others that wait have fired since."""
         if not (self._asks and self._machine.clocks):
             return None
-        waiting, all_ = self._alarms.first(_LOOKED_UP)
+        waiting, all_ = self._alarms.first(LOOKED_UP)
         if waiting is None:
             return None
         merging = self._rows.merging

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from streamflow.operators.contract.waiting import LONG, Waiting
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.time.clock import Clock
 
 __all__ = ["Step"]
@@ -38,5 +38,4 @@ class Step:
     def waiting(self) -> tuple[Waiting, ...]:
         """The step, if it has been under way for long."""
         at = self._at
-        long = at is not None and at.since is not None and self._clock.now() - at.since >= LONG
-        return (at,) if at is not None and long else ()
+        return (at,) if at is not None and at.is_long(self._clock.now()) else ()

@@ -341,7 +341,7 @@ job.run()
     "command",
     ["-m streamflow run words.py", "-m streamflow plan words.py", "-m streamflow --help", "program.py"],
 )
-@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_no_reason_to_fail(folder: Path, command: str, closed: str) -> None:
     (folder / "program.py").write_text(PROGRAM)
     line = f"exec {sys.executable} {command} {closed}"

@@ -14,7 +14,7 @@ from streamflow.core.elements import (
     Watermark,
 )
 from streamflow.core.frame import FrameBatch
-from streamflow.operators.contract.waiting import LONG, Waiting
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.runtime.control.alignment import Aligned, Alignment, Block
 from streamflow.runtime.control.input_watermarks import InputWatermarks
 from streamflow.runtime.exchange.channel import Inbox
@@ -88,12 +88,13 @@ class Task:
 
     def _aligning(self) -> tuple[Waiting, ...]:
         """The barrier that has not come on all channels, if that has been so for long."""
-        if self._barrier is None or self._clock.now() - self._barrier[1] < LONG:
+        if self._barrier is None:
             return ()
         epoch, since = self._barrier
         senders = sorted({self._inbox.channels[each].sender for each in self._alignment.missing})
         what = f"the barrier of epoch {epoch}, which has not come from {' and '.join(senders)},"
-        return (Waiting.under_way(what, since, self._inbox.rows()),)
+        waiting = Waiting.under_way(what, since, self._inbox.rows())
+        return (waiting,) if waiting.is_long(self._clock.now()) else ()
 
     async def _drain(self) -> None:
         """Waits for the answers of requests after all input has come, which may take long."""

@@ -57,7 +57,7 @@ def driven(spec: OperatorSpec, budget: int, **more: Any) -> OperatorHarness:
 
 @pytest.mark.parametrize(
     ("lateness", "accumulation"),
-    [(0, "accumulating"), (100, "discarding"), (100, "retracting")],
+    [(0, "accumulating"), (100, "accumulating"), (100, "discarding"), (100, "retracting")],
 )
 @pytest.mark.parametrize(
     "assigner",
