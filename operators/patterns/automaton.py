@@ -11,8 +11,9 @@ as the repetition can take more. `compiling` makes the automaton of a pattern.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from streamflow.operators.patterns.pattern import Condition, Contiguity
@@ -58,7 +59,8 @@ class StepCondition(NamedTuple):
 class Stage:
     """A step, or one of its places in the repetitions of a group. Conditions are numbers in `Automaton.conditions`.
 
-    `onward` are the stages of which the next event may be once this one has enough; `ends`: none need follow. `absent`:
+    `onward` are the stages of which the next event may be once this one has enough, each with the time in which it has
+    to come (None: any); `gap` is that time for another event of this stage. `ends`: none need follow. `absent`:
     conditions that no later event may fulfil before the next stage takes one, `absent_next` the same for the next event
     alone. `until` ends the repetition of the step, and each of `stops` that of a group around it.
     """
@@ -73,6 +75,8 @@ class Stage:
     until: int | None
     stops: tuple[int, ...] = ()
     onward: tuple[int, ...] = ()
+    times: tuple[int | None, ...] = ()
+    gap: int | None = None
     ends: bool = False
     absent: tuple[int, ...] = ()
     absent_next: int | None = None
@@ -82,12 +86,18 @@ class Stage:
         """Whether it may take several events, one behind the other."""
         return self.most != 1
 
+    def waits_for(self, own: int) -> list[tuple[int, int | None]]:
+        """The stages that may take the event behind this one, whose number is its `own`, with their times."""
+        behind = [*zip(self.onward, self.times, strict=True)]
+        return [(own, self.gap), *behind] if self.repeated else behind
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Automaton:
     """A pattern's stages, steps and conditions. `starts` are the stages that may take the first event; `awaits`: the
-    pattern ends with an absence, of the next event or until the time is over; `ambiguous`: a path may be divided among
-    repetitions in several ways, as in `(a+){2}`, and is a match once all the same."""
+    pattern ends with an absence, of the next event or until the time is over, which is `awaits_for` since the last
+    event if that has an own one; `ambiguous`: a path may be divided among repetitions in several ways, as in `(a+){2}`,
+    and is a match once all the same."""
 
     stages: tuple[Stage, ...]
     steps: tuple[TakingStep, ...]
@@ -95,7 +105,44 @@ class Automaton:
     starts: tuple[int, ...]
     awaits: Literal["next", "then"] | None
     within: int | None
+    awaits_for: int | None = None
     ambiguous: bool = False
+
+    @cached_property
+    def times(self) -> Mapping[tuple[int, int], int]:
+        """The time in which a stage's event has to come behind that of another, for those that have one."""
+        return {
+            (number, behind): time
+            for number, stage in enumerate(self.stages)
+            for behind, time in stage.waits_for(number)
+            if time is not None
+        }
+
+    @cached_property
+    def between(self) -> bool:
+        """Whether a time counts from one event to the next."""
+        return bool(self.times) or self.awaits_for is not None
+
+    @cached_property
+    def ends(self) -> bool:
+        """Whether each partial match has a time, behind which it is over."""
+        return self.within is not None or (
+            all(
+                time is not None
+                for number, stage in enumerate(self.stages)
+                for _, time in stage.waits_for(number)
+            )
+            and (self.awaits is None or self.awaits_for is not None)
+        )
+
+    @property
+    def bounded(self) -> bool:
+        """Whether partial matches do not wait for ever: they have a time, or wait for the next event alone."""
+        return self.within is not None or all(
+            time is not None or (stage.inner if behind == number else self.stages[behind].follows) == "next"
+            for number, stage in enumerate(self.stages)
+            for behind, time in stage.waits_for(number)
+        )
 
     @property
     def strict(self) -> bool:
@@ -113,7 +160,7 @@ class Partial(NamedTuple):
 
     `repeated` is the number of events that its last stage has taken. `fresh`: the next event decides about an absence.
     `awaits`: it is a match once an absence is certain. `matched`: it has been a match, and may become a longer one.
-    `stage` is the last stage; -1 before the first event.
+    `stage` is the last stage, -1 before the first event; `last` is the time of its event.
     """
 
     start: int
@@ -124,6 +171,32 @@ class Partial(NamedTuple):
     awaits: bool = False
     matched: bool = False
     stage: int = -1
+    last: int = 0
+
+    def moments(self, automaton: Automaton) -> set[int]:
+        """The last moments at which an event that it waits for can come, or has to be absent, by times between two."""
+        times = [time for wait in self.waits if (time := automaton.times.get((self.stage, wait))) is not None]
+        if self.awaits and automaton.awaits_for is not None:
+            times.append(automaton.awaits_for)
+        return {self.last + time - 1 for time in times}
+
+    def left_at(self, automaton: Automaton, watermark: int) -> Partial | None:
+        """The partial match without what can no longer come; None if nothing is left to wait for. An absence whose time
+        is over makes it a match."""
+        if automaton.within is not None and self.start + automaton.within - 1 <= watermark:
+            return None
+        passed, times = watermark - self.last, automaton.times
+        waits = tuple(
+            wait
+            for wait in self.waits
+            if (time := times.get((self.stage, wait))) is None or time - 1 > passed
+        )
+        awaits = self.awaits and (automaton.awaits_for is None or automaton.awaits_for - 1 > passed)
+        if not waits and not awaits:
+            return None
+        if len(waits) == len(self.waits) and awaits is self.awaits:
+            return self
+        return self._replace(waits=waits, awaits=awaits, matched=self.matched or (not awaits and self.awaits))
 
 
 class Stepped(NamedTuple):
@@ -144,9 +217,9 @@ def stepped(
     # The same pairs in all paths: there may be many.
     taken = [(step, event) for step in range(len(automaton.steps))]
     for partial in partials:
-        _step(automaton, partial, taken, holds, after)
+        _step(automaton, partial, taken, time, holds, after)
     begun = Partial(time, (), automaton.starts)
-    _take(automaton, begun, taken, holds, after)
+    _take(automaton, begun, taken, time, holds, after)
     return _once(after) if automaton.ambiguous else after
 
 
@@ -157,7 +230,9 @@ def _once(after: Stepped) -> Stepped:
     return Stepped([*dict.fromkeys(partials)], [*dict.fromkeys(after.matches)])
 
 
-def _step(automaton: Automaton, partial: Partial, taken: Taken, holds: Holds, after: Stepped) -> None:
+def _step(
+    automaton: Automaton, partial: Partial, taken: Taken, time: int, holds: Holds, after: Stepped
+) -> None:
     """The step of one partial match; adds what becomes of it to `after`."""
     path = partial.path
     last = automaton.stages[partial.stage]
@@ -171,7 +246,7 @@ def _step(automaton: Automaton, partial: Partial, taken: Taken, holds: Holds, af
         if awaits and automaton.awaits == "next":
             after.matches.append(path)
             awaits, matched = False, True
-    waits, greedy = _take(automaton, partial, taken, holds, after)
+    waits, greedy = _take(automaton, partial, taken, time, holds, after)
     if awaits and greedy:
         # A longer one is to become the match.
         awaits, matched = False, True
@@ -179,14 +254,12 @@ def _step(automaton: Automaton, partial: Partial, taken: Taken, holds: Holds, af
         if waits is partial.waits and not partial.fresh and awaits is partial.awaits:
             after.partials.append(partial)
         else:
-            left = Partial(
-                partial.start, path, waits, partial.repeated, False, awaits, matched, partial.stage
-            )
+            left = partial._replace(waits=waits, fresh=False, awaits=awaits, matched=matched)
             after.partials.append(left)
 
 
 def _take(
-    automaton: Automaton, partial: Partial, taken: Taken, holds: Holds, after: Stepped
+    automaton: Automaton, partial: Partial, taken: Taken, time: int, holds: Holds, after: Stepped
 ) -> tuple[tuple[int, ...], bool]:
     """Lets each stage that a partial match waits for take the event if it can; gives the stages that it goes on waiting
     for, and whether a greedy one took it."""
@@ -200,7 +273,7 @@ def _take(
         fits = holds(stage.condition, path)
         ended = stage.until is not None and holds(stage.until, path)
         if fits and not ended:
-            _longer(automaton, partial, number, taken[stage.step], after)
+            _longer(automaton, partial, number, taken[stage.step], time, after)
         contiguity = stage.inner if again else stage.follows
         if contiguity == "then_any":
             stays = not (again and ended)
@@ -214,7 +287,7 @@ def _take(
 
 
 def _longer(
-    automaton: Automaton, partial: Partial, number: int, taken: tuple[int, int], after: Stepped
+    automaton: Automaton, partial: Partial, number: int, taken: tuple[int, int], time: int, after: Stepped
 ) -> None:
     """Adds the partial match with the event taken by a stage, and the match that it may be."""
     stage = automaton.stages[number]
@@ -235,4 +308,5 @@ def _longer(
             if matched:
                 after.matches.append(path)
     if waits or awaits:
-        after.partials.append(Partial(partial.start, path, waits, count, fresh, awaits, matched, number))
+        longer = Partial(partial.start, path, waits, count, fresh, awaits, matched, number, time)
+        after.partials.append(longer)

@@ -15,6 +15,7 @@ from typing import Final, Literal
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.patterns.automaton import Automaton, Stage, StepCondition, TakingStep
 from streamflow.operators.patterns.pattern import Condition, Contiguity, Pattern, Step
+from streamflow.time.timestamps import format_duration
 
 __all__ = ["compiled"]
 
@@ -41,6 +42,11 @@ def compiled(pattern: Pattern) -> Automaton:
         )
     compiling = _Compiling()
     whole = compiling.sequence(pattern.steps, "then", ())
+    if pattern.time is not None and (longest := max(compiling.times, default=0)) > pattern.time:
+        raise JobDefinitionError(
+            f"{format_duration(longest)} between two events, and the whole pattern has {format_duration(pattern.time)}",
+            hint="give steps a time that is shorter, or the pattern a longer one",
+        )
     for number in whole.last:
         compiling.stages[number] = replace(compiling.stages[number], ends=True)
     awaits: Literal["next", "then"] | None = None
@@ -50,9 +56,10 @@ def compiled(pattern: Pattern) -> Automaton:
         tuple(compiling.stages),
         tuple(compiling.steps),
         tuple(compiling.conditions),
-        tuple(whole.first),
+        tuple(number for number, _ in whole.first),
         awaits,
         pattern.time,
+        pattern.steps[-1].within if pattern.steps[-1].absent else None,
         any(_forks(compiling.stages, number) for number in range(len(compiling.stages))),
     )
 
@@ -77,13 +84,20 @@ def _copies(group: Step) -> int:
 
 @dataclass(slots=True)
 class _Part:
-    """The stages of a step or of several: those that may take the first event, and those that may take the last one;
-    `closing` are those behind which an absence counts: also of repetitions that are not enough."""
+    """The stages of a step or of several: those that may take the first event, each with the time in which it has to
+    come behind the event before, and those that may take the last one; `closing` are those behind which an absence
+    counts: also of repetitions that are not enough."""
 
-    first: tuple[int, ...]
+    first: tuple[tuple[int, int | None], ...]
     last: tuple[int, ...]
     closing: tuple[int, ...]
     optional: bool = False
+
+    def in_time(self, time: int | None) -> tuple[tuple[int, int | None], ...]:
+        """The first stages, each in this time at most."""
+        if time is None:
+            return self.first
+        return tuple((number, time if own is None else min(own, time)) for number, own in self.first)
 
 
 class _Compiling:
@@ -93,6 +107,7 @@ class _Compiling:
         self.stages: list[Stage] = []
         self.steps: list[TakingStep] = []
         self.conditions: list[StepCondition] = []
+        self.times: list[int] = []
         self._numbers: dict[tuple[Step, str], int] = {}
         self._columns: dict[Step, int] = {}
 
@@ -121,8 +136,8 @@ class _Compiling:
 
     def _part(self, step: Step, follows: Contiguity, stops: tuple[int, ...]) -> _Part:
         part = self._group(step, follows, stops) if step.steps else self._step(step, follows, stops)
-        part.optional = step.optional
-        return part
+        self.times += [time for time in (step.within, step.gap) if time is not None]
+        return replace(part, first=part.in_time(step.within), optional=step.optional)
 
     def _step(self, step: Step, follows: Contiguity, stops: tuple[int, ...]) -> _Part:
         condition = self._number(step, step.condition, "", len(self.steps) + step.repeated)
@@ -140,13 +155,14 @@ class _Compiling:
                 inner=step.inner,
                 least=step.least,
                 most=step.most,
+                gap=step.gap,
                 greedy=step.greedy,
                 until=until,
                 stops=stops,
             )
         )
         own = (len(self.stages) - 1,)
-        return _Part(own, own, own)
+        return _Part(((own[0], None),), own, own)
 
     def _group(self, group: Step, follows: Contiguity, stops: tuple[int, ...]) -> _Part:
         steps, conditions = len(self.steps), len(self.conditions)
@@ -156,14 +172,14 @@ class _Compiling:
         more = group.least if group.most is None else group.most - 1
         copies += [self.sequence(group.steps, group.inner, stops) for _ in range(more)]
         for before, after in itertools.pairwise(copies):
-            self._connect(before.last, after.first)
+            self._connect(before.last, after.in_time(group.gap))
         if group.most is None:
             again = copies[-1]
-            if set(again.first) & set(again.last):
+            if {number for number, _ in again.first} & set(again.last):
                 # A stage behind itself is the repetition of its step.
                 copies.append(self.sequence(group.steps, group.inner, stops))
-                self._connect(again.last, copies[-1].first)
-            self._connect(copies[-1].last, again.first)
+                self._connect(again.last, copies[-1].in_time(group.gap))
+            self._connect(copies[-1].last, again.in_time(group.gap))
         if group.repeated:
             # In a later repetition all steps of the group may have taken events.
             self.steps[steps:] = [step._replace(repeated=True) for step in self.steps[steps:]]
@@ -177,6 +193,7 @@ class _Compiling:
         )
 
     def _absent(self, step: Step, before: _Part) -> None:
+        self.times += [step.within] if step.within is not None else []
         condition = self._number(step, step.condition, "not ", len(self.steps))
         stages = self.stages
         if step.follows == "next":
@@ -186,10 +203,11 @@ class _Compiling:
             for number in before.closing:
                 stages[number] = replace(stages[number], absent=(*stages[number].absent, condition))
 
-    def _connect(self, before: Sequence[int], after: tuple[int, ...]) -> None:
+    def _connect(self, before: Sequence[int], after: Sequence[tuple[int, int | None]]) -> None:
+        onward, times = tuple(number for number, _ in after), tuple(time for _, time in after)
         for number in before:
             stage = self.stages[number]
-            self.stages[number] = replace(stage, onward=stage.onward + after)
+            self.stages[number] = replace(stage, onward=stage.onward + onward, times=stage.times + times)
 
     def _number(self, step: Step, condition: Condition | None, what: str, sees: int) -> int:
         """The number of a condition, the same for all stages of a step."""

@@ -19,7 +19,8 @@ Event: TypeAlias = tuple[int, int]
 Moment: TypeAlias = tuple[int, Path]
 """(event time at which it was decided, path)."""
 _WITHOUT_STAGE: Final = 4
-"""The number of values behind the stages in a state from before there were groups: a step was one stage."""
+"""The number of values behind the stages in a state from before there were groups: a step was one stage. The time of
+the last event came later still, and counts for patterns that have a time between two events."""
 
 
 class KeyState(NamedTuple):
@@ -133,21 +134,52 @@ class KeyMatching:
         self, partials: list[Partial], held: list[Path], watermark: int
     ) -> tuple[list[Partial], list[Path]]:
         """Takes out the partial matches whose time is over at a watermark, those that began first before others."""
-        within = self._automaton.within
+        automaton = self._automaton
+        if automaton.between:
+            return self._expired_between(partials, held, watermark)
+        within = automaton.within
         if within is None:
             return partials, held
         # They stand in the order in which they began.
         while partials and (over := partials[0].start + within - 1) <= watermark:
             first = partials[0].start
             due = [partial for partial in partials if partial.start == first]
-            partials = partials[len(due) :]
-            matches = [partial.path for partial in due if partial.awaits]
-            missed = [partial.path for partial in due if not partial.awaits and not partial.matched]
-            if self._automaton.ambiguous:
-                matches, missed = [*dict.fromkeys(matches)], [*dict.fromkeys(missed)]
-            self.timed_out += [(over, path) for path in missed]
-            if matches or held:
-                partials, held = self._release(partials, held, matches, over)
+            partials, held = self._over(partials[len(due) :], due, held, over)
+        return partials, held
+
+    def _expired_between(
+        self, partials: list[Partial], held: list[Path], watermark: int
+    ) -> tuple[list[Partial], list[Path]]:
+        """The same where partial matches have moments of their own, at which some of what they wait for is over."""
+        automaton = self._automaton
+        moments = {over for each in partials for over in each.moments(automaton)}
+        if automaton.within is not None:
+            moments.update(each.start + automaton.within - 1 for each in partials)
+        for over in sorted(over for over in moments if over <= watermark):
+            left: list[Partial] = []
+            due: list[Partial] = []
+            for partial in partials:
+                after = partial.left_at(automaton, over)
+                if after is not None:
+                    left.append(after)
+                if after is None or (partial.awaits and not after.awaits):
+                    due.append(partial)
+            partials, held = self._over(left, due, held, over)
+        return partials, held
+
+    def _over(
+        self, partials: list[Partial], due: list[Partial], held: list[Path], over: int
+    ) -> tuple[list[Partial], list[Path]]:
+        """Decides about partial matches at their moment; `partials` are those that are left."""
+        matches = [partial.path for partial in due if partial.awaits]
+        missed = [partial.path for partial in due if not partial.awaits and not partial.matched]
+        if self._automaton.ambiguous:
+            waiting = {partial.path for partial in partials}
+            matches = [*dict.fromkeys(matches)]
+            missed = [path for path in dict.fromkeys(missed) if path not in waiting]
+        self.timed_out += [(over, path) for path in missed]
+        if matches or held:
+            partials, held = self._release(partials, held, matches, over)
         return partials, held
 
     def _release(

@@ -81,10 +81,10 @@ class MatchSpec(OperatorSpec):
                 hint='give it when reading: job.read(source, event_time="column")',
             )
         last = self.pattern.steps[-1]
-        if last.absent and last.follows == "then" and self.pattern.time is None:
+        if last.absent and last.follows == "then" and self.pattern.time is None and last.within is None:
             raise JobDefinitionError(
                 f"the pattern ends with the absence of {last.name!r}, and for how long?",
-                hint='add .within("10m"): the absence is certain when that time is over',
+                hint='add within="10m" to it, or .within("10m") to the whole: it is certain when that time is over',
             )
         if all(step.optional for step in self.pattern.steps):
             raise JobDefinitionError(
@@ -136,16 +136,8 @@ class MatchSpec(OperatorSpec):
     def describe(self) -> str:
         by = ", ".join(map(shown_name, self.shown_keys or self.keys))
         rule = f", {self.after_match}" if self.after_match.skips else ""
-        endless = "" if self.bounded else "; partial matches wait for ever, as it has no within(…)"
+        endless = "" if self.automaton.bounded else "; partial matches wait for ever, as it has no within(…)"
         return f"{self.pattern} by {by}{rule}{endless}"
-
-    @property
-    def bounded(self) -> bool:
-        """Whether partial matches do not wait for ever: there is a time, or each waits for the next event alone."""
-        return self.pattern.time is not None or all(
-            (stage.follows == "next" or not number) and (not stage.repeated or stage.inner == "next")
-            for number, stage in enumerate(self.automaton.stages)
-        )
 
     def _schema(self, records: StreamType) -> Schema:
         assert isinstance(records.schema, Schema)

@@ -218,7 +218,7 @@ class MatchOperator(Operator):
                 yield
         if watermark == MAX_TIME:
             yield from self._end(out)
-        elif self._automaton.within is not None and not len(self._due):
+        elif self._automaton.ends and not len(self._due):
             # No partial match is left: nor are marks.
             self._events.clear()
 
@@ -306,15 +306,20 @@ class MatchOperator(Operator):
         changes.kept += [row_of[number] for number in numbers]
         changes.numbers += numbers
         changes.partials += [pack(packed), *[None] * (len(numbers) - 1)]
-        if self._automaton.within is None:
-            return
-        begun = {
-            partial.start: row_of[partial.path[0][1]]
-            for partial in after.partials
-            if partial.path[0][1] >= before.next_event
-        }
-        changes.due_rows += begun.values()
-        changes.due += [start + self._automaton.within - 1 for start in begun]
+        due = self._due_moments(after, before.next_event)
+        changes.due_rows += [known[0] if known else row_of[numbers[0]]] * len(due)
+        changes.due += due
+
+    def _due_moments(self, after: KeyState, next_event: int) -> list[int]:
+        """The moments at which something about the new partial matches of a key is decided, without an event."""
+        automaton = self._automaton
+        due: set[int] = set()
+        for partial in after.partials:
+            if automaton.within is not None and partial.path[0][1] >= next_event:
+                due.add(partial.start + automaton.within - 1)
+            if automaton.between and partial.path[-1][1] >= next_event:
+                due |= partial.moments(automaton)
+        return sorted(due)
 
     def _write(self, changes: _Changes, pool: pl.DataFrame) -> None:
         if changes.gone:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import polars as pl
 
 from streamflow.errors import JobDefinitionError
-from streamflow.time.timestamps import Duration, parse_duration
+from streamflow.time.timestamps import Duration, format_duration, parse_duration
 
 __all__ = ["Condition", "Contiguity", "Pattern", "Step", "event_steps", "pattern"]
 
@@ -27,8 +27,9 @@ Contiguity = Literal["next", "then", "then_any"]
 class Step:
     """One step: an event or several, or with `absent` the absence of one; or a group of `steps`, named after them.
 
-    `follows` says which events may come before its first event, `inner` which between two of them. It takes `least` to
-    `most` events (None: any number), and none at all if `optional`. A group is taken so many times.
+    `follows` says which events may come before its first event, `inner` which between two of them; `within` and `gap`
+    are the times in microseconds that pass there and are not reached (None: any). It takes `least` to `most` events
+    (None: any number), and none at all if `optional`. A group is taken so many times.
     """
 
     name: str
@@ -42,6 +43,8 @@ class Step:
     greedy: bool = False
     until: Condition | None = None
     steps: tuple[Step, ...] = ()
+    within: int | None = None
+    gap: int | None = None
 
     @property
     def repeated(self) -> bool:
@@ -66,7 +69,14 @@ class Step:
                 shown += f"{{{least}}}" if least == most else f"{{{least},{most}}}"
         shown += "?" if self.optional else ""
         more = {"next": "consecutive", "then_any": "combinations"}.get(self.inner, "")
-        words = [shown, more, "greedy" if self.greedy else "", "until" if self.until is not None else ""]
+        words = [
+            shown,
+            "" if self.within is None else f"within {format_duration(self.within)}",
+            "" if self.gap is None else f"gap {format_duration(self.gap)}",
+            more,
+            "greedy" if self.greedy else "",
+            "until" if self.until is not None else "",
+        ]
         return " ".join(filter(None, words))
 
 
@@ -79,6 +89,10 @@ class Pattern:
     them; `within` is about the whole. A condition is an expression or a function of one record; an expression may
     refer to earlier steps by `sf.step`. In place of a name and a condition a whole pattern may stand, as a group.
 
+    `next`, `then` and `then_any` take `within=`: less than that time lies between the step's first event and the event
+    before it (FLIP-228: PREVIOUS_AND_CURRENT); `times`, `at_least` and `one_or_more` take `gap=`: less than that lies
+    between two events of the step, or between the end of a group and its next repetition.
+
     >>> import streamflow as sf
     >>> from streamflow import col
     >>> small = sf.pattern("small", col("amount") < 10)
@@ -87,18 +101,19 @@ class Pattern:
     >>> failed = sf.pattern("tried", col("kind") == "try").next("failed", col("kind") == "fail")
     >>> sf.pattern("login", col("kind") == "login").then(failed).times(3)
     Pattern(login, then (tried, next failed){3})
+    >>> sf.pattern("paid", col("kind") == "paid").then("sent", col("kind") == "sent", within="2d")
+    Pattern(paid, then sent within 2d)
     """
 
     steps: tuple[Step, ...]
     time: int | None = None
     """The time in microseconds that lies between the first and the last event at most, and is not reached."""
-    shown_time: str = ""
 
     def __repr__(self) -> str:
         return f"Pattern({self})"
 
     def __str__(self) -> str:
-        return self.sequence if self.time is None else f"{self.sequence}, within {self.shown_time}"
+        return self.sequence if self.time is None else f"{self.sequence}, within {format_duration(self.time)}"
 
     @property
     def sequence(self) -> str:
@@ -106,57 +121,65 @@ class Pattern:
         first, *others = self.steps
         return ", ".join([str(first), *(f"{_words(step)} {step}" for step in others)])
 
-    def next(self, name: str | Pattern, condition: Condition | None = None) -> Pattern:
+    def next(
+        self, name: str | Pattern, condition: Condition | None = None, *, within: Duration | None = None
+    ) -> Pattern:
         """An event right after the one before: no other event of the key comes between."""
-        return self._followed(_taking(name, condition, "next"))
+        return self._followed(_taking(name, condition, "next", within))
 
-    def then(self, name: str | Pattern, condition: Condition | None = None) -> Pattern:
+    def then(
+        self, name: str | Pattern, condition: Condition | None = None, *, within: Duration | None = None
+    ) -> Pattern:
         """The first later event for which the condition is true; others may come between."""
-        return self._followed(_taking(name, condition, "then"))
+        return self._followed(_taking(name, condition, "then", within))
 
-    def then_any(self, name: str | Pattern, condition: Condition | None = None) -> Pattern:
+    def then_any(
+        self, name: str | Pattern, condition: Condition | None = None, *, within: Duration | None = None
+    ) -> Pattern:
         """Any later event for which the condition is true, each in a match of its own."""
-        return self._followed(_taking(name, condition, "then_any"))
+        return self._followed(_taking(name, condition, "then_any", within))
 
-    def not_next(self, name: str, condition: Condition) -> Pattern:
+    def not_next(self, name: str, condition: Condition, *, within: Duration | None = None) -> Pattern:
         """The event right after the one before is none of these.
 
-        At the end of a pattern the next event completes the match, which it is not part of; with `within` so does the
-        end of that time, if no event came.
+        At the end of a pattern the next event completes the match, which it is not part of; with a time, the pattern's
+        or that since the event before, so does its end, if no event came.
         """
         if self.steps[-1].absent:
             raise JobDefinitionError(
                 f"not_next({name!r}) stands behind {self.steps[-1].name!r}, which is no event",
                 hint="write it right behind a step that takes events",
             )
-        return self._followed(self._absent(name, condition, "next"))
+        return self._followed(self._absent(name, condition, "next", within))
 
-    def not_then(self, name: str, condition: Condition) -> Pattern:
-        """None of these events comes between the step before and the next one; at the end of a pattern: none until the
-        time of `within` is over."""
-        return self._followed(self._absent(name, condition, "then"))
+    def not_then(self, name: str, condition: Condition, *, within: Duration | None = None) -> Pattern:
+        """None of these events comes between the step before and the next one.
+
+        At the end of a pattern: none until a time is over, the pattern's or that of `within=` since the event before.
+        """
+        return self._followed(self._absent(name, condition, "then", within))
 
     def optional(self) -> Pattern:
         """The step or the group may be left out: its columns are then null, or empty lists."""
         return self._changed("optional", optional=True)
 
-    def times(self, least: int, most: int | None = None) -> Pattern:
+    def times(self, least: int, most: int | None = None, *, gap: Duration | None = None) -> Pattern:
         """The step takes `least` events, or `least` to `most`; a group is repeated so many times."""
         most = least if most is None else most
         for count in (least, most):
             self._check_count("times", count)
         if most < least:
             raise JobDefinitionError(f"times({least}, {most})", hint="the first number is the smaller one")
-        return self._repeated("times", least, most)
+        return self._repeated("times", least, most, gap)
 
-    def at_least(self, least: int) -> Pattern:
+    def at_least(self, least: int, *, gap: Duration | None = None) -> Pattern:
         """The step takes `least` events or more; a group is repeated so many times."""
         self._check_count("at_least", least)
-        return self._repeated("at_least", least, None)
+        return self._repeated("at_least", least, None, gap)
 
-    def one_or_more(self) -> Pattern:
+    def one_or_more(self, *, gap: Duration | None = None) -> Pattern:
         """The step takes one event or more, or the group comes once or more; each number gives a match of its own."""
-        return self._repeated("one_or_more", 1, None)
+        return self._repeated("one_or_more", 1, None, gap)
 
     def until(self, condition: Condition) -> Pattern:
         """The repetition ends at an event for which this is true, which the step does not take.
@@ -192,14 +215,23 @@ class Pattern:
         """Less than this time lies between the first and the last event of a match."""
         micros = parse_duration(time, what="within", positive=True)
         if self.time is not None:
-            raise JobDefinitionError("a pattern has two times", hint="call within(…) once, for the whole")
-        return replace(self, time=micros, shown_time=str(time))
+            raise JobDefinitionError(
+                "a pattern has two times",
+                hint="call within(…) once, for the whole; a step has its own: then(…, within=…)",
+            )
+        return replace(self, time=micros)
 
     def step(self, name: str) -> Step | None:
         """The step of that name, also in a group; None if there is none."""
         return next((step for step in _single(self.steps) if step.name == name), None)
 
     def _followed(self, step: Step) -> Pattern:
+        before = self.steps[-1]
+        if before.absent and before.within is not None:
+            raise JobDefinitionError(
+                f"the absence of {before.name!r} has a time, and {step.name!r} comes behind it",
+                hint=f"give the time to {step.name!r}: within=…; the absence counts until its event",
+            )
         for each in _single([step]):
             if self.step(each.name) is not None:
                 raise JobDefinitionError(
@@ -207,7 +239,7 @@ class Pattern:
                 )
         return replace(self, steps=(*self.steps, step))
 
-    def _absent(self, name: str, condition: Condition, follows: Contiguity) -> Step:
+    def _absent(self, name: str, condition: Condition, follows: Contiguity, within: Duration | None) -> Step:
         if isinstance(name, Pattern):
             raise JobDefinitionError(
                 f"the absence of {name} is asked for", hint="only that of single events can be: give a name"
@@ -221,14 +253,20 @@ class Pattern:
                 f"{name!r} must be absent behind {before.name!r}, which {optional}",
                 hint="write the absence behind a step that takes an event in any case",
             )
-        step = Step(name, condition, follows, absent=True)
+        step = Step(name, condition, follows, absent=True, within=_micros(within, "within"))
         check_step(step)
         return step
 
-    def _repeated(self, method: str, least: int, most: int | None) -> Pattern:
+    def _repeated(self, method: str, least: int, most: int | None, gap: Duration | None) -> Pattern:
         if self.steps[-1].repeated:
             raise JobDefinitionError(f"{method} for a step that is repeated already", hint="say it once")
-        return self._changed(method, least=least, most=most)
+        micros = _micros(gap, "gap")
+        if micros is not None and most == 1:
+            raise JobDefinitionError(
+                f"{method}(1) has a gap, and no two events",
+                hint="give within=… to the step for the time before it",
+            )
+        return self._changed(method, least=least, most=most, gap=micros)
 
     def _between(self, method: str, inner: Contiguity) -> Pattern:
         if self.steps[-1].inner not in ("then", inner):
@@ -276,11 +314,18 @@ def _single(steps: Sequence[Step]) -> Iterator[Step]:
         yield from _single(step.steps) if step.steps else (step,)
 
 
-def _taking(name: str | Pattern, condition: Condition | None, follows: Contiguity) -> Step:
+def _micros(time: Duration | None, what: str) -> int | None:
+    return None if time is None else parse_duration(time, what=what, positive=True)
+
+
+def _taking(
+    name: str | Pattern, condition: Condition | None, follows: Contiguity, within: Duration | None = None
+) -> Step:
     """A step that takes events, or a group."""
+    micros = _micros(within, "within")
     if isinstance(name, Pattern):
-        return _group(name, condition, follows)
-    step = Step(name, condition, follows)
+        return replace(_group(name, condition, follows), within=micros)
+    step = Step(name, condition, follows, within=micros)
     check_step(step)
     return step
 

@@ -54,10 +54,10 @@ class MatchedStream(Stream):
         """Partial matches whose time is over: the keys, the steps, `match_start`, and `timed_out_at`, the moment from
         which no event could complete them.
 
-        Each is there that has not become a match itself. Raises JobDefinitionError for a pattern without `within`.
+        Each is there that has not become a match itself. Raises JobDefinitionError for a pattern without a time.
         """
         node, spec = self._node()
-        if spec.pattern.time is None:
+        if spec.automaton.within is None and not spec.automaton.between:
             raise JobDefinitionError(
                 f"{node} has no partial matches whose time is over: its pattern has no time",
                 hint='add .within("10m") to the pattern',
@@ -122,7 +122,7 @@ def matched(keying: Keying, pattern: object, after_match: object) -> MatchedStre
         null_keys=keying.null_keys,
     )
     matches = Stream(builder_of(stream), added(stream, spec))
-    if not spec.bounded and not has_end(stream):
+    if not spec.automaton.bounded and not has_end(stream):
         _LOG.warning(
             "%s keeps partial matches for ever: end the pattern with .within(…)", read_of(matches).node
         )

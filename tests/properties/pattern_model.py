@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, NamedTuple
 
 from tests.properties.job_model import Event
@@ -28,7 +29,8 @@ Fits = Callable[[Event, dict[str, list[Event]]], bool]
 
 @dataclass(frozen=True)
 class Wanted:
-    """A step that takes events, or a group of `steps`, and the absences right behind it."""
+    """A step that takes events, or a group of `steps`, and the absences right behind it; `absent_within` is the time of
+    the last one."""
 
     name: str
     fits: Fits | None
@@ -41,6 +43,9 @@ class Wanted:
     until: Fits | None = None
     not_then: tuple[Fits, ...] = ()
     not_next: Fits | None = None
+    within: int | None = None
+    gap: int | None = None
+    absent_within: int | None = None
     steps: tuple[Wanted, ...] = ()
 
 
@@ -140,11 +145,33 @@ class Model:
         assert fits is not None
         return fits(self._events[at], by_step)
 
-    def _in_time(self, taken: Derived, at: int) -> bool:
-        first = taken[0][1] if taken else at
-        return self._within is None or self._events[at].ts - self._events[first].ts < self._within
+    def _over(self, taken: Derived, place: Place | None) -> int | None:
+        """The last moment at which an event may come at a place, or has to be absent behind all that is taken."""
+        first, last = (self._events[taken[end][1]].ts for end in (0, -1))
+        time = self._steps[-1].absent_within if place is None else self._time(taken[-1][0], place)
+        moments = [
+            since + within - 1
+            for since, within in ((first, self._within), (last, time))
+            if within is not None
+        ]
+        return min(moments, default=None)
 
-    def _over(self, taken: Derived, place: Place, at: int) -> bool:
+    def _time(self, before: Place, place: Place) -> int | None:
+        """The time in which an event at a place has to come behind one at the place before."""
+        levels = self._levels(place)
+        depth = next(
+            depth for depth, (one, other) in enumerate(zip(before, place, strict=False)) if one != other
+        )
+        again = before[depth][0] == place[depth][0]
+        times = [levels[depth].gap if again else levels[depth].within]
+        times += [wanted.within for wanted in levels[depth + 1 :]]
+        return min((time for time in times if time is not None), default=None)
+
+    def _in_time(self, taken: Derived, place: Place, at: int) -> bool:
+        over = self._over(taken, place) if taken else None
+        return over is None or self._events[at].ts <= over
+
+    def _ended(self, taken: Derived, place: Place, at: int) -> bool:
         """Whether a group around a place ends at an event."""
         groups = self._levels(place)[:-1]
         return any(group.until is not None and self._is(group.until, taken, at) for group in groups)
@@ -152,7 +179,7 @@ class Model:
     def _takes(self, taken: Derived, place: Place, at: int) -> bool:
         wanted = self._levels(place)[-1]
         stopped = wanted.until is not None and self._is(wanted.until, taken, at)
-        return self._is(wanted.fits, taken, at) and not stopped and not self._over(taken, place, at)
+        return self._is(wanted.fits, taken, at) and not stopped and not self._ended(taken, place, at)
 
     def _broken(self, taken: Derived, at: int) -> bool:
         """Whether an event that had to be absent is there, at a position behind all that is taken."""
@@ -177,7 +204,7 @@ class Model:
         """Whether a beginning that waits for an event at a place still does behind the event at a position."""
         wanted, contiguity = self._levels(place)[-1], self._contiguity(place)
         stopped = self._again(place) and wanted.until is not None and self._is(wanted.until, taken, at)
-        if stopped or contiguity == "next" or self._over(taken, place, at):
+        if stopped or contiguity == "next" or self._ended(taken, place, at):
             return False
         return contiguity == "then_any" or not self._is(wanted.fits, taken, at)
 
@@ -186,10 +213,10 @@ class Model:
         if not taken:
             return True  # a sequence may begin with any event
         between = range(taken[-1][1] + 1, at)
-        return all(
-            self._waits_through(taken, place, each) and not self._kept_from(taken, place, each)
-            for each in between
-        )
+        return self._in_time(taken, place, at) and all(self._goes_on(taken, place, each) for each in between)
+
+    def _goes_on(self, taken: Derived, place: Place, at: int) -> bool:
+        return self._waits_through(taken, place, at) and not self._kept_from(taken, place, at)
 
     def _kept_from(self, taken: Derived, place: Place, at: int) -> bool:
         """Whether a greedy step before this one takes the event at a position."""
@@ -204,8 +231,7 @@ class Model:
     def _may_take(self, taken: Derived, place: Place, at: int) -> bool:
         between = range(taken[-1][1] + 1, at + 1) if taken else range(0)
         return (
-            self._in_time(taken, at)
-            and not any(self._broken(taken, each) for each in between)
+            not any(self._broken(taken, each) for each in between)
             and self._waits(taken, place, at)
             and not self._kept_from(taken, place, at)
             and self._takes(taken, place, at)
@@ -235,7 +261,8 @@ class Model:
         last = self._steps[-1]
         if not last.not_then and last.not_next is None:
             return self._events[taken[-1][1]].ts, taken[-1][1]
-        over = None if self._within is None else (self._events[taken[0][1]].ts + self._within - 1, BEHIND)
+        moment = self._over(taken, None)
+        over = None if moment is None else (moment, BEHIND)
         following = [
             at
             for at in range(taken[-1][1] + 1, len(self._events))
@@ -252,23 +279,25 @@ class Model:
         return over
 
     def timed_out(self) -> list[tuple[Taken, int]]:
-        """The beginnings that were no match, and still waited when their time was over, with that moment."""
-        assert self._within is not None
+        """The beginnings that were no match, and waited until a time was over, with that moment."""
         complete = {self._by_step(taken) for taken in self.sequences() if self._complete(taken)}
-        found: dict[Taken, int] = {}
+        ends: dict[Taken, tuple[float, bool]] = {}
         for taken in self.sequences():
-            if self._by_step(taken) in complete:
-                continue
-            over = self._events[taken[0][1]].ts + self._within - 1
-            following = [
-                at for at in range(taken[-1][1] + 1, len(self._events)) if self._events[at].ts <= over
-            ]
-            if any(self._broken(taken, at) for at in following):
-                continue
-            behind = following[-1] + 1 if following else taken[-1][1] + 1
-            if any(self._waits(taken, place, behind) for place in self._next_places(taken)):
-                found[self._by_step(taken)] = over
-        return [*found.items()]
+            path = self._by_step(taken)
+            if path not in complete:
+                found = [self._end(taken, place) for place in self._next_places(taken)]
+                ends[path] = max(ends.get(path, (-inf, False)), *found)
+        return [(path, int(moment)) for path, (moment, by_time) in ends.items() if by_time]
+
+    def _end(self, taken: Derived, place: Place) -> tuple[float, bool]:
+        """When a beginning stops waiting for an event at a place, and whether because a time is over."""
+        over = self._over(taken, place)
+        for at in range(taken[-1][1] + 1, len(self._events)):
+            if over is not None and self._events[at].ts > over:
+                break
+            if self._broken(taken, at) or not self._goes_on(taken, place, at):
+                return self._events[at].ts, False
+        return (inf, False) if over is None else (over, True)
 
     def after(self, rule: str) -> list[Taken]:
         """The matches that are left by a rule, which is applied to them in the order of their first events."""

@@ -29,6 +29,8 @@ from tests.properties.pattern_model import Fits, Model, Result, Wanted
 from tests.properties.test_jobs_keys import TYPES
 
 NAMES = ("one", "two", "three", "four")
+TIMES = st.sampled_from([None, None, None, 1, 3, 5])
+BETWEEN = ("within", "gap", "absent_within")
 RULES = ("no_skip", "skip_to_next", "skip_past_last", "skip_to_first:", "skip_to_last:")
 
 
@@ -67,7 +69,7 @@ def _fits(kind: str, values: frozenset[int], step: str, event: Event, taken: dic
 
 @dataclass(frozen=True)
 class Plan:
-    """One step: what takes events, and the absences behind it; or a group of steps."""
+    """One step: what takes events, and the absences behind it; or a group of steps. Times are microseconds."""
 
     name: str
     condition: Condition | None
@@ -79,6 +81,9 @@ class Plan:
     until: Condition | None
     not_then: Condition | None
     not_next: Condition | None
+    within: int | None
+    gap: int | None
+    absent_within: int | None = None
     steps: tuple[Plan, ...] = ()
 
     @property
@@ -139,7 +144,8 @@ def parts(
     draw: st.DrawFn, name: str, steps: Sequence[Plan], count: tuple[int, int | None], seen: Sequence[str]
 ) -> Plan:
     """A step without its condition, or a group of steps."""
-    steps = [*steps[:-1], *(replace(step, not_then=None, not_next=None) for step in steps[-1:])]
+    none = {"not_then": None, "not_next": None, "absent_within": None}
+    steps = [*steps[:-1], *(replace(step, **none) for step in steps[-1:])]
     repeated = count != (1, 1)
     plan = Plan(
         name=name,
@@ -152,13 +158,15 @@ def parts(
         until=draw(conditions(seen)) if repeated and draw(st.integers(0, 3)) == 0 else None,
         not_then=None,
         not_next=None,
+        within=draw(TIMES),
+        gap=draw(TIMES) if repeated else None,
         steps=tuple(_needed(steps)),
     )
     if plan.open_ended or draw(st.integers(0, 1 if steps else 3)):
         return plan
     not_next = draw(conditions(seen)) if draw(st.booleans()) else None
     not_then = draw(conditions(seen)) if draw(st.booleans()) else None
-    return replace(plan, not_next=not_next, not_then=not_then)
+    return replace(plan, not_next=not_next, not_then=not_then, absent_within=draw(TIMES))
 
 
 def _needed(steps: Sequence[Plan]) -> list[Plan]:
@@ -182,10 +190,14 @@ def pattern_of(steps: Sequence[Plan], within: int | None, *, function: bool) -> 
             if plan.condition is None
             else [plan.name, plan.condition.for_job(function=function)]
         )
-        made = sf.pattern(*what) if made is None else getattr(made, plan.follows)(*what)
+        if made is None:
+            made = sf.pattern(*what)
+        else:
+            made = getattr(made, plan.follows)(*what, within=duration(plan.within))
         least, most = plan.count
         if plan.count != (1, 1):
-            made = made.at_least(least) if most is None else made.times(least, most)
+            gap = duration(plan.gap)
+            made = made.at_least(least, gap=gap) if most is None else made.times(least, most, gap=gap)
             made = made.consecutive() if plan.inner == "next" else made
             made = made.combinations() if plan.inner == "then_any" else made
         if plan.optional:
@@ -194,12 +206,20 @@ def pattern_of(steps: Sequence[Plan], within: int | None, *, function: bool) -> 
             made = made.greedy()
         if plan.until is not None:
             made = made.until(plan.until.for_job(function=function))
-        if plan.not_next is not None:
-            made = made.not_next(f"not next {plan.name}", plan.not_next.for_job(function=function))
-        if plan.not_then is not None:
-            made = made.not_then(f"not then {plan.name}", plan.not_then.for_job(function=function))
+        absences = [
+            (name, fits) for name in ("not_next", "not_then") if (fits := getattr(plan, name)) is not None
+        ]
+        for name, fits in absences:
+            # Only the absence at the end has a time.
+            time = duration(plan.absent_within) if plan is steps[-1] and fits is absences[-1][1] else None
+            shown = f"{name.replace('_', ' ')} {plan.name}"
+            made = getattr(made, name)(shown, fits.for_job(function=function), within=time)
     assert made is not None
     return made if within is None else made.within(timedelta(microseconds=within))
+
+
+def duration(micros: int | None) -> timedelta | None:
+    return None if micros is None else timedelta(microseconds=micros)
 
 
 def wanted_of(steps: Sequence[Plan], *, function: bool) -> list[Wanted]:
@@ -221,9 +241,12 @@ def wanted_of(steps: Sequence[Plan], *, function: bool) -> list[Wanted]:
             until=fits(plan.until),
             not_then=() if plan.not_then is None else (plan.not_then.for_model(function=function),),
             not_next=fits(plan.not_next),
+            within=plan.within if number else None,
+            gap=plan.gap,
+            absent_within=plan.absent_within,
             steps=tuple(wanted_of(plan.steps, function=function)),
         )
-        for plan in steps
+        for number, plan in enumerate(steps)
     ]
 
 
@@ -286,7 +309,7 @@ def test_every_match_and_no_other_is_found(
     )
     out = matches.collect()
     missed = matches.late.collect() if late else None
-    timed_out = None if within is None else matches.timed_out.collect()
+    timed_out = matches.timed_out.collect() if has_time(steps, within) else None
     job.run(**way.settings)
     assert missed is None or missed.rows() == []
     by_key = models(steps, within, records, function=function)
@@ -342,6 +365,7 @@ def test_a_rule_leaves_the_matches_that_it_should(
 def test_a_crash_and_another_parallelism_change_nothing(
     steps: list[Plan], within: int, data: st.DataObject, cuts: list[int], crash: int, then: int
 ) -> None:
+    steps = ending(steps, within)
     records = data.draw(arrivals(3))
     job = sf.Job("patterns")
     stream = job.read(
@@ -439,8 +463,7 @@ def test_the_automaton_alone_gives_what_is_defined(
     matching.end(matching.through(state, [], holds, 1_000), 1_000)
     if rule == "no_skip":
         assert Counter((path, time) for time, path in matching.matches) == Counter(model.matches())
-        if within is not None:
-            assert Counter((path, time) for time, path in matching.timed_out) == Counter(model.timed_out())
+        assert Counter((path, time) for time, path in matching.timed_out) == Counter(model.timed_out())
     else:
         assert [path for _, path in matching.matches] == model.after(rule)
 
@@ -463,5 +486,20 @@ def fits_of(steps: Sequence[Plan], automaton: Automaton) -> list[Fits]:
 
 
 def ending(steps: list[Plan], within: int | None) -> list[Plan]:
-    """Steps that need no time at their end, where there is none."""
-    return [*steps[:-1], replace(steps[-1], not_then=None)] if within is None else steps
+    """Steps without an absence for ever at their end, and without times that are longer than the whole."""
+    steps = [shorter(step, within) for step in steps]
+    last = steps[-1]
+    endless = within is None and last.absent_within is None
+    return [*steps[:-1], replace(last, not_then=None)] if endless else steps
+
+
+def shorter(plan: Plan, most: int | None) -> Plan:
+    if most is None:
+        return plan
+    times = {name: min(time, most) for name in BETWEEN if (time := getattr(plan, name)) is not None}
+    return replace(plan, **times, steps=tuple(shorter(step, most) for step in plan.steps))
+
+
+def has_time(steps: Sequence[Plan], within: int | None) -> bool:
+    """Whether something can be timed out."""
+    return within is not None or compiled(pattern_of(steps, None, function=False)).between

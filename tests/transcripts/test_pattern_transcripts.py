@@ -1,7 +1,8 @@
 """Patterns as transcripts: events, watermarks, and exactly the matches that come with each.
 
 A step of a pattern is `step` or the method's name, with its condition as SQL over `value`; `step.low` is the value that
-the step `low` took last. A list of steps in place of a name is a group. Times are seconds.
+the step `low` took last. A list of steps in place of a name is a group. Times are seconds; `within` and `gap` of a
+step are durations.
 """
 
 from __future__ import annotations
@@ -42,11 +43,14 @@ def pattern_of(steps: Sequence[Mapping[str, Any]], names: list[str]) -> sf.Patte
         else:
             names.append(step[method])
             what.append(condition(step["when"], names))
-        made = sf.pattern(*what) if made is None else getattr(made, method)(*what)
+        if made is None:
+            made = sf.pattern(*what)
+        else:
+            made = getattr(made, method)(*what, within=step.get("within"))
         if "at_least" in step:
-            made = made.at_least(step["at_least"])
+            made = made.at_least(step["at_least"], gap=step.get("gap"))
         if "times" in step:
-            made = made.times(*step["times"])
+            made = made.times(*step["times"], gap=step.get("gap"))
         if "until" in step:
             made = made.until(condition(step["until"], names))
         for how in ("optional", "consecutive", "combinations", "greedy"):
@@ -63,7 +67,7 @@ def run(transcript: Mapping[str, Any], parallelism: int) -> None:
     job = sf.Job("transcript")
     matches = events_of(job).key_by("key").match(sought, after_match=given.get("after_match", "no_skip"))
     ends = {"matches": matches.collect(), "late": matches.late.collect()}
-    if "within" in given:
+    if "within" in given or any("within" in step or "gap" in step for step in given["pattern"]):
         ends["timed_out"] = matches.timed_out.collect()
     with TestJob(job, parallelism=parallelism) as t:
         for number, step in enumerate(transcript["steps"]):

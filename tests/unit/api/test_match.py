@@ -103,7 +103,13 @@ def test_calls_about_the_operator_are_about_the_matching_one() -> None:
 
 
 def test_the_plan_says_that_partial_matches_wait_for_ever() -> None:
-    for sought, says in ((PAIR, True), (PAIR.within("1m"), False), (sf.pattern("one").next("two"), False)):
+    for sought, says in (
+        (PAIR, True),
+        (PAIR.within("1m"), False),
+        (sf.pattern("one").next("two"), False),
+        (sf.pattern("one").then("two", within="1m").one_or_more(gap="1m"), False),
+        (sf.pattern("one").then("two", within="1m").one_or_more(), True),
+    ):
         job = sf.Job("plan")
         read(job).match(sought).collect()
         assert ("wait for ever" in str(job.plan())) is says
@@ -180,6 +186,11 @@ def test_null_keys_are_refused_also_where_no_condition_holds() -> None:
         (lambda keyed: keyed.match(PAIR, after_match="skip"), "after_match is 'skip'"),
         (lambda keyed: keyed.match(PAIR, after_match="skip_to_last:x"), "no step|'x'"),
         (lambda keyed: keyed.match(PAIR).timed_out, "has no time"),
+        (lambda keyed: keyed.match(PAIR.not_then("no", col("v") > 0)), "for how long"),
+        (lambda keyed: PAIR.then("more", within=5), "has no unit"),
+        (lambda keyed: PAIR.times(1, gap="5s"), "no two events"),
+        (lambda keyed: PAIR.not_then("no", col("v") > 0, within="1m").then("more"), "comes behind it"),
+        (lambda keyed: keyed.match(PAIR.within("1m").then("more", within="2m")), "2m between two events"),
     ],
 )
 def test_misuse_is_refused_when_the_job_is_built(call: Any, message: str) -> None:

@@ -114,7 +114,10 @@ SOUGHT = {
     "relaxed": PAIR.within("40us"),
     "endless": PAIR,
     "strict": sf.pattern("low", col("v") < 40).next("high", col("v") > 40).times(1, 2).consecutive(),
-    "absent": sf.pattern("low", col("v") < 40).not_then("no", col("v") > 80).within("25us"),
+    "between": sf.pattern("low", col("v") < 60)
+    .then("more", col("v") > 50, within="9us")
+    .one_or_more(gap="5us")
+    .not_then("no", col("v") > 95, within="7us"),
     "dependent": sf.pattern("low", col("v") < 60)
     .then("more", col("v") > sf.step("low").v + sf.step("more").count())
     .one_or_more()
@@ -144,7 +147,8 @@ def test_batches_snapshots_and_restores_between_any_two_elements_change_nothing(
 
 @pytest.mark.parametrize("rule", ["no_skip", "skip_past_last"])
 def test_nothing_is_left_in_the_end(rule: str) -> None:
-    for sought in (PAIR, PAIR.within("1s"), PAIR.not_next("no", col("v") == 5).within("1s")):
+    absent = PAIR.not_next("no", col("v") == 5).within("1s")
+    for sought in (PAIR, PAIR.within("1s"), PAIR.one_or_more(gap="1s"), absent):
         harness = harness_of(sought, rule=rule)
         push(harness, (1, "a", 1), (2, "a", 95), (3, "a", 2), (4, "b", 3))
         harness.finish()

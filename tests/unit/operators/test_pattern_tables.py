@@ -562,6 +562,44 @@ WITHIN: dict[str, tuple[Pattern, str, int, str, str]] = {
     "absence behind a greedy repetition": (
         A.one_or_more().greedy().not_then("no", of("b")).within("5s"), "a1 a2", 9, "a1 a2, a2", ""
     ),
+    # Times between two events.
+    "since the event before": (A.then("b", of("b"), within="2s"), "a1 b1 x b2 a2 x b3", 9, "a1 b1", "a2"),
+    "the next one, in time": (A.next("b", of("b"), within="1s"), "a b", 9, "", "a"),
+    "each has its own": (
+        A.then("b", of("b"), within="2s").then("c", of("c"), within="3s"), "a1 b1 x c a2 x x", 9, "a1 b1 c", "a2"
+    ),
+    "a step without one waits": (
+        A.then("b", of("b")).then("c", of("c"), within="2s"), "a x x x b x x", 99, "", "a b"
+    ),
+    "an optional step that is too late": (
+        A.then("b", of("b"), within="2s").optional().then("c", of("c"), within="4s"),
+        "a1 x b1 c x x a2 x x x", 99, "a1 c", "a2"
+    ),
+    "gaps of a repetition": (
+        A.one_or_more(gap="2s").then("d", of("d")), "a1 a2 x a3 d", 9, "a1 a2 d, a1 d, a2 d, a3 d", "a3"
+    ),
+    "a repetition that is not enough": (A.times(2, gap="2s"), "a1 x a2 a3", 99, "a2 a3", "a1, a3"),
+    "a greedy repetition that is over": (
+        A.one_or_more(gap="2s").greedy().then("d", of("ad")), "a1 a2 x a3", 9, "a1 a2 a3, a2 a3", ""
+    ),
+    "a group begins in time, and its repetition": (
+        C.then(PAIR, within="2s").times(1, 2, gap="3s").then("d", of("d")),
+        "c1 a1 x x b1 x a2 b2 d1 c2 x a3 b3 d2", 99, "c1 a1 b1 d1, c1 a1 b1 a2 b2 d1", "c2"
+    ),
+    "a group that begins with an optional step, left out": (
+        C.then(pattern("a", of("a")).optional().then("b", of("b")), within="2s"), "c1 b1 c2 x b2", 99, "c1 b1", "c1, c2"
+    ),
+    "absence since the event before": (
+        A.then("c", of("c")).not_then("no", of("b"), within="2s"), "a1 x c1 x b c2", 99, "a1 c1", ""
+    ),
+    "absence of the next, until a time is over": (A.not_next("no", of("b"), within="2s"), "a1 a2 b", 9, "a1", ""),
+    "the whole pattern's time is over first": (
+        A.then("b", of("b"), within="3s").within("3s").then("c", of("c"), within="3s"), "a x b x x", 9, "", "a b"
+    ),
+    "divided in two ways, and over once": (
+        pattern(A.one_or_more(gap="2s")).times(2, gap="4s").then("d", of("d")), "a1 a2 x x x d", 99,
+        "a1 a2 d", "a2"
+    ),
 }  # fmt: skip
 
 
