@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import ClassVar
 
 import polars as pl
@@ -41,7 +42,7 @@ from streamflow.operators.contract.operator import (
 from streamflow.operators.kernels.engine import collected
 from streamflow.operators.stateless.fused import fused
 from streamflow.operators.stateless.lone_halves import HALVES, with_lone
-from streamflow.operators.stateless.per_row import check_per_row
+from streamflow.operators.stateless.per_row import check_per_row, written
 
 __all__ = [
     "ColumnSpec",
@@ -353,8 +354,22 @@ def checked_type(before: StreamType, *expressions: pl.Expr) -> Schema:
 
     Raises JobDefinitionError as `resolved_type` does, and for an expression that depends on other records.
     """
-    _check_each(expressions, before)
-    made = resolved_type(before, lambda frame: frame.select(*expressions)).schema
+    return _checked_type(before, _Written("\n".join(map(written, expressions)), expressions))
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Expressions, equal to others that are written alike."""
+
+    text: str
+    expressions: tuple[pl.Expr, ...] = field(compare=False)
+
+
+# Each subtask asks again for what was known when the job was built, and a query on no rows takes half a millisecond.
+@lru_cache(maxsize=1024)
+def _checked_type(before: StreamType, these: _Written) -> Schema:
+    _check_each(these.expressions, before)
+    made = resolved_type(before, lambda frame: frame.select(*these.expressions)).schema
     assert isinstance(made, Schema)
     return made
 
@@ -363,6 +378,7 @@ def _check_each(expressions: Sequence[pl.Expr], before: StreamType) -> None:
     check_per_row(*expressions, columns=before.schema if isinstance(before.schema, Schema) else None)
 
 
+@lru_cache(maxsize=256)
 def resolved_type(before: StreamType, apply: Callable[[pl.LazyFrame], pl.LazyFrame]) -> StreamType:
     """The type after a transformation, tried on no rows.
 

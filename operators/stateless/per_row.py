@@ -19,7 +19,7 @@ import polars as pl
 
 from streamflow.errors import JobDefinitionError, cut
 
-__all__ = ["check_per_row"]
+__all__ = ["check_per_row", "written"]
 
 _PROCESS: Final = "key_by(…).process(…) keeps earlier records in state"
 _HINTS: Final = {
@@ -78,6 +78,20 @@ _UNSEEDED: Final = re.compile(r'"(Sample|Random)":\{[^\]]*?"seed":null')
 """A pattern for randomness without a seed within the lists of a record, which no second run repeats."""
 
 
+def written(expression: pl.Expr) -> str:
+    """An expression as JSON; raises JobDefinitionError for one that holds a Python function."""
+    try:
+        with warnings.catch_warnings():
+            # Polars calls the format unstable; the package's bounds admit no other version.
+            warnings.simplefilter("ignore")
+            return expression.meta.serialize(format="json")
+    except pl.exceptions.ComputeError as error:
+        raise JobDefinitionError(
+            f"{cut(str(expression), 100)} calls a Python function, which may be given several records at once",
+            hint="map(function) and filter(function) hand a function one record each",
+        ) from error
+
+
 def check_per_row(*expressions: pl.Expr, columns: Mapping[str, pl.DataType] | None = None) -> None:
     """Raises JobDefinitionError for an expression whose value for a record depends on other records. `columns` are
     the stream's columns: they tell whether `is_in` looks into each record's own list or into a whole column.
@@ -90,17 +104,7 @@ def check_per_row(*expressions: pl.Expr, columns: Mapping[str, pl.DataType] | No
     'sum in [(col("v")) / (col("v").sum())] depends on other records'
     """
     for expression in expressions:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # Polars calls the format unstable; the package's bounds admit no other version
-                text = expression.meta.serialize(format="json")
-        except pl.exceptions.ComputeError as error:
-            raise JobDefinitionError(
-                f"{cut(str(expression), 100)} calls a Python function, which may be given several records at once",
-                hint="map(function) and filter(function) hand a function one record each",
-            ) from error
+        text = written(expression)
         for name, kind in _found(json.loads(text), columns or {}):
             raise JobDefinitionError(
                 f"{name} in {cut(str(expression), 100)} depends on other records",

@@ -228,15 +228,17 @@ class LocalBlobs:
 
     def _path(self, key: str) -> Path:
         """The path of a key, if no symbolic link leads there."""
-        path = self._root / check_key(key)
         self._check_root()
-        for place in (path, *path.parents):
-            if place == self._root:
-                break
-            with _told("read", key, self.place), suppress(FileNotFoundError, NotADirectoryError):
-                if self._disk.info(place).is_link:
-                    raise StateError(f"{place} is a symbolic link", hint="checkpoints are kept without links")
-        return path
+        place = self._root
+        with _told("read", key, self.place):
+            for name in check_key(key).split("/"):
+                place /= name
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    if self._disk.info(place).is_link:
+                        raise StateError(
+                            f"{place} is a symbolic link", hint="checkpoints are kept without links"
+                        )
+        return place
 
     def _check_root(self) -> None:
         with _told("read", "the root", self.place), suppress(FileNotFoundError):
