@@ -364,12 +364,15 @@ class _Written:
     text: str
     expressions: tuple[pl.Expr, ...] = field(compare=False)
 
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        return frame.select(*self.expressions)
+
 
 # Each subtask asks again for what was known when the job was built, and a query on no rows takes half a millisecond.
 @lru_cache(maxsize=1024)
 def _checked_type(before: StreamType, these: _Written) -> Schema:
     _check_each(these.expressions, before)
-    made = resolved_type(before, lambda frame: frame.select(*these.expressions)).schema
+    made = resolved_type(before, these.apply).schema
     assert isinstance(made, Schema)
     return made
 
