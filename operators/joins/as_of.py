@@ -3,6 +3,7 @@
 A row waits until the watermark has passed it: all versions up to then are known. Of each key one version is kept for
 good, the last one that the watermark has passed; later ones wait in order of time. So a batch costs what its own keys
 cost, however many versions there were. The rule is that of a temporal table join (Flink) and of `join_asof` (Polars).
+Of left rows that are changes, those that stand are kept as well, in `left_changes`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from streamflow.core.common_types import alike, concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.key_join import key_join
 from streamflow.core.stream_type import StreamType
-from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
+from streamflow.errors import JobDefinitionError
+from streamflow.operators.contract.operator import Collector, OnChanges, Operator, OperatorContext
 from streamflow.operators.contract.waiting import Waiting
-from streamflow.operators.joins.sides import SIDES, TIMES, Columns, JoinSpec, Late
+from streamflow.operators.joins.left_changes import DUE, FOUND, GOES, LeftChanges
+from streamflow.operators.joins.sides import SIDES, TIMES, Columns, JoinSpec, Late, changing_type, records_of
 from streamflow.operators.joins.table_rows import KeyedRows, deleted, last_of_each, make_current
+from streamflow.operators.stateless.lone_halves import ROW
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.frames.time_sorted import TimeSorted
 from streamflow.state.keyed.owned_keys import OwnedKeys
@@ -35,41 +39,66 @@ _KEY: Final = "\x1akey"
 _AT_ONCE: Final = 65_536
 """The number of versions that rows are joined with at once."""
 _LEFT, _RIGHT = TIMES
+_STANDING: Final = "standing"
+_ALONE: Final = pl.Series(FOUND, [False])
 
 
 @dataclass(frozen=True, kw_only=True)
 class AsOfJoin(JoinSpec):
     """A join with the right's latest row per key at the left's time; `tolerance`: not older than so many microseconds.
 
-    `how` is "inner", "left", "semi" or "anti". The right may have the column DELETED.
+    `how` is "inner", "left", "semi" or "anti". The right may have the column DELETED. `changing`: the left are changes,
+    and so is the result.
     """
 
     kind: ClassVar[str] = "asof_join"
+    on_changes: ClassVar[OnChanges] = "take"
     tolerance: int | None = None
+    changing: bool = False
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        left, right = inputs
+        if right.changes:
+            raise JobDefinitionError(
+                "a join as of a time with changes, which have no latest row",
+                hint='make a table of them: to_table("key", versioned=True)',
+            )
+        if self.changing and not left.timed:
+            raise JobDefinitionError(
+                "a join of changes as of a time needs event time, and they have none",
+                hint="give it when reading: job.read(source, event_time=…); or join with table.changes(), which"
+                " has the latest rows",
+            )
         self.check_timed(inputs, "a join as of a time")
-        return super().output_type(inputs)
+        return (
+            changing_type(self.columns(inputs), timed=True) if self.changing else super().output_type(inputs)
+        )
+
+    def columns(self, inputs: Sequence[StreamType]) -> Columns:
+        return super().columns([records_of(type_) for type_ in inputs])
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
-        return _AsOfJoining(self, ctx, self.columns(inputs))
+        return _AsOfJoining(self, ctx, inputs)
 
     def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
-        # Only what comes next depends on `how` and the tolerance.
         signature = dict(super().state_signature(inputs))
+        if self.changing:
+            return {**signature, "changing": True}
+        # Only what comes next depends on `how` and the tolerance.
         del signature["how"]
         return signature
 
     def describe(self) -> str:
         within = "" if self.tolerance is None else f" within {format_duration(self.tolerance)}"
-        return f"{super().describe()} as of the left's time{within}; keeps the last version of each key"
+        rows = ", and the left's rows that stand" if self.changing else ""
+        return f"{super().describe()} as of the left's time{within}; keeps the last version of each key{rows}"
 
 
 class _AsOfJoining(Operator):
     """The logic of `AsOfJoin` in one subtask."""
 
-    def __init__(self, spec: AsOfJoin, ctx: OperatorContext, columns: Columns) -> None:
-        self._columns = columns
+    def __init__(self, spec: AsOfJoin, ctx: OperatorContext, inputs: Sequence[StreamType]) -> None:
+        self._columns = columns = spec.columns(inputs)
         self._how = spec.how
         self._tolerance = spec.tolerance
         self._late = Late(columns, ctx.metrics)
@@ -84,16 +113,21 @@ class _AsOfJoining(Operator):
             state="versions",
             replacing=True,
         )
+        self._changes = LeftChanges(columns, ctx) if spec.changing else None
+        self._order = _LEFT if self._changes is None else DUE
         self._waiting = [
             TimeSorted(
                 ctx.state, ctx.operator_id, ctx.memory_budget, owned, time=time, state=f"{side}-waiting"
             )
-            for side, time in zip(SIDES, TIMES, strict=True)
+            for side, time in zip(SIDES, (self._order, _RIGHT), strict=True)
         ]
         self._watermark = MIN_TIME
         self._joining: Iterator[None] | None = None
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
+        if self._changes is not None and not port:
+            self._take(self._changes, batch, out)
+            return
         rows = self._late.sorted_out(self._columns.rows(batch, port), port, self._watermark, out)
         if port:
             rows = self._versioned_rows.of(rows)
@@ -128,12 +162,18 @@ class _AsOfJoining(Operator):
         values = {"watermark": self._watermark, **versions.values}
         values |= {side: each.values for side, each in waiting.items()}
         tables = {**versions.tables, **waiting["left"].tables, **waiting["right"].tables}
+        if self._changes is not None:
+            standing = self._changes.store.snapshot()
+            values |= {_STANDING: standing.values}
+            tables |= standing.tables
         return OperatorSnapshot(values, tables, tuple(self._columns.keys))
 
     def restore(self, parts: Sequence[StatePart]) -> None:
         self._versions.restore(parts)
         for side, each in zip(SIDES, self._waiting, strict=True):
             each.restore([replace(part, values=part.values[side]) for part in parts])
+        if self._changes is not None:
+            self._changes.store.restore([replace(part, values=part.values[_STANDING]) for part in parts])
         self._watermark = min(part.number("watermark") for part in parts)
 
     def _join(self, limit: int, out: Collector) -> Iterator[None]:
@@ -147,7 +187,7 @@ class _AsOfJoining(Operator):
                 newer.append(some)
                 if due is not None and sum(frame.height for frame in newer) >= _AT_ONCE:
                     # Rows from before the last of these versions have to be joined before it is a key's only one.
-                    passed = due[_LEFT] < some[_RIGHT][-1]
+                    passed = due[self._order] < some[_RIGHT][-1]
                     self._move_on(due.filter(passed), newer, out)
                     due, newer = due.filter(~passed), []
                 elif due is None:
@@ -168,34 +208,56 @@ class _AsOfJoining(Operator):
         """Makes the last version of each key its current one."""
         make_current(self._versions, _VERSIONS, newer, self._columns.keys)
 
-    def _put_out(self, rows: pl.DataFrame, newer: pl.DataFrame | None, out: Collector) -> None:
-        """Joins rows with the current versions of their keys and with newer ones, all in order of time."""
+    def _take(self, changes: LeftChanges, batch: AnyBatch, out: Collector) -> None:
+        """Takes changes of the left: they wait until they are due, or go out at once if that is over."""
+        rows = changes.rows(batch)
         if rows.is_empty():
             return
-        current = self._versions.look_up(_VERSIONS, rows)
+        late = rows[_LEFT] <= self._watermark
+        late &= ~rows[GOES]
+        if late.any():
+            self._late.put_out(rows.filter(late), 0, out)
+        waiting = changes.taken(rows, late)
+        over = waiting[DUE] <= self._watermark
+        if over.any():
+            self._emit(waiting.filter(over).with_row_index(ROW), out)
+        self._waiting[0].add(waiting.filter(~over))
+
+    def _put_out(self, rows: pl.DataFrame, newer: pl.DataFrame | None, out: Collector) -> None:
+        """Joins rows with the versions of their time, and puts them out."""
+        if rows.is_empty():
+            return
+        if self._changes is None:
+            self._emit(self._joined(rows, newer), out)
+            return
+        self._emit(self._changes.due(rows, lambda fresh: self._joined(fresh, newer)), out)
+
+    def _joined(self, rows: pl.DataFrame, newer: pl.DataFrame | None) -> pl.DataFrame:
+        """The rows with their version and whether one was FOUND, of the current versions of their keys and of newer
+        ones, all in order of time."""
+        current = self._versions.look_up(_VERSIONS, rows) if rows.height else None
         versions = [] if current is None else [current.sort(_RIGHT)]
         versions += [] if newer is None else [newer]
         if not versions:
-            if self._how in ("left", "anti"):
-                self._emit(self._columns.alone(rows, 0), out)
-            return
+            return self._columns.alone(rows, 0).hstack([_ALONE.new_from_index(0, rows.height)])
         both = self._as_of(rows, concatenated(versions))
-        found = both[_RIGHT].is_not_null()
-        found &= ~deleted(both)
-        match self._how:
-            case "left":
-                if not found.all():
-                    unmatched = self._columns.alone(rows.filter(~found), 0)
-                    both = concatenated([both.filter(found)[unmatched.columns], unmatched])
-            case "anti":
-                both = rows.filter(~found)
-            case _:
-                both = both.filter(found)
-        self._emit(both, out)
+        found = (both[_RIGHT].is_not_null() & ~deleted(both)).alias(FOUND)
+        alone = self._columns.alone(rows, 0)
+        if found.all():
+            return both[alone.columns].hstack([found])
+        whole = [both.filter(found)[alone.columns], alone.filter(~found)]
+        return concatenated(whole).hstack([found.sort(descending=True)])
 
     def _emit(self, rows: pl.DataFrame, out: Collector) -> None:
+        if self._how != "left":
+            rows = rows.filter(rows[FOUND] if self._how != "anti" else ~rows[FOUND])
         if rows.height:
-            out.emit(self._columns.written(rows, rows[_LEFT]))
+            written = (
+                self._columns.written(rows, rows[_LEFT])
+                if self._changes is None
+                else self._changes.written(rows)
+            )
+            out.emit(written)
 
     def _as_of(self, rows: pl.DataFrame, versions: pl.DataFrame) -> pl.DataFrame:
         """The rows, each with the columns of the last version at its time, or with nulls."""

@@ -20,12 +20,22 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.key_join import key_join
 from streamflow.core.membership import has_key_in
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema
-from streamflow.core.stream_type import EVERY_CHANGE, StreamType
+from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.contract.operator import Collector, OnChanges, Operator, OperatorContext
 from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.joins.matching import joined
-from streamflow.operators.joins.sides import ALONE, SIDES, TIMES, Columns, How, JoinSpec, with_nulls
+from streamflow.operators.joins.sides import (
+    ALONE,
+    SIDES,
+    TIMES,
+    Columns,
+    How,
+    JoinSpec,
+    changing_type,
+    records_of,
+    with_nulls,
+)
 from streamflow.operators.joins.standing_rows import CAUSE, SETTLED, WEIGHT, StandingRows, added_up
 from streamflow.operators.totals.cadence import check_unsaid
 from streamflow.state.keyed.owned_keys import OwnedKeys
@@ -58,22 +68,19 @@ class ChangingJoin(JoinSpec):
                 "a time to live needs event time on both sides",
                 hint='give it when reading: job.read(source, event_time="column")',
             )
-        result = self.columns(inputs).shown
-        if not self.changes(inputs):
-            return StreamType(Schema(result), timed)
-        if CHANGE in result:
-            raise JobDefinitionError(
-                f"a column of the join is named {CHANGE!r}, which a changing result has",
-                hint=f"rename({{{CHANGE!r}: …}}) first",
-            )
-        return StreamType(Schema({CHANGE: CHANGE_TYPE} | result), timed, EVERY_CHANGE)
+        columns = self.columns(inputs)
+        return (
+            changing_type(columns, timed=timed)
+            if self.changes(inputs)
+            else StreamType(Schema(columns.shown), timed)
+        )
 
     def changes(self, inputs: Sequence[StreamType]) -> bool:
         """Whether rows of the result may go again."""
         return self.how not in ("inner", "semi") or any(type_.changes for type_ in inputs)
 
     def columns(self, inputs: Sequence[StreamType]) -> Columns:
-        return super().columns([_records(type_) for type_ in inputs])
+        return super().columns([records_of(type_) for type_ in inputs])
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
         return _ChangingJoining(self, ctx, inputs)
@@ -85,14 +92,6 @@ class ChangingJoin(JoinSpec):
     def describe(self) -> str:
         kept = "for ever" if self.ttl is None else f"for {format_duration(self.ttl)}"
         return f"{super().describe()}; keeps all rows {kept}"
-
-
-def _records(type_: StreamType) -> StreamType:
-    """The type of the rows that changes are about."""
-    if not type_.changes or not isinstance(type_.schema, Schema):
-        return type_
-    fields = {name: dtype for name, dtype in type_.schema.items() if name != CHANGE}
-    return StreamType(Schema(fields), type_.timed)
 
 
 class _ChangingJoining(Operator):

@@ -16,8 +16,8 @@ import polars as pl
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.membership import without_null_keys
-from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, Schema, shown_name
-from streamflow.core.stream_type import StreamType
+from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, Schema, shown_name
+from streamflow.core.stream_type import EVERY_CHANGE, StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.contract.inputs import InputNeeds
@@ -25,7 +25,19 @@ from streamflow.operators.contract.operator import LATE, Collector, Layout, Oper
 from streamflow.operators.joins.inner_names import inner_name
 from streamflow.operators.joins.table_rows import DELETED
 
-__all__ = ["ALONE", "LATE_SIDE", "SIDES", "TIMES", "Columns", "How", "JoinSpec", "Late", "with_nulls"]
+__all__ = [
+    "ALONE",
+    "LATE_SIDE",
+    "SIDES",
+    "TIMES",
+    "Columns",
+    "How",
+    "JoinSpec",
+    "Late",
+    "changing_type",
+    "records_of",
+    "with_nulls",
+]
 
 How = Literal["inner", "left", "right", "outer", "semi", "anti"]
 
@@ -209,6 +221,24 @@ def with_nulls(rows: pl.DataFrame, types: Mapping[str, pl.DataType]) -> pl.DataF
             if name not in rows.columns
         ]
     )
+
+
+def records_of(type_: StreamType) -> StreamType:
+    """The type of the rows that changes are about; any other as it is."""
+    if not type_.changes or not isinstance(type_.schema, Schema):
+        return type_
+    fields = {name: dtype for name, dtype in type_.schema.items() if name != CHANGE}
+    return StreamType(Schema(fields), type_.timed)
+
+
+def changing_type(columns: Columns, *, timed: bool) -> StreamType:
+    """The type of a join's result that changes; raises JobDefinitionError for a column named like its kinds."""
+    if CHANGE in columns.shown:
+        raise JobDefinitionError(
+            f"a column of the join is named {CHANGE!r}, which a changing result has",
+            hint=f"rename({{{CHANGE!r}: …}}) first",
+        )
+    return StreamType(Schema({CHANGE: CHANGE_TYPE} | columns.shown), timed, EVERY_CHANGE)
 
 
 def _inside(columns: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:

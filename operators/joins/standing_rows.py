@@ -21,10 +21,11 @@ from streamflow.state.frames.store import FrameStore
 from streamflow.time.timestamps import MAX_TIME
 
 if TYPE_CHECKING:
+    from streamflow.observe.registry import Metric, OperatorMetrics
     from streamflow.operators.contract.operator import OperatorContext
     from streamflow.state.keyed.owned_keys import OwnedKeys
 
-__all__ = ["CAUSE", "SETTLED", "WEIGHT", "StandingRows", "added_up"]
+__all__ = ["CAUSE", "SETTLED", "WEIGHT", "StandingRows", "added_up", "count_withdrawn"]
 
 WEIGHT: Final = "\x1aweight"
 """The number of times that a row stands in its table, or by which a change makes it more."""
@@ -71,10 +72,7 @@ class StandingRows:
             state=state,
         )
         self._width = max(1, (ttl or 0) // 4)
-        self._forgotten = ctx.metrics.counter(
-            "streamflow_withdrawals_of_forgotten_rows_total",
-            "Withdrawals of rows that a join has forgotten, which change nothing",
-        )
+        self._forgotten = count_withdrawn(ctx.metrics)
 
     def placed(self, changes: pl.DataFrame) -> pl.DataFrame:
         """The changes, each where its row stands, if there is a time to live; those of forgotten rows are counted."""
@@ -177,6 +175,14 @@ class StandingRows:
             if open_.height:
                 minus = open_.with_columns(-pl.col(WEIGHT))
                 self.store.append(pane, pl.concat([minus, open_.with_columns(pl.lit(True).alias(SETTLED))]))
+
+
+def count_withdrawn(metrics: OperatorMetrics) -> Metric:
+    """The counter of withdrawals of rows that do not stand in a join."""
+    return metrics.counter(
+        "streamflow_withdrawals_of_forgotten_rows_total",
+        "Withdrawals of rows that a join has forgotten, or that came late to it, which change nothing",
+    )
 
 
 def added_up(columns: Sequence[str]) -> Callable[[pl.DataFrame], pl.DataFrame]:

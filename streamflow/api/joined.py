@@ -17,7 +17,7 @@ from streamflow.api.stream import Stream, added, builder_of, has_end, read_of, t
 from streamflow.api.tables import Table, key_names
 from streamflow.api.windowed import field_of
 from streamflow.arguments import whole_number
-from streamflow.core.schema import OBJECTS, Schema, key_column
+from streamflow.core.schema import CHANGE, OBJECTS, Schema, key_column
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.graph.logical import Input
 from streamflow.operators.contract.operator import LATE
@@ -219,7 +219,7 @@ def joined_as_of(
     if isinstance(right, Table):
         _check_table_keys(call, right)
     parsed = None if tolerance is None else parse_duration(tolerance, what="tolerance", negative=False)
-    return _added(call, right.stream if isinstance(right, Table) else right, AsOfJoin, tolerance=parsed)
+    return _as_of(call, right.stream if isinstance(right, Table) else right, parsed)
 
 
 def _call(
@@ -318,7 +318,7 @@ def _with_frame(call: _Call, frame: pl.DataFrame) -> JoinedStream:
 
 def _with_table(call: _Call, table: Table, strategy: Strategy) -> JoinedStream:
     _check_table_keys(call, table)
-    if call.left.type.changes:
+    if call.left.type.changes and not table.versioned:
         if strategy == "broadcast":
             raise JobDefinitionError(
                 "strategy='broadcast' for changes, which are joined by key",
@@ -332,7 +332,7 @@ def _with_table(call: _Call, table: Table, strategy: Strategy) -> JoinedStream:
             raise JobDefinitionError(
                 "a table with a history is joined by key", where=call.where, hint="leave strategy out"
             )
-        return _added(call, table.stream, AsOfJoin)
+        return _as_of(call, table.stream, None)
     bounded = has_end(table.stream)
     return _added(call, table.stream, TableJoin, bounded=bounded, broadcast=strategy == "broadcast")
 
@@ -344,6 +344,14 @@ def _check_table_keys(call: _Call, table: Table) -> None:
             where=call.where,
             hint=f"join on {', '.join(table.keys)}, or make the table by other keys",
         )
+
+
+def _as_of(call: _Call, right: Stream, tolerance: int | None) -> JoinedStream:
+    changing = bool(call.left.type.changes)
+    result = _added(call, right, AsOfJoin, tolerance=tolerance, changing=changing)
+    if changing and not has_end(call.left):
+        _LOG.warning("%s keeps all rows of the left until they are withdrawn", read_of(result).node)
+    return result
 
 
 def _regular(call: _Call, right: Stream, ttl: int | None) -> JoinedStream:
@@ -360,6 +368,12 @@ def _added(call: _Call, right: Stream, kind: type[JoinSpec], **more: Any) -> Joi
     """The stream behind a join of two streams."""
     left, unpacked, salted = call.left, None, call.salt > 1
     if not all(isinstance(each.schema, Schema) for each in (left, right)):
+        if left.type.changes or right.type.changes:
+            raise JobDefinitionError(
+                "a join of changes with Python objects",
+                where=call.where,
+                hint="give both streams columns first: map(function, schema=…)",
+            )
         # Of a record alone on the right it is not known which fields the left would have.
         kinds = ("inner", "semi") if kind is ChangingJoin else _OF_LEFT
         call.only(
@@ -380,7 +394,9 @@ def _salted(left: Stream, right: Stream, salt: int) -> tuple[Stream, Stream]:
     """Each of the left's rows with a number below `salt`, and the right's once with each such number: rows of one key
     spread over that many."""
     assert isinstance(left.schema, Schema)
-    number = pl.struct(*left.schema).hash(0) % salt
+    # A row that is withdrawn has the salt that it came with.
+    own = [name for name in left.schema if not (left.type.changes and name == CHANGE)]
+    number = pl.struct(*own).hash(0) % salt
     every = pl.lit(list(range(salt)), pl.List(pl.Int64))
     return left.with_columns(number.cast(pl.Int64).alias(_SALT)), right.with_columns(
         every.alias(_SALT)

@@ -114,7 +114,7 @@ def table_of(stream: Stream, key: str | Sequence[str], deleted: pl.Expr | None, 
                 hint="leave deleted= out",
             )
         schema.need(CHANGE, where=where)
-        stream = through(stream, RowsOfChanges())
+        stream = through(stream, RowsOfChanges(timed=stream.type.timed))
     if versioned and not stream.type.timed:
         raise JobDefinitionError(
             "a table with a history needs event time, and this stream has none",

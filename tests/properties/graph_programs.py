@@ -155,7 +155,10 @@ def random_program(random: Random) -> Program:
         # Rather on from the last than from any.
         at = streams[-1] if random.random() < 0.7 else random.choice(streams)
         if layouts[at] == "changes":
-            _change(random, add, at, [other for other in streams if layouts[other] in ("columns", "changes")])
+            others = [other for other in streams if layouts[other] in ("columns", "changes")]
+            # Records have versions; a row of a tardy job may come late, and be missing.
+            versions = [other for other in others if layouts[other] == "columns" and not tardy]
+            _change(random, add, at, others, versions if _timed(steps, at) else [])
         else:
             _further(random, add, at, layouts[at], streams, layouts, tardy=tardy)
     used = {before for step in steps for before in step.inputs}
@@ -247,13 +250,29 @@ def _further(
             assert kind == "split", kind
 
 
-def _change(random: Random, add: Any, at: int, others: list[int]) -> None:
-    """A step behind rows that may be taken back: what it gives at last does not depend on the rows between."""
-    match random.choice(["filter", "change", "totals", "totals", "join", "join"]):
+def _timed(steps: list[Step], at: int) -> bool:
+    """Whether the event times of rows that may be taken back do not depend on what comes first."""
+    step = steps[at]
+    kept = step.kind in ("filter", "change") or (step.kind == "join" and step["by"] == ("as of",))
+    return step.kind == "rows" or (kept and _timed(steps, step.inputs[0]))
+
+
+def _change(random: Random, add: Any, at: int, others: list[int], versions: list[int]) -> None:
+    """A step behind rows that may be taken back: what it gives at last does not depend on the rows between. `versions`
+    are the streams that can be looked up at its rows' times."""
+    kinds = ["filter", "change", "totals", "totals", "join", "join", *(["as of"] * 3 if versions else [])]
+    match random.choice(kinds):
         case "filter":
             add(Step("filter", (at,), "columns", {"choice": random.choice(CHOICES)}), "changes")
         case "change":
             add(Step("change", (at,), "columns", {"after": "columns"}), "changes")
+        case "as of":
+            options = {
+                "by": ("as of",),
+                "how": random.choice(["semi", "anti"]),
+                "key": random.choice(["k", "j"]),
+            }
+            add(Step("join", (at, random.choice(versions)), "columns", options), "changes")
         case "join":
             how = random.choice(["inner", "left", "semi", "anti"])
             options = {"by": ("all",), "how": how, "key": random.choice(["k", "j"])}

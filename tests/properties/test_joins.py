@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -245,6 +245,98 @@ def test_an_as_of_join_step_by_step(
     driven.check(as_of(left, right, how, tolerance), late)
 
 
+@st.composite
+def withdrawals(draw: st.DrawFn) -> list[tuple[str, Any]]:
+    """Steps of an as-of join: versions, watermarks, restores, and batches of changes (kind, row, event time), in which
+    a withdrawal has the time of its row, of what replaces it, or any other."""
+    standing: list[Row] = []
+    steps: list[tuple[str, Any]] = []
+    for what in draw(
+        st.lists(st.sampled_from(["changes"] * 3 + ["version", "watermark", "restore"]), max_size=14)
+    ):
+        batch: list[tuple[str, Row, int]] = []
+        for _ in range(draw(st.integers(1, 3)) if what == "changes" else 0):
+            new = Row(
+                draw(st.sampled_from(["a", "b", None])), draw(st.integers(0, 20)), draw(st.integers(0, 1))
+            )
+            kind = draw(st.sampled_from(["insert", "update", "update", "delete"])) if standing else "insert"
+            if kind != "insert":
+                old = standing.pop(draw(st.integers(0, len(standing) - 1)))
+                time = draw(st.sampled_from([old.time, new.time, new.time + 4]))
+                batch.append(("update_before" if kind == "update" else "delete", old, time))
+            if kind != "delete":
+                batch.append(("update_after" if kind == "update" else "insert", new, new.time))
+                standing.append(new)
+        number = draw(st.integers(1, 20))
+        steps.append((what, batch or number))
+    return steps
+
+
+@share(3)
+@given(
+    how=st.sampled_from(OF_LEFT),
+    script=withdrawals(),
+    at_end=st.booleans(),
+    budget=st.sampled_from([200, 1 << 20]),
+)
+def test_changes_as_of_a_time_take_back_what_they_gave(
+    how: Any, script: list[tuple[str, Any]], at_end: bool, budget: int
+) -> None:
+    left = StreamType(Schema({CHANGE: CHANGE_TYPE, **COLUMNS}), timed=True, changes=EVERY_CHANGE)
+    spec = AsOfJoin(how=how, changing=True, **ON)
+    cadence: Any = "end" if at_end else "batch"
+    harness = OperatorHarness(spec, left, TYPE, memory_budget=budget, updates=cadence)
+    told, late, lost = -1, 0, 0
+    versions: list[Row] = []
+    standing: list[Row] = []
+    gone: list[tuple[Row, int]] = []
+    """Withdrawn rows, and when the withdrawal is due."""
+    for what, step in script:
+        if what == "changes":
+            kinds, changed, times = zip(*step, strict=True)
+            frame = frame_of(changed).with_columns(pl.Series(EVENT_TIME, times).cast(EVENT_TIME_TYPE))
+            harness.push(frame.insert_column(0, pl.Series(CHANGE, kinds, CHANGE_TYPE)))
+            for (kind, row, time), (_, new, _) in zip(step, [*step[1:], step[0]], strict=True):
+                if kind in ("insert", "update_after"):
+                    late += row.time <= told
+                    standing += [row] if row.time > told else []
+                elif row in standing:
+                    standing.remove(row)
+                    gone.append((row, new.time if kind == "update_before" and new.time > told else time))
+                else:
+                    lost += 1
+        elif what == "version":
+            version = Row("a", told + step, step)
+            versions += [version] if version not in versions else []
+            harness.push(frame_of([version]), port=1)
+        elif what == "watermark" and not at_end:
+            told += step
+            harness.watermark(told)
+        elif what == "restore":
+            harness.restore(harness.snapshot(), parallelism=step % 3 + 1)
+        shown = [row for row in standing if row.time <= told]
+        shown += [row for row, due in gone if row.time <= told < due]
+        assert stood_by(harness.output()) == as_of(shown, versions, how, None)
+    harness.finish()
+    assert stood_by(harness.output()) == as_of(standing, versions, how, None)
+    assert len(harness.output(LATE)) == late
+    assert harness.metrics.value_of("streamflow_withdrawals_of_forgotten_rows_total") == lost
+    assert not at_end or all(row["change"] == "insert" for row in harness.output())
+
+
+def stood_by(changes: Sequence[dict[str, Any]]) -> Counter[Pair]:
+    """The rows that stand after changes; each withdraws one that is there."""
+    standing: Counter[Pair] = Counter()
+    for change in changes:
+        pair, goes = (
+            (row_of(change), row_of(change, right=True)),
+            change["change"] in ("update_before", "delete"),
+        )
+        assert not goes or standing[pair], f"{change} takes back what does not stand"
+        standing[pair] += -1 if goes else 1
+    return +standing
+
+
 # Two changing tables.
 
 
@@ -399,12 +491,34 @@ def _named(event: dict[str, Any]) -> dict[str, Any]:
     return {"key": event["key"], "time": event["ts"], "value": event["value"]}
 
 
+def versions_of(job: sf.Job, rows: Sequence[Row], way: Way) -> tuple[sf.Stream, list[Row]]:
+    """A stream of rows of which no two of a key have one time, and these rows."""
+    versions = [*{(row.key, row.time): row for row in rows}.values()]
+    read = job.read(
+        sf.MemorySource(frame_of(versions), batch_rows=way.rows), watermark=sf.bounded_disorder("1s")
+    )
+    return read.map(dict, schema=sf.OBJECTS) if way.layout == "objects" else read, versions
+
+
+def latest(job: sf.Job, rows: Sequence[Row], way: Way) -> tuple[sf.Stream, list[Row]]:
+    """Each key's latest row by event time as a changing result, and these rows."""
+    keyed = [row for row in rows if row.key is not None]
+    stream, versions = versions_of(job, keyed, replace(way, layout="columns"))
+    changes = stream.to_table("key", versioned=True).changes()
+    return changes, [*{row.key: row for row in sorted(versions, key=lambda row: row.time)}.values()]
+
+
+_OF_BOTH = ("interval", "window", "session", "changing")
+
+
 @share(1)
 @given(
     left=disordered(BOUND, most=15),
     right=disordered(BOUND, most=15),
     how=st.sampled_from(HOW),
-    kind=st.sampled_from(["interval", "window", "session", "as of", "changing", "broadcast", "frame"]),
+    kind=st.sampled_from(
+        ["interval", "window", "session", "as of", "changes as of", "changing", "broadcast", "frame"]
+    ),
     lower=st.integers(-12, 12),
     span=st.integers(0, 12),
     way=ways(),
@@ -413,7 +527,7 @@ def test_joins_in_whole_jobs(
     left: list[Event], right: list[Event], how: Any, kind: str, lower: int, span: int, way: Way
 ) -> None:
     """In three modes and layouts; nothing comes late out of a join, and windows behind it have all rows."""
-    if (way.layout == "objects" or kind in ("as of", "broadcast", "frame")) and how not in OF_LEFT:
+    if (way.layout == "objects" or kind not in _OF_BOTH) and how not in OF_LEFT:
         how = "left"
     if kind == "changing" and way.layout == "objects" and how not in ("inner", "semi"):
         how = "inner"
@@ -437,13 +551,10 @@ def test_joins_in_whole_jobs(
             stream = first.join(second, on="key", how=how, window=sf.session(gap=timedelta(microseconds=gap)))
             sessions = in_sessions([*((0, row) for row in one), *((1, row) for row in other)], gap)
             wanted = Counter(pair for pair, _, _ in joined_in_sessions(sessions, how, gap).elements())
-        case "as of":
-            other = [*{(row.key, row.time): row for row in other}.values()]
-            second = job.read(
-                sf.MemorySource(frame_of(other), batch_rows=way.rows), watermark=sf.bounded_disorder("1s")
-            )
-            if way.layout == "objects":
-                second = second.map(lambda row: dict(row), schema=sf.OBJECTS)
+        case "as of" | "changes as of":
+            second, other = versions_of(job, other, way)
+            if kind == "changes as of":
+                first, one = latest(job, one, way)
             stream = first.join_asof(second, on="key", how=how)
             wanted = as_of(one, other, how, None)
         case "changing":
@@ -460,5 +571,5 @@ def test_joins_in_whole_jobs(
     result = job.run(**way.settings)
     assert pairs_of(out.rows()) == wanted
     assert result.late == 0
-    if kind not in ("changing", "as of") and stream.type.timed:
+    if kind not in ("changing", "as of", "changes as of") and stream.type.timed:
         probe.check()

@@ -118,6 +118,24 @@ MISUSES: dict[str, tuple[Callable[[sf.Job, sf.Stream, sf.Stream], Any], str]] = 
         "joined by key",
     ),
     "other keys than the table's": (lambda j, a, b: a.join(b.to_table("k"), on="v"), "one row for each k"),
+    "changes with a history, outer": (
+        lambda j, a, b: a.key_by("k").count().join(b.to_table("k", versioned=True), how="outer"),
+        "cannot be how='outer'",
+    ),
+    "changes without event time": (
+        lambda j, a, b: (
+            j.read(sf.MemorySource(ROWS)).key_by("k").count().join(b.to_table("k", versioned=True), on="k")
+        ),
+        "or join with table.changes(), which has the latest rows",
+    ),
+    "as of changes": (
+        lambda j, a, b: a.join_asof(b.key_by("k").count(), on="k"),
+        'make a table of them: to_table("key", versioned=True)',
+    ),
+    "changes with objects": (
+        lambda j, a, b: a.key_by("k").count().join(b.map(dict, schema=sf.OBJECTS), on="k"),
+        "give both streams columns first",
+    ),
     "as of a frame": (lambda j, a, b: a.join_asof(FRAME, on="k"), "sf.MemorySource(frame)"),
     "as of, outer": (lambda j, a, b: a.join_asof(b, on="k", how="outer"), "cannot be how='outer'"),
     "a table of nothing": (lambda j, a, b: b.to_table([]), "name each key column once"),
@@ -204,6 +222,7 @@ def test_the_plan_says_which_join_was_chosen_and_what_it_keeps() -> None:
         left.join(right, on="k", window=sf.tumbling("1h")),
         left.join(right, left_on="k", right_on="k", within=("-5m", "1m"), how="left"),
         left.join_asof(right, on="k", tolerance="2h"),
+        left.key_by("k").count().join(right.to_table("k", versioned=True)),
         left.join(right.to_table("k")),
         left.join(right, on="k", strategy="broadcast"),
         left.join(FRAME, on="k"),
@@ -216,6 +235,8 @@ def test_the_plan_says_which_join_was_chosen_and_what_it_keeps() -> None:
         "inner on k in tumbling(1h); keeps rows until their windows close",
         "left on k within -5m to 1m; keeps rows for 6m",
         "left on k as of the left's time within 2h; keeps the last version of each key",
+        "by k: count=count()",
+        "inner on k as of the left's time; keeps the last version of each key, and the left's rows that stand",
         "inner on k with a table, read first; keeps a row of each of its keys",
         "inner on k with a table, read first; keeps a row of each of its keys in every subtask",
         "inner on k with a frame of 1 rows",
@@ -231,8 +252,11 @@ def test_a_join_that_grows_without_end_is_said_once(caplog: pytest.LogCaptureFix
         left.join(other, on="k").named("pairs").collect()
         left.join(other.to_table("k"), how="left").collect()
         left.join(left, on="k").collect()
+        timed = job.read(sf.source(endless, schema={"k": str, "w": int}), event_time=sf.epoch("w", unit="s"))
+        timed.key_by("k").count().join_asof(left, on="k").collect()
     assert [record.getMessage() for record in caplog.records] == [
-        "join-1 keeps all rows of both sides for ever: join by window= or within=, with a table, or give a ttl="
+        "join-1 keeps all rows of both sides for ever: join by window= or within=, with a table, or give a ttl=",
+        "asof-join-1 keeps all rows of the left until they are withdrawn",
     ]
 
 

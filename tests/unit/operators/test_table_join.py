@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamflow.core.schema import Schema
+from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.operators.contract.operator import OperatorSpec
 from streamflow.operators.joins.as_of import AsOfJoin
 from streamflow.operators.joins.interval import IntervalJoin
+from streamflow.operators.joins.rows_of_changes import RowsOfChanges
 from streamflow.operators.joins.sides import JoinSpec
 from streamflow.operators.joins.table import TableJoin
+from streamflow.operators.joins.table_rows import DELETED
 from streamflow.operators.joins.upserts import Upserts
 from streamflow.state.frames.store import FrameStore
 from streamflow.testing import OperatorHarness
@@ -122,3 +124,13 @@ def test_a_batch_costs_what_its_keys_cost(spec: JoinSpec, monkeypatch: pytest.Mo
     assert len(harness.output()) == 800
     # Each part of the store is gone over once, and sorted the second time.
     assert max(handed[-10:]) <= 100
+
+
+def test_an_update_of_a_table_with_a_history_is_at_the_time_of_its_new_row() -> None:
+    """Its old row may carry its own time, at which the key was not gone."""
+    kinds = pl.Series(["insert", "update_before", "update_after", "delete"]).cast(CHANGE_TYPE)
+    times = pl.Series([5, 5, 20, 30]).cast(EVENT_TIME_TYPE)
+    changes = pl.LazyFrame({CHANGE: kinds, "k": ["a"] * 4, EVENT_TIME: times})
+    rows = RowsOfChanges(timed=True).apply(changes).collect()
+    assert rows[DELETED].to_list() == [False, True, False, True]
+    assert rows[EVENT_TIME].to_physical().to_list() == [5, 20, 20, 30]
