@@ -1,16 +1,18 @@
-"""Pictures of runs: windows in event time and processing time, as the Dataflow paper draws them, and joins in lanes.
+"""Pictures of runs: windows in event time and processing time, as the Dataflow paper draws them, joins in lanes, and
+patterns in tracks.
 
 In `Drawing` event time goes to the right, processing time upwards. A record is a dot at its event time and arrival; a
 late one that no `.late` stream took is a cross. The line is the watermark at each moment. A box is a result: as wide
 as its window, from the window's first record, or the result before, up to the moment at which the result went out. A
 result without a window is a line at its own event time instead; one of the global window is as wide as the picture.
 
-In `Lanes` each input of a join has a lane of event time, and the results are between them.
+In `Lanes` each input of a join has a lane of event time, and the results are between them. In `Tracks` the events of a
+pattern stand above, and each match has a track below them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from html import escape
@@ -20,7 +22,7 @@ from typing import Any, Final
 from streamflow.testing.job import TestJob
 from streamflow.time.timestamps import to_micros
 
-__all__ = ["Drawing", "Lanes"]
+__all__ = ["Drawing", "Lanes", "Scale", "Tracks"]
 
 _WIDTH, _HEIGHT = 640, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 24, 34, 42
@@ -38,9 +40,27 @@ _STYLE: Final = (
     ".pair{stroke:#0969da;stroke-opacity:.6}"
     ".alone{fill:#fff;stroke:#0969da}"
 )
+_TRACKS_STYLE: Final = ".missed{stroke:#cf222e;stroke-dasharray:3}"
+_NAMES, _FIRST_TRACK, _TRACK = 180, 86, 20
 _LANES: Final = (80.0, 230.0)
 _BETWEEN: Final = 155.0
 _CROSS: Final = "m-4 -4l8 8m0 -8l-8 8"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The scale of event time: the seconds since 1970 of its zero, those of its unit, and the names of both axes."""
+
+    zero: float = 0.0
+    unit: float = 1.0
+    axes: str = "event time → (processing time ↑, watermark red), in seconds"
+
+    def shown(self, seconds: float) -> str:
+        """The number at a tick."""
+        return f"{(seconds - self.zero) / self.unit:g}"
+
+
+SECONDS: Final = Scale()
 
 
 @dataclass
@@ -48,7 +68,8 @@ class Drawing:
     """A picture of a job that runs under `TestJob(job, watermarks="job")`, in seconds since 1970 and since its start.
 
     `label` gives the text at a record, `result` the text in a result's box; both get the row. `time` is the column
-    of a record's event time, and of a result's if it has no window, in seconds. Raises what the job raises.
+    of a record's event time, and of a result's if it has no window, in seconds. `scale` is what the axis of event time
+    shows. Raises what the job raises.
 
     >>> import streamflow as sf
     >>> job = sf.Job("totals")
@@ -67,6 +88,7 @@ class Drawing:
     label: Callable[[Mapping[str, Any]], object] = field(repr=False)
     result: Callable[[Mapping[str, Any]], object] = field(repr=False)
     time: str = field(default="ts", repr=False)
+    scale: Scale = field(default=SECONDS, repr=False)
 
     def __post_init__(self) -> None:
         self.panes: list[Pane] = []
@@ -95,19 +117,19 @@ class Drawing:
         bounds = [time for pane in self.panes for time in (pane.start, pane.end) if isfinite(time)]
         times = [*(dot.time for dot in self._dots), *bounds]
         moments = [0.0, *(dot.at for dot in self._dots), *(pane.at for pane in self.panes), self._now]
-        x = _Axis(min(times), max(times), _LEFT, _WIDTH - _RIGHT)
+        x = _Axis(min(times), max(times), _LEFT, _WIDTH - _RIGHT, self.scale)
         y = _Axis(0.0, max(moments), _HEIGHT - _BOTTOM, _TOP)
         shapes = [
             *(f'<path class="grid" d="M{x(t)} {_TOP}V{_HEIGHT - _BOTTOM}"/>' for t in x.ticks),
             *(f'<path class="grid" d="M{_LEFT} {y(t)}H{_WIDTH - _RIGHT}"/>' for t in y.ticks),
-            *(_text(x(t), _HEIGHT - _BOTTOM + 16, f"{t:g}") for t in x.ticks),
+            *(_text(x(t), _HEIGHT - _BOTTOM + 16, self.scale.shown(t)) for t in x.ticks),
             *(_text(_LEFT - 14, y(t) + 4, f"{t:g}") for t in y.ticks),
             *(pane.shape(x, y) for pane in self.panes),
             f'<path class="watermark" d="{self._line(x, y)}"/>',
             *(dot.shape(x, y) for dot in self._dots),
             *(pane.label(x, y) for pane in self.panes),
             _text(_WIDTH / 2, 18, self.title, "title"),
-            _text(_WIDTH / 2, _HEIGHT - 8, "event time → (processing time ↑, watermark red), in seconds"),
+            _text(_WIDTH / 2, _HEIGHT - 8, self.scale.axes),
         ]
         head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}"><style>{_STYLE}</style>'
         return "\n".join([head, *shapes, "</svg>", ""])
@@ -185,6 +207,11 @@ class Lanes:
         self._dots.append((side, float(row[self.time]), str(self.label(row))))
         return self._look(at)
 
+    def known(self, side: int, row: Mapping[str, Any]) -> Lanes:
+        """Adds a row that the job has from the start, such as that of a frame."""
+        self._dots.append((side, float(row[self.time]), str(self.label(row))))
+        return self
+
     def until(self, at: float) -> Lanes:
         """Lets time pass up to `at` seconds after the start."""
         missing = timedelta(seconds=at) - timedelta(microseconds=self.job.clock.now() - self._began)
@@ -242,6 +269,83 @@ class Lanes:
         return lines + mark + _text(across, _BETWEEN + 18, f"after {at:g} s")
 
 
+@dataclass
+class Tracks:
+    """A picture of matches: the events of one key above, a track for each match below, under the name that is given to
+    those of a pattern.
+
+    `label` gives the text at an event, which is a row; `time` is the column of its event time, in seconds. A track has
+    a dot for each event that the match took. That of a timed-out partial match is red, and ends with a cross when its
+    time is over.
+    """
+
+    title: str
+    events: Sequence[Mapping[str, Any]] = field(repr=False)
+    label: Callable[[Mapping[str, Any]], object] = field(repr=False)
+    time: str = field(default="ts", repr=False)
+
+    def __post_init__(self) -> None:
+        self.tracks: list[tuple[str, list[float], float, bool]] = []
+        """The pattern's name at its first track; the times of the events; when it ends; whether it was timed out."""
+
+    def matches(
+        self, name: str, rows: Iterable[Mapping[str, Any]], timed_out: Iterable[Mapping[str, Any]] = ()
+    ) -> Tracks:
+        """Adds the matches of a pattern, and its timed-out partial matches, in the order of their events."""
+        found = [(self._taken(row), _seconds(row["match_end"]), False) for row in rows]
+        found += [(self._taken(row), _seconds(row["timed_out_at"]), True) for row in timed_out]
+        if not found:
+            self.tracks.append((f"{name}: none", [], 0.0, False))
+        for number, (taken, at, over) in enumerate(sorted(found)):
+            self.tracks.append(("" if number else name, taken, at, over))
+        return self
+
+    def svg(self) -> str:
+        """The picture, the same for the same run."""
+        times = [float(event[self.time]) for event in self.events]
+        moments = [*times, *(at for _, taken, at, _ in self.tracks if taken)]
+        x = _Axis(min(moments), max(moments), _NAMES, _WIDTH - 2 * _RIGHT)
+        bottom = _FIRST_TRACK + _TRACK * len(self.tracks)
+        shapes = [
+            *(f'<path class="grid" d="M{x(t)} {_TOP}V{bottom}"/>' for t in times),
+            *(_text(x(t), bottom + 16, f"{t:g}") for t in x.ticks),
+            *(
+                f'<circle class="record" cx="{x(time)}" cy="{_TOP + 24}" r="4"/>'
+                + _text(x(time), _TOP + 14, str(self.label(event)))
+                for time, event in zip(times, self.events, strict=True)
+            ),
+            *(
+                self._track(x, _FIRST_TRACK + _TRACK * number, *track)
+                for number, track in enumerate(self.tracks)
+            ),
+            _text(_WIDTH / 2, 18, self.title, "title"),
+            _text(_WIDTH / 2, bottom + 34, "event time, in seconds"),
+        ]
+        size = f"{_WIDTH} {bottom + 42}"
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}"><style>{_STYLE}{_TRACKS_STYLE}</style>'
+        return "\n".join([head, *shapes, "</svg>", ""])
+
+    def _taken(self, row: Mapping[str, Any]) -> list[float]:
+        events: list[Mapping[str, Any]] = []
+        for value in row.values():
+            events += value if isinstance(value, list) else [value] if isinstance(value, Mapping) else []
+        return sorted(float(event[self.time]) for event in events)
+
+    def _track(self, x: _Axis, y: float, name: str, taken: list[float], at: float, over: bool) -> str:
+        title = f'<text x="8" y="{y + 4}">{escape(name)}</text>' if name else ""
+        if not taken:
+            return title
+        end = x(at)
+        line = f'<path class="{"missed" if over else "pair"}" d="M{x(taken[0])} {y}H{end}"/>'
+        dots = "".join(
+            f'<circle class="{"record" if over else "result"}" cx="{x(time)}" cy="{y}" r="4"/>'
+            for time in taken
+        )
+        if over:
+            dots += f'<path class="late" d="M{end} {y}{_CROSS}"/>'
+        return title + line + dots
+
+
 @dataclass(frozen=True)
 class Pane:
     """A result: the window's bounds, or its own event time twice; the time from which it was gathered and the time at
@@ -287,9 +391,10 @@ class _Dot:
 class _Axis:
     """A scale from seconds between `low` and `high` to positions in the picture; others are at its edge."""
 
-    def __init__(self, low: float, high: float, begin: float, end: float) -> None:
+    def __init__(self, low: float, high: float, begin: float, end: float, scale: Scale = SECONDS) -> None:
         self._low, self._high = low, max(high, low + 1)
         self._begin, self._end = begin, end
+        self._scale = scale
 
     def __call__(self, value: float) -> float:
         share = (min(max(value, self._low), self._high) - self._low) / (self._high - self._low)
@@ -297,10 +402,12 @@ class _Axis:
 
     @property
     def ticks(self) -> list[float]:
-        span = self._high - self._low
-        step = next((each for each in _STEPS if span / each <= _MOST_TICKS), span / _MOST_TICKS)
-        first = -(-self._low // step)
-        return [n * step for n in range(int(first), int(self._high // step) + 1)]
+        zero, unit = self._scale.zero, self._scale.unit
+        low, high = (self._low - zero) / unit, (self._high - zero) / unit
+        step = next(
+            (each for each in _STEPS if (high - low) / each <= _MOST_TICKS), (high - low) / _MOST_TICKS
+        )
+        return [zero + n * step * unit for n in range(int(-(-low // step)), int(high // step) + 1)]
 
 
 def _text(x: float, y: float, text: str, style: str = "") -> str:

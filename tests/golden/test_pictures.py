@@ -5,6 +5,7 @@
 
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import streamflow as sf
 from streamflow import col
 from streamflow.testing import TestJob
-from streamflow.testing.drawing import Drawing, Lanes
+from streamflow.testing.drawing import Drawing, Lanes, Scale, Tracks
 from streamflow.windows.triggers import Trigger
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
@@ -32,6 +33,7 @@ def drawn(
     result: Callable[[Mapping[str, Any]], object] = lambda row: row["n"],
     until: float = 30,
     idle_after: str | None = None,
+    scale: Scale | None = None,
 ) -> Drawing:
     """The results of records; seen: (when it came, its columns)."""
     job = sf.Job("drawn")
@@ -42,7 +44,7 @@ def drawn(
     )
     results(events).collect()
     with TestJob(job, watermarks="job", splits=2 if "split" in columns else 1) as t:
-        drawing = Drawing(t, title, label=label, result=result)
+        drawing = Drawing(t, title, label=label, result=result, scale=scale or Scale())
         for at, *values in seen:
             row = dict(zip(columns, values, strict=True))
             drawing.record(at, row, split=row.get("split", 0))
@@ -167,6 +169,29 @@ def global_window() -> Drawing:
     )
 
 
+def offset() -> Drawing:
+    return counts(
+        "Windows of 10 s that begin at 4, 14, 24", sf.tumbling("10s", offset="4s"), SEEN[:6] + SEEN[7:]
+    )
+
+
+def calendar() -> Drawing:
+    zero = int(datetime(2024, 3, 29, 23, tzinfo=UTC).timestamp())
+    axes = "event time → in hours (processing time ↑ in seconds, watermark red)"
+    hours = (5, 14, 20, 30, 43, 47, 60, 69, 76)
+    days = sf.calendar("1d", tz="Europe/Berlin")
+    length = (col("window_end") - col("window_start")).dt.total_hours()
+    return drawn(
+        "Days in Berlin; on the second one the clocks change, at 2 in the morning",
+        lambda events: events.window(days).aggregate(n=sf.count()).with_columns(length=length),
+        [(2 + 3 * number, zero + 3_600 * hour) for number, hour in enumerate(hours)],
+        label=lambda row: "",
+        result=lambda row: f"{row['length']} h: {row['n']} records",
+        until=29,
+        scale=Scale(zero, 3_600.0, axes),
+    )
+
+
 class Phases(sf.WindowAssigner):
     """Windows of 12 s; what comes between them, for 3 s, is in none."""
 
@@ -259,9 +284,14 @@ async def endless() -> AsyncIterator[dict[str, Any]]:
 
 
 def joined(
-    title: str, join: Callable[[sf.Stream, sf.Stream], sf.Stream], seen: Sequence[tuple[int, int, int]]
+    title: str,
+    join: Callable[[sf.Stream, sf.Stream], sf.Stream],
+    seen: Sequence[tuple[int, int, int]],
+    *,
+    gone: int | None = None,
 ) -> Lanes:
-    """A join of two streams, each record labelled by its event time; seen: (when it came, input, event time)."""
+    """A join of two streams, each record labelled by its event time; seen: (when it came, input, event time). `gone` is
+    the time of a record that takes a table's row away."""
     job = sf.Job("joined")
     left, right = (
         job.read(
@@ -277,20 +307,83 @@ def joined(
             t,
             title,
             ("left", "right"),
-            label=lambda row: row["ts"],
-            pair=lambda row: (row["ts"], row["ts_right"]),
+            label=lambda row: f"{row['ts']}{', gone' if row['ts'] == gone else ''}",
+            pair=lambda row: (row["ts"], row.get("ts_right")),
         )
         for at, side, time in seen:
             lanes.record(at, side, {"k": "a", "ts": time})
         return lanes.end(seen[-1][0] + 1)
 
 
+PAIRED = [(1, 0, 1), (3, 1, 3), (5, 1, 6), (8, 0, 10), (14, 1, 17), (17, 0, 19), (22, 1, 21), (26, 0, 26)]
+
+
 def interval_join() -> Lanes:
     return joined(
         "Within 0 to 5 s, how=left: a row alone waits for the watermark",
         lambda left, right: left.join(right, on="k", within=("0s", "5s"), how="left"),
-        [(1, 0, 1), (3, 1, 3), (5, 1, 6), (8, 0, 10), (14, 1, 17), (17, 0, 19), (22, 1, 21), (26, 0, 26)],
+        PAIRED,
     )
+
+
+def semi_join() -> Lanes:
+    return joined(
+        "Within 0 to 5 s, how=semi: a row of the left, once, if it has a partner",
+        lambda left, right: left.join(right, on="k", within=("0s", "5s"), how="semi"),
+        PAIRED,
+    )
+
+
+def anti_join() -> Lanes:
+    return joined(
+        "Within 0 to 5 s, how=anti: a row of the left, if no partner can come",
+        lambda left, right: left.join(right, on="k", within=("0s", "5s"), how="anti"),
+        PAIRED,
+    )
+
+
+def versioned_join() -> Lanes:
+    seen = [
+        (2, 1, 2),
+        (4, 0, 4),
+        (7, 1, 8),
+        (9, 0, 10),
+        (10, 0, 7),
+        (13, 1, 14),
+        (16, 0, 17),
+        (19, 1, 20),
+        (23, 0, 23),
+    ]
+    return joined(
+        "With a table that has versions: that of the left's time, and none while there is no row",
+        lambda left, right: left.join(
+            right.to_table("k", versioned=True, deleted=col("ts") == 14), on="k", how="left"
+        ),
+        seen,
+        gone=14,
+    )
+
+
+def lookup_join() -> Lanes:
+    job = sf.Job("looked up")
+    left = job.read(
+        sf.source(endless, schema={"k": pl.String, "ts": pl.Int64}), event_time=sf.epoch("ts", unit="s")
+    ).named("left")
+    rows = [{"k": "a", "ts": 5}, {"k": "c", "ts": 15}]
+    left.join(pl.DataFrame(rows), on="k", how="left").collect()
+    with TestJob(job, watermarks="job") as t:
+        lanes = Lanes(
+            t,
+            "With a frame: each row is looked up when it comes, and waits for nothing",
+            ("left", "frame"),
+            label=lambda row: row["k"],
+            pair=lambda row: (row["ts"], row["ts_right"]),
+        )
+        for row in rows:
+            lanes.known(1, row)
+        for at, (key, time) in enumerate([("a", 2), ("b", 6), ("c", 10), ("a", 14), ("c", 18)], 1):
+            lanes.record(at, 0, {"k": key, "ts": time})
+        return lanes.end(6)
 
 
 def asof_join() -> Lanes:
@@ -420,7 +513,143 @@ def group() -> Drawing:
     )
 
 
-PICTURES: list[Callable[[], Drawing | Lanes]] = [
+def tracks(title: str, events: str, sought: Mapping[str, sf.Pattern | tuple[sf.Pattern, str]]) -> Tracks:
+    """The matches of patterns in events of one key, each with a rule after a match or without; an event is a letter and
+    perhaps a number, and two seconds lie between two, and two more for each dot."""
+    rows: list[dict[str, Any]] = []
+    time = 0
+    for name in events.split():
+        time += 2 * (len(name) if name[0] == "." else 1)
+        rows += [] if name[0] == "." else [{"key": "k", "ts": time, "name": name, "kind": name[0]}]
+    job = sf.Job("tracks")
+    keyed = job.read(sf.MemorySource(rows), event_time=sf.epoch("ts", unit="s")).key_by("key")
+    found: list[tuple[str, sf.Collected, sf.Collected | None]] = []
+    for name, each in sought.items():
+        pattern, rule = each if isinstance(each, tuple) else (each, "no_skip")
+        matches = keyed.match(pattern, after_match=rule)
+        timed = "within" in str(pattern)
+        found.append((name, matches.collect(), matches.timed_out.collect() if timed else None))
+    job.run()
+    drawing = Tracks(title, rows, label=lambda row: row["name"])
+    for name, complete, missed in found:
+        drawing.matches(name, complete.rows(), missed.rows() if missed is not None else ())
+    return drawing
+
+
+def of(kind: str) -> pl.Expr:
+    return col("kind") == kind
+
+
+A = sf.pattern("a", of("a"))
+
+
+def contiguity() -> Tracks:
+    return tracks(
+        "a and then b: nothing between, others between, any between",
+        "a1 b1 c a2 c b2 b3",
+        {
+            "next": A.next("b", of("b")),
+            "then": A.then("b", of("b")),
+            "then_any": A.then_any("b", of("b")),
+        },
+    )
+
+
+def optional() -> Tracks:
+    return tracks(
+        "a, perhaps b, and then c",
+        "a1 b1 c1 . a2 d c2",
+        {"optional": A.then("b", of("b")).optional().then("c", of("c"))},
+    )
+
+
+def repetition() -> Tracks:
+    some = A.then("b", of("b")).one_or_more()
+    return tracks(
+        "a, one or more b, and then c",
+        "a b1 d b2 b3 c",
+        {
+            "one_or_more": some.then("c", of("c")),
+            "… greedy": some.greedy().then("c", of("c")),
+            "… consecutive": some.consecutive().then("c", of("c")),
+            "… combinations": some.combinations().then("c", of("c")),
+            "times(2)": A.then("b", of("b")).times(2).then("c", of("c")),
+        },
+    )
+
+
+def until_event() -> Tracks:
+    some = A.then("b", of("b")).one_or_more()
+    return tracks(
+        "a and one or more b, until there is an x",
+        "a b1 b2 x b3",
+        {"one_or_more": some, "… until": some.until(of("x"))},
+    )
+
+
+def absence_between() -> Tracks:
+    return tracks(
+        "a and c, and no x behind a",
+        "a1 x c1 . a2 d x c2 . a3 d c3",
+        {
+            "then": A.then("c", of("c")),
+            "not_next, then": A.not_next("x", of("x")).then("c", of("c")),
+            "not_then, then": A.not_then("x", of("x")).then("c", of("c")),
+        },
+    )
+
+
+def timed_out() -> Tracks:
+    return tracks(
+        "a, b and c within 8 s; what is not complete by then is timed out",
+        "a1 b1 c1 . a2 b2 ... c2",
+        {"within 8 s": A.then("b", of("b")).then("c", of("c")).within("8s")},
+    )
+
+
+def between_events() -> Tracks:
+    return tracks(
+        "a, and one or more b: less than 5 s behind it, and less than 3 s apart",
+        "a1 b1 b2 . b3 . a2 .. b4",
+        {"within=, gap=": A.then("b", of("b"), within="5s").one_or_more(gap="3s")},
+    )
+
+
+def after_match() -> Tracks:
+    some = A.one_or_more().consecutive().greedy().next("b", of("b"))
+    rules = ("no_skip", "skip_to_next", "skip_past_last", "skip_to_first:a", "skip_to_last:a")
+    return tracks(
+        "One or more a, and b: what a match takes away",
+        "a1 a2 a3 b",
+        {rule: (some, rule) for rule in rules},
+    )
+
+
+def earlier_steps() -> Tracks:
+    higher = of("p") & (col("name") > sf.step("from").name)
+    return tracks(
+        "A price, and the first one that is higher",
+        "p3 p2 p1 p4 p2",
+        {"then": sf.pattern("from", of("p")).then("higher", higher)},
+    )
+
+
+PICTURES: list[Callable[[], Drawing | Lanes | Tracks]] = [
+    calendar,
+    offset,
+    semi_join,
+    anti_join,
+    versioned_join,
+    lookup_join,
+    contiguity,
+    optional,
+    repetition,
+    until_event,
+    absence_between,
+    timed_out,
+    between_events,
+    after_match,
+    earlier_steps,
     cumulative,
     early_late,
     early_discarding,
@@ -458,7 +687,7 @@ PICTURES: list[Callable[[], Drawing | Lanes]] = [
 
 
 @pytest.mark.parametrize("picture", PICTURES)
-def test_a_picture_is_what_a_run_draws(picture: Callable[[], Drawing | Lanes]) -> None:
+def test_a_picture_is_what_a_run_draws(picture: Callable[[], Drawing | Lanes | Tracks]) -> None:
     path = FOLDER / f"{picture.__name__}.svg"
     svg = picture().svg()
     if os.environ.get("UPDATE_GOLDEN"):
