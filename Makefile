@@ -9,8 +9,9 @@ export PYTHONNOUSERSITE := 1
 # Hundreds of processes that tests start would each compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
 
-# What a user has, and what a developer has on top of it.
+# What a user has, what tests need on top of it, and what a developer has on top of that.
 RUNTIME := $(VENV)/.runtime-installed
+TESTING := $(VENV)/.testing-installed
 DEVELOPMENT := $(VENV)/.development-installed
 
 .DEFAULT_GOAL := help
@@ -35,7 +36,7 @@ delays: $(RUNTIME) ## the job from topic to topic, exactly once; end it and star
 
 # Polars keeps memory that is free: giving it back and taking it again is a tenth of the tests' processor time.
 test: export _RJEM_MALLOC_CONF := dirty_decay_ms:-1,muzzy_decay_ms:-1
-test: $(DEVELOPMENT) ## run every test, doctest and architecture check (ARGS="-k session")
+test: $(TESTING) ## run every test, doctest and architecture check (ARGS="-k session")
 	@$(BIN)/pytest $(or $(ARGS),$(ALL_TESTS))
 
 # All of them side by side, on a process more than there are cores: those that meet Kafka or other processes mostly wait.
@@ -73,8 +74,9 @@ lock: ## resolve the lock files again (needs uv; UPGRADE=--upgrade for newer ver
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 2; }
 	uv pip compile $(LOCK) pyproject.toml -o requirements.lock
 	uv pip compile $(LOCK) --group build -c requirements.lock -o requirements-build.lock
+	uv pip compile $(LOCK) pyproject.toml --all-extras --group test -c requirements.lock -o requirements-test.lock
 	uv pip compile $(LOCK) pyproject.toml --all-extras --group dev --group bench \
-		-c requirements.lock -c requirements-build.lock -o requirements-dev.lock
+		-c requirements-test.lock -c requirements-build.lock -o requirements-dev.lock
 
 LOCK := --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" $(UPGRADE)
@@ -95,7 +97,12 @@ $(RUNTIME): requirements.lock requirements-build.lock pyproject.toml | $(BIN)/py
 	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(DEVELOPMENT): requirements-dev.lock $(RUNTIME) | $(BIN)/python
-	@echo "installing the tools for developers into $(VENV) (once, about a minute)" >&2
+$(TESTING): requirements-test.lock $(RUNTIME) | $(BIN)/python
+	@echo "installing what the tests need into $(VENV) (once, half a minute)" >&2
+	@$(INSTALL) --require-hashes -r requirements-test.lock
+	@touch $@
+
+$(DEVELOPMENT): requirements-dev.lock $(TESTING) | $(BIN)/python
+	@echo "installing the tools for developers into $(VENV) (once, half a minute)" >&2
 	@$(INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@

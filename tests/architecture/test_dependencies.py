@@ -13,7 +13,12 @@ from packaging.utils import canonicalize_name
 
 from tests.architecture.repository import ROOT, imports_of, package_modules, pyproject
 
-LOCKS = ["requirements.lock", "requirements-build.lock", "requirements-dev.lock"]
+USERS, BUILD, TESTS, DEVELOPERS = LOCKS = [
+    "requirements.lock",
+    "requirements-build.lock",
+    "requirements-test.lock",
+    "requirements-dev.lock",
+]
 
 
 def _core() -> list[str]:
@@ -67,7 +72,7 @@ def test_every_locked_version_has_hashes(lock: str) -> None:
 
 
 def test_the_lock_satisfies_the_bounds() -> None:
-    locks = dict.fromkeys(_by_name(_core()), LOCKS[0]) | dict.fromkeys(_by_name(_extras()), LOCKS[2])
+    locks = dict.fromkeys(_by_name(_core()), USERS) | dict.fromkeys(_by_name(_extras()), TESTS)
     for name, requirement in _by_name([*_core(), *_extras()]).items():
         version = _locked(locks[name]).get(name)
         assert version is not None, f"{name} is not in {locks[name]}: make lock"
@@ -75,6 +80,6 @@ def test_the_lock_satisfies_the_bounds() -> None:
 
 
 def test_developers_have_the_versions_that_users_have() -> None:
-    for lock in LOCKS[:2]:
+    for lock in (USERS, BUILD, TESTS):
         for name, version in _locked(lock).items():
-            assert _locked("requirements-dev.lock").get(name) == version, f"{name}: make lock"
+            assert _locked(DEVELOPERS).get(name) == version, f"{name}: make lock"
