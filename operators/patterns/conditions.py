@@ -122,7 +122,7 @@ class Conditions:
                 f"the condition of {label} refers to {reference.step!r}, of which it has no event yet",
                 hint="refer to a step before it, or to its own repetition",
             )
-        return reference.type(self._event.need(reference.column) if reference.column else None)
+        return reference.type(None if reference.summary == "count" else self._event.need(reference.column))
 
 
 def _all(conditions: Sequence[pl.Expr]) -> pl.Expr:

@@ -61,7 +61,7 @@ class DependentValues:
         self._out = out
         self._failed: set[int] = set()
         steps = {step.name: number for number, step in enumerate(automaton.steps)}
-        known: dict[str, list[Any]] = {"": []}
+        known: dict[str, list[Any]] = {}
 
         def column(name: str) -> Sequence[Any]:
             if name not in known:
@@ -72,7 +72,10 @@ class DependentValues:
             number: _Ready(
                 each.holds,
                 [(name, column(name)) for name in each.columns],
-                [_Referred(r.name, steps[r.step], column(r.column), r) for r in each.references],
+                [
+                    _Referred(r.name, steps[r.step], () if r.summary == "count" else column(r.column), r)
+                    for r in each.references
+                ],
             )
             for number, each in dependents.items()
         }

@@ -56,7 +56,8 @@ class MatchRows:
         columns.append(_moments(EVENT_TIME, decided))
         if self._marked:
             columns.append(_moments(WATERMARK, [time - 1 for time in decided]))
-        return pl.DataFrame(columns)
+        # From a list Polars would give a column without a name another one.
+        return pl.DataFrame({column.name: column for column in columns})
 
 
 def _moment(found: Found) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import polars as pl
 
@@ -21,6 +21,7 @@ Condition = pl.Expr | Callable[[Any], object]
 """An expression, or a function of one record, that is true for the events of a step."""
 Contiguity = Literal["next", "then", "then_any"]
 """The events that may come between: none; those that the step does not take; any."""
+_DEEPEST: Final = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,8 @@ class Step:
 
     `follows` says which events may come before its first event, `inner` which between two of them; `within` and `gap`
     are the times in microseconds that pass there and are not reached (None: any). It takes `least` to `most` events
-    (None: any number), and none at all if `optional`. A group is taken so many times.
+    (None: any number), and none at all if `optional`. A group is taken so many times;
+    `depth` counts the groups in one another.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Step:
     steps: tuple[Step, ...] = ()
     within: int | None = None
     gap: int | None = None
+    depth: int = 0
 
     @property
     def repeated(self) -> bool:
@@ -350,7 +353,13 @@ def _group(pattern: Pattern, condition: Condition | None, follows: Contiguity) -
             f"all steps of the group {name} are optional",
             hint="leave one as it is; optional() behind the group lets the whole of it be left out",
         )
-    return Step(name, follows=follows, steps=pattern.steps)
+    depth = 1 + max(step.depth for step in pattern.steps)
+    if depth > _DEEPEST:
+        raise JobDefinitionError(
+            f"{depth} groups are in one another",
+            hint=f"{_DEEPEST} at most; steps one behind the other need no group",
+        )
+    return Step(name, follows=follows, steps=pattern.steps, depth=depth)
 
 
 def check_step(step: Step) -> None:

@@ -84,7 +84,7 @@ def _as_numbers(dtype: pl.DataType) -> bool:
 
 
 def _query(expression: pl.Expr, types: Mapping[str, pl.DataType], values: Mapping[str, Any]) -> object:
-    columns = [_column(name, values[name], dtype) for name, dtype in types.items()]
+    columns = {name: _column(name, values[name], dtype) for name, dtype in types.items()}
     return collected_as_written(pl.DataFrame(columns).lazy().select(expression)).item()
 
 

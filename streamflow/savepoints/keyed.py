@@ -200,12 +200,10 @@ def _since(since: list[int], expires: bool) -> list[pl.Series]:
 
 def _frame(columns: list[pl.Series]) -> pl.DataFrame:
     """The columns side by side; of two with one name the later is renamed."""
-    taken: set[str] = set()
-    named: list[pl.Series] = []
+    named: dict[str, pl.Series] = {}
     for series in columns:
         name = series.name
-        while name in taken:
+        while name in named:
             name += "_"
-        taken.add(name)
-        named.append(series.alias(name))
+        named[name] = series
     return pl.DataFrame(named)

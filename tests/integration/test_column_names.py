@@ -14,6 +14,7 @@ import streamflow as sf
 from streamflow.core.schema import EVENT_TIME, WATERMARK
 
 NAMES = [
+    "",
     "__n",
     "__slice",
     "__p0_0",
@@ -96,6 +97,7 @@ JOINS: dict[str, Callable[[sf.Stream, sf.Stream, pl.DataFrame, str], sf.Stream]]
     "tables": lambda left, right, frame, on: left.to_table(on).join(right.to_table(on), how="left"),
 }
 IN_JOINS = [
+    "",
     "__slice",
     "__end",
     "__found",
@@ -136,8 +138,9 @@ OURS = sorted(
         for name in re.findall(r'"(__[a-z_]+[a-z])"', path.read_text(encoding="utf-8"))
     }
     - {EVENT_TIME, WATERMARK}
+    | {""}
 )
-"""All names that operators give to columns of their own."""
+"""All names that operators give to columns of their own, and none."""
 
 
 class Echo(sf.KeyedProcess):
@@ -160,6 +163,7 @@ WHOLE: dict[str, Callable[[sf.Stream], sf.Stream]] = {
     "top": lambda stream: stream.key_by("v").top_k(2, by="ts"),
     "top of changes": lambda stream: stream.to_table("v").changes().key_by("v").top_k(2, by="ts"),
     "process": lambda stream: stream.key_by("v").process(Echo),
+    "match": lambda stream: stream.key_by("v").match(sf.pattern("one")).map(lambda row: row["one"]),
     "process in order": lambda stream: stream.key_by("v").process(Echo, order="event_time"),
 }
 
@@ -189,6 +193,7 @@ def test_keys_of_all_names_that_are_ours() -> None:
         keyed.window(sf.count_window(1)).sum("v").collect(),
         keyed.aggregate(sum=sf.sum("v")).collect(),
         keyed.top_k(1, by="v").collect(),
+        keyed.match(sf.pattern("one", sf.col("") != "")).collect(),
     ]
     job.run(mode="streaming")
     for out in outputs:

@@ -131,7 +131,7 @@ class RecordBatches:
         if isinstance(rows, pl.DataFrame):
             return FrameBatch(rows.hstack([*beside, times.cast(EVENT_TIME_TYPE).alias(EVENT_TIME)]))
         if beside:
-            parts = row_dicts(pl.DataFrame(beside))
+            parts = row_dicts(pl.DataFrame({column.name: column for column in beside}))
             rows = [{VALUE: value, **part} for value, part in zip(rows, parts, strict=True)]
         return RowBatch(rows, times.to_list())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -188,6 +189,7 @@ def test_null_keys_are_refused_also_where_no_condition_holds() -> None:
         (lambda keyed: keyed.match(PAIR).timed_out, "has no time"),
         (lambda keyed: keyed.match(PAIR.not_then("no", col("v") > 0)), "for how long"),
         (lambda keyed: PAIR.then("more", within=5), "has no unit"),
+        (lambda keyed: reduce(lambda inner, _: sf.pattern(inner), range(99), PAIR), "in one another"),
         (lambda keyed: PAIR.times(1, gap="5s"), "no two events"),
         (lambda keyed: PAIR.not_then("no", col("v") > 0, within="1m").then("more"), "comes behind it"),
         (lambda keyed: keyed.match(PAIR.within("1m").then("more", within="2m")), "2m between two events"),
@@ -204,3 +206,15 @@ def test_a_pattern_needs_event_time_and_functions_for_objects() -> None:
         untimed.match(PAIR)
     with pytest.raises(sf.JobDefinitionError, match="Python objects"):
         read(sf.Job("objects"), schema=sf.OBJECTS).match(PAIR)
+
+
+def test_a_column_without_a_name_is_a_column_of_matches_and_conditions() -> None:
+    job = sf.Job("nameless")
+    rows = [{"": "a", "ts": 1}, {"": "b", "ts": 2}]
+    stream = job.read(sf.MemorySource(rows), event_time=sf.epoch("ts", unit="s"))
+    rising = sf.pattern("one").then("more", col("") > sf.step("one")[""])
+    found = stream.key_by(sf.lit("k").alias("k")).match(rising).collect()
+    keyed = stream.key_by("").match(sf.pattern("one")).collect()
+    job.run()
+    assert [(row["one"][""], row["more"][""]) for row in found.rows()] == [("a", "b")]
+    assert [row[""] for row in keyed.rows()] == ["a", "b"]
