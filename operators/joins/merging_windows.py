@@ -20,14 +20,13 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.membership import has_key_in
-from streamflow.core.python_times import shown_record
 from streamflow.operators.aggregates.partials import END, START
 from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
 from streamflow.operators.contract.waiting import LOOKED_UP, Waiting, earliest
+from streamflow.operators.joins.own_windows import in_own_windows
 from streamflow.operators.joins.sides import ALONE, SIDES, TIMES, Columns, Late
 from streamflow.operators.joins.window_pairs import WindowPairs
 from streamflow.operators.windows.merging import SESSION
-from streamflow.operators.windows.window_parts import count_in_no_window
 from streamflow.operators.windows.window_rows import BY_END, BY_START, window_rows
 from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
@@ -36,7 +35,7 @@ from streamflow.state.keyed.owned_keys import OwnedKeys
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 from streamflow.windows.assigners import Session
-from streamflow.windows.own_assigner import WindowAssigner, assigned
+from streamflow.windows.own_assigner import WindowAssigner
 
 __all__ = ["MergingAssigner", "MergingJoining"]
 
@@ -148,15 +147,10 @@ class MergingJoining(Operator):
 
     def _in_windows(self, rows: pl.DataFrame, port: int) -> pl.DataFrame:
         """The rows with START and END of their windows; those that are in none are counted."""
-        times = rows[TIMES[port]]
         if isinstance(self._assigner, Session):
+            times = rows[TIMES[port]]
             return rows.hstack([times.alias(START), (times + self._assigner.gap).alias(END)])
-        starts, ends = assigned(self._assigner, times, lambda place: shown_record(rows, place))
-        rows = rows.hstack([starts.alias(START), ends.alias(END)])
-        if not starts.has_nulls():
-            return rows
-        count_in_no_window(self._metrics, starts.null_count())
-        return rows.filter(starts.is_not_null())
+        return in_own_windows(rows, port, self._assigner, self._metrics)
 
     def _merged(self, bounds: pl.DataFrame) -> pl.DataFrame:
         """One row with START and END for each session."""

@@ -1,7 +1,7 @@
 """The window join: pairs of rows with equal keys in the same window of event time, when the window closes.
 
 Rows of both sides wait in slices, as records of an aggregate do; a row is stored once, whatever size and slide are. A
-closing window joins its slices. Those that merge are in `merging_windows`.
+closing window joins its slices. Those that merge are in `merging_windows`, other own ones in `own_windows`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from streamflow.operators.aggregates.partials import SLICE
 from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
 from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.joins.merging_windows import MergingAssigner, MergingJoining
+from streamflow.operators.joins.own_windows import OwnWindowJoining
 from streamflow.operators.joins.sides import SIDES, TIMES, Columns, JoinSpec, Late
 from streamflow.operators.joins.window_pairs import WindowPairs
 from streamflow.operators.windows.buckets import Buckets
@@ -53,13 +54,18 @@ class WindowJoin(JoinSpec):
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
         match self.assigner:
+            case WindowAssigner(merging=False) as assigner:
+                return OwnWindowJoining(assigner, ctx, self.columns(inputs))
             case Session() | WindowAssigner() as assigner:
                 return MergingJoining(assigner, ctx, self.columns(inputs))
             case assigner:
                 return _SlicedJoining(assigner, ctx, self.columns(inputs))
 
     def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
-        return {**super().state_signature(inputs), "window": str(self.assigner)}
+        window: dict[str, Any] = {"window": str(self.assigner)}
+        if isinstance(self.assigner, WindowAssigner) and not self.assigner.merging:
+            window["merging"] = False
+        return {**super().state_signature(inputs), **window}
 
     def describe(self) -> str:
         return f"{super().describe()} in {self.assigner}; keeps rows until their windows close"

@@ -25,7 +25,7 @@ from streamflow.operators.joins.as_of import AsOfJoin
 from streamflow.operators.joins.changing import ChangingJoin
 from streamflow.operators.joins.interval import IntervalJoin
 from streamflow.operators.joins.lookup import LookupJoin
-from streamflow.operators.joins.sides import ALONE, LATE_SIDE, How, JoinSpec
+from streamflow.operators.joins.sides import ALONE, LATE_SIDE, SIDES, How, JoinSpec
 from streamflow.operators.joins.table import TableJoin
 from streamflow.operators.joins.table_rows import DELETED
 from streamflow.operators.joins.window import WindowJoin
@@ -49,6 +49,8 @@ Strategy = Literal["auto", "hash", "broadcast"]
 _OF_LEFT: Final = ("inner", "left", "semi", "anti")
 _RECORD: Final = "\x1arecord"
 _SALT: Final = "\x1asalt"
+_MOST_OF_NAME: Final = 50
+"""The number of letters of a join's name in those of its parts."""
 _APART: Final = "\x1a"
 """The suffix of the right's record."""
 _LOG: Final = logging.getLogger("streamflow.joins")
@@ -65,8 +67,10 @@ class JoinedStream(Stream):
         *,
         unpacked: Unpacked | None = None,
         salted: bool = False,
+        extracted: Sequence[str] = (),
     ) -> None:
-        """`read` is the join's output; `unpacked` makes objects of its rows; `salted`: they have a salt."""
+        """`read` is the join's output; `unpacked` makes objects of its rows; `salted`: they have a salt; `extracted`:
+        the operators that take the keys out of the left's and the right's objects."""
         shown = Stream(builder, read)
         if unpacked is not None:
             shown = shown.map(unpacked, schema=OBJECTS)
@@ -77,6 +81,8 @@ class JoinedStream(Stream):
         self._kind = kind
         self._unpacked = unpacked
         self._salted = salted
+        self._extracted = extracted
+        self._name_extracted(read.node)
 
     @property
     def late(self) -> Stream:
@@ -102,7 +108,13 @@ class JoinedStream(Stream):
 
     def named(self, name: str) -> Self:
         self._builder.rename(self._join.node, name)
+        self._name_extracted(name)
         return self
+
+    def _name_extracted(self, join: str) -> None:
+        """Names what takes out keys after the join, as the user knows it: their functions may fail."""
+        for id, side in zip(self._extracted, SIDES, strict=False):
+            self._builder.rename(id, f"{join[:_MOST_OF_NAME]}-{side}-keys")
 
     def parallel(self, subtasks: int) -> Stream:
         Stream(self._builder, self._join).parallel(subtasks)
@@ -268,12 +280,11 @@ def _call(
 
 def _by_window(call: _Call, right: Stream, window: Assigner) -> JoinedStream:
     merges = isinstance(window, Session) or (isinstance(window, WindowAssigner) and window.merging)
-    if not (merges or isinstance(window, SlicedAssigner)):
+    if not isinstance(window, (SlicedAssigner, Session, WindowAssigner)):
         raise JobDefinitionError(
             f"a join by {window}",
             where=call.where,
-            hint="give windows of event time, like sf.tumbling(…), sf.session(…) or own ones with merging = True,"
-            " or within=",
+            hint="give windows of event time, like sf.tumbling(…), sf.session(…) or own ones, or within=",
         )
     if call.salt > 1 and merges:
         raise JobDefinitionError(
@@ -304,16 +315,16 @@ def _with_frame(call: _Call, frame: pl.DataFrame) -> JoinedStream:
     call.only(
         _OF_LEFT, "a join with a frame", "a stream has no end at which a frame's rows are known to be alone"
     )
-    left, unpacked = call.left, None
+    left, unpacked, extracted = call.left, None, list[str]()
     frame = frame.clone()  # the caller may change the other in place
     if not isinstance(left.schema, Schema):
         packed = pl.Series(_RECORD, [pack(row) for row in frame.iter_rows(named=True)], pl.Binary)
         frame = frame[list(call.right_on)].hstack([packed])
-        left, unpacked = _records(left, call.left_on), _merging(call)
+        left, keys = _records(left, call.left_on)
+        extracted, unpacked = [keys], _merging(call)
         call = _packed(call)
-    return JoinedStream(
-        builder_of(left), added(left, call.spec(LookupJoin, frame=frame)), LookupJoin, unpacked=unpacked
-    )
+    read = added(left, call.spec(LookupJoin, frame=frame))
+    return JoinedStream(builder_of(left), read, LookupJoin, unpacked=unpacked, extracted=extracted)
 
 
 def _with_table(call: _Call, table: Table, strategy: Strategy) -> JoinedStream:
@@ -366,7 +377,7 @@ def _regular(call: _Call, right: Stream, ttl: int | None) -> JoinedStream:
 
 def _added(call: _Call, right: Stream, kind: type[JoinSpec], **more: Any) -> JoinedStream:
     """The stream behind a join of two streams."""
-    left, unpacked, salted = call.left, None, call.salt > 1
+    left, unpacked, salted, extracted = call.left, None, call.salt > 1, list[str]()
     if not all(isinstance(each.schema, Schema) for each in (left, right)):
         if left.type.changes or right.type.changes:
             raise JobDefinitionError(
@@ -379,7 +390,8 @@ def _added(call: _Call, right: Stream, kind: type[JoinSpec], **more: Any) -> Joi
         call.only(
             kinds, "a join of Python objects", "give the streams columns first: map(function, schema=…)"
         )
-        left, right = _records(left, call.left_on), _records(right, call.right_on)
+        (left, one), (right, other) = _records(left, call.left_on), _records(right, call.right_on)
+        extracted = [one, other]
         call, unpacked = _packed(call), _merging(call)
     if salted:
         call.only(_OF_LEFT, "a join with a salt", "leave salt out, or swap the two sides")
@@ -387,7 +399,7 @@ def _added(call: _Call, right: Stream, kind: type[JoinSpec], **more: Any) -> Joi
         call = replace(call, left_on=(*call.left_on, _SALT), right_on=(*call.right_on, _SALT))
     builder = builder_of(left)
     id = builder.add_operator(call.spec(kind, **more), (read_of(left), read_of(right)))
-    return JoinedStream(builder, Input(id), kind, unpacked=unpacked, salted=salted)
+    return JoinedStream(builder, Input(id), kind, unpacked=unpacked, salted=salted, extracted=extracted)
 
 
 def _salted(left: Stream, right: Stream, salt: int) -> tuple[Stream, Stream]:
@@ -413,13 +425,13 @@ def _packed(call: _Call) -> _Call:
     return replace(call, left_on=left, right_on=right, suffix=_APART)
 
 
-def _records(stream: Stream, keys: tuple[str, ...]) -> Stream:
-    """A stream's keys as columns, and each record packed."""
+def _records(stream: Stream, keys: tuple[str, ...]) -> tuple[Stream, str]:
+    """A stream's keys as columns, and each record packed; and the operator that does it."""
     columns = [*stream.schema] if isinstance(stream.schema, Schema) else []
     made = tuple((key_column(name), field_of(name)) for name in keys if name not in columns)
     packed = through(stream, JoinKeys((*made, (_RECORD, _pack)), natural_layout(stream.type)))
     kept = [*map(key_column, keys), _RECORD, *([DELETED] if DELETED in columns else [])]
-    return packed.select(*kept)
+    return packed.select(*kept), read_of(packed).node
 
 
 def _pack(record: Any) -> bytes:

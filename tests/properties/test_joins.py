@@ -125,6 +125,21 @@ def test_an_interval_join_step_by_step(
     driven.check(wanted, len(driven.rows[0]) + len(driven.rows[1]) - len(left) - len(right))
 
 
+@dataclass(frozen=True)
+class Uneven(sf.WindowAssigner):
+    """Own windows that do not merge, and may intersect: of one size, one for each stretch of time; each seventh moment
+    is in none."""
+
+    every: int
+    size: int
+
+    def assign(self, times: pl.Series) -> tuple[pl.Series, pl.Series]:
+        moments = times.to_physical()
+        starts = moments - moments % self.every
+        nowhere = moments % 7 == 0
+        return starts.set(nowhere, None), (starts + self.size).set(nowhere, None)
+
+
 @share(2)
 @given(
     how=st.sampled_from(HOW),
@@ -132,11 +147,16 @@ def test_an_interval_join_step_by_step(
         st.builds(Tumbling, st.integers(1, 15)),
         st.builds(Sliding, st.integers(1, 15), st.integers(1, 15)),
         st.builds(lambda step, times: Cumulative(step * times, step), st.integers(1, 5), st.integers(1, 4)),
+        st.builds(Uneven, st.integers(1, 9), st.integers(9, 15)),
     ),
     **settled(),
 )
 def test_a_window_join_step_by_step(
-    how: Any, assigner: Tumbling | Sliding | Cumulative, script: list[Step], budget: int, backend: str
+    how: Any,
+    assigner: Tumbling | Sliding | Cumulative | Uneven,
+    script: list[Step],
+    budget: int,
+    backend: str,
 ) -> None:
     driven = Driven(WindowJoin(how=how, assigner=assigner, **ON), script, budget=budget, backend=backend)
     bounds = [
@@ -147,6 +167,9 @@ def test_a_window_join_step_by_step(
     ]
 
     def windows(row: Row) -> list[tuple[int, int]]:
+        if isinstance(assigner, Uneven):
+            start = row.time // assigner.every * assigner.every
+            return [(start, start + assigner.size)] if row.time % 7 else []
         return [(start, end) for start, end in bounds if start <= row.time < end]
 
     joined: Counter[Pair] = Counter()
@@ -166,14 +189,14 @@ def test_a_window_join_step_by_step(
         assert row["window_start"] < row["window_end"]
 
 
-def _sizes(assigner: Tumbling | Sliding | Cumulative) -> list[int]:
+def _sizes(assigner: Tumbling | Sliding | Cumulative | Uneven) -> list[int]:
     if isinstance(assigner, Cumulative):
         return list(range(assigner.step, assigner.size + 1, assigner.step))
     return [assigner.size]
 
 
-def _every(assigner: Tumbling | Sliding | Cumulative) -> int:
-    return assigner.every if isinstance(assigner, Sliding) else assigner.size
+def _every(assigner: Tumbling | Sliding | Cumulative | Uneven) -> int:
+    return assigner.every if isinstance(assigner, (Sliding, Uneven)) else assigner.size
 
 
 @dataclass(frozen=True)

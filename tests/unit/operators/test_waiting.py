@@ -126,6 +126,7 @@ SPECS: dict[str, tuple[OperatorSpec, bool]] = {
     ),
     "never": (windows(Session(5), trigger=sf.never()), False),
     "window join": (WindowJoin(how="outer", assigner=Tumbling(10), **ON), True),
+    "join by own windows": (WindowJoin(how="outer", assigner=Quarters(), **ON), True),
     "session join": (WindowJoin(how="outer", assigner=Session(5), **ON), True),
     "interval join": (IntervalJoin(how="left", lower=-3, upper=4, **ON), False),
     "as-of join": (AsOfJoin(how="left", **ON), True),
