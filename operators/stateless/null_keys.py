@@ -22,7 +22,7 @@ def null_key(key: str, record: Mapping[str, Any]) -> RecordError:
     return RecordError(
         f"the key {shown_name(key)!r} is null",
         record=record,
-        hint='filter such records out, or key_by(…, null_keys="group") makes null a key',
+        hint='filter such records out, or make null a key where keys are given: null_keys="group"',
     )
 
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from streamflow.core.common_types import concatenated
 from streamflow.core.membership import has_key_in
-from streamflow.operators.aggregates.partials import END
+from streamflow.operators.aggregates.partials import END, START
 from streamflow.state.frames.time_sorted import TimeSorted
 from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
 
@@ -29,7 +29,8 @@ _MOST_CHUNKS: Final = 32
 @dataclass(frozen=True, slots=True)
 class _Pending:
     """Windows that wait for the clock, in the order of their times, and the first of these times. Only so that they
-    need not wait twice: what is missing here does no harm."""
+    need not wait twice: what is missing here does no harm, and a window that is here may wait for a time that is too
+    early."""
 
     windows: pl.DataFrame
     waits_from: int
@@ -85,6 +86,15 @@ class Alarms:
         self._pending[pane] = (
             _Pending.of(windows, due) if pending is None else pending.with_more(windows, due)
         )
+
+    def set_again(self, windows: pl.DataFrame, clock: str, now: int) -> None:
+        """Lets windows that were woken too early wait for the time of the clock that each has in a column."""
+        early = windows.filter(windows[clock] > now)
+        if early.height:
+            times = early[clock]
+            self._waiting.add(early[[*self._keys, START, END]].hstack([times.alias(WAIT)]))
+            first = int(times.min())  # type: ignore[arg-type]
+            self.next = first if self.next is None else min(self.next, first)
 
     def due(self, now: int) -> Iterator[pl.DataFrame]:
         """Takes out the windows whose time has come, some thousand at a time."""

@@ -43,7 +43,7 @@ _YES: Final = pl.lit(True)
 
 Kind = Literal["sum", "min", "progress"]
 """How the column of several rows of one window is put together: progress is that of the window itself, 0 or False in
-rows that a batch adds."""
+rows that a batch adds, and what other windows that it becomes of have of it that does not depend on their ends."""
 Changes = dict[str, pl.Expr]
 
 
@@ -53,6 +53,8 @@ class _Column:
     dtype: pl.DataType
     brought: Callable[[int], pl.Expr]
     """The value in the row of a batch, by the time of the clock."""
+    back_to: int = 0
+    """The value above which progress goes back when the window becomes another one."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,10 @@ class TriggerMachine:
         )
         self.quiet = _is_quiet(trigger)
         """Whether records make it fire only after the window's end, before which it waits for one clock at most."""
-        fired = {**root.fired, DONE: root.finished} if self.can_finish else root.fired
+        fired = root.fired
+        if self.can_finish:
+            # Finished in a window that becomes another one, it begins again.
+            fired = {**_either(root.finished, root.fresh, root.fired), DONE: root.finished}
         self.after: list[pl.Expr] = [
             pl.when(pl.col(READY))
             .then(change)
@@ -133,7 +138,8 @@ class TriggerMachine:
                 self.watches_end = True
                 return self._around_end(early, late)
             case AfterEach(triggers):
-                return self._in_turn([self._node(each) for each in triggers])
+                back_to = next((n for n, each in enumerate(triggers) if _waits_for_end(each)), len(triggers))
+                return self._in_turn([self._node(each) for each in triggers], back_to)
             case AfterAny(triggers):
                 nodes = [self._node(each) for each in triggers]
                 fresh = _together(nodes)
@@ -173,8 +179,10 @@ class TriggerMachine:
         fresh = {over: _NO, **_together([node for node in (before, after) if node is not None])}
         return _Node(ready, fired, (passed & ~is_over) if after is None else _NO, fresh)
 
-    def _in_turn(self, nodes: list[_Node]) -> _Node:
-        turn = self._column("progress", pl.Int64(), lambda now: pl.lit(0))
+    def _in_turn(self, nodes: list[_Node], back_to: int) -> _Node:
+        """One after the other; from `back_to` on, which is for the end of a window, again if the window has a new
+        one."""
+        turn = self._column("progress", pl.Int64(), lambda now: pl.lit(0), back_to)
         at = pl.col(turn)
         ready, finished = _NO, _NO
         fired: Changes = {}
@@ -188,10 +196,27 @@ class TriggerMachine:
                 finished = now & node.finished
         return _Node(ready, fired, finished, {**_together(nodes), turn: pl.lit(0)})
 
-    def _column(self, kind: Kind, dtype: pl.DataType, brought: Callable[[int], pl.Expr]) -> str:
+    def _column(
+        self, kind: Kind, dtype: pl.DataType, brought: Callable[[int], pl.Expr], back_to: int = 0
+    ) -> str:
         name = f"__t{len(self._columns)}"
-        self._columns[name] = _Column(kind, dtype, brought)
+        self._columns[name] = _Column(kind, dtype, brought, back_to)
         return name
+
+
+def _waits_for_end(trigger: Trigger) -> bool:
+    """Whether the end of a window matters to it."""
+    match trigger:
+        case AfterWatermark():
+            return True
+        case AfterEach(triggers) | AfterAny(triggers) | AfterAll(triggers):
+            return any(map(_waits_for_end, triggers))
+        case Repeatedly(inner):
+            return _waits_for_end(inner)
+        case OrFinally(inner, until):
+            return _waits_for_end(inner) or _waits_for_end(until)
+        case _:
+            return False
 
 
 def _is_quiet(trigger: Trigger) -> bool:
@@ -221,8 +246,14 @@ def _merge(name: str, column: _Column, same: pl.Expr | None) -> pl.Expr:
         case "min":
             return pl.col(name).min()
         case "progress":
-            value = pl.col(name) if same is None else pl.col(name).filter(same)
-            return value.any() if column.dtype == pl.Boolean() else value.max().fill_null(0)
+            own = pl.col(name) if same is None else pl.col(name).filter(same)
+            if column.dtype == pl.Boolean():
+                return own.any()
+            if same is None or not column.back_to:
+                return own.max().fill_null(0)
+            return pl.max_horizontal(own.max(), pl.col(name).max().clip(upper_bound=column.back_to)).alias(
+                name
+            )
 
 
 def _repeated(node: _Node) -> Changes:

@@ -176,6 +176,8 @@ class TriggeredWindows(Operator):
                 states = self._states.look_up(pane, part)
                 if states is not None:
                     self._settle(pane, states, all_of(states, True), now, out)
+                    if self._machine.quiet:
+                        self._alarms.set_again(states, self._machine.clocks[0], now)
 
     def snapshot(self) -> OperatorSnapshot:
         kept = {

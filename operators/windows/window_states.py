@@ -114,16 +114,18 @@ class WindowStates:
         passed = last <= watermark
         none = all_of(states, False)
         over = none if previous is None else asked & (last <= over_by)
+        ends = none if previous is None else passed & (last > previous)
+        has_new = states[NEW] > 0
         frame = states.hstack([passed.alias(PASSED), constant(NOW, now, states)])
         if self._asks:
-            frame = frame.with_columns(self._machine.ready & asked)
+            # Others have nothing to fire for: how often they are asked depends on what lies beside them.
+            frame = frame.with_columns(self._machine.ready & asked & (has_new | ends))
         else:
             frame = frame.hstack([none.alias(READY)])
         ready = frame[READY]
         if not (ready.any() or over.any()):
             return None
-        on_time = none if previous is None else passed & ~frame[_ON] & (last > previous)
-        has_new = frame[NEW] > 0
+        on_time = ends & ~frame[_ON]
         says = (ready | (over & ~frame[DONE])) & (has_new | (on_time & (ready | self._machine.waits)))
         after = frame.with_columns(self._machine.after)
         told: pl.DataFrame | None = None

@@ -116,7 +116,8 @@ class Calendar:
                 message, hint=f"{hint}; windows that do not follow a calendar are tumbling(…)"
             )
         _check_zone(self.tz)
-        _check_offset(self.offset, _SHORTEST[self.unit], self.unit)
+        shown = "28d, the shortest month" if self.unit == "1mo" else self.unit
+        _check_offset(self.offset, _SHORTEST[self.unit], shown)
 
     def __str__(self) -> str:
         return f"calendar({self.unit}, tz={self.tz}{_offset(self.offset)})"

@@ -121,3 +121,11 @@ def test_records_that_a_finished_trigger_refused_count_in_no_window_that_it_beco
     trigger = tr.OrFinally(tr.never(), tr.AfterCount(2))
     batches = [("batch", [Event("a", time, 1)]) for time in (2, 0, 2, 5)]
     check(Session(5), trigger, 100, "accumulating", batches)
+
+
+def test_a_window_that_is_gone_over_for_the_sake_of_others_stays_as_it_is() -> None:
+    """Found by crashes of random jobs: after a restore all windows are gone over."""
+    script = [("batch", [Event("a", 0, 1)]), ("watermark", 4), ("restore", 2), ("watermark", 6)]
+    late = [("batch", [Event("a", time, 1)]) for time in (1, 2)]
+    trigger = tr.AfterEach((tr.AfterWatermark(), tr.AfterWatermark()))
+    check(Tumbling(4), trigger, 100, "accumulating", [*script, *late])

@@ -47,8 +47,11 @@ class Moment(NamedTuple):
 class Node:
     """A trigger at work. `children` are told of records unless the node says otherwise."""
 
+    waits_for_end = False
+
     def __init__(self, *children: Node) -> None:
         self.children = children
+        self.waits_for_end |= any(child.waits_for_end for child in children)
 
     def record(self, now: int) -> None:
         for child in self.children:
@@ -67,11 +70,13 @@ class Node:
             child.begin()
 
     def absorb(self, other: Node) -> None:
-        """Takes over what another window's trigger waits with; where it stood is forgotten."""
+        """Takes over what another window's trigger waits with, and its turn; the rest of where it stood is
+        forgotten."""
         for mine, its in zip(self.children, other.children, strict=True):
             mine.absorb(its)
 
     def forget_progress(self) -> None:
+        """Goes back to where the end of its window is to come, since it becomes another window's."""
         for child in self.children:
             child.forget_progress()
 
@@ -123,6 +128,8 @@ class Delay(Node):
 
 
 class AtEnd(Node):
+    waits_for_end = True
+
     def ready(self, at: Moment) -> bool:
         return at.passed
 
@@ -136,6 +143,8 @@ class Nothing(Node):
 
 
 class AroundEnd(Node):
+    waits_for_end = True
+
     def __init__(self, early: Node, late: Node, *, goes_on: bool) -> None:
         super().__init__(early, late)
         self.goes_on, self.over = goes_on, False
@@ -169,6 +178,11 @@ class AroundEnd(Node):
 class InTurn(Node):
     turn = 0
 
+    def __init__(self, *children: Node) -> None:
+        super().__init__(*children)
+        ends = (number for number, child in enumerate(children) if child.waits_for_end)
+        self.first_end = next(ends, len(children))
+
     def ready(self, at: Moment) -> bool:
         return self.children[self.turn].ready(at)
 
@@ -185,9 +199,14 @@ class InTurn(Node):
         super().begin()
         self.turn = 0
 
+    def absorb(self, other: Node) -> None:
+        super().absorb(other)
+        assert isinstance(other, InTurn)
+        self.turn = max(self.turn, other.turn)
+
     def forget_progress(self) -> None:
         super().forget_progress()
-        self.turn = 0
+        self.turn = min(self.turn, self.first_end)
 
 
 class AnyOf(Node):
@@ -369,12 +388,10 @@ class TriggeredModel:
             self._ask(self.held[place], by_watermark=False, before=self.watermark)
 
     def clock(self, now: int) -> None:
-        """The clock moves: all that wait for it are asked."""
+        """The clock moves: all are asked."""
         self.now = now
         for one in list(self.held.values()):
-            # Only the clock has moved: nothing else becomes ready.
-            if one.new or not isinstance(one.trigger, Again):
-                self._ask(one, by_watermark=False, before=self.watermark)
+            self._ask(one, by_watermark=False, before=self.watermark)
 
     def advance(self, watermark: int) -> None:
         """Event time moves: windows whose end it passes are asked, and those that are over go."""
@@ -447,12 +464,16 @@ class TriggeredModel:
         last = one.bounds[1] - 1
         passed, over = last <= self.watermark, by_watermark and self._over(one.bounds[1])
         at = Moment(passed, self.now)
-        ready = not one.done and one.trigger.ready(at)
-        on_time = by_watermark and passed and not one.on and last > before
+        ends = by_watermark and passed and last > before
+        # A trigger fires for what is new, and for the end of its window.
+        ready = not one.done and (bool(one.new) or ends) and one.trigger.ready(at)
+        on_time = ends and not one.on
         final = over and not one.done
         says = (ready or final) and (bool(one.new) or (on_time and (ready or self.trigger.waits)))
         if ready:
             one.done = one.trigger.fire(at)
+            if one.done:
+                one.trigger.begin()
         if says:
             timing = "ON_TIME" if on_time else "LATE" if passed else "EARLY"
             self._put_out(one, timing, is_last=over or one.done)

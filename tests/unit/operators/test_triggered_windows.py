@@ -170,6 +170,20 @@ class TestCost:
         ((_, operator),) = harness._subtasks
         assert len(operator._ends) == 1  # type: ignore[attr-defined]
 
+    def test_a_window_that_is_woken_too_early_waits_on(self) -> None:
+        """A window beside many others, or after a restore, is noted twice: it was in at 8 s, and fired at 10 s."""
+        for others in (0, 40):
+            harness = driven(Tumbling(1_000_000), sf.repeatedly(sf.after_processing_time("10s")))
+            push(harness, *((f"key-{n}", n, 1) for n in range(others + 1)))
+            for pause, value in (("8s", 2), ("4s", 4), ("6s", None), ("4s", None)):
+                harness.clock.advance(pause)
+                harness.tick()
+                if not others:
+                    harness.restore(harness.snapshot())
+                if value:
+                    push(harness, ("key-0", 0, value))
+            assert [row["total"] for row in harness.output() if row["k"] == "key-0"] == [3, 7]
+
     def test_windows_that_are_not_due_are_not_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         early = sf.after_watermark(early=sf.after_processing_time("5s"), late=sf.after_count(1))
         harness = driven(Tumbling(10), early)

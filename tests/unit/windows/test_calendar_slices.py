@@ -140,7 +140,7 @@ def test_periods_follow_one_another_from_the_first_year_to_the_last() -> None:
         (lambda: calendar("1d", tz=""), "'' is no time zone"),
         (lambda: calendar("1d", tz=None), "None is no time zone"),  # type: ignore[arg-type]
         (lambda: calendar("1d", offset="24h"), "offset 1d is not shorter than 1d"),
-        (lambda: calendar("1mo", offset="28d"), "not shorter than 1mo"),
+        (lambda: calendar("1mo", offset="28d"), "not shorter than 28d, the shortest month"),
     ],
 )
 def test_nonsense_is_refused(make: object, said: str) -> None:
