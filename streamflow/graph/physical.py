@@ -101,6 +101,23 @@ class PhysicalPlan:
         )
         return untimed if len(untimed) < len(ports) else frozenset()
 
+    def aligned_sources(self) -> list[list[str]]:
+        """The ids of the sources of each part of the plan that hangs together, if a source there has a `max_drift`."""
+        parts = {task.id: [task] for task in self.tasks}
+        for edge in self.edges:
+            upper, lower = parts[edge.upper], parts[edge.lower]
+            if upper is not lower:
+                upper += lower
+                parts |= dict.fromkeys((task.id for task in lower), upper)
+        whole = {
+            id(part): [task.source for task in part if task.source is not None] for part in parts.values()
+        }
+        return [
+            [source.id for source in sources]
+            for sources in whole.values()
+            if any(source.watermark.max_drift is not None for source in sources)
+        ]
+
     def endless_ports(self, id: str) -> frozenset[int]:
         """The input ports of a task that are fed by an unbounded source."""
         return frozenset(edge.port for edge in self.edges if edge.lower == id and self._endless(edge.upper))

@@ -54,6 +54,8 @@ class Assembly:
         self._restored = deployment.restored
         self._reports = reports
         self._send = send
+        by_watermark = deployment.profile.watermarks != "end"
+        self._aligned = {each for those in self._plan.aligned_sources() for each in those if by_watermark}
         self._channels: list[dict[tuple[int, int], Channel]] = []
         """The channels of each edge of the plan, by the numbers of the upper and the lower subtask."""
         self._channel_memory = ChannelMemory(deployment.settings.channel_bytes)
@@ -201,7 +203,7 @@ class Assembly:
         share = SplitShare(node.id, index, self._send)
         self.shares.setdefault(node.id, []).append(share)
         limit = None
-        if node.watermark.max_drift is not None and self._profile.watermarks != "end":
+        if node.id in self._aligned:
             limit = DriftLimit(node.id, index, drift=node.watermark.max_drift, send=self._send)
             self.limits.setdefault(node.id, []).append(limit)
         metrics = self._registry.operator(node.id, index)

@@ -43,6 +43,7 @@ from streamflow.runtime.control.messages import (
     Started,
     Stop,
 )
+from streamflow.runtime.control.split_alignment import SplitAlignment
 from streamflow.runtime.deployment import Deployment
 from streamflow.runtime.split_discovery import SplitDiscovery
 from streamflow.runtime.waiting import Signal, until
@@ -71,6 +72,9 @@ class Coordinator:
         self._checkpoints = checkpoints
         self._tell: Callable[[FromCoordinator], None] = _nobody
         self._sources: dict[str, SplitDiscovery] = {}
+        self._aligned: dict[str, SplitAlignment] = {}
+        for sources in plan.aligned_sources():
+            self._aligned |= dict.fromkeys(sources, SplitAlignment(sources))
         self._reading: dict[str, tuple[str, int]] = {}
         """The source and the number of each subtask that reads, by the subtask's name."""
         self._committing = Committing(deployment.profile, self._ports.reach, self._ports.clock)
@@ -137,7 +141,8 @@ class Coordinator:
                 self._sources[message.source].assigner.started()
                 self._tell_news(message.source)
             case Slowest():
-                self._answer(self._sources[message.source].alignment.report(message))
+                for slowest in self._aligned[message.source].report(message):
+                    self._tell(slowest)
             case Passed():
                 self._let_read(message.subtask)
             case Acknowledged():

@@ -14,7 +14,6 @@ from streamflow.observe.logs import told
 from streamflow.operators.contract.source import Enumerator, SplitKeeper, SplitListener
 from streamflow.runtime.blame import blamed
 from streamflow.runtime.control.assignment import SplitAssigner
-from streamflow.runtime.control.split_alignment import SplitAlignment
 from streamflow.runtime.control.split_grants import SplitGrants
 from streamflow.runtime.deployment import Deployment
 
@@ -32,7 +31,6 @@ class SplitDiscovery:
     enumerator: Enumerator
     assigner: SplitAssigner
     grants: SplitGrants
-    alignment: SplitAlignment
 
     @classmethod
     def of(cls, deployment: Deployment, task: PhysicalTask) -> SplitDiscovery:
@@ -57,7 +55,7 @@ class SplitDiscovery:
             unread=enumerator.unread if isinstance(enumerator, SplitListener) else None,
         )
         grants = SplitGrants(source.id, assigner)
-        return cls(source.id, enumerator, assigner, grants, SplitAlignment(source.id))
+        return cls(source.id, enumerator, assigner, grants)
 
     async def look(self) -> None:
         """Takes in what the enumerator finds next; waits until there is news."""

@@ -23,7 +23,8 @@ class BoundedDisorder:
     `idle_after`: a split without records for that long (processing time) holds nothing back. `advance_when_idle`:
     while every split is quiet, the watermark goes on at the pace of processing time. `max_ahead`: an event further
     ahead of processing time than this does not move the watermark (KIP-937 asks the same of brokers). `max_drift`: a
-    split that is further ahead of the source's slowest than this waits for it (FLIP-182); None: it does not.
+    split that is further than this ahead of the slowest, of this source and of those that it meets, waits for it
+    (FLIP-182); None: it does not.
     """
 
     bound: int = 0
@@ -44,9 +45,9 @@ def bounded_disorder(
     """A watermark that trails the latest event of each split by `bound`.
 
     `idle_after`: a split without records for that long holds nothing back. `max_drift`: a split further than that
-    ahead of the source's slowest waits for it, which keeps a backfill's open windows few. `max_ahead`: an event
-    further than that ahead of processing time does not move the watermark. `advance_when_idle`: while all splits are
-    quiet, the watermark goes on with processing time.
+    ahead of the slowest, of this source and of those whose records it meets, waits for it, which keeps a backfill's
+    open windows and joins small. `max_ahead`: an event further than that ahead of processing time does not move the
+    watermark. `advance_when_idle`: while all splits are quiet, the watermark goes on with processing time.
 
     >>> bounded_disorder("5s", idle_after="1m").bound
     5000000

@@ -197,7 +197,8 @@ class SplitGranted(msgspec.Struct, frozen=True, tag=True):
 
 
 class SlowestOfAll(msgspec.Struct, frozen=True, tag=True):
-    """C→W: the smallest watermark that subtasks of a source have reported in `Slowest`; None if there is none."""
+    """C→W: the smallest watermark that subtasks of a source and of those that it meets have reported in `Slowest`; None
+    if there is none."""
 
     source: str
     watermark: int | None

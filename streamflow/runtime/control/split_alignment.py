@@ -1,12 +1,14 @@
-"""Split alignment: no split of a source runs further ahead of its slowest in event time than the allowed drift.
+"""Split alignment: no split runs further ahead in event time than the allowed drift, of the slowest split of its source
+and of the sources that it meets.
 
-Otherwise a backfill's open windows would hold everything that runs ahead, until the slowest split has caught up. Splits
-that are idle, and those that have not had an event yet, hold nobody back. (FLIP-182 and FLIP-217 do the same in Flink.)
+Otherwise a backfill's open windows and joins would hold everything that runs ahead, until the slowest split has caught
+up. Splits that are idle, and those that have not had an event yet, hold nobody back. (FLIP-182 and FLIP-217 do the same
+in Flink.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from streamflow.runtime.control.messages import FromWorker, Slowest, SlowestOfAll
 
@@ -14,32 +16,36 @@ __all__ = ["DriftLimit", "SplitAlignment"]
 
 
 class SplitAlignment:
-    """The coordinator's half, one per source.
+    """The coordinator's half, one for the sources that meet.
 
-    >>> alignment = SplitAlignment("read-1")
-    >>> alignment.report(Slowest("read-1", 0, 100)), alignment.report(Slowest("read-1", 1, 95))
-    (SlowestOfAll(source='read-1', watermark=100), SlowestOfAll(source='read-1', watermark=95))
+    >>> alignment = SplitAlignment(["read-1", "read-2"])
+    >>> alignment.report(Slowest("read-1", 0, 100))[1]
+    SlowestOfAll(source='read-2', watermark=100)
+    >>> alignment.report(Slowest("read-2", 1, 95))[0]
+    SlowestOfAll(source='read-1', watermark=95)
     >>> alignment.report(Slowest("read-1", 0, 101))
+    []
     """
 
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._slowest: dict[int, int] = {}
+    def __init__(self, sources: Sequence[str]) -> None:
+        self._sources = sources
+        self._slowest: dict[tuple[str, int], int] = {}
 
-    def report(self, slowest: Slowest) -> SlowestOfAll | None:
-        """Takes in a subtask's report; gives the smallest watermark of all for every subtask, if that has changed."""
+    def report(self, slowest: Slowest) -> list[SlowestOfAll]:
+        """Takes in a subtask's report; gives the smallest watermark of all for every source, if that has changed."""
         before = min(self._slowest.values(), default=None)
+        subtask = slowest.source, slowest.subtask
         if slowest.watermark is None:
-            self._slowest.pop(slowest.subtask, None)
+            self._slowest.pop(subtask, None)
         else:
-            self._slowest[slowest.subtask] = slowest.watermark
+            self._slowest[subtask] = slowest.watermark
         now = min(self._slowest.values(), default=None)
-        return None if now == before else SlowestOfAll(self._source, now)
+        return [] if now == before else [SlowestOfAll(source, now) for source in self._sources]
 
 
 class DriftLimit:
-    """The half of one subtask of a source; `drift` in microseconds. `notify` is called when a split that had to wait
-    may go on.
+    """The half of one subtask of a source; `drift` in microseconds, None where others wait for these splits, and these
+    for nobody. `notify` is called when a split that had to wait may go on.
 
     >>> limit = DriftLimit("read-1", 0, drift=10, send=print)
     >>> limit.report(100)
@@ -49,7 +55,9 @@ class DriftLimit:
     (True, False)
     """
 
-    def __init__(self, source: str, subtask: int, *, drift: int, send: Callable[[FromWorker], None]) -> None:
+    def __init__(
+        self, source: str, subtask: int, *, drift: int | None, send: Callable[[FromWorker], None]
+    ) -> None:
         self._source = source
         self._subtask = subtask
         self._drift = drift
@@ -71,7 +79,7 @@ class DriftLimit:
 
     def allows(self, watermark: int) -> bool:
         """Whether a split with this watermark may be read on."""
-        return self._slowest is None or watermark <= self._slowest + self._drift
+        return self._slowest is None or self._drift is None or watermark <= self._slowest + self._drift
 
 
 def _nothing() -> None:

@@ -64,6 +64,28 @@ def test_a_split_that_is_too_far_ahead_waits_for_the_slowest() -> None:
 
 
 @pytest.mark.parametrize("parallelism", [1, 2])
+def test_a_source_that_is_too_far_ahead_waits_for_those_that_it_meets(parallelism: int) -> None:
+    job = sf.Job("meeting")
+    nothing = sf.MemorySource([{"k": "a", "ts": 0}])
+    at = sf.epoch("ts", unit="s")
+    ahead = job.read(nothing, event_time=at, watermark=sf.bounded_disorder(max_drift="10s")).named("ahead")
+    behind = job.read(nothing, event_time=at, watermark=sf.bounded_disorder()).named("behind")
+    apart = job.read(nothing, event_time=at, watermark=sf.bounded_disorder()).named("apart")
+    met, _ = ahead.union(behind).collect(), apart.collect()
+    with TestJob(job, watermarks="job", parallelism=parallelism) as t:
+        t.source("apart").push(events(1))
+        t.source("ahead").push(events(100))
+        t.source("behind").push(events(80))
+        t.source("ahead").push(events(101))
+        t.source("behind").push(events(89))
+        assert [row["ts"] for row in t.output(met).rows()] == [100, 80, 89]
+        t.source("behind").push(events(90))
+        assert [row["ts"] for row in t.output(met).rows()] == [100, 80, 89, 90, 101]
+        t.source("behind").push(events(500))  # it has no limit itself
+        assert [row["ts"] for row in t.output(met).rows()] == [100, 80, 89, 90, 101, 500]
+
+
+@pytest.mark.parametrize("parallelism", [1, 2])
 def test_splits_that_are_quiet_keep_nobody_waiting(parallelism: int) -> None:
     job = reading(max_drift="10s", idle_after="5s")
     with TestJob(job, watermarks="job", splits=3, parallelism=parallelism) as t:
