@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Self
 
+from streamflow.user_lines import calling_line
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -95,7 +97,12 @@ class StreamflowError(Exception):
 
 
 class JobDefinitionError(StreamflowError):
-    """A user's mistake: the job cannot be built (unknown column, wrong type, no event time, negative size)."""
+    """A user's mistake: the job cannot be built (unknown column, wrong type, no event time, negative size). Its place
+    has the line of the user's file that asked for it."""
+
+    def __init__(self, message: str, *, where: Where | None = None, hint: str | None = None) -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.at(Where(code=calling_line()))
 
 
 class ConfigError(StreamflowError):

@@ -14,32 +14,20 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import os
-import sysconfig
-from collections.abc import Mapping
-from pathlib import Path
 from types import CodeType, TracebackType
-from typing import Any, Final
+from typing import Any
 
 from streamflow.errors import RecordError, StreamflowError, Where, cut
+from streamflow.user_lines import is_users, shown_path
 
 __all__ = [
     "awaited_failure",
-    "calling_line",
     "described",
     "line_of_definition",
     "line_of_error",
     "raised_by_user",
     "user_error",
 ]
-
-_LIBRARIES: Final = tuple(
-    sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
-)
-_INSTALLED: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
-"""Folders of libraries installed in any environment."""
-_MADE: Final = ("<frozen ", "<attrs generated ", "<decorator-gen-", "<__array_function__")
-"""Beginnings of the names of generated code: the interpreter's own, and code that libraries compile from text."""
 
 
 def raised_by_user(error: BaseException) -> BaseException:
@@ -115,8 +103,8 @@ def line_of_error(error: BaseException) -> str | None:
     found: str | None = None
     while frame is not None:
         code = frame.tb_frame.f_code
-        if _is_users(code, frame.tb_frame.f_globals):
-            found = f"{_shown(code.co_filename)}:{frame.tb_lineno} in {code.co_name}"
+        if is_users(code, frame.tb_frame.f_globals):
+            found = f"{shown_path(code.co_filename)}:{frame.tb_lineno} in {code.co_name}"
         frame = frame.tb_next
     if found is None and error.__cause__ is not None:
         # A generator's StopIteration comes as the cause of a RuntimeError.
@@ -124,24 +112,13 @@ def line_of_error(error: BaseException) -> str | None:
     return found
 
 
-def calling_line() -> str | None:
-    """The innermost line of the user's own files on the present call stack, as `file:line in function`; None if there
-    is none."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        if _is_users(frame.f_code, frame.f_globals):
-            return f"{_shown(frame.f_code.co_filename)}:{frame.f_lineno} in {frame.f_code.co_name}"
-        frame = frame.f_back
-    return None
-
-
 def line_of_definition(function: object) -> str | None:
     """The place of a user's function or class, as `file:line in function`; None for one that is not in Python, or is
     this package's or a library's."""
     code = _code(function)
-    if code is None or not _is_users(code, {"__name__": getattr(function, "__module__", None)}):
+    if code is None or not is_users(code, {"__name__": getattr(function, "__module__", None)}):
         return None
-    return f"{_shown(code.co_filename)}:{code.co_firstlineno} in {code.co_name}"
+    return f"{shown_path(code.co_filename)}:{code.co_firstlineno} in {code.co_name}"
 
 
 def _code(function: object) -> CodeType | None:
@@ -155,29 +132,3 @@ def _code(function: object) -> CodeType | None:
     unwrapped = getattr(unwrapped, "__func__", unwrapped)
     code: CodeType | None = getattr(unwrapped, "__code__", None)
     return code
-
-
-def _is_users(code: CodeType, module: Mapping[str, Any]) -> bool:
-    """Whether code of a module with these names is the user's: neither this package's nor a library's nor compiled
-    from text (as dataclasses compile theirs)."""
-    given = module.get("__name__")
-    name = given if isinstance(given, str) else ""
-    if name == "streamflow" or name.startswith("streamflow."):
-        return False
-    file = code.co_filename
-    if file.startswith(_MADE) or (file == "<string>" and name != "__main__") or _library(file):
-        return False
-    # Compiled code gives the place where it was compiled, like "msgpack/_packer.pyx"; its module gives the installed
-    # one.
-    at = module.get("__file__")
-    return not (isinstance(at, str) and _library(at))
-
-
-@functools.cache
-def _library(file: str) -> bool:
-    return file.startswith(_LIBRARIES) or any(part in file for part in _INSTALLED)
-
-
-def _shown(file: str) -> str:
-    path = Path(file)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

@@ -37,6 +37,7 @@ __all__ = [
     "MAIN",
     "AsyncOperator",
     "BatchFunction",
+    "ByInput",
     "Collector",
     "ErrorPolicy",
     "Layout",
@@ -71,6 +72,10 @@ UpdateCadence = Literal["batch", "epoch", "end"]
 OnChanges = Literal["pass", "take", "refuse"]
 """An operator's treatment of an input of changes: "pass" leaves them as changes, row by row; "take" handles their
 kinds and gives records; "refuse" stands for operators that would count each change as a record, with a wrong result."""
+
+
+ByInput = Callable[[int, tuple[str, ...]], bool | None]
+"""The answer of `OperatorSpec.one_row_each` for an input of the operator, by its number and columns there."""
 
 
 class Collector(Protocol):
@@ -302,6 +307,11 @@ class OperatorSpec(ABC):
     def keeps_partitioning(self, keys: tuple[str, ...]) -> bool:
         """Whether records that arrive partitioned by these columns leave partitioned by them."""
         return self.needs(0).keys == keys
+
+    def one_row_each(self, keys: tuple[str, ...], before: ByInput) -> bool | None:
+        """Whether a changing result has one row at most for each value of these columns, all of whose changes come in
+        order, a new row for the one before as an update; None if that is not known. `before` tells it of an input."""
+        return None
 
     def split_combiner(self, inputs: Sequence[StreamType]) -> tuple[OperatorSpec, OperatorSpec] | None:
         """(combiner, the rest): a pure partial aggregate for the source's read-ahead, before the hash exchange, and

@@ -155,6 +155,11 @@ class Sink(ABC):
     def check(self, input_type: StreamType) -> None:
         """Raises JobDefinitionError if the stream cannot be written here (called when the job is built)."""
 
+    def row_key(self, input_type: StreamType) -> tuple[str, ...] | None:
+        """The columns of which each value has one row in the output, in which a changing result's new row replaces
+        the one before. None: rows are not replaced, or it is not known by what."""
+        return None
+
     def place(self, input_type: StreamType) -> tuple[Hashable, Hashable] | None:
         """The place of the output, and facts that all sinks on it must share: sinks of one job on the same place with
         different facts are refused. None: other sinks do not matter."""

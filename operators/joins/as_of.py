@@ -101,6 +101,7 @@ class _AsOfJoining(Operator):
         self._columns = columns = spec.columns(inputs)
         self._how = spec.how
         self._tolerance = spec.tolerance
+        self._of_version = [name for name in columns.kept[1] if name not in columns.keys]
         self._late = Late(columns, ctx.metrics)
         self._versioned_rows = KeyedRows(columns.keys, ctx.metrics)
         owned = OwnedKeys(tuple(columns.keys), ctx.groups, ctx.max_parallelism)
@@ -241,12 +242,11 @@ class _AsOfJoining(Operator):
         if not versions:
             return self._columns.alone(rows, 0).hstack([_ALONE.new_from_index(0, rows.height)])
         both = self._as_of(rows, concatenated(versions))
-        found = (both[_RIGHT].is_not_null() & ~deleted(both)).alias(FOUND)
-        alone = self._columns.alone(rows, 0)
-        if found.all():
-            return both[alone.columns].hstack([found])
-        whole = [both.filter(found)[alone.columns], alone.filter(~found)]
-        return concatenated(whole).hstack([found.sort(descending=True)])
+        gone = deleted(both)
+        found = (both[_RIGHT].is_not_null() & ~gone).alias(FOUND)
+        if gone.any() and self._of_version:
+            both = both.with_columns(pl.when(found).then(pl.col(self._of_version)))
+        return both[self._columns.alone(rows.clear(), 0).columns].hstack([found])
 
     def _emit(self, rows: pl.DataFrame, out: Collector) -> None:
         if self._how != "left":

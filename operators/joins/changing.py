@@ -22,7 +22,7 @@ from streamflow.core.membership import has_key_in
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError
-from streamflow.operators.contract.operator import Collector, OnChanges, Operator, OperatorContext
+from streamflow.operators.contract.operator import ByInput, Collector, OnChanges, Operator, OperatorContext
 from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.joins.matching import joined
 from streamflow.operators.joins.sides import (
@@ -34,7 +34,6 @@ from streamflow.operators.joins.sides import (
     JoinSpec,
     changing_type,
     records_of,
-    with_nulls,
 )
 from streamflow.operators.joins.standing_rows import CAUSE, SETTLED, WEIGHT, StandingRows, added_up
 from streamflow.operators.totals.cadence import check_unsaid
@@ -62,6 +61,12 @@ class ChangingJoin(JoinSpec):
     ttl: int | None = None
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
+        for type_, side in zip(inputs, SIDES, strict=True):
+            if type_.changes and isinstance(type_.schema, Schema) and CHANGE not in type_.schema:
+                raise JobDefinitionError(
+                    f"the {side}'s rows are changes of a result, but lack their kind: the column {CHANGE!r} is gone",
+                    hint="keep that column, or join the records that the result is made of",
+                )
         timed = all(type_.timed for type_ in inputs)
         if self.ttl is not None and not timed:
             raise JobDefinitionError(
@@ -88,6 +93,13 @@ class ChangingJoin(JoinSpec):
     def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
         changing = [bool(type_.changes) for type_ in inputs]
         return {**super().state_signature(inputs), "changing": changing, "ttl": self.ttl}
+
+    def one_row_each(self, keys: tuple[str, ...], before: ByInput) -> bool | None:
+        # Rows of other keys come and go with those of this join's.
+        if set(keys) != set(self.left_keys):
+            return False
+        left = before(0, self.left_keys)
+        return left if self.how in ("semi", "anti") else left and before(1, self.right_keys)
 
     def describe(self) -> str:
         kept = "for ever" if self.ttl is None else f"for {format_duration(self.ttl)}"
@@ -250,7 +262,7 @@ class _ChangingJoining(Operator):
             after = changed.filter(pl.col(WEIGHT) > 0)
             return after.select(*keys, pl.lit(1).alias(_OTHERS), *([CAUSE] if time else []))
         stood = before.group_by(keys).agg(pl.col(WEIGHT).sum().alias(_OTHERS))
-        both = _left_join(changed, stood, keys).with_columns(pl.col(_OTHERS).fill_null(0))
+        both = key_join(changed, stood, keys, "left").with_columns(pl.col(_OTHERS).fill_null(0))
         had, has = both[_OTHERS] > 0, both[_OTHERS] + both[WEIGHT] > 0
         turned = has.cast(pl.Int64) - had.cast(pl.Int64)
         shown = both.select(*keys, *([CAUSE] if time else [])).hstack([turned.alias(_OTHERS)])
@@ -333,14 +345,8 @@ class _ChangingJoining(Operator):
                 right = right.rename({WEIGHT: _OTHERS})
             for rows, alone in joined(left, right, self._columns.keys, self._how):
                 if alone is None:
-                    rows = rows.with_columns(pl.col(WEIGHT) * pl.col(_OTHERS)).drop(_OTHERS)
+                    # A row of the left alone has no other.
+                    rows = rows.with_columns(pl.col(WEIGHT) * pl.col(_OTHERS).fill_null(1)).drop(_OTHERS)
                 elif alone:
                     rows = rows.rename({_OTHERS: WEIGHT})
                 yield self._result(rows, alone)
-
-
-def _left_join(rows: pl.DataFrame, others: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
-    """Each row with the columns of the one other row of its key, or with nulls; keys are not null."""
-    found = has_key_in(rows, others, keys)
-    alone = with_nulls(rows.filter(~found), others.schema)
-    return pl.concat([key_join(rows.filter(found), others, keys), alone])

@@ -75,12 +75,16 @@ def matched(
 def joined(
     left: pl.DataFrame | None, right: pl.DataFrame | None, on: Sequence[str], how: How
 ) -> Iterator[tuple[pl.DataFrame, int | None]]:
-    """The join of two frames (None: empty): pairs (None), and the rows of each side that come out alone (its port)."""
+    """The join of two frames (None: empty) in the left's order: pairs (None), with which the left's rows that have no
+    partner may stand, and the rows of each side that come out alone (its port)."""
     if left is not None and right is not None:
         left, right = alike(left, right, on)
-        if how not in ("semi", "anti"):
-            yield key_join(without_null_keys(left, on), without_null_keys(right, on), on), None
-    if left is not None and (ALONE[how][0] or how == "semi"):
+        partners = without_null_keys(right, on)
+        if how in ("left", "outer"):
+            yield key_join(left, partners, on, "left"), None
+        elif how in ("inner", "right"):
+            yield key_join(without_null_keys(left, on), partners, on), None
+    if left is not None and (how in ("semi", "anti") or (right is None and ALONE[how][0])):
         found = _has_partner(left, right, on)
         yield left.filter(found if how == "semi" else ~found), 0
     if right is not None and ALONE[how][1]:

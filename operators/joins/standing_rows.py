@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from streamflow.operators.contract.operator import OperatorContext
     from streamflow.state.keyed.owned_keys import OwnedKeys
 
-__all__ = ["CAUSE", "SETTLED", "WEIGHT", "StandingRows", "added_up", "count_withdrawn"]
+__all__ = ["CAUSE", "ORDER", "SETTLED", "WEIGHT", "StandingRows", "added_up", "count_withdrawn"]
 
 WEIGHT: Final = "\x1aweight"
 """The number of times that a row stands in its table, or by which a change makes it more."""
@@ -33,6 +33,8 @@ SETTLED: Final = "\x1asettled"
 """Whether a row of the other side has been forgotten that this row made a pair with."""
 CAUSE: Final = "\x1acause"
 """The time of the change that made a row of the other side come or go."""
+ORDER: Final = "\x1aorder"
+"""The place of a row among all that came."""
 _PANE: Final = "\x1apane"
 _ROW: Final = "\x1arow"
 _NEEDED: Final = "\x1aneeded"
@@ -186,11 +188,12 @@ def count_withdrawn(metrics: OperatorMetrics) -> Metric:
 
 
 def added_up(columns: Sequence[str]) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    """A function that makes one row of all that are equal in these columns, with the sum of their weights."""
+    """A function that makes one row of all that are equal in these columns, with the sum of their weights
+    and the last of their times and places."""
 
     def merge(rows: pl.DataFrame) -> pl.DataFrame:
-        times = [pl.col(name).max() for name in (*TIMES, CAUSE) if name in rows.columns]
-        summed = rows.group_by(columns, maintain_order=True).agg(pl.col(WEIGHT).sum(), *times)
+        last = [pl.col(name).max() for name in (*TIMES, CAUSE, ORDER) if name in rows.columns]
+        summed = rows.group_by(columns, maintain_order=True).agg(pl.col(WEIGHT).sum(), *last)
         return summed.filter(summed[WEIGHT] != 0)[rows.columns]
 
     return merge

@@ -122,7 +122,7 @@ class _TableJoining(Operator):
             return
         if port:
             self._take(rows.drop(TIMES[1], strict=False))
-        elif self._complete:
+        elif self._complete and not len(self._waiting):
             self._put_out(rows, out)
         else:
             self._wait(rows)

@@ -15,7 +15,14 @@ from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, Schema, show
 from streamflow.core.stream_type import EVERY_CHANGE, StreamType
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.contract.inputs import InputNeeds
-from streamflow.operators.contract.operator import Collector, Layout, Operator, OperatorContext, OperatorSpec
+from streamflow.operators.contract.operator import (
+    ByInput,
+    Collector,
+    Layout,
+    Operator,
+    OperatorContext,
+    OperatorSpec,
+)
 from streamflow.operators.joins.inner_names import inner_name, other_inside
 from streamflow.operators.joins.table_rows import DELETED, KeyedRows, deleted, last_of_each, standing
 from streamflow.operators.totals.cadence import Said, in_cadence
@@ -66,6 +73,9 @@ class Upserts(OperatorSpec):
     def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
         columns = {name: str(dtype) for name, dtype in self.columns(inputs).items()}
         return {"keys": list(self.keys), "columns": columns, "versioned": self.versioned}
+
+    def one_row_each(self, keys: tuple[str, ...], before: ByInput) -> bool | None:
+        return set(keys) == set(self.keys)
 
     def describe(self) -> str:
         return f"by {', '.join(map(shown_name, self.keys))}"

@@ -16,6 +16,7 @@ from streamflow.errors import JobDefinitionError
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import (
+    ByInput,
     ErrorPolicy,
     Layout,
     OnChanges,
@@ -105,6 +106,9 @@ class TopRowsSpec(OperatorSpec):
         """The keys that results show beside the record: those whose names are not among its columns."""
         own = self.record_columns or ()
         return tuple(key for key in self.keys if shown_name(key) not in own and key != ALL_RECORDS)
+
+    def one_row_each(self, keys: tuple[str, ...], before: ByInput) -> bool | None:
+        return self.n == 1 and set(keys) == set(map(shown_name, self.keys))
 
     def state_signature(self, inputs: Sequence[StreamType]) -> Mapping[str, Any]:
         return {

@@ -31,6 +31,7 @@ from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.contract.inputs import FRAMES, InputNeeds
 from streamflow.operators.contract.operator import (
     BatchFunction,
+    ByInput,
     Collector,
     ErrorPolicy,
     Layout,
@@ -90,6 +91,9 @@ class ColumnSpec(PureSpec):
 
     def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
         return DEAD_LETTER_TYPE
+
+    def one_row_each(self, keys: tuple[str, ...], before: ByInput) -> bool | None:
+        return None if any(map(self.overwrites, keys)) else before(0, keys)
 
     def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
         return by_query(self.apply, Guard(ctx.operator_id, self.on_error, ctx.metrics))
@@ -215,6 +219,10 @@ class Rename(ColumnSpec):
         back = {new: old for old, new in self.names}
         return frozenset(back.get(name, name) for name in needed) | {old for old, _ in self.names}
 
+    def one_row_each(self, keys: tuple[str, ...], before: ByInput) -> bool | None:
+        back = {new: old for old, new in self.names}
+        return before(0, tuple(back.get(name, name) for name in keys))
+
     def describe(self) -> str:
         return ", ".join(f"{old} → {new}" for old, new in self.names)
 
@@ -277,6 +285,9 @@ class Explode(_Named):
                 )
         made = super().output_type(inputs)
         return replace(made, changes=HALVES) if self.changing else made
+
+    def one_row_each(self, keys: tuple[str, ...], before: ByInput) -> bool | None:
+        return None
 
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         if len(self.names) > 1:

@@ -23,6 +23,7 @@ from streamflow.operators.aggregates.combiner import (
 from streamflow.operators.aggregates.state_order import in_order, keyed_differences, keyed_order
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import (
+    ByInput,
     Layout,
     OnChanges,
     Operator,
@@ -124,6 +125,9 @@ class RunningAggregateSpec(OperatorSpec):
     ) -> frozenset[str] | None:
         read = None if self.partial_input else needed_inputs(self.keys, self.aggregates)
         return read | {CHANGE} if read is not None and inputs[0].changes else read
+
+    def one_row_each(self, keys: tuple[str, ...], before: ByInput) -> bool | None:
+        return set(keys) == set(map(shown_name, self.keys))
 
     def describe(self) -> str:
         shown = ", ".join(f"{name}={aggregate}" for name, aggregate in self.aggregates)

@@ -55,7 +55,9 @@ def _told(names: Sequence[str], *, timed: bool, withdrawn: bool) -> list[pl.Expr
     its kind, its time, and whether nothing has changed."""
     old, time = pl.col(OLD), pl.col(EVENT_TIME)
     replacing = old.shift(1, fill_value=False)
-    same = old & pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(-1)) for name in names)
+    # Without values (a table of keys alone) an old total and its new one are the same.
+    alike = [pl.col(name).eq_missing(pl.col(name).shift(-1)) for name in names]
+    same = pl.all_horizontal(old, *alike)
     before, after, insert, delete = (
         pl.lit(kind, CHANGE_TYPE) for kind in ("update_before", "update_after", "insert", "delete")
     )

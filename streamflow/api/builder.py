@@ -8,21 +8,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema
 from streamflow.core.stream_type import StreamType
-from streamflow.errors import JobDefinitionError, StreamflowError, Where
+from streamflow.errors import JobDefinitionError, StreamflowError, Where, represented
 from streamflow.graph.logical import Input, LogicalGraph, Node, OperatorNode, SinkNode, SourceNode
 from streamflow.operators.contract.operator import OperatorSpec
 from streamflow.operators.contract.sink import Sink
 from streamflow.operators.stateless.extract import Extract
-from streamflow.user_code import calling_line
+from streamflow.user_lines import calling_line
 
 __all__ = ["GraphBuilder"]
 
+T = TypeVar("T")
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -94,8 +95,20 @@ class GraphBuilder:
         read = self.current(read)
         type_ = self.graph.type_of(read)
         with_place(id, lambda: sink.check(type_))
+        with_place(id, lambda: self._check_rows(sink, read, type_))
         with_place(id, lambda: self._check_place(sink, type_))
         return self.add(SinkNode(id, sink, read, type_))
+
+    def _check_rows(self, sink: Sink, read: Input, type_: StreamType) -> None:
+        """Raises JobDefinitionError for changes in which the rows that a sink replaces come and go in another order."""
+        keys = sink.row_key(type_) if type_.changes else None
+        if keys is not None and self.graph.one_row_each(read, keys) is False:
+            given = represented(keys[0] if len(keys) == 1 else list(keys))
+            raise JobDefinitionError(
+                f"{sink.describe()} keeps one row of each {', '.join(keys)}, and these changes are made by another key,"
+                " or have several rows of one: a row that goes could remove the one that has come for it",
+                hint=f"write the row that stands of each: .to_table({given}).changes().write(…)",
+            )
 
     def _check_place(self, sink: Sink, type_: StreamType) -> None:
         """Raises JobDefinitionError if another sink writes to the same place and the two cannot share it."""
@@ -151,7 +164,7 @@ class GraphBuilder:
         return id
 
 
-def with_place(id: str, call: Callable[[], Any]) -> Any:
+def with_place(id: str, call: Callable[[], T]) -> T:
     """The result of `call()`; errors that it raises name the operator."""
     try:
         return call()

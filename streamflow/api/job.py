@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Unpack, cast
+from typing import Unpack
 
 import polars as pl
 
@@ -99,7 +99,7 @@ class Job:
             watermark = bounded_disorder()
         elif not isinstance(watermark, BoundedDisorder):
             bound = watermark
-            watermark = cast("BoundedDisorder", with_place(id, lambda: bounded_disorder(bound)))
+            watermark = with_place(id, lambda: bounded_disorder(bound))
         node = SourceNode(id, source, type_, timestamps, watermark)
         return Stream(self._builder, Input(self._builder.add(node)))
 
@@ -265,6 +265,10 @@ def _no_source(given: object) -> JobDefinitionError:
     """The error for something that is no source; DataFrames and rows are those of `MemorySource`."""
     name = type(given).__name__
     in_memory = isinstance(given, pl.DataFrame | pl.LazyFrame | list | tuple)
-    hint = "give sf.MemorySource(…) of it" if in_memory else 'give a source, like sf.FileSource("in.ndjson")'
+    hint = 'give a source, like sf.FileSource("in.ndjson")'
+    if in_memory:
+        hint = "give sf.MemorySource(…) of it"
+    elif isinstance(given, Stream):
+        hint = 'it has been read; a stream becomes a table with to_table("key")'
     shown = f"a {name}" if in_memory else repr(given)
     return JobDefinitionError(f"read got {shown}", hint=hint)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
 import polars as pl
 
+from streamflow.api.builder import with_place
 from streamflow.api.stream import Stream, added, builder_of, has_end, read_of, through
 from streamflow.api.tables import Table, key_names
 from streamflow.api.windowed import field_of
@@ -31,7 +32,7 @@ from streamflow.operators.joins.table_rows import DELETED
 from streamflow.operators.joins.window import WindowJoin
 from streamflow.operators.stateless.extract import JoinKeys
 from streamflow.planning.convert import natural_layout
-from streamflow.time.timestamps import Duration, parse_duration
+from streamflow.time.timestamps import EARLIEST, LATEST, Duration, parse_duration
 from streamflow.windows.accumulators import pack, unpack
 from streamflow.windows.assigners import Assigner, Session
 from streamflow.windows.own_assigner import WindowAssigner
@@ -51,6 +52,8 @@ _RECORD: Final = "\x1arecord"
 _SALT: Final = "\x1asalt"
 _MOST_OF_NAME: Final = 50
 """The number of letters of a join's name in those of its parts."""
+_ALL_TIME: Final = LATEST - EARLIEST + 1
+_MOST_SALT: Final = 1_024
 _APART: Final = "\x1a"
 """The suffix of the right's record."""
 _LOG: Final = logging.getLogger("streamflow.joins")
@@ -94,7 +97,8 @@ class JoinedStream(Stream):
         join = self._builder.current(self._join)
         if self._kind not in (IntervalJoin, WindowJoin, AsOfJoin):
             raise JobDefinitionError(
-                f"{join.node} has no late rows: every row joins with what is there when it comes",
+                "it has no late rows: every row joins with what is there when it comes",
+                where=Where(operator=join.node),
                 hint="joins by window=, within= or join_asof have late rows",
             )
         late = Stream(self._builder, replace(join, output=LATE))
@@ -163,7 +167,41 @@ def joined(
     salt: int,
 ) -> JoinedStream:
     """The join of two streams, or of a stream and a table; `Stream.join` calls it."""
-    call = _call(left, right, on, left_on, right_on, how, suffix, salt)
+    return with_place(
+        read_of(left).node,
+        lambda: _joined(
+            _call(left, right, on, left_on, right_on, how, suffix, salt), right, window, within, strategy, ttl
+        ),
+    )
+
+
+def joined_as_of(
+    left: Stream,
+    right: Stream | Table | pl.DataFrame,
+    on: Keys | None,
+    left_on: Keys | None,
+    right_on: Keys | None,
+    *,
+    how: How,
+    tolerance: Duration | None,
+    suffix: str,
+    salt: int,
+) -> JoinedStream:
+    """The as-of join; `Stream.join_asof` calls it."""
+    return with_place(
+        read_of(left).node,
+        lambda: _joined_as_of(_call(left, right, on, left_on, right_on, how, suffix, salt), right, tolerance),
+    )
+
+
+def _joined(
+    call: _Call,
+    right: Stream | Table | pl.DataFrame,
+    window: Assigner | None,
+    within: tuple[Duration, Duration] | None,
+    strategy: Strategy,
+    ttl: Duration | None,
+) -> JoinedStream:
     if strategy not in ("auto", "hash", "broadcast"):
         raise JobDefinitionError(f"strategy is {strategy!r}", hint='choose "auto", "hash" or "broadcast"')
     given = {"window": window, "within": within, "ttl": ttl}
@@ -172,7 +210,7 @@ def joined(
         raise JobDefinitionError(
             f"a join has {' and '.join(chosen)}", where=call.where, hint="give one of them"
         )
-    if salt > 1 and window is None and within is None:
+    if call.salt > 1 and window is None and within is None:
         raise JobDefinitionError(
             "a join with a salt, and without a window or an interval",
             where=call.where,
@@ -207,20 +245,9 @@ def joined(
     return _regular(call, right, None if ttl is None else parse_duration(ttl, what="ttl", positive=True))
 
 
-def joined_as_of(
-    left: Stream,
-    right: Stream | Table | pl.DataFrame,
-    on: Keys | None,
-    left_on: Keys | None,
-    right_on: Keys | None,
-    *,
-    how: How,
-    tolerance: Duration | None,
-    suffix: str,
-    salt: int,
+def _joined_as_of(
+    call: _Call, right: Stream | Table | pl.DataFrame, tolerance: Duration | None
 ) -> JoinedStream:
-    """The as-of join; `Stream.join_asof` calls it."""
-    call = _call(left, right, on, left_on, right_on, how, suffix, salt)
     call.only(_OF_LEFT, "a join as of a time", "swap the two sides")
     if isinstance(right, pl.DataFrame):
         raise JobDefinitionError(
@@ -254,7 +281,7 @@ def _call(
     other = right.stream if isinstance(right, Table) else right
     if isinstance(other, Stream) and builder_of(other) is not builder_of(left):
         raise JobDefinitionError("a join of streams of two jobs", where=where, hint="read both in one sf.Job")
-    if how not in ALONE:
+    if how not in list(ALONE):
         raise JobDefinitionError(f"how is {how!r}", where=where, hint=f"choose one of {', '.join(ALONE)}")
     if on is None and isinstance(right, Table) and left_on is None and right_on is None:
         on = right.keys
@@ -270,7 +297,12 @@ def _call(
             where=where,
             hint="name pairs",
         )
-    whole_number(salt, "salt")
+    if whole_number(salt, "salt") > _MOST_SALT:
+        raise JobDefinitionError(
+            f"salt is {salt}, and all rows of the right are kept so many times",
+            where=where,
+            hint=f"a number about that of the subtasks is enough; at most {_MOST_SALT:,}",
+        )
     if not isinstance(suffix, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise JobDefinitionError(
             f"suffix is {suffix!r}", where=where, hint='write a text, like suffix="_right"'
@@ -308,6 +340,8 @@ def _interval(within: object, call: _Call) -> tuple[int, int]:
         raise JobDefinitionError(
             f"within={within!r} is empty", where=call.where, hint="give the earlier end first"
         )
+    # No two times are further apart, and times that are added to such distances stay numbers of 64 bits.
+    lower, upper = (min(max(each, -_ALL_TIME), _ALL_TIME) for each in (lower, upper))
     return lower, upper
 
 

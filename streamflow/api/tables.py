@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Never, cast
 
 import polars as pl
 
+from streamflow.api.builder import with_place
 from streamflow.api.other_names import missing
-from streamflow.api.stream import Stream, read_of, through
+from streamflow.api.stream import Stream, builder_of, read_of, through
 from streamflow.core.schema import CHANGE, Schema
 from streamflow.errors import JobDefinitionError, Where
+from streamflow.operators.joins.latest_standing import LatestStanding
 from streamflow.operators.joins.rows_of_changes import RowsOfChanges
 from streamflow.operators.joins.table_rows import DELETED
 from streamflow.operators.joins.upserts import Upserts
@@ -18,6 +20,7 @@ from streamflow.operators.joins.upserts import Upserts
 if TYPE_CHECKING:
     from streamflow.api.joined import JoinedStream, Keys
     from streamflow.operators.joins.sides import How
+    from streamflow.time.timestamps import Duration
 
 __all__ = ["Table", "key_names", "table_of"]
 
@@ -77,7 +80,15 @@ class Table:
         return through(self.stream, Upserts(self.keys, versioned=self.versioned))
 
     def join(
-        self, other: Table | Stream, on: Keys | None = None, *, how: How = "inner", suffix: str = "_right"
+        self,
+        other: Table | Stream | pl.DataFrame,
+        on: Keys | None = None,
+        *,
+        left_on: Keys | None = None,
+        right_on: Keys | None = None,
+        how: How = "inner",
+        suffix: str = "_right",
+        ttl: Duration | None = None,
     ) -> JoinedStream:
         """The join with another table or changing result: what stands in both, as a changing result. `on` is the
         table's key unless it says otherwise; the rest is as in `Stream.join`.
@@ -91,13 +102,20 @@ class Table:
         >>> both.rows()
         [{'change': 'insert', 'item': 'a', 'name': 'apple', 'n': 3}]
         """
-        on = list(self.keys) if on is None else on
+        if on is None and left_on is None and right_on is None:
+            on = list(self.keys)
         right = other.changes() if isinstance(other, Table) else other
-        return self.changes().join(right, on, how=how, suffix=suffix)
+        return self.changes().join(
+            right, on, left_on=left_on, right_on=right_on, how=how, suffix=suffix, ttl=ttl
+        )
 
 
 def table_of(stream: Stream, key: str | Sequence[str], deleted: pl.Expr | None, *, versioned: bool) -> Table:
     """The table of a stream with columns; raises JobDefinitionError for keys that it lacks."""
+    return with_place(read_of(stream).node, lambda: _table_of(stream, key, deleted, versioned=versioned))
+
+
+def _table_of(stream: Stream, key: str | Sequence[str], deleted: pl.Expr | None, *, versioned: bool) -> Table:
     where = Where(operator=read_of(stream).node)
     schema = stream.type.schema
     if not isinstance(schema, Schema):
@@ -114,7 +132,6 @@ def table_of(stream: Stream, key: str | Sequence[str], deleted: pl.Expr | None, 
                 hint="leave deleted= out",
             )
         schema.need(CHANGE, where=where)
-        stream = through(stream, RowsOfChanges(timed=stream.type.timed))
     if versioned and not stream.type.timed:
         raise JobDefinitionError(
             "a table with a history needs event time, and this stream has none",
@@ -124,6 +141,9 @@ def table_of(stream: Stream, key: str | Sequence[str], deleted: pl.Expr | None, 
     keys = key_names(key, "key")
     for name in keys:
         schema.need(name, where=where)
+    if stream.type.changes:
+        in_order = versioned or builder_of(stream).graph.one_row_each(read_of(stream), keys)
+        stream = through(stream, RowsOfChanges(timed=stream.type.timed) if in_order else LatestStanding(keys))
     if deleted is not None:
         if not isinstance(deleted, pl.Expr):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise JobDefinitionError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import polars as pl
 
@@ -14,8 +14,10 @@ __all__ = ["key_join"]
 _ONE: Final = "\x1aone"
 
 
-def key_join(left: pl.DataFrame, right: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
-    """The inner join `left.join(right, on=keys)` in the order of `left`, with keys compared as `group_by` does.
+def key_join(
+    left: pl.DataFrame, right: pl.DataFrame, keys: Sequence[str], how: Literal["inner", "left"] = "inner"
+) -> pl.DataFrame:
+    """The join `left.join(right, on=keys)` in the order of `left`, with keys compared as `group_by` does.
 
     Polars joins on one column of floats without matching NaN, and on several as `group_by` compares them.
 
@@ -25,10 +27,10 @@ def key_join(left: pl.DataFrame, right: pl.DataFrame, keys: Sequence[str]) -> pl
     """
     left, right = alike(left, right, keys)
     if len(keys) > 1 or not left.schema[keys[0]].is_float():
-        return left.join(right, on=list(keys), nulls_equal=True, maintain_order="left")
+        return left.join(right, on=list(keys), how=how, nulls_equal=True, maintain_order="left")
     one = pl.lit(0, pl.Int8).alias(_ONE)
     on = [*keys, _ONE]
     both = left.with_columns(one).join(
-        right.with_columns(one), on=on, nulls_equal=True, maintain_order="left"
+        right.with_columns(one), on=on, how=how, nulls_equal=True, maintain_order="left"
     )
     return both.drop(_ONE)

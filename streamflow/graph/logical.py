@@ -115,6 +115,17 @@ class LogicalGraph:
         """Whether every source comes to an end."""
         return all(node.source.bounded for node in self.nodes if isinstance(node, SourceNode))
 
+    def one_row_each(self, read: Input, keys: tuple[str, ...]) -> bool | None:
+        """The answer of `OperatorSpec.one_row_each` for an output; a source has its records in the order of a log."""
+        node = self.node(read.node)
+        if not self.type_of(read).changes:
+            return False
+        if not isinstance(node, OperatorNode):
+            return True
+        return node.spec.one_row_each(
+            keys, lambda port, columns: self.one_row_each(node.inputs[port], columns)
+        )
+
     def type_of(self, read: Input) -> StreamType:
         """The type of one output of a node."""
         node = self.node(read.node)

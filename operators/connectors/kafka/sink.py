@@ -174,6 +174,15 @@ class KafkaSink(Sink):
         )
         return KafkaCommitter(self._cluster().client(self.client), settings, ctx)
 
+    def row_key(self, input_type: StreamType) -> tuple[str, ...] | None:
+        if self.changes != "upsert" or callable(self.key):
+            return None
+        given = [self.key] if isinstance(self.key, str | pl.Expr) else self.key or ()
+        columns = [pl.col(each) if isinstance(each, str) else each for each in given]
+        if not all(column.meta.is_column() for column in columns):
+            return None
+        return tuple(column.meta.output_name() for column in columns)
+
     def describe(self) -> str:
         key = f", by {_named(self.key)}" if self.key is not None else ""
         return f"KafkaSink({self.topic}, {self.format}{key}, {self.delivery})"
@@ -187,6 +196,11 @@ class KafkaSink(Sink):
             raise JobDefinitionError(
                 f"a topic that is appended to takes no {', '.join(others)}",
                 hint='write it with changes="upsert" and a key, or changes="all"',
+            )
+        if CHANGE not in schema:
+            raise JobDefinitionError(
+                f"the records are changes of a result, but lack their kind: the column {CHANGE!r} is gone",
+                hint=f"keep that column for changes={self.changes!r}: it is not written",
             )
         fields = {name: dtype for name, dtype in schema.items() if name != CHANGE}
         return ChangeRecords(self._plain_records(StreamType(Schema(fields), input_type.timed)), schema)

@@ -17,6 +17,7 @@ from streamflow.graph.logical import OperatorNode
 from streamflow.testing import TestJob
 
 ROWS = [{"k": "a", "t": 0, "v": 1}]
+TOPIC = sf.KafkaSink("rows", key="k", changes="upsert")
 FRAME = pl.DataFrame({"k": ["a"], "w": [5]})
 
 
@@ -34,9 +35,11 @@ def job_of(rows: Any = ROWS, *, timed: bool = True) -> tuple[sf.Job, sf.Stream, 
 
 
 def refused(call: Callable[[sf.Job, sf.Stream, sf.Stream], Any], *, timed: bool = True) -> str:
-    """The message of the error that a call raises, and its hint."""
+    """The message of the error that a call raises, and its hint; it names the operator and the line of this file."""
     with pytest.raises(sf.JobDefinitionError) as raised:
         call(*job_of(timed=timed))
+    assert raised.value.where.operator
+    assert "test_joined.py" in (raised.value.where.code or "")
     return str(raised.value)
 
 
@@ -50,6 +53,7 @@ MISUSES: dict[str, tuple[Callable[[sf.Job, sf.Stream, sf.Stream], Any], str]] = 
     "a key twice": (lambda j, a, b: a.join(b, on=["k", "k"]), "name each key column once"),
     "other types of keys": (lambda j, a, b: a.join(b, left_on="k", right_on="v"), "which is String"),
     "how": (lambda j, a, b: a.join(b, on="k", how="cross"), "choose one of inner, left"),
+    "several kinds of join": (lambda j, a, b: a.join(b, on="k", how=["left"]), "choose one of inner, left"),
     "strategy": (lambda j, a, b: a.join(b, on="k", strategy="sort-merge"), "strategy is 'sort-merge'"),
     "window and within": (
         lambda j, a, b: a.join(b, on="k", window=sf.tumbling("1s"), within=("0s", "1s")),
@@ -71,6 +75,10 @@ MISUSES: dict[str, tuple[Callable[[sf.Job, sf.Stream, sf.Stream], Any], str]] = 
     "a time to live of nothing": (lambda j, a, b: a.join(b, on="k", ttl="0s"), "ttl"),
     "a salt without a bound": (lambda j, a, b: a.join(b, on="k", salt=2), "salt= goes with window="),
     "a salt of nothing": (lambda j, a, b: a.join(b, on="k", within=("0s", "1s"), salt=0), "salt"),
+    "a salt of millions": (
+        lambda j, a, b: a.join(b, on="k", within=("0s", "1s"), salt=10**9),
+        "at most 1,024",
+    ),
     "a salt on the right": (
         lambda j, a, b: a.join(b, on="k", within=("0s", "1s"), salt=2, how="outer"),
         "cannot be how='outer'",
@@ -149,6 +157,26 @@ MISUSES: dict[str, tuple[Callable[[sf.Job, sf.Stream, sf.Stream], Any], str]] = 
     "a table of changes without their kind": (
         lambda j, a, b: b.key_by("k").aggregate(n=sf.count()).drop("change").to_table("k"),
         "'change'",
+    ),
+    "changes without their kind": (
+        lambda j, a, b: b.key_by("k").aggregate(n=sf.count()).drop("change").join(a, on="k"),
+        "lack their kind",
+    ),
+    "a topic without the kinds of changes": (
+        lambda j, a, b: b.key_by("k").aggregate(n=sf.count()).drop("change").write(TOPIC),
+        "lack their kind",
+    ),
+    "a topic by another key": (
+        lambda j, a, b: a.key_by("v").aggregate(k=sf.max("k")).write(TOPIC),
+        "write the row that stands of each: .to_table('k').changes()",
+    ),
+    "a topic of a join by another key": (
+        lambda j, a, b: a.to_table("k").join(b.to_table("k"), on="v").write(TOPIC),
+        "made by another key",
+    ),
+    "a topic of several rows of a key": (
+        lambda j, a, b: a.to_table("k").join(b, on="k").write(TOPIC),
+        "several rows of one",
     ),
     "a window's name": (
         lambda j, a, b: a.rename({"v": "window_start"}).join(b, on="k", window=sf.tumbling("1s")),
@@ -366,11 +394,51 @@ def test_a_table_of_a_changing_result_holds_what_stands(mode: Any, rows: list[tu
     read = job.read(sf.MemorySource(pl.DataFrame(rows, ["k", "n"], orient="row"))).parallel(1)
     latest = read.to_table("k", deleted=col("n") == 0)
     again = latest.changes().to_table("k").changes().collect()
+    keys = latest.changes().select("change", "k").to_table("k").changes().collect()
+    names = job.table(sf.MemorySource([{"n": 2, "name": "two"}, {"n": 1, "name": "one"}]), key="n")
+    named = latest.join(names, on="n").to_table("k").changes().collect()
     totals = read.key_by("k").aggregate(total=sf.sum("n")).to_table("k").changes().collect()
     job.run(mode=mode, parallelism=2, batch_rows=2)
     assert standing(again.rows(), "n") == {key: n for key, n in dict(rows).items() if n}
+    assert sorted(standing(keys.rows(), "k")) == sorted(key for key, n in dict(rows).items() if n)
+    assert standing(named.rows(), "n") == {key: n for key, n in dict(rows).items() if n in (1, 2)}
     sums = {key: sum(n for k, n in rows if k == key) for key, _ in rows}
     assert standing(totals.rows(), "total") == sums
+
+
+@pytest.mark.parametrize("how", ["inner", "left", "semi", "anti"])
+def test_rows_that_are_looked_up_keep_their_order(how: Any) -> None:
+    rows = [{"k": "a", "n": n, "t": t} for t, n in enumerate([5, 1, 9, 2, 1])]
+    few = [{"n": 1, "u": 0}, {"n": 2, "u": 0}]
+    job = sf.Job("in order")
+    left = job.read(sf.MemorySource(rows), event_time=sf.epoch("t", unit="s")).parallel(1)
+    right = job.read(sf.MemorySource(few), event_time=sf.epoch("u", unit="s")).drop("u")
+    found = [
+        left.join(other, on="n", how=how).collect()
+        for other in (pl.DataFrame({"n": [1, 2]}), right.to_table("n"), right.to_table("n", versioned=True))
+    ]
+    found.append(left.join(right, on="n", how=how, strategy="broadcast").collect())
+    job.run()
+    has = [row["n"] for row in rows if how == "left" or (row["n"] in (1, 2)) == (how != "anti")]
+    assert [[row["n"] for row in each.rows()] for each in found] == [has] * 4
+
+
+def test_an_update_of_which_one_half_is_found_is_an_insert_or_a_delete() -> None:
+    job = sf.Job("halves")
+    totals = job.read(sf.MemorySource([{"k": "a"}] * 3)).key_by("k").aggregate(n=sf.count())
+    once = totals.join(pl.DataFrame({"n": [1, 2]}), on="n").collect()
+    twice = totals.join(pl.DataFrame({"n": [2, 2], "w": [5, 6]}), on="n").collect()
+    job.run(mode="streaming", batch_rows=1)
+    kinds = [[(row["change"], row["n"]) for row in each.rows()] for each in (once, twice)]
+    assert kinds[0] == [("insert", 1), ("update_before", 1), ("update_after", 2), ("delete", 2)]
+    assert kinds[1] == [("insert", 2)] * 2 + [("delete", 2)] * 2
+
+
+def test_an_interval_of_all_time_has_every_row() -> None:
+    job, left, right = job_of([{"k": "a", "t": n, "v": n} for n in range(3)])
+    pairs = left.join(right, on="k", within=("-99999999d", "99999999d"), how="outer").collect()
+    job.run()
+    assert len(pairs.rows()) == 9
 
 
 def standing(changes: list[dict[str, Any]], column: str) -> dict[str, int]:

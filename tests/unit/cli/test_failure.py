@@ -15,12 +15,12 @@ from streamflow.errors import ConfigError, JobDefinitionError, JobFailedError, R
 def test_an_error_names_its_place_and_what_to_do() -> None:
     error = JobDefinitionError(
         "no column 'orgin'; there are: dest, origin",
-        where=Where(operator="filter-1"),
+        where=Where(operator="filter-1", code="job.py:3 in <module>"),
         hint="did you mean 'origin'?",
     )
     assert describe(error) == (
         "error: no column 'orgin'; there are: dest, origin\n"
-        "  where: operator filter-1\n"
+        "  where: operator filter-1, job.py:3 in <module>\n"
         "  hint: did you mean 'origin'?"
     )
 

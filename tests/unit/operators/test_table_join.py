@@ -7,14 +7,15 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, Schema
-from streamflow.core.stream_type import StreamType
+from streamflow.core.stream_type import EVERY_CHANGE, StreamType
 from streamflow.operators.contract.operator import OperatorSpec
 from streamflow.operators.joins.as_of import AsOfJoin
 from streamflow.operators.joins.interval import IntervalJoin
+from streamflow.operators.joins.latest_standing import LatestStanding
 from streamflow.operators.joins.rows_of_changes import RowsOfChanges
 from streamflow.operators.joins.sides import JoinSpec
 from streamflow.operators.joins.table import TableJoin
@@ -134,3 +135,33 @@ def test_an_update_of_a_table_with_a_history_is_at_the_time_of_its_new_row() -> 
     rows = RowsOfChanges(timed=True).apply(changes).collect()
     assert rows[DELETED].to_list() == [False, True, False, True]
     assert rows[EVENT_TIME].to_physical().to_list() == [5, 20, 20, 30]
+
+
+@given(
+    script=st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 2), st.booleans()), max_size=12),
+    batch=st.integers(1, 4),
+    parallelism=st.sampled_from([None, 1, 3]),
+)
+@settings(max_examples=30)
+def test_the_row_of_a_key_is_the_last_that_came_of_those_that_stand(
+    script: list[tuple[str, int, bool]], batch: int, parallelism: int | None
+) -> None:
+    """A row may be withdrawn after another of its key has come; `parallelism`: restored at that after each batch."""
+    columns = Schema({CHANGE: CHANGE_TYPE, "k": pl.String, "v": pl.Int64})
+    changes = StreamType(columns, False, EVERY_CHANGE)
+    harness = OperatorHarness(LatestStanding(keys=("k",)), changes)
+    standing: list[tuple[str, int]] = []
+    rows: list[dict[str, Any]] = []
+    for key, value, goes in script:
+        goes = goes and (key, value) in standing
+        rows.append({CHANGE: "delete" if goes else "insert", "k": key, "v": value})
+        if goes:
+            standing.remove((key, value))
+        else:
+            standing.append((key, value))
+    for start in range(0, len(rows), batch):
+        harness.push(rows[start : start + batch])
+        if parallelism is not None:
+            harness.restore(harness.snapshot(), parallelism=parallelism)
+    now = {row["k"]: None if row[DELETED] else row["v"] for row in harness.output()}
+    assert {key: value for key, value in now.items() if value is not None} == dict(standing)
