@@ -534,6 +534,13 @@ def latest(job: sf.Job, rows: Sequence[Row], way: Way) -> tuple[sf.Stream, list[
 _OF_BOTH = ("interval", "window", "session", "changing")
 
 
+def joined_as_objects(kind: str, how: str) -> tuple[str, Any]:
+    """The join of this kind that streams of Python objects have."""
+    if kind == "changing" and how not in ("inner", "semi"):
+        return kind, "inner"
+    return "as of" if kind == "changes as of" else kind, how
+
+
 @share(1)
 @given(
     left=disordered(BOUND, most=15),
@@ -552,10 +559,8 @@ def test_joins_in_whole_jobs(
     """In three modes and layouts; nothing comes late out of a join, and windows behind it have all rows."""
     if (way.layout == "objects" or kind not in _OF_BOTH) and how not in OF_LEFT:
         how = "left"
-    if kind == "changing" and way.layout == "objects" and how not in ("inner", "semi"):
-        how = "inner"
-    if kind == "changes as of" and way.layout == "objects":
-        kind = "as of"
+    if way.layout == "objects":
+        kind, how = joined_as_objects(kind, how)
     job = sf.Job("joined")
     first, second = (named(read(job, records, way, bound=BOUND), way) for records in (left, right))
     one, other = rows_of(left), rows_of(right)
