@@ -119,9 +119,10 @@ class Automaton:
         }
 
     @cached_property
-    def between(self) -> bool:
-        """Whether a time counts from one event to the next."""
-        return bool(self.times) or self.awaits_for is not None
+    def shortest(self) -> int | None:
+        """The shortest time that counts from one event to the next; None if there is none."""
+        times = [*self.times.values(), *([] if self.awaits_for is None else [self.awaits_for])]
+        return min(times, default=None)
 
     @cached_property
     def ends(self) -> bool:

@@ -6,11 +6,13 @@ watermark passed it, so that results do not depend on how events are cut into ba
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from streamflow.operators.patterns.after_match import AfterMatch, released
 from streamflow.operators.patterns.automaton import Automaton, Holds, Partial, Path, stepped
+from streamflow.time.timestamps import MAX_TIME
 
 __all__ = ["Event", "KeyMatching", "KeyState", "Moment"]
 
@@ -135,9 +137,9 @@ class KeyMatching:
     ) -> tuple[list[Partial], list[Path]]:
         """Takes out the partial matches whose time is over at a watermark, those that began first before others."""
         automaton = self._automaton
-        if automaton.between:
-            return self._expired_between(partials, held, watermark)
         within = automaton.within
+        if automaton.shortest is not None:
+            return self._expired_between(partials, held, watermark, automaton.shortest)
         if within is None:
             return partials, held
         # They stand in the order in which they began.
@@ -148,23 +150,29 @@ class KeyMatching:
         return partials, held
 
     def _expired_between(
-        self, partials: list[Partial], held: list[Path], watermark: int
+        self, partials: list[Partial], held: list[Path], watermark: int, shortest: int
     ) -> tuple[list[Partial], list[Path]]:
         """The same where partial matches have moments of their own, at which some of what they wait for is over."""
         automaton = self._automaton
-        moments = {over for each in partials for over in each.moments(automaton)}
-        if automaton.within is not None:
-            moments.update(each.start + automaton.within - 1 for each in partials)
-        for over in sorted(over for over in moments if over <= watermark):
+        whole = MAX_TIME if automaton.within is None else automaton.within
+        # There may be many, of which few have a moment now: the rest is passed over by the two differences.
+        some = [each for each in partials if watermark - each.last >= shortest - 1]
+        moments = {moment for each in some for moment in each.moments(automaton)}
+        first = itertools.takewhile(lambda each: watermark - each.start >= whole - 1, partials)
+        moments.update(each.start + whole - 1 for each in first)
+        for over in sorted(moment for moment in moments if moment <= watermark):
             left: list[Partial] = []
             due: list[Partial] = []
             for partial in partials:
+                if over - partial.last < shortest - 1 and over - partial.start < whole - 1:
+                    left.append(partial)
+                    continue
                 after = partial.left_at(automaton, over)
                 if after is not None:
                     left.append(after)
                 if after is None or (partial.awaits and not after.awaits):
                     due.append(partial)
-            partials, held = self._over(left, due, held, over)
+            partials, held = self._over(left, due, held, over) if due else (left, held)
         return partials, held
 
     def _over(

@@ -98,6 +98,7 @@ class MatchOperator(Operator):
         self._ctx = ctx
         self._keys = list(spec.keys)
         self._checked = spec.keys if spec.null_keys == "fail" else ()
+        self._shown = None if spec.record_columns == (WHOLE_RECORD,) else spec.record_columns
         self._guard = Guard(ctx.operator_id, spec.on_error, ctx.metrics)
         self._automaton = spec.automaton
         conditions = Conditions(self._automaton, records, spec.record_columns)
@@ -130,7 +131,7 @@ class MatchOperator(Operator):
         batch = batch.unmarked()
         if self._judge is not None:
             batch = FrameBatch(self._guard.frame(batch.frame, self._judged, out))
-        frame = with_keys(batch, self._checked, self._guard, out).frame
+        frame = with_keys(batch, self._checked, self._guard, out, self._shown).frame
         if frame.is_empty():
             return
         late = frame[EVENT_TIME].to_physical() <= self._watermark
@@ -317,7 +318,7 @@ class MatchOperator(Operator):
         for partial in after.partials:
             if automaton.within is not None and partial.path[0][1] >= next_event:
                 due.add(partial.start + automaton.within - 1)
-            if automaton.between and partial.path[-1][1] >= next_event:
+            if automaton.shortest is not None and partial.path[-1][1] >= next_event:
                 due |= partial.moments(automaton)
         return sorted(due)
 

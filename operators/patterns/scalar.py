@@ -7,6 +7,7 @@ that Polars gives; any other expression is a query over one row.
 
 from __future__ import annotations
 
+import itertools
 import json
 import operator
 import warnings
@@ -40,6 +41,8 @@ _COMPUTES: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "Multiply": operator.mul,
 }
 _BITS: Final = 1 << 64
+_DEEPEST: Final = 240
+"""The brackets in one another in Polars' text of an expression, two or three for each operation."""
 _WRAPPINGS: Final = frozenset({"Dyn", "Scalar", "Int", "Float", "String", "Boolean", "Int64", "Float64"})
 _KINDS: Final[dict[type, str]] = {bool: "bool", int: "int", float: "float", str: "text"}
 
@@ -50,7 +53,11 @@ def conjuncts(expression: pl.Expr) -> list[pl.Expr]:
     >>> [str(each) for each in conjuncts((pl.col("a") > 1) & pl.col("b") & pl.col("c"))]
     ['[(col("a")) > (dyn int: 1)]', 'col("b")', 'col("c")']
     """
-    return [_expression(node) for node in _conjuncts(_node(expression))]
+    try:
+        return [_expression(node) for node in _conjuncts(_node(expression))]
+    except (_OtherError, pl.exceptions.ComputeError):
+        # Polars reads no expression that is nested deeper than 128 brackets.
+        return [expression]
 
 
 def scalar(expression: pl.Expr, types: Mapping[str, pl.DataType]) -> Scalar:
@@ -101,11 +108,16 @@ def _column(name: str, value: object, dtype: pl.DataType) -> pl.Series:
 
 
 def _node(expression: pl.Expr) -> Any:
+    """The expression as plain values; raises _OtherError for one that is nested too deep to go through it."""
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
         )  # Polars calls the format unstable; the package's bounds admit no other version
-        return json.loads(expression.meta.serialize(format="json"))
+        text = expression.meta.serialize(format="json")
+    # A bracket inside a text only makes it look deeper.
+    if max(itertools.accumulate((character in "{[") - (character in "}]") for character in text)) > _DEEPEST:
+        raise _OtherError
+    return json.loads(text)
 
 
 def _expression(node: Any) -> pl.Expr:

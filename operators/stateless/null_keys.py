@@ -32,19 +32,28 @@ def check_keys(frame: pl.DataFrame, keys: Sequence[str], operator: str) -> None:
         raise error.at(Where(operator=operator))
 
 
-def with_keys(batch: FrameBatch, keys: Sequence[str], guard: Guard, out: Collector) -> FrameBatch:
-    """The records without null keys; the others are treated by the guard's policy."""
-    errors = _errors(batch.frame, keys, len(batch))
+def with_keys(
+    batch: FrameBatch, keys: Sequence[str], guard: Guard, out: Collector, shown: Sequence[str] | None = None
+) -> FrameBatch:
+    """The records without null keys; the others are treated by the guard's policy. `shown` are the columns of a record
+    as its user knows it (None: all)."""
+    errors = _errors(batch.frame, keys, len(batch), shown)
     if not errors:
         return batch
     guard.bad(errors, out)
     return FrameBatch(batch.frame.filter(pl.all_horizontal(pl.col(*keys).is_not_null())))
 
 
-def _errors(frame: pl.DataFrame, keys: Sequence[str], most: int) -> list[RecordError]:
+def _errors(
+    frame: pl.DataFrame, keys: Sequence[str], most: int, shown: Sequence[str] | None = None
+) -> list[RecordError]:
     missing = [key for key in keys if frame[key].null_count()]
     if not missing:
         return []
     bad = frame.filter(pl.any_horizontal(pl.col(*missing).is_null())).head(most)
-    rows = row_dicts(bad.drop(EVENT_TIME, WATERMARK, strict=False))
-    return [null_key(next(key for key in missing if row[key] is None), row) for row in rows]
+    rows = list(row_dicts(bad.drop(EVENT_TIME, WATERMARK, strict=False)))
+    records = rows if shown is None else row_dicts(bad.select(*shown))
+    return [
+        null_key(next(key for key in missing if row[key] is None), record)
+        for row, record in zip(rows, records, strict=True)
+    ]

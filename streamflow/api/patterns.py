@@ -57,7 +57,7 @@ class MatchedStream(Stream):
         Each is there that has not become a match itself. Raises JobDefinitionError for a pattern without a time.
         """
         node, spec = self._node()
-        if spec.automaton.within is None and not spec.automaton.between:
+        if spec.automaton.within is None and spec.automaton.shortest is None:
             raise JobDefinitionError(
                 f"{node} has no partial matches whose time is over: its pattern has no time",
                 hint='add .within("10m") to the pattern',
@@ -146,6 +146,8 @@ def _made(pattern: Pattern, keying: Keying) -> tuple[tuple[tuple[str, Callable[[
         where = f"the condition of {step.name!r}"
         check_gives(condition, where)
         name = f"__{what}{step.name}"
+        while name in (keying.record_columns or ()):
+            name = f"_{name}"
         made.append((name, _yes_or_no(on_rows(condition, keying.record_schema, where))))
         return pl.col(name)
 
@@ -168,7 +170,13 @@ def _yes_or_no(function: Callable[[Any], Any]) -> Callable[[Any], bool]:
     """The function, made to give True or False."""
 
     def condition(record: Any) -> bool:
-        return bool(function(record))
+        value = function(record)
+        if isinstance(value, pl.Expr):
+            raise TypeError(
+                "the condition gave an expression: a function gives True or False for its record alone; "
+                "a condition on earlier steps is an expression itself, of a stream with columns"
+            )
+        return bool(value)
 
     update_wrapper(condition, function, updated=())
     condition.__annotations__ = {"return": bool}

@@ -502,4 +502,4 @@ def shorter(plan: Plan, most: int | None) -> Plan:
 
 def has_time(steps: Sequence[Plan], within: int | None) -> bool:
     """Whether something can be timed out."""
-    return within is not None or compiled(pattern_of(steps, None, function=False)).between
+    return within is not None or compiled(pattern_of(steps, None, function=False)).shortest is not None

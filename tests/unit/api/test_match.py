@@ -36,6 +36,15 @@ def test_conditions_may_be_functions() -> None:
     ]
 
 
+def test_columns_that_are_called_like_those_of_conditions_stay_as_they_are() -> None:
+    job = sf.Job("names")
+    rows = [{"k": "a", "ts": 1, "v": 1, "__is low": "x", "___is low": "y"}]
+    stream = job.read(sf.MemorySource(rows), event_time=sf.epoch("ts", unit="s"))
+    out = stream.key_by("k").match(sf.pattern("low", lambda row: row["v"] < 10)).collect()
+    job.run()
+    assert [row["low"] for row in out.rows()] == rows
+
+
 def test_matches_of_objects_hold_objects() -> None:
     job = sf.Job("objects")
     matches = read(job, schema=sf.OBJECTS).match(
@@ -171,12 +180,22 @@ def test_errors_may_go_to_a_sink() -> None:
 
 
 def test_null_keys_are_refused_also_where_no_condition_holds() -> None:
-    job = sf.Job("nulls")
-    stream = job.read(
-        sf.MemorySource([*ROWS, {"k": None, "ts": 99, "v": 50}]), event_time=sf.epoch("ts", unit="s")
-    )
-    stream.key_by("k").match(PAIR).collect()
-    with pytest.raises(sf.RecordError, match="the key 'k' is null"):
+    """The record is shown as it was read."""
+    for sought in (PAIR, OF_ROWS):
+        job = sf.Job("nulls")
+        bad = {"k": None, "ts": 99, "v": 50}
+        stream = job.read(sf.MemorySource([*ROWS, bad]), event_time=sf.epoch("ts", unit="s"))
+        stream.key_by("k").match(sought).collect()
+        with pytest.raises(sf.RecordError, match="the key 'k' is null") as raised:
+            job.run()
+        assert raised.value.record == str(bad)
+
+
+def test_a_function_is_about_its_record_alone() -> None:
+    job = sf.Job("functions")
+    earlier = sf.pattern("low").then("high", lambda row: row["v"] > sf.step("low").v)
+    read(job).match(earlier).collect()
+    with pytest.raises(sf.RecordError, match="a condition on earlier steps is an expression itself"):
         job.run()
 
 

@@ -152,6 +152,12 @@ def test_conjuncts() -> None:
     assert [part.meta.root_names() for part in parts] == [["a"], ["b", "c"], ["d"]]
 
 
+def test_what_is_nested_deep_is_a_query() -> None:
+    deep = sum((col("i") for _ in range(250)), pl.lit(0)) > 249
+    assert len(conjuncts(deep & col("b"))) == 1
+    assert scalar(deep, {"i": TYPES["i"]})({"i": 1}) is True
+
+
 RECORDS = StreamType(
     Schema({"k": pl.String, "v": pl.Int64, "s": pl.String, "l": pl.List(pl.Int64)}), timed=True
 )
