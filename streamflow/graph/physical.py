@@ -101,20 +101,23 @@ class PhysicalPlan:
         )
         return untimed if len(untimed) < len(ports) else frozenset()
 
-    def aligned_sources(self) -> list[list[str]]:
-        """The ids of the sources of each part of the plan that hangs together, if a source there has a `max_drift`."""
+    def meeting(self) -> list[list[PhysicalTask]]:
+        """The tasks that read, for each part of the plan that hangs together."""
         parts = {task.id: [task] for task in self.tasks}
         for edge in self.edges:
             upper, lower = parts[edge.upper], parts[edge.lower]
             if upper is not lower:
                 upper += lower
                 parts |= dict.fromkeys((task.id for task in lower), upper)
-        whole = {
-            id(part): [task.source for task in part if task.source is not None] for part in parts.values()
-        }
+        whole = {id(part): part for part in parts.values()}
+        return [[task for task in part if task.source is not None] for part in whole.values()]
+
+    def aligned_sources(self) -> list[list[str]]:
+        """The ids of the sources of each part of the plan that hangs together, if a source there has a `max_drift`."""
+        meeting = [[task.source for task in tasks if task.source is not None] for tasks in self.meeting()]
         return [
             [source.id for source in sources]
-            for sources in whole.values()
+            for sources in meeting
             if any(source.watermark.max_drift is not None for source in sources)
         ]
 

@@ -60,6 +60,8 @@ class Reporter:
         self._holders: dict[tuple[str, int], str] = {}
         self._held_since: dict[tuple[str, int], tuple[str, int, float]] = {}
         self._told_holders: set[tuple[tuple[str, int], str]] = set()
+        self._meeting = {task.id: tasks for tasks in plan.meeting() for task in tasks}
+        """For each task that reads, those whose records meet its own."""
         self.attempt: Attempt | None = None
         registry.whole.refreshed_by(self._refresh)
         info = {"version": __version__, "mode": profile.name}
@@ -210,7 +212,8 @@ class Reporter:
             or not worker
         ):
             return held
-        if any(loop.furthest > watermark for loop in worker.sources.get(task.id, ())):
+        meeting = (loop for each in self._meeting[task.id] for loop in worker.sources.get(each.id, ()))
+        if any(loop.furthest > watermark for loop in meeting):
             self._told_holders.add((key, split))
             _LOG.warning(
                 'split is quiet and holds windows open: give idle_after, as in bounded_disorder(…, idle_after="1m")',

@@ -39,7 +39,8 @@ class _Clock:
 class _Told:
     def __init__(self, checkpoints: CheckpointMetrics | None = None) -> None:
         job = sf.Job("told")
-        job.read(sf.MemorySource([{"n": 1}])).collect()
+        one, other = (job.read(sf.MemorySource([{"n": 1}])) for _ in range(2))
+        one.union(other).collect()
         settings = Settings()
         self.clock = _Clock()
         self.registry = MetricsRegistry("told")
@@ -56,10 +57,17 @@ class _Told:
         )
         self.watch = Watch(self.registry, self.reporter, self.health, self.clock)
 
-    def runs(self, *loops: tuple[str | None, int]) -> None:
-        """A worker runs whose source subtasks are held back by these splits, at these watermarks."""
-        tasks = [SimpleNamespace(held_back_by=split, watermark=watermark) for split, watermark in loops]
-        worker: Any = SimpleNamespace(sources={"read-1": tasks}, watermark=MIN_TIME, watermarks={})
+    def runs(self, *loops: tuple[str | None, int], other: tuple[str | None, int] | None = None) -> None:
+        """A worker runs whose source subtasks are held back by these splits, at these watermarks, and one of another
+        source."""
+        sources = {
+            source: [
+                SimpleNamespace(held_back_by=split, watermark=watermark, furthest=watermark)
+                for split, watermark in its
+            ]
+            for source, its in (("read-1", loops), ("read-2", () if other is None else (other,)))
+        }
+        worker: Any = SimpleNamespace(sources=sources, watermark=MIN_TIME, watermarks={})
         attempt: Any = SimpleNamespace(worker=worker, coordinator=SimpleNamespace(epoch=0))
         self.reporter.attempt = attempt
 
@@ -87,15 +95,15 @@ def test_one_series_says_which_split_holds_a_subtask_back() -> None:
     assert told.series(HOLDER) == []
 
 
+@pytest.mark.parametrize("same_source", [True, False])
 def test_an_empty_split_that_holds_windows_open_is_named_after_a_minute(
-    caplog: pytest.LogCaptureFixture,
+    same_source: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     told = _Told()
-    told.runs(("t-0", MIN_TIME), (None, 900_000_000))
-    for loop, furthest in zip(
-        told.reporter.attempt.worker.sources["read-1"], (MIN_TIME, 900_000_000), strict=True
-    ):  # type: ignore[union-attr]
-        loop.furthest = furthest  # type: ignore[misc]
+    if same_source:
+        told.runs(("t-0", MIN_TIME), (None, 900_000_000))
+    else:
+        told.runs(("t-0", MIN_TIME), other=(None, 900_000_000))
     told.watch.look()
     told.clock.seconds += 59
     told.watch.look()
