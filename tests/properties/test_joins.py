@@ -587,15 +587,13 @@ def test_joins_in_whole_jobs(
                 first, one = latest(job, one, way)
             stream = first.join_asof(second, on="key", how=how)
             wanted = as_of(one, other, how, None)
-        case "changing":
-            stream = first.join(second, on="key", how=how)
-            wanted = combined(one, other, how, lambda _l, _r: True)
-        case "broadcast":
-            stream = first.join(second, on="key", how=how, strategy="broadcast")
-            wanted = combined(one, other, how, lambda _l, _r: True)
         case _:
-            stream = first.join(frame_of(other).drop(EVENT_TIME), on="key", how=how)
             wanted = combined(one, other, how, lambda _l, _r: True)
+            if kind == "frame":
+                stream = first.join(frame_of(other).drop(EVENT_TIME), on="key", how=how)
+            else:
+                strategy: Any = "broadcast" if kind == "broadcast" else "auto"
+                stream = first.join(second, on="key", how=how, strategy=strategy)
     probe = Probe()
     out = through(stream, probe).collect() if stream.type.timed else stream.collect()
     result = job.run(**way.settings)
