@@ -39,6 +39,7 @@ from streamflow.operators.contract.operator import (
 from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.requests.service import Service, failed
 from streamflow.operators.requests.under_way import Request, Requests
+from streamflow.operators.stateless.lone_halves import judged_batch, judges
 from streamflow.operators.stateless.rows import columns_of, rows_of, seen
 from streamflow.operators.stateless.user_functions import RowMaker, unfit_results
 from streamflow.time.timestamps import MIN_TIME, Duration, format_time, parse_duration
@@ -104,7 +105,7 @@ class MapAsync(OperatorSpec):
         return DEAD_LETTER_TYPE
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
-        return _MapAsyncOperator(self, ctx)
+        return _MapAsyncOperator(self, ctx, inputs)
 
     def own_function(self) -> Service:
         """The function of one subtask: a copy of its own, if the function is opened and closed."""
@@ -123,7 +124,8 @@ class MapAsync(OperatorSpec):
 
 
 class _MapAsyncOperator(AsyncOperator):
-    def __init__(self, spec: MapAsync, ctx: OperatorContext) -> None:
+    def __init__(self, spec: MapAsync, ctx: OperatorContext, inputs: Sequence[StreamType]) -> None:
+        self._judging = judges(inputs, spec.on_error)
         self._spec = spec
         self._clock = ctx.clock
         self._groups = ctx.groups
@@ -145,7 +147,7 @@ class _MapAsyncOperator(AsyncOperator):
         """The function's `open`, begun with the first request; an error of it ends the job."""
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
-        rows = rows_of(seen(batch, self._guard, out))
+        rows = rows_of(seen(batch, self._guard, out, changing=self._judging))
         times: Iterable[int | None] = repeat(None) if rows.times is None else rows.times
         marks: Iterable[int | None] = repeat(None) if rows.marks is None else rows.marks
         self._unasked.extend(map(self._requests.add, rows.values, times, marks))
@@ -198,7 +200,11 @@ class _MapAsyncOperator(AsyncOperator):
             misfits = {**others, **misfits}
         for position, why in misfits.items():
             good[position].error = StreamflowError(why)
-        return batch.chosen([request.error is None for request in good]) if misfits else batch
+        if misfits:
+            batch = batch.chosen([request.error is None for request in good])
+        if self._judging:
+            batch = judged_batch(batch, [request.number for request in good if request.error is None])
+        return batch
 
     def waiting(self) -> tuple[Waiting, ...]:
         first = self._requests.first

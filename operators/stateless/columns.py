@@ -18,6 +18,7 @@ from polars.exceptions import ColumnNotFoundError, PolarsError, ShapeError
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import (
+    CHANGE,
     EVENT_TIME,
     EVENT_TIME_TYPE,
     WATERMARK,
@@ -42,7 +43,7 @@ from streamflow.operators.contract.operator import (
 )
 from streamflow.operators.kernels.engine import collected
 from streamflow.operators.stateless.fused import fused
-from streamflow.operators.stateless.lone_halves import HALVES, with_lone
+from streamflow.operators.stateless.lone_halves import HALVES, ROW, judged, judges, with_lone
 from streamflow.operators.stateless.per_row import check_per_row, written
 
 __all__ = [
@@ -71,6 +72,8 @@ class ColumnSpec(PureSpec):
     takes: ClassVar[InputNeeds] = FRAMES
     emits: ClassVar[Layout] = Layout.FRAME
     on_error: ErrorPolicy = "fail"
+    one_each: ClassVar[bool] = False
+    """Whether each record gives one."""
 
     @abstractmethod
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
@@ -81,7 +84,9 @@ class ColumnSpec(PureSpec):
         return True
 
     def query(self, inputs: Sequence[StreamType]) -> Query | None:
-        return self.apply
+        if not self._judges(inputs):
+            return self.apply
+        return lambda frame: judged(self.apply(frame).with_row_index(ROW))
 
     def fuse(self, id: str, following: OperatorSpec, following_id: str) -> OperatorSpec | None:
         return fused(((id, self),), following, following_id)
@@ -96,7 +101,14 @@ class ColumnSpec(PureSpec):
         return None if any(map(self.overwrites, keys)) else before(0, keys)
 
     def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
-        return by_query(self.apply, Guard(ctx.operator_id, self.on_error, ctx.metrics))
+        guard = Guard(ctx.operator_id, self.on_error, ctx.metrics)
+        return by_query(self.apply, guard, judges=self._judges(inputs))
+
+    def _judges(self, inputs: Sequence[StreamType]) -> bool:
+        if not (self.one_each and judges(inputs, self.on_error)):
+            return False
+        made = self.output_type(inputs).schema
+        return isinstance(made, Schema) and CHANGE in made
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +147,7 @@ class Select(ColumnSpec):
     """These columns and no others; event time stays."""
 
     kind: ClassVar[str] = "select"
+    one_each: ClassVar[bool] = True
     expressions: tuple[pl.Expr, ...] = ()
 
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
@@ -170,6 +183,7 @@ class WithColumns(ColumnSpec):
     """All columns, some of them new or replaced."""
 
     kind: ClassVar[str] = "with_columns"
+    one_each: ClassVar[bool] = True
     expressions: tuple[pl.Expr, ...] = ()
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
@@ -306,15 +320,23 @@ class Explode(_Named):
         return frame
 
 
-def by_query(query: Query, guard: Guard) -> BatchFunction:
-    """A function that puts the frame of each batch through a query; the guard's policy treats bad records."""
+def by_query(query: Query, guard: Guard, *, judges: bool = False) -> BatchFunction:
+    """A function that puts the frame of each batch through a query; the guard's policy treats bad records. `judges`:
+    they are changes, each gives one, and what a bad one leaves of an update stands alone."""
 
     def collect(frame: pl.DataFrame) -> pl.DataFrame:
         return collected(query(frame.lazy()), frame.height)
 
+    def numbered(frame: pl.DataFrame) -> pl.DataFrame:
+        return collect(frame.drop(ROW)).hstack([frame[ROW]])
+
     def run(batch: AnyBatch, out: Collector) -> None:
         assert isinstance(batch, FrameBatch)
-        out.emit(FrameBatch(guard.frame(batch.frame, collect, out)))
+        if judges:
+            made = judged(guard.frame(batch.frame.with_row_index(ROW), numbered, out))
+        else:
+            made = guard.frame(batch.frame, collect, out)
+        out.emit(FrameBatch(made))
 
     return run
 

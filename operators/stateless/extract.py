@@ -30,6 +30,7 @@ from streamflow.operators.contract.operator import (
     OperatorSpec,
 )
 from streamflow.operators.stateless.declared_schema import returned_schema
+from streamflow.operators.stateless.lone_halves import judged_batch, judges
 from streamflow.operators.stateless.null_keys import null_key
 from streamflow.operators.stateless.rows import calls, each_row, seen, time_columns
 from streamflow.user_code import line_of_definition, raised_by_user
@@ -80,7 +81,8 @@ class Extract(OperatorSpec):
         settled = {
             name: ctx.shared.setdefault(name, SettledKind(refusals.get(name))) for name, _ in self.columns
         }
-        return _ExtractOperator(self, output, settled, Guard(ctx.operator_id, self.on_error, ctx.metrics))
+        guard = Guard(ctx.operator_id, self.on_error, ctx.metrics)
+        return _ExtractOperator(self, output, settled, guard, judging=judges(inputs, self.on_error))
 
     def describe(self) -> str:
         return ", ".join(name for name, _ in self.columns)
@@ -95,8 +97,15 @@ class JoinKeys(Extract):
 
 class _ExtractOperator(Operator):
     def __init__(
-        self, spec: Extract, output: Schema, settled: Mapping[str, SettledKind], guard: Guard
+        self,
+        spec: Extract,
+        output: Schema,
+        settled: Mapping[str, SettledKind],
+        guard: Guard,
+        *,
+        judging: bool,
     ) -> None:
+        self._judging = judging
         self._columns = spec.columns
         self._types = {name: None if output[name] == _UNKNOWN else output[name] for name, _ in spec.columns}
         self._needed = spec.needed
@@ -104,7 +113,7 @@ class _ExtractOperator(Operator):
         self._guard = guard
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
-        batch = seen(batch, self._guard, out)
+        batch = seen(batch, self._guard, out, changing=self._judging)
         types: list[set[type]] = [set() for _ in self._columns]
         results, failed = self._evaluate(batch, types)
         if failed:
@@ -135,7 +144,10 @@ class _ExtractOperator(Operator):
                 errors = self._null_keys(batch, name, frame[name], failed)
                 self._guard.bad(list(errors.values()), out)
                 failed |= errors
-        out.emit(made.chosen([index not in failed for index in range(len(batch))]) if failed else made)
+        if failed:
+            made = made.chosen([index not in failed for index in range(len(batch))])
+        kept = (index for index in range(len(batch)) if index not in failed)
+        out.emit(judged_batch(made, kept) if self._judging else made)
 
     def _evaluate(
         self, batch: AnyBatch, types: Sequence[set[type]]

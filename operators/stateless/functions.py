@@ -33,7 +33,7 @@ from streamflow.operators.contract.operator import (
     OperatorContext,
     OperatorSpec,
 )
-from streamflow.operators.stateless.lone_halves import HALVES
+from streamflow.operators.stateless.lone_halves import HALVES, judged_batch, judges
 from streamflow.operators.stateless.rows import calls, columns_of, each_row, seen, times_of
 from streamflow.operators.stateless.user_functions import unfit_results
 from streamflow.user_code import line_of_definition, raised_by_user
@@ -93,36 +93,37 @@ class Functions(OperatorSpec):
         return tuple(replace(step, name=step.name or id) for step in self.steps)
 
     def build(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> Operator:
-        return _FunctionsOperator(self.steps, ctx)
+        return _FunctionsOperator(self.steps, ctx, inputs)
 
     def describe(self) -> str:
         return " → ".join(getattr(step.function, "__name__", step.kind) for step in self.steps)
 
 
 class _FunctionsOperator(Operator):
-    def __init__(self, steps: tuple[Step, ...], ctx: OperatorContext) -> None:
-        self._steps = [
-            (step, Guard(step.name or ctx.operator_id, step.on_error, ctx.metrics)) for step in steps
-        ]
+    def __init__(self, steps: tuple[Step, ...], ctx: OperatorContext, inputs: Sequence[StreamType]) -> None:
+        guards = [Guard(step.name or ctx.operator_id, step.on_error, ctx.metrics) for step in steps]
+        apart = [judges(inputs, step.on_error) for step in steps]
+        self._steps = [*zip(steps, guards, apart, strict=True)]
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
-        for step, guard in self._steps:
+        for step, guard, judging in self._steps:
             if len(batch):
-                batch = _Call(step, guard, out).over(batch)
+                batch = _Call(step, guard, out, judging).over(batch)
         out.emit(batch)
 
 
 class _Call:
-    """One function over one batch."""
+    """One function over one batch. `judging`: it is of changes, and bad ones are left out."""
 
-    def __init__(self, step: Step, guard: Guard, out: Collector) -> None:
+    def __init__(self, step: Step, guard: Guard, out: Collector, judging: bool) -> None:
+        self._judging = judging
         self._step = step
         self._guard = guard
         self._out = out
         self._errors: dict[int, RecordError] = {}
 
     def over(self, batch: AnyBatch) -> AnyBatch:
-        self._batch = batch = seen(batch, self._guard, self._out)
+        self._batch = batch = seen(batch, self._guard, self._out, changing=self._judging)
         results = self._results()
         made: AnyBatch
         match self._step.kind:
@@ -199,9 +200,11 @@ class _Call:
         for position, why in misfits.items():
             if owners[position] not in self._errors:
                 self._failed(owners[position], StreamflowError(why))
-        if not self._errors:
+        if self._errors:
+            batch = batch.chosen([owner not in self._errors for owner in owners])
+        if not self._judging or self._step.kind == "flat_map":
             return batch
-        return batch.chosen([owner not in self._errors for owner in owners])
+        return judged_batch(batch, [owner for owner in owners if owner not in self._errors])
 
 
 def _of_owners(times: Sequence[int] | None, owners: Sequence[int]) -> list[int] | None:

@@ -3,16 +3,20 @@ insert, which say the same."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import Any, Final, TypeVar, cast
 
 import polars as pl
 
+from streamflow.core.batch import RowBatch
+from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import CHANGE, CHANGE_TYPE
-from streamflow.core.stream_type import ChangeKind
+from streamflow.core.stream_type import ChangeKind, StreamType
+from streamflow.operators.contract.operator import ErrorPolicy
 
-__all__ = ["HALVES", "ROW", "judged", "of_lone_rows", "with_lone"]
+__all__ = ["HALVES", "ROW", "judged", "judged_batch", "judges", "of_lone_rows", "with_lone"]
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 HALVES: Final[frozenset[ChangeKind]] = frozenset({"insert", "delete"})
@@ -41,6 +45,32 @@ def judged(frame: Frame) -> Frame:
     with_last = after & (before.shift(1) & (row.shift(1) + 1 == row)).fill_null(False)
     kind = pl.when(with_next | with_last).then(change).otherwise(_lone(change))
     return frame.with_columns(kind.cast(CHANGE_TYPE).alias(CHANGE)).drop(ROW)
+
+
+def judges(inputs: Sequence[StreamType], policy: ErrorPolicy) -> bool:
+    """Whether an operator may put out one half of an update without the other: it leaves out bad records."""
+    return bool(inputs[0].changes) and policy != "fail"
+
+
+def judged_batch(batch: AnyBatch, places: Iterable[int]) -> AnyBatch:
+    """Some changes of a batch, of which these are the places there, in columns or as dicts: likewise."""
+    if isinstance(batch, FrameBatch):
+        if CHANGE not in batch.frame.columns:
+            return batch
+        return FrameBatch(judged(batch.frame.hstack([pl.Series(ROW, list(places), pl.Int64)])))
+    kinds = [_kind(value) for value in batch.values]
+    at = [*places]
+    values = list(batch.values)
+    for place, kind in enumerate(kinds):
+        other = place + 1 if kind == "update_before" else place - 1
+        pair = 0 <= other < len(kinds) and at[other] - at[place] == other - place
+        if kind in _LONE and not (pair and {kind, kinds[other]} == _LONE.keys()):
+            values[place] = {**values[place], CHANGE: _LONE[kind]}
+    return RowBatch(values, batch.times, batch.marks)
+
+
+def _kind(value: Any) -> str:
+    return str(cast("Mapping[str, Any]", value).get(CHANGE)) if isinstance(value, Mapping) else ""
 
 
 def of_lone_rows(function: Callable[[Any], Any]) -> Callable[[Any], Any]:

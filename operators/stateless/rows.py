@@ -34,6 +34,7 @@ from streamflow.operators.contract.operator import (
     OperatorContext,
     PureSpec,
 )
+from streamflow.operators.stateless.lone_halves import judged_batch
 from streamflow.operators.stateless.row_builder import calls_with, calls_with_rows, in_calendar, row_dicts
 from streamflow.user_code import described, raised_by_user
 
@@ -113,15 +114,18 @@ def rows_of(batch: AnyBatch) -> RowBatch:
     return batch if isinstance(batch, RowBatch) else RowBatch(list(each_row(batch)), *times_of(batch))
 
 
-def seen(batch: AnyBatch, guard: Guard, out: Collector) -> AnyBatch:
-    """The records that Python's values can hold; the others are bad records."""
+def seen(batch: AnyBatch, guard: Guard, out: Collector, *, changing: bool = False) -> AnyBatch:
+    """The records that Python's values can hold; the others are bad records. `changing`: they are changes, of which
+    each half of an update that is left stands alone."""
     if isinstance(batch, RowBatch):
         return batch
     bad = unheld(in_calendar(batch.user_frame()))
     if not bad:
         return batch
     guard.bad(list(bad.values()), out)
-    return batch.chosen([row not in bad for row in range(len(batch))])
+    held = [row for row in range(len(batch)) if row not in bad]
+    chosen = batch.chosen([row not in bad for row in range(len(batch))])
+    return judged_batch(chosen, held) if changing else chosen
 
 
 def each_row(batch: AnyBatch, start: int = 0, stop: int | None = None) -> Iterable[Any]:

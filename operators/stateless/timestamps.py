@@ -31,6 +31,7 @@ from streamflow.operators.contract.operator import (
     PureSpec,
 )
 from streamflow.operators.stateless.columns import checked_type, roots, union
+from streamflow.operators.stateless.lone_halves import ROW, judged, judged_batch, judges
 from streamflow.operators.stateless.row_builder import row_dicts
 from streamflow.operators.stateless.rows import rows_of, seen
 from streamflow.time.timestamps import EARLIEST, LATEST, Epoch, to_micros
@@ -83,32 +84,34 @@ class AssignTimestamps(PureSpec):
     def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
         guard = Guard(ctx.operator_id, self.on_error, ctx.metrics)
         schema = inputs[0].schema
+        judging = judges(inputs, self.on_error)
         if isinstance(schema, Schema) and not _is_function(self.event_time):
-            return self._on_columns(inputs[0], guard)
-        return self._on_rows(guard)
+            return self._on_columns(inputs[0], guard, judging)
+        return self._on_rows(guard, judging)
 
-    def _on_columns(self, records: StreamType, guard: Guard) -> BatchFunction:
+    def _on_columns(self, records: StreamType, guard: Guard, judging: bool) -> BatchFunction:
         stamp = self._stamp(records).alias(EVENT_TIME)
         chosen = self.event_time
         given = pl.col(chosen.column) if isinstance(chosen, Epoch) else self._expression().to_physical()
 
         def run(batch: AnyBatch, out: Collector) -> None:
             assert isinstance(batch, FrameBatch)
-            frame = guard.frame(batch.frame, lambda frame: frame.with_columns(stamp), out)
+            frame = batch.frame.with_row_index(ROW) if judging else batch.frame
+            frame = guard.frame(frame, lambda frame: frame.with_columns(stamp), out)
             if frame[EVENT_TIME].null_count():
-                timeless = frame.filter(pl.col(EVENT_TIME).is_null()).drop(EVENT_TIME)
+                timeless = frame.filter(pl.col(EVENT_TIME).is_null()).drop(EVENT_TIME, ROW, strict=False)
                 values = timeless.select(given.alias("given")).to_series()
                 guard.bad(list(map(self._no_time, values, _shown(timeless))), out)
                 frame = frame.filter(pl.col(EVENT_TIME).is_not_null())
-            out.emit(FrameBatch(frame))
+            out.emit(FrameBatch(judged(frame) if judging else frame))
 
         return run
 
-    def _on_rows(self, guard: Guard) -> BatchFunction:
+    def _on_rows(self, guard: Guard, judging: bool) -> BatchFunction:
         moment = self._function()
 
         def run(batch: AnyBatch, out: Collector) -> None:
-            batch = seen(batch, guard, out)
+            batch = seen(batch, guard, out, changing=judging)
             # As in `filter`, a value that the function keeps is its own from then on.
             rows = list(rows_of(batch).values)
             kept: list[int] = []
@@ -132,9 +135,10 @@ class AssignTimestamps(PureSpec):
             if isinstance(batch, FrameBatch):
                 stamp = pl.Series(EVENT_TIME, times, dtype=pl.Int64).cast(EVENT_TIME_TYPE)
                 frame = batch.frame[kept] if bad else batch.frame
-                out.emit(FrameBatch(frame.with_columns(stamp)))
+                made: AnyBatch = FrameBatch(frame.with_columns(stamp))
             else:
-                out.emit(RowBatch([rows[index] for index in kept] if bad else rows, times))
+                made = RowBatch([rows[index] for index in kept] if bad else rows, times)
+            out.emit(judged_batch(made, kept) if judging else made)
 
         return run
 

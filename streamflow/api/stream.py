@@ -27,7 +27,7 @@ from streamflow.operators.stateless.declared_schema import declared_schema
 from streamflow.operators.stateless.extract import Extract
 from streamflow.operators.stateless.frames import MapBatches
 from streamflow.operators.stateless.functions import Functions, Step
-from streamflow.operators.stateless.lone_halves import of_lone_rows
+from streamflow.operators.stateless.lone_halves import HALVES, of_lone_rows
 from streamflow.operators.stateless.routing import SplitBy, Union
 from streamflow.operators.stateless.user_functions import check_function, check_gives, on_rows, row_maker
 from streamflow.time.timestamps import Duration, parse_duration
@@ -413,7 +413,8 @@ class Stream(Choosing):
         """Sets the policy for records for which the operator that gives this stream fails, or a function of its keys
         and inputs.
 
-        `"fail"` stops the job, `"skip"` counts the record, a sink gets it with the reason and its origin.
+        `"fail"` stops the job, `"skip"` counts the record, a sink gets it with the reason and its origin. Where that is
+        one half of an update, the other stands alone: a row that becomes a bad one is deleted.
         """
         id = self._read.node
         chosen: ErrorPolicy
@@ -433,8 +434,11 @@ class Stream(Choosing):
             made = self._made_for(node)
             failing = [*made, *([id] if hasattr(node.spec, "on_error") or not made else [])]
             for each in failing:
-                spec = cast("OperatorNode", self._builder.node(each)).spec
-                self._builder.change(each, spec=_with_policy(each, spec, chosen))
+                one = cast("OperatorNode", self._builder.node(each))
+                self._builder.change(each, spec=_with_policy(each, one.spec, chosen))
+                if one.type.changes and chosen != "fail":
+                    # A bad record may be half an update.
+                    self._builder.change(each, type=replace(one.type, changes=one.type.changes | HALVES))
         if isinstance(policy, Sink):
             first, *more = (Stream(self._builder, Input(each, ERRORS)) for each in failing)
             (first.union(*more) if more else first).write(policy)

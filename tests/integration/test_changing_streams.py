@@ -11,6 +11,7 @@ import pytest
 import streamflow as sf
 from streamflow import col
 from streamflow.core.schema import CHANGE_TYPE
+from streamflow.core.stream_type import EVERY_CHANGE
 from streamflow.testing.results import final_rows
 
 ROWS = pl.DataFrame({"k": list("aababbaabb"), "v": range(10), "ts": range(10)})
@@ -183,6 +184,48 @@ def test_a_filter_makes_a_lone_half_of_an_update_an_insert_or_a_delete(by: Any, 
             ("update_before", "b", 2),
             ("update_after", "b", 7),
         ]
+
+
+def not_two(row: dict[str, Any]) -> dict[str, Any]:
+    """A function that fails for a sum of two."""
+    if row["s"] == 2:
+        raise ValueError("two")
+    return row
+
+
+async def later_not_two(row: dict[str, Any]) -> dict[str, Any]:
+    return not_two(row)
+
+
+FAILING: dict[str, Callable[[sf.Stream], sf.Stream]] = {
+    "a function": lambda totals: totals.map(not_two, schema={"change": str, "k": str, "s": int}),
+    "a function of objects": lambda totals: totals.map(not_two),
+    "columns": lambda totals: totals.with_columns(
+        s=pl.when(col("s") == 2).then(-1).otherwise("s").cast(pl.UInt32)
+    ),
+    "a filter": lambda totals: totals.filter(lambda row: bool(not_two(row))),
+    "requests": lambda totals: totals.map_async(later_not_two, schema={"change": str, "k": str, "s": int}),
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_a_bad_half_of_an_update_leaves_an_insert_or_a_delete(name: str) -> None:
+    job = sf.Job("halves")
+    rows = [{"k": key, "v": value} for key, value in zip("aaabb", (1, 1, 1, 1, 1), strict=True)]
+    totals = job.read(sf.MemorySource(rows, batch_rows=1)).key_by("k").aggregate(s=sf.sum("v"))
+    made = FAILING[name](totals).on_error("skip")
+    assert made.type.changes == EVERY_CHANGE
+    # Behind it a query of its own, so that columns are put together with it.
+    out = (made.select("change", "k", "s") if name == "columns" else made).collect()
+    result = job.run(mode="streaming", batch_rows=1)
+    assert [(row["change"], row["k"], row["s"]) for row in out.rows()] == [
+        ("insert", "a", 1),
+        ("delete", "a", 1),
+        ("insert", "a", 3),
+        ("insert", "b", 1),
+        ("delete", "b", 1),
+    ]
+    assert result.errors == 3
 
 
 def test_a_change_for_which_a_filter_fails_is_a_bad_record() -> None:
