@@ -33,6 +33,7 @@ from streamflow.operators.contract.operator import (
     own_output,
 )
 from streamflow.operators.contract.waiting import Waiting, earliest
+from streamflow.operators.process.broadcast_in_order import BroadcastInOrder
 from streamflow.operators.process.context import Emitted, Firing, ProcessContext, Timer, moment
 from streamflow.operators.process.keys import KeyColumns
 from streamflow.operators.process.process import WHOLE_RECORD, ProcessSpec
@@ -103,6 +104,8 @@ class ProcessOperator(Operator):
         self._waiting = TimeSorted(
             ctx.state, ctx.operator_id, ctx.memory_budget, owned, time=EVENT_TIME, state="waiting", ties=ties
         )
+        self._orders_broadcast = spec.order == "event_time" and len(inputs) > 1 and inputs[1].timed
+        self._rules = BroadcastInOrder(spec.broadcast_columns or (WHOLE_RECORD,))
         marked = ctx.marks and self._timed
         self._main = Emitted(marked=marked)
         self._side = {name: Emitted(marked=marked) for name, _ in spec.side}
@@ -171,9 +174,13 @@ class ProcessOperator(Operator):
     def waiting(self) -> tuple[Waiting, ...]:
         due, first = self._event_timers.next_time if self._timed else None, self._waiting.earliest()
         rows, alarm = len(self._waiting), self._processing_timers.next_time
+        rule = self._rules.earliest
         return earliest(
             None if due is None else Waiting(f"a timer set for {format_time(due)}", due, 0),
             None if first is None else Waiting(f"an event of {format_time(first)}", first, rows),
+            None
+            if rule is None
+            else Waiting(f"a broadcast record of {format_time(rule)}", rule, len(self._rules)),
             None if alarm is None else Waiting("a timer of processing time", alarm, 0, by_clock=True),
         )
 
@@ -181,9 +188,10 @@ class ProcessOperator(Operator):
         self._cache.write_back()
         for queue in self._queues:
             queue.write_back()
-        broadcast = {name: handle.snapshot() for name, handle in self._broadcast.items()}
+        broadcast = {name: handle.snapshot() for name, handle in self._shared.items()}
         waiting = self._waiting.snapshot()
-        values = {"watermark": self._watermark, "broadcast": broadcast, **waiting.values}
+        rules = self._rules.snapshot()
+        values = {"watermark": self._watermark, "broadcast": broadcast, "rules": rules, **waiting.values}
         return OperatorSnapshot(values, waiting.tables, waiting.keys)
 
     def restore(self, parts: Sequence[StatePart]) -> None:
@@ -197,9 +205,11 @@ class ProcessOperator(Operator):
             queue.recover()
         # Every subtask had the same.
         saved: Mapping[str, bytes] = parts[0].values["broadcast"] if parts else {}
-        for name, handle in self._broadcast.items():
+        for name, handle in self._shared.items():
             if name in saved:
                 handle.restore(saved[name])
+        # Checkpoints of earlier versions have none.
+        self._rules.restore(parts[0].values.get("rules") if parts else None)
 
     def close(self) -> None:
         self._process.close()
@@ -211,9 +221,9 @@ class ProcessOperator(Operator):
         for attribute, state in declared.keyed.items():
             own[attribute] = state.bind(self._cache)
         self._expiring = [handle for handle in self._cache.handles if handle.expiry is not None]
-        self._broadcast = {state.name: state.bind() for state in declared.broadcast.values()}
+        self._shared = {state.name: state.bind() for state in declared.broadcast.values()}
         for attribute, broadcast in declared.broadcast.items():
-            own[attribute] = self._broadcast[broadcast.name]
+            own[attribute] = self._shared[broadcast.name]
 
     @property
     def _queues(self) -> list[Any]:
@@ -261,13 +271,33 @@ class ProcessOperator(Operator):
         if self._spec.order == "event_time":
             for frame in self._waiting.due(watermark):
                 mark = (_TIME - 1).cast(EVENT_TIME_TYPE).alias(WATERMARK)
-                yield from self._in_portions(frame.with_columns(mark), out)
+                yield from self._between_broadcasts(frame.with_columns(mark), out)
+            for time, rules in self._rules.due(watermark):
+                yield from self._broadcast_at(time, rules, out)
         elif ends:
             for frame in self._waiting.due(MAX_TIME):
                 yield from self._in_portions(self._as_in_order(frame), out)
         while self._fire(self._event_timers, watermark, "event", out, gives_way=True):
             yield
         self._current.watermark = max(self._current.watermark, watermark)
+
+    def _between_broadcasts(self, frame: pl.DataFrame, out: Collector) -> Iterator[None]:
+        """Processes records in order, and before those of a moment what was broadcast until then."""
+        times = frame[EVENT_TIME].to_physical()
+        done = 0
+        for time, rules in self._rules.due(times[-1]):
+            until = times.search_sorted(time, side="left")
+            yield from self._in_portions(frame[done:until], out)
+            done = until
+            yield from self._broadcast_at(time, rules, out)
+        yield from self._in_portions(frame[done:], out)
+
+    def _broadcast_at(self, time: int, rules: pl.DataFrame, out: Collector) -> Iterator[None]:
+        """Takes broadcast records of one moment, after the timers before it."""
+        while self._fire(self._event_timers, time - 1, "event", out, gives_way=True):
+            yield
+        self._current.watermark = max(self._current.watermark, time - 1)
+        self._broadcast(rules, out)
 
     def _in_portions(self, frame: pl.DataFrame, out: Collector) -> Iterator[None]:
         """Processes records with their watermarks, in portions that can be waited for."""
@@ -301,6 +331,9 @@ class ProcessOperator(Operator):
 
     def _hand_over_left(self, out: Collector) -> None:
         """Processes records that an earlier run kept in order, if this run no longer sorts."""
+        if not self._orders_broadcast:
+            for _, rules in self._rules.due(MAX_TIME):
+                self._broadcast(rules, out)
         if not self._sorts and len(self._waiting):
             for frame in self._waiting.due(MAX_TIME):
                 self._process_frame(frame, False, out)
@@ -354,16 +387,24 @@ class ProcessOperator(Operator):
 
     def _broadcast_batch(self, batch: AnyBatch, out: Collector) -> None:
         assert isinstance(batch, FrameBatch)
-        batch = self._held(batch, out)
-        frame = batch.frame
+        frame = self._held(batch, out).unmarked().frame
+        if self._orders_broadcast:
+            late = frame[EVENT_TIME].to_physical() <= self._watermark
+            self._rules.add(frame.filter(~late))
+            frame = frame.filter(late)
+        if frame.height:
+            self._broadcast(frame, out)
+
+    def _broadcast(self, frame: pl.DataFrame, out: Collector) -> None:
+        """Calls `on_broadcast` for each record."""
         errors: list[RecordError] = []
         self._current.leave()
         self._begins("on_broadcast")
-        for handle in self._broadcast.values():
+        for handle in self._shared.values():
             handle.writable = True
         try:
             times: Iterable[int | None] = (
-                frame[EVENT_TIME].to_physical().to_list() if batch.timed else repeat(None)
+                frame[EVENT_TIME].to_physical().to_list() if EVENT_TIME in frame.columns else repeat(None)
             )
             for event, time in zip(_events(frame, self._spec.broadcast_columns), times, strict=False):
                 self._current.time = self._own_time() if time is None or not self._timed else time
@@ -373,7 +414,7 @@ class ProcessOperator(Operator):
                 except BaseException as raised:  # noqa: BLE001 — whatever a user's code raises is the record's error
                     errors.append(self._failed(raised_by_user(raised), event, errors, out))
         finally:
-            for handle in self._broadcast.values():
+            for handle in self._shared.values():
                 handle.writable = False
             self._begins("on_event")
         self._guard.bad(errors, out)

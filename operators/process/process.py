@@ -62,8 +62,10 @@ class KeyedProcess:
     `process(P, order="event_time")` hands an event over once the watermark has passed it, in order of event time, and
     the timers before it first: the result is the same in every mode, at any parallelism, and for any order of arrival
     within the watermark's bound, at the cost of that bound in latency. Events of one moment come in the order of their
-    columns' values. An event behind the watermark goes to `.late`, or is counted. When the input has ended, each timer
-    that is set fires once, in order; one that a timer sets then fires only if it is for no later than the last event.
+    columns' values. An event behind the watermark goes to `.late`, or is counted. A broadcast record with event
+    time comes before the events of its moment, and at once if it is behind the watermark. When the input has ended,
+    each timer that is set fires once, in order; one that a timer sets then fires only if it is for no later than the
+    last event.
 
     >>> import streamflow as sf
     >>> class Totals(sf.KeyedProcess):
@@ -108,7 +110,11 @@ class KeyedProcess:
         )
 
     def on_broadcast(self, event: Any, ctx: ProcessContext) -> None:
-        """Called in every subtask for each record of the broadcast input; only here BroadcastState may change."""
+        """Called in every subtask for each record of the broadcast input; only here BroadcastState may change.
+
+        By arrival, nothing is said of the order of broadcast records and events; with `order="event_time"` they come
+        in order of event time.
+        """
         raise JobDefinitionError(f"{type(self).__name__} has no on_broadcast", hint="define it")
 
     def close(self) -> None:

@@ -53,8 +53,9 @@ class _Pending:
     def holds(self, windows: pl.DataFrame, keys: list[str], by: list[str]) -> pl.Series:
         """Whether a window is among these."""
         end = windows[END][0]
-        one_end = bool((windows[END] == end).all() and (self.windows[END] == end).all())
-        return has_key_in(windows, self.windows, keys if one_end else by)
+        # Own windows may have one end and several starts.
+        alike = START not in by and bool((windows[END] == end).all() and (self.windows[END] == end).all())
+        return has_key_in(windows, self.windows, keys if alike else by)
 
 
 class Alarms:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from streamflow.api.stream import Stream, builder_of, read_of, through
 from streamflow.api.windowed import check_aggregator
+from streamflow.arguments import text
 from streamflow.core.schema import OBJECTS, Schema, StreamSchema
-from streamflow.errors import JobDefinitionError, unknown_name
+from streamflow.errors import JobDefinitionError, Where, cut, represented, unknown_name
 from streamflow.graph.logical import Input, OperatorNode
 from streamflow.operators.contract.operator import LATE, Layout, own_output
 from streamflow.operators.process.process import (
@@ -70,7 +71,7 @@ class ProcessedStream(Stream):
 
     def output(self, name: str) -> Stream:
         """A side output that the process declares in `outputs`; raises JobDefinitionError for any other name."""
-        if name not in self._outputs:
+        if text(name, "the name of an output") not in self._outputs:
             message, hint = unknown_name("output", name, self._outputs)
             raise JobDefinitionError(message, hint=f"{hint}, or declare it in the process's outputs")
         return Stream(self._builder, Input(self._read.node, own_output(name)))
@@ -84,6 +85,7 @@ def processed(
         raise JobDefinitionError(f"order is {order!r}", hint='choose "arrival" or "event_time"')
     own = process_instance(process)
     _check(own)
+    _check_broadcast(own, broadcast)
     side = tuple((name, _schema(own, declared)) for name, declared in own.outputs.items())
     stream = keying.whole_records()
     reads: tuple[Input, ...] = (read_of(stream),)
@@ -128,6 +130,29 @@ def _check(process: KeyedProcess) -> None:
             check_gives(state.function, f"{name}.{attribute}", arguments=2)  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
         elif isinstance(state, AggregatingState):
             check_aggregator(state.aggregator)
+
+
+def _check_broadcast(process: KeyedProcess, broadcast: object) -> None:
+    """Refuses broadcast records that nothing takes, and a process that waits for some that nobody sends."""
+    name, takes = type(process).__name__, type(process).on_broadcast is not KeyedProcess.on_broadcast
+    if broadcast is None and takes:
+        raise JobDefinitionError(
+            f"{name} has on_broadcast, and no stream is broadcast to it",
+            where=Where(operator="process"),
+            hint=f"give the stream: process({name}, broadcast=rules)",
+        )
+    if broadcast is not None and not isinstance(broadcast, Stream):
+        raise JobDefinitionError(
+            f"broadcast is {cut(represented(broadcast), 60)}, and no stream",
+            where=Where(operator="process"),
+            hint="read it: job.read(source)",
+        )
+    if broadcast is not None and not takes:
+        raise JobDefinitionError(
+            f"{name} has no on_broadcast, and a stream is broadcast to it",
+            where=Where(operator="process"),
+            hint="define on_broadcast(self, event, ctx)",
+        )
 
 
 def _schema(process: KeyedProcess, declared: object) -> StreamSchema:

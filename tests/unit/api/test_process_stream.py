@@ -161,6 +161,12 @@ def test_mistakes_are_told_when_the_job_is_built() -> None:
         keyed.process(Sums).output("odd")
     with pytest.raises(JobDefinitionError, match="streams of two jobs"):
         keyed.process(Rules, broadcast=sf.Job("other").read(sf.MemorySource(ROWS)))
+    with pytest.raises(JobDefinitionError, match="Rules has on_broadcast, and no stream is broadcast to it"):
+        keyed.process(Rules)
+    with pytest.raises(JobDefinitionError, match="Sums has no on_broadcast, and a stream"):
+        keyed.process(Sums, broadcast=job.read(sf.MemorySource(ROWS)))
+    with pytest.raises(JobDefinitionError, match="broadcast is 5, and no stream"):
+        keyed.process(Rules, broadcast=5)  # type: ignore[arg-type]
     with pytest.raises(JobDefinitionError, match="cannot be made without arguments"):
         keyed.process(type("Needs", (Sums,), {"__init__": lambda self, x: None}))
 

@@ -266,6 +266,29 @@ def test_a_broadcast_record_reaches_all_subtasks_and_outlives_them() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("restored", [False, True])
+def test_in_order_of_event_time_a_broadcast_record_comes_before_the_events_of_its_moment(
+    restored: bool,
+) -> None:
+    def go_on(parallelism: int) -> None:
+        if restored:
+            harness.restore(harness.snapshot(), parallelism=parallelism)
+
+    ordered = spec(Scaled(), broadcast_columns=("k", "v"), order="event_time")
+    harness = OperatorHarness(ordered, TIMED, TIMED, parallelism=2)
+    harness.push(rows(("a", 1), ("a", 1), ("b", 1), ("a", 1)), times=[20, 10, 4, 30])
+    harness.push(rows(("a", 100), ("b", 7), ("a", 10)), times=[30, 5, 20], port=1)
+    go_on(3)
+    for watermark in (9, 25, 40):
+        harness.watermark(watermark, port=0).watermark(watermark, port=1)
+        go_on(1)
+    assert sorted(harness.output()) == [("a", 1), ("a", 11), ("a", 111), ("b", 1)]
+    harness.push(rows(("a", 1_000)), times=[40], port=1).push(
+        rows(("a", 1), ("b", 1)), times=[50, 50]
+    ).finish()
+    assert sorted(harness.output())[3:] == [("a", 1_111), ("b", 1), ("b", 8)]
+
+
 def test_broadcast_state_can_be_changed_by_broadcast_records_only_and_keyed_state_not_by_them() -> None:
     with pytest.raises(StateError, match="'factors' was changed outside of on_broadcast"):
         broadcasting().push(rows(("a", -1)))

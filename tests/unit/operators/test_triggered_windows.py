@@ -84,6 +84,20 @@ class TestOwn:
         assert panes(harness) == [("a", 0, 3, 1), ("a", 0, 3, 3)]
         assert harness.metrics.late_dropped.value == 1
 
+    def test_windows_with_one_end_wait_for_the_clock_each_by_itself(self) -> None:
+        class UntilTen(sf.WindowAssigner):
+            def assign(self, times: pl.Series) -> tuple[pl.Series, pl.Series]:
+                return times, pl.Series([10]).new_from_index(0, len(times))
+
+        harness = driven(UntilTen(), sf.repeatedly(sf.after_processing_time("5s")))
+        for ts in (1, 2):
+            push(harness, ("a", ts, ts))
+            harness.clock.advance("4s")
+            harness.tick()
+        harness.clock.advance("2s")
+        harness.tick()
+        assert panes(harness) == [("a", 1, 10, 1), ("a", 2, 10, 2)]
+
     def test_windows_that_merge(self) -> None:
         harness = push(driven(Bursts()), ("a", 1, 1), ("a", 8, 2), ("b", 3, 4))
         push(harness, ("a", 5, 8)).watermark(20)
