@@ -586,6 +586,15 @@ WITHIN: dict[str, tuple[Pattern, str, int, str, str]] = {
         C.then(PAIR, within="2s").times(1, 2, gap="3s").then("d", of("d")),
         "c1 a1 x x b1 x a2 b2 d1 c2 x a3 b3 d2", 99, "c1 a1 b1 d1, c1 a1 b1 a2 b2 d1", "c2"
     ),
+    "each repetition of a group, in time": (
+        pattern(PAIR).one_or_more(gap="2s"), "a1 b1 a2 b2 x x a3 b3", 99, "a1 b1, a1 b1 a2 b2, a2 b2, a3 b3", ""
+    ),
+    "a step and its group have a time": (
+        C.then(pattern("a", of("a")).optional().then("b", of("b"), within="4s"), within="2s"), "c1 x b1", 99, "", "c1"
+    ),
+    "absence is over, and then another event is taken": (
+        A.one_or_more().not_then("no", of("b"), within="2s").within("5s"), "a1 x x a2 x x x", 99, "a1, a1 a2, a2", ""
+    ),
     "a group that begins with an optional step, left out": (
         C.then(pattern("a", of("a")).optional().then("b", of("b")), within="2s"), "c1 b1 c2 x b2", 99, "c1 b1", "c1, c2"
     ),
