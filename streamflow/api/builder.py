@@ -106,7 +106,7 @@ class GraphBuilder:
             given = represented(keys[0] if len(keys) == 1 else list(keys))
             raise JobDefinitionError(
                 f"{sink.describe()} keeps one row of each {', '.join(keys)}, and these changes are made by another key,"
-                " or have several rows of one: a row that goes could remove the one that has come for it",
+                " have several rows of one, or are spread by parallel(…): a row that goes could remove its successor",
                 hint=f"write the row that stands of each: .to_table({given}).changes().write(…)",
             )
 

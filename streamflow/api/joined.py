@@ -17,7 +17,7 @@ from streamflow.api.builder import with_place
 from streamflow.api.stream import Stream, added, builder_of, has_end, read_of, through
 from streamflow.api.tables import Table, key_names
 from streamflow.api.windowed import field_of
-from streamflow.arguments import whole_number
+from streamflow.arguments import chosen, whole_number
 from streamflow.core.schema import CHANGE, OBJECTS, Schema, key_column
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.graph.logical import Input
@@ -45,7 +45,8 @@ __all__ = ["JoinedStream", "Keys", "Strategy", "joined", "joined_as_of"]
 
 Unpacked = Callable[[dict[str, Any]], dict[str, Any]]
 Keys = str | pl.Expr | Sequence[str | pl.Expr]
-Strategy = Literal["auto", "hash", "broadcast"]
+Strategy = Literal["auto", "hash", "sort-merge", "broadcast"]
+_STRATEGIES: Final = ("auto", "hash", "sort-merge", "broadcast")
 
 _OF_LEFT: Final = ("inner", "left", "semi", "anti")
 _RECORD: Final = "\x1arecord"
@@ -202,13 +203,12 @@ def _joined(
     strategy: Strategy,
     ttl: Duration | None,
 ) -> JoinedStream:
-    if strategy not in ("auto", "hash", "broadcast"):
-        raise JobDefinitionError(f"strategy is {strategy!r}", hint='choose "auto", "hash" or "broadcast"')
+    chosen(strategy, "strategy", _STRATEGIES)
     given = {"window": window, "within": within, "ttl": ttl}
-    chosen = [name for name, value in given.items() if value is not None]
-    if len(chosen) > 1:
+    bounds = [name for name, value in given.items() if value is not None]
+    if len(bounds) > 1:
         raise JobDefinitionError(
-            f"a join has {' and '.join(chosen)}", where=call.where, hint="give one of them"
+            f"a join has {' and '.join(bounds)}", where=call.where, hint="give one of them"
         )
     if call.salt > 1 and window is None and within is None:
         raise JobDefinitionError(
@@ -216,11 +216,11 @@ def _joined(
             where=call.where,
             hint="salt= goes with window=, within= or join_asof",
         )
-    if chosen and (not isinstance(right, Stream) or strategy == "broadcast"):
+    if bounds and (not isinstance(right, Stream) or strategy == "broadcast"):
         raise JobDefinitionError(
-            f"a join with a table has no {chosen[0]}",
+            f"a join with a table has no {bounds[0]}",
             where=call.where,
-            hint=f"join two streams by {chosen[0]}=, or leave it out",
+            hint=f"join two streams by {bounds[0]}=, or leave it out",
         )
     if isinstance(right, pl.DataFrame):
         return _with_frame(call, right)

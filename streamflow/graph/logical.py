@@ -122,6 +122,9 @@ class LogicalGraph:
             return False
         if not isinstance(node, OperatorNode):
             return True
+        if node.parallelism is not None and node.spec.needs(0).keys is None:
+            # Batches go to its subtasks in turn, whatever their keys.
+            return False
         return node.spec.one_row_each(
             keys, lambda port, columns: self.one_row_each(node.inputs[port], columns)
         )

@@ -54,7 +54,10 @@ MISUSES: dict[str, tuple[Callable[[sf.Job, sf.Stream, sf.Stream], Any], str]] = 
     "other types of keys": (lambda j, a, b: a.join(b, left_on="k", right_on="v"), "which is String"),
     "how": (lambda j, a, b: a.join(b, on="k", how="cross"), "choose one of inner, left"),
     "several kinds of join": (lambda j, a, b: a.join(b, on="k", how=["left"]), "choose one of inner, left"),
-    "strategy": (lambda j, a, b: a.join(b, on="k", strategy="sort-merge"), "strategy is 'sort-merge'"),
+    "strategy": (
+        lambda j, a, b: a.join(b, on="k", strategy="nested"),
+        "one of: auto, hash, sort-merge, broadcast",
+    ),
     "window and within": (
         lambda j, a, b: a.join(b, on="k", window=sf.tumbling("1s"), within=("0s", "1s")),
         "give one of them",
@@ -173,6 +176,10 @@ MISUSES: dict[str, tuple[Callable[[sf.Job, sf.Stream, sf.Stream], Any], str]] = 
     "a topic of a join by another key": (
         lambda j, a, b: a.to_table("k").join(b.to_table("k"), on="v").write(TOPIC),
         "made by another key",
+    ),
+    "a topic of changes that are spread": (
+        lambda j, a, b: a.key_by("k").aggregate(n=sf.count()).filter(col("n") > 1).parallel(2).write(TOPIC),
+        "spread by parallel",
     ),
     "a topic of several rows of a key": (
         lambda j, a, b: a.to_table("k").join(b, on="k").write(TOPIC),
