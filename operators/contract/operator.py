@@ -310,8 +310,11 @@ class OperatorSpec(ABC):
 
     def one_row_each(self, keys: tuple[str, ...], before: ByInput) -> bool | None:
         """Whether a changing result has one row at most for each value of these columns, all of whose changes come in
-        order, a new row for the one before as an update; None if that is not known. `before` tells it of an input."""
-        return None
+        order, a new row for the one before as an update; None if that is not known. `before` tells it of an input.
+
+        Of changes that are so by no column at all, as a log's are, all that comes of them one by one is in order.
+        """
+        return (self.on_changes == "pass" and before(0, ())) or None
 
     def split_combiner(self, inputs: Sequence[StreamType]) -> tuple[OperatorSpec, OperatorSpec] | None:
         """(combiner, the rest): a pure partial aggregate for the source's read-ahead, before the hash exchange, and

@@ -98,7 +98,7 @@ class ColumnSpec(PureSpec):
         return DEAD_LETTER_TYPE
 
     def one_row_each(self, keys: tuple[str, ...], before: ByInput) -> bool | None:
-        return None if any(map(self.overwrites, keys)) else before(0, keys)
+        return super().one_row_each(keys, before) if any(map(self.overwrites, keys)) else before(0, keys)
 
     def function(self, ctx: OperatorContext, inputs: Sequence[StreamType]) -> BatchFunction:
         guard = Guard(ctx.operator_id, self.on_error, ctx.metrics)

@@ -21,6 +21,7 @@ from streamflow.errors import RecordError, Where
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE, Guard
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import (
+    ByInput,
     Collector,
     ErrorPolicy,
     Layout,
@@ -70,6 +71,11 @@ class Extract(OperatorSpec):
             single = isinstance(schema, Schema) and list(schema) == ["value"]
             fields[name] = schema["value"] if isinstance(schema, Schema) and single else _UNKNOWN
         return StreamType(Schema(fields), before.timed)
+
+    def one_row_each(self, keys: tuple[str, ...], before: ByInput) -> bool | None:
+        made = {name for name, _ in self.columns}
+        kept = self.reads is Layout.FRAME and made.isdisjoint(keys)
+        return before(0, keys) if kept else super().one_row_each(keys, before)
 
     def side_type(self, output: str, inputs: Sequence[StreamType]) -> StreamType:
         return DEAD_LETTER_TYPE

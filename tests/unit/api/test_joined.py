@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import streamflow as sf
 from streamflow import col
+from streamflow.api.stream import builder_of
 from streamflow.graph.logical import OperatorNode
 from streamflow.testing import TestJob
 
@@ -411,6 +412,22 @@ def test_a_table_of_a_changing_result_holds_what_stands(mode: Any, rows: list[tu
     assert standing(named.rows(), "n") == {key: n for key, n in dict(rows).items() if n in (1, 2)}
     sums = {key: sum(n for k, n in rows if k == key) for key, _ in rows}
     assert standing(totals.rows(), "total") == sums
+
+
+def test_only_changes_out_of_order_need_all_rows_that_stand() -> None:
+    """A database tells deletions by their key alone, which would withdraw no row."""
+    items = sf.Job("tables").read(sf.KafkaSource("items", format="debezium", schema={"k": int, "n": int}))
+    totals = items.key_by("k").aggregate(n=sf.sum("n"))
+    kinds = [
+        [node.kind for node in builder_of(stream.to_table("k").stream).graph.nodes][-1]
+        for stream in (
+            items.map_batches(lambda frame: frame),
+            totals.filter(lambda row: row["n"] > 1).rename({"n": "m"}),
+            totals.select("change", k="n"),
+            totals.filter(col("n") > 1).parallel(2),
+        )
+    ]
+    assert kinds == ["rows_of_changes"] * 2 + ["latest_standing"] * 2
 
 
 @pytest.mark.parametrize("how", ["inner", "left", "semi", "anti"])
