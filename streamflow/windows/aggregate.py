@@ -47,6 +47,17 @@ def is_known(dtype: pl.DataType) -> bool:
             return dtype not in (_UNKNOWN, pl.Null())
 
 
+def _filled(dtype: pl.DataType) -> pl.DataType:
+    """A type in which what is not known is a whole number."""
+    match dtype:
+        case pl.Struct():
+            return pl.Struct({field.name: _filled(_instance(field.dtype)) for field in dtype.fields})
+        case pl.List() | pl.Array():
+            return pl.List(_filled(_instance(dtype.inner)))
+        case _:
+            return dtype if is_known(dtype) else pl.Int64()
+
+
 def _instance(dtype: PolarsDataType) -> pl.DataType:
     return dtype if isinstance(dtype, pl.DataType) else dtype()
 
@@ -143,6 +154,8 @@ class Aggregate(ABC):
         Found by running the aggregate over no rows; raises JobDefinitionError if the input's type does not fit.
         """
         if self.input is not None and not is_known(dtype):
+            if dtype.is_nested():
+                self._check_nested(dtype)
             return self.constant_type or _UNKNOWN
         if self.input is not None and not self.fits(dtype):
             raise self.unfit(dtype, "it needs other values")
@@ -155,6 +168,13 @@ class Aggregate(ABC):
             return merged.select(over.value(slot).alias("value")).schema["value"]
         except pl.exceptions.PolarsError as error:
             raise self.unfit(dtype, cut(str(error).splitlines()[0])) from error
+
+    def _check_nested(self, dtype: pl.DataType) -> None:
+        """Raises JobDefinitionError for a list or struct that does not fit, whatever is inside."""
+        try:
+            self.output(_filled(dtype))
+        except JobDefinitionError as error:
+            raise self.unfit(dtype, "it needs other values") from error
 
     def refusal(self, dtype: pl.DataType) -> str | None:
         """The reason why the aggregate cannot be made of values of a type seen at run time; None if it can."""

@@ -78,7 +78,7 @@ class ApproxQuantile(FoldedAggregate):
         return dtype.is_numeric()
 
     def output(self, dtype: pl.DataType) -> pl.DataType:
-        if is_known(dtype) and not self.fits(dtype):
+        if (is_known(dtype) or dtype.is_nested()) and not self.fits(dtype):
             raise self.unfit(dtype, "it needs numbers")
         return pl.Float64()
 

@@ -115,6 +115,8 @@ AGGREGATES: dict[str, Callable[[Callable[[dict[str, Any]], Any]], Any]] = {
     "std": sf.std,
     "quantile": lambda function: sf.quantile(function, 0.5),
     "any": sf.any,
+    "min": sf.min,
+    "approx_quantile": lambda function: sf.approx_quantile(function, 0.5),
 }
 
 
@@ -132,8 +134,12 @@ def test_an_aggregate_does_not_take_what_it_cannot_be_made_of(name: str, unfit: 
 
 
 @pytest.mark.parametrize(
-    ("name", "unfit"), [("quantile", "1"), ("quantile", [1]), ("any", "yes"), ("any", 1)]
-)
+    ("name", "unfit"),
+    [
+        ("quantile", "1"), ("quantile", [1]), ("any", "yes"), ("any", 1),
+        ("quantile", []), ("mean", []), ("min", [None]), ("sum", {"a": None}), ("approx_quantile", []),
+    ],
+)  # fmt: skip
 def test_nor_does_one_give_null_or_a_truth_for_it(name: str, unfit: Any) -> None:
     job = sf.Job("unfit")
     job.read(sf.MemorySource([{"k": 1, "v": unfit}])).key_by("k").aggregate(
