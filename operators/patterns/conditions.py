@@ -1,16 +1,16 @@
 """The conditions of a pattern: what can be judged of an event alone, in columns, and what depends on a partial match.
 
 All conditions are numbered. Those of a batch's events are one column, `HOLDS`, in which bit n says whether condition n
-holds. Of a condition that refers to earlier steps the bit says whether its other conjuncts hold; the rest is judged
-where the partial match is known.
+holds. Of a condition that refers to earlier steps the bit says whether its other conjuncts hold; the rest, and a
+function of earlier steps, is judged where the partial match is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -22,7 +22,7 @@ from streamflow.operators.patterns.references import Reference
 from streamflow.operators.patterns.scalar import Scalar, conjuncts, scalar
 from streamflow.operators.stateless.columns import checked_type, roots
 
-__all__ = ["HOLDS", "Conditions", "Dependent"]
+__all__ = ["HOLDS", "Conditions", "Dependent", "OnSteps"]
 
 HOLDS: Final = "\x1aholds"
 """The column of the conditions that hold for an event, a bit for each."""
@@ -37,6 +37,18 @@ class Dependent:
     holds: Scalar
     columns: tuple[str, ...]
     references: tuple[Reference, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class OnSteps:
+    """A condition that is a function of a record and of a dict with the list of records that each step has taken so
+    far. `record` makes the function's record of an event, a dict of its columns or a packed object."""
+
+    function: Callable[[Any, dict[str, list[Any]]], object]
+    record: Callable[[Any], Any]
+
+    def __call__(self, record: Any, steps: dict[str, list[Any]]) -> bool:
+        return bool(self.function(record, steps))
 
 
 class Conditions:
@@ -55,12 +67,14 @@ class Conditions:
             raise JobDefinitionError(
                 f"the pattern has {len(automaton.conditions)} conditions", hint=f"{_MOST} at most"
             )
-        self.dependents: dict[int, Dependent] = {}
+        self.dependents: dict[int, Dependent | OnSteps] = {}
         self._alone: list[pl.Expr] = []
         for number, (label, condition, _) in enumerate(automaton.conditions):
-            assert condition is None or isinstance(condition, pl.Expr)
             alone = pl.lit(True)
-            if condition is not None:
+            if isinstance(condition, OnSteps):
+                self.dependents[number] = condition
+            elif condition is not None:
+                assert isinstance(condition, pl.Expr)
                 alone = self._judged(number, label, condition)
             self._alone.append(alone)
 

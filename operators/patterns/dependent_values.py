@@ -10,10 +10,11 @@ import polars as pl
 from streamflow.operators.contract.error_policy import Guard
 from streamflow.operators.contract.operator import Collector
 from streamflow.operators.patterns.automaton import Automaton, Holds, Path
-from streamflow.operators.patterns.conditions import Dependent
+from streamflow.operators.patterns.conditions import Dependent, OnSteps
 from streamflow.operators.patterns.match_rows import EVENT
 from streamflow.operators.patterns.references import Reference
 from streamflow.operators.patterns.scalar import Scalar, values_of
+from streamflow.operators.stateless.row_builder import row_dicts
 from streamflow.user_code import raised_by_user
 
 __all__ = ["DependentValues"]
@@ -50,7 +51,7 @@ class DependentValues:
 
     def __init__(
         self,
-        dependents: Mapping[int, Dependent],
+        dependents: Mapping[int, Dependent | OnSteps],
         automaton: Automaton,
         pool: pl.DataFrame,
         guard: Guard,
@@ -60,7 +61,10 @@ class DependentValues:
         self._guard = guard
         self._out = out
         self._failed: set[int] = set()
-        steps = {step.name: number for number, step in enumerate(automaton.steps)}
+        self._steps = [step.name for step in automaton.steps]
+        self._records: dict[tuple[int, int], Any] = {}
+        self._functions = {number: each for number, each in dependents.items() if isinstance(each, OnSteps)}
+        steps = {name: number for number, name in enumerate(self._steps)}
         known: dict[str, list[Any]] = {}
 
         def column(name: str) -> Sequence[Any]:
@@ -78,6 +82,7 @@ class DependentValues:
                 ],
             )
             for number, each in dependents.items()
+            if isinstance(each, Dependent)
         }
 
     def of_key(self, row_of: Mapping[int, int], holds: Sequence[int]) -> Callable[[int], Holds]:
@@ -91,6 +96,8 @@ class DependentValues:
             def is_true(condition: int, path: Path) -> bool:
                 if not bits >> condition & 1:
                     return False
+                if condition in self._functions:
+                    return self._gives_true(condition, row, path, row_of)
                 ready = self._ready.get(condition)
                 return ready is None or self._is_true(ready, row, path, row_of)
 
@@ -105,8 +112,32 @@ class DependentValues:
         try:
             return ready.holds(values) is True
         except BaseException as raised:  # noqa: BLE001 — Polars' panics are none of Exception's
-            if row not in self._failed:
-                self._failed.add(row)
-                shown = {name: self._pool[EVENT][row][name] for name, _ in ready.columns}
-                self._guard.bad([self._guard.error(raised_by_user(raised), shown)], self._out)
+            self._bad(row, raised, {name: self._pool[EVENT][row][name] for name, _ in ready.columns})
             return False
+
+    def _gives_true(self, condition: int, row: int, path: Path, row_of: Mapping[int, int]) -> bool:
+        """The same of a function."""
+        record = None
+        try:
+            record = self._record(condition, row)
+            taken: dict[str, list[Any]] = {name: [] for name in self._steps}
+            for step, event in path:
+                taken[self._steps[step]].append(self._record(condition, row_of[event]))
+            return self._functions[condition](record, taken)
+        except Exception as raised:  # noqa: BLE001 — whatever the user's function raises
+            self._bad(row, raised, record)
+            return False
+
+    def _record(self, condition: int, row: int) -> Any:
+        """The event of a row as the function takes it."""
+        known = self._records
+        if (condition, row) not in known:
+            event = self._pool[EVENT].slice(row, 1)
+            plain = event.item() if event.dtype == pl.Binary() else next(row_dicts(event.struct.unnest()))
+            known[condition, row] = self._functions[condition].record(plain)
+        return known[condition, row]
+
+    def _bad(self, row: int, raised: BaseException, record: object) -> None:
+        if row not in self._failed:
+            self._failed.add(row)
+            self._guard.bad([self._guard.error(raised_by_user(raised), record)], self._out)

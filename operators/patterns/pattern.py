@@ -17,8 +17,9 @@ from streamflow.time.timestamps import Duration, format_duration, parse_duration
 
 __all__ = ["Condition", "Contiguity", "Pattern", "Step", "event_steps", "pattern"]
 
-Condition = pl.Expr | Callable[[Any], object]
-"""An expression, or a function of one record, that is true for the events of a step."""
+Condition = pl.Expr | Callable[..., object]
+"""An expression, or a function of one record, or of a record and of the records that each step has taken, that is true
+for the events of a step."""
 Contiguity = Literal["next", "then", "then_any"]
 """The events that may come between: none; those that the step does not take; any."""
 _DEEPEST: Final = 50
@@ -90,7 +91,8 @@ class Pattern:
     Each method gives a new pattern. `next`, `then`, `then_any`, `not_next` and `not_then` add a step; `optional`,
     `times`, `at_least`, `one_or_more`, `until`, `greedy`, `consecutive` and `combinations` are about the step before
     them; `within` is about the whole. A condition is an expression or a function of one record; an expression may
-    refer to earlier steps by `sf.step`. In place of a name and a condition a whole pattern may stand, as a group.
+    refer to earlier steps by `sf.step`, a function by a second parameter, a dict with the list of records that each
+    step has taken. In place of a name and a condition a whole pattern may stand, as a group.
 
     `next`, `then` and `then_any` take `within=`: less than that time lies between the step's first event and the event
     before it (FLIP-228: PREVIOUS_AND_CURRENT); `times`, `at_least` and `one_or_more` take `gap=`: less than that lies

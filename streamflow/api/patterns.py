@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,10 +18,11 @@ from streamflow.graph.logical import Input, OperatorNode
 from streamflow.operators.contract.operator import LATE
 from streamflow.operators.contract.sink import Sink
 from streamflow.operators.patterns.after_match import AfterMatch
+from streamflow.operators.patterns.conditions import OnSteps
 from streamflow.operators.patterns.match import TIMED_OUT, MatchSpec
 from streamflow.operators.patterns.pattern import Condition, Pattern, Step, event_steps
 from streamflow.operators.process.process import WHOLE_RECORD
-from streamflow.operators.stateless.user_functions import check_gives, on_rows
+from streamflow.operators.stateless.user_functions import check_gives, on_rows, row_maker
 from streamflow.windows.accumulators import unpack
 
 if TYPE_CHECKING:
@@ -144,6 +146,11 @@ def _made(pattern: Pattern, keying: Keying) -> tuple[tuple[tuple[str, Callable[[
                 )
             return condition
         where = f"the condition of {step.name!r}"
+        if _takes_steps(condition):
+            check_gives(condition, where, arguments=2)
+            make = row_maker(condition, keying.record_schema, where, 0)
+            record = unpack if keying.record_columns is None else _itself
+            return OnSteps(condition, record if make is None else lambda event: make(record(event)))
         check_gives(condition, where)
         name = f"__{what}{step.name}"
         while name in (keying.record_columns or ()):
@@ -166,6 +173,23 @@ def _made(pattern: Pattern, keying: Keying) -> tuple[tuple[tuple[str, Callable[[
     return tuple(made), with_columns
 
 
+def _takes_steps(function: Callable[..., object]) -> bool:
+    """Whether a condition takes the records of earlier steps beside its own."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return False
+    try:
+        signature.bind(None)
+    except TypeError:
+        return len(signature.parameters) > 1
+    return False
+
+
+def _itself(record: Any) -> Any:
+    return record
+
+
 def _yes_or_no(function: Callable[[Any], Any]) -> Callable[[Any], bool]:
     """The function, made to give True or False."""
 
@@ -173,8 +197,8 @@ def _yes_or_no(function: Callable[[Any], Any]) -> Callable[[Any], bool]:
         value = function(record)
         if isinstance(value, pl.Expr):
             raise TypeError(
-                "the condition gave an expression: a function gives True or False for its record alone; "
-                "a condition on earlier steps is an expression itself, of a stream with columns"
+                "the condition gave an expression, and a function gives True or False; "
+                "a function of earlier steps takes them as a second argument: lambda record, steps: …"
             )
         return bool(value)
 

@@ -44,9 +44,17 @@ class Condition:
     step: str = ""
 
     def for_job(self, *, function: bool) -> Any:
-        values = sorted(self.values)
-        if function:
+        values, step = sorted(self.values), self.step
+        if function and self.kind == "among":
             return lambda record: record["value"] in values
+        if function:
+            return lambda record, steps: _fits(
+                self.kind,
+                self.values,
+                step,
+                Event(**record),
+                {name: [Event(**each) for each in taken] for name, taken in steps.items()},
+            )
         among = col("value").is_in(values)
         if self.kind == "larger":
             return among & (col("value") >= sf.step(self.step).value)
@@ -54,8 +62,8 @@ class Condition:
             return among & (col("value") + sf.step(self.step).sum("value") < 6)
         return among
 
-    def for_model(self, *, function: bool) -> Fits:
-        return partial(_fits, self.kind if not function else "among", self.values, self.step)
+    def for_model(self) -> Fits:
+        return partial(_fits, self.kind, self.values, self.step)
 
 
 def _fits(kind: str, values: frozenset[int], step: str, event: Event, taken: dict[str, list[Event]]) -> bool:
@@ -222,11 +230,11 @@ def duration(micros: int | None) -> timedelta | None:
     return None if micros is None else timedelta(microseconds=micros)
 
 
-def wanted_of(steps: Sequence[Plan], *, function: bool) -> list[Wanted]:
+def wanted_of(steps: Sequence[Plan]) -> list[Wanted]:
     """The steps as the model has them."""
 
     def fits(condition: Condition | None) -> Fits | None:
-        return None if condition is None else condition.for_model(function=function)
+        return None if condition is None else condition.for_model()
 
     return [
         Wanted(
@@ -239,12 +247,12 @@ def wanted_of(steps: Sequence[Plan], *, function: bool) -> list[Wanted]:
             optional=plan.optional,
             greedy=plan.greedy,
             until=fits(plan.until),
-            not_then=() if plan.not_then is None else (plan.not_then.for_model(function=function),),
+            not_then=() if plan.not_then is None else (plan.not_then.for_model(),),
             not_next=fits(plan.not_next),
             within=plan.within if number else None,
             gap=plan.gap,
             absent_within=plan.absent_within,
-            steps=tuple(wanted_of(plan.steps, function=function)),
+            steps=tuple(wanted_of(plan.steps)),
         )
         for number, plan in enumerate(steps)
     ]
@@ -259,14 +267,12 @@ def arrivals(draw: st.DrawFn, bound: int) -> list[Event]:
     return [e for _, e in sorted(zip(jitters, events, strict=True), key=lambda pair: pair[0] + pair[1].ts)]
 
 
-def models(
-    steps: Sequence[Plan], within: int | None, records: Sequence[Event], *, function: bool = False
-) -> dict[str, Model]:
+def models(steps: Sequence[Plan], within: int | None, records: Sequence[Event]) -> dict[str, Model]:
     """A model for each key."""
     by_key: dict[str, list[Event]] = defaultdict(list)
     for event in sorted(records, key=lambda event: (event.ts, event.value)):
         by_key[event.key].append(event)
-    wanted = wanted_of(steps, function=function)
+    wanted = wanted_of(steps)
     return {key: Model(wanted, within, events) for key, events in by_key.items()}
 
 
@@ -312,7 +318,7 @@ def test_every_match_and_no_other_is_found(
     timed_out = matches.timed_out.collect() if has_time(steps, within) else None
     job.run(**way.settings)
     assert missed is None or missed.rows() == []
-    by_key = models(steps, within, records, function=function)
+    by_key = models(steps, within, records)
     assert results_of(out.rows(), "match_end") == expected(
         [(key, model.result(*match)) for key, model in by_key.items() for match in model.matches()]
     )
@@ -348,7 +354,7 @@ def test_a_rule_leaves_the_matches_that_it_should(
     out = matches.collect()
     job.run(**way.settings)
     wanted: list[tuple[str, Result]] = []
-    for key, model in models(steps, within, records, function=function).items():
+    for key, model in models(steps, within, records).items():
         wanted += [(key, model.result(taken, 0)) for taken in model.after(rule)]
     assert results_of(out.rows(), "match_end") == expected(wanted)
 
@@ -440,7 +446,7 @@ def test_the_automaton_alone_gives_what_is_defined(
     steps = ending(steps, within)
     rule += NAMES[of % len(single(steps))] if rule.endswith(":") else ""
     events = sorted(events, key=lambda event: (event.ts, event.value))
-    model = Model(wanted_of(steps, function=False), within, events)
+    model = Model(wanted_of(steps), within, events)
     automaton = compiled(pattern_of(steps, within, function=False))
     names = [step.name for step in automaton.steps]
     fits = fits_of(steps, automaton)
@@ -482,7 +488,7 @@ def fits_of(steps: Sequence[Plan], automaton: Automaton) -> list[Fits]:
 
     name(steps)
     found = [named[condition.label] for condition in automaton.conditions]
-    return [each.for_model(function=False) for each in found if each is not None]
+    return [each.for_model() for each in found if each is not None]
 
 
 def ending(steps: list[Plan], within: int | None) -> list[Plan]:

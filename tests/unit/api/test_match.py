@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -191,11 +192,38 @@ def test_null_keys_are_refused_also_where_no_condition_holds() -> None:
         assert raised.value.record == str(bad)
 
 
-def test_a_function_is_about_its_record_alone() -> None:
+@dataclass
+class Reading:
+    k: str
+    ts: int
+    v: int
+
+
+def test_a_function_may_see_the_records_of_earlier_steps() -> None:
+    def higher(record: Reading, steps: dict[str, list[Reading]]) -> bool:
+        return record.v > steps["low"][-1].v + 10 // (record.v - 2)
+
+    def higher_row(row: Any, steps: dict[str, list[Any]]) -> bool:
+        return higher(
+            Reading(**row), {name: [Reading(**each) for each in taken] for name, taken in steps.items()}
+        )
+
+    for how, condition in (({}, higher), ({"schema": sf.OBJECTS}, higher_row)):
+        job = sf.Job("earlier")
+        sought = sf.pattern("low", lambda row: row["v"] < 9).then("high", condition)
+        rows = [*ROWS, {"k": "b", "ts": 4, "v": 2}]
+        stream = job.read(sf.MemorySource(rows, **how), event_time=sf.epoch("ts", unit="s"))
+        out = stream.key_by("k").match(sought).on_error("skip").collect()
+        # A value of 2 behind another one is divided by 0: an error, once, and no match.
+        assert job.run().errors == 1
+        assert [(row["low"]["v"], row["high"]["v"]) for row in out.rows()] == [(1, 99), (2, 95), (2, 95)]
+
+
+def test_a_function_gives_no_expression() -> None:
     job = sf.Job("functions")
     earlier = sf.pattern("low").then("high", lambda row: row["v"] > sf.step("low").v)
     read(job).match(earlier).collect()
-    with pytest.raises(sf.RecordError, match="a condition on earlier steps is an expression itself"):
+    with pytest.raises(sf.RecordError, match="takes them as a second argument"):
         job.run()
 
 
