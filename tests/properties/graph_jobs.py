@@ -6,7 +6,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -88,6 +88,18 @@ _AGGREGATES: dict[str, tuple[str | None, Callable[[Any], Any]]] = {
     "top_k_by_f": ("k", lambda value: sf.top_k(value, 2, by="f")),
     "own_v": ("v", _Distance),
 }
+
+
+@dataclass(frozen=True)
+class Overlapping(sf.WindowAssigner):
+    """Own windows of one size, one for each stretch of time, that reach into the next ones."""
+
+    every: int
+    size: int
+
+    def assign(self, times: pl.Series) -> tuple[pl.Series, pl.Series]:
+        starts = times.to_physical() // self.every * self.every
+        return starts, starts + self.size
 
 
 class Stretches(sf.KeyedProcess):
@@ -191,6 +203,8 @@ def _joined(left: sf.Stream, right: sf.Stream, step: Step) -> sf.Stream:
             joined = left.join(right, on=key, how=how, window=sf.tumbling(f"{size}us"))
         case ("session", gap):
             joined = left.join(right, on=key, how=how, window=sf.session(gap=f"{gap}us"))
+        case ("own", every, size):
+            joined = left.join(right, on=key, how=how, window=Overlapping(every, size))
         case ("as of",):
             joined = left.join_asof(right, on=key, how=how)
         case _:

@@ -112,7 +112,7 @@ def _meet(by: tuple[Any, ...], times: tuple[int, int], last: tuple[int, int]) ->
     match by:
         case ("interval", lower, upper):
             return bool(lower <= right - left <= upper)
-        case ("window" | "session", _):
+        case ("window" | "session" | "own", *_):
             return last[0] == last[1]
         case ("as of",):
             return right <= left
@@ -126,6 +126,8 @@ def _last_moments(step: Step, records: list[Timed]) -> Callable[[int, Row], int]
     match step["by"]:
         case ("window", size):
             return lambda time, _: time // size * size + size - 1
+        case ("own", every, size):
+            return lambda time, _: time // every * every + size - 1
         case ("session", gap):
             ends: dict[tuple[Any, int], int] = {}
             for time, row in sorted(records, key=lambda record: -record[0]):
