@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import replace
 from importlib.abc import Loader
 from pathlib import Path
 from types import ModuleType
@@ -132,6 +133,7 @@ def _execute(loader: Loader, module: ModuleType, path: Path, own: Path) -> None:
         line = _line_in(error, own)
         if line is not None:
             error.message = f"{error.message}\n{line}"
+            error.where = replace(error.where, code=None)  # the line is there
         raise
     except BaseException as error:  # exceptions of a user's file may be no Exception
         raise _own_error(error, path, own) from error
