@@ -352,6 +352,7 @@ def _with_frame(call: _Call, frame: pl.DataFrame) -> JoinedStream:
     left, unpacked, extracted = call.left, None, list[str]()
     frame = frame.clone()  # the caller may change the other in place
     if not isinstance(left.schema, Schema):
+        _check_records(call, left)
         packed = pl.Series(_RECORD, [pack(row) for row in frame.iter_rows(named=True)], pl.Binary)
         frame = frame[list(call.right_on)].hstack([packed])
         left, keys = _records(left, call.left_on)
@@ -413,12 +414,7 @@ def _added(call: _Call, right: Stream, kind: type[JoinSpec], **more: Any) -> Joi
     """The stream behind a join of two streams."""
     left, unpacked, salted, extracted = call.left, None, call.salt > 1, list[str]()
     if not all(isinstance(each.schema, Schema) for each in (left, right)):
-        if left.type.changes or right.type.changes:
-            raise JobDefinitionError(
-                "a join of changes with Python objects",
-                where=call.where,
-                hint="give both streams columns first: map(function, schema=…)",
-            )
+        _check_records(call, left, right)
         # Of a record alone on the right it is not known which fields the left would have.
         kinds = ("inner", "semi") if kind is ChangingJoin else _OF_LEFT
         call.only(
@@ -450,6 +446,16 @@ def _salted(left: Stream, right: Stream, salt: int) -> tuple[Stream, Stream]:
 
 
 # Streams of objects.
+
+
+def _check_records(call: _Call, *streams: Stream) -> None:
+    """Raises JobDefinitionError for changes, of which a join of objects would not know the kinds."""
+    if any(stream.type.changes for stream in streams):
+        raise JobDefinitionError(
+            "a join of changes with Python objects",
+            where=call.where,
+            hint="give the streams columns first: map(function, schema=…)",
+        )
 
 
 def _packed(call: _Call) -> _Call:

@@ -146,7 +146,7 @@ MISUSES: dict[str, tuple[Callable[[sf.Job, sf.Stream, sf.Stream], Any], str]] = 
     ),
     "changes with objects": (
         lambda j, a, b: a.key_by("k").count().join(b.map(dict, schema=sf.OBJECTS), on="k"),
-        "give both streams columns first",
+        "give the streams columns first",
     ),
     "as of a frame": (lambda j, a, b: a.join_asof(FRAME, on="k"), "sf.MemorySource(frame)"),
     "as of, outer": (lambda j, a, b: a.join_asof(b, on="k", how="outer"), "cannot be how='outer'"),
@@ -161,6 +161,12 @@ MISUSES: dict[str, tuple[Callable[[sf.Job, sf.Stream, sf.Stream], Any], str]] = 
     "a table of changes without their kind": (
         lambda j, a, b: b.key_by("k").aggregate(n=sf.count()).drop("change").to_table("k"),
         "'change'",
+    ),
+    "changes as objects, and a frame": (
+        lambda j, a, b: (
+            a.key_by("k").aggregate(n=sf.count()).map(dict, schema=sf.OBJECTS).join(FRAME, on="k")
+        ),
+        "a join of changes with Python objects",
     ),
     "changes without their kind": (
         lambda j, a, b: b.key_by("k").aggregate(n=sf.count()).drop("change").join(a, on="k"),
