@@ -402,7 +402,7 @@ def test_late_rows_of_a_salted_join_come_once() -> None:
 
 @pytest.mark.parametrize("mode", ["streaming", "micro-batch", "batch"])
 @given(rows=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), min_size=1, max_size=12))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_table_of_a_changing_result_holds_what_stands(mode: Any, rows: list[tuple[str, int]]) -> None:
     job = sf.Job("tables")
     read = job.read(sf.MemorySource(pl.DataFrame(rows, ["k", "n"], orient="row"))).parallel(1)

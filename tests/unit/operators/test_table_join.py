@@ -142,7 +142,7 @@ def test_an_update_of_a_table_with_a_history_is_at_the_time_of_its_new_row() -> 
     batch=st.integers(1, 4),
     parallelism=st.sampled_from([None, 1, 3]),
 )
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_the_row_of_a_key_is_the_last_that_came_of_those_that_stand(
     script: list[tuple[str, int, bool]], batch: int, parallelism: int | None
 ) -> None:
