@@ -103,12 +103,16 @@ class Calls(sf.KeyedProcess):
         self._function({"v": {"a": 1, "b": 2, "c": 3}[ctx.key]})
         ctx.emit({"k": ctx.key, "v": 0})
 
-    def on_broadcast(self, event: Any, ctx: sf.ProcessContext) -> None:
-        self._function(event)
-
     def close(self) -> None:
         if self._method == "close":
             self._function(ROWS[1])
+
+
+class Hears(Calls):
+    """The same, with a stream that every subtask hears."""
+
+    def on_broadcast(self, event: Any, ctx: sf.ProcessContext) -> None:
+        self._function(event)
 
 
 def asynchronous(function: Function) -> Function:
@@ -209,7 +213,7 @@ ENDING: dict[str, Callable[[sf.Stream, Function], sf.Stream]] = {
     ),
     "open": lambda s, f: s.key_by("k").process(Calls("open", f)),
     "close": lambda s, f: s.key_by("k").process(Calls("close", f)),
-    "on_broadcast": lambda s, f: s.key_by("k").process(Calls("on_broadcast", f), broadcast=s),
+    "on_broadcast": lambda s, f: s.key_by("k").process(Hears("on_broadcast", f), broadcast=s),
 }
 
 
