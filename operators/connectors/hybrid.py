@@ -75,9 +75,11 @@ class HybridSource(Source):
     Raises JobDefinitionError for sources or columns that do not fit.
 
     >>> from streamflow.operators.connectors.memory import MemorySource
-    >>> HybridSource(MemorySource([{"n": 1}]), then=MemorySource([{"n": 2}]), at="2026-01-01", time="n")
+    >>> HybridSource(
+    ...     MemorySource([{"n": 1}]), then=MemorySource([{"n": 2}]), at="2026-01-01", time="n"
+    ... )  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    streamflow.errors.JobDefinitionError: HybridSource cannot continue with MemorySource(1 rows); give a KafkaSource
+    streamflow.errors.JobDefinitionError: ...HybridSource cannot continue with MemorySource(1 rows); give a KafkaSource
     """
 
     history: Source

@@ -418,7 +418,7 @@ def test_a_source_that_cannot_be_replayed_is_refused(base: Path) -> None:
     job = sf.Job("once")
     job.read(sf.source(once, bounded=True)).collect()
     with pytest.raises(
-        JobDefinitionError, match=r"operator read-1: .*once.* could not continue from a checkpoint"
+        JobDefinitionError, match=r"operator read-1, .*: .*once.* could not continue from a checkpoint"
     ):
         run(job, **settings(base))
     run(job)

@@ -8,16 +8,19 @@ watermark after each, as `arrivals` derives them from the rules (SEMANTICS §3),
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import polars as pl
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
 import streamflow as sf
+from streamflow.runtime.exchange import channel
 from streamflow.windows.assigners import Assigner, Cumulative, GlobalWindow, Session, Sliding, Tumbling
 
 Accumulation = Literal["accumulating", "discarding", "retracting"]
@@ -91,6 +94,17 @@ def certain_ways() -> st.SearchStrategy[Way]:
             way, one_reader=True, parallelism=way.parallelism if way.layout == "columns" else 1
         )
     )
+
+
+@contextmanager
+def certain_batches(*, certain: bool) -> Generator[None]:
+    """Leaves every batch by itself: how many wait, and are then read as one, depends on the machine, and there is a
+    pane for each batch of late records."""
+    with pytest.MonkeyPatch.context() as patch:
+        if certain:
+            patch.setattr(channel, "_SMALL", 0)
+            patch.setattr(channel, "_CROWDED", MAX)
+        yield
 
 
 def events(*, least: int = 0, most: int = 25, span: int = 25) -> st.SearchStrategy[list[Event]]:
@@ -188,7 +202,8 @@ def run_windows(
     results = windowed.aggregate(n=sf.count(), total=sf.sum(value_of(way)))
     out = results.collect()
     missed = results.late.collect() if late else None
-    result = job.run(**way.settings)
+    with certain_batches(certain=way.one_reader):
+        result = job.run(**way.settings)
     rows = [] if missed is None else missed.rows()
     return Outcome(
         panes=panes_of(out.frame()),

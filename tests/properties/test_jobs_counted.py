@@ -14,6 +14,7 @@ from tests.properties.job_model import (
     Pane,
     Way,
     arrivals,
+    certain_batches,
     certain_ways,
     disordered,
     events,
@@ -51,7 +52,8 @@ def run(
     results = windowed.aggregate(n=sf.count(), total=sf.sum(value_of(way)))
     out = results.collect()
     missed = results.late.collect() if late else None
-    result = job.run(**way.settings)
+    with certain_batches(certain=way.one_reader):
+        result = job.run(**way.settings)
     rows = [] if missed is None else missed.rows()
     return panes_of(out.frame()), [Event(row["key"], row["ts"], row["value"]) for row in rows], result.dropped
 

@@ -16,10 +16,8 @@ from random import Random
 from typing import Any, Literal
 
 import polars as pl
-import pytest
 
 import streamflow as sf
-from streamflow.runtime.exchange import channel
 from streamflow.windows import triggers as tr
 from streamflow.windows.assigners import Assigner, Cumulative, GlobalWindow, Session, Sliding, Tumbling
 from tests.properties.fewest import fewest
@@ -31,6 +29,7 @@ from tests.properties.job_model import (
     Event,
     Way,
     arrivals,
+    certain_batches,
     keyed,
     read,
     same,
@@ -261,11 +260,7 @@ def outcome(job: TriggeredJob, run: Run, folder: Path) -> Outcome:
     results = windowed(job, stream, way)
     out = results.collect()
     missed = results.late.collect() if job.late else None
-    with pytest.MonkeyPatch.context() as patch:
-        if way.one_reader:
-            # How many batches wait, and are then read as one, depends on the machine.
-            patch.setattr(channel, "_SMALL", 0)
-            patch.setattr(channel, "_CROWDED", _ALL_TIME)
+    with certain_batches(certain=way.one_reader):
         result = made.run(**settings)
     return Outcome(
         windows_in(out.rows(), unit),

@@ -358,7 +358,7 @@ class TestObstacles:
     def test_options_that_make_no_sense(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(JobDefinitionError) as caught:
             FileSink(**{"path": "out", **options})
-        assert str(caught.value).startswith(message)
+        assert f": {message}" in str(caught.value)
 
     @pytest.mark.parametrize(
         ("format", "schema", "message"),
@@ -377,4 +377,4 @@ class TestObstacles:
         kind = StreamType(OBJECTS if schema is None else Schema(schema), timed=False)
         with pytest.raises(JobDefinitionError) as caught:
             FileSink(tmp_path / "out", format=format).check(kind)
-        assert str(caught.value).startswith(message)
+        assert f": {message}" in str(caught.value)

@@ -97,9 +97,10 @@ def test_an_error_of_the_job_is_not_the_failure_expected(tmp_path: Path) -> None
 )
 def test_mistakes_are_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:
     assert change[0] in GOOD
-    with pytest.raises(JobDefinitionError, match=message) as raised:
+    step, _, said = message.partition(": ") if message.startswith("step") else ("", "", message)
+    with pytest.raises(JobDefinitionError, match=said) as raised:
         run(tmp_path, GOOD.replace(*change))
-    assert "case.yaml" in str(raised.value)
+    assert f"split case.yaml, {step}" in f"{raised.value.where}, "
 
 
 def test_a_missing_file_and_one_too_large(tmp_path: Path) -> None:
