@@ -13,6 +13,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,8 +106,9 @@ def peak_mb() -> float:
 def _with_descendants(pid: int) -> list[int]:
     found = [pid]
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += _with_descendants(int(child))
+        with suppress(FileNotFoundError):  # the thread has ended meanwhile
+            for child in task.read_text().split():
+                found += _with_descendants(int(child))
     return found
 
 
