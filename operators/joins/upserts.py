@@ -101,6 +101,7 @@ class _TableRows:
             OwnedKeys(tuple(keys), ctx.groups, ctx.max_parallelism),
             state="rows",
             replacing=True,
+            repeated=True,
         )
         self._pending: list[pl.DataFrame] = []
 
@@ -156,9 +157,10 @@ class _TableRows:
         old = self._store.look_up(_ALL, new)
         if self._versioned and old is not None:
             new = self._last(concatenated([old, new]))
-        self._store.remove(_ALL, new)
-        # Of a version that deletes, the time counts.
+        # Of a version that deletes, the time counts. A row takes the place of the key's older one when they are merged.
         kept = new if self._versioned else standing(new)
+        if kept.height < new.height:
+            self._store.remove(_ALL, new.filter(deleted(new)))
         if kept.height:
             self._store.append(_ALL, kept)
         return old, new
