@@ -39,11 +39,11 @@ test: export _RJEM_MALLOC_CONF := dirty_decay_ms:-1,muzzy_decay_ms:-1
 test: $(TESTING) ## run every test, doctest and architecture check (ARGS="-k session")
 	@$(BIN)/pytest $(or $(ARGS),$(ALL_TESTS))
 
-# All of them side by side, on a process more than there are cores: those that meet Kafka or other processes mostly wait.
+# All of them side by side, on two processes more than there are cores: those that meet Kafka or other processes mostly wait.
 # A file's tests stay together, since they share what they start; in their order, so that the short ones come last and no
 # process is left to wait for a long one.
 # Only one of the processes has Polars' threads: those of several would mostly wait for one another.
-OTHERS := $(shell python3 -c 'import os; print(min(3, len(os.sched_getaffinity(0))))' 2>/dev/null || echo 1)
+OTHERS := $(shell python3 -c 'import os; print(min(3, len(os.sched_getaffinity(0)) + 1))' 2>/dev/null || echo 1)
 ALL_TESTS := --tx=popen --tx='$(OTHERS)*popen//env:POLARS_MAX_THREADS=1' --dist=loadfile --no-loadscope-reorder
 
 lint: $(DEVELOPMENT) ## check style, formatting and the layers
