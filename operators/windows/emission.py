@@ -34,7 +34,7 @@ from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 if TYPE_CHECKING:
     from streamflow.state.frames.store import FrameStore
 
-__all__ = ["INDEX", "PANE_COLUMNS", "WINDOW_COLUMNS", "FiredPanes", "PaneWriter", "Timing"]
+__all__ = ["INDEX", "PANE_COLUMNS", "TIMING", "WINDOW_COLUMNS", "FiredPanes", "PaneWriter", "Timing"]
 
 Timing = Literal["EARLY", "ON_TIME", "LATE"]
 
@@ -52,6 +52,7 @@ PANE_COLUMNS: Final[Mapping[str, pl.DataType]] = {
 _LITTLE: Final = 50_000
 INDEX: Final = "__index"
 """The number of panes that a window has had before."""
+TIMING: Final = "pane_timing"
 _RESULT: Final = "\x1aresult "
 _ORDER: Final = "__order"
 _BY_START: Final = "__by_start"
@@ -190,7 +191,7 @@ class PaneWriter:
             *([start.alias("window_start"), end.alias("window_end")] if bounded else []),
             *(pl.col(name) for name in names),
             *(
-                [pl.col("pane_timing"), index.alias("pane_index"), (index == 0).alias("is_first")]
+                [pl.col(TIMING), index.alias("pane_index"), (index == 0).alias("is_first")]
                 if pane_info
                 else []
             ),
@@ -212,7 +213,12 @@ class PaneWriter:
             )
             if self._fired is not None:
                 over &= pl.col(_ORDER)
-            info = [pl.lit(timing).alias("pane_timing"), over.alias("is_last")]
+            info = [over.alias("is_last")]
+            if self._retracting and self._fired is not None:
+                # Remembered with the pane, whose withdrawal says the timing that the pane had.
+                panes = panes.hstack([pl.Series(TIMING, [timing]).new_from_index(0, panes.height)])
+            else:
+                info.append(pl.lit(timing).alias(TIMING))
         columns = [*self._columns, *self._marked] if timing == "ON_TIME" else self._columns
         self._emit(panes, watermark, info, columns, out, again=again)
 
@@ -284,6 +290,8 @@ class PaneWriter:
         panes = panes.hstack([panes[START].alias(_BY_START), panes[END].alias(_BY_END), is_new])
         if old is not None:
             is_old = pl.Series(_ORDER, [False]).new_from_index(0, old.height)
+            if TIMING in names:
+                old = _timed(old)
             panes = concatenated([old.hstack([is_old])[panes.columns], panes])
         query = panes.lazy().sort(self._ordered).with_columns(history)
         # In one query with what is remembered, whose columns may have the names of users'.
@@ -296,6 +304,14 @@ class PaneWriter:
         results = (result if self._retracting else new)[inside]
         results.columns = shown
         return results
+
+
+def _timed(panes: pl.DataFrame) -> pl.DataFrame:
+    """The panes with their timing, which an earlier version did not remember: the first was most likely on time."""
+    likely = pl.when(pl.col(INDEX) == 0).then(pl.lit("ON_TIME")).otherwise(pl.lit("LATE"))
+    known = pl.col(TIMING) if TIMING in panes.columns else pl.lit(None, pl.String())
+    missing = TIMING not in panes.columns or panes[TIMING].null_count()
+    return panes.with_columns(pl.coalesce(known, likely).alias(TIMING)) if missing else panes
 
 
 def _history() -> list[pl.Expr]:

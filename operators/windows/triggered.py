@@ -30,7 +30,7 @@ from streamflow.operators.aggregates.partials import COUNT, END, START
 from streamflow.operators.contract.operator import LATE, Collector, Operator
 from streamflow.operators.contract.waiting import Waiting
 from streamflow.operators.windows.alarms import WAIT, Alarms
-from streamflow.operators.windows.emission import INDEX
+from streamflow.operators.windows.emission import INDEX, TIMING
 from streamflow.operators.windows.next_panes import NextPanes
 from streamflow.operators.windows.trigger_machine import DONE, TriggerMachine
 from streamflow.operators.windows.window_parts import WindowParts, count_in_no_window
@@ -39,7 +39,6 @@ from streamflow.operators.windows.window_states import (
     IS_LAST,
     NEW,
     SINCE,
-    TIMING,
     Decided,
     WindowStates,
     all_of,

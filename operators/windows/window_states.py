@@ -11,12 +11,12 @@ from typing import Final
 import polars as pl
 
 from streamflow.operators.aggregates.partials import COUNT, END, START
-from streamflow.operators.windows.emission import INDEX
+from streamflow.operators.windows.emission import INDEX, TIMING
 from streamflow.operators.windows.merging import SESSION
 from streamflow.operators.windows.trigger_machine import DONE, NOW, PASSED, READY, TriggerMachine
 from streamflow.operators.windows.window_rows import BY_END, BY_START, WindowRows
 
-__all__ = ["IS_LAST", "NEW", "SINCE", "TIMING", "Decided", "WindowStates", "all_of", "constant"]
+__all__ = ["IS_LAST", "NEW", "SINCE", "Decided", "WindowStates", "all_of", "constant"]
 
 NEW: Final = "__new"
 """The number of records since the last pane."""
@@ -25,7 +25,6 @@ SINCE: Final = "__since"
 _ON: Final = "__on"
 """Whether a pane has gone out that was not early."""
 IS_LAST: Final = "is_last"
-TIMING: Final = "pane_timing"
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,8 +177,8 @@ class TestAllowedLateness:
         ]
         driven.batch(("a", 8, 4))
         assert driven.take() == [
-            ("delete", "a", 0, 10, 1, 1, "LATE", 0, True, False, 9),
-            ("delete", "a", 15, 25, 1, 2, "LATE", 0, True, False, 24),
+            ("delete", "a", 0, 10, 1, 1, "ON_TIME", 0, True, False, 9),
+            ("delete", "a", 15, 25, 1, 2, "ON_TIME", 0, True, False, 24),
             ("insert", "a", 0, 25, 3, 7, "LATE", 0, True, False, 24),
         ]
         driven.batch(("a", 9, 8))

@@ -154,7 +154,7 @@ class TestLatePanes:
         assert driven.take() == [("insert", "a", 0, 10, 1, 1, "ON_TIME", 0, True, False, 9)]
         driven.batch(("a", 2, 2), ("b", 3, 4))
         assert driven.take() == [
-            ("update_before", "a", 0, 10, 1, 1, "LATE", 0, True, False, 9),
+            ("update_before", "a", 0, 10, 1, 1, "ON_TIME", 0, True, False, 9),
             ("update_after", "a", 0, 10, 2, 3, "LATE", 1, False, False, 9),
             ("insert", "b", 0, 10, 1, 4, "LATE", 0, True, False, 9),
         ]
