@@ -10,8 +10,7 @@ nothing, is a session by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
@@ -21,19 +20,17 @@ from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.membership import has_key_in
 from streamflow.operators.aggregates.partials import END, START
-from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
+from streamflow.operators.contract.operator import Collector, OperatorContext
 from streamflow.operators.contract.waiting import LOOKED_UP, Waiting, earliest
+from streamflow.operators.joins.closing_rows import ClosingRows
 from streamflow.operators.joins.own_windows import in_own_windows
-from streamflow.operators.joins.sides import ALONE, SIDES, TIMES, Columns, Late
-from streamflow.operators.joins.window_pairs import WindowPairs
+from streamflow.operators.joins.sides import ALONE, SIDES, TIMES, Columns
 from streamflow.operators.windows.merging import SESSION
-from streamflow.operators.windows.window_rows import BY_END, BY_START, window_rows
+from streamflow.operators.windows.window_rows import BY_END, BY_START
 from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.frames.time_sorted import TimeSorted
-from streamflow.state.keyed.owned_keys import OwnedKeys
-from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MAX_TIME, MIN_TIME
+from streamflow.time.timestamps import MAX_TIME
 from streamflow.windows.assigners import Session
 from streamflow.windows.own_assigner import WindowAssigner
 
@@ -50,19 +47,15 @@ _ROW: Final = "\x1arow"
 _FROM: Final = "\x1afrom"
 
 
-class MergingJoining(Operator):
+class MergingJoining(ClosingRows):
     """The logic of `WindowJoin` for windows that merge, in one subtask."""
 
     def __init__(self, assigner: MergingAssigner, ctx: OperatorContext, columns: Columns) -> None:
+        super().__init__(assigner, ctx, columns)
         self._assigner = assigner
-        self._rules = window_rows(assigner)
-        self._columns = columns
         self._keys = columns.keys
         self._bounds = [*columns.keys, START, END]
-        self._pairs = WindowPairs(columns)
-        self._late = Late(columns, ctx.metrics)
-        self._metrics = ctx.metrics
-        owned = OwnedKeys(tuple(columns.keys), ctx.groups, ctx.max_parallelism)
+        owned = self._owned
         store = partial(FrameStore, ctx.state, ctx.operator_id, replacing=True, repeated=True)
         sorted_ = partial(TimeSorted, ctx.state, ctx.operator_id, ctx.memory_budget, owned, time=END)
         self._rows = [store(as_they_are, ctx.memory_budget, owned, state=side) for side in SIDES]
@@ -70,11 +63,9 @@ class MergingJoining(Operator):
         self._ends = sorted_(state="ends")
         # Rows with null keys, as far as they come out.
         self._alone = [sorted_(state=f"{side}-alone") for side in SIDES]
-        self._kept: dict[str, FrameStore | TimeSorted] = {"sessions": self._sessions, "ends": self._ends}
+        self._kept |= {"sessions": self._sessions, "ends": self._ends}
         for side, rows, alone in zip(SIDES, self._rows, self._alone, strict=True):
             self._kept |= {side: rows, f"{side}-alone": alone}
-        self._watermark = MIN_TIME
-        self._firing: Iterator[None] | None = None
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         rows = self._in_windows(self._columns.rows(batch, port), port)
@@ -87,41 +78,16 @@ class MergingJoining(Operator):
         self._add(self._merged(rows[self._bounds]))
         self._rows[port].append(_PANE, rows.drop(TIMES[port]))
 
-    def on_watermark(self, watermark: int, out: Collector) -> int | None:
-        if watermark > self._watermark:
-            self._watermark = watermark
-            self._firing = self._fired(out)
-        if self._firing is not None:
-            for _ in self._firing:
-                return None
-            self._firing = None
-        return watermark
-
     def waiting(self) -> tuple[Waiting, ...]:
         ends = [(alone.earliest(), len(alone)) for alone in self._alone]
         alone = [Waiting(self._rules.named(end), end - 1, rows) for end, rows in ends if end is not None]
         return earliest(self._first(), *alone)
-
-    @property
-    def unfinished(self) -> bool:
-        return self._firing is not None
 
     def work_at(self, watermark: int) -> int:
         until = min(watermark, MAX_TIME - 1) + 1
         return self._ends.rows_by(until) * self._per_session + sum(
             alone.rows_by(until) for alone in self._alone
         )
-
-    def snapshot(self) -> OperatorSnapshot:
-        kept = {name: each.snapshot() for name, each in self._kept.items()}
-        values = {"watermark": self._watermark, **{name: dict(each.values) for name, each in kept.items()}}
-        tables = {name: table for each in kept.values() for name, table in each.tables.items()}
-        return OperatorSnapshot(values, tables, tuple(self._keys))
-
-    def restore(self, parts: Sequence[StatePart]) -> None:
-        for name, each in self._kept.items():
-            each.restore([replace(part, values=part.values[name]) for part in parts])
-        self._watermark = min(part.number("watermark") for part in parts)
 
     def _first(self) -> Waiting | None:
         """The session that ends first; other ends that wait are those of sessions that have gone on."""

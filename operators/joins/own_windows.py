@@ -5,8 +5,7 @@ Windows may intersect, and rows of one moment are in one window: so a row waits 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 
 import polars as pl
 
@@ -15,38 +14,29 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.python_times import shown_record
 from streamflow.observe.registry import OperatorMetrics
 from streamflow.operators.aggregates.partials import END, START
-from streamflow.operators.contract.operator import Collector, Operator, OperatorContext
+from streamflow.operators.contract.operator import Collector, OperatorContext
 from streamflow.operators.contract.waiting import Waiting
-from streamflow.operators.joins.sides import SIDES, TIMES, Columns, Late
-from streamflow.operators.joins.window_pairs import WindowPairs
+from streamflow.operators.joins.closing_rows import ClosingRows
+from streamflow.operators.joins.sides import SIDES, TIMES, Columns
 from streamflow.operators.windows.window_parts import count_in_no_window
-from streamflow.operators.windows.window_rows import window_rows
 from streamflow.state.frames.time_sorted import TimeSorted
-from streamflow.state.keyed.owned_keys import OwnedKeys
-from streamflow.state.operator_snapshot import OperatorSnapshot, StatePart
-from streamflow.time.timestamps import MAX_TIME, MIN_TIME
+from streamflow.time.timestamps import MAX_TIME
 from streamflow.windows.own_assigner import WindowAssigner, assigned
 
 __all__ = ["OwnWindowJoining", "in_own_windows"]
 
 
-class OwnWindowJoining(Operator):
+class OwnWindowJoining(ClosingRows):
     """The logic of `WindowJoin` for own windows that do not merge, in one subtask."""
 
     def __init__(self, assigner: WindowAssigner, ctx: OperatorContext, columns: Columns) -> None:
+        super().__init__(assigner, ctx, columns)
         self._assigner = assigner
-        self._columns = columns
-        self._named: Callable[[int], str] = window_rows(assigner).named
-        self._pairs = WindowPairs(columns)
-        self._late = Late(columns, ctx.metrics)
-        self._metrics = ctx.metrics
-        owned = OwnedKeys(tuple(columns.keys), ctx.groups, ctx.max_parallelism)
         self._waiting = [
-            TimeSorted(ctx.state, ctx.operator_id, ctx.memory_budget, owned, time=END, state=side)
+            TimeSorted(ctx.state, ctx.operator_id, ctx.memory_budget, self._owned, time=END, state=side)
             for side in SIDES
         ]
-        self._watermark = MIN_TIME
-        self._firing: Iterator[None] | None = None
+        self._kept |= dict(zip(SIDES, self._waiting, strict=True))
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
         rows = in_own_windows(self._columns.rows(batch, port), port, self._assigner, self._metrics)
@@ -56,38 +46,13 @@ class OwnWindowJoining(Operator):
             rows = rows.filter(~late)
         self._waiting[port].add(rows.drop(TIMES[port]))
 
-    def on_watermark(self, watermark: int, out: Collector) -> int | None:
-        if watermark > self._watermark:
-            self._watermark = watermark
-            self._firing = self._fired(out)
-        if self._firing is not None:
-            for _ in self._firing:
-                return None
-            self._firing = None
-        return watermark
-
     def waiting(self) -> tuple[Waiting, ...]:
         ends = [end for each in self._waiting if (end := each.earliest()) is not None]
         rows = sum(map(len, self._waiting))
-        return (Waiting(self._named(min(ends)), min(ends) - 1, rows),) if ends else ()
-
-    @property
-    def unfinished(self) -> bool:
-        return self._firing is not None
+        return (Waiting(self._rules.named(min(ends)), min(ends) - 1, rows),) if ends else ()
 
     def work_at(self, watermark: int) -> int:
         return sum(each.rows_by(min(watermark, MAX_TIME - 1) + 1) for each in self._waiting)
-
-    def snapshot(self) -> OperatorSnapshot:
-        kept = {side: each.snapshot() for side, each in zip(SIDES, self._waiting, strict=True)}
-        values = {"watermark": self._watermark, **{side: dict(each.values) for side, each in kept.items()}}
-        tables = {name: table for each in kept.values() for name, table in each.tables.items()}
-        return OperatorSnapshot(values, tables, tuple(self._columns.keys))
-
-    def restore(self, parts: Sequence[StatePart]) -> None:
-        for side, each in zip(SIDES, self._waiting, strict=True):
-            each.restore([replace(part, values=part.values[side]) for part in parts])
-        self._watermark = min(part.number("watermark") for part in parts)
 
     def _fired(self, out: Collector) -> Iterator[None]:
         """Emits the windows that are over by the watermark, some thousand rows of the larger side at a time."""
