@@ -207,7 +207,7 @@ class _AsOfJoining(Operator):
 
     def _replace(self, newer: pl.DataFrame) -> None:
         """Makes the last version of each key its current one."""
-        make_current(self._versions, _VERSIONS, newer, self._columns.keys)
+        make_current(self._versions, _VERSIONS, last_of_each(newer, self._columns.keys))
 
     def _take(self, changes: LeftChanges, batch: AnyBatch, out: Collector) -> None:
         """Takes changes of the left: they wait until they are due, or go out at once if that is over."""

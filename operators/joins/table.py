@@ -179,7 +179,7 @@ class _TableJoining(Operator):
         if self._every_row:
             self._table.append(_ALL, rows)
         else:
-            make_current(self._table, _ALL, rows, self._columns.keys)
+            make_current(self._table, _ALL, last_of_each(rows, self._columns.keys))
 
     def _wait(self, rows: pl.DataFrame) -> None:
         place = [] if self._place is None else [self._place.new_from_index(0, rows.height)]

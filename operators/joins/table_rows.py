@@ -63,10 +63,12 @@ def last_of_each(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
     return rows.unique(keys, keep="last", maintain_order=True)
 
 
-def make_current(store: FrameStore, pane: int, rows: pl.DataFrame, keys: Sequence[str]) -> None:
-    """Makes the last row of each key the one that a store has, or removes its row if its key is gone."""
-    last = last_of_each(rows, keys)
-    store.remove(pane, last)
-    kept = standing(last)
-    if kept.height:
-        store.append(pane, kept)
+def make_current(store: FrameStore, pane: int, last: pl.DataFrame) -> None:
+    """Makes the one row of each key that which a store has, or removes the key's row if it is gone. The store merges
+    by `last_of_each`, so a row needs no mark to take the place of an older one."""
+    gone = deleted(last)
+    if gone.any():
+        store.remove(pane, last.filter(gone))
+        last = last.filter(~gone)
+    if last.height:
+        store.append(pane, last)

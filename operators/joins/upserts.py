@@ -24,7 +24,14 @@ from streamflow.operators.contract.operator import (
     OperatorSpec,
 )
 from streamflow.operators.joins.inner_names import inner_name, other_inside
-from streamflow.operators.joins.table_rows import DELETED, KeyedRows, deleted, last_of_each, standing
+from streamflow.operators.joins.table_rows import (
+    DELETED,
+    KeyedRows,
+    deleted,
+    last_of_each,
+    make_current,
+    standing,
+)
 from streamflow.operators.totals.cadence import Said, in_cadence
 from streamflow.operators.totals.total_changes import GONE, OLD, TotalChanges
 from streamflow.state.frames.store import FrameStore
@@ -157,12 +164,10 @@ class _TableRows:
         old = self._store.look_up(_ALL, new)
         if self._versioned and old is not None:
             new = self._last(concatenated([old, new]))
-        # Of a version that deletes, the time counts. A row takes the place of the key's older one when they are merged.
-        kept = new if self._versioned else standing(new)
-        if kept.height < new.height:
-            self._store.remove(_ALL, new.filter(deleted(new)))
-        if kept.height:
-            self._store.append(_ALL, kept)
+        if self._versioned:
+            self._store.append(_ALL, new)  # of a version that deletes, the time counts
+        else:
+            make_current(self._store, _ALL, new)
         return old, new
 
     def _last(self, rows: pl.DataFrame) -> pl.DataFrame:
