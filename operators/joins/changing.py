@@ -20,7 +20,7 @@ from streamflow.core.frame import FrameBatch
 from streamflow.core.key_join import key_join
 from streamflow.core.membership import has_key_in
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema
-from streamflow.core.stream_type import StreamType
+from streamflow.core.stream_type import StreamType, lack_of_kinds, withdraws
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.contract.operator import ByInput, Collector, OnChanges, Operator, OperatorContext
 from streamflow.operators.contract.waiting import Waiting
@@ -63,9 +63,8 @@ class ChangingJoin(JoinSpec):
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         for type_, side in zip(inputs, SIDES, strict=True):
             if type_.changes and isinstance(type_.schema, Schema) and CHANGE not in type_.schema:
-                raise JobDefinitionError(
-                    f"the {side}'s rows are changes of a result, but lack their kind: the column {CHANGE!r} is gone",
-                    hint="keep that column, or join the records that the result is made of",
+                raise lack_of_kinds(
+                    f"the {side}'s rows", "keep that column, or join the records that the result is made of"
                 )
         timed = all(type_.timed for type_ in inputs)
         if self.ttl is not None and not timed:
@@ -215,7 +214,7 @@ class _ChangingJoining(Operator):
         one = pl.Series(WEIGHT, [1]).new_from_index(0, rows.height)
         if self._changing[port]:
             assert isinstance(batch, FrameBatch)
-            one = one.zip_with(batch.frame[CHANGE].is_in(["insert", "update_after"]), -one)
+            one = one.zip_with(~withdraws(batch.frame[CHANGE]), -one)
         return rows.hstack([one])
 
     def _changed(self, rows: pl.DataFrame, port: int) -> list[pl.DataFrame]:

@@ -17,7 +17,7 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.key_join import key_join
 from streamflow.core.schema import CHANGE, EVENT_TIME, Schema
-from streamflow.core.stream_type import StreamType
+from streamflow.core.stream_type import StreamType, withdraws
 from streamflow.operators.contract.inputs import InputNeeds
 from streamflow.operators.contract.operator import (
     Collector,
@@ -111,7 +111,7 @@ class _Latest(Operator):
 
     def _weighted(self, changes: pl.DataFrame) -> pl.DataFrame:
         """The rows with their weights, and those that come with their place among all that came."""
-        comes = changes[CHANGE].is_in(["insert", "update_after"])
+        comes = ~withdraws(changes[CHANGE])
         place = pl.int_range(self._came + 1, self._came + 1 + changes.height, eager=True)
         self._came += changes.height
         return changes[list(self._inner.values())].with_columns(

@@ -17,9 +17,10 @@ import polars as pl
 from streamflow.core.common_types import concatenated
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import CHANGE
+from streamflow.core.stream_type import withdraws
 from streamflow.operators.joins.sides import TIMES, Columns, with_nulls
 from streamflow.operators.joins.standing_rows import count_withdrawn
-from streamflow.operators.stateless.lone_halves import ROW, judged
+from streamflow.operators.stateless.lone_halves import ROW, judged, updated
 from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.owned_keys import OwnedKeys
@@ -76,8 +77,7 @@ class LeftChanges:
         """A batch's changes as rows of the left with their kind, and whether each GOES."""
         assert isinstance(batch, FrameBatch)
         kinds = batch.frame[CHANGE].cast(pl.String)
-        goes = kinds.is_in(["update_before", "delete"])
-        return self._columns.rows(batch, 0).hstack([kinds.alias(_KIND), goes.alias(GOES)])
+        return self._columns.rows(batch, 0).hstack([kinds.alias(_KIND), withdraws(kinds).alias(GOES)])
 
     def taken(self, rows: pl.DataFrame, late: pl.Series) -> pl.DataFrame:
         """Takes changes but those that are `late`, and gives those that wait until they are DUE: rows to be joined, and
@@ -175,8 +175,8 @@ def _taking(rows: pl.DataFrame, others: pl.DataFrame, by: Sequence[str]) -> tupl
 def _due(late: pl.Series) -> pl.Expr:
     """The time of a change; of the old half of an update, that of the new one, if it is not late."""
     kind, time = pl.col(_KIND), pl.col(_LEFT)
-    half = (kind == "update_before") & (kind.shift(-1) == "update_after") & ~pl.lit(late).shift(-1)
-    return pl.when(half.fill_null(False)).then(time.shift(-1)).otherwise(time).alias(DUE)
+    half = updated(kind) & ~pl.lit(late).shift(-1)
+    return pl.when(half).then(time.shift(-1)).otherwise(time).alias(DUE)
 
 
 def _matched(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:

@@ -9,10 +9,11 @@ from typing import ClassVar
 import polars as pl
 
 from streamflow.core.schema import CHANGE, EVENT_TIME
-from streamflow.core.stream_type import StreamType
+from streamflow.core.stream_type import StreamType, withdraws
 from streamflow.operators.contract.operator import OnChanges
 from streamflow.operators.joins.table_rows import DELETED
 from streamflow.operators.stateless.columns import ColumnSpec, resolved_type, union
+from streamflow.operators.stateless.lone_halves import updated
 
 __all__ = ["RowsOfChanges"]
 
@@ -32,9 +33,8 @@ class RowsOfChanges(ColumnSpec):
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         if self.timed:
             kind, time = pl.col(CHANGE).cast(pl.String), pl.col(EVENT_TIME)
-            updated = ((kind == "update_before") & (kind.shift(-1) == "update_after")).fill_null(False)
             frame = frame.with_columns(
-                pl.when(updated).then(time.shift(-1)).otherwise(time).alias(EVENT_TIME)
+                pl.when(updated(kind)).then(time.shift(-1)).otherwise(time).alias(EVENT_TIME)
             )
         return _rows(frame)
 
@@ -48,5 +48,4 @@ class RowsOfChanges(ColumnSpec):
 
 
 def _rows(frame: pl.LazyFrame) -> pl.LazyFrame:
-    gone = pl.col(CHANGE).cast(pl.String).is_in(["update_before", "delete"])
-    return frame.with_columns(gone.alias(DELETED)).drop(CHANGE)
+    return frame.with_columns(withdraws(pl.col(CHANGE)).alias(DELETED)).drop(CHANGE)

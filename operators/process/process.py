@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Literal
 
 from streamflow.core.schema import CHANGE, StreamSchema
-from streamflow.core.stream_type import StreamType
+from streamflow.core.stream_type import StreamType, lack_of_kinds
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.aggregates.state_order import state_order
 from streamflow.operators.contract.error_policy import DEAD_LETTER_TYPE
@@ -180,9 +180,8 @@ class ProcessSpec(OperatorSpec):
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         timed = inputs[0].timed
         if inputs[0].changes and self.record_columns is not None and CHANGE not in self.record_columns:
-            raise JobDefinitionError(
-                f"the events are changes of a result, but lack their kind: the column {CHANGE!r} is gone",
-                hint="keep that column, or process the records that the result is made of",
+            raise lack_of_kinds(
+                "the events", "keep that column, or process the records that the result is made of"
             )
         if self.order == "event_time" and not timed:
             raise JobDefinitionError(

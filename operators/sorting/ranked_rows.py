@@ -18,6 +18,7 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, shown_name
 from streamflow.core.serde import unpack
+from streamflow.core.stream_type import withdraws
 from streamflow.operators.contract.error_policy import Guard
 from streamflow.operators.contract.operator import Collector, OperatorContext
 from streamflow.operators.process.process import WHOLE_RECORD
@@ -164,7 +165,7 @@ class RankedRows:
         frame = with_keys(batch, self._checked, self._guard, out).frame
         if not self._changing:
             return frame[self._kept]
-        gone = frame[CHANGE].cast(pl.String).is_in(["update_before", "delete"]).alias(_GONE)
+        gone = withdraws(frame[CHANGE]).alias(_GONE)
         return frame[self._kept].hstack([gone])
 
     def _add(self, rows: pl.DataFrame) -> None:

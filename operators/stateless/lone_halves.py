@@ -16,7 +16,7 @@ from streamflow.core.schema import CHANGE, CHANGE_TYPE
 from streamflow.core.stream_type import ChangeKind, StreamType
 from streamflow.operators.contract.operator import ErrorPolicy
 
-__all__ = ["HALVES", "ROW", "judged", "judged_batch", "judges", "of_lone_rows", "with_lone"]
+__all__ = ["HALVES", "ROW", "judged", "judged_batch", "judges", "of_lone_rows", "updated", "with_lone"]
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 HALVES: Final[frozenset[ChangeKind]] = frozenset({"insert", "delete"})
@@ -36,14 +36,17 @@ def with_lone(frame: pl.LazyFrame) -> pl.LazyFrame:
     return frame.with_columns(_lone(pl.col(CHANGE).cast(pl.String)).cast(CHANGE_TYPE))
 
 
+def updated(change: pl.Expr) -> pl.Expr:
+    """Whether each change (as text) is the old half of an update whose new half is right behind it."""
+    return ((change == "update_before") & (change.shift(-1) == "update_after")).fill_null(False)
+
+
 def judged(frame: Frame) -> Frame:
     """Some changes of a batch, with their numbers there in ROW, which goes: an update stays one if both halves, which
     stood next to each other, are here."""
     change, row = pl.col(CHANGE).cast(pl.String), pl.col(ROW)
-    before, after = change == "update_before", change == "update_after"
-    with_next = before & (after.shift(-1) & (row.shift(-1) == row + 1)).fill_null(False)
-    with_last = after & (before.shift(1) & (row.shift(1) + 1 == row)).fill_null(False)
-    kind = pl.when(with_next | with_last).then(change).otherwise(_lone(change))
+    whole = updated(change) & (row.shift(-1) == row + 1).fill_null(False)
+    kind = pl.when(whole | whole.shift(1, fill_value=False)).then(change).otherwise(_lone(change))
     return frame.with_columns(kind.cast(CHANGE_TYPE).alias(CHANGE)).drop(ROW)
 
 

@@ -16,7 +16,7 @@ from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import CHANGE, EVENT_TIME, EVENT_TIME_TYPE, Schema
-from streamflow.core.stream_type import StreamType
+from streamflow.core.stream_type import StreamType, withdraws
 from streamflow.operators.aggregates.partials import LATEST, TIME, Extra, PartialPlan
 from streamflow.operators.contract.operator import Collector, OperatorContext
 from streamflow.operators.stateless.columns import checked_type
@@ -85,7 +85,7 @@ class RetractingTotals:
         """Takes changes whose effect goes out with the next `change`."""
         assert isinstance(batch, FrameBatch)
         check_keys(batch.frame, self._checked, self._id)
-        withdrawn = batch.frame[CHANGE].cast(pl.String).is_in(["update_before", "delete"])
+        withdrawn = withdraws(batch.frame[CHANGE])
         frame = batch.frame.with_columns((1 - 2 * withdrawn.cast(pl.Int64)).alias(SIGN))
         self._pending.append(self._sums.partial(frame, self._keys))
         if self._values.needed:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Literal
 
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema, shown_name
-from streamflow.core.stream_type import EVERY_CHANGE, ChangeKind, StreamType
+from streamflow.core.stream_type import EVERY_CHANGE, ChangeKind, StreamType, lack_of_kinds
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.aggregates.combiner import (
     CombineSpec,
@@ -139,9 +139,8 @@ class RunningAggregateSpec(OperatorSpec):
     def _check_changes(self, records: StreamType) -> None:
         """Raises JobDefinitionError if changes cannot be told, or not be taken back."""
         if not isinstance(records.schema, Schema) or CHANGE not in records.schema:
-            raise JobDefinitionError(
-                f"the records are changes of a result, but lack their kind: the column {CHANGE!r} is gone",
-                hint="keep that column, or aggregate the records that the result is made of",
+            raise lack_of_kinds(
+                "the records", "keep that column, or aggregate the records that the result is made of"
             )
         for name, aggregate in self.aggregates:
             if not can_retract(aggregate):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["INDEX", "PANE_COLUMNS", "TIMING", "WINDOW_COLUMNS", "FiredPanes", "PaneWriter", "Timing"]
 
+TIMING: Final = "pane_timing"
 Timing = Literal["EARLY", "ON_TIME", "LATE"]
 
 WINDOW_COLUMNS: Final[Mapping[str, pl.DataType]] = {
@@ -43,7 +44,7 @@ WINDOW_COLUMNS: Final[Mapping[str, pl.DataType]] = {
     "window_end": EVENT_TIME_TYPE,
 }
 PANE_COLUMNS: Final[Mapping[str, pl.DataType]] = {
-    "pane_timing": pl.String(),
+    TIMING: pl.String(),
     "pane_index": pl.Int64(),
     "is_first": pl.Boolean(),
     "is_last": pl.Boolean(),
@@ -52,7 +53,6 @@ PANE_COLUMNS: Final[Mapping[str, pl.DataType]] = {
 _LITTLE: Final = 50_000
 INDEX: Final = "__index"
 """The number of panes that a window has had before."""
-TIMING: Final = "pane_timing"
 _RESULT: Final = "\x1aresult "
 _ORDER: Final = "__order"
 _BY_START: Final = "__by_start"

@@ -12,13 +12,12 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
 from streamflow.core.schema import CHANGE
+from streamflow.core.stream_type import EVERY_CHANGE, WITHDRAWN
 from streamflow.errors import JobDefinitionError, cut, unknown_name
 
 __all__ = ["difference", "final_rows"]
 
 _SHOWN: Final = 10
-_WITHDRAWN: Final = frozenset({"update_before", "delete"})
-_KINDS: Final = frozenset({"insert", "update_after", *_WITHDRAWN})
 _DIGITS: Final = 8 * sys.float_info.epsilon
 """The relative difference that sums of the same numbers in another order may have, of the largest value."""
 
@@ -40,7 +39,7 @@ def final_rows(
     """
     listed = list(rows)
     if changing is None:
-        changing = all(isinstance(row, Mapping) and row.get(CHANGE) in _KINDS for row in listed)
+        changing = all(isinstance(row, Mapping) and row.get(CHANGE) in EVERY_CHANGE for row in listed)
     if changing:
         listed = _applied(listed)
     if key is not None:
@@ -93,7 +92,7 @@ def _applied(rows: list[Mapping[str, Any]]) -> list[Any]:
         values = {name: value for name, value in row.items() if name != CHANGE}
         frozen = _frozen(values)
         shown.setdefault(frozen, values)
-        balance[frozen] += -1 if row[CHANGE] in _WITHDRAWN else 1
+        balance[frozen] += -1 if row[CHANGE] in WITHDRAWN else 1
     applied: list[Any] = []
     for frozen, times in balance.items():
         row = shown[frozen] if times > 0 else {**shown[frozen], CHANGE: "withdrawn, and was never there"}

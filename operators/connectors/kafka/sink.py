@@ -11,7 +11,7 @@ import polars as pl
 from streamflow.arguments import chosen, mapping, names, whole_number
 from streamflow.config import parse_bytes
 from streamflow.core.schema import CHANGE, Schema
-from streamflow.core.stream_type import StreamType
+from streamflow.core.stream_type import StreamType, lack_of_kinds
 from streamflow.errors import JobDefinitionError
 from streamflow.operators.connectors.kafka.clients.port import topic_name
 from streamflow.operators.connectors.kafka.cluster import Cluster, KafkaSecurity, checked_client
@@ -198,9 +198,8 @@ class KafkaSink(Sink):
                 hint='write it with changes="upsert" and a key, or changes="all"',
             )
         if CHANGE not in schema:
-            raise JobDefinitionError(
-                f"the records are changes of a result, but lack their kind: the column {CHANGE!r} is gone",
-                hint=f"keep that column for changes={self.changes!r}: it is not written",
+            raise lack_of_kinds(
+                "the records", f"keep that column for changes={self.changes!r}: it is not written"
             )
         fields = {name: dtype for name, dtype in schema.items() if name != CHANGE}
         return ChangeRecords(self._plain_records(StreamType(Schema(fields), input_type.timed)), schema)

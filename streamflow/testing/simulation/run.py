@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from streamflow.core.schema import CHANGE
+from streamflow.core.stream_type import WITHDRAWN
 from streamflow.errors import JobFailedError, SinkError, StateError, StreamflowError
 from streamflow.observe.status import JobResult
 from streamflow.runtime.ports import Ports
@@ -219,7 +220,7 @@ def _out_of_order(rows: list[Any]) -> Any:
     there: Counter[str] = Counter()
     for row in cast("list[Mapping[str, Any]]", rows):
         value = repr({name: row[name] for name in row if name != CHANGE})
-        if row[CHANGE] in ("update_before", "delete"):
+        if row[CHANGE] in WITHDRAWN:
             there[value] -= 1
             if there[value] < 0:
                 return row
