@@ -9,6 +9,7 @@ from streamflow.errors import JobFailedError, StreamflowError
 from streamflow.runtime.checkpoints.taking import Checkpoints
 from streamflow.runtime.coordinator import Coordinator
 from streamflow.runtime.deployment import Deployment
+from streamflow.runtime.figures import Figures
 from streamflow.runtime.worker import Worker
 
 __all__ = ["Attempt"]
@@ -21,6 +22,10 @@ class Attempt:
         self.coordinator = Coordinator(deployment, checkpoints)
         keep = None if checkpoints is None else checkpoints.keep
         self.worker = Worker(deployment, tell=self.coordinator.hear, keep=keep)
+
+    def figures(self, *, holds: bool) -> Figures:
+        """The worker's present figures: see `Worker.figures`."""
+        return self.worker.figures(holds=holds)
 
     async def build(self) -> None:
         """Makes the subtasks and joins the two; closes those that there are if one cannot be made."""
