@@ -52,7 +52,7 @@ def test_a_dear_look_is_taken_so_seldom_that_it_takes_two_percent_of_the_time() 
         if holds:
             looks.append(clock.monotonic())
             clock.advance("500ms")
-        at = round(clock.monotonic())
+        at = round(clock.monotonic() * 1e6)
         return Figures(at, holds={"t": (("op", Waiting("it", len(looks), 1)),)} if holds else {})
 
     figures = PacedFigures(read, clock)
