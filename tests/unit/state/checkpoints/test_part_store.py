@@ -281,8 +281,12 @@ def test_whoever_settles_second_waits_for_the_first(tmp_path: Path) -> None:
     worker = PartStore(LocalBlobs(tmp_path, Slow(), exclusive=False), JOB)
     worker.session(1, 1, link=False).put([b"x"], "a")
     ended: list[str] = []
-    first = threading.Thread(target=lambda: (worker.settle(), ended.append("first")))
-    second = threading.Thread(target=lambda: (worker.settle(), ended.append("second")))
+
+    def settle(name: str) -> None:
+        worker.settle()
+        ended.append(name)
+
+    first, second = (threading.Thread(target=settle, args=[name]) for name in ("first", "second"))
     first.start()
     assert syncing.wait(30)
     second.start()
