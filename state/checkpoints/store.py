@@ -115,6 +115,8 @@ class CheckpointStore(CheckpointReader):
         with suppress(StateError):  # what is left can be removed another time
             for folder in (self._layout.manifests, self._layout.claims, self._layout.quarantine):
                 self._collection.sweep(folder, self._clock.now())
+            for entry in self.blobs.entries(self._layout.probes):
+                self.blobs.remove(entry.key)
             self._collect()
         try:
             self._generation = self._newest_generation()
