@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from streamflow.errors import JobFailedError, StreamflowError
+from streamflow.errors import StreamflowError
+from streamflow.runtime.blame import unforeseen
 from streamflow.runtime.checkpoints.taking import Checkpoints
 from streamflow.runtime.coordinator import Coordinator
 from streamflow.runtime.deployment import Deployment
@@ -47,9 +48,7 @@ class Attempt:
         except StreamflowError:
             raise
         except Exception as error:
-            raise JobFailedError(
-                f"{type(error).__name__}: {error}", hint="this is not expected: please report it"
-            ) from error
+            raise unforeseen(error) from error
         finally:
             unclosed = await self._close(working)
         if unclosed is not None:
