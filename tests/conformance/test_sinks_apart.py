@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from streamflow.core.serde import unpack
+from streamflow.errors import SinkError
+from streamflow.operators.connectors.files.sink import FileSink
 from streamflow.operators.contract.sink import Committable
 from tests.conformance.test_sinks import CASES, numbered
 from tests.unit.connectors.driving import run, sink_context, stream_type
@@ -40,7 +42,7 @@ TWO_PHASE = [name for name, case in CASES.items() if case.two_phase]
 
 @pytest.fixture(scope="module")
 def sealed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[list[Committable]]]]:
-    """What another process has sealed with two subtasks in two epochs, by sink."""
+    """The output that another process has sealed with two subtasks in two epochs, by sink."""
     base = tmp_path_factory.mktemp("apart")
     for name in CASES:
         (base / name).mkdir()
@@ -73,3 +75,39 @@ def test_what_another_process_has_sealed_is_seen_once_it_is_committed(
     run(going_on.restore(2, second))
     assert sorted(kit.visible()) == [100, 101, 110, 111, 200, 201, 210, 211]
     run(going_on.close())
+
+
+@pytest.mark.parametrize("name", ["out", "out.csv"])
+def test_another_folder_under_the_same_path_is_told(name: str, tmp_path: Path) -> None:
+    """As where workers are on other hosts, and the path is not a shared folder."""
+    kind = stream_type(numbered(1))
+    there, here = tmp_path / "there", tmp_path / "here"
+    for folder in (there, here):
+        folder.mkdir()
+    context = replace(sink_context(), apart=True, checkpointed=True, type=kind)
+    writer = FileSink(there / name).writer(kind, context)
+    run(writer.write(numbered(1)))
+    committer = FileSink(here / name).committer(context)
+    with pytest.raises(
+        SinkError, match=r"staged content .* is gone; the writer's process has another folder"
+    ):
+        run(committer.commit(1, run(writer.prepare(1))))
+
+
+def test_later_output_for_a_single_file_is_not_taken_for_published_where_it_cannot_be_found(
+    tmp_path: Path,
+) -> None:
+    kind = stream_type(numbered(1))
+    context = replace(sink_context(), apart=True, checkpointed=True, type=kind)
+    committers = []
+    for name in ("there", "here"):
+        (tmp_path / name).mkdir()
+        sink = FileSink(tmp_path / name / "out.csv")
+        writer, committer = sink.writer(kind, context), sink.committer(context)
+        run(writer.write(numbered(1)))
+        run(committer.commit(1, run(writer.prepare(1))))
+        committers.append((writer, committer))
+    (writer, _), (_, committer) = committers
+    run(writer.write(numbered(2)))
+    with pytest.raises(SinkError, match=r"staged content .* is gone"):
+        run(committer.commit(2, run(writer.prepare(2))))
