@@ -162,6 +162,7 @@ def _nested(depth: int, wrap: Callable[[object], object]) -> object:
 
 WRAPS: dict[str, Callable[[object], object]] = {
     "list": lambda value: [value],
+    "list-with-much-text": lambda value: ["x" * 2_000, value],
     "tuple": lambda value: (value,),
     "dict": lambda value: {"a": value},
 }
