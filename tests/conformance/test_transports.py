@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import uvloop
 
 from streamflow.config import Secret
 from streamflow.core.batch import RowBatch
@@ -56,7 +57,7 @@ Scenario = Callable[[Workers], Awaitable[None]]
 Run = Callable[[Scenario], None]
 
 
-@pytest.fixture(params=["unix", "tcp"])
+@pytest.fixture(params=["unix", "tcp", "unix on uvloop", "tcp on uvloop"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     """Runs a scenario with one kind of transport."""
     tmp_path.chmod(0o700)
@@ -64,7 +65,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
 
     async def open_one(number: int) -> Transport:
         transport = SocketTransport(secret, max_frame=1 << 20)
-        place = f"unix:{tmp_path}/{number}" if request.param == "unix" else "tcp:127.0.0.1:0"
+        place = f"unix:{tmp_path}/{number}" if request.param.startswith("unix") else "tcp:127.0.0.1:0"
         await transport.listen(place)
         return transport
 
@@ -77,7 +78,12 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
             for transport in workers.all:
                 await transport.close()
 
-    return lambda scenario: asyncio.run(all_of(scenario))
+    def run(scenario: Scenario) -> None:
+        made = uvloop.new_event_loop if request.param.endswith("uvloop") else asyncio.new_event_loop
+        with asyncio.Runner(loop_factory=made) as runner:
+            runner.run(all_of(scenario))
+
+    return run
 
 
 async def received(inbox: Inbox, count: int) -> list[StreamElement]:

@@ -20,6 +20,8 @@ __all__ = ["ColumnReader", "ColumnWriter", "pyarrow"]
 
 _FEW: Final = 512
 """Rows from which on pyarrow takes less time than Polars, measured with seven columns."""
+_MANY: Final = 4_096
+"""The same, of rows whose strings share buffers with others."""
 _VIEW: Final = 16
 """The bytes of the view of a string, beside its text."""
 _MOST: Final = 1.2
@@ -66,15 +68,15 @@ class ColumnWriter:
             self._by_pyarrow = not self._lz4 and bool(types) and all(map(_plain, types.values()))
             self._strings = sum(isinstance(each, _STRINGS) for each in types.values())
         arrow = pyarrow() if self._by_pyarrow and frame.height >= _FEW else None
-        if arrow is None:
+        batch = None if arrow is None else self._batch(arrow, frame)
+        if batch is None:
             return None, self.whole(frame)
-        batch = self._batch(arrow, frame)
         if self._schema is None or not batch.schema.equals(self._schema):
             self._schema, self._told = batch.schema, batch.schema.serialize().to_pybytes()
         return self._told, memoryview(batch.serialize())
 
     def _batch(self, arrow: Any, frame: pl.DataFrame) -> Any:
-        """The rows as a batch of pyarrow's."""
+        """The rows as a batch of pyarrow's; None if Polars takes less time."""
         if frame.n_chunks() > 1:
             frame = frame.rechunk()
         batch = arrow.RecordBatchReader.from_stream(frame).read_next_batch()
@@ -82,6 +84,8 @@ class ColumnWriter:
         if arrow.ipc.get_record_batch_size(batch) <= _MOST * rows:
             return batch
         # Views of strings bring the whole buffers along that they share with other frames.
+        if frame.height < _MANY:
+            return None
         untyped: Any = frame
         return untyped.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()[0]
 

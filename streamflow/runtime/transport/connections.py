@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from streamflow.core.elements import EndOfInput, StreamElement
 from streamflow.runtime.exchange.channel import Channel
@@ -48,10 +48,10 @@ class Connection(asyncio.BufferedProtocol):
         raise NotImplementedError
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._way = transport
+        # uvloop's transports are none of asyncio's classes.
+        self._way = way = cast("asyncio.Transport", transport)
         self._among.add(self)
-        transport.set_write_buffer_limits(high=_UNSENT)
+        way.set_write_buffer_limits(high=_UNSENT)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._cutter.room()
