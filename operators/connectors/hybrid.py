@@ -35,7 +35,6 @@ from streamflow.operators.contract.source import (
     SourceContext,
     Split,
     SplitKeeper,
-    SplitListener,
     SplitReader,
 )
 from streamflow.time.timestamps import to_micros
@@ -255,9 +254,6 @@ class _HybridEnumerator:
             self._read.clear()
         else:
             self._read.set()
-        live: object = self._live
-        if isinstance(live, SplitListener):
-            live.unread(splits)
 
     def keeps(self, split: Split) -> bool:
         """See `SplitKeeper`."""

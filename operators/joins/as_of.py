@@ -113,6 +113,7 @@ class _AsOfJoining(Operator):
             owned,
             state="versions",
             replacing=True,
+            repeated=True,
         )
         self._changes = LeftChanges(columns, ctx) if spec.changing else None
         self._order = _LEFT if self._changes is None else DUE

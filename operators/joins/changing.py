@@ -19,6 +19,7 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.key_join import key_join
 from streamflow.core.membership import has_key_in
+from streamflow.core.plain_keys import are_plain
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, Schema
 from streamflow.core.stream_type import StreamType, lack_of_kinds, withdraws
 from streamflow.errors import JobDefinitionError
@@ -35,6 +36,7 @@ from streamflow.operators.joins.sides import (
     changing_type,
     records_of,
 )
+from streamflow.operators.joins.single_rows import with_kinds
 from streamflow.operators.joins.standing_rows import CAUSE, SETTLED, WEIGHT, StandingRows, added_up
 from streamflow.operators.totals.cadence import check_unsaid
 from streamflow.state.keyed.owned_keys import OwnedKeys
@@ -52,6 +54,7 @@ _RANK: Final = "\x1arank"
 @dataclass(frozen=True, kw_only=True)
 class ChangingJoin(JoinSpec):
     """A join of all rows that stand on both sides; `ttl`: rows are forgotten so many microseconds after they came.
+    `single`: whether each side has one row of each key at most, all of whose changes come in order.
 
     Of records that never change, pairs and semi's rows are records too; everything else is a changing result.
     """
@@ -59,6 +62,7 @@ class ChangingJoin(JoinSpec):
     kind: ClassVar[str] = "join"
     on_changes: ClassVar[OnChanges] = "take"
     ttl: int | None = None
+    single: tuple[bool, bool] = (False, False)
 
     def output_type(self, inputs: Sequence[StreamType]) -> StreamType:
         for type_, side in zip(inputs, SIDES, strict=True):
@@ -116,6 +120,11 @@ class _ChangingJoining(Operator):
         self._changing = [bool(type_.changes) for type_ in inputs]
         self._changes = spec.changes(inputs)
         self._at_end = self._changes and ctx.updates == "end"
+        key, *more = columns.keys
+        plain = not more and spec.ttl is None and all(are_plain([kept[key]]) for kept in columns.kept)
+        single = [plain and each for each in spec.single]
+        # A row of the left in pairs has as many partners as the right has rows of its key.
+        self._single = self._changes and single[0] and (single[1] or spec.how in ("semi", "anti"))
         owned = OwnedKeys(tuple(columns.keys), ctx.groups, ctx.max_parallelism)
         self._sides = [
             StandingRows(
@@ -127,6 +136,7 @@ class _ChangingJoining(Operator):
                 state=SIDES[port],
                 ttl=spec.ttl,
                 changing=self._changing[port],
+                single=single[port],
                 settling=ALONE[spec.how][port] or (spec.how == "semi" and port == 0),
             )
             for port in (0, 1)
@@ -137,10 +147,10 @@ class _ChangingJoining(Operator):
         self._forgetting: Iterator[None] | None = None
 
     def process_batch(self, batch: AnyBatch, port: int, out: Collector) -> None:
-        rows = self._weighted(batch, port)
+        side = self._sides[port]
+        rows = side.net(self._weighted(batch, port))
         if rows.is_empty():
             return
-        side = self._sides[port]
         if self._at_end:
             side.keep(side.placed(rows))
             return
@@ -221,11 +231,6 @@ class _ChangingJoining(Operator):
         """The changes of the result that changes of one side's rows make, as rows of the result with weights."""
         keys, how, other = self._columns.keys, self._how, 1 - port
         others = self._sides[other].of(rows)
-        found = pl.Series([False]).new_from_index(0, rows.height)
-        if others is not None:
-            found = has_key_in(rows, others, keys)
-        if SETTLED in rows.columns:
-            found |= rows[SETTLED]
         changed: list[pl.DataFrame] = []
         if others is not None and how not in ("semi", "anti"):
             pairs = key_join(rows, others.rename({WEIGHT: _OTHERS}).drop(SETTLED, strict=False), keys)
@@ -233,9 +238,9 @@ class _ChangingJoining(Operator):
                 self._result(pairs.with_columns(pl.col(WEIGHT) * pl.col(_OTHERS)).drop(_OTHERS), None)
             )
         if ALONE[how][port]:
-            changed.append(self._result(rows.filter(~found), port))
+            changed.append(self._result(rows.filter(~self._has_had_partner(rows, others)), port))
         if how == "semi" and port == 0:
-            changed.append(self._result(rows.filter(found), 0))
+            changed.append(self._result(rows.filter(self._has_had_partner(rows, others)), 0))
         # Rows of the other side that are alone no more, or again.
         depends = ALONE[how][other] or (how == "semi" and port == 1)
         if others is not None and depends:
@@ -250,6 +255,13 @@ class _ChangingJoining(Operator):
                     )
                 )
         return changed
+
+    def _has_had_partner(self, rows: pl.DataFrame, others: pl.DataFrame | None) -> pl.Series:
+        """Whether each row has a partner among the other side's, or has had one that has been forgotten."""
+        found = pl.Series([False]).new_from_index(0, rows.height)
+        if others is not None:
+            found = has_key_in(rows, others, self._columns.keys)
+        return found | rows[SETTLED] if SETTLED in rows.columns else found
 
     def _turned(self, rows: pl.DataFrame, port: int) -> pl.DataFrame | None:
         """The keys that get their first row on this side (1), or lose their last one (-1), and when."""
@@ -282,8 +294,14 @@ class _ChangingJoining(Operator):
         if not changed:
             return
         rows = concatenated([frame[changed[0].columns] for frame in changed])
+        columns = list(self._columns.result)
+        if self._single:
+            rows = with_kinds(rows, self._columns.keys[0], WEIGHT, columns)
+            if rows.height:
+                self._emit(rows, out)
+            return
         if self._changes:
-            rows = added_up(list(self._columns.result))(rows)
+            rows = added_up(columns)(rows)
             if rows.is_empty():
                 return
         if (rows[WEIGHT].abs() > 1).any():

@@ -16,6 +16,8 @@ from streamflow.core.key_join import key_join
 from streamflow.core.membership import has_key_in
 from streamflow.core.partition import partitioned
 from streamflow.operators.joins.sides import TIMES
+from streamflow.operators.joins.single_rows import net
+from streamflow.operators.joins.table_rows import last_of_each
 from streamflow.state.frames.merging import as_they_are
 from streamflow.state.frames.store import FrameStore
 from streamflow.time.timestamps import MAX_TIME
@@ -44,7 +46,7 @@ class StandingRows:
     """The rows of input `port`, by key; `ttl`: forgotten so many microseconds after their event time, or never (None).
 
     `columns` are the rows' own, the `keys` first. `changing`: rows may go again. `settling`: it matters whether a row
-    is alone, so that rows are SETTLED.
+    is alone, so that rows are SETTLED. `single`: each key has one row at most, and no row is forgotten.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class StandingRows:
         state: str,
         ttl: int | None,
         changing: bool,
+        single: bool,
         settling: bool,
     ) -> None:
         self._time, self._keys, self._columns = TIMES[port], list(keys), list(columns)
@@ -65,16 +68,27 @@ class StandingRows:
         self._settling = settling and ttl is not None
         self._apart = [*columns, SETTLED] if self._settling else [*columns]
         self._added_up = changing or self._settling
+        self._single = single
+        merge: Callable[[pl.DataFrame], pl.DataFrame] = as_they_are
+        if single:
+            merge = net(keys[0], WEIGHT)
+        elif self._added_up:
+            merge = added_up(self._apart)
+        self._merge = merge
         self.store = FrameStore(
             ctx.state,
             ctx.operator_id,
-            added_up(self._apart) if self._added_up else as_they_are,
+            merge,
             ctx.memory_budget,
             owned,
             state=state,
         )
         self._width = max(1, (ttl or 0) // 4)
         self._forgotten = count_withdrawn(ctx.metrics)
+
+    def net(self, changes: pl.DataFrame) -> pl.DataFrame:
+        """The changes, as far as they are not taken back among them."""
+        return self._merge(changes) if self._single else changes
 
     def placed(self, changes: pl.DataFrame) -> pl.DataFrame:
         """The changes, each where its row stands, if there is a time to live; those of forgotten rows are counted."""
@@ -137,7 +151,7 @@ class StandingRows:
     def _standing(self, rows: pl.DataFrame) -> pl.DataFrame | None:
         if not self._added_up:
             return rows
-        rows = added_up(self._apart)(rows)
+        rows = last_of_each(rows, self._keys) if self._single else self._merge(rows)
         rows = rows.filter(rows[WEIGHT] > 0)
         return rows if rows.height else None
 

@@ -14,6 +14,7 @@ import polars as pl
 
 from streamflow.core.common_types import concatenated
 from streamflow.core.key_join import key_join
+from streamflow.core.membership import has_key_in
 from streamflow.core.plain_keys import are_plain, keys_as_objects
 from streamflow.state.frames.parts import TAIL_ROWS
 
@@ -89,6 +90,9 @@ class Merging:
             places = self._places(frame, keys)
             rows = frame[names][pl.Series(list(chain.from_iterable(places)), dtype=pl.UInt32)]
             return self._merge(rows) if any(len(of_key) > 1 for of_key in places) else rows
+        if self._repeated and not _any_mark(frame):
+            found = frame[names].filter(has_key_in(frame, keys, self._keys))
+            return self._merge(found) if found.height else found
         numbered = key_join(frame, keys.with_row_index(_NUMBER), self._keys)
         if _any_mark(numbered):
             numbered = numbered.filter(_behind_marks(numbered[_NUMBER], numbered[MARK], keys.height))

@@ -28,6 +28,7 @@ from streamflow.core.partition import partitioned
 from streamflow.errors import StateError
 from streamflow.state.backends.protocol import KeyedStateBackend, StateAddress
 from streamflow.state.frames.chunks import Chunk, Chunks, chunk_runs, chunks_with
+from streamflow.state.frames.division import Division
 from streamflow.state.frames.key_slices import slices_of, slices_of_hashes
 from streamflow.state.frames.merging import MARK, Merging, as_they_are, flagged, marks_of, unflagged
 from streamflow.state.frames.parts import TAIL_FRAMES, TAIL_ROWS, FrameSizes, Pane, Part, are_few
@@ -45,10 +46,6 @@ _PARTS: Final = 64
 _SLICES_PER_SHARE: Final = 8
 _LEAST_SLICE: Final = 64 << 10
 _DIVIDED_WHEN_SPILLED: Final = 2 << 20
-_DIVIDED_WHEN_LOOKED_UP: Final = 1 << 17
-"""Rows; merging more than these at once takes long, which appending and looking up are not to do."""
-_DIVIDED_WHEN_SORTED: Final = 1 << 18
-"""The same for rows that nothing replaces, which are only sorted."""
 _MOST_SLICES: Final = 1 << 12
 _CHUNK_RUNS: Final = 2
 """The number of runs of chunks that are looked up in above which they are merged."""
@@ -107,6 +104,7 @@ class FrameStore:
         self._memory = MemoryShare.alone(memory) if isinstance(memory, int) else memory
         self._memory.join(self)
         self._slice_bytes = max(self._memory.equal // _SLICES_PER_SHARE, _LEAST_SLICE)
+        self._division = Division(self._slice_bytes, replacing=replacing)
         self._keys = keys
         self._by = keys.looked_up
         self._panes: dict[int, Pane] = {}
@@ -159,10 +157,11 @@ class FrameStore:
         if self._replacing and MARK not in frame.columns:
             frame = flagged(frame, mark=False)
         content = self._pane(pane)
+        self._division.come(frame.height)
         if len(content.parts) == 1:
             (part,) = content.parts
             merged = self._add(pane, 0, part, frame)
-            if (merged or part.looked_up) and self._is_large(part):
+            if (merged or part.looked_up) and self._division.is_due(part):
                 self._divide(pane, content)
         else:
             self._fronts[pane] = content
@@ -184,6 +183,7 @@ class FrameStore:
         content = self._panes.get(pane)
         if content is None:
             return None
+        self._division.come(keys.height)
         if are_few([content], keys.height):
             distinct, found = keys[list(self._by)].unique(), self._all_of([content])
         else:
@@ -223,6 +223,7 @@ class FrameStore:
         """Frames of these panes with all rows of the keys, not merged, and rows of other keys beside them: for a join,
         which sorts them out anyway. The cost is at most that of `look_up`."""
         contents = [self._panes[pane] for pane in panes]
+        self._division.come(keys.height)
         if are_few(contents, keys.height):
             return self._all_of(contents)
         sought = self._keys.hashes.sought(keys)
@@ -371,11 +372,6 @@ class FrameStore:
             content.parts[0].looked_up = self._replacing
             self._ascending = None
         return content
-
-    def _is_large(self, part: Part) -> bool:
-        """Whether a part, the only one of its pane, has to be divided."""
-        most = _DIVIDED_WHEN_LOOKED_UP if self._replacing else _DIVIDED_WHEN_SORTED
-        return part.nbytes > self._slice_bytes or (part.looked_up and part.rows_in_memory > most)
 
     def _add(self, pane: int, number: int, part: Part, frame: pl.DataFrame) -> bool:
         """Adds a frame to a part; returns whether that made it merge."""
@@ -531,7 +527,7 @@ class FrameStore:
     def _parts_of(self, pane: int, sought: Sought) -> list[tuple[Part, Sequence[int]]]:
         """The parts of a pane in which these keys may be, each with the hashes of its keys."""
         content = self._panes[pane]
-        if len(content.parts) == 1 and self._is_large(content.parts[0]):
+        if len(content.parts) == 1 and self._division.is_due(content.parts[0]):
             self._divide(pane, content)
         return content.parts_of(sought.hashes)
 

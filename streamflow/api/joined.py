@@ -401,7 +401,10 @@ def _as_of(call: _Call, right: Stream, tolerance: int | None) -> JoinedStream:
 
 
 def _regular(call: _Call, right: Stream, ttl: int | None) -> JoinedStream:
-    result = _added(call, right, ChangingJoin, ttl=ttl)
+    graph = builder_of(call.left).graph
+    sides = ((call.left, call.left_on), (right, call.right_on))
+    single = tuple(graph.one_row_each(read_of(side), keys, logs=False) is True for side, keys in sides)
+    result = _added(call, right, ChangingJoin, ttl=ttl, single=single)
     if ttl is None and not (has_end(call.left) and has_end(right)):
         _LOG.warning(
             "%s keeps all rows of both sides for ever: join by window= or within=, with a table, or give a ttl=",

@@ -115,18 +115,19 @@ class LogicalGraph:
         """Whether every source comes to an end."""
         return all(node.source.bounded for node in self.nodes if isinstance(node, SourceNode))
 
-    def one_row_each(self, read: Input, keys: tuple[str, ...]) -> bool | None:
-        """The answer of `OperatorSpec.one_row_each` for an output; a source has its records in the order of a log."""
+    def one_row_each(self, read: Input, keys: tuple[str, ...], *, logs: bool = True) -> bool | None:
+        """The answer of `OperatorSpec.one_row_each` for an output; a source has its records in the order of a log, of
+        which nobody knows by which key, so that its answer is `logs`."""
         node = self.node(read.node)
         if not self.type_of(read).changes:
             return False
         if not isinstance(node, OperatorNode):
-            return True
+            return logs
         if node.parallelism is not None and node.spec.needs(0).keys is None:
             # Batches go to its subtasks in turn, whatever their keys.
             return False
         return node.spec.one_row_each(
-            keys, lambda port, columns: self.one_row_each(node.inputs[port], columns)
+            keys, lambda port, columns: self.one_row_each(node.inputs[port], columns, logs=logs)
         )
 
     def type_of(self, read: Input) -> StreamType:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import streamflow as sf
 from streamflow.api.stream import through
+from streamflow.core.keys import key_group_of, subtask_of
 from streamflow.core.schema import CHANGE, CHANGE_TYPE, EVENT_TIME, EVENT_TIME_TYPE, Schema
 from streamflow.core.stream_type import EVERY_CHANGE, StreamType
 from streamflow.operators.contract.operator import LATE, OperatorSpec
@@ -314,6 +315,7 @@ def test_changes_as_of_a_time_take_back_what_they_gave(
     standing: list[Row] = []
     gone: list[tuple[Row, int]] = []
     """Withdrawn rows, and when the withdrawal is due."""
+    parallelism = 1
     for what, step in script:
         if what == "changes":
             kinds, changed, times = zip(*step, strict=True)
@@ -325,7 +327,12 @@ def test_changes_as_of_a_time_take_back_what_they_gave(
                     standing += [row] if row.time > told else []
                 elif row in standing:
                     standing.remove(row)
-                    gone.append((row, new.time if kind == "update_before" and new.time > told else time))
+                    # What goes by one subtask does not wait for what comes by another one.
+                    one, other = (
+                        subtask_of(key_group_of(k, 128), parallelism, 128) for k in (row.key, new.key)
+                    )
+                    half = kind == "update_before" and one == other
+                    gone.append((row, new.time if half and new.time > told else time))
                 else:
                     lost += 1
         elif what == "version":
@@ -336,7 +343,8 @@ def test_changes_as_of_a_time_take_back_what_they_gave(
             told += step
             harness.watermark(told)
         elif what == "restore":
-            harness.restore(harness.snapshot(), parallelism=step % 3 + 1)
+            parallelism = step % 3 + 1
+            harness.restore(harness.snapshot(), parallelism=parallelism)
         shown = [row for row in standing if row.time <= told]
         shown += [row for row, due in gone if row.time <= told < due]
         assert stood_by(harness.output()) == as_of(shown, versions, how, None)
@@ -438,6 +446,90 @@ def test_a_join_of_changing_tables_is_at_any_moment_that_of_their_rows(
     assert pairs_of(harness.output()) == joined()
     if at_end:
         assert all(row.get("change", "insert") == "insert" for row in harness.output())
+
+
+@st.composite
+def paths(draw: st.DrawFn) -> list[tuple[int, list[tuple[str, Row]]]]:
+    """Changes of two inputs, each with one row of each key at most: it goes before the next one comes."""
+    standing: tuple[dict[str | None, Row], dict[str | None, Row]] = {}, {}
+    batches: list[tuple[int, list[tuple[str, Row]]]] = []
+    for _ in range(draw(st.integers(0, 10))):
+        port, batch = draw(st.integers(0, 1)), list[tuple[str, Row]]()
+        for _ in range(draw(st.integers(0, 5))):
+            key = draw(st.sampled_from(["a", "b", "c", None]))
+            old, new = (
+                standing[port].pop(key, None),
+                Row(key, draw(st.integers(0, 9)), draw(st.integers(0, 2))),
+            )
+            comes = old is None or draw(st.sampled_from([True, True, False]))
+            if old is not None:
+                batch.append(("update_before" if comes else "delete", old))
+            if comes:
+                batch.append(("insert" if old is None else "update_after", new))
+                standing[port][key] = new
+        batches.append((port, batch))
+    return batches
+
+
+@share(1)
+@given(
+    how=st.sampled_from(HOW),
+    batches=paths(),
+    single=st.lists(
+        st.sampled_from([(True, True), (True, False), (False, True), (False, False)]), min_size=10
+    ),
+    timed=st.booleans(),
+    at_end=st.booleans(),
+    budget=st.sampled_from([200, 1 << 20]),
+)
+def test_a_join_of_tables_with_one_row_of_each_key_tells_their_changes_by_key(
+    how: Any,
+    batches: list[tuple[int, list[tuple[str, Row]]]],
+    single: list[tuple[bool, bool]],
+    timed: bool,
+    at_end: bool,
+    budget: int,
+) -> None:
+    type_ = StreamType(Schema({CHANGE: CHANGE_TYPE, **COLUMNS}), timed, EVERY_CHANGE)
+
+    def begun(sides: tuple[bool, bool]) -> OperatorHarness:
+        spec = ChangingJoin(how=how, single=sides, **ON)
+        updates: Any = "end" if at_end else "batch"
+        return OperatorHarness(spec, type_, type_, memory_budget=budget, updates=updates)
+
+    harness, seen = begun(single[0]), list[dict[str, Any]]()
+    standing: tuple[Counter[Row], Counter[Row]] = Counter(), Counter()
+
+    def joined() -> Counter[Pair]:
+        left, right = ([*side.elements()] for side in standing)
+        return combined(left, right, how, lambda _l, _r: True)
+
+    for number, (port, batch) in enumerate(batches):
+        frame = frame_of([row for _, row in batch])
+        frame = frame.insert_column(0, pl.Series(CHANGE, [kind for kind, _ in batch], CHANGE_TYPE))
+        harness.push(frame if timed else frame.drop(EVENT_TIME), port=port)
+        for kind, row in batch:
+            standing[port][row] += 1 if kind in ("insert", "update_after") else -1
+        if not at_end:
+            assert pairs_of([*seen, *harness.output()]) == joined()
+            if single[number] == (True, True):
+                _check_kinds(harness.output())
+        if number + 1 < len(batches) and single[number + 1] != single[number]:
+            # The state is the same, whatever was known when it was written.
+            saved, seen = harness.snapshot(), [*seen, *harness.output()]
+            harness = begun(single[number + 1]).restore(saved)
+    harness.finish()
+    assert pairs_of([*seen, *harness.output()]) == joined()
+
+
+def _check_kinds(changes: Sequence[dict[str, Any]]) -> None:
+    """Each row that is replaced stands right before its successor, which differs."""
+    for at, row in enumerate(changes):
+        kinds = row["change"], changes[at + 1]["change"] if at + 1 < len(changes) else None
+        assert (kinds[0] == "update_before") == (kinds[1] == "update_after")
+        if kinds[0] == "update_before":
+            assert row["key"] == changes[at + 1]["key"]
+            assert row | {"change": None} != changes[at + 1] | {"change": None}
 
 
 @st.composite

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 import streamflow as sf
 from streamflow import col
-from streamflow.api.stream import builder_of
+from streamflow.api.stream import builder_of, read_of
 from streamflow.graph.logical import OperatorNode
+from streamflow.operators.joins.changing import ChangingJoin
 from streamflow.testing import TestJob
 
 ROWS = [{"k": "a", "t": 0, "v": 1}]
@@ -434,6 +435,26 @@ def test_only_changes_out_of_order_need_all_rows_that_stand() -> None:
         )
     ]
     assert kinds == ["rows_of_changes"] * 2 + ["latest_standing"] * 2
+
+
+def test_a_join_knows_which_sides_have_one_row_of_each_key() -> None:
+    """A log of changes has an order, but nobody knows by which key."""
+    job = sf.Job("tables")
+    items = job.read(sf.KafkaSource("items", format="debezium", schema={"k": int, "n": int}))
+    totals = items.key_by("k").aggregate(n=sf.sum("n"))
+    table = items.to_table("k").changes().filter(col("n") > 1)
+    both = totals.join(table.rename({"n": "m"}), on="k")
+    joins = (
+        both,
+        both.join(items, on="k", suffix="_3"),
+        items.join(items, on="k"),
+        totals.join(table, on="n"),
+        totals.join(items, on="k").join(totals, on="k", suffix="_3"),
+    )
+    graph = builder_of(items).graph
+    specs = [node.spec for join in joins if isinstance(node := graph.node(read_of(join).node), OperatorNode)]
+    single = [spec.single for spec in specs if isinstance(spec, ChangingJoin)]
+    assert single == [(True, True), (True, False), (False, False), (False, False), (False, True)]
 
 
 @pytest.mark.parametrize("how", ["inner", "left", "semi", "anti"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamflow.core.keys import key_hashes
 from streamflow.core.serde import pack, unpack
 from streamflow.state.backends.memory import MemoryBackend
-from streamflow.state.frames import merging, parts, runs
+from streamflow.state.frames import division, merging, parts, runs
 from streamflow.state.frames import store as stores
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.keyed.key_hashes import KeyHashes, distinct_keys
@@ -100,7 +100,8 @@ def test_a_few_rows_may_be_many(
     with pytest.MonkeyPatch.context() as patched:
         for module, name, few in [
             (stores, "_SORTED_AT_ONCE", 2),
-            (stores, "_DIVIDED_WHEN_LOOKED_UP", 3),
+            (division, "_LOOKED_UP", 3),
+            (division, "_BATCHES", 0),
             (stores, "TAIL_ROWS", 4),
             (stores, "_RUNS", 2),
             (runs, "_GONE_OVER", 0),
@@ -112,6 +113,35 @@ def test_a_few_rows_may_be_many(
         ]:
             patched.setattr(module, name, few)
         check_steps(budget, steps, merged=False, sorting=True)
+
+
+def test_a_pane_is_divided_when_batches_are_small_beside_it() -> None:
+    """Else each of its many parts would be merged for each batch."""
+    merged: list[int] = []
+
+    def last(rows: pl.DataFrame) -> pl.DataFrame:
+        merged.append(rows.height)
+        return rows.unique("k", keep="last", maintain_order=True)
+
+    keys = OwnedKeys(("k",), range(128), 128)
+    store = FrameStore(MemoryBackend(), "op-1", last, 1 << 30, keys, replacing=True, repeated=True)
+    for batch in range(12):
+        rows = pl.select(k=(pl.int_range(40_000) + batch * 20_000) % 160_000, n=pl.lit(batch))
+        store.look_up(0, rows)
+        store.append(0, rows)
+    assert store.rows_in(0) >= 160_000
+    assert len(merged) < 3 * 12
+    for number in range(0, 3_000, 10):
+        if number == 500:
+            merged.clear()
+        rows = pl.DataFrame({"k": range(number, number + 10), "n": 99})
+        store.look_up(0, rows)
+        store.append(0, rows)
+    assert merged
+    assert max(merged) < 20_000
+    found = store.look_up(0, pl.DataFrame({"k": [7, 159_999]}))
+    assert found is not None
+    assert sorted(found.rows()) == [(7, 99), (159_999, 7)]
 
 
 def check_steps(
