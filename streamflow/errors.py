@@ -7,18 +7,17 @@ exceptions are mapped to these where they enter, exceptions of user code by `use
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from streamflow.user_lines import calling_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ConfigError",
     "DamagedError",
+    "ElsewhereError",
     "GoneError",
     "JobDefinitionError",
     "JobFailedError",
@@ -168,6 +167,18 @@ class RecordError(StreamflowError):
 
 class JobFailedError(StreamflowError):
     """A job stopped because a task failed for an unforeseen reason; the cause is attached."""
+
+
+class ElsewhereError(Exception):
+    """The cause of an error that came from another process: there it was `described` like this (empty: the error had no
+    cause), and its text is the `traceback` there."""
+
+    def __init__(self, described: str, traceback: str) -> None:
+        super().__init__(traceback)
+        self.described = described
+
+    def __str__(self) -> str:
+        return f"in another process\n{self.args[0]}"
 
 
 def cut(value: object, limit: int = _SHOWN) -> str:

@@ -17,7 +17,7 @@ import inspect
 from types import CodeType, TracebackType
 from typing import Any
 
-from streamflow.errors import RecordError, StreamflowError, Where, cut
+from streamflow.errors import ElsewhereError, RecordError, StreamflowError, Where, cut
 from streamflow.user_lines import is_users, shown_path
 
 __all__ = [
@@ -85,6 +85,8 @@ def described(error: BaseException) -> str:
     >>> described(KeyError("origin")), described(StopIteration())
     ("KeyError: 'origin'", 'StopIteration')
     """
+    if isinstance(error, ElsewhereError):
+        return error.described
     name = type(error).__name__
     try:
         text = str(error)

@@ -1,7 +1,8 @@
 """`stream.collect()`: a sink into memory, and the handle that reads its content after the run.
 
 Memory lasts as long as the process. A job restarted within it keeps the committed rows, each once; one that continues
-in a new process collects the rows after its checkpoint.
+in a new process collects the rows after its checkpoint. Rows that a writer in another process has sealed come as bytes
+in the committable; those of a writer in this process stay where they are, and the committable has their name.
 """
 
 # Values of any type: what they hold is not known to the type checker.
@@ -12,16 +13,19 @@ in a new process collects the rows after its checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
+from streamflow.core.batch import RowBatch
 from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
+from streamflow.core.frame import FrameBatch
 from streamflow.core.html_table import html_table
 from streamflow.core.schema import Schema
+from streamflow.core.serde import frame_to_ipc, ipc_to_frame, pack, unpack
 from streamflow.core.stream_type import StreamType
 from streamflow.errors import JobDefinitionError, SinkError
 from streamflow.operators.contract.sink import Committable, Committer, Delivery, Sink, SinkContext, SinkWriter
@@ -49,27 +53,19 @@ class _Pieces:
         self.type: StreamType | None = None
         self.visible: dict[str, _Piece] = {}
         self._sealed: dict[str, _Piece] = {}
-        self._count = 0
 
-    def begin(self, input_type: StreamType, *, from_start: bool) -> None:
-        """Begins a run; rows of an earlier one are dropped if it starts over."""
-        self.type = input_type
-        if from_start:
-            self._sealed = {}
-            self.visible = {}
+    def begin(self) -> None:
+        """Begins a run that starts over; rows of an earlier one are dropped."""
+        self._sealed = {}
+        self.visible = {}
 
-    def seal(self, subtask: int, epoch: int, batches: list[AnyBatch], token: str) -> str:
-        """Seals a subtask's rows of an epoch, not yet visible; returns the name to publish them by.
-
-        `token` belongs to the run, so that a name from another process is never taken for one from this.
-        """
-        self._count += 1
-        name = f"{token}-{self._count}"
-        self._sealed[name] = _Piece(subtask, epoch, batches)
-        return name
+    def seal(self, name: str, piece: _Piece) -> None:
+        """Seals a subtask's rows of an epoch, not yet visible; they are published by their name."""
+        if name not in self.visible:
+            self._sealed[name] = piece
 
     def publish(self, names: Sequence[str]) -> list[str]:
-        """Makes pieces visible, by subtask; a second time changes nothing. Missing pieces are ignored."""
+        """Makes pieces visible, by subtask; a second time changes nothing. Missing pieces are ignored, and named."""
         missing = [name for name in names if name not in self._sealed and name not in self.visible]
         there = [name for name in names if name in self._sealed]
         for name in sorted(there, key=lambda name: (self._sealed[name].subtask, self._sealed[name].epoch)):
@@ -135,18 +131,19 @@ class Collected:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CollectSink(Sink):
-    """Writes into a `Collected`, each epoch's rows when it commits: exactly once, within one process."""
+    """Writes into a `Collected`, each epoch's rows when it commits: exactly once, in the committer's process."""
 
     into: Collected = field(repr=False)
     delivery: Delivery = field(default="exactly_once", init=False, repr=False)
 
     def writer(self, input_type: StreamType, ctx: SinkContext) -> SinkWriter:
-        if ctx.subtask == 0:
-            self.into._pieces.begin(input_type, from_start=ctx.restored is None)
+        self.into._pieces.type = input_type
         return _CollectWriter(self.into._pieces, ctx)
 
     def committer(self, ctx: SinkContext) -> Committer:
-        return _CollectCommitter(self.into._pieces)
+        if ctx.type is not None:
+            self.into._pieces.type = ctx.type
+        return _CollectCommitter(self.into._pieces, ctx)
 
     def describe(self) -> str:
         return "collect"
@@ -155,8 +152,10 @@ class CollectSink(Sink):
 class _CollectWriter:
     def __init__(self, into: _Pieces, ctx: SinkContext) -> None:
         self._into = into
-        self._subtask = ctx.subtask
+        self._ctx = ctx
+        # Of this run alone, so that a name from another process is never taken for one from this.
         self._token = ctx.random.token()
+        self._count = 0
         self._batches: list[AnyBatch] = []
 
     async def write(self, batch: AnyBatch) -> None:
@@ -167,17 +166,29 @@ class _CollectWriter:
         batches, self._batches = self._batches, []
         if not batches:
             return ()
-        return [{"piece": self._into.seal(self._subtask, epoch, batches, self._token)}]
+        subtask = self._ctx.subtask
+        self._count += 1
+        name = f"{self._token}-{subtask}-{self._count}"
+        if not self._ctx.apart:
+            self._into.seal(name, _Piece(subtask, epoch, batches))
+            return [{"piece": name}]
+        packed = await self._ctx.run_blocking(_packed, batches)
+        return [{"piece": name, "subtask": subtask, "epoch": epoch, "batches": packed}]
 
     async def close(self) -> None:
         self._batches = []
 
 
 class _CollectCommitter(Committer):
-    def __init__(self, into: _Pieces) -> None:
+    def __init__(self, into: _Pieces, ctx: SinkContext) -> None:
         self._into = into
+        self._ctx = ctx
+
+    async def begin(self) -> None:
+        self._into.begin()
 
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
+        await self._take(committables)
         missing = self._into.publish(_names(committables))
         if missing:
             raise SinkError(
@@ -188,11 +199,38 @@ class _CollectCommitter(Committer):
     async def restore(
         self, epoch: int, committables: Sequence[Committable], carried: Sequence[Committable] = ()
     ) -> None:
-        # Rows sealed by another process are gone like all that it had collected before.
+        # Rows that another process sealed and kept are gone like all that it had collected before.
+        await self._take(committables)
         published = _names(committables)
         self._into.publish(published)
         self._into.go_on(epoch, published, _names(carried))
 
+    async def _take(self, committables: Sequence[Committable]) -> None:
+        """Seals the rows that come as bytes."""
+        for each in committables:
+            if "batches" in each:
+                batches = await self._ctx.run_blocking(_unpacked, each["batches"])
+                self._into.seal(str(each["piece"]), _Piece(each["subtask"], each["epoch"], batches))
+
 
 def _names(committables: Sequence[Committable]) -> list[str]:
     return [str(piece["piece"]) for piece in committables]
+
+
+def _packed(batches: Sequence[AnyBatch]) -> list[dict[str, bytes]]:
+    """Batches as bytes: frames as Arrow, objects as msgpack. Raises RecordError for an object that has no such form."""
+    return [
+        {"frame": frame_to_ipc(batch.frame)}
+        if isinstance(batch, FrameBatch)
+        else {"rows": pack(list(batch.values), bounded=False)}
+        for batch in batches
+    ]
+
+
+def _unpacked(packed: Sequence[Mapping[str, bytes]]) -> list[AnyBatch]:
+    return [
+        FrameBatch(ipc_to_frame(each["frame"]))
+        if "frame" in each
+        else RowBatch(unpack(each["rows"], bounded=False))
+        for each in packed
+    ]

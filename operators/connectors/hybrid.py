@@ -35,6 +35,7 @@ from streamflow.operators.contract.source import (
     SourceContext,
     Split,
     SplitKeeper,
+    SplitListener,
     SplitReader,
 )
 from streamflow.time.timestamps import to_micros
@@ -254,6 +255,9 @@ class _HybridEnumerator:
             self._read.clear()
         else:
             self._read.set()
+        live: object = self._live
+        if isinstance(live, SplitListener):
+            live.unread(splits)
 
     def keeps(self, split: Split) -> bool:
         """See `SplitKeeper`."""

@@ -53,6 +53,9 @@ class SinkContext:
     starts a new line. `first_epoch` is the first that this run will end, `restored_parent` the epoch that was
     committed before `restored`, `noted` the committer's own note in that checkpoint (`Committer.note`).
 
+    `apart`: writers and committer are in different processes, so that committables are all that goes from one to the
+    other. `type` is the type of the sink's input; None where the runtime does not say.
+
     A writer that holds much asks for the epoch to be ended (`end_epoch`), and if even that does not help, because the
     epoch ended last is still being stored or committed, awaits that (`settled`) before it takes more. A writer whose
     sealed output stays in memory awaits `room` before it takes anything: while epochs cannot be stored, output adds
@@ -80,6 +83,8 @@ class SinkContext:
     first_epoch: int = 1
     restored_parent: int | None = None
     noted: Mapping[str, Any] | None = None
+    apart: bool = False
+    type: StreamType | None = None
     end_epoch: Callable[[], None] = _at_leisure
     settled: Callable[[], Awaitable[None]] = _at_once
     room: Callable[[], Awaitable[None]] = _at_once

@@ -5,6 +5,7 @@
 <job>/blobs/<generation>/<digest>       content
 <job>/manifests/<number>                what a checkpoint consists of; made last, in one step
 <job>/quarantine/<number>.<n>           manifests that were set aside, and why
+<job>/probes/<name>                     files that show other hosts whether this is their place, too
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ class JobLayout:
         self.blobs = f"{job}/blobs"
         self.manifests = f"{job}/manifests"
         self.quarantine = f"{job}/quarantine"
+        self.probes = f"{job}/probes"
+
+    def probe(self, name: str) -> str:
+        return f"{self.probes}/{name}"
 
     def claim(self, incarnation: int) -> str:
         return f"{self.claims}/{incarnation:010}"

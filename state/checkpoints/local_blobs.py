@@ -57,7 +57,10 @@ class LocalBlobs:
             if disk.info(self._root).is_link:
                 self._root = self._root.resolve()
         self._guard = threading.Lock()
+        self._settling = threading.Lock()
         self._unsynced: set[Path] = set()
+        self._used: set[Path] = set()
+        """Folders that it has written to."""
         self._temporaries = itertools.count(1)
         # Where others may write at the same time, none may have a name of another's.
         self._mine = "" if exclusive else f"{crc32(platform.node().encode()):08x}-{os.getpid()}-{id(self):x}-"
@@ -260,6 +263,10 @@ class LocalBlobs:
             for place in reversed(missing):
                 self._disk.make_folder(place, private=True)
                 self._changed(place.parent)
+        if not self.exclusive and folder not in self._used:
+            # Another process may have made it, and have died before it synced the folders above.
+            self._used.add(folder)
+            self._changed(*folder.parents)
         return folder
 
     @contextmanager
@@ -317,6 +324,12 @@ class LocalBlobs:
         self._changed(*below, *folder.parents)
 
     def _settle(self) -> None:
+        with (
+            self._settling
+        ):  # or a second caller would return before the first has synced what both have written
+            self._sync_folders()
+
+    def _sync_folders(self) -> None:
         with self._guard:
             folders, self._unsynced = sorted(self._unsynced), set[Path]()
         for number, folder in enumerate(folders):

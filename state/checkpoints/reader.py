@@ -5,7 +5,7 @@ All content is compared with its digest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -96,20 +96,20 @@ class CheckpointReader:
         """
         return self._newest(self._checked)
 
-    def bring_latest(self, folder: Path | None) -> tuple[Content | None, list[Skipped]]:
-        """The newest intact checkpoint, like `latest_intact`, with its content, of which every byte is read once."""
-        return self._newest(lambda manifest: self.bring(manifest, folder))
+    def bring_latest(
+        self, folder: Path | None, wanted: Callable[[Manifest], Container[str]] | None = None
+    ) -> tuple[Content | None, list[Skipped]]:
+        """The newest intact checkpoint, like `latest_intact`, with its content, of which every byte is read once. With
+        `wanted` only the files with these paths are kept; the others are compared with their digests."""
+        return self._newest(
+            lambda manifest: self.bring(manifest, folder, None if wanted is None else wanted(manifest))
+        )
 
-    def bring(self, manifest: Manifest, folder: Path | None) -> Content:
-        """The content of a checkpoint on this machine, immutable files in `folder` (None: in a temporary one).
-        DamagedError where it is not what was written."""
-        content = Content(manifest, self.blobs, self._layout.content, folder)
-        try:
-            content.fetch(self._each)
-        except BaseException:
-            content.close()
-            raise
-        return content
+    def bring(self, manifest: Manifest, folder: Path | None, wanted: Container[str] | None = None) -> Content:
+        """The content of a checkpoint on this machine, immutable files in `folder` (None: in a temporary one); with
+        `wanted` as `bring_latest`. DamagedError where any of it is not what was written."""
+        content = Content(manifest, self.blobs, self._layout.content, folder, wanted)
+        return content.fetched(self._each, check_others=True)
 
     def read(self, file: StoredFile) -> bytes:
         """A file's content. Raises DamagedError if it is not the written one."""

@@ -8,7 +8,7 @@ manifest names it and no checkpoint is being written; a manifest goes before its
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -20,7 +20,8 @@ from streamflow.errors import DamagedError, StateError
 from streamflow.state.checkpoints.blobs import Blobs
 from streamflow.state.checkpoints.claims import Claims, FencedError
 from streamflow.state.checkpoints.collection import Collection, begins_generation, retained
-from streamflow.state.checkpoints.content import Content, Each, one_by_one
+from streamflow.state.checkpoints.content import Content, Each, identities_of, one_by_one
+from streamflow.state.checkpoints.file_identities import Identity
 from streamflow.state.checkpoints.frame_identities import FrameIdentities
 from streamflow.state.checkpoints.layout import name_of
 from streamflow.state.checkpoints.manifest import (
@@ -31,7 +32,7 @@ from streamflow.state.checkpoints.manifest import (
     encode_manifest,
 )
 from streamflow.state.checkpoints.reader import CheckpointReader, Problem, Skipped, Summary, jobs_in
-from streamflow.state.checkpoints.writer import CheckpointWriter, Identity, identity_of
+from streamflow.state.checkpoints.writer import CheckpointWriter
 from streamflow.time.clock import Clock
 
 __all__ = ["CheckpointStore", "CheckpointWriter", "FencedError", "Problem", "Skipped", "jobs_in"]
@@ -114,6 +115,8 @@ class CheckpointStore(CheckpointReader):
         with suppress(StateError):  # what is left can be removed another time
             for folder in (self._layout.manifests, self._layout.claims, self._layout.quarantine):
                 self._collection.sweep(folder, self._clock.now())
+            for entry in self.blobs.entries(self._layout.probes):
+                self.blobs.remove(entry.key)
             self._collect()
         try:
             self._generation = self._newest_generation()
@@ -160,14 +163,12 @@ class CheckpointStore(CheckpointReader):
             self._collection.begin()
         return writer
 
-    def bring(self, manifest: Manifest, folder: Path | None) -> Content:
+    def bring(self, manifest: Manifest, folder: Path | None, wanted: Container[str] | None = None) -> Content:
         """The content of a checkpoint, like the reader's; immutable files are known afterwards, and not stored again
         in their generation."""
-        content = super().bring(manifest, folder)
-        there = {file: identity_of(content.path(file)) for _, file in manifest.all_files() if file.immutable}
+        content = super().bring(manifest, folder, wanted)
         with self._guard:
-            known = {identity: file for file, identity in there.items() if identity is not None}
-            self._known = {**self._known, **known}
+            self._known = {**self._known, **identities_of(content)}
         return content
 
     def quarantine(self, number: int, why: str) -> None:

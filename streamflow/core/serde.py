@@ -75,6 +75,7 @@ _HEADER: Final = len(_MAGIC) + 4
 # its bytes.
 _OPENING: Final = frozenset([*range(0x80, 0xA0), *range(0xDC, 0xE0), *range(0xC7, 0xCA), *range(0xD4, 0xD9)])
 _NOT_OPENING: Final = bytes(byte for byte in range(256) if byte not in _OPENING)
+_PORTION: Final = 64 << 10
 
 _FITS: Final = "use None, bool, int, float, str, bytes, list, tuple, dict, dates and times, Decimal or UUID"
 
@@ -326,7 +327,13 @@ _READERS_BELOW: Final = [partial(_read, depth) for depth in range(MAX_DEPTH + 1)
 
 
 def _may_be_deep(data: bytes) -> bool:
-    return len(data.translate(None, _NOT_OPENING)) > MAX_DEPTH
+    # In portions: large bytes within a value have so many in the first of them.
+    openings = 0
+    for at in range(0, len(data), _PORTION):
+        openings += len(data[at : at + _PORTION].translate(None, _NOT_OPENING))
+        if openings > MAX_DEPTH:
+            return True
+    return False
 
 
 def deeper_than(value: object, depth: int) -> bool:

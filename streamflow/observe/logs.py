@@ -20,7 +20,16 @@ from typing import Any, Final, Literal, TextIO, cast
 from streamflow.errors import RecordError, StreamflowError, cut
 from streamflow.time.timestamps import format_time
 
-__all__ = ["CURRENT_JOB", "LineFormatter", "configured", "log_to_stderr", "printable", "reason", "told"]
+__all__ = [
+    "CURRENT_JOB",
+    "LineFormatter",
+    "Redaction",
+    "configured",
+    "log_to_stderr",
+    "printable",
+    "reason",
+    "told",
+]
 
 CURRENT_JOB: ContextVar[str] = ContextVar("streamflow_job", default="")
 """The job of the running asyncio task, named in each of its lines."""
@@ -68,6 +77,41 @@ def reason(error: BaseException) -> str:
     return f"{kind}: {cut(str(error))}"
 
 
+class Redaction:
+    """Takes secrets out of texts and fields: those named in `hidden`, and everything that looks like one.
+
+    >>> redaction = Redaction(["hunter2"])
+    >>> redaction.text("password=x, or hunter2"), redaction.value("token", 7)
+    ('password=***, or ***', '***')
+    """
+
+    def __init__(self, hidden: Iterable[str] = ()) -> None:
+        self._hidden = sorted({secret for secret in hidden if secret}, key=len, reverse=True)
+
+    def text(self, text: str) -> str:
+        """The text without secrets."""
+        for secret in self._hidden:
+            text = text.replace(secret, "***")
+        for pattern, instead in _SECRETS:
+            text = pattern.sub(instead, text)
+        return text
+
+    def value(self, name: str, value: Any) -> Any:
+        """The value of a field as plain values without secrets; the name may say that it is one."""
+        if _SECRET_NAME.search(name) and value is not None:
+            return "***"
+        match value:
+            case None | bool() | int() | float():
+                return value
+            case dict():
+                nested = cast("dict[object, Any]", value)
+                return {str(key): self.value(str(key), each) for key, each in nested.items()}
+            case list() | tuple():
+                return [self.value(name, each) for each in cast("list[Any]", value)]
+            case _:
+                return self.text(str(value))
+
+
 class LineFormatter(logging.Formatter):
     """A record as one line of text, or as one JSON object. `hidden` are secrets to be removed anywhere in the line.
 
@@ -82,7 +126,7 @@ class LineFormatter(logging.Formatter):
     def __init__(self, kind: Literal["text", "json"], hidden: Iterable[str] = ()) -> None:
         super().__init__()
         self._kind = kind
-        self._hidden = sorted({secret for secret in hidden if secret}, key=len, reverse=True)
+        self._redaction = Redaction(hidden)
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -92,37 +136,18 @@ class LineFormatter(logging.Formatter):
         }
         if job := CURRENT_JOB.get():
             line["job"] = job
-        line["message"] = self._clean(record.getMessage())
+        line["message"] = self._redaction.text(record.getMessage())
         fields: Mapping[str, Any] = getattr(record, "told", {})
-        clean = {name: self._value(name, value) for name, value in fields.items() if name not in line}
+        clean = {
+            name: self._redaction.value(name, value) for name, value in fields.items() if name not in line
+        }
         if record.exc_info and record.exc_info[0] is not None:
-            clean["exception"] = self._clean(self.formatException(record.exc_info))
+            clean["exception"] = self._redaction.text(self.formatException(record.exc_info))
         if self._kind == "json":
             return json.dumps({**line, **clean}, default=str)
         parts = [f"{name}={_shown(value)}" for name, value in clean.items()]
         of = printable(f"{line['logger'].removeprefix('streamflow.')}{' ' + job if job else ''}")
         return " ".join([line["time"], record.levelname, f"{of}: {printable(line['message'])}", *parts])
-
-    def _value(self, name: str, value: Any) -> Any:
-        if _SECRET_NAME.search(name) and value is not None:
-            return "***"
-        match value:
-            case None | bool() | int() | float():
-                return value
-            case dict():
-                nested = cast("dict[object, Any]", value)
-                return {str(key): self._value(str(key), each) for key, each in nested.items()}
-            case list() | tuple():
-                return [self._value(name, each) for each in cast("list[Any]", value)]
-            case _:
-                return self._clean(str(value))
-
-    def _clean(self, text: str) -> str:
-        for secret in self._hidden:
-            text = text.replace(secret, "***")
-        for pattern, instead in _SECRETS:
-            text = pattern.sub(instead, text)
-        return text
 
 
 class _Stderr(logging.StreamHandler[TextIO]):

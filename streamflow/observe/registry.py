@@ -22,6 +22,7 @@ __all__ = [
     "MetricsRegistry",
     "OperatorMetrics",
     "add_counted",
+    "added",
     "counted_later",
     "counts_of",
 ]
@@ -128,6 +129,13 @@ class Metrics:
         """
         self._metrics.get(name, {}).pop(_key(labels), None)
 
+    def discard(self, metric: Metric) -> None:
+        """Removes one series by its handle; does nothing if it has been removed, or made again since."""
+        own = {name: value for name, value in metric.labels.items() if name not in self._labels}
+        series = self._metrics.get(metric.name, {})
+        if series.get(_key(own)) is metric:
+            del series[_key(own)]
+
     def refreshed_by(self, refresh: Callable[[], None]) -> None:
         """Calls `refresh` before the metrics are read, for gauges that change without an event (a lag). Replaces an
         earlier one."""
@@ -207,6 +215,20 @@ Counts = Mapping[tuple[str, int], Mapping[tuple[str, _Key], float]]
 def counts_of(metrics: Metrics) -> Mapping[tuple[str, _Key], float]:
     """The present values of an operator's counters of records."""
     return {_identity(metric): metric.value for metric in metrics.replayed}
+
+
+def added(counts: Counts, more: Counts) -> Counts:
+    """The sum of two numbers of records, series by series.
+
+    >>> added({("map-1", 0): {("n", ()): 2.0}}, {("map-1", 0): {("n", ()): 3.0}, ("map-1", 1): {("n", ()): 1.0}})
+    {('map-1', 0): {('n', ()): 5.0}, ('map-1', 1): {('n', ()): 1.0}}
+    """
+    total = {at: dict(values) for at, values in counts.items()}
+    for at, values in more.items():
+        into = total.setdefault(at, {})
+        for series, value in values.items():
+            into[series] = into.get(series, 0.0) + value
+    return total
 
 
 def _identity(metric: Metric) -> tuple[str, _Key]:

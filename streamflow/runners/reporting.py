@@ -1,11 +1,11 @@
-"""A job's reports in this process: its status, and its whole-job metrics."""
+"""A job's reports: its status, and its whole-job metrics."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain
-from typing import Final
+from typing import Final, Protocol
 
 from streamflow.distribution import __version__
 from streamflow.graph.logical import LogicalGraph, SinkNode, SourceNode
@@ -16,21 +16,32 @@ from streamflow.observe.registry import MetricsRegistry
 from streamflow.observe.status import CheckpointStatus, JobStatus, OperatorStatus, PublicationStatus
 from streamflow.observe.why import Wait
 from streamflow.operators.contract.waiting import Waiting
-from streamflow.runtime.attempt import Attempt
 from streamflow.runtime.checkpoints.taking import CheckpointMetrics
 from streamflow.runtime.control.restart import RestartPolicy
+from streamflow.runtime.coordinator import Coordinator
+from streamflow.runtime.figures import Figures
 from streamflow.runtime.profile import ExecutionProfile
-from streamflow.runtime.worker import Worker
 from streamflow.time.clock import Clock
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
-__all__ = ["Reporter"]
+__all__ = ["Reported", "Reporter"]
 
 _LAG: Final = "streamflow_kafka_lag_records"
 _HOLDER: Final = "streamflow_watermark_holder_lag_seconds"
 _TOLD_AFTER: Final = 60.0
 """Seconds after which a split that holds others back is named."""
 _LOG: Final = logging.getLogger("streamflow.source")
+
+
+class Reported(Protocol):
+    """An attempt at running the job, wherever its workers are."""
+
+    @property
+    def coordinator(self) -> Coordinator: ...
+
+    def figures(self, *, holds: bool) -> Figures:
+        """The workers' figures together; `holds`: also what operators hold back, which may take long."""
+        ...
 
 
 class Reporter:
@@ -62,16 +73,15 @@ class Reporter:
         self._told_holders: set[tuple[tuple[str, int], str]] = set()
         self._meeting = {task.id: tasks for tasks in plan.meeting() for task in tasks}
         """For each task that reads, those whose records meet its own."""
-        self.attempt: Attempt | None = None
+        self.attempt: Reported | None = None
         registry.whole.refreshed_by(self._refresh)
         info = {"version": __version__, "mode": profile.name}
         registry.whole.gauge("streamflow_job_info", "1; the labels name the version and the mode", info).set(
             1
         )
 
-    @property
-    def _worker(self) -> Worker | None:
-        return None if self.attempt is None else self.attempt.worker
+    def _figures(self, *, holds: bool = False) -> Figures:
+        return Figures() if self.attempt is None else self.attempt.figures(holds=holds)
 
     def end(self) -> None:
         """Ends the reports: ages stand still."""
@@ -85,14 +95,10 @@ class Reporter:
     def status(self, state: str, notes: tuple[str, ...]) -> JobStatus:
         """The job's present figures."""
         self._registry.refresh()
-        marks: Mapping[str, int] = {} if self._worker is None else self._worker.watermarks
-        operators = [
-            self._operator(id, kind, task, marks.get(task.id, MIN_TIME))
-            for id, kind, task in self._operators()
-        ]
+        figures = self._figures()
+        operators = [self._operator(id, kind, task, figures) for id, kind, task in self._operators()]
         taken = {each.operator: each.records_in for each in operators}
         nodes = self._graph.nodes
-        watermark = MIN_TIME if self._worker is None else self._worker.watermark
         return JobStatus(
             job=self._graph.job,
             mode=self._profile.name,
@@ -100,7 +106,7 @@ class Reporter:
             elapsed=self.elapsed,
             records_read=sum(taken.get(node.id, 0) for node in nodes if isinstance(node, SourceNode)),
             records_written=sum(taken.get(node.id, 0) for node in nodes if isinstance(node, SinkNode)),
-            watermark=_known(watermark),
+            watermark=_known(figures.watermark),
             epoch=0 if self.attempt is None else self.attempt.coordinator.epoch,
             operators=tuple(operators),
             checkpoint=self._checkpoint(),
@@ -108,21 +114,18 @@ class Reporter:
             notes=notes,
             publication=self._publication(),
             time=self._clock.now(),
-            ended=watermark == MAX_TIME,
+            ended=figures.watermark == MAX_TIME,
         )
 
     def why(self) -> tuple[Wait, ...]:
         """The results that wait, in the plan's order, those for event time each with the split that holds it back; then
         the commit that has been under way for long.
         Called on the job's event loop."""
-        worker = self._worker
-        if worker is None:
-            return ()
-        marks = worker.watermarks
+        figures = self._figures(holds=True)
         waits = [
-            self._wait(id, waiting, task, worker, marks)
+            self._wait(id, waiting, task, figures)
             for task in self._plan.tasks
-            for id, waiting in worker.holds(task.id)
+            for id, waiting in figures.holds.get(task.id, ())
         ]
         commits = [] if self.attempt is None else self.attempt.coordinator.committing
         return (*waits, *(self._under_way(id, waiting) for id, waiting in commits))
@@ -131,9 +134,8 @@ class Reporter:
         now = self._clock.now()
         return Wait(id, waiting.what, None, waiting.rows, watermark, clock=now, since=waiting.since)
 
-    def _wait(
-        self, id: str, waiting: Waiting, task: PhysicalTask, worker: Worker, marks: Mapping[str, int]
-    ) -> Wait:
+    def _wait(self, id: str, waiting: Waiting, task: PhysicalTask, figures: Figures) -> Wait:
+        marks = figures.watermarks
         until = waiting.until if waiting.until < MAX_TIME else None
         watermark = _known(marks.get(task.id, MIN_TIME))
         if waiting.since is not None:
@@ -148,8 +150,8 @@ class Reporter:
             slowest = min(edges, key=lambda edge: marks.get(edge.upper, MIN_TIME))
             through.append(slowest.reads.node)
             at = self._plan.task(slowest.upper)
-        loops = [loop for loop in worker.sources.get(at.id, ()) if loop.held_back_by is not None]
-        holder = min(loops, key=lambda loop: loop.watermark, default=None)
+        held_back = [each for each in figures.sources.get(at.id, ()) if each.held_back_by is not None]
+        holder = min(held_back, key=lambda each: each.watermark, default=None)
         strategy, held = at.source.watermark, None if holder is None else _known(holder.held_back_at)
         return Wait(
             operator=id,
@@ -167,18 +169,18 @@ class Reporter:
 
     def note_holders(self) -> None:
         """Notes the split that holds each source subtask's watermark back. Called on the job's event loop."""
-        worker, now = self._worker, self._clock.now()
-        if worker is None:
+        if self.attempt is None:
             return
+        figures, now = self._figures(), self._clock.now()
         holders: dict[tuple[str, int], str] = {}
         for task in self._plan.tasks:
             if task.source is None:
                 continue
-            for subtask, loop in enumerate(worker.sources.get(task.id, ())):
-                split, watermark = loop.held_back_by, loop.watermark
+            for each in figures.sources.get(task.id, ()):
+                subtask, split, watermark = each.subtask, each.held_back_by, each.watermark
                 if split is None or watermark >= MAX_TIME:
                     continue
-                held = self._held(task, subtask, split, watermark)
+                held = self._held(task, subtask, split, watermark, figures)
                 if watermark <= MIN_TIME and held < _TOLD_AFTER:
                     continue
                 holders[task.source.id, subtask] = split
@@ -195,25 +197,20 @@ class Reporter:
                 self._registry.operator(source, subtask).remove(_HOLDER, {"split": split})
         self._holders = holders
 
-    def _held(self, task: PhysicalTask, subtask: int, split: str, watermark: int) -> float:
+    def _held(self, task: PhysicalTask, subtask: int, split: str, watermark: int, figures: Figures) -> float:
         """The seconds for which the split has held the watermark there; logs a warning after a minute of holding
         others back for good."""
         assert task.source is not None
-        worker, now, key = self._worker, self._clock.monotonic(), (task.source.id, subtask)
+        now, key = self._clock.monotonic(), (task.source.id, subtask)
         before = self._held_since.get(key)
         if before is None or before[:2] != (split, watermark):
             before = self._held_since[key] = (split, watermark, now)
         held = now - before[2]
         strategy = task.source.watermark
-        if (
-            held < _TOLD_AFTER
-            or strategy.idle_after is not None
-            or (key, split) in self._told_holders
-            or not worker
-        ):
+        if held < _TOLD_AFTER or strategy.idle_after is not None or (key, split) in self._told_holders:
             return held
-        meeting = (loop for each in self._meeting[task.id] for loop in worker.sources.get(each.id, ()))
-        if any(loop.furthest > watermark for loop in meeting):
+        meeting = (each for met in self._meeting[task.id] for each in figures.sources.get(met.id, ()))
+        if any(each.furthest > watermark for each in meeting):
             self._told_holders.add((key, split))
             _LOG.warning(
                 'split is quiet and holds windows open: give idle_after, as in bounded_disorder(…, idle_after="1m")',
@@ -299,7 +296,8 @@ class Reporter:
             yield from ((physical.id, physical.spec.kind, task) for physical in task.chain)
             yield from ((sink.id, "write", task) for sink in task.sinks)
 
-    def _operator(self, id: str, kind: str, task: PhysicalTask, watermark: int) -> OperatorStatus:
+    def _operator(self, id: str, kind: str, task: PhysicalTask, figures: Figures) -> OperatorStatus:
+        watermark = figures.watermarks.get(task.id, MIN_TIME)
         totals = self._registry.totals(id)
 
         def total(name: str) -> int:
@@ -308,7 +306,7 @@ class Reporter:
         def ratio(name: str) -> float:
             return totals.get(f"streamflow_{name}_ratio", 0.0) / task.parallelism
 
-        loops = () if self._worker is None or kind != "read" else self._worker.sources.get(task.id, ())
+        sources = figures.sources.get(task.id, ()) if kind == "read" else ()
         return OperatorStatus(
             operator=id,
             kind=kind,
@@ -322,7 +320,7 @@ class Reporter:
             watermark=_known(watermark),
             busy=ratio("busy"),
             backpressured=ratio("backpressured"),
-            held_back_by=next((held for loop in loops if (held := loop.held_back_by) is not None), None),
+            held_back_by=next((held for each in sources if (held := each.held_back_by) is not None), None),
             late=total("late_records_total"),
             lag_records=int(totals[_LAG]) if kind == "read" and _LAG in totals else None,
             ended=watermark == MAX_TIME,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from streamflow.errors import JobFailedError, StreamflowError
+from streamflow.errors import StreamflowError
+from streamflow.runtime.blame import unforeseen
 from streamflow.runtime.checkpoints.taking import Checkpoints
 from streamflow.runtime.coordinator import Coordinator
 from streamflow.runtime.deployment import Deployment
+from streamflow.runtime.figures import Figures
 from streamflow.runtime.worker import Worker
 
 __all__ = ["Attempt"]
@@ -21,6 +23,10 @@ class Attempt:
         self.coordinator = Coordinator(deployment, checkpoints)
         keep = None if checkpoints is None else checkpoints.keep
         self.worker = Worker(deployment, tell=self.coordinator.hear, keep=keep)
+
+    def figures(self, *, holds: bool) -> Figures:
+        """The worker's present figures: see `Worker.figures`."""
+        return self.worker.figures(holds=holds)
 
     async def build(self) -> None:
         """Makes the subtasks and joins the two; closes those that there are if one cannot be made."""
@@ -42,9 +48,7 @@ class Attempt:
         except StreamflowError:
             raise
         except Exception as error:
-            raise JobFailedError(
-                f"{type(error).__name__}: {error}", hint="this is not expected: please report it"
-            ) from error
+            raise unforeseen(error) from error
         finally:
             unclosed = await self._close(working)
         if unclosed is not None:

@@ -9,7 +9,7 @@ from streamflow.errors import DamagedError, JobFailedError, StreamflowError, Whe
 from streamflow.runtime.checkpoints.stored_content import ELSEWHERE
 from streamflow.user_code import awaited_failure, described, line_of_error
 
-__all__ = ["blamed", "taking_up"]
+__all__ = ["blamed", "taking_up", "unforeseen"]
 
 
 @contextmanager
@@ -41,3 +41,14 @@ def taking_up(operator: str, checkpoint: int) -> Generator[None]:
             where=failure.where,
             hint=ELSEWHERE,
         ) from failure.__cause__
+
+
+def unforeseen(error: BaseException) -> JobFailedError:
+    """The failure of a job by an error that nobody has foreseen, which is its cause.
+
+    >>> unforeseen(KeyError("origin")).message
+    "KeyError: 'origin'"
+    """
+    failure = JobFailedError(described(error), hint="this is not expected: please report it")
+    failure.__cause__ = error
+    return failure

@@ -101,5 +101,6 @@ class Deployment:
             first_epoch=self.first_epoch,
             restored_parent=None if restored is None else restored.manifest.parent,
             noted=None if restored is None else restored.notes.get(node.id),
+            type=node.type,
             metrics=self.registry.operator(node.id, subtask),
         )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from streamflow.errors import StateError, StreamflowError
 from streamflow.observe.logs import reason, told
-from streamflow.operators.contract.waiting import Waiting, earliest
+from streamflow.operators.contract.waiting import Waiting
 from streamflow.runtime.assembly import Assembly
 from streamflow.runtime.checkpoints.snapshots import SubtaskPart, SubtaskSnapshot
 from streamflow.runtime.control.epochs import Sealed
@@ -36,7 +36,7 @@ from streamflow.runtime.control.messages import (
     Stop,
 )
 from streamflow.runtime.deployment import Deployment
-from streamflow.runtime.task.source_loop import SourceTask
+from streamflow.runtime.figures import Figures, SourceFigures, earliest_by_operator
 from streamflow.runtime.waiting import Signal, all_of
 from streamflow.time.timestamps import MAX_TIME
 
@@ -133,30 +133,31 @@ class Worker:
                 for source in self._parts.source_tasks:
                     source.stop(drain=message.drain)
 
-    @property
-    def sources(self) -> Mapping[str, list[SourceTask]]:
-        """The source tasks of each task that reads."""
-        return self._parts.sources
-
-    @property
-    def watermark(self) -> int:
-        """The smallest watermark of all subtasks; those without event time count where no other has any."""
-        marks = self.watermarks
-        return min((marks[task.id] for task in self._timed), default=MAX_TIME)
-
-    @property
-    def watermarks(self) -> Mapping[str, int]:
-        """The smallest watermark over the subtasks of each task."""
+    def figures(self, *, holds: bool) -> Figures:
+        """The present figures of the subtasks. With `holds` also what their operators hold back, which may take long:
+        0.2 s and more with 500,000 keys."""
         subtasks = self._parts.subtasks_of
-        return {task: min(each.watermark for each in subtasks[task]) for task in subtasks}
+        marks = {task: min(each.watermark for each in subtasks[task]) for task in subtasks}
+        sources = {
+            task: tuple(
+                SourceFigures(
+                    subtask.index, loop.held_back_by, loop.held_back_at, loop.watermark, loop.furthest
+                )
+                for subtask, loop in zip(subtasks[task], loops, strict=True)
+            )
+            for task, loops in self._parts.sources.items()
+        }
+        return Figures(
+            min((marks[task.id] for task in self._timed if task.id in marks), default=MAX_TIME),
+            marks,
+            sources,
+            {task: self._holds(task) for task in subtasks} if holds else {},
+        )
 
-    def holds(self, task: str) -> list[tuple[str, Waiting]]:
-        """The next results that each operator of a task holds back, over all subtasks."""
-        found: dict[str, tuple[Waiting, ...]] = {}
-        for subtask in self._parts.subtasks_of[task]:
-            for id, waiting in subtask.holds(task):
-                found[id] = earliest(*found.get(id, ()), *waiting)
-        return [(id, each) for id, waiting in found.items() for each in waiting]
+    def _holds(self, task: str) -> tuple[tuple[str, Waiting], ...]:
+        held = (entry for subtask in self._parts.subtasks_of[task] for entry in subtask.holds(task))
+        found = [(id, each) for id, waiting in held for each in waiting]
+        return earliest_by_operator(found)
 
     # Reports from subtasks.
 

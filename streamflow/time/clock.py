@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os as _os
 import random as _random
 import time as _time
 from typing import Protocol
 
-__all__ = ["Clock", "Randomness", "SeededRandom", "SystemClock"]
+__all__ = ["Clock", "Randomness", "SeededRandom", "SystemClock", "entropy"]
 
 
 class Clock(Protocol):
@@ -60,3 +61,8 @@ class SeededRandom:
 
     def token(self) -> str:
         return f"{self._random.getrandbits(64):016x}"
+
+
+def entropy(size: int) -> bytes:
+    """So many bytes that nobody can foresee, for secrets and for what proves them; from the machine."""
+    return _os.urandom(size)

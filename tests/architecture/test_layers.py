@@ -22,6 +22,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "httpx": ("streamflow.operators.connectors.kafka",),
     "prometheus_client": ("streamflow.observe.prometheus",),
     "ray": (),
+    "pyarrow": ("streamflow.runtime.transport.columns",),
     "rich": ("streamflow.cli", "streamflow.demo"),
     "rocksdict": ("streamflow.state.backends.rocksdb",),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Final
@@ -87,6 +87,8 @@ class KafkaEnumerator:
         self._looked = False
         self._before: Reading | None = None
         """The reading of an earlier run, until this run has looked."""
+        self._gone: frozenset[TopicPartition] = frozenset()
+        """Partitions without an end that are read no further: they were deleted."""
 
     async def discover(self) -> Discovery:
         every = self._reading.every
@@ -128,7 +130,7 @@ class KafkaEnumerator:
             "partitions": [
                 [*partition, start, end]
                 for partition, (start, end) in self._known.items()
-                if partition not in self._session.gone
+                if partition not in self._gone
             ],
         }
 
@@ -154,6 +156,14 @@ class KafkaEnumerator:
             )
         for topic in sorted({each.topic for each in known} - {each.topic for each in self._known}):
             _LOG.warning("topic is no longer chosen and is read no further", extra=told(topic=topic))
+
+    def unread(self, splits: Collection[str]) -> None:
+        """See `SplitListener`."""
+        self._gone = frozenset(
+            partition
+            for partition, (_, end) in self._known.items()
+            if end is None and str(partition) not in splits
+        )
 
     def keeps(self, split: Split) -> bool:
         """See `SplitKeeper`."""
@@ -199,10 +209,10 @@ class KafkaEnumerator:
         topics = self._reading.topics
         counts = await metadata.partitions(topics)
         # A deleted topic that has come again is another topic of that name.
-        for partition in self._session.gone:
+        for partition in self._gone:
             self._known.pop(partition, None)
             self._session.ids.pop(partition.topic, None)
-        self._session.gone.clear()
+        self._gone = frozenset()
         if not isinstance(topics, re.Pattern):
             missing = [topic for topic in topics if topic not in counts and (first or self._is_new(topic))]
             if missing:
@@ -221,7 +231,10 @@ class KafkaEnumerator:
         splits: list[Split] = []
         for partition in fresh:
             start, end = starts[partition], ends.get(partition)
-            payload = {"topic": partition.topic, "partition": partition.partition, "start": start, "end": end}
+            payload: dict[str, Any] = {"topic": partition.topic, "partition": partition.partition}
+            payload |= {"start": start, "end": end}
+            if partition.topic in self._session.ids:
+                payload["topic_id"] = self._session.ids[partition.topic]
             splits.append(Split(str(partition), payload, unbounded=end is None))
             _LOG.info("partition found", extra=told(split=str(partition), start=start, end=end))
         return splits

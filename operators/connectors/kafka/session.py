@@ -78,8 +78,6 @@ class KafkaSession:
         """The brokers' id of each topic."""
         self._uncompared: frozenset[str] = frozenset()
         self._comparing = asyncio.Lock()
-        self.gone: set[TopicPartition] = set()
-        """Deleted partitions that have been ended for that reason."""
         self._lost = ctx.metrics.counter(
             "streamflow_kafka_lost_records_total", "Offsets that retention deleted before they were read"
         )
@@ -131,6 +129,13 @@ class KafkaSession:
             await metadata.commit(group, offsets)
         if opened and not self._positions:
             await self.close_metadata()
+
+    def expect(self, topic: str, id: str) -> None:
+        """Takes the id of a topic when a split of it was made: in another process than the enumerator's nothing else is
+        known of it. It is compared before the topic is read."""
+        if topic not in self.ids:
+            self.ids[topic] = id
+            self._uncompared |= {topic}
 
     async def open(self, partition: TopicPartition, offset: int) -> None:
         """Reads this partition from this offset on. Raises MadeAgainError if the offset is one of another topic of
@@ -219,7 +224,6 @@ class KafkaSession:
 
     def tell_gone(self, partition: TopicPartition, offset: int) -> None:
         """Notes that a partition was deleted, and is read no further than this offset."""
-        self.gone.add(partition)
         self._deleted.add(1)
         facts = told(split=str(partition), offset=offset, end=self._ends.get(partition))
         _LOG.warning("partition was deleted; the others are read on", extra=facts)

@@ -192,6 +192,8 @@ class KafkaSource(Source):
     def reader(self, split: Split, position: Position | None, ctx: SourceContext) -> SplitReader:
         payload = split.payload
         session = self._session(ctx)
+        if "topic_id" in payload:
+            session.expect(payload["topic"], payload["topic_id"])
         columns = ctx.columns
         include = {
             what: column

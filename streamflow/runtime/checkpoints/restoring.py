@@ -5,17 +5,17 @@ Everything that is read has been verified by its digest. Blocking: runs on the t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
 from streamflow.core.keys import key_group_range
 from streamflow.errors import DamagedError
-from streamflow.graph.physical import PhysicalPlan
+from streamflow.graph.physical import PhysicalPlan, PhysicalTask
 from streamflow.operators.contract.operator import StatePart
 from streamflow.operators.contract.sink import Committable
-from streamflow.runtime.checkpoints.sealed_files import job_of, sealed_of
+from streamflow.runtime.checkpoints.sealed_files import SEALED, job_of, sealed_of
 from streamflow.runtime.checkpoints.snapshots import BACKEND, SOURCE, TABLE, VALUES, described
 from streamflow.runtime.checkpoints.stored_content import ELSEWHERE, SourceContent, WaitingContent, content_of
 from streamflow.runtime.control.assignment import SplitState
@@ -29,8 +29,11 @@ from streamflow.state.checkpoints.tables import decode_table
 from streamflow.state.operator_snapshot import Table
 from streamflow.time.timestamps import MAX_TIME, MIN_TIME
 
-__all__ = ["Restored", "Share", "SourceStart"]
+__all__ = ["Mine", "Restored", "Share", "SourceStart", "needed_files"]
 
+
+Mine = Collection[tuple[str, int]]
+"""The subtasks of one process, each by its task and number."""
 
 _SMALL: Final = 4
 """A file of small rows is several times as large as what they hold."""
@@ -100,11 +103,12 @@ class Restored:
         """The epoch of the checkpoint."""
         return self.manifest.number
 
-    def load(self, plan: PhysicalPlan) -> None:
-        """Reads everything that the plan's subtasks need, and opens their state; blocks. Raises StateError if that
-        fails."""
+    def load(self, plan: PhysicalPlan, mine: Mine | None = None, *, sealed: bool = True) -> None:
+        """Reads everything that the plan's subtasks need, and opens the state of `mine` (None: all of them); blocks.
+        Sources and event times are those of the whole job; without `sealed` its sealed output is left out. Raises
+        StateError if that fails."""
         job = job_of(self.content, self.manifest)
-        self.sealed = sealed_of(self.content, self.manifest, job)
+        self.sealed = sealed_of(self.content, self.manifest, job) if sealed else []
         self.sinks = job.get("sinks", {})
         self.notes = job.get("notes", {})
         self.line = job["line"]
@@ -113,13 +117,14 @@ class Restored:
                 start = self._source(task.source.id, job["sources"].get(task.source.id))
                 if start is not None:
                     self.sources[task.source.id] = start
-            for index in range(task.parallelism):
+            for index in _mine_of(task, mine):
                 groups = key_group_range(index, task.parallelism, plan.max_parallelism)
                 for operator in task.chain:
                     share = self._share(operator.id, index, groups)
                     if share.parts:
                         self.shares[operator.id, index] = share
-                        self._note_event_time(operator.id, share.parts)
+            for operator in task.chain:
+                self._note_event_time(operator.id)
         self._values.clear()
         self._tables.clear()
 
@@ -138,7 +143,9 @@ class Restored:
         """The share of a subtask; its backend belongs to the caller from now on."""
         return self.shares.pop((id, subtask), None)
 
-    def _note_event_time(self, id: str, parts: Sequence[StatePart]) -> None:
+    def _note_event_time(self, id: str) -> None:
+        kept = [self._values_of(id, subtask) for subtask in self._subtasks(id)]
+        parts = [StatePart(range(0), values, {}) for values, _ in kept]
         times = [part.number("watermark") for part in parts if "watermark" in part.values]
         # After the input's end nothing comes, and that it has ended is to be heard again.
         for time in times:
@@ -162,11 +169,7 @@ class Restored:
 
     def _share(self, id: str, index: int, groups: range) -> Share:
         share = Share([])
-        meeting = [
-            each
-            for each in self._subtasks(id)
-            if each.first_group < groups.stop and each.last_group >= groups.start
-        ]
+        meeting = _meeting(self._subtasks(id), groups)
         for subtask in meeting:
             theirs = range(subtask.first_group, subtask.last_group + 1)
             same = theirs == groups and len(meeting) == 1 and self._adoptable(subtask)
@@ -190,11 +193,8 @@ class Restored:
     def _kept(self, id: str, subtask: SubtaskEntry) -> tuple[Mapping[str, Any], Mapping[str, Table]]:
         """The values and tables that an old subtask had."""
         key = (id, subtask.subtask)
-        known = key in self._values
-        data = self._values[key] if known else self.content.read(_file(subtask, VALUES))
-        values, _, names = described(data)
-        if not known:
-            self._values[key] = data
+        values, names = self._values_of(id, subtask)
+        if key not in self._tables:
             files = {name: _file(subtask, TABLE + name) for name in names}
             self._tables[key] = {
                 name: decode_table(
@@ -203,6 +203,14 @@ class Restored:
                 for name, file in files.items()
             }
         return values, self._tables[key]
+
+    def _values_of(self, id: str, subtask: SubtaskEntry) -> tuple[Mapping[str, Any], Sequence[str]]:
+        """The values that an old subtask had, and the names of its tables."""
+        key = (id, subtask.subtask)
+        if key not in self._values:
+            self._values[key] = self.content.read(_file(subtask, VALUES))
+        values, _, names = described(self._values[key])
+        return values, names
 
     def _adoptable(self, subtask: SubtaskEntry) -> bool:
         """Whether a subtask can go on with the backend as it is: state that is small is in memory for every kind."""
@@ -227,7 +235,22 @@ class Restored:
         return open_saved(kind, _BackendFiles(self.content, files), directory, memory=self.memory)
 
     def _subtasks(self, id: str) -> Sequence[SubtaskEntry]:
-        return next((entry.subtasks for entry in self.manifest.operators if entry.id == id), ())
+        return _subtasks_of(self.manifest, id)
+
+
+def needed_files(manifest: Manifest, plan: PhysicalPlan, mine: Mine, *, sealed: bool) -> frozenset[str]:
+    """The paths of the checkpoint's files that `Restored.load` reads for these subtasks."""
+    paths = {file.name for file in manifest.files if sealed or not file.name.startswith(SEALED)}
+    for entry in manifest.operators:
+        for subtask in entry.subtasks:
+            paths |= {f"{entry.id}/{subtask.subtask}/{name}" for name in (SOURCE, VALUES)}
+    for task in plan.tasks:
+        for index in _mine_of(task, mine):
+            groups = key_group_range(index, task.parallelism, plan.max_parallelism)
+            for operator in task.chain:
+                for subtask in _meeting(_subtasks_of(manifest, operator.id), groups):
+                    paths |= {f"{operator.id}/{subtask.subtask}/{file.name}" for file in subtask.files}
+    return frozenset(paths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +272,20 @@ class _BackendFiles:
             self.content.link(self.files[name], path)
         else:
             path.write_bytes(self.read(name))
+
+
+def _mine_of(task: PhysicalTask, mine: Mine | None) -> list[int]:
+    """The numbers of those subtasks of a task that are in `mine`; None: of all."""
+    return [index for index in range(task.parallelism) if mine is None or (task.id, index) in mine]
+
+
+def _subtasks_of(manifest: Manifest, id: str) -> Sequence[SubtaskEntry]:
+    return next((entry.subtasks for entry in manifest.operators if entry.id == id), ())
+
+
+def _meeting(subtasks: Sequence[SubtaskEntry], groups: range) -> list[SubtaskEntry]:
+    """The old subtasks that had any of these key groups."""
+    return [each for each in subtasks if each.first_group < groups.stop and each.last_group >= groups.start]
 
 
 def _file(subtask: SubtaskEntry, name: str) -> StoredFile:

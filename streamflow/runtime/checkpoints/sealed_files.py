@@ -23,9 +23,10 @@ from streamflow.runtime.control.epochs import Sealed
 from streamflow.state.checkpoints.content import FileReader
 from streamflow.state.checkpoints.manifest import Manifest
 
-__all__ = ["SealedFiles", "job_of", "nbytes", "sealed_of"]
+__all__ = ["SEALED", "SealedFiles", "job_of", "nbytes", "sealed_of"]
 
-_FOLDER: Final = "sealed/"
+SEALED: Final = "sealed/"
+"""The folder of sealed output in files of its own."""
 _LARGE: Final = 64 << 10
 """The size in bytes from which on bytes are a file of their own."""
 _LISTED: Final = 4 << 20
@@ -60,7 +61,7 @@ class SealedFiles:
         for sink, committable in sealed:
             large: list[tuple[Place, bytes]] = []
             rest = _without_large(committable, (), large)
-            files += [(f"{_FOLDER}{len(files) + at}", data) for at, (_, data) in enumerate(large)]
+            files += [(f"{SEALED}{len(files) + at}", data) for at, (_, data) in enumerate(large)]
             entry = _packed(sink, [sink, rest, [list(place) for place, _ in large]])
             if size + len(entry) > _LISTED and lists[-1]:
                 lists.append([])
@@ -70,7 +71,7 @@ class SealedFiles:
         if not files and len(lists) == 1:
             return cls([[sink, dict(committable)] for sink, committable in sealed], ())
         packed = [pack(each, bounded=False) for each in lists]
-        return cls(None, [*files, *((f"{_FOLDER}list-{at}", data) for at, data in enumerate(packed))])
+        return cls(None, [*files, *((f"{SEALED}list-{at}", data) for at, data in enumerate(packed))])
 
 
 def job_of(store: FileReader, manifest: Manifest) -> JobContent:
@@ -86,20 +87,20 @@ def sealed_of(
 ) -> list[tuple[str, Committable]]:
     """The output of a checkpoint, by sink. Without `whole` the sizes of large bytes stand in for them. Raises
     StateError if it cannot be read."""
-    files = {file.name: file for file in manifest.files if file.name.startswith(_FOLDER)}
+    files = {file.name: file for file in manifest.files if file.name.startswith(SEALED)}
     sealed: list[tuple[str, Committable]] = list(job.get("sealed", ()))
     large = 0
     for at in count():
-        listed = files.pop(f"{_FOLDER}list-{at}", None)
+        listed = files.pop(f"{SEALED}list-{at}", None)
         if listed is None:
             break
         for packed in content_of(store.read(listed), list[bytes], listed.name):
             entry = content_of(packed, _Entry, listed.name)
             for place in entry.places:
-                file = files.pop(f"{_FOLDER}{large}", None)
+                file = files.pop(f"{SEALED}{large}", None)
                 if file is None:
                     raise DamagedError(
-                        f"{_FOLDER}{large} is not there, which {listed.name} needs", hint=ELSEWHERE
+                        f"{SEALED}{large} is not there, which {listed.name} needs", hint=ELSEWHERE
                     )
                 _put(entry.rest, place, store.read(file) if whole else f"{file.size} bytes", listed.name)
                 large += 1

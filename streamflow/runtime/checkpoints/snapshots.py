@@ -20,7 +20,7 @@ from streamflow.runtime.ports import Blocking
 from streamflow.runtime.waiting import all_of
 from streamflow.state.backends.saved import Saved, SavedFile
 from streamflow.state.checkpoints.manifest import StoredFile, SubtaskEntry
-from streamflow.state.checkpoints.store import CheckpointWriter
+from streamflow.state.checkpoints.part_writer import PartWriter
 from streamflow.state.checkpoints.tables import encode_table
 from streamflow.state.operator_snapshot import Table
 
@@ -59,18 +59,18 @@ class OperatorShare:
     snapshot: OperatorSnapshot
     saved: Saved | None = None
 
-    def store(self, writer: CheckpointWriter, subtask: int) -> SubtaskEntry:
+    def store(self, writer: PartWriter, subtask: int) -> SubtaskEntry:
         """Writes it, file by file; blocks."""
         files, new = self._begun(writer)
         return self._entry(subtask, [*files, *(store() for store in new)])
 
-    async def upload(self, writer: CheckpointWriter, subtask: int, uploads: Blocking) -> SubtaskEntry:
+    async def upload(self, writer: PartWriter, subtask: int, uploads: Blocking) -> SubtaskEntry:
         """Writes it, as many new files of the backend and frames at a time as `uploads` has threads."""
         files, new = await uploads(self._begun, writer)
         stored = await all_of(uploads(store) for store in new)
         return self._entry(subtask, [*files, *stored])
 
-    def _begun(self, writer: CheckpointWriter) -> tuple[list[StoredFile], list[Callable[[], StoredFile]]]:
+    def _begun(self, writer: PartWriter) -> tuple[list[StoredFile], list[Callable[[], StoredFile]]]:
         """Writes all but new files of the backend and frames that are new as files of their own; the second part of the
         result writes these; blocks."""
         snapshot, new = self.snapshot, list[Callable[[], StoredFile]]()
@@ -109,7 +109,7 @@ class OperatorShare:
         )
 
 
-def _lasting(writer: CheckpointWriter, table: Table) -> list[int]:
+def _lasting(writer: PartWriter, table: Table) -> list[int]:
     """The places of the frames that become files of their own: large ones that were there at an earlier checkpoint.
     Others would soon be replaced, and cost a file for nothing."""
     return [
@@ -119,7 +119,7 @@ def _lasting(writer: CheckpointWriter, table: Table) -> list[int]:
     ]
 
 
-def _store_file(writer: CheckpointWriter, file: SavedFile) -> StoredFile:
+def _store_file(writer: PartWriter, file: SavedFile) -> StoredFile:
     assert file.path is not None
     return writer.put_file(file.path, BACKEND + file.name, immutable=file.immutable)
 
@@ -141,7 +141,7 @@ class SubtaskSnapshot:
     counts: Counts = field(default_factory=dict[Any, Any])
     """The numbers of records that its operators had counted; not stored."""
 
-    async def store(self, writer: CheckpointWriter, uploads: Blocking) -> SubtaskPart:
+    async def store(self, writer: PartWriter, uploads: Blocking) -> SubtaskPart:
         """Write all of it and release what was only kept for that."""
         try:
             entries = {

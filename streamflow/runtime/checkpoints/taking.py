@@ -96,6 +96,20 @@ class Checkpoints:
         self._sources = sources
         self._began = self._ports.clock.monotonic()
 
+    async def ready(self) -> tuple[int, bool]:
+        """Waits until workers in other processes may store their parts of the epoch that has begun; returns its
+        generation, and whether immutable files may be links."""
+        assert self._writer is not None
+        writer = self._writer
+        await self._ports.uploads(writer.wait)
+        return writer.generation, writer.link
+
+    def adopt(self, part: SubtaskPart) -> None:
+        """Takes in a part of the epoch in flight that a worker in another process has stored. Raises StateError if it
+        is in another generation."""
+        assert self._writer is not None
+        self._writer.adopt(file for entry in part.entries.values() for file in entry.files)
+
     async def keep(self, snapshot: SubtaskSnapshot) -> SubtaskPart:
         """Stores a subtask's part; raises StateError or OSError if that is impossible."""
         assert self._writer is not None
@@ -127,7 +141,7 @@ class Checkpoints:
             else:
                 self._succeeded(manifest)
                 return True
-        await self._ports.uploads(writer.abandon)
+        await self._ports.uploads(writer.abandon, complete.failures)
         self._failed(complete, failure)
         return False
 

@@ -82,13 +82,18 @@ class Channel:
 
     async def send(self, element: StreamElement) -> None:
         """Puts an element in, waiting for room; one larger than the channel goes in once the channel is empty."""
+        while not self.send_nowait(element):
+            self._room = asyncio.get_running_loop().create_future()
+            self._memory.tell(self._room)
+            await self._room
+
+    def send_nowait(self, element: StreamElement) -> bool:
+        """Puts an element in if there is room, as in `send`, and says whether there was."""
         rows, size = 0, 0
         if isinstance(element, (FrameBatch, RowBatch)):
             rows, size = len(element), _size(element)
-            while self._queue and not self._fits(rows, size):
-                self._room = asyncio.get_running_loop().create_future()
-                self._memory.tell(self._room)
-                await self._room
+            if self._queue and not self._fits(rows, size):
+                return False
         elif isinstance(element, Watermark) and len(self._queue) >= _CROWDED:
             last = self._queue[-1][0]
             if isinstance(last, Watermark) and last.end is None:
@@ -100,6 +105,7 @@ class Channel:
         self._memory.take(size)
         if self.inbox is not None:
             self.inbox.wake(self.number)
+        return True
 
     @property
     def head(self) -> StreamElement | None:

@@ -17,51 +17,11 @@ import msgpack  # type: ignore[import-untyped]
 import polars as pl
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from streamflow.core.serde import MAX_DEPTH, frame_to_ipc, ipc_to_frame, pack, unpack
 from streamflow.errors import RecordError, StateError
-
-_offsets = (
-    st.timedeltas(timedelta(hours=-23, minutes=-59), timedelta(hours=23, minutes=59))
-    .filter(bool)
-    .map(timezone)
-)
-_scalars = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.integers(-(2**200), 2**200)
-    | st.floats(allow_nan=False)
-    | st.text(st.characters(codec="utf-8"))
-    | st.binary()
-    | st.dates()
-    | st.times().map(lambda value: value.replace(fold=0))
-    | st.timedeltas()
-    | st.datetimes().map(lambda value: value.replace(fold=0))
-    | st.datetimes(timezones=st.just(UTC)).map(lambda value: value.replace(fold=0))
-    | st.datetimes(timezones=st.timezones().filter(lambda zone: zone.key != "UTC"), allow_imaginary=True)
-    | st.datetimes(timezones=_offsets).map(lambda value: value.replace(fold=0))
-    | st.decimals(allow_nan=False)
-    | st.uuids()
-)
-_keys = (
-    st.integers()
-    | st.text("ab")
-    | st.binary(max_size=2)
-    | st.tuples(st.integers(), st.text("ab"))
-    | st.none()
-)
-_values = st.recursive(
-    _scalars,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.lists(inner, max_size=4).map(tuple)
-        | st.dictionaries(_keys, inner, max_size=4)
-    ),
-    max_leaves=12,
-)
+from tests.stored_values import stored_values
 
 
 def same(left: object, right: object) -> bool:
@@ -69,7 +29,7 @@ def same(left: object, right: object) -> bool:
     return left == right and repr(left) == repr(right)
 
 
-@given(_values)
+@given(stored_values)
 def test_values_come_back_as_they_were(value: object) -> None:
     data = pack(value)
     assert same(unpack(data), value)
@@ -202,6 +162,7 @@ def _nested(depth: int, wrap: Callable[[object], object]) -> object:
 
 WRAPS: dict[str, Callable[[object], object]] = {
     "list": lambda value: [value],
+    "list-with-much-text": lambda value: ["x" * 2_000, value],
     "tuple": lambda value: (value,),
     "dict": lambda value: {"a": value},
 }

@@ -17,6 +17,7 @@ from streamflow.runners.reporting import Reporter
 from streamflow.runners.watch import Watch
 from streamflow.runtime.checkpoints.taking import CheckpointMetrics, Checkpoints
 from streamflow.runtime.control.restart import RestartPolicy
+from streamflow.runtime.figures import Figures, SourceFigures
 from streamflow.runtime.ports import Inline, Ports
 from streamflow.runtime.profile import profile_for
 from streamflow.testing.clock import TestClock
@@ -61,14 +62,14 @@ class _Told:
         """A worker runs whose source subtasks are held back by these splits, at these watermarks, and one of another
         source."""
         sources = {
-            source: [
-                SimpleNamespace(held_back_by=split, watermark=watermark, furthest=watermark)
-                for split, watermark in its
-            ]
+            source: tuple(
+                SourceFigures(subtask, split, watermark, watermark, watermark)
+                for subtask, (split, watermark) in enumerate(its)
+            )
             for source, its in (("read-1", loops), ("read-2", () if other is None else (other,)))
         }
-        worker: Any = SimpleNamespace(sources=sources, watermark=MIN_TIME, watermarks={})
-        attempt: Any = SimpleNamespace(worker=worker, coordinator=SimpleNamespace(epoch=0))
+        figures = Figures(sources=sources)
+        attempt: Any = SimpleNamespace(figures=lambda holds: figures, coordinator=SimpleNamespace(epoch=0))
         self.reporter.attempt = attempt
 
     def series(self, name: str) -> list[tuple[dict[str, str], float]]:

@@ -126,7 +126,7 @@ class FolderCommitter(OutputCommitter):
         except FileNotFoundError as error:
             # Published already, by a commit that is now repeated.
             if not self._disk.exists(final):
-                raise lost(final) from error
+                raise lost(final, apart=self._ctx.apart) from error
         self._ctx.reach("commit.renamed")
 
     def _remember(self, committables: Sequence[Committable]) -> None:
@@ -207,11 +207,13 @@ def gone(folder: Path) -> SinkError:
     )
 
 
-def lost(path: Path) -> SinkError:
-    """The error for sealed output that is neither staged nor published."""
+def lost(path: Path, *, apart: bool) -> SinkError:
+    """The error for sealed output that is neither staged nor published; `apart`: it was staged by another process."""
+    elsewhere = "the writer's process has another folder under this path; " if apart else ""
     return SinkError(
         f"the staged content of {str(path)!r} is gone",
-        hint='it was removed, or hidden files beside it were: put it back, or start over with restore="none"',
+        hint=f"{elsewhere}it was removed, or hidden files beside it were: put it back, or start over with "
+        'restore="none"',
     )
 
 

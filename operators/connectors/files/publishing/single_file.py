@@ -81,8 +81,9 @@ class FileCommitter(OutputCommitter):
             if self._disk.exists(joined):
                 self._disk.rename(joined, self._target)
                 self._ctx.reach("commit.renamed")
-            elif not self._disk.exists(self._target):
-                raise lost(self._target)
+            elif not self._disk.exists(self._target) or (self._ctx.checkpointed and self._held(None) < epoch):
+                # Neither waiting nor published by a commit that is now repeated.
+                raise lost(self._target, apart=self._ctx.apart)
             self._disk.sync_folder(self._base)
 
     def _held(self, started: str | None) -> int:

@@ -2,14 +2,16 @@
 
 import asyncio
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import polars as pl
 import pytest
 
 from streamflow.errors import SourceError, StateError
 from streamflow.operators.connectors.kafka.clients.port import TopicPartition
 from streamflow.operators.connectors.kafka.enumerator import KafkaEnumerator, Reading
 from streamflow.operators.connectors.kafka.session import KafkaSession
+from streamflow.operators.connectors.kafka.source import KafkaSource
 from streamflow.operators.contract.source import Instance, Split
 from tests.unit.connectors.driving import JumpingClock, source_context
 
@@ -295,16 +297,6 @@ def test_a_state_of_before_topics_were_kept_is_gone_on_from():
     assert look(second) == {"delays-0": (9, None)}
 
 
-def test_what_was_deleted_and_made_anew_is_a_new_partition():
-    log = Log(flights=[(0, 10)])
-    enumerator, _ = enumerating(log)
-    look(enumerator)
-    enumerator._session.gone.add(TopicPartition("flights", 0))
-    assert enumerator.snapshot()["partitions"] == []
-    log.topics["flights"] = [(0, 4)]
-    assert look(enumerator) == {"flights-0": (0, None)}
-
-
 @pytest.mark.parametrize("end", [None, "latest"])
 def test_an_offset_beyond_the_end_is_an_error_whether_or_not_the_source_ends(end):
     log = Log(flights=[(0, 10)])
@@ -319,3 +311,82 @@ def test_an_offset_beyond_the_end_is_an_error_whether_or_not_the_source_ends(end
         look(enumerating(log, replace(reading, start="committed", group="g"))[0])
     log.topics["flights"] = [(0, 11)]
     assert look(enumerating(log, reading)[0]) == {"flights-0": (11, None if end is None else 11)}
+
+
+def test_a_partition_that_is_read_no_further_is_another_one_when_it_comes_again():
+    """Its readers may be in other processes: what they say of splits is all that is known."""
+    log = Log(flights=[(0, 10), (0, 20)])
+    enumerator, _ = enumerating(log)
+    assert look(enumerator).keys() == {"flights-0", "flights-1"}
+    enumerator.unread(["flights-0", "flights-1"])
+    assert len(enumerator.snapshot()["partitions"]) == 2
+    enumerator.unread(["flights-1"])
+    assert enumerator.snapshot()["partitions"] == [["flights", 1, 20, None]]
+    log.topics["flights"] = [(3, 5), (0, 20)]
+    assert look(enumerator) == {"flights-0": (3, None)}
+    enumerator.unread(["flights-0", "flights-1"])
+    assert len(enumerator.snapshot()["partitions"]) == 2
+
+
+def test_what_has_been_read_to_the_end_it_was_given_is_not_read_again():
+    log = Log(flights=[(0, 10)])
+    enumerator, _ = enumerating(log, replace(READING, start="earliest", end="latest", every=None))
+    assert look(enumerator) == {"flights-0": (0, 10)}
+    enumerator.unread([])
+    assert enumerator.snapshot()["partitions"] == [["flights", 0, 0, 10]]
+
+
+class Identified(Log):
+    id = "first"
+
+    async def topic_ids(self, topics):
+        return dict.fromkeys(topics, self.id)
+
+
+def test_a_reader_in_another_process_does_not_go_on_in_a_topic_that_was_made_again():
+    log = Identified(flights=[(0, 10)])
+    [split] = asyncio.run(enumerating(log)[0].discover()).splits
+    source = KafkaSource("flights", client=Readable(log), schema={"n": pl.Int64})
+    for id, refused in (("first", False), ("second", True)):
+        log.id = id
+        worker = replace(source_context(), shared={})
+        reader = source.reader(split, {"offset": 7}, worker)
+        if refused:
+            with pytest.raises(SourceError, match="topic 'flights' was deleted and made again"):
+                asyncio.run(reader.fetch())
+        else:
+            asyncio.run(reader.fetch())
+
+
+class Readable:
+    """A client of a `Log` that has one chunk of every partition."""
+
+    def __init__(self, log):
+        self.log = log
+
+    def metadata(self, *, client_id):
+        return self.log
+
+    def reader(self, *, client_id):
+        return self
+
+    def writer(self, **settings):
+        raise NotImplementedError
+
+    async def start(self):
+        """Starts at once."""
+
+    async def add(self, partition, offset):
+        self.offset = offset
+
+    async def fetch(self, partition, *, seconds, most):
+        return Chunk(self.offset + 1)
+
+    def end(self, partition):
+        return self.offset + 1
+
+
+@dataclass
+class Chunk:
+    next_offset: int
+    nbytes: int = 10

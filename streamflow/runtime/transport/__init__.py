@@ -1,0 +1,1 @@
+"""Connections between workers: stream elements as frames, a proof that the peer belongs to the run, and sockets."""
