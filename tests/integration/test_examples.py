@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import subprocess
 import sys
@@ -247,3 +249,29 @@ def test_inherited_delays(mode: str) -> None:
     expected = pl.concat([pairs, alone], how="diagonal").drop("number")
     assert_frame_equal(found, expected.select(found.columns), check_row_order=False)
     assert found.height > late.height
+
+
+def _line_by_gradient_descent(rows: int, steps: int) -> tuple[float, float]:
+    points = [(i * 37 % 1000 / 500 - 1, i * 61 % 100 / 100 - 0.5) for i in range(rows)]
+    points = [(x, 1 + 2 * x + noise) for x, noise in points]
+    base = slope = 0.0
+    for _ in range(steps):
+        errors = [(base + slope * x - y, x) for x, y in points]
+        base -= 1.5 * math.fsum(error for error, _ in errors) / rows
+        slope -= 1.5 * math.fsum(error * x for error, x in errors) / rows
+    return base, slope
+
+
+@pytest.mark.parametrize(("mode", "parallelism"), [("streaming", 1), ("streaming", 2), ("batch", 2)])
+def test_allreduce_finds_the_model_of_one_process(mode: str, parallelism: int) -> None:
+    frame = _loaded("allreduce.py", mode=mode, parallelism=parallelism)
+    expected = _line_by_gradient_descent(rows=1_000, steps=12)
+    assert frame.row(0) == pytest.approx(expected, rel=1e-12)
+    assert expected == pytest.approx((1, 2), abs=0.02)
+
+
+def test_allreduce_leaves_the_examples_where_they_are_read(tmp_path: Path) -> None:
+    done = _streamflow(tmp_path, "allreduce.py", "--parallelism", "2", "--set", "steps=2", "--json")
+    read = json.loads(done.stdout)["records_in"]
+    assert read["table-join-2"] == 1_000 + 2  # the model once for each subtask
+    assert read["window-2"] <= 20  # sums of a subtask's batches
