@@ -27,15 +27,18 @@ __all__ = [
     "Mode",
     "RestartKind",
     "RunSettings",
+    "Runner",
     "Secret",
     "Settings",
     "StateBackend",
+    "cores",
     "parse_bytes",
     "parse_secret",
     "parse_size",
 ]
 
 Mode = Literal["auto", "streaming", "micro-batch", "batch"]
+Runner = Literal["local", "processes"]
 StateBackend = Literal["rocksdb", "memory"]
 RestartKind = Literal["auto", "none", "fixed", "exponential"]
 LogFormat = Literal["text", "json"]
@@ -131,6 +134,10 @@ def _instance(value: Any, what: str) -> tuple[int | None, int]:
         hint = 'write it like "2/4" (the second of four copies), or "group/4" (they agree among themselves)'
         raise ConfigError(f"{what} is {value!r}", hint=hint)
     return None if found[1] == "group" else number - 1, int(found[2])
+
+
+def _processes(value: Any, what: str) -> int | None:
+    return None if value == "auto" else _count(most=1_024)(value, what)
 
 
 def _text(value: Any, what: str) -> str:
@@ -235,6 +242,9 @@ class RunSettings(TypedDict, total=False):
 
     mode: Mode | None
     parallelism: int | None
+    runner: Runner | None
+    processes: int | Literal["auto"] | None
+    worker_timeout: str | timedelta | None
     instance: str | tuple[int | None, int] | None
     max_parallelism: int | None
     batch_rows: int | None
@@ -288,6 +298,14 @@ class Settings:
     """auto: batch if every source is bounded, else streaming."""
     parallelism: int = _setting(1, _count(most=32_768))
     """Subtasks per operator; an operator's own `parallel(n)` wins."""
+    runner: Runner = _setting("local", _choice("local", "processes"))
+    """Where the subtasks run: local is the program's own process, processes are workers beside it on this machine."""
+    processes: int | None = _setting(None, _processes)
+    """Number of workers. auto (None): one for a plan of columns only, else as many as there are cores, up to
+    `parallelism`; where only `runner` is given, parallelism is that number, too."""
+    worker_timeout: int = _setting(10_000_000, _duration(zero=False))
+    """The silence after which a worker counts as dead, and after which one that does not hear the coordinator ends
+    itself."""
     instance: tuple[int | None, int] = _setting((0, 1), _instance)
     """This copy's place among several copies of the program that share its input: `"2/4"` is the second of four, (1,
     4); `"group/4"` one of four that agree among themselves, (None, 4)."""
@@ -392,6 +410,8 @@ class Settings:
                 values[each.name] = each.metadata["parse"](
                     variables[each.name], f"environment variable {what}"
                 )
+        if values.get("runner", "local") != "local" and "parallelism" not in values:
+            values["parallelism"] = values.get("processes") or cores()
         settings = cls(**values)
         if settings.parallelism > settings.max_parallelism:
             raise ConfigError(
@@ -410,6 +430,14 @@ class Settings:
     def names(cls) -> tuple[str, ...]:
         """The names of all settings."""
         return tuple(each.name for each in fields(cls))
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
 
 
 def _variables(environ: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:

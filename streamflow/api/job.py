@@ -25,8 +25,11 @@ from streamflow.operators.contract.source import InstanceClaim, Source
 from streamflow.operators.stateless.timestamps import AssignTimestamps
 from streamflow.operators.stateless.user_functions import check_function, on_rows
 from streamflow.runners.local import LocalJob
+from streamflow.runners.processes.opening import pool_for
+from streamflow.runners.program import Program
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import profile_for
+from streamflow.time.clock import SystemClock
 from streamflow.time.timestamps import Duration, Epoch
 from streamflow.time.watermarks import BoundedDisorder, bounded_disorder
 
@@ -172,6 +175,10 @@ class Job:
             )
         if resolved.checkpoint_dir is not None:
             self._check_replayable()
+        pool = None
+        if resolved.runner != "local" and ports is None:
+            plan = physical_plan(self.graph, resolved)
+            pool = pool_for(plan, resolved, lambda: Program.holding(self), SystemClock())
         claim: InstanceClaim | None = None
         if resolved.instance[1] > 1:
             self._check_shareable()
@@ -185,6 +192,7 @@ class Job:
                 resolved,
                 ports=ports,
                 claim=claim,
+                pool=pool,
             )
         except BaseException:
             if claim is not None:

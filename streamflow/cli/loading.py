@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from streamflow.config import Settings
 from streamflow.errors import ConfigError, JobDefinitionError, StreamflowError, unknown_name
 from streamflow.job_settings import LeftToTheCommand, handed_over
+from streamflow.runners.program import Program
 from streamflow.user_code import described
 
 if TYPE_CHECKING:
@@ -30,14 +31,16 @@ __all__ = ["Loaded", "load"]
 Loaded = tuple["Job", dict[str, str]]
 
 
-def load(target: str, given: Mapping[str, str] | None = None, *, stdout: bool = True) -> Loaded:
+def load(
+    target: str, given: Mapping[str, str] | None = None, *, stdout: bool = True, told: bool = True
+) -> Loaded:
     """The job in `FILE` or `FILE:job`, and those of the `given` settings that are runtime settings.
 
     `job` is the variable's name or the job's own. The other given settings are handed to the file's `sf.setting`.
     Without `stdout` the file's printed text goes to stderr: for commands whose stdout is read by programs. A file
-    that runs its job by itself is read up to that line, and stderr says so. Raises ConfigError for a file that
-    cannot be read, holds no job or several, and for a setting that is never read; JobDefinitionError, with the line,
-    for an error in the file itself.
+    that runs its job by itself is read up to that line, and stderr says so if it is to be `told`. Raises ConfigError
+    for a file that cannot be read, holds no job or several, and for a setting that is never read; JobDefinitionError,
+    with the line, for an error in the file itself.
     """
     from streamflow.api.job import Job
 
@@ -45,14 +48,18 @@ def load(target: str, given: Mapping[str, str] | None = None, *, stdout: bool = 
     given = given or {}
     runtime = {key: value for key, value in given.items() if key in Settings.names()}
     own = {key: value for key, value in given.items() if key not in runtime}
+    file, folder = path.absolute(), str(Path.cwd())  # before the file goes to another folder
     with handed_over(own) as handed, nullcontext() if stdout else redirect_stdout(sys.stderr):
-        module = _import(path)
+        module = _import(path, told=told)
     for key in own:
         if key not in handed.asked:
             message, hint = unknown_name("setting", key, [*Settings.names(), *handed.asked])
             raise ConfigError(f"--set {key}: {message}", hint=hint)
     jobs = {variable: value for variable, value in vars(module).items() if isinstance(value, Job)}
-    return _choose(path, name, jobs), runtime
+    job = _choose(path, name, jobs)
+    variable = next(variable for variable, value in jobs.items() if value is job)
+    Program.of(file, variable, own, folder=folder).remember(job)
+    return job, runtime
 
 
 def _split(target: str) -> tuple[Path, str | None]:
@@ -87,7 +94,7 @@ def _choose(path: Path, name: str | None, jobs: Mapping[str, Job]) -> Job:
     return job
 
 
-def _import(path: Path) -> ModuleType:
+def _import(path: Path, *, told: bool) -> ModuleType:
     if not path.exists():
         raise ConfigError(f"no file {path}", hint=_near(path))
     if path.is_dir():
@@ -101,15 +108,17 @@ def _import(path: Path) -> ModuleType:
     sys.modules[name] = module
     own = path.resolve()  # before the file goes to another folder
     sys.path.insert(0, str(own.parent))
-    _execute(spec.loader, module, path, own)
+    _execute(spec.loader, module, path, own, told=told)
     return module
 
 
-def _execute(loader: Loader, module: ModuleType, path: Path, own: Path) -> None:
+def _execute(loader: Loader, module: ModuleType, path: Path, own: Path, *, told: bool) -> None:
     """Runs the file, whose whole path is `own`; errors in it are raised with the user's line."""
     try:
         loader.exec_module(module)
     except LeftToTheCommand as left:
+        if not told:
+            return
         ran = _line_in(left, own) or path
         print(
             f"note: the file runs its job by itself; this command runs it instead: {ran}\n"

@@ -1,4 +1,4 @@
-"""The local runner: all subtasks in this process, on the running event loop."""
+"""The handle on a job of this process: its subtasks run here, on the running event loop, or on a pool of workers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gc
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.config import Settings
@@ -19,9 +20,11 @@ from streamflow.observe.registry import MetricsRegistry
 from streamflow.observe.status import JobResult, JobStatus
 from streamflow.observe.why import Wait
 from streamflow.operators.contract.source import InstanceClaim
+from streamflow.runners.processes.attempt import PooledAttempt
+from streamflow.runners.processes.pool import WorkerPool
 from streamflow.runners.reporting import Reporter
 from streamflow.runners.watch import Watch
-from streamflow.runtime.attempt import Attempt
+from streamflow.runtime.attempt import Attempt, InlineAttempt
 from streamflow.runtime.control.restart import RestartPolicy
 from streamflow.runtime.coordinator import Coordinator
 from streamflow.runtime.launching import Launcher
@@ -56,6 +59,7 @@ class LocalJob:
         *,
         ports: Ports | None = None,
         claim: InstanceClaim | None = None,
+        pool: WorkerPool | None = None,
     ) -> None:
         self._graph = graph
         self._profile = profile
@@ -66,7 +70,18 @@ class LocalJob:
         self.registry = MetricsRegistry(job=graph.job)
         self.health = Health(graph.job, self._ports.clock)
         plan = planned(graph)
-        self._launcher = Launcher(graph, planned, plan, profile, settings, self._ports, self.registry)
+        self._pool = pool
+        self._launcher = Launcher(
+            graph,
+            planned,
+            plan,
+            profile,
+            settings,
+            self._ports,
+            self.registry,
+            make=InlineAttempt if pool is None else partial(PooledAttempt, pool),
+            apart=pool is not None,
+        )
         self._checkpointing = settings.checkpoint_dir is not None
         self._reporter = Reporter(
             graph,
@@ -109,6 +124,8 @@ class LocalJob:
             raise
         finally:
             try:
+                if self._pool is not None:
+                    await self._pool.close()
                 await self._launcher.close()
             finally:
                 await self._let_go(ended, watching, keeping)
@@ -153,6 +170,8 @@ class LocalJob:
             try:
                 if not opened:
                     await self._launcher.open()
+                    if self._pool is not None:
+                        await self._pool.open()
                     opened = True
                 self._attempt = self._reporter.attempt = await self._launcher.attempt()
                 if self._stopping is not None:

@@ -31,6 +31,8 @@ from streamflow.runtime.task.metrics import TaskMetrics
 from streamflow.runtime.task.read_ahead import Prefix
 from streamflow.runtime.task.source_loop import SourceTask
 from streamflow.runtime.task.subtask import Reports, Subtask
+from streamflow.runtime.transport.port import Sender
+from streamflow.runtime.waiting import all_of
 from streamflow.state.backends.factory import growing_backend
 from streamflow.state.backends.protocol import KeyedStateBackend
 from streamflow.state.memory_share import MemoryShare
@@ -57,7 +59,9 @@ class Assembly:
         by_watermark = deployment.profile.watermarks != "end"
         self._aligned = {each for those in self._plan.aligned_sources() for each in those if by_watermark}
         self._channels: list[dict[tuple[int, int], Channel]] = []
-        """The channels of each edge of the plan, by the numbers of the upper and the lower subtask."""
+        """The channels of each edge of the plan to subtasks here, by the numbers of the upper and the lower subtask."""
+        self._senders: list[dict[tuple[int, int], Sender]] = []
+        """The same for channels from subtasks here to subtasks elsewhere."""
         self._channel_memory = ChannelMemory(deployment.settings.channel_bytes)
         self._event_times: dict[str, int] = {}
         self._to_restore: list[tuple[Link, list[StatePart]]] = []
@@ -68,7 +72,7 @@ class Assembly:
         self.loops: list[Task | SourceTask] = []
         self.sources: dict[str, list[SourceTask]] = {}
         """The source tasks of each task that reads."""
-        self.shares: dict[str, list[SplitShare]] = {}
+        self.shares: dict[str, dict[int, SplitShare]] = {}
         """The share of each subtask of a source in the source's splits, by source."""
         self.limits: dict[str, list[DriftLimit]] = {}
         """The drift limits of the splits of each subtask of a source, by source, if there are any."""
@@ -79,20 +83,27 @@ class Assembly:
 
     async def build(self) -> None:
         """Makes all parts; on the event loop, since tasks belong to it, which others use in between."""
-        for edge in self._plan.edges:
-            senders = self._plan.task(edge.upper).parallelism
-            channel = self._channels_of(edge, senders)
+        for number, edge in enumerate(self._plan.edges):
+            uppers = self._plan.task(edge.upper).parallelism
+            channel = self._channels_of(edge, uppers)
             channels: dict[tuple[int, int], Channel] = {}
-            for i in range(senders):
-                channels |= {(i, j): channel() for j in self._lower(edge, i)}
+            senders: dict[tuple[int, int], Sender] = {}
+            for i in range(uppers):
+                for j in self._lower(edge, i):
+                    self._join(number, (i, j), channel, channels, senders)
                 await asyncio.sleep(0)
             self._channels.append(channels)
+            self._senders.append(senders)
         for task in self._plan.tasks:
             untimed = self._plan.untimed_ports(task.id)
             endless = self._plan.endless_ports(task.id) if untimed else frozenset[int]()
-            for index in range(task.parallelism):
+            for index in self._deployment.subtasks(task):
                 self._build_subtask(task, index, untimed, endless)
                 await asyncio.sleep(0)
+
+    async def connect(self) -> None:
+        """Opens the channels to subtasks elsewhere, whose workers expect them by now."""
+        await all_of(sender.open() for senders in self._senders for sender in senders.values())
 
     def restore(self) -> None:
         """Gives every operator its share; blocks."""
@@ -110,6 +121,23 @@ class Assembly:
     def tasks(self) -> list[Task]:
         """The tasks that are fed by channels."""
         return [loop for loop in self.loops if isinstance(loop, Task)]
+
+    def _join(
+        self,
+        edge: int,
+        between: tuple[int, int],
+        channel: Callable[[], Channel],
+        channels: dict[tuple[int, int], Channel],
+        senders: dict[tuple[int, int], Sender],
+    ) -> None:
+        """Makes the ends that are here of the channel between two subtasks."""
+        site, (upper, lower) = self._deployment.site, between
+        if site is None or site.owns(lower):
+            channels[between] = channel()
+            if site is not None and not site.owns(upper):
+                site.expect(edge, upper, lower, channels[between])
+        elif site.owns(upper):
+            senders[between] = site.sender(edge, upper, lower)
 
     def _lower(self, edge: PhysicalEdge, upper: int) -> Sequence[int]:
         """The lower subtasks that an upper one sends to."""
@@ -201,7 +229,7 @@ class Assembly:
         assert node is not None
         context = self._deployment.source_context(task)
         share = SplitShare(node.id, index, self._send)
-        self.shares.setdefault(node.id, []).append(share)
+        self.shares.setdefault(node.id, {})[index] = share
         limit = None
         if node.id in self._aligned:
             limit = DriftLimit(node.id, index, drift=node.watermark.max_drift, send=self._send)
@@ -297,11 +325,12 @@ class Assembly:
 
     def _channel_outlets(self, task: PhysicalTask, index: int) -> list[Outlet]:
         outlets: list[Outlet] = []
-        for edge, channels in zip(self._plan.edges, self._channels, strict=True):
+        for number, edge in enumerate(self._plan.edges):
             if edge.upper != task.id:
                 continue
             lower = self._plan.task(edge.lower).parallelism
-            mine = {j: channels[index, j] for j in self._lower(edge, index)}
+            here, elsewhere = self._channels[number], self._senders[number]
+            mine = {j: here.get((index, j)) or elsewhere[index, j] for j in self._lower(edge, index)}
             route = route_for(edge, subtask=index, lower=lower, max_parallelism=self._plan.max_parallelism)
             outlets.append(ChannelOutlet(edge.reads, mine, route))
         return outlets

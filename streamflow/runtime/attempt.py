@@ -1,9 +1,13 @@
-"""One attempt at running a job in this process: a coordinator and one worker, joined by direct calls."""
+"""Attempts at running a job: their contract, and one in this process, a coordinator and a worker joined by direct
+calls."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 from streamflow.errors import StreamflowError
 from streamflow.runtime.blame import unforeseen
@@ -12,14 +16,44 @@ from streamflow.runtime.coordinator import Coordinator
 from streamflow.runtime.deployment import Deployment
 from streamflow.runtime.figures import Figures
 from streamflow.runtime.worker import Worker
+from streamflow.state.checkpoints.manifest import Manifest
 
-__all__ = ["Attempt"]
+__all__ = ["Attempt", "GoingOn", "InlineAttempt"]
 
 
-class Attempt:
-    """A coordinator and its worker; `build` and `run` once."""
+@dataclass(frozen=True, slots=True)
+class GoingOn:
+    """The facts from which workers elsewhere begin: the checkpoint to go on from, the place where it is, and the folder
+    for live state on this machine; each None if there is none."""
 
-    def __init__(self, deployment: Deployment, checkpoints: Checkpoints | None) -> None:
+    manifest: Manifest | None
+    place: str | None
+    work: Path | None
+
+
+class Attempt(Protocol):
+    """One attempt; `build` and `run` once."""
+
+    coordinator: Coordinator
+
+    def figures(self, *, holds: bool) -> Figures:
+        """The figures of all workers as they are known: see `Worker.figures`."""
+        ...
+
+    async def build(self) -> None:
+        """Makes the parts; leaves nothing behind if that fails."""
+        ...
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Runs the job to its end; raises the error of the first part that fails. `started` is called once everything
+        is as it was in the checkpoint."""
+        ...
+
+
+class InlineAttempt:
+    """A coordinator and its worker in this process."""
+
+    def __init__(self, deployment: Deployment, checkpoints: Checkpoints | None, going_on: GoingOn) -> None:
         self.coordinator = Coordinator(deployment, checkpoints)
         keep = None if checkpoints is None else checkpoints.keep
         self.worker = Worker(deployment, tell=self.coordinator.hear, keep=keep)

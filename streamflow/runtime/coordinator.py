@@ -58,7 +58,7 @@ _LOG: Final = logging.getLogger("streamflow.runtime")
 
 
 class Coordinator:
-    """Coordinates one attempt. `join` a worker, then `run`; `cancel`, `ended` and `close` end it, in that order.
+    """Coordinates one attempt. `join` the workers, then `run`; `cancel`, `ended` and `close` end it, in that order.
 
     Everything runs on the event loop. `hear` may be called from within `tell`: a worker in this process answers at
     once.
@@ -100,8 +100,8 @@ class Coordinator:
         self._counts: dict[tuple[str, int], Any] = {}
         """Records that subtasks had counted at the barrier in flight."""
         self._positions: dict[int, dict[str, dict[str, Position]]] = {}
-        self._ready = Signal()
-        self._flushed = Signal()
+        self._ready = _Gathering()
+        self._flushed = _Gathering()
         self._raised: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
         self._news = Signal()
@@ -123,9 +123,12 @@ class Coordinator:
         self.unprocessed = 0
         """The number of records that had been read and were left out then, if no checkpoint has their positions."""
 
-    def join(self, tell: Callable[[FromCoordinator], None]) -> None:
-        """Takes on a worker, to which `tell` brings messages."""
+    def join(self, tell: Callable[[FromCoordinator], None], workers: int = 1) -> None:
+        """Takes on so many workers, to which `tell` brings messages: the answer about a split to the worker of its
+        subtask, every other message to all."""
         self._tell = tell
+        self._ready.expect(workers)
+        self._flushed.expect(workers)
         for source in self._sources.values():
             tell(source.grants.news)
 
@@ -154,9 +157,9 @@ class Coordinator:
             case EpochWanted():
                 self._request_epoch()
             case Ready():
-                self._ready.set()
+                self._ready.come()
             case Flushed():
-                self._flushed.set()
+                self._flushed.come()
             case GaveUp():
                 self.gave_up = True
                 self.unprocessed += message.records
@@ -170,7 +173,7 @@ class Coordinator:
         """Runs until every subtask has finished and everything is committed; raises the error of the first that fails.
         `started` is called once everything is as it was in the checkpoint."""
         self._check_fit()
-        first: list[asyncio.Future[Any]] = [self._ready.news, self._raised]
+        first: list[asyncio.Future[Any]] = [self._ready.all_there, self._raised]
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         self._raise()
         await self._begin_output()
@@ -314,9 +317,9 @@ class Coordinator:
             # Content written before the barrier need not be written at it. The second time writes the changes made
             # during the first, which are few.
             for _ in range(_FLUSHES):
-                self._flushed.clear()
+                self._flushed.expect()
                 self._tell(Flush())
-                await self._flushed.wait()
+                await self._flushed.all_there
         last = self._last_asked
         epoch = self._epochs.begin()
         if epoch is None:
@@ -375,7 +378,7 @@ class Coordinator:
             raise _failed(complete)
         following = self._epochs.done(carried=carried)
         self._backlog = nbytes(carried)
-        self._tell(Settled(self._has_room))
+        self._tell(Settled(self._has_room, published=published and self._checkpoints is not None))
         return following
 
     async def _tell_sources(self, epoch: int) -> None:
@@ -427,6 +430,31 @@ class Coordinator:
     def _raise(self) -> None:
         if self._raised.done():
             raise cast("Exception", self._raised.result())
+
+
+class _Gathering:
+    """A gathering of one word from each worker."""
+
+    def __init__(self) -> None:
+        self._workers = 0
+        self._awaited = 0
+        self._there = Signal()
+
+    def expect(self, workers: int | None = None) -> None:
+        """Expects a word from each of so many workers, None: as many as before."""
+        self._workers = self._awaited = self._workers if workers is None else workers
+        self._there.clear()
+
+    def come(self) -> None:
+        """Notes the word of one more."""
+        self._awaited -= 1
+        if self._awaited == 0:
+            self._there.set()
+
+    @property
+    def all_there(self) -> asyncio.Future[None]:
+        """A future that is done once all have given their word."""
+        return self._there.news
 
 
 def _nobody(message: FromCoordinator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from streamflow.operators.contract.source import Instance, SourceContext
 from streamflow.runtime.checkpoints.restoring import Restored
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
+from streamflow.runtime.site import Site
 from streamflow.state.backends.state_memory import StateMemory
 
-__all__ = ["Deployment"]
+__all__ = ["Deployment", "keepers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,10 @@ class Deployment:
     restored: Restored | None
     first_epoch: int
     checkpointed: bool
+    apart: bool = False
+    """Whether subtasks are in other processes than the coordinator."""
+    site: Site | None = None
+    """The place of this process among several workers; None: every subtask runs here."""
     shared: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     """The dicts shared in this process by the enumerator and the readers of a source, or by the subtasks of an
     operator, by id."""
@@ -49,6 +55,10 @@ class Deployment:
     def epoch(self) -> int:
         """The epoch of the checkpoint from which the attempt goes on; 0 without one."""
         return 0 if self.restored is None else self.restored.epoch
+
+    def subtasks(self, task: PhysicalTask) -> Sequence[int]:
+        """The numbers of a task's subtasks that run here."""
+        return range(task.parallelism) if self.site is None else self.site.subtasks(task)
 
     @property
     def instance(self) -> Instance:
@@ -103,4 +113,14 @@ class Deployment:
             noted=None if restored is None else restored.notes.get(node.id),
             type=node.type,
             metrics=self.registry.operator(node.id, subtask),
+            apart=self.apart,
         )
+
+
+def keepers(plan: PhysicalPlan, site: Site | None = None) -> int:
+    """The number of subtasks that keep state, of all (None) or of those at a site."""
+    count = 0
+    for task in plan.tasks:
+        stateful = sum(each.spec.state_signature(each.inputs) is not None for each in task.chain)
+        count += stateful * len(range(task.parallelism) if site is None else site.subtasks(task))
+    return count

@@ -1,4 +1,4 @@
-"""Launching workers: the first of a run, and after a failure the next, each from the newest checkpoint there is.
+"""Launching attempts: the first of a run, and after a failure the next, each from the newest checkpoint there is.
 
 The checkpoint store is claimed once for the whole run. The setting `restore` counts until this run has taken a
 checkpoint; from then on a restart continues from the newest one.
@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Container, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import gettempdir, mkdtemp
@@ -25,13 +25,13 @@ from streamflow.graph.physical import PhysicalPlan
 from streamflow.observe.logs import told
 from streamflow.observe.registry import MetricsRegistry
 from streamflow.operators.contract.source import Instance
-from streamflow.runtime.attempt import Attempt
-from streamflow.runtime.checkpoints.restoring import Restored
+from streamflow.runtime.attempt import Attempt, GoingOn, InlineAttempt
+from streamflow.runtime.checkpoints.restoring import Restored, needed_files
 from streamflow.runtime.checkpoints.sealed_files import SealedFiles, job_of, sealed_of
 from streamflow.runtime.checkpoints.snapshots import JOB
 from streamflow.runtime.checkpoints.taking import CheckpointMetrics, Checkpoints, Described
-from streamflow.runtime.control.compatibility import fit
-from streamflow.runtime.deployment import Deployment
+from streamflow.runtime.control.compatibility import fit, laid_out_as
+from streamflow.runtime.deployment import Deployment, keepers
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import ExecutionProfile
 from streamflow.state.backends.state_memory import StateMemory
@@ -64,7 +64,8 @@ def open_store(place: str, job: str, settings: Settings, ports: Ports) -> Checkp
 
 
 class Launcher:
-    """Makes the workers of one run; `open` first, `close` last."""
+    """Makes the attempts of one run by `make`; `open` first, `close` last. `apart`: the subtasks are in other
+    processes, which restore their own state."""
 
     def __init__(
         self,
@@ -75,7 +76,12 @@ class Launcher:
         settings: Settings,
         ports: Ports,
         registry: MetricsRegistry,
+        *,
+        make: Callable[[Deployment, Checkpoints | None, GoingOn], Attempt] = InlineAttempt,
+        apart: bool = False,
     ) -> None:
+        self._make = make
+        self._apart = apart
         self._graph = graph
         self._planned = planned
         self._plan = plan
@@ -119,12 +125,13 @@ class Launcher:
         """Makes the next attempt."""
         run = f"run-{self._ports.random.token()}"
         folder = None if self._work is None else self._work / run
-        memory = StateMemory(self._settings.memory_budget, _keepers(self._plan))
+        memory = StateMemory(self._settings.memory_budget, keepers(self._plan))
         restored: Restored | None = None
+        place: str | None = None
         last = 0
         if self._store is not None:
             last = await self._ports.uploads(self._store.next_number) - 1
-            content = await self._ports.state(self._to_restore, folder)
+            content, place = await self._ports.state(self._to_restore, None if self._apart else folder)
             if content is None and self._going_on:
                 raise GoneError(
                     f"the checkpoints of {self._job} in {self._store.place} are gone, which this run has had: without "
@@ -138,11 +145,12 @@ class Launcher:
                 self._going_on = True
                 restored = Restored(content, self._settings.state_backend, folder, memory)
                 try:
-                    self._plan = self._laid_out_as(manifest)
+                    relaid = laid_out_as(self._graph, manifest)
+                    self._plan = self._plan if relaid is self._graph else self._planned(relaid)
                     fit(manifest, self._plan).check(
                         manifest, allow_dropped=self._settings.allow_dropped_state
                     )
-                    await self._ports.state(restored.load, self._plan)
+                    await self._ports.state(restored.load, self._plan, () if self._apart else None)
                 except BaseException:
                     await self._ports.state(restored.close)
                     raise
@@ -163,12 +171,14 @@ class Launcher:
             self._registry,
             run=run,
             memory=memory,
-            state_dir=folder,
+            state_dir=None if self._apart else folder,
             restored=restored,
             first_epoch=last + 1,
             checkpointed=checkpoints is not None,
+            apart=self._apart,
         )
-        attempt = Attempt(deployment, checkpoints)
+        going_on = GoingOn(None if restored is None else restored.manifest, place, folder)
+        attempt = self._make(deployment, checkpoints, going_on)
         await attempt.build()
         return attempt
 
@@ -275,32 +285,34 @@ class Launcher:
         self._temporary = True
         return hidden.rename(hidden.with_name(hidden.name[1:]))
 
-    def _to_restore(self, work: Path | None) -> Content | None:
-        """The content of what to go on from, brought to `work`; None for nothing."""
+    def _to_restore(self, work: Path | None) -> tuple[Content | None, str]:
+        """The content of what to go on from, brought to `work`, and its place; None for nothing."""
         assert self._store is not None
         folder = None if work is None else work / "fetched"
         # Before the first checkpoint of this run the newest there is may be that of another, which was not asked for.
         asked = "latest" if self.metrics.taken else self._settings.restore
         self._going_on = self._going_on or self.metrics.taken > 0
+        own = str(self._settings.checkpoint_dir)
+        wanted = _of_the_job if self._apart else None
         if asked == "none":
-            return None
+            return None, own
         if asked == "latest":
-            content, skipped = self._store.bring_latest(folder)
+            content, skipped = self._store.bring_latest(folder, wanted)
             self.notes += [f"checkpoint {each.number} was passed over: {each.why}" for each in skipped]
             for each in skipped:
                 _LOG.warning("checkpoint passed over", extra=told(number=each.number, why=each.why))
-            return content
+            return content, own
         numbered = _NUMBERED.fullmatch(asked)
         place = numbered[1] if numbered else asked
         store = open_store(place, self._job, self._settings, self._ports)
         if numbered is None:
-            content, _ = store.bring_latest(folder)
+            content, _ = store.bring_latest(folder, wanted)
             if content is None:
                 raise ConfigError(
                     f"restore is {asked!r}, and there is no intact checkpoint of job {self._job}",
                     hint='write latest, none, or where a checkpoint is, like "savepoints#42"',
                 )
-            return content
+            return content, place
         number, there = int(numbered[2]), store.numbers()
         if number not in there:
             known = f"there are {', '.join(map(str, there[-10:]))}" if there else "there is none of this job"
@@ -309,7 +321,8 @@ class Launcher:
                 hint=f"{known}; write latest, none, or where a checkpoint is",
             )
         try:
-            return store.bring(store.manifest(number), folder)
+            manifest = store.manifest(number)
+            return store.bring(manifest, folder, None if wanted is None else wanted(manifest)), place
         except DamagedError as error:
             raise StateError(
                 f"checkpoint {asked} is damaged: {error.message}",
@@ -329,12 +342,6 @@ class Launcher:
             )
             _LOG.warning(note)
             self.notes.append(note)
-
-    def _laid_out_as(self, manifest: Manifest) -> PhysicalPlan:
-        """The plan of the job with its state in the checkpoint's order."""
-        saved = {entry.id: entry.signature for entry in manifest.operators if entry.signature is not None}
-        relaid = self._graph.laid_out_as(saved)
-        return self._plan if relaid is self._graph else self._planned(relaid)
 
     def _checkpoints(self, restored: Restored | None, run: str) -> Checkpoints | None:
         if self._store is None:
@@ -400,10 +407,9 @@ def _kept_in(place: Path) -> Generator[None]:
         ) from error
 
 
-def _keepers(plan: PhysicalPlan) -> int:
-    """The number of subtasks that keep state."""
-    chains = ((task.parallelism, operator) for task in plan.tasks for operator in task.chain)
-    return sum(count for count, each in chains if each.spec.state_signature(each.inputs) is not None)
+def _of_the_job(manifest: Manifest) -> Container[str]:
+    """The files that a coordinator reads whose subtasks are in other processes."""
+    return needed_files(manifest, PhysicalPlan(manifest.job, (), ()), (), sealed=True)
 
 
 def _described(plan: PhysicalPlan) -> list[Described]:

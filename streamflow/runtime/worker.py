@@ -50,7 +50,8 @@ _LOG: Final = logging.getLogger("streamflow.runtime")
 class Worker:
     """Runs the subtasks of a deployment in this process, on this event loop.
 
-    `tell` brings messages to the coordinator, `keep` stores a subtask's snapshot; None: no checkpoints are taken.
+    `tell` brings messages to the coordinator, `keep` stores a subtask's snapshot of an epoch; None: no checkpoints are
+    taken.
     `build` and `run`, then `cancel`, `ended` and `close`, in that order. A worker is what its subtasks report to.
     """
 
@@ -59,7 +60,7 @@ class Worker:
         deployment: Deployment,
         *,
         tell: Callable[[FromWorker], None],
-        keep: Callable[[SubtaskSnapshot], Awaitable[SubtaskPart]] | None,
+        keep: Callable[[int, SubtaskSnapshot], Awaitable[SubtaskPart]] | None,
     ) -> None:
         plan = deployment.plan
         self._deployment = deployment
@@ -91,6 +92,7 @@ class Worker:
             await self._restore()
             self._tell(Ready())
             await self._started.wait()
+            await self._parts.connect()
             self._running = [asyncio.create_task(loop.run()) for loop in self._parts.loops]
             pending = set(self._running)
             while pending:
@@ -106,10 +108,10 @@ class Worker:
             case SplitGranted():
                 self._parts.shares[message.source][message.subtask].hear(message)
             case SplitNews():
-                for share in self._parts.shares[message.source]:
+                for share in self._parts.shares.get(message.source, {}).values():
                     share.hear(message)
             case SlowestOfAll():
-                for limit in self._parts.limits[message.source]:
+                for limit in self._parts.limits.get(message.source, ()):
                     limit.hear(message)
             case Start():
                 self._has_room = message.room
@@ -197,12 +199,12 @@ class Worker:
             await self._turned.wait()
 
     async def room(self, subtask: str) -> None:
-        while not (self._has_room or (self._epoch is not None and self._awaited(subtask))):
+        while not (self._has_room or self._awaited(subtask)):
             await self._turned.wait()
 
     def _awaited(self, subtask: str) -> bool:
         """Whether the barrier in flight has still to come through a subtask, which must go on until it has."""
-        return self._passed.get(subtask) != self._epoch
+        return self._epoch is not None and self._passed.get(subtask, 0) < self._epoch
 
     def _turn(self) -> None:
         turned, self._turned = self._turned, asyncio.Event()
@@ -215,7 +217,7 @@ class Worker:
             source, state = snapshot.source
             positions = source, {s["id"]: s["position"] for s in state["splits"] if s["position"] is not None}
         try:
-            part = await self._keep(snapshot)
+            part = await self._keep(epoch, snapshot)
         except (StateError, OSError) as error:
             self._tell(Acknowledged(subtask, epoch, sealed, failure=error))
         else:

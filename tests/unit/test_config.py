@@ -16,7 +16,13 @@ from streamflow.errors import ConfigError
 def test_every_default_passes_its_own_parser() -> None:
     defaults = Settings()
     given = {each.name: getattr(defaults, each.name) for each in fields(Settings)}
-    for name in ("checkpoint_interval", "restart_delay", "restart_max_delay", "micro_batch_interval"):
+    for name in (
+        "checkpoint_interval",
+        "restart_delay",
+        "restart_max_delay",
+        "micro_batch_interval",
+        "worker_timeout",
+    ):
         given[name] = timedelta(microseconds=given[name])  # which alone has no unit
     assert Settings.resolve(given, environ={}) == defaults
 

@@ -21,6 +21,8 @@ def run(
     *,
     mode: str | None = None,
     parallelism: str | None = None,
+    runner: str | None = None,
+    processes: str | None = None,
     checkpoint_dir: str | None = None,
     checkpoint_interval: str | None = None,
     restore: str | None = None,
@@ -42,6 +44,10 @@ def run(
         auto (batch if every source ends, else streaming), streaming, micro-batch or batch.
     parallelism
         Subtasks per operator.
+    runner
+        Where they run: local (in this process), or processes (in workers beside it: for Python functions).
+    processes
+        Number of workers; auto: one for a plan of columns only, else as many as there are cores.
     checkpoint_dir
         Write checkpoints to this folder or object store (s3://bucket/folder), and continue from the newest one there.
     checkpoint_interval
@@ -73,6 +79,8 @@ def run(
     flags = {
         "mode": mode,
         "parallelism": parallelism,
+        "runner": runner,
+        "processes": processes,
         "checkpoint_dir": checkpoint_dir,
         "checkpoint_interval": checkpoint_interval,
         "restore": restore,

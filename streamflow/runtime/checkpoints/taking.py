@@ -110,9 +110,10 @@ class Checkpoints:
         assert self._writer is not None
         self._writer.adopt(file for entry in part.entries.values() for file in entry.files)
 
-    async def keep(self, snapshot: SubtaskSnapshot) -> SubtaskPart:
-        """Stores a subtask's part; raises StateError or OSError if that is impossible."""
+    async def keep(self, epoch: int, snapshot: SubtaskSnapshot) -> SubtaskPart:
+        """Stores a subtask's part of an epoch; raises StateError or OSError if that is impossible."""
         assert self._writer is not None
+        assert self._writer.number == epoch
         part = await snapshot.store(self._writer, self._ports.uploads)
         self._ports.reach("subtask.stored")
         return part

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamflow.errors import StateError
+from streamflow.graph.logical import LogicalGraph
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.operators.contract.source import Source
 from streamflow.state.checkpoints.manifest import Manifest
 
-__all__ = ["Fit", "fit"]
+__all__ = ["Fit", "fit", "laid_out_as"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +93,10 @@ def _other_input(saved: Mapping[str, Any], source: Source) -> list[str]:
     if kind != mine:
         return [f"was a {kind} and is a {mine}"]
     return source.differences(saved.get("input", {}))
+
+
+def laid_out_as(graph: LogicalGraph, manifest: Manifest) -> LogicalGraph:
+    """The graph of the job with its state in the checkpoint's order."""
+    return graph.laid_out_as(
+        {entry.id: entry.signature for entry in manifest.operators if entry.signature is not None}
+    )

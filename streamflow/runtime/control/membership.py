@@ -129,6 +129,11 @@ class Membership:
         self._since[member.place] = now
         return True
 
+    def alive(self, member: Member, now: float) -> None:
+        """Notes that a worker's process lives, whatever it runs."""
+        if self._is(member, _State.RUNNING):
+            self._since[member.place] = now
+
     def failed(self, member: Member, attempt: int, now: float, why: str) -> Sequence[Instruction]:
         """Notes that a worker has failed, whose process lives on."""
         return self._fail(member, now, why) if self.heard(member, attempt, now) else ()
@@ -152,8 +157,9 @@ class Membership:
         return self._over()
 
     def end(self, now: float) -> Sequence[Instruction]:
-        """Ends the attempt, which has failed or ended for no worker's fault."""
-        return () if self._failed or not self._runs else self._fail(None, now, "")
+        """Ends the attempt, which has failed or ended for no worker's fault; one that has not begun will not."""
+        self._asked = False
+        return () if self._failed or not self.runs else self._fail(None, now, "")
 
     def tick(self, now: float) -> Sequence[Instruction]:
         """Gives up workers that are silent, or do not let go, for too long by now."""
@@ -171,6 +177,10 @@ class Membership:
         """The time at which `tick` is to be called next; None if nothing is waited for."""
         limits = [(self._limit(state), since) for state, since in zip(self._states, self._since, strict=True)]
         return min((since + limit for limit, since in limits if limit is not None), default=None)
+
+    def present(self, place: int) -> Member:
+        """The process that is in a place now."""
+        return self._members[place]
 
     def _limit(self, state: _State) -> float | None:
         return {_State.RUNNING: self._silence, _State.LETTING_GO: self._patience}.get(state)
@@ -202,14 +212,15 @@ class Membership:
         return Replace(member, by)
 
     def _over(self) -> Sequence[Instruction]:
-        return () if self._runs or not self._failed else self._said_over()
+        return () if self.runs or not self._failed else self._said_over()
 
     def _said_over(self) -> Sequence[Instruction]:
         self._failed = False
         return (Over(self.attempt),)
 
     @property
-    def _runs(self) -> bool:
+    def runs(self) -> bool:
+        """Whether any process runs something of the attempt, or has not let go of it."""
         return any(state in (_State.RUNNING, _State.LETTING_GO) for state in self._states)
 
     def _is(self, member: Member, state: _State) -> bool:

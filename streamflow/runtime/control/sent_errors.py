@@ -30,6 +30,7 @@ from streamflow.errors import (
     legible,
 )
 from streamflow.runtime.blame import unforeseen
+from streamflow.runtime.transport.port import TransportError
 from streamflow.state.checkpoints.blobs import UnreachableError, UnsyncedError
 from streamflow.state.checkpoints.claims import FencedError
 from streamflow.state.checkpoints.manifest import SignatureError, UnsignedError
@@ -58,6 +59,7 @@ _CLASSES: Final[Mapping[str, type[StreamflowError]]] = {
         StreamflowError,
         FencedError,
         SignatureError,
+        TransportError,
         UnreachableError,
         UnsignedError,
         UnsyncedError,

@@ -17,6 +17,7 @@ from streamflow.runtime.blame import blamed
 from streamflow.runtime.exchange.channel import Channel
 from streamflow.runtime.exchange.routes import Route
 from streamflow.runtime.steps import Step
+from streamflow.runtime.transport.port import Sender
 from streamflow.time.clock import Clock
 
 __all__ = ["ChannelOutlet", "Outlet", "SinkOutlet"]
@@ -50,7 +51,7 @@ class Outlet(Protocol):
 class ChannelOutlet:
     """An outlet to the subtasks of another task."""
 
-    def __init__(self, reads: Input, channels: Mapping[int, Channel], route: Route) -> None:
+    def __init__(self, reads: Input, channels: Mapping[int, Channel | Sender], route: Route) -> None:
         self.reads = reads
         self._channels = channels
         self._route = route

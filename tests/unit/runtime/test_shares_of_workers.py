@@ -97,7 +97,7 @@ class Taken:
             checkpoints = WorkerCheckpoints(self.parts(), self.ports)
             checkpoints.begin(1, generation, link=link)
             for name, snapshot in self._snapshots(worker):
-                parts[name] = await checkpoints.keep(snapshot)
+                parts[name] = await checkpoints.keep(1, snapshot)
                 self.checkpoints.adopt(parts[name])
         sealed = (("sink", {"chunks": [bytes(100_000)]}),)
         assert await self.checkpoints.publish(Complete(1, sealed, parts))

@@ -1,0 +1,110 @@
+"""The program of a worker's process: takes its introduction from stdin, imports the job, and serves the coordinator.
+
+The runner of several processes starts it; users do not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import signal
+import sys
+from typing import Final
+
+import msgspec
+import polars as pl
+
+from streamflow.api.physical import physical_plan
+from streamflow.api.running import run_on_loop
+from streamflow.cli.loading import load
+from streamflow.config import Secret, Settings
+from streamflow.distribution import __version__
+from streamflow.errors import StreamflowError
+from streamflow.graph.logical import LogicalGraph
+from streamflow.runners.processes.control_link import ORPHANED, ControlLink
+from streamflow.runners.processes.service import WorkerService
+from streamflow.runners.processes.starting import Introduction
+from streamflow.runners.program import Program
+from streamflow.runtime.control.messages import Hello, Raised
+from streamflow.runtime.ports import Ports
+from streamflow.runtime.relayed_logs import LogRelay, relayed
+from streamflow.runtime.transport.port import TransportError
+from streamflow.runtime.transport.sockets import SocketTransport
+
+__all__ = ["main"]
+
+_MOST: Final = 16 << 20
+"""Bytes of the longest introduction."""
+
+
+def main() -> int:
+    """Runs until the coordinator tells the worker to leave, or is lost; gives the exit code."""
+    # A terminal sends SIGINT to every process of the job: the coordinator decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    introduction = _introduced()
+    program = introduction.program
+    sys.path[:] = [*program.search, *(each for each in sys.path if each not in program.search)]
+    try:
+        link = ControlLink(
+            introduction.coordinator, Secret(introduction.secret), silence=introduction.silence
+        )
+    except TransportError as error:
+        print(f"worker {introduction.place} ends: {error}", file=sys.stderr)
+        return ORPHANED
+    graph, failure = None, None
+    try:
+        graph = _graph(program)
+    except StreamflowError as error:
+        failure = error
+    relay = LogRelay(lambda: _relay(relay, link))
+    with relayed(relay, introduction.log_level):
+        run_on_loop(_serve(introduction, link, graph, failure))
+    link.close()
+    return 0
+
+
+def _relay(relay: LogRelay, link: ControlLink) -> None:
+    for logged in relay.take():
+        link.send(0, logged)
+
+
+def _introduced() -> Introduction:
+    """The introduction that the runner has written to stdin."""
+    length = int.from_bytes(sys.stdin.buffer.read(4), "big")
+    if not 0 < length <= _MOST:
+        raise SystemExit("this program is started by the runner of several processes")
+    return msgspec.msgpack.decode(sys.stdin.buffer.read(length), type=Introduction)
+
+
+def _graph(program: Program) -> LogicalGraph:
+    program.check()
+    job, _ = load(f"{program.path}:{program.name}", program.given, told=False)
+    return job.graph
+
+
+async def _serve(
+    introduction: Introduction, link: ControlLink, graph: LogicalGraph | None, failure: StreamflowError | None
+) -> None:
+    """Serves the coordinator until it says that the worker may leave."""
+    transport = SocketTransport(Secret(introduction.secret), max_frame=introduction.max_frame)
+    await transport.listen(introduction.data)
+    service = WorkerService(graph or LogicalGraph("", ()), physical_plan, transport, _ports, link.send)
+    link.open(asyncio.get_running_loop(), service.hear)
+    versions = {"streamflow": __version__, "polars": pl.__version__, "python": platform.python_version()}
+    hello = Hello(
+        introduction.place, introduction.process, os.getpid(), platform.node(), transport.address, versions
+    )
+    link.send(0, hello)
+    if failure is not None:
+        link.send(0, Raised(failure))
+    await service.run()
+    await transport.close()
+
+
+def _ports(settings: Settings) -> Ports:
+    return Ports(io_threads=settings.io_threads, cpu_threads=max(2, settings.parallelism))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,133 @@
+"""Starting workers: the port that starts one, and the one that starts it as a process of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from msgspec.structs import replace
+
+from streamflow.config import cores
+from streamflow.runners.program import Program
+from streamflow.runtime.control.membership import Member
+
+__all__ = ["Introduction", "Starter", "Subprocesses", "WorkerProcess"]
+
+
+class Introduction(msgspec.Struct, frozen=True):
+    """The introduction of a worker when it starts: its place, and the secret by which all processes know one another.
+    `folder`: where the coordinator and the workers have their sockets. `silence` is in seconds."""
+
+    place: int
+    process: int
+    folder: str
+    secret: str
+    silence: float
+    max_frame: int
+    """Bytes of the largest frame that another worker may send."""
+    log_level: str
+    program: Program
+
+    def __repr__(self) -> str:
+        return f"Introduction(worker {self.place}, process {self.process})"
+
+    def of(self, member: Member) -> Introduction:
+        """The introduction of another process."""
+        return replace(self, place=member.place, process=member.process)
+
+    @property
+    def coordinator(self) -> str:
+        """The coordinator's address."""
+        return f"unix:{self.folder}/coordinator"
+
+    @property
+    def data(self) -> str:
+        """The address at which the worker listens for others."""
+        return f"unix:{self.folder}/worker-{self.place}-{self.process}"
+
+
+class WorkerProcess(Protocol):
+    """A worker that has been started."""
+
+    @property
+    def shown(self) -> str:
+        """The process for messages, like "process 4711"."""
+        ...
+
+    async def ended(self) -> str:
+        """Waits for its end, and says how that was."""
+        ...
+
+    def kill(self) -> None:
+        """Ends it at once; does nothing if it has ended."""
+        ...
+
+
+class Starter(Protocol):
+    """Starts workers."""
+
+    async def start(self, introduction: Introduction) -> WorkerProcess:
+        """Starts one; does not wait until it is up. Raises ConfigError or OSError if that is impossible."""
+        ...
+
+
+class Subprocesses:
+    """Starts workers as processes of this machine, with this interpreter and this environment.
+
+    The introduction goes in by stdin, where no other process sees it; a worker whose stdin ends ends, too.
+    """
+
+    def __init__(self, module: str, *, share: int) -> None:
+        """`module` is the one that a worker runs; so many processes share the cores."""
+        self._module = module
+        # Each process has Polars' threads.
+        threads = str(max(1, cores() // share))
+        self._environment = {"POLARS_MAX_THREADS": threads, **os.environ}
+
+    async def start(self, introduction: Introduction) -> WorkerProcess:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            self._module,
+            stdin=asyncio.subprocess.PIPE,
+            cwd=_folder(introduction),
+            env=self._environment,
+        )
+        assert process.stdin is not None
+        told = msgspec.msgpack.encode(introduction)
+        process.stdin.write(len(told).to_bytes(4, "big") + told)
+        with suppress(ConnectionError):  # its end tells more
+            await process.stdin.drain()
+        return _Subprocess(process)
+
+
+class _Subprocess:
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @property
+    def shown(self) -> str:
+        return f"process {self._process.pid}"
+
+    async def ended(self) -> str:
+        code = await self._process.wait()
+        if code >= 0:
+            return f"{self.shown} ended with exit code {code}"
+        with suppress(ValueError):
+            return f"{self.shown} was ended by {signal.Signals(-code).name}"
+        return f"{self.shown} was ended by signal {-code}"
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+
+def _folder(introduction: Introduction) -> str | None:
+    folder = introduction.program.folder
+    return folder if Path(folder).is_dir() else None

@@ -1,0 +1,84 @@
+"""The program of a job: the file that workers import to have the same job as the coordinator."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from streamflow.errors import ConfigError
+
+__all__ = ["Program"]
+
+_LOADED: Final[WeakKeyDictionary[object, Program]] = WeakKeyDictionary()
+"""The programs of jobs that a command has loaded, with the settings given to it."""
+
+
+class Program(msgspec.Struct, frozen=True):
+    """The job called `name` in the file at `path`, which is looked at with the settings `given` by its user.
+
+    `digest` is the SHA-256 of the file: a worker that finds another content refuses it.
+    """
+
+    path: str
+    name: str
+    given: dict[str, str]
+    digest: str
+    folder: str
+    """The working directory, against which relative paths in the job are meant."""
+    search: list[str]
+    """The folders in which modules are looked for."""
+
+    @classmethod
+    def of(
+        cls, path: Path, name: str, given: Mapping[str, str] | None = None, *, folder: str | None = None
+    ) -> Program:
+        """The program in a file, as it is now; `folder` is the present one if none is given. Raises ConfigError if the
+        file cannot be read."""
+        search = [each for each in sys.path if each]
+        return cls(
+            str(path.absolute()), name, dict(given or {}), _digest(path), folder or str(Path.cwd()), search
+        )
+
+    @classmethod
+    def holding(cls, job: object) -> Program:
+        """The program that has this job as a variable of one of its modules. Raises ConfigError if there is none."""
+        if (loaded := _LOADED.get(job)) is not None:
+            return loaded
+        main = sys.modules.get("__main__")
+        modules = [main, *(module for name, module in list(sys.modules.items()) if name != "__main__")]
+        for module in modules:
+            file = getattr(module, "__file__", None)
+            if not isinstance(file, str) or not file.endswith(".py"):
+                continue
+            for variable, value in list(vars(module).items()):
+                if value is job:
+                    return cls.of(Path(file), variable)
+        raise ConfigError(
+            "workers import the file of the job, and this job is no variable of any",
+            hint='assign it at the top level of a file, like job = sf.Job("name"), with the line that runs it under '
+            'if __name__ == "__main__":',
+        )
+
+    def remember(self, job: object) -> None:
+        """Notes that a command has loaded the job from here."""
+        _LOADED[job] = self
+
+    def check(self) -> None:
+        """Raises ConfigError if the file has changed since."""
+        if _digest(Path(self.path)) != self.digest:
+            raise ConfigError(
+                f"{self.path} has changed since the job was started", hint="start the job again"
+            )
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error

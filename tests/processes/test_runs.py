@@ -1,0 +1,185 @@
+"""Jobs on workers: the results of one process, whatever the number of workers, and whatever becomes of them."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import streamflow as sf
+from streamflow.errors import ConfigError, RecordError
+from streamflow.runners.local import LocalJob
+from tests.processes.running import MADE, loaded, run, until, write_input
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("processes")
+    write_input(base)
+    return base
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "processes"),
+    [
+        ("columns", "streaming", 2),
+        ("functions", "micro-batch", 2),
+        ("objects", "batch", 2),
+        ("joined", "streaming", 3),
+        ("running", "batch", 2),
+    ],
+)
+def test_workers_give_the_results_of_one_process(name: str, mode: Any, processes: int, base: Path) -> None:
+    rows, result = run(name, base, mode=mode, parallelism=3)
+    there, told = run(name, base, mode=mode, parallelism=3, runner="processes", processes=processes)
+    assert there == rows
+    for at in ("read-1", "write-1"):
+        assert told.records_in[at] == result.records_in[at]
+    assert told.late == result.late
+
+
+RECORDS = 15_000
+ON_TWO: dict[str, Any] = {
+    "mode": "streaming",
+    "runner": "processes",
+    "processes": 2,
+    "checkpoint_interval": "200ms",
+    "restart": "fixed",
+    "restart_delay": "0s",
+}
+
+
+def workers() -> list[psutil.Process]:
+    """The workers of this process's job, the oldest first."""
+    children = psutil.Process().children()
+    found = [child for child in children if "streamflow.cli.worker" in child.cmdline()]
+    return sorted(found, key=lambda child: child.create_time())
+
+
+def taken(handle: LocalJob) -> int:
+    checkpoint = handle.status().checkpoint
+    return 0 if checkpoint is None else checkpoint.taken
+
+
+def check_made(base: Path, rows: int) -> None:
+    """The output of the job `made` is one chain of updates for each key, which ends where it has to: nothing is lost,
+    nothing is there twice."""
+    last: dict[int, tuple[int, int]] = {}
+    for file in sorted((base / "out").glob("*.ndjson"), key=lambda file: file.stat().st_mtime_ns):
+        for line in file.read_text().splitlines():
+            row = json.loads(line)
+            now = row["count"], row["total"]
+            if row["change"] == "update_before":
+                assert last.pop(row["k"]) == now
+            else:
+                assert row["k"] not in last
+                last[row["k"]] = now
+    numbers: dict[int, list[int]] = {}
+    for n in range(rows):
+        numbers.setdefault(n % 17, []).append(n)
+    assert last == {key: (len(each), sum(each)) for key, each in numbers.items()}
+
+
+def test_a_worker_that_dies_or_freezes_is_replaced(tmp_path: Path) -> None:
+    async def whole() -> None:
+        job, _ = loaded("made", tmp_path, MADE, made=RECORDS)
+        handle = await job.start(checkpoint_dir=tmp_path / "checkpoints", worker_timeout="3s", **ON_TWO)
+        await until(handle, lambda: taken(handle) >= 2)
+        first, second = workers()
+        first.kill()
+        await until(handle, lambda: handle.status().restarts == 1 and str(handle.health.state) == "running")
+        there = taken(handle)
+        await until(handle, lambda: taken(handle) > there)
+        assert second in workers()
+        second.suspend()
+        await until(handle, lambda: handle.status().restarts == 2)
+        result = await handle.wait()
+        assert result.restarts == 2
+        assert not workers()
+
+    asyncio.run(whole())
+    check_made(tmp_path, RECORDS)
+
+
+def test_what_was_saved_goes_on_with_another_number_of_workers(tmp_path: Path) -> None:
+    async def first() -> None:
+        job, _ = loaded("made", tmp_path, MADE, made=RECORDS)
+        handle = await job.start(checkpoint_dir=tmp_path / "checkpoints", **ON_TWO)
+        await until(handle, lambda: taken(handle) >= 2)
+        result = await handle.stop()
+        assert result.stopped
+        assert not workers()
+
+    asyncio.run(first())
+    job, _ = loaded("made", tmp_path, MADE, made=RECORDS)
+    settings = {**ON_TWO, "processes": 3}
+    asyncio.run(job.run_async(checkpoint_dir=tmp_path / "checkpoints", **settings))
+    job, _ = loaded("made", tmp_path, MADE, made=RECORDS)
+    asyncio.run(job.run_async(checkpoint_dir=tmp_path / "checkpoints", mode="streaming"))
+    check_made(tmp_path, RECORDS)
+
+
+def test_an_error_in_a_worker_says_where(base: Path) -> None:
+    job, _ = loaded("failing", base)
+    with pytest.raises(RecordError) as raised:
+        asyncio.run(job.run_async(mode="batch", runner="processes", processes=2))
+    assert raised.value.where.code is not None
+    assert "jobs.py" in raised.value.where.code
+    assert raised.value.where.operator == "map-1"
+    assert "'v': 400" in raised.value.record
+
+
+def test_workers_end_with_their_coordinator(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "streamflow",
+        "run",
+        str(MADE),
+        "--set",
+        f"base={tmp_path}",
+        "--set",
+        "made=1000000",
+    ]
+    flags = ["--mode", "streaming", "--runner", "processes", "--processes", "2"]
+    coordinator = psutil.Popen([*command, *flags], stderr=subprocess.PIPE, text=True)
+    try:
+        for line in coordinator.stderr:
+            if "job is running" in line:
+                break
+        workers = coordinator.children()
+        assert len(workers) == 2
+        for worker in workers:
+            assert not any(len(word) == 64 for word in worker.cmdline()), "the secret is in the arguments"
+    finally:
+        coordinator.kill()
+        coordinator.wait()
+        coordinator.stderr.close()
+    gone, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
+    assert len(gone) == 2
+
+
+def test_a_job_without_a_file_is_refused() -> None:
+    job = sf.Job("nowhere")
+    job.read(sf.MemorySource([{"n": 1}])).map(lambda row: row).collect()
+    with pytest.raises(ConfigError, match="is no variable of any"):
+        asyncio.run(job.run_async(runner="processes", processes=2))
+
+
+def test_a_file_that_builds_another_job_each_time_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "changing.py"
+    file.write_text(
+        "import sys, streamflow as sf\n"
+        "sf.setting('base', '')\n"
+        "job = sf.Job('changing')\n"
+        "key = 'n' if sys.argv[0].endswith('worker.py') else 'm'\n"
+        "job.read(sf.MemorySource([{'n': 1, 'm': 1}])).key_by(key).aggregate(all=sf.count()).collect()\n"
+    )
+    job, _ = loaded("job", tmp_path, file)
+    with pytest.raises(ConfigError, match="another one in a worker"):
+        asyncio.run(job.run_async(runner="processes", processes=2))
