@@ -13,8 +13,10 @@ _LOOKED_UP: Final = 1 << 17
 """Rows; merging more than these at once takes long, which appending and looking up are not to do."""
 _SORTED: Final = 1 << 18
 """The same for rows that nothing replaces, which are only sorted."""
-_BATCHES: Final = 16
+_BATCHES: Final = 8
 """The number of batches whose rows a pane has in one part at least."""
+_MOST: Final = 1 << 19
+"""Rows; more are divided, however large batches are: the first small one would wait for all of them to be merged."""
 _FORGOTTEN: Final = 8
 """The part, one in so many, of a large batch that each call after it forgets."""
 
@@ -44,5 +46,6 @@ class Division:
     def is_due(self, part: Part) -> bool:
         """Whether a part, the only one of its pane, has to be divided: not where batches are so large that all of it is
         gone over for each, which would cost more in many parts."""
-        most = max(_LOOKED_UP if self._replacing else _SORTED, _BATCHES * self._at_once)
+        least = _LOOKED_UP if self._replacing else _SORTED
+        most = max(least, min(_BATCHES * self._at_once, _MOST))
         return part.nbytes > self._nbytes or (part.looked_up and part.rows_in_memory > most)
