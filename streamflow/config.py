@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from difflib import get_close_matches
 from hmac import compare_digest
@@ -245,6 +245,7 @@ class RunSettings(TypedDict, total=False):
     runner: Runner | None
     processes: int | Literal["auto"] | None
     worker_timeout: str | timedelta | None
+    autoscale: str | None
     instance: str | tuple[int | None, int] | None
     max_parallelism: int | None
     batch_rows: int | None
@@ -306,6 +307,10 @@ class Settings:
     worker_timeout: int = _setting(10_000_000, _duration(zero=False))
     """The silence after which a worker counts as dead, and after which one that does not hear the coordinator ends
     itself."""
+    autoscale: str | None = _setting(None, _text)
+    """Policy by which the job rescales itself, like "busy>0.8 busy<0.3 1..8 every 5m": twice the parallelism while the
+    busiest operator is busy for more than 0.8 of its time, half of it below 0.3, from 1 to 8; what is seen has to last
+    for that time. None: never. Needs checkpoints."""
     instance: tuple[int | None, int] = _setting((0, 1), _instance)
     """This copy's place among several copies of the program that share its input: `"2/4"` is the second of four, (1,
     4); `"group/4"` one of four that agree among themselves, (None, 4)."""
@@ -413,12 +418,21 @@ class Settings:
         if values.get("runner", "local") != "local" and "parallelism" not in values:
             values["parallelism"] = values.get("processes") or cores()
         settings = cls(**values)
-        if settings.parallelism > settings.max_parallelism:
+        settings._check()
+        return settings
+
+    def with_parallelism(self, parallelism: int) -> Settings:
+        """The same settings with another parallelism; raises ConfigError for one that is not possible."""
+        changed = replace(self, parallelism=_count(most=32_768)(parallelism, "parallelism"))
+        changed._check()
+        return changed
+
+    def _check(self) -> None:
+        if self.parallelism > self.max_parallelism:
             raise ConfigError(
-                f"parallelism is {settings.parallelism}, more than max_parallelism {settings.max_parallelism}",
+                f"parallelism is {self.parallelism}, more than max_parallelism {self.max_parallelism}",
                 hint="a subtask owns at least one key group: raise max_parallelism, for state that is new",
             )
-        return settings
 
     @property
     def secrets(self) -> tuple[str, ...]:

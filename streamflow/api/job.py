@@ -187,7 +187,7 @@ class Job:
         try:
             return LocalJob(
                 self.graph,
-                lambda graph: physical_plan(graph, resolved),
+                physical_plan,
                 profile,
                 resolved,
                 ports=ports,

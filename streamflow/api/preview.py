@@ -79,7 +79,7 @@ async def _watched(graph: LogicalGraph, look: _Look, seconds: float) -> None:
     look.full = asyncio.Event()
     handle = LocalJob(
         graph,
-        lambda graph: physical_plan(graph, settings),
+        physical_plan,
         profile,
         settings,
     )

@@ -25,11 +25,12 @@ _COMMANDS: Final = {
     "stop": "Stop a running job cleanly.",
     "checkpoints": "List, show, verify and remove checkpoints.",
     "savepoint": "Save a full copy of a running job's state.",
+    "rescale": "Give a running job another number of subtasks.",
     "simulate": "Test a job with seeded crashes, restores and failing disks, against a run without.",
     "state": "Read a job's state from a checkpoint.",
     "bench": "Measure throughput, memory and latency.",
 }
-_REMOTE: Final = ("status", "top", "why", "stop", "savepoint")
+_REMOTE: Final = ("status", "top", "why", "stop", "savepoint", "rescale")
 
 
 def _version() -> str:

@@ -7,11 +7,12 @@ import gc
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from streamflow.config import Settings
-from streamflow.errors import ConfigError, StateError
+from streamflow.errors import ConfigError, StateError, StreamflowError
 from streamflow.graph.logical import LogicalGraph, OperatorNode
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.observe.health import Health
@@ -20,11 +21,14 @@ from streamflow.observe.registry import MetricsRegistry
 from streamflow.observe.status import JobResult, JobStatus
 from streamflow.observe.why import Wait
 from streamflow.operators.contract.source import InstanceClaim
+from streamflow.runners.autoscaling import Autoscaler, parse_autoscale
 from streamflow.runners.processes.attempt import PooledAttempt
+from streamflow.runners.processes.opening import workers_for
 from streamflow.runners.processes.pool import WorkerPool
 from streamflow.runners.reporting import Reporter
 from streamflow.runners.watch import Watch
 from streamflow.runtime.attempt import Attempt, InlineAttempt
+from streamflow.runtime.control.placement import Placement
 from streamflow.runtime.control.restart import RestartPolicy
 from streamflow.runtime.coordinator import Coordinator
 from streamflow.runtime.launching import Launcher
@@ -43,17 +47,27 @@ _PATIENCE: Final = 5.0
 """Seconds after which a stop says what it waits for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rescaling:
+    """A change of parallelism under way; `up` is done when the job runs by these settings and this plan."""
+
+    settings: Settings
+    plan: PhysicalPlan
+    workers: int
+    up: asyncio.Future[None]
+
+
 class LocalJob:
     """A job in this process; started when it is made, inside a running event loop.
 
-    `planned` makes the physical plan of a graph. Raises ConfigError if it cannot serve its metrics by the settings;
-    nothing has been started then.
+    `planned` makes the physical plan of a graph under settings; a `pool` runs its subtasks, if there is one. Raises
+    ConfigError if it cannot serve its metrics by the settings; nothing has been started then.
     """
 
     def __init__(
         self,
         graph: LogicalGraph,
-        planned: Callable[[LogicalGraph], PhysicalPlan],
+        planned: Callable[[LogicalGraph, Settings], PhysicalPlan],
         profile: ExecutionProfile,
         settings: Settings,
         *,
@@ -69,7 +83,8 @@ class LocalJob:
         self._ports = ports or Ports(io_threads=settings.io_threads, cpu_threads=max(2, settings.parallelism))
         self.registry = MetricsRegistry(job=graph.job)
         self.health = Health(graph.job, self._ports.clock)
-        plan = planned(graph)
+        self._planned = planned
+        plan = planned(graph, settings)
         self._pool = pool
         self._launcher = Launcher(
             graph,
@@ -95,6 +110,8 @@ class LocalJob:
         )
         self._watch = Watch(self.registry, self._reporter, self.health, self._ports.clock)
         self._attempt: Attempt | None = None
+        self._rescaling: Rescaling | None = None
+        self._autoscaler = self._autoscaled(settings)
         self._up = asyncio.Event()
         self._stopping: bool | None = None
         self._stop_asked = Signal()
@@ -112,6 +129,7 @@ class LocalJob:
         _LOG.info("job started", extra=told(mode=self._profile.name, **self._told_settings()))
         # Under virtual time nothing looks on: it would change what happens when.
         watching = asyncio.create_task(self._watch.run()) if self._own_ports else None
+        scaling = None if self._autoscaler is None else asyncio.create_task(self._scale(self._autoscaler))
         keeping = None if self._claim is None else asyncio.create_task(self._keep(self._claim))
         ended = "failed"
         try:
@@ -128,6 +146,8 @@ class LocalJob:
                     await self._pool.close()
                 await self._launcher.close()
             finally:
+                if scaling is not None:
+                    scaling.cancel()
                 await self._let_go(ended, watching, keeping)
 
     async def _let_go(
@@ -155,6 +175,32 @@ class LocalJob:
             )
             _LOG.info("job %s", ended, extra=figures)
 
+    def _autoscaled(self, settings: Settings) -> Autoscaler | None:
+        if settings.autoscale is None:
+            return None
+        if not self._checkpointing:
+            raise ConfigError("autoscale without checkpoints", hint="give a checkpoint_dir to go on from")
+        policy = parse_autoscale(settings.autoscale)
+        settings.with_parallelism(policy.most)
+        return Autoscaler(policy, self._ports.clock.monotonic())
+
+    async def _scale(self, autoscaler: Autoscaler) -> None:
+        """Rescales the job as its policy decides."""
+        while True:
+            await self._ports.clock.sleep(autoscaler.pause)
+            if self._attempt is None or self._stopping is not None or not self._up.is_set():
+                continue
+            busy = max((each.busy for each in self.status().operators), default=0.0)
+            now = self._ports.clock.monotonic()
+            parallelism = autoscaler.decide(self._settings.parallelism, busy, now)
+            if parallelism is None:
+                continue
+            _LOG.info("job rescales itself", extra=told(parallelism=parallelism, busy=round(busy, 2)))
+            try:
+                await self.rescale(parallelism)
+            except StreamflowError as error:
+                _LOG.warning("job was not rescaled", extra=told(parallelism=parallelism, error=reason(error)))
+
     async def _keep(self, claim: InstanceClaim) -> None:
         await claim.lost()
         self._notes.append("another copy has this one's share of the input")
@@ -177,12 +223,15 @@ class LocalJob:
                 if self._stopping is not None:
                     self._stop_attempt(drain=self._stopping)
                 await self._attempt.run(self._is_up)
+                if await self._rescaled(self._attempt.coordinator):
+                    continue
                 self._note_what_was_left(self._attempt.coordinator)
                 if self._savepoint is not None and (number := self._launcher.metrics.number) is not None:
                     self._saved_at = await self._saved(number, self._savepoint)
                 return
             except Exception as failure:  # noqa: BLE001 — told below as what it came of
                 error = await self._launcher.cause(failure)
+                self._give_up_rescaling(f"the job failed meanwhile: {reason(error)}")
                 wait = None
                 # Where nothing has run yet its user had better know, unless it is likely to pass.
                 if self._up.is_set() or isinstance(error, UnreachableError):
@@ -209,15 +258,41 @@ class LocalJob:
             stands = "there is no checkpoint yet" if last is None else f"checkpoint {last} stands"
             self._notes.append(f"stopped while it waited to start again: {stands}")
             return False
-        # The last run's content is freed before the next one restores the same: its parts, and the frames that its
-        # error came through, hold each other. Under virtual time it may take as long as it likes.
+        self._free_attempt()
+        return True
+
+    def _free_attempt(self) -> None:
+        """Frees the last run's content before the next one restores the same: its parts, and the frames that its error
+        came through, hold each other. Under virtual time it may take as long as it likes."""
         self._attempt = self._reporter.attempt = None
         if self._own_ports:
             gc.collect()
+
+    async def _rescaled(self, coordinator: Coordinator) -> bool:
+        """Whether the attempt ended so that the next one goes on with another parallelism, which is set then."""
+        rescaling = self._rescaling
+        if rescaling is None or self._stopping is not None or not coordinator.suspended:
+            self._give_up_rescaling("the job came to its end")
+            return False
+        self._free_attempt()
+        self._settings = rescaling.settings
+        self._launcher.rescale(rescaling.settings, rescaling.plan)
+        self._reporter.rescale(rescaling.plan)
+        if self._pool is not None:
+            await self._pool.resize(rescaling.workers)
         return True
+
+    def _give_up_rescaling(self, why: str) -> None:
+        rescaling, self._rescaling = self._rescaling, None
+        if rescaling is not None and not rescaling.up.done():
+            rescaling.up.set_exception(StateError(f"the job was not rescaled: {why}"))
 
     def _is_up(self) -> None:
         self._up.set()
+        rescaling, self._rescaling = self._rescaling, None
+        if rescaling is not None:
+            rescaling.up.set_result(None)
+            _LOG.info("job rescaled", extra=told(parallelism=self._settings.parallelism))
         if self._stopping is None:
             self.health.state = "running"
         _LOG.info("job is running")
@@ -319,14 +394,38 @@ class LocalJob:
     async def checkpoint(self) -> int:
         """Takes a checkpoint now; returns its number, once it is published and its output committed. Raises
         StateError if it fails, ConfigError if the job takes none."""
+        await self._is_running("take checkpoints while it runs")
+        assert self._attempt is not None
+        return await self._attempt.coordinator.checkpoint()
+
+    async def _is_running(self, hint: str) -> None:
+        """Waits until the job is up; raises StateError if it does not run any more, ConfigError without checkpoints."""
         if not self._checkpointing:
             raise ConfigError("this job takes no checkpoints", hint="start it with a checkpoint_dir")
         starting = asyncio.ensure_future(self._up.wait())
         await asyncio.wait({starting, self._task}, return_when=asyncio.FIRST_COMPLETED)
         starting.cancel()
         if self._attempt is None or self._task.done():
-            raise StateError("the job is not running", hint="take checkpoints while it runs")
-        return await self._attempt.coordinator.checkpoint()
+            raise StateError("the job is not running", hint=hint)
+
+    async def rescale(self, parallelism: int) -> None:
+        """Goes on with so many subtasks per operator: a checkpoint is taken, and the next attempt begins from it.
+        Operators with a parallelism of their own keep it. Returns when the job is up again. Raises ConfigError for a
+        parallelism that the job cannot have, and if it takes no checkpoints; StateError if it failed or ended
+        meanwhile."""
+        await self._is_running("rescale it while it runs")
+        if self._rescaling is not None:
+            raise StateError("the job is being rescaled", hint="ask again when that is over")
+        settings = self._settings.with_parallelism(parallelism)
+        plan = self._planned(self._graph, settings)
+        workers = min(workers_for(plan, settings), max(task.parallelism for task in plan.tasks))
+        if self._pool is not None:
+            Placement(plan, workers)
+        up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._rescaling = Rescaling(settings, plan, workers, up)
+        assert self._attempt is not None
+        self._attempt.coordinator.stop(drain=False)
+        await asyncio.shield(up)
 
     async def savepoint(self, url: str) -> str:
         """Takes a checkpoint and copies it to `url`, a folder or object store; returns the value for `restore`.

@@ -71,7 +71,7 @@ class Reporter:
         self._holders: dict[tuple[str, int], str] = {}
         self._held_since: dict[tuple[str, int], tuple[str, int, float]] = {}
         self._told_holders: set[tuple[tuple[str, int], str]] = set()
-        self._meeting = {task.id: tasks for tasks in plan.meeting() for task in tasks}
+        self._meeting = _meeting(plan)
         """For each task that reads, those whose records meet its own."""
         self.attempt: Reported | None = None
         registry.whole.refreshed_by(self._refresh)
@@ -82,6 +82,11 @@ class Reporter:
 
     def _figures(self, *, holds: bool = False) -> Figures:
         return Figures() if self.attempt is None else self.attempt.figures(holds=holds)
+
+    def rescale(self, plan: PhysicalPlan) -> None:
+        """Reports on another plan of the same job from now on."""
+        self._plan = plan
+        self._meeting = _meeting(plan)
 
     def end(self) -> None:
         """Ends the reports: ages stand still."""
@@ -333,3 +338,7 @@ def _known(watermark: int) -> int | None:
 
 
 _PUBLISHES: Final = ("streamflow_outbox_", "streamflow_publication")
+
+
+def _meeting(plan: PhysicalPlan) -> dict[str, list[PhysicalTask]]:
+    return {task.id: tasks for tasks in plan.meeting() for task in tasks}

@@ -218,6 +218,11 @@ class Coordinator:
         return self._epochs.epoch
 
     @property
+    def suspended(self) -> bool:
+        """Whether the attempt has ended before its input: the next one may go on."""
+        return self._suspended
+
+    @property
     def awaited(self) -> list[str]:
         """The subtasks that are waited for: see `EpochCoordinator.awaited`."""
         return self._epochs.awaited

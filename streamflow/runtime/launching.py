@@ -70,7 +70,7 @@ class Launcher:
     def __init__(
         self,
         graph: LogicalGraph,
-        planned: Callable[[LogicalGraph], PhysicalPlan],
+        planned: Callable[[LogicalGraph, Settings], PhysicalPlan],
         plan: PhysicalPlan,
         profile: ExecutionProfile,
         settings: Settings,
@@ -100,6 +100,10 @@ class Launcher:
         self.metrics = CheckpointMetrics()
         self.notes: list[str] = []
         """Notes for the user about the place where the run continues."""
+
+    def rescale(self, settings: Settings, plan: PhysicalPlan) -> None:
+        """Makes the next attempts by other settings, and by the plan that they give."""
+        self._settings, self._plan = settings, plan
 
     @property
     def awaited(self) -> str | None:
@@ -146,7 +150,9 @@ class Launcher:
                 restored = Restored(content, self._settings.state_backend, folder, memory)
                 try:
                     relaid = laid_out_as(self._graph, manifest)
-                    self._plan = self._plan if relaid is self._graph else self._planned(relaid)
+                    self._plan = (
+                        self._plan if relaid is self._graph else self._planned(relaid, self._settings)
+                    )
                     fit(manifest, self._plan).check(
                         manifest, allow_dropped=self._settings.allow_dropped_state
                     )

@@ -230,7 +230,7 @@ class TestJob:
         settings = self._settings
 
         # Any name will do for a job under test; not so for a checkpoint's folder.
-        def planned(graph: LogicalGraph) -> PhysicalPlan:
+        def planned(graph: LogicalGraph, settings: Settings) -> PhysicalPlan:
             return physical_plan(replace(graph, job=_JOB), settings)
 
         ports = Ports(clock=self.clock, random=SeededRandom(0), disk=self._disk, io=Inline(), cpu=Inline())

@@ -151,9 +151,7 @@ def _run(graph: LogicalGraph, settings: Settings) -> tuple[Results, JobResult]:
     async def whole() -> JobResult:
         ports = Ports(clock=clock, random=SeededRandom(0), io=Inline(), cpu=Inline())
         profile = profile_for(settings.mode, settings, bounded=True)
-        return await LocalJob(
-            replaced, lambda graph: physical_plan(graph, settings), profile, settings, ports=ports
-        ).wait()
+        return await LocalJob(replaced, physical_plan, profile, settings, ports=ports).wait()
 
     try:
         result = loop.run_virtually(whole())

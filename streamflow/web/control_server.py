@@ -1,7 +1,8 @@
 """The control server: answers for one job on the job's own event loop, until it is closed.
 
 GET /status · GET /why · POST /checkpoint · POST /savepoint {"target": path or s3 URL} · POST /stop {"drain": false,
-"savepoint": null}. Answers are JSON; an error is {"error": …, "hint": …}. Nothing serves a file or takes code.
+"savepoint": null} · POST /rescale {"parallelism": 4}. Answers are JSON; an error is {"error": …, "hint": …}. Nothing
+serves a file or takes code.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class ControlledJob(Protocol):
 
     async def stop(self, *, drain: bool = False, savepoint: str | None = None) -> JobResult: ...
 
+    async def rescale(self, parallelism: int) -> None: ...
+
 
 class _NoOrder(msgspec.Struct, forbid_unknown_fields=True):
     """An order without options."""
@@ -60,6 +63,10 @@ class _SavepointOrder(msgspec.Struct, forbid_unknown_fields=True):
 class _StopOrder(msgspec.Struct, forbid_unknown_fields=True):
     drain: bool = False
     savepoint: str | None = None
+
+
+class _RescaleOrder(msgspec.Struct, forbid_unknown_fields=True):
+    parallelism: int
 
 
 Order = TypeVar("Order", bound=msgspec.Struct)
@@ -111,12 +118,18 @@ def control_routes(job: ControlledJob) -> list[Route]:
         more = {} if order.savepoint is None else {"savepoint": _target(order.savepoint)}
         return {"result": (await job.stop(drain=order.drain, **more)).as_dict()}
 
+    async def rescale(request: Request) -> dict[str, Any]:
+        order = await _order(request, _RescaleOrder)
+        await job.rescale(order.parallelism)
+        return {"parallelism": order.parallelism}
+
     return [
         Route("/status", _answering(status), methods=["GET"]),
         Route("/why", _answering(why), methods=["GET"]),
         Route("/checkpoint", _answering(checkpoint), methods=["POST"]),
         Route("/savepoint", _answering(savepoint), methods=["POST"]),
         Route("/stop", _answering(stop), methods=["POST"]),
+        Route("/rescale", _answering(rescale), methods=["POST"]),
     ]
 
 

@@ -52,6 +52,9 @@ class MadeUpJob:
             raise self.failure
         return f"{url}#7"
 
+    async def rescale(self, parallelism: int) -> None:
+        self.orders.append(("rescale", parallelism))
+
     async def stop(self, *, drain: bool = False) -> JobResult:
         self.orders.append(("stop", drain))
         return JobResult("delays", "streaming", 2.5, {}, {}, late=3, restarts=1, stopped=True)
@@ -130,6 +133,14 @@ def test_savepoint_prints_where_it_is(
         assert main(["savepoint", url.removeprefix("http://"), "s3://bucket/saves", "--json"]) == 0
         assert json.loads(capsys.readouterr().out) == {"savepoint": "s3://bucket/saves#7"}
     assert job.orders == [("savepoint", f"{tmp_path}/saves"), ("savepoint", "s3://bucket/saves")]
+
+
+def test_rescale_says_how_the_job_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    with served(job := MadeUpJob()) as url:
+        assert main(["rescale", url, "4"]) == 0
+        assert capsys.readouterr().out == "running with parallelism 4\n"
+        assert main(["rescale", url, "many"]) == 2
+    assert job.orders == [("rescale", 4)]
 
 
 def test_stop_says_how_the_job_ended(capsys: pytest.CaptureFixture[str]) -> None:

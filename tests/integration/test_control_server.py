@@ -44,6 +44,9 @@ class SlowJob:
     async def savepoint(self, url: str) -> str:
         return f"{url}#1"
 
+    async def rescale(self, parallelism: int) -> None:
+        raise NotImplementedError
+
     async def stop(self, *, drain: bool = False) -> JobResult:
         self.stopping.set()
         await self.may_end.wait()

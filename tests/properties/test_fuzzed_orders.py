@@ -128,6 +128,9 @@ class _Job:
         self.orders.append(url)
         return f"{url}#12"
 
+    async def rescale(self, parallelism: int) -> None:
+        self.orders.append(parallelism)
+
     async def stop(self, *, drain: bool = False, **more: object) -> JobResult:
         self.orders.append(drain)
         return JobResult("delays", "streaming", 2.5, {"read-1": 1_000}, {}, stopped=True)

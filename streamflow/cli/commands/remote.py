@@ -1,4 +1,5 @@
-"""The commands for a job that runs elsewhere, by its control server: `status`, `top`, `why`, `stop`, `savepoint`."""
+"""The commands for a job that runs elsewhere, by its control server: `status`, `top`, `why`, `stop`, `savepoint`,
+`rescale`."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from streamflow.errors import ConfigError, StreamflowError, unknown_name
 from streamflow.observe.status import JobResult
 from streamflow.observe.why import Wait
 
-__all__ = ["savepoint", "status", "stop", "top", "why"]
+__all__ = ["rescale", "savepoint", "status", "stop", "top", "why"]
 
 _EVERY: Final = 1.0
 """Seconds between two looks at the job."""
@@ -192,6 +193,30 @@ def savepoint(
     order = {"target": place_of(target)}
     answer = ControlClient(job_url, token_file=token_file, timeout=timeout).post("/savepoint", order)
     print(json.dumps(answer) if json_ else answer["savepoint"])
+    return ExitCode.DONE
+
+
+def rescale(
+    job_url: JobUrl,
+    parallelism: Annotated[int, Parameter(name="PARALLELISM")],
+    /,
+    *,
+    token_file: TokenFile = None,
+    timeout: Timeout = "10m",
+    json_: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Go on with another number of subtasks: a running job takes a checkpoint and continues from it.
+
+    Parameters
+    ----------
+    parallelism
+        Subtasks per operator; operators with a parallelism of their own keep it.
+    """
+    answer = ControlClient(job_url, token_file=token_file, timeout=timeout).post(
+        "/rescale", {"parallelism": parallelism}
+    )
+    print(json.dumps(answer) if json_ else f"running with parallelism {answer['parallelism']}")
     return ExitCode.DONE
 
 

@@ -155,6 +155,18 @@ class WorkerPool:
             await over
         self._crew = self._over = None
 
+    async def resize(self, workers: int) -> None:
+        """Goes on with another number of workers between two attempts; those that stay keep what they have imported."""
+        gone = [self._membership.present(place) for place in range(workers, self.workers)]
+        new = range(self.workers, workers)
+        self._membership.resize(workers)
+        self.workers = workers
+        for member in gone:
+            self._unfit.pop(member.place, None)
+            self._forget(member)
+        for place in new:
+            await self._start(self._membership.present(place))
+
     async def close(self) -> None:
         """Ends all processes."""
         self._closing = True
@@ -203,7 +215,7 @@ class WorkerPool:
 
     def _gone(self, member: Member, why: str) -> None:
         """A process has ended, or its connection has."""
-        if self._membership.present(member.place) != member:
+        if member.place >= self.workers or self._membership.present(member.place) != member:
             return
         if member not in self._hellos:
             self._unfit[member.place] = why
@@ -259,6 +271,8 @@ class WorkerPool:
             self._gone(member, why)
 
     def _heard(self, member: Member, attempt: int, message: FromProcess) -> None:
+        if member.place >= self.workers:
+            return
         now = self._clock.monotonic()
         match message:
             case Alive():

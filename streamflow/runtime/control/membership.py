@@ -101,6 +101,8 @@ class Membership:
         self._states = [_State.STARTING] * workers
         self._since = [0.0] * workers
         """The time at which each worker was heard last, or was told to let go."""
+        self._retired: dict[int, int] = {}
+        """The next process of each place that there is no more."""
         self._asked = False
         self._failed = False
         self.attempt = 0
@@ -171,6 +173,16 @@ class Membership:
             why = f"no word for {limit:g} s"
             instructions += self.gone(self._members[place], now, why)
         return tuple(instructions)
+
+    def resize(self, workers: int) -> None:
+        """Goes on with another number of places between two attempts; processes in places that stay stay."""
+        assert not self.runs
+        new = range(len(self._members), workers)
+        self._retired |= {member.place: member.process + 1 for member in self._members[workers:]}
+        more = (Member(place, self._retired.get(place, 0)) for place in new)
+        self._members = [*self._members[:workers], *more]
+        self._states = [*self._states[:workers], *(_State.STARTING for _ in new)]
+        self._since = [*self._since[:workers], *(0.0 for _ in new)]
 
     @property
     def due(self) -> float | None:

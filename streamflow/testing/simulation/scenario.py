@@ -132,7 +132,7 @@ class Scenario:
         """Starts the job on the running event loop."""
         resolved = self._resolved(settings)
         profile = profile_for(resolved.mode, resolved, bounded=True)
-        return LocalJob(self.graph, partial(self._plan, resolved), profile, resolved, ports=ports)
+        return LocalJob(self.graph, self._plan, profile, resolved, ports=ports)
 
     def results(self, disk: Disk) -> Results:
         """The visible output by sink, as it was written."""
@@ -175,7 +175,7 @@ class Scenario:
             return replace(node, sink=sink)
         return node
 
-    def _plan(self, settings: Settings, graph: LogicalGraph) -> PhysicalPlan:
+    def _plan(self, graph: LogicalGraph, settings: Settings) -> PhysicalPlan:
         widths = (settings.parallelism, settings.max_parallelism)
         if graph is not self.graph:
             return physical_plan(graph, settings)

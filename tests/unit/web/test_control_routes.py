@@ -46,6 +46,9 @@ class FakeJob:
         self._note("savepoint", url)
         return f"{url}#12"
 
+    async def rescale(self, parallelism: int) -> None:
+        self._note("rescale", parallelism)
+
     async def stop(self, *, drain: bool = False) -> JobResult:
         self._note("stop", drain)
         return RESULT
@@ -106,6 +109,7 @@ def test_status_is_the_jobs_figures() -> None:
         ("/checkpoint", b"", ("checkpoint", None), {"number": 12}),
         ("/checkpoint", b"{}", ("checkpoint", None), {"number": 12}),
         ("/savepoint", b'{"target": "/saves"}', ("savepoint", "/saves"), {"savepoint": "/saves#12"}),
+        ("/rescale", b'{"parallelism": 4}', ("rescale", 4), {"parallelism": 4}),
         (
             "/savepoint",
             b'{"target": "s3://b/s"}',
@@ -251,6 +255,8 @@ def test_nothing_else_is_there(method: str, path: str, status: int) -> None:
         ("/stop", b'{"drain":' + b"[" * 3_000, 400),
         ("/stop", b" " * (MAX_BODY + 1), 413),
         ("/checkpoint", b'{"number": 3}', 400),
+        ("/rescale", b"", 400),
+        ("/rescale", b'{"parallelism": "4"}', 400),
         ("/savepoint", b"", 400),
         ("/savepoint", b'{"target": 3}', 400),
         ("/savepoint", b'{"target": "saves"}', 400),

@@ -1,0 +1,108 @@
+"""Jobs that go on with another parallelism while they run: nothing is lost, nothing is there twice."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import streamflow as sf
+from streamflow import col
+from streamflow.errors import ConfigError, StateError
+from streamflow.runners.local import LocalJob
+
+ROWS = 6_000
+
+
+def job_of(base: Path) -> sf.Job:
+    job = sf.Job("rescaled")
+    made = job.read(sf.DataGen({"n": col("index"), "k": col("index") % 17}, rows=ROWS, rate=3_000))
+    totals = made.key_by("k").aggregate(n=sf.count(), total=sf.sum("n")).named("totals")
+    totals.write(sf.FileSink(str(base / "out"), format="ndjson"))
+    return job
+
+
+async def started(base: Path, **more: Any) -> LocalJob:
+    settings: dict[str, Any] = {
+        "mode": "streaming",
+        "checkpoint_interval": "100ms",
+        "restart": "none",
+        **more,
+    }
+    return await job_of(base).start(checkpoint_dir=base / "checkpoints", **settings)
+
+
+def last_rows(base: Path) -> dict[int, tuple[int, int]]:
+    """The last row of each key, after every row has taken the place of the one that it says."""
+    last: dict[int, tuple[int, int]] = {}
+    for file in sorted((base / "out").glob("*.ndjson"), key=lambda file: file.stat().st_mtime_ns):
+        for row in map(json.loads, file.read_text().splitlines()):
+            now = row["n"], row["total"]
+            if row["change"] == "update_before":
+                assert last.pop(row["k"]) == now
+            else:
+                assert row["k"] not in last
+                last[row["k"]] = now
+    return last
+
+
+def test_a_running_job_gets_more_subtasks_and_fewer(tmp_path: Path) -> None:
+    async def whole() -> None:
+        handle = await started(tmp_path)
+        for parallelism in (3, 2):
+            await handle.rescale(parallelism)
+            assert {each.parallelism for each in handle.status().operators} == {parallelism}
+            await handle.checkpoint()
+        result = await handle.wait()
+        assert result.restarts == 0
+        assert not result.stopped
+        assert result.records_in["read-1"] == ROWS
+
+    asyncio.run(whole())
+    numbers = {key: range(key, ROWS, 17) for key in range(17)}
+    assert last_rows(tmp_path) == {key: (len(each), sum(each)) for key, each in numbers.items()}
+
+
+def test_a_busy_job_rescales_itself(tmp_path: Path) -> None:
+    async def whole() -> None:
+        handle = await started(tmp_path, autoscale="busy>0.000001 1..4 every 200ms")
+        result = await handle.wait()
+        assert {each.parallelism for each in result.operators} == {4}
+
+    asyncio.run(whole())
+    numbers = {key: range(key, ROWS, 17) for key in range(17)}
+    assert last_rows(tmp_path) == {key: (len(each), sum(each)) for key, each in numbers.items()}
+
+
+@pytest.mark.parametrize(
+    "policy", ["busy", "busy>0.8", "1..4", "busy>0.8 0..4", "busy>0.5 busy<0.3 1..4", "idle 1..4"]
+)
+def test_a_policy_that_makes_no_sense_is_refused(policy: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="autoscale is"):
+        asyncio.run(started(tmp_path, autoscale=policy))
+
+
+def test_a_parallelism_that_cannot_be_leaves_the_job_as_it_is(tmp_path: Path) -> None:
+    async def whole() -> None:
+        handle = await started(tmp_path)
+        with pytest.raises(ConfigError, match="more than max_parallelism 128"):
+            await handle.rescale(129)
+        with pytest.raises(ConfigError, match="at least 1"):
+            await handle.rescale(0)
+        await handle.checkpoint()
+        await handle.stop()
+        with pytest.raises(StateError, match="not running"):
+            await handle.rescale(2)
+
+    asyncio.run(whole())
+
+
+def test_a_job_without_checkpoints_cannot_be_rescaled(tmp_path: Path) -> None:
+    async def whole() -> None:
+        handle = await job_of(tmp_path).start(mode="streaming")
+        with pytest.raises(ConfigError, match="takes no checkpoints"):
+            await handle.rescale(2)
+        await handle.cancel()
+
+    asyncio.run(whole())
