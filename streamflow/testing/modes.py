@@ -27,6 +27,8 @@ from streamflow.testing.clock import TestClock
 from streamflow.testing.ends import gathering
 from streamflow.testing.results import difference, final_rows
 from streamflow.testing.stepping import SteppedLoop
+from streamflow.testing.workers.network import Network
+from streamflow.testing.workers.starting import LoopStarter, pool_on_loop
 from streamflow.time.clock import SeededRandom
 
 __all__ = ["check_key", "check_modes_agree", "is_changing", "replacing_key"]
@@ -46,6 +48,7 @@ def check_modes_agree(
     modes: Sequence[Mode] = _MODES,
     parallelism: Sequence[int] = (1, 2, 3),
     batch_rows: Sequence[int] = (7, 1_000),
+    workers: Sequence[int] = (1,),
     key: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     tolerance: float = 1e-9,
     **settings: Any,
@@ -53,10 +56,11 @@ def check_modes_agree(
     """Runs a job in every combination and compares the final results of its outputs; returns them by the sinks' ids.
 
     The job reads its own sources, which have to be bounded; its sinks are replaced, so that nothing is written. Time is
-    virtual and everything runs in one thread, so that a run can be repeated. `job` may be a function that makes it, for
-    sources that can be read only once. Of changing results the end counts; of several panes of an accumulating window
-    the last; `key` names the columns by which later rows replace earlier ones elsewhere (for all sinks, or by sink id).
-    Floats may differ by `tolerance`, relatively.
+    virtual and everything runs in one thread, so that a run can be repeated; several `workers` stand for as many
+    processes, and what they send one another goes through the real messages and frames. `job` may be a function that
+    makes it, for sources that can be read only once. Of changing results the end counts; of several panes of an
+    accumulating window the last; `key` names the columns by which later rows replace earlier ones elsewhere (for all
+    sinks, or by sink id). Floats may differ by `tolerance`, relatively.
 
     Raises AssertionError that shows the rows in which a combination differs, JobDefinitionError for an unbounded
     job. The promise is about data on time: records late in one mode and not in another make results differ. So does
@@ -76,14 +80,22 @@ def check_modes_agree(
     number: object = tolerance
     if not isinstance(number, int | float) or not number >= 0:
         raise JobDefinitionError(f"tolerance is {number!r}", hint="give a number, like 1e-9")
-    asked: dict[str, object] = {"modes": modes, "parallelism": parallelism, "batch_rows": batch_rows}
+    asked: dict[str, object] = {
+        "modes": modes,
+        "parallelism": parallelism,
+        "batch_rows": batch_rows,
+        "workers": workers,
+    }
     for name, several in asked.items():
         if isinstance(several, str) or not isinstance(several, Iterable):
             raise JobDefinitionError(f"{name} is {several!r}", hint=f"give a list: [{several!r}]")
     reference: Results | None = None
     first = ""
-    for mode, width, rows in product(modes, parallelism, batch_rows):
+    for mode, width, rows, number in product(modes, parallelism, batch_rows, workers):
+        if number > width:
+            continue
         name = f"{mode}, parallelism {width}, batches of {rows}"
+        name += f", {number} workers" if number > 1 else ""
         graph = _graph(job)
         check_key(graph, key)
         given = {
@@ -93,7 +105,7 @@ def check_modes_agree(
             "parallelism": width,
             "batch_rows": rows,
         }
-        results, result = _run(graph, Settings.resolve(given, environ={}))
+        results, result = _run(graph, Settings.resolve(given, environ={}), number)
         final = {
             id: final_rows(listed, replacing_key(graph, id, key), changing=is_changing(graph, id))
             for id, listed in results.items()
@@ -143,15 +155,22 @@ def _graph(job: Job | Callable[[], Job]) -> LogicalGraph:
     return graph
 
 
-def _run(graph: LogicalGraph, settings: Settings) -> tuple[Results, JobResult]:
+def _run(graph: LogicalGraph, settings: Settings, workers: int) -> tuple[Results, JobResult]:
     replaced, gathered = gathering(graph)
     clock = TestClock()
     loop = SteppedLoop(clock)
 
     async def whole() -> JobResult:
-        ports = Ports(clock=clock, random=SeededRandom(0), io=Inline(), cpu=Inline())
+        def ports() -> Ports:
+            return Ports(clock=clock, random=SeededRandom(0), io=Inline(), cpu=Inline())
+
+        pool = None
+        if workers > 1:
+            network = Network()
+            starter = LoopStarter(replaced, network, lambda _: ports())
+            pool = pool_on_loop(physical_plan(replaced, settings), workers, starter, network, clock)
         profile = profile_for(settings.mode, settings, bounded=True)
-        return await LocalJob(replaced, physical_plan, profile, settings, ports=ports).wait()
+        return await LocalJob(replaced, physical_plan, profile, settings, ports=ports(), pool=pool).wait()
 
     try:
         result = loop.run_virtually(whole())

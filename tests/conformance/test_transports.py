@@ -19,6 +19,8 @@ from streamflow.errors import RecordError
 from streamflow.runtime.exchange.channel import Channel, Inbox
 from streamflow.runtime.transport.port import ChannelName, Sender, Transport, TransportError
 from streamflow.runtime.transport.sockets import SocketTransport
+from streamflow.testing.workers.network import Network
+from streamflow.testing.workers.transport import LoopTransport
 
 FIRST = ChannelName(attempt=1, edge=0, upper=0, lower=1)
 SECOND = ChannelName(attempt=1, edge=0, upper=2, lower=1)
@@ -57,13 +59,18 @@ Scenario = Callable[[Workers], Awaitable[None]]
 Run = Callable[[Scenario], None]
 
 
-@pytest.fixture(params=["unix", "tcp", "unix on uvloop", "tcp on uvloop"])
+@pytest.fixture(params=["unix", "tcp", "unix on uvloop", "tcp on uvloop", "loop"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     """Runs a scenario with one kind of transport."""
     tmp_path.chmod(0o700)
     secret = Secret("only this run knows it")
+    network = Network()
 
     async def open_one(number: int) -> Transport:
+        if request.param == "loop":
+            beside = LoopTransport(network, f"worker {number}")
+            beside.listen()
+            return beside
         transport = SocketTransport(secret, max_frame=1 << 20)
         place = f"unix:{tmp_path}/{number}" if request.param.startswith("unix") else "tcp:127.0.0.1:0"
         await transport.listen(place)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,6 +28,7 @@ from tests.properties.graph_programs import (
     random_run,
     without_step,
 )
+from tests.properties.on_workers import run_on_workers
 from tests.properties.spread import Spread
 
 __all__ = ["OPEN_FAULTS", "built", "compared", "difference", "searched"]
@@ -399,7 +401,8 @@ def difference(program: Program, run: Run, folder: Path) -> str | None:
                 "restart": "fixed",
                 "restart_delay": "1ms",
             }
-        job.run(
+        runs = job.run if run.workers == 1 else partial(run_on_workers, job, run.workers, 1)
+        runs(
             mode=run.mode,
             parallelism=run.parallelism,
             batch_rows=run.batch_rows,
@@ -463,11 +466,12 @@ def _micros(time: datetime) -> int:
     return (time - EPOCH) // timedelta(microseconds=1)
 
 
-def searched(seed: int, folder: Path) -> str | None:
-    """One random graph, run in one random way: what is wrong with it, and the smallest graph found of which that is
-    true; None if nothing is. Works in new folders below `folder`."""
+def searched(seed: int, folder: Path, *, workers: int = 1) -> str | None:
+    """One random graph, run in one random way, on so many workers if it has as many subtasks: what is wrong with it,
+    and the smallest graph found of which that is true; None if nothing is. Works in new folders below `folder`."""
     random = Random(seed)
     program, run = random_program(random), random_run(random)
+    run = replace(run, workers=min(workers, run.parallelism))
     if any(known(program, run) for known in OPEN_FAULTS.values()):
         return None
     wrong = difference(program, run, folder / "first")

@@ -112,7 +112,8 @@ class Program:
 
 @dataclass(frozen=True)
 class Run:
-    """One way to run a job. `fails_at`: the call of a function at which the job fails once; None: never."""
+    """One way to run a job. `fails_at`: the call of a function at which the job fails once; None: never. Several
+    `workers` are on one event loop, under virtual time."""
 
     mode: str = "streaming"
     parallelism: int = 1
@@ -120,6 +121,7 @@ class Run:
     backend: str = "memory"
     memory_budget: int = 1 << 28
     fails_at: int | None = None
+    workers: int = 1
 
 
 def random_run(random: Random) -> Run:

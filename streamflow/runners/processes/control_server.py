@@ -11,6 +11,7 @@ from typing import Final
 from streamflow.config import Secret
 from streamflow.errors import StreamflowError
 from streamflow.observe.logs import reason, told
+from streamflow.runners.processes.control_port import Connection
 from streamflow.runtime.control.framing import MAX_FRAME_BYTES, ProtocolError, framed
 from streamflow.runtime.control.messages import FromProcess, Hello, Told, ToProcess
 from streamflow.runtime.control.wire import encoded, from_process
@@ -66,11 +67,11 @@ class ControlServer:
         self.address = address
         self._secret = secret
         self._server: asyncio.Server | None = None
-        self._joined: Callable[[Hello, WorkerConnection], None] | None = None
+        self._joined: Callable[[Hello, Connection], None] | None = None
         self._unproven = asyncio.Semaphore(_UNPROVEN)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def open(self, joined: Callable[[Hello, WorkerConnection], None]) -> None:
+    async def open(self, joined: Callable[[Hello, Connection], None]) -> None:
         """Listens from now on; `joined` is called with each worker that has said hello."""
         self._joined = joined
         at = parse_address(self.address)

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from streamflow.errors import ConfigError, StreamflowError
 from streamflow.observe.logs import told
-from streamflow.runners.processes.control_server import ControlServer, WorkerConnection
+from streamflow.runners.processes.control_port import Connection, Server
 from streamflow.runners.processes.starting import Introduction, Starter, WorkerProcess
 from streamflow.runtime.control import membership as decided
 from streamflow.runtime.control.membership import Instruction, Member, Membership
@@ -85,7 +85,7 @@ class WorkerPool:
         self,
         workers: int,
         starter: Starter,
-        server: ControlServer,
+        server: Server,
         introduction: Introduction,
         *,
         clock: Clock,
@@ -98,7 +98,7 @@ class WorkerPool:
         self._clock = clock
         self._membership = Membership(workers, silence=introduction.silence, patience=_PATIENCE)
         self._processes: dict[Member, WorkerProcess] = {}
-        self._connections: dict[Member, WorkerConnection] = {}
+        self._connections: dict[Member, Connection] = {}
         self._hellos: dict[Member, Hello] = {}
         self._unfit: dict[int, str] = {}
         """Ends of processes that never came up, by place."""
@@ -252,7 +252,7 @@ class WorkerPool:
 
     # Messages.
 
-    def _joined(self, hello: Hello, connection: WorkerConnection) -> None:
+    def _joined(self, hello: Hello, connection: Connection) -> None:
         """A worker has opened its connection."""
         member = Member(hello.place, hello.process)
         if not 0 <= member.place < self.workers or self._membership.present(member.place) != member:
@@ -264,7 +264,7 @@ class WorkerPool:
         _LOG.info("worker is up", extra=facts)
         self._carry_out(self._membership.hello(member, self._clock.monotonic()))
 
-    async def _carry(self, member: Member, connection: WorkerConnection) -> None:
+    async def _carry(self, member: Member, connection: Connection) -> None:
         why = await connection.carry(lambda attempt, message: self._heard(member, attempt, message))
         if not self._closing:
             await self._clock.sleep(_NOTICE)

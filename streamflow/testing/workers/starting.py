@@ -1,0 +1,132 @@
+"""Starting workers on the running event loop instead of in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final
+
+from streamflow.api.physical import physical_plan
+from streamflow.config import Settings
+from streamflow.distribution import __version__
+from streamflow.graph.logical import LogicalGraph
+from streamflow.graph.physical import PhysicalPlan
+from streamflow.runners.processes.pool import WorkerPool
+from streamflow.runners.processes.service import WorkerService
+from streamflow.runners.processes.starting import Introduction, WorkerProcess
+from streamflow.runners.program import Program
+from streamflow.runtime.control.messages import Alive, FromProcess, Hello
+from streamflow.runtime.control.placement import Placement
+from streamflow.runtime.ports import Ports
+from streamflow.testing.workers.control import LoopLink, LoopServer
+from streamflow.testing.workers.network import Network
+from streamflow.testing.workers.transport import LoopTransport
+from streamflow.time.clock import Clock
+
+__all__ = ["LoopStarter", "pool_on_loop"]
+
+_EVERY: Final = 1.0
+"""Seconds between two words of a worker to its coordinator."""
+_SILENCE: Final = 10.0
+
+Spawn = Callable[[str, Coroutine[Any, Any, None]], WorkerProcess]
+"""Runs the main coroutine of a process, which has that name."""
+
+
+class LoopStarter:
+    """Starts workers of a graph (`runners.processes.starting.Starter`). `ports` gives the ports of the process with
+    that name."""
+
+    def __init__(
+        self,
+        graph: LogicalGraph,
+        network: Network,
+        ports: Callable[[str], Ports],
+        *,
+        planned: Callable[[LogicalGraph, Settings], PhysicalPlan] = physical_plan,
+        spawn: Spawn | None = None,
+    ) -> None:
+        self._graph = graph
+        self._network = network
+        self._ports = ports
+        self._planned = planned
+        self._spawn = spawn or _Beside
+
+    async def start(self, introduction: Introduction) -> WorkerProcess:
+        name = f"worker {introduction.place}, process {introduction.process}"
+        return self._spawn(name, self._serve(name, introduction))
+
+    async def _serve(self, name: str, introduction: Introduction) -> None:
+        """The program of a worker, as `streamflow.cli.worker` is that of a real one."""
+        ports = self._ports(name)
+        link = LoopLink(self._network)
+        await link.open()
+        transport = LoopTransport(self._network, introduction.data, max_frame=introduction.max_frame)
+        transport.listen()
+
+        def tell(attempt: int, message: FromProcess) -> None:
+            link.send(attempt, message)
+
+        service = WorkerService(self._graph, self._planned, transport, lambda _: ports, tell)
+        versions = {"streamflow": __version__}
+        link.send(0, Hello(introduction.place, introduction.process, 0, name, transport.address, versions))
+        beside = [
+            asyncio.create_task(link.carry(service.hear)),
+            asyncio.create_task(_live(link, ports.clock)),
+        ]
+        try:
+            await service.run()
+            await transport.close()
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            link.close()
+
+
+async def _live(link: LoopLink, clock: Clock) -> None:
+    while True:
+        link.send(0, Alive())
+        await clock.sleep(_EVERY)
+
+
+class _Beside:
+    """A worker among the loop's other tasks."""
+
+    def __init__(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self.shown = name
+        self._task = asyncio.create_task(work)
+
+    async def ended(self) -> str:
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(self._task, return_exceptions=True)
+        return f"{self.shown} ended"
+
+    def kill(self) -> None:
+        self._task.cancel()
+
+
+def pool_on_loop(
+    plan: PhysicalPlan,
+    workers: int,
+    starter: LoopStarter,
+    network: Network,
+    clock: Clock,
+    *,
+    max_frame: int = 1 << 20,
+    silence: float = _SILENCE,
+) -> WorkerPool:
+    """A pool of workers on the running event loop; raises ConfigError if the plan cannot be placed on so many."""
+    Placement(plan, workers)
+    introduction = Introduction(
+        place=0,
+        process=0,
+        folder="/loop",
+        secret="",
+        silence=silence,
+        max_frame=max_frame,
+        log_level="WARNING",
+        program=Program("", plan.job, {}, "", "", []),
+    )
+    return WorkerPool(workers, starter, LoopServer(network), introduction, clock=clock)
