@@ -344,18 +344,24 @@ def deeper_than(value: object, depth: int) -> bool:
     """
     level: list[object] = [value]
     for _ in range(depth):
+        # Most values of the last level are no containers: their types alone are looked at, which costs little.
+        if not _containers(level):
+            return False
         inner: list[object] = []
         for item in level:
-            if isinstance(item, (list, tuple)):
-                inner.extend(cast("Sequence[object]", item))
-            elif isinstance(item, dict):
+            if isinstance(item, dict):
                 entries = cast("Mapping[object, object]", item)
                 inner.extend(entries)
                 inner.extend(entries.values())
-        if not inner:
-            return False
+            elif isinstance(item, (list, tuple)):
+                inner.extend(cast("Sequence[object]", item))
         level = inner
-    return any(isinstance(item, (list, tuple, dict)) for item in level)
+    return _containers(level)
+
+
+def _containers(values: list[object]) -> bool:
+    """Whether there is a list, tuple or dict among the values."""
+    return any(issubclass(kind, (list, tuple, dict)) for kind in set(map(type, values)))
 
 
 def _shown(value: object) -> str:
