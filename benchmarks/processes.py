@@ -4,17 +4,27 @@ W1 in columns, W1fn with a Python function in every place, KP a `KeyedProcess`; 
 processor seconds per additional event, between a fifth of the events and all of them: the workers' start is not in
 them, and told by itself. Ratios are of neighbours in time, the median over the rounds; above 1, two processes are the
 better ones. On two cores: one process with its threads has both already.
+
+`--workers 64` runs that many, each with one subtask of every operator, and tells what they take: connections, start,
+memory that a worker has for itself, the coordinator's processor time, and a checkpoint.
 """
 
 import argparse
+import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import psutil
+
 from benchmarks.data import events_ndjson
 from benchmarks.figures import Figure
-from benchmarks.program import Measurement, Program, ProgramError, measure
+from benchmarks.program import ROOT, Measurement, Program, ProgramError, measure
 
 EVENTS = {"W1": 4_000_000, "W1fn": 1_500_000, "KP": 1_000_000}
 BOUNDS = {"W1": 0.9, "W1fn": 1.5, "KP": 1.5}
@@ -78,6 +88,42 @@ def barrier(rounds: int) -> Figure:
     return Figure("last checkpoint, two processes - one", median(differences), "ms", "≤", 5)
 
 
+def many(workers: int) -> Iterator[Figure]:
+    """The figures of so many workers that have little to do."""
+    environment = {
+        "STREAMFLOW_BENCH_WORKLOAD": "few",
+        "STREAMFLOW_BENCH_SOURCE": "-",
+        "STREAMFLOW_BENCH_PROCESSES": str(workers),
+        "STREAMFLOW_BENCH_PARALLELISM": str(workers),
+        "STREAMFLOW_BENCH_CHECKPOINTS": "1s",
+    }
+    command = [sys.executable, "-m", "benchmarks.workloads.spread"]
+    environ = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""} | environment
+    with psutil.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True) as coordinator:
+        own: list[int] = []
+        used = connections = 0
+        while coordinator.poll() is None:
+            try:
+                children = coordinator.children()
+                if len(children) == workers:
+                    own = [child.memory_full_info().uss for child in children]
+                    connections = max(
+                        connections, *(len(child.net_connections("unix")) for child in children)
+                    )
+                used = coordinator.cpu_times().user
+            except psutil.Error:
+                continue
+            time.sleep(0.5)
+        said = json.loads(coordinator.stdout.read().splitlines()[-1])
+    yield Figure(f"{workers} workers: memory of each for itself, median", median(own) / 2**20, "MB")
+    yield Figure(f"{workers} workers: Unix sockets of one, at most", connections, "")
+    yield Figure(
+        f"{workers} workers: seconds from start to end, of which 30 by the clock", said["seconds"], "s"
+    )
+    yield Figure(f"{workers} workers: the coordinator's processor time", used, "s")
+    yield Figure(f"{workers} workers: last checkpoint", said["checkpoint"] * 1_000, "ms")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -85,7 +131,12 @@ def main() -> None:
     parser.add_argument("workloads", nargs="*", default=list(EVENTS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--workers", type=int)
     given = parser.parse_args()
+    if given.workers:
+        for figure in many(given.workers):
+            print(*figure.cells(), sep=" | ", flush=True)
+        return
     for workload in given.workloads:
         for figure in figures(workload, given.rounds, given.scale):
             print(*figure.cells(), sep=" | ", flush=True)

@@ -1,8 +1,9 @@
 """The measured process for streamflow on several processes: `python -m benchmarks.workloads.spread W1fn EVENTS`.
 
 Workers import this file again, so the job is at its top level, and what it depends on is in the environment:
-`STREAMFLOW_BENCH_WORKLOAD` (W1, W1fn, KP), `STREAMFLOW_BENCH_SOURCE`, and for the one that runs it
-`STREAMFLOW_BENCH_PROCESSES` and `STREAMFLOW_BENCH_CHECKPOINTS` (an interval).
+`STREAMFLOW_BENCH_WORKLOAD` (W1, W1fn, KP; few: 500 made events a second for half a minute), `STREAMFLOW_BENCH_SOURCE`,
+`STREAMFLOW_BENCH_PARALLELISM` (2), and for the one that runs it `STREAMFLOW_BENCH_PROCESSES` and
+`STREAMFLOW_BENCH_CHECKPOINTS` (an interval).
 """
 
 from benchmarks.measure import Stopwatch
@@ -17,7 +18,7 @@ from typing import Any  # noqa: E402
 import streamflow as sf  # noqa: E402
 from benchmarks.workloads.jobs import JOBS, read_events  # noqa: E402
 
-PARALLELISM = 2
+PARALLELISM = int(os.environ.get("STREAMFLOW_BENCH_PARALLELISM", "2"))
 
 
 class Totals(sf.KeyedProcess):
@@ -38,7 +39,12 @@ class Totals(sf.KeyedProcess):
 
 workload, source = os.environ["STREAMFLOW_BENCH_WORKLOAD"], Path(os.environ["STREAMFLOW_BENCH_SOURCE"])
 job = sf.Job(workload.lower())
-if workload == "KP":
+if workload == "few":
+    made = sf.DataGen(
+        {"key": (sf.col("index") % 997).cast(str), "value": sf.col("index") * 0.5}, rows=15_000, rate=500
+    )
+    out = job.read(made).key_by("key").process(Totals).collect()
+elif workload == "KP":
     out = read_events(job, source).key_by("key").process(Totals).collect()
 else:
     out = JOBS[workload](job, source).collect()

@@ -331,7 +331,13 @@ class Assembly:
             lower = self._plan.task(edge.lower).parallelism
             here, elsewhere = self._channels[number], self._senders[number]
             mine = {j: here.get((index, j)) or elsewhere[index, j] for j in self._lower(edge, index)}
-            route = route_for(edge, subtask=index, lower=lower, max_parallelism=self._plan.max_parallelism)
+            route = route_for(
+                edge,
+                subtask=index,
+                lower=lower,
+                max_parallelism=self._plan.max_parallelism,
+                elsewhere={j for i, j in elsewhere if i == index},
+            )
             outlets.append(ChannelOutlet(edge.reads, mine, route))
         return outlets
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from streamflow.core.copies import copied_batch
@@ -22,13 +22,28 @@ Route = Callable[[AnyBatch], list[tuple[int, AnyBatch]]]
 """A batch → (number of the lower subtask, its part) pairs."""
 
 
-def route_for(edge: PhysicalEdge, *, subtask: int, lower: int, max_parallelism: int) -> Route:
-    """The routing function of one upper subtask on an edge to `lower` subtasks."""
+def route_for(
+    edge: PhysicalEdge,
+    *,
+    subtask: int,
+    lower: int,
+    max_parallelism: int,
+    elsewhere: Collection[int] = (),
+) -> Route:
+    """The routing function of one upper subtask on an edge to `lower` subtasks, of which some are `elsewhere`, in other
+    processes."""
     match edge.exchange:
         case ExchangeKind.FORWARD:
             return lambda batch: [(subtask, batch)]
         case ExchangeKind.BROADCAST:
-            return lambda batch: [(0, batch), *((target, copied_batch(batch)) for target in range(1, lower))]
+            # Those in other processes first and all the same one, which is encoded once, before a subtask here can
+            # change its rows.
+            far = [target for target in range(lower) if target in elsewhere]
+            here = [target for target in range(lower) if target not in elsewhere]
+            return lambda batch: [
+                *((target, batch) for target in [*far, *here[:1]]),
+                *((target, copied_batch(batch)) for target in here[1:]),
+            ]
         case ExchangeKind.REBALANCE:
             return _Rebalance(subtask, lower)
         case ExchangeKind.HASH:

@@ -40,6 +40,14 @@ def test_broadcast_goes_to_all() -> None:
     assert route(ExchangeKind.BROADCAST)(batch) == [(0, batch), (1, batch), (2, batch)]
 
 
+def test_broadcast_gives_other_processes_one_batch_before_anyone_here_can_change_it() -> None:
+    edge = PhysicalEdge("up", Input("up"), "down", 0, ExchangeKind.BROADCAST)
+    batch = RowBatch([{"n": 1}])
+    routed = route_for(edge, subtask=0, lower=4, max_parallelism=128, elsewhere=(1, 3))(batch)
+    assert [target for target, _ in routed] == [1, 3, 0, 2]
+    assert [part.values[0] is batch.values[0] for _, part in routed] == [True, True, True, False]
+
+
 def test_rebalance_takes_turns_and_senders_start_apart() -> None:
     batch = RowBatch([1])
     turns = route(ExchangeKind.REBALANCE, subtask=1)
