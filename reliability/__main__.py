@@ -28,6 +28,7 @@ from reliability.account import Account, workers
 from reliability.kafka import broker_kills, end_transactions, fuzz, large_epoch, poison, zombie
 from reliability.kafka import kills as kafka_kills
 from reliability.process import ROOT
+from reliability.processes import faults
 
 Part = Callable[..., None]
 
@@ -38,6 +39,7 @@ WIDE: dict[str, Part] = {
     "graphs": job_searches.graphs,
     "triggers": job_searches.triggers,
     "kafka-kills": kafka_kills.run,
+    "processes": faults.run,
     "fuzz-kafka": fuzz.run,
 }
 """Parts that keep every core busy themselves."""

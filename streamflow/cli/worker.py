@@ -10,6 +10,7 @@ import os
 import platform
 import signal
 import sys
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -23,6 +24,7 @@ from streamflow.distribution import __version__
 from streamflow.errors import StreamflowError
 from streamflow.graph.logical import LogicalGraph
 from streamflow.runners.processes.control_link import ORPHANED, ControlLink
+from streamflow.runners.processes.process_metrics import ProcessMetrics
 from streamflow.runners.processes.service import WorkerService
 from streamflow.runners.processes.starting import Introduction
 from streamflow.runners.program import Program
@@ -38,8 +40,9 @@ _MOST: Final = 16 << 20
 """Bytes of the longest introduction."""
 
 
-def main() -> int:
-    """Runs until the coordinator tells the worker to leave, or is lost; gives the exit code."""
+def main(ports: Callable[[Settings], Ports] | None = None) -> int:
+    """Runs until the coordinator tells the worker to leave, or is lost; gives the exit code. `ports` makes the ports of
+    its attempts, for tests."""
     # A terminal sends SIGINT to every process of the job: the coordinator decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     introduction = _introduced()
@@ -59,7 +62,7 @@ def main() -> int:
         failure = error
     relay = LogRelay(lambda: _relay(relay, link))
     with relayed(relay, introduction.log_level):
-        run_on_loop(_serve(introduction, link, graph, failure))
+        run_on_loop(_serve(introduction, link, graph, failure, ports or _ports))
     link.close()
     return 0
 
@@ -74,7 +77,12 @@ def _introduced() -> Introduction:
     length = int.from_bytes(sys.stdin.buffer.read(4), "big")
     if not 0 < length <= _MOST:
         raise SystemExit("this program is started by the runner of several processes")
-    return msgspec.msgpack.decode(sys.stdin.buffer.read(length), type=Introduction)
+    introduction = msgspec.msgpack.decode(sys.stdin.buffer.read(length), type=Introduction)
+    # A function that reads stdin would wait for ever.
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, sys.stdin.fileno())
+    os.close(nothing)
+    return introduction
 
 
 def _graph(program: Program) -> LogicalGraph:
@@ -84,12 +92,23 @@ def _graph(program: Program) -> LogicalGraph:
 
 
 async def _serve(
-    introduction: Introduction, link: ControlLink, graph: LogicalGraph | None, failure: StreamflowError | None
+    introduction: Introduction,
+    link: ControlLink,
+    graph: LogicalGraph | None,
+    failure: StreamflowError | None,
+    ports: Callable[[Settings], Ports],
 ) -> None:
     """Serves the coordinator until it says that the worker may leave."""
     transport = SocketTransport(Secret(introduction.secret), max_frame=introduction.max_frame)
     await transport.listen(introduction.data)
-    service = WorkerService(graph or LogicalGraph("", ()), physical_plan, transport, _ports, link.send)
+    service = WorkerService(
+        graph or LogicalGraph("", ()),
+        physical_plan,
+        transport,
+        ports,
+        link.send,
+        ProcessMetrics(lambda: transport.fenced),
+    )
     link.open(asyncio.get_running_loop(), service.hear)
     versions = {"streamflow": __version__, "polars": pl.__version__, "python": platform.python_version()}
     hello = Hello(

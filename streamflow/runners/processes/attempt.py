@@ -15,6 +15,7 @@ from streamflow.errors import StreamflowError
 from streamflow.observe.changes import WorkerSeries
 from streamflow.observe.registry import Counts, added
 from streamflow.runners.processes.pool import WorkerLostError, WorkerPool
+from streamflow.runners.processes.process_metrics import FENCED
 from streamflow.runtime.attempt import GoingOn
 from streamflow.runtime.blame import unforeseen
 from streamflow.runtime.checkpoints.taking import Checkpoints
@@ -60,6 +61,10 @@ class PooledAttempt:
         registry = deployment.registry
         self._series = [WorkerSeries(registry, place) for place in range(pool.workers)]
         self._base: Counts = registry.counts
+        self._fenced = registry.whole.counter(*FENCED)
+        self._fenced.value = pool.fenced
+        self._untold: list[FromCoordinator] | None = []
+        """Messages from before the attempt has begun at the workers; None since then."""
         self._unclosed: StreamflowError | None = None
         self._lost: asyncio.Future[StreamflowError] = asyncio.get_running_loop().create_future()
         self._broken: asyncio.Task[None] | None = None
@@ -80,6 +85,9 @@ class PooledAttempt:
         failed = True
         try:
             await self._pool.begin(self)
+            untold, self._untold = self._untold or (), None
+            for message in untold:
+                self._tell(message)
             coordinating = asyncio.create_task(self.coordinator.run(started))
             waits: set[asyncio.Future[Any]] = {coordinating, self._lost}
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -117,6 +125,9 @@ class PooledAttempt:
     # For the coordinator.
 
     def _tell(self, message: FromCoordinator) -> None:
+        if self._untold is not None:
+            self._untold.append(message)
+            return
         match message:
             case SplitGranted():
                 self._pool.tell(self._placement.worker_of(message.subtask), message)
@@ -169,6 +180,7 @@ class PooledAttempt:
     def beat(self, place: int, beat: Beat) -> None:
         self._figures[place] = beat.figures
         self._series[place].take(beat.metrics)
+        self._fenced.value = self._pool.fenced
 
     def let_go(self, place: int, message: LetGo) -> None:
         self._unclosed = self._unclosed or message.unclosed

@@ -108,23 +108,30 @@ class ControlServer:
         try:
             connection = WorkerConnection(reader, writer)
             async with self._unproven, asyncio.timeout(_PATIENCE):
-                hello = await self._greeted(reader, writer)
+                await self._greet(reader, writer)
+            hello = await self._hello(reader)
             assert self._joined is not None
             self._joined(hello, connection)
         except (TimeoutError, OSError, EOFError, StreamflowError) as error:
             _LOG.warning("control connection refused", extra=told(error=reason(error)))
             writer.close()
+        except asyncio.CancelledError:
+            writer.close()
+            raise
         finally:
             self._tasks.discard(task)
 
-    async def _greeted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Hello:
-        """The first message, after both sides have proven that they know the secret."""
+    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Returns once both sides have proven that they know the secret."""
         answering = Answering(self._secret, entropy(NONCE))
         writer.writelines(framed(answering.challenge(await _body(reader, MOST_GREETING))))
         if answering.subject(await _body(reader, MOST_GREETING)) != CONTROL:
             writer.writelines(framed(verdict("only workers are connected here")))
             raise TransportError("it is no control connection")
         writer.writelines(framed(verdict()))
+
+    async def _hello(self, reader: asyncio.StreamReader) -> Hello:
+        """The first message of a worker, which comes when it has imported the job: that may take long."""
         first = from_process(await _body(reader, MAX_FRAME_BYTES)).message
         if not isinstance(first, Hello):
             raise ProtocolError("a worker's first message is no hello")

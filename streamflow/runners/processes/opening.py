@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from tempfile import mkdtemp
 from typing import Final
 
 from streamflow.config import Secret, Settings, cores
@@ -12,6 +11,7 @@ from streamflow.errors import ConfigError
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.runners.processes.control_server import ControlServer
 from streamflow.runners.processes.pool import WorkerPool
+from streamflow.runners.processes.socket_folder import make_socket_folder
 from streamflow.runners.processes.starting import Introduction, Subprocesses
 from streamflow.runners.program import Program
 from streamflow.runtime.control.placement import Placement
@@ -51,7 +51,7 @@ def pool_for(
     introduction = Introduction(
         place=0,
         process=0,
-        folder=mkdtemp(prefix="streamflow-"),
+        folder=make_socket_folder(),
         secret=secret,
         silence=settings.worker_timeout / 1e6,
         max_frame=settings.channel_bytes + (1 << 20),

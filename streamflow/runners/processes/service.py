@@ -18,6 +18,7 @@ from streamflow.graph.logical import LogicalGraph
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.observe.changes import ChangeTracker
 from streamflow.observe.registry import MetricsRegistry
+from streamflow.runners.processes.process_metrics import ProcessMetrics
 from streamflow.runtime.checkpoints.restoring import Restored, needed_files
 from streamflow.runtime.checkpoints.worker_checkpoints import WorkerCheckpoints
 from streamflow.runtime.control.compatibility import laid_out_as
@@ -62,7 +63,8 @@ Tell = Callable[[int, FromProcess], None]
 
 class WorkerService:
     """The worker's side of a pool, on the running event loop. `tell` brings a message of an attempt to the
-    coordinator; `planned` makes the physical plan of the graph under an attempt's settings."""
+    coordinator; `planned` makes the physical plan of the graph under an attempt's settings; `metrics` are those of the
+    process, if it is the worker's own."""
 
     def __init__(
         self,
@@ -71,7 +73,9 @@ class WorkerService:
         transport: Transport,
         ports: Callable[[Settings], Ports],
         tell: Tell,
+        metrics: ProcessMetrics | None = None,
     ) -> None:
+        self._metrics = metrics
         self._graph = graph
         self._planned = planned
         self._transport = transport
@@ -128,6 +132,7 @@ class WorkerService:
             ports=ports,
             stored=self._stored,
             tell=partial(self._tell, attempt),
+            metrics=self._metrics,
         )
 
     def _lost(self, name: ChannelName, why: str) -> None:
@@ -150,8 +155,10 @@ class _Serving:
         ports: Ports,
         stored: PartStore | None,
         tell: Callable[[FromProcess], None],
+        metrics: ProcessMetrics | None,
     ) -> None:
         self.attempt = attempt
+        self._metrics = metrics
         self._deploy = deploy
         self._settings = settings
         self._graph = graph
@@ -280,6 +287,8 @@ class _Serving:
 
     def _beat(self) -> None:
         if self._figures is not None:
+            if self._metrics is not None:
+                self._metrics.tell(self._registry.whole)
             self._send(Beat(self._figures(), self._changes.changes()))
 
     # The end.

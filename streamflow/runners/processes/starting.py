@@ -8,16 +8,24 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from streamflow.config import cores
+from streamflow.runners.processes.control_link import ORPHANED
 from streamflow.runners.program import Program
 from streamflow.runtime.control.membership import Member
 
 __all__ = ["Introduction", "Starter", "Subprocesses", "WorkerProcess"]
+
+_LIKELY: Final = {
+    "SIGKILL": ": from outside, or by the system for the memory that it took",
+    "SIGSEGV": ": a library that a function of the job calls has crashed",
+    "SIGABRT": ": a library that a function of the job calls has given up",
+}
+"""The usual causes of signals."""
 
 
 class Introduction(msgspec.Struct, frozen=True):
@@ -80,7 +88,7 @@ class Starter(Protocol):
 class Subprocesses:
     """Starts workers as processes of this machine, with this interpreter and this environment.
 
-    The introduction goes in by stdin, where no other process sees it; a worker whose stdin ends ends, too.
+    The introduction goes in by stdin, where no other process sees it.
     """
 
     def __init__(self, module: str, *, share: int) -> None:
@@ -117,10 +125,13 @@ class _Subprocess:
 
     async def ended(self) -> str:
         code = await self._process.wait()
+        if code == ORPHANED:
+            return f"{self.shown} ended itself, since it had lost its coordinator"
         if code >= 0:
-            return f"{self.shown} ended with exit code {code}"
+            return f"{self.shown} ended with exit code {code}; a function of the job may have ended it"
         with suppress(ValueError):
-            return f"{self.shown} was ended by {signal.Signals(-code).name}"
+            name = signal.Signals(-code).name
+            return f"{self.shown} was ended by {name}{_LIKELY.get(name, '')}"
         return f"{self.shown} was ended by signal {-code}"
 
     def kill(self) -> None:

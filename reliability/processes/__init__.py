@@ -1,0 +1,1 @@
+"""A job on several processes whose workers and coordinator are killed, frozen and cut off."""

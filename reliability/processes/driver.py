@@ -1,0 +1,141 @@
+"""The coordinator under fire: `python -m reliability.processes.driver ROOT …` runs a job on workers.
+
+It says in lines of JSON, by the machine's monotonic clock, what its log says about workers and restarts, when a
+checkpoint was published, and how it ended.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+from reliability.process import ROOT
+from reliability.processes.fuses import FOLDER, burning
+from streamflow.api.physical import physical_plan
+from streamflow.api.running import run_on_loop, stopping_on_signals
+from streamflow.cli.loading import load
+from streamflow.config import Secret, Settings
+from streamflow.errors import StreamflowError
+from streamflow.runners.local import LocalJob
+from streamflow.runners.processes.control_server import ControlServer
+from streamflow.runners.processes.pool import WorkerPool
+from streamflow.runners.processes.socket_folder import make_socket_folder
+from streamflow.runners.processes.starting import Introduction, Subprocesses
+from streamflow.runners.program import Program
+from streamflow.runtime.ports import Ports
+from streamflow.runtime.profile import profile_for
+from streamflow.time.clock import SystemClock, entropy
+
+WATCHED = {"worker is up", "worker lost", "job restarts", "job is running"}
+
+
+def say(**what: object) -> None:
+    print(json.dumps(what, default=str), flush=True)
+
+
+class Teller(logging.Handler):
+    """Says the log lines that matter here."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message in WATCHED:
+            say(event=message, at=time.monotonic(), **getattr(record, "told", {}))
+
+
+async def run(options: argparse.Namespace) -> int:
+    """The job to its end, or until it is told to stop."""
+    burn = burning()
+
+    def reach(name: str) -> None:
+        burn(name)
+        if name == "manifest.published":
+            say(event=name, at=time.monotonic())
+
+    ports = Ports(reach=reach)
+    names = ("root", "pause") if options.job == "files" else ("root", "name", "bootstrap", "pause")
+    given = {name: str(getattr(options, name)) for name in names}
+    job, _ = load(str(Path(__file__).with_name(f"{options.job}.py")), given, told=False)
+    settings = Settings.resolve(
+        {
+            "mode": "streaming",
+            "runner": "processes",
+            "processes": options.processes,
+            "parallelism": options.parallelism,
+            "worker_timeout": options.worker_timeout,
+            "batch_rows": options.batch_rows,
+            "checkpoint_dir": str(options.root / "checkpoints"),
+            "checkpoint_interval": options.interval,
+            "checkpoint_physical_every": 5,
+            "restart": "fixed",
+            "restart_attempts": 1_000,
+            "restart_delay": "20ms",
+        }
+    )
+    pool = pool_of(settings, Program.holding(job))
+    handle = LocalJob(
+        job.graph,
+        physical_plan,
+        profile_for(settings.mode, settings, bounded=job.graph.bounded),
+        settings,
+        ports=ports,
+        pool=pool,
+    )
+    try:
+        with stopping_on_signals(handle):
+            result = await handle.wait()
+    finally:
+        ports.close()
+    say(ended="stopped" if result.stopped else "finished", restarts=result.restarts, fenced=pool.fenced)
+    return 0
+
+
+def pool_of(settings: Settings, program: Program) -> WorkerPool:
+    """The pool as the product makes it, with workers that have fuses."""
+    workers, secret = settings.processes or 1, entropy(32).hex()
+    introduction = Introduction(
+        place=0,
+        process=0,
+        folder=make_socket_folder(),
+        secret=secret,
+        silence=settings.worker_timeout / 1e6,
+        max_frame=settings.channel_bytes + (1 << 20),
+        log_level="WARNING",
+        program=program,
+    )
+    server = ControlServer(introduction.coordinator, Secret(secret))
+    starter = Subprocesses("reliability.processes.worker", share=workers)
+    return WorkerPool(workers, starter, server, introduction, clock=SystemClock())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m reliability.processes.driver", description=__doc__)
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--job", choices=("files", "topics"), default="files")
+    parser.add_argument("--name", default="site")
+    parser.add_argument("--bootstrap", default="")
+    parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--processes", type=int, default=3)
+    parser.add_argument("--parallelism", type=int, default=3)
+    parser.add_argument("--worker-timeout", default="3s")
+    parser.add_argument("--batch-rows", type=int, default=128)
+    parser.add_argument("--interval", default="150ms")
+    options = parser.parse_args()
+    os.environ[FOLDER] = str(options.root / "fuses")
+    os.environ["PYTHONPATH"] = str(ROOT)
+    log = logging.getLogger("streamflow")
+    log.setLevel(logging.INFO)
+    log.addHandler(Teller())
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    try:
+        return run_on_loop(run(options))
+    except StreamflowError as error:
+        say(ended="failed", error=type(error).__name__, message=str(error))
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Ends of jobs on workers that nobody plans: by the user before the workers are up, by a function of the user's."""
+
+import asyncio
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from streamflow.config import Secret
+from streamflow.runners.processes import control_server
+from streamflow.runners.processes.control_server import CONTROL, ControlServer, WorkerConnection
+from streamflow.runners.processes.pool import WorkerLostError
+from streamflow.runners.processes.socket_folder import COORDINATOR, make_socket_folder
+from streamflow.runtime.control.framing import framed
+from streamflow.runtime.control.messages import FromProcess, Hello, Told
+from streamflow.runtime.control.wire import encoded
+from streamflow.runtime.transport.handshake import NONCE, Opening
+from tests.processes.running import MADE, loaded, until
+
+RUDE = Path(__file__).parent / "rude.py"
+
+
+def test_a_stop_before_the_workers_are_up_is_not_forgotten(tmp_path: Path) -> None:
+    async def stopped() -> int:
+        job, _ = loaded("made", tmp_path, MADE, made=1_000_000)
+        handle = await job.start(mode="streaming", runner="processes", processes=2)
+        result = await handle.stop()
+        assert result.stopped
+        return handle.status().records_read
+
+    assert asyncio.run(stopped()) < 100_000
+
+
+def test_a_function_that_ends_its_process_is_named_and_the_metrics_are_those_of_all_workers(
+    tmp_path: Path,
+) -> None:
+    async def failed() -> None:
+        job, _ = loaded("rude_job", tmp_path, RUDE)
+        handle = await job.start(mode="streaming", runner="processes", processes=2)
+        whole = handle.registry.whole
+
+        def memory() -> set[str]:
+            return {
+                metric.labels["worker"]
+                for metric in whole
+                if metric.name == "streamflow_worker_resident_memory_bytes" and metric.value > 1 << 20
+            }
+
+        await until(handle, lambda: memory() == {"0", "1"})
+        with pytest.raises(WorkerLostError, match="exit code 7; a function of the job may have ended it"):
+            await handle.wait()
+        assert whole.value_of("streamflow_worker_cpu_seconds_total") > 0
+        fenced = [metric for metric in whole if metric.name == "streamflow_fenced_messages_total"]
+        assert {metric.labels.get("worker") for metric in fenced} == {None, "0", "1"}
+
+    asyncio.run(failed())
+
+
+def test_a_worker_may_import_the_job_for_longer_than_a_handshake_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_server, "_PATIENCE", 0.5)
+
+    async def joined() -> str:
+        address = f"unix:{tmp_path}/{COORDINATOR}"
+        server = ControlServer(address, Secret("s" * 64))
+        found: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
+
+        def join(hello: Hello, connection: WorkerConnection) -> None:
+            found.set_result(hello)
+            connection.close()
+
+        await server.open(join)
+        reader, writer = await asyncio.open_unix_connection(f"{tmp_path}/{COORDINATOR}")
+
+        async def answer() -> bytes:
+            return await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
+
+        opening = Opening(Secret("s" * 64), CONTROL, b"n" * NONCE)
+        writer.writelines(framed(opening.hello()))
+        writer.writelines(framed(opening.proof(await answer())))
+        opening.welcome(await answer())
+        await asyncio.sleep(0.6)  # longer than a stranger would be waited for
+        hello = Hello(0, 0, 1, "here", "unix:/there", {})
+        writer.writelines(framed(encoded(Told[FromProcess](0, hello))))
+        hello = await found
+        writer.close()
+        await server.close()
+        return hello.host
+
+    assert asyncio.run(joined()) == "here"
+
+
+def test_folders_of_coordinators_that_were_killed_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    starting, dead, alive = (Path(make_socket_folder()) for _ in range(3))
+    with socket.socket(socket.AF_UNIX) as killed, socket.socket(socket.AF_UNIX) as listening:
+        killed.bind(str(dead / COORDINATOR))
+        listening.bind(str(alive / COORDINATOR))
+        listening.listen()
+        killed.close()
+        new = Path(make_socket_folder())
+        assert set(tmp_path.iterdir()) == {starting, alive, new}
+        assert new.stat().st_mode & 0o777 == 0o700
+        assert new.stat().st_uid == os.geteuid()
