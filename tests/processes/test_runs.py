@@ -99,6 +99,7 @@ def test_a_worker_that_dies_or_freezes_is_replaced(tmp_path: Path) -> None:
         await until(handle, lambda: handle.status().restarts == 2)
         result = await handle.wait()
         assert result.restarts == 2
+        assert result.records_in["read-1"] == result.records_in["map-1"] == RECORDS
         assert not workers()
 
     asyncio.run(whole())

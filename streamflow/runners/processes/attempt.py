@@ -166,7 +166,7 @@ class PooledAttempt:
             case Acknowledged():
                 if message.part is not None and self._checkpoints is not None:
                     self._checkpoints.adopt(message.part)
-                self.coordinator.hear(replace(message, counts=added(self._base, message.counts)))
+                self.coordinator.hear(replace(message, counts=self._since_the_start(message.counts)))
             case PeerLost():
                 edge = self._deployment.plan.edges[message.edge]
                 between = f"{edge.upper}-{message.upper} and {edge.lower}-{message.lower}"
@@ -181,6 +181,10 @@ class PooledAttempt:
         self._figures[place] = beat.figures
         self._series[place].take(beat.metrics)
         self._fenced.value = self._pool.fenced
+
+    def _since_the_start(self, counts: Counts) -> Counts:
+        """The counts of a worker, which begin with the attempt, with those from before of the same subtasks."""
+        return added({at: self._base.get(at, {}) for at in counts}, counts)
 
     def let_go(self, place: int, message: LetGo) -> None:
         self._unclosed = self._unclosed or message.unclosed
