@@ -32,13 +32,19 @@ Loaded = tuple["Job", dict[str, str]]
 
 
 def load(
-    target: str, given: Mapping[str, str] | None = None, *, stdout: bool = True, told: bool = True
+    target: str,
+    given: Mapping[str, str] | None = None,
+    *,
+    stdout: bool = True,
+    told: bool = True,
+    package: str = "",
 ) -> Loaded:
     """The job in `FILE` or `FILE:job`, and those of the `given` settings that are runtime settings.
 
     `job` is the variable's name or the job's own. The other given settings are handed to the file's `sf.setting`.
     Without `stdout` the file's printed text goes to stderr: for commands whose stdout is read by programs. A file
-    that runs its job by itself is read up to that line, and stderr says so if it is to be `told`. Raises ConfigError
+    that runs its job by itself is read up to that line, and stderr says so if it is to be `told`. In a `package` it may
+    import its neighbours by relative names. Raises ConfigError
     for a file that cannot be read, holds no job or several, and for a setting that is never read; JobDefinitionError,
     with the line, for an error in the file itself.
     """
@@ -50,7 +56,7 @@ def load(
     own = {key: value for key, value in given.items() if key not in runtime}
     file, folder = path.absolute(), str(Path.cwd())  # before the file goes to another folder
     with handed_over(own) as handed, nullcontext() if stdout else redirect_stdout(sys.stderr):
-        module = _import(path, told=told)
+        module = _import(path, package, told=told)
     for key in own:
         if key not in handed.asked:
             message, hint = unknown_name("setting", key, [*Settings.names(), *handed.asked])
@@ -94,12 +100,12 @@ def _choose(path: Path, name: str | None, jobs: Mapping[str, Job]) -> Job:
     return job
 
 
-def _import(path: Path, *, told: bool) -> ModuleType:
+def _import(path: Path, package: str, *, told: bool) -> ModuleType:
     if not path.exists():
         raise ConfigError(f"no file {path}", hint=_near(path))
     if path.is_dir():
         raise ConfigError(f"{path} is a folder", hint="name the Python file that holds the job")
-    name = f"__job_{path.stem}__"
+    name = f"{package}.__job_{path.stem}__".lstrip(".")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} is not a Python file", hint="its name must end in .py")

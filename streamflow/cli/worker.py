@@ -87,7 +87,8 @@ def _introduced() -> Introduction:
 
 def _graph(program: Program) -> LogicalGraph:
     program.check()
-    job, _ = load(f"{program.path}:{program.name}", program.given, told=False)
+    sys.argv = list(program.arguments)
+    job, _ = load(f"{program.path}:{program.name}", program.given, told=False, package=program.package)
     return job.graph
 
 

@@ -33,16 +33,33 @@ class Program(msgspec.Struct, frozen=True):
     """The working directory, against which relative paths in the job are meant."""
     search: list[str]
     """The folders in which modules are looked for."""
+    arguments: list[str] = []
+    """`sys.argv`, by which the file may decide."""
+    package: str = ""
+    """The package of the file's module, for what it imports from its neighbours; "" for none."""
 
     @classmethod
     def of(
-        cls, path: Path, name: str, given: Mapping[str, str] | None = None, *, folder: str | None = None
+        cls,
+        path: Path,
+        name: str,
+        given: Mapping[str, str] | None = None,
+        *,
+        folder: str | None = None,
+        package: str = "",
     ) -> Program:
         """The program in a file, as it is now; `folder` is the present one if none is given. Raises ConfigError if the
         file cannot be read."""
         search = [each for each in sys.path if each]
         return cls(
-            str(path.absolute()), name, dict(given or {}), _digest(path), folder or str(Path.cwd()), search
+            str(path.absolute()),
+            name,
+            dict(given or {}),
+            _digest(path),
+            folder or str(Path.cwd()),
+            search,
+            sys.argv,
+            package,
         )
 
     @classmethod
@@ -58,7 +75,7 @@ class Program(msgspec.Struct, frozen=True):
                 continue
             for variable, value in list(vars(module).items()):
                 if value is job:
-                    return cls.of(Path(file), variable)
+                    return cls.of(Path(file), variable, package=getattr(module, "__package__", None) or "")
         raise ConfigError(
             "workers import the file of the job, and this job is no variable of any",
             hint='assign it at the top level of a file, like job = sf.Job("name"), with the line that runs it under '

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamflow.config import Secret
-from streamflow.runners.processes import control_server
+from streamflow.runners.processes import control_server, socket_folder
 from streamflow.runners.processes.control_server import CONTROL, ControlServer, WorkerConnection
 from streamflow.runners.processes.pool import WorkerLostError
 from streamflow.runners.processes.socket_folder import COORDINATOR, make_socket_folder
@@ -97,6 +97,7 @@ def test_folders_of_coordinators_that_were_killed_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(socket_folder, "_LONGEST", 1_000)
     starting, dead, alive = (Path(make_socket_folder()) for _ in range(3))
     with socket.socket(socket.AF_UNIX) as killed, socket.socket(socket.AF_UNIX) as listening:
         killed.bind(str(dead / COORDINATOR))

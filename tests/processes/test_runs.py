@@ -11,8 +11,11 @@ import psutil
 import pytest
 
 import streamflow as sf
+from streamflow.api.physical import physical_plan
+from streamflow.config import Settings
 from streamflow.errors import ConfigError, RecordError
 from streamflow.runners.local import LocalJob
+from streamflow.runtime.control.plan_text import check_same, plan_text
 from tests.processes.running import MADE, loaded, run, until, write_input
 
 
@@ -172,13 +175,47 @@ def test_a_job_without_a_file_is_refused() -> None:
         asyncio.run(job.run_async(runner="processes", processes=2))
 
 
+def test_a_module_of_a_package_has_its_neighbours_and_its_arguments_in_workers(tmp_path: Path) -> None:
+    package = tmp_path / "mine"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "neighbour.py").write_text("def same(row):\n    return row\n")
+    (package / "job.py").write_text(
+        "import sys, streamflow as sf\n"
+        "from .neighbour import same\n"
+        "rows = int(sys.argv[1]) if len(sys.argv) > 1 else 5\n"
+        "schema = {'n': sf.Int64}\n"
+        "job = sf.Job('mine')\n"
+        "made = job.read(sf.DataGen({'n': sf.col('index')}, rows=rows)).map(same, schema=schema)\n"
+        "out = made.key_by('n').aggregate(all=sf.count()).collect()\n"
+        "if __name__ == '__main__':\n"
+        "    job.run(runner='processes', processes=2)\n"
+        "    print(len(out.rows()))\n"
+    )
+    command = [sys.executable, "-m", "mine.job", "50"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("50\n", "", 0)
+
+
+def test_workers_whose_source_is_another_one_are_refused() -> None:
+    def text(rows: int) -> str:
+        job = sf.Job("same")
+        made = job.read(sf.DataGen({"n": sf.col("index")}, rows=rows))
+        made.map(lambda row: row, schema={"n": sf.Int64}).collect()
+        return plan_text(physical_plan(job.graph, Settings()))
+
+    check_same(text(5), text(5))
+    with pytest.raises(ConfigError, match="in a worker than where it was started: read-1"):
+        check_same(text(5), text(50))
+
+
 def test_a_file_that_builds_another_job_each_time_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "changing.py"
     file.write_text(
         "import sys, streamflow as sf\n"
         "sf.setting('base', '')\n"
         "job = sf.Job('changing')\n"
-        "key = 'n' if sys.argv[0].endswith('worker.py') else 'm'\n"
+        "key = 'n' if 'pytest' in sys.modules else 'm'\n"
         "job.read(sf.MemorySource([{'n': 1, 'm': 1}])).key_by(key).aggregate(all=sf.count()).collect()\n"
     )
     job, _ = loaded("job", tmp_path, file)

@@ -112,7 +112,9 @@ class ControlServer:
             hello = await self._hello(reader)
             assert self._joined is not None
             self._joined(hello, connection)
-        except (TimeoutError, OSError, EOFError, StreamflowError) as error:
+        except EOFError:  # somebody has looked whether anybody listens, or the end of a process tells more
+            writer.close()
+        except (TimeoutError, OSError, StreamflowError) as error:
             _LOG.warning("control connection refused", extra=told(error=reason(error)))
             writer.close()
         except asyncio.CancelledError:

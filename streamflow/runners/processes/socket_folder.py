@@ -17,22 +17,31 @@ __all__ = ["COORDINATOR", "make_socket_folder"]
 COORDINATOR: Final = "coordinator"
 """The name of the coordinator's socket."""
 _PREFIX: Final = "streamflow-sockets-"
+_LONGEST: Final = 60
+"""Bytes: the path of a socket may have about 100."""
+_SHORT: Final = "/tmp"
 
 
 def make_socket_folder() -> str:
     """A new folder, of this account alone. Those that coordinators of this account have left behind, which were killed,
     are removed. Raises ConfigError if there can be none."""
     try:
-        made = mkdtemp(prefix=_PREFIX)
+        made = mkdtemp(prefix=_PREFIX, dir=_place())
     except OSError as error:
         raise ConfigError(
             f"no folder for the sockets of the workers can be made: {error.strerror or error}",
             hint="let TMPDIR name a folder that can be written",
         ) from error
-    for folder in Path(gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in Path(_place()).glob(f"{_PREFIX}*"):
         if _is_left(folder):
             shutil.rmtree(folder, ignore_errors=True)
     return made
+
+
+def _place() -> str:
+    """The folder for temporary files, or where its path is too long for sockets the system's own."""
+    place = gettempdir()
+    return place if len(os.fsencode(place)) <= _LONGEST or not os.access(_SHORT, os.W_OK) else _SHORT
 
 
 def _is_left(folder: Path) -> bool:

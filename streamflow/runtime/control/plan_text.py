@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from streamflow.errors import ConfigError
 from streamflow.graph.physical import PhysicalPlan
 
 __all__ = ["check_same", "plan_text"]
 
+_ADDRESS: Final = re.compile(r"0x[0-9a-f]+")
+
 
 def plan_text(plan: PhysicalPlan) -> str:
-    """A line for each operator, edge and sink: its name, kind, width, and the form of its state.
+    """A line for each operator, edge and sink: its name, kind, width, the form of its state, and its description.
 
     >>> from streamflow.graph.physical import PhysicalTask
     >>> plan_text(PhysicalPlan("job", (PhysicalTask("task-1", 2, ()),), ()))
@@ -18,14 +23,25 @@ def plan_text(plan: PhysicalPlan) -> str:
     lines = [f"{plan.job} {plan.max_parallelism}"]
     for task in plan.tasks:
         if task.source is not None:
-            lines.append(f"{task.source.id} read {type(task.source.source).__name__} x {task.parallelism}")
+            source = task.source.source
+            kind = f"{type(source).__name__} x {task.parallelism}"
+            lines.append(f"{task.source.id} read {kind} {_line(source.describe())}")
         for operator in task.chain:
             signature = operator.spec.state_signature(operator.inputs)
             kind = f"{operator.spec.kind} x {task.parallelism}"
-            lines.append(f"{operator.id} {kind} {signature} {operator.output.schema}")
-        lines += [f"{sink.id} write {type(sink.sink).__name__} x {task.parallelism}" for sink in task.sinks]
+            lines.append(
+                f"{operator.id} {kind} {signature} {operator.output.schema} {_line(operator.spec.describe())}"
+            )
+        for sink in task.sinks:
+            kind = f"{type(sink.sink).__name__} x {task.parallelism}"
+            lines.append(f"{sink.id} write {kind} {_line(sink.sink.describe())}")
     lines += [f"{edge.reads.node} to {edge.lower} {edge.exchange.value} {edge.keys}" for edge in plan.edges]
     return "\n".join(lines)
+
+
+def _line(described: str) -> str:
+    """A description on one line, without the addresses of objects."""
+    return _ADDRESS.sub("", " ".join(described.split()))
 
 
 def check_same(mine: str, coordinator: str) -> None:
@@ -39,5 +55,5 @@ def check_same(mine: str, coordinator: str) -> None:
     raise ConfigError(
         f"the job is another one in a worker than where it was started: {names}",
         hint="a job file must build the same job each time it is imported: not by the time, by chance, or by "
-        "variables of the environment that workers do not have",
+        "what another program has set beforehand",
     )
