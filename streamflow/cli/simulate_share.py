@@ -42,6 +42,7 @@ class Share:
     key: tuple[str, ...] = ()
     keep_order: bool = False
     given: Mapping[str, str] = field(default_factory=dict[str, str])
+    processes: int = 1
 
     def cut(self, parts: int) -> list[Share]:
         """The same share in parts of about one size; fewer parts if there are fewer seeds."""
@@ -64,7 +65,12 @@ def campaign_for(share: Share) -> Campaign:
 
     job, settings = load(share.target, share.given, stdout=False)
     return Campaign(
-        job, rows=share.rows, key=share.key or None, keep_order=share.keep_order, settings=settings
+        job,
+        rows=share.rows,
+        key=share.key or None,
+        keep_order=share.keep_order,
+        processes=share.processes,
+        settings=settings,
     )
 
 

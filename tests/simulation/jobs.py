@@ -28,6 +28,7 @@ __all__ = [
     "flushes",
     "interval_join",
     "late_sessions",
+    "on_workers",
     "ordered",
     "patterns",
     "pieces",
@@ -347,3 +348,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 def campaign(name: str, **options: Any) -> Campaign:
     """A job, ready to be run through seeds; with what has to be said of it."""
     return Campaign({**JOBS, **TRIGGERED, "reminders": reminders}[name], **_OPTIONS.get(name, {}), **options)
+
+
+def on_workers(name: str, rows: int = 12) -> Campaign:
+    """The campaign of a job whose subtasks are in up to three processes beside the coordinator's."""
+    return campaign(
+        name, rows=rows, processes=3, odds={**_OPTIONS.get(name, {}).get("odds", {}), "quiet": 0.05}
+    )

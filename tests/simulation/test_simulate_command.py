@@ -87,9 +87,7 @@ def streamflow(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_seeds_over_two_processes(folder):
-    done = streamflow(
-        folder, "streamflow", "simulate", "job.py", "--seeds", "7", "--processes", "2", "--json"
-    )
+    done = streamflow(folder, "streamflow", "simulate", "job.py", "--seeds", "7", "--shares", "2", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert (report["job"], report["seeds"], report["failures"]) == ("totals", 7, [])

@@ -1,4 +1,4 @@
-"""`streamflow simulate`: a job's seeded lives with crashes, over several processes; a failing seed with its replay."""
+"""`streamflow simulate`: a job's seeded lives with crashes, side by side; a failing seed with its replay."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def simulate(
     seeds: int = 1000,
     first: int = 0,
     seed: int | None = None,
-    processes: int | None = None,
+    processes: int = 1,
+    shares: int | None = None,
     rows: int = 200,
     key: str | None = None,
     keep_order: bool = False,
@@ -52,7 +53,10 @@ def simulate(
     seed
         Run this seed only: a replay.
     processes
-        Processes side by side; two unless the machine has fewer cores.
+        Processes that the subtasks are in at most, beside the coordinator's; they are killed, held up and cut off from
+        one another as well. They are simulated, too.
+    shares
+        Shares of the seeds that run side by side; two unless the machine has fewer cores.
     rows
         Number of records to take of each source: its first ones.
     key
@@ -65,13 +69,13 @@ def simulate(
     from streamflow.cli.simulate_share import Share, campaign_for
 
     keys = tuple(each.strip() for each in key.split(",")) if key else ()
-    if seeds < 1 or rows < 1 or (processes is not None and processes < 1):
-        raise ConfigError("--seeds, --rows and --processes must be at least 1")
+    if seeds < 1 or rows < 1 or processes < 1 or (shares is not None and shares < 1):
+        raise ConfigError("--seeds, --rows, --processes and --shares must be at least 1")
     if first < 0 or (seed is not None and seed < 0):
         raise ConfigError("--first and --seed must not be negative")
-    whole = Share(target, first, seeds, rows, keys, keep_order, assignments(set))
+    whole = Share(target, first, seeds, rows, keys, keep_order, assignments(set), processes)
     if seed is None:
-        simulation = _many(whole, processes or min(2, os.cpu_count() or 1), quiet=quiet, stdout=not json_)
+        simulation = _many(whole, shares or min(2, os.cpu_count() or 1), quiet=quiet, stdout=not json_)
     else:
         campaign = campaign_for(whole)
         deque(campaign.run([seed]), maxlen=0)
@@ -79,7 +83,7 @@ def simulate(
     return _tell(simulation, whole, as_json=json_, quiet=quiet)
 
 
-def _many(whole: Share, processes: int, *, quiet: bool, stdout: bool) -> Simulation:
+def _many(whole: Share, shares: int, *, quiet: bool, stdout: bool) -> Simulation:
     """Runs all shares until they are done or one has found a failure."""
     from streamflow.cli.loading import load
     from streamflow.cli.simulate_share import running
@@ -91,7 +95,7 @@ def _many(whole: Share, processes: int, *, quiet: bool, stdout: bool) -> Simulat
     began = clock.monotonic()
     total = Simulation(job.name, whole.first)
     done: dict[int, int] = {}
-    with running(whole.cut(processes)) as told:
+    with running(whole.cut(shares)) as told:
         for number, line in told:
             if "simulation" in line:
                 total.merge(Simulation.from_dict(line["simulation"]))
@@ -136,6 +140,8 @@ def _replay(share: Share, seed: int) -> str:
         words += ["--key", ",".join(share.key)]
     if share.keep_order:
         words.append("--keep-order")
+    if share.processes > 1:
+        words += ["--processes", str(share.processes)]
     for name, value in share.given.items():
         words += ["--set", f"{name}={value}"]
     return shlex.join(words)

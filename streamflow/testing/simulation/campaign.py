@@ -47,6 +47,7 @@ def simulate(
     beside: Sequence[Beside] = (),
     odds: Mapping[str, Any] | None = None,
     late: Duration = "0s",
+    processes: int = 1,
     **settings: Any,
 ) -> Simulation:
     """Runs a job through seeded lives with crashes, restores, rescalings and failing disks; returns the counts.
@@ -61,7 +62,9 @@ def simulate(
     its output from the disk). `sources` are the ids of sources that are not replaced: they read simulated systems (a
     topic of a `SimLog`). `beside` are systems beside the job that outlive its processes, like a `SimLog` for a
     KafkaSink. `late`: how far behind the disorder bound records may come, for windows with allowed lateness. `odds`
-    are fields of `Odds`: the probabilities of disturbances.
+    are fields of `Odds`: the probabilities of disturbances. With several `processes` the subtasks are in up to as many
+    workers beside the coordinator, over a network that is slow and may be cut; workers are killed, lost with their
+    machines and held up as well.
 
     Raises AssertionError with the first failing seed, the simplest life found that still fails, and the way to
     replay it; and errors of building the job or reading its sources.
@@ -91,6 +94,7 @@ def simulate(
         beside=beside,
         odds=odds,
         late=late,
+        processes=whole_number(processes, "processes"),
         settings=settings,
     )
     for _ in campaign.run(listed):
@@ -110,6 +114,7 @@ class Campaign:
         *,
         odds: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
+        processes: int = 1,
         **options: Any,
     ) -> None:
         self._scenario = Scenario(job, **options)
@@ -123,7 +128,9 @@ class Campaign:
         )
         with repeatable():
             self._of(Schedule(-1, ()))
-            self.odds: Odds = survey(self._scenario, **(odds or {}))
+            # A life on one worker is of interest only beside those on several.
+            workers = processes if processes > 1 else 0
+            self.odds: Odds = survey(self._scenario, **{"workers": workers, **(odds or {})})
 
     def run(self, seeds: Sequence[int], *, shrinking: bool = True) -> Iterator[Outcome]:
         """Runs these seeds, one at each step, and counts them in `simulation`."""

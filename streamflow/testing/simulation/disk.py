@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -19,6 +19,7 @@ from typing import Final, Literal
 
 from streamflow.disk import FileInfo
 from streamflow.testing.simulation.chance import Chance
+from streamflow.testing.simulation.loop import PROCESS, host_of
 from streamflow.testing.simulation.trace import Trace
 
 __all__ = ["DiskFault", "Loss", "SimDisk"]
@@ -28,6 +29,7 @@ Loss = Literal["kill", "power"]
 
 _ROOT: Final = "/"
 _DIGITS: Final = 64
+_TEMPORARY: Final = "/.tmp-"
 _FOLDER: Final = FileInfo(size=0, modified=0)
 _NAMING: Final = frozenset({"make_folder", "rename", "link"})
 
@@ -70,9 +72,10 @@ class _Folder:
 
 
 _Node = _File | _Folder
-_Change = tuple[tuple[str, ...], tuple[tuple[str, "_Node | None"], ...]]
+_Change = tuple[tuple[str, ...], tuple[tuple[str, "_Node | None"], ...], str]
 """A change of names: the folders whose sync makes it last, any of them, and the names that it gives or takes away,
-all or none: file systems that keep a journal rename as one, between folders too."""
+all or none: file systems that keep a journal rename as one, between folders too. Then the machine whose sync that has
+to be; empty: any one's."""
 
 
 class SimDisk:
@@ -97,7 +100,9 @@ class SimDisk:
         on_call: Callable[[str], None] | None = None,
         now: Callable[[], int] | None = None,
         trace: Trace | None = None,
+        gone: Container[str] = (),
     ) -> None:
+        """`gone` are the processes that have been ended, of several that use the disk at the same time."""
         self.calls = 0
         self.faulted = 0
         """The number of calls that have failed on demand."""
@@ -107,7 +112,9 @@ class SimDisk:
         self._on_call = on_call
         self._now = now or (lambda: 0)
         self._numbers = count(1)
-        self._locked: set[str] = set()
+        self._locked: dict[str, str] = {}
+        """The process that holds each lock."""
+        self._gone = gone
         self._trace = trace or Trace()
         self._dead = False
         self._names: dict[str, _Node] = {_ROOT: _Folder()}
@@ -147,13 +154,20 @@ class SimDisk:
         self._folder(name)
         if self._fails("sync", self._syncs):
             raise _error(errno.EIO, name)
-        left: list[_Change] = []
-        for change in self._pending:
-            if name in change[0]:
-                _apply(self._durable, change)
+        host = host_of(PROCESS.get())
+        synced, left, names = list[_Change](), list[_Change](), set[str]()
+        for change in reversed(self._pending):
+            folders, effects, of = change
+            mine = name in folders and of in ("", host)
+            # What another machine has done to the same names before comes first.
+            if mine or (of != host and any(each in names for each, _ in effects)):
+                synced.append(change)
+                names.update(each for each, _ in effects)
             else:
                 left.append(change)
-        self._pending = left
+        for change in reversed(synced):
+            _apply(self._durable, change)
+        self._pending = left[::-1]
 
     def rename(self, old: Path, new: Path) -> None:
         name = self._call("rename", new)
@@ -190,7 +204,7 @@ class SimDisk:
             if isinstance(node, _File):
                 raise _error(errno.EEXIST if folder == name else errno.ENOTDIR, folder)
             if node is None:
-                self._change((_above(folder),), (folder, _Folder()))
+                self._change((_above(folder),), (folder, _Folder()), of="")
 
     def remove_folder(self, path: Path) -> None:
         name = self._call("remove_folder", path)
@@ -222,10 +236,13 @@ class SimDisk:
     def lock(self, path: Path) -> Callable[[], None]:
         name = self._call("lock", path)
         self._opened(name)
-        if name in self._locked:
+        if name in self._locked and self._locked[name] not in self._gone:
             raise BlockingIOError(errno.EWOULDBLOCK, "held by this process")
-        self._locked.add(name)
-        return partial(self._locked.discard, name)
+        self._locked[name] = PROCESS.get()
+        return partial(self._unlock, name)
+
+    def _unlock(self, name: str) -> None:
+        self._locked.pop(name, None)
 
     # A test's interventions.
 
@@ -257,10 +274,11 @@ class SimDisk:
         on_call: Callable[[str], None] | None = None,
         now: Callable[[], int] | None = None,
         trace: Trace | None = None,
+        gone: Container[str] = (),
     ) -> SimDisk:
         """The same disk in the hands of another process, with all its unsynced content."""
         self._dead = True
-        following = SimDisk(faults=faults, on_call=on_call, now=now, trace=trace)
+        following = SimDisk(faults=faults, on_call=on_call, now=now, trace=trace, gone=gone)
         following._numbers = self._numbers
         following._names, following._durable = self._names, self._durable
         following._pending = self._pending
@@ -280,8 +298,8 @@ class SimDisk:
             self._names.pop(name, None)
             self._durable.pop(name, None)
         self._pending = [
-            (folders, effects)
-            for folders, effects in self._pending
+            (folders, effects, host)
+            for folders, effects, host in self._pending
             if not gone.intersection(name for name, _ in effects)
         ]
 
@@ -299,7 +317,7 @@ class SimDisk:
 
     def _call(self, what: str, path: Path) -> str:
         """Runs at the beginning of every call; returns the path as the disk's own name for it."""
-        if self._dead:
+        if self._dead or PROCESS.get() in self._gone:
             raise OSError(errno.EIO, os.strerror(errno.EIO), "the process that used this disk has crashed")
         self.calls += 1
         name = str(path)
@@ -357,8 +375,10 @@ class SimDisk:
         prefix = folder.rstrip("/") + "/"
         return [name for name in self._names if name.startswith(prefix) and name != folder]
 
-    def _change(self, folders: tuple[str, ...], *effects: tuple[str, _Node | None]) -> None:
-        change = (folders, effects)
+    def _change(
+        self, folders: tuple[str, ...], *effects: tuple[str, _Node | None], of: str | None = None
+    ) -> None:
+        change = (folders, effects, host_of(PROCESS.get()) if of is None else of)
         _apply(self._names, change)
         self._pending.append(change)
 
@@ -398,7 +418,9 @@ def _common(synced: bytes, data: bytes) -> int:
 
 def _traced(name: str) -> str:
     """A name without a content's digest: the order of rows in a frame is up to Polars, and differs between equal
-    processes."""
+    processes. Nor with that of the process in it which writes the file."""
+    if _TEMPORARY in name:
+        return f"{name.partition(_TEMPORARY)[0]}{_TEMPORARY}*"
     return f"{name[:-_DIGITS]}*" if name[-_DIGITS - 1 : -_DIGITS] == "/" else name
 
 

@@ -14,7 +14,7 @@ import heapq
 import math
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -24,10 +24,13 @@ from streamflow.errors import JobFailedError
 from streamflow.testing.simulation.chance import Chance
 from streamflow.testing.simulation.trace import Trace
 
-__all__ = ["Crash", "SimLoop", "fulfil"]
+__all__ = ["PROCESS", "Crash", "SimLoop", "fulfil", "host_of"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+PROCESS: Final[ContextVar[str]] = ContextVar("PROCESS", default="")
+"""The name of the simulated process that a callback belongs to, where several share a loop."""
 
 _MOST_STEPS: Final = 1_000_000
 _LONGEST: Final = 86_400_000_000
@@ -45,6 +48,15 @@ class _Call:
     callback: Callable[..., object]
     args: tuple[Any, ...]
     context: Context
+
+
+def host_of(process: str) -> str:
+    """The machine of a process: one that takes another's place is on the same.
+
+    >>> host_of("worker 1, process 2")
+    'worker 1'
+    """
+    return process.partition(",")[0]
 
 
 def fulfil(future: asyncio.Future[T], function: Callable[..., T], *args: Any) -> None:
@@ -91,7 +103,12 @@ class SimLoop(asyncio.BaseEventLoop):
         """Called before each step with its number."""
         self.reports: list[str] = []
         """Exceptions of tasks that no other task waited for."""
-        self._tasks: list[asyncio.Task[Any]] = []
+        self.dead: set[str] = set()
+        """The processes that have been ended: nothing of them runs any more."""
+        self._frozen: dict[str, list[_Call]] = {}
+        """The callbacks of processes that are held up as a whole."""
+        self.tasks: list[tuple[str, asyncio.Task[Any]]] = []
+        """All tasks, by the process that they belong to."""
         self._chance = Chance(seed)
         self._trace = trace or Trace()
         self._stalls = stalls
@@ -107,7 +124,7 @@ class SimLoop(asyncio.BaseEventLoop):
     # Running.
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine to its end and returns its result.
+        """Runs a coroutine to its end and returns its result. May be called again, while others' tasks still run.
 
         Raises the coroutine's errors; Crash if the process was ended before; JobFailedError for a deadlock, and for
         a program that takes more steps or virtual time than allowed.
@@ -116,8 +133,11 @@ class SimLoop(asyncio.BaseEventLoop):
         self._running = True
         try:
             main = self.create_task(work)
+            process = PROCESS.get()
             while not main.done():
                 self._step()
+                if process in self.dead:
+                    raise Crash
             return main.result()
         finally:
             self._running = False
@@ -128,21 +148,35 @@ class SimLoop(asyncio.BaseEventLoop):
         self._crashed = True
         raise Crash
 
+    def kill(self, process: str) -> None:
+        """Ends one process of several: nothing of it runs any more, no `finally` either."""
+        self.dead.add(process)
+        self._frozen.pop(process, None)
+
+    def freeze(self, process: str) -> None:
+        """Holds up everything of one process until it is thawed."""
+        if process not in self.dead:
+            self._frozen.setdefault(process, [])
+
+    def thaw(self, process: str) -> None:
+        """Lets a frozen process go on."""
+        self._ready.extend(self._frozen.pop(process, ()))
+
     @property
     def crashed(self) -> bool:
         """Whether the process has been ended by `crash`."""
         return self._crashed
 
     def unfinished(self) -> list[asyncio.Task[Any]]:
-        """The tasks that have not ended."""
-        return [task for task in self._tasks if not task.done()]
+        """The tasks that have not ended, of processes that have not been ended."""
+        return [task for process, task in self.tasks if process not in self.dead and not task.done()]
 
     def abandon(self) -> None:
         """Throws away the tasks that still run. Their `finally` blocks run here, outside of any loop, without any
         effect."""
         self._closed = True
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
+        tasks, self.tasks = self.tasks, []
+        for _, task in tasks:
             coroutine: Any = task.get_coro()
             for _ in range(0 if task.done() else _CLOSINGS):
                 # A `finally` that awaits keeps a coroutine from being closed at the first attempt.
@@ -165,7 +199,7 @@ class SimLoop(asyncio.BaseEventLoop):
             ready[index], ready[-1] = ready[-1], ready[index]
             self._trace.choice(index)
         call = ready.pop()
-        if call.handle.cancelled():
+        if call.handle.cancelled() or ((self.dead or self._frozen) and not self._may_run(call)):
             return
         if self._stalls and self._chance.happens(self._stalls):
             due = self.now + math.ceil(self._chance.wait(self._stall) * 1e6)
@@ -181,11 +215,19 @@ class SimLoop(asyncio.BaseEventLoop):
         try:
             call.context.run(call.callback, *call.args)
         except Crash:
-            self._crashed = True
+            self._crashed = call.context.get(PROCESS, "") not in self.dead
         except Exception as error:  # noqa: BLE001 — told as an event loop tells it
             self.call_exception_handler({"message": "exception in a callback", "exception": error})
         if self._crashed:
             raise Crash
+
+    def _may_run(self, call: _Call) -> bool:
+        """Whether the process of a callback lives, and is not held up: then the callback waits."""
+        process = call.context.get(PROCESS, "")
+        if process in self._frozen:
+            self._frozen[process].append(call)
+            return False
+        return process not in self.dead
 
     def _advance(self) -> None:
         """Moves time to the next timer and makes the due timers ready."""
@@ -264,7 +306,8 @@ class SimLoop(asyncio.BaseEventLoop):
             coro, loop=self, name=None if name is None else str(name), context=context
         )
         if not self._closed:
-            self._tasks.append(task)
+            process = PROCESS.get() if context is None else context.get(PROCESS, "")
+            self.tasks.append((process, task))
         return task
 
     def run_in_executor(

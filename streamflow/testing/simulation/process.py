@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -27,7 +27,7 @@ from streamflow.testing.simulation.schedule import Incarnation
 from streamflow.testing.simulation.trace import Trace
 from streamflow.time.timestamps import to_micros
 
-__all__ = ["Ending", "SimClock", "SimThreads", "run_process"]
+__all__ = ["Ending", "SimClock", "SimThreads", "run_process", "running"]
 
 T = TypeVar("T")
 
@@ -116,6 +116,8 @@ class Ending:
     error: Exception | None = None
     leaks: tuple[str, ...] = ()
     vanished: bool = False
+    befallen: Counter[str] = field(default_factory=Counter[str])
+    """The mishaps of its workers."""
 
 
 def run_process(
@@ -166,7 +168,7 @@ def run_process(
         error = raised
         how = "failed"
     points.reached[ANY_STEP] = loop.steps
-    leaks = () if how == "crashed" else (*_running(loop), *loop.reports, *interventions.complaints)
+    leaks = () if how == "crashed" else (*running(loop), *loop.reports, *interventions.complaints)
     loss = crash.loss if how == "crashed" and crash is not None else "kill"
     following = disk.crash(loss, chance.split("loss"))
     loop.abandon()
@@ -184,6 +186,6 @@ def run_process(
     )
 
 
-def _running(loop: SimLoop) -> list[str]:
+def running(loop: SimLoop) -> list[str]:
     """The tasks that outlive the job."""
     return [f"task still running: {task.get_coro()!r}".split(" at 0x")[0] for task in loop.unfinished()]

@@ -149,5 +149,7 @@ class Simulation:
         width = max(map(len, self.reached), default=0)
         for point in sorted(self.reached, key=lambda each: (each in (ANY_CALL, ANY_STEP), each)):
             yield f"  {point:<{width}}  {self.crashed[point]:>7} crashes of {self.reached[point]:>9} times there"
+        for mishap in sorted(each for each in self.crashed if each not in self.reached):
+            yield f"  {mishap}: {self.crashed[mishap]} times"
         if self.seeds == 1:
             yield f"trace {self.digest}"

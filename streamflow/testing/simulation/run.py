@@ -23,6 +23,7 @@ from streamflow.state.checkpoints.store import CheckpointStore, jobs_in
 from streamflow.testing.clock import TestClock
 from streamflow.testing.modes import is_changing
 from streamflow.testing.simulation.chance import Chance
+from streamflow.testing.simulation.cluster import Cluster, Main, Member
 from streamflow.testing.simulation.disk import SimDisk
 from streamflow.testing.simulation.interventions import Interventions
 from streamflow.testing.simulation.points import CrashAt
@@ -43,6 +44,10 @@ __all__ = [
 
 _MORE: Final = 3
 """The number of undisturbed processes beyond the schedule's that may be needed."""
+_WHOLE: Final = 10.0
+"""Seconds in which an undisturbed job is done that is never quiet."""
+_RECOVERY: Final = 20.0
+"""Seconds in which a mishap is noticed and dealt with, once it is over."""
 _REST: Final = 60.0
 """Seconds after the job's end; a task that still runs then was left running."""
 
@@ -78,10 +83,11 @@ def expected_results(scenario: Scenario, rows: Rows) -> Results:
 def survey(scenario: Scenario, **odds: Any) -> Odds:
     """The crash points of this job, found by an undisturbed run and one that continues from a checkpoint."""
     reached: Counter[str] = Counter()
-    usual = Schedule(-1, (Incarnation(2),), splits=2, interval=0.04)
+    workers = odds.get("workers", 0)
+    usual = Schedule(-1, (Incarnation(2),), splits=2, interval=0.04, workers=workers)
     # With many checkpoints points show up that few runs come to: each counts, however rarely it is met.
     crash = CrashAt("commit.before", 2, "kill")
-    dense = Schedule(-1, (Incarnation(2, crash),), splits=2, batch_rows=4, interval=0.01)
+    dense = Schedule(-1, (Incarnation(2, crash),), splits=2, batch_rows=4, interval=0.01, workers=workers)
     for schedule in (usual, dense):
         for ending in _processes(scenario, schedule, Trace()):
             for point, times in ending.reached.items():
@@ -106,9 +112,12 @@ def run_schedule(scenario: Scenario, schedule: Schedule, expected: Results) -> O
         reached.update(ending.reached)
         if ending.how == "crashed" and incarnation.crash is not None:
             crashed[incarnation.crash.point] += 1
+        crashed.update(ending.befallen)
         finished = ending.how == "finished" and not ending.result.stopped
         vanished = vanished or ending.vanished
-        failure = _misbehaviour(ending, scenario, forgiven=rot or vanished)
+        failure = _misbehaviour(ending, scenario, forgiven=rot or vanished) or _slow(
+            ending, schedule, incarnation
+        )
         # Checkpoints that vanish while one is written may leave half of it.
         if failure is None and not (rot or vanished):
             failure = damaged_checkpoints(disk, CHECKPOINTS)
@@ -128,37 +137,80 @@ def run_schedule(scenario: Scenario, schedule: Schedule, expected: Results) -> O
 def _processes(scenario: Scenario, schedule: Schedule, trace: Trace) -> Iterator[Ending]:
     """Runs the job's processes one after the other, until one has finished; no more than the schedule may need."""
     disk = SimDisk()
+    cluster: Cluster | None = None
     for number in range(len(schedule.incarnations) + _MORE):
         incarnation = schedule.at(number)
         chance = Chance(f"process/{schedule.seed}/{number}")
         trace.event(f"process {number + 1}")
-        if incarnation.rot is not None:
+        if incarnation.rot is not None and (cluster is None or cluster.over):
             for path in rotten(disk, CHECKPOINTS, incarnation.rot):
                 trace.event(f"rot: in {path.parent}")
         scenario.arrange(schedule, number)
-        ending = run_process(
-            _main(scenario, schedule, incarnation),
-            incarnation,
-            disk,
-            chance=chance,
-            trace=trace,
-            blocking=schedule.blocking,
-            stalls=schedule.stalls,
-            place=CHECKPOINTS,
-        )
+        if schedule.workers:
+            if cluster is None or cluster.over:
+                cluster = _cluster(scenario, schedule, incarnation, disk, chance, trace)
+            ending = cluster.run(_main(scenario, schedule, incarnation), incarnation)
+        else:
+            ending = _alone(scenario, schedule, incarnation, disk, chance, trace)
         trace.event(f"process {number + 1} {ending.how}", ending.steps)
         yield ending
+        disk = ending.disk
         if ending.how == "finished" and not ending.result.stopped:
             return
-        disk = ending.disk
 
 
-def _main(scenario: Scenario, schedule: Schedule, incarnation: Incarnation) -> Any:
+def _alone(
+    scenario: Scenario,
+    schedule: Schedule,
+    incarnation: Incarnation,
+    disk: SimDisk,
+    chance: Chance,
+    trace: Trace,
+) -> Ending:
+    """Runs a process that does everything itself."""
+    main = _main(scenario, schedule, incarnation)
+    return run_process(
+        lambda ports, interventions: main(Member(ports), interventions),
+        incarnation,
+        disk,
+        chance=chance,
+        trace=trace,
+        blocking=schedule.blocking,
+        stalls=schedule.stalls,
+        place=CHECKPOINTS,
+    )
+
+
+def _cluster(
+    scenario: Scenario,
+    schedule: Schedule,
+    incarnation: Incarnation,
+    disk: SimDisk,
+    chance: Chance,
+    trace: Trace,
+) -> Cluster:
+    return Cluster(
+        disk,
+        incarnation,
+        chance=chance,
+        trace=trace,
+        blocking=schedule.blocking,
+        latency=schedule.latency,
+        remote=schedule.remote,
+        stalls=schedule.stalls,
+        place=CHECKPOINTS,
+        job=scenario.graph.job,
+    )
+
+
+def _main(scenario: Scenario, schedule: Schedule, incarnation: Incarnation) -> Main:
     interval = timedelta(seconds=schedule.interval)
 
-    async def main(ports: Ports, interventions: Interventions) -> JobResult:
+    async def main(member: Member, interventions: Interventions) -> JobResult:
         handle = scenario.start(
-            ports,
+            member.ports,
+            pool=member.pool,
+            workers=schedule.workers,
             mode=schedule.mode,
             parallelism=incarnation.parallelism,
             batch_rows=schedule.batch_rows,
@@ -166,7 +218,8 @@ def _main(scenario: Scenario, schedule: Schedule, incarnation: Incarnation) -> A
             checkpoint_interval=interval,
             micro_batch_interval=interval,
             restore="latest",
-            restart="fixed" if schedule.restarts else "none",
+            restart="fixed" if schedule.restarts or schedule.workers else "none",
+            restart_attempts=5 if not schedule.workers else 20,
             restart_delay=timedelta(milliseconds=10),
         )
         interventions.start(handle)
@@ -175,7 +228,7 @@ def _main(scenario: Scenario, schedule: Schedule, incarnation: Incarnation) -> A
             await interventions.answered()
             return result
         finally:
-            await ports.clock.sleep(_REST)
+            await member.ports.clock.sleep(_REST)
 
     return main
 
@@ -198,6 +251,17 @@ def _misbehaviour(ending: Ending, scenario: Scenario, *, forgiven: bool) -> str 
     if unforeseen or not isinstance(error, StreamflowError):
         return f"failed without saying clearly why: {told}"
     return None
+
+
+def _slow(ending: Ending, schedule: Schedule, incarnation: Incarnation) -> str | None:
+    """The error text for a job on several processes that took too long to recover; None if it did not."""
+    if ending.how != "finished" or schedule.quiet or not schedule.workers:
+        return None
+    troubles = len(incarnation.mishaps) + (incarnation.crash is not None)
+    bound = _REST + _WHOLE + _RECOVERY * troubles + sum(each.seconds for each in incarnation.mishaps)
+    if ending.seconds <= bound:
+        return None
+    return f"it took {ending.seconds - _REST:.0f} s, and might have taken {bound - _REST:.0f} s after what befell it"
 
 
 def _wrong(scenario: Scenario, rows: Rows, expected: Results, disk: SimDisk) -> str | None:

@@ -22,6 +22,7 @@ from streamflow.testing.modes import check_key, is_changing, replacing_key
 from streamflow.testing.results import difference, final_rows
 from streamflow.testing.rows import values_of
 from streamflow.testing.simulation.chance import Chance
+from streamflow.testing.simulation.cluster import MakePool
 from streamflow.testing.simulation.sample import samples_of
 from streamflow.testing.simulation.schedule import Schedule
 from streamflow.testing.simulation.sink import CaptureSink, captured
@@ -128,11 +129,16 @@ class Scenario:
             arrivals.most = len(sample)
             arrivals.pace = arrivals.quiet = 0
 
-    def start(self, ports: Ports, **settings: Any) -> LocalJob:
-        """Starts the job on the running event loop."""
+    def start(
+        self, ports: Ports, *, pool: MakePool | None = None, workers: int = 0, **settings: Any
+    ) -> LocalJob:
+        """Starts the job on the running event loop; its subtasks are in a pool of so many workers, if there is one."""
         resolved = self._resolved(settings)
         profile = profile_for(resolved.mode, resolved, bounded=True)
-        return LocalJob(self.graph, self._plan, profile, resolved, ports=ports)
+        made = None
+        if pool is not None:
+            made = pool(self.graph, self._plan, self._plan(self.graph, resolved), workers)
+        return LocalJob(self.graph, self._plan, profile, resolved, ports=ports, pool=made)
 
     def results(self, disk: Disk) -> Results:
         """The visible output by sink, as it was written."""

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from streamflow.testing.simulation.chance import Chance
 from streamflow.testing.simulation.disk import DiskFault, Loss
 from streamflow.testing.simulation.interventions import Intervention
+from streamflow.testing.simulation.mishaps import MISHAPS, Mishap
 from streamflow.testing.simulation.points import ANY_CALL, WRITING, CrashAt
 
 __all__ = ["Incarnation", "Odds", "Rot", "Schedule", "draw"]
@@ -45,6 +46,7 @@ class Incarnation:
     clock_jump: int = 0
     """Microseconds by which the wall clock is wrong."""
     interventions: tuple[Intervention, ...] = ()
+    mishaps: tuple[Mishap, ...] = ()
 
     def __str__(self) -> str:
         parts = [f"parallelism {self.parallelism}"]
@@ -54,6 +56,7 @@ class Incarnation:
             parts.append(f"the wall clock is wrong by {self.clock_jump / _MICROS:+.0f} s")
         parts.extend(map(str, self.faults))
         parts.extend(map(str, self.interventions))
+        parts.extend(map(str, self.mishaps))
         if self.crash is not None:
             parts.append(f"ends by {self.crash}")
         elif len(parts) == 1:
@@ -65,7 +68,9 @@ class Incarnation:
 class Schedule:
     """The whole life. Durations are seconds of virtual time; `rows` names the records of each source that come, all
     if it names none; with `restarts` a job that fails is restarted in its process; each split is once without
-    records for `quiet`. After the last incarnation another one like it runs to its end."""
+    records for `quiet`. `workers` are as many processes beside that of each incarnation, their messages take
+    `latency`, and where they are `remote`, none can be ended from elsewhere; 0: everything is in one process. After the
+    last incarnation another one like it runs to its end."""
 
     seed: int
     incarnations: tuple[Incarnation, ...]
@@ -78,6 +83,9 @@ class Schedule:
     stalls: float = 0.0
     restarts: bool = False
     quiet: float = 0.0
+    workers: int = 0
+    latency: float = 0.0
+    remote: bool = False
     rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
 
     def words(self) -> list[str]:
@@ -88,12 +96,15 @@ class Schedule:
         pace += ", restarts in its process" if self.restarts else ""
         pace += f", each split is once quiet for {self.quiet:.0f} s" if self.quiet else ""
         lines = [f"{self.mode} mode, {splits}, {pace}"]
+        if self.workers:
+            apart = " on machines of their own" if self.remote else ""
+            lines.append(f"{self.workers} workers{apart}, messages take {self.latency * 1000:g} ms")
         if self.rows:
             lines.extend(f"only these records of {id}: {_listed(rows)}" for id, rows in self.rows.items())
         for number, each in enumerate(self.incarnations, 1):
             lines.append(f"process {number}: {each}")
         last = self.incarnations[-1]
-        if last.crash is not None or last.faults or last.interventions:
+        if last.crash is not None or last.faults or last.interventions or last.mishaps:
             after = Incarnation(self.incarnations[-1].parallelism)
             lines.append(f"process {len(self.incarnations) + 1}: {after}")
         return lines
@@ -122,6 +133,9 @@ class Odds:
     stops: float = 0.15
     vanishing: float = 0.03
     quiet: float = 0.25
+    workers: int = 0
+    """Processes beside the coordinator's: a schedule has from 1 to so many. 0: everything is in one process."""
+    mishaps: float = 0.6
 
 
 def draw(seed: int, odds: Odds) -> Schedule:
@@ -132,7 +146,7 @@ def draw(seed: int, odds: Odds) -> Schedule:
     True
     """
     chance = Chance(f"schedule/{seed}")
-    meddling = chance.split("interventions")
+    meddling, harm = chance.split("interventions"), chance.split("mishaps")
     incarnations: list[Incarnation] = []
     fixed = chance.between(1, odds.most_parallel) if chance.happens(0.4) else None
     while len(incarnations) < 4 and (not incarnations or chance.happens(odds.crashes)):
@@ -146,6 +160,7 @@ def draw(seed: int, odds: Odds) -> Schedule:
                 else None,
                 clock_jump=chance.between(-3_600, 3_600) * _MICROS if chance.happens(odds.clock_jumps) else 0,
                 interventions=tuple(_interventions(meddling, odds)),
+                mishaps=tuple(_mishaps(harm, odds)),
             )
         )
     if chance.happens(0.03 if odds.crashes else 1.0):
@@ -165,6 +180,9 @@ def draw(seed: int, odds: Odds) -> Schedule:
         stalls=chance.one_of((0.0, 0.01, 0.03, 0.1)),
         restarts=chance.happens(0.3),
         quiet=_QUIET if quiet else 0.0,
+        workers=harm.between(1, odds.workers) if odds.workers else 0,
+        latency=harm.one_of((0.0002, 0.001, 0.01)) if odds.workers else 0.0,
+        remote=bool(odds.workers) and harm.happens(0.4),
     )
 
 
@@ -203,6 +221,16 @@ def _interventions(chance: Chance, odds: Odds) -> Iterator[Intervention]:
             often = [WRITING] if WRITING in odds.points and chance.happens(0.5) else sorted(odds.points)
             point = chance.one_of(often)
             yield Intervention(what, point, 1 + int(odds.points[point] * chance.random()))
+
+
+def _mishaps(chance: Chance, odds: Odds) -> Iterator[Mishap]:
+    """The mishaps of workers; often more than one, for what is done about the first may be met by the second."""
+    while odds.workers and odds.points and chance.happens(odds.mishaps):
+        point = chance.one_of(sorted(odds.points))
+        time = 1 + int(odds.points[point] * chance.random() ** 2)
+        what = chance.one_of(MISHAPS)
+        seconds = 0.0 if what in ("killed", "lost") else chance.one_of((0.05, 0.5, 4.0, 8.0))
+        yield Mishap(what, chance.below(odds.workers), point, time, seconds)
 
 
 def _faults(chance: Chance, odds: Odds) -> Iterator[DiskFault]:

@@ -47,6 +47,7 @@ def _simpler(schedule: Schedule, sizes: Mapping[str, int]) -> Iterator[Schedule]
     for number, life in enumerate(lives):
         for calmer in _calmer(life):
             yield replace(schedule, incarnations=(*lives[:number], calmer, *lives[number + 1 :]))
+    yield from _fewer_workers(schedule)
     yield from _fewer_rows(schedule, sizes)
     if schedule.mode != "streaming":
         yield replace(schedule, mode="streaming")
@@ -69,6 +70,15 @@ def _simpler(schedule: Schedule, sizes: Mapping[str, int]) -> Iterator[Schedule]
         )
 
 
+def _fewer_workers(schedule: Schedule) -> Iterator[Schedule]:
+    if schedule.workers:
+        yield replace(schedule, workers=0)
+    if schedule.workers > 1:
+        yield replace(schedule, workers=schedule.workers - 1)
+    if schedule.remote:
+        yield replace(schedule, remote=False)
+
+
 def _calmer(life: Incarnation) -> Iterator[Incarnation]:
     if life.rot is not None:
         yield replace(life, rot=None)
@@ -76,6 +86,8 @@ def _calmer(life: Incarnation) -> Iterator[Incarnation]:
         yield replace(life, clock_jump=0)
     for gone in range(len(life.interventions)):
         yield replace(life, interventions=life.interventions[:gone] + life.interventions[gone + 1 :])
+    for gone in range(len(life.mishaps)):
+        yield replace(life, mishaps=life.mishaps[:gone] + life.mishaps[gone + 1 :])
     for gone in range(len(life.faults)):
         yield replace(life, faults=life.faults[:gone] + life.faults[gone + 1 :])
     if life.crash is not None:

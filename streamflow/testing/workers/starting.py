@@ -16,10 +16,10 @@ from streamflow.runners.processes.pool import WorkerPool
 from streamflow.runners.processes.service import WorkerService
 from streamflow.runners.processes.starting import Introduction, WorkerProcess
 from streamflow.runners.program import Program
-from streamflow.runtime.control.messages import Alive, FromProcess, Hello
+from streamflow.runtime.control.messages import Alive, Hello
 from streamflow.runtime.control.placement import Placement
 from streamflow.runtime.ports import Ports
-from streamflow.testing.workers.control import LoopLink, LoopServer
+from streamflow.testing.workers.control import LoopLink, LoopServer, Watch
 from streamflow.testing.workers.network import Network
 from streamflow.testing.workers.transport import LoopTransport
 from streamflow.time.clock import Clock
@@ -29,6 +29,13 @@ __all__ = ["LoopStarter", "pool_on_loop"]
 _EVERY: Final = 1.0
 """Seconds between two words of a worker to its coordinator."""
 _SILENCE: Final = 10.0
+_MOST: Final = 1 << 20
+"""Bytes of the largest frame."""
+
+
+def _nothing() -> None:
+    """Does nothing: a calm network loses nobody."""
+
 
 Spawn = Callable[[str, Coroutine[Any, Any, None]], WorkerProcess]
 """Runs the main coroutine of a process, which has that name."""
@@ -36,7 +43,7 @@ Spawn = Callable[[str, Coroutine[Any, Any, None]], WorkerProcess]
 
 class LoopStarter:
     """Starts workers of a graph (`runners.processes.starting.Starter`). `ports` gives the ports of the process with
-    that name."""
+    that name; `lost` is called by a process that has lost its coordinator, and does not return there."""
 
     def __init__(
         self,
@@ -46,12 +53,16 @@ class LoopStarter:
         *,
         planned: Callable[[LogicalGraph, Settings], PhysicalPlan] = physical_plan,
         spawn: Spawn | None = None,
+        watch: Watch | None = None,
+        lost: Callable[[], None] = _nothing,
     ) -> None:
         self._graph = graph
         self._network = network
         self._ports = ports
         self._planned = planned
         self._spawn = spawn or _Beside
+        self._watched = {} if watch is None else {"watch": watch}
+        self._lost = lost
 
     async def start(self, introduction: Introduction) -> WorkerProcess:
         name = f"worker {introduction.place}, process {introduction.process}"
@@ -60,20 +71,20 @@ class LoopStarter:
     async def _serve(self, name: str, introduction: Introduction) -> None:
         """The program of a worker, as `streamflow.cli.worker` is that of a real one."""
         ports = self._ports(name)
-        link = LoopLink(self._network)
-        await link.open()
+        link = LoopLink(self._network, introduction.coordinator, ports.clock, **self._watched)
+        try:
+            await link.open()
+        except ConnectionError:
+            self._lost()
+            return
         transport = LoopTransport(self._network, introduction.data, max_frame=introduction.max_frame)
         transport.listen()
-
-        def tell(attempt: int, message: FromProcess) -> None:
-            link.send(attempt, message)
-
-        service = WorkerService(self._graph, self._planned, transport, lambda _: ports, tell)
+        service = WorkerService(self._graph, self._planned, transport, lambda _: ports, link.send)
         versions = {"streamflow": __version__}
         link.send(0, Hello(introduction.place, introduction.process, 0, name, transport.address, versions))
         beside = [
-            asyncio.create_task(link.carry(service.hear)),
-            asyncio.create_task(_live(link, ports.clock)),
+            asyncio.create_task(self._hear(link, service)),
+            asyncio.create_task(self._live(link, introduction.silence, ports.clock)),
         ]
         try:
             await service.run()
@@ -84,11 +95,16 @@ class LoopStarter:
             await asyncio.gather(*beside, return_exceptions=True)
             link.close()
 
+    async def _hear(self, link: LoopLink, service: WorkerService) -> None:
+        await link.carry(service.hear)
+        self._lost()
 
-async def _live(link: LoopLink, clock: Clock) -> None:
-    while True:
-        link.send(0, Alive())
-        await clock.sleep(_EVERY)
+    async def _live(self, link: LoopLink, silence: float, clock: Clock) -> None:
+        while True:
+            link.send(0, Alive())
+            await clock.sleep(_EVERY)
+            if link.silent > silence:
+                self._lost()
 
 
 class _Beside:
@@ -114,19 +130,23 @@ def pool_on_loop(
     network: Network,
     clock: Clock,
     *,
-    max_frame: int = 1 << 20,
+    folder: str = "/loop",
     silence: float = _SILENCE,
+    watch: Watch | None = None,
 ) -> WorkerPool:
-    """A pool of workers on the running event loop; raises ConfigError if the plan cannot be placed on so many."""
+    """A pool of workers on the running event loop; its addresses are below `folder`. Raises ConfigError if the plan
+    cannot be placed on so many."""
     Placement(plan, workers)
     introduction = Introduction(
         place=0,
         process=0,
-        folder="/loop",
+        folder=folder,
         secret="",
         silence=silence,
-        max_frame=max_frame,
+        max_frame=_MOST,
         log_level="WARNING",
         program=Program("", plan.job, {}, "", "", []),
     )
-    return WorkerPool(workers, starter, LoopServer(network), introduction, clock=clock)
+    watched = {} if watch is None else {"watch": watch}
+    server = LoopServer(network, introduction.coordinator, **watched)
+    return WorkerPool(workers, starter, server, introduction, clock=clock)
