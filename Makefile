@@ -16,7 +16,7 @@ DEVELOPMENT := $(VENV)/.development-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo kafka flights delays test lint types format check bench reliability dist lock clean
+.PHONY: help demo kafka flights delays test ray lint types format check bench reliability dist lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: $(TESTING) ## run every test, doctest and architecture check (ARGS="-k ses
 OTHERS := $(shell python3 -c 'import os; print(min(3, len(os.sched_getaffinity(0)) + 1))' 2>/dev/null || echo 1)
 ALL_TESTS := --tx=popen --tx='$(OTHERS)*popen//env:POLARS_MAX_THREADS=1' --dist=loadfile --no-loadscope-reorder
 
+ray: $(DEVELOPMENT) ## run the tests that start Ray, which make test goes without
+	@$(BIN)/pytest tests/ray $(ARGS)
+
 lint: $(DEVELOPMENT) ## check style, formatting and the layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -74,10 +77,12 @@ lock: ## resolve the lock files again (needs uv; UPGRADE=--upgrade for newer ver
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 2; }
 	uv pip compile $(LOCK) pyproject.toml -o requirements.lock
 	uv pip compile $(LOCK) --group build -c requirements.lock -o requirements-build.lock
-	uv pip compile $(LOCK) pyproject.toml --all-extras --group test -c requirements.lock -o requirements-test.lock
+	uv pip compile $(LOCK) pyproject.toml $(TESTED) --group test -c requirements.lock -o requirements-test.lock
 	uv pip compile $(LOCK) pyproject.toml --all-extras --group dev --group bench \
 		-c requirements-test.lock -c requirements-build.lock -o requirements-dev.lock
 
+# Ray is as large as all the rest: developers have it, `make test` goes without.
+TESTED := --extra avro --extra confluent --extra processes --extra transcripts
 LOCK := --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" $(UPGRADE)
 

@@ -25,6 +25,7 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "Mode",
+    "NetworkCompression",
     "RestartKind",
     "RunSettings",
     "Runner",
@@ -38,7 +39,8 @@ __all__ = [
 ]
 
 Mode = Literal["auto", "streaming", "micro-batch", "batch"]
-Runner = Literal["local", "processes"]
+Runner = Literal["local", "processes", "ray"]
+NetworkCompression = Literal["none", "lz4"]
 StateBackend = Literal["rocksdb", "memory"]
 RestartKind = Literal["auto", "none", "fixed", "exponential"]
 LogFormat = Literal["text", "json"]
@@ -138,6 +140,31 @@ def _instance(value: Any, what: str) -> tuple[int | None, int]:
 
 def _processes(value: Any, what: str) -> int | None:
     return None if value == "auto" else _count(most=1_024)(value, what)
+
+
+def _cpus(value: Any, what: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = 0.0
+    if not 0 < number <= 1_024 or isinstance(value, bool):
+        raise ConfigError(f"{what} is {value!r}", hint="write a number of cores, like 1 or 0.5")
+    return number
+
+
+def _ports(value: Any, what: str) -> str:
+    found = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", str(value).strip())
+    if found is None or not int(found[1]) <= int(found[2] or found[1]) < 1 << 16:
+        raise ConfigError(f"{what} is {value!r}", hint='write it like "20000-20100", or 0 for any free ports')
+    return found[0]
+
+
+def _tls(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[^,]+,[^,]+,[^,]+", value):
+        raise ConfigError(
+            f"{what} is {value!r}", hint='write the paths of three files, like "tls.crt,tls.key,ca.crt"'
+        )
+    return value
 
 
 def _text(value: Any, what: str) -> str:
@@ -246,6 +273,12 @@ class RunSettings(TypedDict, total=False):
     processes: int | Literal["auto"] | None
     worker_timeout: str | timedelta | None
     autoscale: str | None
+    ray_address: str | None
+    worker_cpus: float | None
+    worker_memory: int | str | None
+    network_ports: int | str | None
+    network_tls: str | None
+    network_compression: NetworkCompression | None
     instance: str | tuple[int | None, int] | None
     max_parallelism: int | None
     batch_rows: int | None
@@ -299,11 +332,12 @@ class Settings:
     """auto: batch if every source is bounded, else streaming."""
     parallelism: int = _setting(1, _count(most=32_768))
     """Subtasks per operator; an operator's own `parallel(n)` wins."""
-    runner: Runner = _setting("local", _choice("local", "processes"))
-    """Where the subtasks run: local is the program's own process, processes are workers beside it on this machine."""
+    runner: Runner = _setting("local", _choice("local", "processes", "ray"))
+    """Where the subtasks run: local is the program's own process, processes are workers beside it on this machine, ray
+    are workers that Ray places on the machines of a cluster."""
     processes: int | None = _setting(None, _processes)
     """Number of workers. auto (None): one for a plan of columns only, else as many as there are cores, up to
-    `parallelism`; where only `runner` is given, parallelism is that number, too."""
+    `parallelism`; where only `runner` is given, parallelism is that number, too. With Ray: `parallelism`."""
     worker_timeout: int = _setting(10_000_000, _duration(zero=False))
     """The silence after which a worker counts as dead, and after which one that does not hear the coordinator ends
     itself."""
@@ -311,6 +345,21 @@ class Settings:
     """Policy by which the job rescales itself, like "busy>0.8 busy<0.3 1..8 every 5m": twice the parallelism while the
     busiest operator is busy for more than 0.8 of its time, half of it below 0.3, from 1 to 8; what is seen has to last
     for that time. None: never. Needs checkpoints."""
+    ray_address: str | None = _setting(None, _text)
+    """Cluster of Ray whose machines run the workers: auto (the one that this machine is in), or HOST:PORT. None: one of
+    this machine alone, for this job."""
+    worker_cpus: float = _setting(1.0, _cpus)
+    """Cores that Ray keeps for each worker."""
+    worker_memory: int | None = _setting(None, parse_bytes)
+    """Bytes of memory that Ray keeps for each worker; None: it does not look at memory."""
+    network_ports: str = _setting("0", _ports)
+    """Ports on which the coordinator and workers listen for one another, under Ray, like "20000-20100"; 0: any free
+    ones. Each worker on a host needs one, and so does the coordinator."""
+    network_tls: str | None = _setting(None, _tls)
+    """Paths of a certificate, its key and the authority's certificate, "tls.crt,tls.key,ca.crt", which are there on
+    every host: connections between workers are encrypted, under Ray. None: they are not."""
+    network_compression: NetworkCompression = _setting("none", _choice("none", "lz4"))
+    """Compression of columns between workers, for networks that are slower than it: none or lz4."""
     instance: tuple[int | None, int] = _setting((0, 1), _instance)
     """This copy's place among several copies of the program that share its input: `"2/4"` is the second of four, (1,
     4); `"group/4"` one of four that agree among themselves, (None, 4)."""

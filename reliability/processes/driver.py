@@ -22,7 +22,6 @@ from streamflow.errors import StreamflowError
 from streamflow.runners.local import LocalJob
 from streamflow.runners.processes.control_server import ControlServer
 from streamflow.runners.processes.pool import WorkerPool
-from streamflow.runners.processes.socket_folder import make_socket_folder
 from streamflow.runners.processes.starting import Introduction, Subprocesses
 from streamflow.runners.program import Program
 from streamflow.runtime.ports import Ports
@@ -98,16 +97,14 @@ def pool_of(settings: Settings, program: Program) -> WorkerPool:
     introduction = Introduction(
         place=0,
         process=0,
-        folder=make_socket_folder(),
         secret=secret,
         silence=settings.worker_timeout / 1e6,
         max_frame=settings.channel_bytes + (1 << 20),
         log_level="WARNING",
         program=program,
     )
-    server = ControlServer(introduction.coordinator, Secret(secret))
     starter = Subprocesses("reliability.processes.worker", share=workers)
-    return WorkerPool(workers, starter, server, introduction, clock=SystemClock())
+    return WorkerPool(workers, starter, ControlServer(Secret(secret)), introduction, clock=SystemClock())
 
 
 def main() -> int:

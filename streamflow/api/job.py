@@ -178,7 +178,7 @@ class Job:
         pool = None
         if resolved.runner != "local" and ports is None:
             plan = physical_plan(self.graph, resolved)
-            pool = pool_for(plan, resolved, lambda: Program.holding(self), SystemClock())
+            pool = pool_for(self.graph, plan, resolved, lambda: Program.holding(self), SystemClock())
         claim: InstanceClaim | None = None
         if resolved.instance[1] > 1:
             self._check_shareable()

@@ -1,6 +1,6 @@
 """The program of a worker's process: takes its introduction from stdin, imports the job, and serves the coordinator.
 
-The runner of several processes starts it; users do not.
+The runner of several processes starts it, users do not; an actor of Ray calls `work`.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import platform
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final
 
 import msgspec
-import polars as pl
 
 from streamflow.api.physical import physical_plan
 from streamflow.api.running import run_on_loop
 from streamflow.cli.loading import load
 from streamflow.config import Secret, Settings
-from streamflow.distribution import __version__
 from streamflow.errors import StreamflowError
 from streamflow.graph.logical import LogicalGraph
 from streamflow.runners.processes.control_link import ORPHANED, ControlLink
 from streamflow.runners.processes.process_metrics import ProcessMetrics
 from streamflow.runners.processes.service import WorkerService
 from streamflow.runners.processes.starting import Introduction
+from streamflow.runners.processes.versions import own_versions
 from streamflow.runners.program import Program
 from streamflow.runtime.control.messages import Hello, Raised
 from streamflow.runtime.ports import Ports
@@ -34,7 +34,7 @@ from streamflow.runtime.relayed_logs import LogRelay, relayed
 from streamflow.runtime.transport.port import TransportError
 from streamflow.runtime.transport.sockets import SocketTransport
 
-__all__ = ["main"]
+__all__ = ["main", "work"]
 
 _MOST: Final = 16 << 20
 """Bytes of the longest introduction."""
@@ -46,25 +46,39 @@ def main(ports: Callable[[Settings], Ports] | None = None) -> int:
     # A terminal sends SIGINT to every process of the job: the coordinator decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     introduction = _introduced()
-    program = introduction.program
-    sys.path[:] = [*program.search, *(each for each in sys.path if each not in program.search)]
     try:
-        link = ControlLink(
-            introduction.coordinator, Secret(introduction.secret), silence=introduction.silence
-        )
+        work(introduction, ports=ports)
     except TransportError as error:
         print(f"worker {introduction.place} ends: {error}", file=sys.stderr)
         return ORPHANED
-    graph, failure = None, None
-    try:
-        graph = _graph(program)
-    except StreamflowError as error:
-        failure = error
-    relay = LogRelay(lambda: _relay(relay, link))
-    with relayed(relay, introduction.log_level):
-        run_on_loop(_serve(introduction, link, graph, failure, ports or _ports))
-    link.close()
     return 0
+
+
+def work(
+    introduction: Introduction,
+    graph: LogicalGraph | None = None,
+    *,
+    ports: Callable[[Settings], Ports] | None = None,
+) -> None:
+    """Serves the coordinator until it says that the worker may leave; `graph` is the job's if the introduction names no
+    program. Raises TransportError if the coordinator cannot be reached; ends the process if it is lost later."""
+    link = ControlLink(
+        introduction.coordinator,
+        Secret(introduction.secret),
+        silence=introduction.silence,
+        tls=introduction.tls,
+    )
+    with ExitStack() as held:
+        failure = None
+        try:
+            if introduction.program is not None:
+                graph = _graph(introduction.program, held)
+        except StreamflowError as error:
+            failure = error
+        relay = LogRelay(lambda: _relay(relay, link))
+        with relayed(relay, introduction.log_level):
+            run_on_loop(_serve(introduction, link, graph, failure, ports or _ports))
+    link.close()
 
 
 def _relay(relay: LogRelay, link: ControlLink) -> None:
@@ -85,10 +99,12 @@ def _introduced() -> Introduction:
     return introduction
 
 
-def _graph(program: Program) -> LogicalGraph:
-    program.check()
+def _graph(program: Program, held: ExitStack) -> LogicalGraph:
+    """The graph of the program's job; its file is `held` as long as errors may show lines of it."""
+    sys.path[:] = [*program.search, *(each for each in sys.path if each not in program.search)]
     sys.argv = list(program.arguments)
-    job, _ = load(f"{program.path}:{program.name}", program.given, told=False, package=program.package)
+    path = held.enter_context(program.at_hand())
+    job, _ = load(f"{path}:{program.name}", program.given, told=False, package=program.package)
     return job.graph
 
 
@@ -100,7 +116,12 @@ async def _serve(
     ports: Callable[[Settings], Ports],
 ) -> None:
     """Serves the coordinator until it says that the worker may leave."""
-    transport = SocketTransport(Secret(introduction.secret), max_frame=introduction.max_frame)
+    transport = SocketTransport(
+        Secret(introduction.secret),
+        max_frame=introduction.max_frame,
+        lz4=introduction.lz4,
+        tls=introduction.tls,
+    )
     await transport.listen(introduction.data)
     service = WorkerService(
         graph or LogicalGraph("", ()),
@@ -111,9 +132,13 @@ async def _serve(
         ProcessMetrics(lambda: transport.fenced),
     )
     link.open(asyncio.get_running_loop(), service.hear)
-    versions = {"streamflow": __version__, "polars": pl.__version__, "python": platform.python_version()}
     hello = Hello(
-        introduction.place, introduction.process, os.getpid(), platform.node(), transport.address, versions
+        introduction.place,
+        introduction.process,
+        os.getpid(),
+        platform.node(),
+        transport.address,
+        own_versions(),
     )
     link.send(0, hello)
     if failure is not None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 from weakref import WeakKeyDictionary
 
 import msgspec
+from msgspec.structs import replace
 
 from streamflow.errors import ConfigError
 
@@ -37,6 +41,8 @@ class Program(msgspec.Struct, frozen=True):
     """`sys.argv`, by which the file may decide."""
     package: str = ""
     """The package of the file's module, for what it imports from its neighbours; "" for none."""
+    content: bytes | None = None
+    """The file itself, for workers on hosts where it is not."""
 
     @classmethod
     def of(
@@ -86,11 +92,31 @@ class Program(msgspec.Struct, frozen=True):
         """Notes that a command has loaded the job from here."""
         _LOADED[job] = self
 
-    def check(self) -> None:
-        """Raises ConfigError if the file has changed since."""
-        if _digest(Path(self.path)) != self.digest:
+    def with_content(self) -> Program:
+        """The program together with its file; raises ConfigError if the file has changed since."""
+        self._check(Path(self.path))
+        return replace(self, content=Path(self.path).read_bytes())
+
+    @contextmanager
+    def at_hand(self) -> Generator[Path]:
+        """The file, inside this context: at its path, or a copy of what was sent where there is none. Raises
+        ConfigError if the file there is not the coordinator's."""
+        path = Path(self.path)
+        if self.content is None or path.exists():
+            self._check(path)
+            yield path
+            return
+        with TemporaryDirectory(prefix="streamflow-job-") as folder:
+            copy = Path(folder, path.name)
+            copy.write_bytes(self.content)
+            self._check(copy)
+            yield copy
+
+    def _check(self, path: Path) -> None:
+        if _digest(path) != self.digest:
             raise ConfigError(
-                f"{self.path} has changed since the job was started", hint="start the job again"
+                f"{path} on host {platform.node()} is not the file that the job was started with",
+                hint="if it has been changed, start the job again; with several hosts give all the same file",
             )
 
 

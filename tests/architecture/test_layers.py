@@ -21,7 +21,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "fastavro": ("streamflow.operators.connectors.kafka",),
     "httpx": ("streamflow.operators.connectors.kafka",),
     "prometheus_client": ("streamflow.observe.prometheus",),
-    "ray": (),
+    "ray": ("streamflow.runners.ray.cluster",),
     "pyarrow": ("streamflow.runtime.transport.columns",),
     "rich": ("streamflow.cli", "streamflow.demo"),
     "rocksdict": ("streamflow.state.backends.rocksdb",),

@@ -64,15 +64,14 @@ def test_a_worker_may_import_the_job_for_longer_than_a_handshake_takes(
     monkeypatch.setattr(control_server, "_PATIENCE", 0.5)
 
     async def joined() -> str:
-        address = f"unix:{tmp_path}/{COORDINATOR}"
-        server = ControlServer(address, Secret("s" * 64))
+        server = ControlServer(Secret("s" * 64))
         found: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
 
         def join(hello: Hello, connection: WorkerConnection) -> None:
             found.set_result(hello)
             connection.close()
 
-        await server.open(join)
+        await server.open(f"unix:{tmp_path}/{COORDINATOR}", join)
         reader, writer = await asyncio.open_unix_connection(f"{tmp_path}/{COORDINATOR}")
 
         async def answer() -> bytes:

@@ -23,6 +23,7 @@ def run(
     parallelism: str | None = None,
     runner: str | None = None,
     processes: str | None = None,
+    ray_address: str | None = None,
     checkpoint_dir: str | None = None,
     checkpoint_interval: str | None = None,
     restore: str | None = None,
@@ -45,9 +46,12 @@ def run(
     parallelism
         Subtasks per operator.
     runner
-        Where they run: local (in this process), or processes (in workers beside it: for Python functions).
+        Where they run: local (in this process), processes (in workers beside it: for Python functions), or ray (in
+        workers on the machines of a cluster of Ray).
     processes
-        Number of workers; auto: one for a plan of columns only, else as many as there are cores.
+        Number of workers; auto: one for a plan of columns only, else as many as there are cores; with Ray: parallelism.
+    ray_address
+        Cluster for the runner ray: auto (the one that this machine is in), or HOST:PORT; default: one of this machine.
     checkpoint_dir
         Write checkpoints to this folder or object store (s3://bucket/folder), and continue from the newest one there.
     checkpoint_interval
@@ -81,6 +85,7 @@ def run(
         "parallelism": parallelism,
         "runner": runner,
         "processes": processes,
+        "ray_address": ray_address,
         "checkpoint_dir": checkpoint_dir,
         "checkpoint_interval": checkpoint_interval,
         "restore": restore,

@@ -25,6 +25,7 @@ from streamflow.runtime.control.wire import encoded, to_process
 from streamflow.runtime.transport.addresses import UnixAddress, parse_address
 from streamflow.runtime.transport.handshake import MOST_GREETING, NONCE, Opening
 from streamflow.runtime.transport.port import TransportError
+from streamflow.runtime.transport.tls import Tls, TlsClient
 from streamflow.time.clock import SystemClock, entropy
 
 __all__ = ["ORPHANED", "ControlLink"]
@@ -41,9 +42,10 @@ class ControlLink:
     """The connection to the coordinator at `address`. Raises TransportError if there is none, or if one of the two does
     not know the secret. `silence` is the number of seconds without a word after which the coordinator is lost."""
 
-    def __init__(self, address: str, secret: Secret, *, silence: float) -> None:
+    def __init__(self, address: str, secret: Secret, *, silence: float, tls: Tls | None = None) -> None:
         self._silence = silence
         self._socket = _connected(address)
+        self._tls = None if tls is None else TlsClient(tls)
         self._frames = Frames(limit=MOST_GREETING)
         self._bodies: list[bytes] = []
         self._queue: SimpleQueue[tuple[bytes, ...] | None] = SimpleQueue()
@@ -75,20 +77,40 @@ class ControlLink:
     def _prove(self, opening: Opening) -> None:
         self._socket.settimeout(_PATIENCE)
         try:
-            self._socket.sendall(b"".join(framed(opening.hello())))
-            self._socket.sendall(b"".join(framed(opening.proof(self._next()))))
+            if self._tls is not None:
+                self._shake(self._tls)
+            self._send(b"".join(framed(opening.hello())))
+            self._send(b"".join(framed(opening.proof(self._next()))))
             opening.welcome(self._next())
         except OSError as error:
             raise TransportError(f"the coordinator does not answer: {error}") from error
         self._socket.settimeout(None)
 
+    def _shake(self, tls: TlsClient) -> None:
+        came = b""
+        while True:
+            data, over = tls.shake(came)
+            self._socket.sendall(data)
+            if over:
+                return
+            came = self._received()
+
     def _next(self) -> bytes:
         while not self._bodies:
-            data = self._socket.recv(_PIECE)
-            if not data:
-                raise TransportError("the coordinator has closed the connection")
-            self._bodies += self._frames.feed(data)
+            self._bodies += self._frames.feed(self._unsealed(self._received()))
         return self._bodies.pop(0)
+
+    def _received(self) -> bytes:
+        data = self._socket.recv(_PIECE)
+        if not data:
+            raise TransportError("the coordinator has closed the connection")
+        return data
+
+    def _send(self, data: bytes) -> None:
+        self._socket.sendall(data if self._tls is None else self._tls.seal(data))
+
+    def _unsealed(self, data: bytes) -> bytes:
+        return data if self._tls is None else self._tls.unseal(data)
 
     def _write(self) -> None:
         alive = framed(encoded(Told[FromProcess](0, Alive())))
@@ -101,7 +123,7 @@ class ControlLink:
                 if parts is None:
                     return
                 for part in parts:
-                    self._socket.sendall(part)
+                    self._send(part)
 
     def _read(self, loop: asyncio.AbstractEventLoop, hear: Callable[[int, ToProcess], None]) -> None:
         clock = SystemClock()
@@ -118,7 +140,7 @@ class ControlLink:
                 data = self._socket.recv(_PIECE) if there else None
                 if data:
                     heard = clock.monotonic()
-                    self._bodies = self._frames.feed(data)
+                    self._bodies = self._frames.feed(self._unsealed(data))
             except (OSError, ValueError, ProtocolError) as error:
                 self._lost(str(error))
             if data == b"":

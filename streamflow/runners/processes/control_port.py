@@ -29,8 +29,14 @@ class Connection(Protocol):
 class Server(Protocol):
     """Takes on workers."""
 
-    async def open(self, joined: Callable[[Hello, Connection], None]) -> None:
-        """Listens from now on; `joined` is called with each worker that has said hello."""
+    @property
+    def address(self) -> str:
+        """The address for the workers; known once it is open."""
+        ...
+
+    async def open(self, address: str, joined: Callable[[Hello, Connection], None]) -> None:
+        """Listens from now on at the address that the starter of workers has given; `joined` is called with each
+        worker that has said hello."""
         ...
 
     async def close(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from collections.abc import Callable
 from typing import Final
 
@@ -18,6 +17,7 @@ from streamflow.runtime.control.wire import encoded, from_process
 from streamflow.runtime.transport.addresses import UnixAddress, parse_address
 from streamflow.runtime.transport.handshake import MOST_GREETING, NONCE, Answering, verdict
 from streamflow.runtime.transport.port import TransportError
+from streamflow.runtime.transport.tls import Tls
 from streamflow.time.clock import entropy
 
 __all__ = ["CONTROL", "ControlServer", "WorkerConnection"]
@@ -61,45 +61,53 @@ class WorkerConnection:
 
 
 class ControlServer:
-    """Listens at `address`, `unix:…` or `tcp:…`, for workers that know the secret."""
+    """Listens for workers that know the secret; with `tls` for those alone that have a certificate, too."""
 
-    def __init__(self, address: str, secret: Secret) -> None:
-        self.address = address
+    def __init__(self, secret: Secret, *, tls: Tls | None = None) -> None:
+        self._address = ""
         self._secret = secret
+        self._tls = None if tls is None else tls.context(server=True)
         self._server: asyncio.Server | None = None
         self._joined: Callable[[Hello, Connection], None] | None = None
         self._unproven = asyncio.Semaphore(_UNPROVEN)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def open(self, joined: Callable[[Hello, Connection], None]) -> None:
-        """Listens from now on; `joined` is called with each worker that has said hello."""
+    @property
+    def address(self) -> str:
+        """The address for the workers, which may have another port than the one asked for; known once it is open."""
+        return self._address
+
+    async def open(self, address: str, joined: Callable[[Hello, Connection], None]) -> None:
+        """Listens from now on at `unix:…` or `tcp:…`, of whose ports the first free one is taken; `joined` is called
+        with each worker that has said hello. Raises TransportError if that is not possible."""
         self._joined = joined
-        at = parse_address(self.address)
+        at = parse_address(address)
+        self._address = str(at)
         if isinstance(at, UnixAddress):
             at.make_folder()
             self._server = await asyncio.start_unix_server(self._serve, at.path)
             return
         for port in at.ports:
             try:
-                self._server = await asyncio.start_server(self._serve, at.host, port)
-            except OSError:
+                self._server = await asyncio.start_server(self._serve, at.host, port, ssl=self._tls)
+            except OSError as error:
                 if port == at.ports[-1]:
-                    raise
+                    raise TransportError(
+                        f"the coordinator cannot listen at {at}: {error.strerror or error}",
+                        hint="give network_ports that are free on this host",
+                    ) from error
             else:
-                self.address = str(at.at(self._server.sockets[0].getsockname()[1]))
+                self._address = str(at.at(self._server.sockets[0].getsockname()[1]))
                 return
 
     async def close(self) -> None:
-        """Listens no more, closes all connections, and removes the folder of its socket."""
+        """Listens no more, and closes all connections."""
         if self._server is None:
             return
         self._server.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        at = parse_address(self.address)
-        if isinstance(at, UnixAddress):
-            shutil.rmtree(at.path.parent, ignore_errors=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

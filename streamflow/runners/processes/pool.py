@@ -12,10 +12,13 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
+from msgspec.structs import replace
+
 from streamflow.errors import ConfigError, StreamflowError
 from streamflow.observe.logs import told
 from streamflow.runners.processes.control_port import Connection, Server
 from streamflow.runners.processes.starting import Introduction, Starter, WorkerProcess
+from streamflow.runners.processes.versions import check_versions
 from streamflow.runtime.control import membership as decided
 from streamflow.runtime.control.membership import Instruction, Member, Membership
 from streamflow.runtime.control.messages import (
@@ -102,6 +105,8 @@ class WorkerPool:
         self._hellos: dict[Member, Hello] = {}
         self._unfit: dict[int, str] = {}
         """Ends of processes that never came up, by place."""
+        self._refused: StreamflowError | None = None
+        """The reason why a worker cannot have the job, before an attempt that it could fail."""
         self._crew: Crew | None = None
         self._begun: asyncio.Future[None] | None = None
         self._over: asyncio.Future[None] | None = None
@@ -114,14 +119,17 @@ class WorkerPool:
         return self._membership.fenced
 
     async def open(self) -> None:
-        """Starts the processes; does not wait until they are up."""
-        await self._server.open(self._joined)
+        """Starts the processes; does not wait until they are up. Raises ConfigError if there is no room for them."""
+        await self._server.open(await self._starter.open(self.workers), self._joined)
+        self._introduction = replace(self._introduction, coordinator=self._server.address)
         for place in range(self.workers):
             await self._start(self._membership.present(place))
         self._do(self._keep_time())
 
     async def begin(self, crew: Crew) -> int:
         """Begins an attempt on all workers as soon as all are up; gives its number."""
+        if self._refused is not None:
+            raise self._refused
         self._crew = crew
         self._begun = begun = asyncio.get_running_loop().create_future()
         for place in list(self._unfit):
@@ -186,6 +194,7 @@ class WorkerPool:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.close()
+        await self._starter.close()
 
     def tell(self, place: int | None, message: FromCoordinator) -> None:
         """Sends a message of the present attempt to one worker, None: to all."""
@@ -262,6 +271,11 @@ class WorkerPool:
         self._do(self._carry(member, connection))
         facts = told(worker=member.place, pid=hello.pid, host=hello.host)
         _LOG.info("worker is up", extra=facts)
+        try:
+            check_versions(hello)
+        except ConfigError as error:
+            self._unable(error)
+            return
         self._carry_out(self._membership.hello(member, self._clock.monotonic()))
 
     async def _carry(self, member: Member, connection: Connection) -> None:
@@ -300,8 +314,10 @@ class WorkerPool:
         """A worker cannot have the job."""
         if self._begun is not None and not self._begun.done():
             self._begun.set_exception(error)
-        elif self._crew is not None and isinstance(error, StreamflowError):
-            self._crew.failed(error)
+        elif isinstance(error, StreamflowError):
+            self._refused = error
+            if self._crew is not None:
+                self._crew.failed(error)
 
     def _carry_out(self, instructions: Sequence[Instruction]) -> None:
         for instruction in instructions:

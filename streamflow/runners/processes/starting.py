@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from contextlib import suppress
@@ -15,8 +16,10 @@ from msgspec.structs import replace
 
 from streamflow.config import cores
 from streamflow.runners.processes.control_link import ORPHANED
+from streamflow.runners.processes.socket_folder import COORDINATOR, make_socket_folder
 from streamflow.runners.program import Program
 from streamflow.runtime.control.membership import Member
+from streamflow.runtime.transport.tls import Tls
 
 __all__ = ["Introduction", "Starter", "Subprocesses", "WorkerProcess"]
 
@@ -30,17 +33,23 @@ _LIKELY: Final = {
 
 class Introduction(msgspec.Struct, frozen=True):
     """The introduction of a worker when it starts: its place, and the secret by which all processes know one another.
-    `folder`: where the coordinator and the workers have their sockets. `silence` is in seconds."""
+    `silence` is in seconds. Addresses are like `unix:/path` or `tcp:host:port`."""
 
     place: int
     process: int
-    folder: str
     secret: str
     silence: float
     max_frame: int
     """Bytes of the largest frame that another worker may send."""
     log_level: str
-    program: Program
+    program: Program | None
+    """The job; None: the starter hands over the job's graph."""
+    tls: Tls | None = None
+    lz4: bool = False
+    coordinator: str = ""
+    """The coordinator's address, which the pool fills in."""
+    data: str = ""
+    """The address at which the worker listens for others, which the starter fills in."""
 
     def __repr__(self) -> str:
         return f"Introduction(worker {self.place}, process {self.process})"
@@ -48,16 +57,6 @@ class Introduction(msgspec.Struct, frozen=True):
     def of(self, member: Member) -> Introduction:
         """The introduction of another process."""
         return replace(self, place=member.place, process=member.process)
-
-    @property
-    def coordinator(self) -> str:
-        """The coordinator's address."""
-        return f"unix:{self.folder}/coordinator"
-
-    @property
-    def data(self) -> str:
-        """The address at which the worker listens for others."""
-        return f"unix:{self.folder}/worker-{self.place}-{self.process}"
 
 
 class WorkerProcess(Protocol):
@@ -78,10 +77,19 @@ class WorkerProcess(Protocol):
 
 
 class Starter(Protocol):
-    """Starts workers."""
+    """Starts workers; `open` first, `close` last."""
+
+    async def open(self, workers: int) -> str:
+        """Makes room for so many workers; gives the address at which the coordinator is to listen for them. Raises
+        ConfigError if that is impossible."""
+        ...
 
     async def start(self, introduction: Introduction) -> WorkerProcess:
         """Starts one; does not wait until it is up. Raises ConfigError or OSError if that is impossible."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of everything, once all workers have ended; also if `open` failed."""
         ...
 
 
@@ -97,18 +105,29 @@ class Subprocesses:
         # Each process has Polars' threads.
         threads = str(max(1, cores() // share))
         self._environment = {"POLARS_MAX_THREADS": threads, **os.environ}
+        self._folder: str | None = None
+        """Where the coordinator and the workers have their sockets."""
+
+    async def open(self, workers: int) -> str:
+        self._folder = await asyncio.to_thread(make_socket_folder)
+        return f"unix:{self._folder}/{COORDINATOR}"
+
+    async def close(self) -> None:
+        if self._folder is not None:
+            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     async def start(self, introduction: Introduction) -> WorkerProcess:
+        data = f"unix:{self._folder}/worker-{introduction.place}-{introduction.process}"
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             self._module,
             stdin=asyncio.subprocess.PIPE,
-            cwd=_folder(introduction),
+            cwd=_working_directory(introduction.program),
             env=self._environment,
         )
         assert process.stdin is not None
-        told = msgspec.msgpack.encode(introduction)
+        told = msgspec.msgpack.encode(replace(introduction, data=data))
         process.stdin.write(len(told).to_bytes(4, "big") + told)
         with suppress(ConnectionError):  # its end tells more
             await process.stdin.drain()
@@ -139,6 +158,5 @@ class _Subprocess:
             self._process.kill()
 
 
-def _folder(introduction: Introduction) -> str | None:
-    folder = introduction.program.folder
-    return folder if Path(folder).is_dir() else None
+def _working_directory(program: Program | None) -> str | None:
+    return program.folder if program is not None and Path(program.folder).is_dir() else None

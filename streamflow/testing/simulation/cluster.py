@@ -220,6 +220,7 @@ class Cluster:
             spawn=self._spawn,
             watch=watch,
             lost=self._lost,
+            folder=folder,
         )
         return pool_on_loop(
             plan,
@@ -227,7 +228,6 @@ class Cluster:
             starter,
             self._network,
             ports.clock,
-            folder=folder,
             silence=SILENCE,
             watch=watch,
         )

@@ -25,19 +25,20 @@ def _nobody(what: str, attempt: int, message: FromProcess | ToProcess) -> None:
 class LoopServer:
     """The coordinator's end of all connections (`runners.processes.control_port.Server`)."""
 
-    def __init__(self, network: Network, address: str, watch: Watch = _nobody) -> None:
+    def __init__(self, network: Network, watch: Watch = _nobody) -> None:
         self._network = network
-        self._address = address
+        self.address = ""
         self._watch = watch
         self._joined: Callable[[Hello, Connection], None] | None = None
         self._greeting: dict[asyncio.Task[None], None] = {}
 
-    async def open(self, joined: Callable[[Hello, Connection], None]) -> None:
+    async def open(self, address: str, joined: Callable[[Hello, Connection], None]) -> None:
         self._joined = joined
-        self._network.listen(self._address, self._accept)
+        self.address = address
+        self._network.listen(self.address, self._accept)
 
     async def close(self) -> None:
-        self._network.unlisten(self._address)
+        self._network.unlisten(self.address)
         greeting = list(self._greeting)
         for task in greeting:
             task.cancel()

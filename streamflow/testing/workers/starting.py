@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from streamflow.api.physical import physical_plan
 from streamflow.config import Settings
-from streamflow.distribution import __version__
 from streamflow.graph.logical import LogicalGraph
 from streamflow.graph.physical import PhysicalPlan
 from streamflow.runners.processes.pool import WorkerPool
 from streamflow.runners.processes.service import WorkerService
 from streamflow.runners.processes.starting import Introduction, WorkerProcess
+from streamflow.runners.processes.versions import own_versions
 from streamflow.runners.program import Program
 from streamflow.runtime.control.messages import Alive, Hello
 from streamflow.runtime.control.placement import Placement
@@ -55,7 +55,9 @@ class LoopStarter:
         spawn: Spawn | None = None,
         watch: Watch | None = None,
         lost: Callable[[], None] = _nothing,
+        folder: str = "/loop",
     ) -> None:
+        """The addresses of all processes are below `folder`."""
         self._graph = graph
         self._network = network
         self._ports = ports
@@ -63,6 +65,12 @@ class LoopStarter:
         self._spawn = spawn or _Beside
         self._watched = {} if watch is None else {"watch": watch}
         self._lost = lost
+        self._folder = folder
+
+    async def open(self, workers: int) -> str:
+        return f"unix:{self._folder}/coordinator"
+
+    async def close(self) -> None: ...
 
     async def start(self, introduction: Introduction) -> WorkerProcess:
         name = f"worker {introduction.place}, process {introduction.process}"
@@ -77,11 +85,12 @@ class LoopStarter:
         except ConnectionError:
             self._lost()
             return
-        transport = LoopTransport(self._network, introduction.data, max_frame=introduction.max_frame)
+        place, process = introduction.place, introduction.process
+        address = f"unix:{self._folder}/worker-{place}-{process}"
+        transport = LoopTransport(self._network, address, max_frame=introduction.max_frame)
         transport.listen()
         service = WorkerService(self._graph, self._planned, transport, lambda _: ports, link.send)
-        versions = {"streamflow": __version__}
-        link.send(0, Hello(introduction.place, introduction.process, 0, name, transport.address, versions))
+        link.send(0, Hello(place, process, 0, name, transport.address, own_versions()))
         beside = [
             asyncio.create_task(self._hear(link, service)),
             asyncio.create_task(self._live(link, introduction.silence, ports.clock)),
@@ -130,17 +139,14 @@ def pool_on_loop(
     network: Network,
     clock: Clock,
     *,
-    folder: str = "/loop",
     silence: float = _SILENCE,
     watch: Watch | None = None,
 ) -> WorkerPool:
-    """A pool of workers on the running event loop; its addresses are below `folder`. Raises ConfigError if the plan
-    cannot be placed on so many."""
+    """A pool of workers on the running event loop. Raises ConfigError if the plan cannot be placed on so many."""
     Placement(plan, workers)
     introduction = Introduction(
         place=0,
         process=0,
-        folder=folder,
         secret="",
         silence=silence,
         max_frame=_MOST,
@@ -148,5 +154,4 @@ def pool_on_loop(
         program=Program("", plan.job, {}, "", "", []),
     )
     watched = {} if watch is None else {"watch": watch}
-    server = LoopServer(network, introduction.coordinator, **watched)
-    return WorkerPool(workers, starter, server, introduction, clock=clock)
+    return WorkerPool(workers, starter, LoopServer(network, **watched), introduction, clock=clock)

@@ -1,0 +1,1 @@
+"""Workers as actors of Ray, which places them and tells of their deaths; all else is as with processes."""
