@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import ExitStack
 from typing import Any, Final
 
 from streamflow.errors import StateError, StreamflowError
@@ -271,10 +272,12 @@ class Worker:
         return unclosed
 
     def release(self) -> None:
-        """Closes the backends and removes their folder, after everything else has been closed."""
-        for backend in self._parts.backends:
-            backend.close()
-        if self._deployment.restored is not None:
-            self._deployment.restored.close()
-        if self._deployment.state_dir is not None:
-            shutil.rmtree(self._deployment.state_dir, ignore_errors=True)
+        """Closes the backends and removes their folder, after everything else has been closed; also if one of them
+        cannot be closed, whose StateError is raised then."""
+        with ExitStack() as held:  # what was put in last goes first
+            if self._deployment.state_dir is not None:
+                held.callback(shutil.rmtree, self._deployment.state_dir, ignore_errors=True)
+            if self._deployment.restored is not None:
+                held.callback(self._deployment.restored.close)
+            for backend in reversed(self._parts.backends):
+                held.callback(backend.close)

@@ -19,6 +19,7 @@ from streamflow.graph.physical import PhysicalPlan
 from streamflow.observe.changes import ChangeTracker
 from streamflow.observe.registry import MetricsRegistry
 from streamflow.runners.processes.process_metrics import ProcessMetrics
+from streamflow.runtime.blame import unforeseen
 from streamflow.runtime.checkpoints.restoring import Restored, needed_files
 from streamflow.runtime.checkpoints.worker_checkpoints import WorkerCheckpoints
 from streamflow.runtime.control.compatibility import laid_out_as
@@ -295,13 +296,16 @@ class _Serving:
 
     async def _closed(self) -> StreamflowError | None:
         """Ends everything; gives the first error of an operator that does not let itself be closed."""
-        failure = None
-        if (worker := self._worker) is not None:
-            worker.cancel()
-            await worker.ended()
-            failure = await worker.close()
-            self._beat()
-            worker.release()
+        failure: StreamflowError | None = None
+        try:
+            if (worker := self._worker) is not None:
+                worker.cancel()
+                await worker.ended()
+                failure = await worker.close()
+                self._beat()
+                worker.release()
+        except Exception as error:  # noqa: BLE001 — told, too: nobody may wait for a worker that has let go
+            failure = failure or (error if isinstance(error, StreamflowError) else unforeseen(error))
         self._transport.forget(self.attempt)
         return failure
 
