@@ -23,6 +23,7 @@ KINDS: dict[str, Callable[[int, Path], list[str]]] = {
     "graphs": _of_one(graph_jobs.searched),
     "triggers": _of_one(trigger_jobs.searched),
     "graph-lives": lambda seed, folder: graph_lives.failures(seed, _LIVES),
+    "graph-lives-on-workers": lambda seed, folder: graph_lives.failures(seed, _LIVES, 3),
     "trigger-lives": lambda seed, folder: triggered.failures(seed, _LIVES),
 }
 

@@ -1,5 +1,5 @@
 """Random jobs against evaluations in plain Python: five thousand graphs and five thousand windows with triggers, each
-run in one random way, and a thousand of both in simulated lives.
+run in one random way, and a thousand of both in simulated lives, of graphs also on several processes.
 
 The parts of the search are in `tests/properties` (`graph_*.py`, `trigger_jobs.py`, `pane_laws.py`) and
 `tests/simulation` (`graph_lives.py`, `triggered.py`); a failing job is shown with its seed and made small.
@@ -22,6 +22,13 @@ def graphs(account: Account, folder: Path, *, quick: bool = False) -> None:
     """Random job graphs."""
     _search(account, "graphs", "random job graphs", JOBS, quick=quick)
     _search(account, "graph-lives", "random job graphs in simulated lives", LIVES, quick=quick)
+    _search(
+        account,
+        "graph-lives-on-workers",
+        "random job graphs in simulated lives on workers",
+        LIVES,
+        quick=quick,
+    )
 
 
 def triggers(account: Account, folder: Path, *, quick: bool = False) -> None:

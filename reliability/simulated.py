@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.jobs import campaign
+from streamflow.testing.simulation.campaign import Campaign
+from tests.simulation import test_planted_faults_of_workers as between
+from tests.simulation.jobs import campaign, on_workers
 from tests.simulation.test_planted_faults import MOST, PLANTED, found
 
 ROWS = 12
@@ -19,8 +21,16 @@ ROWS = 12
 
 def seeds(job: str, first: int, count: int) -> dict[str, Any]:
     """How seeds `first … first + count − 1` of a job went."""
-    lives = campaign(job, rows=ROWS)
-    replay = f"python -m reliability.simulated seeds {job}"
+    return _lives("seeds", job, campaign(job, rows=ROWS), first, count)
+
+
+def processes(job: str, first: int, count: int) -> dict[str, Any]:
+    """The same for a job on up to three workers beside the coordinator."""
+    return _lives("processes", job, on_workers(job), first, count)
+
+
+def _lives(task: str, job: str, lives: Campaign, first: int, count: int) -> dict[str, Any]:
+    replay = f"python -m reliability.simulated {task} {job}"
     failures = [
         f"{job}: {outcome.failure}; replay: {replay} {outcome.schedule.seed} 1"
         for outcome in lives.run(range(first, first + count), shrinking=False)
@@ -36,12 +46,14 @@ def seeds(job: str, first: int, count: int) -> dict[str, Any]:
 
 
 def planted(number: int) -> dict[str, Any]:
-    """The seed that finds a fault that was planted; None if none did."""
-    plant, job = PLANTED[number]
-    lives = campaign(job)
+    """The seed that finds a fault that was planted, between processes after those inside of one; None if none did."""
+    several = number >= len(PLANTED)
+    plant, job = between.PLANTED[number - len(PLANTED)] if several else PLANTED[number]
+    lives = on_workers(job) if several else campaign(job)
     with pytest.MonkeyPatch.context() as patch:
         plant(patch)
-        return {"fault": plant.__name__, "found": found(lives), "most": MOST}
+        seed = between.found(lives) if several else found(lives)
+    return {"fault": plant.__name__, "found": seed, "most": between.MOST if several else MOST}
 
 
 def repeated(job: str, first: int, count: int) -> dict[str, Any]:
@@ -56,7 +68,12 @@ def repeated(job: str, first: int, count: int) -> dict[str, Any]:
     return {"seeds": count, "different": sum(a != b for a, b in zip(once, again, strict=True))}
 
 
-TASKS: dict[str, Callable[..., dict[str, Any]]] = {"seeds": seeds, "planted": planted, "repeated": repeated}
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {
+    "seeds": seeds,
+    "processes": processes,
+    "planted": planted,
+    "repeated": repeated,
+}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """The simulator over its reference jobs: twenty thousand seeded lives with crashes, stops and checkpoints at any step,
-and whether it finds what is wrong.
+ten thousand of them once more on several processes, and whether it finds what is wrong.
 
 Deterministic: a failing seed fails again, and the command that replays it is printed.
 """
@@ -16,8 +16,10 @@ from reliability.process import last_said
 
 SEEDS = 20_000
 PIECE = 100
+APART = 10_000
+"""Seeds of jobs on several processes."""
 SAME = 200
-PLANTED = 8
+PLANTED = 12
 TIMEOUT_SECONDS = 900.0
 
 
@@ -27,7 +29,8 @@ def run(account: Account, folder: Path, *, quick: bool = False) -> None:
 
     count = SEEDS // (20 if quick else 1)
     jobs = [*JOBS, *TRIGGERED]
-    each = -(-count // len(jobs))
+    apart = APART // (20 if quick else 1)
+    each, each_apart = -(-count // len(jobs)), -(-apart // len(jobs))
     first = account.seed % 1_000_000_000
     tasks: list[list[object]] = [["planted", number] for number in range(PLANTED)]
     tasks += [["repeated", "tumbling", first, SAME // (10 if quick else 1)]]
@@ -36,10 +39,18 @@ def run(account: Account, folder: Path, *, quick: bool = False) -> None:
         for start in range(0, each, PIECE)
         for job in jobs
     ]
+    tasks += [
+        ["processes", job, first + start, min(PIECE, each_apart - start)]
+        for start in range(0, each_apart, PIECE)
+        for job in jobs
+    ]
     with ThreadPoolExecutor(workers()) as pool:
         said = list(pool.map(_task, tasks))
-    lives = [each for task, each in zip(tasks, said, strict=True) if task[0] == "seeds"]
-    for life in lives:
+    lives, on_workers = (
+        [each for task, each in zip(tasks, said, strict=True) if task[0] == kind]
+        for kind in ("seeds", "processes")
+    )
+    for life in (*lives, *on_workers):
         for failure in life["failures"]:
             account.fail(failure)
     for fault in said[:PLANTED]:
@@ -54,6 +65,16 @@ def run(account: Account, folder: Path, *, quick: bool = False) -> None:
     account.add(
         Figure("simulated seeds", sum(life["seeds"] for life in lives), "", "≥", count),
         Figure("failing seeds", sum(len(life["failures"]) for life in lives), "", "≤", 0),
+        Figure(
+            "simulated seeds on several processes", sum(life["seeds"] for life in on_workers), "", "≥", apart
+        ),
+        Figure(
+            "failing seeds on several processes",
+            sum(len(life["failures"]) for life in on_workers),
+            "",
+            "≤",
+            0,
+        ),
         Figure(
             f"different traces of {said[PLANTED]['seeds']} seeds run twice",
             said[PLANTED]["different"],
@@ -73,6 +94,6 @@ def _task(arguments: Sequence[object]) -> dict[str, Any]:
     try:
         return last_said("reliability.simulated", arguments, timeout=TIMEOUT_SECONDS)
     except RuntimeError as error:
-        if arguments[0] != "seeds":
+        if arguments[0] not in ("seeds", "processes"):
             raise
         return {"seeds": 0, "failures": [str(error)], "processes": 0, "crashed": {}}

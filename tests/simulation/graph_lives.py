@@ -15,18 +15,21 @@ from tests.properties.graph_programs import Program, Run, random_program
 __all__ = ["failures"]
 
 
-def failures(seed: int, lives: int) -> list[str]:
-    """The faults of one random graph in some random lives."""
+def failures(seed: int, lives: int, processes: int = 1) -> list[str]:
+    """The faults of one random graph in some random lives, on so many processes at most."""
     program = random_program(Random(seed))
     if any(step.kind == "source" and not step["rows"] for step in program.steps):
         return []  # a simulation needs records
     campaign = Campaign(
-        built(program, Run())[0], rows=1_000, judge=lambda given, written: judged(program, given, written)
+        built(program, Run())[0],
+        rows=1_000,
+        processes=processes,
+        judge=lambda given, written: judged(program, given, written),
     )
     for _ in campaign.run(range(seed * lives, (seed + 1) * lives)):
         pass
     shown = "\n".join(map(str, program.steps))
-    replay = f"tests.simulation.graph_lives.failures({seed}, {lives})"
+    replay = f"tests.simulation.graph_lives.failures({seed}, {lives}, {processes})"
     return [f"{failure.text(replay)}\n{shown}" for failure in campaign.simulation.failures]
 
 

@@ -99,6 +99,9 @@ class Cluster:
         self._number = 1
         """The number of workers."""
         self._befallen: Counter[str] = Counter()
+        """The mishaps of the present coordinator's time."""
+        self._troubles = 0
+        """The number of mishaps before: they may still last."""
         self._complaints: list[str] = []
         self._disk = disk.handed_over(
             faults=incarnation.faults,
@@ -118,6 +121,7 @@ class Cluster:
         interventions.disk = self._disk
         mishaps = {(each.point, each.time): each for each in incarnation.mishaps}
         crash, witness = incarnation.crash, Witness(self._disk, self._place, self._job)
+        self._troubles += self._befallen.total()
         self._befallen.clear()
 
         def come(point: str, time: int) -> None:
@@ -171,7 +175,7 @@ class Cluster:
             points.reached,
             loop.steps - steps,
             (loop.now - began) / 1e6,
-            faulted + self._befallen.total(),
+            faulted + self._befallen.total() + self._troubles,
             result,
             error,
             leaks,
