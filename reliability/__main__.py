@@ -28,7 +28,7 @@ from reliability.account import Account, workers
 from reliability.kafka import broker_kills, end_transactions, fuzz, large_epoch, poison, zombie
 from reliability.kafka import kills as kafka_kills
 from reliability.process import ROOT
-from reliability.processes import faults
+from reliability.processes import cuts, faults
 
 Part = Callable[..., None]
 
@@ -40,6 +40,7 @@ WIDE: dict[str, Part] = {
     "triggers": job_searches.triggers,
     "kafka-kills": kafka_kills.run,
     "processes": faults.run,
+    "processes-cuts": cuts.run,
     "fuzz-kafka": fuzz.run,
 }
 """Parts that keep every core busy themselves."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from reliability.process import ROOT
 from reliability.processes.fuses import FOLDER, burning
+from reliability.processes.hosts import OnHosts
 from streamflow.api.physical import physical_plan
 from streamflow.api.running import run_on_loop, stopping_on_signals
 from streamflow.cli.loading import load
@@ -73,7 +74,7 @@ async def run(options: argparse.Namespace) -> int:
             "restart_delay": "20ms",
         }
     )
-    pool = pool_of(settings, Program.holding(job))
+    pool = pool_of(settings, Program.holding(job), options.root / "cuts" if options.hosts else None)
     handle = LocalJob(
         job.graph,
         physical_plan,
@@ -91,8 +92,8 @@ async def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def pool_of(settings: Settings, program: Program) -> WorkerPool:
-    """The pool as the product makes it, with workers that have fuses."""
+def pool_of(settings: Settings, program: Program, cuts: Path | None) -> WorkerPool:
+    """The pool as the product makes it, with workers that have fuses, on hosts if there is a folder of `cuts`."""
     workers, secret = settings.processes or 1, entropy(32).hex()
     introduction = Introduction(
         place=0,
@@ -103,7 +104,8 @@ def pool_of(settings: Settings, program: Program) -> WorkerPool:
         log_level="WARNING",
         program=program,
     )
-    starter = Subprocesses("reliability.processes.worker", share=workers)
+    module = "reliability.processes.worker"
+    starter = Subprocesses(module, share=workers) if cuts is None else OnHosts(module, cuts)
     return WorkerPool(workers, starter, ControlServer(Secret(secret)), introduction, clock=SystemClock())
 
 
@@ -113,6 +115,7 @@ def main() -> int:
     parser.add_argument("--job", choices=("files", "topics"), default="files")
     parser.add_argument("--name", default="site")
     parser.add_argument("--bootstrap", default="")
+    parser.add_argument("--hosts", type=int, default=0, help="1: workers on hosts that can be cut off")
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument("--parallelism", type=int, default=3)

@@ -88,8 +88,9 @@ class Tally:
 class Job:
     """One job under fire: the coordinator that runs, and what it has said."""
 
-    def __init__(self, site: Site, kind: str) -> None:
+    def __init__(self, site: Site, kind: str, *, hosts: bool = False) -> None:
         self.site = site
+        self._hosts = hosts
         self.kind = kind
         self.starts = 0
         self._victim: Victim | None = None
@@ -123,6 +124,7 @@ class Job:
             processes=PROCESSES,
             parallelism=PROCESSES,
             worker_timeout=f"{TIMEOUT_SECONDS:g}s",
+            hosts=int(self._hosts),
         )
 
     def workers(self) -> list[psutil.Process]:

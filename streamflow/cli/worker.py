@@ -11,7 +11,7 @@ import platform
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import msgspec
@@ -46,6 +46,9 @@ def main(ports: Callable[[Settings], Ports] | None = None) -> int:
     # A terminal sends SIGINT to every process of the job: the coordinator decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     introduction = _introduced()
+    if introduction.program is not None:
+        with suppress(OSError):  # the folder may be gone
+            os.chdir(introduction.program.folder)
     try:
         work(introduction, ports=ports)
     except TransportError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+import streamflow
 import streamflow as sf
 from streamflow.api.physical import physical_plan
 from streamflow.config import Settings
@@ -138,8 +140,10 @@ def test_an_error_in_a_worker_says_where(base: Path) -> None:
 
 
 def test_workers_end_with_their_coordinator(tmp_path: Path) -> None:
+    (tmp_path / "queue.py").write_text("raise ImportError('no module of the library')\n")
     command = [
         sys.executable,
+        "-P",
         "-m",
         "streamflow",
         "run",
@@ -150,7 +154,10 @@ def test_workers_end_with_their_coordinator(tmp_path: Path) -> None:
         "made=1000000",
     ]
     flags = ["--mode", "streaming", "--runner", "processes", "--processes", "2"]
-    coordinator = psutil.Popen([*command, *flags], stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(Path(streamflow.__file__).parents[1])}
+    coordinator = psutil.Popen(
+        [*command, *flags], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
     try:
         for line in coordinator.stderr:
             if "job is running" in line:
@@ -194,7 +201,7 @@ def test_a_module_of_a_package_has_its_neighbours_and_its_arguments_in_workers(t
     )
     command = [sys.executable, "-m", "mine.job", "50"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (ended.stdout, ended.stderr, ended.returncode) == ("50\n", "", 0)
+    assert (ended.stdout, ended.returncode) == ("50\n", 0), ended.stderr
 
 
 def test_workers_whose_source_is_another_one_are_refused() -> None:

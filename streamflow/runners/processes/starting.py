@@ -23,6 +23,8 @@ from streamflow.runtime.transport.tls import Tls
 
 __all__ = ["Introduction", "Starter", "Subprocesses", "WorkerProcess"]
 
+_PACKAGES: Final = Path(__file__).resolve().parents[3]
+"""The folder in which this package is."""
 _LIKELY: Final = {
     "SIGKILL": ": from outside, or by the system for the memory that it took",
     "SIGSEGV": ": a library that a function of the job calls has crashed",
@@ -117,26 +119,28 @@ class Subprocesses:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     async def start(self, introduction: Introduction) -> WorkerProcess:
-        data = f"unix:{self._folder}/worker-{introduction.place}-{introduction.process}"
+        data = Path(f"{self._folder}/worker-{introduction.place}-{introduction.process}")
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             self._module,
             stdin=asyncio.subprocess.PIPE,
-            cwd=_working_directory(introduction.program),
+            # Modules of the user's working directory must not stand in for those that the worker needs to start.
+            cwd=_PACKAGES,
             env=self._environment,
         )
         assert process.stdin is not None
-        told = msgspec.msgpack.encode(replace(introduction, data=data))
+        told = msgspec.msgpack.encode(replace(introduction, data=f"unix:{data}"))
         process.stdin.write(len(told).to_bytes(4, "big") + told)
         with suppress(ConnectionError):  # its end tells more
             await process.stdin.drain()
-        return _Subprocess(process)
+        return _Subprocess(process, data)
 
 
 class _Subprocess:
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, socket: Path) -> None:
         self._process = process
+        self._socket = socket
 
     @property
     def shown(self) -> str:
@@ -144,6 +148,7 @@ class _Subprocess:
 
     async def ended(self) -> str:
         code = await self._process.wait()
+        self._socket.unlink(missing_ok=True)  # one that was killed has left it
         if code == ORPHANED:
             return f"{self.shown} ended itself, since it had lost its coordinator"
         if code >= 0:
@@ -156,7 +161,3 @@ class _Subprocess:
     def kill(self) -> None:
         with suppress(ProcessLookupError):
             self._process.kill()
-
-
-def _working_directory(program: Program | None) -> str | None:
-    return program.folder if program is not None and Path(program.folder).is_dir() else None
