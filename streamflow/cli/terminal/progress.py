@@ -44,7 +44,8 @@ class SmoothedRate:
         """Take a look and return the rate now."""
         passed = status.elapsed - self._elapsed
         if passed > 0:
-            now = (status.records_read - self._records) / passed
+            # After a restart the count is back at that of the checkpoint.
+            now = max(0, status.records_read - self._records) / passed
             self.current = now if self._elapsed == 0 else self.current + _WEIGHT * (now - self.current)
             self._records, self._elapsed = status.records_read, status.elapsed
         return self.current

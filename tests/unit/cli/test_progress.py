@@ -115,6 +115,12 @@ def test_the_rate_is_smooth_and_starts_with_the_first_look() -> None:
     assert rate.observe(_status(2.0, 3_000)) == pytest.approx(1_300)
 
 
+def test_no_rate_is_negative_after_a_restart() -> None:
+    rate = SmoothedRate()
+    rate.observe(_status(1.0, 100))
+    assert 0 < rate.observe(_status(2.0, 10)) < 100
+
+
 def test_a_terminal_shows_one_line_that_is_redrawn_and_then_wiped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     terminal = _Terminal()
