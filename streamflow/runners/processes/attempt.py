@@ -16,6 +16,7 @@ from streamflow.observe.changes import WorkerSeries
 from streamflow.observe.registry import Counts, added
 from streamflow.runners.processes.pool import WorkerLostError, WorkerPool
 from streamflow.runners.processes.process_metrics import FENCED
+from streamflow.runners.processes.shared_place import SharedPlace, place_to_prove
 from streamflow.runtime.attempt import GoingOn
 from streamflow.runtime.blame import unforeseen
 from streamflow.runtime.checkpoints.taking import Checkpoints
@@ -29,6 +30,7 @@ from streamflow.runtime.control.messages import (
     LetGo,
     PeerLost,
     Raised,
+    Ready,
     SplitGranted,
 )
 from streamflow.runtime.control.placement import Placement
@@ -69,6 +71,9 @@ class PooledAttempt:
         self._lost: asyncio.Future[StreamflowError] = asyncio.get_running_loop().create_future()
         self._broken: asyncio.Task[None] | None = None
         self._injecting: asyncio.Task[None] | None = None
+        place = place_to_prove(deployment.settings)
+        self._shared = None if place is None else SharedPlace(place, deployment.plan.job, deployment.ports)
+        self._proving: set[asyncio.Task[None]] = set()
 
     def figures(self, *, holds: bool) -> Figures:
         """The workers' figures as they were told last."""
@@ -76,6 +81,8 @@ class PooledAttempt:
 
     async def build(self) -> None:
         """Joins the coordinator to the workers."""
+        if self._shared is not None:
+            await self._shared.open()
         self.coordinator.join(self._tell, self._pool.workers)
 
     async def run(self, started: Callable[[], None]) -> None:
@@ -109,7 +116,7 @@ class PooledAttempt:
 
     async def _close(self, coordinating: asyncio.Task[None] | None) -> None:
         """Ends everything, here and at the workers."""
-        for task in (coordinating, self._broken, self._injecting):
+        for task in (coordinating, self._broken, self._injecting, *self._proving):
             if task is not None:
                 task.cancel()
         self.coordinator.cancel()
@@ -118,6 +125,8 @@ class PooledAttempt:
                 await asyncio.gather(coordinating, return_exceptions=True)
         await asyncio.gather(self._pool.end(), self.coordinator.ended())
         await self.coordinator.close()
+        if self._shared is not None:
+            await self._shared.close()
         if self._going_on.work is not None:
             # Workers that were ended have not removed their own.
             await self._deployment.ports.state(shutil.rmtree, self._going_on.work, True)
@@ -159,6 +168,7 @@ class PooledAttempt:
             restore_place=going.place,
             work=None if going.work is None else str(going.work),
             plan=plan_text(deployment.plan),
+            probe=None if self._shared is None else self._shared.probe,
         )
 
     def hear(self, place: int, message: FromWorker | PeerLost) -> None:
@@ -167,6 +177,10 @@ class PooledAttempt:
                 if message.part is not None and self._checkpoints is not None:
                     self._checkpoints.adopt(message.part)
                 self.coordinator.hear(replace(message, counts=self._since_the_start(message.counts)))
+            case Ready() if self._shared is not None:
+                task = asyncio.create_task(self._prove(self._shared, message, self._pool.host(place)))
+                self._proving.add(task)
+                task.add_done_callback(self._proving.discard)
             case PeerLost():
                 edge = self._deployment.plan.edges[message.edge]
                 between = f"{edge.upper}-{message.upper} and {edge.lower}-{message.lower}"
@@ -192,6 +206,16 @@ class PooledAttempt:
     def failed(self, error: StreamflowError) -> None:
         if not self._lost.done():
             self._lost.set_result(error)
+
+    async def _prove(self, shared: SharedPlace, ready: Ready, host: str) -> None:
+        """Lets the coordinator hear that a worker is ready once its checkpoints are known to be here."""
+        try:
+            assert ready.probe is not None
+            await shared.check(ready.probe, host)
+        except StreamflowError as error:
+            self.failed(error)
+        else:
+            self.coordinator.hear(ready)
 
     def _broke(self, error: StreamflowError) -> None:
         """Notes that a connection between two workers broke: mostly a process at its end has, which says more."""

@@ -10,12 +10,11 @@ import asyncio
 import os
 import select
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Final
+from typing import Final, NoReturn
 
 from streamflow.config import Secret
 from streamflow.runners.processes.control_server import CONTROL
@@ -51,7 +50,11 @@ class ControlLink:
         self._queue: SimpleQueue[tuple[bytes, ...] | None] = SimpleQueue()
         self._closing = False
         self._writer = threading.Thread(target=self._write, name="streamflow-control-writer", daemon=True)
-        self._prove(Opening(secret, CONTROL, entropy(NONCE)))
+        try:
+            self._prove(Opening(secret, CONTROL, entropy(NONCE)))
+        except BaseException:
+            self._socket.close()
+            raise
         self._frames.limit = MAX_FRAME_BYTES
 
     def open(self, loop: asyncio.AbstractEventLoop, hear: Callable[[int, ToProcess], None]) -> None:
@@ -133,7 +136,7 @@ class ControlLink:
                 told = to_process(body)
                 loop.call_soon_threadsafe(hear, told.attempt, told.message)
             self._bodies = []
-            data = None
+            data, why = None, None
             try:
                 # A socket with a timeout could not be written to by the other thread at the same time.
                 there, _, _ = select.select([self._socket], [], [], _EVERY)
@@ -142,19 +145,22 @@ class ControlLink:
                     heard = clock.monotonic()
                     self._bodies = self._frames.feed(self._unsealed(data))
             except (OSError, ValueError, ProtocolError) as error:
-                self._lost(str(error))
+                why = str(error)
             if data == b"":
-                self._lost("it has ended")
-            if clock.monotonic() - heard > self._silence:
-                self._lost(f"no word for {self._silence:g} s")
+                why = "it has ended"
+            elif clock.monotonic() - heard > self._silence:
+                why = f"no word for {self._silence:g} s"
+            if why is not None:
+                if not self._closing:
+                    _end(why)
+                return
 
-    def _lost(self, why: str) -> None:
-        """Ends the process at once: nothing that it does counts any more."""
-        if self._closing:
-            sys.exit()  # this thread alone
-        with suppress(OSError, ValueError):
-            os.write(2, f"worker {os.getpid()} ends: the coordinator is lost: {why}\n".encode())
-        os._exit(ORPHANED)
+
+def _end(why: str) -> NoReturn:
+    """Ends the process at once: nothing that it does counts any more."""
+    with suppress(OSError, ValueError):
+        os.write(2, f"worker {os.getpid()} ends: the coordinator is lost: {why}\n".encode())
+    os._exit(ORPHANED)
 
 
 def _connected(address: str) -> socket.socket:

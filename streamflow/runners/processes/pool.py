@@ -203,6 +203,10 @@ class WorkerPool:
             if connection is not None:
                 connection.send(self._membership.attempt, message)
 
+    def host(self, place: int) -> str:
+        """The name of the host of the worker in a place, which is up."""
+        return self._hellos[self._membership.present(place)].host
+
     # Processes.
 
     async def _start(self, member: Member) -> None:

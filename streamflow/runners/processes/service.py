@@ -7,6 +7,7 @@ coordinator outlive them.
 from __future__ import annotations
 
 import asyncio
+import platform
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ from streamflow.runtime.control.messages import (
     PeerLost,
     Pulse,
     Raised,
+    Ready,
     Settled,
     ToProcess,
 )
@@ -53,6 +55,7 @@ from streamflow.state.backends.state_memory import StateMemory
 from streamflow.state.checkpoints.blobs import open_blobs
 from streamflow.state.checkpoints.manifest import Manifest, decode_manifest
 from streamflow.state.checkpoints.part_store import PartStore
+from streamflow.state.checkpoints.probe import Probe, check_probe, lay_probe
 
 __all__ = ["WorkerService"]
 
@@ -173,6 +176,8 @@ class _Serving:
         self._registry = MetricsRegistry()
         self._changes = ChangeTracker(self._registry)
         self._checkpoints = None if stored is None else WorkerCheckpoints(stored, ports)
+        self._answer: Probe | None = None
+        """The answer to the coordinator's probe."""
         self._heard: list[FromCoordinator] = []
         """Messages that came while the worker was being made."""
 
@@ -219,6 +224,8 @@ class _Serving:
         graph = self._graph if manifest is None else laid_out_as(self._graph, manifest)
         plan = self._planned(graph, settings)
         check_same(plan_text(plan), deploy.plan)
+        if deploy.probe is not None and settings.checkpoint_dir is not None:
+            self._answer = await self._ports.state(self._answered, deploy.probe, settings.checkpoint_dir)
         site = Site(
             Placement(plan, deploy.workers), deploy.worker, self.attempt, self._transport, deploy.addresses
         )
@@ -255,6 +262,12 @@ class _Serving:
             raise
         return worker
 
+    def _answered(self, probe: Probe, place: str) -> Probe:
+        """A probe in the place of the checkpoints, where the coordinator's has to be; blocks."""
+        blobs = open_blobs(place, self._ports.disk, exclusive=False)
+        check_probe(blobs, self._graph.job, probe, host=platform.node())
+        return lay_probe(blobs, self._graph.job, self._ports.random)
+
     def _restored(
         self, manifest: Manifest, place: str, folder: Path | None, memory: StateMemory, site: Site
     ) -> Restored:
@@ -279,7 +292,7 @@ class _Serving:
     def _tell(self, message: FromWorker) -> None:
         if isinstance(message, Finished):
             self._beat()  # what it has counted is the last that is known of it
-        self._send(message)
+        self._send(Ready(self._answer) if isinstance(message, Ready) else message)
 
     async def _beat_on(self) -> None:
         while True:

@@ -4,6 +4,7 @@ its own, and speaks to the coordinator and to other workers over its own connect
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from contextlib import suppress
 from importlib import import_module
@@ -28,6 +29,8 @@ class WorkerActor:
             with suppress(OSError):  # on this host there may be no such folder
                 os.chdir(introduction.program.folder)
         address = f"tcp:{_bracketed(ray().util.get_node_ip_address())}:{ports}"
+        # Ray would raise SystemExit in the midst of anything; by this time nothing is left to be done.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._introduction = replace(introduction, data=address)
         self._graph = graph
         self._module = module

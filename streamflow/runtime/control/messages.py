@@ -23,6 +23,7 @@ from streamflow.runtime.checkpoints.snapshots import SubtaskPart
 from streamflow.runtime.control.assignment import SplitState
 from streamflow.runtime.control.epochs import Sealed
 from streamflow.runtime.figures import Figures
+from streamflow.state.checkpoints.probe import Probe
 
 __all__ = [
     "Acknowledged",
@@ -91,7 +92,9 @@ class Alive(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """W→C: the worker's operators are restored."""
+    """W→C: the worker's operators are restored. `probe`: the answer to that in `Deploy`."""
+
+    probe: Probe | None = None
 
 
 class Passed(msgspec.Struct, frozen=True, tag=True):
@@ -231,7 +234,8 @@ class Deploy(msgspec.Struct, frozen=True, tag=True):
 
     `settings` by name, without secrets; `run`, `first_epoch` and `checkpointed` as in a `Deployment`. `manifest` is the
     encoded manifest of the checkpoint to go on from, which is in `restore_place`. `work` is a folder for live state on
-    this host. `plan` is the digest that the hearer's own plan must have.
+    this host. `plan` is the digest that the hearer's own plan must have. `probe` has to be found in the place of the
+    checkpoints, and answered.
     """
 
     workers: int
@@ -245,6 +249,7 @@ class Deploy(msgspec.Struct, frozen=True, tag=True):
     restore_place: str | None
     work: str | None
     plan: str
+    probe: Probe | None = None
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):

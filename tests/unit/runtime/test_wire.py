@@ -24,6 +24,7 @@ from streamflow.runtime.control.messages import FromProcess, Told, ToProcess
 from streamflow.runtime.control.wire import encoded, from_process, to_process
 from streamflow.runtime.figures import Figures, SourceFigures
 from streamflow.state.checkpoints.manifest import StoredFile, SubtaskEntry
+from streamflow.state.checkpoints.probe import Probe
 from tests.stored_values import stored_values
 
 _names = st.text("abc-0", max_size=4)
@@ -89,10 +90,12 @@ _split = st.builds(Split, _names, _objects, _flags, _flags)
 _state = st.builds(SplitState, _split, _counts, st.none() | _objects, _times, _flags)
 _news = st.builds(m.SplitNews, _names, _flags, _flags, _flags, _flags)
 
+_probe = st.none() | st.builds(Probe, _names, _names)
+
 FROM: Mapping[type[msgspec.Struct], st.SearchStrategy[Any]] = {
     m.Hello: st.builds(m.Hello, _counts, _counts, _counts, _names, _names, _labels),
     m.Alive: st.builds(m.Alive),
-    m.Ready: st.builds(m.Ready),
+    m.Ready: st.builds(m.Ready, _probe),
     m.Passed: st.builds(m.Passed, _names, _counts),
     m.Acknowledged: st.builds(
         m.Acknowledged,
@@ -132,6 +135,7 @@ TO: Mapping[type[msgspec.Struct], st.SearchStrategy[Any]] = {
         st.none() | _names,
         st.none() | _names,
         _names,
+        _probe,
     ),
     m.Start: st.builds(m.Start, _flags),
     m.Flush: st.builds(m.Flush),
