@@ -18,10 +18,11 @@ from streamflow.runners.program import Program
 from streamflow.runners.ray.actor import WorkerActor
 from streamflow.runners.ray.cluster import Cluster
 
-__all__ = ["RayWorkers", "ray_program"]
+__all__ = ["RayWorkers", "end_of_actor", "ray_program"]
 
 _PATIENCE: Final = 120.0
 """Seconds in which there has to be room for all workers: a cluster may be growing."""
+_NODE: Final = re.compile(r"its node has died\. Node Id: \S+ (?P<how>.*)$")
 _DETAIL: Final = re.compile(
     r" pid: (?P<pid>\d+) .*? ip: (?P<host>\S+) .*exit detail: (?P<how>.*?)\.?( Some common causes.*)?$"
 )
@@ -101,7 +102,7 @@ class _Actor:
         try:
             how = await asyncio.wrap_future(self._end)
         except Exception as error:  # noqa: BLE001 — Ray's, of several kinds: the actor is no more
-            return f"{self.shown} ended: {_reason(str(error))}"
+            return f"{self.shown} ended: {end_of_actor(str(error))}"
         self.kill()  # the actor's process outlives its worker
         return f"{self.shown} ended: {how}"
 
@@ -109,8 +110,20 @@ class _Actor:
         self._cluster.kill(self._actor)
 
 
-def _reason(text: str) -> str:
-    """Ray's words on an actor's end, without its advice and its numbers."""
+def end_of_actor(text: str) -> str:
+    """The cause in Ray's words on an actor's end, without its advice and its numbers.
+
+    >>> end_of_actor("Died. pid: 14 namespace: n ip: 10.0.0.2 The actor is dead because its worker process has died. "
+    ... "Worker exit type: SYSTEM_ERROR Worker exit detail: End of file. Some common causes include: (1) the process …")
+    'End of file (pid 14 on 10.0.0.2)'
+    >>> end_of_actor("The actor died. The actor died because its node has died. Node Id: 5eb5 the node was terminated")
+    'its node has died: the node was terminated'
+    >>> end_of_actor("no more")
+    'no more'
+    """
     text = " ".join(text.split())
-    found = _DETAIL.search(text)
-    return text if found is None else f"{found['how']} (pid {found['pid']} on {found['host']})"
+    if found := _DETAIL.search(text):
+        return f"{found['how']} (pid {found['pid']} on {found['host']})"
+    if found := _NODE.search(text):
+        return f"its node has died: {found['how']}"
+    return text

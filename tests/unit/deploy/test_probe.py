@@ -1,4 +1,4 @@
-"""The probe of the pods: what it says of a job's port, with the job's own token."""
+"""The probe of the pods: its verdict on a job, asked for with the job's own token."""
 
 from __future__ import annotations
 
