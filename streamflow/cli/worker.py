@@ -6,13 +6,14 @@ The runner of several processes starts it, users do not; an actor of Ray calls `
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import platform
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 
@@ -154,5 +155,15 @@ def _ports(settings: Settings) -> Ports:
     return Ports(io_threads=settings.io_threads, cpu_threads=max(2, settings.parallelism))
 
 
+def _leave(code: int) -> NoReturn:
+    """Ends the process without unloading its libraries one by one: that takes a second, for which the coordinator would
+    have to wait, or end the process before what was printed is out."""
+    atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]  # users' libraries may have registered some
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    _leave(main())

@@ -186,7 +186,7 @@ def test_a_module_of_a_package_has_its_neighbours_and_its_arguments_in_workers(t
     package = tmp_path / "mine"
     package.mkdir()
     (package / "__init__.py").touch()
-    (package / "neighbour.py").write_text("def same(row):\n    return row\n")
+    (package / "neighbour.py").write_text("def same(row):\n    print('seen')\n    return row\n")
     (package / "job.py").write_text(
         "import sys, streamflow as sf\n"
         "from .neighbour import same\n"
@@ -201,7 +201,7 @@ def test_a_module_of_a_package_has_its_neighbours_and_its_arguments_in_workers(t
     )
     command = [sys.executable, "-m", "mine.job", "50"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (ended.stdout, ended.returncode) == ("50\n", 0), ended.stderr
+    assert (ended.stdout, ended.returncode) == ("seen\n" * 50 + "50\n", 0), ended.stderr
 
 
 def test_workers_whose_source_is_another_one_are_refused() -> None:
