@@ -48,8 +48,12 @@ def _lives(task: str, job: str, lives: Campaign, first: int, count: int) -> dict
 def planted(number: int) -> dict[str, Any]:
     """The seed that finds a fault that was planted, between processes after those inside of one; None if none did."""
     several = number >= len(PLANTED)
-    plant, job = between.PLANTED[number - len(PLANTED)] if several else PLANTED[number]
-    lives = on_workers(job) if several else campaign(job)
+    if several:
+        plant, odds = between.PLANTED[number - len(PLANTED)]
+        lives = on_workers("totals", **odds)
+    else:
+        plant, job = PLANTED[number]
+        lives = campaign(job)
     with pytest.MonkeyPatch.context() as patch:
         plant(patch)
         seed = between.found(lives) if several else found(lives)

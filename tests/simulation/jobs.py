@@ -350,8 +350,6 @@ def campaign(name: str, **options: Any) -> Campaign:
     return Campaign({**JOBS, **TRIGGERED, "reminders": reminders}[name], **_OPTIONS.get(name, {}), **options)
 
 
-def on_workers(name: str, rows: int = 12) -> Campaign:
+def on_workers(name: str, **odds: Any) -> Campaign:
     """The campaign of a job whose subtasks are in up to three processes beside the coordinator's."""
-    return campaign(
-        name, rows=rows, processes=3, odds={**_OPTIONS.get(name, {}).get("odds", {}), "quiet": 0.05}
-    )
+    return campaign(name, rows=12, processes=3, odds={"quiet": 0.05, **odds})

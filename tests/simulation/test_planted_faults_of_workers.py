@@ -54,29 +54,28 @@ def sweeps_after_the_start(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Coordinator, "_begin_output", later)
 
 
-PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
-    (every_attempt_counts, "totals"),
-    (grants_behind_the_barrier, "totals"),
-    (acknowledged_before_it_lasts, "totals"),
-    (sweeps_after_the_start, "totals"),
+ZOMBIES = {"mishaps": 0.85, "befalls": ("frozen",), "lasts": (3.02, 3.1, 3.2), "crashes": 0.1}
+"""Odds of workers that stand still for a little longer than it takes to give them up, and then go on."""
+
+PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], dict[str, Any]]] = [
+    (grants_behind_the_barrier, {"splits": 80, "micro_batch": 0.0}),
+    (acknowledged_before_it_lasts, {}),
+    (sweeps_after_the_start, {}),
+    (every_attempt_counts, ZOMBIES),
 ]
-"""Each fault, and a job that it is planted in."""
+"""Each fault, and the odds of disturbances. The last is found in a hundred seeds or more: by `make reliability`."""
 
 
-def found(campaign: Campaign, first: int = 0) -> int | None:
-    """The first seed that fails, from `first` on."""
-    for outcome in campaign.run(range(first, MOST), shrinking=False):
+def found(campaign: Campaign) -> int | None:
+    """The first seed that fails."""
+    for outcome in campaign.run(range(MOST), shrinking=False):
         if outcome.failure is not None:
             return outcome.schedule.seed
     return None
 
 
-FIRST = {"every_attempt_counts": 9, "grants_behind_the_barrier": 20}
-"""Seeds before these find nothing; `make reliability` begins with 0."""
-
-
-@pytest.mark.parametrize(("plant", "job"), PLANTED, ids=lambda value: getattr(value, "__name__", value))
-def test_a_fault_between_processes_is_found(plant, job, monkeypatch):
-    planted = on_workers(job)
+@pytest.mark.parametrize(("plant", "odds"), PLANTED[:-1], ids=lambda value: getattr(value, "__name__", ""))
+def test_a_fault_between_processes_is_found(plant, odds, monkeypatch):
+    planted = on_workers("totals", **odds)
     plant(monkeypatch)
-    assert found(planted, FIRST.get(plant.__name__, 8)) is not None
+    assert found(planted) is not None

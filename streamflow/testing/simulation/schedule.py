@@ -14,7 +14,7 @@ from typing import Final, Literal
 from streamflow.testing.simulation.chance import Chance
 from streamflow.testing.simulation.disk import DiskFault, Loss
 from streamflow.testing.simulation.interventions import Intervention
-from streamflow.testing.simulation.mishaps import MISHAPS, Mishap
+from streamflow.testing.simulation.mishaps import MISHAPS, Mishap, What
 from streamflow.testing.simulation.points import ANY_CALL, WRITING, CrashAt
 
 __all__ = ["Incarnation", "Odds", "Rot", "Schedule", "draw"]
@@ -136,6 +136,11 @@ class Odds:
     workers: int = 0
     """Processes beside the coordinator's: a schedule has from 1 to so many. 0: everything is in one process."""
     mishaps: float = 0.6
+    remote: float = 0.4
+    befalls: tuple[What, ...] = MISHAPS
+    """The kinds of mishaps."""
+    lasts: tuple[float, ...] = (0.05, 0.5, 4.0, 8.0)
+    """The seconds that they last. A worker that says nothing for 3 s is given up."""
 
 
 def draw(seed: int, odds: Odds) -> Schedule:
@@ -182,7 +187,7 @@ def draw(seed: int, odds: Odds) -> Schedule:
         quiet=_QUIET if quiet else 0.0,
         workers=harm.between(1, odds.workers) if odds.workers else 0,
         latency=harm.one_of((0.0002, 0.001, 0.01)) if odds.workers else 0.0,
-        remote=bool(odds.workers) and harm.happens(0.4),
+        remote=bool(odds.workers) and harm.happens(odds.remote),
     )
 
 
@@ -228,8 +233,8 @@ def _mishaps(chance: Chance, odds: Odds) -> Iterator[Mishap]:
     while odds.workers and odds.points and chance.happens(odds.mishaps):
         point = chance.one_of(sorted(odds.points))
         time = 1 + int(odds.points[point] * chance.random() ** 2)
-        what = chance.one_of(MISHAPS)
-        seconds = 0.0 if what in ("killed", "lost") else chance.one_of((0.05, 0.5, 4.0, 8.0))
+        what = chance.one_of(odds.befalls)
+        seconds = 0.0 if what in ("killed", "lost") else chance.one_of(odds.lasts)
         yield Mishap(what, chance.below(odds.workers), point, time, seconds)
 
 
