@@ -4,12 +4,13 @@ import asyncio
 import os
 import socket
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from streamflow.config import Secret
-from streamflow.runners.processes import control_server, socket_folder
+from streamflow.runners.processes import control_server
 from streamflow.runners.processes.control_server import CONTROL, ControlServer, WorkerConnection
 from streamflow.runners.processes.pool import WorkerLostError
 from streamflow.runners.processes.socket_folder import COORDINATOR, make_socket_folder
@@ -92,11 +93,17 @@ def test_a_worker_may_import_the_job_for_longer_than_a_handshake_takes(
     assert asyncio.run(joined()) == "here"
 
 
+@pytest.fixture
+def short_path() -> Generator[Path]:
+    """A folder whose path leaves room for a socket's: pytest's own may be too long, by the name of a test."""
+    with tempfile.TemporaryDirectory(prefix="sf-") as folder:
+        yield Path(folder)
+
+
 def test_folders_of_coordinators_that_were_killed_are_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(socket_folder, "_LONGEST", 1_000)
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path))
     starting, dead, alive = (Path(make_socket_folder()) for _ in range(3))
     with socket.socket(socket.AF_UNIX) as killed, socket.socket(socket.AF_UNIX) as listening:
         killed.bind(str(dead / COORDINATOR))
@@ -104,6 +111,6 @@ def test_folders_of_coordinators_that_were_killed_are_removed(
         listening.listen()
         killed.close()
         new = Path(make_socket_folder())
-        assert set(tmp_path.iterdir()) == {starting, alive, new}
+        assert set(short_path.iterdir()) == {starting, alive, new}
         assert new.stat().st_mode & 0o777 == 0o700
         assert new.stat().st_uid == os.geteuid()
