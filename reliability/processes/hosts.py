@@ -18,6 +18,7 @@ from streamflow.runners.processes.starting import Introduction, WorkerProcess
 PREFIX = "rsf"
 COORDINATOR = "10.77.0.1"
 HOSTS = 5
+_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 _NOBODY = "02:00:00:00:00:99"
 
 
@@ -61,11 +62,13 @@ class Hosts:
 
     def __init__(self, folder: Path) -> None:
         self._cuts = folder
+        self._forwarded = ""
 
     def __enter__(self) -> "Hosts":
         self._remove()
         self._cuts.mkdir(parents=True, exist_ok=True)
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        self._forwarded = _FORWARD.read_text()
+        _FORWARD.write_text("1")
         ip("link", "add", PREFIX, "type", "bridge")
         ip("addr", "add", f"{COORDINATOR}/32", "dev", PREFIX)
         ip("link", "set", PREFIX, "up")
@@ -86,6 +89,7 @@ class Hosts:
 
     def __exit__(self, *_: object) -> None:
         self._remove()
+        _FORWARD.write_text(self._forwarded)
 
     def _remove(self) -> None:
         for host in range(1, HOSTS + 1):
