@@ -11,6 +11,7 @@ from deploy.grafana.checkpoints import CHECKPOINTS
 from deploy.grafana.kafka import KAFKA
 from deploy.grafana.overview import OVERVIEW
 from deploy.grafana.panels import Dashboard
+from deploy.grafana.workers import WORKERS
 
 __all__ = ["DASHBOARDS", "FOLDER", "text"]
 
@@ -20,6 +21,7 @@ DASHBOARDS: Final[Mapping[str, Dashboard]] = {
     "overview.json": OVERVIEW,
     "kafka.json": KAFKA,
     "checkpoints.json": CHECKPOINTS,
+    "workers.json": WORKERS,
 }
 
 

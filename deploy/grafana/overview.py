@@ -237,36 +237,22 @@ _PROCESS: Final = Row(
             "Memory",
             "What the process has in memory, on Linux. Growth without end: state or windows that nobody drops.",
             Query(f"process_resident_memory_bytes {_OF_JOB}", "{{instance}}"),
-            Query('streamflow_worker_resident_memory_bytes{job="$job"}', "worker {{worker}}"),
             unit="bytes",
-            width=6,
+            width=8,
         ),
         graph(
             "Processor",
             "Processor time per second: 1 is one core all the time.",
             Query(f"rate(process_cpu_seconds_total[$__rate_interval]) {_OF_JOB}", "{{instance}}"),
-            Query(
-                'rate(streamflow_worker_cpu_seconds_total{job="$job"}[$__rate_interval])', "worker {{worker}}"
-            ),
             unit="none",
-            width=6,
+            width=8,
         ),
         graph(
             "Open files",
             "Files and connections that the process has open.",
             Query(f"process_open_fds {_OF_JOB}", "{{instance}}"),
-            Query('streamflow_worker_open_fds{job="$job"}', "worker {{worker}}"),
             unit="none",
-            width=6,
-        ),
-        graph(
-            "Words that do not count",
-            "Messages of workers, or of attempts, that were replaced: a worker that was cut off and came back.",
-            Query(
-                'sum(increase(streamflow_fenced_messages_total{job="$job"}[$__rate_interval]))', "messages"
-            ),
-            unit="none",
-            width=6,
+            width=8,
         ),
     ],
 )
