@@ -59,6 +59,9 @@ class PooledAttempt:
         self._going_on = going_on
         self._pool = pool
         self._placement = Placement(deployment.plan, pool.workers)
+        # The same for all workers, however many there are.
+        self._plan_text = plan_text(deployment.plan)
+        self._manifest = None if going_on.manifest is None else encode_manifest(going_on.manifest, None)
         self._figures: dict[int, Figures] = {}
         registry = deployment.registry
         self._series = [WorkerSeries(registry, place) for place in range(pool.workers)]
@@ -164,10 +167,10 @@ class PooledAttempt:
             run=deployment.run,
             first_epoch=deployment.first_epoch,
             checkpointed=deployment.checkpointed,
-            manifest=None if going.manifest is None else encode_manifest(going.manifest, None),
+            manifest=self._manifest,
             restore_place=going.place,
             work=None if going.work is None else str(going.work),
-            plan=plan_text(deployment.plan),
+            plan=self._plan_text,
             probe=None if self._shared is None else self._shared.probe,
         )
 

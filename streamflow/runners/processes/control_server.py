@@ -11,7 +11,7 @@ from streamflow.config import Secret
 from streamflow.errors import StreamflowError
 from streamflow.observe.logs import reason, told
 from streamflow.runners.processes.control_port import Connection
-from streamflow.runtime.control.framing import MAX_FRAME_BYTES, ProtocolError, framed
+from streamflow.runtime.control.framing import HEADER_BYTES, MAX_FRAME_BYTES, ProtocolError, framed, length_in
 from streamflow.runtime.control.messages import FromProcess, Hello, Told, ToProcess
 from streamflow.runtime.control.wire import encoded, from_process
 from streamflow.runtime.transport.addresses import UnixAddress, parse_address
@@ -35,7 +35,6 @@ class WorkerConnection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._hear: Callable[[int, FromProcess], None] | None = None
 
     def send(self, attempt: int, message: ToProcess) -> None:
         """Sends a message of an attempt; does nothing if the connection is gone, whose end is noted elsewhere."""
@@ -149,7 +148,4 @@ class ControlServer:
 
 
 async def _body(reader: asyncio.StreamReader, limit: int) -> bytes:
-    length = int.from_bytes(await reader.readexactly(4), "big")
-    if length > limit:
-        raise ProtocolError(f"a message of {length} bytes, more than {limit}")
-    return await reader.readexactly(length)
+    return await reader.readexactly(length_in(await reader.readexactly(HEADER_BYTES), limit))

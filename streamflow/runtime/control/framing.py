@@ -7,11 +7,11 @@ from typing import Final
 
 from streamflow.errors import StreamflowError
 
-__all__ = ["MAX_FRAME_BYTES", "Frames", "ProtocolError", "framed"]
+__all__ = ["HEADER_BYTES", "MAX_FRAME_BYTES", "Frames", "ProtocolError", "framed", "length_in"]
 
 MAX_FRAME_BYTES: Final = 512 << 20
 """The largest body in bytes: what one subtask seals in an epoch is one message."""
-_HEADER: Final = 4
+HEADER_BYTES: Final = 4
 
 
 class ProtocolError(StreamflowError):
@@ -27,7 +27,15 @@ def framed(body: bytes, limit: int = MAX_FRAME_BYTES) -> tuple[bytes, bytes]:
     """
     if len(body) > limit:
         raise _too_large(len(body), limit)
-    return len(body).to_bytes(_HEADER, "big"), body
+    return len(body).to_bytes(HEADER_BYTES, "big"), body
+
+
+def length_in(header: bytes, limit: int) -> int:
+    """The length of the body behind a header; raises ProtocolError for one above the limit."""
+    length = int.from_bytes(header, "big")
+    if length > limit:
+        raise _too_large(length, limit)
+    return length
 
 
 class Frames:
@@ -50,7 +58,7 @@ class Frames:
         bodies: list[bytes] = []
         at = 0
         while (end := self._end(at)) is not None and end <= len(self._bytes):
-            bodies.append(bytes(memoryview(self._bytes)[at + _HEADER : end]))
+            bodies.append(bytes(memoryview(self._bytes)[at + HEADER_BYTES : end]))
             at = end
         del self._bytes[:at]
         return bodies
@@ -62,13 +70,10 @@ class Frames:
 
     def _end(self, at: int) -> int | None:
         """The end of the frame that begins at a place; None if its length has not come yet."""
-        header = self._bytes[at : at + _HEADER]
-        if len(header) < _HEADER:
+        header = self._bytes[at : at + HEADER_BYTES]
+        if len(header) < HEADER_BYTES:
             return None
-        length = int.from_bytes(header, "big")
-        if length > self.limit:
-            raise _too_large(length, self.limit)
-        return at + _HEADER + length
+        return at + HEADER_BYTES + length_in(header, self.limit)
 
 
 def _too_large(length: int, limit: int) -> ProtocolError:
