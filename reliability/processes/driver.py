@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from reliability.process import ROOT
 from reliability.processes.fuses import FOLDER, burning
 from reliability.processes.hosts import OnHosts
@@ -22,12 +24,13 @@ from streamflow.config import Secret, Settings
 from streamflow.errors import StreamflowError
 from streamflow.runners.local import LocalJob
 from streamflow.runners.processes.control_server import ControlServer
+from streamflow.runners.processes.opening import introduction_by
 from streamflow.runners.processes.pool import WorkerPool
-from streamflow.runners.processes.starting import Introduction, Subprocesses
+from streamflow.runners.processes.starting import Subprocesses
 from streamflow.runners.program import Program
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import profile_for
-from streamflow.time.clock import SystemClock, entropy
+from streamflow.time.clock import SystemClock
 
 WATCHED = {"worker is up", "worker lost", "job restarts", "job is running"}
 
@@ -94,19 +97,12 @@ async def run(options: argparse.Namespace) -> int:
 
 def pool_of(settings: Settings, program: Program, cuts: Path | None) -> WorkerPool:
     """The pool as the product makes it, with workers that have fuses, on hosts if there is a folder of `cuts`."""
-    workers, secret = settings.processes or 1, entropy(32).hex()
-    introduction = Introduction(
-        place=0,
-        process=0,
-        secret=secret,
-        silence=settings.worker_timeout / 1e6,
-        max_frame=settings.channel_bytes + (1 << 20),
-        log_level="WARNING",
-        program=program,
-    )
+    workers = settings.processes or 1
+    introduction = replace(introduction_by(settings, program), log_level="WARNING")
     module = "reliability.processes.worker"
     starter = Subprocesses(module, share=workers) if cuts is None else OnHosts(module, cuts)
-    return WorkerPool(workers, starter, ControlServer(Secret(secret)), introduction, clock=SystemClock())
+    server = ControlServer(Secret(introduction.secret))
+    return WorkerPool(workers, starter, server, introduction, clock=SystemClock())
 
 
 def main() -> int:

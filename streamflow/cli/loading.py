@@ -44,9 +44,8 @@ def load(
     `job` is the variable's name or the job's own. The other given settings are handed to the file's `sf.setting`.
     Without `stdout` the file's printed text goes to stderr: for commands whose stdout is read by programs. A file
     that runs its job by itself is read up to that line, and stderr says so if it is to be `told`. In a `package` it may
-    import its neighbours by relative names. Raises ConfigError
-    for a file that cannot be read, holds no job or several, and for a setting that is never read; JobDefinitionError,
-    with the line, for an error in the file itself.
+    import its neighbours by relative names. Raises ConfigError for a file that cannot be read, holds no job or several,
+    and for a setting that is never read; JobDefinitionError, with the line, for an error in the file itself.
     """
     from streamflow.api.job import Job
 

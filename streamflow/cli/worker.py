@@ -81,7 +81,7 @@ def work(
             failure = error
         relay = LogRelay(lambda: _relay(relay, link))
         with relayed(relay, introduction.log_level):
-            run_on_loop(_serve(introduction, link, graph, failure, ports or _ports))
+            run_on_loop(_serve(introduction, link, graph, failure, ports or Ports.of))
     link.close()
 
 
@@ -149,10 +149,6 @@ async def _serve(
         link.send(0, Raised(failure))
     await service.run()
     await transport.close()
-
-
-def _ports(settings: Settings) -> Ports:
-    return Ports(io_threads=settings.io_threads, cpu_threads=max(2, settings.parallelism))
 
 
 def _leave(code: int) -> NoReturn:

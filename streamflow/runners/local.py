@@ -80,7 +80,7 @@ class LocalJob:
         self._settings = settings
         self._restarts = RestartPolicy.of(settings)
         self._own_ports = ports is None
-        self._ports = ports or Ports(io_threads=settings.io_threads, cpu_threads=max(2, settings.parallelism))
+        self._ports = ports or Ports.of(settings)
         self.registry = MetricsRegistry(job=graph.job)
         self.health = Health(graph.job, self._ports.clock)
         self._planned = planned

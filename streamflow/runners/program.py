@@ -61,7 +61,7 @@ class Program(msgspec.Struct, frozen=True):
             str(path.absolute()),
             name,
             dict(given or {}),
-            _digest(path),
+            _digest(_content(path)),
             folder or str(Path.cwd()),
             search,
             sys.argv,
@@ -94,8 +94,10 @@ class Program(msgspec.Struct, frozen=True):
 
     def with_content(self) -> Program:
         """The program together with its file; raises ConfigError if the file has changed since."""
-        self._check(Path(self.path))
-        return replace(self, content=Path(self.path).read_bytes())
+        path = Path(self.path)
+        content = _content(path)
+        self._check(path, content)
+        return replace(self, content=content)
 
     @contextmanager
     def at_hand(self) -> Generator[Path]:
@@ -103,25 +105,29 @@ class Program(msgspec.Struct, frozen=True):
         ConfigError if the file there is not the coordinator's."""
         path = Path(self.path)
         if self.content is None or path.exists():
-            self._check(path)
+            self._check(path, _content(path))
             yield path
             return
+        self._check(path, self.content)
         with TemporaryDirectory(prefix="streamflow-job-") as folder:
             copy = Path(folder, path.name)
             copy.write_bytes(self.content)
-            self._check(copy)
             yield copy
 
-    def _check(self, path: Path) -> None:
-        if _digest(path) != self.digest:
+    def _check(self, path: Path, content: bytes) -> None:
+        if _digest(content) != self.digest:
             raise ConfigError(
                 f"{path} on host {platform.node()} is not the file that the job was started with",
                 hint="if it has been changed, start the job again; with several hosts give all the same file",
             )
 
 
-def _digest(path: Path) -> str:
+def _digest(content: bytes) -> str:
+    return sha256(content).hexdigest()
+
+
+def _content(path: Path) -> bytes:
     try:
-        return sha256(path.read_bytes()).hexdigest()
+        return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error

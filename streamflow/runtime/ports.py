@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from typing import Any, Protocol, TypeVar
 
+from streamflow.config import Settings
 from streamflow.disk import Disk, LocalDisk
 from streamflow.runtime.waiting import outlasting
 from streamflow.time.clock import Clock, Randomness, SeededRandom, SystemClock
@@ -110,6 +111,11 @@ class Ports:
         self.state = io or Threads(io_threads, "state")
         self.uploads = io or Threads(io_threads, "uploads")
         self.cpu = cpu or Threads(cpu_threads, "cpu")
+
+    @classmethod
+    def of(cls, settings: Settings) -> Ports:
+        """The machine's own ports, with as many threads as a run by these settings can use."""
+        return cls(io_threads=settings.io_threads, cpu_threads=max(2, settings.parallelism))
 
     def close(self) -> None:
         """Ends the threads."""

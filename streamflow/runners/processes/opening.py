@@ -19,7 +19,7 @@ from streamflow.runtime.control.placement import Placement
 from streamflow.runtime.transport.tls import Tls
 from streamflow.time.clock import Clock, entropy
 
-__all__ = ["pool_for", "workers_for"]
+__all__ = ["introduction_by", "pool_for", "workers_for"]
 
 _LOG: Final = logging.getLogger("streamflow")
 _MODULE: Final = "streamflow.cli.worker"
@@ -53,7 +53,6 @@ def pool_for(
             "copies that share their input run in one process each", hint="leave out instance, or the runner"
         )
     Placement(plan, workers)
-    secret = entropy(32).hex()
     if settings.runner == "ray":
         shipped, handed = ray_program(graph, program)
         starter: Starter = RayWorkers(_MODULE, settings, handed)
@@ -61,15 +60,21 @@ def pool_for(
     else:
         shipped, tls = program(), None
         starter = Subprocesses(_MODULE, share=workers)
-    introduction = Introduction(
+    introduction = introduction_by(settings, shipped, tls)
+    server = ControlServer(Secret(introduction.secret), tls=tls)
+    return WorkerPool(workers, starter, server, introduction, clock=clock)
+
+
+def introduction_by(settings: Settings, program: Program | None, tls: Tls | None = None) -> Introduction:
+    """The introduction of a run's first worker, with a secret that no other run has."""
+    return Introduction(
         place=0,
         process=0,
-        secret=secret,
+        secret=entropy(32).hex(),
         silence=settings.worker_timeout / 1e6,
         max_frame=settings.channel_bytes + (1 << 20),
         log_level=logging.getLevelName(_LOG.getEffectiveLevel()),
-        program=shipped,
+        program=program,
         tls=tls,
         lz4=settings.network_compression == "lz4",
     )
-    return WorkerPool(workers, starter, ControlServer(Secret(secret), tls=tls), introduction, clock=clock)

@@ -52,7 +52,7 @@ from streamflow.runtime.site import Site
 from streamflow.runtime.transport.port import ChannelName, Transport
 from streamflow.runtime.worker import Worker
 from streamflow.state.backends.state_memory import StateMemory
-from streamflow.state.checkpoints.blobs import open_blobs
+from streamflow.state.checkpoints.blobs import Blobs, open_blobs
 from streamflow.state.checkpoints.manifest import Manifest, decode_manifest
 from streamflow.state.checkpoints.part_store import PartStore
 from streamflow.state.checkpoints.probe import Probe, check_probe, lay_probe
@@ -224,8 +224,8 @@ class _Serving:
         graph = self._graph if manifest is None else laid_out_as(self._graph, manifest)
         plan = self._planned(graph, settings)
         check_same(plan_text(plan), deploy.plan)
-        if deploy.probe is not None and settings.checkpoint_dir is not None:
-            self._answer = await self._ports.state(self._answered, deploy.probe, settings.checkpoint_dir)
+        if deploy.probe is not None and self._stored is not None:
+            self._answer = await self._ports.state(self._answered, deploy.probe, self._stored.blobs)
         site = Site(
             Placement(plan, deploy.workers), deploy.worker, self.attempt, self._transport, deploy.addresses
         )
@@ -262,9 +262,8 @@ class _Serving:
             raise
         return worker
 
-    def _answered(self, probe: Probe, place: str) -> Probe:
+    def _answered(self, probe: Probe, blobs: Blobs) -> Probe:
         """A probe in the place of the checkpoints, where the coordinator's has to be; blocks."""
-        blobs = open_blobs(place, self._ports.disk, exclusive=False)
         check_probe(blobs, self._graph.job, probe, host=platform.node())
         return lay_probe(blobs, self._graph.job, self._ports.random)
 

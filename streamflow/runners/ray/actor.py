@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from streamflow.graph.logical import LogicalGraph
 from streamflow.runners.processes.starting import Introduction
 from streamflow.runners.ray.cluster import ray
+from streamflow.runtime.transport.addresses import tcp
 
 __all__ = ["WorkerActor"]
 
@@ -28,10 +29,9 @@ class WorkerActor:
         if introduction.program is not None:
             with suppress(OSError):  # on this host there may be no such folder
                 os.chdir(introduction.program.folder)
-        address = f"tcp:{_bracketed(ray().util.get_node_ip_address())}:{ports}"
         # Ray would raise SystemExit in the midst of anything; by this time nothing is left to be done.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        self._introduction = replace(introduction, data=address)
+        self._introduction = replace(introduction, data=tcp(ray().util.get_node_ip_address(), ports))
         self._graph = graph
         self._module = module
         self._outcome = "it left"
@@ -48,7 +48,3 @@ class WorkerActor:
             import_module(self._module).work(self._introduction, self._graph)
         except Exception as error:  # noqa: BLE001 — told by `ended`
             self._outcome = f"{error}"
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

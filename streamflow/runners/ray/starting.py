@@ -17,6 +17,7 @@ from streamflow.runners.processes.starting import Introduction, WorkerProcess
 from streamflow.runners.program import Program
 from streamflow.runners.ray.actor import WorkerActor
 from streamflow.runners.ray.cluster import Cluster
+from streamflow.runtime.transport.addresses import tcp
 
 __all__ = ["RayWorkers", "end_of_actor", "ray_program"]
 
@@ -56,8 +57,7 @@ class RayWorkers:
         self._cluster: Cluster | None = None
 
     async def open(self, workers: int) -> str:
-        host = await asyncio.to_thread(self._open, workers)
-        return f"tcp:{f'[{host}]' if ':' in host else host}:{self._settings.network_ports}"
+        return tcp(await asyncio.to_thread(self._open, workers), self._settings.network_ports)
 
     def _open(self, workers: int) -> str:
         settings = self._settings

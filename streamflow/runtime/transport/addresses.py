@@ -9,7 +9,7 @@ from typing import Final
 
 from streamflow.runtime.transport.port import TransportError
 
-__all__ = ["TcpAddress", "UnixAddress", "parse_address"]
+__all__ = ["TcpAddress", "UnixAddress", "parse_address", "tcp"]
 
 _LONGEST: Final = 103
 """Bytes of a path that every system's sockets take."""
@@ -51,13 +51,21 @@ class TcpAddress:
     ports: range
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
         first, last = self.ports[0], self.ports[-1]
-        return f"tcp:{host}:{first}" if first == last else f"tcp:{host}:{first}-{last}"
+        return tcp(self.host, f"{first}" if first == last else f"{first}-{last}")
 
     def at(self, port: int) -> TcpAddress:
         """The same host with one port."""
         return TcpAddress(self.host, range(port, port + 1))
+
+
+def tcp(host: str, ports: str) -> str:
+    """The text of an address; `ports` is one port or a range of them.
+
+    >>> tcp("::1", "7000-7010")
+    'tcp:[::1]:7000-7010'
+    """
+    return f"tcp:[{host}]:{ports}" if ":" in host else f"tcp:{host}:{ports}"
 
 
 def parse_address(text: str) -> UnixAddress | TcpAddress:
