@@ -9,23 +9,18 @@ BORN = time.monotonic()  # the process's own code begins here: what is imported 
 
 import argparse  # noqa: E402
 import asyncio  # noqa: E402
-import json  # noqa: E402
 import resource  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from reliability.flow import FIRST_OPERATOR, Place, job_of  # noqa: E402
 from reliability.points import Point, kill_at  # noqa: E402
-from streamflow.api.running import run_on_loop, stopping_on_signals  # noqa: E402
-from streamflow.errors import StreamflowError  # noqa: E402
+from reliability.saying import run_saying, say  # noqa: E402
+from streamflow.api.running import stopping_on_signals  # noqa: E402
 from streamflow.runners.local import LocalJob  # noqa: E402
 from streamflow.runtime.ports import Ports  # noqa: E402
 
 IMPORTED = time.monotonic() - BORN
-
-
-def say(**what: object) -> None:
-    print(json.dumps(what), flush=True)
 
 
 async def run(options: argparse.Namespace) -> int:
@@ -83,12 +78,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (options.file_limit, resource.RLIM_INFINITY))
-    try:
-        return run_on_loop(run(options))
-    except StreamflowError as error:
-        say(ended="failed", error=type(error).__name__, message=str(error))
-        print(error, file=sys.stderr)
-        return 1
+    return run_saying(run(options))
 
 
 if __name__ == "__main__":

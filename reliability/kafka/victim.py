@@ -5,7 +5,6 @@ it is about to freeze itself, and how it ended. On SIGUSR1 it goes on without pa
 """
 
 import argparse
-import json
 import logging
 import os
 import signal
@@ -19,17 +18,13 @@ from reliability.kafka.flow import Site
 from reliability.kafka.long_lived import LongLived
 from reliability.pacing import Pace
 from reliability.points import Point, kill_at
-from streamflow.api.running import run_on_loop, stopping_on_signals
-from streamflow.errors import StreamflowError
+from reliability.saying import run_saying, say
+from streamflow.api.running import stopping_on_signals
 from streamflow.operators.connectors.kafka.clients.port import KafkaClient
 from streamflow.operators.connectors.kafka.cluster import Cluster
 from streamflow.runtime.ports import Ports
 
 JOBS = {"windows": flow.job_of, "poison": poison.job_of}
-
-
-def say(**what: object) -> None:
-    print(json.dumps(what), flush=True)
 
 
 async def run(options: argparse.Namespace) -> int:
@@ -100,12 +95,7 @@ def main() -> int:
     parser.add_argument("--long-lived", type=int, default=0, help="1: one producer for many transactions")
     options = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it complains of each connection that is cut
-    try:
-        return run_on_loop(run(options))
-    except StreamflowError as error:
-        say(ended="failed", error=type(error).__name__, message=str(error))
-        print(error, file=sys.stderr)
-        return 1
+    return run_saying(run(options))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ checkpoint was published, and how it ended.
 """
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -17,11 +16,11 @@ from msgspec.structs import replace
 from reliability.process import ROOT
 from reliability.processes.fuses import FOLDER, burning
 from reliability.processes.hosts import OnHosts
+from reliability.saying import run_saying, say
 from streamflow.api.physical import physical_plan
-from streamflow.api.running import run_on_loop, stopping_on_signals
+from streamflow.api.running import stopping_on_signals
 from streamflow.cli.loading import load
 from streamflow.config import Secret, Settings
-from streamflow.errors import StreamflowError
 from streamflow.runners.local import LocalJob
 from streamflow.runners.processes.control_server import ControlServer
 from streamflow.runners.processes.opening import introduction_by
@@ -33,10 +32,6 @@ from streamflow.runtime.profile import profile_for
 from streamflow.time.clock import SystemClock
 
 WATCHED = {"worker is up", "worker lost", "job restarts", "job is running"}
-
-
-def say(**what: object) -> None:
-    print(json.dumps(what, default=str), flush=True)
 
 
 class Teller(logging.Handler):
@@ -125,12 +120,7 @@ def main() -> int:
     log.setLevel(logging.INFO)
     log.addHandler(Teller())
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    try:
-        return run_on_loop(run(options))
-    except StreamflowError as error:
-        say(ended="failed", error=type(error).__name__, message=str(error))
-        print(error, file=sys.stderr)
-        return 1
+    return run_saying(run(options))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ from reliability.kafka import verdict as of_topics
 from reliability.kafka.flow import Site
 from reliability.kafka.flow import model as model_of_topics
 from reliability.kafka.log import write_input as write_topic
+from reliability.points import ONCE
+from reliability.points import POINTS as ALL_POINTS
 from reliability.process import Victim
 from reliability.processes import fuses
 from reliability.verdict import judge as judge_files
@@ -37,24 +39,10 @@ PROCESSES = 3
 TIMEOUT_SECONDS = 3.0
 FAULTS = {"worker": 110, "coordinator": 30, "point": 70, "freeze": 30, "freeze coordinator": 5}
 QUICK = {"worker": 5, "coordinator": 2, "point": 3, "freeze": 2, "freeze coordinator": 1}
-POINTS = (
-    "epoch.begun",
-    "subtask.aligned",
-    "subtask.snapshotted",
-    "subtask.stored",
-    "store.blob_written",
-    "checkpoint.complete",
-    "manifest.before",
-    "manifest.written",
-    "manifest.published",
-    "commit.before",
-    "commit.sink_done",
-    "commit.after",
-    "restore.opened",
-    "restore.committed",
-)
+LEFT_OUT = {"manifest.named", "commit.renamed", "retain.manifest_removed", "retain.blob_removed"}
+"""Points that are not for every job here; `commit.renamed` is where files are written."""
+POINTS = tuple(point for point in ALL_POINTS if point not in LEFT_OUT)
 OF_TOPICS = ("outbox.sealed", "kafka.fenced", "kafka.begun", "kafka.sent", "kafka.committed")
-AT_RESTORE = ("restore.opened", "restore.committed")
 WAIT_SECONDS = 0.05, 1.2
 """Between the job's running again and the next fault."""
 PAUSE_SECONDS = 0.15
@@ -317,7 +305,7 @@ def _point(job: Job, chance: random.Random, tally: Tally) -> None:
     points = (*POINTS, *OF_TOPICS) if job.kind == "topics" else (*POINTS, "commit.renamed")
     name = chance.choice(points)
     fuses.lay(job.fuses, name)
-    if name in AT_RESTORE and (worker := _any(job, chance)) is not None:
+    if name in ONCE and (worker := _any(job, chance)) is not None:
         worker.kill()
         tally.kills["worker"] += 1
     last = time.monotonic() + FUSE_SECONDS
