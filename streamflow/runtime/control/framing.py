@@ -30,7 +30,7 @@ def framed(body: bytes, limit: int = MAX_FRAME_BYTES) -> tuple[bytes, bytes]:
     return len(body).to_bytes(HEADER_BYTES, "big"), body
 
 
-def length_in(header: bytes, limit: int) -> int:
+def length_in(header: bytes | bytearray, limit: int) -> int:
     """The length of the body behind a header; raises ProtocolError for one above the limit."""
     length = int.from_bytes(header, "big")
     if length > limit:
