@@ -7,6 +7,7 @@ the system's buffers fill up and the sending end waits.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -25,7 +26,7 @@ _JOINED: Final = 32 << 10
 """Bytes up to which a body is copied behind its head; larger ones are written by themselves."""
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection(asyncio.BufferedProtocol, ABC):
     """The common part of both ends: frames in, bytes out, and the reason for which it broke."""
 
     def __init__(self, among: set[Connection], ended: Callable[[Connection], None]) -> None:
@@ -43,9 +44,9 @@ class Connection(asyncio.BufferedProtocol):
         self._cutter = Cutter(MOST_GREETING)
         self._way: asyncio.Transport | None = None
 
+    @abstractmethod
     def came(self, kind: int, body: memoryview, *, lasts: bool) -> bool:
         """Takes a frame. False: no more for now."""
-        raise NotImplementedError
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are none of asyncio's classes.
