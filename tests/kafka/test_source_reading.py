@@ -328,10 +328,22 @@ def test_a_split_says_what_it_is(kafka):
     topic = kafka.topic()
     kafka.produce(topic, numbers(1, 2))
     [split] = asyncio.run(_discover(source(kafka, topic)))
-    assert split == Split(f"{topic}-0", {"topic": topic, "partition": 0, "start": 0, "end": 2})
+    id = split.payload["topic_id"]
+    payload = {"topic": topic, "partition": 0, "start": 0, "end": 2, "topic_id": id}
+    assert split == Split(f"{topic}-0", payload)
     [unbounded] = asyncio.run(_discover(source(kafka, topic, end=None, start="latest")))
     assert unbounded.payload["start"] == 2
+    assert unbounded.payload["topic_id"] == id
+    [another] = asyncio.run(_discover(source(kafka, made_of(kafka, 1))))
+    assert another.payload["topic_id"] not in ("", id)
     assert unbounded.unbounded
+
+
+def made_of(kafka, value):
+    """Another topic, with one record."""
+    topic = kafka.topic()
+    kafka.produce(topic, numbers(value))
+    return topic
 
 
 async def _discover(reading):
